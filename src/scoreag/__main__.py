@@ -1,0 +1,5 @@
+"""``python -m scoreag`` is ``scoreag``."""
+
+from scoreag.cli import main
+
+raise SystemExit(main())

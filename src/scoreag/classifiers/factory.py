@@ -1,0 +1,81 @@
+"""One's own classifier: ``package.module:factory``, a callable without arguments."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from scoreag.load import hint
+
+
+def load(name: str) -> nn.Module:
+    """What the factory returns; modules in the working directory are found too.
+
+    >>> load("torch.nn:Identity")
+    Identity()
+
+    Raises:
+        ValueError: no such module or callable, it fails, or it returns something else.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute.isidentifier():
+        raise ValueError(f"{name!r} names no factory; write package.module:factory")
+    with _working_directory():
+        factory = _callable(_module(module_name), attribute)
+        try:
+            made = factory()
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{name} failed when called without arguments: {what}") from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")
+    return made
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if not f"{name}.".startswith(f"{missing}."):
+            raise ValueError(
+                f"the module {name} needs {missing}, which is not installed"
+            ) from error
+        raise ValueError(f"no module {missing!r}; {_close_module(missing)}") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the module {name} cannot be imported: {what}") from error
+
+
+def _callable(module: ModuleType, attribute: str) -> Callable[[], Any]:
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        own = [n for n, value in vars(module).items() if callable(value) and n[:1] != "_"]
+        lack = "is not callable" if found is not None else "does not exist"
+        raise ValueError(f"{module.__name__}:{attribute} {lack}; {hint(attribute, own)}")
+    return found
+
+
+def _close_module(missing: str) -> str:
+    """A hint among the modules beside the one that was not found."""
+    package, _, last = missing.rpartition(".")
+    beside = import_module(package).__path__ if package else [str(Path.cwd())]
+    known = [found.name for found in iter_modules(beside)]
+    return hint(last, known) if known else f"is it in {Path.cwd()}, or installed?"
+
+
+@contextmanager
+def _working_directory() -> Iterator[None]:
+    """Commands do not look for modules there, unlike ``python -m``."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before

@@ -1,0 +1,102 @@
+"""The command line: every verb with its options, and how errors end it."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from scoreag.verbs import components, tasks, tour, training
+from scoreag.verbs import options as o
+from scoreag.verbs.options import verb
+from scoreag.verbs.words import UsageError
+
+app = typer.Typer(
+    name="scoreag",
+    help="How an image classifier fails on natural images, and what can protect it.",
+    epilog="\b\nExample:\n  scoreag demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+train = typer.Typer(
+    help="Train a model, and export it as a card.", no_args_is_help=True, rich_markup_mode=None,
+    epilog="\b\nExample:\n  scoreag train score-model --preset cifar10-small --out models/mine",
+)  # fmt: skip
+
+verb(app, "demo", *o.TOUR, example="scoreag demo --out runs/demo")(tour.demo)
+verb(
+    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, *o.COMMON,
+    *o.SETTINGS,
+    example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --labels cat,dog "
+    "--per-class 8 --out runs/gas",
+)(tasks.synthesize)  # fmt: skip
+verb(
+    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, *o.COMMON,
+    *o.SETTINGS,
+    example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data samples "
+    "--out runs/gat",
+)(tasks.transform)  # fmt: skip
+verb(
+    app, "purify", o.MODEL, o.JUDGED_BY, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.COMMON, *o.SETTINGS,
+    example="scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat "
+    "--out runs/gap",
+)(tasks.purify)  # fmt: skip
+verb(app, "report", *o.REPORTED, example="scoreag report runs/gat")(tour.report)
+verb(
+    app, "doctor", o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.EXAMINED,
+    example="scoreag doctor --classifier cifar10-resnet20 --data samples",
+)(components.doctor)  # fmt: skip
+verb(app, "list", *o.LISTED, example="scoreag list samplers")(components.listed)
+verb(
+    train, "score-model", *o.TRAINED, *o.SCORE_MODEL,
+    example="scoreag train score-model --preset cifar10-small --data cifar10:train[0:45000] "
+    "--out models/mine",
+)(training.score_model)  # fmt: skip
+verb(
+    train, "classifier", *o.TRAINED,
+    example="scoreag train classifier --preset cifar10-resnet20 --data cifar10:train[0:45000] "
+    "--out models/resnet",
+)(training.classifier)  # fmt: skip
+app.add_typer(train, name="train")
+
+
+@app.callback(invoke_without_command=True)
+def top(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        print(importlib.import_module("scoreag").__version__)
+        raise typer.Exit()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if words is None else words)
+    try:
+        return int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        again = "without --overwrite " if "--overwrite" in given else ""
+        return _end(130, f"stopped; what is done is kept, the same command {again}goes on from it")
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        return _end(*_told(error))
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit code and message; what no user can have caused says how to see more."""
+    if hasattr(error, "format_message"):  # of the parser of the command line
+        return 2, f"{error.format_message()}; see --help"
+    if isinstance(error, UsageError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return 1, f"{error.filename}: {error.strerror}; mend that and give the same command again"
+    if isinstance(error, ValueError | OSError):
+        return 1, str(error)
+    return 1, f"{type(error).__name__}: {error} (not foreseen: --debug shows where)"
+
+
+def _end(code: int, message: str) -> int:
+    print(f"scoreag: {' '.join(message.split())}", file=sys.stderr)
+    return code

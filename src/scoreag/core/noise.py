@@ -1,0 +1,56 @@
+"""Random numbers that belong to an image, not to a batch.
+
+Row ``i`` of every draw is a function of the seed, of the identity of image ``i`` and of the name
+of the draw, and of nothing else.  Results therefore survive splitting, reordering or resuming a
+batch, and a step that is recomputed for its gradient sees the noise that it saw before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from scoreag.core.types import State
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A stateless source of randomness for the images ``image_ids``.
+
+    >>> noise = Noise(seed=0, image_ids=[7, 8])
+    >>> x = torch.zeros(2, 3)
+    >>> torch.equal(noise.at("step", 1).normal_like(x), noise.at("step", 1).normal_like(x))
+    True
+    """
+
+    seed: int
+    image_ids: Sequence[int]
+    name: tuple[str | int, ...] = ()
+
+    def at(self, *name: str | int) -> "Noise":
+        """The source for a named purpose, e.g. ``noise.at("step", 3)``."""
+        return replace(self, name=(*self.name, *name))
+
+    def normal_like(self, x: State) -> State:
+        """Standard normal numbers with the shape, dtype and device of ``x``."""
+        if len(x) != len(self.image_ids):
+            raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
+        return torch.stack([self._row(i, x.shape[1:]) for i in self.image_ids]).to(x)
+
+    def _row(self, image_id: int, shape: torch.Size) -> Tensor:
+        """Drawn on the CPU in float32, so that every device and dtype sees the same numbers."""
+        source = generator(self.seed, int(image_id), self.name)
+        return torch.randn(shape, generator=source, dtype=torch.float32, device="cpu")
+
+
+def generator(*key: object) -> torch.Generator:
+    """A generator on the CPU whose numbers are a function of ``key``, and of nothing else."""
+    digest = int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
+    return torch.Generator("cpu").manual_seed(digest >> 1)  # it takes 63 bits
+
+
+def noisy(x0: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
+    """``x0 + sigma n``: the forward process, at noise level ``sigma``."""
+    return x0 + sigma * noise.at("forward").normal_like(x0)

@@ -1,0 +1,94 @@
+"""The prior over images, and draws from it given evidence: each task is another evidence."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.core.denoiser import ScoreModel, of_class
+from scoreag.core.noise import Noise
+from scoreag.core.types import Denoise, Images, Labels, State
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Carry a state along all noise levels; ``wrt`` as in ``integrate``."""
+
+    def __call__(
+        self, denoise: Denoise, x: State, sigmas: Tensor, noise: Noise, wrt: Sequence[Tensor] = ()
+    ) -> State: ...
+
+
+@dataclass(frozen=True)
+class Prior:
+    """``p(x0 | label)``: a score model and a way to draw from it.
+
+    Args:
+        model: the denoiser, which may be class-conditional.
+        sampler: carries a state along the noise levels.
+        sigmas: the noise levels, decreasing, the last of them 0.
+        image_shape: channel, height, width.
+        classes: the names of the labels that the model knows; none if it knows no classes.
+        defaults: for each task the settings that were tuned for this model.
+        dtype: of the states; the weights of ``model`` have the same.
+        origin: what a manifest says of the model: name, sha256, licence.
+    """
+
+    model: ScoreModel
+    sampler: Sampler
+    sigmas: Tensor
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def draw(
+        self,
+        noise: Noise,
+        labels: Labels | None = None,
+        bend: Callable[[Denoise], Denoise] = lambda denoise: denoise,
+        near: State | None = None,
+        wrt: Sequence[Tensor] = (),
+    ) -> Images:
+        """One image per id of ``noise``, from ``p(x0 | label)`` or, with evidence, a posterior.
+
+        Args:
+            bend: puts evidence into a denoiser, e.g. ``partial(guide, log_likelihood=...)``.
+            near: states around which the chain starts, ``near + sigmas[0] n``; else around 0.
+            wrt: what ``bend`` looks at and wants a gradient, as in ``integrate``.
+        """
+        denoise = bend(of_class(self.model, labels))
+        start = self.start(noise, near)
+        return to_images(self.sampler(denoise, start, self.sigmas, noise, wrt))
+
+    def start(self, noise: Noise, near: State | None = None) -> State:
+        """The state at the first noise level."""
+        if near is None:
+            shape = (len(noise.image_ids), *self.image_shape)
+            near = torch.zeros(shape, dtype=self.dtype, device=self.sigmas.device)
+        return near + self.sigmas[0].to(near) * noise.at("start").normal_like(near)
+
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
+        """The same prior in another precision or place; the weights are copied if they change."""
+        sigmas = self.sigmas.to(device)
+        model = self.model
+        if isinstance(model, nn.Module) and (dtype, sigmas.device) != (
+            self.dtype,
+            self.sigmas.device,
+        ):
+            model = copy.deepcopy(model).to(dtype=dtype, device=sigmas.device)
+        return replace(self, model=model, sigmas=sigmas, dtype=dtype)
+
+
+def to_images(x0: State) -> Images:
+    """[-1, 1] to [0, 1]; what the sampler leaves outside is cut off."""
+    return ((x0 + 1) / 2).clamp(0, 1)
+
+
+def to_state(images: Images) -> State:
+    """[0, 1] to [-1, 1]."""
+    return 2 * images - 1

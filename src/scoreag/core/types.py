@@ -1,0 +1,19 @@
+"""The words of this library, as types.  Everything below is a plain function or a small module."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "batch channel height width"]  # pixels in [0, 1]
+Labels: TypeAlias = Int[Tensor, " batch"]
+PerImage: TypeAlias = Float[Tensor, " batch"]
+State: TypeAlias = Float[Tensor, " batch *dims"]  # x = x0 + sigma n, data scaled to [-1, 1]
+Sigma: TypeAlias = Float[Tensor, ""]  # one noise level, in units of the state
+Levels: TypeAlias = Float[Tensor, ""] | Float[Tensor, " batch"]  # one for all, or one an image
+Logits: TypeAlias = Float[Tensor, "batch classes"]
+
+Denoise: TypeAlias = Callable[[State, Sigma], State]  # (x, sigma) -> E[x0 | x]
+LogLikelihood: TypeAlias = Callable[[State, Sigma], PerImage]  # (x0, sigma) -> log p(c | x0)
+Classifier: TypeAlias = Callable[[Images], Logits]  # images -> logits

@@ -1,0 +1,72 @@
+"""Data sets.  A file here has ``load(what, ...)``, which looks and gives a ``Source`` to read from.
+
+``what`` is the word behind the colon: ``cifar10:test`` calls ``cifar10.load("test")``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from scoreag.load import hint
+
+Pixels = UInt8[Tensor, "batch channels height width"]
+Labels = Int64[Tensor, "batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled images that lie ready; only those asked for are read.
+
+    Args:
+        read: the images and labels (None: unlabelled) at the positions of a range of step 1.
+        image_ids: one for each position; by default the position itself.
+        classes: their names by number; empty where they have none.
+    """
+
+    count: int
+    read: Callable[[range], tuple[Pixels, Labels | None]]
+    image_ids: Sequence[int]
+    classes: tuple[str, ...] = ()
+
+
+def numbered(words: Sequence[str], classes: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    """The number of each label, and the names of the classes.
+
+    A label is a number or one of ``classes``.  Where ``classes`` is empty, labels that are all
+    numbers stand for themselves ("10" comes after "9"), others are numbered by the alphabet.
+    """
+    if classes:
+        return [class_number(word, classes) for word in words], tuple(classes)
+    if all(_is_number(word) for word in words):
+        numbers = [int(word) for word in words]
+        whole = set(numbers) == set(range(len(set(numbers))))
+        return numbers, tuple(str(i) for i in range(len(set(numbers)))) if whole else ()
+    names = sorted(set(words))
+    place = {name: i for i, name in enumerate(names)}
+    return [place[word] for word in words], tuple(names)
+
+
+def class_number(label: str | int, classes: Sequence[str]) -> int:
+    """The number of a class that is given by number or by name."""
+    word = str(label)
+    if word in classes:
+        return list(classes).index(word)
+    if _is_number(word):
+        if classes and int(word) >= len(classes):
+            raise ValueError(f"label {word} is not in 0..{len(classes) - 1}: {listed(classes)}")
+        return int(word)
+    if not classes:
+        raise ValueError(f"label {word!r}: the names of the classes are not known; give its number")
+    raise ValueError(f"no class {word!r}; {hint(word, list(classes)[:20])}")
+
+
+def listed(classes: Sequence[str]) -> str:
+    """The classes with their numbers, at most ten of them."""
+    more = ", ..." if len(classes) > 10 else ""
+    return ", ".join(f"{i} {name}" for i, name in enumerate(classes[:10])) + more
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()

@@ -1,0 +1,32 @@
+"""One's own picture, a PNG or JPEG; resized only when a size is given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from scoreag.datasets import Labels, Pixels, Source, class_number
+from scoreag.images import read_picture
+
+
+def load(
+    what: str,
+    label: str | int | None = None,
+    size: tuple[int, int] | None = None,
+    classes: Sequence[str] = (),
+) -> Source:
+    """The picture at the path ``what``, whose image id is 0.
+
+    Args:
+        label: a class by number, or by name where ``classes`` is given; None leaves it unlabelled.
+        size: (height, width) to resize its middle to.
+    """
+    path = Path(what).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no picture {what!r}; give the path of a PNG or JPEG")
+    labels = None if label is None else torch.tensor([class_number(label, classes)])
+
+    def read(positions: range) -> tuple[Pixels, Labels | None]:
+        return read_picture(path, size)[None], labels
+
+    return Source(1, read, (0,), tuple(classes) if label is not None else ())

@@ -1,0 +1,186 @@
+"""Examine a classifier: the mistakes that make every later figure meaningless."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from scoreag.core.frozen import Frozen, returns_probabilities
+from scoreag.core.types import Images, Labels, Logits
+from scoreag.images import to_float
+from scoreag.metrics.accuracy import Rate, accuracy
+
+NORMALISATIONS = {  # name: mean, std, a number a channel
+    "none": ((0.0,) * 3, (1.0,) * 3),
+    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "[-1, 1]": ((0.5,) * 3, (0.5,) * 3),
+    "[0, 255]": ((0.0,) * 3, (1 / 255,) * 3),
+}
+MARKS = {True: "fine ", False: "WRONG", None: "note "}
+SAME = 1e-3  # of the largest logit: what kernels may round differently from batch to batch
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says; ``fine`` is None where there is nothing to judge."""
+
+    check: str
+    fine: bool | None
+    says: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{MARKS[self.fine]}  {self.check:<13}  {self.says}"
+
+
+def examine(
+    victim: Frozen,
+    images: UInt8[Tensor, "batch channels height width"],
+    labels: Labels | None,
+    batch: int = 250,
+) -> list[Finding]:
+    """All findings, in the order in which one would want to hear them."""
+    found = [_range(images)]
+    few = to_float(images[:8])
+    try:
+        logits = _said(victim, few, len(few))
+    except Exception as error:  # whatever somebody else's network may raise
+        reason = " ".join(str(error).split())
+        shape = " x ".join(map(str, images.shape[1:]))
+        return [*found, Finding("size", False, f"it does not take {shape} images: {reason}")]
+    found.append(_size(logits, images))
+    if found[-1].fine is False:
+        return found
+    checks: tuple[Callable[..., Finding], ...] = (_logits, _repeated, _alone)
+    found += [check(victim, few, logits) for check in checks]
+    found.append(_mode(victim))
+    if labels is None:
+        return [*found, Finding("accuracy", None, "the images have no labels")]
+    return [*found, *_right(victim, to_float(images), labels, logits.shape[1], batch)]
+
+
+def _range(images: Tensor) -> Finding:
+    low, high = int(images.min()), int(images.max())
+    if high <= 1:
+        return Finding("range", False, f"pixels from {low} to {high} of 255: nearly black images")
+    return Finding("range", True, f"pixels from {low} to {high} of 255, given to it in [0, 1]")
+
+
+def _size(logits: Any, images: Tensor) -> Finding:
+    shape = " x ".join(map(str, images.shape[1:]))
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        return Finding("size", False, f"it returns {got}; expected a row of logits an image")
+    if not torch.isfinite(logits).all():
+        return Finding("size", False, "it returns NaN or infinity")
+    return Finding("size", True, f"{shape} images to {logits.shape[1]} classes")
+
+
+def _logits(victim: Frozen, few: Images, logits: Logits) -> Finding:
+    if returns_probabilities(logits):
+        return Finding("logits", False, "it returns probabilities; leave out its last softmax")
+    low, high = float(logits.min()), float(logits.max())
+    return Finding("logits", True, f"from {low:.3g} to {high:.3g}")
+
+
+def _repeated(victim: Frozen, few: Images, logits: Logits) -> Finding:
+    apart = _apart(_said(victim, few, len(few)), logits)
+    if apart > 0:
+        return Finding(
+            "randomness", False,
+            f"two calls differ by {apart:.2g} of the largest logit; a randomised classifier needs "
+            "an attack on its mean, and a dropout that is on needs .eval()",
+        )  # fmt: skip
+    return Finding("randomness", True, "two calls say the same")
+
+
+def _alone(victim: Frozen, few: Images, logits: Logits) -> Finding:
+    apart = _apart(_said(victim, few, 1), logits)
+    if apart > SAME:
+        return Finding(
+            "batch", False,
+            f"an image alone is judged otherwise than in a batch, by {apart:.2g} of the largest "
+            "logit; is a batch normalisation in train mode?",
+        )  # fmt: skip
+    return Finding("batch", True, "an image is judged alike alone and in a batch")
+
+
+def _mode(victim: Frozen) -> Finding:
+    training = [type(part).__name__ for part in victim.modules() if part.training]
+    if training:
+        return Finding("mode", False, f"{training[0]} is in train mode; call .eval()")
+    return Finding("mode", True, "eval")
+
+
+def _right(
+    victim: Frozen, images: Images, labels: Labels, classes: int, batch: int
+) -> Iterator[Finding]:
+    """Clean accuracy, and whether it is what it could be."""
+    highest = int(labels.max())
+    if int(labels.min()) < 0 or highest >= classes:
+        yield Finding("labels", False, f"up to {highest}, and the classifier has {classes} classes")
+        return
+    rate = accuracy(_classes(victim, images, batch), labels)
+    yield Finding("accuracy", _above_chance(rate, classes), f"it is right on {rate}")
+    yield _normalisation(victim, images, labels, rate, batch)
+
+
+def _above_chance(rate: Rate, classes: int) -> bool:
+    return rate.interval[0] > 1 / classes
+
+
+def _normalisation(
+    victim: Frozen, images: Images, labels: Labels, rate: Rate, batch: int
+) -> Finding:
+    """The same network behind other normalisations; better is what no chance explains."""
+    best, name = rate, ""
+    for other, (mean, std) in NORMALISATIONS.items():
+        if _same(mean, victim.mean) and _same(std, victim.std):
+            continue
+        tried = Frozen(victim.module, mean[: images.shape[1]], std[: images.shape[1]]).eval()
+        found = accuracy(_classes(tried, images, batch), labels)
+        if found.count > best.count:
+            best, name = found, other
+    if best.interval[0] <= rate.interval[1]:
+        return Finding("normalisation", True, "no common one does clearly better")
+    mean, std = NORMALISATIONS[name]
+    return Finding(
+        "normalisation", False,
+        f"with that of {name} it is right on {best.count} instead of {rate.count}: return "
+        f"scoreag.classifier(module, mean={_digits(mean)}, std={_digits(std)}) from the factory",
+    )  # fmt: skip
+
+
+def _same(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    wide = max(len(a), len(b))
+    a, b = (v * wide if len(v) == 1 else v for v in (a, b))
+    return len(a) == len(b) and all(
+        abs(x - y) < 0.01 * abs(x) + 1e-9 for x, y in zip(a, b, strict=True)
+    )
+
+
+def _digits(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(round(number, 6) for number in numbers)
+
+
+def _apart(a: Logits, b: Logits) -> float:
+    """The largest difference, as a share of the largest logit."""
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+
+
+def _classes(victim: Frozen, images: Images, batch: int) -> Labels:
+    return _said(victim, images, batch).argmax(1)
+
+
+@torch.no_grad()
+def _said(victim: Frozen, images: Images, batch: int) -> Any:
+    """The answers to ``batch`` images at a time; what is no tensor is returned as it comes."""
+    place = next((t.device for t in victim.state_dict().values()), images.device)
+    parts = [victim(images[i : i + batch].to(place)) for i in range(0, len(images), batch)]
+    return torch.cat(parts).cpu() if isinstance(parts[0], Tensor) else parts[0]

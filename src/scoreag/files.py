@@ -1,0 +1,225 @@
+"""Files that are whole or absent: written, downloaded with a digest, read without running code."""
+
+import hashlib
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+_ATTEMPTS = 5  # at one download, before the user is asked to start it again
+_SILENCE = 30.0  # seconds without a byte that count as a broken connection
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write aside, then rename: a reader sees the old file or the new one, never a part."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(aside)):
+            raise
+        # the file that was asked for, not the one aside, is what the user knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like ``path.write_text``, in UTF-8, but whole or not at all."""
+    replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """The digest of a file's bytes by "sha256" or "md5", in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes, in hexadecimal."""
+    return digest(path, "sha256")
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: SCOREAG_CACHE, else ~/.cache/scoreag."""
+    given = os.environ.get("SCOREAG_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "scoreag"
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path} is no whole file of tensors: {reason}; fetch it again") from error
+    return loaded
+
+
+def load_pickle(path: Path) -> Any:
+    """A pickle of containers, numbers, text, bytes and arrays of integers; no code of it is run.
+
+    The text of Python 2 comes as bytes.  Whatever names anything else is refused by that name.
+    """
+    try:
+        with path.open("rb") as file:
+            return _built(_PlainUnpickler(file, encoding="bytes").load())
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"{path} is no plain pickle: {error}; nothing of it was run") from error
+
+
+class _Recipe:
+    """How a pickle says that an object is made: kept as it is written, not followed."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
+        self.name, self.arguments = name, arguments
+        self.state: Any = ()
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.name == "encode":  # bytes, as Python 3 writes them for Python 2
+            return str(arguments[0]).encode("latin1")
+        return _Recipe(self.name, arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = {"numpy": ("ndarray", "dtype"), "_codecs": ("encode",)} | {
+            f"numpy.{core}.{part}": ("_reconstruct", "_frombuffer")
+            for core in ("core", "_core")
+            for part in ("multiarray", "numeric")
+        }
+        if name not in known.get(module, ()):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _Recipe(name)
+
+
+def _built(value: Any) -> Any:
+    """The value with its arrays made from their bytes."""
+    if isinstance(value, _Recipe):
+        return _array(value)
+    if isinstance(value, dict):
+        return {_built(key): _built(item) for key, item in value.items()}
+    return [_built(item) for item in value] if isinstance(value, list) else value
+
+
+def _array(recipe: _Recipe) -> NDArray[Any]:
+    if recipe.name == "_frombuffer":
+        raw, kind, shape, order = recipe.arguments
+    else:
+        _, shape, kind, by_columns, raw = recipe.state
+        order = "F" if by_columns else "C"
+    code, mark = _text(kind.arguments[0]), _text(kind.state[1])
+    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
+        raise ValueError(f"it holds an array of {code!r}, not of integers")
+    return np.frombuffer(raw, np.dtype(mark + code)).reshape(shape, order=_text(order))
+
+
+def _text(word: Any) -> Any:
+    return word.decode("latin1") if isinstance(word, bytes) else word
+
+
+def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
+    """Download ``url`` to ``path``, which appears whole and with its digest, or not at all.
+
+    What had come before an interruption stays in ``path.part``; the next call goes on from there.
+
+    Args:
+        expected: the digest, "sha256:HEX" or "md5:HEX".
+    """
+    algorithm, _, value = expected.partition(":")
+    if algorithm not in ("sha256", "md5"):
+        raise ValueError(f"digest {expected!r}: write 'sha256:...' or 'md5:...'")
+    if path.exists() and digest(path, algorithm) == value:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    for attempt in range(_ATTEMPTS):
+        time.sleep(0.1 * attempt)
+        if _received(url, part, progress):
+            break
+    else:
+        came = part.stat().st_size if part.exists() else 0
+        raise ConnectionError(
+            f"the connection to {url} broke after {came:,} bytes; they are kept: "
+            "give the same command again and it goes on from there"
+        )
+    _check_digest(url, part, algorithm, value)
+    os.replace(part, path)
+
+
+def _received(url: str, part: Path, progress: bool) -> bool:
+    """Whether ``part`` is as long as the server says, after what it lacks was asked for."""
+    offset = part.stat().st_size if part.exists() else 0
+    wanted = {"Range": f"bytes={offset}-"} if offset else {}
+    request = Request(url, headers={"User-Agent": "scoreag", **wanted})
+    try:
+        answer = urlopen(request, timeout=_SILENCE)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and offset:  # nothing is left to send: the digest decides
+            return True
+        raise ConnectionError(f"{url} answers {error.code} {error.reason}") from error
+    except (URLError, HTTPException, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(
+            f"cannot reach {url} ({reason}); check the network, or fetch the file elsewhere "
+            f"and put it at {part.with_suffix('')}"
+        ) from error
+    with answer:
+        if answer.headers.get_content_type() == "text/html":
+            raise ValueError(f"{url} gives a web page instead of the file; check the address")
+        return _append(answer, part, offset if answer.status == 206 else 0, progress)
+
+
+def _append(answer: HTTPResponse, part: Path, offset: int, progress: bool) -> bool:
+    left = answer.headers.get("Content-Length")
+    total = offset + int(left) if left else None
+    bar = tqdm(
+        total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem,
+        disable=None if progress else True,
+    )  # fmt: skip
+    with bar, part.open("r+b" if offset else "wb") as file:
+        file.seek(offset)
+        for piece in _pieces(answer):
+            file.write(piece)
+            bar.update(len(piece))
+        return total is None or file.tell() >= total
+
+
+def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
+    """The bytes of an answer, up to where the connection ends or breaks."""
+    with suppress(OSError, HTTPException):
+        while piece := answer.read(1 << 18):
+            yield piece
+
+
+def _check_digest(url: str, part: Path, algorithm: str, value: str) -> None:
+    came = digest(part, algorithm)
+    if came == value:
+        return
+    with part.open("rb") as file:
+        page = file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))
+    part.unlink()
+    what = "is a web page" if page else f"has the {algorithm} {came}"
+    raise ValueError(
+        f"what came from {url} {what}; expected the {algorithm} {value}. Nothing was kept: "
+        "try again, or another address"
+    )

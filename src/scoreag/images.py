@@ -1,0 +1,184 @@
+"""Images: the door for a user's tensors, 8-bit rounding, PNG in and out, grids."""
+
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from scoreag.files import replace_file
+
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """``round(255 x)`` of images in [0, 1], half to even: what a PNG keeps of them."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_float(
+    images: UInt8[Tensor, "*shape"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*shape"]:
+    """``x / 255``: 8-bit images in [0, 1]."""
+    return images.to(dtype) / 255
+
+
+def check_images(
+    images: object, shape: tuple[int, int, int] | None = None
+) -> Float[Tensor, "batch channels height width"]:
+    """A user's images as floats in [0, 1]; uint8 is converted, anything doubtful is refused.
+
+    Args:
+        shape: the (channels, height, width) that the model takes; None for any RGB or grey.
+    """
+    if not isinstance(images, Tensor):
+        kind = type(images).__name__
+        raise ValueError(f"images are a {kind}; expected a tensor: write torch.as_tensor(images)")
+    _check_shape(tuple(images.shape), shape)
+    if images.dtype == torch.uint8:
+        return to_float(images)
+    if images.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"images are {images.dtype}; expected uint8 in 0..255 or float32 or float64 in [0, 1]"
+        )
+    _check_range(images.detach())
+    return images
+
+
+def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:
+    wanted = "(batch, channels, height, width)"
+    if len(came) != 4:
+        fix = "images[None]" if len(came) == 3 else "a tensor of 4 dimensions"
+        raise ValueError(f"images have the shape {came}; expected {wanted}: write {fix}")
+    if shape is not None and came[1:] == shape:
+        return
+    if came[3] in (1, 3) and came[1] not in (1, 3):
+        raise ValueError(
+            f"images have the shape {came}; expected {wanted}: write images.permute(0, 3, 1, 2)"
+        )
+    if shape is not None:
+        has, takes = (" x ".join(map(str, size)) for size in (came[1:], shape))
+        raise ValueError(f"images are {has}; the model takes {takes}: resize or convert them")
+    if came[1] not in (1, 3):
+        raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (grey)")
+
+
+def _check_range(images: Tensor) -> None:
+    if images.numel() == 0:
+        return
+    low, high = images.min().item(), images.max().item()
+    if math.isnan(low) or math.isnan(high):
+        count = int(images.isnan().sum())
+        known = images[~images.isnan()]
+        span = f"in [{known.min():.4g}, {known.max():.4g}]" if len(known) else "none at all"
+        raise ValueError(
+            f"images hold {count} NaN; their numbers are {span}, expected [0, 1]: "
+            "mend them before, or write images.nan_to_num(0)"
+        )
+    if low < 0 or high > 1:
+        fix = _fix(low, high)
+        raise ValueError(f"images lie in [{low:.8g}, {high:.8g}], expected [0, 1]: {fix}")
+
+
+def _fix(low: float, high: float) -> str:
+    """What to write so that images of this range lie in [0, 1]."""
+    if low >= -0.01 and high <= 1.01:
+        return "write images.clamp(0, 1)"
+    if low >= -1 and high <= 1:
+        return "write (images + 1) / 2"
+    if low >= 0 and high <= 255:
+        return "write images / 255"
+    return "undo the normalisation, write images * std + mean"
+
+
+def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
+    """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
+    channels = len(image)
+    if channels not in (1, 3):
+        raise ValueError(f"a PNG here has 3 channels (RGB) or 1 (grey), not {channels}")
+    pixels = image.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+    encoded = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    picture.save(encoded, format="PNG", compress_level=6)
+    replace_file(path, lambda aside: aside.write_bytes(encoded.getvalue()))
+
+
+def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
+    """The pixels of a PNG, RGB or grey, all of whose checksums hold."""
+    return _pixels(_decoded(path, ("PNG",)))
+
+
+def read_picture(
+    path: Path, size: tuple[int, int] | None = None
+) -> UInt8[Tensor, "channels height width"]:
+    """The pixels of a PNG or JPEG, upright, RGB or grey.
+
+    Args:
+        size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
+            None leaves it as it is.
+    """
+    picture = ImageOps.exif_transpose(_decoded(path, ("PNG", "JPEG")))
+    if size is not None:
+        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
+    return _pixels(picture)
+
+
+def _decoded(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
+            picture.verify()
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
+            picture.load()
+            return _plain(picture)
+    except _DAMAGED as error:
+        kinds, reason = " or ".join(formats), str(error).replace("\n", " ")
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"it begins with {data[:12]!r}"
+        raise ValueError(f"{path} is no whole {kinds} in RGB or grey: {reason}") from error
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """RGB or 8-bit grey, where nothing is lost by it."""
+    if picture.mode not in ("RGB", "L", "1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
+        raise ValueError(f"its mode is {picture.mode}, not 8 bits a channel; convert it first")
+    if "A" in picture.mode or "transparency" in picture.info:
+        opacity = picture.convert("RGBA").getchannel("A")
+        if np.asarray(opacity).min() < 255:
+            raise ValueError("it is transparent in places; put it on a background first")
+    return picture.convert("L" if picture.mode in ("L", "1", "LA") else "RGB")
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    pixels = np.array(picture)
+    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+
+
+def grid(
+    images: UInt8[Tensor, "batch channels height width"], columns: int, gap: int = 2
+) -> UInt8[Tensor, "channels full_height full_width"]:
+    """The images row by row on white, ``gap`` pixels between them."""
+    count, channels, height, width = images.shape
+    if not count or columns < 1:
+        raise ValueError(f"a grid of {count} images in {columns} columns; give at least 1 of each")
+    rows = math.ceil(count / columns)
+    full = (rows * (height + gap) - gap, columns * (width + gap) - gap)
+    sheet = torch.full((channels, *full), 255, dtype=torch.uint8, device=images.device)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet

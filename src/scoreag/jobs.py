@@ -1,0 +1,172 @@
+"""A task over many images, cut into micro-batches that do not depend on how the work is split.
+
+The networks always see ``micro_batch`` images at once, the last of them padded: the kernels then
+round alike, and an image comes out bit for bit the same whatever else is computed beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoreag import tasks
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior
+from scoreag.core.types import Classifier, Images, Labels
+from scoreag.images import to_float, to_uint8
+from scoreag.result import Result
+from scoreag.settings import Settings
+
+CLASS_STRIDE = 1_000_000  # image ids of a synthesis: label * stride + index within the class
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that determines a result. ``wrong`` is one class an image, "second", or None."""
+
+    task: str
+    prior: Prior
+    settings: Settings
+    seed: int
+    image_ids: tuple[int, ...]
+    classifier: Classifier | None = None
+    images: Images | None = None
+    labels: Labels | None = None
+    wrong: Labels | str | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def rows(self, chosen: Sequence[int]) -> "Job":
+        """The same job for some of its images."""
+        index = torch.as_tensor(chosen)
+
+        def pick(value: Any) -> Any:
+            return value[index] if isinstance(value, Tensor) else value
+
+        return replace(
+            self,
+            image_ids=tuple(self.image_ids[i] for i in chosen),
+            images=pick(self.images),
+            labels=pick(self.labels),
+            wrong=pick(self.wrong),
+        )
+
+
+def pieces(count: int, size: int) -> Iterator[range]:
+    """0..count-1 in runs of ``size``, cut by position alone."""
+    return (range(i, min(i + size, count)) for i in range(0, count, size))
+
+
+def compute(job: Job, pad_to: int = 0) -> Result:
+    """The result of a job's images, all at once; short jobs are padded with repeated rows."""
+    count = len(job)
+    padded = job.rows([*range(count), *[count - 1] * (pad_to - count)])
+    if job.task == "purify":
+        return _purified(padded)[:count]
+    result = _measured(padded, _draw(padded, padded.settings))
+    return _retried(job, result[:count], pad_to)
+
+
+def _retried(job: Job, result: Result, pad_to: int) -> Result:
+    """Draw the images that failed again, each time at doubled strength."""
+    strength = job.settings.strength
+    for attempt in range(1, job.settings.retries + 1):
+        assert result.success_8bit is not None
+        failed = (~result.success_8bit).nonzero().flatten().tolist()
+        if not failed:
+            break
+        size = -(-len(failed) // 4) * 4 if pad_to else len(failed)
+        again = job.rows([*failed, *[failed[-1]] * (size - len(failed))])
+        harder = replace(job.settings, strength=strength * 2**attempt)
+        drawn = _measured(again, _draw(again, harder))[: len(failed)]
+        drawn = replace(drawn, retries=torch.full_like(drawn.retries, attempt))
+        result = _replaced(result, failed, drawn)
+    return result
+
+
+def _replaced(result: Result, rows: list[int], drawn: Result) -> Result:
+    """``result`` with other ``rows``; what they cost is added up."""
+    drawn = replace(drawn, calls=drawn.calls + result.calls[rows])
+    order = torch.arange(len(result))
+    order[rows] = len(result) + torch.arange(len(rows))
+    return Result.cat([result, drawn])[order]
+
+
+def _draw(job: Job, settings: Settings) -> tasks.Drawn:
+    noise = Noise(job.seed, job.image_ids)
+    assert job.classifier is not None and job.labels is not None
+    if job.task == "synthesize":
+        return tasks.synthesize(job.prior, job.classifier, job.labels, job.wrong, settings, noise)
+    assert job.images is not None
+    return tasks.transform(
+        job.prior, job.classifier, job.images, job.labels, job.wrong, settings, noise
+    )
+
+
+@torch.no_grad()
+def _measured(job: Job, drawn: tasks.Drawn) -> Result:
+    """What the classifier says of the images, as drawn and in 8 bits."""
+    assert job.classifier is not None and job.labels is not None
+    predictions = job.classifier(eight_bit(drawn.images)).argmax(1)
+    success_8bit = predictions != job.labels
+    aimed = drawn.wrong >= 0
+    return Result(
+        task=job.task,
+        images=drawn.images,
+        image_ids=torch.tensor(job.image_ids),
+        calls=torch.full((len(job),), drawn.calls),
+        retries=torch.zeros(len(job), dtype=torch.int64),
+        rests=drawn.rests.long(),
+        originals=job.images,
+        labels=job.labels,
+        wrong=drawn.wrong,
+        before=None if job.images is None else job.classifier(job.images).argmax(1),
+        predictions=predictions,
+        success=job.classifier(drawn.images).argmax(1) != job.labels,
+        success_8bit=success_8bit,
+        as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
+        settings=job.settings.to_dict(),
+    )
+
+
+@torch.no_grad()
+def _purified(job: Job) -> Result:
+    assert job.images is not None
+    tally = tasks.Tally()
+    noise = Noise(job.seed, job.image_ids)
+    images = tasks.purify(job.prior, job.images, job.settings, noise, tally)
+    zeros = torch.zeros(len(job), dtype=torch.int64)
+    result = Result(
+        task=job.task,
+        images=images,
+        image_ids=torch.tensor(job.image_ids),
+        calls=zeros + tally.calls,
+        retries=zeros,
+        rests=zeros,
+        originals=job.images,
+        labels=job.labels,
+        settings=job.settings.to_dict(),
+    )
+    if job.classifier is None:
+        return result
+    said = job.classifier(eight_bit(images)).argmax(1)
+    before = job.classifier(job.images).argmax(1)
+    if job.labels is None:
+        return replace(result, predictions=said, before=before)
+    wrong_now = said != job.labels
+    return replace(
+        result,
+        predictions=said,
+        before=before,
+        success=job.classifier(images).argmax(1) != job.labels,
+        success_8bit=wrong_now,
+        as_wanted=wrong_now,
+    )
+
+
+def eight_bit(images: Images) -> Images:
+    """What is left of an image after it was saved with 8 bits a channel."""
+    return to_float(to_uint8(images), images.dtype).to(images)

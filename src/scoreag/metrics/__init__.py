@@ -1,0 +1,13 @@
+"""One file a metric: ``(clean, adversarial, labels) -> (batch,)``, or counts that add up."""
+
+from typing import Protocol
+
+from scoreag.core.types import Images, Labels, PerImage
+
+
+class Metric(Protocol):
+    """One number an image, from the image before, the image after, and its label."""
+
+    def __call__(
+        self, clean: Images, adversarial: Images, labels: Labels | None = None
+    ) -> PerImage: ...

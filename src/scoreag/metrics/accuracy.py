@@ -1,0 +1,87 @@
+"""Shares of images, each with its denominator by name and a Wilson 95 % interval."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from scoreag.core.types import Labels
+
+Z = 1.959963984540054  # the 97.5 % quantile of the standard normal
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``count`` of ``total``, where ``of`` names the total: "images right before".
+
+    >>> Rate(5, 10, "images").to_dict()["low"]
+    0.2366
+    >>> str(Rate(19, 20, "images"))
+    '19 of 20 images (95 %, interval 76-99 %)'
+    """
+
+    count: int
+    total: int
+    of: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= self.total:
+            raise ValueError(
+                f"a rate of {self.count} out of {self.total} {self.of}; "
+                "the count must lie between 0 and the total"
+            )
+
+    @property
+    def value(self) -> float:
+        """``count / total`` in [0, 1]; NaN where there is nothing to count."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson (1927): the p with ``|value - p| <= z (p (1 - p) / total)^(1/2)``.
+
+        ``(value + z^2/2n -+ z (value (1 - value)/n + z^2/4n^2)^(1/2)) / (1 + z^2/n)``,
+        and all of [0, 1] where there is nothing to count.
+        """
+        if not self.total:
+            return 0.0, 1.0
+        n, p = self.total, self.value
+        centre = p + Z**2 / (2 * n)
+        half = Z * math.sqrt(p * (1 - p) / n + (Z / (2 * n)) ** 2)
+        low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
+        return (low if self.count else 0.0), (high if self.count < n else 1.0)
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """For JSON: value, count, of, total, low, high; four digits, null for no value."""
+        low, high = (round(end, 4) for end in self.interval)
+        value = round(self.value, 4) if self.total else None
+        return {
+            "value": value,
+            "count": self.count,
+            "of": self.of,
+            "total": self.total,
+            "low": low,
+            "high": high,
+        }
+
+    def __str__(self) -> str:
+        if not self.total:
+            return f"0 of 0 {self.of}"
+        low, high = (f"{100 * end:.0f}" for end in self.interval)
+        share = f"{100 * self.value:.0f} %, interval {low}-{high} %"
+        return f"{self.count} of {self.total} {self.of} ({share})"
+
+
+def share(
+    hits: Bool[Tensor, " batch"], of: str, among: Bool[Tensor, " batch"] | None = None
+) -> Rate:
+    """The rate of true entries of ``hits``, counted only where ``among`` is true."""
+    counted = torch.ones_like(hits) if among is None else among
+    return Rate(int((hits & counted).sum()), int(counted.sum()), of)
+
+
+def accuracy(predictions: Labels, labels: Labels, of: str = "images") -> Rate:
+    """How many predictions are the label."""
+    return share(predictions == labels, of)

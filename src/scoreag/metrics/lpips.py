@@ -1,0 +1,81 @@
+"""Learned perceptual distance: LPIPS v0.1 with AlexNet; Zhang et al. (2018), eq. 1.
+
+The weights stay outside: ``load(features, heads)`` reads two .npz files, the convolutions under
+the names ``features.N.weight`` and ``.bias`` for N = 0, 3, 6, 8, 10, the heads under
+``linL.model.1.weight`` for L = 0 to 4. The network was made for larger images: one of 32 x 32
+leaves maps of 7, 3, 1, 1 and 1 pixels a side. That is how such figures are usually reported, and
+they are comparable with others of the same size, not with those of larger images.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.core.types import Images, Labels, PerImage
+
+LAYERS = (0, 3, 6, 8, 10)
+STRIDES, PADDINGS, POOLED = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
+HEAD = "lin{}.model.1.weight"
+
+
+@dataclass(frozen=True)
+class Lpips:
+    """The metric; ``convolutions`` and ``heads`` by the names of the files, ``batch`` at a time."""
+
+    convolutions: Mapping[str, Tensor]
+    heads: Mapping[str, Tensor]
+    batch: int = 128
+
+    @torch.no_grad()
+    def __call__(
+        self, clean: Images, adversarial: Images, labels: Labels | None = None
+    ) -> PerImage:
+        """``sum_l mean_pixels w_l . (u_l - v_l)^2``, u and v of unit length in each pixel; >= 0."""
+        pairs = zip(clean.split(self.batch), adversarial.split(self.batch), strict=True)
+        return torch.cat([self._distance(a, b) for a, b in pairs])
+
+    def _distance(self, clean: Images, adversarial: Images) -> PerImage:
+        maps = zip(self._maps(clean), self._maps(adversarial), strict=True)
+        total = clean.new_zeros(len(clean))
+        for layer, (u, v) in enumerate(maps):
+            head = self.heads[HEAD.format(layer)].to(clean)
+            total = total + F.conv2d((u - v).square(), head).mean((1, 2, 3))
+        return total
+
+    def _maps(self, images: Images) -> Iterator[Float[Tensor, "batch channel height width"]]:
+        """The five maps after a ReLU, scaled to unit length along the channels."""
+        shift, scale = images.new_tensor(SHIFT), images.new_tensor(SCALE)
+        x = (2 * images - 1 - shift[:, None, None]) / scale[:, None, None]
+        for layer, stride, padding, pooled in zip(LAYERS, STRIDES, PADDINGS, POOLED, strict=True):
+            weight = self.convolutions[f"features.{layer}.weight"].to(x)
+            bias = self.convolutions[f"features.{layer}.bias"].to(x)
+            x = F.max_pool2d(x, 3, 2) if pooled else x
+            x = F.conv2d(x, weight, bias, stride=stride, padding=padding).relu()
+            yield x / (x.norm(dim=1, keepdim=True) + 1e-10)
+
+
+def load(features: Path, heads: Path) -> Lpips:
+    """The metric with the weights of two .npz files, see above for the names in them."""
+    wanted = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
+    return Lpips(_read(features, wanted), _read(heads, [HEAD.format(n) for n in range(5)]))
+
+
+def _read(path: Path, wanted: list[str]) -> dict[str, Tensor]:
+    """The arrays of those names; no array of Python objects is accepted."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = {n: torch.from_numpy(arrays[n]) for n in wanted if n in arrays}
+    except (BadZipFile, EOFError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is no complete .npz file ({error}); copy it again") from error
+    for name in wanted:
+        if name not in found:
+            raise ValueError(f"{path} has no array {name!r}; give the weights of LPIPS v0.1")
+    return found

@@ -1,0 +1,116 @@
+"""The front door to models: a score model or a classifier, from a name, a folder, or an object."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.cards import Card, card
+from scoreag.core.frozen import Frozen, returns_probabilities
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.core.types import Images
+from scoreag.load import load
+
+
+def load_prior(name: str | Path, device: str = "auto") -> Prior:
+    """The score model of a card: its name in the zoo, or a folder with card.toml and weights.
+
+    Raises:
+        ValueError: no such card, or one of another kind.
+    """
+    found = _of_kind(name, "score-model")
+    place = device_of(device)
+    model: nn.Module = load("score_models", found.family).load(found)
+    return Prior(
+        model=model.to(place).eval().requires_grad_(False),
+        sampler=load("samplers", "heun").sample,
+        sigmas=karras(18).to(place),
+        image_shape=found.image_shape,
+        classes=found.classes,
+        defaults=found.defaults,
+        origin=found.identity,
+    )
+
+
+def load_classifier(name: str, device: str = "auto") -> Frozen:
+    """A classifier from images in [0, 1] to logits: a card's name or ``package.module:factory``."""
+    place = device_of(device)
+    if ":" in str(name):
+        module = load("classifiers", "factory").load(str(name))
+        if not isinstance(module, Frozen):
+            module = classifier(module, origin={"name": str(name)})
+        return module.to(place)
+    found = _of_kind(name, "classifier")
+    module = load("classifiers", "bundled").load(found).eval()
+    return classifier(module, found.mean, found.std, found.identity).to(place)
+
+
+def classifier(
+    module: nn.Module,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    origin: Mapping[str, Any] | None = None,
+) -> Frozen:
+    """Any module that returns logits, as a classifier of images in [0, 1].
+
+    Args:
+        mean, std: what the module expects its input to be normalised with, a number a channel;
+            without them it sees [0, 1].
+        origin: what a manifest says of it, e.g. its name and where it is from.
+
+    Raises:
+        ValueError: the module is in train mode, or the normalisation cannot be meant.
+    """
+    if any(part.training for part in module.modules()):
+        raise ValueError(
+            f"the classifier {type(module).__name__} is in train mode, so its answers would "
+            "change from call to call; call its .eval() first"
+        )
+    if len(mean) != len(std) or not all(s > 0 for s in std):
+        raise ValueError(f"mean {mean} and std {std}: expected one number a channel, std above 0")
+    return Frozen(module, mean, std, origin).eval()
+
+
+def check_classifier(victim: Any, images: Images) -> int:
+    """Look at ``images`` once; the number of classes.
+
+    Raises:
+        ValueError: it does not return logits, one row an image.
+    """
+    if isinstance(victim, nn.Module) and any(part.training for part in victim.modules()):
+        raise ValueError("the classifier is in train mode; call its .eval() first")
+    with torch.no_grad():
+        logits = victim(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the classifier returned {got}; expected logits ({len(images)}, classes)")
+    if not torch.isfinite(logits).all():
+        raise ValueError("the classifier returned NaN or infinity on these images")
+    if returns_probabilities(logits):
+        raise ValueError(
+            "the classifier returned probabilities (rows sum to 1); guidance needs logits: "
+            "leave out its last softmax"
+        )
+    return int(logits.shape[1])
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}, but torch sees no GPU here; write --device cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"no device {name!r}; there are: auto, cpu, cuda")
+    return torch.device(name)
+
+
+def _of_kind(name: str | Path, kind: str) -> Card:
+    found = card(name)
+    if found.kind != kind:
+        raise ValueError(f"{name} is a {found.kind}, and a {kind} is wanted here")
+    return found
+

@@ -1,0 +1,45 @@
+"""A small convolutional network without shortcuts: cheap to train against an adversary."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
+
+
+class PlainCNN(nn.Module):
+    """Convolution, normalisation and ReLU, a few times; then one hidden layer.
+
+    Args:
+        convolutions: channels, kernel and stride of each; stride 1 keeps the side, 2 halves it.
+        hidden: width of the layer before the last one.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        classes: int = 10,
+        convolutions: Sequence[Sequence[int]] = ((32, 4, 2), (64, 4, 2), (128, 3, 1)),
+        hidden: int = 128,
+    ) -> None:
+        super().__init__()
+        width, height, breadth = image_shape
+        layers: list[nn.Module] = []
+        for wide, kernel, stride in convolutions:
+            conv = nn.Conv2d(width, wide, kernel, stride, (kernel - 1) // 2, bias=False)
+            layers += [conv, nn.BatchNorm2d(wide), nn.ReLU()]
+            width, height, breadth = wide, height // stride, breadth // stride
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        self.hidden = nn.Sequential(nn.Linear(width * height * breadth, hidden), nn.ReLU())
+        self.linear = nn.Linear(hidden, classes)
+
+    def forward(self, x: Maps) -> Float[Tensor, "_ classes"]:
+        return self.linear(self.features(x))
+
+    def features(self, x: Maps) -> Float[Tensor, "_ features"]:
+        """What the last layer sees."""
+        return self.hidden(self.convolutions(x))
+
+
+build = PlainCNN

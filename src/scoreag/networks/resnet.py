@@ -1,0 +1,90 @@
+"""The small residual networks for CIFAR of He et al. (2016), section 4.2."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import pad, relu
+
+Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
+
+
+class ResNet(nn.Module):
+    """``6 n + 2`` layers: three groups of ``n`` blocks at sides 32, 16, 8; any side is taken.
+
+    Args:
+        depth: 20, 32, 44, 56, 110, ...: any ``6 n + 2``.
+        width: channels of the first group; the others have twice and four times as many.
+        shortcut: "A" subsamples and fills up with zero channels, without parameters; "B" is a
+            1x1 convolution with normalisation.  Both as in He et al., and both are needed to read
+            the weights that are about.
+
+    The names of the parameters are those of akamaster/pytorch_resnet_cifar10.
+    """
+
+    def __init__(
+        self, depth: int = 20, classes: int = 10, width: int = 16, shortcut: str = "A"
+    ) -> None:
+        super().__init__()
+        blocks, rest = divmod(depth - 2, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"depth is {depth}; write one of 8, 14, 20, 32, 44, 56, 110 (6 n + 2)")
+        if shortcut not in ("A", "B"):
+            raise ValueError(f"shortcut is {shortcut!r}; write 'A' or 'B'")
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _group(blocks, width, width, 1, shortcut)
+        self.layer2 = _group(blocks, width, 2 * width, 2, shortcut)
+        self.layer3 = _group(blocks, 2 * width, 4 * width, 2, shortcut)
+        self.linear = nn.Linear(4 * width, classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x: Maps) -> Float[Tensor, "_ classes"]:
+        return self.linear(self.features(x))
+
+    def features(self, x: Maps) -> Float[Tensor, "_ features"]:
+        """What the last layer sees: the mean of each channel."""
+        x = relu(self.bn1(self.conv1(x)))
+        return self.layer3(self.layer2(self.layer1(x))).mean((2, 3))
+
+
+class Block(nn.Module):
+    """``relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))``."""
+
+    def __init__(self, width: int, wide: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, wide, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(wide)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(wide)
+        self.shortcut: nn.Module = nn.Identity()
+        if width != wide and shortcut == "A":
+            self.shortcut = Subsample(wide, stride)
+        elif width != wide:
+            conv = nn.Conv2d(width, wide, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(wide))
+
+    def forward(self, x: Maps) -> Maps:
+        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
+        return relu(self.shortcut(x) + y)
+
+
+class Subsample(nn.Module):
+    """Option A: every ``stride``-th pixel, between zero channels up to ``wide`` of them."""
+
+    def __init__(self, wide: int, stride: int) -> None:
+        super().__init__()
+        self.wide, self.stride = wide, stride
+
+    def forward(self, x: Maps) -> Maps:
+        missing = self.wide - x.shape[1]
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return pad(kept, (0, 0, 0, 0, missing // 2, missing - missing // 2))
+
+
+def _group(blocks: int, width: int, wide: int, stride: int, shortcut: str) -> nn.Sequential:
+    rest = [Block(wide, wide, 1, shortcut) for _ in range(blocks - 1)]
+    return nn.Sequential(Block(width, wide, stride, shortcut), *rest)
+
+
+build = ResNet

@@ -1,0 +1,166 @@
+"""A class-conditional U-Net: the raw network ``F(x, time, labels)`` inside a denoiser.
+
+Residual blocks told the noise level and the class by scale and shift (Ho et al. 2020; Dhariwal and
+Nichol 2021), on pixels gathered into patches, so that the widest maps are the small ones.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Maps = Float[Tensor, "batch channels height width"]
+Vector = Float[Tensor, "batch features"]
+
+
+class UNet(nn.Module):
+    """Args:
+    channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
+    classes: number of labels; one more is kept for "not told", which ``labels=None`` means.
+    patch: side of the square of pixels that becomes one position with ``patch^2`` times the
+        colours.
+    blocks: residual blocks a level on the way down; one more on the way up.
+    attention_at: sides of the maps after which positions may look at each other.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        classes: int = 10,
+        channels: int = 64,
+        multipliers: Sequence[int] = (1, 2, 3),
+        blocks: int = 1,
+        attention_at: Sequence[int] = (8,),
+        patch: int = 2,
+    ) -> None:
+        super().__init__()
+        colours, side, _ = image_shape
+        side //= patch
+        self.image_shape = tuple(image_shape)
+        self.classes = classes
+        self.told = Conditioning(classes, 4 * channels)
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
+        widths = [channels * m for m in multipliers]
+        self.first = nn.Conv2d(colours * patch**2, channels, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        kept = [width := channels]
+        for level, wide in enumerate(widths):
+            if level:
+                self.down.append(Resize(width, 0.5))
+                side //= 2
+                kept.append(width)
+            for _ in range(blocks):
+                self.down.append(Block(width, wide, 4 * channels, side in attention_at))
+                kept.append(width := wide)
+        self.middle = Block(width, width, 4 * channels, attention=True)
+        for level, wide in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                self.up.append(Block(width + kept.pop(), wide, 4 * channels, side in attention_at))
+                width = wide
+            if level:
+                self.up.append(Resize(width, 2.0))
+                side *= 2
+        self.last = nn.Sequential(
+            nn.GroupNorm(_groups(width), width),
+            nn.SiLU(),
+            _silent(nn.Conv2d(width, colours * patch**2, 3, padding=1)),
+        )
+
+    def forward(
+        self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Maps:
+        told = self.told(time, labels)
+        kept = [x := self.first(self.unshuffle(x))]
+        for layer in self.down:
+            kept.append(x := layer(x, told))
+        x = self.middle(x, told)
+        for layer in self.up:
+            x = layer(x if isinstance(layer, Resize) else torch.cat([x, kept.pop()], 1), told)
+        return self.shuffle(self.last(x))
+
+
+class Conditioning(nn.Module):
+    """One vector that says the noise level and the class; row ``classes`` is the null label."""
+
+    def __init__(self, classes: int, width: int, waves: int = 32) -> None:
+        super().__init__()
+        self.classes = classes
+        # time is ln(sigma)/4, within [-1.6, 1.1]: waves from one period over it to 64
+        self.register_buffer("frequencies", torch.logspace(0, 6, waves, 2.0), persistent=False)
+        self.time = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(classes + 1, width)
+
+    def forward(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
+        angles = (2 * math.pi / 3) * time[:, None] * self.frequencies.to(time)
+        if labels is None:
+            labels = torch.full_like(time, self.classes, dtype=torch.int64)
+        waves = torch.cat([angles.sin(), angles.cos()], 1)
+        return nn.functional.silu(self.time(waves) + self.label(labels))
+
+
+class Block(nn.Module):
+    """``x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift))``, then attention if wanted."""
+
+    def __init__(self, width: int, wide: int, told: int, attention: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_groups(width), width)
+        self.conv1 = nn.Conv2d(width, wide, 3, padding=1)
+        self.told = _silent(nn.Linear(told, 2 * wide))
+        self.norm2 = nn.GroupNorm(_groups(wide), wide)
+        self.conv2 = _silent(nn.Conv2d(wide, wide, 3, padding=1))
+        self.skip = nn.Conv2d(width, wide, 1) if width != wide else nn.Identity()
+        self.attention = Attention(wide) if attention else nn.Identity()
+
+    def forward(self, x: Maps, told: Vector) -> Maps:
+        scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
+        y = self.conv1(nn.functional.silu(self.norm1(x)))
+        y = nn.functional.silu(self.norm2(y) * (1 + scale) + shift)
+        return self.attention(self.skip(x) + self.conv2(y))
+
+
+class Attention(nn.Module):
+    """Each position looks at all others; written out, since fused kernels have no 2nd derivative."""
+
+    def __init__(self, width: int, head: int = 32) -> None:
+        super().__init__()
+        self.heads = max(1, width // head)
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = _silent(nn.Conv2d(width, width, 1))
+
+    def forward(self, x: Maps) -> Maps:
+        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
+        q, k, v = qkv.unbind(1)  # (batch, heads, features, positions)
+        weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
+        seen = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
+        return x + self.out(seen)
+
+
+class Resize(nn.Module):
+    """Half or double the side of the maps, and mix them."""
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Maps, told: Vector) -> Maps:
+        if self.scale < 1:
+            return self.conv(nn.functional.avg_pool2d(x, 2))
+        return self.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def _groups(width: int) -> int:
+    return max(1, width // 16)
+
+
+def _silent(layer: nn.Module) -> nn.Module:
+    """Starts at zero, so that the block begins as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+build = UNet

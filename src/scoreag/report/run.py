@@ -1,0 +1,194 @@
+"""The page of one run: its figures with their denominators, its images, the failures too."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scoreag.files import write_text
+from scoreag.metrics.accuracy import Rate
+from scoreag.report.page import Entry, figure, page, rates, section, table, terms
+from scoreag.report.plots import Curve, curves
+from scoreag.report.run_images import groups
+from scoreag.runs import folder as place
+from scoreag.runs import rows as lines
+from scoreag.runs.manifest import leaves
+from scoreag.runs.rows import Row
+
+TITLES = {
+    "synthesize": "Images from nothing that fool a classifier",
+    "transform": "Real images, changed until a classifier errs",
+    "purify": "Images, purified",
+}
+NAMES = {
+    "clean_accuracy": "right before",
+    "success_8bit": "fooled, by the saved 8-bit image",
+    "as_wanted": "taken for the wanted class, saved image",
+    "success": "fooled, by the image before rounding",
+    "accuracy_before": "right before purification",
+    "accuracy_after": "right after it",
+}
+NORMS = {
+    "l0": "l0: pixels that changed",
+    "l1": "l1: the sum of all changes",
+    "l2": "l2: the Euclidean length of the change",
+    "linf": "linf: the largest change of a colour value",
+}
+COSTS = {"calls": "score-model calls", "retries": "retries", "rests": "calls without guidance"}
+FOOT = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores", "started")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder says of itself."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def task(self) -> str:
+        """synthesize, transform or purify."""
+        return str(self.summary["task"])
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        """The shares of summary.json by name."""
+        shares = self.summary["rates"].items()
+        return {name: Rate(r["count"], r["total"], r["of"]) for name, r in shares}
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run's folder; the file."""
+    file = folder / "report.html"
+    write_text(file, run_page(folder))
+    return file
+
+
+def run_page(folder: Path) -> str:
+    """The page of the run in ``folder``, as HTML."""
+    run = read_run(folder)
+    body = [
+        section("In figures", *_shares(run), *_changes(run)),
+        *groups(run.folder, run.task, run.manifest, run.rows),
+        section("What it cost", _cost(run)),
+        section("How it came about", terms(_settings(run))),
+    ]
+    return page(TITLES[run.task], [sentence(run)], body, [_foot(run)])
+
+
+def read_run(folder: Path) -> Run:
+    """The run in ``folder``.
+
+    Raises:
+        ValueError: there is none, or it was interrupted; says what to do.
+    """
+    manifest = place.read(folder)
+    file = folder / "summary.json"
+    again = "give the command of the run again"
+    if not file.is_file():
+        raise ValueError(f"{folder} has no summary.json, the run is not finished; {again}")
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); {again}") from error
+    return Run(folder, manifest, summary, tuple(lines.read(folder)))
+
+
+def sentence(run: Run) -> str:
+    """The outcome, for someone who reads nothing else."""
+    name = run.manifest.get("models", {}).get("classifier", {}).get("name", "The classifier")
+    found, count = run.rates, len(run.rows)
+    if not found:
+        return f"{count} images were purified; what they show was not asked."
+    if run.task == "synthesize":
+        return (
+            f"{name} takes {_part(found['success_8bit'])} images that were drawn from noise for "
+            "another class than the one they were asked to show."
+        )
+    if run.task == "transform":
+        fooled = found["success_8bit"]
+        return (
+            f"{name} gets {_part(found['clean_accuracy'])} images right, and errs on "
+            f"{fooled.count} of those {fooled.total} after the transformation."
+        )
+    return (
+        f"{name} gets {_part(found['accuracy_after'])} images right after purification, "
+        f"and {_part(found['accuracy_before'])} before it."
+    )
+
+
+def _part(rate: Rate) -> str:
+    return f"{rate.count} of {rate.total}"
+
+
+def _shares(run: Run) -> list[str]:
+    if not run.rates:
+        return []
+    stems = list(NAMES)
+    ordered = sorted(run.rates.items(), key=lambda item: stems.index(_stem(item[0])))
+    named = [(_words(name), rate) for name, rate in ordered]
+    return [rates("Shares of the images, with 95 % intervals (Wilson).", named)]
+
+
+def _stem(rate: str) -> str:
+    return rate.removesuffix("_without_retries")
+
+
+def _words(rate: str) -> str:
+    words = NAMES[_stem(rate)]
+    return words if _stem(rate) == rate else f"{words}, first try only"
+
+
+def _changes(run: Run) -> list[str]:
+    """How far the images moved: medians, and the whole distribution of the largest change."""
+    medians = run.summary["medians"]
+    if not medians:
+        return []
+    caption = "How far the saved images are from the originals; colour values lie in [0, 1]."
+    rows = [(NORMS[norm], *_median(norm, found)) for norm, found in medians.items()]
+    return [table(caption, ("", "median", "95 % interval"), rows), _distribution(run)]
+
+
+def _median(norm: str, found: Mapping[str, Any]) -> tuple[Entry, Entry]:
+    def number(value: float) -> str:
+        return f"{255 * value:.0f}/255" if norm == "linf" else f"{value:.4g}"
+
+    middle = (number(found["value"]), f"of {found['total']} images")
+    return middle, f"{number(found['low'])} to {number(found['high'])}"
+
+
+def _distribution(run: Run) -> str:
+    """The share of images whose largest change is at most x."""
+    largest = sorted(
+        round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
+    )
+    reached = [(i + 1) / len(largest) for i in range(len(largest))]
+    line = Curve("images", [0, *largest], [0, *reached])
+    alt = f"Share of images by largest change: from {largest[0]} to {largest[-1]} of 255."
+    labels = "largest change of a colour value, in 1/255", "share of images"
+    svg = curves([line], *labels, alt=alt, steps=True, mark=(8, "8/255, a usual bound"))
+    return figure(svg, "The share of images in which no colour value moved by more than x.")
+
+
+def _cost(run: Run) -> str:
+    rows = [
+        (words, f"{run.summary[name]['sum']:,}", f"{run.summary[name]['per_image']:g}")
+        for name, words in COSTS.items()
+        if name in run.summary
+    ]
+    return table(f"Over {len(run.rows)} images.", ("", "together", "an image"), rows)
+
+
+def _settings(run: Run) -> list[tuple[str, str]]:
+    """What determined the images, by the names of manifest.json."""
+    outside = ("versions", "machine", "started", "finished", "format", "images", "classes")
+    kept = {name: value for name, value in run.manifest.items() if name not in outside}
+    return [(name, str(value)) for name, value in leaves(kept) if value not in (None, {}, [])]
+
+
+def _foot(run: Run) -> str:
+    known = dict(leaves(run.manifest))
+    return ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in FOOT if known.get(name))

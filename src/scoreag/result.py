@@ -1,0 +1,78 @@
+"""What a task returns: images, what was measured on them, and how they came about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from PIL import Image
+from torch import Tensor
+
+from scoreag.core.types import Images, Labels
+from scoreag.images import grid, to_uint8
+
+PerRow = Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images of one task, a row each; rows can be indexed, joined and saved.
+
+    ``success`` and ``success_8bit``: the classifier does not say the label, to the image as drawn
+    and to the 8-bit image. ``as_wanted``: to the 8-bit image it says ``wrong``; where nothing
+    particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success_8bit``.
+    ``predictions`` are those for the 8-bit image, ``before`` those for the original.
+    Purification wants nothing wrong: there the three are about errors that are left.
+
+    Args:
+        calls: denoiser evaluations spent on each image, retries included.
+        retries: how often each image was drawn again.
+        rests: at how many calls each image was left alone because it was wrong enough.
+    """
+
+    task: str
+    images: Images
+    image_ids: PerRow
+    calls: PerRow
+    retries: PerRow
+    rests: PerRow
+    originals: Images | None = None
+    labels: Labels | None = None
+    wrong: Labels | None = None
+    before: Labels | None = None
+    predictions: Labels | None = None
+    success: Bool[Tensor, " batch"] | None = None
+    success_8bit: Bool[Tensor, " batch"] | None = None
+    as_wanted: Bool[Tensor, " batch"] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Result":
+        """The rows of an index, a slice, a list or a mask, again as a result."""
+        if isinstance(rows, int):
+            rows = range(len(self))[rows : rows + 1 or None]
+        chosen = torch.arange(len(self))[torch.as_tensor(rows) if not isinstance(rows, slice) else rows]
+        return Result(**{f.name: _pick(getattr(self, f.name), chosen) for f in fields(self)})
+
+    @staticmethod
+    def cat(parts: Sequence["Result"]) -> "Result":
+        """One result with the rows of all ``parts``, which share task and settings."""
+        first = parts[0]
+        joined = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts])
+            for f in fields(first)
+            if isinstance(getattr(first, f.name), Tensor)
+        }
+        return Result(**{**{f.name: getattr(first, f.name) for f in fields(first)}, **joined})
+
+    def grid(self, columns: int = 10) -> Image.Image:
+        """All images side by side, as 8-bit pictures."""
+        picture = grid(to_uint8(self.images), columns)
+        return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
+
+
+def _pick(value: Any, rows: Tensor) -> Any:
+    return value[rows] if isinstance(value, Tensor) else value

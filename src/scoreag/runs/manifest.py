@@ -1,0 +1,144 @@
+"""What determines a run, and what was around it: the manifest, and how two of them differ."""
+
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.jobs import Job
+
+FORMAT = 1  # of a run's folder; raised when an older reader would misread it
+INCIDENTAL = ("format", "command", "versions", "machine", "started", "finished")
+
+
+def manifest(
+    job: Job, about: Mapping[str, Any], batch_size: int, micro_batch: int
+) -> dict[str, Any]:
+    """All that determines the images of ``job``, and the circumstances of computing them.
+
+    Args:
+        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``.
+        micro_batch: how many images the networks see at once, which their rounding depends on;
+            0: ``batch_size``.
+    """
+    models = {"score-model": named(job.prior.model, job.prior.origin)}
+    if job.classifier is not None:
+        models["classifier"] = named(job.classifier, getattr(job.classifier, "origin", {}))
+    return {
+        "format": FORMAT,
+        "command": about.get("command"),
+        "task": job.task,
+        "settings": plain(job.settings.to_dict()),
+        "seed": job.seed,
+        "wrong": about.get("wrong", word(job.wrong)),
+        "micro_batch": micro_batch,
+        **({} if micro_batch else {"batch_size": batch_size}),
+        "device": job.prior.sigmas.device.type,
+        "images": len(job),
+        "labels": None if job.labels is None else sorted(set(job.labels.tolist())),
+        "classes": list(job.prior.classes),
+        "data": {**about.get("data", {}), "rows_sha256": rows_sha256(job)},
+        "models": plain(models),
+        **circumstances(),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions, machine and time: recorded, but free to change between two halves of a run."""
+    return {
+        "versions": {
+            "scoreag": import_module("scoreag").__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        "started": now(),
+        "finished": None,
+    }
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, each setting whose value differs; what is incidental may."""
+    was, wanted = dict(leaves(old)), dict(leaves(new))
+    names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
+    differ = [n for n in names if was.get(n) != wanted.get(n)]
+    return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
+
+
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, with their names joined by dots."""
+    for name, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def named(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a model; its weights speak for themselves where no file does."""
+    known = {"name": type(model).__name__, **origin}
+    if "sha256" not in known and isinstance(model, nn.Module):
+        known["sha256"] = tensors_sha256(dict(model.state_dict()))
+    return known
+
+
+def rows_sha256(job: Job) -> str:
+    """The digest of what is given for each image: its id, label, wrong class and pixels."""
+    given: dict[str, Any] = {"ids": torch.tensor(job.image_ids)}
+    for name in ("labels", "wrong", "images"):
+        value = getattr(job, name)
+        if isinstance(value, Tensor):
+            given[name] = value
+    return tensors_sha256(given)
+
+
+def tensors_sha256(tensors: Mapping[str, Any]) -> str:
+    """One digest of named tensors: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def word(wrong: Tensor | str | None) -> Any:
+    """``wrong`` of a job as JSON keeps it."""
+    return wrong.tolist() if isinstance(wrong, Tensor) else wrong
+
+
+def plain(value: Any) -> Any:
+    """As JSON would give it back: lists for tuples, text for paths and for infinity."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, int | float | str | bool | None) else str(value)
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text(errors="replace").splitlines() if table.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,143 @@
+"""What a task can be told: one table of settings, checked before any work starts."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.core.guide import ESTIMATES, GRADIENTS, Interval
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.guidance.resembles import EXACT, VARIANCES, stable_below
+from scoreag.load import check_options, hint, load, names
+
+GUIDANCE = ("likelihood", "margin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a task draws.
+
+    Args:
+        strength: s_y, how hard the classifier's verdict pulls; 0 is an unguided draw.
+        precision: s_x, how closely a given image is kept, the inverse of a variance in [-1, 1].
+        start: the noise level at which the chain begins, in units of [-1, 1].
+        steps: noise levels before 0.
+        sampler: a file of ``samplers``; ``sampler_options`` are its own.
+        gradient: exact, straight or symmetric.
+        estimate: denoiser, ode_euler or sde_euler.
+        interval: lowest and highest noise level at which the classifier is listened to.
+        variance: constant, widened, damped or exact: how far an estimate is trusted.
+        guidance: likelihood (of the wrong class, or of any but the label) or margin (of logits).
+        normalized: the classifier's gradient has length ``strength`` at every call.
+        stop: lead in logits from which on an image's guidance rests; None never rests.
+        retries: how often an image that failed is drawn again, each time at doubled strength.
+    """
+
+    strength: float = 10.0
+    precision: float = 100.0
+    start: float = 80.0
+    steps: int = 18
+    sampler: str = "heun"
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    gradient: str = "exact"
+    estimate: str = "denoiser"
+    interval: Interval | None = None
+    variance: str = "damped"
+    guidance: str = "likelihood"
+    normalized: bool = False
+    stop: float | None = None
+    retries: int = 0
+
+    def sigmas(self) -> Float[Tensor, " levels"]:
+        """The noise levels, from ``start`` down to 0."""
+        grid = getattr(load("samplers", self.sampler), "grid", karras)
+        levels: Tensor = grid(self.steps, sigma_max=self.start)
+        return levels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a manifest keeps them."""
+        plain = asdict(self)
+        return {**plain, "sampler_options": dict(self.sampler_options)}
+
+
+FALLBACK: dict[str, dict[str, Any]] = {  # for a model whose card says nothing
+    "synthesize": {},
+    "transform": {"start": 1.0, "steps": 12, "precision": 100.0, "strength": 10.0},
+    "purify": {"start": 1.0, "steps": 10, "precision": 30.0, "strength": 0.0},
+}
+
+
+def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
+    """The settings of a task: the card's, with the user's ``changes``, checked.
+
+    Raises:
+        ValueError: a name, a value or a combination that cannot work; says what to write instead.
+    """
+    known = [f.name for f in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{task} takes no setting {name!r}; {hint(name, known)}")
+    given = {name: value for name, value in changes.items() if value is not None}
+    tuned = {**FALLBACK[task], **prior.defaults.get(task, {})}
+    if "sampler" in given and given["sampler"] != tuned.get("sampler"):
+        tuned.pop("sampler_options", None)
+    chosen = replace(Settings(), **{**tuned, **given})
+    if chosen.interval is not None:
+        chosen = replace(chosen, interval=(float(chosen.interval[0]), float(chosen.interval[1])))
+    _check_names(chosen)
+    _check_numbers(chosen)
+    if task != "synthesize":
+        _check_stability(chosen, math.prod(prior.image_shape))
+    return chosen
+
+
+def _check_names(chosen: Settings) -> None:
+    for kind, word, known in (
+        ("sampler", chosen.sampler, names("samplers")),
+        ("gradient", chosen.gradient, list(GRADIENTS)),
+        ("estimate", chosen.estimate, list(ESTIMATES)),
+        ("variance", chosen.variance, [*VARIANCES, EXACT]),
+        ("guidance", chosen.guidance, list(GUIDANCE)),
+    ):
+        if word not in known and not (kind == "sampler" and "." in word):
+            raise ValueError(f"no {kind} {word!r}; {hint(word, known)}")
+    sample = load("samplers", chosen.sampler).sample
+    check_options(sample, dict(chosen.sampler_options), chosen.sampler)
+
+
+def _check_numbers(chosen: Settings) -> None:
+    for name, least in (("strength", 0), ("precision", 0), ("retries", 0), ("steps", 1)):
+        value = getattr(chosen, name)
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} is {value}; expected a number of at least {least}")
+    if int(chosen.steps) != chosen.steps or int(chosen.retries) != chosen.retries:
+        raise ValueError(f"steps and retries are {chosen.steps}, {chosen.retries}; write integers")
+    if not 0.002 < chosen.start <= 1000:
+        raise ValueError(
+            f"start is {chosen.start}; expected a noise level above 0.002 and at most 1000, "
+            "e.g. 80 (from nothing) or 1 (near the given image)"
+        )
+    if chosen.interval is not None and not 0 <= chosen.interval[0] < chosen.interval[1]:
+        raise ValueError(f"interval is {chosen.interval}; expected 0 <= low < high, e.g. 0.1,10")
+    if chosen.variance == EXACT and chosen.estimate != "denoiser":
+        raise ValueError(
+            f"variance 'exact' needs estimate 'denoiser', not {chosen.estimate!r}; "
+            "write --estimate denoiser or --variance damped"
+        )
+
+
+def _check_stability(chosen: Settings, pixels: int) -> None:
+    if chosen.variance in (EXACT, "damped") or not chosen.precision:
+        return
+    level = stable_below(chosen.variance, chosen.precision, chosen.sigmas(), pixels)
+    if chosen.start > level * (1 + 1e-9):
+        raise ValueError(
+            f"variance {chosen.variance!r} with precision {chosen.precision:g} explodes from start "
+            f"{chosen.start:g}: with these {chosen.steps} steps it is stable up to {level:.3g}; "
+            f"write start <= {level:.3g}, more steps, or variance 'damped'"
+        )
+

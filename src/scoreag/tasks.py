@@ -1,0 +1,189 @@
+"""ScoreAG's three tasks: one prior, three kinds of evidence.  Section numbers are the paper's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoreag.core.denoiser import of_class
+from scoreag.core.guide import both, during, guide, normalized, sum_of
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior, to_images, to_state
+from scoreag.core.types import (
+    Classifier,
+    Denoise,
+    Images,
+    Labels,
+    LogLikelihood,
+    PerImage,
+    Sigma,
+    State,
+)
+from scoreag.guidance.classified_as import classified_as
+from scoreag.guidance.margin import margin
+from scoreag.guidance.misclassified import misclassified
+from scoreag.guidance.resembles import EXACT, posterior, resembles
+from scoreag.load import load
+from scoreag.settings import Settings
+
+SECOND = "second"  # the likeliest class but the label
+DECIDED_BELOW = 2.0  # the noise level under which a draw's first estimate settles its wrong class
+
+
+@dataclass
+class Tally:
+    """What a draw cost: denoiser calls, and for each image those at which guidance rested."""
+
+    calls: int = 0
+    rests: PerImage | None = None
+
+    def counting(self, denoise: Denoise) -> Denoise:
+        """``denoise``, each call of which is counted."""
+
+        def counted(x: State, sigma: Sigma) -> State:
+            self.calls += 1
+            return denoise(x, sigma)
+
+        return counted
+
+    def rest(self, resting: PerImage) -> None:
+        self.rests = resting if self.rests is None else self.rests + resting
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images, what they should be taken for (-1: anything wrong), and what they cost."""
+
+    images: Images
+    wrong: Labels
+    calls: int
+    rests: PerImage = field(repr=False)
+
+
+def synthesize(
+    prior: Prior,
+    classifier: Classifier,
+    labels: Labels,
+    wrong: Labels | str | None,
+    settings: Settings,
+    noise: Noise,
+) -> Drawn:
+    """GAS, 3.1: an image of class ``labels`` that ``classifier`` takes for ``wrong``.
+
+    With ``wrong="second"`` guidance is untargeted down to ``DECIDED_BELOW``; there the likeliest
+    other class at each image's x0-estimate is settled, and the chain goes on towards it.
+    """
+    tally, prior = Tally(), arranged(prior, settings)
+    denoise = tally.counting(of_class(prior.model, labels))
+    x, sigmas = prior.start(noise), prior.sigmas
+    if isinstance(wrong, str):
+        turn = int((sigmas >= DECIDED_BELOW).sum())
+        free = _bent(settings, denoise, _wrongly(classifier, labels, None, settings, tally))
+        if turn:
+            x = prior.sampler(free, x, sigmas[: turn + 1], noise)
+        seen = classifier(to_images(denoise(x, sigmas[turn].to(x)))).detach()
+        wrong, sigmas, noise = second(seen, labels), sigmas[turn:], noise.at(SECOND)
+    bent = _bent(settings, denoise, _wrongly(classifier, labels, wrong, settings, tally))
+    x0 = prior.sampler(bent, x, sigmas, noise)
+    return _drawn(to_images(x0), labels, wrong, tally)
+
+
+def transform(
+    prior: Prior,
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    wrong: Labels | str | None,
+    settings: Settings,
+    noise: Noise,
+) -> Drawn:
+    """GAT, 3.2: ``images``, changed until ``classifier`` takes them for ``wrong``."""
+    tally, prior = Tally(), arranged(prior, settings)
+    if isinstance(wrong, str):
+        wrong = second(classifier(images).detach(), labels)
+    told = labels if prior.classes else None
+    evidence = _wrongly(classifier, labels, wrong, settings, tally)
+    reference = to_state(images)
+    drawn = prior.draw(
+        noise,
+        told,
+        bend=lambda denoise: _bent(settings, tally.counting(denoise), evidence, reference),
+        near=reference,
+    )
+    return _drawn(drawn, labels, wrong, tally)
+
+
+def purify(
+    prior: Prior, images: Images, settings: Settings, noise: Noise, tally: Tally | None = None
+) -> Images:
+    """GAP, 3.3: the natural image that ``images`` was made from.  Its class is not known."""
+    reference = to_state(images)
+    counting = (tally or Tally()).counting
+    return arranged(prior, settings).draw(
+        noise,
+        bend=lambda denoise: _bent(settings, counting(denoise), None, reference),
+        near=reference,
+        wrt=[reference],
+    )
+
+
+def arranged(prior: Prior, settings: Settings) -> Prior:
+    """The prior with the sampler and the noise levels that ``settings`` ask for."""
+    module = load("samplers", settings.sampler)
+    sampler = partial(module.sample, **settings.sampler_options)
+    sigmas = settings.sigmas().to(prior.sigmas.device)
+    return replace(prior, sampler=sampler, sigmas=sigmas)
+
+
+def second(logits: Tensor, labels: Labels) -> Labels:
+    """The likeliest class that is not the label."""
+    return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+
+
+def _wrongly(
+    classifier: Classifier,
+    labels: Labels,
+    wrong: Labels | None,
+    settings: Settings,
+    tally: Tally,
+) -> LogLikelihood | None:
+    """``classifier`` errs, in the way that ``settings.guidance`` says; None at strength 0."""
+    if not settings.strength:
+        return None
+    options: dict[str, Any] = {"stop": settings.stop, "rest": tally.rest}
+    strength = settings.strength
+    if settings.guidance == "margin":
+        term = margin(classifier, labels, strength, wanted=wrong, **options)
+    elif wrong is None:
+        term = misclassified(classifier, labels, strength, **options)
+    else:
+        term = classified_as(classifier, wrong, strength, **options)
+    return normalized(term, strength) if settings.normalized else term
+
+
+def _bent(
+    settings: Settings,
+    denoise: Denoise,
+    wrongly: LogLikelihood | None,
+    reference: State | None = None,
+) -> Denoise:
+    """``denoise`` with the evidence in it."""
+    put: Callable[..., Denoise] = partial(
+        guide, denoise, gradient=settings.gradient, estimate=settings.estimate
+    )
+    if reference is None:
+        return put(wrongly, interval=settings.interval) if wrongly else denoise
+    if settings.variance == EXACT:
+        near = posterior(denoise, reference, settings.precision)
+        return sum_of(denoise, near, put(wrongly, interval=settings.interval)) if wrongly else near
+    near_term = resembles(reference, settings.precision, settings.variance)
+    return put(both(near_term, during(settings.interval, wrongly)) if wrongly else near_term)
+
+
+def _drawn(images: Images, labels: Labels, wrong: Labels | None, tally: Tally) -> Drawn:
+    rests = tally.rests if tally.rests is not None else torch.zeros(len(images)).to(images)
+    aim = torch.full_like(labels, -1) if wrong is None else wrong
+    return Drawn(images.detach(), aim, tally.calls, rests)

@@ -1,0 +1,40 @@
+"""What may be done to a training image without changing what it shows."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn.functional import pad
+
+from scoreag.core.types import Images
+
+Windows = Float[Tensor, "_ _ _ _"]
+
+
+def flip(images: Images, source: Generator) -> Images:
+    """Each image mirrored left to right with probability one half."""
+    mirrored = torch.rand(len(images), generator=source) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def alternating_flip(images: Images, ids: Int[Tensor, " batch"], epoch: int) -> Images:
+    """Each image mirrored in every other epoch, half of them in the even ones.
+
+    Two epochs then show 2 views of each image, where ``flip`` shows 1.5 (Jordan 2024).
+    """
+    mirrored = ((ids * 2654435761) // 65536 + epoch) % 2 == 0
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def shift(images: Images, pixels: int, source: Generator) -> Images:
+    """Each image moved by up to ``pixels`` along both axes, its border mirrored to fill the gap."""
+    return crop(pad(images, (pixels,) * 4, mode="reflect"), tuple(images.shape[2:]), source)
+
+
+def crop(images: Images, size: tuple[int, ...], source: Generator) -> Windows:
+    """A window of ``size`` (height, width) of each image, anywhere with equal probability."""
+    count, _, high, wide = images.shape
+    height, width = size
+    top = torch.randint(high - height + 1, (count, 1, 1), generator=source)
+    left = torch.randint(wide - width + 1, (count, 1, 1), generator=source)
+    rows, columns = top + torch.arange(height)[:, None], left + torch.arange(width)
+    return images[torch.arange(count)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)

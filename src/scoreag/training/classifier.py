@@ -1,0 +1,153 @@
+"""Learn to classify: the plain loss, and the adversarial one of Wong et al. (2020)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from scoreag.core.types import Images, Labels
+from scoreag.load import load
+from scoreag.networks.whitened_cnn import WhitenedCNN, whiten
+from scoreag.training.augment import Windows, alternating_flip, crop
+from scoreag.training.loop import Batch, Loss, Plan, State, begin, fit, resume
+from scoreag.training.recipes import PRESETS as PRESETS
+from scoreag.training.recipes import Recipe as Recipe
+
+
+def train(
+    recipe: Recipe,
+    images: UInt8[Tensor, "count channel height width"],
+    labels: Labels,
+    file: Path,
+    watch: Callable[[State], None] = lambda state: None,
+    save_every: float = 60.0,
+) -> State:
+    """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one."""
+    state = resume(start(recipe, images), file)
+    return fit(
+        state, loss_of(recipe), images, labels, recipe.plan, file, save_every, watch,
+        prepare=partial(augmented, recipe=recipe), after=after(recipe),
+    )  # fmt: skip
+
+
+def start(recipe: Recipe, images: UInt8[Tensor, "count channel height width"]) -> State:
+    """The network before its first step; its weights are a function of the plan's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.plan.seed)
+        network: nn.Module = load("networks", recipe.network).build(**recipe.options)
+    if isinstance(network, WhitenedCNN):
+        whiten(network, standardized(images[:5000].float() / 255, recipe.mean, recipe.std))
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return begin(network, optimizer(network, recipe))
+
+
+def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with two rates.  The decay a step, rate times decay, is the same for both."""
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    biases = [layer.bias for layer in norms] if recipe.bias_rate != 1 else []
+    known = {id(bias) for bias in biases}
+    others = [p for p in network.parameters() if p.requires_grad and id(p) not in known]
+    slow = {"params": others, "lr": recipe.rate, "weight_decay": recipe.decay}
+    fast = {
+        "params": biases,
+        "lr": recipe.rate * recipe.bias_rate,
+        "weight_decay": recipe.decay / recipe.bias_rate,
+    }
+    groups = [slow, fast] if biases else [slow]
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=True)
+
+
+def loss_of(recipe: Recipe) -> Loss:
+    """What a step lowers: the cross-entropy on the images, or on those of the adversary."""
+    plain = partial(plain_loss, mean=recipe.mean, std=recipe.std, smoothing=recipe.smoothing)
+    return partial(adversarial_loss, plain=plain, radius=recipe.radius) if recipe.radius else plain
+
+
+def plain_loss(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    source: Generator,
+    mean: Sequence[float],
+    std: Sequence[float],
+    smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """``-log p(label | image)``, its mean over the batch."""
+    logits = network(standardized(images, mean, std)).float()
+    return cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def adversarial_loss(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    source: Generator,
+    plain: Loss,
+    radius: float,
+    stride: float = 1.25,
+) -> Float[Tensor, ""]:
+    """The plain loss at images found by FGSM-RS (Wong et al. 2020).
+
+    One step of ``stride * radius`` along the sign of the gradient, from a random place in the
+    ball, and back into the ball and into [0, 1].
+    """
+    adversarial = fgsm_rs(
+        lambda x: plain(network, x, labels, source), images, radius, stride * radius, source
+    )
+    return plain(network, adversarial, labels, source)
+
+
+def fgsm_rs(
+    loss: Callable[[Images], Tensor],
+    images: Images,
+    radius: float,
+    stride: float,
+    source: Generator,
+) -> Images:
+    """``clip(x + d + stride sign(grad loss))`` with ``d`` uniform in the ball."""
+    d = radius * (2 * torch.rand(images.shape, generator=source) - 1)
+    x = (images + d.to(images)).clamp(0, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    moved = x.detach() + stride * gradient.sign()
+    return torch.minimum(torch.maximum(moved, images - radius), images + radius).clamp(0, 1)
+
+
+def standardized(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
+    """``(x - mean) / std`` a colour."""
+    shape = (1, -1, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+def augmented(images: Images, batch: Batch, source: Generator, recipe: Recipe) -> Windows:
+    """Mirrored in every other epoch, moved a little, and cut to the side of this time."""
+    side = next(side for until, side in recipe.sides if batch.done < until)
+    images = alternating_flip(images, batch.ids, batch.epoch)
+    padded = pad(images, (recipe.shift,) * 4, mode="reflect")
+    return crop(padded, (side, side), source)
+
+
+def after(recipe: Recipe) -> Callable[[State, Plan], None] | None:
+    """What follows a step: lookahead, if the recipe wants it."""
+    return partial(look_ahead, every=recipe.lookahead) if recipe.lookahead else None
+
+
+@torch.no_grad()
+def look_ahead(state: State, plan: Plan, every: int) -> None:
+    """Every so many steps the network goes on from its running average (Zhang et al. 2019).
+
+    The average keeps ``0.95^5 t^3`` of itself at the share ``t`` of the training, as in Jordan
+    (2024): it forgets at the beginning and rests at the end.
+    """
+    last = state.seen >= plan.images
+    if (state.seen // plan.batch) % every and not last:
+        return
+    kept = 1.0 if last else 0.95**5 * (state.seen / plan.images) ** 3
+    fast = state.network.state_dict()
+    for name, slow in state.average.state_dict().items():
+        if slow.is_floating_point():
+            slow.lerp_(fast[name], 1 - kept)
+            fast[name].copy_(slow)

@@ -1,0 +1,60 @@
+"""The recipes of score models: the numbers that were really used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from scoreag.load import hint
+from scoreag.training.loop import Plan
+
+
+@dataclass(frozen=True)
+class ScoreRecipe:
+    """All that determines a score model but the data.
+
+    Args:
+        network, options: file in networks/ and the arguments of its ``build``; the shape of the
+            images and the number of classes come from the data.
+        plan: its ``warmup`` is set from ``rising``.
+        rising: images seen while the rate rises.
+        rate, betas, decay: of AdamW.
+        dropped: share of the labels that are withheld, for the unconditional model.
+        sigma_data: the deviation of the data in [-1, 1].
+    """
+
+    network: str
+    plan: Plan
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rising: int = 12_800
+    rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay: float = 0.01
+    dropped: float = 0.1
+    sigma_data: float = 0.5
+
+    @property
+    def schedule(self) -> Plan:
+        """The plan, with the warm-up as a share of it."""
+        return replace(self.plan, warmup=min(1.0, self.rising / self.plan.images))
+
+
+PRESETS = {
+    "cifar10-small": ScoreRecipe(
+        network="unet",
+        options={"channels": 32, "multipliers": [1, 2, 4]},
+        plan=Plan(images=2_000_000, batch=64, decay=0.25, ema=0.05, clip=1.0),
+    ),
+    "tiny": ScoreRecipe(  # learns next to nothing, in a minute: to see whether all goes well
+        network="unet",
+        options={"channels": 16, "multipliers": [1], "attention_at": []},
+        plan=Plan(images=6_400, batch=32, decay=0.25, ema=0.05, clip=1.0),
+        rising=640,
+    ),
+}
+
+
+def preset(name: str, known: Mapping[str, Any]) -> Any:
+    """The recipe of that name among ``known``; "did you mean" where there is none."""
+    if name not in known:
+        raise ValueError(f"no preset {name!r}; {hint(name, list(known))}")
+    return known[name]

@@ -1,0 +1,82 @@
+"""list and doctor: what there is, and whether a classifier is what it seems."""
+
+import ast
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from scoreag.load import hint, names
+from scoreag.verbs.options import Given
+from scoreag.verbs.tasks import images
+
+CARDS = {"models": "score-model", "classifiers": "classifier"}
+FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
+
+
+def listed(given: Given) -> None:
+    """The models and components that there are, each with its first line."""
+    known = [*CARDS, *FOLDERS]
+    if given.kind is not None and given.kind not in known:
+        raise ValueError(f"no kind {given.kind!r}; {hint(given.kind, known)}")
+    found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
+    if given.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for kind, lines in found.items():
+        if not given.kind:
+            print(f"{kind}:")
+        width = max(map(len, lines), default=0)
+        for name, line in lines.items():
+            print(f"  {name:<{width}}  {line}")
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Name and first line of everything of a kind."""
+    if kind in CARDS:
+        from scoreag.cards import card, cards
+
+        return {name: _card_line(card(name)) for name in cards(CARDS[kind])}
+    return {name: _first_line(f"scoreag.{kind}.{name}") for name in names(kind)}
+
+
+def _card_line(card: Any) -> str:
+    measured = {n: f for n, f in card.figures.items() if isinstance(f.get("value"), int | float)}
+    figures = [
+        f"{name.replace('_', ' ')} {f['value']:g} of {f.get('total', '?')} {f.get('of', 'images')}"
+        for name, f in measured.items()
+    ]
+    shape = " x ".join(map(str, card.image_shape))
+    return "; ".join(
+        [f"{card.network}, {shape}, {len(card.classes)} classes, {card.licence}", *figures]
+    )
+
+
+def _first_line(module: str) -> str:
+    """Of a component's docstring, read without running it."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def doctor(given: Given) -> None:
+    """Examine a classifier: range, normalisation, logits or softmax, randomness, accuracy."""
+    from scoreag.doctor import Finding, examine
+    from scoreag.models import load_classifier
+
+    data = images(given, ())
+    try:
+        victim = load_classifier(given.classifier, given.device)
+    except ValueError as error:
+        found = [Finding("loading", False, str(error))]
+    else:
+        found = examine(victim, data.images, data.labels, given.batch_size)
+    if given.json:
+        print(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
+    elif not given.quiet:
+        print("\n".join(map(str, found)))
+    bad = [finding.check for finding in found if finding.fine is False]
+    if bad:
+        raise ValueError(f"{given.classifier}: something is wrong with its {', '.join(bad)}")

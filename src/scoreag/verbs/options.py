@@ -1,0 +1,158 @@
+"""The options of the command line: one plain line each, and the same wherever it appears."""
+
+import sys
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from types import SimpleNamespace
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
+Verb: TypeAlias = Callable[[Given], None]
+
+AUTO_TASK = "default: the model card's"
+
+
+def option(
+    flag: str, kind: Any, text: str, default: Any = None, metavar: str | None = None
+) -> Parameter:
+    """``--flag``; required where the default is ``...``, absent where it is None."""
+    name = flag.lstrip("-").split("/")[0].replace("-", "_")
+    taken = kind if default not in (None, ...) else kind | None if default is None else kind
+    told = typer.Option(flag, help=text, metavar=metavar, show_default=default is not None)
+    value = Parameter.empty if default is ... else default
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[taken, told])
+
+
+def argument(name: str, text: str, default: Any = ...) -> Parameter:
+    """A word without a flag."""
+    told = typer.Argument(help=text, show_default=False)
+    kind = str if default is ... else str | None
+    value = Parameter.empty if default is ... else default
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[kind, told])
+
+
+def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callable[[Verb], Verb]:
+    """Offer a function of what was given as a verb that takes these options and --debug."""
+    options = [*taken, DEBUG]
+
+    def offer(function: Verb) -> Verb:
+        def command(**values: Any) -> None:
+            function(Given(**values))
+
+        command.__signature__ = Signature(options)  # type: ignore[attr-defined]
+        command.__annotations__ = {o.name: o.annotation for o in options}
+        app.command(name, help=function.__doc__, epilog=f"\b\nExample:\n  {example}")(command)
+        return function
+
+    return offer
+
+
+def loud(given: Given) -> bool:
+    """Whether bars and tables may be shown."""
+    return not given.quiet
+
+
+def say(given: Given, text: str) -> None:
+    """A line for the person who waits: on stderr, so that stdout is the answer alone."""
+    if not given.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+DEBUG = option("--debug", bool, "Show the traceback of an error.", False)
+MODEL = option("--model", str, "Score model: a card's name or folder, e.g. cifar10.", ...)
+CLASSIFIER = option(
+    "--classifier", str,
+    "Classifier: a card's name or folder, or package.module:factory.", ...,
+)  # fmt: skip
+JUDGED_BY = option("--classifier", str, "Classifier that is asked before and after; default: none.")
+DATA = option(
+    "--data", str,
+    "Images: cifar10:test[0:256], samples, folder:PATH, arrays:FILE.npz, cat.png, a run's folder.",
+    ...,
+)  # fmt: skip
+ROOT = option("--root", str, "Folder of the data set's official files; default: SCOREAG_DATA.")
+LABEL = option("--label", str, "Class of a single picture, by name or number.")
+SIZE = option("--size", str, "Resize pictures to this: 32 or HEIGHTxWIDTH; default: as they are.")
+LABELS = option(
+    "--labels", str, "Classes to draw: all, 3, 0,3,5, 0-4, or names such as cat,dog.", "all"
+)
+PER_CLASS = option("--per-class", int, "Images of each class.", 10)
+WRONG = option(
+    "--wrong", str,
+    "What the classifier shall say: second, random, none (anything wrong), or a class.", "second",
+)  # fmt: skip
+SEED = option("--seed", int, "Seed of all random numbers, 0 or more.", 0)
+OUT = option("--out", str, "Folder of the run; the same command goes on where it was.", ...)
+OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
+QUIET = option("--quiet", bool, "No bars and no table.", False)
+JSON = option("--json", bool, "Print the summary as JSON on stdout.", False)
+DEVICE = option("--device", str, "auto, cpu or cuda.", "auto")
+BATCH_SIZE = option(
+    "--batch-size", int, "Images between two writes; whole micro-batches are written.", 64
+)
+MICRO_BATCH = option(
+    "--micro-batch", int,
+    "Images that the networks see at once; 0: --batch-size, unpadded, not bit-identical.", 16,
+)  # fmt: skip
+COMMON = (SEED, OUT, OVERWRITE, QUIET, JSON, DEVICE, BATCH_SIZE, MICRO_BATCH)
+
+SETTINGS = tuple(
+    option(flag, kind, f"{text}; {AUTO_TASK}.", metavar=metavar)
+    for flag, kind, text, metavar in (
+        ("--strength", float, "s_y, pull of the classifier's verdict, 0 (none) or more", None),
+        ("--precision", float, "s_x, inverse variance in [-1, 1] of the given image", None),
+        ("--start", float, "Noise level at which the chain begins, 0.002 to 1000", None),
+        ("--steps", int, "Noise levels before 0, 1 or more", None),
+        ("--sampler", str, "How a level leads to the next; see: scoreag list samplers", None),
+        ("--sampler-option", list[str], "An option of the sampler, may be repeated", "NAME=VALUE"),
+        ("--gradient", str, "Of guidance: exact, straight or symmetric", None),
+        ("--estimate", str, "x0-estimate: denoiser, ode_euler or sde_euler", None),
+        ("--interval", str, "Noise levels at which the classifier is heard", "LOW,HIGH"),
+        ("--variance", str, "Of an estimate: damped, exact, widened or constant", None),
+        ("--guidance", str, "likelihood or margin", None),
+        ("--normalized/--no-normalized", bool, "Gradient has length --strength or its own", None),
+        ("--stop", float, "Lead in logits at which an image is left alone, inf: never", None),
+        ("--retries", int, "Further draws of a failure, each at doubled strength", None),
+    )
+)
+
+TOUR = (
+    option("--out", str, "Folder of the report.", "runs/demo"),
+    option("--data", str, "Real images, as for transform; default: 20 that come with foolbox."),
+    SEED,
+    OVERWRITE,
+    QUIET,
+    JSON,
+    DEVICE,
+)
+REPORTED = (argument("folder", "Folder of a run."), QUIET)
+EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250))
+LISTED = (
+    argument(
+        "kind",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics or datasets.",
+        None,
+    ),
+    JSON,
+)
+TRAINED = (
+    option("--preset", str, "The recipe, by name; a wrong name lists them.", ...),
+    option("--data", str, "Training images, e.g. cifar10:train[0:45000].", ...),
+    ROOT,
+    OUT,
+    option("--images", int, "Images to see, each time counted; default: the preset's."),
+    option("--batch", int, "Images a step; default: the preset's."),
+    option("--rate", float, "Full learning rate; default: the preset's."),
+    option("--precision", str, "float32, bf16, or auto: bf16 where it is fast.", "auto"),
+    option("--seed", int, "Seed of weights, order and noise; default: the preset's."),
+    option("--save-every", float, "Seconds between two checkpoints.", 60.0),
+    OVERWRITE,
+    QUIET,
+    JSON,
+)
+SCORE_MODEL = (
+    option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
+    option("--samples-every", int, "Images between two sample grids; default: a tenth of all."),
+)

@@ -1,0 +1,142 @@
+"""synthesize, transform, purify: load, check, and let a run do the work."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs import words
+from scoreag.verbs.options import SETTINGS, Given, loud, say
+
+if TYPE_CHECKING:
+    from scoreag.data import Dataset
+    from scoreag.jobs import Job
+
+
+def synthesize(given: Given) -> None:
+    """Draw images of a class that a classifier takes for another one, from nothing (GAS)."""
+    from scoreag.api import synthesis
+    from scoreag.models import load_classifier, load_prior
+
+    prior = load_prior(given.model, given.device)
+    labels = words.labels(given.labels, prior.classes, given.per_class)
+    aim = words.wrong(given.wrong, prior.classes)
+    victim = load_classifier(given.classifier, given.device)
+    job = synthesis(prior, victim, labels, aim, given.seed, **settings(given))
+    run(job, given, {"wrong": given.wrong})
+
+
+def transform(given: Given) -> None:
+    """Change given images until a classifier takes them for something else (GAT)."""
+    from scoreag.api import transformation
+    from scoreag.models import load_classifier, load_prior
+
+    prior = load_prior(given.model, given.device)
+    aim = words.wrong(given.wrong, prior.classes)
+    victim = load_classifier(given.classifier, given.device)
+    data = images(given, prior.classes)
+    if data.labels is None:
+        raise ValueError(
+            f"{data.name} has no labels, and success is judged by them; "
+            "write --label for a picture, or use class folders"
+        )
+    job = transformation(
+        prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
+    )
+    run(job, given, {"wrong": given.wrong, "data": {"name": data.name, "sha256": data.sha256}})
+
+
+def purify(given: Given) -> None:
+    """Bring attacked images back to the natural ones that they were made from (GAP)."""
+    from scoreag.api import purification
+    from scoreag.models import load_classifier, load_prior
+
+    prior = load_prior(given.model, given.device)
+    victim = load_classifier(given.classifier, given.device) if given.classifier else None
+    data = images(given, prior.classes)
+    job = purification(
+        prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
+    )
+    run(job, given, {"data": {"name": data.name, "sha256": data.sha256}})
+
+
+def settings(given: Given) -> dict[str, Any]:
+    """The settings that were given, by the names of ``Settings``."""
+    found = {o.name: getattr(given, o.name) for o in SETTINGS}
+    pairs = found.pop("sampler_option")
+    if pairs:
+        found["sampler_options"] = words.options(pairs)
+    if found["interval"] is not None:
+        found["interval"] = words.interval(found["interval"])
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
+    """The images that --data names."""
+    from scoreag.data import read
+
+    return read(
+        given.data,
+        given.root,
+        label=given.label,
+        size=words.size(given.size) if given.size else None,
+        progress=loud(given),
+        classes=classes,
+    )
+
+
+def run(job: "Job", given: Given, about: dict[str, Any]) -> None:
+    """Do the job in --out, and tell how it went."""
+    from scoreag.runs.drive import drive
+
+    folder = Path(given.out)
+    figures = drive(
+        job,
+        folder,
+        {"command": command(), **about},
+        batch_size=given.batch_size,
+        micro_batch=given.micro_batch,
+        progress=loud(given),
+        overwrite=given.overwrite,
+    )
+    render(folder)
+    tell(given, figures, folder)
+
+
+def render(folder: Path) -> Path:
+    """Write the report of a run's folder."""
+    from scoreag.report.run import write_report
+
+    return write_report(folder)
+
+
+def command() -> str:
+    """What was typed, as it can be pasted."""
+    return shlex.join(["scoreag", *sys.argv[1:]])
+
+
+def tell(given: Given, figures: dict[str, Any], folder: Path) -> None:
+    """The summary: as JSON on stdout, or as a short table, and where the files are."""
+    if given.json:
+        print(json.dumps(figures, indent=2, ensure_ascii=False))
+    elif not given.quiet:
+        print(table(figures))
+    say(given, f"everything is in {folder}; open {folder / 'report.html'}")
+
+
+def table(figures: dict[str, Any]) -> str:
+    """A line a figure, with its denominator."""
+    from scoreag.metrics.accuracy import Rate
+
+    lines = [("images", str(figures["images"]))]
+    for name, rate in figures["rates"].items():
+        lines.append((name, str(Rate(rate["count"], rate["total"], rate["of"]))))
+    for name, found in figures["medians"].items():
+        lines.append(
+            (f"median {name}", f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})")
+        )
+    calls = figures["calls"]
+    lines.append(("denoiser calls", f"{calls['sum']}, {calls['per_image']:g} an image"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in lines)

@@ -1,0 +1,32 @@
+"""demo and report: the pages that a person looks at."""
+
+import json
+from pathlib import Path
+
+from scoreag.verbs.options import Given, loud, say
+from scoreag.verbs.tasks import render
+
+
+def demo(given: Given) -> None:
+    """The tour: synthesise, transform beside PGD, purify; one table and one page (2 minutes)."""
+    from scoreag.demo import demo as tour
+
+    tour(
+        given.out,
+        given.data,
+        loud(given),
+        device=given.device,
+        seed=given.seed,
+        overwrite=given.overwrite,
+        say=print if loud(given) and not given.json else lambda text: None,
+    )
+    if given.json:
+        found = sorted(Path(given.out).glob("*/summary.json"))
+        runs = {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in found}
+        print(json.dumps(runs, indent=2, ensure_ascii=False))
+
+
+def report(given: Given) -> None:
+    """Write the report.html of a run's folder anew, from its rows and pictures."""
+    page = render(Path(given.folder))
+    say(given, f"open {page}")

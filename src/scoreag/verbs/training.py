@@ -1,0 +1,124 @@
+"""train: a recipe, data, and a folder that becomes a card."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs.options import Given, loud, say
+from scoreag.verbs.tasks import command
+
+if TYPE_CHECKING:
+    from scoreag.cards import Card
+    from scoreag.data import Dataset
+
+
+def score_model(given: Given) -> None:
+    """Train a score model, from nothing or from a card, and export it as a card."""
+    from scoreag.cards import card
+    from scoreag.training.presets import PRESETS
+    from scoreag.training.score_card import options_for, train_score_model
+
+    recipe = chosen(given, PRESETS)
+    init = card(given.init) if given.init else None
+    data, folder = labelled(given), Path(given.out)
+    assert data.labels is not None
+    options_for(recipe, data.images, data.classes, init)
+    claim(given, "score-model", recipe, data, init)
+    made = train_score_model(
+        recipe,
+        data.images,
+        data.labels,
+        data.classes,
+        folder,
+        init,
+        {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
+        given.samples_every,
+        given.save_every,
+        loud(given),
+    )
+    tell(given, made)
+
+
+def classifier(given: Given) -> None:
+    """Train a classifier, plainly or against FGSM-RS as the preset says; export it as a card."""
+    from scoreag.training.classifier_card import train_classifier
+    from scoreag.training.recipes import PRESETS
+
+    recipe = chosen(given, PRESETS)
+    data, folder = labelled(given), Path(given.out)
+    assert data.labels is not None
+    claim(given, "classifier", recipe, data)
+    made = train_classifier(
+        recipe,
+        data.images,
+        data.labels,
+        data.classes,
+        folder,
+        {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
+        given.save_every,
+        loud(given),
+    )
+    tell(given, made)
+
+
+def chosen(given: Given, presets: Mapping[str, Any]) -> Any:
+    """The preset, with what the user wants otherwise."""
+    from scoreag.training.presets import preset
+
+    if given.precision not in ("auto", "float32", "bf16"):
+        raise ValueError(f"--precision is {given.precision!r}; write auto, float32 or bf16")
+    recipe = preset(given.preset, presets)
+    asked = {"images": given.images, "batch": given.batch, "seed": given.seed}
+    plan = {name: value for name, value in asked.items() if value is not None}
+    for name in ("images", "batch"):
+        if plan.get(name, 1) < 1:
+            raise ValueError(f"--{name} is {plan[name]}; expected 1 or more")
+    rate = recipe.rate if given.rate is None else given.rate
+    return replace(recipe, rate=rate, plan=replace(recipe.plan, **plan, precision=given.precision))
+
+
+def labelled(given: Given) -> "Dataset":
+    """The training images, which have labels and classes with names."""
+    from scoreag.data import read
+
+    data = read(given.data, given.root, progress=loud(given))
+    if data.labels is None:
+        raise ValueError(f"{data.name} has no labels; training needs them")
+    if not data.classes:
+        count = int(data.labels.max()) + 1
+        data = replace(data, classes=tuple(str(i) for i in range(count)))
+    return data
+
+
+def claim(
+    given: Given, kind: str, recipe: Any, data: "Dataset", init: "Card | None" = None
+) -> None:
+    """Make --out the place of this training; one with other settings is refused."""
+    from scoreag.runs import folder as place
+    from scoreag.runs.manifest import FORMAT, circumstances, plain
+    from scoreag.training.journal import OURS
+
+    manifest = {
+        "format": FORMAT,
+        "command": command(),
+        "task": f"train {kind}",
+        "preset": given.preset,
+        "settings": plain(asdict(recipe)),
+        "data": {"name": data.name, "sha256": data.sha256},
+        "init": init.identity if init else None,
+        **circumstances(),
+    }
+    place.claim(Path(given.out), manifest, given.overwrite, OURS)
+
+
+def tell(given: Given, card: "Card") -> None:
+    """What was made, and how to use it."""
+    how = {k: v for k, v in card.recipe.items() if not isinstance(v, Mapping | list | tuple)}
+    if given.json:
+        print(json.dumps({"name": card.name, "sha256": card.sha256, **how}, indent=2))
+    elif not given.quiet:
+        print("\n".join(f"{name:<12} {value}" for name, value in how.items()))
+    flag = "--model" if card.kind == "score-model" else "--classifier"
+    say(given, f"the card is in {card.folder}; use it as {flag} {card.folder}")

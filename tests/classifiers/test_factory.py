@@ -1,0 +1,52 @@
+import pytest
+from torch import nn
+
+from scoreag.classifiers.factory import load
+
+SOURCE = """
+from torch import nn
+
+def make():
+    return nn.Linear(2, 3)
+
+def broken():
+    raise KeyError("weights")
+
+def number():
+    return 3
+
+constant = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def a_module_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_nets_for_test.py").write_text(SOURCE)
+    (tmp_path / "needs_a_thing.py").write_text("import a_thing_that_is_not_there")
+    (tmp_path / "has_a_typo.py").write_text("def f(:")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_module_is_what_the_factory_returns():
+    made = load("my_nets_for_test:make")
+    assert isinstance(made, nn.Linear) and made.out_features == 3
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("my_nets_for_test", "names no factory; write package.module:factory"),
+        ("my_nets_for_tset:make", "no module 'my_nets_for_tset'; did you mean 'my_nets_for_test'"),
+        ("scoreag.networks.resnt:ResNet", "no module 'scoreag.networks.resnt'; did you.*'resnet'"),
+        ("my_nets_for_test:mke", "my_nets_for_test:mke does not exist; did you mean 'make'"),
+        ("my_nets_for_test:constant", "is not callable"),
+        ("my_nets_for_test:broken", "failed when called without arguments: KeyError: 'weights'"),
+        ("my_nets_for_test:number", "returned int; expected a torch.nn.Module"),
+        ("needs_a_thing:make", "needs a_thing_that_is_not_there, which is not installed"),
+        ("has_a_typo:make", "cannot be imported: SyntaxError"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_line_with_the_way_out(name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load(name)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,148 @@
+"""Folders of pictures: their order, their labels, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from scoreag import data
+
+
+def paint(path: Path, grey: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
+    """A picture of one grey, by which it is known again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, (grey,) * 3 if mode == "RGB" else grey).save(path)
+
+
+def greys(dataset: data.Dataset) -> list[int]:
+    return dataset.images[:, 0, 0, 0].tolist()
+
+
+def labels(dataset: data.Dataset) -> list[int]:
+    assert dataset.labels is not None
+    assert dataset.labels.dtype == torch.int64
+    return dataset.labels.tolist()
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    for name, grey in [("dog/b.png", 3), ("cat/2.png", 2), ("dog/a.PNG", 4), ("cat/10.png", 1)]:
+        paint(tmp_path / "pets" / name, grey)
+    (tmp_path / "pets" / "emu").mkdir()
+    (tmp_path / "pets" / "dog" / "notes.txt").write_text("none")
+    return tmp_path / "pets"
+
+
+def test_class_folders_are_read_in_the_order_of_their_names(pets: Path) -> None:
+    came = data.read(f"folder:{pets}")
+    assert greys(came) == [1, 2, 4, 3]
+    assert labels(came) == [0, 0, 1, 1]
+    assert came.classes == ("cat", "dog", "emu")
+    assert came.image_ids == (0, 1, 2, 3)
+    assert came.name == "folder:pets"
+
+
+def test_a_range_has_the_ids_of_the_whole(pets: Path) -> None:
+    came = data.read(f"folder:{pets}[1:3]")
+    assert (greys(came), came.image_ids) == ([2, 4], (1, 2))
+
+
+def test_a_folder_needs_no_prefix(pets: Path) -> None:
+    assert data.read(str(pets)).sha256 == data.read(f"folder:{pets}").sha256
+
+
+def test_classes_that_are_given_number_the_folders(pets: Path) -> None:
+    came = data.read(f"folder:{pets}", classes=("dog", "emu", "bee", "cat"))
+    assert labels(came) == [3, 3, 0, 0]
+    assert came.classes == ("dog", "emu", "bee", "cat")
+
+
+def test_a_folder_that_is_none_of_the_classes_gets_a_hint(pets: Path) -> None:
+    with pytest.raises(ValueError, match="no class 'emu'; did you mean 'emus'"):
+        data.read(f"folder:{pets}", classes=("cat", "dog", "emus"))
+
+
+def test_folders_that_are_numbers_are_those_numbers(tmp_path: Path) -> None:
+    for number in range(11):
+        paint(tmp_path / str(number) / "a.png", number)
+    came = data.read(f"folder:{tmp_path}")
+    assert sorted(zip(labels(came), greys(came), strict=True)) == [(i, i) for i in range(11)]
+    assert came.classes == tuple(str(i) for i in range(11))
+
+
+def test_a_table_gives_labels_by_name_in_its_order(tmp_path: Path) -> None:
+    for grey in range(3):
+        paint(tmp_path / "all" / f"{grey}.png", grey)
+    table = "file,label,by\r\nall/2.png,dog,me\r\nall/0.png,cat,me\r\nall/1.png,dog,me\r\n"
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8-sig")
+    came = data.read(f"folder:{tmp_path}")
+    assert (greys(came), labels(came), came.classes) == ([2, 0, 1], [1, 0, 1], ("cat", "dog"))
+
+
+def test_a_table_gives_labels_by_number(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", 7)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,5\n")
+    came = data.read(f"folder:{tmp_path}")
+    assert (labels(came), came.classes) == ([5], ())
+
+
+@pytest.mark.parametrize(
+    "table, fault",
+    [
+        ("a.png,cat\n", r"begins with 'a\.png,cat'; its first line must be 'file,label'"),
+        ("file,label\na.png,cat\nb.png,cat\n", r"line 3, names 'b\.png', which is not there"),
+        ("file,label\na.png\n", "line 2, has no label"),
+        ("file,label\n", "has no PNG or JPEG"),
+        ("", "its first line must be"),
+    ],
+)
+def test_a_table_with_a_fault_is_refused_with_the_place(
+    tmp_path: Path, table: str, fault: str
+) -> None:
+    paint(tmp_path / "a.png", 7)
+    (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(ValueError, match=fault):
+        data.read(f"folder:{tmp_path}")
+
+
+def test_pictures_without_class_folders_are_unlabelled(tmp_path: Path) -> None:
+    paint(tmp_path / "b.png", 2)
+    paint(tmp_path / "a.jpg", 1)
+    came = data.read(f"folder:{tmp_path}")
+    assert (greys(came), came.labels, came.classes) == ([1, 2], None, ())
+
+
+def test_pictures_beside_class_folders_are_not_passed_over(pets: Path) -> None:
+    paint(pets / "stray.png", 9)
+    with pytest.raises(ValueError, match=r"pictures beside its class folders, such as stray\.png"):
+        data.read(f"folder:{pets}")
+
+
+def test_another_size_is_refused_with_the_file_and_both_sizes(pets: Path) -> None:
+    paint(pets / "dog" / "c.png", 9, size=(6, 5))
+    fault = r"dog/c\.png is 3 x 5 x 6 but \S+cat/10\.png is 3 x 4 x 4"
+    with pytest.raises(ValueError, match=fault):
+        data.read(f"folder:{pets}")
+
+
+def test_a_size_that_is_given_makes_them_alike(pets: Path) -> None:
+    paint(pets / "dog" / "c.png", 9, size=(6, 5))
+    assert data.read(f"folder:{pets}", size=(2, 3)).images.shape == (5, 3, 2, 3)
+
+
+def test_grey_among_rgb_is_refused(pets: Path) -> None:
+    paint(pets / "dog" / "c.png", 9, mode="L")
+    with pytest.raises(ValueError, match=r"c\.png is 1 x 4 x 4"):
+        data.read(f"folder:{pets}")
+
+
+def test_a_corrupt_picture_is_named(pets: Path) -> None:
+    (pets / "cat" / "2.png").write_bytes((pets / "cat" / "2.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"cat/2\.png is no whole PNG or JPEG"):
+        data.read(f"folder:{pets}")
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no PNG or JPEG"):
+        data.read(f"folder:{tmp_path}")

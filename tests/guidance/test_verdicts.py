@@ -1,0 +1,84 @@
+"""What a classifier's verdict is worth as evidence, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from scoreag.guidance.classified_as import classified_as
+from scoreag.guidance.margin import margin
+from scoreag.guidance.misclassified import misclassified
+
+pytestmark = pytest.mark.usefixtures("in_double_precision")
+
+SIGMA = torch.tensor(1.0)
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 3.0, 1.0]])
+
+
+def says(logits):
+    """A classifier that says this of any images, and passes a gradient on to the first pixel."""
+    return lambda images: logits + 0 * images.flatten(1).sum(1, keepdim=True)
+
+
+X0 = torch.zeros(2, 1, 1, 1)
+
+
+def test_classified_as_is_the_log_softmax():
+    value = classified_as(says(LOGITS), torch.tensor([1, 1]), 2.0)(X0, SIGMA)
+    first = -math.log(math.e**2 + 1 + math.e**-1)
+    second = 3 - math.log(1 + math.e**3 + math.e)
+    assert value.tolist() == pytest.approx([2 * first, 2 * second])
+
+
+def test_misclassified_is_the_log_of_one_minus_p():
+    value = misclassified(says(LOGITS), torch.tensor([0, 1]), 1.0)(X0, SIGMA)
+    p = LOGITS.softmax(1)
+    assert value.tolist() == pytest.approx([math.log(1 - p[0, 0]), math.log(1 - p[1, 1])])
+
+
+def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
+    logits = torch.tensor([[100.0, 0.0, 0.0]], dtype=torch.float32, requires_grad=True)
+    value = misclassified(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
+    value.sum().backward()
+    assert value.item() == pytest.approx(math.log(2) - 100)
+    assert logits.grad[0].tolist() == pytest.approx([-1.0, 0.5, 0.5])
+
+
+def test_margin_is_the_lead_of_the_best_other_class_up_to_its_cap():
+    labels = torch.tensor([0, 0])
+    value = margin(says(LOGITS), labels, 2.0, most=2.5)(X0, SIGMA)
+    assert value.tolist() == pytest.approx([2 * -2.0, 2 * 2.5])
+
+
+def test_margin_towards_a_class_is_its_lead_over_all_others():
+    labels = torch.tensor([0, 1])
+    value = margin(says(LOGITS), labels, 1.0, wanted=torch.tensor([1, 2]))(X0, SIGMA)
+    assert value.tolist() == pytest.approx([-2.0, -2.0])
+
+
+@pytest.mark.parametrize(
+    "term, labels, resting",
+    [
+        (classified_as, [0, 0], [1, 0]),  # leads 2 and -3
+        (misclassified, [1, 0], [1, 1]),  # leads 2 and 3
+        (margin, [1, 1], [1, 0]),  # leads 2 and -2
+    ],
+)
+def test_an_image_that_is_wrong_enough_is_left_alone(term, labels, resting):
+    told = []
+    value = term(says(LOGITS), torch.tensor(labels), 1.0, stop=1.5, rest=told.append)(X0, SIGMA)
+    assert told[0].tolist() == resting
+    assert [v == 0 for v in value.tolist()] == [bool(r) for r in resting]
+
+
+def test_the_classifier_sees_images_not_states():
+    """A state of -1 is a pixel of 0, a state of 1 a pixel of 1."""
+    seen = []
+
+    def classify(images):
+        seen.append(images)
+        return images.flatten(1)
+
+    states = torch.tensor([[[[-1.0, 0.0, 1.0]]]])
+    classified_as(classify, torch.tensor([0]), 1.0)(states, SIGMA)
+    assert seen[0].flatten().tolist() == [0.0, 0.5, 1.0]

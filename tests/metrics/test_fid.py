@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from scoreag.metrics.fid import Moments, frechet_distance, moments
+
+
+def gaussian(mean, std, extractor="pixels", n=1000):
+    cov = torch.diag(std**2)
+    return Moments(n, n * mean, (n - 1) * cov + n * torch.outer(mean, mean), extractor)
+
+
+def test_distance_of_gaussians_with_commuting_covariances():
+    """Then it is |m_a - m_b|^2 + sum (s_a - s_b)^2, s the standard deviations."""
+    mean, a, b = torch.tensor([3.0, 4.0]), torch.tensor([2.0, 1.0]), torch.tensor([0.5, 3.0])
+    expected = 25 + (1.5**2 + 2.0**2)
+    distance = frechet_distance(gaussian(mean.double(), a), gaussian(0 * mean.double(), b))
+    assert distance == pytest.approx(expected)
+
+
+def test_distance_of_gaussians_that_do_not_commute():
+    """For 2 x 2: tr (AB)^(1/2) = (tr AB + 2 det(AB)^(1/2))^(1/2)."""
+    n, zero = 1000, torch.zeros(2, dtype=torch.float64)
+    a = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    b = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))
+    expected = 4 + 5 - 2 * (10 + 2 * 12**0.5) ** 0.5
+    first, second = (Moments(n, zero, (n - 1) * c, "pixels") for c in (a, b))
+    assert frechet_distance(first, second) == pytest.approx(expected)
+
+
+def test_moments_of_shards_add_up_to_those_of_the_whole():
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    parts = Moments.of(features[:13], "f") + Moments.of(features[13:], "f")
+    assert torch.allclose(parts.covariance, features.T.cov().double())
+
+
+def test_moments_of_images_are_those_of_their_features():
+    images = torch.rand(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = moments(images, lambda part: part.flatten(1), "pixels", batch=4)
+    assert (found.count, found.extractor) == (9, "pixels")
+    assert torch.allclose(found.mean, images.flatten(1).double().mean(0))
+
+
+def test_features_of_two_networks_are_not_compared():
+    mean, std = torch.zeros(2).double(), torch.ones(2)
+    with pytest.raises(ValueError, match="'judge' and of 'pixels' cannot be compared"):
+        frechet_distance(gaussian(mean, std, "judge"), gaussian(mean, std))
+
+
+def test_one_image_has_no_covariance():
+    with pytest.raises(ValueError, match="1 images have no covariance"):
+        _ = Moments.of(torch.zeros(1, 3), "pixels").covariance

@@ -1,0 +1,167 @@
+"""The public functions: what they refuse, and that results do not depend on how work is cut."""
+
+import pytest
+import torch
+from torch import nn
+
+import scoreag
+from scoreag.core.denoiser import Preconditioned
+from scoreag.core.families import edm
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.jobs import CLASS_STRIDE
+from scoreag.networks import unet
+from scoreag.samplers import heun
+
+QUICK = {"steps": 3, "start": 2.0, "progress": False}
+NAMES = ("cat", "dog", "ship")
+
+
+def randomized(module: nn.Module) -> nn.Module:
+    """Layers that start at zero would hide what they compute."""
+    source = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=source)
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    network = unet.build(
+        image_shape=(3, 8, 8), classes=3, channels=16, multipliers=(1, 2), attention_at=(2,)
+    )
+    model = randomized(Preconditioned(network, edm()))
+    return Prior(model, heun.sample, karras(3), (3, 8, 8), classes=NAMES)
+
+
+@pytest.fixture(scope="module")
+def victim() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
+    return randomized(net)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(7, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+LABELS = [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_synthesised_image_does_not_depend_on_which_others_are_asked_for(prior, victim):
+    whole = scoreag.synthesize(prior, victim, [0, 0, 1, 1, 2, 2, 2], micro_batch=4, **QUICK)
+    alone = scoreag.synthesize(prior, victim, [2, 2, 2], micro_batch=4, **QUICK)
+    assert alone.image_ids.tolist() == [2 * CLASS_STRIDE + i for i in range(3)]
+    assert torch.equal(whole[4:].images, alone.images)
+
+
+def test_a_transformed_image_does_not_depend_on_how_the_work_is_cut(prior, victim, images):
+    whole = scoreag.transform(prior, victim, images, LABELS, micro_batch=4, **QUICK)
+    tail = scoreag.transform(
+        prior, victim, images[4:], LABELS[4:], image_ids=[4, 5, 6], micro_batch=4, **QUICK
+    )
+    assert torch.equal(whole[4:].images, tail.images)
+
+
+def test_without_a_micro_batch_images_agree_to_rounding(prior, victim, images):
+    fixed, free = (
+        scoreag.transform(prior, victim, images, LABELS, micro_batch=size, **QUICK).images
+        for size in (4, 0)
+    )
+    assert (fixed - free).abs().max() < 1 / 255
+
+
+def test_the_global_random_state_is_not_touched(prior, victim, images):
+    before = torch.get_rng_state()
+    scoreag.transform(prior, victim, images, LABELS, **QUICK)
+    scoreag.synthesize(prior, victim, [0], wrong="random", **QUICK)
+    scoreag.purify(prior, images, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_everything_runs_in_the_dtype_of_the_images(dtype, prior, victim, images):
+    images = images.to(dtype)
+    out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
+    defended = scoreag.defend(victim, prior, steps=3, start=2.0)
+    assert out.images.dtype == dtype
+    assert scoreag.purify(prior, images, **QUICK).dtype == dtype
+    assert defended(images).dtype == dtype
+
+
+def test_double_precision_is_more_than_a_label(prior, victim, images):
+    """A float32 network inside would leave errors of 1e-7 between the two."""
+    single = scoreag.purify(prior, images, **QUICK)
+    double = scoreag.purify(prior, images.double(), **QUICK)
+    jittered = scoreag.purify(prior, images.double() + 1e-12, **QUICK)
+    assert 0 < (double - jittered).abs().max() < 1e-9
+    assert (single - double).abs().max() < 1e-3
+
+
+def test_success_says_what_it_says(prior, victim, images):
+    out = scoreag.transform(prior, victim, images, LABELS, strength=30.0, **QUICK)
+    labels = torch.tensor(LABELS)
+    saved = (out.images * 255).round() / 255
+    assert torch.equal(out.before, victim(images).argmax(1))
+    assert torch.equal(out.success, victim(out.images).argmax(1) != labels)
+    assert torch.equal(out.success_8bit, victim(saved).argmax(1) != labels)
+    assert torch.equal(out.as_wanted, victim(saved).argmax(1) == out.wrong)
+
+
+def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images):
+    once = scoreag.transform(prior, victim, images, LABELS, strength=0.01, **QUICK)
+    again = scoreag.transform(prior, victim, images, LABELS, strength=0.01, retries=2, **QUICK)
+    failed = ~once.success_8bit
+    assert failed.any()
+    assert (again.retries > 0).tolist() == failed.tolist()
+    kept = ~failed
+    assert torch.equal(again.images[kept], once.images[kept])
+    harder = scoreag.transform(prior, victim, images, LABELS, strength=0.04, **QUICK)
+    last = failed & (again.retries == 2)
+    assert torch.equal(again.images[last], harder.images[last])
+    assert (again.calls[last] == 3 * once.calls[last]).all()
+
+
+def test_results_can_be_indexed_and_joined(prior, victim, images):
+    out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
+    parts = [out[:3], out[3], out[torch.arange(7) > 3]]
+    joined = scoreag.Result.cat(parts)
+    assert [len(part) for part in parts] == [3, 1, 3]
+    assert torch.equal(joined.images, out.images) and torch.equal(joined.wrong, out.wrong)
+    assert out.grid(4).size == (4 * 8 + 5 * 2, 2 * 8 + 3 * 2)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda p, v, x: scoreag.transform(p, v, x + 1, LABELS), r"\[0, 1\]"),
+        (lambda p, v, x: scoreag.transform(p, v, x * torch.nan, LABELS), "NaN"),
+        (lambda p, v, x: scoreag.transform(p, v, x[:, :1], LABELS), r"\(3, 8, 8\)|3, 8, 8"),
+        (lambda p, v, x: scoreag.transform(p, v, x[..., :4], LABELS), "8"),
+        (lambda p, v, x: scoreag.transform(p, v, x, [0, 1, 2]), "3 labels for 7 images"),
+        (lambda p, v, x: scoreag.transform(p, v, x, [3] * 7), r"expected 0\.\.2"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "wrong equals the label 0"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "second, random or none"),
+        (lambda p, v, x: scoreag.transform(p, v.softmax, x, LABELS), "leave out its last softmax"),
+        (lambda p, v, x: scoreag.transform(p, v.train(), x, LABELS), r"\.eval\(\)"),
+        (lambda p, v, x: scoreag.synthesize(p, v, [0.5]), "expected whole numbers"),
+        (lambda p, v, x: scoreag.synthesize(p, v, []), "no images"),
+    ],
+)
+def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):
+    class Softmax(nn.Module):
+        def forward(self, x):
+            return victim(x).softmax(1)
+
+    victim.softmax = Softmax().eval()
+    with pytest.raises(ValueError, match=message) as caught:
+        call(prior, victim, images)
+    victim.eval()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_classes_cannot_be_asked_for_one(prior, victim):
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="knows no classes"):
+        scoreag.synthesize(replace(prior, classes=()), victim, [0])

@@ -1,0 +1,205 @@
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scoreag.cards import ZOO, Card, card, cards, fill, rewrite, to_toml, weights, write_card
+from scoreag.classifiers.bundled import load
+from scoreag.networks.plain_cnn import PlainCNN
+
+OPTIONS = {"image_shape": [3, 8, 8], "convolutions": [[4, 4, 2]], "hidden": 8}
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return PlainCNN(**OPTIONS).eval()
+
+
+@pytest.fixture
+def folder(tmp_path, network) -> Path:
+    """A user's folder with a card and weights."""
+    write_card(
+        Card(
+            name="mine",
+            kind="classifier",
+            network="plain_cnn",
+            file="model.safetensors",
+            licence="MIT",
+            image_shape=(3, 8, 8),
+            classes=tuple("abcdefghij"),
+            mean=(0.5, 0.5, 0.5),
+            std=(0.25, 0.25, 0.25),
+            options=OPTIONS,
+            folder=tmp_path / "mine",
+        ),
+        network.state_dict(),
+    )
+    return tmp_path / "mine"
+
+
+def test_a_written_card_is_read_back(folder):
+    found = card(folder)
+    assert (found.name, found.kind, found.image_shape) == ("mine", "classifier", (3, 8, 8))
+    assert found.classes == tuple("abcdefghij") and found.options == OPTIONS
+    assert card(folder / "card.toml") == found == card(str(folder))
+
+
+def test_the_network_comes_back_with_its_weights(folder, network):
+    x = torch.rand(2, 3, 8, 8)
+    loaded = load(card(folder))
+    assert torch.equal(loaded(x), network(x)) and not loaded.training
+
+
+def test_half_precision_is_widened_and_keeps_eleven_bits(folder, network):
+    kept = weights(write_card(card(folder), network.state_dict(), half=True))
+    assert kept["convolutions.1.num_batches_tracked"].dtype == torch.int64
+    assert kept["linear.weight"].dtype == torch.float32
+    torch.testing.assert_close(kept["linear.weight"], network.linear.weight, rtol=2**-11, atol=0)
+
+
+def test_the_same_weights_give_the_same_file(folder, network):
+    assert write_card(card(folder), network.state_dict()).sha256 == card(folder).sha256
+
+
+def test_figures_are_added_without_a_change_to_the_rest(folder):
+    before = card(folder)
+    figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
+    rewrite(before, figures=figures)
+    assert card(folder) == replace(before, figures=figures)
+
+
+def test_entries_survive_being_written_and_read():
+    entries = {
+        "text": 'a "quoted" \\ line\nand another, ä',
+        "numbers": [1, 2.5, 1e-7, -0.0],
+        "nested": [[0.6, 24], [1.0, 32]],
+        "yes": True,
+        "a table": {"x": 1, "deeper": {"y": "z"}},
+        "only": {"tables": {"inside": {"v": 3}}},
+    }
+    assert tomllib.loads(to_toml(entries)) == entries
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def cut_in_the_header(file):
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def alter(file):
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (Path.unlink, "model.safetensors are missing"),
+        (alter, "was altered: its sha256 is [0-9a-f]{64}, the card says [0-9a-f]{64}"),
+        (cut, r"is cut short: \d+ of \d+ bytes"),
+        (cut_in_the_header, "is cut short: 60 bytes, its header alone has"),
+        (lambda f: f.write_bytes(b"\n<!DOCTYPE html><html>Not found"), "is an HTML page"),
+        (
+            lambda f: f.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+            "is a pointer of git-lfs",
+        ),
+        (lambda f: f.write_bytes(b""), "is no safetensors file"),
+        (lambda f: f.write_bytes(b"PK\x03\x04 this is a zip archive"), "is no safetensors file"),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused_by_one_line(folder, damage, message):
+    damage(folder / "model.safetensors")
+    with pytest.raises(ValueError, match=message) as caught:
+        weights(card(folder))
+    assert "\n" not in str(caught.value) and "mine" in str(caught.value)
+
+
+def without(entry):
+    return lambda text: "\n".join(line for line in text.split("\n") if not line.startswith(entry))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (without("network ="), "lacks the entry 'network'"),
+        (lambda text: 'licences = "MIT"\n' + text, "an entry 'licences'; did you mean 'licence'"),
+        (lambda text: text.replace('"classifier"', '"clasifier"'), "did you mean 'classifier'"),
+        (lambda text: text + "\n[oops", "is no card: "),
+    ],
+)
+def test_a_card_with_a_mistake_is_refused(folder, change, message):
+    file = folder / "card.toml"
+    file.write_text(change(file.read_text()))
+    with pytest.raises(ValueError, match=message):
+        card(folder)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop("linear.bias"), "mine: the weights lack 'linear.bias'"),
+        (
+            lambda t: t.update({"linear.biass": torch.ones(1)}),
+            "hold 'linear.biass', which the network lacks; did you mean 'linear.bias'",
+        ),
+        (
+            lambda t: t.update({"linear.bias": torch.ones(3)}),
+            r"'linear.bias' has shape \(3,\) in the weights, \(10,\) in the network",
+        ),
+    ],
+    ids=["missing", "surplus", "shape"],
+)
+def test_a_tensor_that_does_not_fit_is_named(network, change, message):
+    tensors = dict(network.state_dict())
+    change(tensors)
+    with pytest.raises(ValueError, match=message):
+        fill(network, tensors, "mine")
+
+
+def test_an_option_that_the_network_lacks_is_refused(folder):
+    rewrite(card(folder), options={"hiden": 8})
+    with pytest.raises(
+        ValueError, match="plain_cnn takes no option 'hiden'; did you mean 'hidden'"
+    ):
+        load(card(folder))
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no card\.toml"):
+        card(tmp_path)
+
+
+def test_the_zoo_is_listed_by_kind():
+    assert sorted(cards("classifier") + cards("score-model")) == cards()
+    assert {"cifar10-resnet20", "cifar10-judge", "cifar10-robust"} <= set(cards("classifier"))
+
+
+def test_a_misspelt_name_is_answered_by_the_one_that_was_meant():
+    with pytest.raises(ValueError, match="no card 'cifar10-resnet2'; did you mean 'cifar10-resn"):
+        card("cifar10-resnet2")
+
+
+@pytest.mark.parametrize("file", sorted(ZOO.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_bundled_card_is_complete(file):
+    """Its weights are whole and at most 16 MB, and its figures name what they count."""
+    found = card(file.stem)
+    assert found.name == file.stem and found.licence == "MIT" and weights(found)
+    assert (ZOO / found.file).stat().st_size <= 16e6
+    assert {"seed", "images", "minutes", "data"} <= set(json.dumps(found.recipe).split('"'))
+    for named in found.figures.values():
+        for figure in named.values():
+            assert figure["low"] <= figure["value"] == round(figure["count"] / figure["total"], 4)
+
+
+@pytest.mark.parametrize("name", cards("classifier"))
+def test_a_bundled_classifier_answers(name):
+    found = card(name)
+    assert load(found)(torch.rand(2, *found.image_shape)).shape == (2, len(found.classes))

@@ -1,0 +1,156 @@
+"""The front door of data: names, ranges, and one type for what comes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import scoreag
+from scoreag import data
+
+IMAGES = np.arange(5 * 2 * 2, dtype=np.uint8).reshape(5, 1, 2, 2)
+LABELS = np.array([4, 3, 2, 1, 0])
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> str:
+    """Five grey images whose first pixels are 0, 4, 8, 12 and 16."""
+    np.savez(tmp_path / "five.npz", images=IMAGES, labels=LABELS)
+    return f"arrays:{tmp_path / 'five.npz'}"
+
+
+@pytest.mark.parametrize(
+    "part, ids",
+    [
+        ("", (0, 1, 2, 3, 4)),
+        ("[:]", (0, 1, 2, 3, 4)),
+        ("[1:3]", (1, 2)),
+        ("[3:]", (3, 4)),
+        ("[:2]", (0, 1)),
+        ("[0:5]", (0, 1, 2, 3, 4)),
+        ("[4]", (4,)),
+        ("[0]", (0,)),
+    ],
+)
+def test_a_range_means_what_it_means_in_python(five: str, part: str, ids: tuple[int, ...]) -> None:
+    came = data.read(five + part)
+    assert came.image_ids == ids
+    assert came.images[:, 0, 0, 0].tolist() == [4 * i for i in ids]
+    assert came.labels is not None
+    assert came.labels.tolist() == [4 - i for i in ids]
+
+
+REFUSED = [
+    "[0:6]",
+    "[5]",
+    "[5:]",
+    "[2:2]",
+    "[3:1]",
+    "[0:0]",
+    "[]",
+    "[-1]",
+    "[:-1]",
+    "[a]",
+    "[0:4:2]",
+]
+
+
+@pytest.mark.parametrize("part", [*REFUSED, "[1,2]", "[0:3", "[", "[ 1]", "[²]"])
+def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]*five\.npz[^\n]*$") as raised:
+        data.read(five + part)
+    assert f"five.npz has 5 images; {part} is no part" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "spec, fault",
+    [
+        ("cifra10:test", "no 'cifra10' in datasets; did you mean 'cifar10'"),
+        ("sample", "did you mean 'samples'"),
+        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: arrays, cifar10"),
+        ("no.such.module:x", r"no data set 'no\.such\.module'"),
+        ("folder:nowhere", "no folder 'nowhere'"),
+        ("", "no '' in datasets"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(spec: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        data.read(spec)
+
+
+def test_a_missing_file_of_arrays_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        data.read(f"arrays:{tmp_path / 'none.npz'}")
+
+
+def test_an_option_for_pictures_is_refused_elsewhere() -> None:
+    with pytest.raises(ValueError, match="samples takes no option 'label'"):
+        data.read("samples", label=3)
+
+
+def test_a_slice_keeps_ids_and_labels_together(five: str) -> None:
+    part = data.read(five)[1:4][::2]
+    assert len(part) == 2
+    assert part.image_ids == (1, 3)
+    assert part.labels is not None
+    assert part.labels.tolist() == [3, 1]
+    assert part.images[:, 0, 0, 0].tolist() == [4, 12]
+
+
+@pytest.mark.parametrize("place, image_id", [(0, 0), (-1, 4)])
+def test_one_row_is_a_data_set_of_one(five: str, place: int, image_id: int) -> None:
+    assert data.read(five)[place].image_ids == (image_id,)
+
+
+def test_a_row_beyond_the_end_is_an_index_error(five: str) -> None:
+    with pytest.raises(IndexError):
+        data.read(five)[5]
+
+
+def test_the_digest_tells_pixels_labels_and_shapes_apart(tmp_path: Path) -> None:
+    changed = IMAGES.copy()
+    changed[3, 0, 1, 1] += 1
+    versions = [
+        {"images": IMAGES, "labels": LABELS},
+        {"images": changed, "labels": LABELS},
+        {"images": IMAGES, "labels": LABELS[::-1]},
+        {"images": IMAGES},
+        {"images": IMAGES.reshape(5, 1, 4, 1)[..., 0][..., None, :].repeat(2, 2)[:, :, :1]},
+    ]
+    digests = set()
+    for version in versions:
+        np.savez(tmp_path / "a.npz", **version)
+        digests.add(data.read(tmp_path / "a.npz").sha256)
+    assert len(digests) == len(versions)
+
+
+def test_the_package_gives_floats_and_labels(five: str) -> None:
+    for _ in range(2):  # also once the module of that name is loaded
+        images, labels = scoreag.data(f"{five}[1:3]")
+        assert images.dtype == torch.float32
+        assert images[1, 0, 0].tolist() == pytest.approx([8 / 255, 9 / 255])
+        assert labels is not None
+        assert labels.tolist() == [3, 2]
+
+
+FOREIGN = """
+import torch
+from scoreag.datasets import Source
+
+def load(what, root=None):
+    pixels = torch.full((2, 1, 3, 3), int(what), dtype=torch.uint8)
+    return Source(2, lambda rows: (pixels[rows.start : rows.stop], None), [10, 11])
+"""
+
+
+def test_a_foreign_data_set_is_a_dotted_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    came = data.read("elsewhere.mine:9[1]", root=tmp_path)
+    assert (came.image_ids, came.images.max().item()) == ((11,), 9)

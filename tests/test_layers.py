@@ -1,0 +1,101 @@
+"""The architecture, as a test: a module imports its own part, and parts of lower layers."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "scoreag"
+LAYERS = [  # each may import those above it, and its own files
+    ["load", "zoo"],
+    ["files"],
+    ["images"],
+    ["cards"],
+    ["core"],
+    ["networks"],
+    ["guidance", "samplers", "score_models", "classifiers", "datasets", "metrics"],
+    ["models", "data", "settings", "result"],
+    ["tasks"],
+    ["jobs"],
+    ["api"],
+    ["attacks", "purifiers"],
+    ["training", "runs"],
+    ["report"],
+    ["scoreag"],  # the package itself, that is, the public names
+    ["demo"],
+    ["cli"],
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]
+
+
+def absolute(node: ast.ImportFrom, file: Path) -> str:
+    """``from ..core import x`` in scoreag/samplers/heun.py is an import from scoreag.core."""
+    if not node.level:
+        return node.module or ""
+    package = ["scoreag", *file.relative_to(ROOT).parts[:-1]]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+
+
+def imports(source: str, file: Path) -> list[str]:
+    """All modules that a file imports, also those inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute(node, file)
+            inside = module == "scoreag"  # from scoreag import core
+            found += [f"{module}.{a.name}" for a in node.names] if inside else [module]
+    return found
+
+
+def parts(source: str, file: Path) -> set[str]:
+    """The parts of this package that a file imports: scoreag.core.noise -> core"""
+    own = [m.split(".") for m in imports(source, file) if m.split(".")[0] == "scoreag"]
+    return {m[1] if len(m) > 1 and is_part(m[1]) else "scoreag" for m in own}
+
+
+def is_part(name: str) -> bool:
+    return name in RANK or (ROOT / f"{name}.py").exists() or (ROOT / name).is_dir()
+
+
+def misplaced(source: str, file: Path) -> set[str]:
+    """The parts that a file imports, but must not."""
+    here = file.relative_to(ROOT).with_suffix("").parts[0]
+    assert here in RANK, f"{here} is in no layer; give it a place in LAYERS"
+    others = parts(source, file) - {here}
+    assert others <= RANK.keys(), f"{others - RANK.keys()} is in no layer"
+    return {p for p in others if RANK[p] >= RANK[here]}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_imports_point_to_lower_layers(file):
+    assert not misplaced(file.read_text(), file)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda f: f.stem)
+def test_the_core_needs_torch_and_the_standard_library_only(file):
+    allowed = {*sys.stdlib_module_names, "torch", "jaxtyping"}
+    foreign = {m for m in imports(file.read_text(), file) if m.split(".")[0] not in allowed}
+    assert all(m.startswith("scoreag.core") for m in foreign), foreign
+
+
+@pytest.mark.parametrize(
+    "source, wrong",
+    [
+        (
+            "import torch\nfrom scoreag.core.noise import Noise\nfrom scoreag.samplers import heun",
+            "",
+        ),
+        ("import scoreag.tasks", "tasks"),
+        ("from scoreag import tasks", "tasks"),
+        ("from scoreag import transform", "scoreag"),
+        ("from ..guidance.margin import margin", "guidance"),
+        ("def late():\n    from scoreag.api import Result", "api"),
+        ("if TYPE_CHECKING:\n    from scoreag.runs.folder import Folder", "runs"),
+    ],
+)
+def test_a_misplaced_import_is_seen_in_every_form(source, wrong):
+    assert misplaced(source, ROOT / "samplers" / "new.py") == {*filter(None, [wrong])}

@@ -1,0 +1,67 @@
+"""Settings are checked before any work, and an error says what to write instead."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.samplers import heun
+from scoreag.settings import settings_for
+
+PRIOR = Prior(
+    lambda x, sigma, labels=None: x,
+    heun.sample,
+    karras(18),
+    (3, 32, 32),
+    defaults={"transform": {"strength": 7.0, "sampler": "churn"}},
+)
+
+
+def test_the_card_decides_what_the_user_does_not():
+    chosen = settings_for(PRIOR, "transform", steps=5, strength=None)
+    assert (chosen.strength, chosen.sampler, chosen.steps) == (7.0, "churn", 5)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"strenght": 1.0}, "transform takes no setting 'strenght'; did you mean 'strength'?"),
+        ({"sampler": "hun"}, "no 'hun' in samplers; did you mean 'heun'?|no sampler 'hun'; did"),
+        ({"gradient": "exakt"}, "no gradient 'exakt'; did you mean 'exact'?"),
+        ({"estimate": "denoisr"}, "no estimate 'denoisr'; did you mean 'denoiser'?"),
+        ({"variance": "damp"}, "no variance 'damp'; did you mean 'damped'?"),
+        ({"guidance": "margn"}, "no guidance 'margn'; did you mean 'margin'?"),
+        ({"strength": -1.0}, "strength is -1.0; expected a number of at least 0"),
+        ({"precision": math.nan}, "precision is nan; expected a number of at least 0"),
+        ({"steps": 0}, "steps is 0; expected a number of at least 1"),
+        ({"start": 0.0}, "start is 0.0; expected a noise level above 0.002"),
+        ({"interval": (3.0, 1.0)}, "interval is (3.0, 1.0); expected 0 <= low < high"),
+        ({"variance": "exact", "estimate": "ode_euler"}, "variance 'exact' needs estimate"),
+        (
+            {"sampler": "heun", "sampler_options": {"amount": 3}},
+            "heun takes no option 'amount'",
+        ),
+    ],
+)
+def test_a_slip_is_answered_with_the_right_word(changes, message):
+    with pytest.raises(ValueError) as caught:
+        settings_for(PRIOR, "transform", **changes)
+    assert any(part in str(caught.value) for part in message.split("|"))
+
+
+@pytest.mark.parametrize("variance", ["constant", "widened"])
+def test_a_variance_that_would_explode_is_refused_with_the_level_that_would_not(variance):
+    with pytest.raises(ValueError, match="explodes from start 80") as caught:
+        settings_for(PRIOR, "transform", variance=variance, start=80.0, precision=100.0)
+    found = re.search(r"start <= ([0-9.e-]+)", str(caught.value))
+    level = float(found[1]) * 0.99
+    assert settings_for(PRIOR, "transform", variance=variance, start=level).start == level
+
+
+def test_levels_run_from_start_to_nothing():
+    sigmas = settings_for(PRIOR, "transform", start=1.5, steps=6).sigmas()
+    assert sigmas[0] == pytest.approx(1.5) and sigmas[-1] == 0 and len(sigmas) == 7
+    assert (sigmas.diff() < 0).all() and sigmas.dtype == torch.float64

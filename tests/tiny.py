@@ -1,0 +1,86 @@
+"""Models small enough for a test: images of 3 x 8 x 8, three classes, weights of a fixed seed."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scoreag.cards import Card, write_card
+from scoreag.core.denoiser import Preconditioned
+from scoreag.core.families import edm
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.images import write_png
+from scoreag.models import classifier
+from scoreag.networks.plain_cnn import build as plain_cnn
+from scoreag.networks.unet import UNet
+from scoreag.samplers.heun import sample
+
+CLASSES = ("cat", "dog", "ship")
+SHAPE = (3, 8, 8)
+UNET = {
+    "image_shape": list(SHAPE), "classes": 3, "channels": 16, "multipliers": [1], "attention_at": []
+}  # fmt: skip
+CNN = {"image_shape": list(SHAPE), "classes": 3, "convolutions": [[4, 3, 1], [8, 3, 2]], "hidden": 8}
+QUICK = {"synthesize": {"steps": 3}, "transform": {"steps": 3}, "purify": {"steps": 2}}
+
+
+def filled(network: nn.Module, seed: int, scale: float = 0.1) -> nn.Module:
+    """Weights that leave no layer silent."""
+    source = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = scale * torch.randn(parameter.shape, generator=source)
+    return network.eval().requires_grad_(False)
+
+
+def prior() -> Prior:
+    model = Preconditioned(filled(UNet(**UNET), 0), edm())
+    return Prior(model, sample, karras(3), SHAPE, CLASSES, QUICK)
+
+
+def victim():
+    return classifier(filled(plain_cnn(**CNN), 10, 0.4))
+
+
+def images(count: int) -> torch.Tensor:
+    """8-bit images."""
+    source = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=source)
+
+
+def labels(count: int) -> torch.Tensor:
+    """What the classifier says of most of these images, and a wrong label for the fourth."""
+    with torch.no_grad():
+        said = victim()(images(count).float() / 255).argmax(1)
+    said[3:4] = (said[3:4] + 1) % 3
+    return said
+
+
+def write_score_model(folder: Path, **changes) -> Path:
+    """A card of the score model above."""
+    entries = {
+        "name": "tiny", "kind": "score-model", "network": "unet", "file": "model.safetensors",
+        "licence": "MIT", "image_shape": SHAPE, "classes": CLASSES, "family": "edm",
+        "options": UNET, "defaults": QUICK, "folder": folder,
+    }  # fmt: skip
+    write_card(Card(**entries | changes), filled(UNet(**UNET), 0).state_dict())
+    return folder
+
+
+def write_classifier(folder: Path) -> Path:
+    """A card of the classifier above."""
+    entries = {
+        "name": "net", "kind": "classifier", "network": "plain_cnn", "file": "model.safetensors",
+        "licence": "MIT", "image_shape": SHAPE, "classes": CLASSES, "options": CNN,
+        "folder": folder,
+    }  # fmt: skip
+    write_card(Card(**entries), filled(plain_cnn(**CNN), 10, 0.4).state_dict())
+    return folder
+
+
+def write_images(folder: Path, count: int) -> Path:
+    """Class folders with those images."""
+    for i, (image, label) in enumerate(zip(images(count), labels(count), strict=True)):
+        (folder / CLASSES[label]).mkdir(parents=True, exist_ok=True)
+        write_png(folder / CLASSES[label] / f"{i:03d}.png", image)
+    return folder
