@@ -1,5 +1,7 @@
 """The public functions: what they refuse, and that results do not depend on how work is cut."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -118,7 +120,7 @@ def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images
     assert torch.equal(again.images[kept], once.images[kept])
     harder = scoreag.transform(prior, victim, images, LABELS, strength=0.04, **QUICK)
     last = failed & (again.retries == 2)
-    assert torch.equal(again.images[last], harder.images[last])
+    assert (again.images[last] - harder.images[last]).abs().max() < 1e-4  # rounding alone
     assert (again.calls[last] == 3 * once.calls[last]).all()
 
 
@@ -128,7 +130,12 @@ def test_results_can_be_indexed_and_joined(prior, victim, images):
     joined = scoreag.Result.cat(parts)
     assert [len(part) for part in parts] == [3, 1, 3]
     assert torch.equal(joined.images, out.images) and torch.equal(joined.wrong, out.wrong)
-    assert out.grid(4).size == (4 * 8 + 5 * 2, 2 * 8 + 3 * 2)
+    assert out.grid(4).size == (4 * 8 + 3 * 2, 2 * 8 + 2)
+
+
+class Softmax(nn.Sequential):
+    def forward(self, images):
+        return super().forward(images).softmax(1)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +143,25 @@ def test_results_can_be_indexed_and_joined(prior, victim, images):
     [
         (lambda p, v, x: scoreag.transform(p, v, x + 1, LABELS), r"\[0, 1\]"),
         (lambda p, v, x: scoreag.transform(p, v, x * torch.nan, LABELS), "NaN"),
-        (lambda p, v, x: scoreag.transform(p, v, x[:, :1], LABELS), r"\(3, 8, 8\)|3, 8, 8"),
-        (lambda p, v, x: scoreag.transform(p, v, x[..., :4], LABELS), "8"),
+        (
+            lambda p, v, x: scoreag.transform(p, v, x[:, :1], LABELS),
+            "1 x 8 x 8; the model takes 3 x 8 x 8",
+        ),
+        (lambda p, v, x: scoreag.transform(p, v, x[..., :4], LABELS), "3 x 8 x 4"),
         (lambda p, v, x: scoreag.transform(p, v, x, [0, 1, 2]), "3 labels for 7 images"),
         (lambda p, v, x: scoreag.transform(p, v, x, [3] * 7), r"expected 0\.\.2"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "wrong equals the label 0"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "second, random or none"),
-        (lambda p, v, x: scoreag.transform(p, v.softmax, x, LABELS), "leave out its last softmax"),
+        (
+            lambda p, v, x: scoreag.transform(p, Softmax(v).eval(), x, LABELS),
+            "leave out its last softmax",
+        ),
         (lambda p, v, x: scoreag.transform(p, v.train(), x, LABELS), r"\.eval\(\)"),
         (lambda p, v, x: scoreag.synthesize(p, v, [0.5]), "expected whole numbers"),
         (lambda p, v, x: scoreag.synthesize(p, v, []), "no images"),
     ],
 )
 def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):
-    class Softmax(nn.Module):
-        def forward(self, x):
-            return victim(x).softmax(1)
-
-    victim.softmax = Softmax().eval()
     with pytest.raises(ValueError, match=message) as caught:
         call(prior, victim, images)
     victim.eval()
@@ -161,7 +169,5 @@ def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):
 
 
 def test_a_model_without_classes_cannot_be_asked_for_one(prior, victim):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="knows no classes"):
         scoreag.synthesize(replace(prior, classes=()), victim, [0])

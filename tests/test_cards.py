@@ -164,6 +164,11 @@ def test_a_tensor_that_does_not_fit_is_named(network, change, message):
         fill(network, tensors, "mine")
 
 
+def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
+    old = {n: t for n, t in network.state_dict().items() if "num_batches" not in n}
+    fill(network, old, "mine")
+
+
 def test_an_option_that_the_network_lacks_is_refused(folder):
     rewrite(card(folder), options={"hiden": 8})
     with pytest.raises(

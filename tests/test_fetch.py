@@ -1,8 +1,13 @@
 """A download is whole or absent, and goes on where it broke: against a server of this machine."""
 
+import fcntl
 import functools
 import hashlib
 import os
+import pty
+import struct
+import sys
+import termios
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -173,3 +178,19 @@ def test_a_bar_is_not_drawn_where_nobody_watches(
 ) -> None:
     fetch(server.url, tmp_path / "a", MD5, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_is_drawn_on_a_terminal(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(far, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        fetch(server.url, tmp_path / "a", MD5, progress=True)
+        fetch(server.url, tmp_path / "b", MD5, progress=False)
+    shown = os.read(near, 10_000)
+    os.close(near)
+    assert b"a: 100%" in shown
+    assert b"300k/300k" in shown
+    assert b"b:" not in shown

@@ -15,7 +15,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["core"],
     ["networks"],
     ["guidance", "samplers", "score_models", "classifiers", "datasets", "metrics"],
-    ["models", "data", "settings", "result"],
+    ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],
     ["api"],
@@ -23,8 +23,10 @@ LAYERS = [  # each may import those above it, and its own files
     ["training", "runs"],
     ["report"],
     ["scoreag"],  # the package itself, that is, the public names
-    ["demo"],
+    ["demo", "doctor"],
+    ["verbs"],
     ["cli"],
+    ["__main__"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]

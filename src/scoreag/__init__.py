@@ -1,8 +1,8 @@
 """ScoreAG: how an image classifier fails on natural images, and what can protect it.
 
-    prior = scoreag.load_prior("cifar10")
-    victim = scoreag.load_classifier("cifar10-resnet20")
-    out = scoreag.synthesize(prior, victim, labels=[3, 5], wrong="second", seed=0)
+prior = scoreag.load_prior("cifar10")
+victim = scoreag.load_classifier("cifar10-resnet20")
+out = scoreag.synthesize(prior, victim, labels=[3, 5], wrong="second", seed=0)
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoreag.api import purify, synthesize, transform
-    from scoreag.data import data
+    from scoreag.dataset import data
     from scoreag.models import classifier, load_classifier, load_prior
     from scoreag.purifiers.gap import defend
     from scoreag.result import Result
@@ -22,7 +22,7 @@ _HOMES = {
     "synthesize": "api",
     "transform": "api",
     "purify": "api",
-    "data": "data",
+    "data": "dataset",
     "classifier": "models",
     "load_classifier": "models",
     "load_prior": "models",

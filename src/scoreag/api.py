@@ -1,24 +1,25 @@
 """The public functions: check what was given, compute it in micro-batches, measure the outcome."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from scoreag.core.frozen import Frozen
+from scoreag.core.noise import generator
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import check_images
 from scoreag.jobs import CLASS_STRIDE, Job, compute, pieces
-from scoreag.models import check_classifier, classifier as as_classifier
+from scoreag.models import check_classifier
+from scoreag.models import classifier as as_classifier
 from scoreag.result import Result
 from scoreag.settings import settings_for
 from scoreag.tasks import SECOND
-from scoreag.core.noise import generator
 
-Wrong = Tensor | int | str | None
+Wrong: TypeAlias = Tensor | Sequence[Any] | int | str | None
 
 MICRO_BATCH = 16  # images that the networks see at once
 
@@ -26,7 +27,7 @@ MICRO_BATCH = 16  # images that the networks see at once
 def synthesize(
     prior: Prior,
     classifier: Classifier,
-    labels: Labels | Sequence[int] | int,
+    labels: Tensor | Sequence[Any] | int,
     wrong: Wrong = SECOND,
     *,
     seed: int = 0,
@@ -53,8 +54,8 @@ def synthesize(
 def transform(
     prior: Prior,
     classifier: Classifier,
-    images: Images,
-    labels: Labels | Sequence[int],
+    images: Tensor,
+    labels: Tensor | Sequence[Any],
     wrong: Wrong = SECOND,
     *,
     seed: int = 0,
@@ -74,7 +75,7 @@ def transform(
 
 def purify(
     prior: Prior,
-    images: Images,
+    images: Tensor,
     *,
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
@@ -90,7 +91,7 @@ def purify(
 def synthesis(
     prior: Prior,
     classifier: Classifier,
-    labels: Labels | Sequence[int] | int,
+    labels: Tensor | Sequence[Any] | int,
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
@@ -122,8 +123,8 @@ def synthesis(
 def transformation(
     prior: Prior,
     classifier: Classifier,
-    images: Images,
-    labels: Labels | Sequence[int],
+    images: Tensor,
+    labels: Tensor | Sequence[Any],
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
@@ -149,9 +150,9 @@ def transformation(
 
 def purification(
     prior: Prior,
-    images: Images,
+    images: Tensor,
     classifier: Classifier | None = None,
-    labels: Labels | Sequence[int] | None = None,
+    labels: Tensor | Sequence[Any] | None = None,
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
     **settings: Any,
@@ -191,15 +192,15 @@ def _victim(classifier: Classifier, images: Images) -> tuple[Classifier, int]:
     return classifier, check_classifier(classifier, images)
 
 
-def _labels(labels: Labels | Sequence[int] | int, count: int | None, classes: int) -> Labels:
+def _labels(labels: Tensor | Sequence[Any] | int, count: int | None, classes: int) -> Labels:
     """Int64 labels within 0..classes-1, one an image."""
     found = torch.as_tensor(labels).reshape(-1)
+    if not len(found):
+        raise ValueError("no images: there are no labels")
     if found.is_floating_point() or found.dtype == torch.bool:
         raise ValueError(f"labels are {found.dtype}; expected whole numbers 0..{classes - 1}")
     if count is not None and len(found) != count:
         raise ValueError(f"{len(found)} labels for {count} images; expected one an image")
-    if not len(found):
-        raise ValueError("no images: there are no labels")
     low, high = int(found.min()), int(found.max())
     if low < 0 or high >= classes:
         raise ValueError(f"labels from {low} to {high}; expected 0..{classes - 1}")
@@ -210,13 +211,12 @@ def _wrong(
     wrong: Wrong, labels: Labels, classes: int, seed: int, ids: Sequence[int]
 ) -> Labels | str | None:
     """One class an image, or "second", or None; never the label itself."""
-    if wrong is None or wrong == SECOND if not isinstance(wrong, Tensor) else False:
+    if wrong is None or (isinstance(wrong, str) and wrong == SECOND):
         return wrong
     if isinstance(wrong, str):
         if wrong != "random":
             raise ValueError(f"wrong is {wrong!r}; write a class number, second, random or none")
-        steps = [int(torch.randint(1, classes, (), generator=generator(seed, int(i), "wrong"))) for i in ids]
-        return ((labels.cpu() + torch.tensor(steps)) % classes).to(labels.device)
+        return _random_other(labels, classes, seed, ids)
     aim = torch.as_tensor(wrong)
     aim = _labels(aim.expand(len(labels)) if aim.ndim == 0 else aim, len(labels), classes)
     same = (aim == labels.cpu()).nonzero().flatten()
@@ -224,9 +224,16 @@ def _wrong(
         first = int(same[0])
         raise ValueError(
             f"wrong equals the label {int(aim[first])} of image {first} (and of {len(same)} in "
-            "all); write another class, or wrong=\"second\""
+            'all); write another class, or wrong="second"'
         )
     return aim.to(labels.device)
+
+
+def _random_other(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
+    """Any class but the label, each as likely, as a function of the seed and the image alone."""
+    sources = (generator(seed, int(i), "wrong") for i in ids)
+    steps = torch.cat([torch.randint(1, classes, (1,), generator=source) for source in sources])
+    return (labels + steps.to(labels)) % classes
 
 
 def _ids_by_class(labels: Labels) -> tuple[int, ...]:
@@ -241,5 +248,7 @@ def _ids_by_class(labels: Labels) -> tuple[int, ...]:
 
 def _ids(ids: Sequence[int], count: int) -> tuple[int, ...]:
     if len(ids) != count or len(set(ids)) != count:
-        raise ValueError(f"{len(set(ids))} different image ids for {count} images; expected {count}")
+        raise ValueError(
+            f"{len(set(ids))} different image ids for {count} images; expected {count}"
+        )
     return tuple(int(i) for i in ids)

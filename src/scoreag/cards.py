@@ -38,6 +38,7 @@ from scoreag.load import hint
 
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
+UNUSED = "num_batches_tracked"  # of normalisations; files from before 2018 lack it
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """
     wanted = network.state_dict()
     for tensor in wanted:
-        if tensor not in tensors:
+        if tensor not in tensors and not tensor.endswith(UNUSED):
             raise ValueError(f"{name}: the weights lack {tensor!r}, which the network has")
     for tensor, value in tensors.items():
         if tensor not in wanted:
@@ -143,7 +144,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
                 f"{name}: {tensor!r} has shape {tuple(value.shape)} in the weights, "
                 f"{tuple(wanted[tensor].shape)} in the network; check the card's options"
             )
-    network.load_state_dict(dict(tensors))
+    network.load_state_dict(dict(tensors), strict=False)
 
 
 def write_card(card: Card, tensors: Mapping[str, Tensor], half: bool = False) -> Card:

@@ -14,7 +14,7 @@ from scoreag.attacks.pgd import Attack
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Labels
-from scoreag.data import Dataset, read
+from scoreag.dataset import Dataset, read
 from scoreag.files import write_text
 from scoreag.images import check_images, read_png, to_float, to_uint8
 from scoreag.jobs import Job

@@ -113,4 +113,3 @@ def _of_kind(name: str | Path, kind: str) -> Card:
     if found.kind != kind:
         raise ValueError(f"{name} is a {found.kind}, and a {kind} is wanted here")
     return found
-

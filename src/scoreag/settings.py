@@ -140,4 +140,3 @@ def _check_stability(chosen: Settings, pixels: int) -> None:
             f"{chosen.start:g}: with these {chosen.steps} steps it is stable up to {level:.3g}; "
             f"write start <= {level:.3g}, more steps, or variance 'damped'"
         )
-

@@ -5,7 +5,7 @@ from torch import nn
 from scoreag.attacks.pgd import Attack
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
-from scoreag.data import Dataset
+from scoreag.dataset import Dataset
 from scoreag.demo import Cast, tour
 from scoreag.models import classifier
 from scoreag.report.tour_page import tour_page

@@ -18,8 +18,9 @@ from scoreag.core.schedule import karras
 from scoreag.samplers import {sampler} as sampler
 from worlds import pulled
 
-def peak():  # in MB; Linux counts KB, macOS bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 / (1e3 if sys.platform == "darwin" else 1)
+def peak():
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # macOS counts bytes, Linux KB; here MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 def plain(denoise, x, sigmas, noise, wrt):
     for i, (sigma, end) in enumerate(pairwise(sigmas)):
@@ -30,7 +31,8 @@ def gradient(batch, steps, run):
     noise = Noise(0, range(batch))
     images = noise.normal_like(torch.zeros(batch, 3, 32, 32)).requires_grad_()
     guided = pulled(lambda x, sigma: network(x), images, 0.1)
-    run(guided, images + 0.5, karras(steps, sigma_max=1.0).float(), noise, wrt=[images]).sum().backward()
+    x0 = run(guided, images + 0.5, karras(steps, sigma_max=1.0).float(), noise, wrt=[images])
+    x0.sum().backward()
     assert images.grad.isfinite().all()
 
 conv = lambda i, o: torch.nn.Conv2d(i, o, 1)

@@ -10,7 +10,9 @@ from torch import Tensor
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 
 Estimate: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
-PullBack: TypeAlias = Callable[[Denoise, LogLikelihood, Estimate, State, Sigma], tuple[State, State]]
+PullBack: TypeAlias = Callable[
+    [Denoise, LogLikelihood, Estimate, State, Sigma], tuple[State, State]
+]
 Interval: TypeAlias = tuple[float, float]  # lowest and highest sigma
 
 SIGMA_DATA = 0.5  # standard deviation of a pixel of natural images, in units of the state

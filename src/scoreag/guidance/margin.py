@@ -27,5 +27,3 @@ def margin(
         return -ahead(logits, labels) if wanted is None else ahead(logits, wanted)
 
     return verdict(classifier, lambda z: lead(z).clamp(max=most), lead, strength, **options)
-
-

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Maps = Float[Tensor, "batch channels height width"]
+Wider = Float[Tensor, "batch wide height width"]
+Resized = Float[Tensor, "batch channels tall broad"]
 Vector = Float[Tensor, "batch features"]
 
 
@@ -113,7 +115,7 @@ class Block(nn.Module):
         self.skip = nn.Conv2d(width, wide, 1) if width != wide else nn.Identity()
         self.attention = Attention(wide) if attention else nn.Identity()
 
-    def forward(self, x: Maps, told: Vector) -> Maps:
+    def forward(self, x: Maps, told: Vector) -> Wider:
         scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
         y = self.conv1(nn.functional.silu(self.norm1(x)))
         y = nn.functional.silu(self.norm2(y) * (1 + scale) + shift)
@@ -146,7 +148,7 @@ class Resize(nn.Module):
         self.scale = scale
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x: Maps, told: Vector) -> Maps:
+    def forward(self, x: Maps, told: Vector) -> Resized:
         if self.scale < 1:
             return self.conv(nn.functional.avg_pool2d(x, 2))
         return self.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))

@@ -127,9 +127,9 @@ def _part(rate: Rate) -> str:
 def _shares(run: Run) -> list[str]:
     if not run.rates:
         return []
-    stems = list(NAMES)
-    ordered = sorted(run.rates.items(), key=lambda item: stems.index(_stem(item[0])))
-    named = [(_words(name), rate) for name, rate in ordered]
+    place_of = {name: place for place, name in enumerate(NAMES)}
+    order = sorted(run.rates, key=lambda name: place_of.get(_stem(name), len(NAMES)))
+    named = [(_words(name), run.rates[name]) for name in order]
     return [rates("Shares of the images, with 95 % intervals (Wilson).", named)]
 
 
@@ -138,7 +138,7 @@ def _stem(rate: str) -> str:
 
 
 def _words(rate: str) -> str:
-    words = NAMES[_stem(rate)]
+    words = NAMES.get(_stem(rate), _stem(rate).replace("_", " "))
     return words if _stem(rate) == rate else f"{words}, first try only"
 
 

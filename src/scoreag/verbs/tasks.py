@@ -10,7 +10,7 @@ from scoreag.verbs import words
 from scoreag.verbs.options import SETTINGS, Given, loud, say
 
 if TYPE_CHECKING:
-    from scoreag.data import Dataset
+    from scoreag.dataset import Dataset
     from scoreag.jobs import Job
 
 
@@ -74,7 +74,7 @@ def settings(given: Given) -> dict[str, Any]:
 
 def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
     """The images that --data names."""
-    from scoreag.data import read
+    from scoreag.dataset import read
 
     return read(
         given.data,

@@ -11,7 +11,7 @@ from scoreag.verbs.tasks import command
 
 if TYPE_CHECKING:
     from scoreag.cards import Card
-    from scoreag.data import Dataset
+    from scoreag.dataset import Dataset
 
 
 def score_model(given: Given) -> None:
@@ -81,7 +81,7 @@ def chosen(given: Given, presets: Mapping[str, Any]) -> Any:
 
 def labelled(given: Given) -> "Dataset":
     """The training images, which have labels and classes with names."""
-    from scoreag.data import read
+    from scoreag.dataset import read
 
     data = read(given.data, given.root, progress=loud(given))
     if data.labels is None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -158,12 +157,3 @@ def _checked(size: tuple[int, int] | None) -> tuple[int, int] | None:
         raise ValueError(f"size is {size}; expected (height, width) in pixels, such as (32, 32)")
     return size
 
-
-class _Module(ModuleType):
-    """This module, which can be called: ``scoreag.data(...)`` is ``scoreag.data.data(...)``."""
-
-    __call__ = staticmethod(data)
-
-
-# the function of the public interface and this module have one name; each must be had by it
-sys.modules[__name__].__class__ = _Module

@@ -1,0 +1,156 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from scoreag.api import purification, synthesis
+from scoreag.runs.drive import drive, groups, wrong_from
+from scoreag.runs.rows import read
+
+
+def pixels(file):
+    """Read by another library than the one under test uses for tensors: height, width, colour."""
+    return np.asarray(Image.open(file)).astype(int)
+
+
+def test_the_same_job_twice_gives_the_same_files(job, run, tmp_path):
+    drive(job, tmp_path / "again", batch_size=4, micro_batch=4)
+    assert tiny.contents(tmp_path / "again") == tiny.contents(run)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_the_files_do_not_depend_on_the_batch_size(job, run, tmp_path, batch_size):
+    drive(job, tmp_path / "other", batch_size=batch_size, micro_batch=4)
+    assert tiny.contents(tmp_path / "other") == tiny.contents(run)
+
+
+def test_groups_are_whole_micro_batches_that_fill_a_batch():
+    pieces = [range(0, 4), range(4, 8), range(8, 10)]
+    assert list(groups(pieces, 5)) == [pieces[:2], pieces[2:]]
+
+
+def test_the_outcomes_of_this_job_are_mixed(run):
+    """Otherwise the tests of this file would pass with many a mistake."""
+    rows = read(run)
+    assert {row["success_8bit"] for row in rows} == {True, False}
+    assert {row["retries"] for row in rows} == {0, 1}
+    assert any(row["predictions"]["before"] != row["label"] for row in rows)
+
+
+def test_rows_are_in_the_order_of_the_job_and_name_their_files(run):
+    rows = read(run)
+    assert [row["image_id"] for row in rows] == list(range(20, 30))
+    assert rows[3]["file"] == "images/000023.png"
+    assert rows[3]["original_file"] == "originals/000023.png"
+    for row in rows:
+        assert hashlib.sha256((run / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_verdicts_are_what_the_classifier_says_of_the_files(run):
+    victim = tiny.victim()
+    for row in read(run):
+        seen = torch.tensor(pixels(run / row["file"])).permute(2, 0, 1)[None] / 255
+        said = int(victim(seen).argmax())
+        assert row["predictions"]["saved"] == said
+        assert row["success_8bit"] == (said != row["label"])
+        assert row["as_wanted"] == (said == row["wrong"])
+
+
+def test_distances_are_those_between_the_files(run):
+    for row in read(run):
+        moved = (pixels(run / row["file"]) - pixels(run / row["original_file"])) / 255
+        assert row["distances"]["linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
+        assert row["distances"]["l2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
+
+
+def test_originals_are_the_given_images(run):
+    given = tiny.images(10)
+    for i, row in enumerate(read(run)):
+        assert (pixels(run / row["original_file"]) == given[i].permute(1, 2, 0).numpy()).all()
+
+
+def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
+    rows = read(run)
+    assert {(row["retries"], row["strength"]) for row in rows} == {(0, 30.0), (1, 60.0)}
+    first, second = ({r["calls"] for r in rows if r["retries"] == n} for n in (0, 1))
+    assert second == {2 * calls for calls in first}
+
+
+def test_rows_hold_no_time(run):
+    known = {
+        "image_id", "label", "wrong", "wrong_from", "predictions", "success", "success_8bit",
+        "as_wanted", "retries", "rests", "strength", "seed", "calls", "distances", "file",
+        "sha256", "original_file", "original_sha256",
+    }  # fmt: skip
+    assert all(set(row) == known for row in read(run))
+
+
+def test_the_manifest_says_what_determined_the_run(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["settings"]["strength"] == 30.0 and manifest["seed"] == 0
+    assert set(manifest["models"]) == {"score-model", "classifier"}
+    assert all(len(model["sha256"]) == 64 for model in manifest["models"].values())
+    assert manifest["started"] <= manifest["finished"]
+
+
+def test_unpadded_the_batch_size_is_part_of_the_settings(job, tmp_path):
+    drive(job, tmp_path, batch_size=5, micro_batch=0)
+    with pytest.raises(ValueError, match="batch_size was 5 and is now 4"):
+        drive(job, tmp_path, batch_size=4, micro_batch=0)
+
+
+def test_synthesis_has_no_originals_and_no_distances(tmp_path):
+    job = synthesis(tiny.prior(), tiny.victim(), [0, 2, 2], retries=0)
+    figures = drive(job, tmp_path, micro_batch=4)
+    rows = read(tmp_path)
+    assert [row["image_id"] for row in rows] == [0, 2_000_000, 2_000_001]
+    assert not (tmp_path / "originals").exists() and "distances" not in rows[0]
+    assert figures["rates"]["success_8bit"]["of"] == "all images" and figures["medians"] == {}
+
+
+def test_purification_without_a_classifier_judges_nothing(tmp_path):
+    figures = drive(purification(tiny.prior(), tiny.images(3)), tmp_path, micro_batch=4)
+    row = read(tmp_path)[0]
+    assert row["predictions"] == {"before": None, "float": None, "saved": None}
+    assert row["success_8bit"] is None and row["wrong_from"] is None
+    assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "l2", "linf"}
+
+
+def test_purification_with_a_classifier_counts_the_right_answers_before_and_after(tmp_path):
+    job = purification(tiny.prior(), tiny.images(5), tiny.victim(), tiny.labels(5))
+    figures = drive(job, tmp_path, micro_batch=4)
+    rates, rows = figures["rates"], read(tmp_path)
+    assert rates["accuracy_before"]["count"] == 4  # of five, the fourth has a wrong label
+    after = sum(row["predictions"]["saved"] == row["label"] for row in rows)
+    assert rates["accuracy_after"]["count"] == after and rates["accuracy_after"]["total"] == 5
+
+
+@pytest.mark.parametrize(
+    "wrong, word, source",
+    [
+        ("second", "second", "second"),
+        (None, "none", "untargeted"),
+        (torch.tensor([1] * 10), "1", "given"),
+        (torch.tensor([1] * 10), "random", "random"),
+    ],
+)
+def test_a_row_says_who_chose_the_wrong_class(job, wrong, word, source):
+    assert wrong_from(replace(job, wrong=wrong), {"wrong": word}) == source
+
+
+def test_an_untargeted_row_wants_no_class_in_particular(job, tmp_path):
+    drive(replace(job, wrong=None).rows(range(4)), tmp_path, micro_batch=4)
+    for row in read(tmp_path):
+        assert row["wrong"] is None and row["wrong_from"] == "untargeted"
+        assert row["as_wanted"] == row["success_8bit"]
+
+
+def test_nonsensical_sizes_are_refused_before_anything_is_written(job, tmp_path):
+    with pytest.raises(ValueError, match="batch-size is 0 and micro-batch 4"):
+        drive(job, tmp_path / "new", batch_size=0, micro_batch=4)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,100 @@
+import fcntl
+import os
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from scoreag.runs.drive import drive
+from scoreag.runs.folder import alone, claim, clear, read
+
+
+def changed(job, **settings):
+    return replace(job, settings=replace(job.settings, **settings))
+
+
+def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
+    before = tiny.contents(run)
+    with pytest.raises(ValueError, match=r"settings\.strength was 30\.0 and is now 31\.0.*--over"):
+        drive(changed(job, strength=31.0), run, batch_size=4, micro_batch=4)
+    assert tiny.contents(run) == before
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda job: replace(job, seed=1), "seed was 0 and is now 1"),
+        (lambda job: job.rows(range(6)), "images was 10 and is now 6"),
+        (lambda job: replace(job, images=1 - job.images), "data.rows_sha256 was"),
+        (lambda job: replace(job, wrong=torch.tensor([1] * 10)), "wrong was 'second' and is now"),
+        (lambda job: changed(job, interval=(0.1, 10.0)), "settings.interval was None and is now"),
+    ],
+)
+def test_whatever_determines_the_images_may_not_change(job, run, change, told):
+    with pytest.raises(ValueError, match=told):
+        drive(change(job), run, batch_size=4, micro_batch=4)
+
+
+def test_another_network_behind_the_same_name_is_another_run(job, run):
+    other = tiny.classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
+    with pytest.raises(ValueError, match=r"models\.classifier\.sha256 was"):
+        drive(replace(job, classifier=other), run, batch_size=4, micro_batch=4)
+
+
+def test_overwrite_starts_afresh_and_leaves_other_peoples_files(job, run):
+    (run / "notes.txt").write_text("mine")
+    (run / "images" / "mine.txt").write_text("mine too")
+    drive(changed(job, retries=0).rows(range(4)), run, micro_batch=4, overwrite=True)
+    assert (run / "notes.txt").read_text() == "mine"
+    assert (run / "images" / "mine.txt").read_text() == "mine too"
+    assert len(list(run.glob("images/*.png"))) == 4
+    assert read(run)["settings"]["retries"] == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_no_run_is_left_alone(job, tmp_path, overwrite):
+    (tmp_path / "thesis.txt").write_text("ten years")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        drive(job, tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"name": "my web app"}'])
+def test_somebody_elses_manifest_is_no_run(job, tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        drive(job, tmp_path, overwrite=True)
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(job, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ValueError, match="is a file; --out takes a folder"):
+        drive(job, tmp_path / "out")
+
+
+def test_a_folder_that_could_not_be_begun_is_not_left_behind(tmp_path):
+    with pytest.raises(ValueError):
+        claim(tmp_path / "new" / "deep", {"format": 1, "value": float("nan")})
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_processes_do_not_write_to_one_folder(job, run):
+    place = os.open(run, os.O_RDONLY)
+    fcntl.flock(place, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is writing to"):
+        drive(job, run, batch_size=4, micro_batch=4)
+    os.close(place)
+    with alone(run):
+        pass
+
+
+def test_clearing_keeps_the_manifest_until_the_end(run):
+    clear(run)
+    assert [path.name for path in run.iterdir()] == ["manifest.json"]
+
+
+def test_no_run_says_that_it_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run: there is no manifest\.json in it"):
+        read(tmp_path)

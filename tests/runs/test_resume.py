@@ -1,0 +1,83 @@
+"""What an interrupted run leaves behind is completed to the files of an uninterrupted one."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+
+from scoreag.runs.drive import drive
+
+
+@pytest.fixture
+def hurt(run):
+    """A run that is about to be damaged."""
+    return run
+
+
+def cut_the_last_line(folder):
+    rows = folder / "rows.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-20])
+
+
+def lose_a_picture(folder):
+    (folder / "images/000025.png").unlink()
+
+
+def change_a_picture(folder):
+    shutil.copy(folder / "images/000020.png", folder / "images/000025.png")
+
+
+def lose_an_original(folder):
+    (folder / "originals/000020.png").unlink()
+
+
+def lose_all_rows(folder):
+    (folder / "rows.jsonl").unlink()
+
+
+def garble_a_line(folder):
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join([*lines[:5], "{\n", *lines[6:]]))
+
+
+def swap_two_lines(folder):
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join([lines[1], lines[0], *lines[2:]]))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_the_last_line, lose_a_picture, change_a_picture, lose_an_original, lose_all_rows,
+        garble_a_line, swap_two_lines,
+    ],
+)  # fmt: skip
+def test_damage_is_repaired_to_the_same_files(job, finished, hurt, damage):
+    damage(hurt)
+    assert tiny.contents(hurt) != tiny.contents(finished)
+    drive(job, hurt, batch_size=8, micro_batch=4)
+    assert tiny.contents(hurt) == tiny.contents(finished)
+
+
+def test_only_the_micro_batch_of_a_lost_picture_is_computed_again(job, hurt):
+    before = {path: path.stat().st_mtime_ns for path in hurt.glob("images/*")}
+    lose_a_picture(hurt)  # number 25 is in the micro-batch 24-27
+    drive(job, hurt, batch_size=4, micro_batch=4)
+    renewed = {int(p.stem) for p, time in before.items() if p.stat().st_mtime_ns != time}
+    assert renewed == {24, 25, 26, 27}
+
+
+def test_a_finished_run_is_left_as_it_is(job, hurt):
+    before = {path: path.stat().st_mtime_ns for path in hurt.rglob("*.png")}
+    manifest = (hurt / "manifest.json").read_bytes()
+    drive(job, hurt, batch_size=4, micro_batch=4)
+    assert {path: path.stat().st_mtime_ns for path in hurt.rglob("*.png")} == before
+    assert (hurt / "manifest.json").read_bytes() == manifest
+
+
+def test_the_first_start_is_remembered(job, hurt):
+    started = json.loads((hurt / "manifest.json").read_text())["started"]
+    lose_a_picture(hurt)
+    drive(job, hurt, batch_size=4, micro_batch=4)
+    assert json.loads((hurt / "manifest.json").read_text())["started"] == started

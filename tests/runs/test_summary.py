@@ -1,0 +1,81 @@
+import pytest
+
+from scoreag.runs.summary import median, summary
+
+
+def row(before=0, saved=1, wrong=1, retries=0, calls=10, linf=0.1, float_too=True):
+    """An image of class 0, right before unless said otherwise."""
+    return {
+        "label": 0,
+        "wrong": wrong,
+        "predictions": {"before": before, "float": saved, "saved": saved},
+        "success": saved != 0 if float_too else False,
+        "success_8bit": saved != 0,
+        "as_wanted": saved == wrong,
+        "retries": retries,
+        "rests": 0,
+        "calls": calls,
+        "distances": {"l2": 1.0, "linf": linf},
+    }
+
+
+ROWS = [
+    row(),
+    row(saved=2),
+    row(saved=0, retries=1, calls=20),
+    row(retries=1, calls=20, float_too=False),
+    row(before=1),  # was wrong before: counts for clean accuracy alone
+]
+
+
+def test_the_denominator_of_a_transformation_is_what_was_right_before():
+    rates = summary("transform", ROWS)["rates"]
+    counted = {name: (r["count"], r["total"], r["of"]) for name, r in rates.items()}
+    right = "images classified correctly before"
+    assert counted == {
+        "clean_accuracy": (4, 5, "all images"),
+        "success_without_retries": (2, 4, right),
+        "success": (2, 4, right),
+        "success_8bit_without_retries": (2, 4, right),
+        "success_8bit": (3, 4, right),
+        "as_wanted_without_retries": (1, 4, right),
+        "as_wanted": (2, 4, right),
+    }
+
+
+def test_the_share_without_retries_is_said_first():
+    names = list(summary("transform", ROWS)["rates"])
+    assert names.index("success_8bit_without_retries") < names.index("success_8bit")
+
+
+def test_the_denominator_of_a_synthesis_is_all_images():
+    rates = summary("synthesize", ROWS)["rates"]
+    assert (rates["success_8bit"]["count"], rates["success_8bit"]["total"]) == (4, 5)
+    assert "clean_accuracy" not in rates
+
+
+def test_every_rate_has_an_interval():
+    """Wilson for 3 of 4, by hand: (0.75 + 0.4802 -+ 0.6496) / 1.9604."""
+    rate = summary("transform", ROWS)["rates"]["success_8bit"]
+    assert (rate["low"], rate["high"]) == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
+
+
+def test_calls_are_counted_in_all_and_for_an_image():
+    calls = summary("transform", ROWS)["calls"]
+    assert (calls["sum"], calls["per_image"], calls["total"]) == (70, 14.0, 5)
+
+
+def test_nothing_right_before_leaves_no_share():
+    rates = summary("transform", [row(before=1)])["rates"]
+    assert rates["success_8bit"]["value"] is None and rates["success_8bit"]["total"] == 0
+
+
+def test_the_median_and_its_interval_are_order_statistics():
+    """n = 100: 50 -+ 9.8 gives the ranks 40 and 61."""
+    found = median([float(i) for i in range(100, 0, -1)], "images")
+    assert (found["value"], found["low"], found["high"]) == (50.5, 40.0, 61.0)
+
+
+def test_few_values_bound_their_median_by_all_of_them():
+    found = median([3.0, 1.0, 2.0], "images")
+    assert (found["value"], found["low"], found["high"], found["total"]) == (2.0, 1.0, 3.0, 3)
