@@ -1,0 +1,346 @@
+"""The command line, as a user meets it: one line for a mistake, and nothing half-written."""
+
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from scoreag.cli import main
+from scoreag.runs.rows import read
+from scoreag.settings import Settings
+from scoreag.verbs.options import MICRO_BATCH, SETTINGS
+
+OWN = """
+from torch import nn
+
+class Flat(nn.Module):
+    def __init__(self, softmax=False):
+        super().__init__()
+        self.linear = nn.Linear(192, 3)
+        self.softmax = softmax
+
+    def forward(self, x):
+        logits = self.linear(x.flatten(1))
+        return logits.softmax(1) if self.softmax else logits
+
+def sound():
+    return Flat().eval()
+
+def training():
+    return Flat()
+
+def probabilities():
+    return Flat(softmax=True).eval()
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a score model, a classifier, and six images in class folders."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny.write_score_model(folder / "prior")
+    tiny.write_classifier(folder / "net")
+    tiny.write_images(folder / "images", 6)
+    (folder / "own_classifiers.py").write_text(OWN)
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    """A copy of it as the working directory."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(before)
+    sys.modules.pop("own_classifiers", None)
+
+
+MODELS = ["--model", "prior", "--classifier", "net"]
+TRANSFORM = ["transform", *MODELS, "--data", "folder:images", "--out", "out"]
+SYNTHESIZE = ["synthesize", *MODELS, "--per-class", "1", "--out", "out"]
+PURIFY = ["purify", "--model", "prior", "--data", "folder:images", "--out", "out"]
+
+
+def refused(capsys, words, code=1):
+    """The only line on stderr; the exit code is checked, and that nothing was written."""
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("scoreag: ") and err.count("\n") == 1, err
+    assert not os.path.exists("out")
+    return err
+
+
+def test_transform_writes_a_run_and_a_table(here, capsys):
+    assert main([*TRANSFORM, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    names = {path.name for path in (here / "out").iterdir()}
+    assert names == {
+        "manifest.json", "rows.jsonl", "summary.json", "report.html", "images", "originals"
+    }  # fmt: skip
+    assert main(TRANSFORM) == 0
+    out, err = capsys.readouterr()
+    assert "images classified correctly before" in out and "out/report.html" in err
+
+
+def test_synthesize_draws_the_classes_that_were_asked_for(here):
+    assert main([*SYNTHESIZE, "--labels", "ship,cat", "--quiet"]) == 0
+    assert [row["label"] for row in read(here / "out")] == [2, 0]
+
+
+def test_an_image_does_not_depend_on_which_others_are_drawn(here):
+    assert main([*SYNTHESIZE, "--labels", "all", "--quiet"]) == 0
+    assert main([*SYNTHESIZE[:-1], "one", "--labels", "2", "--quiet"]) == 0
+    file = "images/2000000.png"
+    assert (here / "out" / file).read_bytes() == (here / "one" / file).read_bytes()
+
+
+def test_purify_takes_the_run_that_transform_wrote(here, capsys):
+    assert main([*TRANSFORM, "--quiet"]) == 0
+    words = ["purify", *MODELS, "--data", "out", "--out", "clean", "--json"]
+    assert main(words) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["rates"]["accuracy_before"]["total"] == 6
+    before, after = read(here / "out"), read(here / "clean")
+    assert [row["image_id"] for row in after] == [row["image_id"] for row in before]
+    assert [r["predictions"]["before"] for r in after] == [r["predictions"]["saved"] for r in before]
+
+
+def test_every_setting_reaches_the_manifest(here):
+    given = {
+        "strength": 2.5, "precision": 7.0, "start": 0.9, "steps": 2, "sampler": "churn",
+        "gradient": "straight", "estimate": "ode_euler", "variance": "damped",
+        "guidance": "margin", "stop": 3.0, "retries": 0,
+    }  # fmt: skip
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    more = ["--interval", "0.1,5", "--no-normalized", "--sampler-option", "noise=1.01"]
+    assert main([*TRANSFORM, *words, *more, "--quiet"]) == 0
+    kept = json.loads((here / "out" / "manifest.json").read_text())["settings"]
+    expected = {"interval": [0.1, 5.0], "normalized": False, "sampler_options": {"noise": 1.01}}
+    assert kept == given | expected
+
+
+def test_every_setting_is_an_option_of_the_same_name():
+    known = {f.name for f in fields(Settings)} - {"sampler_options"} | {"sampler_option"}
+    assert {option.name for option in SETTINGS} == known
+
+
+def test_the_documented_micro_batch_is_that_of_the_functions():
+    from scoreag.api import MICRO_BATCH as THEIRS
+
+    assert MICRO_BATCH.default == THEIRS
+
+
+def test_a_single_picture_with_a_label_by_name(here):
+    picture = next((here / "images").glob("*/*.png"))
+    words = ["transform", *MODELS, "--data", str(picture), "--label", "dog", "--out", "out"]
+    assert main([*words, "--quiet"]) == 0
+    assert read(here / "out")[0]["label"] == 1
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--strenght", "3"], "--strength"),
+        (["--steps", "many"], "--steps"),
+        (["--interval", "wide"], "write two noise levels, e.g. 0.1,10"),
+        (["--sampler-option", "noise"], "write NAME=VALUE"),
+        (["--size", "big"], "HEIGHTxWIDTH"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_line(here, capsys, words, told):
+    assert told in refused(capsys, [*TRANSFORM, *words], code=2)
+
+
+def test_a_missing_option_is_wrong_usage(here, capsys):
+    assert "--out" in refused(capsys, TRANSFORM[:-2], code=2)
+    assert "transfrom" in refused(capsys, ["transfrom"], code=2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([*TRANSFORM, "--model", "priro"], "no folder and no card 'priro'"),
+        ([*TRANSFORM, "--sampler", "hean"], "did you mean 'heun'?"),
+        ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
+        ([*TRANSFORM, "--gradient", "exakt"], "did you mean 'exact'?"),
+        ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
+        ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),
+        ([*TRANSFORM, "--wrong", "2"], "wrong equals the label 2"),
+        ([*TRANSFORM, "--wrong", "secnd"], "did you mean 'second'?"),
+        ([*TRANSFORM, "--wrong", "9"], "expected 0..2"),
+        ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
+        ([*TRANSFORM, "--size", "16"], "the model takes 3 x 8 x 8"),
+        ([*TRANSFORM, "--data", "nowhere.png"], "nowhere.png"),
+        ([*TRANSFORM, "--data", "folder:images[0:99]"], "has 6 images"),
+        ([*SYNTHESIZE, "--labels", "0-7"], "labels from 0 to 7; expected 0..2"),
+        ([*SYNTHESIZE, "--labels", "cta"], "did you mean 'cat'?"),
+        ([*SYNTHESIZE, "--labels", "1", "--wrong", "dog"], "wrong equals the label 1"),
+        ([*TRANSFORM, "--classifier", "own_classifiers:training"], "is in train mode"),
+        ([*TRANSFORM, "--classifier", "own_classifiers:probabilities"], "returned probabilities"),
+        ([*TRANSFORM, "--classifier", "own_classifiers:sond"], "did you mean 'sound'?"),
+        ([*TRANSFORM, "--classifier", "prior"], "a classifier is wanted here"),
+        ([*PURIFY, "--batch-size", "0"], "batch-size is 0"),
+        (["report", "images"], "holds no run"),
+        (["list", "samplres"], "did you mean 'samplers'?"),
+        (["train", "classifier", "--preset", "resnet", "--data", "folder:images", "--out", "out"],
+         "no preset 'resnet'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
+    assert told in refused(capsys, words)
+
+
+def test_a_model_without_classes_cannot_be_asked_for_one(here, capsys):
+    tiny.write_score_model(here / "prior", classes=())
+    assert "this score model knows no classes" in refused(capsys, SYNTHESIZE)
+
+
+@pytest.mark.parametrize("values, told", [(2.0, "[0, 1]"), (np.nan, "NaN")])
+def test_arrays_outside_0_to_1_are_refused(here, capsys, values, told):
+    images = np.full((2, 3, 8, 8), values, dtype=np.float32)
+    np.savez("bad.npz", images=images, labels=np.array([0, 1]))
+    assert told in refused(capsys, [*TRANSFORM, "--data", "arrays:bad.npz"])
+
+
+def test_unlabelled_images_cannot_be_transformed(here, capsys):
+    picture = next((here / "images").glob("*/*.png"))
+    assert "write --label" in refused(capsys, [*TRANSFORM, "--data", str(picture)])
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def a_picture(here):
+    cut(next((here / "images").glob("*/*.png")))
+    return "is no whole PNG"
+
+
+def an_archive(here):
+    np.savez(here / "cut.npz", images=np.zeros((2, 3, 8, 8), np.uint8), labels=np.array([0, 1]))
+    cut(here / "cut.npz")
+    return "cut.npz"
+
+
+def some_weights(here):
+    cut(here / "prior" / "model.safetensors")
+    return "is cut short"
+
+
+def other_weights(here):
+    file = here / "net" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    return "was altered"
+
+
+def a_web_page(here):
+    (here / "net" / "model.safetensors").write_text("<!doctype html><title>not found</title>")
+    return "is an HTML page, not weights"
+
+
+@pytest.mark.parametrize("spoil", [a_picture, an_archive, some_weights, other_weights, a_web_page])
+def test_a_spoilt_file_is_told_in_one_line(here, capsys, spoil):
+    told = spoil(here)
+    data = ["--data", "arrays:cut.npz"] if spoil is an_archive else []
+    assert told in refused(capsys, [*TRANSFORM, *data])
+
+
+def test_a_changed_setting_with_the_same_out_is_refused(here, capsys):
+    assert main([*TRANSFORM, "--quiet"]) == 0
+    before = tiny.contents(here / "out")
+    assert main([*TRANSFORM, "--steps", "4"]) == 1
+    err = capsys.readouterr().err
+    assert "settings.steps was 3 and is now 4" in err and err.count("\n") == 1
+    assert tiny.contents(here / "out") == before
+    assert main([*TRANSFORM, "--steps", "4", "--overwrite", "--quiet"]) == 0
+
+
+def test_an_output_that_cannot_be_written_is_told_in_one_line(here, capsys):
+    (here / "file").write_text("")
+    for out in ("file", "file/below"):
+        assert main([*TRANSFORM[:-1], out]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("scoreag: file") and err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_read_only_folder_is_told_in_one_line(here, capsys):
+    (here / "locked").mkdir(mode=0o555)
+    assert main([*TRANSFORM[:-1], "locked/out"]) == 1
+    assert "locked/out: Permission denied" in capsys.readouterr().err
+    assert not list((here / "locked").iterdir())
+
+
+def test_debug_shows_the_traceback(here):
+    with pytest.raises(ValueError, match="did you mean 'heun'"):
+        main([*TRANSFORM, "--sampler", "hean", "--debug"])
+
+
+def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scoreag.models.load_prior", interrupted)
+    assert main(TRANSFORM) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_doctor_ends_with_1_when_something_is_wrong(here, capsys):
+    words = ["doctor", "--data", "folder:images", "--classifier"]
+    assert main([*words, "own_classifiers:probabilities"]) == 1
+    assert "WRONG  logits" in capsys.readouterr().out
+    assert main([*words, "own_classifiers:training"]) == 1
+    assert "is in train mode" in capsys.readouterr().out
+
+
+def test_list_shows_each_component_with_its_first_line(capsys):
+    assert main(["list", "samplers"]) == 0
+    assert "  heun " in (out := capsys.readouterr().out) and "Karras" in out
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) >= {"models", "classifiers", "attacks", "samplers", "metrics"}
+
+
+def test_importing_the_command_line_imports_no_torch():
+    code = "import sys, scoreag.cli; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).stdout == b"[]\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["transform", "--help"], ["train", "--help"]])
+def test_help_takes_less_than_half_a_second(words):
+    """Processor time, which is what it takes on a machine with nothing else to do."""
+
+    def spent():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    times = []
+    for _ in range(3):
+        before = spent()
+        done = subprocess.run([sys.executable, "-m", "scoreag", *words], capture_output=True)
+        times.append(spent() - before)
+        assert done.returncode == 0 and b"Example:\n  " in done.stdout
+    assert sorted(times)[1] < 0.5
+
+
+@pytest.mark.parametrize("verb", ["demo", "synthesize", "transform", "purify", "doctor", "list"])
+def test_the_example_of_a_verb_is_one_line_that_can_be_pasted(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    example = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert example.startswith(f"    scoreag {verb}")
+
+
+def test_the_package_is_importable_as_a_program():
+    assert importlib.util.find_spec("scoreag.__main__") is not None
