@@ -34,7 +34,9 @@ class Ruler:
 
     def features(self, images: Tensor) -> Tensor:
         """What the judge's last layer sees."""
-        mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.judge.mean, self.judge.std))
+        mean, std = (
+            images.new_tensor(v).view(1, -1, 1, 1) for v in (self.judge.mean, self.judge.std)
+        )
         return self.judge.module.features((images - mean) / std)
 
     def moments(self, images: Tensor) -> Moments:
@@ -79,7 +81,9 @@ def write(name: str, figures: Mapping[str, Any]) -> Path:
     """RESULTS/name.json: the figures, and how they came about."""
     RESULTS.mkdir(exist_ok=True)
     about = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_public(sys.argv)]),
+        "command": shlex.join(
+            ["python", f"benchmarks/{Path(sys.argv[0]).name}", *_public(sys.argv)]
+        ),
         "finished": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "scoreag": scoreag.__version__,

@@ -93,7 +93,9 @@ def _number(word: str) -> float | str:
 
 
 def _short(row: dict[str, Any]) -> str:
-    shares = {k: f"{row[k]['value']:.3f}" for k in row if isinstance(row[k], dict) and "value" in row[k]}
+    shares = {
+        k: f"{row[k]['value']:.3f}" for k in row if isinstance(row[k], dict) and "value" in row[k]
+    }
     plain = {k: f"{v:.3f}" for k, v in row.items() if isinstance(v, float)}
     return f"{row['settings']} {shares} {plain}"
 

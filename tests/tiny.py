@@ -1,10 +1,12 @@
 """Models small enough for a test: images of 3 x 8 x 8, three classes, weights of a fixed seed."""
 
+import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from scoreag import cards
 from scoreag.cards import Card, write_card
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.families import edm
@@ -16,6 +18,11 @@ from scoreag.networks.plain_cnn import build as plain_cnn
 from scoreag.networks.unet import UNet
 from scoreag.samplers.heun import sample
 
+ENVIRONMENT = {  # of a process that is to find this package, and to compute as the test does
+    **os.environ,
+    "PYTHONPATH": str(Path(cards.__file__).parents[1]),
+    "OMP_NUM_THREADS": "1",
+}
 CLASSES = ("cat", "dog", "ship")
 SHAPE = (3, 8, 8)
 UNET = {

@@ -11,6 +11,8 @@ from scoreag.verbs import options as o
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
 
+INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
+
 app = typer.Typer(
     name="scoreag",
     help="How an image classifier fails on natural images, and what can protect it.",
@@ -74,14 +76,20 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
     given = list(sys.argv[1:] if words is None else words)
     try:
-        return int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
+        code = int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
+        return _interrupted(given) if code == INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
-        again = "without --overwrite " if "--overwrite" in given else ""
-        return _end(130, f"stopped; what is done is kept, the same command {again}goes on from it")
+        return _interrupted(given)
     except Exception as error:
         if "--debug" in given:
             raise
         return _end(*_told(error))
+
+
+def _interrupted(given: Sequence[str]) -> int:
+    again = "without --overwrite " if "--overwrite" in given else ""
+    told = f"stopped; what is done is kept, and the same command {again}goes on from there"
+    return _end(INTERRUPTED, told)
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -129,7 +129,7 @@ def test_a_weight_that_was_not_frozen_is_refused():
 
 def test_half_of_a_tensor_that_was_split_does_not_stand_for_the_other():
     whole = torch.ones(2, requires_grad=True)
-    named, hidden = whole.unbind()
+    hidden, named = whole.unbind()
     y = fold([lambda x: x * named + hidden], X, wrt=[named])
     with pytest.raises(RuntimeError, match=r"shape \(2,\)"):
         y.sum().backward()

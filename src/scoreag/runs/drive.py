@@ -45,8 +45,9 @@ def drive(
     about = about or {}
     _check_sizes(batch_size, micro_batch)
     found = manifest(job, about, batch_size, micro_batch)
+    fresh = not folder.exists()
     kept_there = place.claim(folder, found, overwrite)
-    with place.alone(folder):
+    with place.alone(folder), place.withdrawn(folder, fresh):
         cut = list(pieces(len(job), micro_batch or batch_size))
         kept = _kept(folder, job, cut)
         todo = [piece for piece in cut if job.image_ids[piece[0]] not in kept]

@@ -101,6 +101,21 @@ def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
 
 
 @contextmanager
+def withdrawn(folder: Path, fresh: bool) -> Iterator[None]:
+    """Remove a ``fresh`` folder in which what was asked turns out to be a mistake at once."""
+    try:
+        yield
+    except ValueError:
+        rows = folder / "rows.jsonl"
+        if fresh and not (rows.exists() and rows.stat().st_size):
+            clear(folder)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Refuse a second process in ``folder``; the system lets go when this one ends, however."""
     try:

@@ -84,7 +84,9 @@ def _numbers(word: str, classes: Sequence[str]) -> Sequence[int]:
     first, last = int(match[1]), int(match[2])
     if last < first:
         raise UsageError(f"--labels {word}: the range ends before it begins")
-    return range(first, min(last, len(classes)) + 1)
+    if last >= len(classes):
+        raise ValueError(f"--labels {word}, but the classes are 0..{len(classes) - 1}")
+    return range(first, last + 1)
 
 
 def _value(word: str) -> int | float | bool | str:

@@ -1,0 +1,76 @@
+"""Peak memory of the exact gradient of a guided purification, over the number of steps.
+
+The bundled model, attention and guidance on. Each measurement is a process of its own; the
+memory is that above the level just before the chain. Plain autograd stands beside it.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import torch
+from common import write
+
+import scoreag
+from scoreag.core.denoiser import of_class
+from scoreag.core.guide import guide
+from scoreag.core.noise import Noise
+from scoreag.core.prior import to_state
+from scoreag.guidance.resembles import resembles
+from scoreag.load import load
+from scoreag.settings import settings_for
+from scoreag.tasks import arranged
+
+
+def resident() -> float:
+    """Peak resident memory so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(steps: int, batch: int, plain: bool) -> dict[str, float]:
+    prior = scoreag.load_prior("cifar10")
+    settings = settings_for(prior, "purify", steps=steps, sampler="heun")
+    prior = arranged(prior, settings)
+    noise = Noise(0, range(batch))
+    images = torch.rand(batch, *prior.image_shape, generator=torch.Generator().manual_seed(0))
+    of_class(prior.model, None)(images[:1], torch.tensor(1.0))  # warm up
+    images.requires_grad_()
+    before, started = resident(), time.perf_counter()
+    reference = to_state(images)
+    guided = guide(of_class(prior.model, None), resembles(reference, settings.precision))
+    x = prior.start(noise, reference)
+    if plain:
+        step = load("samplers", "heun").step
+        for i, (sigma, lower) in enumerate(pairwise(prior.sigmas.to(x))):
+            x = step(guided, x, sigma, lower, noise.at("step", i))
+    else:
+        x = prior.sampler(guided, x, prior.sigmas, noise, wrt=[reference])
+    x.square().sum().backward()
+    return {"mib": resident() - before, "seconds": time.perf_counter() - started}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--one", type=int, nargs=2, help="steps, and 1 for plain autograd")
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one[0], args.batch, bool(args.one[1]))))
+        return
+    rows = []
+    for steps, plain in ((5, True), (5, False), (20, False)):
+        command = [sys.executable, __file__, "--batch", str(args.batch), "--one", str(steps)]
+        done = subprocess.run(
+            [*command, str(int(plain))], check=True, capture_output=True, text=True
+        )
+        rows.append({"steps": steps, "plain": plain, **json.loads(done.stdout)})
+        print(rows[-1], flush=True)
+        write("gradient_memory", {"batch": args.batch, "repeats": 1, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

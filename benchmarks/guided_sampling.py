@@ -1,0 +1,157 @@
+"""How fast is guided synthesis, and what makes it so?
+
+Our default GAS beside the reference, which is what the published line of work runs: Euler-Maruyama
+on the VP reverse SDE, 500 steps, weights that gather gradients too, plain autograd. Between them
+one change at a time, also at equal numbers of denoiser calls. Each variant runs in a process of
+its own, one after another: same model, same seeds, same classes.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from common import eight_bit, rate, ruler, write
+from torch import Tensor
+
+import scoreag
+from scoreag.api import synthesis
+from scoreag.core.denoiser import of_class
+from scoreag.core.noise import Noise
+from scoreag.core.prior import to_images
+from scoreag.guidance.classified_as import classified_as
+from scoreag.jobs import compute, pieces
+from scoreag.tasks import arranged, second
+
+REFERENCE = {"sampler": "euler_maruyama", "steps": 500, "start": 150.0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """``plain``: autograd that also fills the weights' gradients, by a loop of its own."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    plain: bool = False
+
+
+def variants(calls: int) -> list[Variant]:
+    """The reference, each single change to it, and ours; ``calls`` is what ours spends."""
+    em = {"sampler": "euler_maruyama", "start": 150.0}
+    return [
+        Variant("reference: Euler-Maruyama 500, weights not frozen", REFERENCE, plain=True),
+        Variant("weights frozen", REFERENCE),
+        Variant("100 steps", {**em, "steps": 100}, plain=True),
+        Variant(f"{calls} steps (our number of calls)", {**em, "steps": calls}, plain=True),
+        Variant("gradient straight", {**REFERENCE, "gradient": "straight"}),
+        Variant(f"Euler, {calls} steps", {"sampler": "euler", "steps": calls}),
+        Variant(f"ancestral, {calls} steps", {"sampler": "ancestral", "steps": calls}),
+        Variant(f"Heun, {calls // 2} steps", {"sampler": "heun", "steps": calls // 2}),
+        Variant("ours"),
+        Variant("ours, gradient straight", {"gradient": "straight"}),
+        Variant("ours, gradient symmetric", {"gradient": "symmetric"}),
+    ]
+
+
+def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
+    """The draw of ``job`` as a script would do it: untargeted above 2, then the second class."""
+    prior, calls, wrong = arranged(job.prior, job.settings), 0, None
+    prior.model.requires_grad_(True)
+    victim, strength = job.classifier.module.requires_grad_(True), job.settings.strength
+    mean, std = (
+        torch.tensor(v).view(1, -1, 1, 1) for v in (job.classifier.mean, job.classifier.std)
+    )
+    denoise = of_class(prior.model, job.labels)
+
+    def look(x0: Tensor) -> Tensor:
+        return victim(((x0 + 1) / 2 - mean) / std)
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal calls, wrong
+        calls += 1
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            x0 = denoise(leaf, sigma)
+            logits = look(x0)
+            if wrong is None and sigma < 2:
+                wrong = second(logits.detach(), job.labels)
+            if wrong is None:
+                others = logits.scatter(1, job.labels[:, None], -torch.inf)
+                value = others.logsumexp(1) - logits.logsumexp(1)
+            else:
+                value = logits.log_softmax(1).gather(1, wrong[:, None])
+            (strength * value).sum().backward()
+        return x0.detach() + sigma**2 * leaf.grad
+
+    noise = Noise(job.seed, job.image_ids)
+    x0 = prior.sampler(guided, prior.start(noise), prior.sigmas, noise)
+    return to_images(x0.detach()), wrong, calls
+
+
+def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any]:
+    """One variant in this process: outcome, calls an image, seconds, and peak memory."""
+    prior, victim = scoreag.load_prior("cifar10"), scoreag.load_classifier("cifar10-resnet20")
+    judge = ruler(None)
+    labels = torch.arange(10).repeat_interleave(per_class)
+    job = synthesis(prior, victim, labels, "second", retries=0, **variant.settings)
+    compute(replace(job.rows(range(2)), settings=replace(job.settings, steps=2)))  # warm up
+    started, parts, calls = time.perf_counter(), [], 0
+    for piece in pieces(len(job), micro_batch):
+        if variant.plain:
+            images, _, calls = plainly(job.rows(piece))
+        else:
+            out = compute(job.rows(piece), pad_to=micro_batch)
+            images, calls = out.images, int(out.calls[0])
+        parts.append(images)
+    seconds = time.perf_counter() - started
+    saved = eight_bit(torch.cat(parts))
+    with torch.no_grad():
+        says = victim(saved).argmax(1)
+    return {
+        "variant": variant.name,
+        "success_8bit": rate(says != labels, "all images"),
+        "judge": rate(judge.says(saved) == labels, "all images"),
+        "calls": calls,
+        "seconds": seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "resolved": job.settings.to_dict(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-class", type=int, default=10)
+    parser.add_argument("--micro-batch", type=int, default=16)
+    parser.add_argument("--variant", type=int, help="only this one, as JSON on standard output")
+    parser.add_argument("--variants", type=int, nargs="*", help="these, by number; all by default")
+    parser.add_argument("--name", default="guided_sampling")
+    args = parser.parse_args()
+    prior = scoreag.load_prior("cifar10")
+    ours = synthesis(prior, scoreag.load_classifier("cifar10-resnet20"), [0]).settings
+    known = variants(ours.steps * (2 if ours.sampler in ("heun", "churn") else 1))
+    if args.variant is not None:
+        print(json.dumps(measure(known[args.variant], args.per_class, args.micro_batch)))
+        return
+    rows = []
+    for number in args.variants or range(len(known)):
+        command = [sys.executable, __file__, "--variant", str(number)]
+        command += ["--per-class", str(args.per_class), "--micro-batch", str(args.micro_batch)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows.append(json.loads(done.stdout))
+        row = rows[-1]
+        print(
+            f"{row['variant']:52} success {row['success_8bit']['value']:.2f} "
+            f"judge {row['judge']['value']:.2f} calls {row['calls']:4d} "
+            f"{row['seconds']:7.1f} s {row['peak_mib']:6.0f} MiB",
+            flush=True,
+        )
+        write(args.name, {"per_class": args.per_class, "repeats": 1, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

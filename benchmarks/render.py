@@ -1,0 +1,232 @@
+"""docs/results.md and the table in README.md, from the files in benchmarks/results.
+
+No figure is typed: a table that has no file is left out, and says which command would make it.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+Row = dict[str, Any]
+
+
+def share(rate: Row) -> str:
+    """95.1 % (232 of 244; 91.6 to 97.2)"""
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return (
+        f"{100 * rate['value']:.1f} % ({rate['count']} of {rate['total']}; {low:.1f} to {high:.1f})"
+    )
+
+
+def short(rate: Row) -> str:
+    return f"{100 * rate['value']:.0f} % ({rate['count']}/{rate['total']})"
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def what(settings: Any, default: str = "default") -> str:
+    if isinstance(settings, str):
+        return settings
+    named = {"strength": "s_y", "precision": "s_x"}
+    parts = [
+        f"{named.get(k, k)} {v:g}" if isinstance(v, float) else f"{k} {v}"
+        for k, v in settings.items()
+    ]
+    return ", ".join(part for part in parts if not part.startswith("seed")) or default
+
+
+def transformation(data: Row) -> str:
+    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*",
+            "judge, untouched", "Linf x 255", "L2", "LPIPS", "Fréchet", "calls"]  # fmt: skip
+    text = ""
+    for victim, rows in data["victims"].items():
+        body = [
+            [
+                what(row["settings"]),
+                share(row["success_8bit"]),
+                *(
+                    short(row[k]) if k in row else ""
+                    for k in ("without_retries", "as_wanted", "judge", "judge_untouched")
+                ),
+                f"{row['linf_255']:.0f}",
+                f"{row['l2']:.2f}",
+                f"{row['lpips']:.4f}" if "lpips" in row else "",
+                f"{row['frechet']:.2f}",
+                f"{row['calls']:.0f}" if "calls" in row else "",
+            ]
+            for row in rows
+        ]
+        text += f"\nVictim `{victim}`, {data['data']}, {data['images']} images; all shares over the images that it had right before:\n\n"
+        text += table(head, body)
+    return text
+
+
+def synthesis(data: Row) -> str:
+    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*", "calls"]
+    text = ""
+    for victim, rows in data["victims"].items():
+        body = [
+            [
+                what({k: v for k, v in row["settings"].items() if k != "seed"}).replace(
+                    "s_y 0", "unguided, same seeds"
+                ),
+                share(row["success_8bit"]),
+                short(row["without_retries"]),
+                short(row["as_wanted"]),
+                share(row["judge"]),
+                f"{row['calls']:.0f}",
+            ]
+            for row in rows
+        ]
+        text += f"\nVictim `{victim}`, {data['per_class']} images a class, seed {data['seed']}; shares over all images:\n\n"
+        text += table(head, body)
+    return text
+
+
+def purification(data: Row) -> str:
+    text = ""
+    for victim, (base, *rows) in data["victims"].items():
+        text += (
+            f"\nVictim `{victim}`, {data['data']}, {data['images']} images. Accuracy without purifier: clean "
+            f"{share(base['clean'])}, under PGD-40 at 8/255 {share(base['attacked'])}.\n\n"
+        )
+        body = [
+            [
+                what(row["settings"]),
+                share(row["attacked_purified"]),
+                share(row["clean_purified"]),
+                f"{row['attacked_l2']:.2f}",
+                f"{row['calls']:.0f}",
+            ]
+            for row in rows
+        ]
+        text += table(
+            ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "calls"],
+            body,
+        )
+    return text
+
+
+def sampling(data: Row) -> str:
+    first = data["rows"][0]
+    body = [
+        [
+            row["variant"],
+            share(row["success_8bit"]),
+            share(row["judge"]),
+            str(row["calls"]),
+            f"{row['seconds']:.1f}",
+            f"{first['seconds'] / row['seconds']:.1f}",
+            f"{row['peak_mib']:.0f}",
+        ]
+        for row in data["rows"]
+    ]
+    head = ["variant", "success", "judge says y*", "calls", "seconds", "times faster", "peak MiB"]
+    return f"\n{10 * data['per_class']} images, no retries, one run of each:\n\n" + table(
+        head, body
+    )
+
+
+def memory(data: Row) -> str:
+    body = [
+        [
+            "plain autograd" if row["plain"] else "scoreag",
+            str(row["steps"]),
+            f"{row['mib']:.0f}",
+            f"{row['seconds']:.1f}",
+        ]
+        for row in data["rows"]
+    ]
+    return f"\nBatch of {data['batch']}:\n\n" + table(
+        ["gradient", "Heun steps", "MiB above the start", "seconds"], body
+    )
+
+
+def demo(data: Row) -> str:
+    return "\n" + table(["what", "figure"], [[k, v] for k, v in data["figures"].items()])
+
+
+SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
+    ("transformation", "GAT: transforming given images", "transformation.py --classifier ...", transformation),
+    ("transformation_curves", "GAT: the curve behind the default (training images)", "transformation.py --data cifar10:train[45000:50000] ...", transformation),
+    ("synthesis", "GAS: synthesising from nothing", "synthesis.py", synthesis),
+    ("synthesis_curves", "GAS: the curve behind the default", "synthesis.py --strength ...", synthesis),
+    ("purification", "GAP: purifying, against an attacker who does not see the purifier", "purification.py", purification),
+    ("purification_curves", "GAP: the curve behind the default (training images)", "purification.py --start ... --precision ...", purification),
+    ("guided_sampling", "Speed: ours beside the reference", "guided_sampling.py", sampling),
+    ("gradient_memory", "Memory of exact gradients", "gradient_memory.py", memory),
+    ("first_run", "What a newcomer measures", "by hand", demo),
+]  # fmt: skip
+
+
+def results() -> str:
+    text = (
+        "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, which the commands "
+        "below wrote. Shares carry their count, their denominator and a 95 % Wilson interval. The judge never guides "
+        "and is never attacked. LPIPS: AlexNet, v0.1 heads. Fréchet: in the judge's last layer.\n"
+    )
+    for name, title, command, render in SECTIONS:
+        file = RESULTS / f"{name}.json"
+        text += f"\n## {title}\n"
+        if not file.exists():
+            text += f"\nNot measured yet: `python benchmarks/{command}`.\n"
+            continue
+        data = json.loads(file.read_text())
+        about = data["about"]
+        text += f"\n`{about['command']}`, {about['finished']}, {about['machine']}, torch {about['torch']}.\n"
+        text += render(data)
+    return text + (ROOT / "benchmarks" / "remarks.md").read_text()
+
+
+def summary() -> str:
+    """The few lines of the README."""
+    rows = []
+    for name, pick in (("transformation", _gat), ("synthesis", _gas), ("purification", _gap)):
+        file = RESULTS / f"{name}.json"
+        if file.exists():
+            rows += pick(json.loads(file.read_text()))
+    return table(["what", "victim", "result"], rows)
+
+
+def _gat(data: Row) -> list[list[str]]:
+    found = []
+    for victim, (pgd, row, *_) in data["victims"].items():
+        found.append(["GAT success, 8-bit file", victim, share(row["success_8bit"])])
+        said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}; PGD {short(pgd['judge'])}"
+        found.append(["the judge still says y*", victim, said])
+    return found
+
+
+def _gas(data: Row) -> list[list[str]]:
+    found = []
+    for victim, (free, row, *_) in data["victims"].items():
+        found.append(["GAS success, 8-bit file", victim, share(row["success_8bit"])])
+        said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
+        found.append(["the judge says y*", victim, said])
+    return found
+
+
+def _gap(data: Row) -> list[list[str]]:
+    found = []
+    for victim, (base, row, *_) in data["victims"].items():
+        said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
+        found.append(["GAP, accuracy under blind PGD-40 8/255", victim, said])
+    return found
+
+
+def main() -> None:
+    (ROOT / "docs" / "results.md").write_text(results())
+    readme = ROOT / "README.md"
+    head, rest = readme.read_text().split(BEGIN)
+    readme.write_text(f"{head}{BEGIN}\n{summary()}{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()

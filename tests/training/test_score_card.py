@@ -1,0 +1,89 @@
+import csv
+import tomllib
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from scoreag import load_prior
+from scoreag.cards import card, weights
+from scoreag.training.presets import PRESETS, preset
+from scoreag.training.score_card import train_score_model
+
+PLAN = replace(PRESETS["tiny"].plan, images=200, batch=4, ema=0.0)
+RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A card that has seen 200 images."""
+    return train(tmp_path_factory.mktemp("made") / "first", RECIPE)
+
+
+def train(folder, recipe, init=None):
+    folder.mkdir()
+    about = {"preset": "tiny", "data": "noise"}
+    data = tiny.images(16), tiny.labels(16)
+    return train_score_model(recipe, *data, tiny.CLASSES, folder, init, about, progress=False)
+
+
+def test_what_was_trained_is_a_card_with_its_history(made):
+    found = tomllib.loads((made.folder / "card.toml").read_text())
+    assert found["recipe"]["images_seen"] == 200
+    assert found["recipe"]["data"] == "noise" and found["recipe"]["plan"]["batch"] == 4
+    assert found["classes"] == list(tiny.CLASSES) and found["image_shape"] == [3, 8, 8]
+
+
+def test_the_card_can_be_used(made):
+    prior = load_prior(made.folder)
+    x = torch.zeros(2, 3, 8, 8)
+    assert prior.model(x, torch.tensor(1.0), torch.tensor([0, 2])).shape == x.shape
+
+
+def test_the_curve_has_the_mean_of_every_fifty_steps(made):
+    with (made.folder / "loss.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["images_seen"] for row in rows] == ["200"]
+    assert (made.folder / "loss.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_samples_are_a_row_for_each_class(made):
+    files = sorted(path.name for path in (made.folder / "samples").iterdir())
+    assert files[0] == "000000020.png" and files[-1] == "000000200.png" and len(files) == 10
+    picture = Image.open(made.folder / "samples" / files[-1])
+    assert picture.size == (4 * 10 - 2, 3 * 10 - 2)  # 8 pixels and a gap of 2 each
+
+
+def test_going_on_from_a_card_adds_up_what_was_seen(made, tmp_path):
+    again = train(tmp_path / "second", RECIPE, made)
+    assert again.recipe["images_seen"] == 400 and again.recipe["init"] == made.name
+    assert (tmp_path / "second" / "samples" / "000000220.png").exists()
+
+
+def test_going_on_begins_with_the_weights_of_the_card(made, tmp_path):
+    """At a rate of nothing, they are also what it ends with."""
+    still = train(tmp_path / "still", replace(RECIPE, rate=0.0), made)
+    before, after = weights(made), weights(still)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_card_for_other_images_is_refused(made, tmp_path):
+    recipe_for_large = tiny.images(4).repeat(1, 1, 2, 2), tiny.labels(4), tiny.CLASSES
+    with pytest.raises(ValueError, match=r"is for \(3, 8, 8\) images of 3 classes"):
+        train_score_model(RECIPE, *recipe_for_large, tmp_path, made)
+
+
+def test_the_warm_up_is_counted_in_images():
+    assert PRESETS["cifar10-small"].schedule.warmup * 2_000_000 == pytest.approx(12_800)
+    assert RECIPE.schedule.factor(0) == pytest.approx(4 / 20)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'cifar10-small'"):
+        preset("cifar10-smal", PRESETS)
+
+
+def test_the_card_is_read_back_as_it_was_written(made):
+    assert card(made.folder) == made
