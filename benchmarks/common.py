@@ -106,7 +106,7 @@ def machine() -> str:
 
 
 def _public(arguments: list[str]) -> list[str]:
-    """The arguments with absolute paths cut to their last part: where they lay is nobody's affair."""
+    """The arguments, of absolute paths only the last part: where they lay matters to nobody."""
     return [Path(word).name if word.startswith("/") else word for word in arguments[1:]]
 
 

@@ -24,7 +24,6 @@ from scoreag.api import synthesis
 from scoreag.core.denoiser import of_class
 from scoreag.core.noise import Noise
 from scoreag.core.prior import to_images
-from scoreag.guidance.classified_as import classified_as
 from scoreag.jobs import compute, pieces
 from scoreag.tasks import arranged, second
 

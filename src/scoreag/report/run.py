@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from scoreag.files import write_text
@@ -186,7 +187,8 @@ def _settings(run: Run) -> list[tuple[str, str]]:
     """What determined the images, by the names of manifest.json."""
     outside = ("versions", "machine", "started", "finished", "format", "images", "classes")
     kept = {name: value for name, value in run.manifest.items() if name not in outside}
-    return [(name, str(value)) for name, value in leaves(kept) if value not in (None, {}, [])]
+    known = [(name, value) for name, value in leaves(kept) if value not in (None, {}, [])]
+    return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in known]
 
 
 def _foot(run: Run) -> str:
