@@ -10,9 +10,9 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from scoreag.cli import main
 from scoreag.runs.rows import read
 from scoreag.settings import Settings
@@ -112,7 +112,9 @@ def test_purify_takes_the_run_that_transform_wrote(here, capsys):
     assert figures["rates"]["accuracy_before"]["total"] == 6
     before, after = read(here / "out"), read(here / "clean")
     assert [row["image_id"] for row in after] == [row["image_id"] for row in before]
-    assert [r["predictions"]["before"] for r in after] == [r["predictions"]["saved"] for r in before]
+    assert [r["predictions"]["before"] for r in after] == [
+        r["predictions"]["saved"] for r in before
+    ]
 
 
 def test_every_setting_reaches_the_manifest(here):
@@ -122,10 +124,10 @@ def test_every_setting_reaches_the_manifest(here):
         "guidance": "margin", "stop": 3.0, "retries": 0,
     }  # fmt: skip
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    more = ["--interval", "0.1,5", "--no-normalized", "--sampler-option", "churn=10.5"]
+    more = ["--interval", "0.1,5", "--no-normalized", "--sampler-option", "amount=10.5"]
     assert main([*TRANSFORM, *words, *more, "--quiet"]) == 0
     kept = json.loads((here / "out" / "manifest.json").read_text())["settings"]
-    expected = {"interval": [0.1, 5.0], "normalized": False, "sampler_options": {"churn": 10.5}}
+    expected = {"interval": [0.1, 5.0], "normalized": False, "sampler_options": {"amount": 10.5}}
     assert kept == given | expected
 
 
@@ -172,7 +174,7 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
         ([*TRANSFORM, "--model", "priro"], "no folder and no card 'priro'"),
         ([*TRANSFORM, "--sampler", "hean"], "did you mean 'heun'?"),
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
-        ([*TRANSFORM, "--sampler", "churn", "--sampler-option", "churn=-1"], "churn is -1"),
+        ([*TRANSFORM, "--sampler", "churn", "--sampler-option", "amount=-1"],  "churn's amount is -1"),
         ([*TRANSFORM, "--gradient", "exakt"], "did you mean 'exact'?"),
         ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
         ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),

@@ -65,7 +65,9 @@ def test_a_missing_normalisation_is_found_and_named():
 def test_pixels_up_to_255_may_be_what_it_expects():
     class Bytes(Grey):
         def forward(self, x):
-            return super().forward((x / 255 - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1))
+            return super().forward(
+                (x / 255 - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
+            )
 
     assert "[0, 255]" in wrong(findings(Bytes(), (0.0,), (1.0,)))["normalisation"]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import signature
 from typing import Any
 
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from scoreag.core.guide import ESTIMATES, GRADIENTS, Interval
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import EXACT, VARIANCES, stable_below
-from scoreag.load import check_options, hint, load, names
+from scoreag.load import hint, load, names
 
 GUIDANCE = ("likelihood", "margin")
 
@@ -106,7 +107,11 @@ def _check_names(chosen: Settings) -> None:
         if word not in known and not (kind == "sampler" and "." in word):
             raise ValueError(f"no {kind} {word!r}; {hint(word, known)}")
     sample = load("samplers", chosen.sampler).sample
-    check_options(sample, dict(chosen.sampler_options), chosen.sampler)
+    own = [n for n, p in signature(sample).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for option in chosen.sampler_options:
+        if option not in own:
+            others = hint(option, own) if own else "it has none"
+            raise ValueError(f"{chosen.sampler} takes no option {option!r}; {others}")
 
 
 def _check_numbers(chosen: Settings) -> None:

@@ -135,6 +135,13 @@ def test_half_of_a_tensor_that_was_split_does_not_stand_for_the_other():
         y.sum().backward()
 
 
+def test_half_of_a_tensor_that_was_split_can_be_named_alone():
+    whole = torch.ones(2, requires_grad=True)
+    _, named = whole.unbind()
+    fold([lambda x: x * named], X, wrt=[named]).sum().backward()
+    assert torch.allclose(whole.grad, torch.stack([torch.tensor(0.0), X.sum()]))
+
+
 @pytest.mark.parametrize("again", [lambda w: w, lambda w: 2 * w], ids=["twice", "made from it"])
 def test_counting_a_gradient_twice_is_refused(again):
     w = torch.tensor(3.0, requires_grad=True)

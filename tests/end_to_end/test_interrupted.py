@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 import tiny
 
 LIMIT = """
@@ -35,8 +36,8 @@ def command(out):
 
 def training(out):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "2",
-        "--images", "400", "--samples-every", "200", "--save-every", "0", "--out", out,
+        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "1",
+        "--images", "120", "--samples-every", "120", "--save-every", "0", "--out", out,
     ]  # fmt: skip
 
 

@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from scoreag.api import transformation
 from scoreag.runs.drive import drive
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 
+import tiny
 from scoreag.api import purification, synthesis
 from scoreag.runs.drive import drive, groups, wrong_from
 from scoreag.runs.rows import read

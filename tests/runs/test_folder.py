@@ -3,9 +3,9 @@ import os
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from scoreag.runs.drive import drive
 from scoreag.runs.folder import alone, claim, clear, read
 

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-import tiny
 
+import tiny
 from scoreag.runs.drive import drive
 
 

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-import tiny
 
+import tiny
 from scoreag import transform
 from scoreag.dataset import read
 from scoreag.images import to_uint8
@@ -14,7 +14,9 @@ from scoreag.runs.save import save
 def result():
     ids = [7, 9, 11]
     given = tiny.images(3), tiny.labels(3)
-    return transform(tiny.prior(), tiny.victim(), *given, image_ids=ids, micro_batch=4, progress=False)
+    return transform(
+        tiny.prior(), tiny.victim(), *given, image_ids=ids, micro_batch=4, progress=False
+    )
 
 
 def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):

@@ -57,7 +57,10 @@ def test_the_denominator_of_a_synthesis_is_all_images():
 def test_every_rate_has_an_interval():
     """Wilson for 3 of 4, by hand: (0.75 + 0.4802 -+ 0.6496) / 1.9604."""
     rate = summary("transform", ROWS)["rates"]["success_8bit"]
-    assert (rate["low"], rate["high"]) == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
+    assert (rate["low"], rate["high"]) == (
+        pytest.approx(0.3006, abs=1e-4),
+        pytest.approx(0.9544, abs=1e-4),
+    )
 
 
 def test_calls_are_counted_in_all_and_for_an_image():

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoreag.core.schedule import vp_beta, vp_time
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 
 Estimate: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
@@ -122,9 +123,8 @@ def sde_euler(sigma: Sigma) -> tuple[Tensor, Tensor]:
 
 
 def _vp_step(sigma: Sigma, score_share: float) -> tuple[Tensor, Tensor]:
-    low, rise = 0.1, 19.9
-    t = ((low**2 + 2 * rise * (1 + sigma**2).log()).sqrt() - low) / rise
-    drift = t * (low + rise * t)
+    t = vp_time(sigma)
+    drift = t * vp_beta(sigma)
     a = (1 + sigma**2).rsqrt()
     b = score_share * drift / (a * sigma**2)  # the score is (D - x) / (a sigma^2)
     return a * (1 + drift / 2) - b, b

@@ -89,6 +89,7 @@ class Conditioning(nn.Module):
     def __init__(self, classes: int, width: int, waves: int = 32) -> None:
         super().__init__()
         self.classes = classes
+        self.frequencies: Tensor
         # time is ln(sigma)/4, within [-1.6, 1.1]: waves from one period over it to 64
         self.register_buffer("frequencies", torch.logspace(0, 6, waves, 2.0), persistent=False)
         self.time = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width))

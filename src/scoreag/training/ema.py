@@ -14,5 +14,5 @@ def follow(average: nn.Module, network: nn.Module, batch: int, seen: int, ramp: 
     weight = 1 - 0.5 ** (batch / max(ramp * seen, 1e-9))
     for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
         slow.lerp_(fast, weight)
-    for slow, fast in zip(average.buffers(), network.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, now in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(now)
