@@ -18,6 +18,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],
+    ["asked"],
     ["api"],
     ["attacks", "purifiers"],
     ["training", "runs"],

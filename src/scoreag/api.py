@@ -1,25 +1,27 @@
 """The public functions: check what was given, compute it in micro-batches, measure the outcome."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.core.frozen import Frozen
-from scoreag.core.noise import generator
+from scoreag.asked import (
+    Wrong,
+    checked_ids,
+    checked_labels,
+    checked_victim,
+    checked_wrong,
+    ids_by_class,
+)
 from scoreag.core.prior import Prior
-from scoreag.core.types import Classifier, Images, Labels
+from scoreag.core.types import Classifier, Images
 from scoreag.images import check_images
-from scoreag.jobs import CLASS_STRIDE, Job, compute, pieces
-from scoreag.models import check_classifier
-from scoreag.models import classifier as as_classifier
+from scoreag.jobs import Job, compute, pieces
 from scoreag.result import Result
 from scoreag.settings import settings_for
 from scoreag.tasks import SECOND
-
-Wrong: TypeAlias = Tensor | Sequence[Any] | int | str | None
 
 MICRO_BATCH = 16  # images that the networks see at once
 
@@ -103,20 +105,20 @@ def synthesis(
             "this score model knows no classes, so it cannot be asked for one; "
             "use a class-conditional model, or transform given images"
         )
-    labels = _labels(labels, None, len(prior.classes))
-    ids = tuple(image_ids) if image_ids is not None else _ids_by_class(labels)
+    labels = checked_labels(labels, None, len(prior.classes))
+    ids = tuple(image_ids) if image_ids is not None else ids_by_class(labels)
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
-    victim, count = _victim(classifier, blank.to(prior.sigmas.device))
-    _labels(labels, None, count)
+    victim, count = checked_victim(classifier, blank.to(prior.sigmas.device))
+    checked_labels(labels, None, count)
     return Job(
         task="synthesize",
         prior=prior,
         settings=settings_for(prior, "synthesize", **settings),
         seed=seed,
-        image_ids=_ids(ids, len(labels)),
+        image_ids=checked_ids(ids, len(labels)),
         classifier=victim,
         labels=labels.to(prior.sigmas.device),
-        wrong=_wrong(wrong, labels, count, seed, ids),
+        wrong=checked_wrong(wrong, labels, count, seed, ids),
     )
 
 
@@ -132,19 +134,19 @@ def transformation(
 ) -> Job:
     """A checked job of ``transform``."""
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
-    victim, count = _victim(classifier, images[:1])
-    labels = _labels(labels, len(images), min(count, len(prior.classes) or count))
+    victim, count = checked_victim(classifier, images[:1])
+    labels = checked_labels(labels, len(images), min(count, len(prior.classes) or count))
     ids = tuple(image_ids) if image_ids is not None else tuple(range(len(images)))
     return Job(
         task="transform",
         prior=prior.to(images.dtype),
         settings=settings_for(prior, "transform", **settings),
         seed=seed,
-        image_ids=_ids(ids, len(images)),
+        image_ids=checked_ids(ids, len(images)),
         classifier=victim,
         images=images,
         labels=labels.to(images.device),
-        wrong=_wrong(wrong, labels, count, seed, ids),
+        wrong=checked_wrong(wrong, labels, count, seed, ids),
     )
 
 
@@ -159,15 +161,17 @@ def purification(
 ) -> Job:
     """A checked job of ``purify``; with a classifier, what it says before and after is measured."""
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
-    victim, count = _victim(classifier, images[:1]) if classifier is not None else (None, 2**31)
-    known = None if labels is None else _labels(labels, len(images), count).to(images.device)
+    victim, count = (
+        checked_victim(classifier, images[:1]) if classifier is not None else (None, 2**31)
+    )
+    known = None if labels is None else checked_labels(labels, len(images), count).to(images.device)
     ids = tuple(image_ids) if image_ids is not None else tuple(range(len(images)))
     return Job(
         task="purify",
         prior=prior.to(images.dtype),
         settings=settings_for(prior, "purify", **settings),
         seed=seed,
-        image_ids=_ids(ids, len(images)),
+        image_ids=checked_ids(ids, len(images)),
         classifier=victim,
         images=images,
         labels=known,
@@ -184,71 +188,3 @@ def run(job: Job, micro_batch: int = MICRO_BATCH, progress: bool = True) -> Resu
             parts.append(compute(job.rows(piece), pad_to=micro_batch))
             bar.update(len(piece))
     return Result.cat(parts)
-
-
-def _victim(classifier: Classifier, images: Images) -> tuple[Classifier, int]:
-    if isinstance(classifier, torch.nn.Module) and not isinstance(classifier, Frozen):
-        classifier = as_classifier(classifier)
-    return classifier, check_classifier(classifier, images)
-
-
-def _labels(labels: Tensor | Sequence[Any] | int, count: int | None, classes: int) -> Labels:
-    """Int64 labels within 0..classes-1, one an image."""
-    found = torch.as_tensor(labels).reshape(-1)
-    if not len(found):
-        raise ValueError("no images: there are no labels")
-    if found.is_floating_point() or found.dtype == torch.bool:
-        raise ValueError(f"labels are {found.dtype}; expected whole numbers 0..{classes - 1}")
-    if count is not None and len(found) != count:
-        raise ValueError(f"{len(found)} labels for {count} images; expected one an image")
-    low, high = int(found.min()), int(found.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"labels from {low} to {high}; expected 0..{classes - 1}")
-    return found.long()
-
-
-def _wrong(
-    wrong: Wrong, labels: Labels, classes: int, seed: int, ids: Sequence[int]
-) -> Labels | str | None:
-    """One class an image, or "second", or None; never the label itself."""
-    if wrong is None or (isinstance(wrong, str) and wrong == SECOND):
-        return wrong
-    if isinstance(wrong, str):
-        if wrong != "random":
-            raise ValueError(f"wrong is {wrong!r}; write a class number, second, random or none")
-        return _random_other(labels, classes, seed, ids)
-    aim = torch.as_tensor(wrong)
-    aim = _labels(aim.expand(len(labels)) if aim.ndim == 0 else aim, len(labels), classes)
-    same = (aim == labels.cpu()).nonzero().flatten()
-    if len(same):
-        first = int(same[0])
-        raise ValueError(
-            f"wrong equals the label {int(aim[first])} of image {first} (and of {len(same)} in "
-            'all); write another class, or wrong="second"'
-        )
-    return aim.to(labels.device)
-
-
-def _random_other(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
-    """Any class but the label, each as likely, as a function of the seed and the image alone."""
-    sources = (generator(seed, int(i), "wrong") for i in ids)
-    steps = torch.cat([torch.randint(1, classes, (1,), generator=source) for source in sources])
-    return (labels + steps.to(labels)) % classes
-
-
-def _ids_by_class(labels: Labels) -> tuple[int, ...]:
-    """label * stride + index within the class."""
-    seen: dict[int, int] = {}
-    ids = []
-    for label in labels.tolist():
-        ids.append(label * CLASS_STRIDE + seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
-    return tuple(ids)
-
-
-def _ids(ids: Sequence[int], count: int) -> tuple[int, ...]:
-    if len(ids) != count or len(set(ids)) != count:
-        raise ValueError(
-            f"{len(set(ids))} different image ids for {count} images; expected {count}"
-        )
-    return tuple(int(i) for i in ids)

@@ -156,4 +156,3 @@ def _checked(size: tuple[int, int] | None) -> tuple[int, int] | None:
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size is {size}; expected (height, width) in pixels, such as (32, 32)")
     return size
-

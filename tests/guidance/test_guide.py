@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from worlds import assert_drawn_from
 
 from scoreag.core.guide import ESTIMATES, GRADIENTS, both, during, guide, normalized, sum_of
 from scoreag.core.noise import Noise
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import resembles
 from scoreag.samplers import heun
+from worlds import assert_drawn_from
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
 

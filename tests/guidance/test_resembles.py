@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from worlds import Gaussian, assert_drawn_from
 
 from scoreag.core.guide import guide
 from scoreag.core.noise import Noise
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import VARIANCES, posterior, resembles, stable_below
 from scoreag.samplers import euler, heun
+from worlds import Gaussian, assert_drawn_from
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
 

@@ -124,7 +124,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each position looks at all others; written out, since fused kernels have no 2nd derivative."""
+    """Each position looks at all others; written out: fused kernels have no 2nd derivative."""
 
     def __init__(self, width: int, head: int = 32) -> None:
         super().__init__()

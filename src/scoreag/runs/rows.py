@@ -124,12 +124,12 @@ def _at(values: Tensor | None, i: int) -> Any:
 
 def append(folder: Path, rows: Iterable[Row]) -> None:
     """Add whole lines and wait until they are on the disk; on a failure none of them is there."""
-    text = _text(rows)
-    with (folder / ROWS).open("ab") as file:
+    left = memoryview(_text(rows))
+    with (folder / ROWS).open("ab", buffering=0) as file:  # a buffer would try again when closed
         before = file.tell()
         try:
-            file.write(text)
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
         except OSError as error:
             os.truncate(folder / ROWS, before)

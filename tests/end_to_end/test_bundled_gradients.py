@@ -1,0 +1,79 @@
+"""The bundled score model, attention and guidance on: its chain has the gradient of plain autograd."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+import scoreag
+from scoreag import tasks
+from scoreag.core.denoiser import of_class
+from scoreag.core.guide import guide
+from scoreag.core.noise import Noise
+from scoreag.core.prior import to_images, to_state
+from scoreag.guidance.resembles import EXACT, posterior, resembles
+from scoreag.load import load
+from scoreag.settings import settings_for
+
+NOISE = Noise(seed=0, image_ids=[0])
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return scoreag.load_prior("cifar10", device="cpu").to(torch.float64)
+
+
+@pytest.fixture(scope="module")
+def images():
+    source = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, 32, 32, generator=source, dtype=torch.float64)
+
+
+def plainly(prior, images, settings):
+    """The same chain without this library's memory-saving function: a loop over the steps."""
+    reference, denoise = to_state(images), of_class(prior.model, None)
+    if settings.variance == EXACT:
+        bent = posterior(denoise, reference, settings.precision)
+    else:
+        bent = guide(denoise, resembles(reference, settings.precision, settings.variance))
+    arranged = tasks.arranged(prior, settings)
+    x = arranged.start(NOISE, reference)
+    step = load("samplers", settings.sampler).step
+    for i, (sigma, lower) in enumerate(pairwise(arranged.sigmas.to(x))):
+        x = step(bent, x, sigma, lower, NOISE.at("step", i))
+    return to_images(x)
+
+
+@pytest.mark.parametrize("variance", ["damped", "exact"])
+def test_gradient_of_a_purification_is_that_of_plain_autograd(variance, prior, images):
+    settings = settings_for(prior, "purify", sampler="heun", steps=2, variance=variance)
+    settings = replace(settings, sampler_options={})
+    weights = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).double()
+
+    def gradient(purify):
+        leaf = images.clone().requires_grad_()
+        (purify(leaf) * weights).sum().backward()
+        return leaf.grad
+
+    ours = gradient(lambda x: tasks.purify(prior, x, settings, NOISE))
+    plain = gradient(lambda x: plainly(prior, x, settings))
+    assert plain.norm() > 0
+    assert (ours - plain).norm() <= 1e-9 * plain.norm()
+
+
+def test_gradient_of_a_purification_is_its_derivative(prior, images):
+    """Central differences along a random direction: neither of the two routes above."""
+    settings = settings_for(prior, "purify", sampler="heun", steps=2)
+    settings = replace(settings, sampler_options={})
+    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
+
+    def value(x):
+        return tasks.purify(prior, x, settings, NOISE).square().sum()
+
+    leaf = images.clone().requires_grad_()
+    value(leaf).backward()
+    h = 1e-5
+    with torch.no_grad():
+        difference = (value(images + h * along) - value(images - h * along)) / (2 * h)
+    assert float((leaf.grad * along).sum()) == pytest.approx(float(difference), rel=1e-6)
