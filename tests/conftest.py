@@ -1,5 +1,9 @@
 """Fixtures for everyone; the worlds themselves are in worlds.py."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -24,3 +28,20 @@ def world(in_double_precision) -> Gaussian:
 def two_classes(in_double_precision) -> TwoClasses:
     """Images of one channel and 4 x 4 pixels around +0.4 (class 1) and -0.4 (class 0)."""
     return TwoClasses(torch.full((1, 4, 4), 0.4))
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that cannot be written; root, whom no mode stops, is somebody else meanwhile."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    root = os.geteuid() == 0
+    if root:
+        for above in (tmp_path, *tmp_path.parents[:2]):  # made by pytest for its owner alone
+            above.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)

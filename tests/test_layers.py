@@ -29,6 +29,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["cli"],
     ["__main__"],
 ]
+UPWARDS = {("result", "runs")}  # a result in memory writes itself as a run's folder
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]
 
@@ -70,7 +71,7 @@ def misplaced(source: str, file: Path) -> set[str]:
     assert here in RANK, f"{here} is in no layer; give it a place in LAYERS"
     others = parts(source, file) - {here}
     assert others <= RANK.keys(), f"{others - RANK.keys()} is in no layer"
-    return {p for p in others if RANK[p] >= RANK[here]}
+    return {p for p in others if RANK[p] >= RANK[here] and (here, p) not in UPWARDS}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())

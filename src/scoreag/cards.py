@@ -30,7 +30,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from scoreag.files import replace_file, sha256, write_text
@@ -159,7 +159,7 @@ def write_card(card: Card, tensors: Mapping[str, Tensor], half: bool = False) ->
     }
     file = card.folder / card.file
     file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, lambda aside: save_file(kept, aside))
+    replace_file(file, lambda aside: aside.write_bytes(packed(kept)))  # save_file: owner only
     return rewrite(card, sha256=sha256(file))
 
 

@@ -129,6 +129,7 @@ def _measured(job: Job, drawn: tasks.Drawn) -> Result:
         success_8bit=success_8bit,
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
         settings=job.settings.to_dict(),
+        seed=job.seed,
     )
 
 
@@ -149,6 +150,7 @@ def _purified(job: Job) -> Result:
         originals=job.images,
         labels=job.labels,
         settings=job.settings.to_dict(),
+        seed=job.seed,
     )
     if job.classifier is None:
         return result

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Result:
     success_8bit: Bool[Tensor, " batch"] | None = None
     as_wanted: Bool[Tensor, " batch"] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,6 +71,12 @@ class Result:
             if isinstance(getattr(first, f.name), Tensor)
         }
         return Result(**{**{f.name: getattr(first, f.name) for f in fields(first)}, **joined})
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """A run's folder: manifest, a row an image, PNGs, and the summary."""
+        from scoreag.runs.save import save  # the only import of a higher layer: see test_layers
+
+        return save(self, folder, overwrite=overwrite)
 
     def grid(self, columns: int = 10) -> Image.Image:
         """All images side by side, as 8-bit pictures."""

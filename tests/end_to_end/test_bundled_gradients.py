@@ -1,4 +1,4 @@
-"""The bundled score model, attention and guidance on: its chain has the gradient of plain autograd."""
+"""The bundled score model, attention and guidance on: the chain has plain autograd's gradient."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -20,7 +20,7 @@ def result():
 
 
 def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
-    save(result, tmp_path / "run", seed=0)
+    save(result, tmp_path / "run")
     again = read(str(tmp_path / "run"))
     assert again.image_ids == (7, 9, 11)
     assert (again.images == to_uint8(result.images)).all()
@@ -28,7 +28,7 @@ def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
 
 
 def test_its_rows_say_what_the_result_says(result, tmp_path):
-    save(result, tmp_path, seed=0)
+    save(result, tmp_path)
     found = rows(tmp_path)
     assert [r["success_8bit"] for r in found] == result.success_8bit.tolist()
     assert [r["predictions"]["before"] for r in found] == result.before.tolist()

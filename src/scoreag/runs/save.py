@@ -14,7 +14,6 @@ from scoreag.runs.summary import summary
 def save(
     result: Result,
     folder: str | Path,
-    seed: int | None = None,
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -36,7 +35,7 @@ def save(
         "format": FORMAT,
         "task": result.task,
         "settings": plain(result.settings),
-        "seed": seed,
+        "seed": result.seed,
         "images": len(result),
         **plain(dict(about or {})),
         **circumstances(),
@@ -44,7 +43,7 @@ def save(
     place.claim(folder, found, overwrite)
     with place.alone(folder):
         saved, originals = lines.write_all(folder, result)
-        rows = lines.rows_of(folder, result, saved, originals, seed, None)
+        rows = lines.rows_of(folder, result, saved, originals, result.seed, None)
         lines.replace(folder, rows)
         place.write_json(folder / "summary.json", summary(result.task, rows))
         place.write(folder, {**found, "finished": now()})

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from scoreag.attacks.pgd import Attack
-from scoreag.cards import ZOO, Card, write_card
+from scoreag.cards import ZOO, Card, rewrite, write_card
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float
@@ -83,6 +83,11 @@ def figures(
             right += _right(classifier, x, y)
         found[f"accuracy_{name}" if name else "accuracy"] = Rate(right, len(images), of).to_dict()
     return found
+
+
+def entered(card: Card, where: str, found: Mapping[str, Mapping[str, Any]]) -> Card:
+    """The card with ``found`` under ``where``, e.g. "test"; what was there is replaced."""
+    return rewrite(card, figures={**card.figures, where: found})
 
 
 @torch.no_grad()
