@@ -27,6 +27,7 @@ from scoreag.runs.drive import drive
 MODEL, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
 SAMPLES, SOURCE = "samples", "from the test set of CIFAR-10"  # where no others are given
 REAL, PER_CLASS = 20, 2  # how many of them are used, and how many are drawn of each class
+GIVEN = ("gat", "gap")  # the tasks that start from these images
 MICRO_BATCH = 10  # divides both, so that nothing is padded
 
 
@@ -92,10 +93,11 @@ def tour(
         "gat": api.transformation(prior, cast.classifier, images, labels, **given),
         "gap": api.purification(prior, to_float(pgd), cast.classifier, labels, **given),
         "gas": api.synthesis(prior, cast.classifier, asked, seed=seed),
+        "free": api.synthesis(prior, cast.classifier, asked, seed=seed, strength=0.0),
     }
     name = {"name": real.name, "sha256": real.sha256}
     done = {
-        task: _done(cast, job, out / task, {} if task == "gas" else name, progress, overwrite)
+        task: _done(cast, job, out / task, name if task in GIVEN else {}, progress, overwrite)
         for task, job in jobs.items()
     }
     return Tour(
@@ -108,6 +110,7 @@ def tour(
         gap=done["gap"].shown,
         asked=asked,
         aimed=done["gas"].aimed,
+        free=done["free"].shown,
         gas=done["gas"].shown,
         epsilon=attack.epsilon,
         pgd_steps=attack.steps,
@@ -169,5 +172,5 @@ def _foot(cast: Cast, seed: int) -> str:
     model = cast.prior.origin.get("name", "a score model")
     return (
         f"Score model {model}; classifier {cast.names[0]}; judge {cast.names[1]}; seed {seed}. "
-        "The runs, with every setting, are in the folders gat, gap and gas beside this page."
+        "The runs, with every setting, are in the folders gat, gap, gas and free beside this page."
     )

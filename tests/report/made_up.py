@@ -24,10 +24,11 @@ def made_up(**changes):
         "gap": shown([2, 1, 2, 0], [0, 1, 2, 0], moved=5),
         "asked": torch.tensor([0, 1, 2]),
         "aimed": torch.tensor([1, 2, -1]),
+        "free": shown([0, 1, 0], [0, 1, 1], count=3),
         "gas": shown([1, 1, 0], [0, 1, 0], count=3),
         "epsilon": 8 / 255,
         "pgd_steps": 40,
-        "calls": {"gat": 24.0, "gap": 12.4, "gas": 36.0},
+        "calls": {"gat": 24.0, "gap": 12.4, "gas": 36.0, "free": 35.0},
         "classifier": "net <i>",
         "foot": ("seed 0",),
     }

@@ -56,7 +56,7 @@ def quick(out, **options):
 def test_a_tour_shows_saved_images_with_the_answers_to_them(tmp_path):
     made = quick(tmp_path)
     assert made.asked.tolist() == [0, 1, 2]
-    for shown in (made.original, made.pgd, made.gat, made.gap, made.gas):
+    for shown in (made.original, made.pgd, made.gat, made.gap, made.gas, made.free):
         answers = cast().classifier(shown.images.float() / 255).argmax(1)
         assert torch.equal(shown.classifier, answers)
     moved = (made.pgd.images.int() - made.original.images.int()).abs()
@@ -65,7 +65,7 @@ def test_a_tour_shows_saved_images_with_the_answers_to_them(tmp_path):
 
 def test_a_tour_leaves_a_run_for_each_task(tmp_path):
     quick(tmp_path)
-    for task in ("gat", "gap", "gas"):
+    for task in ("gat", "gap", "gas", "free"):
         assert (tmp_path / task / "summary.json").is_file()
 
 

@@ -40,7 +40,7 @@ ABOUT = {"models": {"classifier": {"name": "net <i>"}}, "classes": ["cat", "dog 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save(result(), tmp_path / "run", seed=0, about=ABOUT)
+    return save(result(), tmp_path / "run", about=ABOUT)
 
 
 def test_the_first_sentence_tells_the_outcome(folder):

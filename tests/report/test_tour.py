@@ -7,12 +7,13 @@ from scoreag.report.tour_page import tour_page, tour_text
 
 def test_every_figure_of_the_table_counted_by_hand():
     assert tour_text(made_up()).splitlines() == [
-        "images        classifier right  fooled  judge right  largest change  model calls",
-        "real images   3 of 4                    4 of 4",
-        "PGD, 8/255    1 of 4            2 of 3  4 of 4       8/255",
-        "GAT           1 of 4            3 of 3  3 of 4       40/255          24",
-        "GAP of PGD's  3 of 4                    4 of 4       5/255           12",
-        "GAS           1 of 3            2 of 3  2 of 3                       36",
+        "images          classifier right  fooled  judge right  largest change  model calls",
+        "real images     3 of 4                    4 of 4",
+        "PGD, 8/255      1 of 4            2 of 3  4 of 4       8/255",
+        "GAT             1 of 4            3 of 3  3 of 4       40/255          24",
+        "GAP of PGD's    3 of 4                    4 of 4       5/255           12",
+        "unguided draws  2 of 3                    2 of 3                       35",
+        "GAS             1 of 3            2 of 3  2 of 3                       36",
     ]
 
 

@@ -28,6 +28,7 @@ class Tour:
 
     Args:
         gap: the images of ``pgd``, purified.
+        free: unguided draws from the seeds of ``gas``, the score model's own ceiling.
         asked, aimed: what a drawn image shall show, and what the classifier shall say; -1: errs.
         calls: denoiser calls an image, on average, by task.
         foot: how it came about: models, seed, time.
@@ -42,6 +43,7 @@ class Tour:
     gap: Shown
     asked: Int[Tensor, " drawn"]
     aimed: Int[Tensor, " drawn"]
+    free: Shown
     gas: Shown
     epsilon: float
     pgd_steps: int
@@ -82,6 +84,7 @@ def figures(tour: Tour) -> list[list[Entry]]:
             _moved(tour, tour.gap),
             _calls(tour, "gap"),
         ],
+        ["unguided draws", *_rights(tour.free, tour.asked, ""), "", _calls(tour, "free")],
         ["GAS", *_rights(tour.gas, tour.asked, counted(fooled)), "", _calls(tour, "gas")],
     ]
 
