@@ -153,6 +153,17 @@ def memory(data: Row) -> str:
     )
 
 
+def reproducibility(data: Row) -> str:
+    body = [[name, "yes" if same else "NO"] for name, same in data["equal"].items()]
+    off = data["micro_batch_off"]
+    text = f"\n`scoreag transform` on {data['images']} images; {data['files']} files compared:\n\n"
+    text += table(["against the first run", "all files equal, byte for byte"], body)
+    return text + (
+        f"\nWith the micro-batch off, images within 1 of 255: {share(off['within_one'])}; largest "
+        f"difference {off['largest_255']}; answers of the classifier that flipped: {off['flips']}.\n"
+    )
+
+
 SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("transformation", "GAT: transforming given images", transformation),
     ("transformation_curves", "GAT: the curve behind the default", transformation),
@@ -161,16 +172,16 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purification", "GAP: against an attacker who does not see the purifier", purification),
     ("purification_curves", "GAP: the curve behind the default", purification),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
+    ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
     ("gradient_memory", "Memory of exact gradients", memory),
 ]
 
 
 def results() -> str:
     text = (
-        "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, which the "
-        "commands below wrote. Shares carry their count, their denominator and a 95 % Wilson "
-        "interval. The judge never guides "
-        "and is never attacked. LPIPS: AlexNet, v0.1 heads. Fréchet: in the judge's last layer.\n"
+        "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, "
+        "which the commands below wrote. Shares carry their count, their denominator and a 95 % "
+        "Wilson interval. The judge never guides and is never attacked. LPIPS: AlexNet, v0.1 heads. Fréchet: in the judge's last layer.\n"
     )
     for name, title, render in SECTIONS:
         file = RESULTS / f"{name}.json"

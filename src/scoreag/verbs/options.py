@@ -109,7 +109,7 @@ SETTINGS = tuple(
         ("--sampler-option", list[str], "An option of the sampler, may be repeated", "NAME=VALUE"),
         ("--gradient", str, "Of guidance: exact, straight or symmetric", None),
         ("--estimate", str, "x0-estimate: denoiser, ode_euler or sde_euler", None),
-        ("--interval", str, "Noise levels at which the classifier is heard, 0,inf: all", "LOW,HIGH"),
+        ("--interval", str, "Noise levels at which the classifier acts, 0,inf: all", "LOW,HIGH"),
         ("--variance", str, "Of an estimate: damped, exact, widened or constant", None),
         ("--guidance", str, "likelihood or margin", None),
         ("--normalized/--no-normalized", bool, "Gradient has length --strength or its own", None),
