@@ -156,11 +156,11 @@ def memory(data: Row) -> str:
 def reproducibility(data: Row) -> str:
     body = [[name, "yes" if same else "NO"] for name, same in data["equal"].items()]
     off = data["micro_batch_off"]
-    text = f"\n`scoreag transform` on {data['images']} images; {data['files']} files compared:\n\n"
+    text = f"\n`scoreag transform` on {data['images']} images, {data['files']} files:\n\n"
     text += table(["against the first run", "all files equal, byte for byte"], body)
     return text + (
         f"\nWith the micro-batch off, images within 1 of 255: {share(off['within_one'])}; largest "
-        f"difference {off['largest_255']}; answers of the classifier that flipped: {off['flips']}.\n"
+        f"difference {off['largest_255']}; answers that flipped: {off['flips']}.\n"
     )
 
 
@@ -181,7 +181,8 @@ def results() -> str:
     text = (
         "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, "
         "which the commands below wrote. Shares carry their count, their denominator and a 95 % "
-        "Wilson interval. The judge never guides and is never attacked. LPIPS: AlexNet, v0.1 heads. Fréchet: in the judge's last layer.\n"
+        "Wilson interval. The judge never guides and is never attacked. LPIPS: AlexNet, v0.1 "
+        "heads. Fréchet: in the judge's last layer.\n"
     )
     for name, title, render in SECTIONS:
         file = RESULTS / f"{name}.json"
