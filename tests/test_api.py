@@ -124,6 +124,41 @@ def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images
     assert (again.calls[last] == 3 * once.calls[last]).all()
 
 
+def test_the_networks_see_a_micro_batch_of_one_size_also_when_they_try_again(prior, victim, images):
+    """Equality of images could hold by luck; what the kernels are given is the promise."""
+    sizes = set()
+
+    def model(x, sigma, labels=None):
+        sizes.add(len(x))
+        return prior.model(x, sigma, labels)
+
+    watched = replace(prior, model=model)
+    out = scoreag.transform(
+        watched, victim, images, LABELS, strength=0.01, retries=2, micro_batch=4, **QUICK
+    )
+    assert out.retries.any() and sizes == {4}
+
+
+def test_an_unguided_draw_is_not_tried_again(prior, victim):
+    out = scoreag.synthesize(prior, victim, [0, 1, 2], strength=0.0, retries=2, **QUICK)
+    assert not out.retries.any() and len(set(out.calls.tolist())) == 1
+
+
+def test_inference_mode_around_a_call_does_not_matter(prior, victim, images):
+    defended = scoreag.defend(victim, prior, steps=3, start=2.0).replay(0)
+    plain = scoreag.transform(prior, victim, images, LABELS, **QUICK).images, defended(images)
+    with torch.inference_mode():
+        again = scoreag.transform(prior, victim, images.clone(), LABELS, **QUICK).images
+        assert torch.equal(again, plain[0])
+        assert torch.equal(defended(images.clone()), plain[1])
+
+
+def test_results_of_different_seeds_are_not_joined(prior, victim, images):
+    parts = [scoreag.transform(prior, victim, images, LABELS, seed=s, **QUICK) for s in (0, 1)]
+    with pytest.raises(ValueError, match="results of different seed"):
+        scoreag.Result.cat(parts)
+
+
 def test_results_can_be_indexed_and_joined(prior, victim, images):
     out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
     parts = [out[:3], out[3], out[torch.arange(7) > 3]]
@@ -136,6 +171,12 @@ def test_results_can_be_indexed_and_joined(prior, victim, images):
 class Softmax(nn.Sequential):
     def forward(self, images):
         return super().forward(images).softmax(1)
+
+
+class NoGrad(nn.Sequential):
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +200,17 @@ class Softmax(nn.Sequential):
         (lambda p, v, x: scoreag.transform(p, v.train(), x, LABELS), r"\.eval\(\)"),
         (lambda p, v, x: scoreag.synthesize(p, v, [0.5]), "expected whole numbers"),
         (lambda p, v, x: scoreag.synthesize(p, v, []), "no images"),
+        (lambda p, v, x: scoreag.transform(p, v, x[:0], []), "no images"),
+        (lambda p, v, x: scoreag.transform(p, v, x, None), "have no labels"),
+        (lambda p, v, x: scoreag.synthesize(p, v, [[1, 0, 0]]), "one class an image"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, 12), "wrong classes from 12 to 12"),
+        (lambda p, v, x: scoreag.transform(p, NoGrad(v).eval(), x, LABELS), "no gradient"),
+        (lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS), "expected logits|cannot take"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, seed=-1), "seed is -1"),
+        (
+            lambda p, v, x: scoreag.purify(p, x[:2], image_ids=torch.tensor([0, 0])),
+            "1 different image ids for 2 images",
+        ),
     ],
 )
 def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,12 @@ PRIOR = Prior(
 )
 
 
+def test_none_switches_off_what_a_card_switched_on():
+    card = {"transform": {"stop": 1.0, "interval": (0.1, 5.0)}}
+    chosen = settings_for(replace(PRIOR, defaults=card), "transform", stop=None, interval=None)
+    assert chosen.stop is None and chosen.interval is None
+
+
 def test_the_card_decides_what_the_user_does_not():
     chosen = settings_for(PRIOR, "transform", steps=5, strength=None)
     assert (chosen.strength, chosen.sampler, chosen.steps) == (7.0, "churn", 5)
@@ -36,6 +43,14 @@ def test_the_card_decides_what_the_user_does_not():
         ({"guidance": "margn"}, "no guidance 'margn'; did you mean 'margin'?"),
         ({"strength": -1.0}, "strength is -1.0; expected a number of at least 0"),
         ({"precision": math.nan}, "precision is nan; expected a number of at least 0"),
+        ({"strength": "10"}, "strength is '10'; expected a number"),
+        ({"steps": 3.0}, "steps is 3.0; expected a whole number"),
+        ({"retries": True}, "retries is True; expected a whole number"),
+        ({"gradient": 3}, "gradient is 3; expected a name"),
+        ({"normalized": "no"}, "normalized is 'no'; expected True or False"),
+        ({"stop": math.nan}, "stop is nan"),
+        ({"interval": 5.0}, "interval is 5.0; expected (low, high), or None"),
+        ({"interval": (0.1, 1.0, 2.0)}, "expected two numbers"),
         ({"steps": 0}, "steps is 0; expected a number of at least 1"),
         ({"start": 0.0}, "start is 0.0; expected a noise level above 0.002"),
         ({"interval": (3.0, 1.0)}, "interval is (3.0, 1.0); expected 0 <= low < high"),

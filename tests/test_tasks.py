@@ -75,24 +75,59 @@ def test_second_is_the_likeliest_class_but_the_label():
     assert tasks.second(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 2]
 
 
-def test_synthesis_settles_its_wrong_class_below_sigma_2(two_classes):
-    """Before: untargeted. The estimate at the first level below 2 decides, and is kept."""
-    seen = []
+def classify_three(images: Tensor) -> Tensor:
+    return torch.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0], images[:, 0, 1, 1]], 1)
+
+
+def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_classes):
+    """Before, it is untargeted; no call of the denoiser is spent on deciding."""
+    estimates = []
 
     def model(x, sigma, labels=None):
-        seen.append(float(sigma))
-        return two_classes(x, sigma, labels)
-
-    def classify_three(images):
-        return torch.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0], images[:, 0, 1, 1]], 1)
+        estimates.append((float(sigma), two_classes(x, sigma, labels)))
+        return estimates[-1][1]
 
     prior = Prior(model, heun.sample, karras(8), (1, 4, 4), dtype=torch.float64)
     settings = Settings(strength=1.0, start=20.0, steps=8, sampler="euler")
     drawn = tasks.synthesize(prior, classify_three, LABELS, "second", settings, NOISE)
-    levels = karras(8, sigma_max=20.0)
-    first = float(levels[levels < 2][0])
-    assert seen.count(first) == 2 and drawn.calls == 9  # once to decide, once to step
-    assert (drawn.wrong != LABELS).all() and (drawn.wrong >= 0).all()
+    decisive = next(x0 for sigma, x0 in estimates if sigma < 2)
+    expected = tasks.second(classify_three((decisive + 1) / 2), LABELS)
+    assert torch.equal(drawn.wrong, expected) and drawn.calls == len(estimates) == 8
+
+
+@pytest.mark.parametrize("sampler", ["heun", "churn", "ancestral", "dpmpp", "euler_maruyama"])
+def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
+    settings = replace(FROM_NOISE, strength=0.0, sampler=sampler, steps=6)
+    second, untargeted = (
+        tasks.synthesize(prior, classify, LABELS, wrong, settings, NOISE).images
+        for wrong in ("second", None)
+    )
+    assert torch.equal(second, untargeted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient": "straight"},
+        {"gradient": "symmetric"},
+        {"estimate": "ode_euler"},
+        {"interval": (0.5, 2.0)},
+        {"normalized": True},
+        {"guidance": "margin"},
+        {"variance": "widened", "start": 0.5},
+        {"variance": "exact"},
+        {"sampler": "dpmpp"},
+        {"sampler": "churn", "sampler_options": {"amount": 5.0}},
+    ],
+    ids=str,
+)
+def test_no_setting_is_ignored(changes, prior, natural):
+    base = replace(FROM_NOISE, steps=6, start=changes.get("start", 5.0))
+    plain, changed = (
+        tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE).images
+        for settings in (base, replace(base, **changes))
+    )
+    assert not torch.allclose(plain, changed, atol=1e-4)
 
 
 def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):

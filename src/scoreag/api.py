@@ -11,6 +11,8 @@ from scoreag.asked import (
     Wrong,
     checked_ids,
     checked_labels,
+    checked_prior,
+    checked_seed,
     checked_victim,
     checked_wrong,
     ids_by_class,
@@ -33,7 +35,7 @@ def synthesize(
     wrong: Wrong = SECOND,
     *,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -57,11 +59,11 @@ def transform(
     prior: Prior,
     classifier: Classifier,
     images: Tensor,
-    labels: Tensor | Sequence[Any],
+    labels: Tensor | Sequence[Any] | None,
     wrong: Wrong = SECOND,
     *,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -80,7 +82,7 @@ def purify(
     images: Tensor,
     *,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -96,28 +98,29 @@ def synthesis(
     labels: Tensor | Sequence[Any] | int,
     wrong: Wrong = SECOND,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``synthesize``."""
+    place = checked_prior(prior).sigmas.device
     if not prior.classes:
         raise ValueError(
             "this score model knows no classes, so it cannot be asked for one; "
             "use a class-conditional model, or transform given images"
         )
-    labels = checked_labels(labels, None, len(prior.classes))
-    ids = tuple(image_ids) if image_ids is not None else ids_by_class(labels)
-    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
-    victim, count = checked_victim(classifier, blank.to(prior.sigmas.device))
-    checked_labels(labels, None, count)
+    chosen = settings_for(prior, "synthesize", **settings)
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype, device=place)
+    victim, count = checked_victim(classifier, blank)
+    labels = checked_labels(labels, None, min(count, len(prior.classes))).to(place)
+    ids, seed = checked_ids(image_ids, ids_by_class(labels)), checked_seed(seed)
     return Job(
         task="synthesize",
         prior=prior,
-        settings=settings_for(prior, "synthesize", **settings),
+        settings=chosen,
         seed=seed,
-        image_ids=checked_ids(ids, len(labels)),
+        image_ids=ids,
         classifier=victim,
-        labels=labels.to(prior.sigmas.device),
+        labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
     )
 
@@ -126,26 +129,28 @@ def transformation(
     prior: Prior,
     classifier: Classifier,
     images: Tensor,
-    labels: Tensor | Sequence[Any],
+    labels: Tensor | Sequence[Any] | None,
     wrong: Wrong = SECOND,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``transform``."""
+    chosen = settings_for(checked_prior(prior), "transform", **settings)
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
     victim, count = checked_victim(classifier, images[:1])
     labels = checked_labels(labels, len(images), min(count, len(prior.classes) or count))
-    ids = tuple(image_ids) if image_ids is not None else tuple(range(len(images)))
+    labels = labels.to(images.device)
+    ids, seed = checked_ids(image_ids, range(len(images))), checked_seed(seed)
     return Job(
         task="transform",
         prior=prior.to(images.dtype),
-        settings=settings_for(prior, "transform", **settings),
+        settings=chosen,
         seed=seed,
-        image_ids=checked_ids(ids, len(images)),
+        image_ids=ids,
         classifier=victim,
         images=images,
-        labels=labels.to(images.device),
+        labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
     )
 
@@ -156,22 +161,24 @@ def purification(
     classifier: Classifier | None = None,
     labels: Tensor | Sequence[Any] | None = None,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Sequence[int] | Tensor | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``purify``; with a classifier, what it says before and after is measured."""
+    chosen = settings_for(checked_prior(prior), "purify", **settings)
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
-    victim, count = (
-        checked_victim(classifier, images[:1]) if classifier is not None else (None, 2**31)
-    )
-    known = None if labels is None else checked_labels(labels, len(images), count).to(images.device)
-    ids = tuple(image_ids) if image_ids is not None else tuple(range(len(images)))
+    victim, count = None, 2**31
+    if classifier is not None:
+        victim, count = checked_victim(classifier, images[:1], guides=False)
+    known = None
+    if labels is not None:
+        known = checked_labels(labels, len(images), count).to(images.device)
     return Job(
         task="purify",
         prior=prior.to(images.dtype),
-        settings=settings_for(prior, "purify", **settings),
-        seed=seed,
-        image_ids=checked_ids(ids, len(images)),
+        settings=chosen,
+        seed=checked_seed(seed),
+        image_ids=checked_ids(image_ids, range(len(images))),
         classifier=victim,
         images=images,
         labels=known,
@@ -180,8 +187,11 @@ def purification(
 
 def run(job: Job, micro_batch: int = MICRO_BATCH, progress: bool = True) -> Result:
     """All of a job, in this process and in memory; 0 as micro-batch takes all images at once."""
+    if micro_batch < 0:
+        raise ValueError(f"micro_batch is {micro_batch}; expected 1 or more, or 0 for all at once")
     cut = list(pieces(len(job), micro_batch or len(job)))
-    bar = tqdm(total=len(job), unit="image", desc=job.task, disable=None if progress else True)
+    off = None if progress else True
+    bar = tqdm(total=len(job), unit="image", desc=job.task, disable=off, delay=2)
     parts = []
     with bar:
         for piece in cut:

@@ -1,6 +1,7 @@
 """What was asked for, checked: a classifier, labels, wrong classes and image ids."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, TypeAlias
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import generator
+from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import CLASS_STRIDE
 from scoreag.models import check_classifier
@@ -17,25 +19,45 @@ from scoreag.tasks import SECOND
 Wrong: TypeAlias = Tensor | Sequence[Any] | int | str | None
 
 
-def checked_victim(classifier: Classifier, images: Images) -> tuple[Classifier, int]:
+def checked_victim(
+    classifier: Classifier, images: Images, guides: bool = True
+) -> tuple[Classifier, int]:
     """The classifier with its weights held constant, and how many classes it tells apart."""
+    if not callable(classifier):
+        raise ValueError(
+            f"the classifier is {classifier!r:.60}; expected a module: "
+            "write scoreag.load_classifier(...) or scoreag.classifier(module, mean, std)"
+        )
     if isinstance(classifier, torch.nn.Module) and not isinstance(classifier, Frozen):
         classifier = as_classifier(classifier)
-    return classifier, check_classifier(classifier, images)
+    return classifier, check_classifier(classifier, images, guides)
 
 
-def checked_labels(labels: Tensor | Sequence[Any] | int, count: int | None, classes: int) -> Labels:
-    """Int64 labels within 0..classes-1, one an image."""
-    found = torch.as_tensor(labels).reshape(-1)
+def checked_labels(
+    labels: Tensor | Sequence[Any] | int | None,
+    count: int | None,
+    classes: int,
+    what: str = "labels",
+) -> Labels:
+    """Int64 classes within 0..classes-1, one an image."""
+    if labels is None:
+        raise ValueError(f"the images have no {what}; give a class number an image")
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} are {labels!r:.60}; expected class numbers") from error
+    found = found.reshape(1) if found.ndim == 0 else found
+    if found.ndim != 1:
+        raise ValueError(f"{what} have the shape {tuple(found.shape)}; expected one class an image")
     if not len(found):
         raise ValueError("no images: there are no labels")
     if found.is_floating_point() or found.dtype == torch.bool:
-        raise ValueError(f"labels are {found.dtype}; expected whole numbers 0..{classes - 1}")
+        raise ValueError(f"{what} are {found.dtype}; expected whole numbers 0..{classes - 1}")
     if count is not None and len(found) != count:
-        raise ValueError(f"{len(found)} labels for {count} images; expected one an image")
+        raise ValueError(f"{len(found)} {what} for {count} images; expected one an image")
     low, high = int(found.min()), int(found.max())
     if low < 0 or high >= classes:
-        raise ValueError(f"labels from {low} to {high}; expected 0..{classes - 1}")
+        raise ValueError(f"{what} from {low} to {high}; expected 0..{classes - 1}")
     return found.long()
 
 
@@ -49,21 +71,22 @@ def checked_wrong(
         if wrong != "random":
             raise ValueError(f"wrong is {wrong!r}; write a class number, second, random or none")
         return _random_other(labels, classes, seed, ids)
-    aim = torch.as_tensor(wrong)
-    aim = checked_labels(aim.expand(len(labels)) if aim.ndim == 0 else aim, len(labels), classes)
-    same = (aim == labels.cpu()).nonzero().flatten()
-    if len(same):
-        first = int(same[0])
+    same_for_all = not isinstance(wrong, Tensor | Sequence)
+    aims = checked_labels(wrong, None if same_for_all else len(labels), classes, "wrong classes")
+    aims = aims.to(labels.device).expand(len(labels))
+    equal = (aims == labels).nonzero().flatten()
+    if len(equal):
+        first = int(equal[0])
         raise ValueError(
-            f"wrong equals the label {int(aim[first])} of image {first} (and of {len(same)} in "
+            f"wrong equals the label {int(aims[first])} of image {first} (and of {len(equal)} in "
             'all); write another class, or wrong="second"'
         )
-    return aim.to(labels.device)
+    return aims
 
 
 def _random_other(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
     """Any class but the label, each as likely, as a function of the seed and the image alone."""
-    sources = (generator(seed, int(i), "wrong") for i in ids)
+    sources = (generator(index(seed), i, "wrong") for i in ids)
     steps = torch.cat([torch.randint(1, classes, (1,), generator=source) for source in sources])
     return (labels + steps.to(labels)) % classes
 
@@ -78,10 +101,35 @@ def ids_by_class(labels: Labels) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def checked_ids(ids: Sequence[int], count: int) -> tuple[int, ...]:
+def checked_ids(given: Sequence[int] | Tensor | None, default: Sequence[int]) -> tuple[int, ...]:
     """One id an image, no two alike: images with one id would share their noise."""
-    if len(ids) != count or len(set(ids)) != count:
+    if given is None:
+        return tuple(default)
+    try:
+        ids = tuple(index(i) for i in given)
+    except TypeError as error:
+        raise ValueError(f"image ids are {given!r:.60}; expected whole numbers") from error
+    if len(ids) != len(default) or len(set(ids)) != len(ids):
         raise ValueError(
-            f"{len(set(ids))} different image ids for {count} images; expected {count}"
+            f"{len(set(ids))} different image ids for {len(default)} images; "
+            f"expected {len(default)}"
         )
-    return tuple(int(i) for i in ids)
+    return ids
+
+
+def checked_seed(seed: int) -> int:
+    """A whole number, 0 or more."""
+    try:
+        found = index(seed)
+    except TypeError as error:
+        raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more") from error
+    if found < 0 or isinstance(seed, bool):
+        raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
+    return found
+
+
+def checked_prior(prior: Prior) -> Prior:
+    """A prior, and not the name of one."""
+    if not isinstance(prior, Prior):
+        raise ValueError(f"the prior is {prior!r:.60}; write scoreag.load_prior(...)")
+    return prior

@@ -34,7 +34,7 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from scoreag.files import replace_file, sha256, write_text
-from scoreag.load import hint
+from scoreag.load import check_options, hint, load
 
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
@@ -161,6 +161,19 @@ def write_card(card: Card, tensors: Mapping[str, Tensor], half: bool = False) ->
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda aside: aside.write_bytes(packed(kept)))  # save_file: owner only
     return rewrite(card, sha256=sha256(file))
+
+
+def network(card: Card) -> nn.Module:
+    """The network of a card with its weights; it wants normalised images.
+
+    Raises:
+        ValueError: the card names no network or wrong options, or its weights do not fit.
+    """
+    build = load("networks", card.network).build
+    check_options(build, dict(card.options), f"{card.name}: the network {card.network}")
+    made: nn.Module = build(**card.options)
+    fill(made, weights(card), card.name)
+    return made
 
 
 def rewrite(card: Card, **changes: Any) -> Card:

@@ -79,7 +79,7 @@ def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> N
 
 def _check_range(images: Tensor) -> None:
     if images.numel() == 0:
-        return
+        raise ValueError(f"no images: their shape is {tuple(images.shape)}; give at least one")
     low, high = images.min().item(), images.max().item()
     if math.isnan(low) or math.isnan(high):
         count = int(images.isnan().sum())

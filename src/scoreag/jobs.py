@@ -22,7 +22,7 @@ from scoreag.settings import Settings
 CLASS_STRIDE = 1_000_000  # image ids of a synthesis: label * stride + index within the class
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """Everything that determines a result. ``wrong`` is one class an image, "second", or None."""
 
@@ -60,6 +60,7 @@ def pieces(count: int, size: int) -> Iterator[range]:
     return (range(i, min(i + size, count)) for i in range(0, count, size))
 
 
+@torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
 def compute(job: Job, pad_to: int = 0) -> Result:
     """The result of a job's images, all at once; short jobs are padded with repeated rows."""
     count = len(job)
@@ -73,13 +74,13 @@ def compute(job: Job, pad_to: int = 0) -> Result:
 def _retried(job: Job, result: Result, pad_to: int) -> Result:
     """Draw the images that failed again, each time at doubled strength."""
     strength = job.settings.strength
-    for attempt in range(1, job.settings.retries + 1):
+    for attempt in range(1, job.settings.retries + 1 if strength else 1):
         assert result.success_8bit is not None
         failed = (~result.success_8bit).nonzero().flatten().tolist()
         if not failed:
             break
-        size = -(-len(failed) // 4) * 4 if pad_to else len(failed)
-        again = job.rows([*failed, *[failed[-1]] * (size - len(failed))])
+        missing = max(0, pad_to - len(failed))  # the networks see as many as ever
+        again = job.rows([*failed, *[failed[-1]] * missing])
         harder = replace(job.settings, strength=strength * 2**attempt)
         drawn = _measured(again, _draw(again, harder))[: len(failed)]
         drawn = replace(drawn, retries=torch.full_like(drawn.retries, attempt))
@@ -89,7 +90,8 @@ def _retried(job: Job, result: Result, pad_to: int) -> Result:
 
 def _replaced(result: Result, rows: list[int], drawn: Result) -> Result:
     """``result`` with other ``rows``; what they cost is added up."""
-    drawn = replace(drawn, calls=drawn.calls + result.calls[rows])
+    calls, rests = drawn.calls + result.calls[rows], drawn.rests + result.rests[rows]
+    drawn = replace(drawn, calls=calls, rests=rests)
     order = torch.arange(len(result))
     order[rows] = len(result) + torch.arange(len(rows))
     return Result.cat([result, drawn])[order]

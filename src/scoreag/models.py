@@ -69,24 +69,42 @@ def classifier(
             f"the classifier {type(module).__name__} is in train mode, so its answers would "
             "change from call to call; call its .eval() first"
         )
+    if not isinstance(mean, Sequence) or not isinstance(std, Sequence):
+        raise ValueError(f"mean {mean} and std {std}: expected one number a channel, e.g. (0.5,)")
     if len(mean) != len(std) or not all(s > 0 for s in std):
         raise ValueError(f"mean {mean} and std {std}: expected one number a channel, std above 0")
     return Frozen(module, mean, std, origin).eval()
 
 
-def check_classifier(victim: Any, images: Images) -> int:
+@torch.inference_mode(False)  # its gradient is looked at, wherever this is called from
+def check_classifier(victim: Any, images: Images, guides: bool = True) -> int:
     """Look at ``images`` once; the number of classes.
+
+    Args:
+        guides: will its gradient be asked for?
 
     Raises:
         ValueError: it does not return logits, one row an image.
     """
     if isinstance(victim, nn.Module) and any(part.training for part in victim.modules()):
         raise ValueError("the classifier is in train mode; call its .eval() first")
-    with torch.no_grad():
-        logits = victim(images)
+    shape = tuple(images.shape[1:])
+    with torch.enable_grad():
+        try:
+            logits = victim(images.detach().clone().requires_grad_())
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the classifier cannot take images of {shape}: {reason}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the classifier returned {got}; expected logits ({len(images)}, classes)")
+    if guides and not logits.requires_grad:
+        raise ValueError(
+            "the classifier passes no gradient on to its images; take torch.no_grad, detach and "
+            "rounding out of its forward"
+        )
+    if logits.shape[1] < 2:
+        raise ValueError("the classifier knows one class only; expected at least 2")
     if not torch.isfinite(logits).all():
         raise ValueError("the classifier returned NaN or infinity on these images")
     if returns_probabilities(logits):

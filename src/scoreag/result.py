@@ -16,7 +16,7 @@ from scoreag.images import grid, to_uint8
 PerRow = Int[Tensor, " batch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """Images of one task, a row each; rows can be indexed, joined and saved.
 
@@ -64,7 +64,12 @@ class Result:
     @staticmethod
     def cat(parts: Sequence["Result"]) -> "Result":
         """One result with the rows of all ``parts``, which share task and settings."""
+        if not parts:
+            raise ValueError("no results to join; give at least one")
         first = parts[0]
+        for name in ("task", "settings", "seed"):
+            if any(getattr(part, name) != getattr(first, name) for part in parts):
+                raise ValueError(f"results of different {name} are not one result; keep them apart")
         joined = {
             f.name: torch.cat([getattr(part, f.name) for part in parts])
             for f in fields(first)

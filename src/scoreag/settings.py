@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
+from types import UnionType
 from typing import Any
 
 from jaxtyping import Float
@@ -82,18 +83,39 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     for name in changes:
         if name not in known:
             raise ValueError(f"{task} takes no setting {name!r}; {hint(name, known)}")
-    given = {name: value for name, value in changes.items() if value is not None}
+    off = ("stop", "interval")  # None is a value of these
+    given = {name: value for name, value in changes.items() if value is not None or name in off}
     tuned = {**FALLBACK[task], **prior.defaults.get(task, {})}
     if "sampler" in given and given["sampler"] != tuned.get("sampler"):
         tuned.pop("sampler_options", None)
     chosen = replace(Settings(), **{**tuned, **given})
-    if chosen.interval is not None:
-        chosen = replace(chosen, interval=(float(chosen.interval[0]), float(chosen.interval[1])))
+    _check_types(chosen)
     _check_names(chosen)
     _check_numbers(chosen)
     if task != "synthesize":
         _check_stability(chosen, math.prod(prior.image_shape))
     return chosen
+
+
+def _check_types(chosen: Settings) -> None:
+    """Each setting is of its kind: what came, and what was expected."""
+    kinds: dict[str, tuple[type | UnionType, str]] = {
+        **dict.fromkeys(("strength", "precision", "start"), (float | int, "a number")),
+        **dict.fromkeys(("steps", "retries"), (int, "a whole number")),
+        **dict.fromkeys(("sampler", "gradient", "estimate", "variance"), (str, "a name")),
+        "guidance": (str, "a name"),
+        "sampler_options": (Mapping, "a mapping of names to values"),
+        "normalized": (bool, "True or False"),
+        "stop": (float | int | None, "a number, or None"),
+        "interval": (tuple | list | None, "(low, high), or None"),
+    }
+    for name, (kind, wanted) in kinds.items():
+        value = getattr(chosen, name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and name != "normalized"):
+            raise ValueError(f"{name} is {value!r}; expected {wanted}")
+    pair = chosen.interval
+    if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
+        raise ValueError(f"interval is {pair!r}; expected two numbers, e.g. (0.1, 10)")
 
 
 def _check_names(chosen: Settings) -> None:
@@ -119,8 +141,6 @@ def _check_numbers(chosen: Settings) -> None:
         value = getattr(chosen, name)
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} is {value}; expected a number of at least {least}")
-    if int(chosen.steps) != chosen.steps or int(chosen.retries) != chosen.retries:
-        raise ValueError(f"steps and retries are {chosen.steps}, {chosen.retries}; write integers")
     if not 0.002 < chosen.start <= 1000:
         raise ValueError(
             f"start is {chosen.start}; expected a noise level above 0.002 and at most 1000, "
@@ -128,6 +148,8 @@ def _check_numbers(chosen: Settings) -> None:
         )
     if chosen.interval is not None and not 0 <= chosen.interval[0] < chosen.interval[1]:
         raise ValueError(f"interval is {chosen.interval}; expected 0 <= low < high, e.g. 0.1,10")
+    if chosen.stop is not None and math.isnan(chosen.stop):
+        raise ValueError("stop is nan; expected a lead in logits, or None")
     if chosen.variance == EXACT and chosen.estimate != "denoiser":
         raise ValueError(
             f"variance 'exact' needs estimate 'denoiser', not {chosen.estimate!r}; "

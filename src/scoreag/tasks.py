@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.core.denoiser import of_class
 from scoreag.core.guide import both, during, guide, normalized, sum_of
 from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior, to_images, to_state
+from scoreag.core.prior import Prior, to_state
 from scoreag.core.types import (
     Classifier,
     Denoise,
@@ -53,7 +52,14 @@ class Tally:
         self.rests = resting if self.rests is None else self.rests + resting
 
 
-@dataclass(frozen=True)
+@dataclass
+class Aim:
+    """What the images of one draw shall be taken for, once that is settled."""
+
+    wrong: Labels | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """Images, what they should be taken for (-1: anything wrong), and what they cost."""
 
@@ -73,22 +79,18 @@ def synthesize(
 ) -> Drawn:
     """GAS, 3.1: an image of class ``labels`` that ``classifier`` takes for ``wrong``.
 
-    With ``wrong="second"`` guidance is untargeted down to ``DECIDED_BELOW``; there the likeliest
-    other class at each image's x0-estimate is settled, and the chain goes on towards it.
+    With ``wrong="second"`` guidance is untargeted until the first x0-estimate at a level below
+    ``DECIDED_BELOW``; that settles the likeliest other class of each image, which is kept.
     """
-    tally, prior = Tally(), arranged(prior, settings)
-    denoise = tally.counting(of_class(prior.model, labels))
-    x, sigmas = prior.start(noise), prior.sigmas
+    tally, aim = Tally(), Aim(None if isinstance(wrong, str) else wrong)
     if isinstance(wrong, str):
-        turn = int((sigmas >= DECIDED_BELOW).sum())
-        free = _bent(settings, denoise, _wrongly(classifier, labels, None, settings, tally))
-        if turn:
-            x = prior.sampler(free, x, sigmas[: turn + 1], noise)
-        seen = classifier(to_images(denoise(x, sigmas[turn].to(x)))).detach()
-        wrong, sigmas, noise = second(seen, labels), sigmas[turn:], noise.at(SECOND)
-    bent = _bent(settings, denoise, _wrongly(classifier, labels, wrong, settings, tally))
-    x0 = prior.sampler(bent, x, sigmas, noise)
-    return _drawn(to_images(x0), labels, wrong, tally)
+        evidence = _settling(classifier, labels, settings, tally, aim)
+    else:
+        evidence = _wrongly(classifier, labels, wrong, settings, tally)
+    drawn = arranged(prior, settings).draw(
+        noise, labels, bend=lambda denoise: _bent(settings, tally.counting(denoise), evidence)
+    )
+    return _drawn(drawn, labels, aim.wrong, tally)
 
 
 def transform(
@@ -162,6 +164,26 @@ def _wrongly(
     else:
         term = classified_as(classifier, wrong, strength, **options)
     return normalized(term, strength) if settings.normalized else term
+
+
+def _settling(
+    classifier: Classifier, labels: Labels, settings: Settings, tally: Tally, aim: Aim
+) -> LogLikelihood | None:
+    """Any error at first, then towards the class that is the second likeliest at that moment."""
+    free = _wrongly(classifier, labels, None, settings, tally)
+    if free is None:
+        return None
+
+    def log_likelihood(x0: State, sigma: Sigma) -> PerImage:
+        if aim.wrong is None and sigma < DECIDED_BELOW:
+            aim.wrong = second(classifier((x0.detach() + 1) / 2).detach(), labels)
+        if aim.wrong is None:
+            return free(x0, sigma)
+        settled = _wrongly(classifier, labels, aim.wrong, settings, tally)
+        assert settled is not None
+        return settled(x0, sigma)
+
+    return log_likelihood
 
 
 def _bent(

@@ -44,6 +44,17 @@ def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
     assert logits.grad[0].tolist() == pytest.approx([-1.0, 0.5, 0.5])
 
 
+def test_misclassified_keeps_its_gradient_where_p_rounds_to_zero():
+    """d log(1 - p) / d z_other = p softmax(others): tiny, but of the right direction."""
+    logits = torch.tensor([[-16.0, 0.0, 1.0, 0.5]], dtype=torch.float32, requires_grad=True)
+    value = misclassified(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
+    value.sum().backward()
+    others = torch.tensor([0.0, 1.0, 0.5]).exp()
+    p = math.exp(-16) / (math.exp(-16) + others.sum().item())
+    expected = [-p, *(p * others / others.sum()).tolist()]
+    assert logits.grad[0].tolist() == pytest.approx(expected, rel=1e-5, abs=0)
+
+
 def test_margin_is_the_lead_of_the_best_other_class_up_to_its_cap():
     labels = torch.tensor([0, 0])
     value = margin(says(LOGITS), labels, 2.0, most=2.5)(X0, SIGMA)

@@ -39,7 +39,7 @@ class Preconditioned(nn.Module):
         self.family = family
 
     def forward(self, x: State, sigma: Levels, labels: Labels | None = None) -> State:
-        per_image = sigma.expand(len(x))
+        per_image = sigma.to(x).expand(len(x))
         skip, out, inner, time = self.family(per_image)
         skip, out, inner = (c.view(-1, *(1,) * (x.ndim - 1)) for c in (skip, out, inner))
         return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)

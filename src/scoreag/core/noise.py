@@ -8,6 +8,7 @@ batch, and a step that is recomputed for its gradient sees the noise that it saw
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from operator import index
 
 import torch
 from torch import Tensor
@@ -29,9 +30,15 @@ class Noise:
     image_ids: Sequence[int]
     name: tuple[str | int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Whole numbers of any library are plain ones here: the key is their text."""
+        object.__setattr__(self, "seed", index(self.seed))
+        object.__setattr__(self, "image_ids", tuple(index(i) for i in self.image_ids))
+
     def at(self, *name: str | int) -> "Noise":
         """The source for a named purpose, e.g. ``noise.at("step", 3)``."""
-        return replace(self, name=(*self.name, *name))
+        plain = (word if isinstance(word, str) else index(word) for word in name)
+        return replace(self, name=(*self.name, *plain))
 
     def normal_like(self, x: State) -> State:
         """Standard normal numbers with the shape, dtype and device of ``x``."""
@@ -41,7 +48,7 @@ class Noise:
 
     def _row(self, image_id: int, shape: torch.Size) -> Tensor:
         """Drawn on the CPU in float32, so that every device and dtype sees the same numbers."""
-        source = generator(self.seed, int(image_id), self.name)
+        source = generator(self.seed, image_id, self.name)
         return torch.randn(shape, generator=source, dtype=torch.float32, device="cpu")
 
 

@@ -22,7 +22,7 @@ class Sampler(Protocol):
     ) -> State: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prior:
     """``p(x0 | label)``: a score model and a way to draw from it.
 

@@ -39,6 +39,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         colours, side, _ = image_shape
+        _check_sides(image_shape, patch * 2 ** (len(multipliers) - 1))
         side //= patch
         self.image_shape = tuple(image_shape)
         self.classes = classes
@@ -128,7 +129,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, head: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, width // head)
+        self.heads = _parts(width, head)
         self.norm = nn.GroupNorm(_groups(width), width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = _silent(nn.Conv2d(width, width, 1))
@@ -156,7 +157,21 @@ class Resize(nn.Module):
 
 
 def _groups(width: int) -> int:
-    return max(1, width // 16)
+    return _parts(width, 16)
+
+
+def _parts(width: int, size: int) -> int:
+    """The most equal parts, of ``size`` channels or more each, into which ``width`` is cut."""
+    return next((n for n in range(width // size, 1, -1) if width % n == 0), 1)
+
+
+def _check_sides(image_shape: Sequence[int], step: int) -> None:
+    """Sides that are halved at each level must be whole numbers down to the last."""
+    if any(side % step for side in image_shape[1:]):
+        raise ValueError(
+            f"image_shape is {tuple(image_shape)}; its sides must be multiples of {step}, which is "
+            "patch * 2^(levels - 1): resize the images, or give fewer multipliers"
+        )
 
 
 def _silent(layer: nn.Module) -> nn.Module:

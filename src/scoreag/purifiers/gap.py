@@ -10,6 +10,7 @@ from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Logits
+from scoreag.images import check_images
 from scoreag.load import hint
 from scoreag.models import classifier as as_classifier
 from scoreag.settings import Settings, settings_for
@@ -17,6 +18,7 @@ from scoreag.tasks import purify
 
 BACKWARD = ("exact", "bpda", "blind")
 VOTES = ("mean", "majority")
+UNSEEN = 1e-3  # added to the shares of a vote, so that the log of none is a number
 
 
 def defend(
@@ -33,7 +35,7 @@ def defend(
 
     Args:
         draws: purified images that are looked at for each answer.
-        vote: "mean" of the logits, or "majority": the share of draws that say a class.
+        vote: "mean" of the logits, or "majority": the log of the share of draws that say a class.
         backward: how an attacker differentiates it: "exact", the gradient of the discrete chain;
             "bpda", as if purification were the identity; "blind", as if there were none.
         settings: fields of ``Settings``; what is not given comes from the prior's card.
@@ -86,13 +88,17 @@ class Defended(nn.Module):
         again.fixed = draw, None if image_ids is None else tuple(image_ids)
         return again
 
+    @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def forward(self, images: Images) -> Logits:
+        images = images.clone() if images.is_inference() else images
+        images = check_images(images, self.prior.image_shape)
+        prior = self.prior.to(images.dtype, images.device)
         call, ids = self.fixed or (self.calls, None)
         self.calls += self.fixed is None
         noise = Noise(self.seed, ids if ids is not None else range(len(images)))
         source = images if self.backward_mode == "exact" else images.detach()
         seen = [
-            self.classifier(self._through(images, self._purified(source, noise, call, draw)))
+            self.classifier(self._through(images, self._purified(prior, source, noise, call, draw)))
             for draw in range(self.draws)
         ]
         logits = torch.stack(seen)
@@ -101,8 +107,7 @@ class Defended(nn.Module):
             logits = (logits.detach() - plain.detach()) + plain
         return _counted(logits) if self.vote == "majority" else logits.mean(0)
 
-    def _purified(self, images: Images, noise: Noise, call: int, draw: int) -> Images:
-        prior = self.prior.to(images.dtype)
+    def _purified(self, prior: Prior, images: Images, noise: Noise, call: int, draw: int) -> Images:
         return purify(prior, images, self.settings, noise.at("call", call, "draw", draw))
 
     def _through(self, images: Images, purified: Images) -> Images:
@@ -113,7 +118,7 @@ class Defended(nn.Module):
 
 
 def _counted(logits: Tensor) -> Logits:
-    """Each class's share of the draws; the gradient is that of the mean logits."""
+    """The log of each class's share of the draws; the gradient is that of the mean logits."""
     votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits).mean(0)
     mean = logits.mean(0)
-    return votes + (mean - mean.detach())
+    return votes.add(UNSEEN).log() + (mean - mean.detach())

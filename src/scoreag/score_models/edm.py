@@ -3,15 +3,11 @@
 Karras et al. (2022).
 """
 
-from scoreag.cards import Card, weights
+from scoreag.cards import Card, network
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.families import edm
-from scoreag.load import load as component
 
 
 def load(card: Card) -> Preconditioned:
     """The denoiser of a card, with its weights."""
-    network = component("networks", card.network).build(**card.options)
-    model = Preconditioned(network, edm(card.sigma_data))
-    model.network.load_state_dict(weights(card))
-    return model
+    return Preconditioned(network(card), edm(card.sigma_data))

@@ -12,7 +12,7 @@ Windows = Float[Tensor, "_ _ _ _"]
 
 def flip(images: Images, source: Generator) -> Images:
     """Each image mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=source) < 0.5
+    mirrored = (torch.rand(len(images), generator=source) < 0.5).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -21,7 +21,7 @@ def alternating_flip(images: Images, ids: Int[Tensor, " batch"], epoch: int) -> 
 
     Two epochs then show 2 views of each image, where ``flip`` shows 1.5 (Jordan 2024).
     """
-    mirrored = ((ids * 2654435761) // 65536 + epoch) % 2 == 0
+    mirrored = (((ids * 2654435761) // 65536 + epoch) % 2 == 0).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 

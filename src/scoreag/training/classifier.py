@@ -25,16 +25,21 @@ def train(
     file: Path,
     watch: Callable[[State], None] = lambda state: None,
     save_every: float = 60.0,
+    device: torch.device | str = "cpu",
 ) -> State:
     """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one."""
-    state = resume(start(recipe, images), file)
+    state = resume(start(recipe, images, device), file)
     return fit(
         state, loss_of(recipe), images, labels, recipe.plan, file, save_every, watch,
         prepare=partial(augmented, recipe=recipe), after=after(recipe),
     )  # fmt: skip
 
 
-def start(recipe: Recipe, images: UInt8[Tensor, "count channel height width"]) -> State:
+def start(
+    recipe: Recipe,
+    images: UInt8[Tensor, "count channel height width"],
+    device: torch.device | str = "cpu",
+) -> State:
     """The network before its first step; its weights are a function of the plan's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.plan.seed)
@@ -42,6 +47,7 @@ def start(recipe: Recipe, images: UInt8[Tensor, "count channel height width"]) -
     if isinstance(network, WhitenedCNN):
         whiten(network, standardized(images[:5000].float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = network.to(device)
     return begin(network, optimizer(network, recipe))
 
 

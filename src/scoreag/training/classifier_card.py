@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -25,6 +26,7 @@ def train_classifier(
     about: Mapping[str, Any] | None = None,
     save_every: float = 60.0,
     progress: bool = True,
+    device: torch.device | str = "cpu",
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card."""
     channels, height, width = images.shape[1:]
@@ -34,7 +36,7 @@ def train_classifier(
         folder, recipe.plan, max(recipe.plan.batch, recipe.plan.images // 20), progress=progress
     )
     journal.open(resume(start(recipe, images), file))
-    state = train(recipe, images, labels, file, journal.watch, save_every)
+    state = train(recipe, images, labels, file, journal.watch, save_every, device)
     return export(
         state.average,
         recipe,

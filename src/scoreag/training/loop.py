@@ -43,7 +43,7 @@ class Plan:
 
     Args:
         images: training images to be seen, each time counted.
-        warmup, decay: shares of ``images`` over which the rate rises from 0 and falls to 0,
+        warmup, decay: shares of the training over which the rate rises from 0 and falls to 0,
             linearly; between them it is constant.
         ema: half-life of the weight average as a share of the images seen; 0 keeps none.
         clip: largest norm of a step's gradient; 0 leaves it alone.
@@ -58,12 +58,17 @@ class Plan:
     clip: float = 0.0
     precision: str = "float32"
 
+    @property
+    def steps(self) -> int:
+        """So many that ``images`` were seen, or up to one batch more."""
+        return -(-self.images // self.batch)
+
     def factor(self, seen: int) -> float:
-        """The share of the full rate at which the next step is taken."""
-        done = (seen + self.batch) / self.images
+        """The share of the full rate at which the next step is taken: that of its midpoint."""
+        done = (seen / self.batch + 0.5) / self.steps
         rise = done / self.warmup if self.warmup else 1.0
         fall = (1 - done) / self.decay if self.decay else 1.0
-        return max(0.0, min(1.0, rise, fall))
+        return min(1.0, rise, fall)
 
 
 @dataclass
@@ -125,19 +130,11 @@ def fit(
             ``averaged``.
     """
     saved, recent = time.monotonic(), []
-    device = next(state.network.parameters()).device
-    for group in state.optimizer.param_groups:
-        group.setdefault("full_rate", group["lr"])
     for batch in batches(len(images), plan, state.seen // plan.batch):
-        for group in state.optimizer.param_groups:
-            group["lr"] = group["full_rate"] * plan.factor(state.seen)
         source = generator(plan.seed, "step", batch.step)
-        x = prepare(images[batch.ids].float() / 255, batch, source).to(device)
-        with _precision(plan.precision, device.type):
-            value = loss(state.network, x, labels[batch.ids].to(device), source)
-        _descend(state, value, plan)
+        x = prepare(images[batch.ids].float() / 255, batch, source)
+        recent.append(_step(state, loss, x, labels[batch.ids], source, plan))
         (after or averaged)(state, plan)
-        recent.append(value.item())
         if batch.step % 50 == 49 or state.seen >= plan.images:
             state.losses.append((state.seen, sum(recent) / len(recent)))
             recent.clear()
@@ -153,7 +150,7 @@ def batches(count: int, plan: Plan, first: int = 0) -> Iterator[Batch]:
     """The steps' images: each epoch another order, its incomplete batch left out."""
     an_epoch = max(1, count // plan.batch)
     epoch, order = -1, torch.empty(0)
-    for step in range(first, -(-plan.images // plan.batch)):
+    for step in range(first, plan.steps):
         if step // an_epoch != epoch:
             epoch = step // an_epoch
             order = torch.randperm(count, generator=generator(plan.seed, "epoch", epoch))
@@ -162,13 +159,22 @@ def batches(count: int, plan: Plan, first: int = 0) -> Iterator[Batch]:
         yield Batch(step, epoch, ids, step * plan.batch / plan.images)
 
 
-def _descend(state: State, value: Tensor, plan: Plan) -> None:
+def _step(
+    state: State, loss: Loss, images: Images, labels: Labels, source: Generator, plan: Plan
+) -> float:
+    """Learn from one batch, where the network is; what the loss was before."""
+    device = next(state.network.parameters()).device
+    with _precision(plan.precision, device.type):
+        value = loss(state.network, images.to(device), labels.to(device), source)
     state.optimizer.zero_grad(set_to_none=True)
     value.backward()
     if plan.clip:
         nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group.setdefault("full_rate", group["lr"]) * plan.factor(state.seen)
     state.optimizer.step()
     state.seen += plan.batch
+    return value.item()
 
 
 def averaged(state: State, plan: Plan) -> None:

@@ -39,6 +39,7 @@ def train_score_model(
     samples_every: int | None = None,
     save_every: float = 60.0,
     progress: bool = True,
+    device: torch.device | str = "cpu",
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -48,7 +49,7 @@ def train_score_model(
         about: further entries of the card's recipe, e.g. ``data`` and ``data_sha256``.
     """
     plan, options = recipe.schedule, options_for(recipe, images, classes, init)
-    model = network(recipe, options, init)
+    model = network(recipe, options, init).to(device)
     state = resume(begin(model, optimizer(model, recipe)), folder / "checkpoint.pt")
     before = dict(init.recipe) if init else {}
     journal = Journal(
@@ -109,11 +110,12 @@ def draw(state: State, file: Path, classes: Sequence[str]) -> None:
     """A row of samples for each class, by Heun in 18 steps; the same noise every time."""
     assert isinstance(state.average, Preconditioned)
     shape: Any = state.average.network.image_shape
-    prior = Prior(state.average, load("samplers", "heun").sample, karras(18), tuple(shape))
-    labels = torch.arange(max(1, len(classes))).repeat_interleave(SHOWN)
+    sigmas = karras(18).to(next(state.average.parameters()).device)
+    prior = Prior(state.average, load("samplers", "heun").sample, sigmas, tuple(shape))
+    labels = torch.arange(max(1, len(classes)), device=sigmas.device).repeat_interleave(SHOWN)
     with torch.no_grad():
         drawn = prior.draw(Noise(0, range(len(labels))), labels if classes else None)
-    write_png(file, grid(to_uint8(drawn), SHOWN))
+    write_png(file, grid(to_uint8(drawn.cpu()), SHOWN))
 
 
 def export(

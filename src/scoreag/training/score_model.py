@@ -20,12 +20,14 @@ def edm_loss(
 
     ``w = (sigma^2 + sd^2) / (sigma sd)^2`` makes every noise level count alike at the start.
     A share ``dropped`` of the labels is replaced by ``null_label``: one network learns both the
-    class-conditional and the unconditional model (Ho and Salimans 2021).
+    class-conditional and the unconditional model (Ho and Salimans 2021).  All is drawn on the CPU,
+    so that every device sees the same numbers.
     """
     x0 = 2 * flip(images, source) - 1
-    sigma = (1.2 * torch.randn(len(x0), generator=source) - 1.2).exp()
-    n = torch.randn(x0.shape, generator=source)
-    told = torch.where(torch.rand(len(x0), generator=source) < dropped, null_label, labels)
+    sigma = (1.2 * torch.randn(len(x0), generator=source) - 1.2).exp().to(x0)
+    n = torch.randn(x0.shape, generator=source).to(x0)
+    withheld = (torch.rand(len(x0), generator=source) < dropped).to(labels.device)
+    told = torch.where(withheld, null_label, labels).to(x0.device)
     weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
     error = model(x0 + sigma[:, None, None, None] * n, sigma, told).float() - x0
     return (weight * error.square().flatten(1).mean(1)).mean()

@@ -151,6 +151,7 @@ TRAINED = (
     OVERWRITE,
     QUIET,
     JSON,
+    DEVICE,
 )
 SCORE_MODEL = (
     option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 def score_model(given: Given) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
     from scoreag.cards import card
+    from scoreag.models import device_of
     from scoreag.training.presets import PRESETS
     from scoreag.training.score_card import options_for, train_score_model
 
-    recipe = chosen(given, PRESETS)
+    recipe, device = chosen(given, PRESETS), device_of(given.device)
     init = card(given.init) if given.init else None
     data, folder = labelled(given), Path(given.out)
     assert data.labels is not None
@@ -37,16 +38,18 @@ def score_model(given: Given) -> None:
         given.samples_every,
         given.save_every,
         loud(given),
+        device,
     )
     tell(given, made)
 
 
 def classifier(given: Given) -> None:
     """Train a classifier, plainly or against FGSM-RS as the preset says; export it as a card."""
+    from scoreag.models import device_of
     from scoreag.training.classifier_card import train_classifier
     from scoreag.training.recipes import PRESETS
 
-    recipe = chosen(given, PRESETS)
+    recipe, device = chosen(given, PRESETS), device_of(given.device)
     data, folder = labelled(given), Path(given.out)
     assert data.labels is not None
     claim(given, "classifier", recipe, data)
@@ -59,6 +62,7 @@ def classifier(given: Given) -> None:
         {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
         given.save_every,
         loud(given),
+        device,
     )
     tell(given, made)
 

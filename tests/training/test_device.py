@@ -1,0 +1,86 @@
+"""Training elsewhere than on the CPU; "meta" stands for a GPU: it takes no tensor of the CPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag.cli import main
+from scoreag.core.noise import generator
+from scoreag.training import augment, classifier
+from scoreag.training.loop import Plan, begin, fit
+from scoreag.training.presets import PRESETS
+from scoreag.training.recipes import Recipe
+from scoreag.training.score_card import train_score_model
+from scoreag.training.score_model import edm_loss
+
+META = torch.device("meta")
+PLAN = Plan(images=8, batch=4)
+
+
+class Arrived(Exception):
+    """Where a batch came: enough is known."""
+
+
+def stop(network, images, labels, *rest, **options):
+    raise Arrived({next(network.parameters()).device, images.device, labels.device})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        augment.flip,
+        lambda x, source: augment.alternating_flip(x, torch.arange(4), 0),
+        lambda x, source: augment.shift(x, 1, source),
+        lambda x, source: augment.crop(x, (5, 6), source),
+    ],
+    ids=["flip", "alternating_flip", "shift", "crop"],
+)
+def test_a_changed_image_is_where_the_image_was(change):
+    assert change(torch.empty(4, 3, 8, 8, device=META), generator(0)).device == META
+
+
+@pytest.mark.parametrize("labels_at", ["cpu", "meta"])
+def test_the_denoising_loss_is_where_the_images_are(labels_at):
+    network = tiny.prior().model.to(META)
+    images = torch.empty(4, 3, 8, 8, device=META)
+    labels = torch.zeros(4, dtype=torch.int64, device=labels_at)
+    assert edm_loss(network, images, labels, generator(0), null_label=3).device == META
+
+
+def test_a_batch_goes_where_the_network_is(tmp_path):
+    network = torch.nn.Linear(1, 1, device=META)
+    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    with pytest.raises(Arrived) as came:
+        fit(state, stop, tiny.images(8), torch.zeros(8, dtype=torch.int64), PLAN, tmp_path / "x.pt")
+    assert came.value.args == ({META},)
+
+
+def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("scoreag.training.score_card.edm_loss", stop)
+    recipe = replace(PRESETS["tiny"], plan=PLAN)
+    data = tiny.images(8), torch.zeros(8, dtype=torch.int64), tiny.CLASSES
+    with pytest.raises(Arrived) as came:
+        train_score_model(recipe, *data, tmp_path, progress=False, device=META)
+    assert came.value.args == ({META},)
+
+
+def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "plain_loss", stop)
+    recipe = Recipe(network="plain_cnn", options=tiny.CNN, plan=PLAN, sides=((1.0, 8),))
+    data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
+    with pytest.raises(Arrived) as came:
+        classifier.train(recipe, *data, tmp_path / "state.pt", device=META)
+    assert came.value.args == ({META},)
+
+
+@pytest.mark.parametrize(
+    "kind, preset", [("score-model", "tiny"), ("classifier", "cifar10-resnet20")]
+)
+def test_a_device_that_does_not_exist_is_refused(tmp_path, capsys, kind, preset):
+    out = tmp_path / "out"
+    words = ["--preset", preset, "--data", "samples", "--device", "gpu", "--out", str(out)]
+    assert main(["train", kind, *words]) == 1
+    assert "no device 'gpu'; there are: auto, cpu, cuda" in capsys.readouterr().err
+    assert not out.exists()
