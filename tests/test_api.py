@@ -205,7 +205,9 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.synthesize(p, v, [[1, 0, 0]]), "one class an image"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, 12), "wrong classes from 12 to 12"),
         (lambda p, v, x: scoreag.transform(p, NoGrad(v).eval(), x, LABELS), "no gradient"),
-        (lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS), "expected logits|cannot take"),
+        (lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS), "288 classes apart"),
+        (lambda p, v, x: scoreag.transform(p, v[:2].eval(), x, LABELS), "expected logits"),
+        (lambda p, v, x: scoreag.transform(p, v[2:].eval(), x, LABELS), "cannot take images"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, seed=-1), "seed is -1"),
         (
             lambda p, v, x: scoreag.purify(p, x[:2], image_ids=torch.tensor([0, 0])),

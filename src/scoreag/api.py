@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from scoreag.asked import (
     Wrong,
+    agree,
     checked_ids,
     checked_labels,
     checked_prior,
@@ -111,7 +112,7 @@ def synthesis(
     chosen = settings_for(prior, "synthesize", **settings)
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype, device=place)
     victim, count = checked_victim(classifier, blank)
-    labels = checked_labels(labels, None, min(count, len(prior.classes))).to(place)
+    labels = checked_labels(labels, None, agree(prior, count)).to(place)
     ids, seed = checked_ids(image_ids, ids_by_class(labels)), checked_seed(seed)
     return Job(
         task="synthesize",
@@ -139,7 +140,7 @@ def transformation(
     chosen = settings_for(checked_prior(prior), "transform", **settings)
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
     victim, count = checked_victim(classifier, images[:1])
-    labels = checked_labels(labels, len(images), min(count, len(prior.classes) or count))
+    labels = checked_labels(labels, len(images), agree(prior, count))
     labels = labels.to(images.device)
     ids, seed = checked_ids(image_ids, range(len(images))), checked_seed(seed)
     return Job(

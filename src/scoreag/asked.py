@@ -128,6 +128,16 @@ def checked_seed(seed: int) -> int:
     return found
 
 
+def agree(prior: Prior, count: int) -> int:
+    """The number of classes that both know; a class must mean the same to both."""
+    if prior.classes and len(prior.classes) != count:
+        raise ValueError(
+            f"the classifier tells {count} classes apart, and the score model knows "
+            f"{len(prior.classes)}; give one that was trained on the same classes"
+        )
+    return count
+
+
 def checked_prior(prior: Prior) -> Prior:
     """A prior, and not the name of one."""
     if not isinstance(prior, Prior):

@@ -24,7 +24,8 @@ def beginning(rate=0.1, kind=torch.optim.AdamW):
 
 def squared(network, images, labels, source):
     """A loss with noise of its own."""
-    return (network(images.flatten(1)) - torch.randn(len(images), 1, generator=source)).pow(2).mean()
+    target = torch.randn(len(images), 1, generator=source)
+    return (network(images.flatten(1)) - target).square().mean()
 
 
 def test_the_rate_of_a_step_is_that_of_its_midpoint():

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from scoreag.core.noise import generator
 from scoreag.training.score_model import edm_loss
@@ -10,13 +11,14 @@ NULL = 3
 PIXEL = (20_000, 1, 1, 1)
 
 
-class Oracle:
+class Oracle(nn.Module):
     """Answers ``x0 + error(sigma)`` whatever it sees, and remembers what it was asked."""
 
     def __init__(self, x0, error=torch.zeros_like):
+        super().__init__()
         self.x0, self.error = x0, error
 
-    def __call__(self, x, sigma, labels):
+    def forward(self, x, sigma, labels):
         self.x, self.sigma, self.labels = x, sigma, labels
         return self.x0 + self.error(sigma)[:, None, None, None]
 
