@@ -208,3 +208,11 @@ def test_a_bundled_card_is_complete(file):
 def test_a_bundled_classifier_answers(name):
     found = card(name)
     assert load(found)(torch.rand(2, *found.image_shape)).shape == (2, len(found.classes))
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_bundled_card(tmp_path, monkeypatch):
+    (tmp_path / "cifar10-resnet20").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert card("cifar10-resnet20").folder == ZOO
+    with pytest.raises(ValueError, match=r"has no card\.toml"):
+        card("./cifar10-resnet20")

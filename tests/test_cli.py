@@ -172,22 +172,15 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
 @pytest.mark.parametrize(
     "words, told",
     [
-        ([*TRANSFORM, "--model", "priro"], "no folder and no card 'priro'"),
-        ([*TRANSFORM, "--sampler", "hean"], "did you mean 'heun'?"),
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
         ([*CHURN, "--sampler-option", "amount=-1"],  "churn's amount is -1"),
-        ([*TRANSFORM, "--gradient", "exakt"], "did you mean 'exact'?"),
         ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
         ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),
         ([*TRANSFORM, "--wrong", "2"], "wrong equals the label 2"),
-        ([*TRANSFORM, "--wrong", "secnd"], "did you mean 'second'?"),
         ([*TRANSFORM, "--wrong", "9"], "expected 0..2"),
-        ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
         ([*TRANSFORM, "--size", "16"], "the model takes 3 x 8 x 8"),
         ([*TRANSFORM, "--data", "nowhere.png"], "nowhere.png"),
         ([*TRANSFORM, "--data", "folder:images[0:99]"], "has 6 images"),
-        ([*SYNTHESIZE, "--labels", "0-7"], "--labels 0-7, but the classes are 0..2"),
-        ([*SYNTHESIZE, "--labels", "cta"], "did you mean 'cat'?"),
         ([*SYNTHESIZE, "--labels", "1", "--wrong", "dog"], "wrong equals the label 1"),
         ([*TRANSFORM, "--classifier", "own_classifiers:training"], "is in train mode"),
         ([*TRANSFORM, "--classifier", "own_classifiers:probabilities"], "returned probabilities"),
@@ -195,14 +188,109 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
         ([*TRANSFORM, "--classifier", "prior"], "a classifier is wanted here"),
         ([*PURIFY, "--batch-size", "0"], "batch-size is 0"),
         (["report", "images"], "holds no run"),
-        (["list", "samplres"], "did you mean 'samplers'?"),
-        (["train", "classifier", "--preset", "resnet", "--data", "folder:images", "--out", "out"],
-         "no preset 'resnet'"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )  # fmt: skip
 def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
     assert told in refused(capsys, words)
+
+
+TRAIN = ["train", "score-model", "--preset", "tiny", "--data", "folder:images", "--out", "out"]
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([*TRANSFORM, "--model", "priro"], "no folder and no card 'priro'"),
+        ([*TRANSFORM, "--sampler", "hean"], "did you mean 'heun'?"),
+        ([*TRANSFORM, "--gradient", "exakt"], "did you mean 'exact'?"),
+        ([*TRANSFORM, "--wrong", "secnd"], "did you mean 'second'?"),
+        ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
+        ([*SYNTHESIZE, "--labels", "0-7"], "--labels 0-7, but the classes are 0..2"),
+        ([*SYNTHESIZE, "--labels", "cta"], "did you mean 'cat'?"),
+        (["list", "samplres"], "did you mean 'samplers'?"),
+        (["train", "classifier", "--preset", "resnet", "--data", "folder:images", "--out", "out"],
+         "no preset 'resnet'"),
+        ([*TRANSFORM, "--sampler", "no.such"], "the sampler 'no.such' cannot be imported"),
+        ([*TRANSFORM, "--device", "cpu:x"], "no device 'cpu:x'; write auto, cpu, cuda"),
+        ([*TRANSFORM, "--size", "0"], "--size 0: write pixels, 32, or HEIGHTxWIDTH, 32x48"),
+        ([*TRANSFORM[:-1], ""], "--out is empty; write a folder's name"),
+        ([*SYNTHESIZE, "--per-class", "1000001"], "expected at most 1000000"),
+        ([*PURIFY, "--strength", "3"], "--strength"),
+        ([*TRAIN, "--samples-every", "0"], "--samples-every is 0; expected 1 or more"),
+        ([*TRAIN, "--rate", "nan"], "--rate is nan; expected a number above 0"),
+        (["doctor", "--classifier", "net", "--data", "folder:images", "--batch-size", "0"],
+         "--batch-size is 0; expected 1 or more"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)  # fmt: skip
+def test_a_word_that_means_nothing_is_wrong_usage(here, capsys, words, told):
+    assert told in refused(capsys, words, code=2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--batch", "7"], "--batch is 7, and there are 6 images; write --batch 6 or fewer"),
+        (["--batch", "2", "--init", "net"], "is a classifier; go on from a score-model"),
+    ],
+    ids=["batch", "init"],
+)
+def test_a_training_that_cannot_be_is_refused_before_its_folder(here, capsys, words, told):
+    assert told in refused(capsys, [*TRAIN, *words])
+
+
+def test_a_missing_option_has_no_stray_dot(here, capsys):
+    assert "'--out'; see --help" in refused(capsys, TRANSFORM[:-2], code=2)
+
+
+def test_a_training_says_what_it_made_and_goes_on_from_it(here, capsys):
+    words = [*TRAIN, "--batch", "2", "--images", "4", "--json"]
+    assert main(words) == 0
+    made = json.loads(capsys.readouterr().out)
+    kept = json.loads((here / "out" / "manifest.json").read_text())
+    assert kept["finished"] and kept["seed"] == 0 and kept["made"]["sha256"] == made["sha256"]
+    assert kept["settings"]["plan"]["precision"] in ("float32", "bf16")
+    assert "--preset tiny --data folder:images" in kept["made"]["source"]
+    assert main(words) == 0
+    assert main(["report", "out"]) == 1
+    assert "holds a training, which has no report" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_says_what_to_do(here, capsys):
+    words = [*TRAIN, "--batch", "2", "--images", "4", "--quiet"]
+    assert main(words) == 0
+    (here / "out" / "checkpoint.pt").write_bytes(b"nothing")
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert "remove it or give --overwrite to start afresh" in err and "weights_only" not in err
+
+
+def test_doctor_names_the_size_that_a_card_was_trained_on(here, capsys):
+    words = ["doctor", "--classifier", "net", "--data", "folder:images"]
+    assert main([*words, "--size", "16"]) == 1
+    assert "was trained on 3 x 8 x 8; write --size 8" in capsys.readouterr().out
+
+
+def test_a_reports_figures_come_as_json_and_a_quiet_list_is_silent(here, capsys):
+    assert main([*TRANSFORM, "--quiet"]) == 0
+    assert main(["report", "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 6
+    assert main(["list", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("verb", ["score-model", "classifier"])
+def test_a_training_has_data_of_its_own_choice(verb):
+    import typer
+
+    from scoreag.cli import app
+
+    command = typer.main.get_command(app).commands["train"].commands[verb]
+    example = command.epilog.split("scoreag train " + verb)[1].split()
+    assert command.make_context(verb, example).params["data"] == "cifar10:train[0:45000]"
+    short = ["--preset", "tiny", "--out", "models/mine"]
+    assert command.make_context(verb, short).params["data"] == "cifar10:train[0:45000]"
 
 
 def test_a_model_without_classes_cannot_be_asked_for_one(here, capsys):

@@ -153,3 +153,17 @@ def test_a_foreign_data_set_is_a_dotted_name(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     came = data.read("elsewhere.mine:9[1]", root=tmp_path)
     assert (came.image_ids, came.images.max().item()) == ((11,), 9)
+
+
+@pytest.mark.parametrize(
+    "part, name",
+    [("", "five.npz"), ("[0:5]", "five.npz"), ("[:2]", "five.npz[0:2]"), ("[4]", "five.npz[4:5]")],
+)
+def test_the_name_says_the_range_unless_it_is_the_whole(five: str, part: str, name: str) -> None:
+    assert data.read(five + part).name == f"arrays:{name}"
+
+
+def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) -> None:
+    file = tmp_path / "five.npz"
+    assert data.path_of(f"{five}[0:2]") == data.path_of(file) == file
+    assert data.path_of("samples") is None and data.path_of("cifar10:test[0:4]") is None

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.files import cache_folder, digest, load_pickle, load_tensors, replace_file, write_text
+from scoreag.files import (
+    asides,
+    cache_folder,
+    digest,
+    load_pickle,
+    load_tensors,
+    replace_file,
+    write_text,
+)
 
 
 @contextmanager
@@ -178,3 +186,10 @@ def test_a_damaged_file_of_tensors_is_refused_in_one_line(tmp_path: Path, kind: 
     with pytest.raises(ValueError, match=r"^\S+a\.pt is no whole file of tensors: [^\n]*$"):
         load_tensors(tmp_path / "a.pt")
     assert not (tmp_path / "came").exists()
+
+
+def test_what_killed_writes_left_is_known_by_its_number(tmp_path):
+    for name in (".a.png.123", ".a.png.x", "a.png", ".b.txt.7"):
+        (tmp_path / name).touch()
+    assert [path.name for path in asides(tmp_path, "*.png")] == [".a.png.123"]
+    assert asides(tmp_path, "nowhere/*.png") == []

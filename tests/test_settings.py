@@ -80,3 +80,23 @@ def test_levels_run_from_start_to_nothing():
     sigmas = settings_for(PRIOR, "transform", start=1.5, steps=6).sigmas()
     assert sigmas[0] == pytest.approx(1.5) and sigmas[-1] == 0 and len(sigmas) == 7
     assert (sigmas.diff() < 0).all() and sigmas.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("strength", 3.0), ("interval", (0.1, 1.0)), ("guidance", "margin"), ("normalized", True),
+     ("stop", 1.0), ("retries", 2)],
+)  # fmt: skip
+def test_purify_refuses_what_only_a_classifiers_guidance_has(name, value):
+    with pytest.raises(ValueError, match=f"purify takes no {name}: no classifier guides it"):
+        settings_for(PRIOR, "purify", **{name: value})
+
+
+def test_a_bound_that_bounds_nothing_is_none():
+    chosen = settings_for(PRIOR, "transform", interval=(0.0, math.inf), stop=math.inf)
+    assert chosen == settings_for(PRIOR, "transform")
+
+
+def test_a_module_that_does_not_sample_is_named():
+    with pytest.raises(ValueError, match=r"os\.path is no sampler"):
+        settings_for(PRIOR, "transform", sampler="os.path")

@@ -34,7 +34,7 @@ from safetensors.torch import save as packed
 from torch import Tensor, nn
 
 from scoreag.files import replace_file, sha256, write_text
-from scoreag.load import check_options, hint, load
+from scoreag.load import UnknownName, check_options, hint, load
 
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
@@ -67,12 +67,7 @@ class Card:
     @property
     def identity(self) -> dict[str, str]:
         """What a manifest says of the model."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "licence": self.licence,
-            "source": self.source,
-        }
+        return {name: getattr(self, name) for name in ("name", "sha256", "licence", "source")}
 
 
 def cards(kind: str | None = None) -> list[str]:
@@ -84,20 +79,22 @@ def cards(kind: str | None = None) -> list[str]:
 def card(name: str | Path) -> Card:
     """The card of that name in the zoo, or the one in that folder.
 
+    A name of the zoo means the zoo; a folder that is called so is written ``./name``.
+
     Raises:
         ValueError: there is none; says which name was probably meant.
     """
     folder = Path(name)
+    known = sorted(file.stem for file in ZOO.glob("*.toml"))
+    if str(name) in known and (isinstance(name, str) or not folder.is_dir()):
+        return _read(ZOO / f"{name}.toml")
     if folder.is_dir():
         if not (folder / "card.toml").exists():
             raise ValueError(f"the folder {folder} has no card.toml")
         return _read(folder / "card.toml")
     if folder.suffix == ".toml" and folder.is_file():
         return _read(folder)
-    known = sorted(file.stem for file in ZOO.glob("*.toml"))
-    if str(name) not in known:
-        raise ValueError(f"no folder and no card {str(name)!r}; {hint(str(name), known)}")
-    return _read(ZOO / f"{name}.toml")
+    raise UnknownName(f"no folder and no card {str(name)!r}; {hint(str(name), known)}")
 
 
 def weights(card: Card) -> dict[str, Tensor]:
@@ -167,7 +164,7 @@ def network(card: Card) -> nn.Module:
     """The network of a card with its weights; it wants normalised images.
 
     Raises:
-        ValueError: the card names no network or wrong options, or its weights do not fit.
+        ValueError: it names no network or wrong options, or its weights do not fit.
     """
     build = load("networks", card.network).build
     check_options(build, dict(card.options), f"{card.name}: the network {card.network}")

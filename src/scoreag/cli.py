@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from scoreag.load import UnknownName
 from scoreag.verbs import components, tasks, tour, training
 from scoreag.verbs import options as o
 from scoreag.verbs.options import verb
@@ -42,7 +43,8 @@ verb(
     "--out runs/gat",
 )(tasks.transform)  # fmt: skip
 verb(
-    app, "purify", o.MODEL, o.JUDGED_BY, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.COMMON, *o.SETTINGS,
+    app, "purify", o.MODEL, o.JUDGED_BY, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.COMMON,
+    *o.UNGUIDED,
     example="scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat "
     "--out runs/gap",
 )(tasks.purify)  # fmt: skip
@@ -95,8 +97,8 @@ def _interrupted(given: Sequence[str]) -> int:
 def _told(error: Exception) -> tuple[int, str]:
     """Exit code and message; what no user can have caused says how to see more."""
     if hasattr(error, "format_message"):  # of the parser of the command line
-        return 2, f"{error.format_message()}; see --help"
-    if isinstance(error, UsageError):
+        return 2, f"{error.format_message().rstrip('.')}; see --help"
+    if isinstance(error, UsageError | UnknownName):
         return 2, str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return 1, f"{error.filename}: {error.strerror}; mend that and give the same command again"

@@ -25,7 +25,8 @@ class Dataset:
         labels: the class of each image; None where they are not labelled.
         image_ids: the position of each in the whole that it was read from, or the id in its run.
         classes: names by number; empty where they have none.
-        name: of the whole, without the range, e.g. "cifar10:test".
+        name: what was read, with its range unless that is the whole, e.g. "cifar10:test[0:4]".
+        files: where each was read from, relative to the whole; empty where they have no files.
     """
 
     images: Pixels
@@ -33,6 +34,7 @@ class Dataset:
     image_ids: tuple[int, ...]
     classes: tuple[str, ...]
     name: str
+    files: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -55,6 +57,7 @@ class Dataset:
             images=self.images[rows],
             labels=None if self.labels is None else self.labels[rows],
             image_ids=self.image_ids[rows],
+            files=self.files[rows],
         )
 
 
@@ -85,13 +88,29 @@ def read(
         size: (height, width) that pictures are resized to; None takes them as they are.
         classes: the classifier's, for labels that are given by name.
     """
-    match = re.fullmatch(r"(.*?)(\[[^\[\]/\\]*\]?)?", str(spec), re.DOTALL)
-    what, part = match.groups() if match else (str(spec), None)
+    what, part = _parts(spec)
     source, name = _source(what, root, label, _checked(size), progress, classes)
     inside = _range(part, source.count, name)
     images, labels = source.read(inside)
     ids = tuple(source.image_ids[i] for i in inside)
-    return Dataset(images, labels, ids, source.classes, name)
+    files = tuple(source.files[i] for i in inside) if source.files else ()
+    part = "" if len(inside) == source.count else f"[{inside.start}:{inside.stop}]"
+    return Dataset(images, labels, ids, source.classes, f"{name}{part}", files)
+
+
+def path_of(spec: str | Path) -> Path | None:
+    """The file or folder that ``spec`` reads from; None where it names a data set."""
+    what, _ = _parts(spec)
+    kind, colon, word = what.partition(":")
+    path = Path(word if colon and kind in names("datasets") else what).expanduser()
+    return path if what not in names("datasets") and path.exists() else None
+
+
+def _parts(spec: str | Path) -> tuple[str, str | None]:
+    """The word for the whole, and the range behind it."""
+    match = re.fullmatch(r"(.*?)(\[[^\[\]/\\]*\]?)?", str(spec), re.DOTALL)
+    what, part = match.groups() if match else (str(spec), None)
+    return what, part
 
 
 def _source(

@@ -49,12 +49,14 @@ def demo(
     device: str = "auto",
     seed: int = 0,
     overwrite: bool = False,
+    root: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Draw, transform and purify images: a table through ``say``, and the page's file.
 
     Args:
         data: labelled images of CIFAR-10's classes, as ``data.read`` takes them; 20 are used.
+        root: where the official files of that data set are.
     """
     began, out = time.monotonic(), Path(out)
     cast = Cast(
@@ -62,7 +64,7 @@ def demo(
         load_classifier(CLASSIFIER, device),
         load_classifier(JUDGE, device),
     )
-    real = read(data or SAMPLES, progress=progress, classes=cast.prior.classes)[:REAL]
+    real = read(data or SAMPLES, root, progress=progress, classes=cast.prior.classes)[:REAL]
     made = tour(cast, real, out, seed=seed, progress=progress, overwrite=overwrite)
     took = f"Made in {time.monotonic() - began:.0f} s on {os.cpu_count()} cores."
     source = f"from {real.name}" if data else SOURCE

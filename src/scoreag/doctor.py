@@ -46,9 +46,14 @@ def examine(
     images: UInt8[Tensor, "batch channels height width"],
     labels: Labels | None,
     batch: int = 250,
+    trained_on: tuple[int, int, int] | None = None,
 ) -> list[Finding]:
-    """All findings, in the order in which one would want to hear them."""
-    found = [_range(images)]
+    """All findings, in the order in which one would want to hear them.
+
+    Args:
+        trained_on: the shape of the images that it was trained on, where that is known.
+    """
+    found = [_range(images), *_shape(tuple(images.shape[1:]), trained_on)]
     few = to_float(images[:8])
     try:
         logits = _said(victim, few, len(few))
@@ -72,6 +77,20 @@ def _range(images: Tensor) -> Finding:
     if high <= 1:
         return Finding("range", False, f"pixels from {low} to {high} of 255: nearly black images")
     return Finding("range", True, f"pixels from {low} to {high} of 255, given to it in [0, 1]")
+
+
+def _shape(came: tuple[int, ...], trained_on: tuple[int, ...] | None) -> list[Finding]:
+    if trained_on is None:
+        return []
+    has, wanted = (" x ".join(map(str, shape)) for shape in (came, trained_on))
+    if came == trained_on:
+        return [Finding("shape", True, f"{has}, as it was trained on")]
+    height, width = trained_on[1:]
+    size = f"{height}" if height == width else f"{height}x{width}"
+    fix = (
+        f"write --size {size}" if came[0] == trained_on[0] else f"it takes {trained_on[0]} channels"
+    )
+    return [Finding("shape", False, f"images are {has}, it was trained on {wanted}; {fix}")]
 
 
 def _size(logits: Any, images: Tensor) -> Finding:

@@ -37,6 +37,13 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
             aside.unlink()
 
 
+def asides(folder: Path, pattern: str) -> list[Path]:
+    """What killed writes of the files of ``pattern`` left in ``folder``: ``.NAME.<digits>``."""
+    place, _, name = pattern.rpartition("/")
+    found = sorted((folder / place).glob(f".{name}.*"))
+    return [path for path in found if path.suffix[1:].isdigit() and path.is_file()]
+
+
 def write_text(path: Path, text: str) -> None:
     """Like ``path.write_text``, in UTF-8, but whole or not at all."""
     replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -149,7 +156,6 @@ def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
         raise ValueError(f"digest {expected!r}: write 'sha256:...' or 'md5:...'")
     if path.exists() and digest(path, algorithm) == value:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     for attempt in range(_ATTEMPTS):
         time.sleep(0.1 * attempt)
@@ -191,6 +197,7 @@ def _received(url: str, part: Path, progress: bool) -> bool:
 
 def _append(answer: HTTPResponse, part: Path, offset: int, progress: bool) -> bool:
     left = answer.headers.get("Content-Length")
+    part.parent.mkdir(parents=True, exist_ok=True)  # not before: the address may be mistyped
     total = offset + int(left) if left else None
     bar = tqdm(
         total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem,

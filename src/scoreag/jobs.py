@@ -101,10 +101,30 @@ def _draw(job: Job, settings: Settings) -> tasks.Drawn:
     noise = Noise(job.seed, job.image_ids)
     assert job.classifier is not None and job.labels is not None
     if job.task == "synthesize":
-        return tasks.synthesize(job.prior, job.classifier, job.labels, job.wrong, settings, noise)
-    assert job.images is not None
-    return tasks.transform(
-        job.prior, job.classifier, job.images, job.labels, job.wrong, settings, noise
+        drawn = tasks.synthesize(job.prior, job.classifier, job.labels, job.wrong, settings, noise)
+    else:
+        assert job.images is not None
+        given = (job.prior, job.classifier, job.images, job.labels, job.wrong)
+        drawn = tasks.transform(*given, settings, noise)
+    _check_finite(job, drawn.images, settings)
+    return drawn
+
+
+def _check_finite(job: Job, images: Images, settings: Settings) -> None:
+    """Refuse a chain that exploded: in 8 bits it would be black, and fool any classifier."""
+    finite = images.flatten(1).isfinite().all(1).tolist()
+    bad = list(
+        dict.fromkeys(i for i, sound in zip(job.image_ids, finite, strict=True) if not sound)
+    )
+    if not bad:
+        return
+    ids = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+    names = ("precision",) if job.task == "purify" else ("strength", "precision")
+    pulled = ", ".join(f"{name} {getattr(settings, name):g}" for name in names)
+    raise ValueError(
+        f"the chain exploded: {len(bad)} of {len(set(job.image_ids))} images are not finite "
+        f"(ids {ids}) at {pulled}, {settings.steps} steps; "
+        f"write a smaller --{' or --'.join(names)}, or more --steps"
     )
 
 
@@ -141,6 +161,7 @@ def _purified(job: Job) -> Result:
     tally = tasks.Tally()
     noise = Noise(job.seed, job.image_ids)
     images = tasks.purify(job.prior, job.images, job.settings, noise, tally)
+    _check_finite(job, images, job.settings)
     zeros = torch.zeros(len(job), dtype=torch.int64)
     result = Result(
         task=job.task,

@@ -11,6 +11,10 @@ from types import ModuleType
 from typing import Any
 
 
+class UnknownName(ValueError):
+    """A word that names nothing that there is: whoever typed it mends it, nothing is broken."""
+
+
 def names(kind: str) -> list[str]:
     """The components of a kind that this package brings, e.g. ``names("attacks")``."""
     return sorted(m.name for m in pkgutil.iter_modules(import_module(f"scoreag.{kind}").__path__))

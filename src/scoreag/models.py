@@ -12,7 +12,7 @@ from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.core.types import Images
-from scoreag.load import load
+from scoreag.load import UnknownName, load
 
 
 def load_prior(name: str | Path, device: str = "auto") -> Prior:
@@ -122,8 +122,14 @@ def device_of(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {name!r}, but torch sees no GPU here; write --device cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"no device {name!r}; there are: auto, cpu, cuda")
-    return torch.device(name)
+        raise UnknownName(f"no device {name!r}; there are: auto, cpu, cuda")
+    try:
+        found = torch.device(name)
+    except RuntimeError as error:
+        raise UnknownName(f"no device {name!r}; write auto, cpu, cuda, or cuda:0") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"no device {name!r}; torch sees {torch.cuda.device_count()} GPUs here")
+    return found
 
 
 def _of_kind(name: str | Path, kind: str) -> Card:

@@ -1,7 +1,7 @@
 """What a task can be told: one table of settings, checked before any work starts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from types import UnionType
@@ -14,9 +14,10 @@ from scoreag.core.guide import ESTIMATES, GRADIENTS, Interval
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import EXACT, VARIANCES, stable_below
-from scoreag.load import hint, load, names
+from scoreag.load import UnknownName, hint, load, names
 
 GUIDANCE = ("likelihood", "margin")
+OF_THE_CLASSIFIER = ("strength", "interval", "guidance", "normalized", "stop", "retries")
 
 
 @dataclass(frozen=True)
@@ -79,25 +80,45 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     Raises:
         ValueError: a name, a value or a combination that cannot work; says what to write instead.
     """
-    known = [f.name for f in fields(Settings)]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{task} takes no setting {name!r}; {hint(name, known)}")
+    _check_known(task, changes)
     off = ("stop", "interval")  # None is a value of these
     given = {name: value for name, value in changes.items() if value is not None or name in off}
     tuned = {**FALLBACK[task], **prior.defaults.get(task, {})}
     if "sampler" in given and given["sampler"] != tuned.get("sampler"):
         tuned.pop("sampler_options", None)
-    chosen = replace(Settings(), **{**tuned, **given})
-    _check_types(chosen)
+    merged = {**tuned, **given}
+    _check_types(merged)
+    chosen = Settings(**merged)
     _check_names(chosen)
     _check_numbers(chosen)
+    chosen = _unbounded(chosen)
     if task != "synthesize":
         _check_stability(chosen, math.prod(prior.image_shape))
     return chosen
 
 
-def _check_types(chosen: Settings) -> None:
+def _check_known(task: str, changes: Mapping[str, Any]) -> None:
+    known = [
+        f.name for f in fields(Settings) if task != "purify" or f.name not in OF_THE_CLASSIFIER
+    ]
+    for name, value in changes.items():
+        if name not in known and name in OF_THE_CLASSIFIER and value is not None:
+            raise ValueError(
+                f"{task} takes no {name}: no classifier guides it; leave {name} out, "
+                "and set how closely it keeps to the image by precision"
+            )
+        if name not in known and name not in OF_THE_CLASSIFIER:
+            raise UnknownName(f"{task} takes no setting {name!r}; {hint(name, known)}")
+
+
+def _unbounded(chosen: Settings) -> Settings:
+    """A bound that bounds nothing is written as None: such settings are the same."""
+    everywhere = chosen.interval is not None and tuple(chosen.interval) == (0, math.inf)
+    interval = None if everywhere else chosen.interval
+    return replace(chosen, interval=interval, stop=None if chosen.stop == math.inf else chosen.stop)
+
+
+def _check_types(merged: Mapping[str, Any]) -> None:
     """Each setting is of its kind: what came, and what was expected."""
     kinds: dict[str, tuple[type | UnionType, str]] = {
         **dict.fromkeys(("strength", "precision", "start"), (float | int, "a number")),
@@ -109,11 +130,11 @@ def _check_types(chosen: Settings) -> None:
         "stop": (float | int | None, "a number, or None"),
         "interval": (tuple | list | None, "(low, high), or None"),
     }
-    for name, (kind, wanted) in kinds.items():
-        value = getattr(chosen, name)
+    for name, value in merged.items():
+        kind, wanted = kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and name != "normalized"):
             raise ValueError(f"{name} is {value!r}; expected {wanted}")
-    pair = chosen.interval
+    pair = merged.get("interval")
     if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
         raise ValueError(f"interval is {pair!r}; expected two numbers, e.g. (0.1, 10)")
 
@@ -127,13 +148,27 @@ def _check_names(chosen: Settings) -> None:
         ("guidance", chosen.guidance, list(GUIDANCE)),
     ):
         if word not in known and not (kind == "sampler" and "." in word):
-            raise ValueError(f"no {kind} {word!r}; {hint(word, known)}")
-    sample = load("samplers", chosen.sampler).sample
+            raise UnknownName(f"no {kind} {word!r}; {hint(word, known)}")
+    sample = _sample(chosen.sampler)
     own = [n for n, p in signature(sample).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for option in chosen.sampler_options:
         if option not in own:
             others = hint(option, own) if own else "it has none"
             raise ValueError(f"{chosen.sampler} takes no option {option!r}; {others}")
+
+
+def _sample(sampler: str) -> Callable[..., Any]:
+    """The function of a sampler, which may be a foreign module."""
+    try:
+        sample: Callable[..., Any] = load("samplers", sampler).sample
+    except ImportError as error:
+        raise UnknownName(
+            f"the sampler {sampler!r} cannot be imported ({error}); write one of "
+            f"{', '.join(names('samplers'))}, or a module that Python finds, e.g. in PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{sampler} is no sampler: it has no function 'sample'") from error
+    return sample
 
 
 def _check_numbers(chosen: Settings) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag import data
+from scoreag import dataset as data
 
 RGB = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 
@@ -41,7 +41,7 @@ def test_labels_classes_and_ranges(tmp_path: Path) -> None:
     assert came.labels is not None
     assert came.labels.dtype == torch.int64
     assert (came.labels.tolist(), came.image_ids) == ([0], (1,))
-    assert (came.classes, came.name) == (("ape", "bee"), "arrays:a.npz")
+    assert (came.classes, came.name) == (("ape", "bee"), "arrays:a.npz[1:2]")
 
 
 def test_a_path_needs_no_prefix(tmp_path: Path) -> None:
@@ -106,3 +106,12 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> Non
     path.write_bytes(_damaged(kind, path.read_bytes()))
     with pytest.raises(ValueError, match=r"^\S+a\.npz is (no whole \.npz|damaged)[^\n]*$"):
         data.read(spec)
+
+
+def test_classes_that_are_given_number_the_names_of_the_file(tmp_path: Path) -> None:
+    spec = saved(tmp_path, images=RGB, labels=[0, 1], classes=["dog", "cat"])
+    came = data.read(spec, classes=("cat", "bee", "dog"))
+    assert came.labels is not None
+    assert (came.labels.tolist(), came.classes) == ([2, 0], ("cat", "bee", "dog"))
+    with pytest.raises(ValueError, match=r"a\.npz: no class 'dog'"):
+        data.read(spec, classes=("cat", "bee"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cifar_files import WRITERS, batch, python2, write_binary
-from scoreag import data
+from scoreag import dataset as data
 
 RED, GREEN, BLUE = 0, 1024, 2048  # where the planes of an image begin
 

@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from cifar_files import FILES, write_binary
-from scoreag import data
+from scoreag import dataset as data
 from scoreag.datasets import cifar10
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path) -> Path:
+    """An empty folder for the files."""
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
 
 
 def official(change: Callable[[tarfile.TarInfo], tarfile.TarInfo | None], folder: Path) -> bytes:
@@ -77,7 +84,6 @@ def test_an_archive_brought_by_hand_is_unpacked_and_kept(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(official(lambda member: member, tmp_path / "made"), served, monkeypatch)
-    (tmp_path / "root").mkdir()
     (served / "cifar-10-binary.tar.gz").rename(tmp_path / "root" / "cifar-10-binary.tar.gz")
     assert len(data.read("cifar10:test", tmp_path / "root")) == 4
     assert (tmp_path / "root" / "cifar-10-binary.tar.gz").exists()
@@ -106,6 +112,23 @@ def test_links_in_an_archive_are_not_followed(
 
 @pytest.mark.usefixtures("small")
 def test_without_a_network_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError, match=r"put it at \S+/root/cifar-10-binary\.tar\.gz"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"^no CIFAR-10 files in \S+root, .* put it at \S+/root/cifar-10-b",
+    ):
         data.read("cifar10:test", tmp_path / "root")
     assert os.listdir(tmp_path / "root") == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_mistyped_root_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder '\S+/rot'; give as --root"):
+        data.read("cifar10:test", tmp_path / "rot")
+    assert not (tmp_path / "rot").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_cache_is_not_made_before_anything_comes(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        data.read("cifar10:test")
+    assert not (tmp_path / "cache").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scoreag import data
+from scoreag import dataset as data
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -21,6 +21,7 @@ def test_a_picture_keeps_its_size_and_colours(cat: str) -> None:
     assert came.images.shape == (1, 3, 6, 8)
     assert came.images[0, :, 5, 7].tolist() == [1, 2, 3]
     assert (came.labels, came.image_ids, came.name) == (None, (0,), "picture:cat.png")
+    assert came.files == ("cat.png",)
 
 
 @pytest.mark.parametrize("label", ["cat", 1, "1"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scoreag import data
+from scoreag import dataset as data
 
 
 def paint(path: Path, grey: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
@@ -46,6 +46,7 @@ def test_class_folders_are_read_in_the_order_of_their_names(pets: Path) -> None:
 def test_a_range_has_the_ids_of_the_whole(pets: Path) -> None:
     came = data.read(f"folder:{pets}[1:3]")
     assert (greys(came), came.image_ids) == ([2, 4], (1, 2))
+    assert (came.files, came.name) == (("cat/2.png", "dog/a.PNG"), "folder:pets[1:3]")
 
 
 def test_a_folder_needs_no_prefix(pets: Path) -> None:

@@ -1,5 +1,6 @@
 """The images of a run are data for another."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scoreag import data
+from scoreag import dataset as data
 from scoreag.images import write_png
 
 
@@ -18,12 +19,26 @@ def write_run(folder: Path, *rows: dict[str, Any]) -> Path:
         image = torch.full((3, 4, 4), image_id % 256, dtype=torch.uint8)
         write_png(folder / "images" / f"{image_id:06d}.png", image)
         write_png(folder / "originals" / f"{image_id:06d}.png", image + 1)
+    for row in rows:
+        if (folder / row.get("file", "none")).is_file():
+            row["sha256"] = hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest()
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    finish(folder, "today")
     return folder
 
 
+def finish(folder: Path, time: str | None) -> None:
+    told = {"images": 2, "finished": time, "command": "scoreag transform"}
+    (folder / "manifest.json").write_text(json.dumps(told))
+
+
 def row(image_id: int, **more: Any) -> dict[str, Any]:
-    return {"image_id": image_id, "label": 2, "file": f"images/{image_id:06d}.png"} | more
+    return {
+        "image_id": image_id,
+        "label": 2,
+        "file": f"images/{image_id:06d}.png",
+        "sha256": "",
+    } | more
 
 
 @pytest.mark.parametrize("prefix", ["", "run:", "folder:"])
@@ -76,3 +91,32 @@ def test_a_cut_row_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_another_folder_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it has no rows\.jsonl"):
         data.read(f"run:{tmp_path}")
+
+
+def test_an_unfinished_run_is_refused_with_its_command(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7))
+    finish(run, None)
+    with pytest.raises(ValueError, match=r"not finished \(1 of 2 images\).*: scoreag transform"):
+        data.read(run)
+
+
+def test_rows_without_a_manifest_are_no_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7))
+    (run / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"manifest\.json is missing"):
+        data.read(run)
+
+
+def test_a_picture_that_was_changed_or_lost_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7), row(300))
+    write_png(run / "images/000300.png", torch.zeros(3, 4, 4, dtype=torch.uint8))
+    (run / "images/000007.png").unlink()
+    with pytest.raises(ValueError, match=r"000300\.png is not what the run wrote"):
+        data.read(f"{run}[1]")
+    with pytest.raises(ValueError, match=r"000007\.png is not there any more"):
+        data.read(f"{run}[0]")
+
+
+def test_the_files_that_a_run_began_with_are_handed_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7, source="cat/a.png"), row(300, source="dog/b.png"))
+    assert data.read(f"{run}[1]").files == ("dog/b.png",)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoreag import data
+from scoreag import dataset as data
 
 
 def test_they_are_the_first_20_of_the_test_split_with_their_labels() -> None:

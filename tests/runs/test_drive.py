@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -154,3 +155,31 @@ def test_nonsensical_sizes_are_refused_before_anything_is_written(job, tmp_path)
     with pytest.raises(ValueError, match="batch-size is 0 and micro-batch 4"):
         drive(job, tmp_path / "new", batch_size=0, micro_batch=4)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_micro_batch_that_fills_the_memory_is_refused(job, tmp_path):
+    with pytest.raises(ValueError, match=r"micro-batch is 5000.* at most 4096"):
+        drive(job, tmp_path / "new", micro_batch=5000)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_exploding_chain_is_refused_and_leaves_nothing(job, tmp_path):
+    settings = replace(job.settings, strength=math.inf)
+    with pytest.raises(ValueError, match=r"exploded: \d of 4 images .*strength inf.* --strength"):
+        drive(replace(job, settings=settings), tmp_path / "new", micro_batch=4)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_exploding_purification_names_no_strength(tmp_path):
+    job = purification(tiny.prior(), tiny.images(2))
+    job = replace(job, settings=replace(job.settings, precision=math.nan))
+    with pytest.raises(
+        ValueError, match=r"2 of 2 .*\(ids 0, 1\) at precision nan, 2 steps"
+    ) as told:
+        drive(job, tmp_path / "new", micro_batch=4)
+    assert "strength" not in str(told.value)
+
+
+def test_rows_name_the_files_that_the_images_came_from(job, tmp_path):
+    drive(job.rows(range(2)), tmp_path, {"sources": {20: "cat/a.png"}}, micro_batch=4)
+    assert [row.get("source") for row in read(tmp_path)] == ["cat/a.png", None]

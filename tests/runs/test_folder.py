@@ -7,7 +7,8 @@ import torch
 
 import tiny
 from scoreag.runs.drive import drive
-from scoreag.runs.folder import alone, claim, clear, read
+from scoreag.runs.folder import alone, claim, clear, read, withdrawn
+from scoreag.runs.manifest import changes
 
 
 def changed(job, **settings):
@@ -98,3 +99,45 @@ def test_clearing_keeps_the_manifest_until_the_end(run):
 def test_no_run_says_that_it_is_none(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run: there is no manifest\.json in it"):
         read(tmp_path)
+
+
+def test_a_running_run_is_not_cleared_away(job, run):
+    before = tiny.contents(run)
+    with alone(run), pytest.raises(ValueError, match="another process is writing to"):
+        drive(job, run, batch_size=4, micro_batch=4, overwrite=True)
+    assert tiny.contents(run) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_does_not_take_the_place_of_a_training(run, overwrite):
+    with pytest.raises(ValueError, match="holds the files of 'transform', which 'train classif"):
+        claim(run, {"format": 1, "task": "train classifier"}, overwrite)
+    assert (run / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_killed_writes_left_is_deleted(job, run, overwrite):
+    for name in (".manifest.json.123", "images/.000020.png.99", ".notes.txt.5"):
+        (run / name).write_text("half")
+    drive(job, run, batch_size=4, micro_batch=4, overwrite=overwrite)
+    assert [path.name for path in run.rglob(".*")] == [".notes.txt.5"]
+
+
+def test_a_folder_with_half_a_manifest_only_is_empty(job, tmp_path):
+    (tmp_path / ".manifest.json.123").write_text("{")
+    drive(job.rows(range(4)), tmp_path, micro_batch=4)
+    assert not (tmp_path / ".manifest.json.123").exists()
+
+
+def test_any_failure_at_once_leaves_no_fresh_folder(tmp_path):
+    out = tmp_path / "new" / "deep"
+    with pytest.raises(OSError), alone(out) as fresh, withdrawn(out, fresh):
+        claim(out, {"format": 1})
+        raise OSError("no memory")
+    assert not (tmp_path / "new").exists()
+
+
+def test_names_are_told_before_digests():
+    old = {"data": {"sha256": "a", "name": "x"}, "labels": [0]}
+    new = {"data": {"sha256": "b", "name": "y"}, "labels": [1]}
+    assert [told.split()[0] for told in changes(old, new)] == ["data.name", "labels", "data.sha256"]

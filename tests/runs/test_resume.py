@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 import tiny
+from scoreag.jobs import compute
 from scoreag.runs.drive import drive
+from scoreag.runs.rows import read as rows
 
 
 @pytest.fixture
@@ -81,3 +83,20 @@ def test_the_first_start_is_remembered(job, hurt):
     lose_a_picture(hurt)
     drive(job, hurt, batch_size=4, micro_batch=4)
     assert json.loads((hurt / "manifest.json").read_text())["started"] == started
+
+
+def test_what_was_computed_before_a_stop_is_kept(job, finished, tmp_path, monkeypatch):
+    asked = []
+
+    def stopped_at_the_third(piece, pad_to):
+        asked.append(piece)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return compute(piece, pad_to)
+
+    monkeypatch.setattr("scoreag.runs.drive.compute", stopped_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        drive(job, tmp_path, batch_size=64, micro_batch=4)
+    assert [row["image_id"] for row in rows(tmp_path)] == list(range(20, 28))
+    drive(job, tmp_path, batch_size=64, micro_batch=4)
+    assert len(asked) == 4 and tiny.contents(tmp_path) == tiny.contents(finished)

@@ -1,3 +1,4 @@
+import signal
 from dataclasses import replace
 
 import pytest
@@ -119,7 +120,7 @@ def test_a_stopped_training_ends_in_the_same_average(tmp_path):
     whole = train(tmp_path / "whole.pt")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "part.pt", save_every=0.0, watch=stop)
-    assert torch.load(tmp_path / "part.pt")["seen"] == 250  # what the curve has is saved
+    assert torch.load(tmp_path / "part.pt")["seen"] == 350
     again = train(tmp_path / "part.pt")
     assert again.losses == whole.losses
     for kind in ("network", "average"):
@@ -127,3 +128,17 @@ def test_a_stopped_training_ends_in_the_same_average(tmp_path):
             getattr(whole, kind).parameters(), getattr(again, kind).parameters(), strict=True
         ):
             assert torch.equal(one, other)
+
+
+def test_ctrl_c_saves_the_step_at_which_it_came(tmp_path):
+    """However long ago the last checkpoint was, and between two entries of the curve."""
+    plan, file = Plan(images=500, batch=5), tmp_path / "state.pt"
+
+    def interrupted(network, images, labels, source):
+        signal.raise_signal(signal.SIGINT)
+        return squared(network, images, labels, source)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(beginning(), interrupted, IMAGES, LABELS, plan, file)
+    saved = torch.load(file)
+    assert saved["seen"] == 5 and len(saved["recent"]) == 1

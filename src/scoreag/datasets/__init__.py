@@ -23,12 +23,14 @@ class Source:
         read: the images and labels (None: unlabelled) at the positions of a range of step 1.
         image_ids: one for each position; by default the position itself.
         classes: their names by number; empty where they have none.
+        files: the file of each position, relative to the whole; empty where they have none.
     """
 
     count: int
     read: Callable[[range], tuple[Pixels, Labels | None]]
     image_ids: Sequence[int]
     classes: tuple[str, ...] = ()
+    files: Sequence[str] = ()
 
 
 def numbered(words: Sequence[str], classes: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:

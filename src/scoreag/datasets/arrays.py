@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scoreag.datasets import Labels, Pixels, Source
+from scoreag.datasets import Labels, Pixels, Source, numbered
 from scoreag.images import check_images, to_uint8
 
 _Array = NDArray[Any]
 
 
-def load(what: str) -> Source:
+def load(what: str, classes: Sequence[str] = ()) -> Source:
     """The arrays of the file ``what``; the image ids are the positions.
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
     (batch, channels, height, width), or (batch, height, width) for grey.  labels: integers.
+    classes: what the labels count, by name.
+
+    Args:
+        classes: names by number, e.g. those of a classifier, which the file's classes must be of.
     """
     path = Path(what).expanduser()
     arrays = _opened(path)
     try:
         pixels = _pixels(arrays["images"])
-        classes = tuple(str(name) for name in arrays.get("classes", ()))
-        labels = _labels(arrays["labels"], len(pixels), classes) if "labels" in arrays else None
+        names = tuple(str(name) for name in arrays.get("classes", ()))
+        labels = _labels(arrays["labels"], len(pixels), names) if "labels" in arrays else None
+        if labels is not None and names and classes:
+            numbers, names = numbered([names[i] for i in labels.tolist()], classes)
+            labels = torch.tensor(numbers, dtype=torch.int64)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -34,7 +42,7 @@ def load(what: str) -> Source:
         rows = slice(positions.start, positions.stop)
         return pixels[rows], None if labels is None else labels[rows]
 
-    return Source(len(pixels), read, range(len(pixels)), classes)
+    return Source(len(pixels), read, range(len(pixels)), names)
 
 
 def _opened(path: Path) -> dict[str, _Array]:

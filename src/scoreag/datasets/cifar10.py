@@ -39,16 +39,25 @@ def load(
 
     Args:
         root: holds the files, or one of the official folders that hold them; else SCOREAG_DATA,
-            else the cache folder.  Where it has none, the official archive is fetched into it.
+            else the cache folder.  Where it has none, the official archive is fetched into it;
+            a ``root`` that is given must be there.
         url: of the archive or of the folder it is in; else SCOREAG_CIFAR10_URL, else the official.
     """
     split = what or "test"
     if split not in SPLITS:
         raise ValueError(f"cifar10 has no split {split!r}; {hint(split, list(SPLITS))}")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise ValueError(
+            f"no folder {str(root)!r}; give as --root the one with CIFAR-10's files, "
+            "or make it, and they are fetched into it"
+        )
     folder = Path(root or os.environ.get("SCOREAG_DATA") or cache_folder()).expanduser()
     found = _found(folder, split)
     if found is None:
-        download(folder, url, DIGEST, progress)
+        try:
+            download(folder, url, DIGEST, progress)
+        except ConnectionError as error:
+            raise ConnectionError(f"no CIFAR-10 files in {folder}, and {error}") from error
         found = _found(folder, split)
     if found is None:
         raise ValueError(f"{folder} has no files of CIFAR-10's {split} split, though just fetched")

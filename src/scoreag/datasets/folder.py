@@ -43,7 +43,8 @@ def load(
         pixels = _stacked([files[i] for i in positions], size, progress)
         return pixels, None if labels is None else torch.tensor([labels[i] for i in positions])
 
-    return Source(len(files), read, range(len(files)), names)
+    named = [file.relative_to(path).as_posix() for file in files]
+    return Source(len(files), read, range(len(files)), names, named)
 
 
 _Listing = tuple[list[Path], list[int] | None, tuple[str, ...]]

@@ -29,4 +29,4 @@ def load(
     def read(positions: range) -> tuple[Pixels, Labels | None]:
         return read_picture(path, size)[None], labels
 
-    return Source(1, read, (0,), tuple(classes) if label is not None else ())
+    return Source(1, read, (0,), tuple(classes) if label is not None else (), (path.name,))

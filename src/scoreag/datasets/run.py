@@ -7,11 +7,15 @@ from typing import Any
 import torch
 
 from scoreag.datasets import Labels, Pixels, Source
+from scoreag.files import sha256
 from scoreag.images import read_png
 
 
 def load(what: str) -> Source:
-    """The images of the run's folder ``what``, in the order of their ids."""
+    """The images of the run's folder ``what``, in the order of their ids.
+
+    A run that is not finished is refused, and so is a picture that is not as the run wrote it.
+    """
     folder = Path(what).expanduser()
     table = folder / "rows.jsonl"
     if not table.is_file():
@@ -21,16 +25,36 @@ def load(what: str) -> Source:
     if not rows or len(set(ids)) < len(ids):
         fault = "an image id twice" if rows else "no rows"
         raise ValueError(f"{table} has {fault}; give the run's command again, with --overwrite")
+    _check_finished(folder, len(rows))
     labels = [row.get("label") for row in rows]
     unlabelled = all(label is None for label in labels)
     if not unlabelled and not all(isinstance(label, int) for label in labels):
         raise ValueError(f"{table} has rows with a label and rows without")
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
-        pixels = torch.stack([read_png(_inside(folder, rows[i]["file"])) for i in positions])
+        pixels = torch.stack([read_png(_unharmed(folder, rows[i])) for i in positions])
         return pixels, None if unlabelled else torch.tensor([labels[i] for i in positions])
 
-    return Source(len(rows), read, ids)
+    files = [str(row["source"]) for row in rows if row.get("source")]
+    return Source(len(rows), read, ids, (), files if len(files) == len(rows) else ())
+
+
+def _check_finished(folder: Path, count: int) -> None:
+    """Refuse a run that lacks some of its images still."""
+    table = folder / "manifest.json"
+    try:
+        found = json.loads(table.read_text(encoding="utf-8"))
+        finished, wanted, typed = (found.get(key) for key in ("finished", "images", "command"))
+    except (FileNotFoundError, ValueError, AttributeError) as error:
+        raise ValueError(f"{table} is missing or no manifest of a run; give a run's folder") from (
+            error
+        )
+    if not finished:
+        again = f": {typed}" if typed else ""
+        raise ValueError(
+            f"{folder} is a run that is not finished ({count} of {wanted} images); "
+            f"give the run's command again{again}"
+        )
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:
@@ -38,7 +62,8 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            rows.append(row | {"image_id": int(row["image_id"]), "file": str(row["file"])})
+            plain = {"image_id": int(row["image_id"])}
+            rows.append(row | plain | {key: str(row[key]) for key in ("file", "sha256")})
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{table}, line {number}, is no whole row of an image: give the run's command "
@@ -47,9 +72,13 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _inside(folder: Path, file: str) -> Path:
-    """The path of a row's file, which may not lead out of the run's folder."""
+def _unharmed(folder: Path, row: dict[str, Any]) -> Path:
+    """The path of a row's file, which may not lead out of the folder, nor be another by now."""
+    file: str = row["file"]
     path = folder / file
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder / 'rows.jsonl'} names {file!r}, which is outside its folder")
+    if not path.is_file() or sha256(path) != row["sha256"]:
+        state = "is not what the run wrote" if path.is_file() else "is not there any more"
+        raise ValueError(f"{path} {state}; give the run's command again, and it is made anew")
     return path

@@ -20,7 +20,7 @@ class PlainCNN(nn.Module):
         self,
         image_shape: Sequence[int] = (3, 32, 32),
         classes: int = 10,
-        convolutions: Sequence[Sequence[int]] = ((32, 4, 2), (64, 4, 2), (128, 3, 1)),
+        convolutions: Sequence[Sequence[int]] = ((24, 4, 2), (48, 4, 2), (96, 3, 1)),
         hidden: int = 128,
     ) -> None:
         super().__init__()
@@ -31,7 +31,8 @@ class PlainCNN(nn.Module):
             layers += [conv, nn.BatchNorm2d(wide), nn.ReLU()]
             width, height, breadth = wide, height // stride, breadth // stride
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
-        self.hidden = nn.Sequential(nn.Linear(width * height * breadth, hidden), nn.ReLU())
+        flat = nn.Linear(width * height * breadth, hidden, bias=False)
+        self.hidden = nn.Sequential(flat, nn.BatchNorm1d(hidden), nn.ReLU())
         self.linear = nn.Linear(hidden, classes)
 
     def forward(self, x: Maps) -> Float[Tensor, "_ classes"]:

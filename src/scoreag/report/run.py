@@ -87,6 +87,9 @@ def read_run(folder: Path) -> Run:
         ValueError: there is none, or it was interrupted; says what to do.
     """
     manifest = place.read(folder)
+    if (task := str(manifest.get("task"))) not in TITLES:
+        made = "a training" if task.startswith("train") else f"a run of {task!r}"
+        raise ValueError(f"{folder} holds {made}, which has no report; see the files in it")
     file = folder / "summary.json"
     again = "give the command of the run again"
     if not file.is_file():

@@ -21,6 +21,7 @@ from scoreag.runs.rows import Row
 from scoreag.runs.summary import summary
 
 BATCH = 64  # images between two writes
+LARGEST = 4096  # micro-batch: short ones are padded to it, in memory
 SECOND, RANDOM = "second", "random"
 
 
@@ -39,15 +40,15 @@ def drive(
     ``batch_size`` nor an interruption changes a bit of any image.
 
     Args:
-        about: for the manifest: ``command``, ``data`` (name, sha256), the word for ``wrong``.
+        about: for the manifest: ``command``, ``data`` (name, sha256), the word for ``wrong``;
+            for the rows: ``sources``, the files that the images were read from, by image id.
         micro_batch: 0: the networks see ``batch_size`` images at once, and nothing is padded.
     """
     about = about or {}
     _check_sizes(batch_size, micro_batch)
     found = manifest(job, about, batch_size, micro_batch)
-    fresh = not folder.exists()
-    kept_there = place.claim(folder, found, overwrite)
-    with place.alone(folder), place.withdrawn(folder, fresh):
+    with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
+        kept_there = place.claim(folder, found, overwrite)
         cut = list(pieces(len(job), micro_batch or batch_size))
         kept = _kept(folder, job, cut)
         todo = [piece for piece in cut if job.image_ids[piece[0]] not in kept]
@@ -60,6 +61,11 @@ def _check_sizes(batch_size: int, micro_batch: int) -> None:
     if batch_size < 1 or micro_batch < 0:
         raise ValueError(
             f"batch-size is {batch_size} and micro-batch {micro_batch}; expected at least 1 and 0"
+        )
+    if micro_batch > LARGEST:
+        raise ValueError(
+            f"micro-batch is {micro_batch}, and short ones are padded to it; "
+            f"expected at most {LARGEST}, or 0 for batches of --batch-size, unpadded"
         )
 
 
@@ -86,12 +92,15 @@ def _fill(
     )  # fmt: skip
     with bar:
         for group in groups(todo, batch_size):
-            computed = []
-            for piece in group:
-                computed.append(compute(job.rows(piece), pad_to=micro_batch))
-                bar.update(len(piece))
-            written = [_written(job, folder, about, part, micro_batch) for part in computed]
-            lines.append(folder, [row for some in written for row in some])
+            computed: list[Result] = []
+            try:
+                for piece in group:
+                    computed.append(compute(job.rows(piece), pad_to=micro_batch))
+                    bar.update(len(piece))
+            finally:  # also what was done when the user stops it
+                written = [_written(job, folder, about, part, micro_batch) for part in computed]
+                if written:
+                    lines.append(folder, [row for some in written for row in some])
 
 
 def groups(todo: Sequence[range], batch_size: int) -> Iterator[list[range]]:
@@ -117,9 +126,8 @@ def _written(
         as_float = _said(job, result.images, pad_to)
         seen = _said(job, to_float(saved, result.images.dtype), pad_to)
         result = _judged(result, as_float, seen)
-    return lines.rows_of(
-        folder, result, saved, originals, job.seed, wrong_from(job, about), as_float
-    )
+    said = (wrong_from(job, about), as_float, about.get("sources"))
+    return lines.rows_of(folder, result, saved, originals, job.seed, *said)
 
 
 def _judged(result: Result, as_float: Labels, seen: Labels) -> Result:

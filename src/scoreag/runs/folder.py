@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from scoreag.files import write_text
+from scoreag.files import asides, write_text
 from scoreag.runs.manifest import FORMAT, changes
 
 MANIFEST = "manifest.json"
@@ -19,20 +19,26 @@ def claim(
 ) -> dict[str, Any]:
     """Make ``folder`` the place of the run that ``manifest`` describes; the manifest kept there.
 
-    A folder that holds the same run is left as it is, so that the run can go on.
+    A folder that holds the same run is left as it is, so that the run can go on.  Call it within
+    ``alone``: it deletes what killed writes left, and, to overwrite, what the run wrote.
 
     Args:
         overwrite: start afresh, whatever run was there; files that no run wrote are never touched.
         ours: patterns of the files that a run of this kind writes, beside its manifest.
 
     Raises:
-        ValueError: the folder holds something else, or a run with other settings.
+        ValueError: the folder holds something else, a run with other settings, or, whatever
+            ``overwrite`` says, a training in place of a run or the other way round.
     """
     made = _made(folder)
     try:
-        there = _there(folder)
+        there = _there(folder, ours)
+        if there is not None:
+            _check_kind(folder, there, manifest)
         if there is not None and not overwrite:
             _check_same(folder, there, manifest)
+        sweep(folder, ours)
+        if there is not None and not overwrite:
             return there
         if there is not None:
             clear(folder, ours)
@@ -68,9 +74,9 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _there(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the run in a folder; None where the folder is empty."""
-    if not any(folder.iterdir()):
+def _there(folder: Path, ours: tuple[str, ...]) -> dict[str, Any] | None:
+    """The manifest of the run in a folder; None where it is empty but for killed writes."""
+    if {*folder.iterdir()} <= {*_leftovers(folder, ours)}:
         return None
     if not (folder / MANIFEST).is_file():
         raise ValueError(
@@ -90,6 +96,16 @@ def write_json(file: Path, table: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def sweep(folder: Path, ours: tuple[str, ...] = OURS) -> None:
+    """Delete what killed writes of our own files left behind."""
+    for path in _leftovers(folder, ours):
+        path.unlink()
+
+
+def _leftovers(folder: Path, ours: tuple[str, ...]) -> list[Path]:
+    return [path for pattern in (MANIFEST, *ours) for path in asides(folder, pattern)]
+
+
 def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
     """Delete what a run wrote, all but its manifest: stopped here, it is still a run."""
     for pattern in ours:
@@ -101,14 +117,15 @@ def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
 
 
 @contextmanager
-def withdrawn(folder: Path, fresh: bool) -> Iterator[None]:
-    """Remove a ``fresh`` folder in which what was asked turns out to be a mistake at once."""
+def withdrawn(folder: Path, fresh: bool, ours: tuple[str, ...] = OURS) -> Iterator[None]:
+    """Remove a ``fresh`` folder if what was asked fails before anything of worth lies in it."""
     try:
         yield
-    except ValueError:
-        rows = folder / "rows.jsonl"
-        if fresh and not (rows.exists() and rows.stat().st_size):
-            clear(folder)
+    except Exception:
+        worth = [folder / name for name in ("rows.jsonl", "checkpoint.pt")]
+        if fresh and not any(file.exists() and file.stat().st_size for file in worth):
+            clear(folder, ours)
+            sweep(folder, ours)
             (folder / MANIFEST).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
@@ -116,8 +133,24 @@ def withdrawn(folder: Path, fresh: bool) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Refuse a second process in ``folder``; the system lets go when this one ends, however."""
+def alone(folder: Path) -> Iterator[bool]:
+    """Make ``folder`` and refuse a second process in it; whether it was made.
+
+    The system lets go when this process ends, however.  A folder that stayed empty is removed.
+    """
+    made = _made(folder)
+    try:
+        with _locked(folder):
+            yield bool(made)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows has no such lock
@@ -125,10 +158,13 @@ def alone(folder: Path) -> Iterator[None]:
         return
     place = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is writing to {folder}; wait for it to end"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise ValueError(f"another process is writing to {folder}; wait for it to end") from error
     finally:
         os.close(place)
 
@@ -140,6 +176,16 @@ def _made(folder: Path) -> list[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
+
+
+def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Neither a run nor a training knows the other's files, so it could not clear them away."""
+    was, wanted = (str(table.get("task")) for table in (old, new))
+    if was.startswith("train ") != wanted.startswith("train "):
+        raise ValueError(
+            f"{folder} holds the files of {was!r}, which {wanted!r} would leave among its own; "
+            "give another --out"
+        )
 
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -42,10 +42,10 @@ def manifest(
         "micro_batch": micro_batch,
         **({} if micro_batch else {"batch_size": batch_size}),
         "device": job.prior.sigmas.device.type,
+        "data": {**about.get("data", {}), "rows_sha256": rows_sha256(job)},
         "images": len(job),
         "labels": None if job.labels is None else sorted(set(job.labels.tolist())),
         "classes": list(job.prior.classes),
-        "data": {**about.get("data", {}), "rows_sha256": rows_sha256(job)},
         "models": plain(models),
         **circumstances(),
     }
@@ -71,10 +71,11 @@ def circumstances() -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, each setting whose value differs; what is incidental may."""
+    """In words, each setting whose value differs, digests last; what is incidental may."""
     was, wanted = dict(leaves(old)), dict(leaves(new))
     names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
     differ = [n for n in names if was.get(n) != wanted.get(n)]
+    differ.sort(key=lambda n: n.endswith("sha256"))  # what they are digests of says more
     return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,6 +61,7 @@ def rows_of(
     seed: int | None,
     wrong_from: str | None,
     as_float: Labels | None = None,
+    sources: Mapping[int, str] | None = None,
 ) -> list[Row]:
     """A row for each image of ``result``, whose pictures lie in ``folder`` already.
 
@@ -68,6 +69,7 @@ def rows_of(
         saved, originals: those pictures, as they were read from there.
         wrong_from: who chose the wrong class: given, second, random or untargeted.
         as_float: what the classifier says of the images before they were rounded to 8 bits.
+        sources: by image id, the file that an image was read from.
     """
     moved = {} if originals is None else _distances(originals, saved)
     rows = []
@@ -75,6 +77,8 @@ def rows_of(
         row = _row(result, i, seed, wrong_from, as_float)
         if moved:
             row["distances"] = {norm: round(float(d[i]), 6) for norm, d in moved.items()}
+        if sources and image_id in sources:
+            row["source"] = sources[image_id]
         rows.append(row | _files(folder, image_id, originals is not None))
     return rows
 

@@ -29,8 +29,6 @@ def save(
         ValueError: the folder is not empty, or, with ``overwrite``, holds something but a run.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
     found = {
         "format": FORMAT,
         "task": result.task,
@@ -40,8 +38,10 @@ def save(
         **plain(dict(about or {})),
         **circumstances(),
     }
-    place.claim(folder, found, overwrite)
-    with place.alone(folder):
+    with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
+        if any(folder.iterdir()) and not overwrite:
+            raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
+        place.claim(folder, found, overwrite)
         saved, originals = lines.write_all(folder, result)
         rows = lines.rows_of(folder, result, saved, originals, result.seed, None)
         lines.replace(folder, rows)

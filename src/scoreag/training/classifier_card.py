@@ -12,8 +12,7 @@ from scoreag.cards import Card
 from scoreag.core.types import Labels
 from scoreag.training.classifier import start, train
 from scoreag.training.export import export
-from scoreag.training.journal import Journal, last_loss
-from scoreag.training.loop import resume
+from scoreag.training.journal import Journal, continued, last_loss
 from scoreag.training.recipes import Recipe
 
 
@@ -35,7 +34,7 @@ def train_classifier(
     journal = Journal(
         folder, recipe.plan, max(recipe.plan.batch, recipe.plan.images // 20), progress=progress
     )
-    journal.open(resume(start(recipe, images), file))
+    journal.open(continued(start(recipe, images), file))
     state = train(recipe, images, labels, file, journal.watch, save_every, device)
     return export(
         state.average,

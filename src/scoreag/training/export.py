@@ -1,5 +1,6 @@
 """From a trained classifier to a card: its weights, its recipe, and figures that were measured."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,7 @@ def export(
         network=recipe.network,
         file=f"{name}.safetensors" if folder == ZOO else "model.safetensors",
         licence="MIT",
-        source=f"trained by: scoreag train classifier --preset {name}",
+        source=trained_by("classifier", {"preset": name, **how}),
         image_shape=image_shape,
         classes=tuple(classes),
         mean=tuple(recipe.mean),
@@ -50,6 +51,15 @@ def export(
         folder=folder,
     )
     return write_card(card, network.state_dict(), half)
+
+
+def trained_by(verb: str, how: Mapping[str, Any]) -> str:
+    """The source of a card: the command, with what of it the recipe's numbers do not say."""
+    words = [f"trained by: scoreag train {verb}"]
+    for name in ("preset", "data", "init"):
+        if how.get(name):
+            words += [f"--{name}", shlex.quote(str(how[name]))]
+    return " ".join(words)
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:

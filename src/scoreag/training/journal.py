@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from scoreag.files import replace_file, write_text
-from scoreag.training.loop import Plan, State
+from scoreag.training.loop import Plan, State, resume
 
 OURS = (
     "checkpoint.pt",
@@ -21,7 +21,7 @@ OURS = (
     "loss.svg",
     "samples/*.png",
     "card.toml",
-    "*.safetensors",
+    "model.safetensors",
 )
 QUIET_SECONDS = 20.0  # between two notes of the time
 
@@ -56,8 +56,7 @@ class Journal:
         """Count the time from here on; what a lost part of the last sitting took is left out."""
         file = self.folder / "time.json"
         if file.exists() and state.seen:
-            noted = json.loads(file.read_text(encoding="utf-8"))
-            self.spent = noted["seconds"] * min(1.0, state.seen / max(1, noted["seen"]))
+            self.spent = _spent(file, state.seen)
         self.started = time.monotonic()
         self.bar = tqdm(
             total=self.plan.images, initial=state.seen, unit="image", unit_scale=True,
@@ -84,6 +83,30 @@ class Journal:
         if self.draw and not file.exists():
             file.parent.mkdir(exist_ok=True)
             self.draw(state, file)
+
+
+def continued(state: State, file: Path) -> State:
+    """``resume``, where what cannot be gone on from is told with its remedy."""
+    try:
+        return resume(state, file)
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0].split("; ")[0].rstrip(":.")
+        raise ValueError(
+            f"{file} is no checkpoint of this training ({reason}); "
+            "remove it or give --overwrite to start afresh"
+        ) from error
+
+
+def _spent(file: Path, seen: int) -> float:
+    """The seconds that it took to see so many images, of those noted in ``file``."""
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        share = min(1.0, seen / max(1, int(noted["seen"])))
+        return float(noted["seconds"]) * share
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}); remove it: it holds only how long the training took"
+        ) from error
 
 
 def write_curve(folder: Path, losses: list[tuple[int, float]]) -> None:

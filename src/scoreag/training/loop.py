@@ -20,6 +20,7 @@ from scoreag.core.noise import generator
 from scoreag.core.types import Images, Labels
 from scoreag.files import load_tensors, replace_file
 from scoreag.training.ema import follow
+from scoreag.training.interrupt import held_back
 
 Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Generator], Tensor]
 
@@ -80,6 +81,7 @@ class State:
     average: nn.Module
     seen: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)  # images seen, mean loss
+    recent: list[float] = field(default_factory=list)  # of the steps since
 
     def tensors(self) -> dict[str, Any]:
         return {
@@ -88,6 +90,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "seen": self.seen,
             "losses": self.losses,
+            "recent": self.recent,
         }
 
 
@@ -105,6 +108,7 @@ def resume(state: State, file: Path) -> State:
     state.average.load_state_dict(saved["average"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.seen, state.losses = saved["seen"], [(int(n), float(v)) for n, v in saved["losses"]]
+    state.recent = [float(v) for v in saved.get("recent", [])]
     return state
 
 
@@ -128,22 +132,33 @@ def fit(
         prepare: what is done to a batch before the loss sees it, such as cropping.
         after: what makes ``state.average`` from the network after each step; by default
             ``averaged``.
+
+    Raises:
+        KeyboardInterrupt: at the end of the step at which it came, after a checkpoint.
     """
-    saved, recent = time.monotonic(), []
-    for batch in batches(len(images), plan, state.seen // plan.batch):
-        source = generator(plan.seed, "step", batch.step)
-        x = prepare(images[batch.ids].float() / 255, batch, source)
-        recent.append(_step(state, loss, x, labels[batch.ids], source, plan))
-        (after or averaged)(state, plan)
-        if batch.step % 50 == 49 or state.seen >= plan.images:
-            state.losses.append((state.seen, sum(recent) / len(recent)))
-            recent.clear()
-        if time.monotonic() - saved > save_every and not recent:
-            replace_file(file, lambda aside: torch.save(state.tensors(), aside))
-            saved = time.monotonic()
-        watch(state)
-    replace_file(file, lambda aside: torch.save(state.tensors(), aside))
+    saved, recent = time.monotonic(), state.recent
+    with held_back() as interrupted:
+        for batch in batches(len(images), plan, state.seen // plan.batch):
+            source = generator(plan.seed, "step", batch.step)
+            x = prepare(images[batch.ids].float() / 255, batch, source)
+            recent.append(_step(state, loss, x, labels[batch.ids], source, plan))
+            (after or averaged)(state, plan)
+            if batch.step % 50 == 49 or state.seen >= plan.images:
+                state.losses.append((state.seen, sum(recent) / len(recent)))
+                recent.clear()
+            stopping = interrupted()
+            if stopping or time.monotonic() - saved > save_every:
+                _save(state, file)
+                saved = time.monotonic()
+            if stopping:
+                raise KeyboardInterrupt
+            watch(state)
+    _save(state, file)
     return state
+
+
+def _save(state: State, file: Path) -> None:
+    replace_file(file, lambda aside: torch.save(state.tensors(), aside))
 
 
 def batches(count: int, plan: Plan, first: int = 0) -> Iterator[Batch]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scoreag.load import hint
+from scoreag.load import UnknownName, hint
 from scoreag.training.loop import Plan
 
 
@@ -56,5 +56,5 @@ PRESETS = {
 def preset(name: str, known: Mapping[str, Any]) -> Any:
     """The recipe of that name among ``known``; "did you mean" where there is none."""
     if name not in known:
-        raise ValueError(f"no preset {name!r}; {hint(name, list(known))}")
+        raise UnknownName(f"no preset {name!r}; {hint(name, list(known))}")
     return known[name]

@@ -63,8 +63,8 @@ PRESETS = {
     ),
     "cifar10-robust": Recipe(
         network="plain_cnn",
-        plan=Plan(images=204_800, batch=128, seed=2, warmup=0.3, decay=0.7),
-        rate=0.1,
+        plan=Plan(images=153_600, batch=128, seed=2, warmup=0.2, decay=0.8),
+        rate=0.05,
         radius=8 / 255,
     ),
 }

@@ -19,8 +19,9 @@ from scoreag.core.schedule import karras
 from scoreag.core.types import Labels
 from scoreag.images import grid, to_uint8, write_png
 from scoreag.load import check_options, load
-from scoreag.training.journal import Journal, last_loss
-from scoreag.training.loop import State, begin, fit, resume
+from scoreag.training.export import trained_by
+from scoreag.training.journal import Journal, continued, last_loss
+from scoreag.training.loop import State, begin, fit
 from scoreag.training.presets import ScoreRecipe
 from scoreag.training.score_model import edm_loss
 
@@ -50,7 +51,7 @@ def train_score_model(
     """
     plan, options = recipe.schedule, options_for(recipe, images, classes, init)
     model = network(recipe, options, init).to(device)
-    state = resume(begin(model, optimizer(model, recipe)), folder / "checkpoint.pt")
+    state = continued(begin(model, optimizer(model, recipe)), folder / "checkpoint.pt")
     before = dict(init.recipe) if init else {}
     journal = Journal(
         folder, plan, samples_every or max(plan.batch, plan.images // 10),
@@ -78,6 +79,8 @@ def options_for(
     shape = tuple(images.shape[1:])
     if init is None:
         return {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
+    if init.kind != "score-model":
+        raise ValueError(f"{init.name} is a {init.kind}; go on from a score-model, e.g. cifar10")
     if tuple(init.image_shape) != shape or len(init.classes) != len(classes):
         raise ValueError(
             f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
@@ -136,7 +139,7 @@ def export(
         network=recipe.network,
         file="model.safetensors",
         licence="MIT",
-        source=f"trained by: scoreag train score-model --preset {how.get('preset', '')}".strip(),
+        source=trained_by("score-model", how),
         image_shape=(shape[0], shape[1], shape[2]),
         classes=tuple(classes),
         family="edm",

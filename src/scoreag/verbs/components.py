@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from scoreag.load import hint, names
+from scoreag.load import UnknownName, hint, names
+from scoreag.verbs import words
 from scoreag.verbs.options import Given
-from scoreag.verbs.tasks import images
+from scoreag.verbs.words import UsageError
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
 FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
@@ -18,13 +19,17 @@ def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
     known = [*CARDS, *FOLDERS]
     if given.kind is not None and given.kind not in known:
-        raise ValueError(f"no kind {given.kind!r}; {hint(given.kind, known)}")
+        raise UnknownName(f"no kind {given.kind!r}; {hint(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
     if given.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
-        return
+    elif not given.quiet:
+        _show(found, headed=not given.kind)
+
+
+def _show(found: dict[str, dict[str, str]], headed: bool) -> None:
     for kind, lines in found.items():
-        if not given.kind:
+        if headed:
             print(f"{kind}:")
         width = max(map(len, lines), default=0)
         for name, line in lines.items():
@@ -63,16 +68,23 @@ def _first_line(module: str) -> str:
 
 def doctor(given: Given) -> None:
     """Examine a classifier: range, normalisation, logits or softmax, randomness, accuracy."""
+    from scoreag.dataset import read
     from scoreag.doctor import Finding, examine
     from scoreag.models import load_classifier
 
-    data = images(given, ())
+    if given.batch_size < 1:
+        raise UsageError(f"--batch-size is {given.batch_size}; expected 1 or more")
+    size = words.size(given.size) if given.size else None
+    data = read(given.data, given.root, given.label, size, not given.quiet)
     try:
         victim = load_classifier(given.classifier, given.device)
+    except UnknownName:
+        raise
     except ValueError as error:
         found = [Finding("loading", False, str(error))]
     else:
-        found = examine(victim, data.images, data.labels, given.batch_size)
+        shape = shape_of(given.classifier)
+        found = examine(victim, data.images, data.labels, given.batch_size, shape)
     if given.json:
         print(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
     elif not given.quiet:
@@ -80,3 +92,10 @@ def doctor(given: Given) -> None:
     bad = [finding.check for finding in found if finding.fine is False]
     if bad:
         raise ValueError(f"{given.classifier}: something is wrong with its {', '.join(bad)}")
+
+
+def shape_of(classifier: str) -> tuple[int, int, int] | None:
+    """What the card of a classifier says that it was trained on; a factory says nothing."""
+    from scoreag.cards import card
+
+    return None if ":" in classifier else card(classifier).image_shape

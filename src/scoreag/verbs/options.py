@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from scoreag.verbs.words import UsageError
+
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
 Verb: TypeAlias = Callable[[Given], None]
 
@@ -39,7 +41,10 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
 
     def offer(function: Verb) -> Verb:
         def command(**values: Any) -> None:
-            function(Given(**values))
+            if values.get("out") == "":
+                raise UsageError("--out is empty; write a folder's name")
+            unoffered = {setting.name: None for setting in SETTINGS}
+            function(Given(**{**unoffered, **values}))
 
         command.__signature__ = Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}
@@ -113,21 +118,31 @@ SETTINGS = tuple(
         ("--variance", str, "Of an estimate: damped, exact, widened or constant", None),
         ("--guidance", str, "likelihood or margin", None),
         ("--normalized/--no-normalized", bool, "Gradient has length --strength or its own", None),
-        ("--stop", float, "Lead in logits at which an image is left alone, inf: never", None),
+        (
+            "--stop",
+            float,
+            "Lead of the error in logits that is enough, below 0: none; inf: never",
+            None,
+        ),
         ("--retries", int, "Further draws of a failure, each at doubled strength", None),
     )
 )
+UNGUIDED = tuple(  # purify asks no classifier on its way
+    o for o in SETTINGS
+    if o.name not in ("strength", "interval", "guidance", "normalized", "stop", "retries")
+)  # fmt: skip
 
 TOUR = (
     option("--out", str, "Folder of the report.", "runs/demo"),
     option("--data", str, "Real images, as for transform; default: 20 that come with foolbox."),
+    ROOT,
     SEED,
     OVERWRITE,
     QUIET,
     JSON,
     DEVICE,
 )
-REPORTED = (argument("folder", "Folder of a run."), QUIET)
+REPORTED = (argument("folder", "Folder of a run."), QUIET, JSON)
 EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250))
 LISTED = (
     argument(
@@ -135,11 +150,12 @@ LISTED = (
         "models, classifiers, attacks, purifiers, samplers, guidance, metrics or datasets.",
         None,
     ),
+    QUIET,
     JSON,
 )
 TRAINED = (
     option("--preset", str, "The recipe, by name; a wrong name lists them.", ...),
-    option("--data", str, "Training images, e.g. cifar10:train[0:45000].", ...),
+    option("--data", str, "Training images, which have labels.", "cifar10:train[0:45000]"),
     ROOT,
     OUT,
     option("--images", int, "Images to see, each time counted; default: the preset's."),

@@ -44,7 +44,7 @@ def transform(given: Given) -> None:
     job = transformation(
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
     )
-    run(job, given, {"wrong": given.wrong, "data": {"name": data.name, "sha256": data.sha256}})
+    run(job, given, {"wrong": given.wrong, **about(data)})
 
 
 def purify(given: Given) -> None:
@@ -58,7 +58,7 @@ def purify(given: Given) -> None:
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
-    run(job, given, {"data": {"name": data.name, "sha256": data.sha256}})
+    run(job, given, about(data))
 
 
 def settings(given: Given) -> dict[str, Any]:
@@ -73,10 +73,11 @@ def settings(given: Given) -> dict[str, Any]:
 
 
 def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
-    """The images that --data names."""
+    """The images that --data names; ``classes`` are the model's, which theirs must be."""
     from scoreag.dataset import read
 
-    return read(
+    check_apart(given)
+    data = read(
         given.data,
         given.root,
         label=given.label,
@@ -84,9 +85,43 @@ def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
         progress=loud(given),
         classes=classes,
     )
+    check_classes(data, classes)
+    return data
 
 
-def run(job: "Job", given: Given, about: dict[str, Any]) -> None:
+def check_apart(given: Given) -> None:
+    """Refuse to write where the data is read: to start afresh would delete it."""
+    from scoreag.dataset import path_of
+
+    path, out = path_of(given.data), Path(given.out).resolve()
+    if path is not None and path.resolve().is_relative_to(out):
+        raise ValueError(
+            f"--data {given.data} is read from --out {given.out} itself, where the new images "
+            "would replace it; give another --out"
+        )
+
+
+def check_classes(data: "Dataset", classes: tuple[str, ...]) -> None:
+    """Refuse labels that count other classes than the model's; numbers are no names."""
+    from scoreag.datasets import listed
+
+    nameless = ((), tuple(map(str, range(len(classes)))), tuple(map(str, range(len(data.classes)))))
+    if data.labels is None or data.classes == classes:
+        return
+    if data.classes not in nameless and classes not in nameless:
+        raise ValueError(
+            f"the classes of {data.name} are {listed(data.classes)}, those of the model "
+            f"{listed(classes)}; give data of its classes, or a model of theirs"
+        )
+
+
+def about(data: "Dataset") -> dict[str, Any]:
+    """What the manifest and the rows say of the data."""
+    sources = dict(zip(data.image_ids, data.files, strict=True)) if data.files else {}
+    return {"data": {"name": data.name, "sha256": data.sha256}, "sources": sources}
+
+
+def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
     """Do the job in --out, and tell how it went."""
     from scoreag.runs.drive import drive
 
@@ -94,7 +129,7 @@ def run(job: "Job", given: Given, about: dict[str, Any]) -> None:
     figures = drive(
         job,
         folder,
-        {"command": command(), **about},
+        {"command": command(), **known},
         batch_size=given.batch_size,
         micro_batch=given.micro_batch,
         progress=loud(given),

@@ -18,6 +18,7 @@ def demo(given: Given) -> None:
         device=given.device,
         seed=given.seed,
         overwrite=given.overwrite,
+        root=given.root,
         say=print if loud(given) and not given.json else lambda text: None,
     )
     if given.json:
@@ -28,5 +29,8 @@ def demo(given: Given) -> None:
 
 def report(given: Given) -> None:
     """Write the report.html of a run's folder anew, from its rows and pictures."""
-    page = render(Path(given.folder))
+    folder = Path(given.folder)
+    page = render(folder)
+    if given.json:
+        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
     say(given, f"open {page}")

@@ -19,6 +19,10 @@ def labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
         )
     if per_class < 1:
         raise UsageError(f"--per-class is {per_class}; expected 1 or more")
+    from scoreag.jobs import CLASS_STRIDE  # here, so that --help needs no torch
+
+    if per_class > CLASS_STRIDE:
+        raise UsageError(f"--per-class is {per_class}; expected at most {CLASS_STRIDE}")
     words = [w.strip() for w in text.split(",")] if text != "all" else [f"0-{len(classes) - 1}"]
     chosen = [number for word in words for number in _numbers(word, classes)]
     twice = [number for number in chosen if chosen.count(number) > 1]
@@ -32,7 +36,7 @@ def class_of(word: str, classes: Sequence[str]) -> int:
     if re.fullmatch(r"\d+", word):
         return int(word)
     if word not in classes:
-        raise ValueError(f"no class {word!r}; {hint(word, [*classes, 'all'])}")
+        raise UsageError(f"no class {word!r}; {hint(word, [*classes, 'all'])}")
     return list(classes).index(word)
 
 
@@ -45,7 +49,7 @@ def wrong(text: str, classes: Sequence[str]) -> int | str | None:
     if re.fullmatch(r"\d+", text) or text in classes:
         return class_of(text, classes)
     known = ["second", "random", "none", *classes]
-    raise ValueError(f"--wrong {text!r} is no class and no choice; {hint(text, known)}")
+    raise UsageError(f"--wrong {text!r} is no class and no choice; {hint(text, known)}")
 
 
 def interval(text: str) -> tuple[float, float]:
@@ -59,9 +63,9 @@ def interval(text: str) -> tuple[float, float]:
 
 def size(text: str) -> tuple[int, int]:
     """``32`` or ``32x48``: height and width in pixels."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    match = re.fullmatch(r"0*([1-9]\d*)(?:x0*([1-9]\d*))?", text, re.ASCII)
     if not match:
-        raise UsageError(f"--size {text!r}: write a number of pixels, 32, or HEIGHTxWIDTH, 32x48")
+        raise UsageError(f"--size {text}: write pixels, 32, or HEIGHTxWIDTH, 32x48")
     height = int(match[1])
     return height, int(match[2] or height)
 
@@ -85,7 +89,7 @@ def _numbers(word: str, classes: Sequence[str]) -> Sequence[int]:
     if last < first:
         raise UsageError(f"--labels {word}: the range ends before it begins")
     if last >= len(classes):
-        raise ValueError(f"--labels {word}, but the classes are 0..{len(classes) - 1}")
+        raise UsageError(f"--labels {word}, but the classes are 0..{len(classes) - 1}")
     return range(first, last + 1)
 
 
