@@ -94,6 +94,15 @@ def write(name: str, figures: Mapping[str, Any]) -> Path:
     return path
 
 
+def resident() -> float:
+    """Peak resident memory of this process so far, in MiB.
+
+    Not ru_maxrss: a process that another one starts begins with the peak of that one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def machine() -> str:
     """Processor, cores in use, and the vector instructions that torch found."""
     names = [

@@ -6,14 +6,13 @@ memory is that above the level just before the chain. Plain autograd stands besi
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from itertools import pairwise
 
 import torch
-from common import write
+from common import resident, write
 
 import scoreag
 from scoreag.core.denoiser import of_class
@@ -24,11 +23,6 @@ from scoreag.guidance.resembles import resembles
 from scoreag.load import load
 from scoreag.settings import settings_for
 from scoreag.tasks import arranged
-
-
-def resident() -> float:
-    """Peak resident memory so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(steps: int, batch: int, plain: bool) -> dict[str, float]:

@@ -8,7 +8,6 @@ its own, one after another: same model, same seeds, same classes.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from common import eight_bit, rate, ruler, write
+from common import eight_bit, rate, resident, ruler, write
 from torch import Tensor
 
 import scoreag
@@ -117,7 +116,7 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
         "judge": rate(judge.says(saved) == labels, "all images"),
         "calls": calls,
         "seconds": seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": resident(),
         "resolved": job.settings.to_dict(),
     }
 

@@ -176,7 +176,7 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
         ([*CHURN, "--sampler-option", "amount=-1"],  "churn's amount is -1"),
         ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
         ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),
-        ([*TRANSFORM, "--wrong", "2"], "wrong equals the label 2"),
+        ([*TRANSFORM, "--wrong", "0"], "wrong equals the label 0"),
         ([*TRANSFORM, "--wrong", "9"], "expected 0..2"),
         ([*TRANSFORM, "--size", "16"], "the model takes 3 x 8 x 8"),
         ([*TRANSFORM, "--data", "nowhere.png"], "nowhere.png"),

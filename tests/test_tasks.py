@@ -109,7 +109,6 @@ def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
     "changes",
     [
         {"gradient": "straight"},
-        {"gradient": "symmetric"},
         {"estimate": "ode_euler"},
         {"interval": (0.5, 2.0)},
         {"normalized": True},
@@ -128,6 +127,17 @@ def test_no_setting_is_ignored(changes, prior, natural):
         for settings in (base, replace(base, **changes))
     )
     assert not torch.allclose(plain, changed, atol=1e-4)
+
+
+def test_the_symmetric_gradient_costs_a_second_call_and_is_the_exact_one_here(prior, natural):
+    """The denoiser of an exact world has a symmetric Jacobian."""
+    base = replace(FROM_NOISE, steps=6, start=5.0)
+    exact, symmetric = (
+        tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
+        for settings in (base, replace(base, gradient="symmetric"))
+    )
+    assert symmetric.calls == 2 * exact.calls
+    assert torch.allclose(symmetric.images, exact.images, atol=1e-3)
 
 
 def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):

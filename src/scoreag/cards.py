@@ -72,7 +72,8 @@ class Card:
 
 def cards(kind: str | None = None) -> list[str]:
     """The names in the zoo, of one kind or of all."""
-    found = (_read(file) for file in sorted(ZOO.glob("*.toml")))
+    files = sorted(ZOO.glob("*.toml"), key=lambda file: file.stem)
+    found = (_read(file) for file in files)
     return [card.name for card in found if kind in (None, card.kind)]
 
 
