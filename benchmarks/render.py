@@ -34,11 +34,9 @@ def what(settings: Any, default: str = "default") -> str:
     if isinstance(settings, str):
         return settings
     named = {"strength": "s_y", "precision": "s_x"}
-    parts = [
-        f"{named.get(k, k)} {v:g}" if isinstance(v, float) else f"{k} {v}"
-        for k, v in settings.items()
-    ]
-    return ", ".join(part for part in parts if not part.startswith("seed")) or default
+    shown = {named.get(k, k): v for k, v in settings.items() if k != "seed"}
+    parts = [f"{k} {v:g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in shown.items()]
+    return ", ".join(parts) or default
 
 
 def transformation(data: Row) -> str:
@@ -164,6 +162,28 @@ def reproducibility(data: Row) -> str:
     )
 
 
+def training_curve(data: Row) -> str:
+    body = [
+        [
+            f"{row['images_seen']:,}",
+            f"{row['loss']:.3f}",
+            share(row["unguided_judge"]),
+            share(row["attacked_purified"]),
+            share(row["clean_purified"]),
+        ]
+        for row in sorted(data["rows"], key=lambda row: row["images_seen"])
+    ]
+    head = [
+        "images seen",
+        "training loss",
+        "unguided: judge says y*",
+        "attacked, purified",
+        "clean",
+    ]
+    text = f"\n{data['data']}; PGD-40 at 8/255 without purifier: {share(data['attacked'])}.\n\n"
+    return text + table(head, body)
+
+
 SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("transformation", "GAT: transforming given images", transformation),
     ("transformation_curves", "GAT: the curve behind the default", transformation),
@@ -171,6 +191,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("synthesis_curves", "GAS: the curve behind the default", synthesis),
     ("purification", "GAP: against an attacker who does not see the purifier", purification),
     ("purification_curves", "GAP: the curve behind the default", purification),
+    ("training_curve", "What more training of the score model brings", training_curve),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
     ("gradient_memory", "Memory of exact gradients", memory),
