@@ -187,6 +187,7 @@ def training_curve(data: Row) -> str:
 SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("transformation", "GAT: transforming given images", transformation),
     ("transformation_curves", "GAT: the curve behind the default", transformation),
+    ("transformation_retries", "GAT: the strength of the first draw, with retries", transformation),
     ("synthesis", "GAS: synthesising from nothing", synthesis),
     ("synthesis_curves", "GAS: the curve behind the default", synthesis),
     ("purification", "GAP: against an attacker who does not see the purifier", purification),
