@@ -17,7 +17,10 @@ class ScoreRecipe:
             images and the number of classes come from the data.
         plan: its ``warmup`` is set from ``rising``.
         rising: images seen while the rate rises.
-        rate, betas, decay: of AdamW.
+        optimizer: "adamw" or "muon"; the latter has AdamW for what is no matrix.
+        rate, betas, decay: of the optimiser; betas are AdamW's.
+        others_rate, ends: with Muon, the rate of AdamW, and the parts of the network at its ends,
+            which AdamW trains too.
         dropped: share of the labels that are withheld, for the unconditional model.
         sigma_data: the deviation of the data in [-1, 1].
     """
@@ -26,7 +29,10 @@ class ScoreRecipe:
     plan: Plan
     options: Mapping[str, Any] = field(default_factory=dict)
     rising: int = 12_800
+    optimizer: str = "adamw"
     rate: float = 1e-3
+    others_rate: float = 1e-3
+    ends: tuple[str, ...] = ("first", "last")
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 0.01
     dropped: float = 0.1
@@ -43,6 +49,9 @@ PRESETS = {
         network="unet",
         options={"channels": 32, "multipliers": [1, 2, 4]},
         plan=Plan(images=2_000_000, batch=64, decay=0.25, ema=0.05, clip=1.0),
+        optimizer="muon",
+        rate=6e-3,
+        others_rate=2e-3,
     ),
     "tiny": ScoreRecipe(  # learns next to nothing, in a minute: to see whether all goes well
         network="unet",

@@ -22,10 +22,12 @@ from scoreag.load import check_options, load
 from scoreag.training.export import trained_by
 from scoreag.training.journal import Journal, continued, last_loss
 from scoreag.training.loop import State, begin, fit
+from scoreag.training.muon import Muon, hidden_matrices
 from scoreag.training.presets import ScoreRecipe
 from scoreag.training.score_model import edm_loss
 
 Pixels = UInt8[Tensor, "count channel height width"]
+TOLD = ("plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped")
 SHOWN = 4  # samples of each class in a grid
 
 
@@ -103,9 +105,19 @@ def network(recipe: ScoreRecipe, options: Mapping[str, Any], init: Card | None) 
 
 
 def optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.Optimizer:
-    """AdamW, as the recipe says."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay
+    """AdamW or Muon, as the recipe says."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay
+        )
+    if recipe.optimizer != "muon":
+        raise ValueError(f"optimizer is {recipe.optimizer!r}; write 'adamw' or 'muon'")
+    raw = model.network
+    matrices = hidden_matrices(raw, [raw.get_submodule(name) for name in recipe.ends])
+    known = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return Muon(
+        matrices, others, recipe.rate, recipe.others_rate, betas=recipe.betas, decay=recipe.decay
     )
 
 
@@ -147,7 +159,7 @@ def export(
         options=dict(options),
         recipe={
             **how,
-            **{k: plain[k] for k in ("plan", "rising", "rate", "betas", "decay", "dropped")},
+            **{k: plain[k] for k in TOLD},
         },
         folder=folder,
     )
