@@ -69,7 +69,10 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
     [
         ("cifra10:test", "no 'cifra10' in datasets; did you mean 'cifar10'"),
         ("sample", "did you mean 'samples'"),
-        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: arrays, cifar10"),
+        ("tiny-imagnet:val", "no 'tiny-imagnet' in datasets; did you mean 'tiny-imagenet'"),
+        ("tiny_imagnet:val", "did you mean 'tiny-imagenet'"),
+        ("fashion-mnist:samples", "fashion-mnist has no split 'samples'; did you mean 'sample'"),
+        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: arrays, cifar10, ci"),
         ("no.such.module:x", r"no data set 'no\.such\.module'"),
         ("folder:nowhere", "no folder 'nowhere'"),
         ("", "no '' in datasets"),
@@ -167,3 +170,19 @@ def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) ->
     file = tmp_path / "five.npz"
     assert data.path_of(f"{five}[0:2]") == data.path_of(file) == file
     assert data.path_of("samples") is None and data.path_of("cifar10:test[0:4]") is None
+
+
+@pytest.mark.parametrize("word", ["tiny-imagenet", "tiny_imagenet:val[0:2]", "cifar10:test"])
+def test_a_data_set_is_no_path_even_where_a_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    for name in ("tiny-imagenet", "val", "test"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert data.path_of(word) is None
+
+
+def test_a_dash_and_an_underscore_are_one_in_the_name_of_a_data_set() -> None:
+    came = [data.read(f"{kind}:sample[0:2]") for kind in ("fashion-mnist", "fashion_mnist")]
+    assert came[0].name == came[1].name == "fashion-mnist:sample[0:2]"
+    assert came[0].sha256 == came[1].sha256

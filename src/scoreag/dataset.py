@@ -14,7 +14,9 @@ from torch import Tensor
 
 from scoreag.datasets import Labels, Pixels, Source
 from scoreag.images import to_float
-from scoreag.load import check_options, load, names
+from scoreag.load import check_options, hint, load, names
+
+_PATHS = ("folder", "arrays", "picture", "run")  # the kinds whose word is a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,8 @@ def read(
 ) -> Dataset:
     """The images that ``spec`` names: ``WHAT``, ``WHAT[a:b]``, ``[a:]``, ``[:b]``, ``[i]``.
 
-    ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``samples``, ``folder:PATH``,
+    ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
+    ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``samples``, ``folder:PATH``,
     ``arrays:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
 
     Args:
@@ -102,8 +105,8 @@ def path_of(spec: str | Path) -> Path | None:
     """The file or folder that ``spec`` reads from; None where it names a data set."""
     what, _ = _parts(spec)
     kind, colon, word = what.partition(":")
-    path = Path(word if colon and kind in names("datasets") else what).expanduser()
-    return path if what not in names("datasets") and path.exists() else None
+    path = Path(word if colon and kind in _PATHS else what).expanduser()
+    return path if _plain(what) not in _kinds() and path.exists() else None
 
 
 def _parts(spec: str | Path) -> tuple[str, str | None]:
@@ -128,27 +131,37 @@ def _source(
     taken = signature(module.load).parameters
     offered = {"root": root, "progress": progress, "classes": classes}
     options |= {key: value for key, value in offered.items() if key in taken}
-    path = kind in ("folder", "arrays", "picture", "run")
-    last = Path(word).resolve().name if path else word
+    last = Path(word).resolve().name if kind in _PATHS else word
     return module.load(word, **options), f"{kind}:{last}" if last else kind
 
 
 def _component(what: str) -> tuple[str, ModuleType, str]:
     """The kind of data set, its module, and the word for it."""
     kind, colon, word = what.partition(":")
-    if kind in names("datasets"):
-        return kind, load("datasets", kind), word
+    if _plain(kind) in _kinds():
+        return _plain(kind), load("datasets", _kinds()[_plain(kind)]), word
     path = Path(what).expanduser()
     if what and path.exists():
         kind = _kind(path)
         return kind, load("datasets", kind), what
     if not colon and ("." in what or "/" in what):
-        known = ", ".join(names("datasets"))
-        raise ValueError(f"no file or folder {what!r}; data sets are: {known}")
+        raise ValueError(f"no file or folder {what!r}; data sets are: {', '.join(_kinds())}")
+    if "." not in kind:
+        raise ValueError(f"no {kind!r} in datasets; {hint(_plain(kind), list(_kinds()))}")
     try:
         return kind, load("datasets", kind), word
     except ModuleNotFoundError as error:
         raise ValueError(f"no data set {kind!r}: {error}") from error
+
+
+def _plain(kind: str) -> str:
+    """The name of a data set as it is written: tiny-imagenet, whose file is tiny_imagenet."""
+    return kind.replace("_", "-")
+
+
+def _kinds() -> dict[str, str]:
+    """The modules of the data sets by the names that are written."""
+    return {_plain(name): name for name in names("datasets")}
 
 
 def _kind(path: Path) -> str:

@@ -118,9 +118,3 @@ def test_a_spoiled_pickle_is_refused_in_one_line(tmp_path: Path, kind: str, faul
     (tmp_path / "test_batch").write_bytes(_spoiled(kind))
     with pytest.raises(ValueError, match=rf"^\S+test_batch [^\n]*{fault}[^\n]*$"):
         data.read("cifar10:test", tmp_path)
-
-
-@pytest.mark.usefixtures("small")
-def test_an_unknown_split_gets_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no split 'tets'; did you mean 'test'"):
-        data.read("cifar10:tets", tmp_path)

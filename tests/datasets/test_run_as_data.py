@@ -53,6 +53,12 @@ def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
     assert came.images[:, 0, 0, 0].tolist() == [7, 300 % 256]
 
 
+def test_a_run_is_read_as_it_is(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7), row(300))
+    with pytest.raises(ValueError, match="is a run, whose images are read as they are"):
+        data.read(f"folder:{run}", size=(2, 2))
+
+
 def test_a_range_counts_images_not_ids(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
     assert data.read(f"{run}[1]").image_ids == (300,)

@@ -3,13 +3,19 @@
 ``what`` is the word behind the colon: ``cifar10:test`` calls ``cifar10.load("test")``.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from scoreag.files import cache_folder
 from scoreag.load import hint
+
+_Found = TypeVar("_Found")
 
 Pixels = UInt8[Tensor, "batch channels height width"]
 Labels = Int64[Tensor, "batch"]
@@ -72,3 +78,51 @@ def listed(classes: Sequence[str]) -> str:
 
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit()
+
+
+def one_of(splits: Iterable[str], word: str, kind: str) -> str:
+    """The split ``word``, if there is one of that name."""
+    if word not in splits:
+        raise ValueError(f"{kind} has no split {word!r}; {hint(word, list(splits))}")
+    return word
+
+
+def official(
+    title: str,
+    root: str | Path | None,
+    find: Callable[[Path], _Found | None],
+    bring: Callable[[Path], None],
+) -> _Found:
+    """What ``find`` sees of a data set in its folder; where that is None, after ``bring``.
+
+    Args:
+        title: the data set's, for messages.
+        root: the folder, which must be there; else SCOREAG_DATA, else the cache folder.
+        bring: fetches the official files into the folder.
+    """
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise ValueError(
+            f"no folder {str(root)!r}; give as --root the one with {title}'s files, "
+            "or make it, and they are fetched into it"
+        )
+    folder = Path(root or os.environ.get("SCOREAG_DATA") or cache_folder()).expanduser()
+    found = find(folder)
+    if found is None:
+        try:
+            bring(folder)
+        except ConnectionError as error:
+            raise ConnectionError(f"no {title} files in {folder}, and {error}") from error
+        found = find(folder)
+    if found is None:
+        raise ValueError(f"{folder} has no files of {title}, though just fetched")
+    return found
+
+
+def address(official: str, variable: str, url: str | None) -> str:
+    """``url``, else that in the environment's ``variable``, else the ``official`` one.
+
+    The first two may be of the file or of the folder that it is in.
+    """
+    given = url or os.environ.get(variable) or official
+    name = official.rpartition("/")[2]
+    return given if given.endswith(Path(name).suffix) else f"{given.rstrip('/')}/{name}"

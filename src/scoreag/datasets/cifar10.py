@@ -1,9 +1,8 @@
 """CIFAR-10 from the official files, binary or python layout, fetched where there are none."""
 
-import os
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scoreag.datasets import Labels, Pixels, Source
-from scoreag.files import cache_folder, fetch, load_pickle, replace_file
-from scoreag.load import hint
+from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
+from scoreag.files import fetch, load_pickle, replace_file
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -23,13 +21,14 @@ CLASSES = (
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"
 SPLITS = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+BYTES = 3 * 32 * 32  # of an image, in CIFAR-100 too
 
 _BINARY, _PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
 _IMAGES = 10_000  # in each file
-_BYTES = 3 * 32 * 32
 
-_Bytes = NDArray[np.uint8]
-_Read = Callable[[Path, int, range], tuple[_Bytes, _Bytes]]
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+_Read = Callable[[Path, int, range], tuple[Bytes, Numbers]]
 
 
 def load(
@@ -43,55 +42,45 @@ def load(
             a ``root`` that is given must be there.
         url: of the archive or of the folder it is in; else SCOREAG_CIFAR10_URL, else the official.
     """
-    split = what or "test"
-    if split not in SPLITS:
-        raise ValueError(f"cifar10 has no split {split!r}; {hint(split, list(SPLITS))}")
-    if root is not None and not Path(root).expanduser().is_dir():
-        raise ValueError(
-            f"no folder {str(root)!r}; give as --root the one with CIFAR-10's files, "
-            "or make it, and they are fetched into it"
-        )
-    folder = Path(root or os.environ.get("SCOREAG_DATA") or cache_folder()).expanduser()
-    found = _found(folder, split)
-    if found is None:
-        try:
-            download(folder, url, DIGEST, progress)
-        except ConnectionError as error:
-            raise ConnectionError(f"no CIFAR-10 files in {folder}, and {error}") from error
-        found = _found(folder, split)
-    if found is None:
-        raise ValueError(f"{folder} has no files of CIFAR-10's {split} split, though just fetched")
-    files, read = found
+    split = one_of(SPLITS, what or "test", "cifar10")
+
+    def bring(folder: Path) -> None:
+        files = [f"{name}.bin" for names in SPLITS.values() for name in names]
+        place = address(URL, "SCOREAG_CIFAR10_URL", url)
+        archive = folder / Path(URL).name
+        download(place, archive, DIGEST, folder / _BINARY, [*files, "batches.meta.txt"], progress)
+
+    files, read = official("CIFAR-10", root, partial(_found, split), bring)
     count = len(files) * _IMAGES
     return Source(count, partial(_joined, files, read, _IMAGES), range(count), CLASSES)
 
 
-def download(folder: Path, url: str | None, expected: str, progress: bool = True) -> None:
-    """Fetch the official binary archive and unpack its files into ``folder``."""
-    address = url or os.environ.get("SCOREAG_CIFAR10_URL") or URL
-    if not address.endswith(".gz"):
-        address = f"{address.rstrip('/')}/{Path(URL).name}"
-    archive = folder / Path(URL).name
+def download(
+    url: str, archive: Path, expected: str, folder: Path, names: Sequence[str], progress: bool
+) -> None:
+    """Fetch ``archive``, and unpack its files ``names`` into ``folder``.
+
+    It is kept if it was there before.
+    """
     brought = archive.exists()
-    fetch(address, archive, expected, progress)
-    _unpack(archive, folder / _BINARY)
+    fetch(url, archive, expected, progress)
+    _unpack(archive, folder, list(names))
     if not brought:
         archive.unlink()
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
     """The expected files out of the archive, and nothing else, whatever it holds."""
-    names = [f"{name}.bin" for names in SPLITS.values() for name in names] + ["batches.meta.txt"]
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for member in tar:
-            name = member.name.removeprefix("./").removeprefix(f"{_BINARY}/")
+            name = member.name.removeprefix("./").removeprefix(f"{folder.name}/")
             content = tar.extractfile(member) if member.isreg() and name in names else None
             if content is not None:
                 names.remove(name)
                 replace_file(folder / name, partial(_copy, content))
     if names:
-        raise ValueError(f"{archive} lacks {', '.join(names)}; it is not CIFAR-10's binary archive")
+        raise ValueError(f"{archive} lacks {', '.join(names)}; it is not the official archive")
 
 
 def _copy(content: Any, path: Path) -> None:
@@ -99,7 +88,7 @@ def _copy(content: Any, path: Path) -> None:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _found(folder: Path, split: str) -> tuple[list[Path], _Read] | None:
+def _found(split: str, folder: Path) -> tuple[list[Path], _Read] | None:
     """The files of a split and how to read them, or None if any is missing."""
     layouts: list[tuple[str, str, _Read]] = [
         (_BINARY, ".bin", _read_binary),
@@ -117,8 +106,8 @@ def _joined(
     files: list[Path], read: _Read, per_file: int, positions: range
 ) -> tuple[Pixels, Labels]:
     """The images and labels at ``positions``, from those files only that hold them."""
-    images = np.empty((len(positions), _BYTES), np.uint8)
-    labels = np.empty(len(positions), np.uint8)
+    images = np.empty((len(positions), BYTES), np.uint8)
+    labels = np.empty(len(positions), np.int64)
     for i, path in enumerate(files):
         start = max(positions.start, i * per_file)
         stop = min(positions.stop, (i + 1) * per_file)
@@ -126,42 +115,79 @@ def _joined(
             rows = slice(start - positions.start, stop - positions.start)
             inside = range(start - i * per_file, stop - i * per_file)
             images[rows], labels[rows] = read(path, per_file, inside)
-            _check_labels(path, labels[rows], inside)
-    pixels = torch.from_numpy(images).reshape(-1, 3, 32, 32)
-    return pixels, torch.from_numpy(labels).long()
+            check_labels(path, labels[rows], inside, len(CLASSES))
+    return as_pixels(images), torch.from_numpy(labels)
 
 
-def _check_labels(path: Path, labels: _Bytes, inside: range) -> None:
-    wrong = np.flatnonzero(labels >= len(CLASSES))
+def as_pixels(images: Bytes) -> Pixels:
+    """Rows of 3 x 32 x 32 bytes as images."""
+    return torch.from_numpy(images).reshape(-1, 3, 32, 32)
+
+
+def check_labels(path: Path, labels: Numbers, inside: range, classes: int) -> None:
+    """Refuse labels, those at the positions ``inside`` of a file, that count no class."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         place, label = inside[wrong[0]], labels[wrong[0]]
-        raise ValueError(f"{path} is damaged: its image {place} has the label {label}, not 0..9")
+        raise ValueError(
+            f"{path} is damaged: its image {place} has the label {label}, not 0..{classes - 1}"
+        )
 
 
-def _read_binary(path: Path, per_file: int, inside: range) -> tuple[_Bytes, _Bytes]:
-    """Records of a label's byte and 3 x 32 x 32 bytes of red, green and blue planes."""
-    record = 1 + _BYTES
+def _read_binary(path: Path, per_file: int, inside: range) -> tuple[Bytes, Numbers]:
+    record = 1 + BYTES
     size, expected = path.stat().st_size, per_file * record
     if size != expected:
         raise ValueError(
             f"{path} has {size:,} bytes, not {expected:,} ({per_file:,} records of {record}): "
             "remove it, and the official one is fetched"
         )
-    data = np.fromfile(path, np.uint8, len(inside) * record, offset=inside.start * record)
-    records = data.reshape(len(inside), record)
-    return records[:, 1:], records[:, 0]
+    images, labels = records(path, 1, inside)
+    return images, labels[:, 0]
 
 
-def _read_python(path: Path, per_file: int, inside: range) -> tuple[_Bytes, _Bytes]:
-    """A pickled dictionary of ``data``, uint8 rows of 3072, and ``labels``, a list."""
+def records(path: Path, heads: int, inside: range) -> tuple[Bytes, Numbers]:
+    """The images and the ``heads`` labels of each, at the positions ``inside`` of a binary file.
+
+    A record is a byte for each label and 3 x 32 x 32 bytes of red, green and blue planes.
+    """
+    size = heads + BYTES
+    data = np.fromfile(path, np.uint8, len(inside) * size, offset=inside.start * size)
+    rows = data.reshape(len(inside), size)
+    return rows[:, heads:], rows[:, :heads].astype(np.int64)
+
+
+def _read_python(path: Path, per_file: int, inside: range) -> tuple[Bytes, Numbers]:
+    images, labels = pickled(path, ["labels"], per_file)
+    rows = slice(inside.start, inside.stop)
+    return images[rows], labels[rows, 0]
+
+
+def pickled(path: Path, keys: Sequence[str], count: int | None = None) -> tuple[Bytes, Numbers]:
+    """All images of a pickled batch and their labels under each of ``keys``, in columns.
+
+    It is a dictionary of ``data``, uint8 rows of 3072, and of lists of labels.
+
+    Args:
+        count: how many there must be; None takes any number.
+    """
     content = load_pickle(path)
     content = content if isinstance(content, dict) else {}
     named = {key.decode() if isinstance(key, bytes) else key: content[key] for key in content}
-    data, labels = np.asarray(named.get("data", [])), np.asarray(named.get("labels", []))
-    if data.shape != (per_file, _BYTES) or data.dtype != np.uint8 or labels.shape != (per_file,):
+    data = np.asarray(named.get("data", []))
+    wanted = count or len(data)
+    columns = [_integers(named.get(key)) for key in keys]
+    shapes = [column.shape for column in columns]
+    if data.shape != (wanted, BYTES) or data.dtype != np.uint8 or shapes != [(wanted,)] * len(keys):
+        found = ", ".join(f"{key} {shape}" for key, shape in zip(keys, shapes, strict=True))
         raise ValueError(
-            f"{path} is no official batch: data {data.shape} {data.dtype}, labels {labels.shape}; "
-            f"expected ({per_file}, {_BYTES}) uint8 and ({per_file},)"
+            f"{path} is no official batch: data {data.shape} {data.dtype}, {found}; "
+            f"expected ({wanted}, {BYTES}) uint8 and ({wanted},)"
         )
-    rows = slice(inside.start, inside.stop)
-    return data[rows], labels[rows].clip(0, 255).astype(np.uint8)
+    return data, np.stack(columns, axis=1)
+
+
+def _integers(labels: Any) -> Numbers:
+    """A list of whole numbers as an array; an empty one where it is anything else."""
+    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
+    return np.array(labels if whole else [], np.int64)

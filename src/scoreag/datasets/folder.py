@@ -33,6 +33,8 @@ def load(
     if not path.is_dir():
         raise ValueError(f"no folder {what!r}; give one with class folders or a labels.csv")
     if (path / "rows.jsonl").is_file():
+        if size is not None:
+            raise ValueError(f"{what!r} is a run, whose images are read as they are; give no size")
         return run.load(what)
     find = _listed if (path / "labels.csv").is_file() else _sorted
     files, labels, names = find(path, classes)
@@ -98,7 +100,7 @@ def _stacked(files: list[Path], size: tuple[int, int] | None, progress: bool) ->
             first, other = (" x ".join(map(str, p.shape)) for p in (pictures[0], picture))
             raise ValueError(
                 f"{file} is {other} but {files[0]} is {first} (channels x height x width): "
-                "all must be alike; give a size to resize them, or convert them"
+                "all must be alike; give a size (--size) to resize them, or convert them"
             )
         pictures.append(picture)
     return torch.stack(pictures)

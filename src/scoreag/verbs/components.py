@@ -42,7 +42,8 @@ def entries(kind: str) -> dict[str, str]:
         from scoreag.cards import card, cards
 
         return {name: _card_line(card(name)) for name in cards(CARDS[kind])}
-    return {name: _first_line(f"scoreag.{kind}.{name}") for name in names(kind)}
+    shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
+    return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
 
 
 def _card_line(card: Any) -> str:

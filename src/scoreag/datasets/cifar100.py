@@ -1,0 +1,121 @@
+"""CIFAR-100, 100 fine or 20 coarse classes: the official files or the first part of them."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
+from scoreag.datasets.cifar10 import (
+    BYTES,
+    Bytes,
+    Numbers,
+    as_pixels,
+    check_labels,
+    download,
+    pickled,
+    records,
+)
+
+# fmt: off
+FINE = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",
+    "bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle",
+    "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch",
+    "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest", "fox",
+    "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion",
+    "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom",
+    "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road",
+    "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake",
+    "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone",
+    "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
+    "willow_tree", "wolf", "woman", "worm",
+)
+COARSE = (
+    "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables",
+    "household_electrical_devices", "household_furniture", "insects", "large_carnivores",
+    "large_man-made_outdoor_things", "large_natural_outdoor_scenes",
+    "large_omnivores_and_herbivores", "medium_mammals", "non-insect_invertebrates", "people",
+    "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
+)
+# fmt: on
+URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+DIGEST = "md5:03b5dce01913d631647c71ecec9e9cb8"
+SPLITS = {"train": 50_000, "test": 10_000}  # the images of the whole
+
+_BINARY, _PYTHON = "cifar-100-binary", "cifar-100-python"
+_RECORD = 2 + BYTES
+_NAMES = ["train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"]
+
+_Read = Callable[[range], tuple[Bytes, Numbers]]
+
+
+def load(
+    what: str, root: str | Path | None = None, url: str | None = None, progress: bool = True
+) -> Source:
+    """The split "train" or "test"; "train-coarse", "test-coarse" with coarse labels; "" is "test".
+
+    A file may hold some of the images only: there are as many as it has records, all whole.
+
+    Args:
+        root: holds the files, or one of the official folders that hold them; else SCOREAG_DATA,
+            else the cache folder.  Where it has none, the official archive is fetched into it;
+            a ``root`` that is given must be there.
+        url: of the archive or of the folder it is in; else SCOREAG_CIFAR100_URL, else the official.
+    """
+    word = one_of([*SPLITS, *(f"{split}-coarse" for split in SPLITS)], what or "test", "cifar100")
+    split, coarse, _ = word.partition("-coarse")
+
+    def bring(folder: Path) -> None:
+        place = address(URL, "SCOREAG_CIFAR100_URL", url)
+        download(place, folder / Path(URL).name, DIGEST, folder / _BINARY, _NAMES, progress)
+
+    path, lie = official("CIFAR-100", root, partial(_found, split), bring)
+    count, read = lie(path)
+    if not 1 <= count <= SPLITS[split]:
+        raise ValueError(
+            f"{path} has {count:,} images; expected 1 to {SPLITS[split]:,}: "
+            "remove it, and the official one is fetched"
+        )
+    column, classes = (0, COARSE) if coarse else (1, FINE)
+    return Source(count, partial(_chosen, path, read, column, classes), range(count), classes)
+
+
+_Open = Callable[[Path], tuple[int, _Read]]
+
+
+def _found(split: str, folder: Path) -> tuple[Path, _Open] | None:
+    """The file of a split and how to open it, or None if there is none."""
+    layouts: list[tuple[str, str, _Open]] = [(_BINARY, ".bin", _binary), (_PYTHON, "", _python)]
+    for name, suffix, lie in layouts:
+        for place in (folder / name, folder):
+            if (place / f"{split}{suffix}").is_file():
+                return place / f"{split}{suffix}", lie
+    return None
+
+
+def _binary(path: Path) -> tuple[int, _Read]:
+    """Records of the coarse label, the fine label and the pixels; a part of one is refused."""
+    count, rest = divmod(path.stat().st_size, _RECORD)
+    if rest:
+        raise ValueError(
+            f"{path} breaks off: after {count:,} whole records of {_RECORD} bytes come {rest:,}; "
+            "remove it, and the official one is fetched"
+        )
+    return count, partial(records, path, 2)
+
+
+def _python(path: Path) -> tuple[int, _Read]:
+    """A pickled dictionary, of which no part can be read alone."""
+    images, labels = pickled(path, ["coarse_labels", "fine_labels"])
+    return len(images), lambda at: (images[at.start : at.stop], labels[at.start : at.stop])
+
+
+def _chosen(
+    path: Path, read: _Read, column: int, classes: tuple[str, ...], positions: range
+) -> tuple[Pixels, Labels]:
+    images, labels = read(positions)
+    check_labels(path, labels[:, column], positions, len(classes))
+    return as_pixels(images.copy()), torch.from_numpy(labels[:, column].copy())
