@@ -1,14 +1,16 @@
 """What the benchmarks share: their data, how an outcome is measured, and where it is written."""
 
+import argparse
 import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,12 +19,18 @@ import scoreag
 from scoreag.attacks import pgd
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
+from scoreag.files import write_text
 from scoreag.images import to_float, to_uint8
 from scoreag.metrics.accuracy import Rate
 from scoreag.metrics.fid import Moments, frechet_distance, moments
 from scoreag.metrics.lpips import Lpips
+from scoreag.result import Result
+from scoreag.settings import Settings
+
+Row: TypeAlias = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
+PGD = pgd.Attack()
 
 
 @dataclass(frozen=True)
@@ -68,13 +76,80 @@ def rate(hits: Tensor, of: str) -> dict[str, Any]:
     return Rate(int(hits.sum()), len(hits), of).to_dict()
 
 
-def attacked(victim: Frozen, images: Tensor, labels: Tensor, ids: list[int]) -> Tensor:
-    """PGD-40 at 8/255, to 8 bits."""
-    parts = [
-        pgd.Attack()(victim, images[i : i + 64], labels[i : i + 64], Noise(0, ids[i : i + 64]))
-        for i in range(0, len(images), 64)
-    ]
+def attacked(victim: Frozen, images: Tensor, labels: Tensor) -> Tensor:
+    """PGD's images, to 8 bits."""
+    cut = [range(len(images))[i : i + 64] for i in range(0, len(images), 64)]
+    parts = [PGD(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
     return eight_bit(torch.cat(parts))
+
+
+def by_pgd(more: str = "") -> Row:
+    """What a row of PGD begins with: its label and its settings, from the attack itself."""
+    label = f"PGD-{PGD.steps}, {255 * PGD.epsilon:g}/255{more}"
+    return {"settings": label, "resolved": {"attack": "pgd", **asdict(PGD), "seed": 0}}
+
+
+def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
+    """What a row of ours begins with: what was given, all that it came to, and what it cost."""
+    return {
+        "settings": dict(settings),
+        "resolved": {**out.settings, "seed": out.seed},
+        "calls": out.calls.float().mean().item(),
+        "retries": out.retries.float().mean().item(),
+    }
+
+
+def values(pairs: Iterable[str]) -> dict[str, list[Any]]:
+    """``name=value,value`` as typed: to each name its values."""
+    parted = (pair.partition("=") for pair in pairs)
+    return {name: [value(name, word) for word in words.split(",")] for name, _, words in parted}
+
+
+def value(name: str, word: str) -> Any:
+    """True, False, None, a number, whole where the setting ``name`` is, or the word itself."""
+    known = {"true": True, "false": False, "none": None}
+    if word.lower() in known:
+        return known[word.lower()]
+    for kind in (int, float) if isinstance(getattr(Settings, name, None), int) else (float,):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def cells(args: argparse.Namespace, alone: Sequence[str] = (), **axes: list[Any]) -> list[Row]:
+    """The settings of each row: the default, each value of those ``alone``, and the grid.
+
+    Args:
+        alone: names of arguments, each of whose values is tried by itself.
+        axes: of the grid, beside those of --grid; one without values is none.
+    """
+    fixed = {name: given[0] for name, given in values(args.setting).items()}
+    grid = {name: given for name, given in axes.items() if given} | values(args.grid)
+    single = [{name: one} for name in alone for one in getattr(args, name)]
+    crossed = [dict(zip(grid, cell, strict=True)) for cell in product(*grid.values()) if grid]
+    return [fixed, *({**fixed, **changes} for changes in [*single, *crossed])]
+
+
+def measure(
+    args: argparse.Namespace, about: Mapping[str, Any], rows: Callable[[Frozen], Iterable[Row]]
+) -> None:
+    """The rows of each victim, told and written as each is done: what is cut off keeps them."""
+    figures: Row = {"model": args.model, **about, "victims": {}}
+    for name in args.classifier:
+        done = figures["victims"][name] = []
+        for row in rows(scoreag.load_classifier(name)):
+            done.append(row)
+            print(name, short(row), flush=True)
+            write(args.name, figures)
+
+
+def short(row: Row) -> str:
+    """A row as a line: its label, shares and numbers."""
+    shares = {k: f"{v['value']:.3f}" for k, v in row.items() if isinstance(v, dict) and "of" in v}
+    plain = {k: f"{v:.3f}" for k, v in row.items() if isinstance(v, float)}
+    return f"{row['settings']} {shares} {plain}"
 
 
 def write(name: str, figures: Mapping[str, Any]) -> Path:
@@ -90,7 +165,7 @@ def write(name: str, figures: Mapping[str, Any]) -> Path:
         "torch": torch.__version__,
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"about": about, **figures}, indent=1) + "\n")
+    write_text(path, json.dumps({"about": about, **figures}, indent=1) + "\n")
     return path
 
 
@@ -119,12 +194,31 @@ def _public(arguments: list[str]) -> list[str]:
     return [Path(word).name if word.startswith("/") else word for word in arguments[1:]]
 
 
-def options(parser: Any) -> Any:
-    """What every benchmark can be told."""
+def options(about: str | None) -> argparse.ArgumentParser:
+    """What every benchmark on images can be told."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--root", type=Path, required=True, help="where the CIFAR-10 files are")
     parser.add_argument("--lpips", type=Path, nargs=2, help="AlexNet's and the heads' .npz")
     parser.add_argument("--images", type=int, default=256)
     return parser
+
+
+def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser:
+    """What every benchmark of settings can be told; ``name`` is that of its results."""
+    parser = options(about)
+    parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
+    parser.add_argument("--model", default="cifar10")
+    parser.add_argument("--name", default=name, help="of the file of results")
+    several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
+    parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
+    parser.add_argument("--grid", **several, help="NAME=VALUE,VALUE: a row for each combination")
+    return parser
+
+
+def given_images(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """The first --images of --data, and their labels."""
+    images, labels = scoreag.data(args.data, root=args.root)
+    return images[: args.images], labels[: args.images]
 
 
 def ruler(lpips: list[Path] | None) -> Ruler:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from typing import Any
 
 import torch
 from common import resident, write
@@ -25,7 +26,7 @@ from scoreag.settings import settings_for
 from scoreag.tasks import arranged
 
 
-def measure(steps: int, batch: int, plain: bool) -> dict[str, float]:
+def measure(steps: int, batch: int, plain: bool) -> dict[str, Any]:
     prior = scoreag.load_prior("cifar10")
     settings = settings_for(prior, "purify", steps=steps, sampler="heun")
     prior = arranged(prior, settings)
@@ -44,7 +45,8 @@ def measure(steps: int, batch: int, plain: bool) -> dict[str, float]:
     else:
         x = prior.sampler(guided, x, prior.sigmas, noise, wrt=[reference])
     x.square().sum().backward()
-    return {"mib": resident() - before, "seconds": time.perf_counter() - started}
+    spent = {"mib": resident() - before, "seconds": time.perf_counter() - started}
+    return {**spent, "resolved": {**settings.to_dict("purify"), "seed": 0}}
 
 
 def main() -> None:

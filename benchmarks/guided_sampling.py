@@ -117,7 +117,8 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
         "calls": calls,
         "seconds": seconds,
         "peak_mib": resident(),
-        "resolved": job.settings.to_dict(),
+        "plain": variant.plain,
+        "resolved": {**job.settings.to_dict(job.task), "seed": job.seed},
     }
 
 

@@ -4,7 +4,7 @@ No figure is typed: a table that has no file is left out, and says which command
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ Row = dict[str, Any]
 def share(rate: Row) -> str:
     """95.1 % (232 of 244; 91.6 to 97.2)"""
     low, high = 100 * rate["low"], 100 * rate["high"]
-    counted = f"{rate['count']} of {rate['total']}"
-    return f"{100 * rate['value']:.1f} % ({counted}; {low:.1f} to {high:.1f})"
+    value, count, total = 100 * rate["value"], rate["count"], rate["total"]
+    return f"{value:.1f} % ({count} of {total}; {low:.1f} to {high:.1f})"
 
 
 def short(rate: Row) -> str:
@@ -30,90 +30,85 @@ def table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def what(settings: Any, default: str = "default") -> str:
+def what(settings: Any) -> str:
     if isinstance(settings, str):
         return settings
     named = {"strength": "s_y", "precision": "s_x"}
     shown = {named.get(k, k): v for k, v in settings.items() if k != "seed"}
     parts = [f"{k} {v:g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in shown.items()]
-    return ", ".join(parts) or default
+    return ", ".join(parts) or "default"
+
+
+def by_victim(
+    data: Row,
+    head: list[str],
+    told: Callable[[list[Row]], str],
+    line: Callable[[Row], list[str]],
+    skipped: int = 0,
+) -> str:
+    """A table a victim, under what is told of its rows; the first ones may be told only."""
+    return "".join(
+        f"\nVictim `{victim}`, {told(rows)}\n\n" + table(head, map(line, rows[skipped:]))
+        for victim, rows in data["victims"].items()
+    )
 
 
 def transformation(data: Row) -> str:
     head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*",
             "judge, untouched", "Linf x 255", "L2", "LPIPS", "Fréchet", "calls"]  # fmt: skip
-    text = ""
-    for victim, rows in data["victims"].items():
-        body = [
-            [
-                what(row["settings"]),
-                share(row["success_8bit"]),
-                *(
-                    short(row[k]) if k in row else ""
-                    for k in ("without_retries", "as_wanted", "judge", "judge_untouched")
-                ),
-                f"{row['linf_255']:.0f}",
-                f"{row['l2']:.2f}",
-                f"{row['lpips']:.4f}" if "lpips" in row else "",
-                f"{row['frechet']:.2f}",
-                f"{row['calls']:.0f}" if "calls" in row else "",
-            ]
-            for row in rows
+
+    def line(row: Row) -> list[str]:
+        names = ("without_retries", "as_wanted", "judge", "judge_untouched")
+        return [
+            what(row["settings"]),
+            share(row["success_8bit"]),
+            *(short(row[k]) if k in row else "" for k in names),
+            f"{row['linf_255']:.0f}",
+            f"{row['l2']:.2f}",
+            f"{row['lpips']:.4f}" if "lpips" in row else "",
+            f"{row['frechet']:.2f}",
+            f"{row['calls']:.0f}" if "calls" in row else "",
         ]
-        text += (
-            f"\nVictim `{victim}`, {data['data']}, {data['images']} images; "
-            "all shares over the images that it had right before:\n\n"
-        )
-        text += table(head, body)
-    return text
+
+    over = "all shares over the images that it had right before:"
+    return by_victim(data, head, lambda _: f"{data['data']}, {data['images']} images; {over}", line)
 
 
 def synthesis(data: Row) -> str:
     head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*", "calls"]
-    text = ""
-    for victim, rows in data["victims"].items():
-        body = [
-            [
-                what(row["settings"]).replace("s_y 0", "unguided, same seeds"),
-                share(row["success_8bit"]),
-                short(row["without_retries"]),
-                short(row["as_wanted"]),
-                share(row["judge"]),
-                f"{row['calls']:.0f}",
-            ]
-            for row in rows
+
+    def line(row: Row) -> list[str]:
+        return [
+            what(row["settings"]).replace("s_y 0", "unguided, same seeds"),
+            share(row["success_8bit"]),
+            short(row["without_retries"]),
+            short(row["as_wanted"]),
+            share(row["judge"]),
+            f"{row['calls']:.0f}",
         ]
-        text += (
-            f"\nVictim `{victim}`, {data['per_class']} images a class, seed {data['seed']}; "
-            "shares over all images:\n\n"
-        )
-        text += table(head, body)
-    return text
+
+    many = f"{data['per_class']} images a class, seed {data['seed']}; shares over all images:"
+    return by_victim(data, head, lambda _: many, line)
 
 
 def purification(data: Row) -> str:
-    text = ""
-    for victim, (base, *rows) in data["victims"].items():
-        text += (
-            f"\nVictim `{victim}`, {data['data']}, {data['images']} images. Without purifier "
-            f"it has {share(base['clean'])} right, "
-            f"and under PGD-40 at 8/255 {share(base['attacked'])}.\n\n"
-        )
-        body = [
-            [
-                what(row["settings"]),
-                share(row["attacked_purified"]),
-                share(row["clean_purified"]),
-                f"{row['attacked_l2']:.2f}",
-                f"{row['calls']:.0f}",
-            ]
-            for row in rows
+    head = ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "calls"]
+
+    def told(rows: list[Row]) -> str:
+        right, left = (share(rows[0][name]) for name in ("clean", "attacked"))
+        many = f"{data['data']}, {data['images']} images. Without purifier it has {right} right"
+        return f"{many}, and under PGD-40 at 8/255 {left}."
+
+    def line(row: Row) -> list[str]:
+        return [
+            what(row["settings"]),
+            share(row["attacked_purified"]),
+            share(row["clean_purified"]),
+            f"{row['attacked_l2']:.2f}",
+            f"{row['calls']:.0f}",
         ]
-        text += table(
-            ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "calls"],
-            body,
-        )
-    return text
+
+    return by_victim(data, head, told, line, skipped=1)
 
 
 def sampling(data: Row) -> str:
@@ -131,24 +126,17 @@ def sampling(data: Row) -> str:
         for row in data["rows"]
     ]
     head = ["variant", "success", "judge says y*", "calls", "seconds", "times faster", "peak MiB"]
-    return f"\n{10 * data['per_class']} images, no retries, one run of each:\n\n" + table(
-        head, body
-    )
+    text = f"\n{10 * data['per_class']} images, no retries, one run of each:\n\n"
+    return text + table(head, body)
 
 
 def memory(data: Row) -> str:
-    body = [
-        [
-            "plain autograd" if row["plain"] else "scoreag",
-            str(row["steps"]),
-            f"{row['mib']:.0f}",
-            f"{row['seconds']:.1f}",
-        ]
-        for row in data["rows"]
-    ]
-    return f"\nBatch of {data['batch']}:\n\n" + table(
-        ["gradient", "Heun steps", "MiB above the start", "seconds"], body
-    )
+    body = []
+    for row in data["rows"]:
+        kind = "plain autograd" if row["plain"] else "scoreag"
+        body.append([kind, str(row["steps"]), f"{row['mib']:.0f}", f"{row['seconds']:.1f}"])
+    head = ["gradient", "Heun steps", "MiB above the start", "seconds"]
+    return f"\nBatch of {data['batch']}:\n\n" + table(head, body)
 
 
 def reproducibility(data: Row) -> str:
@@ -173,13 +161,8 @@ def training_curve(data: Row) -> str:
         ]
         for row in sorted(data["rows"], key=lambda row: row["images_seen"])
     ]
-    head = [
-        "images seen",
-        "training loss",
-        "unguided: judge says y*",
-        "attacked, purified",
-        "clean",
-    ]
+    head = ["images seen", "training loss", "unguided: judge says y*", "attacked, purified",
+            "clean"]  # fmt: skip
     text = f"\n{data['data']}; PGD-40 at 8/255 without purifier: {share(data['attacked'])}.\n\n"
     return text + table(head, body)
 
@@ -230,32 +213,30 @@ def summary() -> str:
     return table(["what", "victim", "result"], rows)
 
 
-def _gat(data: Row) -> list[list[str]]:
-    found = []
-    for victim, (pgd, row, *_) in data["victims"].items():
-        found.append(["GAT success, 8-bit file", victim, share(row["success_8bit"])])
+def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
+    """Each victim's first two rows, what is compared with and the default, once both are there."""
+    return ((name, *rows[:2]) for name, rows in data["victims"].items() if len(rows) > 1)
+
+
+def _gat(data: Row) -> Iterator[list[str]]:
+    for victim, pgd, row in _pairs(data):
+        yield ["GAT success, 8-bit file", victim, share(row["success_8bit"])]
         said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}"
-        said += f"; PGD {short(pgd['judge'])}"
-        found.append(["the judge still says y*", victim, said])
-    return found
+        yield ["the judge still says y*", victim, f"{said}; PGD {short(pgd['judge'])}"]
 
 
-def _gas(data: Row) -> list[list[str]]:
-    found = []
-    for victim, (free, row, *_) in data["victims"].items():
-        found.append(["GAS success, 8-bit file", victim, share(row["success_8bit"])])
+def _gas(data: Row) -> Iterator[list[str]]:
+    for victim, free, row in _pairs(data):
+        yield ["GAS success, 8-bit file", victim, share(row["success_8bit"])]
         said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
-        found.append(["the judge says y*", victim, said])
-    return found
+        yield ["the judge says y*", victim, said]
 
 
-def _gap(data: Row) -> list[list[str]]:
-    found = []
-    for victim, (base, row, *_) in data["victims"].items():
+def _gap(data: Row) -> Iterator[list[str]]:
+    for victim, base, row in _pairs(data):
         said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}"
         said += f"; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
-        found.append(["GAP, accuracy under blind PGD-40 8/255", victim, said])
-    return found
+        yield ["GAP, accuracy under blind PGD-40 8/255", victim, said]
 
 
 def main() -> None:

@@ -94,6 +94,7 @@ def main() -> None:
             "files": len(expected),
             "equal": equal,
             "micro_batch_off": unpadded(place / "a", place / "off"),
+            "resolved": json.loads((place / "a" / "manifest.json").read_text())["settings"],
         }
     print(json.dumps(figures, indent=1))
     write("reproducibility", figures)

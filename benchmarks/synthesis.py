@@ -3,57 +3,43 @@
 The unguided draws' agreement is the score model's own ceiling.
 """
 
-import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from common import eight_bit, options, rate, ruler, write
-from transformation import _number, _short
+from common import Row, by_draw, cells, eight_bit, measure, options_of_settings, rate, ruler
 
 import scoreag
 from scoreag.api import run, synthesis
 
 
-def row(prior: Any, victim: Any, labels: Any, measure: Any, **settings: Any) -> dict[str, Any]:
+def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Row:
     """One setting; at strength 0 nothing guides, and success is the victim's own error."""
     out = run(synthesis(prior, victim, labels, "second", **settings), progress=False)
-    saved = eight_bit(out.images)
     return {
-        "settings": settings,
+        **by_draw(settings, out),
         "success_8bit": rate(out.success_8bit, "all images"),
         "without_retries": rate(out.success_8bit & (out.retries == 0), "all images"),
         "as_wanted": rate(out.as_wanted, "all images"),
-        "judge": rate(measure.says(saved) == out.labels, "all images"),
-        "calls": out.calls.float().mean().item(),
-        "resolved": out.settings,
+        "judge": rate(judge.says(eight_bit(out.images)) == out.labels, "all images"),
     }
 
 
 def main() -> None:
-    parser = options(argparse.ArgumentParser(description=__doc__))
+    parser = options_of_settings(__doc__, "synthesis")
     parser.add_argument("--per-class", type=int, default=10)
-    parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
-    parser.add_argument("--model", default="cifar10")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strength", type=float, nargs="*", default=[])
-    parser.add_argument("--setting", nargs="*", default=[], help="name=value for all rows")
-    parser.add_argument("--name", default="synthesis")
     args = parser.parse_args()
-    fixed = dict(pair.split("=", 1) for pair in args.setting)
-    typed = {k: (int(v) if v.isdigit() else _number(v)) for k, v in fixed.items()}
-    prior, measure = scoreag.load_prior(args.model), ruler(None)
+    prior, judge = scoreag.load_prior(args.model), ruler(None)
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
-    grid = [{**typed, "strength": 0.0}, dict(typed)]
-    grid += [{**typed, "strength": value} for value in args.strength]
-    figures: dict[str, Any] = {"per_class": args.per_class, "seed": args.seed, "victims": {}}
-    for name in args.classifier:
-        victim = scoreag.load_classifier(name)
-        rows = []
-        for settings in grid:
-            rows.append(row(prior, victim, labels, measure, seed=args.seed, **settings))
-            print(name, _short(rows[-1]), flush=True)
-            figures["victims"][name] = rows
-            write(args.name, figures)
+    default, *others = cells(args, alone=("strength",))
+
+    def rows(victim: Any) -> Iterator[Row]:
+        for settings in ({**default, "strength": 0.0}, default, *others):
+            yield row(prior, victim, labels, judge, **{"seed": args.seed, **settings})
+
+    measure(args, {"per_class": args.per_class, "seed": args.seed}, rows)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ Each model is a folder with a card; the settings are those of the bundled card. 
 training images that no model saw, so that nothing is chosen on test images.
 """
 
-import argparse
 from dataclasses import replace
 from typing import Any
 
 import torch
-from common import attacked, options, rate, ruler, write
+from common import attacked, given_images, options, rate, ruler, write
 from purification import row as purified
 from synthesis import row as synthesised
 
@@ -18,15 +17,14 @@ from scoreag.cards import card
 
 
 def main() -> None:
-    parser = options(argparse.ArgumentParser(description=__doc__))
+    parser = options(__doc__)
     parser.add_argument("--data", default="cifar10:train[45000:50000]")
     parser.add_argument("--model", nargs="+", required=True, help="folders or names of cards")
     parser.add_argument("--per-class", type=int, default=10)
     args = parser.parse_args()
     victim, measure = scoreag.load_classifier("cifar10-resnet20"), ruler(None)
-    images, labels = scoreag.data(args.data, root=args.root)
-    images, labels = images[: args.images], labels[: args.images]
-    adversarial = attacked(victim, images, labels, list(range(len(images))))
+    images, labels = given_images(args)
+    adversarial = attacked(victim, images, labels)
     asked = torch.arange(10).repeat_interleave(args.per_class)
     with torch.no_grad():
         base = rate(victim(adversarial).argmax(1) == labels, "all images")
@@ -42,6 +40,7 @@ def main() -> None:
                 "unguided_judge": free["judge"],
                 "attacked_purified": gap["attacked_purified"],
                 "clean_purified": gap["clean_purified"],
+                "resolved": {"unguided": free["resolved"], "purify": gap["resolved"]},
             }
         )
         print(rows[-1], flush=True)

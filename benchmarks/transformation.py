@@ -1,103 +1,82 @@
 """GAT beside PGD: success, what the judge still sees, and how far the images moved.
 
-One row a setting; the first is the default. With --curves, every setting around it.
+One row a setting; the first is the default.
 """
 
-import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from common import attacked, eight_bit, options, rate, ruler, write
+from common import (
+    Row,
+    attacked,
+    by_draw,
+    by_pgd,
+    cells,
+    eight_bit,
+    given_images,
+    measure,
+    options_of_settings,
+    rate,
+    ruler,
+)
 
 import scoreag
 from scoreag.api import run, transformation
 
+BEFORE = "images that were right before"
 
-def row(prior: Any, victim: Any, data: Any, measure: Any, **settings: Any) -> dict[str, Any]:
-    """One setting on one victim. Without retries the first draw is judged as well."""
+
+def row(prior: Any, victim: Any, data: Any, judge: Any, **settings: Any) -> Row:
+    """One setting on one victim; success counts retries, and stands beside that without them."""
     images, labels = data
-    job = transformation(prior, victim, images, labels, "second", **settings)
-    out = run(job, progress=False)
-    right = out.before == labels
-    saved = eight_bit(out.images)
-    sees, saw = measure.says(saved), measure.says(images)
-    first = out.retries == 0
-    before = "images that were right before"
+    out = run(transformation(prior, victim, images, labels, "second", **settings), progress=False)
+    right, first = out.before == labels, out.retries == 0
     return {
-        "settings": {k: v for k, v in settings.items()},
+        **by_draw(settings, out),
         "clean": rate(right, "all images"),
-        "success_8bit": rate(out.success_8bit[right], before),
-        "without_retries": rate((out.success_8bit & first)[right], before),
-        "as_wanted": rate(out.as_wanted[right], before),
-        "judge": rate((sees == labels)[right], before),
-        "judge_untouched": rate((saw == labels)[right], before),
-        **measure.distances(saved[right], images[right]),
-        "calls": out.calls.float().mean().item(),
-        "resolved": out.settings,
+        "success_8bit": rate(out.success_8bit[right], BEFORE),
+        "without_retries": rate((out.success_8bit & first)[right], BEFORE),
+        "as_wanted": rate(out.as_wanted[right], BEFORE),
+        **seen(judge, eight_bit(out.images), data, right),
     }
 
 
-def pgd_row(victim: Any, data: Any, measure: Any) -> dict[str, Any]:
+def pgd_row(victim: Any, data: Any, judge: Any) -> Row:
     images, labels = data
+    saved = attacked(victim, images, labels)
     with torch.no_grad():
         right = victim(images).argmax(1) == labels
-    saved = attacked(victim, images, labels, list(range(len(images))))
-    with torch.no_grad():
         fooled = victim(saved).argmax(1) != labels
-    before = "images that were right before"
+    found = {**by_pgd(), "success_8bit": rate(fooled[right], BEFORE)}
+    return {**found, **seen(judge, saved, data, right)}
+
+
+def seen(judge: Any, saved: Any, data: Any, right: Any) -> Row:
+    """What the judge says of images that were right before, and how far they moved."""
+    images, labels = data
     return {
-        "settings": "PGD-40, 8/255",
-        "success_8bit": rate(fooled[right], before),
-        "judge": rate((measure.says(saved) == labels)[right], before),
-        "judge_untouched": rate((measure.says(images) == labels)[right], before),
-        **measure.distances(saved[right], images[right]),
+        "judge": rate((judge.says(saved) == labels)[right], BEFORE),
+        "judge_untouched": rate((judge.says(images) == labels)[right], BEFORE),
+        **judge.distances(saved[right], images[right]),
     }
 
 
 def main() -> None:
-    parser = options(argparse.ArgumentParser(description=__doc__))
+    parser = options_of_settings(__doc__, "transformation")
     parser.add_argument("--data", default="cifar10:test")
-    parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
-    parser.add_argument("--model", default="cifar10")
-    parser.add_argument("--strength", type=float, nargs="*", default=[])
-    parser.add_argument("--precision", type=float, nargs="*", default=[])
-    parser.add_argument("--start", type=float, nargs="*", default=[])
-    parser.add_argument("--setting", nargs="*", default=[], help="name=value for all rows")
-    parser.add_argument("--name", default="transformation")
+    alone = ("strength", "precision", "start")
+    for name in alone:
+        parser.add_argument(f"--{name}", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    fixed = dict(pair.split("=", 1) for pair in args.setting)
-    typed = {k: (int(v) if v.isdigit() else _number(v)) for k, v in fixed.items()}
-    prior, measure = scoreag.load_prior(args.model), ruler(args.lpips)
-    data = scoreag.data(args.data, root=args.root)
-    data = (data[0][: args.images], data[1][: args.images])
-    grid = [dict(typed)]
-    for name in ("strength", "precision", "start"):
-        grid += [{**typed, name: value} for value in getattr(args, name)]
-    figures: dict[str, Any] = {"data": args.data, "images": args.images, "victims": {}}
-    for name in args.classifier:
-        victim = scoreag.load_classifier(name)
-        rows = [pgd_row(victim, data, measure)]
-        print(name, _short(rows[0]), flush=True)
-        for settings in grid:
-            rows.append(row(prior, victim, data, measure, **settings))
-            print(name, _short(rows[-1]), flush=True)
-            figures["victims"][name] = rows
-            write(args.name, figures)
+    prior, judge, data = scoreag.load_prior(args.model), ruler(args.lpips), given_images(args)
 
+    def rows(victim: Any) -> Iterator[Row]:
+        yield pgd_row(victim, data, judge)
+        for settings in cells(args, alone):
+            yield row(prior, victim, data, judge, **settings)
 
-def _number(word: str) -> float | str:
-    try:
-        return float(word)
-    except ValueError:
-        return word
-
-
-def _short(row: dict[str, Any]) -> str:
-    shares = {
-        k: f"{row[k]['value']:.3f}" for k in row if isinstance(row[k], dict) and "value" in row[k]
-    }
-    plain = {k: f"{v:.3f}" for k, v in row.items() if isinstance(v, float)}
-    return f"{row['settings']} {shares} {plain}"
+    measure(args, {"data": args.data, "images": args.images}, rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from scoreag.files import (
     asides,
     cache_folder,
+    data_folder,
     digest,
     load_pickle,
     load_tensors,
@@ -176,16 +177,51 @@ def _damaged(kind: str, folder: Path) -> bytes:
         "cut": whole[:2000],
         "page": b"<!DOCTYPE html><html>404</html>",
         "empty": b"",
+        "new": pickle.dumps({"weight": 1}, 4),
         "code": pickle.dumps(Harmful(folder / "came"), 2),
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["cut", "page", "empty", "code"])
+REFUSALS = {
+    "cut": "it is damaged; fetch it again",
+    "page": "it was not written by torch.save; fetch it again",
+    "empty": "it is damaged; fetch it again",
+    "new": "it was not written by torch.save; fetch it again",
+    "code": "it holds posix.mkdir, not only tensors; save its state_dict()",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
 def test_a_damaged_file_of_tensors_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.pt").write_bytes(_damaged(kind, tmp_path))
-    with pytest.raises(ValueError, match=r"^\S+a\.pt is no whole file of tensors: [^\n]*$"):
+    with pytest.raises(ValueError) as caught:
         load_tensors(tmp_path / "a.pt")
+    said = f"{tmp_path / 'a.pt'} is no whole file of tensors: {REFUSALS[kind]}"
+    assert str(caught.value) == said and caught.value.__suppress_context__
     assert not (tmp_path / "came").exists()
+
+
+def test_official_files_are_where_root_says_else_the_variable_else_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("root", "variable"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("SCOREAG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCOREAG_DATA", "")
+    assert data_folder(None, "CIFAR-10") == tmp_path / "cache"
+    monkeypatch.setenv("SCOREAG_DATA", str(tmp_path / "variable"))
+    assert data_folder(None, "CIFAR-10") == tmp_path / "variable"
+    assert data_folder(tmp_path / "root", "CIFAR-10") == tmp_path / "root"
+
+
+@pytest.mark.parametrize("word", ["--root", "SCOREAG_DATA"])
+def test_a_folder_of_official_files_that_is_not_there_is_refused_by_who_named_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    missing = tmp_path / "typo"
+    monkeypatch.setenv("SCOREAG_DATA", str(tmp_path if word == "--root" else missing))
+    with pytest.raises(ValueError, match=rf"^no folder '\S+/typo'; give as {word} the one with C"):
+        data_folder(missing if word == "--root" else None, "CIFAR-10")
 
 
 def test_what_killed_writes_left_is_known_by_its_number(tmp_path):

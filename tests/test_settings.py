@@ -56,6 +56,11 @@ def test_the_card_decides_what_the_user_does_not():
         ({"interval": (3.0, 1.0)}, "interval is (3.0, 1.0); expected 0 <= low < high"),
         ({"variance": "exact", "estimate": "ode_euler"}, "variance 'exact' needs estimate"),
         (
+            {"variance": "exact", "gradient": "straight"},
+            "variance 'exact' needs gradient 'exact', not 'straight'; "
+            "write --gradient exact or --variance damped",
+        ),
+        (
             {"sampler": "heun", "sampler_options": {"amount": 3}},
             "heun takes no option 'amount'",
         ),

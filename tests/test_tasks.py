@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import tiny
 from scoreag import tasks
 from scoreag.attacks import pgd
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
+from scoreag.models import load_prior
 from scoreag.purifiers.gap import defend
 from scoreag.samplers import heun
 from scoreag.settings import Settings
@@ -138,6 +140,27 @@ def test_the_symmetric_gradient_costs_a_second_call_and_is_the_exact_one_here(pr
     )
     assert symmetric.calls == 2 * exact.calls
     assert torch.allclose(symmetric.images, exact.images, atol=1e-3)
+
+
+def test_the_exact_variance_costs_no_further_call(prior, natural):
+    settings = replace(FROM_NOISE, steps=6, start=5.0, sampler="euler", variance="exact")
+    drawn = tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
+    assert drawn.calls == 6
+
+
+def test_the_variance_is_of_the_pixels_that_the_card_speaks_of(tmp_path):
+    """One Euler step to 0 is D_c itself: D + sigma^2 dD/dx^T (y - D) / v, with sd = 1/4 in v."""
+    prior = load_prior(tiny.write_score_model(tmp_path, sigma_data=0.25), "cpu")
+    images, noise = torch.full((2, 3, 8, 8), 0.6), Noise(0, [0, 1])
+    settings = Settings(precision=4.0, start=1.0, steps=1, sampler="euler")
+
+    y = torch.full((2, 3, 8, 8), 0.2)
+    x = (y + noise.at("start").normal_like(y)).requires_grad_()
+    denoised = prior.model(x, torch.tensor(1.0))
+    v = (1 / 4 + 1 / 17) * (1 + 16)  # r^2 = (1/16) / (1 + 1/16)
+    (pull,) = torch.autograd.grad(denoised, x, (y - denoised.detach()) / v)
+    expected = ((denoised.detach() + pull + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(tasks.purify(prior, images, settings, noise), expected)
 
 
 def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):

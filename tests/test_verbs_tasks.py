@@ -1,5 +1,6 @@
 """What the three tasks check of their data before they load or compute anything."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from scoreag.dataset import Dataset
-from scoreag.verbs.tasks import about, check_apart, check_classes
+from scoreag.verbs.tasks import about, check_apart, check_classes, check_labelled, check_shape
 
 
 def labelled(*classes: str) -> Dataset:
@@ -33,6 +34,43 @@ def test_data_of_other_classes_is_refused() -> None:
 def test_the_same_classes_or_nameless_ones_are_taken(classes: tuple[str, ...]) -> None:
     check_classes(labelled("cat", "dog"), classes)
     check_classes(labelled(*classes), ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    "name, shape, told",
+    [
+        ("picture:cat.png", (3, 32, 32), "are 3 x 4 x 4, and the model takes 3 x 32 x 32; "
+         "write --size 32"),
+        ("folder:pets", (3, 24, 32), "; write --size 24x32"),
+        ("folder:pets", (1, 4, 4), "the model takes 1 x 4 x 4; give images of that shape"),
+        ("arrays:pets.npz", (3, 32, 32), "; give images of that shape"),
+        ("cifar10:test", (3, 64, 64), "; give images of that shape"),
+    ],
+)  # fmt: skip
+def test_images_of_another_size_are_refused_with_the_option_that_resizes_them(
+    name: str, shape: tuple[int, int, int], told: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        check_shape(replace(labelled("cat"), name=name), shape)
+    assert str(caught.value).startswith(f"the images of {name} ")
+    assert str(caught.value).endswith(told)
+    check_shape(replace(labelled("cat"), name=name), (3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("picture:cat.png", "write --label"),
+        ("folder:pets", "use class folders or a labels.csv"),
+        ("arrays:pets.npz", "put an array 'labels' into it"),
+        ("run:gas", "give data that has labels"),
+    ],
+)
+def test_images_without_labels_are_refused_with_the_place_where_labels_go(name, told) -> None:
+    with pytest.raises(ValueError) as caught:
+        check_labelled(replace(labelled("cat"), name=name, labels=None))
+    assert str(caught.value) == f"{name} has no labels, and success is judged by them; {told}"
+    check_labelled(replace(labelled("cat"), name=name))
 
 
 def test_manifest_and_rows_are_told_where_the_data_is_from() -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import os
 import pickle
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
@@ -40,8 +42,8 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 def asides(folder: Path, pattern: str) -> list[Path]:
     """What killed writes of the files of ``pattern`` left in ``folder``: ``.NAME.<digits>``."""
     place, _, name = pattern.rpartition("/")
-    found = sorted((folder / place).glob(f".{name}.*"))
-    return [path for path in found if path.suffix[1:].isdigit() and path.is_file()]
+    found = (folder / place).glob(f".{name}.*")
+    return sorted(path for path in found if path.suffix[1:].isdigit() and path.is_file())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,18 +64,37 @@ def sha256(path: Path) -> str:
 
 def cache_folder() -> Path:
     """Where downloads are kept: SCOREAG_CACHE, else ~/.cache/scoreag."""
-    given = os.environ.get("SCOREAG_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "scoreag"
+    return Path(os.environ.get("SCOREAG_CACHE") or "~/.cache/scoreag").expanduser()
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def data_folder(root: str | Path | None, title: str) -> Path:
+    """Where the data set ``title`` is: ``root``, else SCOREAG_DATA, else the cache folder."""
+    given = root or os.environ.get("SCOREAG_DATA")
+    folder = Path(given).expanduser() if given else cache_folder()
+    if not given or folder.is_dir():
+        return folder
+    raise ValueError(
+        f"no folder {str(given)!r}; give as {'--root' if root else 'SCOREAG_DATA'} the one with "
+        f"{title}'s files, or make it, and they are fetched into it"
+    )
+
+
+def load_tensors(path: Path) -> Any:
     """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
     try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} is no whole file of tensors: {reason}; fetch it again") from error
-    return loaded
+        with warnings.catch_warnings(action="ignore"):  # a refusal says it better
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        # from None: torch advises to run whatever code the file holds
+        raise ValueError(f"{path} is no whole file of tensors: {_refused(error)}") from None
+
+
+def _refused(error: Exception) -> str:
+    foreign = re.search(r"GLOBAL (\S+)|TorchScript", str(error))
+    if foreign:
+        return f"it holds {foreign[1] or 'a program'}, not only tensors; save its state_dict()"
+    unknown = isinstance(error, pickle.UnpicklingError)
+    return f"it {'was not written by torch.save' if unknown else 'is damaged'}; fetch it again"
 
 
 def load_pickle(path: Path) -> Any:
@@ -147,9 +168,7 @@ def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
     """Download ``url`` to ``path``, which appears whole and with its digest, or not at all.
 
     What had come before an interruption stays in ``path.part``; the next call goes on from there.
-
-    Args:
-        expected: the digest, "sha256:HEX" or "md5:HEX".
+    ``expected`` is "sha256:HEX" or "md5:HEX".
     """
     algorithm, _, value = expected.partition(":")
     if algorithm not in ("sha256", "md5"):
@@ -196,8 +215,8 @@ def _received(url: str, part: Path, progress: bool) -> bool:
 
 
 def _append(answer: HTTPResponse, part: Path, offset: int, progress: bool) -> bool:
-    left = answer.headers.get("Content-Length")
     part.parent.mkdir(parents=True, exist_ok=True)  # not before: the address may be mistyped
+    left = answer.headers.get("Content-Length")
     total = offset + int(left) if left else None
     bar = tqdm(
         total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem,
@@ -219,8 +238,7 @@ def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
 
 
 def _check_digest(url: str, part: Path, algorithm: str, value: str) -> None:
-    came = digest(part, algorithm)
-    if came == value:
+    if (came := digest(part, algorithm)) == value:
         return
     with part.open("rb") as file:
         page = file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))

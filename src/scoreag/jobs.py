@@ -150,7 +150,7 @@ def _measured(job: Job, drawn: tasks.Drawn) -> Result:
         success=job.classifier(drawn.images).argmax(1) != job.labels,
         success_8bit=success_8bit,
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
-        settings=job.settings.to_dict(),
+        settings=job.settings.to_dict(job.task),
         seed=job.seed,
     )
 
@@ -172,7 +172,7 @@ def _purified(job: Job) -> Result:
         rests=zeros,
         originals=job.images,
         labels=job.labels,
-        settings=job.settings.to_dict(),
+        settings=job.settings.to_dict(job.task),
         seed=job.seed,
     )
     if job.classifier is None:

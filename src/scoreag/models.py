@@ -30,6 +30,7 @@ def load_prior(name: str | Path, device: str = "auto") -> Prior:
         sigmas=karras(18).to(place),
         image_shape=found.image_shape,
         classes=found.classes,
+        sigma_data=found.sigma_data,
         defaults=found.defaults,
         origin=found.identity,
     )

@@ -61,10 +61,16 @@ class Settings:
         levels: Tensor = grid(self.steps, sigma_max=self.start)
         return levels
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a manifest keeps them."""
-        plain = asdict(self)
-        return {**plain, "sampler_options": dict(self.sampler_options)}
+    def to_dict(self, task: str = "") -> dict[str, Any]:
+        """Plain values, as a manifest keeps them; of a ``task`` only those that act in it."""
+        plain = {**asdict(self), "sampler_options": dict(self.sampler_options)}
+        return {name: plain[name] for name in acting_in(task)}
+
+
+def acting_in(task: str) -> list[str]:
+    """The names of the settings that a task can be told; no classifier guides ``purify``."""
+    every = [f.name for f in fields(Settings)]
+    return [name for name in every if task != "purify" or name not in OF_THE_CLASSIFIER]
 
 
 FALLBACK: dict[str, dict[str, Any]] = {  # for a model whose card says nothing
@@ -91,16 +97,15 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     chosen = Settings(**merged)
     _check_names(chosen)
     _check_numbers(chosen)
+    _check_exact(chosen)
     chosen = _unbounded(chosen)
     if task != "synthesize":
-        _check_stability(chosen, math.prod(prior.image_shape))
+        _check_stability(chosen, prior)
     return chosen
 
 
 def _check_known(task: str, changes: Mapping[str, Any]) -> None:
-    known = [
-        f.name for f in fields(Settings) if task != "purify" or f.name not in OF_THE_CLASSIFIER
-    ]
+    known = acting_in(task)
     for name, value in changes.items():
         if name not in known and name in OF_THE_CLASSIFIER and value is not None:
             raise ValueError(
@@ -185,17 +190,26 @@ def _check_numbers(chosen: Settings) -> None:
         raise ValueError(f"interval is {chosen.interval}; expected 0 <= low < high, e.g. 0.1,10")
     if chosen.stop is not None and math.isnan(chosen.stop):
         raise ValueError("stop is nan; expected a lead in logits, or None")
-    if chosen.variance == EXACT and chosen.estimate != "denoiser":
-        raise ValueError(
-            f"variance 'exact' needs estimate 'denoiser', not {chosen.estimate!r}; "
-            "write --estimate denoiser or --variance damped"
-        )
 
 
-def _check_stability(chosen: Settings, pixels: int) -> None:
+def _check_exact(chosen: Settings) -> None:
+    """The exact variance is of the denoiser's own estimate, and goes through its Jacobian."""
+    for name, only in (("estimate", "denoiser"), ("gradient", "exact")):
+        came = getattr(chosen, name)
+        if chosen.variance == EXACT and came != only:
+            raise ValueError(
+                f"variance 'exact' needs {name} {only!r}, not {came!r}; "
+                f"write --{name} {only} or --variance damped"
+            )
+
+
+def _check_stability(chosen: Settings, prior: Prior) -> None:
     if chosen.variance in (EXACT, "damped") or not chosen.precision:
         return
-    level = stable_below(chosen.variance, chosen.precision, chosen.sigmas(), pixels)
+    pixels = math.prod(prior.image_shape)
+    level = stable_below(
+        chosen.variance, chosen.precision, chosen.sigmas(), pixels, prior.sigma_data
+    )
     if chosen.start > level * (1 + 1e-9):
         raise ValueError(
             f"variance {chosen.variance!r} with precision {chosen.precision:g} explodes from start "

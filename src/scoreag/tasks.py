@@ -87,8 +87,9 @@ def synthesize(
         evidence = _settling(classifier, labels, settings, tally, aim)
     else:
         evidence = _wrongly(classifier, labels, wrong, settings, tally)
+    sd = prior.sigma_data
     drawn = arranged(prior, settings).draw(
-        noise, labels, bend=lambda denoise: _bent(settings, tally.counting(denoise), evidence)
+        noise, labels, bend=lambda denoise: _bent(settings, sd, tally.counting(denoise), evidence)
     )
     return _drawn(drawn, labels, aim.wrong, tally)
 
@@ -108,11 +109,11 @@ def transform(
         wrong = second(classifier(images).detach(), labels)
     told = labels if prior.classes else None
     evidence = _wrongly(classifier, labels, wrong, settings, tally)
-    reference = to_state(images)
+    reference, sd = to_state(images), prior.sigma_data
     drawn = prior.draw(
         noise,
         told,
-        bend=lambda denoise: _bent(settings, tally.counting(denoise), evidence, reference),
+        bend=lambda denoise: _bent(settings, sd, tally.counting(denoise), evidence, reference),
         near=reference,
     )
     return _drawn(drawn, labels, wrong, tally)
@@ -122,11 +123,11 @@ def purify(
     prior: Prior, images: Images, settings: Settings, noise: Noise, tally: Tally | None = None
 ) -> Images:
     """GAP, 3.3: the natural image that ``images`` was made from.  Its class is not known."""
-    reference = to_state(images)
+    reference, sd = to_state(images), prior.sigma_data
     counting = (tally or Tally()).counting
     return arranged(prior, settings).draw(
         noise,
-        bend=lambda denoise: _bent(settings, counting(denoise), None, reference),
+        bend=lambda denoise: _bent(settings, sd, counting(denoise), None, reference),
         near=reference,
         wrt=[reference],
     )
@@ -188,21 +189,24 @@ def _settling(
 
 def _bent(
     settings: Settings,
+    sd: float,
     denoise: Denoise,
     wrongly: LogLikelihood | None,
     reference: State | None = None,
 ) -> Denoise:
-    """``denoise`` with the evidence in it."""
+    """``denoise`` with the evidence in it; ``sd`` is the deviation of a pixel."""
     put: Callable[..., Denoise] = partial(
-        guide, denoise, gradient=settings.gradient, estimate=settings.estimate
+        guide, gradient=settings.gradient, estimate=settings.estimate, deviation=sd
     )
+    fooled = partial(put, log_likelihood=wrongly, interval=settings.interval)
     if reference is None:
-        return put(wrongly, interval=settings.interval) if wrongly else denoise
+        return fooled(denoise) if wrongly else denoise
     if settings.variance == EXACT:
-        near = posterior(denoise, reference, settings.precision)
-        return sum_of(denoise, near, put(wrongly, interval=settings.interval)) if wrongly else near
-    near_term = resembles(reference, settings.precision, settings.variance)
-    return put(both(near_term, during(settings.interval, wrongly)) if wrongly else near_term)
+        near = partial(posterior, reference=reference, precision=settings.precision)
+        return sum_of(denoise, near, fooled) if wrongly else near(denoise)
+    near_term = resembles(reference, settings.precision, settings.variance, sd)
+    together = both(near_term, during(settings.interval, wrongly)) if wrongly else near_term
+    return put(denoise, together)
 
 
 def _drawn(images: Images, labels: Labels, wrong: Labels | None, tally: Tally) -> Drawn:

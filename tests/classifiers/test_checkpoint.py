@@ -48,8 +48,8 @@ class Code:
     "write, message",
     [
         (lambda f: None, "no file"),
-        (lambda f: f.write_bytes(b"<html>not found</html>"), "cannot be read safely|damaged"),
-        (lambda f: torch.save({"state_dict": Code()}, f), "cannot be read safely"),
+        (lambda f: f.write_bytes(b"<html>not found</html>"), "not written by torch.save"),
+        (lambda f: torch.save({"state_dict": Code()}, f), "not only tensors"),
         (lambda f: torch.save([1, 2], f), "holds no state_dict"),
         (lambda f: torch.save({"odd": torch.ones(1)}, f), "lack 'conv1.weight'"),
     ],
@@ -67,7 +67,7 @@ def test_a_cut_file_is_refused(network, tmp_path):
     torch.save(network.state_dict(), tmp_path / "net.th")
     whole = (tmp_path / "net.th").read_bytes()
     (tmp_path / "net.th").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="damaged or no file"):
+    with pytest.raises(ValueError, match="it is damaged"):
         load_checkpoint(tmp_path / "net.th", "resnet", depth=8, width=4)
 
 

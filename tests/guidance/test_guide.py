@@ -1,11 +1,20 @@
 """Guidance is Bayes' rule, so a world with a known posterior judges it."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from scoreag.core.guide import ESTIMATES, GRADIENTS, both, during, guide, normalized, sum_of
+from scoreag.core.guide import (
+    ESTIMATES,
+    GRADIENTS,
+    both,
+    during,
+    guide,
+    normalized,
+    sum_of,
+)
 from scoreag.core.noise import Noise
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import resembles
@@ -60,12 +69,13 @@ def test_symmetric_gradient_is_the_exact_one_where_the_jacobian_is_symmetric(wor
     assert torch.allclose(exact, symmetric, rtol=1e-9)
 
 
-def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(x):
+@pytest.mark.parametrize("deviation, share", [(0.5, 0.4), (2.0, 1.6)])
+def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(deviation, share, x):
     """By hand: sigma 1 and sd 1/2 give J = 1/5, so D_c = D + sigma^2 J 2 (y - D) = 0.6 x + 0.4 y,
-    for a denoiser that changes nothing."""
+    for a denoiser that changes nothing; sd 2 gives J = 4/5."""
     y = torch.ones(3, 2)
-    guided = guide(lambda x, sigma: x, towards(y), gradient="straight")(x, torch.tensor(1.0))
-    assert torch.allclose(guided, 0.6 * x + 0.4 * y)
+    straight = guide(lambda x, _: x, towards(y), gradient="straight", deviation=deviation)
+    assert torch.allclose(straight(x, torch.tensor(1.0)), (1 - share) * x + share * y)
 
 
 @pytest.mark.parametrize("name", GRADIENTS)
@@ -140,9 +150,39 @@ def test_normalised_evidence_can_be_differentiated_twice(world, x):
 def test_corrections_of_separate_conditions_add_up(world, x):
     """With one Jacobian, guiding by two terms at once is guiding by each and adding."""
     sigma, y, z = torch.tensor(0.7), torch.ones(3, 2), -2 * torch.ones(3, 2)
-    apart = sum_of(world.denoise, *(guide(world.denoise, towards(t)) for t in (y, z)))
+    apart = sum_of(world.denoise, *(partial(guide, log_likelihood=towards(t)) for t in (y, z)))
     together = guide(world.denoise, both(towards(y), towards(z)))
     assert torch.allclose(apart(x, sigma), together(x, sigma))
+
+
+@pytest.mark.parametrize("attacked", [False, True], ids=["drawn", "attacked"])
+@pytest.mark.parametrize("name, calls", [("exact", 1), ("straight", 1), ("symmetric", 3)])
+def test_conditions_share_one_look_at_the_state(name, calls, attacked, world, x):
+    """``symmetric`` looks once more for each, from a state of its own."""
+    looks = []
+
+    def watched(state, sigma):
+        looks.append(state)
+        return world.denoise(state, sigma)
+
+    y, level = torch.ones(3, 2), torch.tensor(0.7)
+    puts = [partial(guide, log_likelihood=towards(t), gradient=name) for t in (y, -2 * y)]
+    with torch.set_grad_enabled(attacked):
+        together = sum_of(watched, *puts)(x, level)
+    plain = world.denoise(x, level)
+    assert len(looks) == calls and together.requires_grad is attacked
+    assert torch.allclose(
+        together, plain + sum(put(world.denoise)(x, level) - plain for put in puts)
+    )
+
+
+def test_shared_conditions_can_be_differentiated(world, x):
+    def guided(x, y):
+        puts = [partial(guide, log_likelihood=towards(t)) for t in (y, -2 * y)]
+        return sum_of(lambda x, sigma: world.denoise(x, sigma).sin(), *puts)(x, torch.tensor(0.7))
+
+    y = torch.ones(4, 3, 2)
+    assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y.requires_grad_()))
 
 
 def test_gradient_reaches_what_the_guidance_looks_at(world, x):

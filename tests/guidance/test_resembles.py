@@ -103,6 +103,26 @@ def test_variances_by_hand(name, expected):
     assert float(VARIANCES[name](torch.tensor(1.0), 100.0)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "name, expected",
+    [("constant", 0.01), ("widened", 0.01 + 0.8), ("damped", (0.01 + 0.8) * 1.25)],
+)
+def test_variances_of_other_pixels_by_hand(name, expected):
+    """Precision 100, sigma 1 and sd 2: r^2 = 4/5, and 1 + sigma^2 / sd^2 = 5/4."""
+    sigma = torch.tensor(1.0)
+    assert float(VARIANCES[name](sigma, 100.0, 2.0)) == pytest.approx(expected)
+    found = resembles(torch.ones(1, 3), 100.0, name, deviation=2.0)(torch.zeros(1, 3), sigma)
+    assert found.item() == pytest.approx(-1.5 / expected)
+
+
+def test_the_largest_variance_grows_with_that_of_a_pixel_and_with_their_number():
+    """0.29 sd^2 pixels: twice the deviation is four times the pixels."""
+    sigmas = karras(100)
+    level = stable_below("constant", 100.0, sigmas, pixels=3, deviation=1.0)
+    assert level == stable_below("constant", 100.0, sigmas, pixels=12)
+    assert level != stable_below("constant", 100.0, sigmas, pixels=3)
+
+
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 10.0, 80.0])
 def test_default_gain_is_below_one(sigma):
     """gain = sigma^2 J / v with J at most 1."""

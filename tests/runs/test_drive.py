@@ -122,6 +122,16 @@ def test_purification_without_a_classifier_judges_nothing(tmp_path):
     assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "l2", "linf"}
 
 
+def test_a_purification_says_nothing_of_settings_that_no_classifier_obeyed(tmp_path):
+    job = purification(tiny.prior(), tiny.images(3), tiny.victim(), tiny.labels(3))
+    drive(job, tmp_path, micro_batch=4)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    of_the_classifier = {"strength", "interval", "guidance", "normalized", "stop", "retries"}
+    assert not of_the_classifier & manifest["settings"].keys()
+    assert {"precision", "start", "variance"} < manifest["settings"].keys()
+    assert [row["strength"] for row in read(tmp_path)] == [None] * 3
+
+
 def test_purification_with_a_classifier_counts_the_right_answers_before_and_after(tmp_path):
     job = purification(tiny.prior(), tiny.images(5), tiny.victim(), tiny.labels(5))
     figures = drive(job, tmp_path, micro_batch=4)

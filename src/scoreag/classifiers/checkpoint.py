@@ -1,14 +1,13 @@
 """A classifier from a file of ``torch.save`` (.pt, .pth, .th) and the network it belongs to."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from scoreag.cards import fill
+from scoreag.files import load_tensors
 from scoreag.load import check_options
 from scoreag.load import load as component
 
@@ -47,14 +46,7 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
 def _tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"no file {file}")
-    try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = "it holds more than tensors, or is no file of torch.save; save a state_dict()"
-        raise ValueError(f"{file} cannot be read safely: {reason}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{file} is damaged or no file of torch.save: {reason}") from error
+    found: Any = load_tensors(file)
     for wrapper in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]

@@ -12,7 +12,7 @@ from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 
 Estimate: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
 PullBack: TypeAlias = Callable[
-    [Denoise, LogLikelihood, Estimate, State, Sigma], tuple[State, State]
+    [Denoise, LogLikelihood, Estimate, State, Sigma, float], tuple[State, State]
 ]
 Interval: TypeAlias = tuple[float, float]  # lowest and highest sigma
 
@@ -25,6 +25,7 @@ def guide(
     gradient: str = "exact",
     estimate: str = "denoiser",
     interval: Interval | None = None,
+    deviation: float = SIGMA_DATA,
 ) -> Denoise:
     """The denoiser of ``p(x0 | c)``, given that of ``p(x0)`` and ``log p(c | x0)``.
 
@@ -39,20 +40,26 @@ def guide(
         estimate: what ``x0_hat`` is, a name in ``ESTIMATES``.
         interval: the noise levels at which guidance acts, both ends included; elsewhere
             ``D_c = D``, at the cost of one forward pass.
+        deviation: sd, that of a pixel, where the gradient takes it for known.
     """
     pull_back, x0_hat = GRADIENTS[gradient], ESTIMATES[estimate]
 
     def guided(x: State, sigma: Sigma) -> State:
         if interval is not None and not interval[0] <= float(sigma) <= interval[1]:
             return denoise(x, sigma)
-        denoised, score = pull_back(denoise, log_likelihood, x0_hat, x, sigma)
+        denoised, score = pull_back(denoise, log_likelihood, x0_hat, x, sigma, deviation)
         return denoised + sigma**2 * score
 
     return guided
 
 
 def exact(
-    denoise: Denoise, log_likelihood: LogLikelihood, estimate: Estimate, x: State, sigma: Sigma
+    denoise: Denoise,
+    log_likelihood: LogLikelihood,
+    estimate: Estimate,
+    x: State,
+    sigma: Sigma,
+    deviation: float = SIGMA_DATA,
 ) -> tuple[State, State]:
     """``D`` and ``(a + b dD/dx)^T v``, ``v`` the gradient at ``x0_hat``: autograd through ``D``."""
     differentiable = torch.is_grad_enabled()  # is someone attacking the whole chain?
@@ -61,12 +68,18 @@ def exact(
         denoised = denoise(leaf, sigma)
         a, b = estimate(sigma)
         value = log_likelihood(a * leaf + b * denoised, sigma).sum()
-        (score,) = torch.autograd.grad(value, leaf, create_graph=differentiable)
+        kept = differentiable or leaf is x  # whose it is may go through the graph once more
+        (score,) = torch.autograd.grad(value, leaf, retain_graph=kept, create_graph=differentiable)
     return (denoised if differentiable else denoised.detach()), score
 
 
 def straight(
-    denoise: Denoise, log_likelihood: LogLikelihood, estimate: Estimate, x: State, sigma: Sigma
+    denoise: Denoise,
+    log_likelihood: LogLikelihood,
+    estimate: Estimate,
+    x: State,
+    sigma: Sigma,
+    deviation: float = SIGMA_DATA,
 ) -> tuple[State, State]:
     """As if ``dD/dx`` were ``sd^2 / (sigma^2 + sd^2)`` times the identity; He et al. (2024).
 
@@ -75,11 +88,16 @@ def straight(
     denoised = denoise(x, sigma)
     a, b = estimate(sigma)
     v = ascent(log_likelihood, a * x + b * denoised, sigma)
-    return denoised, (a + b * SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)) * v
+    return denoised, (a + b * deviation**2 / (sigma**2 + deviation**2)) * v
 
 
 def symmetric(
-    denoise: Denoise, log_likelihood: LogLikelihood, estimate: Estimate, x: State, sigma: Sigma
+    denoise: Denoise,
+    log_likelihood: LogLikelihood,
+    estimate: Estimate,
+    x: State,
+    sigma: Sigma,
+    deviation: float = SIGMA_DATA,
 ) -> tuple[State, State]:
     """``J^T v = J v``: the Jacobian of a true MMSE denoiser is a covariance over ``sigma^2``.
 
@@ -177,12 +195,21 @@ class _Along(torch.autograd.Function):
         return grad.view(-1, *(1,) * (v.ndim - 1)) * v, None
 
 
-def sum_of(denoise: Denoise, *guided: Denoise) -> Denoise:
-    """Conditions that were each put into ``denoise`` apart: their corrections add up."""
+def sum_of(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) -> Denoise:
+    """Conditions, each put into ``denoise`` apart: their corrections add up.
+
+    All of them look at one evaluation of ``denoise`` at x, and take gradients through its graph.
+    """
 
     def together(x: State, sigma: Sigma) -> State:
-        plain = denoise(x, sigma)
-        return plain + torch.stack([one(x, sigma) - plain for one in guided]).sum(0)
+        with torch.enable_grad():
+            leaf = x if x.requires_grad else x.detach().requires_grad_()
+            plain = denoise(leaf, sigma)
+
+        def known(state: State, level: Sigma) -> State:
+            return plain if state is leaf else denoise(state, level)
+
+        return plain + torch.stack([put(known)(leaf, sigma) - plain for put in conditions]).sum(0)
 
     return together
 

@@ -35,6 +35,7 @@ class Prior:
         defaults: for each task the settings that were tuned for this model.
         dtype: of the states; the weights of ``model`` have the same.
         origin: what a manifest says of the model: name, sha256, licence.
+        sigma_data: standard deviation of a pixel of the data, in units of the state.
     """
 
     model: ScoreModel
@@ -45,6 +46,7 @@ class Prior:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     origin: Mapping[str, Any] = field(default_factory=dict)
+    sigma_data: float = 0.5
 
     def draw(
         self,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from scoreag.files import cache_folder
+from scoreag.files import data_folder
 from scoreag.load import hint
 
 _Found = TypeVar("_Found")
@@ -100,12 +100,7 @@ def official(
         root: the folder, which must be there; else SCOREAG_DATA, else the cache folder.
         bring: fetches the official files into the folder.
     """
-    if root is not None and not Path(root).expanduser().is_dir():
-        raise ValueError(
-            f"no folder {str(root)!r}; give as --root the one with {title}'s files, "
-            "or make it, and they are fetched into it"
-        )
-    folder = Path(root or os.environ.get("SCOREAG_DATA") or cache_folder()).expanduser()
+    folder = data_folder(root, title)
     found = find(folder)
     if found is None:
         try:

@@ -11,44 +11,51 @@ from torch import Tensor
 from scoreag.core.guide import SIGMA_DATA
 from scoreag.core.types import Denoise, LogLikelihood, PerImage, Sigma, State
 
-Variance: TypeAlias = Callable[[Tensor, float], Tensor]  # (sigma, precision) -> v(sigma)
+Variance: TypeAlias = Callable[..., Tensor]  # (sigma, precision, deviation) -> v(sigma)
 
 LARGEST_SHARE = 0.29  # of the variance of images lies along one direction (CIFAR-10: 222 of 768)
 
 
-def resembles(reference: State, precision: float, variance: str = "damped") -> LogLikelihood:
+def resembles(
+    reference: State,
+    precision: float,
+    variance: str = "damped",
+    deviation: float = SIGMA_DATA,
+) -> LogLikelihood:
     """``log N(reference; x0_hat, v(sigma))`` up to a constant: ``-|x0_hat - reference|^2 / 2v``.
 
     Args:
         reference: the image to stay close to, in the units of the state, [-1, 1].
         precision: s_x of the paper; 0 forgets the reference.
         variance: the name of v(sigma) in ``VARIANCES``.
+        deviation: sd, that of a pixel of images, in the units of the state.
     """
 
     def log_likelihood(x0: State, sigma: Sigma) -> PerImage:
-        weight = 1 / VARIANCES[variance](sigma, precision) if precision else 0 * sigma
+        known = (sigma, precision, deviation)
+        weight = 1 / VARIANCES[variance](*known) if precision else 0 * sigma
         return -0.5 * weight * (x0 - reference).flatten(1).square().sum(1)
 
     return log_likelihood
 
 
-def constant(sigma: Tensor, precision: float) -> Tensor:
+def constant(sigma: Tensor, precision: float, deviation: float = SIGMA_DATA) -> Tensor:
     """``1 / s_x``: as if the estimate were certain at every level."""
     return torch.ones_like(sigma) / precision
 
 
-def widened(sigma: Tensor, precision: float) -> Tensor:
+def widened(sigma: Tensor, precision: float, deviation: float = SIGMA_DATA) -> Tensor:
     """``1 / s_x + r^2``, where ``r^2 = sigma^2 sd^2 / (sigma^2 + sd^2)``; Song et al. (2023)."""
-    return 1 / precision + sigma**2 * SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)
+    return 1 / precision + sigma**2 * deviation**2 / (sigma**2 + deviation**2)
 
 
-def damped(sigma: Tensor, precision: float) -> Tensor:
+def damped(sigma: Tensor, precision: float, deviation: float = SIGMA_DATA) -> Tensor:
     """``(1 / s_x + r^2) (1 + sigma^2 / sd^2)``: pulls with a gain below 1 at every level.
 
     The gain of a guided denoiser is ``sigma^2 J / v`` along a direction in which ``dD/dx`` is J;
     here it is ``J r^2 / (r^2 + 1/s_x)``, and J is at most 1.
     """
-    return widened(sigma, precision) * (1 + sigma**2 / SIGMA_DATA**2)
+    return widened(sigma, precision, deviation) * (1 + sigma**2 / deviation**2)
 
 
 def posterior(denoise: Denoise, reference: State, precision: float, solves: int = 3) -> Denoise:
@@ -84,7 +91,11 @@ def posterior(denoise: Denoise, reference: State, precision: float, solves: int 
 
 
 def stable_below(
-    variance: str, precision: float, sigmas: Float[Tensor, " levels"], pixels: int
+    variance: str,
+    precision: float,
+    sigmas: Float[Tensor, " levels"],
+    pixels: int,
+    deviation: float = SIGMA_DATA,
 ) -> float:
     """The level of ``sigmas`` below which an Euler step does not push errors up.
 
@@ -92,11 +103,11 @@ def stable_below(
     to ``sigma' = q sigma`` multiplies an error by ``q + (1 - q) J (1 - gain)``.  L is the largest
     that images have, which is where a pull that is too strong first explodes.
     """
-    largest = LARGEST_SHARE * SIGMA_DATA**2 * pixels
+    largest = LARGEST_SHARE * deviation**2 * pixels
     stable = 0.0
     for sigma, lower in reversed(list(pairwise(sigmas.double()))):
         jacobian = largest / (largest + sigma**2)
-        gain = sigma**2 * jacobian / VARIANCES[variance](sigma, precision)
+        gain = sigma**2 * jacobian / VARIANCES[variance](sigma, precision, deviation)
         ratio = lower / sigma
         if abs(ratio + (1 - ratio) * jacobian * (1 - gain)) > 1:
             break

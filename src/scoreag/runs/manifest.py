@@ -36,7 +36,7 @@ def manifest(
         "format": FORMAT,
         "command": about.get("command"),
         "task": job.task,
-        "settings": plain(job.settings.to_dict()),
+        "settings": plain(job.settings.to_dict(job.task)),
         "seed": job.seed,
         "wrong": about.get("wrong", word(job.wrong)),
         "micro_batch": micro_batch,

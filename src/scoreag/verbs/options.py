@@ -172,4 +172,35 @@ TRAINED = (
 SCORE_MODEL = (
     option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
     option("--samples-every", int, "Images between two sample grids; default: a tenth of all."),
-)
+    option("--accumulate", int, "Pieces of a batch that are seen one after the other.", 1),
+    option("--ema", float, "Width of the average, made of snapshots; default: the preset's."),
+    option("--tensorboard", bool, "Write curves for TensorBoard, too.", False),
+    option("--compile", bool, "Compile the network with torch.compile.", False),
+    option(
+        "--channels-last/--no-channels-last", bool, "Colours of a pixel side by side in memory.",
+        True,
+    ),
+)  # fmt: skip
+EVALUATED = (
+    argument("card", "A card's name or folder."),
+    option("--data", str, "Test images; default: those of the data that the card names."),
+    option("--train-data", str, "Images that it was trained on; default: as the card says."),
+    ROOT,
+    option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
+    option("--calls", int, "Denoiser calls a draw, by Heun: an odd number.", 35),
+    option("--judge", str, "Classifier that says what a draw shows.", "cifar10-judge"),
+    option(
+        "--features", list[str],
+        "Compare in: judge, efficientnet, package.module:factory; may be repeated; default: judge.",
+    ),
+    option("--beside", list[str], "A card to set beside it, e.g. a checkpoint's; may be repeated."),
+    option("--write", bool, "Write the figures into the card.", False),
+    SEED,
+    option("--out", str, "Folder of the figures; default: runs/evaluation-NAME."),
+    OVERWRITE,
+    QUIET,
+    JSON,
+    DEVICE,
+    option("--batch-size", int, "Images that judge and features see at once.", 250),
+    option("--micro-batch", int, "Images that the score model sees at once.", 16),
+)  # fmt: skip

@@ -10,8 +10,15 @@ from scoreag.verbs import words
 from scoreag.verbs.options import SETTINGS, Given, loud, say
 
 if TYPE_CHECKING:
+    from scoreag.core.prior import Prior
     from scoreag.dataset import Dataset
     from scoreag.jobs import Job
+
+LABELLED = {  # how each kind of data comes by labels
+    "picture": "write --label",
+    "folder": "use class folders or a labels.csv",
+    "arrays": "put an array 'labels' into it",
+}
 
 
 def synthesize(given: Given) -> None:
@@ -35,12 +42,8 @@ def transform(given: Given) -> None:
     prior = load_prior(given.model, given.device)
     aim = words.wrong(given.wrong, prior.classes)
     victim = load_classifier(given.classifier, given.device)
-    data = images(given, prior.classes)
-    if data.labels is None:
-        raise ValueError(
-            f"{data.name} has no labels, and success is judged by them; "
-            "write --label for a picture, or use class folders"
-        )
+    data = images(given, prior)
+    check_labelled(data)
     job = transformation(
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
     )
@@ -54,7 +57,7 @@ def purify(given: Given) -> None:
 
     prior = load_prior(given.model, given.device)
     victim = load_classifier(given.classifier, given.device) if given.classifier else None
-    data = images(given, prior.classes)
+    data = images(given, prior)
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
@@ -72,8 +75,8 @@ def settings(given: Given) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
-    """The images that --data names; ``classes`` are the model's, which theirs must be."""
+def images(given: Given, prior: "Prior") -> "Dataset":
+    """The images that --data names; their classes and their shape must be the model's."""
     from scoreag.dataset import read
 
     check_apart(given)
@@ -83,9 +86,10 @@ def images(given: Given, classes: tuple[str, ...]) -> "Dataset":
         label=given.label,
         size=words.size(given.size) if given.size else None,
         progress=loud(given),
-        classes=classes,
+        classes=prior.classes,
     )
-    check_classes(data, classes)
+    check_classes(data, prior.classes)
+    check_shape(data, prior.image_shape)
     return data
 
 
@@ -113,6 +117,25 @@ def check_classes(data: "Dataset", classes: tuple[str, ...]) -> None:
             f"the classes of {data.name} are {listed(data.classes)}, those of the model "
             f"{listed(classes)}; give data of its classes, or a model of theirs"
         )
+
+
+def check_shape(data: "Dataset", shape: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than the model's; pictures are resized if that is asked."""
+    came = tuple(data.images.shape[1:])
+    if came == shape:
+        return
+    has, takes = (" x ".join(map(str, sizes)) for sizes in (came, shape))
+    fix = "give images of that shape"
+    if data.name.startswith(("picture:", "folder:")) and came[0] == shape[0]:
+        fix = f"write --size {shape[1]}" + (f"x{shape[2]}" if shape[1] != shape[2] else "")
+    raise ValueError(f"the images of {data.name} are {has}, and the model takes {takes}; {fix}")
+
+
+def check_labelled(data: "Dataset") -> None:
+    """Refuse images without labels, which tell success from failure."""
+    if data.labels is None:
+        fix = LABELLED.get(data.name.partition(":")[0], "give data that has labels")
+        raise ValueError(f"{data.name} has no labels, and success is judged by them; {fix}")
 
 
 def about(data: "Dataset") -> dict[str, Any]:
