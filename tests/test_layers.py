@@ -23,6 +23,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["attacks", "purifiers"],
     ["training", "runs"],
     ["report"],
+    ["evaluation"],
     ["scoreag"],  # the package itself, that is, the public names
     ["demo", "doctor"],
     ["verbs"],

@@ -181,7 +181,8 @@ def _made(folder: Path) -> list[Path]:
 def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Neither a run nor a training knows the other's files, so it could not clear them away."""
     was, wanted = (str(table.get("task")) for table in (old, new))
-    if was.startswith("train ") != wanted.startswith("train "):
+    kinds = [task.partition(" ")[0] if " " in task else "run" for task in (was, wanted)]
+    if kinds[0] != kinds[1]:
         raise ValueError(
             f"{folder} holds the files of {was!r}, which {wanted!r} would leave among its own; "
             "give another --out"

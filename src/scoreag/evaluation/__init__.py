@@ -1,0 +1,1 @@
+"""How good a model is: its card's figures, computed again, and more of them."""

@@ -1,0 +1,81 @@
+"""What score models are held against: the same images, the same judge, the same settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scoreag.cards import Card
+from scoreag.core.frozen import Frozen
+from scoreag.core.prior import Prior
+from scoreag.core.types import Labels
+from scoreag.dataset import Dataset
+from scoreag.evaluation.features import Extractor, Features, Pixels, features
+from scoreag.evaluation.shards import kept
+from scoreag.images import to_float
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every score model is held against, and where the work is kept."""
+
+    test: Dataset
+    train: Dataset
+    judge: Frozen
+    extractors: tuple[Extractor, ...]
+    folder: Path
+    images: int
+    calls: int
+    seed: int
+    micro_batch: int
+    batch: int
+    device: torch.device
+    progress: bool
+
+    @property
+    def asked(self) -> Dataset:
+        """As many test images as draws, or all."""
+        return spread(self.test, self.images)
+
+    def features(self, extract: Extractor, name: str, pixels: Pixels) -> Features:
+        """The features of some images, kept under ``name``."""
+
+        def made(piece: range) -> Features:
+            return features(extract, pixels[piece.start : piece.stop], self.device, self.batch)
+
+        name = f"features-{extract.name}-{extract.sha256[:12]}-{name}"
+        return kept(self.folder, name, len(pixels), self.batch, made, self.progress)
+
+    @torch.no_grad()
+    def said(self, pixels: Pixels) -> Labels:
+        """What the judge says of 8-bit images."""
+        parts = pixels.split(self.batch)
+        said = [self.judge(to_float(part.to(self.device))).argmax(1).cpu() for part in parts]
+        return torch.cat(said)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A score model with its card."""
+
+    card: Card
+    prior: Prior
+
+    @property
+    def key(self) -> str:
+        """Its place among what is kept."""
+        return self.card.sha256[:12]
+
+    @property
+    def images_seen(self) -> int | None:
+        return self.card.recipe.get("images_seen")
+
+
+def spread(data: Dataset, count: int) -> Dataset:
+    """``count`` images at even distances, or all; ids are kept, files are left out."""
+    if count >= len(data):
+        return data
+    rows = torch.arange(count) * len(data) // count
+    ids = tuple(data.image_ids[i] for i in rows.tolist())
+    labels = None if data.labels is None else data.labels[rows]
+    return Dataset(data.images[rows], labels, ids, data.classes, data.name)

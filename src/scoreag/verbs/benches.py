@@ -1,0 +1,127 @@
+"""What an evaluation needs, read and checked before the first number is computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scoreag.verbs.options import Given, loud
+from scoreag.verbs.tasks import check_classes
+from scoreag.verbs.words import UsageError
+
+if TYPE_CHECKING:
+    from scoreag.cards import Card
+    from scoreag.core.frozen import Frozen
+    from scoreag.dataset import Dataset
+    from scoreag.evaluation.bench import Bench, Model
+
+IMAGES, FEWEST = 10_000, 4  # draws; fewer than four have no error
+PATHS = ("folder", "arrays", "run", "picture")  # kinds of data that have no test part of their own
+
+
+def name_data(given: Given, card: "Card") -> None:
+    """Where no data are named, those that the card was trained on, and the same set's test part."""
+    given.train_data = given.train_data or card.recipe.get("data")
+    kind, colon, _ = str(given.train_data or "").partition(":")
+    given.data = given.data or (f"{kind}:test" if colon and kind not in PATHS else None)
+    needed = ("data", "train_data") if card.kind == "score-model" else ("data",)
+    for name in needed:
+        if not getattr(given, name):
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"{card.name} does not say what it was trained on; "
+                f"write --{flag}, e.g. --{flag} folder:PATH"
+            )
+
+
+def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
+    """Everything that is read before the first number is computed."""
+    from scoreag import cards
+    from scoreag.evaluation import bench as table
+    from scoreag.evaluation.draws import steps_of
+    from scoreag.evaluation.features import extractor
+    from scoreag.models import device_of, load_prior
+
+    try:
+        steps_of(given.calls)
+    except ValueError as error:
+        raise UsageError(f"--calls: {error}") from error
+    device = device_of(given.device)
+    others = [cards.card(name) for name in given.beside or ()]
+    _check_beside(card, others)
+    model, *beside = [
+        table.Model(one, load_prior(str(name), given.device))
+        for name, one in zip([given.card, *(given.beside or ())], [card, *others], strict=True)
+    ]
+    train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
+    judge = _judge(given, card, test)
+    words = list(dict.fromkeys(given.features or ["judge"]))
+    extractors = tuple(extractor(word, judge, card.image_shape, device) for word in words)
+    _check_names([one.name for one in extractors])
+    return (
+        model,
+        table.Bench(
+            test, train, judge, extractors, Path(given.out), given.images or IMAGES, given.calls,
+            given.seed, given.micro_batch, given.batch_size, device, loud(given),
+        ),
+        beside,
+    )  # fmt: skip
+
+
+def _check_names(names: "Sequence[str]") -> None:
+    """Figures are told apart by the name of the network."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--features has two networks called {name}; rename one factory")
+
+
+def _check_beside(card: "Card", others: "Sequence[Card]") -> None:
+    """Other cards are for the same images, and say where on the curve they belong."""
+    for one in others:
+        if (one.image_shape, one.classes) != (card.image_shape, card.classes):
+            raise ValueError(f"--beside {one.name} is for other images or classes than {card.name}")
+    for one in [card, *others] if others else []:
+        if not isinstance(one.recipe.get("images_seen"), int):
+            raise ValueError(
+                f"{one.name} has no images_seen in its recipe, so it has no place on the curve; "
+                "leave out --beside, or write images_seen into the card"
+            )
+
+
+def _judge(given: Given, card: "Card", test: "Dataset") -> "Frozen":
+    """The judge, which must know the classes of the score model."""
+    from scoreag import cards
+    from scoreag.images import to_float
+    from scoreag.models import check_classifier, device_of, load_classifier
+
+    judge = load_classifier(given.judge, given.device)
+    images = to_float(test.images[:2]).to(device_of(given.device))
+    try:
+        count = check_classifier(judge, images, guides=False)
+    except ValueError as error:
+        raise ValueError(f"--judge {given.judge}: {error}; give another --judge") from error
+    known = cards.card(given.judge).classes if ":" not in given.judge else card.classes
+    if card.classes and (count != len(card.classes) or known != card.classes):
+        raise ValueError(
+            f"the judge {given.judge} knows other classes than {card.name}; "
+            "give a classifier of its classes: --judge CARD"
+        )
+    return judge
+
+
+def labelled(given: Given, spec: str, card: "Card") -> "Dataset":
+    """Labelled images of the shape and the classes of a card."""
+    from scoreag.dataset import read
+
+    data = read(spec, given.root, progress=loud(given), classes=card.classes)
+    if tuple(data.images.shape[1:]) != card.image_shape:
+        found, wanted = (
+            " x ".join(map(str, size)) for size in (data.images.shape[1:], card.image_shape)
+        )
+        raise ValueError(f"{data.name} has images of {found}, {card.name} is for {wanted}")
+    if card.classes:
+        check_classes(data, card.classes)
+        if data.labels is None:
+            raise ValueError(f"{data.name} has no labels, which {card.name} is judged by")
+    if len(data) < FEWEST:
+        raise ValueError(f"{data.name} has {len(data)} images; give at least {FEWEST}")
+    return data

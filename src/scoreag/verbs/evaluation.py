@@ -1,0 +1,176 @@
+"""evaluate-model: a card's figures, computed again, and how good its model is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs.benches import FEWEST, bench_for, labelled, name_data
+from scoreag.verbs.options import Given, say
+from scoreag.verbs.tasks import check_apart, command
+from scoreag.verbs.words import UsageError
+
+if TYPE_CHECKING:
+    from scoreag.cards import Card
+    from scoreag.dataset import Dataset
+    from scoreag.evaluation.bench import Bench
+    from scoreag.evaluation.compare import Compared
+
+PART = "evaluation"  # of a score model's figures
+
+
+def evaluate(given: Given) -> None:
+    """Compute the figures of a card again, and tell how good its model is."""
+    from scoreag.cards import card
+
+    for name in ("images", "batch_size", "micro_batch"):
+        least = FEWEST if name == "images" else 1
+        if (value := getattr(given, name)) is not None and value < least:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} is {value}; expected {least} or more")
+    found = card(given.card)
+    given.out = given.out or f"runs/evaluation-{found.name}"
+    name_data(given, found)
+    check_apart(given)
+    (_score_model if found.kind == "score-model" else _classifier)(given, found)
+
+
+def _score_model(given: Given, card: "Card") -> None:
+    from scoreag.evaluation import pictures, place, score_model
+    from scoreag.evaluation.compare import check, compared
+    from scoreag.evaluation.page import score_page, text
+
+    model, bench, beside = bench_for(given, card)
+    settings = _settings(bench)
+    folder, told = Path(given.out), dict(card.figures.get(PART, {}))
+    outcome: list[Compared] = []
+
+    def work() -> dict[str, Any]:
+        found, pixels, pairs = score_model.evaluate(model, bench, beside)
+        outcome.extend(compared(told, found["figures"], PART))
+        found = _head(card, settings) | found | {"compared": [one.to_dict() for one in outcome]}
+        pictures.write(folder, pixels, card.classes, pairs)
+        place.write_page(folder, score_page({**found, "foot": _foot()}, pixels, pairs, outcome))
+        return found
+
+    fixed = {name: value for name, value in settings.items() if name != "features"}
+    manifest = _manifest(given, card, fixed, {"judge": bench.judge.origin})
+    found = place.within(folder, manifest, given.overwrite, work)
+    _tell(given, found, text(found["figures"], outcome))
+    if given.write:
+        _enter(given, card, {PART: {**found["figures"], "settings": settings}})
+    else:
+        check(outcome, card.name)
+
+
+def _classifier(given: Given, card: "Card") -> None:
+    from scoreag.evaluation import place
+    from scoreag.evaluation.bench import spread
+    from scoreag.evaluation.classifier import evaluate, parts
+    from scoreag.evaluation.compare import check, compared
+    from scoreag.evaluation.page import classifier_page, text
+
+    if given.beside:
+        raise UsageError("--beside is for score models; evaluate one classifier at a time")
+
+    def some(spec: str) -> "Dataset":
+        data = labelled(given, spec, card)
+        return spread(data, given.images) if given.images else data
+
+    test = some(given.data)
+    computed, left = parts(card, test, f"images of {test.name}", some)
+    settings = {
+        "images": {name: len(part.data) for name, part in computed.items()},
+        "data": {name: part.data.sha256 for name, part in computed.items()},
+    }
+    folder, outcome = Path(given.out), list[Any]()
+
+    def work() -> dict[str, Any]:
+        found = evaluate(_on_device(card, given), computed, given.batch_size)
+        for name, entries in found.items():
+            outcome.extend(compared(card.figures.get(name, {}), entries, name))
+        whole = _head(card, settings) | {"figures": found, "left": left}
+        whole |= {"compared": [one.to_dict() for one in outcome]}
+        place.write_page(folder, classifier_page({**whole, "foot": _foot()}, outcome))
+        return whole
+
+    found = place.within(folder, _manifest(given, card, settings, {}), given.overwrite, work)
+    flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
+    _tell(given, found, text(flat, outcome))
+    if given.write:
+        kept = card.figures  # of which some may be what is not computed here
+        entered = {part: {**kept.get(part, {}), **one} for part, one in found["figures"].items()}
+        _enter(given, card, entered)
+    else:
+        check(outcome, card.name)
+
+
+def _on_device(card: "Card", given: Given) -> Any:
+    """The classifier of a card where --device says, of images that lie elsewhere."""
+    from scoreag.models import device_of, load_classifier
+
+    place, module = device_of(given.device), load_classifier(given.card, given.device)
+    return lambda images: module(images.to(place)).to(images.device)
+
+
+def _settings(bench: "Bench") -> dict[str, Any]:
+    """All that the figures of a score model depend on, but its weights."""
+    from scoreag.runs.manifest import named
+
+    return {
+        "images": bench.images,
+        "calls": bench.calls,
+        "seed": bench.seed,
+        "micro_batch": bench.micro_batch,
+        "batch_size": bench.batch,
+        "features": {one.name: one.sha256 for one in bench.extractors},
+        "judge": named(bench.judge.module, bench.judge.origin)["sha256"],
+        "data": f"{bench.test.name}, sha256 {bench.test.sha256}",
+        "train_data": f"{bench.train.name}, sha256 {bench.train.sha256}",
+        "device": bench.device.type,
+    }
+
+
+def _manifest(
+    given: Given, card: "Card", settings: Mapping[str, Any], models: Mapping[str, Any]
+) -> dict[str, Any]:
+    from scoreag.evaluation.place import TASK
+    from scoreag.runs.manifest import FORMAT, circumstances, plain
+
+    return {
+        "format": FORMAT,
+        "command": command(),
+        "task": TASK,
+        "settings": plain(settings),
+        "models": plain({"evaluated": card.identity, **models}),
+        **circumstances(),
+    }
+
+
+def _head(card: "Card", settings: Mapping[str, Any]) -> dict[str, Any]:
+    about = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
+    return about | {"settings": dict(settings)}
+
+
+def _foot() -> list[str]:
+    from scoreag.runs.manifest import circumstances, leaves
+
+    shown = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
+    known = dict(leaves(circumstances()))
+    return [command(), ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in shown)]
+
+
+def _enter(given: Given, card: "Card", figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """The figures into the card, each part in place of the one of its name."""
+    from scoreag.cards import rewrite
+
+    rewrite(card, figures={**card.figures, **figures})
+    say(given, f"the figures are in the card of {card.name}")
+
+
+def _tell(given: Given, found: Mapping[str, Any], table: str) -> None:
+    if given.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif not given.quiet:
+        print(table)
+    say(given, f"everything is in {given.out}; open {Path(given.out) / 'report.html'}")

@@ -1,0 +1,50 @@
+"""Unguided draws: those that synthesize gives at strength 0, whatever was there before."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag import synthesize
+from scoreag.evaluation.draws import draw, image_ids, spread_labels, steps_of
+from scoreag.images import to_uint8
+
+
+def drawn(folder, count=7, **options):
+    return draw(tiny.prior(), folder, "tiny", count, 5, micro_batch=4, progress=False, **options)
+
+
+def test_draws_are_those_of_synthesize_at_strength_0(tmp_path):
+    settings = {"sampler": "heun", "steps": 3, "strength": 0.0, "start": 80.0, "retries": 0}
+    labels, ids = spread_labels(7, 3), image_ids(7, 3)
+    asked = {"image_ids": ids, "seed": 4, "micro_batch": 4, "progress": False}
+    found = synthesize(tiny.prior(), tiny.victim(), labels, **asked, **settings)
+    assert torch.equal(drawn(tmp_path, seed=4), to_uint8(found.images))
+
+
+def test_draws_are_the_same_bits_after_an_interruption(tmp_path):
+    whole = drawn(tmp_path / "whole")
+    drawn(tmp_path / "part", count=4)
+    assert torch.equal(drawn(tmp_path / "part"), whole)
+
+
+def test_classes_take_turns_and_number_their_images():
+    assert spread_labels(5, 3).tolist() == [0, 1, 2, 0, 1]
+    assert image_ids(5, 3) == [0, 1_000_000, 2_000_000, 1, 1_000_001]
+    assert image_ids(3, 0) == [0, 1, 2]
+
+
+def test_heun_calls_the_denoiser_once_at_its_last_step():
+    assert [steps_of(calls) for calls in (1, 35, 63)] == [1, 18, 32]
+    with pytest.raises(ValueError, match=r"64 denoiser calls are no whole.*odd number, e\.g\. 65"):
+        steps_of(64)
+
+
+def test_the_denoiser_is_called_as_often_as_was_asked(tmp_path):
+    calls = []
+    prior = tiny.prior()
+    model = prior.model
+    counted = replace(prior, model=lambda *given: calls.append(0) or model(*given))
+    draw(counted, tmp_path, "tiny", 2, calls=9, micro_batch=2, progress=False)
+    assert len(calls) == 9

@@ -1,0 +1,224 @@
+"""evaluate-model, as a user meets it: figures that come out again, and what is told if not."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+import tiny
+from scoreag.cards import Card, card, rewrite, write_card
+from scoreag.cli import main
+from scoreag.evaluation import speed
+from scoreag.networks.plain_cnn import build as plain_cnn
+from scoreag.networks.unet import UNet
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Score models at two ages, a judge, and images to train and to test on."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny.write_score_model(folder / "prior", recipe={"images_seen": 200})
+    younger = tiny.write_score_model(folder / "younger", recipe={"images_seen": 100})
+    write_card(card(younger), tiny.filled(UNet(**tiny.UNET), 5).state_dict())
+    tiny.write_classifier(folder / "net")
+    tiny.write_images(folder / "images", 24)
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speed, "REPEATS", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(made, tmp_path_factory):
+    """The same with an evaluation."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(speed, "REPEATS", 1)
+        assert main([*SCORE, "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def done(finished, here):
+    """A copy of it as the working directory."""
+    shutil.copytree(finished / "out", here / "out")
+    return here
+
+
+DATA = ["--data", "folder:images[0:12]", "--train-data", "folder:images[12:24]"]
+SCORE = [
+    "evaluate-model", "prior", *DATA, "--judge", "net", "--images", "9", "--calls", "5",
+    "--micro-batch", "4", "--out", "out",
+]  # fmt: skip
+CLASSIFIER = ["evaluate-model", "net", "--data", "folder:images", "--out", "out"]
+
+
+def figures(here):
+    return json.loads((here / "out" / "figures.json").read_text())
+
+
+def line(capsys, words, code):
+    """The only line on stderr."""
+    assert main(words) == code
+    err = capsys.readouterr().err
+    assert err.startswith("scoreag: ") and err.count("\n") == 1, err
+    return err
+
+
+def test_every_figure_has_its_denominator_and_its_interval(done, capsys):
+    assert main(SCORE) == 0
+    out, err = capsys.readouterr()
+    assert "frechet judge" in out and "out/report.html" in err
+    found = figures(done)
+    names = {"frechet_judge", "kernel_judge", "precision_judge", "recall_judge"}
+    floors = {f"{name}_floor" for name in names}
+    assert set(found["figures"]) == names | floors | {"judge_accuracy", "judge_accuracy_test"}
+    for entry in found["figures"].values():
+        assert entry["low"] <= entry["value"] <= entry["high"] and entry["total"] == 9
+        assert entry["of"] and entry["interval"]
+    assert set(found["per_class"]) == set(tiny.CLASSES)
+    assert len(found["loss"]["levels"]) == len(found["loss"]["train"]) == 8
+    assert set(found["speed"]["seconds"]) == {"18", "35", "64"} and found["speed"]["machine"]
+    assert found["neighbours"]["pixels"]["draws"]["median"]["value"] > 0
+
+
+def test_the_folder_holds_a_page_that_needs_nothing_else_and_grids(done):
+    page = (done / "out" / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and "Nearest training images" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    names = {path.name for path in (done / "out" / "samples").iterdir()}
+    assert names == {"class-000.png", "class-001.png", "class-002.png", "nearest.png"}
+
+
+def test_the_same_command_goes_on_and_ends_in_the_same_figures(done, capsys):
+    assert main([*SCORE, "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole == figures(done)
+    for path in sorted((done / "out" / "parts").iterdir()):
+        if not path.name.startswith("speed"):
+            path.unlink()
+    (done / "out" / "figures.json").unlink()
+    assert main([*SCORE, "--quiet"]) == 0
+    assert figures(done) == whole
+
+
+def test_other_settings_are_refused_in_the_same_folder(done, capsys):
+    told = line(capsys, [*SCORE, "--seed", "1"], 1)
+    assert "settings.seed was 0 and is now 1" in told
+
+
+def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done, capsys):
+    assert main([*SCORE, "--quiet", "--write"]) == 0
+    kept = card("prior").figures["evaluation"]
+    assert kept["judge_accuracy"] == figures(done)["figures"]["judge_accuracy"]
+    assert main([*SCORE, "--quiet"]) == 0
+    assert {one["reproduced"] for one in figures(done)["compared"]} == {True}
+    file = done / "prior" / "card.toml"
+    value = kept["frechet_judge"]["value"]
+    file.write_text(file.read_text().replace(f"value = {value}", "value = 12345.0"))
+    told = line(capsys, [*SCORE, "--quiet"], 1)
+    assert "evaluation.frechet_judge is 12345 on the card" in told and f"{value:.6g} now" in told
+    assert "interval" in told
+
+
+def test_figures_of_older_checkpoints_stand_on_one_curve(done):
+    assert main([*SCORE, "--quiet", "--beside", "younger"]) == 0
+    curve = figures(done)["curve"]
+    assert [point["images_seen"] for point in curve] == [100, 200]
+    values = [point["figures"]["frechet_judge"]["value"] for point in curve]
+    assert values[0] != values[1] == figures(done)["figures"]["frechet_judge"]["value"]
+    assert "over the images seen in training" in (done / "out" / "report.html").read_text()
+
+
+def test_a_copy_of_a_training_image_would_show(done):
+    """Test images that are training images are at distance 0."""
+    words = [*SCORE[:3], "folder:images[12:24]", *SCORE[4:]]
+    assert main([*words, "--quiet", "--overwrite"]) == 0
+    near = figures(done)["neighbours"]
+    assert near["pixels"]["test images"]["median"]["value"] == 0
+    assert near["judge"]["test images"]["median"]["value"] == pytest.approx(0, abs=1e-3)
+    assert near["pixels"]["draws"]["lowest_5_percent"]["value"] > 0
+
+
+def test_grey_images_are_evaluated_too(here):
+    shape = (1, 8, 8)
+    unet = {**tiny.UNET, "image_shape": list(shape)}
+    cnn = {**tiny.CNN, "image_shape": list(shape)}
+    plain = {"licence": "MIT", "image_shape": shape, "classes": tiny.CLASSES}
+    prior = Card(
+        "grey", "score-model", "unet", "f", **plain, family="edm", options=unet,
+        folder=here / "grey",
+    )  # fmt: skip
+    net = Card("net", "classifier", "plain_cnn", "f", **plain, options=cnn, folder=here / "greynet")
+    write_card(prior, tiny.filled(UNet(**unet), 0).state_dict())
+    write_card(net, tiny.filled(plain_cnn(**cnn), 10, 0.4).state_dict())
+    for i, image in enumerate(tiny.images(12)[:, :1]):
+        folder = here / "greys" / tiny.CLASSES[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        tiny.write_png(folder / f"{i}.png", image)
+    words = ["evaluate-model", "grey", "--judge", "greynet", "--images", "6", "--calls", "3"]
+    data = ["--data", "folder:greys", "--train-data", "folder:greys", "--out", "out", "--quiet"]
+    assert main([*words, *data]) == 0
+    assert figures(here)["figures"]["judge_accuracy"]["total"] == 6
+
+
+def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
+    other = {"accuracy_square": {"value": 0.1, "total": 24, "of": "images"}}
+    rewrite(card("net"), figures={"test": other})
+    assert main([*CLASSIFIER, "--quiet", "--write"]) == 0
+    assert card("net").figures["test"]["accuracy_square"]["value"] == 0.1
+    with torch.no_grad():
+        said = tiny.victim()(tiny.images(24).float() / 255).argmax(1)
+    right = int((said == tiny.labels(24)).sum())
+    assert card("net").figures["test"]["accuracy"]["count"] == right == 23
+    assert main(CLASSIFIER) == 0
+    assert "reproduced: test.accuracy" in capsys.readouterr().out
+    file = here / "net" / "card.toml"
+    file.write_text(file.read_text().replace("value = 0.9583", "value = 0.3"))
+    told = line(capsys, [*CLASSIFIER, "--quiet"], 1)
+    assert "test.accuracy is 0.3 on the card, 0.9583 now, interval 0.7976 to 0.9926" in told
+
+
+@pytest.mark.parametrize(
+    "words, code, told",
+    [
+        (["--calls", "64"], 2, "64 denoiser calls are no whole number of Heun's steps"),
+        (["--images", "3"], 2, "--images is 3; expected 4 or more"),
+        (["--micro-batch", "0"], 2, "--micro-batch is 0; expected 1 or more"),
+        (["--judge", "cifar10-judge"], 1, "--judge cifar10-judge: .*give another --judge"),
+        (["--features", "inception:w.pt"], 1, "a TorchScript file is a program"),
+        (["--beside", "net"], 1, "net is a classifier|has no images_seen"),
+        (["--data", "folder:images[0:3]"], 1, "has 3 images; give at least 4"),
+        (["--data", "samples"], 1, "images of 3 x 32 x 32, tiny is for 3 x 8 x 8"),
+        (["--out", "images"], 1, "is read from --out images itself"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, told):
+    assert re.search(told, line(capsys, [*SCORE, *words], code))
+    assert not (here / "out").exists()
+
+
+def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
+    told = line(capsys, ["evaluate-model", "prior", "--judge", "net", "--out", "out"], 2)
+    assert "tiny does not say what it was trained on; write --data" in told
+
+
+def test_the_folder_of_a_run_is_left_alone(here, capsys):
+    words = ["synthesize", "--model", "prior", "--classifier", "net", "--per-class", "1"]
+    assert main([*words, "--out", "out", "--quiet"]) == 0
+    before = tiny.contents(here / "out")
+    told = line(capsys, [*SCORE, "--overwrite"], 1)
+    assert "out holds the files of 'synthesize'" in told
+    assert tiny.contents(here / "out") == before
