@@ -15,6 +15,10 @@ def test_number_of_weights_is_that_of_the_literature(depth, count):
     assert learnt(ResNet(depth)) == count
 
 
+def test_grey_images_take_away_two_thirds_of_the_first_filters():
+    assert learnt(ResNet(20, image_shape=(1, 28, 28))) == learnt(ResNet(20)) - 2 * 9 * 16
+
+
 def test_option_b_adds_two_convolutions_with_normalisation():
     extra = (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
     assert learnt(ResNet(20, shortcut="B")) == learnt(ResNet(20)) + extra

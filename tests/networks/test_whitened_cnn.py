@@ -28,6 +28,15 @@ def test_the_floor_limits_how_much_a_quiet_direction_is_raised():
     torch.testing.assert_close(second_moment(moved).trace().item(), loudest)
 
 
+def test_grey_patches_have_four_numbers():
+    images = torch.randn(40, 1, 9, 9, dtype=torch.float64).cumsum(3) / 3
+    network = WhitenedCNN(widths=(8, 8, 8), image_shape=(1, 9, 9)).double()
+    whiten(network, images, floor=0.0)
+    plus, minus = network.whitening(images).split(4, dim=1)
+    torch.testing.assert_close(second_moment(plus), torch.eye(4, dtype=torch.float64))
+    assert torch.equal(plus, -minus)
+
+
 def test_a_filter_reads_a_patch_as_unfold_does():
     network = WhitenedCNN(widths=(8, 8, 8))
     images = torch.rand(2, 3, 5, 5)

@@ -1,22 +1,20 @@
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from scoreag.core.noise import generator
 from scoreag.training.classifier import (
-    adversarial_loss,
-    fgsm_rs,
+    augmented,
     look_ahead,
+    loss_of,
     optimizer,
     plain_loss,
     start,
     train,
 )
-from scoreag.training.loop import Plan, begin
+from scoreag.training.loop import Batch, Plan, begin
 from scoreag.training.recipes import PRESETS, Recipe
 
 TINY = Recipe(
@@ -36,10 +34,11 @@ def bright_and_dark():
     return (120 * noise + 80 * labels[:, None, None, None]).to(torch.uint8), labels
 
 
-@pytest.mark.parametrize("radius", [0.0, 8 / 255], ids=["plain", "adversarial"])
-def test_two_unlike_classes_are_told_apart(bright_and_dark, tmp_path, radius):
+@pytest.mark.parametrize("adversary", ["", "fgsm-rs", "pgd", "trades"])
+def test_two_unlike_classes_are_told_apart(bright_and_dark, tmp_path, adversary):
     images, labels = bright_and_dark
-    state = train(replace(TINY, radius=radius), images, labels, tmp_path / "state.pt")
+    recipe = replace(TINY, adversary=adversary, radius=8 / 255 if adversary else 0.0)
+    state = train(recipe, images, labels, tmp_path / "state.pt")
     network = state.average.eval()
     predicted = network((images / 255 - 0.47) / 0.245).argmax(1)
     assert (predicted == labels).all()
@@ -60,38 +59,6 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(bright_and_dark, tmp_p
     assert resumed.losses == whole.losses
     for name, tensor in whole.average.state_dict().items():
         assert torch.equal(tensor, resumed.average.state_dict()[name]), name
-
-
-def test_the_adversary_stays_in_the_ball_and_in_the_range():
-    images = torch.rand(20, 3, 4, 4)
-    loss = lambda x: (x * torch.linspace(-1, 1, 4)).sum()  # noqa: E731
-    moved = fgsm_rs(loss, images, 0.1, 0.125, generator(0))
-    assert (moved - images).abs().max() <= 0.1 + 1e-6
-    assert moved.min() >= 0 and moved.max() <= 1
-    assert (moved - images).abs().max() > 0.09
-
-
-def test_the_adversary_climbs_by_its_stride_from_a_random_place():
-    """Grey images, gradient +1: d + 0.125 within the ball of 0.1, d uniform in it."""
-    images = torch.full((200, 3, 4, 4), 0.5)
-    change = fgsm_rs(lambda x: x.sum(), images, 0.1, 0.125, generator(0)) - 0.5
-    assert change.min() >= 0.025 - 1e-6
-    at_the_border = (change > 0.1 - 1e-6).float().mean().item()  # where d > -0.025
-    assert at_the_border == pytest.approx(0.625, abs=5 * (0.625 * 0.375 / change.numel()) ** 0.5)
-
-
-def test_the_adversarial_loss_is_the_plain_one_at_the_adversary():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    images, labels = torch.rand(5, 3, 2, 2), torch.tensor([0, 1, 1, 0, 1])
-    plain = partial(plain_loss, mean=(0.5,), std=(0.25,))
-    found = adversarial_loss(network, images, labels, generator(0), plain=plain, radius=0.1)
-
-    def loss(x):
-        return cross_entropy(network((x - 0.5) / 0.25), labels)
-
-    moved = fgsm_rs(loss, images, 0.1, 0.125, generator(0))
-    torch.testing.assert_close(found, loss(moved))
-    assert found > loss(images)
 
 
 def test_the_loss_normalises_each_colour():
@@ -123,10 +90,64 @@ def test_looking_ahead_moves_the_network_to_its_average():
     assert state.average.weight.item() == network.weight.item()
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_takes_cifar_images(name):
-    network = start(PRESETS[name], random_images()).network.eval()
-    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+def test_without_sides_whole_images_are_seen_as_they_are():
+    recipe = replace(TINY, sides=(), shift=0, mirror=False)
+    images, batch = torch.rand(3, 1, 5, 9), Batch(0, 0, torch.arange(3), 0.0)
+    assert torch.equal(augmented(images, batch, generator(0), recipe), images)
+
+
+def test_windows_grow_to_the_whole_image_after_the_last_side():
+    recipe = replace(TINY, sides=((0.5, 4),))
+    images = torch.rand(3, 3, 6, 9)
+    shapes = [
+        augmented(images, Batch(0, 0, torch.arange(3), done), generator(0), recipe).shape[2:]
+        for done in (0.49, 0.5)
+    ]
+    assert shapes == [(4, 4), (6, 9)]
+
+
+def test_only_a_recipe_with_mirrors_mirrors():
+    plain = replace(TINY, sides=(), shift=0, mirror=False)
+    images, ids = torch.rand(8, 3, 4, 4), torch.arange(8)
+    mirrored = augmented(images, Batch(0, 0, ids, 0.0), generator(0), replace(plain, mirror=True))
+    turned = (mirrored == images.flip(3)).flatten(1).all(1)
+    assert 0 < turned.sum() < 8
+
+
+def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
+    """Two classes: 0.2 of the weight leaves the label, 0.1 of it comes back to it."""
+    logit = torch.tensor([[0.0, 2.0]]).view(1, 2, 1, 1)
+    recipe = replace(TINY, smoothing=0.2, mean=(0.0,), std=(1.0,))
+    found = loss_of(recipe)(nn.Flatten(), logit, torch.tensor([1]), generator(0))
+    log_p = logit.flatten().log_softmax(0)
+    torch.testing.assert_close(found, -0.9 * log_p[1] - 0.1 * log_p[0])
+
+
+def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp_path):
+    recipe = replace(TINY, plan=replace(TINY.plan, ema=0.5))
+    state = train(recipe, *bright_and_dark, tmp_path / "state.pt")
+    pairs = zip(state.network.parameters(), state.average.parameters(), strict=True)
+    assert not any(torch.equal(now, average) for now, average in pairs)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"adversary": "pdg", "radius": 0.1}, "no adversary 'pdg'; did you mean 'pgd'"),
+        ({"radius": 0.1}, "radius is 0.1 and adversary ''; write both"),
+        ({"adversary": "pgd"}, "radius is 0 and adversary 'pgd'; write both"),
+        ({"adversary": "pgd", "radius": 0.1, "steps": 0}, "steps 0 .* expected a stride above 0"),
+        ({"adversary": "fgsm-rs", "radius": 0.1, "steps": 2}, "fgsm-rs takes 1 step, not 2"),
+        ({"extra_share": 1.0}, "extra_share is 1; expected 0 or a share, e.g. 0.7"),
+        (
+            {"lookahead": 5, "plan": Plan(100, 10, ema=0.1)},
+            "lookahead 5 is an average .* another one .ema 0.1",
+        ),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changes)
 
 
 def test_the_start_belongs_to_the_seed_and_leaves_the_global_state_alone():

@@ -1,5 +1,7 @@
 """The small residual networks for CIFAR of He et al. (2016), section 4.2."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
@@ -21,7 +23,12 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int = 20, classes: int = 10, width: int = 16, shortcut: str = "A"
+        self,
+        depth: int = 20,
+        classes: int = 10,
+        width: int = 16,
+        shortcut: str = "A",
+        image_shape: Sequence[int] = (3, 32, 32),
     ) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 2, 6)
@@ -29,7 +36,7 @@ class ResNet(nn.Module):
             raise ValueError(f"depth is {depth}; write one of 8, 14, 20, 32, 44, 56, 110 (6 n + 2)")
         if shortcut not in ("A", "B"):
             raise ValueError(f"shortcut is {shortcut!r}; write 'A' or 'B'")
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _group(blocks, width, width, 1, shortcut)
         self.layer2 = _group(blocks, width, 2 * width, 2, shortcut)

@@ -29,13 +29,15 @@ class WhitenedCNN(nn.Module):
         widths: Sequence[int] = (64, 256, 256),
         scale: float = 1 / 9,
         mirrored: bool = False,
+        image_shape: Sequence[int] = (3, 32, 32),
     ) -> None:
         super().__init__()
         self.scale, self.mirrored = scale, mirrored
-        self.whitening = nn.Conv2d(3, 2 * 12, 2)
+        patch = 4 * image_shape[0]  # numbers in one
+        self.whitening = nn.Conv2d(image_shape[0], 2 * patch, 2)
         self.whitening.weight.requires_grad_(False)
         nn.init.zeros_(self.whitening.bias)  # type: ignore[arg-type]
-        inner = zip((24, *widths), widths, strict=False)
+        inner = zip((2 * patch, *widths), widths, strict=False)
         self.groups = nn.Sequential(*(Group(width, wide) for width, wide in inner))
         self.linear = nn.Linear(widths[-1], classes, bias=False)
 
@@ -73,7 +75,7 @@ def whiten(network: WhitenedCNN, images: Maps, floor: float = 5e-4) -> None:
     """
     patches = unfold(images.double(), 2).transpose(1, 2).flatten(0, 1)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    filters = (directions / (variances + floor).sqrt()).T.reshape(-1, 3, 2, 2)
+    filters = (directions / (variances + floor).sqrt()).T.reshape(-1, images.shape[1], 2, 2)
     network.whitening.weight.copy_(torch.cat([filters, -filters]))
 
 

@@ -1,4 +1,4 @@
-"""Learn to classify: the plain loss, and the adversarial one of Wong et al. (2020)."""
+"""Learn to classify: a recipe's network, its loss, its optimiser, and what precedes a step."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,11 +9,14 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from scoreag.core.types import Images, Labels
+from scoreag.core.types import Images, Labels, Logits
+from scoreag.dataset import Dataset
 from scoreag.load import load
 from scoreag.networks.whitened_cnn import WhitenedCNN, whiten
+from scoreag.training.adversary import adversarial_loss, pgd, settled, trades_loss
 from scoreag.training.augment import Windows, alternating_flip, crop
-from scoreag.training.loop import Batch, Loss, Plan, State, begin, fit, resume
+from scoreag.training.extra import joined, mixed
+from scoreag.training.loop import Batch, Loss, Order, Plan, State, batches, begin, fit, resume
 from scoreag.training.recipes import PRESETS as PRESETS
 from scoreag.training.recipes import Recipe as Recipe
 
@@ -26,12 +29,22 @@ def train(
     watch: Callable[[State], None] = lambda state: None,
     save_every: float = 60.0,
     device: torch.device | str = "cpu",
+    extra: Dataset | None = None,
 ) -> State:
-    """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one."""
+    """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one.
+
+    Args:
+        recipe: with options, mean and std that fit the images; see ``classifier_card.completed``.
+        extra: labelled images that make up ``recipe.extra_share`` of each batch.
+    """
     state = resume(start(recipe, images, device), file)
+    order: Order = batches
+    if extra is not None:
+        order = partial(mixed, own=len(images), share=recipe.extra_share)
+        images, labels = joined(images, labels, extra)
     return fit(
         state, loss_of(recipe), images, labels, recipe.plan, file, save_every, watch,
-        prepare=partial(augmented, recipe=recipe), after=after(recipe),
+        prepare=partial(augmented, recipe=recipe), after=after(recipe), order=order,
     )  # fmt: skip
 
 
@@ -48,7 +61,7 @@ def start(
         whiten(network, standardized(images[:5000].float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     network = network.to(device)
-    return begin(network, optimizer(network, recipe))
+    return begin(network, optimizer(network, recipe), len(recipe.plan.widths))
 
 
 def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -68,9 +81,24 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def loss_of(recipe: Recipe) -> Loss:
-    """What a step lowers: the cross-entropy on the images, or on those of the adversary."""
+    """What a step lowers: the cross-entropy on the images, or what the recipe's adversary adds."""
     plain = partial(plain_loss, mean=recipe.mean, std=recipe.std, smoothing=recipe.smoothing)
-    return partial(adversarial_loss, plain=plain, radius=recipe.radius) if recipe.radius else plain
+    if not recipe.adversary:
+        return plain
+    search = partial(
+        pgd, radius=recipe.radius, stride=recipe.stride * recipe.radius, steps=recipe.steps
+    )
+    if recipe.adversary == "fgsm-rs":
+        return partial(adversarial_loss, plain=plain, search=search)
+    if recipe.adversary == "pgd":
+        return partial(adversarial_loss, plain=plain, search=search, during=settled)
+    return partial(
+        trades_loss,
+        logits=partial(logits, mean=recipe.mean, std=recipe.std),
+        fit=partial(cross_entropy, label_smoothing=recipe.smoothing),
+        search=search,
+        beta=recipe.beta,
+    )
 
 
 def plain_loss(
@@ -83,43 +111,15 @@ def plain_loss(
     smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """``-log p(label | image)``, its mean over the batch."""
-    logits = network(standardized(images, mean, std)).float()
-    return cross_entropy(logits, labels, label_smoothing=smoothing)
+    said = logits(network, images, mean, std)
+    return cross_entropy(said, labels, label_smoothing=smoothing)
 
 
-def adversarial_loss(
-    network: nn.Module,
-    images: Images,
-    labels: Labels,
-    source: Generator,
-    plain: Loss,
-    radius: float,
-    stride: float = 1.25,
-) -> Float[Tensor, ""]:
-    """The plain loss at images found by FGSM-RS (Wong et al. 2020).
-
-    One step of ``stride * radius`` along the sign of the gradient, from a random place in the
-    ball, and back into the ball and into [0, 1].
-    """
-    adversarial = fgsm_rs(
-        lambda x: plain(network, x, labels, source), images, radius, stride * radius, source
-    )
-    return plain(network, adversarial, labels, source)
-
-
-def fgsm_rs(
-    loss: Callable[[Images], Tensor],
-    images: Images,
-    radius: float,
-    stride: float,
-    source: Generator,
-) -> Images:
-    """``clip(x + d + stride sign(grad loss))`` with ``d`` uniform in the ball."""
-    d = radius * (2 * torch.rand(images.shape, generator=source) - 1)
-    x = (images + d.to(images)).clamp(0, 1).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(x), x)
-    moved = x.detach() + stride * gradient.sign()
-    return torch.minimum(torch.maximum(moved, images - radius), images + radius).clamp(0, 1)
+def logits(
+    network: nn.Module, images: Images, mean: Sequence[float], std: Sequence[float]
+) -> Logits:
+    """What the network says of images in [0, 1], in single precision."""
+    return network(standardized(images, mean, std)).float()
 
 
 def standardized(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
@@ -130,10 +130,12 @@ def standardized(images: Images, mean: Sequence[float], std: Sequence[float]) ->
 
 def augmented(images: Images, batch: Batch, source: Generator, recipe: Recipe) -> Windows:
     """Mirrored in every other epoch, moved a little, and cut to the side of this time."""
-    side = next(side for until, side in recipe.sides if batch.done < until)
-    images = alternating_flip(images, batch.ids, batch.epoch)
+    whole = tuple(images.shape[2:])
+    size = next(((side, side) for until, side in recipe.sides if batch.done < until), whole)
+    if recipe.mirror:
+        images = alternating_flip(images, batch.ids, batch.epoch)
     padded = pad(images, (recipe.shift,) * 4, mode="reflect")
-    return crop(padded, (side, side), source)
+    return crop(padded, size, source)
 
 
 def after(recipe: Recipe) -> Callable[[State, Plan], None] | None:

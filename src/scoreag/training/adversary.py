@@ -1,0 +1,114 @@
+"""Losses against an adversary: FGSM-RS, PGD and TRADES, and the search that they share.
+
+Batch normalisation during the search is a decision of its own.  ``adversarial_loss`` leaves it to
+its argument ``during``: FGSM-RS normalises with the batch, as Wong et al. (2020) did.  PGD and
+TRADES search with the running statistics (``settled``): the network that is attacked is then the
+one that is used later, image i is none of image j's business, and the running statistics are
+those of images that the network learns from, not of every stop on the way (Pang et al. 2021,
+section 3.5).  What is learnt from is always normalised with its own batch, and in TRADES the clean
+and the adversarial images pass apart, as in the original.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn.functional import kl_div
+
+from scoreag.core.types import Images, Labels, Logits
+from scoreag.training.loop import Loss
+
+Search: TypeAlias = Callable[[Callable[[Images], Tensor], Images, Generator], Images]
+During: TypeAlias = Callable[[nn.Module], AbstractContextManager[Any]]
+
+
+def pgd(
+    loss: Callable[[Images], Tensor],
+    images: Images,
+    source: Generator,
+    radius: float,
+    stride: float,
+    steps: int = 1,
+) -> Images:
+    """``x <- clip(x + stride sign(grad loss(x)))``, from a place uniform in the ball.
+
+    The clip is into the ball and into [0, 1] (Madry et al. 2018); one step of 1.25 radii is
+    FGSM-RS (Wong et al. 2020).
+
+    Args:
+        radius, stride: in the maximum norm, in pixel units.
+    """
+    d = radius * (2 * torch.rand(images.shape, generator=source) - 1)
+    x = (images + d.to(images)).clamp(0, 1)
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(x), x)
+        moved = x.detach() + stride * gradient.sign()
+        x = torch.minimum(torch.maximum(moved, images - radius), images + radius).clamp(0, 1)
+    return x.detach()
+
+
+def adversarial_loss(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    source: Generator,
+    plain: Loss,
+    search: Search,
+    during: During = nullcontext,
+) -> Float[Tensor, ""]:
+    """The plain loss at the images of the ball that the search finds worst.
+
+    Args:
+        during: how the network is while it is searched, e.g. ``settled``.
+    """
+    with during(network):
+        adversarial = search(lambda x: plain(network, x, labels, source), images, source)
+    return plain(network, adversarial, labels, source)
+
+
+def trades_loss(
+    network: nn.Module,
+    images: Images,
+    labels: Labels,
+    source: Generator,
+    logits: Callable[[nn.Module, Images], Logits],
+    fit: Callable[[Logits, Labels], Tensor],
+    search: Search,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """``fit(f(x), y) + beta KL(p(. | x) || p(. | x'))``, ``x'`` searched to make the KL large.
+
+    Zhang et al. (2019), eq. 5.  The gradient runs through both sides of the KL.  The search begins
+    uniformly in the ball, where theirs began with a Gaussian of 0.001: at ``x`` itself the gradient
+    of the KL is 0.
+    """
+    with settled(network):
+        with torch.no_grad():
+            said = logits(network, images)
+        adversarial = search(lambda x: divergence(said, logits(network, x)), images, source)
+    clean = logits(network, images)
+    return fit(clean, labels) + beta * divergence(clean, logits(network, adversarial))
+
+
+def divergence(first: Logits, second: Logits) -> Float[Tensor, ""]:
+    """``KL(p || q) = sum p (log p - log q)``, its mean over the batch, of the logits of p and q."""
+    log_p, log_q = first.log_softmax(1), second.log_softmax(1)
+    return kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+@contextmanager
+def settled(network: nn.Module) -> Iterator[None]:
+    """Batch normalisations use their running statistics, and keep them as they are, meanwhile."""
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d
+    norms = [part for part in network.modules() if isinstance(part, kinds) and part.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
