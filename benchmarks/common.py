@@ -48,7 +48,7 @@ class Ruler:
         return self.judge.module.features((images - mean) / std)
 
     def moments(self, images: Tensor) -> Moments:
-        return moments(images, self.features, "cifar10-judge, last layer")
+        return moments(images, self.features, f"{self.judge.origin['name']}, last layer")
 
     @torch.no_grad()
     def says(self, images: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _public(arguments: list[str]) -> list[str]:
 def options(about: str | None) -> argparse.ArgumentParser:
     """What every benchmark on images can be told."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--root", type=Path, required=True, help="where the CIFAR-10 files are")
+    parser.add_argument("--root", type=Path, required=True, help="where the data files are")
     parser.add_argument("--lpips", type=Path, nargs=2, help="AlexNet's and the heads' .npz")
     parser.add_argument("--images", type=int, default=256)
     return parser
@@ -208,6 +208,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     parser = options(about)
     parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
     parser.add_argument("--model", default="cifar10")
+    parser.add_argument("--judge", default="cifar10-judge")
     parser.add_argument("--name", default=name, help="of the file of results")
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
@@ -221,7 +222,7 @@ def given_images(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     return images[: args.images], labels[: args.images]
 
 
-def ruler(lpips: list[Path] | None) -> Ruler:
+def ruler(lpips: list[Path] | None = None, judge: str = "cifar10-judge") -> Ruler:
     from scoreag.metrics import lpips as metric
 
-    return Ruler(scoreag.load_classifier("cifar10-judge"), metric.load(*lpips) if lpips else None)
+    return Ruler(scoreag.load_classifier(judge), metric.load(*lpips) if lpips else None)

@@ -94,7 +94,7 @@ def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
 def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any]:
     """One variant in this process: outcome, calls an image, seconds, and peak memory."""
     prior, victim = scoreag.load_prior("cifar10"), scoreag.load_classifier("cifar10-resnet20")
-    judge = ruler(None)
+    judge = ruler()
     labels = torch.arange(10).repeat_interleave(per_class)
     job = synthesis(prior, victim, labels, "second", retries=0, **variant.settings)
     compute(replace(job.rows(range(2)), settings=replace(job.settings, steps=2)))  # warm up

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strength", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    prior, judge = scoreag.load_prior(args.model), ruler(None)
+    prior, judge = scoreag.load_prior(args.model), ruler(judge=args.judge)
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
     default, *others = cells(args, alone=("strength",))
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", required=True, help="folders or names of cards")
     parser.add_argument("--per-class", type=int, default=10)
     args = parser.parse_args()
-    victim, measure = scoreag.load_classifier("cifar10-resnet20"), ruler(None)
+    victim, measure = scoreag.load_classifier("cifar10-resnet20"), ruler()
     images, labels = given_images(args)
     adversarial = attacked(victim, images, labels)
     asked = torch.arange(10).repeat_interleave(args.per_class)

@@ -69,7 +69,8 @@ def main() -> None:
     for name in alone:
         parser.add_argument(f"--{name}", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    prior, judge, data = scoreag.load_prior(args.model), ruler(args.lpips), given_images(args)
+    prior, data = scoreag.load_prior(args.model), given_images(args)
+    judge = ruler(args.lpips, args.judge)
 
     def rows(victim: Any) -> Iterator[Row]:
         yield pgd_row(victim, data, judge)
