@@ -117,7 +117,7 @@ class Judge:
 
 
 def test_transformation_counts_success_with_retries_beside_that_without(common, monkeypatch):
-    monkeypatch.setattr(import_module("transformation"), "ruler", lambda lpips: Judge())
+    monkeypatch.setattr(import_module("transformation"), "ruler", lambda *_, **__: Judge())
     words = ("--grid", "strength=10,30", "retries=0,2")
     _, default, *rows = results(monkeypatch, common, "transformation", *words)
     cells = [(10, 0), (10, 2), (30, 0), (30, 2)]
@@ -131,7 +131,7 @@ def test_transformation_counts_success_with_retries_beside_that_without(common, 
 
 
 def test_synthesis_stands_beside_unguided_draws(common, monkeypatch):
-    monkeypatch.setattr(import_module("synthesis"), "ruler", lambda lpips: Judge())
+    monkeypatch.setattr(import_module("synthesis"), "ruler", lambda *_, **__: Judge())
     words = ("--per-class", "1", "--strength", "3", "--seed", "5")
     rows = results(monkeypatch, common, "synthesis", *words)
     assert resolved(rows, "strength", "seed") == [(0.0, 5), (30.0, 5), (3.0, 5)]

@@ -60,7 +60,7 @@ verb(
     "--out models/mine",
 )(training.score_model)  # fmt: skip
 verb(
-    train, "classifier", *o.TRAINED,
+    train, "classifier", *o.TRAINED, *o.CLASSIFIER_TRAINED,
     example="scoreag train classifier --preset cifar10-resnet20 --data cifar10:train[0:45000] "
     "--out models/resnet",
 )(training.classifier)  # fmt: skip

@@ -65,7 +65,7 @@ def test_a_batch_goes_where_the_network_is(tmp_path):
 
 
 def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("scoreag.training.score_card.edm_loss", stop)
+    monkeypatch.setattr("scoreag.training.score_card.loss_of", lambda *_: stop)
     recipe = replace(PRESETS["tiny"], plan=PLAN)
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64), tiny.CLASSES
     with pytest.raises(Arrived) as came:

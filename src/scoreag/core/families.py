@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.core.denoiser import Coefficients, Family
+from scoreag.core.schedule import vp_time
 from scoreag.core.types import Levels
 
 
@@ -33,10 +34,11 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
     log_levels = (1 / alphas_cumprod.double() - 1).log() / 2
 
     def coefficients(sigma: Levels) -> Coefficients:
-        log_sigma = sigma.double().log().clamp(log_levels[0], log_levels[-1])
-        high = torch.searchsorted(log_levels, log_sigma).clamp(min=1)
+        levels = log_levels.to(sigma.device)
+        log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
+        high = torch.searchsorted(levels, log_sigma).clamp(min=1)
         low = high - 1
-        weight = (log_sigma - log_levels[low]) / (log_levels[high] - log_levels[low])
+        weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
         return Coefficients(
             skip=torch.ones_like(sigma),
             out=-sigma,
@@ -55,3 +57,50 @@ def ncsn() -> Family:
         return Coefficients(skip=one, out=sigma, inner=one, time=sigma.log() - math.log(2))
 
     return coefficients
+
+
+def vp(steps: int = 1000) -> Family:
+    """Continuous VP (Song et al. 2021): as DDPM, but told ``(steps - 1) t``, t in [0, 1]."""
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        return Coefficients(
+            skip=torch.ones_like(sigma),
+            out=-sigma,
+            inner=1 / (1 + sigma**2).sqrt(),
+            time=(steps - 1) * vp_time(sigma),
+        )
+
+    return coefficients
+
+
+def linear_alphas(
+    steps: int = 1000, first: float = 1e-4, last: float = 0.02
+) -> Float[Tensor, " {steps}"]:
+    """``alpha_bar_t``, the product of ``1 - beta`` up to t; Ho et al. (2020), section 4."""
+    return (1 - torch.linspace(first, last, steps, dtype=torch.float64)).cumprod(0)
+
+
+def cosine_alphas(steps: int = 1000, offset: float = 0.008) -> Float[Tensor, " {steps}"]:
+    """``alpha_bar_t = f(t) / f(0)``, ``f(t) = cos^2((t/T + s) / (1 + s) pi/2)``.
+
+    No beta is above 0.999.  Nichol and Dhariwal (2021), eq. 17.
+    """
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    f = ((t + offset) / (1 + offset) * math.pi / 2).cos() ** 2
+    return (f[1:] / f[:-1]).clamp(min=0.001).cumprod(0)
+
+
+def levels_of(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    """``sigma_t = sqrt(1 / alpha_bar_t - 1)``."""
+    return (1 / alphas_cumprod.double() - 1).sqrt()
+
+
+def geometric_levels(
+    count: int = 232, low: float = 0.02, high: float = 100.0
+) -> Float[Tensor, " {count}"]:
+    """Noise levels of equal ratios, rising; Song and Ermon (2020) for CIFAR-10.
+
+    Theirs go from 0.01 to 50 for pixels in [0, 1]; states are twice as far apart.
+    """
+    ends = math.log(low), math.log(high)
+    return torch.linspace(*ends, count, dtype=torch.float64).exp()

@@ -25,6 +25,7 @@ class UNet(nn.Module):
         colours.
     blocks: residual blocks a level on the way down; one more on the way up.
     attention_at: sides of the maps after which positions may look at each other.
+    period: of the slowest wave of time: about the length of the interval that time is from.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class UNet(nn.Module):
         blocks: int = 1,
         attention_at: Sequence[int] = (8,),
         patch: int = 2,
+        period: float = 3.0,
     ) -> None:
         super().__init__()
         colours, side, _ = image_shape
@@ -43,7 +45,7 @@ class UNet(nn.Module):
         side //= patch
         self.image_shape = tuple(image_shape)
         self.classes = classes
-        self.told = Conditioning(classes, 4 * channels)
+        self.told = Conditioning(classes, 4 * channels, period=period)
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         widths = [channels * m for m in multipliers]
         self.first = nn.Conv2d(colours * patch**2, channels, 3, padding=1)
@@ -87,17 +89,17 @@ class UNet(nn.Module):
 class Conditioning(nn.Module):
     """One vector that says the noise level and the class; row ``classes`` is the null label."""
 
-    def __init__(self, classes: int, width: int, waves: int = 32) -> None:
+    def __init__(self, classes: int, width: int, waves: int = 32, period: float = 3.0) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.period = classes, period
         self.frequencies: Tensor
-        # time is ln(sigma)/4, within [-1.6, 1.1]: waves from one period over it to 64
+        # waves from one a period to 64; EDM's time, ln(sigma)/4, is within [-1.6, 1.1]
         self.register_buffer("frequencies", torch.logspace(0, 6, waves, 2.0), persistent=False)
         self.time = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width)
 
     def forward(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
-        angles = (2 * math.pi / 3) * time[:, None] * self.frequencies.to(time)
+        angles = (2 * math.pi / self.period) * time[:, None] * self.frequencies.to(time)
         if labels is None:
             labels = torch.full_like(time, self.classes, dtype=torch.int64)
         waves = torch.cat([angles.sin(), angles.cos()], 1)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ OURS = (
     "samples/*.png",
     "card.toml",
     "model.safetensors",
+    "snapshots/*.safetensors",
+    "tensorboard/events.*",
 )
 QUIET_SECONDS = 20.0  # between two notes of the time
 
@@ -34,6 +36,7 @@ class Journal:
         every: images between two entries of curve and samples.
         before: images that the network had seen before this training.
         draw: writes samples of a state to a file; by default there are none.
+        further: watches too, e.g. to keep snapshots.
     """
 
     folder: Path
@@ -42,6 +45,7 @@ class Journal:
     before: int = 0
     draw: Callable[[State, Path], None] | None = None
     progress: bool = True
+    further: Sequence[Callable[[State], None]] = ()
     spent: float = 0.0  # seconds, in earlier sittings
     started: float = field(default_factory=time.monotonic)
     noted: float = 0.0
@@ -66,6 +70,8 @@ class Journal:
     def watch(self, state: State) -> None:
         """After a step: the bar, and now and then an entry."""
         self.bar.update(self.plan.batch)
+        for watch in self.further:
+            watch(state)
         last = state.seen >= self.plan.images
         if last or time.monotonic() - self.noted > QUIET_SECONDS:
             noted = {"seen": state.seen, "seconds": round(self.seconds, 1)}

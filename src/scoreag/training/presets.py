@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scoreag.load import UnknownName, hint
-from scoreag.training.loop import Plan
+from scoreag.training.plan import LATER, Plan
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class ScoreRecipe:
             which AdamW trains too.
         dropped: share of the labels that are withheld, for the unconditional model.
         sigma_data: the deviation of the data in [-1, 1].
+        family: what the network predicts, and at which noise levels; see objectives.py.
+        mirror: whether half of the images are shown mirrored.
     """
 
     network: str
@@ -37,6 +39,8 @@ class ScoreRecipe:
     decay: float = 0.01
     dropped: float = 0.1
     sigma_data: float = 0.5
+    family: str = field(default="edm", metadata=LATER)
+    mirror: bool = field(default=True, metadata=LATER)
 
     @property
     def schedule(self) -> Plan:
@@ -44,11 +48,62 @@ class ScoreRecipe:
         return replace(self.plan, warmup=min(1.0, self.rising / self.plan.images))
 
 
+FASHION = ScoreRecipe(
+    network="unet",
+    options={"channels": 32, "multipliers": [1, 2], "attention_at": []},
+    plan=Plan(images=400_000, batch=64, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
+    optimizer="muon",
+    rate=6e-3,
+    others_rate=2e-3,
+    sigma_data=0.7,
+    mirror=False,
+)
+
+
+def _told_in(recipe: ScoreRecipe, period: float, family: str) -> ScoreRecipe:
+    """Another family, and a network whose time is from an interval about so long."""
+    return replace(recipe, family=family, options={**recipe.options, "period": period})
+
+
 PRESETS = {
     "cifar10-small": ScoreRecipe(
         network="unet",
         options={"channels": 32, "multipliers": [1, 2, 4]},
         plan=Plan(images=2_000_000, batch=64, decay=0.25, ema=0.05, clip=1.0),
+        optimizer="muon",
+        rate=6e-3,
+        others_rate=2e-3,
+    ),
+    "cifar10-base": ScoreRecipe(  # sized for a GPU, not measured
+        network="unet",
+        options={
+            "channels": 96,
+            "multipliers": [1, 2, 3],
+            "blocks": 2,
+            "attention_at": [16, 8],
+            "patch": 1,
+        },
+        plan=Plan(images=50_000_000, batch=256, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
+        rising=512_000,
+        optimizer="muon",
+        rate=3e-3,
+        others_rate=1e-3,
+    ),
+    "cifar100-small": ScoreRecipe(
+        network="unet",
+        options={"channels": 32, "multipliers": [1, 2, 4]},
+        plan=Plan(images=4_000_000, batch=64, decay=0.25, clip=1.0, widths=(0.05, 0.10)),
+        optimizer="muon",
+        rate=6e-3,
+        others_rate=2e-3,
+    ),
+    "fashion-small": FASHION,
+    "fashion-small-ddpm": _told_in(FASHION, 1000.0, "ddpm"),
+    "fashion-small-ncsn": _told_in(FASHION, 12.0, "ncsn"),
+    "tiny-imagenet-small": ScoreRecipe(
+        network="unet",
+        options={"channels": 32, "multipliers": [1, 2, 4, 4]},
+        plan=Plan(images=8_000_000, batch=64, decay=0.25, clip=1.0, widths=(0.05, 0.10)),
         optimizer="muon",
         rate=6e-3,
         others_rate=2e-3,

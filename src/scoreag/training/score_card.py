@@ -1,33 +1,38 @@
 """From images to the card of a score model: begin or go on, train, export."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
-from scoreag.cards import Card, fill, weights, write_card
+from scoreag.cards import Card, card, write_card
 from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import edm
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.core.types import Labels
 from scoreag.images import grid, to_uint8, write_png
-from scoreag.load import check_options, load
+from scoreag.load import load
+from scoreag.training.board import board
 from scoreag.training.export import trained_by
-from scoreag.training.journal import Journal, continued, last_loss
-from scoreag.training.loop import State, begin, fit
-from scoreag.training.muon import Muon, hidden_matrices
+from scoreag.training.journal import Journal, last_loss
+from scoreag.training.loop import Rowwise, State, fit
+from scoreag.training.means import Means
+from scoreag.training.objectives import objective
 from scoreag.training.presets import ScoreRecipe
-from scoreag.training.score_model import edm_loss
+from scoreag.training.score_model import denoising
+from scoreag.training.score_start import Pixels, check, options_for, started
+from scoreag.training.score_start import optimizer as optimizer
+from scoreag.training.snapshots import due, keep, post_hoc
 
-Pixels = UInt8[Tensor, "count channel height width"]
-TOLD = ("plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped")
+TOLD = (
+    "plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped",
+    "mirror",
+)  # fmt: skip
+PLAIN = Means()
 SHOWN = 4  # samples of each class in a grid
 
 
@@ -43,6 +48,8 @@ def train_score_model(
     save_every: float = 60.0,
     progress: bool = True,
     device: torch.device | str = "cpu",
+    means: Means = PLAIN,
+    width: float | None = None,
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -50,75 +57,59 @@ def train_score_model(
         init: a card to begin with: its weights, which were averages, a fresh optimiser and a new
             warm-up; the images that it has seen are added up.
         about: further entries of the card's recipe, e.g. ``data`` and ``data_sha256``.
+        width: of the card's average, made of the snapshots; by default the running one.
     """
     plan, options = recipe.schedule, options_for(recipe, images, classes, init)
-    model = network(recipe, options, init).to(device)
-    state = continued(begin(model, optimizer(model, recipe)), folder / "checkpoint.pt")
-    before = dict(init.recipe) if init else {}
+    check(recipe, labels, classes, folder, means.team, width)
+    file, team, samples = folder / "checkpoint.pt", means.team, partial(draw, classes=classes)
+    state = team.in_turn(partial(started, recipe, options, init, file, device, means))
     journal = Journal(
         folder, plan, samples_every or max(plan.batch, plan.images // 10),
-        int(before.get("images_seen", 0)), partial(draw, classes=classes), progress,
+        int(init.recipe.get("images_seen", 0)) if init else 0, samples, progress,
+        further(recipe, folder, means, state.seen),
     )  # fmt: skip
-    journal.open(state)
-    loss = partial(
-        edm_loss, null_label=len(classes), dropped=recipe.dropped, sigma_data=recipe.sigma_data
-    )
-    fit(state, loss, images, labels, plan, folder / "checkpoint.pt", save_every, journal.watch)
-    how = {
-        **(about or {}),
+    if team.first:
+        journal.open(state)
+    watch = journal.watch if team.first else (lambda state: None)
+    loss = loss_of(recipe, len(classes))
+    fit(state, loss, images, labels, plan, file, save_every, watch, team=team)
+    how = {**(about or {}), **history(state, journal, init), **({"ema": width} if width else {})}
+    exported = partial(export, state, recipe, options, classes, folder, how, width)
+    return team.in_turn(exported if team.first else partial(card, folder))
+
+
+def further(
+    recipe: ScoreRecipe, folder: Path, means: Means, seen: int
+) -> list[Callable[[State], None]]:
+    """What else watches: snapshots of the averages, and TensorBoard."""
+    plan, found = recipe.schedule, list[Callable[[State], None]]()
+
+    def snapshot(state: State) -> None:
+        if due(state.seen, plan):
+            keep(state, plan, folder)
+
+    if plan.widths and means.team.first:
+        found.append(snapshot)
+    if means.tensorboard and means.team.first:
+        found.append(board(folder, plan, recipe.rate, seen))
+    return found
+
+
+def loss_of(recipe: ScoreRecipe, classes: int) -> Rowwise:
+    """What a step lowers, as the recipe's family wants it."""
+    learnt = objective(recipe.family, recipe.sigma_data)
+    return denoising(learnt, classes, recipe.dropped, recipe.mirror)
+
+
+def history(state: State, journal: Journal, init: Card | None) -> dict[str, Any]:
+    """How long the training was, with what the card that it began with had seen."""
+    before = dict(init.recipe) if init else {}
+    return {
         **({"init": init.name, "init_sha256": init.sha256} if init else {}),
         "images_seen": journal.before + state.seen,
         "minutes": round(float(before.get("minutes", 0.0)) + journal.seconds / 60, 1),
         "loss": round(last_loss(state), 5),
     }
-    return export(state, recipe, options, classes, folder, how)
-
-
-def options_for(
-    recipe: ScoreRecipe, images: Pixels, classes: Sequence[str], init: Card | None
-) -> dict[str, Any]:
-    """The network's arguments: of the card to go on from, or of the recipe and the data."""
-    shape = tuple(images.shape[1:])
-    if init is None:
-        return {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
-    if init.kind != "score-model":
-        raise ValueError(f"{init.name} is a {init.kind}; go on from a score-model, e.g. cifar10")
-    if tuple(init.image_shape) != shape or len(init.classes) != len(classes):
-        raise ValueError(
-            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
-            f"data are {shape} images of {len(classes)}"
-        )
-    return dict(init.options)
-
-
-def network(recipe: ScoreRecipe, options: Mapping[str, Any], init: Card | None) -> Preconditioned:
-    """The denoiser before its first step; new weights are a function of the seed."""
-    build = load("networks", init.network if init else recipe.network).build
-    check_options(build, dict(options), recipe.network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.plan.seed)
-        raw = build(**options)
-    if init is not None:
-        fill(raw, weights(init), init.name)
-    model = Preconditioned(raw, edm(recipe.sigma_data)).train()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.Optimizer:
-    """AdamW or Muon, as the recipe says."""
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay
-        )
-    if recipe.optimizer != "muon":
-        raise ValueError(f"optimizer is {recipe.optimizer!r}; write 'adamw' or 'muon'")
-    raw = model.network
-    matrices = hidden_matrices(raw, [raw.get_submodule(name) for name in recipe.ends])
-    known = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return Muon(
-        matrices, others, recipe.rate, recipe.others_rate, betas=recipe.betas, decay=recipe.decay
-    )
 
 
 def draw(state: State, file: Path, classes: Sequence[str]) -> None:
@@ -140,12 +131,13 @@ def export(
     classes: Sequence[str],
     folder: Path,
     how: Mapping[str, Any],
+    width: float | None = None,
 ) -> Card:
-    """The average weights, in half the space, with their card."""
+    """The average weights, or those of another width, in half the space, with their card."""
     assert isinstance(state.average, Preconditioned)
     plain = asdict(recipe)
     shape = tuple(options["image_shape"])
-    card = Card(
+    made = Card(
         name=folder.resolve().name,
         kind="score-model",
         network=recipe.network,
@@ -154,13 +146,12 @@ def export(
         source=trained_by("score-model", how),
         image_shape=(shape[0], shape[1], shape[2]),
         classes=tuple(classes),
-        family="edm",
+        family=recipe.family,
         sigma_data=recipe.sigma_data,
         options=dict(options),
-        recipe={
-            **how,
-            **{k: plain[k] for k in TOLD},
-        },
+        recipe={**how, **{k: plain[k] for k in TOLD}},
         folder=folder,
     )
-    return write_card(card, state.average.network.state_dict(), half=True)
+    average = post_hoc(folder, width, state.seen) if width else state.average.state_dict()
+    tensors = {name.removeprefix("network."): value for name, value in average.items()}
+    return write_card(made, tensors, half=True)

@@ -1,10 +1,60 @@
-"""Learn to denoise: the loss and the noise distribution of Karras et al. (2022), table 1."""
+"""Learn to denoise: what a network is asked, and what its answer costs."""
+
+from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from scoreag.core.types import Images, Labels
+from scoreag.core.types import Images, Labels, PerImage
 from scoreag.training.augment import flip
+from scoreag.training.loop import Rows, Rowwise
+from scoreag.training.objectives import Objective, edm
+
+
+def denoising(
+    objective: Objective, null_label: int, dropped: float = 0.1, mirror: bool = True
+) -> Rowwise:
+    """``E w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a pixel, each image at a level of its own.
+
+    Args:
+        dropped: share of the labels replaced by ``null_label``: one network learns both the
+            class-conditional and the unconditional model (Ho and Salimans 2021).
+        mirror: whether half of the images are shown mirrored.
+    """
+    asked = partial(
+        question, objective=objective, null_label=null_label, dropped=dropped, mirror=mirror
+    )
+    return Rowwise(asked, cost)
+
+
+def question(
+    images: Images,
+    labels: Labels,
+    source: Generator,
+    objective: Objective,
+    null_label: int,
+    dropped: float,
+    mirror: bool,
+) -> Rows:
+    """``x0``, ``x0 + sigma n``, ``sigma``, labels and weights, a row an image.
+
+    All is drawn on the CPU, so that every device sees the same numbers.
+    """
+    mirrored = flip(images, source)  # drawn in any case: what follows is the same with and without
+    x0 = 2 * (mirrored if mirror else images) - 1
+    sigma = objective.levels(len(x0), source).to(x0)
+    n = torch.randn(x0.shape, generator=source).to(x0)
+    withheld = (torch.rand(len(x0), generator=source) < dropped).to(labels.device)
+    told = torch.where(withheld, null_label, labels).to(x0.device)
+    return x0, x0 + sigma[:, None, None, None] * n, sigma, told, objective.weight(sigma)
+
+
+def cost(model: nn.Module, asked: Rows) -> PerImage:
+    """``w |D(x; sigma, y) - x0|^2``, its mean over the pixels of each image."""
+    x0, x, sigma, told, weight = asked
+    error = model(x, sigma, told).float() - x0
+    return weight * error.square().flatten(1).mean(1)
 
 
 def edm_loss(
@@ -15,19 +65,6 @@ def edm_loss(
     null_label: int,
     dropped: float = 0.1,
     sigma_data: float = 0.5,
-) -> Tensor:
-    """``E w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a pixel, ``ln sigma ~ N(-1.2, 1.2^2)``.
-
-    ``w = (sigma^2 + sd^2) / (sigma sd)^2`` makes every noise level count alike at the start.
-    A share ``dropped`` of the labels is replaced by ``null_label``: one network learns both the
-    class-conditional and the unconditional model (Ho and Salimans 2021).  All is drawn on the CPU,
-    so that every device sees the same numbers.
-    """
-    x0 = 2 * flip(images, source) - 1
-    sigma = (1.2 * torch.randn(len(x0), generator=source) - 1.2).exp().to(x0)
-    n = torch.randn(x0.shape, generator=source).to(x0)
-    withheld = (torch.rand(len(x0), generator=source) < dropped).to(labels.device)
-    told = torch.where(withheld, null_label, labels).to(x0.device)
-    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-    error = model(x0 + sigma[:, None, None, None] * n, sigma, told).float() - x0
-    return (weight * error.square().flatten(1).mean(1)).mean()
+) -> Float[Tensor, ""]:
+    """The loss of Karras et al. (2022), table 1; the mean over a batch."""
+    return denoising(edm(sigma_data), null_label, dropped)(model, images, labels, source)

@@ -181,6 +181,10 @@ SCORE_MODEL = (
         True,
     ),
 )  # fmt: skip
+CLASSIFIER_TRAINED = (
+    option("--extra", str, "Further labelled images, such as a score model's samples."),
+    option("--extra-share", float, "Share of each batch that is --extra, e.g. 0.7."),
+)
 EVALUATED = (
     argument("card", "A card's name or folder."),
     option("--data", str, "Test images; default: those of the data that the card names."),

@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,29 +14,50 @@ from scoreag.verbs.tasks import command
 from scoreag.verbs.words import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from scoreag.cards import Card
     from scoreag.dataset import Dataset
+    from scoreag.training.presets import ScoreRecipe
+    from scoreag.training.team import Team
 
 
 def score_model(given: Given) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.cards import card
     from scoreag.models import device_of
-    from scoreag.runs import folder as place
-    from scoreag.training.journal import OURS
     from scoreag.training.presets import PRESETS
-    from scoreag.training.score_card import options_for, train_score_model
+    from scoreag.training.team import joined, own_device
 
     if given.samples_every is not None and given.samples_every < 1:
         raise UsageError(f"--samples-every is {given.samples_every}; expected 1 or more")
-    device = device_of(given.device)
+    if given.accumulate < 1:
+        raise UsageError(f"--accumulate is {given.accumulate}; expected 1 or more")
+    device = own_device(device_of(given.device))
     recipe = chosen(given, PRESETS, device.type)
-    init = card(given.init) if given.init else None
-    data, folder = labelled(given, recipe.plan.batch), Path(given.out)
+    with joined(device, given.accumulate) as team:
+        if not team.first:
+            given.quiet, given.json = True, False
+        denoiser(given, recipe, team, device)
+
+
+def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.device") -> None:
+    """Train a score model as one of a team, of which the first claims the folder and speaks."""
+    from scoreag.cards import card
+    from scoreag.training.board import check_board
+    from scoreag.training.means import Means
+    from scoreag.training.score_card import train_score_model
+    from scoreag.training.score_start import check, options_for
+
+    if given.tensorboard:
+        check_board()
+    means = Means(team, given.compile, given.channels_last, given.tensorboard)
+    init, folder = card(given.init) if given.init else None, Path(given.out)
+    data = team.in_turn(lambda: labelled(given, recipe.plan.batch))  # one of them downloads
     assert data.labels is not None
     options_for(recipe, data.images, data.classes, init)
-    with place.alone(folder) as fresh, place.withdrawn(folder, fresh, OURS):
-        claim(given, "score-model", recipe, data, init)
+    check(recipe, data.labels, data.classes, folder, team, given.ema)
+    with ExitStack() as held:
+        team.in_turn(lambda: own(held, given, "score-model", recipe, data, init, team.first))
         made = train_score_model(
             recipe,
             data.images,
@@ -47,24 +70,59 @@ def score_model(given: Given) -> None:
             given.save_every,
             loud(given),
             device,
+            means,
+            given.ema,
         )
-    tell(given, made)
+    if team.first:
+        tell(given, made)
+
+
+def own(
+    held: ExitStack,
+    given: Given,
+    kind: str,
+    recipe: Any,
+    data: "Dataset",
+    init: "Card | None" = None,
+    first: bool = True,
+    extra: "Dataset | None" = None,
+) -> None:
+    """Hold --out, while ``held`` is open, as the place of this training; one process does."""
+    from scoreag.runs import folder as place
+    from scoreag.training.journal import OURS
+
+    if first:
+        fresh = held.enter_context(place.alone(Path(given.out)))
+        held.enter_context(place.withdrawn(Path(given.out), fresh, OURS))
+        claim(given, kind, recipe, data, init, extra)
 
 
 def classifier(given: Given) -> None:
-    """Train a classifier, plainly or against FGSM-RS as the preset says; export it as a card."""
+    """Train a classifier, plainly or against an adversary as the preset says; export a card."""
+    from scoreag.dataset import read
     from scoreag.models import device_of
-    from scoreag.runs import folder as place
-    from scoreag.training.classifier_card import train_classifier
-    from scoreag.training.journal import OURS
+    from scoreag.training.classifier_card import completed, train_classifier
+    from scoreag.training.extra import check_extra
     from scoreag.training.recipes import PRESETS
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "train classifier runs in one process: batch normalisation wants the whole batch; "
+            "start it without torchrun or accelerate"
+        )
     device = device_of(given.device)
     recipe = chosen(given, PRESETS, device.type)
+    if given.extra_share is not None:
+        recipe = replace(recipe, extra_share=given.extra_share)
     data, folder = labelled(given, recipe.plan.batch), Path(given.out)
     assert data.labels is not None
-    with place.alone(folder) as fresh, place.withdrawn(folder, fresh, OURS):
-        claim(given, "classifier", recipe, data)
+    extra = None
+    if given.extra:
+        extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
+    completed(recipe, data.images, data.classes)
+    check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
+    with ExitStack() as held:
+        own(held, given, "classifier", recipe, data, extra=extra)
         made = train_classifier(
             recipe,
             data.images,
@@ -75,13 +133,14 @@ def classifier(given: Given) -> None:
             given.save_every,
             loud(given),
             device,
+            extra,
         )
     tell(given, made)
 
 
 def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
     """The preset, with what the user wants otherwise; "auto" is settled for the device."""
-    from scoreag.training.loop import bf16_is_fast
+    from scoreag.training.precision import bf16_is_fast
     from scoreag.training.presets import preset
 
     if given.precision not in ("auto", "float32", "bf16"):
@@ -120,20 +179,27 @@ def labelled(given: Given, batch: int) -> "Dataset":
 
 
 def claim(
-    given: Given, kind: str, recipe: Any, data: "Dataset", init: "Card | None" = None
+    given: Given,
+    kind: str,
+    recipe: Any,
+    data: "Dataset",
+    init: "Card | None" = None,
+    extra: "Dataset | None" = None,
 ) -> None:
     """Make --out the place of this training; one with other settings is refused."""
     from scoreag.runs import folder as place
     from scoreag.runs.manifest import FORMAT, circumstances, plain
     from scoreag.training.journal import OURS
+    from scoreag.training.plan import told
 
     manifest = {
         "format": FORMAT,
         "command": command(),
         "task": f"train {kind}",
         "preset": given.preset,
-        "settings": plain(asdict(recipe)),
+        "settings": plain(told(recipe)),
         "data": {"name": data.name, "sha256": data.sha256},
+        **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
         "seed": recipe.plan.seed,
         "init": init.identity if init else None,
         "made": None if given.overwrite else product(Path(given.out)),

@@ -1,0 +1,109 @@
+"""What each family learns: its denoiser, the noise levels it sees, and the weight of each.
+
+A network that predicts the noise with error ``e`` makes a denoiser with error ``sigma e``, so that
+every loss is one of denoising, ``E w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a pixel, and the
+weight is one over the square of the family's coefficient ``out``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from scoreag.core import families
+from scoreag.core.denoiser import Family
+from scoreag.core.schedule import vp_sigma
+from scoreag.core.types import PerImage
+from scoreag.load import UnknownName, hint
+
+Draw: TypeAlias = Callable[[int, Generator], PerImage]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Args:
+    family: how a denoiser is made of the network.
+    levels: draws a noise level for each of so many images.
+    weight: of the squared error at a noise level.
+    """
+
+    family: Family
+    levels: Draw
+    weight: Callable[[PerImage], PerImage]
+
+
+def edm(sigma_data: float = 0.5) -> Objective:
+    """``ln sigma ~ N(-1.2, 1.2^2)``, ``w = (sigma^2 + sd^2) / (sigma sd)^2``.
+
+    Karras et al. (2022), table 1: every noise level counts alike at the start.
+    """
+
+    def weight(sigma: PerImage) -> PerImage:
+        return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+    return Objective(families.edm(sigma_data), log_normal, weight)
+
+
+def ddpm(sigma_data: float = 0.5) -> Objective:
+    """A step of 1000, all alike likely, and ``|n - F|^2``; Ho et al. (2020), eq. 14."""
+    return _steps(families.linear_alphas())
+
+
+def ddpm_cosine(sigma_data: float = 0.5) -> Objective:
+    """As ``ddpm``, at the levels of Nichol and Dhariwal (2021), eq. 17."""
+    return _steps(families.cosine_alphas())
+
+
+def vp(sigma_data: float = 0.5, end: float = 1e-5) -> Objective:
+    """A time uniform in [end, 1], and ``|n - F|^2``; Song et al. (2021), appendix C."""
+
+    def levels(count: int, source: Generator) -> PerImage:
+        times = end + (1 - end) * torch.rand(count, generator=source, dtype=torch.float64)
+        return vp_sigma(times).float()
+
+    return Objective(families.vp(), levels, of_noise)
+
+
+def ncsn(sigma_data: float = 0.5) -> Objective:
+    """A level of a geometric sequence, all alike likely, and ``|sigma s + n|^2``, ``s`` the score.
+
+    Song and Ermon (2019), eq. 5 and 6 with ``lambda = sigma^2``; the network says ``sigma s``.
+    """
+    return Objective(families.ncsn(), one_of(families.geometric_levels()), of_noise)
+
+
+def _steps(alphas_cumprod: Float[Tensor, " steps"]) -> Objective:
+    levels = one_of(families.levels_of(alphas_cumprod))
+    return Objective(families.ddpm(alphas_cumprod), levels, of_noise)
+
+
+def log_normal(count: int, source: Generator) -> PerImage:
+    """``ln sigma ~ N(-1.2, 1.2^2)``."""
+    return (1.2 * torch.randn(count, generator=source) - 1.2).exp()
+
+
+def one_of(levels: Float[Tensor, " levels"]) -> Draw:
+    """Any of ``levels``, with equal probability."""
+    return lambda count, source: levels[torch.randint(len(levels), (count,), generator=source)].to(
+        torch.float32
+    )
+
+
+def of_noise(sigma: PerImage) -> PerImage:
+    """``1 / sigma^2``: an error of the denoiser as one of the noise."""
+    return 1 / sigma**2
+
+
+FAMILIES: dict[str, Callable[[float], Objective]] = {
+    "edm": edm, "ddpm": ddpm, "ddpm_cosine": ddpm_cosine, "vp": vp, "ncsn": ncsn
+}  # fmt: skip
+
+
+def objective(family: str, sigma_data: float) -> Objective:
+    """The objective of a family, by name; only EDM's depends on the deviation of the data."""
+    if family not in FAMILIES:
+        raise UnknownName(f"no family {family!r}; {hint(family, list(FAMILIES))}")
+    return FAMILIES[family](sigma_data)

@@ -1,0 +1,160 @@
+"""What cannot be trained, or gone on with, is said in one line, and nothing is lost."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag.cli import main
+from scoreag.training.plan import LATER, Plan, told
+from scoreag.training.presets import PRESETS
+from scoreag.training.score_card import train_score_model
+from scoreag.training.state import begin, resume, save
+
+PLAN = replace(PRESETS["tiny"].plan, images=8, batch=4)
+RECIPE = replace(PRESETS["tiny"], plan=PLAN)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 12)
+    return tmp_path
+
+
+def words(*more):
+    return [
+        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "4",
+        "--images", "8", "--quiet", "--out", "out", *more,
+    ]  # fmt: skip
+
+
+def trained(folder, recipe=RECIPE, labels=None, classes=tiny.CLASSES, **options):
+    given = tiny.labels(8) if labels is None else labels
+    return train_score_model(
+        recipe, tiny.images(8), given, classes, folder, progress=False, **options
+    )
+
+
+@pytest.mark.parametrize("wrong, low, high", [([3, 0], 0, 3), ([-1, 2], -1, 2)])
+def test_labels_that_have_no_name_are_refused(tmp_path, wrong, low, high):
+    with pytest.raises(ValueError, match=rf"go from {low} to {high}, and there are 3 names"):
+        trained(tmp_path / "out", labels=torch.tensor(wrong * 4))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path):
+    trained(tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    other = replace(RECIPE, options={**RECIPE.options, "channels": 32})
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is no checkpoint of this training"):
+        trained(tmp_path, other)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_checkpoint_with_other_averages_is_refused(tmp_path):
+    trained(tmp_path)
+    plan = replace(PLAN, ema=0.0, widths=(0.05, 0.1))
+    with pytest.raises(ValueError, match=r"it has 1 averages, not 2"):
+        trained(tmp_path, replace(RECIPE, plan=plan))
+
+
+def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path):
+    trained(tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="remove it or give --overwrite"):
+        trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "more, told_",
+    [
+        (["--rate", "0.5"], "settings.rate was 0.001 and is now 0.5"),
+        (["--seed", "7"], "settings.plan.seed was 0 and is now 7"),
+        (["--preset", "cifar10-small"], "and is now"),
+    ],
+)
+def test_a_folder_with_other_settings_is_refused(here, capsys, more, told_):
+    assert main(words()) == 0
+    before = tiny.contents(here / "out")
+    assert main(words(*more)) == 1
+    err = capsys.readouterr().err
+    assert told_ in err and "give another --out, or --overwrite" in err and err.count("\n") == 1
+    assert tiny.contents(here / "out") == before
+
+
+def test_a_folder_from_before_a_setting_goes_on(here):
+    """What a manifest does not tell is at its default, which was the only way then."""
+    assert {"family", "mirror"} & told(RECIPE).keys() == set()
+    assert {"widths", "snapshots"} & told(RECIPE)["plan"].keys() == set()
+    changed = told(replace(RECIPE, family="ddpm", plan=replace(PLAN, snapshots=3)))
+    assert changed["family"] == "ddpm" and changed["plan"]["snapshots"] == 3
+    assert LATER["later"] and told(Plan(images=8, batch=2))["batch"] == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_checkpoint_without_space_says_so_and_the_old_one_is_kept(tmp_path, monkeypatch):
+    """Every write to /dev/full fails as on a full disk."""
+    network = torch.nn.Linear(3000, 1)
+    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    file = tmp_path / "checkpoint.pt"
+    save(state, file)
+    state.seen = 8
+    (tmp_path / f".checkpoint.pt.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device.*checkpoint\.pt"):
+        save(state, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert resume(begin(network, state.optimizer), file).seen == 0
+
+
+def test_images_of_another_size_than_the_card_are_refused(here, capsys):
+    tiny.write_score_model(here / "prior", image_shape=(3, 16, 16))
+    assert main(words("--init", "prior")) == 1
+    err = capsys.readouterr().err
+    assert "is for (3, 16, 16) images of 3 classes, and the data are (3, 8, 8)" in err
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "more, told_",
+    [
+        (["--accumulate", "0"], "--accumulate is 0; expected 1 or more"),
+        (["--accumulate", "5"], "cannot be cut into 5 pieces"),
+        (["--ema", "0.5"], "the width of an average is 0.5; expected above 0 to 0.28"),
+        (["--ema", "0.1"], "choose one that has widths"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_folder(here, capsys, more, told_):
+    assert main(words(*more)) != 0
+    err = capsys.readouterr().err
+    assert told_ in err and err.count("\n") == 1 and not (here / "out").exists()
+
+
+def test_tensorboard_that_is_not_there_is_told(here, capsys, monkeypatch):
+    monkeypatch.setattr("scoreag.training.board.find_spec", lambda name: None)
+    assert main(words("--tensorboard")) == 1
+    assert "pip install 'scoreag[train]'" in capsys.readouterr().err
+    assert not (here / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of TensorBoard's own imports
+def test_tensorboard_gets_the_curve(here):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(words("--tensorboard")) == 0
+    found = EventAccumulator(str(here / "out" / "tensorboard")).Reload()
+    (entry,) = found.Scalars("loss")
+    row = (here / "out" / "loss.csv").read_text().split("\n")[1]
+    assert f"{entry.step},{entry.value:.6f}" == row
+
+
+def test_overwriting_leaves_nothing_of_what_was_there(here):
+    assert main(words()) == 0
+    (here / "out" / "snapshots").mkdir()
+    (here / "out" / "snapshots" / "000000004.safetensors").write_bytes(b"")
+    assert main(words("--overwrite")) == 0
+    assert not (here / "out" / "snapshots").exists()

@@ -1,0 +1,128 @@
+"""A score model of each family, trained, exported and loaded again."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag import load_prior
+from scoreag.cards import card
+from scoreag.training.presets import PRESETS
+from scoreag.training.score_card import train_score_model
+from scoreag.training.score_start import network
+from scoreag.training.snapshots import post_hoc
+
+SIGMA = torch.tensor(0.7)
+PLAN = replace(PRESETS["tiny"].plan, images=60, batch=4, ema=0.0, widths=(0.05, 0.1), snapshots=5)
+RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(folder, recipe, **options):
+    folder.mkdir(exist_ok=True)
+    data = tiny.images(16), tiny.labels(16), tiny.CLASSES
+    return train_score_model(recipe, *data, folder, samples_every=60, progress=False, **options)
+
+
+def saved_denoiser(made, recipe):
+    """What the training itself would use: its network, its average from the checkpoint."""
+    model = network(recipe, made.options, None)
+    saved = torch.load(made.folder / "checkpoint.pt")["average"]
+    model.load_state_dict({n: t.half().float() for n, t in saved.items()})
+    return model.eval()
+
+
+@pytest.mark.parametrize("family", ["edm", "ddpm", "ddpm_cosine", "vp", "ncsn"])
+def test_a_loaded_model_is_the_denoiser_that_was_trained(family, tmp_path):
+    period = {"edm": 3.0, "ncsn": 12.0}.get(family, 1000.0)
+    options = {**RECIPE.options, "period": period}
+    recipe = replace(RECIPE, family=family, options=options, sigma_data=0.6)
+    made = train(tmp_path / family, recipe)
+    assert made.family == family and made.sigma_data == 0.6
+    x, labels = torch.randn(2, *tiny.SHAPE, generator=torch.Generator().manual_seed(0)), [0, 2]
+    with torch.no_grad():
+        expected = saved_denoiser(made, recipe)(x, SIGMA, torch.tensor(labels))
+        found = load_prior(made.folder).model(x, SIGMA, torch.tensor(labels))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_card_can_have_an_average_of_another_width(tmp_path):
+    """The same command again, when all is trained, makes it of the snapshots."""
+    first = train(tmp_path / "model", RECIPE)
+    wider = train(tmp_path / "model", RECIPE, width=0.2)
+    assert wider.recipe["ema"] == 0.2 and "ema" not in first.recipe
+    assert wider.recipe["images_seen"] == 60 and wider.sha256 != first.sha256
+    wanted = post_hoc(tmp_path / "model", 0.2)
+    found = load_prior(tmp_path / "model").model.state_dict()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=2**-10, atol=1e-7)
+
+
+def test_no_average_can_be_made_without_snapshots(tmp_path):
+    plan = replace(PLAN, widths=())
+    with pytest.raises(ValueError, match=r"an average of width 0\.1 is made of snapshots"):
+        train(tmp_path / "model", replace(RECIPE, plan=plan), width=0.1)
+
+
+def test_going_on_in_another_family_is_refused(tmp_path):
+    init = card(tiny.write_score_model(tmp_path / "prior"))
+    with pytest.raises(ValueError, match="is of family edm, and the preset of ddpm"):
+        train(tmp_path / "model", replace(RECIPE, family="ddpm"), init=init)
+
+
+def test_a_stopped_training_ends_in_the_same_averages_and_snapshots(tmp_path):
+    def stop(state):
+        if state.seen == 32:
+            raise KeyboardInterrupt
+
+    whole = train(tmp_path / "whole", RECIPE)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("scoreag.training.score_card.further", lambda *_: [stop])
+        train(tmp_path / "part", RECIPE, save_every=0.0)
+    again = train(tmp_path / "part", RECIPE)
+    assert again.sha256 == whole.sha256
+    kept = sorted(path.name for path in (tmp_path / "whole" / "snapshots").iterdir())
+    assert kept == [f"{seen:09d}.safetensors" for seen in (12, 24, 36, 48, 60)]
+    last = [(tmp_path / name / "snapshots" / kept[-1]).read_bytes() for name in ("whole", "part")]
+    assert last[0] == last[1]
+
+
+def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
+    from scoreag.core.noise import generator
+    from scoreag.training.score_card import loss_of
+
+    images = torch.tensor([0.0, 1.0]).expand(50, 1, 1, 2)
+    recipe = PRESETS["fashion-small"]
+    x0 = loss_of(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), generator(0))[0]
+    assert torch.equal(x0, 2 * images - 1)
+
+
+@pytest.mark.parametrize(
+    "name, shape, millions",
+    [
+        ("cifar10-small", (3, 32, 32), (2, 3)),
+        ("cifar10-base", (3, 32, 32), (22, 25)),
+        ("cifar100-small", (3, 32, 32), (2, 3)),
+        ("fashion-small", (1, 28, 28), (0.5, 0.7)),
+        ("fashion-small-ddpm", (1, 28, 28), (0.5, 0.7)),
+        ("fashion-small-ncsn", (1, 28, 28), (0.5, 0.7)),
+        ("tiny-imagenet-small", (3, 64, 64), (2, 6)),
+    ],
+)
+def test_the_network_of_a_preset_fits_its_images(name, shape, millions):
+    recipe = PRESETS[name]
+    model = network(recipe, {**recipe.options, "image_shape": shape, "classes": 10}, None)
+    count = sum(p.numel() for p in model.parameters()) / 1e6
+    assert millions[0] < count < millions[1]
+    if count < 10:
+        x = torch.zeros(1, *shape)
+        with torch.no_grad():
+            assert model(x, SIGMA).shape == x.shape
