@@ -188,6 +188,7 @@ def test_a_terminal_sees_what_comes_and_silence_is_kept(
     assert all(f"{name}: 100%" in sys.stderr.getvalue() for name in kind.places)
 
     monkeypatch.setattr(sys, "stderr", Terminal())
+    (tmp_path / "other").mkdir()
     monkeypatch.setenv("SCOREAG_DATA", str(tmp_path / "other"))
     data.read(kind.spec, progress=False)
     assert sys.stderr.getvalue() == ""
