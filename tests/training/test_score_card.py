@@ -9,7 +9,8 @@ from PIL import Image
 import tiny
 from scoreag import load_prior
 from scoreag.cards import weights
-from scoreag.training.presets import PRESETS, preset
+from scoreag.settings import settings_for
+from scoreag.training.presets import PRESETS, TUNED, preset
 from scoreag.training.score_card import train_score_model
 
 PLAN = replace(PRESETS["tiny"].plan, images=100, batch=4, ema=0.0)
@@ -92,3 +93,12 @@ def test_the_warm_up_is_counted_in_images():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="did you mean 'cifar10-small'"):
         preset("cifar10-smal", PRESETS)
+
+
+def test_the_card_of_a_preset_has_the_settings_that_were_tuned_for_it(tmp_path):
+    data = tiny.images(4), tiny.labels(4), tiny.CLASSES
+    about = {"preset": "cifar10-small", "data": "noise"}
+    made = train_score_model(RECIPE, *data, tmp_path, None, about, 50, progress=False)
+    assert made.defaults == TUNED["cifar10-small"]
+    for task in made.defaults:
+        settings_for(load_prior(tmp_path, "cpu"), task)  # all of them are known to the task

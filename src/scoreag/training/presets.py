@@ -116,6 +116,19 @@ PRESETS = {
     ),
 }
 
+TUNED: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
+    "cifar10-small": {
+        "synthesize": {
+            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 3.0, "retries": 2
+        },
+        "transform": {
+            "sampler": "dpmpp", "start": 0.2, "steps": 8, "precision": 1000.0, "strength": 10.0,
+            "retries": 3,
+        },
+        "purify": {"sampler": "ancestral", "start": 0.4, "steps": 6, "precision": 20.0},
+    },
+}  # fmt: skip
+
 
 def preset(name: str, known: Mapping[str, Any]) -> Any:
     """The recipe of that name among ``known``; "did you mean" where there is none."""

@@ -22,7 +22,7 @@ from scoreag.training.journal import Journal, last_loss
 from scoreag.training.loop import Rowwise, State, fit
 from scoreag.training.means import Means
 from scoreag.training.objectives import objective
-from scoreag.training.presets import ScoreRecipe
+from scoreag.training.presets import TUNED, ScoreRecipe
 from scoreag.training.score_model import denoising
 from scoreag.training.score_start import Pixels, check, options_for, started
 from scoreag.training.score_start import optimizer as optimizer
@@ -149,6 +149,7 @@ def export(
         family=recipe.family,
         sigma_data=recipe.sigma_data,
         options=dict(options),
+        defaults=TUNED.get(str(how.get("preset")), {}),
         recipe={**how, **{k: plain[k] for k in TOLD}},
         folder=folder,
     )
