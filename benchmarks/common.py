@@ -76,17 +76,17 @@ def rate(hits: Tensor, of: str) -> dict[str, Any]:
     return Rate(int(hits.sum()), len(hits), of).to_dict()
 
 
-def attacked(victim: Frozen, images: Tensor, labels: Tensor) -> Tensor:
+def attacked(victim: Frozen, images: Tensor, labels: Tensor, attack: pgd.Attack = PGD) -> Tensor:
     """PGD's images, to 8 bits."""
     cut = [range(len(images))[i : i + 64] for i in range(0, len(images), 64)]
-    parts = [PGD(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
+    parts = [attack(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
     return eight_bit(torch.cat(parts))
 
 
-def by_pgd(more: str = "") -> Row:
+def by_pgd(more: str = "", attack: pgd.Attack = PGD) -> Row:
     """What a row of PGD begins with: its label and its settings, from the attack itself."""
-    label = f"PGD-{PGD.steps}, {255 * PGD.epsilon:g}/255{more}"
-    return {"settings": label, "resolved": {"attack": "pgd", **asdict(PGD), "seed": 0}}
+    label = f"PGD-{attack.steps}, {255 * attack.epsilon:g}/255{more}"
+    return {"settings": label, "resolved": {"attack": "pgd", **asdict(attack), "seed": 0}}
 
 
 def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
@@ -128,20 +128,25 @@ def cells(args: argparse.Namespace, alone: Sequence[str] = (), **axes: list[Any]
     fixed = {name: given[0] for name, given in values(args.setting).items()}
     grid = {name: given for name, given in axes.items() if given} | values(args.grid)
     single = [{name: one} for name in alone for one in getattr(args, name)]
-    crossed = [dict(zip(grid, cell, strict=True)) for cell in product(*grid.values()) if grid]
-    return [fixed, *({**fixed, **changes} for changes in [*single, *crossed])]
+    return [fixed, *({**fixed, **changes} for changes in [*single, *crossed(grid)])]
+
+
+def crossed(grid: Mapping[str, list[Any]]) -> list[Row]:
+    """Each combination of one value of each name; of no names, none."""
+    return [dict(zip(grid, cell, strict=True)) for cell in product(*grid.values()) if grid]
 
 
 def measure(
     args: argparse.Namespace, about: Mapping[str, Any], rows: Callable[[Frozen], Iterable[Row]]
 ) -> None:
     """The rows of each victim, told and written as each is done: what is cut off keeps them."""
-    figures: Row = {"model": args.model, **about, "victims": {}}
+    figures: Row = {"model": Path(args.model).name, **about, "victims": {}}
     for name in args.classifier:
-        done = figures["victims"][name] = []
+        victim = Path(name).name  # of a folder the last part: where it lay matters to nobody
+        done = figures["victims"][victim] = []
         for row in rows(scoreag.load_classifier(name)):
             done.append(row)
-            print(name, short(row), flush=True)
+            print(victim, short(row), flush=True)
             write(args.name, figures)
 
 
@@ -209,6 +214,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--judge", default="cifar10-judge")
+    parser.add_argument("--epsilon", type=float, default=PGD.epsilon, help="of PGD, in [0, 1]")
     parser.add_argument("--name", default=name, help="of the file of results")
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")

@@ -23,6 +23,7 @@ from common import (
 
 import scoreag
 from scoreag.api import purification, run
+from scoreag.attacks import pgd
 
 
 def row(
@@ -37,9 +38,9 @@ def row(
 
 
 @torch.no_grad()
-def unpurified(victim: Any, images: Any, adversarial: Any, labels: Any) -> Row:
+def unpurified(victim: Any, images: Any, adversarial: Any, labels: Any, attack: pgd.Attack) -> Row:
     return {
-        **by_pgd(", no purifier"),
+        **by_pgd(", no purifier", attack),
         "clean": rate(victim(images).argmax(1) == labels, "all images"),
         "attacked": rate(victim(adversarial).argmax(1) == labels, "all images"),
     }
@@ -52,11 +53,12 @@ def main() -> None:
     parser.add_argument("--start", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, (images, labels) = scoreag.load_prior(args.model), given_images(args)
+    attack = pgd.Attack(epsilon=args.epsilon)
     grid = cells(args, start=args.start, precision=args.precision)
 
     def rows(victim: Any) -> Iterator[Row]:
-        adversarial = attacked(victim, images, labels)
-        yield unpurified(victim, images, adversarial, labels)
+        adversarial = attacked(victim, images, labels, attack)
+        yield unpurified(victim, images, adversarial, labels, attack)
         for settings in grid:
             yield row(prior, victim, images, adversarial, labels, **settings)
 

@@ -97,7 +97,8 @@ def purification(data: Row) -> str:
     def told(rows: list[Row]) -> str:
         right, left = (share(rows[0][name]) for name in ("clean", "attacked"))
         many = f"{data['data']}, {data['images']} images. Without purifier it has {right} right"
-        return f"{many}, and under PGD-40 at 8/255 {left}."
+        attack = rows[0]["settings"].removesuffix(", no purifier")
+        return f"{many}, and under {attack} {left}."
 
     def line(row: Row) -> list[str]:
         return [

@@ -23,6 +23,7 @@ from common import (
 
 import scoreag
 from scoreag.api import run, transformation
+from scoreag.attacks import pgd
 
 BEFORE = "images that were right before"
 
@@ -42,13 +43,13 @@ def row(prior: Any, victim: Any, data: Any, judge: Any, **settings: Any) -> Row:
     }
 
 
-def pgd_row(victim: Any, data: Any, judge: Any) -> Row:
+def pgd_row(victim: Any, data: Any, judge: Any, attack: pgd.Attack) -> Row:
     images, labels = data
-    saved = attacked(victim, images, labels)
+    saved = attacked(victim, images, labels, attack)
     with torch.no_grad():
         right = victim(images).argmax(1) == labels
         fooled = victim(saved).argmax(1) != labels
-    found = {**by_pgd(), "success_8bit": rate(fooled[right], BEFORE)}
+    found = {**by_pgd(attack=attack), "success_8bit": rate(fooled[right], BEFORE)}
     return {**found, **seen(judge, saved, data, right)}
 
 
@@ -70,10 +71,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, data = scoreag.load_prior(args.model), given_images(args)
-    judge = ruler(args.lpips, args.judge)
+    judge, attack = ruler(args.lpips, args.judge), pgd.Attack(epsilon=args.epsilon)
 
     def rows(victim: Any) -> Iterator[Row]:
-        yield pgd_row(victim, data, judge)
+        yield pgd_row(victim, data, judge, attack)
         for settings in cells(args, alone):
             yield row(prior, victim, data, judge, **settings)
 

@@ -90,7 +90,7 @@ def resolved(rows: list[dict], *names: str) -> list[tuple]:
 def test_a_grid_of_purification_attacks_once(common, monkeypatch):
     attacks, module = [], import_module("purification")
 
-    def attacked(victim, images, labels):
+    def attacked(victim, images, labels, attack):
         attacks.append(len(images))
         return 1 - images
 
