@@ -202,7 +202,7 @@ def _public(arguments: list[str]) -> list[str]:
 def options(about: str | None) -> argparse.ArgumentParser:
     """What every benchmark on images can be told."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--root", type=Path, required=True, help="where the data files are")
+    parser.add_argument("--root", type=Path, help="where the data files are; else SCOREAG_DATA")
     parser.add_argument("--lpips", type=Path, nargs=2, help="AlexNet's and the heads' .npz")
     parser.add_argument("--images", type=int, default=256)
     return parser
