@@ -43,10 +43,11 @@ def variants(calls: int) -> list[Variant]:
     em = {"sampler": "euler_maruyama", "start": 150.0}
     return [
         Variant("reference: Euler-Maruyama 500, weights not frozen", REFERENCE, plain=True),
-        Variant("weights frozen", REFERENCE),
         Variant("100 steps", {**em, "steps": 100}, plain=True),
+        Variant("100 steps, weights frozen", {**em, "steps": 100}),
+        Variant("100 steps, frozen, straight", {**em, "steps": 100, "gradient": "straight"}),
         Variant(f"{calls} steps (our number of calls)", {**em, "steps": calls}, plain=True),
-        Variant("gradient straight", {**REFERENCE, "gradient": "straight"}),
+        Variant(f"{calls} steps, weights frozen", {**em, "steps": calls}),
         Variant(f"Euler, {calls} steps", {"sampler": "euler", "steps": calls}),
         Variant(f"ancestral, {calls} steps", {"sampler": "ancestral", "steps": calls}),
         Variant(f"Heun, {calls // 2} steps", {"sampler": "heun", "steps": calls // 2}),
