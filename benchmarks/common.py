@@ -106,10 +106,15 @@ def values(pairs: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def value(name: str, word: str) -> Any:
-    """True, False, None, a number, whole where the setting ``name`` is, or the word itself."""
+    """True, False, None, a number, whole where the setting ``name`` is, or the word itself.
+
+    ``low:high`` is an interval.
+    """
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:
         return known[word.lower()]
+    if ":" in word:
+        return tuple(float(end) for end in word.split(":"))
     for kind in (int, float) if isinstance(getattr(Settings, name, None), int) else (float,):
         try:
             return kind(word)

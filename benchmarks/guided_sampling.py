@@ -26,7 +26,7 @@ from scoreag.core.prior import to_images
 from scoreag.jobs import compute, pieces
 from scoreag.tasks import arranged, second
 
-REFERENCE = {"sampler": "euler_maruyama", "steps": 500, "start": 150.0}
+REFERENCE = {"sampler": "euler_maruyama", "steps": 500, "start": 150.0, "interval": None}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Variant:
 
 def variants(calls: int) -> list[Variant]:
     """The reference, each single change to it, and ours; ``calls`` is what ours spends."""
-    em = {"sampler": "euler_maruyama", "start": 150.0}
+    em = {name: value for name, value in REFERENCE.items() if name != "steps"}
     return [
         Variant("reference: Euler-Maruyama 500, weights not frozen", REFERENCE, plain=True),
         Variant("100 steps", {**em, "steps": 100}, plain=True),
@@ -51,6 +51,7 @@ def variants(calls: int) -> list[Variant]:
         Variant(f"Euler, {calls} steps", {"sampler": "euler", "steps": calls}),
         Variant(f"ancestral, {calls} steps", {"sampler": "ancestral", "steps": calls}),
         Variant(f"Heun, {calls // 2} steps", {"sampler": "heun", "steps": calls // 2}),
+        Variant("ours, guided at all levels", {"interval": None}),
         Variant("ours"),
         Variant("ours, gradient straight", {"gradient": "straight"}),
         Variant("ours, gradient symmetric", {"gradient": "symmetric"}),

@@ -176,6 +176,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("synthesis_curves", "GAS: the curve behind the default", synthesis),
     ("purification", "GAP: against an attacker who does not see the purifier", purification),
     ("purification_curves", "GAP: the curve behind the default", purification),
+    ("purification_samplers", "GAP: samplers and steps", purification),
+    ("purification_few_steps", "GAP: few steps", purification),
     ("training_curve", "What more training of the score model brings", training_curve),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),

@@ -39,6 +39,7 @@ def common(monkeypatch, tmp_path) -> ModuleType:
         ("stop", "none", None),
         ("normalized", "True", True),
         ("variance", "damped", "damped"),
+        ("interval", "0:2", (0.0, 2.0)),
     ],
 )
 def test_a_value_is_of_the_kind_of_its_setting(common, name, word, meant):

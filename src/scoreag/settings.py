@@ -118,8 +118,8 @@ def _check_known(task: str, changes: Mapping[str, Any]) -> None:
 
 def _unbounded(chosen: Settings) -> Settings:
     """A bound that bounds nothing is written as None: such settings are the same."""
-    everywhere = chosen.interval is not None and tuple(chosen.interval) == (0, math.inf)
-    interval = None if everywhere else chosen.interval
+    low, high = chosen.interval or (0, math.inf)
+    interval = None if (low, high) == (0, math.inf) else (low, high)
     return replace(chosen, interval=interval, stop=None if chosen.stop == math.inf else chosen.stop)
 
 

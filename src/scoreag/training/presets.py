@@ -119,13 +119,14 @@ PRESETS = {
 TUNED: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
     "cifar10-small": {
         "synthesize": {
-            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 3.0, "retries": 2
+            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 3.0,
+            "interval": [0.0, 2.0], "retries": 3,
         },
         "transform": {
             "sampler": "dpmpp", "start": 0.2, "steps": 8, "precision": 1000.0, "strength": 10.0,
             "retries": 3,
         },
-        "purify": {"sampler": "ancestral", "start": 0.4, "steps": 6, "precision": 20.0},
+        "purify": {"sampler": "ancestral", "start": 0.3, "steps": 6, "precision": 10.0},
     },
 }  # fmt: skip
 
