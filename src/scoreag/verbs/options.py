@@ -74,7 +74,8 @@ CLASSIFIER = option(
 JUDGED_BY = option("--classifier", str, "Classifier that is asked before and after; default: none.")
 DATA = option(
     "--data", str,
-    "Images: cifar10:test[0:256], fashion-mnist:sample, folder:PATH, arrays:FILE.npz, cat.png, a folder of a run.",
+    "Images: cifar10:test[0:256], fashion-mnist:sample, folder:PATH, arrays:FILE.npz, cat.png, "
+    "a run's folder.",
     ...,
 )  # fmt: skip
 ROOT = option("--root", str, "Folder of the data set's official files; default: SCOREAG_DATA.")
