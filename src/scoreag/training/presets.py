@@ -119,7 +119,7 @@ PRESETS = {
 TUNED: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
     "cifar10-small": {
         "synthesize": {
-            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 3.0,
+            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 1.5,
             "interval": [0.0, 2.0], "retries": 3,
         },
         "transform": {
