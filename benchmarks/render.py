@@ -4,39 +4,14 @@ No figure is typed: a table that has no file is left out, and says which command
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+from markdown_parts import Row, share, short, table, what
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-Row = dict[str, Any]
-
-
-def share(rate: Row) -> str:
-    """95.1 % (232 of 244; 91.6 to 97.2)"""
-    low, high = 100 * rate["low"], 100 * rate["high"]
-    value, count, total = 100 * rate["value"], rate["count"], rate["total"]
-    return f"{value:.1f} % ({count} of {total}; {low:.1f} to {high:.1f})"
-
-
-def short(rate: Row) -> str:
-    return f"{100 * rate['value']:.0f} % ({rate['count']}/{rate['total']})"
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
-
-
-def what(settings: Any) -> str:
-    if isinstance(settings, str):
-        return settings
-    named = {"strength": "s_y", "precision": "s_x"}
-    shown = {named.get(k, k): v for k, v in settings.items() if k != "seed"}
-    parts = [f"{k} {v:g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in shown.items()]
-    return ", ".join(parts) or "default"
 
 
 def by_victim(
@@ -168,6 +143,21 @@ def training_curve(data: Row) -> str:
     return text + table(head, body)
 
 
+def recipes(data: Row) -> str:
+    body = [
+        [
+            ", ".join(f"{name} {v}" for name, v in row["changes"].items()) or "the preset",
+            f"{row['images']:,}",
+            f"{row['weights'] / 1e6:.2f} M",
+            f"{row['seconds']:.0f}",
+            f"{row['loss']:.4f}",
+        ]
+        for row in data["rows"]
+    ]
+    head = ["change", "images seen", "weights", "seconds", "held-out loss"]
+    return f"\nPreset `{data['preset']}`, {data['data']}:\n\n" + table(head, body)
+
+
 SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("transformation", "GAT: transforming given images", transformation),
     ("transformation_curves", "GAT: the curve behind the default", transformation),
@@ -179,6 +169,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purification_samplers", "GAP: samplers and steps", purification),
     ("purification_few_steps", "GAP: few steps", purification),
     ("training_curve", "What more training of the score model brings", training_curve),
+    ("training_recipes", "Which recipe learns most in the same time?", recipes),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
     ("gradient_memory", "Memory of exact gradients", memory),

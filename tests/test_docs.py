@@ -1,7 +1,7 @@
 """The documents say what the files say: no figure is typed, no link is broken."""
 
-import importlib.util
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.fixture(scope="module")
-def render():
-    spec = importlib.util.spec_from_file_location("render", ROOT / "benchmarks" / "render.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def render(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return import_module("render")
 
 
 def test_results_are_those_of_the_files_that_the_benchmarks_wrote(render):

@@ -1,0 +1,99 @@
+"""Which recipe learns most in the same time?  Short trainings of a score model, side by side.
+
+Each --variant is a change of the preset, NAME=VALUE ...; one without words is the preset itself.
+Told are the loss on held-out training images, at noise that is the same for all, and the seconds.
+"""
+
+import argparse
+import ast
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import Row, write
+
+from scoreag.core.noise import generator
+from scoreag.dataset import Dataset, read
+from scoreag.training.loop import Plan, State, fit
+from scoreag.training.means import Means
+from scoreag.training.presets import PRESETS, ScoreRecipe, preset
+from scoreag.training.score_card import loss_of
+from scoreag.training.score_start import options_for, started
+
+PLANNED = {setting.name for setting in fields(Plan)}
+
+
+def changed(recipe: ScoreRecipe, words: list[str]) -> tuple[ScoreRecipe, dict[str, Any]]:
+    """The recipe with NAME=VALUE of itself, of its plan, or of its network's options."""
+    table = {name: typed(word) for name, _, word in (pair.partition("=") for pair in words)}
+    plan = {name: v for name, v in table.items() if name in PLANNED}
+    own = {name: v for name, v in table.items() if hasattr(recipe, name)}
+    options = {name: v for name, v in table.items() if name not in plan and name not in own}
+    new = replace(recipe, **own, options={**recipe.options, **options})
+    return replace(new, plan=replace(recipe.plan, **plan)), table
+
+
+def typed(word: str) -> Any:
+    """A number or a list, as Python writes them, or the word itself."""
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
+@torch.no_grad()
+def held_out(state: State, recipe: ScoreRecipe, data: Dataset, batch: int = 250) -> float:
+    """The loss of the weights as they are, on all of ``data``."""
+    loss, total = loss_of(recipe, len(data.classes)), 0.0
+    assert data.labels is not None
+    for first in range(0, len(data), batch):
+        rows = slice(first, first + batch)
+        images, source = data.images[rows].float() / 255, generator(1, "held out", first)
+        total += loss(state.network, images, data.labels[rows], source).item() * len(images)
+    return total / len(data)
+
+
+def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Dataset) -> Row:
+    options = options_for(recipe, data.images, data.classes, None)
+    assert data.labels is not None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint.pt"
+        state = started(recipe, options, None, file, "cpu", Means())
+        began = time.perf_counter()
+        loss = loss_of(recipe, len(data.classes))
+        fit(state, loss, data.images, data.labels, recipe.schedule, file, save_every=1e9)
+        seconds = time.perf_counter() - began
+    return {
+        "changes": dict(table),
+        "images": state.seen,
+        "weights": sum(p.numel() for p in state.network.parameters()),
+        "seconds": seconds,
+        "loss": held_out(state, recipe, held),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--preset", default="cifar10-small")
+    parser.add_argument("--data", default="cifar10:train[0:45000]")
+    parser.add_argument("--held-out", default="cifar10:train[45000:47000]")
+    parser.add_argument("--variant", nargs="*", action="append", default=[])
+    parser.add_argument("--name", default="training_recipes")
+    args = parser.parse_args()
+    recipe = preset(args.preset, PRESETS)
+    data, held = (read(words, args.root) for words in (args.data, args.held_out))
+    rows: list[Row] = []
+    for words in args.variant:
+        rows.append(row(*changed(recipe, words), data, held))
+        print(rows[-1], flush=True)
+        figures = {"preset": args.preset, "data": args.data, "held_out": args.held_out}
+        write(args.name, {**figures, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
