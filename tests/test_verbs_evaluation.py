@@ -15,6 +15,15 @@ from scoreag.networks.plain_cnn import build as plain_cnn
 from scoreag.networks.unet import UNet
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Another number of threads rounds otherwise, and slows down networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Score models at two ages, a judge, and images to train and to test on."""
@@ -32,10 +41,7 @@ def here(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(speed, "REPEATS", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(before)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,8 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
         tuned.pop("sampler_options", None)
     merged = {**tuned, **given}
     _check_types(merged)
+    if merged.get("interval") is not None:  # cards have no tuples
+        merged["interval"] = tuple(merged["interval"])
     chosen = Settings(**merged)
     _check_names(chosen)
     _check_numbers(chosen)
@@ -118,8 +120,7 @@ def _check_known(task: str, changes: Mapping[str, Any]) -> None:
 
 def _unbounded(chosen: Settings) -> Settings:
     """A bound that bounds nothing is written as None: such settings are the same."""
-    low, high = chosen.interval or (0, math.inf)
-    interval = None if (low, high) == (0, math.inf) else (low, high)
+    interval = None if chosen.interval == (0, math.inf) else chosen.interval
     return replace(chosen, interval=interval, stop=None if chosen.stop == math.inf else chosen.stop)
 
 
