@@ -21,28 +21,46 @@ CLASSIFIERS = ("fashion-judge", "fashion-cnn", "fashion-robust")
 GRID = ("start=0.3,0.5,0.8", "precision=10,30,100")
 
 
-def trainings(out: Path, root: list[str]) -> Iterator[list[str]]:
+def trainings(out: Path, root: list[str], images: int | None = None) -> Iterator[list[str]]:
     """The longest first, so that both workers end at about the same time."""
     for kind, presets in (("score-model", SCORE_MODELS), ("classifier", CLASSIFIERS)):
         for preset in presets:
             told = ["--preset", preset, "--data", TRAIN, "--out", str(out / preset)]
+            told += ["--images", str(images)] if images else []
             yield ["-m", "scoreag", "train", kind, *told, *root]
 
 
-def tables(out: Path, root: list[str]) -> Iterator[list[str]]:
+def tables(out: Path, root: list[str], images: int = 256) -> Iterator[list[str]]:
     """One command a table; settings are those of the cards, which were chosen on ``HELD``."""
     victims = [str(out / name) for name in ("fashion-cnn", "fashion-robust")]
     common = ["--model", str(out / "fashion-small"), "--judge", str(out / "fashion-judge")]
     common += ["--epsilon", "0.1", *root]
+    many = str(images)
     both = [*common, "--classifier", *victims]
-    gat = ["transformation.py", "--data", TEST, "--images", "256", "--name"]
+    gat = ["transformation.py", "--data", TEST, "--images", many, "--name"]
     yield [*gat, "fashion_transformation", *both]
-    yield ["synthesis.py", "--per-class", "20", "--name", "fashion_synthesis", *both]
-    gap = ["purification.py", "--data", TEST, "--images", "256", "--grid", *GRID, "--name"]
+    yield [
+        "synthesis.py",
+        "--per-class",
+        str(max(1, images // 12)),
+        "--name",
+        "fashion_synthesis",
+        *both,
+    ]
+    gap = ["purification.py", "--data", TEST, "--images", many, "--grid", *GRID, "--name"]
     yield [*gap, "fashion_purification", *both]
     models = [str(out / name) for name in SCORE_MODELS]
     same = ["families.py", "--models", *models, "--data", TEST, "--held-out", HELD]
-    few = ["--images", "128", "--grid", *GRID, "--name", "families"]
+    few = [
+        "--images",
+        str(images // 2),
+        "--per-class",
+        str(max(1, images // 5)),
+        "--grid",
+        *GRID,
+        "--name",
+        "families",
+    ]
     yield [*same, *few, *common, "--classifier", victims[0]]
 
 
@@ -66,10 +84,12 @@ def main() -> None:
     parser.add_argument("--root", help="where Fashion-MNIST is; it is fetched where it is not")
     parser.add_argument("--out", type=Path, default=Path("runs/fashion"), help="for the models")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--training", type=int, help="images of each training; for a trial")
+    parser.add_argument("--images", type=int, default=256, help="test images of the tables")
     args = parser.parse_args()
     root = ["--root", args.root] if args.root else []
-    work(trainings(args.out, root), args.workers)
-    work(tables(args.out, root), args.workers)
+    work(trainings(args.out, root, args.training), args.workers)
+    work(tables(args.out, root, args.images), args.workers)
 
 
 if __name__ == "__main__":
