@@ -39,14 +39,8 @@ def tables(out: Path, root: list[str], images: int = 256) -> Iterator[list[str]]
     both = [*common, "--classifier", *victims]
     gat = ["transformation.py", "--data", TEST, "--images", many, "--name"]
     yield [*gat, "fashion_transformation", *both]
-    yield [
-        "synthesis.py",
-        "--per-class",
-        str(max(1, images // 12)),
-        "--name",
-        "fashion_synthesis",
-        *both,
-    ]
+    gas = ["synthesis.py", "--per-class", str(max(1, images // 12)), "--name"]
+    yield [*gas, "fashion_synthesis", *both]
     gap = ["purification.py", "--data", TEST, "--images", many, "--grid", *GRID, "--name"]
     yield [*gap, "fashion_purification", *both]
     models = [str(out / name) for name in SCORE_MODELS]

@@ -17,6 +17,15 @@ def in_double_precision():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slowed down by threads; and another number rounds otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def world(in_double_precision) -> Gaussian:
     """Three kinds of coordinate, to be repeated along a last axis: shape (3, 1)."""

@@ -14,14 +14,7 @@ from scoreag.evaluation import speed
 from scoreag.networks.plain_cnn import build as plain_cnn
 from scoreag.networks.unet import UNet
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Another number of threads rounds otherwise, and slows down networks this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

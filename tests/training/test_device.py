@@ -10,10 +10,11 @@ from scoreag.cli import main
 from scoreag.core.noise import generator
 from scoreag.training import augment, classifier
 from scoreag.training.loop import Plan, begin, fit
+from scoreag.training.objectives import edm
 from scoreag.training.presets import PRESETS
 from scoreag.training.recipes import Recipe
 from scoreag.training.score_card import train_score_model
-from scoreag.training.score_model import edm_loss
+from scoreag.training.score_model import denoising
 
 META = torch.device("meta")
 PLAN = Plan(images=8, batch=4)
@@ -53,7 +54,7 @@ def test_a_changed_image_is_where_the_image_was(change):
 def test_the_denoising_loss_is_where_the_images_are(labels_at):
     images = torch.empty(4, 3, 8, 8, device=META)
     labels = torch.zeros(4, dtype=torch.int64, device=labels_at)
-    assert edm_loss(Placed(), images, labels, generator(0), null_label=3).device == META
+    assert denoising(edm(), null_label=3)(Placed(), images, labels, generator(0)).device == META
 
 
 def test_a_batch_goes_where_the_network_is(tmp_path):

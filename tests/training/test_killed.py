@@ -15,19 +15,12 @@ from scoreag.core.noise import generator
 from scoreag.files import load_tensors
 from scoreag.images import write_png
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSIFIER = [
     "train", "classifier", "--preset", "cifar10-resnet20", "--data", "folder:large", "--batch", "4",
     "--images", "60",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As the processes have it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

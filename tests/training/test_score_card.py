@@ -13,17 +13,10 @@ from scoreag.settings import settings_for
 from scoreag.training.presets import PRESETS, TUNED, preset
 from scoreag.training.score_card import train_score_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = replace(PRESETS["tiny"].plan, images=100, batch=4, ema=0.0)
 RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are slowed down by threads, not sped up."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

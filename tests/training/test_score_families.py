@@ -13,17 +13,11 @@ from scoreag.training.score_card import train_score_model
 from scoreag.training.score_start import network
 from scoreag.training.snapshots import post_hoc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIGMA = torch.tensor(0.7)
 PLAN = replace(PRESETS["tiny"].plan, images=60, batch=4, ema=0.0, widths=(0.05, 0.1), snapshots=5)
 RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(folder, recipe, **options):

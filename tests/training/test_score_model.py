@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from scoreag.core.noise import generator
-from scoreag.training.score_model import edm_loss
+from scoreag.training.objectives import edm
+from scoreag.training.score_model import denoising
 
 NULL = 3
 PIXEL = (20_000, 1, 1, 1)
@@ -23,9 +24,9 @@ class Oracle(nn.Module):
         return self.x0 + self.error(sigma)[:, None, None, None]
 
 
-def loss(model, images, labels=None, seed=0, **options):
+def loss(model, images, labels=None, seed=0, dropped=0.1, sigma_data=0.5):
     told = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    return edm_loss(model, images, told, generator(seed), NULL, **options)
+    return denoising(edm(sigma_data), NULL, dropped)(model, images, told, generator(seed))
 
 
 def asked(shape=PIXEL, labels=None, **options):

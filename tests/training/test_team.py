@@ -17,6 +17,8 @@ from scoreag.training.presets import PRESETS
 from scoreag.training.score_card import loss_of, train_score_model
 from scoreag.training.team import Team
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORKER = """
 import os, signal, sys
 from scoreag.training import loop
@@ -32,14 +34,6 @@ loop.averaged = averaged
 from scoreag.cli import main
 sys.exit(main(sys.argv[1:]))
 """  # only the second process is told to end, after 30 of 60 steps
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def words(out):

@@ -1,6 +1,7 @@
 """What score models are held against: the same images, the same judge, the same settings."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ class Bench:
     device: torch.device
     progress: bool
 
-    @property
+    @cached_property
     def asked(self) -> Dataset:
         """As many test images as draws, or all."""
         return spread(self.test, self.images)

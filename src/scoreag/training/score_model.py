@@ -3,13 +3,12 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from scoreag.core.types import Images, Labels, PerImage
 from scoreag.training.augment import flip
 from scoreag.training.loop import Rows, Rowwise
-from scoreag.training.objectives import Objective, edm
+from scoreag.training.objectives import Objective
 
 
 def denoising(
@@ -55,16 +54,3 @@ def cost(model: nn.Module, asked: Rows) -> PerImage:
     x0, x, sigma, told, weight = asked
     error = model(x, sigma, told).float() - x0
     return weight * error.square().flatten(1).mean(1)
-
-
-def edm_loss(
-    model: nn.Module,
-    images: Images,
-    labels: Labels,
-    source: Generator,
-    null_label: int,
-    dropped: float = 0.1,
-    sigma_data: float = 0.5,
-) -> Float[Tensor, ""]:
-    """The loss of Karras et al. (2022), table 1; the mean over a batch."""
-    return denoising(edm(sigma_data), null_label, dropped)(model, images, labels, source)
