@@ -1,6 +1,7 @@
 """Features by name: of the judge, of a package that may be missing, of one's own network."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import tiny
 from scoreag.evaluation.features import extractor, features, of_judge
 from scoreag.images import to_float
 from scoreag.models import classifier
+from scoreag.networks.inception import Inception
 
 
 def test_the_judges_features_are_what_its_last_layer_sees():
@@ -50,13 +52,42 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     "word, answer",
     [
-        ("inception:w.pt", "a TorchScript file is a program, and is not run here"),
+        ("inception:w.pth", "inception:w.pth: there is no such file"),
+        ("inceptoin", "inception:FILE, or one's own"),
         ("efficientnt", "did you mean 'efficientnet'"),
     ],
 )
 def test_a_wrong_word_gets_the_right_one(word, answer):
     with pytest.raises(ValueError, match=answer):
         extractor(word, tiny.victim(), tiny.SHAPE, "cpu")
+
+
+def test_inception_is_read_from_a_state_dict_and_sees_grey_images(tmp_path):
+    torch.save(Inception().state_dict(), tmp_path / "w.pth")
+    made = extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (1, 28, 28), "cpu")
+    assert made.name == "inception" and len(made.sha256) == 64
+    found = features(made, torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "cpu")
+    assert found.shape == (1, 2048)
+
+
+@pytest.mark.parametrize(
+    "write, answer",
+    [
+        (
+            lambda f: torch.save({"fc.weight": torch.zeros(2)}, f),
+            "not the weights of the Inception",
+        ),
+        (lambda f: torch.save([1, 2], f), "not the weights of the Inception of FID"),
+        (lambda f: torch.jit.script(torch.nn.Flatten()).save(f), "it holds a program, not only"),
+        (lambda f: Path(f).write_bytes(b"PK"), "was not written by torch.save"),
+    ],
+    ids=["other weights", "no table", "TorchScript", "no file of torch"],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_inception_weights_that_are_none_are_refused(tmp_path, write, answer):
+    write(str(tmp_path / "w.pth"))
+    with pytest.raises(ValueError, match=answer):
+        extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (3, 32, 32), "cpu")
 
 
 def test_efficientnet_sees_colour_images_of_any_size():

@@ -1,10 +1,8 @@
-"""What images are compared in: the judge's features, EfficientNet's, or those of one's own network.
+"""What images are compared in: the judge's features, EfficientNet's, Inception's, or one's own.
 
-FID proper is the Fréchet distance in the features of one Inception network of 2015, whose weights
-come as TorchScript or as a pickle.  A TorchScript file is a program: some of its operators open
-and write files, and ``torch.jit.load`` does not ask which it holds.  So no such file is run here;
-who has the weights gives a factory of one's own, ``package.module:factory``, which returns a
-module from images in [0, 1] to features.
+FID proper is the Fréchet distance in the features of one Inception network of 2015.  Its weights
+are not bundled: ``inception:FILE`` reads them from a state dict, as pytorch-fid and torch-fidelity
+publish it.  They also go round as TorchScript, which is a program: no such file is run here.
 """
 
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from scoreag.core.types import Images
 from scoreag.files import load_tensors
 from scoreag.images import to_float
 from scoreag.load import hint, load
+from scoreag.networks.inception import Inception
 from scoreag.runs.manifest import named
 
 Features = Float[Tensor, "_ features"]
@@ -42,7 +41,7 @@ class Extractor:
 
 
 def extractor(word: str, judge: Frozen, shape: tuple[int, int, int], device: Any) -> Extractor:
-    """The extractor of a word: judge, efficientnet, or package.module:factory.
+    """The extractor of a word: judge, efficientnet, inception:FILE, or package.module:factory.
 
     Raises:
         ValueError: there is none, or it cannot take images of this shape.
@@ -52,17 +51,15 @@ def extractor(word: str, judge: Frozen, shape: tuple[int, int, int], device: Any
     elif word == "efficientnet":
         made = efficientnet(device)
     elif word.startswith("inception:"):
-        raise ValueError(
-            f"--features {word}: a TorchScript file is a program, and is not run here; write "
-            "--features package.module:factory, whose module returns Inception's features"
-        )
+        made = inception(Path(word.partition(":")[2]), device)
     elif ":" in word:
         module = load("classifiers", "factory").load(word).to(device).eval()
         made = Extractor(word.rpartition(":")[2], module, named(module, {})["sha256"])
     else:
         known = ["judge", "efficientnet"]
         raise ValueError(
-            f"no features {word!r}; {hint(word, known)} or one's own: package.module:factory"
+            f"no features {word!r}; {hint(word, known)}, inception:FILE, or one's own: "
+            "package.module:factory"
         )
     _check(made, shape, device)
     return made
@@ -105,6 +102,27 @@ def efficientnet(device: Any) -> Extractor:
         return module.extract_features((large - SHIFT) / SCALE).mean((2, 3))
 
     return Extractor("efficientnet", found, named(module, {})["sha256"])
+
+
+def inception(file: Path, device: Any) -> Extractor:
+    """The 2048 means of Inception v3, in which FID is measured, with the weights of ``file``.
+
+    Raises:
+        ValueError: the file holds no such weights, or more than tensors.
+    """
+    if not file.is_file():
+        raise ValueError(f"--features inception:{file}: there is no such file")
+    module = Inception()
+    try:
+        module.load_state_dict(load_tensors(file))
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"--features inception:{file}: these are not the weights of the Inception of FID "
+            f"({reason}); give pt_inception-2015-12-05-6726825d.pth, as pytorch-fid publishes it"
+        ) from None
+    module = module.to(device).eval().requires_grad_(False)
+    return Extractor("inception", module, named(module, {})["sha256"])
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior, to_state
 from scoreag.core.types import Labels
 from scoreag.images import to_float
+from scoreag.training.objectives import edm
 
 LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # units of the state
 MOST = 1000  # images of a set that are asked about
@@ -27,8 +28,8 @@ def losses(
 ) -> Float[Tensor, "count levels"]:
     """``w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a pixel, of each image at each level.
 
-    ``w = (sigma^2 + sd^2) / (sigma sd)^2``, as in training.  The noise n is keyed by the image, and
-    is another one at each level.
+    ``w = (sigma^2 + sd^2) / (sigma sd)^2``, EDM's, whatever family was trained.  The noise n is
+    keyed by the image, and is another one at each level.
 
     Args:
         pad_to: the network sees as many images, the last of them repeated.
@@ -38,10 +39,9 @@ def losses(
     x0 = to_state(to_float(pixels[chosen].to(device)))
     told = None if labels is None else labels[chosen].to(device)
     source = Noise(0, [image_ids[i] for i in chosen]).at("loss")
-    found = []
+    weight, found = edm(sigma_data).weight, []
     for place, level in enumerate(LEVELS):
         sigma = torch.tensor(level, device=device)
-        weight = (level**2 + sigma_data**2) / (level * sigma_data) ** 2
         error = prior.model(x0 + sigma * source.at(place).normal_like(x0), sigma, told) - x0
-        found.append(weight * error.square().flatten(1).mean(1)[:count])
+        found.append(weight(sigma[None]) * error.square().flatten(1).mean(1)[:count])
     return torch.stack(found, 1).cpu()

@@ -196,7 +196,7 @@ EVALUATED = (
     option("--judge", str, "Classifier that says what a draw shows.", "cifar10-judge"),
     option(
         "--features", list[str],
-        "Compare in: judge, efficientnet, package.module:factory; may be repeated; default: judge.",
+        "Compare in: judge, efficientnet, inception:FILE, package.module:factory; may be repeated.",
     ),
     option("--beside", list[str], "A card to set beside it, e.g. a checkpoint's; may be repeated."),
     option("--write", bool, "Write the figures into the card.", False),
