@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cards import Card, card, rewrite, write_card
+from scoreag.cards import Card, card, cards, rewrite, write_card
 from scoreag.cli import main
 from scoreag.evaluation import speed
 from scoreag.networks.plain_cnn import build as plain_cnn
 from scoreag.networks.unet import UNet
+from scoreag.verbs.benches import judge_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,7 +198,7 @@ def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
         (["--micro-batch", "0"], 2, "--micro-batch is 0; expected 1 or more"),
         (["--judge", "cifar10-judge"], 1, "--judge cifar10-judge: .*give another --judge"),
-        (["--features", "inception:w.pt"], 1, "a TorchScript file is a program"),
+        (["--features", "inception:w.pth"], 1, "inception:w.pth: there is no such file"),
         (["--beside", "net"], 1, "net is a classifier|has no images_seen"),
         (["--data", "folder:images[0:3]"], 1, "has 3 images; give at least 4"),
         (["--data", "samples"], 1, "images of 3 x 32 x 32, tiny is for 3 x 8 x 8"),
@@ -212,6 +213,17 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, t
 def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
     told = line(capsys, ["evaluate-model", "prior", "--judge", "net", "--out", "out"], 2)
     assert "tiny does not say what it was trained on; write --data" in told
+
+
+@pytest.mark.parametrize("name", cards("score-model"))
+def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
+    judge = card(judge_of(card(name)))
+    assert (judge.image_shape, judge.classes) == (card(name).image_shape, card(name).classes)
+
+
+def test_a_score_model_of_other_classes_asks_for_a_judge(here, capsys):
+    told = line(capsys, ["evaluate-model", "prior", *DATA, "--out", "out"], 2)
+    assert "no bundled judge knows the images and classes of tiny; give a classifier" in told
 
 
 def test_the_folder_of_a_run_is_left_alone(here, capsys):

@@ -34,6 +34,11 @@ def keep(state: State, plan: Plan, folder: Path) -> None:
     replace_file(file, lambda aside: aside.write_bytes(packed(tensors)))
 
 
+def seen_at(folder: Path) -> list[int]:
+    """How many images had been seen at each of the snapshots in ``folder``."""
+    return sorted(int(file.stem) for file in (folder / PLACE).glob("*.safetensors"))
+
+
 def post_hoc(folder: Path, width: float, seen: int | None = None) -> dict[str, Tensor]:
     """The average of ``width`` after ``seen`` images, made of the snapshots in ``folder``.
 
@@ -43,8 +48,8 @@ def post_hoc(folder: Path, width: float, seen: int | None = None) -> dict[str, T
     Raises:
         ValueError: there are no snapshots, or one of them is damaged.
     """
-    files = sorted((folder / PLACE).glob("*.safetensors"))
-    files = [file for file in files if seen is None or int(file.stem) <= seen]
+    times = [time for time in seen_at(folder) if seen is None or time <= seen]
+    files = [folder / PLACE / f"{time:09d}.safetensors" for time in times]
     if not files:
         raise ValueError(
             f"{folder} has no snapshots to make an average of; train with a preset that has widths"

@@ -35,7 +35,6 @@ def name_data(given: Given, card: "Card") -> None:
 
 def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     """Everything that is read before the first number is computed."""
-    from scoreag import cards
     from scoreag.evaluation import bench as table
     from scoreag.evaluation.draws import steps_of
     from scoreag.evaluation.features import extractor
@@ -46,12 +45,9 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     except ValueError as error:
         raise UsageError(f"--calls: {error}") from error
     device = device_of(given.device)
-    others = [cards.card(name) for name in given.beside or ()]
-    _check_beside(card, others)
-    model, *beside = [
-        table.Model(one, load_prior(str(name), given.device))
-        for name, one in zip([given.card, *(given.beside or ())], [card, *others], strict=True)
-    ]
+    model = table.Model(card, load_prior(given.card, given.device))
+    beside = [_other(given, word, card) for word in given.beside or ()]
+    _check_beside(card, [one.card for one in beside])
     train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
     judge = _judge(given, card, test)
     words = list(dict.fromkeys(given.features or ["judge"]))
@@ -65,6 +61,27 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
         ),
         beside,
     )  # fmt: skip
+
+
+def _other(given: Given, word: str, card: "Card") -> "Model":
+    """What is set beside a card: another one, or itself after a share of its training."""
+    from tempfile import TemporaryDirectory
+
+    from scoreag import cards
+    from scoreag.evaluation.bench import Model
+    from scoreag.models import load_prior
+    from scoreag.training.earlier import earlier
+
+    try:
+        share = float(word)
+    except ValueError:
+        return Model(cards.card(word), load_prior(word, given.device))
+    with TemporaryDirectory() as aside:
+        try:
+            made = earlier(card, share, Path(aside))
+        except ValueError as error:
+            raise ValueError(f"--beside {word}: {error}") from error
+        return Model(made, load_prior(aside, given.device))
 
 
 def _check_names(names: "Sequence[str]") -> None:
@@ -93,6 +110,7 @@ def _judge(given: Given, card: "Card", test: "Dataset") -> "Frozen":
     from scoreag.images import to_float
     from scoreag.models import check_classifier, device_of, load_classifier
 
+    given.judge = given.judge or judge_of(card)
     judge = load_classifier(given.judge, given.device)
     images = to_float(test.images[:2]).to(device_of(given.device))
     try:
@@ -106,6 +124,20 @@ def _judge(given: Given, card: "Card", test: "Dataset") -> "Frozen":
             "give a classifier of its classes: --judge CARD"
         )
     return judge
+
+
+def judge_of(card: "Card") -> str:
+    """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
+    from scoreag import cards
+
+    for name in (name for name in cards.cards("classifier") if name.endswith("-judge")):
+        judge = cards.card(name)
+        if judge.image_shape == card.image_shape and card.classes in ((), judge.classes):
+            return name
+    raise UsageError(
+        f"no bundled judge knows the images and classes of {card.name}; "
+        "give a classifier that does: --judge CARD"
+    )
 
 
 def labelled(given: Given, spec: str, card: "Card") -> "Dataset":

@@ -193,12 +193,15 @@ EVALUATED = (
     ROOT,
     option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
     option("--calls", int, "Denoiser calls a draw, by Heun: an odd number.", 35),
-    option("--judge", str, "Classifier that says what a draw shows.", "cifar10-judge"),
+    option("--judge", str, "Says what a draw shows; default: the bundled judge of its classes."),
     option(
         "--features", list[str],
         "Compare in: judge, efficientnet, inception:FILE, package.module:factory; may be repeated.",
     ),
-    option("--beside", list[str], "A card to set beside it, e.g. a checkpoint's; may be repeated."),
+    option(
+        "--beside", list[str],
+        "A card to set beside it, or a share of its training, e.g. 0.5; may be repeated.",
+    ),
     option("--write", bool, "Write the figures into the card.", False),
     SEED,
     option("--out", str, "Folder of the figures; default: runs/evaluation-NAME."),
