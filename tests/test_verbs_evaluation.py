@@ -191,9 +191,23 @@ def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
     assert "test.accuracy is 0.3 on the card, 0.9583 now, interval 0.7976 to 0.9926" in told
 
 
+def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here, capsys):
+    assert main([*CLASSIFIER, "--quiet", "--under", "pgd3_25.5", "--write"]) == 0
+    kept = card("net").figures["test"]
+    assert kept["accuracy_pgd3_25.5"]["count"] < kept["accuracy"]["count"] == 23
+    assert main([*CLASSIFIER, "--overwrite"]) == 0
+    assert "reproduced: test.accuracy_pgd3_25.5" in capsys.readouterr().out
+
+
+def test_an_attack_that_is_none_gets_one_line(here, capsys):
+    told = line(capsys, [*CLASSIFIER, "--under", "fgsm_8"], 2)
+    assert "--under: 'fgsm_8' is no attack; write pgdSTEPS_RADIUS" in told
+
+
 @pytest.mark.parametrize(
     "words, code, told",
     [
+        (["--under", "pgd40_8"], 2, "--under is for classifiers"),
         (["--calls", "64"], 2, "64 denoiser calls are no whole number of Heun's steps"),
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
         (["--micro-batch", "0"], 2, "--micro-batch is 0; expected 1 or more"),

@@ -59,6 +59,11 @@ def test_an_attack_is_read_from_the_name_of_its_figure():
     assert found["test"].attacks == {"pgd40_8": Attack(8 / 255, 40)}
 
 
+def test_an_attack_may_be_asked_for_and_its_radius_need_not_be_whole():
+    found, _ = parts(card(), data(4), "test images", data, ["pgd20_25.5"])
+    assert found["test"].attacks == {"pgd20_25.5": Attack(0.1, 20)}
+
+
 def test_accuracy_is_the_share_of_right_answers_and_less_under_attack():
     figures = {"accuracy": entry("test images"), "accuracy_pgd5_60": entry("test images")}
     found, _ = parts(card(test=figures), data(9), "test images", data)

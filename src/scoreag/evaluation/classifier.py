@@ -1,7 +1,7 @@
 """A classifier's figures: its accuracy, and under attack where its card says one, all from data."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scoreag.dataset import Dataset
 from scoreag.training.export import figures
 
 TEST = "test"  # the part of a card's figures that speaks of the images given
-UNDER_PGD = re.compile(r"accuracy_pgd(\d+)_(\d+)")  # steps, and radius in 255ths
+UNDER_PGD = re.compile(r"accuracy_pgd(\d+)_(\d+(?:\.\d+)?)")  # steps, and radius in 255ths
 PLACE = re.compile(r"\b(training|test) images (\d+)-(\d+)\b")
 
 
@@ -26,7 +26,11 @@ class Part:
 
 
 def parts(
-    card: Card, given: Dataset, of: str, read: Callable[[str], Dataset]
+    card: Card,
+    given: Dataset,
+    of: str,
+    read: Callable[[str], Dataset],
+    under: Sequence[str] = (),
 ) -> tuple[dict[str, Part], list[str]]:
     """What can be computed again, by the parts of the card's figures; and what cannot, in words.
 
@@ -34,9 +38,11 @@ def parts(
         given: the images of the part "test", which is there in any case.
         read: the images of a word such as ``cifar10:train[45000:50000]``, which is what a card
             means that was trained on ``cifar10:...`` and names "training images 45000-49999".
+        under: further attacks of the part "test", e.g. "pgd40_8".
     """
     table, left = dict(card.figures), _unknown(card.figures)
-    found = {TEST: Part(given, of, _attacks(table.pop(TEST, {})))}
+    asked = [*table.pop(TEST, {}), *(f"accuracy_{word}" for word in under)]
+    found = {TEST: Part(given, of, _attacks(asked))}
     for name, entries in table.items():
         word = _word(card, entries)
         if word is None:
@@ -44,6 +50,16 @@ def parts(
             continue
         found[name] = Part(read(word), str(_first(entries)["of"]), _attacks(entries))
     return found, left
+
+
+def check_attack(word: str) -> None:
+    """Refuse a word that names no attack.
+
+    Raises:
+        ValueError: it is not like "pgd40_8", and what to write.
+    """
+    if not UNDER_PGD.fullmatch(f"accuracy_{word}"):
+        raise ValueError(f"{word!r} is no attack; write pgdSTEPS_RADIUS, in 255ths, e.g. pgd40_8")
 
 
 def evaluate(
@@ -68,13 +84,13 @@ def _unknown(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _attacks(entries: Mapping[str, Any]) -> dict[str, Attack]:
-    """The attacks of entries such as ``accuracy_pgd40_8``: PGD, 40 steps, radius 8/255."""
+def _attacks(entries: Iterable[str]) -> dict[str, Attack]:
+    """The attacks of names such as ``accuracy_pgd40_8``: PGD, 40 steps, radius 8/255."""
     found = {}
     for name in entries:
         if match := UNDER_PGD.fullmatch(name):
-            steps, radius = map(int, match.groups())
-            found[name.removeprefix("accuracy_")] = Attack(radius / 255, steps)
+            steps, radius = match.groups()
+            found[name.removeprefix("accuracy_")] = Attack(float(radius) / 255, int(steps))
     return found
 
 

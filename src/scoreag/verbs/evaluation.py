@@ -30,9 +30,25 @@ def evaluate(given: Given) -> None:
             raise UsageError(f"--{flag} is {value}; expected {least} or more")
     found = card(given.card)
     given.out = given.out or f"runs/evaluation-{found.name}"
+    _check_kind(given, found.kind)
     name_data(given, found)
     check_apart(given)
     (_score_model if found.kind == "score-model" else _classifier)(given, found)
+
+
+def _check_kind(given: Given, kind: str) -> None:
+    """What can be asked of a model of its kind."""
+    from scoreag.evaluation.classifier import check_attack
+
+    if given.under and kind == "score-model":
+        raise UsageError("--under is for classifiers; a score model is not attacked here")
+    if given.beside and kind == "classifier":
+        raise UsageError("--beside is for score models; evaluate one classifier at a time")
+    for word in given.under or ():
+        try:
+            check_attack(word)
+        except ValueError as error:
+            raise UsageError(f"--under: {error}") from error
 
 
 def _score_model(given: Given, card: "Card") -> None:
@@ -70,18 +86,16 @@ def _classifier(given: Given, card: "Card") -> None:
     from scoreag.evaluation.compare import check, compared
     from scoreag.evaluation.page import classifier_page, text
 
-    if given.beside:
-        raise UsageError("--beside is for score models; evaluate one classifier at a time")
-
     def some(spec: str) -> "Dataset":
         data = labelled(given, spec, card)
         return spread(data, given.images) if given.images else data
 
     test = some(given.data)
-    computed, left = parts(card, test, f"images of {test.name}", some)
+    computed, left = parts(card, test, f"images of {test.name}", some, given.under or ())
     settings = {
         "images": {name: len(part.data) for name, part in computed.items()},
         "data": {name: part.data.sha256 for name, part in computed.items()},
+        "attacks": {name: sorted(part.attacks) for name, part in computed.items()},
     }
     folder, outcome = Path(given.out), list[Any]()
 

@@ -202,6 +202,10 @@ EVALUATED = (
         "--beside", list[str],
         "A card to set beside it, or a share of its training, e.g. 0.5; may be repeated.",
     ),
+    option(
+        "--under", list[str],
+        "Of a classifier, accuracy under PGD, too: pgd40_8 is 40 steps, 8/255; may be repeated.",
+    ),
     option("--write", bool, "Write the figures into the card.", False),
     SEED,
     option("--out", str, "Folder of the figures; default: runs/evaluation-NAME."),
