@@ -1,12 +1,17 @@
-# Two commands for users (demo, test); all others are for those who work on the project.
+# Two commands for users (demo, test), and one that makes a small world anew from nothing (fashion: an
+# hour of two cores); all others are for those who work on the project.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test env lint types clean wheel
+.PHONY: demo test fashion env lint types clean wheel
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
+
+fashion: env
+	$(BIN)/python benchmarks/fashion.py --out runs/fashion
+	$(BIN)/python benchmarks/render.py
 
 test: env lint types
 	$(BIN)/python -m pytest

@@ -1,76 +1,160 @@
-"""The small world: every model trained from nothing on Fashion-MNIST, then GAS, GAT and GAP.
+"""The small world: every model trained from nothing on Fashion-MNIST, its card, and all tables.
 
-Trains the models, two at a time with a thread each, which keeps two cores busier than one training
-with two threads, and measures them with the other benchmarks.  What is done already is not done
-again: the same command goes on where it was stopped.
+Commands of one thread each, two at a time, which keeps two cores busier than one command with two
+threads; each waits for those whose models it needs.  What is done already is not done again: the
+same command goes on where it was stopped.  --settings tries settings for the cards' defaults
+instead, on training images that no model saw.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+
+from common import write
+
+from scoreag.cards import card
 
 HERE = Path(__file__).parent
 TRAIN, HELD, TEST = (f"fashion-mnist:{w}" for w in ("train[0:55000]", "train[55000:60000]", "test"))
 SCORE_MODELS = ("fashion-small", "fashion-small-ddpm", "fashion-small-ncsn")
-CLASSIFIERS = ("fashion-judge", "fashion-cnn", "fashion-robust")
+VICTIMS = ("fashion-cnn", "fashion-robust")
+JUDGE = "fashion-judge"
 GRID = ("start=0.3,0.5,0.8", "precision=10,30,100")
+RADIUS = "0.1"  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
 
 
-def trainings(out: Path, root: list[str], images: int | None = None) -> Iterator[list[str]]:
-    """The longest first, so that both workers end at about the same time."""
-    for kind, presets in (("score-model", SCORE_MODELS), ("classifier", CLASSIFIERS)):
-        for preset in presets:
-            told = ["--preset", preset, "--data", TRAIN, "--out", str(out / preset)]
-            told += ["--images", str(images)] if images else []
-            yield ["-m", "scoreag", "train", kind, *told, *root]
+@dataclass(frozen=True)
+class Step:
+    """A command: a script beside this one, or ``-m`` and a module; and the steps it waits for."""
+
+    name: str
+    words: tuple[str, ...]
+    after: tuple[str, ...] = ()
 
 
-def tables(out: Path, root: list[str], images: int = 256) -> Iterator[list[str]]:
-    """One command a table; settings are those of the cards, which were chosen on ``HELD``."""
-    victims = [str(out / name) for name in ("fashion-cnn", "fashion-robust")]
-    common = ["--model", str(out / "fashion-small"), "--judge", str(out / "fashion-judge")]
-    common += ["--epsilon", "0.1", *root]
-    many = str(images)
-    both = [*common, "--classifier", *victims]
-    gat = ["transformation.py", "--data", TEST, "--images", many, "--name"]
-    yield [*gat, "fashion_transformation", *both]
-    gas = ["synthesis.py", "--per-class", str(max(1, images // 12)), "--name"]
-    yield [*gas, "fashion_synthesis", *both]
-    gap = ["purification.py", "--data", TEST, "--images", many, "--grid", *GRID, "--name"]
-    yield [*gap, "fashion_purification", *both]
-    models = [str(out / name) for name in SCORE_MODELS]
-    same = ["families.py", "--models", *models, "--data", TEST, "--held-out", HELD]
-    few = [
-        "--images",
-        str(images // 2),
-        "--per-class",
-        str(max(1, images // 5)),
-        "--grid",
-        *GRID,
-        "--name",
-        "families",
-    ]
-    yield [*same, *few, *common, "--classifier", victims[0]]
+@dataclass(frozen=True)
+class World:
+    """Where the models are, and how large everything is."""
+
+    out: Path
+    root: tuple[str, ...]
+    training: int | None = None
+    images: int = 256
+    draws: int = 10_000
+
+    def at(self, name: str) -> str:
+        return str(self.out / name)
+
+    def train(self, kind: str, preset: str) -> Step:
+        told = ("--preset", preset, "--data", TRAIN, "--out", self.at(preset), "--quiet")
+        told += ("--images", str(self.training)) if self.training else ()
+        return Step(preset, ("-m", "scoreag", "train", kind, *told, *self.root))
+
+    def card(self, name: str, *more: str) -> Step:
+        """The figures of a model, entered into its card."""
+        told = (self.at(name), "--out", self.at(f"evaluation-{name}"), "--write", "--quiet", *more)
+        words = ("-m", "scoreag", "evaluate-model", *told, *self.root)
+        return Step(f"card of {name}", words, (name, JUDGE))
+
+    def table(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
+        told = ("--model", self.at("fashion-small"), "--classifier", *map(self.at, VICTIMS))
+        told += ("--epsilon", RADIUS, *self.root, "--name", f"fashion_{name}", *more)
+        told += () if script == "synthesis" else ("--data", data)
+        return Step(name, (f"{script}.py", *told), ("fashion-small", *VICTIMS, JUDGE))
 
 
-def work(commands: Iterable[list[str]], workers: int) -> None:
-    """Run the commands, so many at a time, with a thread each; the first that fails ends it."""
+def steps(world: World) -> Iterable[Step]:
+    """The long ones early, so that both workers end at about the same time."""
+    small, judge = SCORE_MODELS[0], ("--judge", world.at(JUDGE))
+    yield world.train("score-model", small)
+    for preset in (JUDGE, *VICTIMS):
+        yield world.train("classifier", preset)
+    for preset in SCORE_MODELS[1:]:
+        yield world.train("score-model", preset)
+    drawn = ("--images", str(world.draws), *judge)
+    yield world.card(small, *drawn, "--beside", "0.25", "--beside", "0.5")
+    yield world.card(JUDGE)
+    yield world.card(VICTIMS[0])
+    yield world.card(VICTIMS[1], "--under", "pgd40_25.5")
+    many = ("--images", str(world.images))
+    yield world.table("transformation", "transformation", *many, *judge)
+    yield world.table("synthesis", "synthesis", "--per-class", str(world.images // 10), *judge)
+    yield world.table("purification", "purification", *many, "--grid", *GRID)
+    yield compared(world, judge)
+
+
+def compared(world: World, judge: tuple[str, ...]) -> Step:
+    models = tuple(map(world.at, SCORE_MODELS))
+    told = ("--models", *models, "--classifier", world.at(VICTIMS[0]), *judge, *world.root)
+    told += ("--data", TEST, "--held-out", HELD, "--epsilon", RADIUS, "--grid", *GRID)
+    told += ("--images", str(world.images), "--per-class", str(world.images // 5))
+    needed = (*SCORE_MODELS, VICTIMS[0], JUDGE)
+    return Step("families", ("families.py", *told, "--name", "families"), needed)
+
+
+def settings(world: World) -> Iterable[Step]:
+    """What the defaults of the cards are chosen by."""
+    judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
+    drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
+    drawn += ("sampler=dpmpp", "start=80", "retries=3")
+    gas = ("--grid", "strength=1,3,10", "interval=0:2,none")
+    yield world.table("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
+    given = (*many, *judge, "--setting", "sampler=dpmpp", "steps=8", "retries=3")
+    gat = ("--grid", "start=0.2,0.4", "precision=300,1000", "strength=3,10")
+    yield world.table("transformation_curves", "transformation", *given, *gat, data=HELD)
+    same = (*many, "--setting", "sampler=ancestral", "steps=6")
+    gap = ("--grid", "start=0.2,0.3,0.4,0.6,0.8", "precision=5,10,20,50")
+    yield world.table("purification_curves", "purification", *same, *gap, data=HELD)
+
+
+def work(todo: Iterable[Step], workers: int, out: Path) -> list[dict[str, object]]:
+    """Run the steps, so many at a time, in their order; the first that fails ends it.
+
+    Trainings and cards know themselves what they have done; of a table there is a mark in ``out``,
+    which counts as long as no model that it needs is younger.
+    """
     told = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    running: dict[str, Future[dict[str, object]]] = {}
+    began = time.monotonic()
 
-    def run(words: list[str]) -> None:
+    def run(step: Step) -> dict[str, object]:
+        for name in step.after:  # they were given to the workers before: nobody waits for ever
+            if name in running:
+                running[name].result()
+        mark, first = out / "done" / step.name, step.words[0]
+        if first.endswith(".py") and _younger(mark, [out / name for name in step.after]):
+            return {"step": step.name, "seconds": float(mark.read_text())}
         started = time.monotonic()
-        script = [str(HERE / words[0])] if words[0].endswith(".py") else words[:1]
-        subprocess.run([sys.executable, *script, *words[1:]], check=True, env=told)
-        print(f"{time.monotonic() - started:7.0f} s  {' '.join(words)}", flush=True)
+        script = [str(HERE / first)] if first.endswith(".py") else [first]
+        subprocess.run([sys.executable, *script, *step.words[1:]], check=True, env=told)
+        taken = time.monotonic() - started
+        print(f"{time.monotonic() - began:6.0f} s: {step.name}, in {taken:.0f} s", flush=True)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{taken:.1f}")
+        return {"step": step.name, "seconds": round(taken, 1)}
 
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(run, words) for words in commands]:
-            done.result()
+        for step in todo:
+            running[step.name] = pool.submit(run, step)
+        done, _ = wait(running.values(), return_when=FIRST_EXCEPTION)
+        pool.shutdown(cancel_futures=True)  # what has begun ends, what has not is left
+        for future in done:
+            future.result()
+        return [future.result() for future in running.values()]
+
+
+def _younger(mark: Path, models: list[Path]) -> bool:
+    if not mark.exists():
+        return False
+    weights = [file for folder in models for file in folder.glob("model.safetensors")]
+    return all(file.stat().st_mtime < mark.stat().st_mtime for file in weights)
 
 
 def main() -> None:
@@ -80,10 +164,40 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--training", type=int, help="images of each training; for a trial")
     parser.add_argument("--images", type=int, default=256, help="test images of the tables")
+    parser.add_argument("--draws", type=int, default=10_000, help="for the score model's card")
+    parser.add_argument("--settings", action="store_true", help="try settings instead")
     args = parser.parse_args()
-    root = ["--root", args.root] if args.root else []
-    work(trainings(args.out, root, args.training), args.workers)
-    work(tables(args.out, root, args.images), args.workers)
+    root = ("--root", args.root) if args.root else ()
+    world = World(args.out, root, args.training, args.images, args.draws)
+    began, fresh = time.monotonic(), not args.out.exists()
+    taken = work((settings if args.settings else steps)(world), args.workers, args.out)
+    if not args.settings:
+        minutes = round((time.monotonic() - began) / 60, 1)
+        about = {"workers": args.workers, "minutes": minutes, "from_nothing": fresh, "steps": taken}
+        figures = json.loads((args.out / f"evaluation-{SCORE_MODELS[0]}/figures.json").read_text())
+        kept = {name: figures[name] for name in ("settings", "curve", "neighbours", "speed")}
+        kept["floor"] = {
+            name: entry
+            for name, entry in figures["figures"].items()
+            if name.endswith(("_floor", "_test"))
+        }
+        write("fashion", {**about, "models": models(world), "evaluation": kept})
+
+
+def models(world: World) -> list[dict[str, object]]:
+    """What each card says of its training and of its figures."""
+    cards = [card(world.out / name) for name in (*SCORE_MODELS, JUDGE, *VICTIMS)]
+    shown = ("images_seen", "minutes", "loss")
+    return [
+        {
+            "name": known.name,
+            "kind": known.kind,
+            "sha256": known.sha256,
+            **{name: known.recipe[name] for name in shown},
+            "figures": known.figures,
+        }
+        for known in cards
+    ]
 
 
 if __name__ == "__main__":

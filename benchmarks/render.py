@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
+from render_world import families, world
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -170,6 +171,16 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purification_few_steps", "GAP: few steps", purification),
     ("training_curve", "What more training of the score model brings", training_curve),
     ("training_recipes", "Which recipe learns most in the same time?", recipes),
+    ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
+    ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
+    ("fashion", "The small world: Fashion-MNIST from nothing", world),
+    ("fashion_transformation", "The small world: GAT", transformation),
+    ("fashion_synthesis", "The small world: GAS", synthesis),
+    ("fashion_purification", "The small world: GAP", purification),
+    ("families", "The small world: do family and process matter?", families),
+    ("fashion_transformation_curves", "The small world: the curve behind GAT", transformation),
+    ("fashion_synthesis_curves", "The small world: the curve behind GAS", synthesis),
+    ("fashion_purification_curves", "The small world: the curve behind GAP", purification),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("guided_sampling_default", "Speed: what the retries of the default cost", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
@@ -201,7 +212,8 @@ def results() -> str:
 def summary() -> str:
     """The few lines of the README."""
     rows = []
-    for name, pick in (("transformation", _gat), ("synthesis", _gas), ("purification", _gap)):
+    tables = (("transformation", _gat), ("synthesis", _gas), ("purification", _gap))
+    for name, pick in ((f"{of}{name}", pick) for of in ("", "fashion_") for name, pick in tables):
         file = RESULTS / f"{name}.json"
         if file.exists():
             rows += pick(json.loads(file.read_text()))
@@ -231,7 +243,8 @@ def _gap(data: Row) -> Iterator[list[str]]:
     for victim, base, row in _pairs(data):
         said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}"
         said += f"; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
-        yield ["GAP, accuracy under blind PGD-40 8/255", victim, said]
+        attack = base["settings"].removesuffix(", no purifier")
+        yield [f"GAP, accuracy under blind {attack}", victim, said]
 
 
 def main() -> None:

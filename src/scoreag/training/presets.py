@@ -50,8 +50,8 @@ class ScoreRecipe:
 
 FASHION = ScoreRecipe(
     network="unet",
-    options={"channels": 32, "multipliers": [1, 2], "attention_at": []},
-    plan=Plan(images=400_000, batch=64, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
+    options={"channels": 32, "multipliers": [1, 2], "blocks": 2, "attention_at": []},
+    plan=Plan(images=300_000, batch=64, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
     optimizer="muon",
     rate=6e-3,
     others_rate=2e-3,
