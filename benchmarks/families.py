@@ -4,6 +4,7 @@ The same network, trained equally long on the same images as EDM, DDPM and NCSN:
 GAS, GAT, and GAP at the start and precision that serve each best on held-out training images.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from common import (
     attacked,
     crossed,
     eight_bit,
-    given_images,
     options_of_settings,
     rate,
     ruler,
@@ -23,6 +23,7 @@ from common import (
 )
 from purification import row as purified
 from synthesis import row as synthesised
+from torch import Tensor
 from transformation import row as transformed
 
 import scoreag
@@ -40,18 +41,32 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=50)
     args = parser.parse_args()
     victim, judge = scoreag.load_classifier(args.classifier[0]), ruler(judge=args.judge)
-    data, grid, attack = given_images(args), values(args.grid), pgd.Attack(epsilon=args.epsilon)
-    args.data = args.held_out
-    held = given_images(args)
+    attack, grid = pgd.Attack(epsilon=args.epsilon), values(args.grid)
+    data, tested = (both(victim, words, args, attack) for words in (args.data, args.held_out))
     figures: Row = {"images": args.images, "per_class": args.per_class, "rows": []}
     for name in args.models:
         prior = scoreag.load_prior(name)
-        found = {**about(name), **measured(prior, victim, judge, data, args)}
-        best, tried = chosen(prior, victim, held, grid, attack)
-        found |= {"purify": best, "tried": tried, **protected(prior, victim, data, best, attack)}
+        found = {**about(name), **measured(prior, victim, judge, (data.images, data.labels), args)}
+        best, tried = chosen(prior, victim, tested, grid)
+        found |= {"purify": best, "tried": tried, **protected(prior, victim, data, best)}
         figures["rows"].append(found)
         print(short({"settings": found["model"], **found}), flush=True)
         write(args.name, figures)
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Images, the same under PGD, which does not see any purifier, and their labels."""
+
+    images: Tensor
+    adversarial: Tensor
+    labels: Tensor
+
+
+def both(victim: Any, words: str, args: Any, attack: pgd.Attack) -> Attacked:
+    images, labels = scoreag.data(words, root=args.root)
+    images, labels = images[: args.images], labels[: args.images]
+    return Attacked(images, attacked(victim, images, labels, attack), labels)
 
 
 def about(name: str) -> Row:
@@ -83,17 +98,14 @@ def measured(prior: Any, victim: Any, judge: Any, data: Any, args: Any) -> Row:
 
 
 def chosen(
-    prior: Any, victim: Any, held: Any, grid: dict[str, list[Any]], attack: pgd.Attack
+    prior: Any, victim: Any, held: Attacked, grid: dict[str, list[Any]]
 ) -> tuple[Row, list[Row]]:
     """The setting of the grid with the best mean of attacked and clean accuracy, and all of them.
 
     The images are not those of the tables.
     """
-    images, labels = held
-    adversarial = attacked(victim, images, labels, attack)
     tried = [
-        {"settings": settings, **purified(prior, victim, images, adversarial, labels, **settings)}
-        for settings in crossed(grid)
+        {"settings": settings, **gap(prior, victim, held, settings)} for settings in crossed(grid)
     ]
 
     def worth(row: Row) -> float:
@@ -103,11 +115,13 @@ def chosen(
     return max(tried, key=worth)["settings"], tried
 
 
-def protected(prior: Any, victim: Any, data: Any, settings: Row, attack: pgd.Attack) -> Row:
-    images, labels = data
-    adversarial = attacked(victim, images, labels, attack)
-    found = purified(prior, victim, images, adversarial, labels, **settings)
+def protected(prior: Any, victim: Any, data: Attacked, settings: Row) -> Row:
+    found = gap(prior, victim, data, settings)
     return {key: found[key] for key in ("attacked_purified", "clean_purified", "resolved")}
+
+
+def gap(prior: Any, victim: Any, given: Attacked, settings: Row) -> Row:
+    return purified(prior, victim, given.images, given.adversarial, given.labels, **settings)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Each --variant is a change of the preset, NAME=VALUE ...; one without words is the preset itself.
 Told are the loss on held-out training images, at noise that is the same for all, and the seconds.
+With --seconds each is as long as takes about that time, by the pace of its first steps.
 """
 
 import argparse
@@ -57,7 +58,8 @@ def held_out(state: State, recipe: ScoreRecipe, data: Dataset, batch: int = 250)
     return total / len(data)
 
 
-def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Dataset) -> Row:
+def trained(recipe: ScoreRecipe, data: Dataset) -> tuple[State, float]:
+    """The state after the whole recipe, and the seconds that it took."""
     options = options_for(recipe, data.images, data.classes, None)
     assert data.labels is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +68,23 @@ def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Data
         began = time.perf_counter()
         loss = loss_of(recipe, len(data.classes))
         fit(state, loss, data.images, data.labels, recipe.schedule, file, save_every=1e9)
-        seconds = time.perf_counter() - began
+        return state, time.perf_counter() - began
+
+
+def lasting(recipe: ScoreRecipe, data: Dataset, seconds: float, steps: int = 12) -> ScoreRecipe:
+    """The recipe with as many images as it sees in about so many seconds."""
+    for _ in range(2):  # the first time, kernels are chosen
+        _, taken = trained(_for(recipe, steps * recipe.plan.batch), data)
+    batches = round(seconds / taken * steps)
+    return _for(recipe, batches * recipe.plan.batch)
+
+
+def _for(recipe: ScoreRecipe, images: int) -> ScoreRecipe:
+    return replace(recipe, plan=replace(recipe.plan, images=images))
+
+
+def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Dataset) -> Row:
+    state, seconds = trained(recipe, data)
     return {
         "changes": dict(table),
         "images": state.seen,
@@ -82,6 +100,7 @@ def main() -> None:
     parser.add_argument("--preset", default="cifar10-small")
     parser.add_argument("--data", default="cifar10:train[0:45000]")
     parser.add_argument("--held-out", default="cifar10:train[45000:47000]")
+    parser.add_argument("--seconds", type=float, help="how long each variant shall train, about")
     parser.add_argument("--variant", nargs="*", action="append", default=[])
     parser.add_argument("--name", default="training_recipes")
     args = parser.parse_args()
@@ -89,7 +108,10 @@ def main() -> None:
     data, held = (read(words, args.root) for words in (args.data, args.held_out))
     rows: list[Row] = []
     for words in args.variant:
-        rows.append(row(*changed(recipe, words), data, held))
+        variant, table = changed(recipe, words)
+        if args.seconds:
+            variant = lasting(variant, data, args.seconds)
+        rows.append(row(variant, table, data, held))
         print(rows[-1], flush=True)
         figures = {"preset": args.preset, "data": args.data, "held_out": args.held_out}
         write(args.name, {**figures, "rows": rows})

@@ -47,12 +47,15 @@ class Bench:
         name = f"features-{extract.name}-{extract.sha256[:12]}-{name}"
         return kept(self.folder, name, len(pixels), self.batch, made, self.progress)
 
-    @torch.no_grad()
-    def said(self, pixels: Pixels) -> Labels:
-        """What the judge says of 8-bit images."""
-        parts = pixels.split(self.batch)
-        said = [self.judge(to_float(part.to(self.device))).argmax(1).cpu() for part in parts]
-        return torch.cat(said)
+    def said(self, name: str, pixels: Pixels) -> Labels:
+        """What the judge says of some 8-bit images, kept under ``name``."""
+
+        @torch.no_grad()
+        def made(piece: range) -> Labels:
+            part = to_float(pixels[piece.start : piece.stop].to(self.device))
+            return self.judge(part).argmax(1)
+
+        return kept(self.folder, f"said-{name}", len(pixels), self.batch, made, self.progress)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ def quality(model: Model, bench: Bench) -> dict[str, Entry]:
         real = bench.features(extract, "test", bench.asked.images)
         found |= likeness(bench.features(extract, model.key, pixels), real, extract.name, DRAWN)
     if classes := len(model.prior.classes):
-        hits = bench.said(pixels) == draws.spread_labels(len(pixels), classes)
+        hits = bench.said(model.key, pixels) == draws.spread_labels(len(pixels), classes)
         found["judge_accuracy"] = of_rate(share(hits, DRAWN))
     return found
 
@@ -88,7 +88,7 @@ def floor(bench: Bench) -> dict[str, Entry]:
         under = likeness(rows, real, extract.name, "training images")
         found |= {f"{name}_floor": entry for name, entry in under.items()}
     if bench.asked.labels is not None:
-        hits = bench.said(bench.asked.images) == bench.asked.labels
+        hits = bench.said("test", bench.asked.images) == bench.asked.labels
         found["judge_accuracy_test"] = of_rate(share(hits, TEST))
     return found
 
@@ -99,9 +99,9 @@ def per_class(model: Model, bench: Bench, pixels: Pixels) -> dict[str, dict[str,
     if not names:
         return {}
     test, labels = bench.asked, draws.spread_labels(len(pixels), len(names))
-    hits = {DRAWN: (bench.said(pixels) == labels, labels)}
+    hits = {DRAWN: (bench.said(model.key, pixels) == labels, labels)}
     if test.labels is not None:
-        hits[TEST] = (bench.said(test.images) == test.labels, test.labels)
+        hits[TEST] = (bench.said("test", test.images) == test.labels, test.labels)
     return {
         name: {
             of: of_rate(share(hit, f"{of} of the class", shown == number))
