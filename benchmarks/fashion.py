@@ -57,11 +57,11 @@ class World:
         told += ("--images", str(self.training)) if self.training else ()
         return Step(preset, ("-m", "scoreag", "train", kind, *told, *self.root))
 
-    def card(self, name: str, *more: str) -> Step:
-        """The figures of a model, entered into its card."""
-        told = (self.at(name), "--out", self.at(f"evaluation-{name}"), "--write", "--quiet", *more)
+    def figures(self, what: str, name: str, *more: str, after: tuple[str, ...] = ()) -> Step:
+        """``what`` of a model, computed by evaluate-model."""
+        told = (self.at(name), "--out", self.at(f"{what}-{name}"), "--quiet", *more)
         words = ("-m", "scoreag", "evaluate-model", *told, *self.root)
-        return Step(f"card of {name}", words, (name, JUDGE))
+        return Step(f"{what} of {name}", words, (name, JUDGE, *after))
 
     def table(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
         told = ("--model", self.at("fashion-small"), "--classifier", *map(self.at, VICTIMS))
@@ -78,11 +78,13 @@ def steps(world: World) -> Iterable[Step]:
         yield world.train("classifier", preset)
     for preset in SCORE_MODELS[1:]:
         yield world.train("score-model", preset)
-    drawn = ("--images", str(world.draws), *judge)
-    yield world.card(small, *drawn, "--beside", "0.25", "--beside", "0.5")
-    yield world.card(JUDGE)
-    yield world.card(VICTIMS[0])
-    yield world.card(VICTIMS[1], "--under", "pgd40_25.5")
+    fewer = ("--images", str(world.draws // 4), *judge, "--beside", "0.25", "--beside", "0.5")
+    yield world.figures("curve", small, *fewer)
+    many = ("--images", str(world.draws), *judge, "--write")
+    yield world.figures("card", small, *many, after=(f"curve of {small}",))
+    yield world.figures("card", JUDGE, "--write")
+    yield world.figures("card", VICTIMS[0], "--write")
+    yield world.figures("card", VICTIMS[1], "--write", "--under", "pgd40_25.5")
     many = ("--images", str(world.images))
     yield world.table("transformation", "transformation", *many, *judge)
     yield world.table("synthesis", "synthesis", "--per-class", str(world.images // 10), *judge)
@@ -174,14 +176,21 @@ def main() -> None:
     if not args.settings:
         minutes = round((time.monotonic() - began) / 60, 1)
         about = {"workers": args.workers, "minutes": minutes, "from_nothing": fresh, "steps": taken}
-        figures = json.loads((args.out / f"evaluation-{SCORE_MODELS[0]}/figures.json").read_text())
-        kept = {name: figures[name] for name in ("settings", "curve", "neighbours", "speed")}
-        kept["floor"] = {
-            name: entry
-            for name, entry in figures["figures"].items()
-            if name.endswith(("_floor", "_test"))
-        }
-        write("fashion", {**about, "models": models(world), "evaluation": kept})
+        write("fashion", {**about, "models": models(world), **evaluated(args.out)})
+
+
+def evaluated(out: Path) -> dict[str, object]:
+    """What evaluate-model found of the score model: the whole training, and its curve."""
+    whole, curve = (
+        json.loads((out / f"{what}-{SCORE_MODELS[0]}" / "figures.json").read_text())
+        for what in ("card", "curve")
+    )
+    kept = ("settings", "figures", "neighbours", "speed")
+    shown = ("settings", "figures", "curve")
+    return {
+        "card": {name: whole[name] for name in kept},
+        "curve": {name: curve[name] for name in shown},
+    }
 
 
 def models(world: World) -> list[dict[str, object]]:

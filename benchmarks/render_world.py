@@ -39,7 +39,7 @@ def world(data: Row) -> str:
         "right, fashion-mnist:test",
         "under PGD-40, 0.1",
     ]
-    return text + "\n" + table(head, victims) + evaluation(data["evaluation"])
+    return text + "\n" + table(head, victims) + whole(data["card"]) + curve(data["curve"])
 
 
 def accuracy(model: Row, attack: str) -> Row | None:
@@ -47,26 +47,24 @@ def accuracy(model: Row, attack: str) -> Row | None:
     return found
 
 
-def evaluation(found: Row) -> str:
-    """A score model over its training, and how near its draws come to training images."""
-    names = ("frechet_judge", "kernel_judge", "precision_judge", "recall_judge")
+FIGURES = ("frechet_judge", "kernel_judge", "precision_judge", "recall_judge", "judge_accuracy")
+
+
+def curve(found: Row) -> str:
+    """A score model over its training, and what training images score in place of its draws."""
     lines = [
-        [f"{point['images_seen']:,}"]
-        + [told(point["figures"][name]) for name in (*names, "judge_accuracy")]
+        [f"{point['images_seen']:,}", *(told(point["figures"][name]) for name in FIGURES)]
         for point in found["curve"]
     ]
-    floor = found["floor"]
-    lines.append(
-        ["training images in their place"]
-        + [told(floor[f"{name}_floor"]) for name in names]
-        + [f"{told(floor['judge_accuracy_test'])}, test images"]
-    )
-    images = found["settings"]["images"]
-    text = (
-        f"\n{images:,} unguided draws, Heun, {found['settings']['calls']} calls, against as many "
-    )
-    text += "test images:\n\n"
-    text += table(["images seen", "Fréchet", "kernel", "precision", "recall", "judge"], lines)
+    head = ["images seen", "Fréchet", "kernel", "precision", "recall", "judge"]
+    return _drawn(found) + table(head, [*lines, floor(found["figures"])])
+
+
+def whole(found: Row) -> str:
+    """A score model after all its training, and how near its draws come to training images."""
+    line = ["the draws", *(told(found["figures"][name]) for name in FIGURES)]
+    head = ["", "Fréchet", "kernel", "precision", "recall", "judge"]
+    text = _drawn(found) + table(head, [line, floor(found["figures"])])
     near = [
         [kind, of, *(told(one) for one in entries.values())]
         for kind, sets in found["neighbours"].items()
@@ -77,6 +75,17 @@ def evaluation(found: Row) -> str:
     speed = found["speed"]
     calls = ", ".join(f"{n}: {told(one)}" for n, one in speed["seconds"].items())
     return text + f"\nSeconds an image by denoiser calls, {speed['threads']} threads: {calls}.\n"
+
+
+def floor(figures: Row) -> list[str]:
+    *distances, _ = FIGURES
+    found = [told(figures[f"{name}_floor"]) for name in distances]
+    return ["training images", *found, f"{told(figures['judge_accuracy_test'])}, test images"]
+
+
+def _drawn(found: Row) -> str:
+    images, calls = found["settings"]["images"], found["settings"]["calls"]
+    return f"\n{images:,} unguided draws, Heun, {calls} calls, against as many test images:\n\n"
 
 
 def told(entry: Row) -> str:

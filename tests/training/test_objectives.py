@@ -108,6 +108,17 @@ def test_every_step_of_ddpm_is_as_likely():
     assert (shares - 0.1).abs().max() < 5 * math.sqrt(0.09 / len(sigma))
 
 
+@pytest.mark.parametrize("options, mean, deviation", [((), -1.2, 1.2), (((-0.4, 1.0),), -0.4, 1.0)])
+def test_the_logarithm_of_edm_s_levels_has_the_mean_and_the_deviation_asked_for(
+    options, mean, deviation
+):
+    """To five standard errors: of a mean sd / n^(1/2), of a deviation sd / (2 n)^(1/2)."""
+    found = objective("edm", 0.5, *options).levels(20_000, generator(0)).log()
+    error = 5 * deviation / math.sqrt(20_000)
+    assert found.mean().item() == pytest.approx(mean, abs=error)
+    assert found.std().item() == pytest.approx(deviation, abs=error / math.sqrt(2))
+
+
 def test_the_levels_of_ncsn_have_equal_ratios():
     levels = families.geometric_levels()
     ratios = levels[1:] / levels[:-1]

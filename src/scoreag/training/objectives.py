@@ -20,6 +20,7 @@ from scoreag.core.types import PerImage
 from scoreag.load import UnknownName, hint
 
 Draw: TypeAlias = Callable[[int, Generator], PerImage]
+NOISE = (-1.2, 1.2)  # mean and deviation of ln sigma, for pixels; Karras et al. (2022)
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,19 @@ class Objective:
     weight: Callable[[PerImage], PerImage]
 
 
-def edm(sigma_data: float = 0.5) -> Objective:
-    """``ln sigma ~ N(-1.2, 1.2^2)``, ``w = (sigma^2 + sd^2) / (sigma sd)^2``.
+def edm(sigma_data: float = 0.5, noise: tuple[float, float] = NOISE) -> Objective:
+    """``ln sigma ~ N(mean, deviation^2)``, ``w = (sigma^2 + sd^2) / (sigma sd)^2``.
 
     Karras et al. (2022), table 1: every noise level counts alike at the start.
+
+    Args:
+        noise: mean and deviation of ln sigma.
     """
 
     def weight(sigma: PerImage) -> PerImage:
         return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
-    return Objective(families.edm(sigma_data), log_normal, weight)
+    return Objective(families.edm(sigma_data), log_normal(*noise), weight)
 
 
 def ddpm(sigma_data: float = 0.5) -> Objective:
@@ -80,9 +84,9 @@ def _steps(alphas_cumprod: Float[Tensor, " steps"]) -> Objective:
     return Objective(families.ddpm(alphas_cumprod), levels, of_noise)
 
 
-def log_normal(count: int, source: Generator) -> PerImage:
-    """``ln sigma ~ N(-1.2, 1.2^2)``."""
-    return (1.2 * torch.randn(count, generator=source) - 1.2).exp()
+def log_normal(mean: float, deviation: float) -> Draw:
+    """``ln sigma ~ N(mean, deviation^2)``."""
+    return lambda count, source: (deviation * torch.randn(count, generator=source) + mean).exp()
 
 
 def one_of(levels: Float[Tensor, " levels"]) -> Draw:
@@ -102,8 +106,8 @@ FAMILIES: dict[str, Callable[[float], Objective]] = {
 }  # fmt: skip
 
 
-def objective(family: str, sigma_data: float) -> Objective:
-    """The objective of a family, by name; only EDM's depends on the deviation of the data."""
+def objective(family: str, sigma_data: float, noise: tuple[float, float] = NOISE) -> Objective:
+    """The objective of a family, by name; only EDM's depends on ``sigma_data`` and ``noise``."""
     if family not in FAMILIES:
         raise UnknownName(f"no family {family!r}; {hint(family, list(FAMILIES))}")
-    return FAMILIES[family](sigma_data)
+    return edm(sigma_data, noise) if family == "edm" else FAMILIES[family](sigma_data)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scoreag.load import UnknownName, hint
+from scoreag.training.objectives import NOISE
 from scoreag.training.plan import LATER, Plan
 
 
@@ -24,6 +25,7 @@ class ScoreRecipe:
         dropped: share of the labels that are withheld, for the unconditional model.
         sigma_data: the deviation of the data in [-1, 1].
         family: what the network predicts, and at which noise levels; see objectives.py.
+        noise: mean and deviation of the logarithm of these levels, for EDM.
         mirror: whether half of the images are shown mirrored.
     """
 
@@ -41,6 +43,7 @@ class ScoreRecipe:
     sigma_data: float = 0.5
     family: str = field(default="edm", metadata=LATER)
     mirror: bool = field(default=True, metadata=LATER)
+    noise: tuple[float, float] = field(default=NOISE, metadata=LATER)
 
     @property
     def schedule(self) -> Plan:

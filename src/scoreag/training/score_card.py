@@ -30,7 +30,7 @@ from scoreag.training.snapshots import due, keep, post_hoc
 
 TOLD = (
     "plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped",
-    "mirror",
+    "noise", "mirror",
 )  # fmt: skip
 PLAIN = Means()
 SHOWN = 4  # samples of each class in a grid
@@ -97,7 +97,7 @@ def further(
 
 def loss_of(recipe: ScoreRecipe, classes: int) -> Rowwise:
     """What a step lowers, as the recipe's family wants it."""
-    learnt = objective(recipe.family, recipe.sigma_data)
+    learnt = objective(recipe.family, recipe.sigma_data, recipe.noise)
     return denoising(learnt, classes, recipe.dropped, recipe.mirror)
 
 
