@@ -1,7 +1,8 @@
 """The small world: every model trained from nothing on Fashion-MNIST, its card, and all tables.
 
-Commands of one thread each, two at a time, which keeps two cores busier than one command with two
-threads; each waits for those whose models it needs.  What is done already is not done again: the
+First the score model, in as many processes as there are workers; then commands of one thread each,
+as many at a time, which keeps two cores busier than one command with two threads; each waits for
+those whose models it needs.  What is done already is not done again: the
 same command goes on where it was stopped.  --settings tries settings for the cards' defaults
 instead, on training images that no model saw.
 """
@@ -23,10 +24,11 @@ from scoreag.cards import card
 
 HERE = Path(__file__).parent
 TRAIN, HELD, TEST = (f"fashion-mnist:{w}" for w in ("train[0:55000]", "train[55000:60000]", "test"))
-SCORE_MODELS = ("fashion-small", "fashion-small-ddpm", "fashion-small-ncsn")
+SMALL = "fashion-small"
+FAMILIES = ("fashion-edm", "fashion-ddpm", "fashion-ncsn")
 VICTIMS = ("fashion-cnn", "fashion-robust")
 JUDGE = "fashion-judge"
-GRID = ("start=0.3,0.5,0.8", "precision=10,30,100")
+GRID = ("start=0.4,0.6,0.8", "precision=5,10,30")
 RADIUS = "0.1"  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
 
 
@@ -52,10 +54,12 @@ class World:
     def at(self, name: str) -> str:
         return str(self.out / name)
 
-    def train(self, kind: str, preset: str) -> Step:
+    def train(self, kind: str, preset: str, processes: int = 1) -> Step:
         told = ("--preset", preset, "--data", TRAIN, "--out", self.at(preset), "--quiet")
         told += ("--images", str(self.training)) if self.training else ()
-        return Step(preset, ("-m", "scoreag", "train", kind, *told, *self.root))
+        team = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes))
+        words = (*(team if processes > 1 else ()), "-m", "scoreag", "train", kind, *told)
+        return Step(preset, (*words, *self.root))
 
     def figures(self, what: str, name: str, *more: str, after: tuple[str, ...] = ()) -> Step:
         """``what`` of a model, computed by evaluate-model."""
@@ -64,24 +68,23 @@ class World:
         return Step(f"{what} of {name}", words, (name, JUDGE, *after))
 
     def table(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
-        told = ("--model", self.at("fashion-small"), "--classifier", *map(self.at, VICTIMS))
+        told = ("--model", self.at(SMALL), "--classifier", *map(self.at, VICTIMS))
         told += ("--epsilon", RADIUS, *self.root, "--name", f"fashion_{name}", *more)
         told += () if script == "synthesis" else ("--data", data)
-        return Step(name, (f"{script}.py", *told), ("fashion-small", *VICTIMS, JUDGE))
+        return Step(name, (f"{script}.py", *told), (SMALL, *VICTIMS, JUDGE))
 
 
 def steps(world: World) -> Iterable[Step]:
-    """The long ones early, so that both workers end at about the same time."""
-    small, judge = SCORE_MODELS[0], ("--judge", world.at(JUDGE))
-    yield world.train("score-model", small)
+    """All but the score model: the long ones early, so that the workers end at about one time."""
+    judge = ("--judge", world.at(JUDGE))
     for preset in (JUDGE, *VICTIMS):
         yield world.train("classifier", preset)
-    for preset in SCORE_MODELS[1:]:
+    for preset in FAMILIES:
         yield world.train("score-model", preset)
-    fewer = ("--images", str(world.draws // 4), *judge, "--beside", "0.25", "--beside", "0.5")
-    yield world.figures("curve", small, *fewer)
+    fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
+    yield world.figures("curve", SMALL, *fewer)
     many = ("--images", str(world.draws), *judge, "--write")
-    yield world.figures("card", small, *many, after=(f"curve of {small}",))
+    yield world.figures("card", SMALL, *many, after=(f"curve of {SMALL}",))
     yield world.figures("card", JUDGE, "--write")
     yield world.figures("card", VICTIMS[0], "--write")
     yield world.figures("card", VICTIMS[1], "--write", "--under", "pgd40_25.5")
@@ -93,11 +96,11 @@ def steps(world: World) -> Iterable[Step]:
 
 
 def compared(world: World, judge: tuple[str, ...]) -> Step:
-    models = tuple(map(world.at, SCORE_MODELS))
+    models = tuple(map(world.at, FAMILIES))
     told = ("--models", *models, "--classifier", world.at(VICTIMS[0]), *judge, *world.root)
     told += ("--data", TEST, "--held-out", HELD, "--epsilon", RADIUS, "--grid", *GRID)
     told += ("--images", str(world.images), "--per-class", str(world.images // 5))
-    needed = (*SCORE_MODELS, VICTIMS[0], JUDGE)
+    needed = (*FAMILIES, VICTIMS[0], JUDGE)
     return Step("families", ("families.py", *told, "--name", "families"), needed)
 
 
@@ -105,14 +108,14 @@ def settings(world: World) -> Iterable[Step]:
     """What the defaults of the cards are chosen by."""
     judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
     drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
-    drawn += ("sampler=dpmpp", "start=80", "retries=3")
-    gas = ("--grid", "strength=1,3,10", "interval=0:2,none")
+    drawn += ("sampler=dpmpp", "start=80", "retries=6")
+    gas = ("--grid", "strength=0.5,1,2", "interval=0:1,0:2")
     yield world.table("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
-    given = (*many, *judge, "--setting", "sampler=dpmpp", "steps=8", "retries=3")
-    gat = ("--grid", "start=0.2,0.4", "precision=300,1000", "strength=3,10")
+    given = (*many, *judge, "--setting", "sampler=dpmpp", "steps=8", "retries=6")
+    gat = ("--grid", "start=0.2,0.3,0.4", "precision=30,60", "strength=5,10")
     yield world.table("transformation_curves", "transformation", *given, *gat, data=HELD)
     same = (*many, "--setting", "sampler=ancestral", "steps=6")
-    gap = ("--grid", "start=0.2,0.3,0.4,0.6,0.8", "precision=5,10,20,50")
+    gap = ("--grid", "start=0.2,0.4,0.6,0.8", "precision=5,10,20,50")
     yield world.table("purification_curves", "purification", *same, *gap, data=HELD)
 
 
@@ -172,8 +175,11 @@ def main() -> None:
     root = ("--root", args.root) if args.root else ()
     world = World(args.out, root, args.training, args.images, args.draws)
     began, fresh = time.monotonic(), not args.out.exists()
-    taken = work((settings if args.settings else steps)(world), args.workers, args.out)
-    if not args.settings:
+    if args.settings:
+        work(settings(world), args.workers, args.out)
+    else:
+        taken = work([world.train("score-model", SMALL, args.workers)], 1, args.out)
+        taken += work(steps(world), args.workers, args.out)
         minutes = round((time.monotonic() - began) / 60, 1)
         about = {"workers": args.workers, "minutes": minutes, "from_nothing": fresh, "steps": taken}
         write("fashion", {**about, "models": models(world), **evaluated(args.out)})
@@ -182,7 +188,7 @@ def main() -> None:
 def evaluated(out: Path) -> dict[str, object]:
     """What evaluate-model found of the score model: the whole training, and its curve."""
     whole, curve = (
-        json.loads((out / f"{what}-{SCORE_MODELS[0]}" / "figures.json").read_text())
+        json.loads((out / f"{what}-{SMALL}" / "figures.json").read_text())
         for what in ("card", "curve")
     )
     kept = ("settings", "figures", "neighbours", "speed")
@@ -195,7 +201,7 @@ def evaluated(out: Path) -> dict[str, object]:
 
 def models(world: World) -> list[dict[str, object]]:
     """What each card says of its training and of its figures."""
-    cards = [card(world.out / name) for name in (*SCORE_MODELS, JUDGE, *VICTIMS)]
+    cards = [card(world.out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
     shown = ("images_seen", "minutes", "loss")
     return [
         {

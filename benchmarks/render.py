@@ -178,6 +178,12 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("fashion_synthesis", "The small world: GAS", synthesis),
     ("fashion_purification", "The small world: GAP", purification),
     ("families", "The small world: do family and process matter?", families),
+    (
+        "fashion_transformation_first",
+        "The small world: GAT, a first look, cut short",
+        transformation,
+    ),
+    ("fashion_synthesis_first", "The small world: GAS, a first look, cut short", synthesis),
     ("fashion_transformation_curves", "The small world: the curve behind GAT", transformation),
     ("fashion_synthesis_curves", "The small world: the curve behind GAS", synthesis),
     ("fashion_purification_curves", "The small world: the curve behind GAP", purification),

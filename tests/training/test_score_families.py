@@ -105,9 +105,10 @@ def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
         ("cifar10-small", (3, 32, 32), (2, 3)),
         ("cifar10-base", (3, 32, 32), (22, 25)),
         ("cifar100-small", (3, 32, 32), (2, 3)),
-        ("fashion-small", (1, 28, 28), (0.5, 0.7)),
-        ("fashion-small-ddpm", (1, 28, 28), (0.5, 0.7)),
-        ("fashion-small-ncsn", (1, 28, 28), (0.5, 0.7)),
+        ("fashion-small", (1, 28, 28), (0.9, 1.0)),
+        ("fashion-edm", (1, 28, 28), (0.9, 1.0)),
+        ("fashion-ddpm", (1, 28, 28), (0.9, 1.0)),
+        ("fashion-ncsn", (1, 28, 28), (0.9, 1.0)),
         ("tiny-imagenet-small", (3, 64, 64), (2, 6)),
     ],
 )

@@ -54,18 +54,29 @@ class ScoreRecipe:
 FASHION = ScoreRecipe(
     network="unet",
     options={"channels": 32, "multipliers": [1, 2], "blocks": 2, "attention_at": []},
-    plan=Plan(images=300_000, batch=64, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
+    plan=Plan(images=600_000, batch=64, decay=0.3, clip=1.0, widths=(0.05, 0.10)),
     optimizer="muon",
     rate=6e-3,
     others_rate=2e-3,
     sigma_data=0.7,
     mirror=False,
+    noise=(-0.4, 1.2),
 )
 
 
-def _told_in(recipe: ScoreRecipe, period: float, family: str) -> ScoreRecipe:
-    """Another family, and a network whose time is from an interval about so long."""
-    return replace(recipe, family=family, options={**recipe.options, "period": period})
+def _as(family: str, period: float) -> ScoreRecipe:
+    """The small world's network as another family, in its published form, trained less long.
+
+    Args:
+        period: about the length of the interval that the network's time is from.
+    """
+    return replace(
+        FASHION,
+        family=family,
+        noise=NOISE,
+        options={**FASHION.options, "period": period},
+        plan=replace(FASHION.plan, images=100_000),
+    )
 
 
 PRESETS = {
@@ -101,8 +112,9 @@ PRESETS = {
         others_rate=2e-3,
     ),
     "fashion-small": FASHION,
-    "fashion-small-ddpm": _told_in(FASHION, 1000.0, "ddpm"),
-    "fashion-small-ncsn": _told_in(FASHION, 12.0, "ncsn"),
+    "fashion-edm": _as("edm", 3.0),
+    "fashion-ddpm": _as("ddpm", 1000.0),
+    "fashion-ncsn": _as("ncsn", 12.0),
     "tiny-imagenet-small": ScoreRecipe(
         network="unet",
         options={"channels": 32, "multipliers": [1, 2, 4, 4]},
@@ -119,7 +131,20 @@ PRESETS = {
     ),
 }
 
+FASHION_TASKS: dict[str, dict[str, Any]] = {
+    "synthesize": {
+        "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 2.0, "interval": [0.0, 1.0],
+        "retries": 6,
+    },
+    "transform": {
+        "sampler": "dpmpp", "start": 0.4, "steps": 8, "precision": 60.0, "strength": 10.0,
+        "retries": 6,
+    },
+    "purify": {"sampler": "ancestral", "start": 0.6, "steps": 6, "precision": 5.0},
+}  # fmt: skip
+
 TUNED: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
+    **dict.fromkeys(("fashion-small", "fashion-edm", "fashion-ddpm", "fashion-ncsn"), FASHION_TASKS),
     "cifar10-small": {
         "synthesize": {
             "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 1.5,

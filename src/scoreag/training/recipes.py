@@ -161,7 +161,7 @@ PRESETS = {
     "fashion-judge": Recipe(
         network="whitened_cnn",
         options={"widths": [32, 64, 128]},
-        plan=Plan(images=300_000, batch=512, seed=1, warmup=0.2, decay=0.8),
+        plan=Plan(images=600_000, batch=512, seed=1, warmup=0.2, decay=0.8),
         rate=0.75,
         momentum=0.85,
         decay=1.33e-3,
