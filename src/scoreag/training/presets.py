@@ -144,7 +144,7 @@ FASHION_TASKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
-    **dict.fromkeys(("fashion-small", "fashion-edm", "fashion-ddpm", "fashion-ncsn"), FASHION_TASKS),
+    **{f"fashion-{which}": FASHION_TASKS for which in ("small", "edm", "ddpm", "ncsn")},
     "cifar10-small": {
         "synthesize": {
             "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 1.5,
