@@ -7,18 +7,16 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from scoreag.cards import ZOO, Card, card, rewrite, weights
-from scoreag.files import replace_file
+from scoreag.cards import ZOO, Card, card, stored, write_card
+
+MOST = 15_900_000  # bytes of numbers in a file of the package, which shall be below 16 MB
 
 
 def bundle(folder: str, name: str) -> Card:
-    """The card and the weights of ``folder``, in the zoo under ``name``; what was there goes."""
+    """The card and the weights of ``folder``, in the zoo under ``name``, as they are stored."""
     given = card(Path(folder))
-    weights(given)  # refuses a file that is not the card's
-    data = (given.folder / given.file).read_bytes()
     made = replace(given, name=name, file=f"{name}.safetensors", folder=ZOO)
-    replace_file(ZOO / made.file, lambda aside: aside.write_bytes(data))
-    return rewrite(made)
+    return write_card(made, stored(given), at_most=MOST)
 
 
 def main() -> None:
@@ -27,7 +25,8 @@ def main() -> None:
     for word in parser.parse_args().folders:
         folder, _, name = word.partition("=")
         made = bundle(folder, name or Path(folder).name)
-        print(f"{made.name}: {(made.folder / made.file).stat().st_size / 1e6:.2f} MB")
+        sizes = [(ZOO / file).stat().st_size / 1e6 for file in made.shards or [made.file]]
+        print(f"{made.name}: {' + '.join(f'{size:.2f}' for size in sizes)} MB")
 
 
 if __name__ == "__main__":

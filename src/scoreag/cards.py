@@ -16,11 +16,14 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
     [options]                              # arguments of the network's ``build``
+    [shards]                               # where there are several files in place of ``file``:
+    "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
     [defaults.transform]                   # score model: the tuned settings of a task
     [recipe]                               # how it was trained: seed, images seen, minutes, ...
     [figures.test]                         # value, count, total, of, low, high; written by commands
 """
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -28,12 +31,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as packed
 from torch import Tensor, nn
 
-from scoreag.files import replace_file, sha256, write_text
+from scoreag import tensors
+from scoreag.files import write_text
 from scoreag.load import UnknownName, check_options, hint, load
 
 ZOO = Path(__file__).parent / "zoo"
@@ -59,6 +60,7 @@ class Card:
     family: str = ""
     sigma_data: float = 0.5
     options: Mapping[str, Any] = field(default_factory=dict)
+    shards: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -99,39 +101,40 @@ def card(name: str | Path) -> Card:
 
 
 def weights(card: Card) -> dict[str, Tensor]:
-    """The tensors of a card's file, in float32 where they were stored in half precision.
+    """The tensors of a card, in float32 where they were stored in half precision.
 
     Raises:
-        ValueError: the file is missing, something else, cut short, or not the one of the card.
+        ValueError: a file is missing, something else, cut short, or not the one of the card.
     """
-    file = card.folder / card.file
-    if not file.is_file():
-        raise ValueError(f"{card.name}: its weights {file} are missing")
-    data = file.read_bytes()
-    if wrong := _defect(data):
-        raise ValueError(f"{card.name}: {file} {wrong}; get the file again")
-    if (found := sha256(file)) != card.sha256:
+    return tensors.widened(stored(card))
+
+
+def stored(card: Card) -> dict[str, Tensor]:
+    """The tensors of a card as they are stored, from its file or from all its shards."""
+    if not card.shards:
+        return tensors.read(card.folder / card.file, card.sha256, card.name)
+    if (found := _of_all(card.shards)) != card.sha256:
         raise ValueError(
-            f"{card.name}: {file} was altered: its sha256 is {found}, the card says {card.sha256}"
+            f"{card.name}: its list of shards was altered: their sha256 together is {found}, "
+            f"the card says {card.sha256}"
         )
-    try:
-        tensors = read_tensors(data)
-    except SafetensorError as error:
-        raise ValueError(f"{card.name}: {file} is no safetensors file ({error})") from error
-    return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    for name, digest in card.shards.items():
+        whole |= tensors.read(card.folder / name, digest, card.name)
+    return whole
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Put ``tensors`` into ``network``, all of them and nothing else.
+def fill(network: nn.Module, given: Mapping[str, Tensor], name: str) -> None:
+    """Put ``given`` into ``network``, all of them and nothing else.
 
     Raises:
         ValueError: a tensor is missing, surplus, or of another shape; names the first such.
     """
     wanted = network.state_dict()
     for tensor in wanted:
-        if tensor not in tensors and not tensor.endswith(UNUSED):
+        if tensor not in given and not tensor.endswith(UNUSED):
             raise ValueError(f"{name}: the weights lack {tensor!r}, which the network has")
-    for tensor, value in tensors.items():
+    for tensor, value in given.items():
         if tensor not in wanted:
             raise ValueError(
                 f"{name}: the weights hold {tensor!r}, which the network lacks; "
@@ -142,23 +145,34 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
                 f"{name}: {tensor!r} has shape {tuple(value.shape)} in the weights, "
                 f"{tuple(wanted[tensor].shape)} in the network; check the card's options"
             )
-    network.load_state_dict(dict(tensors), strict=False)
+    network.load_state_dict(dict(given), strict=False)
 
 
-def write_card(card: Card, tensors: Mapping[str, Tensor], half: bool = False) -> Card:
+def write_card(
+    card: Card, weights: Mapping[str, Tensor], half: bool = False, at_most: int | None = None
+) -> Card:
     """Write the weights and the card into ``card.folder``; the card with its sha256.
 
     Args:
         half: store floating-point tensors in half the space, with 11 significant bits.
+        at_most: bytes of numbers in a file; what is more comes in shards.
     """
-    kept = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in tensors.items()
+    kept = tensors.halved(weights) if half else weights
+    pieces = tensors.parts(kept, at_most) if at_most else [kept]
+    if len(pieces) == 1:
+        return rewrite(card, sha256=tensors.write(card.folder / card.file, kept), shards={})
+    stem = Path(card.file).stem
+    names = [f"{stem}-{i}-of-{len(pieces)}.safetensors" for i in range(1, len(pieces) + 1)]
+    shards = {
+        name: tensors.write(card.folder / name, piece)
+        for name, piece in zip(names, pieces, strict=True)
     }
-    file = card.folder / card.file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, lambda aside: aside.write_bytes(packed(kept)))  # save_file: owner only
-    return rewrite(card, sha256=sha256(file))
+    return rewrite(card, sha256=_of_all(shards), shards=shards)
+
+
+def _of_all(shards: Mapping[str, str]) -> str:
+    """One digest of all the shards' digests, in their order."""
+    return hashlib.sha256("".join(shards.values()).encode()).hexdigest()
 
 
 def network(card: Card) -> nn.Module:
@@ -227,23 +241,3 @@ def _read(file: Path) -> Card:
     listed: dict[str, Any]
     listed = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
     return Card(**listed, folder=file.parent)
-
-
-def _defect(data: bytes) -> str:
-    """What is wrong with bytes that should be a safetensors file: 8 for the header's length, ..."""
-    if data.startswith(b"version https://git-lfs"):
-        return "is a pointer of git-lfs, not the weights (run: git lfs pull)"
-    if data.lstrip()[:1] == b"<":
-        return "is an HTML page, not weights"
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > 100_000_000:
-        return "is no safetensors file"
-    if len(data) < 8 + length:
-        return f"is cut short: {len(data)} bytes, its header alone has {length + 8}"
-    try:
-        header = json.loads(data[8 : 8 + length])
-        ends = [of["data_offsets"][1] for name, of in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "is no safetensors file"
-    whole = 8 + length + max(ends, default=0)
-    return f"is cut short: {len(data)} of {whole} bytes" if len(data) < whole else ""

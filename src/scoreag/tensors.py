@@ -1,0 +1,95 @@
+"""Files of weights: safetensors that are whole and have the digest asked for, in one or several."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from safetensors.torch import save as packed
+from torch import Tensor
+
+from scoreag.files import replace_file, sha256
+
+
+def read(file: Path, expected: str, name: str) -> dict[str, Tensor]:
+    """The tensors of ``file``, whose sha256 is ``expected``, as they are stored.
+
+    Args:
+        name: of the model, for what is said of a file that is refused.
+
+    Raises:
+        ValueError: the file is missing, something else, cut short, or another one.
+    """
+    if not file.is_file():
+        raise ValueError(f"{name}: its weights {file} are missing")
+    data = file.read_bytes()
+    if wrong := _defect(data):
+        raise ValueError(f"{name}: {file} {wrong}; get the file again")
+    if (found := sha256(file)) != expected:
+        raise ValueError(
+            f"{name}: {file} was altered: its sha256 is {found}, the card says {expected}"
+        )
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{name}: {file} is no safetensors file ({error})") from error
+
+
+def write(file: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write ``tensors`` into ``file``, whole or not at all; its sha256."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, lambda aside: aside.write_bytes(packed(kept)))  # save_file: owner only
+    return sha256(file)
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point numbers in half the space, with 11 significant bits; others as they are."""
+    return {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+
+
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point numbers in float32; others as they are."""
+    return {n: t.to(torch.float32) if t.is_floating_point() else t for n, t in tensors.items()}
+
+
+def parts(tensors: Mapping[str, Tensor], at_most: int) -> list[dict[str, Tensor]]:
+    """``tensors`` in their order, in as few files as have ``at_most`` bytes of numbers each.
+
+    Raises:
+        ValueError: one tensor alone is larger.
+    """
+    found: list[dict[str, Tensor]] = [{}]
+    room = at_most
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if size > at_most:
+            raise ValueError(f"{name} has {size} bytes, and a file may have {at_most}")
+        if size > room:
+            found.append({})
+            room = at_most
+        found[-1][name] = tensor
+        room -= size
+    return found
+
+
+def _defect(data: bytes) -> str:
+    """What is wrong with bytes that should be a safetensors file: 8 for the header's length, ..."""
+    if data.startswith(b"version https://git-lfs"):
+        return "is a pointer of git-lfs, not the weights (run: git lfs pull)"
+    if data.lstrip()[:1] == b"<":
+        return "is an HTML page, not weights"
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > 100_000_000:
+        return "is no safetensors file"
+    if len(data) < 8 + length:
+        return f"is cut short: {len(data)} bytes, its header alone has {length + 8}"
+    try:
+        header = json.loads(data[8 : 8 + length])
+        ends = [of["data_offsets"][1] for name, of in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "is no safetensors file"
+    whole = 8 + length + max(ends, default=0)
+    return f"is cut short: {len(data)} of {whole} bytes" if len(data) < whole else ""
