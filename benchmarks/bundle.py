@@ -16,7 +16,11 @@ def bundle(folder: str, name: str) -> Card:
     """The card and the weights of ``folder``, in the zoo under ``name``, as they are stored."""
     given = card(Path(folder))
     made = replace(given, name=name, file=f"{name}.safetensors", folder=ZOO)
-    return write_card(made, stored(given), at_most=MOST)
+    made = write_card(made, stored(given), at_most=MOST)
+    for old in (made.file, *(file.name for file in ZOO.glob(f"{name}-*-of-*.safetensors"))):
+        if old not in (made.shards or {made.file}):
+            (ZOO / old).unlink(missing_ok=True)
+    return made
 
 
 def main() -> None:

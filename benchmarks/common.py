@@ -227,9 +227,9 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     return parser
 
 
-def given_images(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """The first --images of --data, and their labels."""
-    images, labels = scoreag.data(args.data, root=args.root)
+def given_images(args: argparse.Namespace, data: str = "") -> tuple[Tensor, Tensor]:
+    """The first --images of ``data``, or of --data, and their labels."""
+    images, labels = scoreag.data(data or args.data, root=args.root)
     return images[: args.images], labels[: args.images]
 
 

@@ -14,6 +14,7 @@ from common import (
     attacked,
     crossed,
     eight_bit,
+    given_images,
     options_of_settings,
     rate,
     ruler,
@@ -42,12 +43,12 @@ def main() -> None:
     args = parser.parse_args()
     victim, judge = scoreag.load_classifier(args.classifier[0]), ruler(judge=args.judge)
     attack, grid = pgd.Attack(epsilon=args.epsilon), values(args.grid)
-    data, tested = (both(victim, words, args, attack) for words in (args.data, args.held_out))
+    data, held = (beside(victim, words, args, attack) for words in (args.data, args.held_out))
     figures: Row = {"images": args.images, "per_class": args.per_class, "rows": []}
     for name in args.models:
         prior = scoreag.load_prior(name)
         found = {**about(name), **measured(prior, victim, judge, (data.images, data.labels), args)}
-        best, tried = chosen(prior, victim, tested, grid)
+        best, tried = chosen(prior, victim, held, grid)
         found |= {"purify": best, "tried": tried, **protected(prior, victim, data, best)}
         figures["rows"].append(found)
         print(short({"settings": found["model"], **found}), flush=True)
@@ -63,9 +64,8 @@ class Attacked:
     labels: Tensor
 
 
-def both(victim: Any, words: str, args: Any, attack: pgd.Attack) -> Attacked:
-    images, labels = scoreag.data(words, root=args.root)
-    images, labels = images[: args.images], labels[: args.images]
+def beside(victim: Any, words: str, args: Any, attack: pgd.Attack) -> Attacked:
+    images, labels = given_images(args, words)
     return Attacked(images, attacked(victim, images, labels, attack), labels)
 
 

@@ -1,26 +1,28 @@
 """The small world: every model trained from nothing on Fashion-MNIST, its card, and all tables.
 
 First the score model, in as many processes as there are workers; then commands of one thread each,
-as many at a time, which keeps two cores busier than one command with two threads; each waits for
-those whose models it needs.  What is done already is not done again: the
-same command goes on where it was stopped.  --settings tries settings for the cards' defaults
-instead, on training images that no model saw.
+as many at a time, which keeps two cores busier than one command with two threads; each begins when
+the models that it needs are there.  What is done is not done again: the same command goes on where
+it was stopped.  --settings tries settings for the cards' defaults instead, on training images that
+no model saw.
 """
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import write
+from common import RESULTS, Row, write
 
 from scoreag.cards import card
+from scoreag.files import write_text
 
 HERE = Path(__file__).parent
 TRAIN, HELD, TEST = (f"fashion-mnist:{w}" for w in ("train[0:55000]", "train[55000:60000]", "test"))
@@ -29,15 +31,23 @@ FAMILIES = ("fashion-edm", "fashion-ddpm", "fashion-ncsn")
 VICTIMS = ("fashion-cnn", "fashion-robust")
 JUDGE = "fashion-judge"
 GRID = ("start=0.4,0.6,0.8", "precision=5,10,30")
-RADIUS = "0.1"  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
+RADIUS = 0.1  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command: a script beside this one, or ``-m`` and a module; and the steps it waits for."""
+    """A command: a script beside this one, or ``-m`` and a module.
+
+    Args:
+        made: the file that is there when it is done.
+        models: whose cards must be there before; other weights ask for the command anew.
+        after: further steps that must be done before.
+    """
 
     name: str
     words: tuple[str, ...]
+    made: Path
+    models: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
 
@@ -59,53 +69,57 @@ class World:
         told += ("--images", str(self.training)) if self.training else ()
         team = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes))
         words = (*(team if processes > 1 else ()), "-m", "scoreag", "train", kind, *told)
-        return Step(preset, (*words, *self.root))
+        return Step(preset, (*words, *self.root), self.out / preset / "card.toml")
 
-    def figures(self, what: str, name: str, *more: str, after: tuple[str, ...] = ()) -> Step:
-        """``what`` of a model, computed by evaluate-model."""
-        told = (self.at(name), "--out", self.at(f"{what}-{name}"), "--quiet", *more)
-        words = ("-m", "scoreag", "evaluate-model", *told, *self.root)
-        return Step(f"{what} of {name}", words, (name, JUDGE, *after))
+    def evaluation(self, what: str, name: str, *more: str, after: tuple[str, ...] = ()) -> Step:
+        folder = f"{what}-{name}"
+        told = (self.at(name), "--out", self.at(folder), "--quiet", *more, *self.root)
+        words, made = ("-m", "scoreag", "evaluate-model", *told), self.out / folder
+        return Step(f"{what} of {name}", words, made / "figures.json", (name, JUDGE), after)
 
     def table(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
         told = ("--model", self.at(SMALL), "--classifier", *map(self.at, VICTIMS))
-        told += ("--epsilon", RADIUS, *self.root, "--name", f"fashion_{name}", *more)
+        told += ("--epsilon", str(RADIUS), *self.root, "--name", f"fashion_{name}", *more)
         told += () if script == "synthesis" else ("--data", data)
-        return Step(name, (f"{script}.py", *told), (SMALL, *VICTIMS, JUDGE))
+        made, models = RESULTS / f"fashion_{name}.json", (SMALL, *VICTIMS, JUDGE)
+        return Step(name, (f"{script}.py", *told), made, models)
 
 
 def steps(world: World) -> Iterable[Step]:
     """All but the score model: the long ones early, so that the workers end at about one time."""
-    judge = ("--judge", world.at(JUDGE))
+    judge = ("--judge", world.at(JUDGE), "--micro-batch", "50")
+    fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
+    many = ("--images", str(world.draws), *judge, "--write")
     for preset in (JUDGE, *VICTIMS):
         yield world.train("classifier", preset)
+    yield world.evaluation("curve", SMALL, *fewer)
+    yield world.evaluation("card", SMALL, *many, after=(f"curve of {SMALL}",))
     for preset in FAMILIES:
         yield world.train("score-model", preset)
-    fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
-    yield world.figures("curve", SMALL, *fewer)
-    many = ("--images", str(world.draws), *judge, "--write")
-    yield world.figures("card", SMALL, *many, after=(f"curve of {SMALL}",))
-    yield world.figures("card", JUDGE, "--write")
-    yield world.figures("card", VICTIMS[0], "--write")
-    yield world.figures("card", VICTIMS[1], "--write", "--under", "pgd40_25.5")
-    many = ("--images", str(world.images))
+    yield families(world)
+    yield from tables(world)
+    yield world.evaluation("card", JUDGE, "--write")
+    yield world.evaluation("card", VICTIMS[0], "--write")
+    yield world.evaluation("card", VICTIMS[1], "--write", "--under", f"pgd40_{255 * RADIUS:g}")
+
+
+def tables(world: World) -> Iterable[Step]:
+    judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
     yield world.table("transformation", "transformation", *many, *judge)
     yield world.table("synthesis", "synthesis", "--per-class", str(world.images // 10), *judge)
     yield world.table("purification", "purification", *many, "--grid", *GRID)
-    yield compared(world, judge)
 
 
-def compared(world: World, judge: tuple[str, ...]) -> Step:
-    models = tuple(map(world.at, FAMILIES))
-    told = ("--models", *models, "--classifier", world.at(VICTIMS[0]), *judge, *world.root)
-    told += ("--data", TEST, "--held-out", HELD, "--epsilon", RADIUS, "--grid", *GRID)
-    told += ("--images", str(world.images), "--per-class", str(world.images // 5))
-    needed = (*FAMILIES, VICTIMS[0], JUDGE)
-    return Step("families", ("families.py", *told, "--name", "families"), needed)
+def families(world: World) -> Step:
+    told = ("--models", *map(world.at, FAMILIES), "--classifier", world.at(VICTIMS[0]), *world.root)
+    told += ("--judge", world.at(JUDGE), "--data", TEST, "--held-out", HELD)
+    told += ("--epsilon", str(RADIUS), "--images", str(world.images), "--grid", *GRID)
+    words = ("families.py", *told, "--per-class", str(world.images // 5), "--name", "families")
+    return Step("families", words, RESULTS / "families.json", (*FAMILIES, VICTIMS[0], JUDGE))
 
 
-def settings(world: World) -> Iterable[Step]:
-    """What the defaults of the cards are chosen by."""
+def trials(world: World) -> Iterable[Step]:
+    """What the defaults of the cards are chosen by; the models must be there."""
     judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
     drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
     drawn += ("sampler=dpmpp", "start=80", "retries=6")
@@ -119,47 +133,62 @@ def settings(world: World) -> Iterable[Step]:
     yield world.table("purification_curves", "purification", *same, *gap, data=HELD)
 
 
-def work(todo: Iterable[Step], workers: int, out: Path) -> list[dict[str, object]]:
-    """Run the steps, so many at a time, in their order; the first that fails ends it.
+def work(todo: Iterable[Step], workers: int, out: Path) -> list[Row]:
+    """Run the steps, so many at a time, the first that is ready first; how long each took.
 
-    Trainings and cards know themselves what they have done; of a table there is a mark in ``out``,
-    which counts as long as no model that it needs is younger.
+    The first that fails ends it: what runs ends, what has not begun is left.
     """
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    running: dict[str, Future[dict[str, object]]] = {}
-    began = time.monotonic()
+    pending = list(todo)
+    order = [step.name for step in pending]
+    running: dict[Future[float], Step] = {}
+    done: dict[str, float] = {}
 
-    def run(step: Step) -> dict[str, object]:
-        for name in step.after:  # they were given to the workers before: nobody waits for ever
-            if name in running:
-                running[name].result()
-        mark, first = out / "done" / step.name, step.words[0]
-        if first.endswith(".py") and _younger(mark, [out / name for name in step.after]):
-            return {"step": step.name, "seconds": float(mark.read_text())}
-        started = time.monotonic()
-        script = [str(HERE / first)] if first.endswith(".py") else [first]
-        subprocess.run([sys.executable, *script, *step.words[1:]], check=True, env=told)
-        taken = time.monotonic() - started
-        print(f"{time.monotonic() - began:6.0f} s: {step.name}, in {taken:.0f} s", flush=True)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(f"{taken:.1f}")
-        return {"step": step.name, "seconds": round(taken, 1)}
+    def ready(step: Step) -> bool:
+        return all(name in done or name not in order for name in (*step.models, *step.after))
 
     with ThreadPoolExecutor(workers) as pool:
-        for step in todo:
-            running[step.name] = pool.submit(run, step)
-        done, _ = wait(running.values(), return_when=FIRST_EXCEPTION)
-        pool.shutdown(cancel_futures=True)  # what has begun ends, what has not is left
-        for future in done:
-            future.result()
-        return [future.result() for future in running.values()]
+        while pending or running:
+            for step in [step for step in pending if ready(step)][: workers - len(running)]:
+                pending.remove(step)
+                running[pool.submit(run, step, out)] = step
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done[running.pop(future).name] = future.result()
+    return [{"step": name, "seconds": done[name]} for name in order]
 
 
-def _younger(mark: Path, models: list[Path]) -> bool:
-    if not mark.exists():
-        return False
-    weights = [file for folder in models for file in folder.glob("model.safetensors")]
-    return all(file.stat().st_mtime < mark.stat().st_mtime for file in weights)
+def run(step: Step, out: Path) -> float:
+    """Do a step, or find that it is done; the seconds that it took.
+
+    The mark of a step in ``out`` says its command and the weights that it was done with.
+    """
+    mark = out / "done" / f"{step.name}.json"
+    state = {"command": shlex.join(step.words), "models": _digests(step, out)}
+    if mark.exists() and step.made.exists():
+        before: Row = json.loads(mark.read_text())
+        if {name: before[name] for name in state} == state:
+            return float(before["seconds"])
+    told = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    script = [str(HERE / step.words[0])] if step.words[0].endswith(".py") else [step.words[0]]
+    began = time.monotonic()
+    subprocess.run([sys.executable, *script, *step.words[1:]], check=True, env=told)
+    seconds = round(time.monotonic() - began, 1)
+    print(f"{time.strftime('%H:%M:%S')} {step.name}, in {seconds:.0f} s", flush=True)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    write_text(mark, json.dumps({**state, "seconds": seconds}))
+    return seconds
+
+
+def _digests(step: Step, out: Path) -> dict[str, str]:
+    return {name: card(out / name).sha256 for name in step.models}
+
+
+def sat(out: Path, minutes: float) -> list[float]:
+    """The minutes of each sitting so far, this one at the end."""
+    file = out / "done" / "sittings.json"
+    known: list[float] = json.loads(file.read_text()) if file.exists() else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps([*known, minutes]))
+    return [*known, minutes]
 
 
 def main() -> None:
@@ -170,23 +199,25 @@ def main() -> None:
     parser.add_argument("--training", type=int, help="images of each training; for a trial")
     parser.add_argument("--images", type=int, default=256, help="test images of the tables")
     parser.add_argument("--draws", type=int, default=10_000, help="for the score model's card")
-    parser.add_argument("--settings", action="store_true", help="try settings instead")
+    parser.add_argument("--settings", action="store_true", help="try settings of trained models")
     args = parser.parse_args()
     root = ("--root", args.root) if args.root else ()
     world = World(args.out, root, args.training, args.images, args.draws)
-    began, fresh = time.monotonic(), not args.out.exists()
     if args.settings:
-        work(settings(world), args.workers, args.out)
-    else:
+        work(trials(world), args.workers, args.out)
+        return
+    began = time.monotonic()
+    try:
         taken = work([world.train("score-model", SMALL, args.workers)], 1, args.out)
         taken += work(steps(world), args.workers, args.out)
-        minutes = round((time.monotonic() - began) / 60, 1)
-        about = {"workers": args.workers, "minutes": minutes, "from_nothing": fresh, "steps": taken}
-        write("fashion", {**about, "models": models(world), **evaluated(args.out)})
+    finally:
+        sittings = sat(args.out, round((time.monotonic() - began) / 60, 1))
+    about = {"workers": args.workers, "sittings": sittings, "steps": taken}
+    write("fashion", {**about, "models": models(args.out), **evaluated(args.out)})
 
 
-def evaluated(out: Path) -> dict[str, object]:
-    """What evaluate-model found of the score model: the whole training, and its curve."""
+def evaluated(out: Path) -> Row:
+    """What evaluate-model found of the score model: after the whole training, and over it."""
     whole, curve = (
         json.loads((out / f"{what}-{SMALL}" / "figures.json").read_text())
         for what in ("card", "curve")
@@ -199,9 +230,9 @@ def evaluated(out: Path) -> dict[str, object]:
     }
 
 
-def models(world: World) -> list[dict[str, object]]:
+def models(out: Path) -> list[Row]:
     """What each card says of its training and of its figures."""
-    cards = [card(world.out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
+    cards = [card(out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
     shown = ("images_seen", "minutes", "loss")
     return [
         {

@@ -4,10 +4,11 @@ No figure is typed: a table that has no file is left out, and says which command
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
+from render_readme import summary
 from render_world import families, world
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +56,7 @@ def synthesis(data: Row) -> str:
 
     def line(row: Row) -> list[str]:
         return [
-            what(row["settings"]).replace("s_y 0", "unguided, same seeds"),
+            drawn(row["settings"]),
             share(row["success_8bit"]),
             short(row["without_retries"]),
             short(row["as_wanted"]),
@@ -65,6 +66,14 @@ def synthesis(data: Row) -> str:
 
     many = f"{data['per_class']} images a class, seed {data['seed']}; shares over all images:"
     return by_victim(data, head, lambda _: many, line)
+
+
+def drawn(settings: Row) -> str:
+    """The settings of GAS in words; at strength 0 nothing guides."""
+    if settings.get("strength") != 0:
+        return what(settings)
+    others = what({name: value for name, value in settings.items() if name != "strength"})
+    return "unguided, same seeds" + ("" if others == "default" else f", {others}")
 
 
 def purification(data: Row) -> str:
@@ -215,49 +224,11 @@ def results() -> str:
     return text + (ROOT / "benchmarks" / "remarks.md").read_text()
 
 
-def summary() -> str:
-    """The few lines of the README."""
-    rows = []
-    tables = (("transformation", _gat), ("synthesis", _gas), ("purification", _gap))
-    for name, pick in ((f"{of}{name}", pick) for of in ("", "fashion_") for name, pick in tables):
-        file = RESULTS / f"{name}.json"
-        if file.exists():
-            rows += pick(json.loads(file.read_text()))
-    return table(["what", "victim", "result"], rows)
-
-
-def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
-    """Each victim's first two rows, what is compared with and the default, once both are there."""
-    return ((name, *rows[:2]) for name, rows in data["victims"].items() if len(rows) > 1)
-
-
-def _gat(data: Row) -> Iterator[list[str]]:
-    for victim, pgd, row in _pairs(data):
-        yield ["GAT success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}"
-        yield ["the judge still says y*", victim, f"{said}; PGD {short(pgd['judge'])}"]
-
-
-def _gas(data: Row) -> Iterator[list[str]]:
-    for victim, free, row in _pairs(data):
-        yield ["GAS success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
-        yield ["the judge says y*", victim, said]
-
-
-def _gap(data: Row) -> Iterator[list[str]]:
-    for victim, base, row in _pairs(data):
-        said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}"
-        said += f"; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
-        attack = base["settings"].removesuffix(", no purifier")
-        yield [f"GAP, accuracy under blind {attack}", victim, said]
-
-
 def main() -> None:
     (ROOT / "docs" / "results.md").write_text(results())
     readme = ROOT / "README.md"
     head, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{head}{BEGIN}\n{summary()}{END}{rest.split(END)[1]}")
+    readme.write_text(f"{head}{BEGIN}\n{summary(RESULTS)}{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":

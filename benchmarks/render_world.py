@@ -5,46 +5,33 @@ from markdown_parts import Row, share, table, what
 
 def world(data: Row) -> str:
     """What was trained, how long it took, and what the cards say."""
-    scores = [
-        [
-            model["name"],
-            f"{model['images_seen']:,}",
-            f"{model['minutes']:.0f}",
-            f"{model['loss']:.4f}",
-        ]
-        for model in data["models"]
-        if model["kind"] == "score-model"
-    ]
-    victims = [
-        [
-            model["name"],
-            f"{model['images_seen']:,}",
-            f"{model['minutes']:.0f}",
-            *(
-                share(entry) if entry else ""
-                for entry in (accuracy(model, ""), accuracy(model, "_pgd40_25.5"))
-            ),
-        ]
-        for model in data["models"]
-        if model["kind"] == "classifier"
-    ]
-    begun = "from nothing" if data["from_nothing"] else "going on from what was done before"
-    text = f"\n{data['workers']} commands at a time, a thread each, {begun}: "
-    text += f"{data['minutes']:.0f} minutes in all.\n\n"
-    text += table(["score model", "images seen", "minutes", "training loss"], scores)
-    head = [
-        "classifier",
-        "images seen",
-        "minutes",
-        "right, fashion-mnist:test",
-        "under PGD-40, 0.1",
-    ]
-    return text + "\n" + table(head, victims) + whole(data["card"]) + curve(data["curve"])
+    rows: dict[str, list[list[str]]] = {"score-model": [], "classifier": []}
+    for model in data["models"]:
+        rows[model["kind"]].append(
+            [model["name"], f"{model['images_seen']:,}", f"{model['minutes']:.0f}", *right(model)]
+        )
+    sat = " + ".join(f"{minutes:.0f}" for minutes in data["sittings"])
+    text = (
+        f"\n{data['workers']} commands at a time, a thread each: {sat} minutes, all included.\n\n"
+    )
+    head = ["images seen", "minutes"]
+    text += table(["score model", *head], rows["score-model"]) + "\n"
+    head += ["right, test images", "under PGD-40, 0.1"]
+    return (
+        text
+        + table(["classifier", *head], rows["classifier"])
+        + whole(data["card"])
+        + curve(data["curve"])
+    )
 
 
-def accuracy(model: Row, attack: str) -> Row | None:
-    found: Row | None = model["figures"].get("test", {}).get(f"accuracy{attack}")
-    return found
+def right(model: Row) -> list[str]:
+    """A classifier's accuracy, and that under attack where it was measured."""
+    if model["kind"] != "classifier":
+        return []
+    test = model["figures"]["test"]
+    names = ("accuracy", "accuracy_pgd40_25.5")
+    return [share(test[name]) if name in test else "" for name in names]
 
 
 FIGURES = ("frechet_judge", "kernel_judge", "precision_judge", "recall_judge", "judge_accuracy")
@@ -74,7 +61,8 @@ def whole(found: Row) -> str:
     text += table(["in", "of", "median", "5 % quantile"], near)
     speed = found["speed"]
     calls = ", ".join(f"{n}: {told(one)}" for n, one in speed["seconds"].items())
-    return text + f"\nSeconds an image by denoiser calls, {speed['threads']} threads: {calls}.\n"
+    text += f"\nSeconds an image by denoiser calls, {speed['threads']} threads, beside other work: "
+    return f"{text}{calls}.\n"
 
 
 def floor(figures: Row) -> list[str]:

@@ -1,11 +1,13 @@
-"""The small world's command: what waits for what, and what is not done twice."""
+"""The small world's command: what waits for what, what is not done twice, and its tables."""
 
-import os
+import json
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import tiny
+from scoreag.cards import card, write_card
 from scoreag.training.presets import PRESETS as SCORE_PRESETS
 from scoreag.training.recipes import PRESETS as CLASSIFIER_PRESETS
 
@@ -23,16 +25,22 @@ def world(fashion, tmp_path):
     return fashion.World(tmp_path / "models", ())
 
 
-def test_each_step_waits_for_steps_before_it_only(fashion, world):
-    """With any number of workers: none waits for a step that no worker will take."""
-    seen = {fashion.SMALL}  # trained before all others
-    for step in fashion.steps(world):
-        assert set(step.after) <= seen
+@pytest.fixture(params=["steps", "trials"])
+def todo(request, fashion, world):
+    return list(getattr(fashion, request.param)(world))
+
+
+def test_each_step_waits_for_steps_before_it_only(fashion, todo):
+    """So that there is always one that is ready.  Trials find all models there."""
+    trained = any(step.name == fashion.JUDGE for step in todo)
+    seen = {fashion.SMALL} if trained else {fashion.SMALL, *fashion.VICTIMS, fashion.JUDGE}
+    for step in todo:
+        assert {*step.models, *step.after} <= seen
         seen.add(step.name)
 
 
-def test_the_presets_and_scripts_that_it_names_exist(fashion, world):
-    for step in fashion.steps(world):
+def test_the_presets_and_scripts_that_it_names_exist(todo):
+    for step in todo:
         if step.words[0].endswith(".py"):
             assert (FOLDER / step.words[0]).is_file()
         if "--preset" in step.words:
@@ -40,34 +48,98 @@ def test_the_presets_and_scripts_that_it_names_exist(fashion, world):
             assert preset in {**SCORE_PRESETS, **CLASSIFIER_PRESETS}
 
 
-def counting(folder: Path, name: str) -> str:
-    """A script that adds a line to a file each time it runs."""
-    script = folder / f"{name}.py"
-    script.write_text(f"open({str(folder / name)!r}, 'a').write('ran\\n')\n")
-    return str(script)
+@pytest.fixture
+def counting(fashion, tmp_path):
+    """Steps whose scripts add a line to a file each time they run."""
+
+    def step(name, models=(), after=(), ends="", more=()):
+        script, made = tmp_path / f"{name}.py", tmp_path / name
+        script.write_text(f"open({str(made)!r}, 'a').write('ran\\n'){ends}\n")
+        return fashion.Step(name, (str(script), *more), made, models, after)
+
+    return step
 
 
-def test_a_table_is_made_again_only_where_a_model_is_younger(fashion, tmp_path):
-    (tmp_path / "net").mkdir()
-    weights = tmp_path / "net" / "model.safetensors"
-    weights.touch()
-    os.utime(weights, (1e9, 1e9))
-    step = fashion.Step("table", (counting(tmp_path, "count"),), ("net",))
+def ran(step) -> int:
+    return len(step.made.read_text().splitlines()) if step.made.exists() else 0
+
+
+def test_a_step_is_done_again_only_where_its_command_its_models_or_its_file_changed(
+    fashion, counting, tmp_path
+):
+    tiny.write_classifier(tmp_path / "net")
+    step = counting("table", ("net",))
     for _ in range(2):
         fashion.work([step], 1, tmp_path)
-    assert (tmp_path / "count").read_text() == "ran\n"
-    os.utime(weights, (4e9, 4e9))
-    fashion.work([step], 1, tmp_path)
-    assert (tmp_path / "count").read_text() == "ran\nran\n"
+    assert ran(step) == 1
+    fashion.work([counting("table", ("net",), more=("--images", "3"))], 1, tmp_path)
+    assert ran(step) == 2
+    other = tiny.victim().module
+    other.linear.bias.data += 1
+    write_card(card(tmp_path / "net"), other.state_dict())
+    fashion.work([counting("table", ("net",), more=("--images", "3"))], 1, tmp_path)
+    assert ran(step) == 3
+    step.made.unlink()
+    fashion.work([counting("table", ("net",), more=("--images", "3"))], 1, tmp_path)
+    assert ran(step) == 1
 
 
-def test_what_fails_ends_it_and_what_waits_is_not_begun(fashion, tmp_path):
-    broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit(3)\n")
-    first = fashion.Step("first", (str(broken),))
-    second = fashion.Step("second", (counting(tmp_path, "count"),), ("first",))
-    other = fashion.Step("other", (counting(tmp_path, "other"),), ("second",))
+def test_no_worker_waits_while_a_step_is_ready(fashion, counting, tmp_path):
+    """A step that waits for another one lets those behind it pass."""
+    slow = counting("slow", ends="; __import__('time').sleep(2)")
+    waits, free = counting("waits", after=("slow",)), counting("free")
+    began = fashion.time.monotonic()
+    fashion.work([slow, waits, free], 2, tmp_path)
+    marks = [(tmp_path / "done" / f"{n}.json").stat().st_mtime for n in ("free", "slow", "waits")]
+    assert marks == sorted(marks) and fashion.time.monotonic() - began > 2
+
+
+def test_what_fails_ends_it_and_what_has_not_begun_is_left(fashion, counting, tmp_path):
+    broken = counting("broken", ends="; raise SystemExit(3)")
+    others = [counting(f"other{i}", after=("broken",) if i else ()) for i in range(2)]
     with pytest.raises(fashion.subprocess.CalledProcessError, match="exit status 3"):
-        fashion.work([first, second, other], 2, tmp_path)
-    assert not (tmp_path / "other").exists()
-    assert not (tmp_path / "count").exists()
+        fashion.work([broken, *others, counting("late")], 1, tmp_path)
+    assert [ran(step) for step in (*others, counting("late"))] == [0, 0, 0]
+    assert not (tmp_path / "done" / "broken.json").exists()
+
+
+def entry(value, low, high):
+    return {"value": value, "low": low, "high": high, "of": "draws", "total": 10}
+
+
+def rate(count, total):
+    return {"value": count / total, "count": count, "total": total, "low": 0.1, "high": 0.9}
+
+
+def figures():
+    names = ("frechet_judge", "kernel_judge", "precision_judge", "recall_judge")
+    found = {name: entry(5.0, 4.0, 6.0) for name in names}
+    found |= {f"{name}_floor": entry(1.0, 0.5, 1.5) for name in names}
+    return found | {"judge_accuracy": rate(9, 10), "judge_accuracy_test": rate(10, 10)}
+
+
+def test_the_tables_show_what_the_evaluation_found(fashion, monkeypatch):
+    """From files as evaluate-model writes them."""
+    page = import_module("render_world")
+    point = {"images_seen": 1234, "figures": figures()}
+    settings = {"images": 10, "calls": 35}
+    near = {"pixels": {"draws": {"median": entry(1.0, 0.9, 1.1), "low": entry(0.5, 0.4, 0.6)}}}
+    speed = {"threads": 1, "seconds": {"18": entry(0.25, 0.2, 0.3)}}
+    robust = {"test": {"accuracy": rate(8, 10), "accuracy_pgd40_25.5": rate(7, 10)}}
+    about = {"images_seen": 1234, "minutes": 3.2}
+    data = {
+        "workers": 2,
+        "sittings": [20.0, 30.0],
+        "models": [
+            {"name": "score", "kind": "score-model", **about},
+            {"name": "robust", "kind": "classifier", **about, "figures": robust},
+        ],
+        "card": {"settings": settings, "figures": figures(), "neighbours": near, "speed": speed},
+        "curve": {"settings": settings, "figures": figures(), "curve": [point]},
+    }
+    text = page.world(json.loads(json.dumps(data)))
+    assert "20 + 30 minutes" in text and "| score | 1,234 | 3 |" in text
+    assert "| robust | 1,234 | 3 | 80.0 % (8 of 10; 10.0 to 90.0) | 70.0 % (7 of 10;" in text
+    assert "| 1,234 | 5 (4 to 6) |" in text and "| training images | 1 (0.5 to 1.5) |" in text
+    assert "100.0 % (10 of 10; 10.0 to 90.0), test images |" in text
+    assert "18: 0.25 (0.2 to 0.3)" in text

@@ -75,6 +75,16 @@ def test_figures_are_added_without_a_change_to_the_rest(folder):
     assert card(folder) == replace(before, figures=figures)
 
 
+def test_figures_stay_as_long_as_the_weights_do(folder, network):
+    """A training that is done exports its card anew when it is asked for again."""
+    figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
+    rewrite(card(folder), figures=figures)
+    anew = replace(card(folder), figures={})
+    assert write_card(anew, network.state_dict()).figures == card(folder).figures == figures
+    network.linear.bias.data += 1
+    assert write_card(anew, network.state_dict()).figures == card(folder).figures == {}
+
+
 def test_entries_survive_being_written_and_read():
     entries = {
         "text": 'a "quoted" \\ line\nand another, ä',

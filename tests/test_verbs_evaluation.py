@@ -199,9 +199,13 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
     assert "reproduced: test.accuracy_pgd3_25.5" in capsys.readouterr().out
 
 
-def test_an_attack_that_is_none_gets_one_line(here, capsys):
-    told = line(capsys, [*CLASSIFIER, "--under", "fgsm_8"], 2)
-    assert "--under: 'fgsm_8' is no attack; write pgdSTEPS_RADIUS" in told
+@pytest.mark.parametrize(
+    "word, why",
+    [("fgsm_8", "is no attack; write pgdSTEPS_RADIUS"), ("pgd0_8", ": .*both must be above 0")],
+)
+def test_an_attack_that_is_none_gets_one_line(here, capsys, word, why):
+    told = line(capsys, [*CLASSIFIER, "--under", word], 2)
+    assert re.search(f"--under: '{word}' ?{why}", told)
 
 
 @pytest.mark.parametrize(

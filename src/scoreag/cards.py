@@ -160,14 +160,26 @@ def write_card(
     kept = tensors.halved(weights) if half else weights
     pieces = tensors.parts(kept, at_most) if at_most else [kept]
     if len(pieces) == 1:
-        return rewrite(card, sha256=tensors.write(card.folder / card.file, kept), shards={})
+        return _renewed(card, tensors.write(card.folder / card.file, kept), {})
     stem = Path(card.file).stem
     names = [f"{stem}-{i}-of-{len(pieces)}.safetensors" for i in range(1, len(pieces) + 1)]
     shards = {
         name: tensors.write(card.folder / name, piece)
         for name, piece in zip(names, pieces, strict=True)
     }
-    return rewrite(card, sha256=_of_all(shards), shards=shards)
+    return _renewed(card, _of_all(shards), shards)
+
+
+def _renewed(card: Card, digest: str, shards: Mapping[str, str]) -> Card:
+    """The card of new weights; where they are those that were there, their figures stay."""
+    place, figures = card.folder / _file_of(card), card.figures
+    if not figures and place.is_file() and (before := _read(place)).sha256 == digest:
+        figures = before.figures
+    return rewrite(card, sha256=digest, shards=shards, figures=figures)
+
+
+def _file_of(card: Card) -> str:
+    return f"{card.name}.toml" if card.folder == ZOO else "card.toml"
 
 
 def _of_all(shards: Mapping[str, str]) -> str:
@@ -192,9 +204,8 @@ def rewrite(card: Card, **changes: Any) -> Card:
     """Write the card again with other entries, e.g. ``figures``."""
     entries = {f.name: getattr(card, f.name) for f in fields(card)} | changes
     changed = Card(**entries)
-    name = f"{card.name}.toml" if card.folder == ZOO else "card.toml"
     plain = {key: value for key, value in asdict(changed).items() if key != "folder"}
-    write_text(card.folder / name, to_toml(plain))
+    write_text(card.folder / _file_of(card), to_toml(plain))
     return changed
 
 

@@ -47,6 +47,15 @@ def test_a_share_that_is_none_is_refused(trained, tmp_path, share):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("share", [0.95, 0.05])
+def test_a_share_without_a_snapshot_near_it_is_refused(trained, tmp_path, share):
+    """Neither the end itself, nor the first snapshot in place of almost nothing."""
+    with pytest.raises(
+        ValueError, match=r"no snapshot was kept near 0\.\d5; write .* 0\.2 to 0\.8"
+    ):
+        earlier(trained, share, tmp_path)
+
+
 def test_a_card_without_snapshots_cannot_be_had_earlier(tmp_path):
     bundled = card("cifar10")
     with pytest.raises(ValueError, match="cifar10 has no snapshots beside its card"):

@@ -58,7 +58,11 @@ def check_attack(word: str) -> None:
     Raises:
         ValueError: it is not like "pgd40_8", and what to write.
     """
-    if not UNDER_PGD.fullmatch(f"accuracy_{word}"):
+    try:
+        found = _attacks([f"accuracy_{word}"])
+    except ValueError as error:
+        raise ValueError(f"{word!r}: {error}") from error
+    if not found:
         raise ValueError(f"{word!r} is no attack; write pgdSTEPS_RADIUS, in 255ths, e.g. pgd40_8")
 
 

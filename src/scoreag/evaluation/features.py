@@ -119,7 +119,7 @@ def inception(file: Path, device: Any) -> Extractor:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
             f"--features inception:{file}: these are not the weights of the Inception of FID "
-            f"({reason}); give pt_inception-2015-12-05-6726825d.pth, as pytorch-fid publishes it"
+            f"({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
     return Extractor("inception", module, named(module, {})["sha256"])

@@ -11,20 +11,25 @@ def earlier(card: Card, share: float, folder: Path) -> Card:
     """The average after ``share`` of the training, written into ``folder``, with its card.
 
     It is of the width of the card's average, after the snapshot that is nearest to that share; its
-    rate had not fallen yet as that of a training of this length would have.
+    rate had not fallen as far as at the end of a training of that length.
 
     Raises:
-        ValueError: the share is none, or beside the card are no snapshots.
+        ValueError: the share is none, or there is no snapshot near it.
     """
     if not 0 < share < 1:
         raise ValueError(f"{share:g} is no share of a training; expected one above 0 and below 1")
     known = seen_at(card.folder)
-    if not known:
+    if len(known) < 2:
         raise ValueError(
             f"{card.name} has no snapshots beside its card, so it cannot be had as it was earlier; "
             "train it here with a preset that has widths, or give cards"
         )
     seen = min(known, key=lambda one: abs(one - share * known[-1]))
+    if seen == known[-1] or abs(seen / known[-1] - share) > 0.51 / len(known):
+        near, far = known[0] / known[-1], known[-2] / known[-1]
+        raise ValueError(
+            f"no snapshot was kept near {share:g}; write a share from {near:g} to {far:g}"
+        )
     width = card.recipe.get("ema") or card.recipe["plan"]["widths"][0]
     recipe = {name: value for name, value in card.recipe.items() if name not in ("minutes", "loss")}
     recipe["images_seen"] = int(card.recipe["images_seen"]) - known[-1] + seen

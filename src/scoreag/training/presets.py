@@ -75,7 +75,7 @@ def _as(family: str, period: float) -> ScoreRecipe:
         family=family,
         noise=NOISE,
         options={**FASHION.options, "period": period},
-        plan=replace(FASHION.plan, images=100_000),
+        plan=replace(FASHION.plan, images=80_000),
     )
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as packed
 from torch import Tensor
 
-from scoreag.files import replace_file
+from scoreag import tensors
 from scoreag.training.plan import Plan
 from scoreag.training.power_ema import combination
 from scoreag.training.state import State
@@ -24,19 +23,19 @@ def due(seen: int, plan: Plan) -> bool:
 
 def keep(state: State, plan: Plan, folder: Path) -> None:
     """Write the averages of ``state``, as ``WIDTH:TENSOR``, into snapshots/SEEN.safetensors."""
-    tensors = {
-        f"{width}:{name}": (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
+    averages = {
+        f"{width}:{name}": tensor
         for width, average in zip(plan.widths, state.averages, strict=True)
-        for name, t in average.state_dict().items()
+        for name, tensor in average.state_dict().items()
     }
-    (folder / PLACE).mkdir(exist_ok=True)
     file = folder / PLACE / f"{state.seen:09d}.safetensors"
-    replace_file(file, lambda aside: aside.write_bytes(packed(tensors)))
+    tensors.write(file, tensors.halved(averages))
 
 
 def seen_at(folder: Path) -> list[int]:
     """How many images had been seen at each of the snapshots in ``folder``."""
-    return sorted(int(file.stem) for file in (folder / PLACE).glob("*.safetensors"))
+    files = (folder / PLACE).glob("*.safetensors")
+    return sorted(int(file.stem) for file in files if file.stem.isdigit())
 
 
 def post_hoc(folder: Path, width: float, seen: int | None = None) -> dict[str, Tensor]:

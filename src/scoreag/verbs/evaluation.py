@@ -95,7 +95,7 @@ def _classifier(given: Given, card: "Card") -> None:
     settings = {
         "images": {name: len(part.data) for name, part in computed.items()},
         "data": {name: part.data.sha256 for name, part in computed.items()},
-        "attacks": {name: sorted(part.attacks) for name, part in computed.items()},
+        **({"under": sorted(given.under)} if given.under else {}),
     }
     folder, outcome = Path(given.out), list[Any]()
 

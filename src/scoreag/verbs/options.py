@@ -196,7 +196,7 @@ EVALUATED = (
     option("--judge", str, "Says what a draw shows; default: the bundled judge of its classes."),
     option(
         "--features", list[str],
-        "Compare in: judge, efficientnet, inception:FILE, package.module:factory; may be repeated.",
+        "Judge (default), efficientnet, inception:FILE, package.module:factory; may be repeated.",
     ),
     option(
         "--beside", list[str],

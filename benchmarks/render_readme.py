@@ -1,0 +1,45 @@
+"""The few lines of the README, from the files in benchmarks/results."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from markdown_parts import Row, share, short, table
+
+
+def summary(results: Path) -> str:
+    """A table of the results in a folder: of each victim the first rows, and no curves."""
+    rows = []
+    tables = (("transformation", _gat), ("synthesis", _gas), ("purification", _gap))
+    for name, pick in ((f"{of}{name}", pick) for of in ("", "fashion_") for name, pick in tables):
+        file = results / f"{name}.json"
+        if file.exists():
+            rows += pick(json.loads(file.read_text()))
+    return table(["what", "victim", "result"], rows)
+
+
+def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
+    """Each victim's first two rows, what is compared with and the default, once both are there."""
+    return ((name, *rows[:2]) for name, rows in data["victims"].items() if len(rows) > 1)
+
+
+def _gat(data: Row) -> Iterator[list[str]]:
+    for victim, pgd, row in _pairs(data):
+        yield ["GAT success, 8-bit file", victim, share(row["success_8bit"])]
+        said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}"
+        yield ["the judge still says y*", victim, f"{said}; PGD {short(pgd['judge'])}"]
+
+
+def _gas(data: Row) -> Iterator[list[str]]:
+    for victim, free, row in _pairs(data):
+        yield ["GAS success, 8-bit file", victim, share(row["success_8bit"])]
+        said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
+        yield ["the judge says y*", victim, said]
+
+
+def _gap(data: Row) -> Iterator[list[str]]:
+    for victim, base, row in _pairs(data):
+        said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}"
+        said += f"; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
+        attack = base["settings"].removesuffix(", no purifier")
+        yield [f"GAP, accuracy under blind {attack}", victim, said]
