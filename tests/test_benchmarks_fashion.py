@@ -143,3 +143,14 @@ def test_the_tables_show_what_the_evaluation_found(fashion, monkeypatch):
     assert "| 1,234 | 5 (4 to 6) |" in text and "| training images | 1 (0.5 to 1.5) |" in text
     assert "100.0 % (10 of 10; 10.0 to 90.0), test images |" in text
     assert "18: 0.25 (0.2 to 0.3)" in text
+
+
+def test_the_table_of_families_shows_each_with_its_best_purification(fashion):
+    page = import_module("render_world")
+    names = ("draws_judge", "gas_success", "gas_judge", "gat_success", "gat_judge")
+    row = {"family": "ncsn", "draws_frechet": 12.346, "gat_frechet": 7.0, "purify": {"start": 0.4}}
+    row |= {name: rate(9, 10) for name in names}
+    row |= {"attacked_purified": rate(6, 10), "clean_purified": rate(8, 10)}
+    text = page.families({"rows": [row], "images": 10, "per_class": 1})
+    assert "| ncsn | 90.0 % (9 of 10; 10.0 to 90.0) | 12.35 |" in text
+    assert "| ncsn | start 0.4 | 60.0 % (6 of 10; 10.0 to 90.0) | 80.0 % (8 of 10;" in text

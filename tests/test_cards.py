@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from scoreag.cards import ZOO, Card, card, cards, fill, rewrite, to_toml, weights, write_card
 from scoreag.classifiers.bundled import load
-from scoreag.files import sha256
 from scoreag.networks.plain_cnn import PlainCNN
 
 OPTIONS = {"image_shape": [3, 8, 8], "convolutions": [[4, 4, 2]], "hidden": 8}
@@ -132,53 +130,6 @@ def test_weights_that_are_not_whole_are_refused_by_one_line(folder, damage, mess
     with pytest.raises(ValueError, match=message) as caught:
         weights(card(folder))
     assert "\n" not in str(caught.value) and "mine" in str(caught.value)
-
-
-@pytest.fixture
-def sharded(folder, network) -> Path:
-    """The same weights in files of at most 2600 bytes of numbers."""
-    made = write_card(card(folder), network.state_dict(), at_most=2600)
-    assert len(made.shards) > 1 and "model-1-of-2.safetensors" in made.shards
-    (folder / "model.safetensors").unlink()
-    return folder
-
-
-def test_weights_in_shards_are_those_that_were_written(sharded, network):
-    found, wanted = weights(card(sharded)), network.state_dict()
-    assert set(found) == set(wanted)
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    for name in card(sharded).shards:
-        read = load_file(sharded / name)
-        assert sum(t.numel() * t.element_size() for t in read.values()) <= 2600
-
-
-@pytest.mark.parametrize(
-    "damage, message",
-    [
-        (Path.unlink, "mine: its weights .*model-2-of-2.safetensors are missing"),
-        (alter, "mine: .*model-2-of-2.safetensors was altered: its sha256 is"),
-        (cut, r"mine: .*model-2-of-2.safetensors is cut short: \d+ of \d+ bytes"),
-    ],
-)
-def test_a_missing_or_altered_shard_is_refused_by_its_hash(sharded, damage, message):
-    damage(sharded / "model-2-of-2.safetensors")
-    with pytest.raises(ValueError, match=message):
-        weights(card(sharded))
-
-
-def test_an_altered_list_of_shards_is_refused(sharded):
-    """Another file with a digest that fits does not make the card's model."""
-    made = card(sharded)
-    name = "model-2-of-2.safetensors"
-    alter(sharded / name)
-    rewrite(made, shards={**made.shards, name: sha256(sharded / name)})
-    with pytest.raises(ValueError, match="mine: its list of shards was altered: their sha256"):
-        weights(card(sharded))
-
-
-def test_a_tensor_that_fits_into_no_shard_is_named(folder, network):
-    with pytest.raises(ValueError, match=r"linear.*weight has \d+ bytes, and a file may have 100"):
-        write_card(card(folder), {"linear.weight": torch.zeros(26)}, at_most=100)
 
 
 def without(entry):
