@@ -10,21 +10,17 @@ no model saw.
 import argparse
 import json
 import os
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import RESULTS, Row, write
+from steps import Failed, Step, sat, work
 
 from scoreag.cards import card
-from scoreag.files import write_text
 
-HERE = Path(__file__).parent
 TRAIN, HELD, TEST = (f"fashion-mnist:{w}" for w in ("train[0:55000]", "train[55000:60000]", "test"))
 SMALL = "fashion-small"
 FAMILIES = ("fashion-edm", "fashion-ddpm", "fashion-ncsn")
@@ -32,23 +28,6 @@ VICTIMS = ("fashion-cnn", "fashion-robust")
 JUDGE = "fashion-judge"
 GRID = ("start=0.4,0.6,0.8", "precision=5,10,30")
 RADIUS = 0.1  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command: a script beside this one, or ``-m`` and a module.
-
-    Args:
-        made: the file that is there when it is done.
-        models: whose cards must be there before; other weights ask for the command anew.
-        after: further steps that must be done before.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    made: Path
-    models: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +64,7 @@ class World:
         return Step(name, (f"{script}.py", *told), made, models)
 
 
-def steps(world: World) -> Iterable[Step]:
+def whole(world: World) -> Iterable[Step]:
     """All but the score model: the long ones early, so that the workers end at about one time."""
     judge = ("--judge", world.at(JUDGE), "--micro-batch", "50")
     fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
@@ -133,64 +112,6 @@ def trials(world: World) -> Iterable[Step]:
     yield world.table("purification_curves", "purification", *same, *gap, data=HELD)
 
 
-def work(todo: Iterable[Step], workers: int, out: Path) -> list[Row]:
-    """Run the steps, so many at a time, the first that is ready first; how long each took.
-
-    The first that fails ends it: what runs ends, what has not begun is left.
-    """
-    pending = list(todo)
-    order = [step.name for step in pending]
-    running: dict[Future[float], Step] = {}
-    done: dict[str, float] = {}
-
-    def ready(step: Step) -> bool:
-        return all(name in done or name not in order for name in (*step.models, *step.after))
-
-    with ThreadPoolExecutor(workers) as pool:
-        while pending or running:
-            for step in [step for step in pending if ready(step)][: workers - len(running)]:
-                pending.remove(step)
-                running[pool.submit(run, step, out)] = step
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                done[running.pop(future).name] = future.result()
-    return [{"step": name, "seconds": done[name]} for name in order]
-
-
-def run(step: Step, out: Path) -> float:
-    """Do a step, or find that it is done; the seconds that it took.
-
-    The mark of a step in ``out`` says its command and the weights that it was done with.
-    """
-    mark = out / "done" / f"{step.name}.json"
-    state = {"command": shlex.join(step.words), "models": _digests(step, out)}
-    if mark.exists() and step.made.exists():
-        before: Row = json.loads(mark.read_text())
-        if {name: before[name] for name in state} == state:
-            return float(before["seconds"])
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    script = [str(HERE / step.words[0])] if step.words[0].endswith(".py") else [step.words[0]]
-    began = time.monotonic()
-    subprocess.run([sys.executable, *script, *step.words[1:]], check=True, env=told)
-    seconds = round(time.monotonic() - began, 1)
-    print(f"{time.strftime('%H:%M:%S')} {step.name}, in {seconds:.0f} s", flush=True)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    write_text(mark, json.dumps({**state, "seconds": seconds}))
-    return seconds
-
-
-def _digests(step: Step, out: Path) -> dict[str, str]:
-    return {name: card(out / name).sha256 for name in step.models}
-
-
-def sat(out: Path, minutes: float) -> list[float]:
-    """The minutes of each sitting so far, this one at the end."""
-    file = out / "done" / "sittings.json"
-    known: list[float] = json.loads(file.read_text()) if file.exists() else []
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps([*known, minutes]))
-    return [*known, minutes]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="where Fashion-MNIST is; it is fetched where it is not")
@@ -203,17 +124,26 @@ def main() -> None:
     args = parser.parse_args()
     root = ("--root", args.root) if args.root else ()
     world = World(args.out, root, args.training, args.images, args.draws)
-    if args.settings:
-        work(trials(world), args.workers, args.out)
-        return
+    try:
+        (choose if args.settings else make)(world, args.workers)
+    except Failed as error:
+        sys.exit(f"fashion: {error}; the same command goes on from there")
+
+
+def choose(world: World, workers: int) -> None:
+    work(trials(world), workers, world.out)
+
+
+def make(world: World, workers: int) -> None:
+    """All models, cards and tables, and what they say together."""
     began = time.monotonic()
     try:
-        taken = work([world.train("score-model", SMALL, args.workers)], 1, args.out)
-        taken += work(steps(world), args.workers, args.out)
+        taken = work([world.train("score-model", SMALL, workers)], 1, world.out)
+        taken += work(whole(world), workers, world.out)
     finally:
-        sittings = sat(args.out, round((time.monotonic() - began) / 60, 1))
-    about = {"workers": args.workers, "sittings": sittings, "steps": taken}
-    write("fashion", {**about, "models": models(args.out), **evaluated(args.out)})
+        sittings = sat(world.out, round((time.monotonic() - began) / 60, 1))
+    about = {"workers": workers, "sittings": sittings, "steps": taken}
+    write("fashion", {**about, "models": models(world.out), **evaluated(world.out)})
 
 
 def evaluated(out: Path) -> Row:

@@ -25,7 +25,7 @@ def world(fashion, tmp_path):
     return fashion.World(tmp_path / "models", ())
 
 
-@pytest.fixture(params=["steps", "trials"])
+@pytest.fixture(params=["whole", "trials"])
 def todo(request, fashion, world):
     return list(getattr(fashion, request.param)(world))
 
@@ -97,7 +97,7 @@ def test_no_worker_waits_while_a_step_is_ready(fashion, counting, tmp_path):
 def test_what_fails_ends_it_and_what_has_not_begun_is_left(fashion, counting, tmp_path):
     broken = counting("broken", ends="; raise SystemExit(3)")
     others = [counting(f"other{i}", after=("broken",) if i else ()) for i in range(2)]
-    with pytest.raises(fashion.subprocess.CalledProcessError, match="exit status 3"):
+    with pytest.raises(fashion.Failed, match="broken ended with exit status 3"):
         fashion.work([broken, *others, counting("late")], 1, tmp_path)
     assert [ran(step) for step in (*others, counting("late"))] == [0, 0, 0]
     assert not (tmp_path / "done" / "broken.json").exists()
