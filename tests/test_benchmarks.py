@@ -136,3 +136,11 @@ def test_synthesis_stands_beside_unguided_draws(common, monkeypatch):
     words = ("--per-class", "1", "--strength", "3", "--seed", "5")
     rows = results(monkeypatch, common, "synthesis", *words)
     assert resolved(rows, "strength", "seed") == [(0.0, 5), (30.0, 5), (3.0, 5)]
+
+
+def test_a_recipe_lasts_as_long_as_asked_by_the_pace_of_its_first_steps(common, monkeypatch):
+    """Twelve steps in 3 seconds are four a second: ten seconds are 40 steps."""
+    module = import_module("training_recipes")
+    monkeypatch.setattr(module, "trained", lambda recipe, data: (None, 3.0))
+    recipe = module.PRESETS["tiny"]
+    assert module.lasting(recipe, None, 10.0).plan.images == 40 * recipe.plan.batch
