@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from scoreag.load import UnknownName
-from scoreag.verbs import components, evaluation, tasks, tour, training
+from scoreag.verbs import components, converting, evaluation, tasks, tour, training
 from scoreag.verbs import options as o
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
@@ -65,6 +65,10 @@ verb(
     "--out models/resnet",
 )(training.classifier)  # fmt: skip
 app.add_typer(train, name="train")
+verb(
+    app, "convert", *o.CONVERTED,
+    example="scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --classes cifar10",
+)(converting.convert)  # fmt: skip
 verb(app, "evaluate-model", *o.EVALUATED, example="scoreag evaluate-model cifar10 --images 100")(
     evaluation.evaluate
 )

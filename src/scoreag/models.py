@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,15 +13,21 @@ from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.core.types import Images
+from scoreag.foreign.checkpoint import convert
 from scoreag.load import UnknownName, load
 
 
 def load_prior(name: str | Path, device: str = "auto") -> Prior:
-    """The score model of a card: its name in the zoo, or a folder with card.toml and weights.
+    """The score model of a card's name, of a folder with card.toml and weights, or of a checkpoint.
 
     Raises:
-        ValueError: no such card, or one of another kind.
+        ValueError: no such card, one of another kind, or a checkpoint that is not read.
     """
+    file = Path(name)
+    if file.is_file() and file.suffix != ".toml":
+        with TemporaryDirectory() as aside:
+            convert(file, Path(aside) / file.stem)
+            return load_prior(Path(aside) / file.stem, device)
     found = _of_kind(name, "score-model")
     place = device_of(device)
     model: nn.Module = load("score_models", found.family).load(found)

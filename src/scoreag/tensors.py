@@ -24,17 +24,27 @@ def read(file: Path, expected: str, name: str) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise ValueError(f"{name}: its weights {file} are missing")
-    data = file.read_bytes()
-    if wrong := _defect(data):
-        raise ValueError(f"{name}: {file} {wrong}; get the file again")
+    tensors = read_any(file, f"{name}: ")
     if (found := sha256(file)) != expected:
         raise ValueError(
             f"{name}: {file} was altered: its sha256 is {found}, the card says {expected}"
         )
+    return tensors
+
+
+def read_any(file: Path, who: str = "") -> dict[str, Tensor]:
+    """The tensors of ``file``, whatever its digest.
+
+    Raises:
+        ValueError: it is something else, or cut short; begins with ``who``.
+    """
+    data = file.read_bytes()
+    if wrong := _defect(data):
+        raise ValueError(f"{who}{file} {wrong}; get the file again")
     try:
         return load(data)
     except SafetensorError as error:
-        raise ValueError(f"{name}: {file} is no safetensors file ({error})") from error
+        raise ValueError(f"{who}{file} is no safetensors file ({error})") from error
 
 
 def write(file: Path, tensors: Mapping[str, Tensor]) -> str:

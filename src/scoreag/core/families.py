@@ -73,6 +73,45 @@ def vp(steps: int = 1000) -> Family:
     return coefficients
 
 
+def iddpm(
+    steps: int = 1000, low: float = 0.001, high: float = 0.008, rounded: bool = True
+) -> Family:
+    """iDDPM: the network predicts the noise at step t of a cosine table; Karras et al., table 1.
+
+    ``t = M - 1 - j``, ``j`` the place of the nearest level in ``u_0 > ... > u_M = 0``, where
+    ``u_{j-1}^2 = (u_j^2 + 1) / max(abar(j-1) / abar(j), C1) - 1`` and
+    ``abar(j) = sin^2(pi/2 j / (M (C2 + 1)))``.
+
+    Args:
+        low, high: C1 and C2.
+        rounded: as released; else j lies between two places, in proportion.
+    """
+    table = iddpm_levels(steps, low, high)
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        levels = table.to(sigma.device).flip(0)  # rising
+        given = sigma.double().clamp(levels[0], levels[-1])
+        above = torch.searchsorted(levels, given).clamp(1, steps)
+        share = (given - levels[above - 1]) / (levels[above] - levels[above - 1])
+        place = (above - 1) + (share.round() if rounded else share)  # counted from u_M
+        one = torch.ones_like(sigma)
+        inner = 1 / (1 + sigma**2).sqrt()
+        return Coefficients(skip=one, out=-sigma, inner=inner, time=(place - 1).to(sigma))
+
+    return coefficients
+
+
+def iddpm_levels(steps: int, low: float, high: float) -> Float[Tensor, " {steps}+1"]:
+    """``u_0 > u_1 > ... > u_M = 0``."""
+    j = torch.arange(steps + 1, dtype=torch.float64)
+    kept = (math.pi / 2 * j / (steps * (high + 1))).sin() ** 2
+    levels = torch.zeros(steps + 1, dtype=torch.float64)
+    for place in range(steps, 0, -1):
+        ratio = (kept[place - 1] / kept[place]).clamp(min=low)
+        levels[place - 1] = ((levels[place] ** 2 + 1) / ratio - 1).sqrt()
+    return levels
+
+
 def linear_alphas(
     steps: int = 1000, first: float = 1e-4, last: float = 0.02
 ) -> Float[Tensor, " {steps}"]:

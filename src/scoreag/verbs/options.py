@@ -186,6 +186,16 @@ CLASSIFIER_TRAINED = (
     option("--extra", str, "Further labelled images, such as a score model's samples."),
     option("--extra-share", float, "Share of each batch that is --extra, e.g. 0.7."),
 )
+CONVERTED = (
+    argument("checkpoint", "A file of weights: a pickle of EDM, or safetensors."),
+    argument("folder", "Folder of the card and the weights that are written."),
+    option("--classes", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
+    option("--licence", str, "Of the weights; default: what the format tells."),
+    option("--half", bool, "Store the weights with 11 significant bits.", False),
+    OVERWRITE,
+    QUIET,
+    JSON,
+)
 EVALUATED = (
     argument("card", "A card's name or folder."),
     option("--data", str, "Test images; default: those of the data that the card names."),

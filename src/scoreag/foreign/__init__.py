@@ -1,0 +1,1 @@
+"""Other people's checkpoints: what they hold is read, and none of their code is run."""

@@ -1,0 +1,99 @@
+"""A checkpoint of other people's making: what it is, and the card and the weights made of it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from scoreag.cards import Card, fill, write_card
+from scoreag.foreign import edm
+from scoreag.foreign.found import Found
+from scoreag.load import load
+from scoreag.tensors import read_any
+
+READ = (
+    "pickles of EDM (.pkl), and safetensors whose metadata has the class of EDM and its arguments"
+)
+
+
+def open_checkpoint(path: Path) -> Found:
+    """What a file holds; nothing of it is run.
+
+    Raises:
+        ValueError: it is of no kind that is known, or damaged.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return edm.open_pickle(path)
+    if head[8:9] == b"{":
+        return _safetensors(path)
+    raise ValueError(f"{path} is no checkpoint of a kind that is read: {READ}")
+
+
+def _safetensors(path: Path) -> Found:
+    tensors = read_any(path)
+    try:
+        with safe_open(path, "pt") as opened:
+            about = opened.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file ({error})") from error
+    if about.get("class") not in edm.FAMILIES or "arguments" not in about:
+        raise ValueError(f"{path} does not say what network it is of; read are {READ}")
+    return edm.found(about["class"], json.loads(about["arguments"]), tensors, str(path))
+
+
+def convert(
+    path: Path, folder: Path, classes: Sequence[str] = (), licence: str = "", half: bool = False
+) -> tuple[Found, Card]:
+    """Write the card and the weights of a checkpoint into ``folder``.
+
+    Args:
+        classes: names by number; without them the numbers themselves.
+        licence: of the weights; by default what the format says.
+        half: store the weights with 11 significant bits.
+
+    Raises:
+        ValueError: the file is not read, or does not fit the network that it names.
+    """
+    found = open_checkpoint(path)
+    if classes and len(classes) != found.classes:
+        raise ValueError(f"{path} knows {found.classes} classes, and {len(classes)} names came")
+    names = classes or [str(number) for number in range(found.classes)]
+    with torch.device("meta"):
+        network = load("networks", found.network).build(**found.options)
+    fill(network.to_empty(device="cpu"), found.tensors, path.name)
+    card = Card(
+        name=folder.resolve().name,
+        kind="score-model",
+        network=found.network,
+        file="model.safetensors",
+        licence=licence or found.licence,
+        image_shape=found.image_shape,
+        source=f"converted from {path.name} ({found.format})",
+        classes=tuple(names),
+        family=found.family,
+        sigma_data=found.sigma_data,
+        options=found.options,
+        folder=folder,
+    )
+    return found, write_card(card, found.tensors, half)
+
+
+def told(found: Found) -> dict[str, object]:
+    """What was found, for the person who asked."""
+    return {
+        "format": found.format,
+        "family": found.family,
+        "network": found.network,
+        **{f"network.{name}": value for name, value in found.options.items()},
+        "parameters": sum(t.numel() for t in found.tensors.values()),
+        "images": f"{' x '.join(map(str, found.image_shape))}, in [-1, 1]",
+        "classes": found.classes,
+        "licence": found.licence,
+        "left out": ", ".join(found.left) or "nothing",
+    }

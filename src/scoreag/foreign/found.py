@@ -1,0 +1,31 @@
+"""What a checkpoint turned out to be: a family, an architecture, its arguments, its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """Args:
+    format: of the file, in words.
+    family: a file of score_models/.
+    network, options: a file of networks/ and the arguments of its ``build``.
+    tensors: under the names of that network.
+    classes: how many labels it knows; 0 knows none.
+    licence: of the weights, as far as the format tells.
+    left: what the file holds besides, and what was not needed, in words.
+    """
+
+    format: str
+    family: str
+    network: str
+    options: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    image_shape: tuple[int, int, int]
+    classes: int
+    sigma_data: float = 0.5
+    licence: str = "not told by the file"
+    left: tuple[str, ...] = field(default=())

@@ -1,0 +1,162 @@
+"""The parts of the U-Nets of Song et al. (2021), Dhariwal and Nichol (2021) and Karras et al.
+(2022), under the parameter names that the last released, so that public weights fit.
+
+Written anew from the papers' descriptions.  Attention is written out, since fused kernels have no
+second derivative, which guidance needs.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, one_hot, silu
+
+Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
+Vector = Float[Tensor, "_ _"]  # images, features
+
+
+class Resampling(nn.Module):
+    """A convolution that keeps the side, behind a halving or a doubling of it.
+
+    Args:
+        kernel: its side; 0 only resamples.
+        resample: "down", "up" or "".
+        taps: of the separable filter that halves and doubles, e.g. (1, 1) or (1, 3, 3, 1).
+        last: the filter comes behind the convolution, which sees the finer map.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        wide: int,
+        kernel: int,
+        resample: str = "",
+        taps: Sequence[float | int] = (1, 1),
+        last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.resample, self.last = resample, last
+        self.weight = nn.Parameter(torch.empty(wide, width, kernel, kernel)) if kernel else None
+        self.bias = nn.Parameter(torch.zeros(wide)) if kernel else None
+        if self.weight is not None:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if resample:
+            line = torch.tensor(taps, dtype=torch.float32)
+            self.register_buffer(
+                "resample_filter", torch.outer(line, line)[None, None] / line.sum() ** 2
+            )
+
+    def forward(self, x: Maps) -> Maps:
+        if self.last:
+            assert self.resample == "down" and self.weight is not None
+            x = conv2d(x, self.weight, self.bias, padding=self._margin + self.weight.shape[-1] // 2)
+            return self._halved(x, 0)
+        if self.resample == "up":
+            x = self._doubled(x)
+        elif self.resample == "down":
+            x = self._halved(x, self._margin)
+        if self.weight is None:
+            return x
+        return conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+
+    @property
+    def _margin(self) -> int:
+        return (self._taps.shape[-1] - 1) // 2
+
+    @property
+    def _taps(self) -> Tensor:
+        taps = self.resample_filter
+        assert isinstance(taps, Tensor)
+        return taps
+
+    def _halved(self, x: Maps, padding: int) -> Maps:
+        width = x.shape[1]
+        taps = self._taps.to(x).expand(width, -1, -1, -1)
+        return conv2d(x, taps, stride=2, padding=padding, groups=width)
+
+    def _doubled(self, x: Maps) -> Maps:
+        width = x.shape[1]
+        taps = 4 * self._taps.to(x).expand(
+            width, -1, -1, -1
+        )  # each new pixel has a quarter of them
+        return conv_transpose2d(x, taps, stride=2, padding=self._margin, groups=width)
+
+
+class Block(nn.Module):
+    """Two convolutions told the noise level and the class, a shortcut, and attention if wanted.
+
+    Args:
+        told: width of the vector that says both.
+        heads: of the attention behind the convolutions; 0 has none.
+        scaled: whether the vector scales and shifts, or only shifts.
+        shrink: what sums are multiplied by: 1, or sqrt(1/2), which keeps the variance.
+        projected: the shortcut of a block that resamples has a convolution.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        wide: int,
+        told: int,
+        resample: str = "",
+        heads: int = 0,
+        scaled: bool = True,
+        shrink: float = 1.0,
+        eps: float = 1e-5,
+        taps: Sequence[float | int] = (1, 1),
+        projected: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads, self.scaled, self.shrink = heads, scaled, shrink
+        self.norm0 = normalisation(width, eps)
+        self.conv0 = Resampling(width, wide, 3, resample, taps)
+        self.affine = nn.Linear(told, 2 * wide if scaled else wide)
+        self.norm1 = normalisation(wide, eps)
+        self.conv1 = Resampling(wide, wide, 3)
+        kernel = 1 if projected or width != wide else 0
+        plain = width == wide and not resample
+        self.skip = nn.Identity() if plain else Resampling(width, wide, kernel, resample, taps)
+        if heads:
+            self.norm2 = normalisation(wide, eps)
+            self.qkv = Resampling(wide, 3 * wide, 1)
+            self.proj = Resampling(wide, wide, 1)
+
+    def forward(self, x: Maps, told: Vector) -> Maps:
+        y = self.conv0(silu(self.norm0(x)))
+        said = self.affine(told)[:, :, None, None]
+        if self.scaled:
+            scale, shift = said.chunk(2, 1)
+            y = silu(shift + self.norm1(y) * (1 + scale))
+        else:
+            y = silu(self.norm1(y + said))
+        x = self.shrink * (self.skip(x) + self.conv1(y))
+        return self.shrink * (x + self.proj(self._attention(x))) if self.heads else x
+
+    def _attention(self, x: Maps) -> Maps:
+        """``sum_k softmax_k(q . k / c^(1/2)) v_k``; q, k and v of a channel stand side by side."""
+        qkv = self.qkv(self.norm2(x)).flatten(2)
+        q, k, v = qkv.unflatten(1, (self.heads, -1, 3)).unbind(3)  # batch, heads, channels, places
+        weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
+        return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
+
+
+def normalisation(width: int, eps: float = 1e-5) -> nn.GroupNorm:
+    """At most 32 groups, of four channels or more."""
+    return nn.GroupNorm(min(32, width // 4), width, eps)
+
+
+def waves(time: Float[Tensor, " batch"], width: int, ends: bool = False) -> Vector:
+    """``cos(w t)``, then ``sin(w t)``, w from 1 down to 1/10000, which ``ends`` includes."""
+    half = width // 2
+    steps = torch.arange(half, device=time.device, dtype=torch.float32) / (half - int(ends))
+    angles = time[:, None] * (10000**-steps).to(time)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def named(labels: Int[Tensor, " batch"] | None, classes: int, like: Vector) -> Vector:
+    """A row of 0 and one 1 for each label; all 0 where it is not told: None, or ``classes``."""
+    if labels is None:
+        return like.new_zeros(len(like), classes)
+    return one_hot(labels, classes + 1)[:, :classes].to(like)

@@ -1,0 +1,41 @@
+"""convert: other people's weights, as a card of one's own."""
+
+import json
+from pathlib import Path
+
+from scoreag.verbs.options import Given, say
+from scoreag.verbs.words import UsageError
+
+
+def convert(given: Given) -> None:
+    """Turn other people's weights into a card and a safetensors file; none of their code is run."""
+    from scoreag.foreign import checkpoint
+
+    folder = Path(given.folder)
+    if (folder / "card.toml").exists() and not given.overwrite:
+        raise ValueError(f"{folder} has a card; give another folder, or --overwrite")
+    path = Path(given.checkpoint)
+    classes = names_of(given.classes) if given.classes else ()
+    found, card = checkpoint.convert(path, folder, classes, given.licence or "", given.half)
+    told = checkpoint.told(found) | {"licence": card.licence, "sha256": card.sha256}
+    if given.json:
+        print(json.dumps(told, indent=2))
+    elif not given.quiet:
+        print("\n".join(f"{name:<22} {value}" for name, value in told.items()))
+    say(given, f"the card is {folder / 'card.toml'}; use it as --model {folder}")
+
+
+def names_of(word: str) -> list[str]:
+    """The classes of a data set, by its name, or the names themselves.
+
+    Raises:
+        UsageError: a single word that is no data set.
+    """
+    from scoreag.load import hint, load, names
+
+    if "," in word:
+        return [name.strip() for name in word.split(",")]
+    known = [n for n in names("datasets") if hasattr(load("datasets", n), "CLASSES")]
+    if (name := word.replace("-", "_")) not in known:
+        raise UsageError(f"--classes {word}: no such data set; {hint(name, known)}, or cat,dog,...")
+    return list(load("datasets", name).CLASSES)

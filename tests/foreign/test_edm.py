@@ -1,0 +1,165 @@
+"""Pickles of EDM: read without their code, and refused where they want anything else."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+import made_edm
+from scoreag import load_prior
+from scoreag.foreign.checkpoint import convert, open_checkpoint
+from scoreag.foreign.inert import Refused
+
+SIGMA = torch.tensor(0.7)
+
+
+class Hostile:
+    """Leaves a trace where its pickle is run."""
+
+    def __reduce__(self):
+        return os.system, ("touch trace",)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_pickle_gives_the_network_that_was_put_into_it(here):
+    found = open_checkpoint(made_edm.write(here / "edm.pkl", loss_fn="x"))
+    expected = made_edm.network().state_dict()
+    assert found.tensors.keys() == expected.keys()
+    assert all(torch.equal(found.tensors[name], expected[name]) for name in expected)
+    assert (found.family, found.network, found.classes) == ("edm", "song_unet", 3)
+    assert found.image_shape == (3, 8, 8) and found.left[0] == "loss_fn"
+
+
+def test_a_converted_model_denoises_as_the_one_in_the_pickle(here):
+    """And so does the file itself, where a model is asked for."""
+    path = made_edm.write(here / "edm.pkl")
+    _, card = convert(path, here / "edm", ("cat", "dog", "ship"))
+    network, x = made_edm.network(), torch.randn(2, 3, 8, 8)
+    labels, total = torch.tensor([2, 0]), SIGMA**2 + 0.25
+    time = (SIGMA.log() / 4).expand(2)
+    with torch.no_grad():
+        raw = network(x / total.sqrt(), time, labels)
+        expected = 0.25 / total * x + SIGMA / 2 / total.sqrt() * raw
+        for prior in (load_prior(here / "edm"), load_prior(path)):
+            torch.testing.assert_close(prior.model(x, SIGMA, labels), expected)
+    assert card.classes == ("cat", "dog", "ship") and load_prior(path).classes == ("0", "1", "2")
+
+
+def nested_in_the_state(here):
+    state = {"_parameters": {"weight": Hostile()}, "_init_kwargs": {}}
+    return made_edm.write(here / "x.pkl", ema=made_edm.Persistent("EDMPrecond", state))
+
+
+def beside_the_network(here):
+    return made_edm.write(here / "x.pkl", augment_pipe=Hostile())
+
+
+def alone(here):
+    (here / "x.pkl").write_bytes(pickle.dumps(Hostile()))
+    return here / "x.pkl"
+
+
+@pytest.mark.parametrize("write", [alone, beside_the_network, nested_in_the_state])
+def test_a_hostile_pickle_is_refused_by_what_it_wanted_and_nothing_is_run(here, write):
+    path = write(here)
+    with pytest.raises(Refused, match=r"it asks for (posix|nt)\.system.*nothing was run"):
+        open_checkpoint(path)
+    assert not (here / "trace").exists()
+    pickle.loads(path.read_bytes()) if write is alone else None
+    assert (here / "trace").exists() == (write is alone)  # it would have left one
+
+
+def test_a_hostile_storage_is_refused_too(here):
+    """A storage within a pickle is a file of torch.save, which is a pickle again."""
+
+    class Storage:
+        def __reduce__(self):
+            return torch.storage._load_from_bytes, (pickle.dumps(Hostile()),)
+
+    path = made_edm.write(here / "x.pkl", ema=Storage())
+    with pytest.raises(Refused, match="is no whole pickle"):
+        open_checkpoint(path)
+    assert not (here / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            (torch.zeros(2).untyped_storage(), 0, (10**12,), (0,)),
+            "a tensor of 1000000000000 numbers",
+        ),
+        ((torch.zeros(4).untyped_storage(), 3, (4,), (1,)), "is no whole pickle"),
+    ],
+    ids=["repeated", "beyond the end"],
+)
+def test_a_tensor_is_no_larger_than_its_bytes(here, arguments, message):
+    class Tensor:
+        def __reduce__(self):
+            storage = torch.storage.TypedStorage(
+                wrap_storage=arguments[0], dtype=torch.float32, _internal=True
+            )
+            return torch._utils._rebuild_tensor_v2, (storage, *arguments[1:], False, {})
+
+    path = made_edm.write(here / "x.pkl", ema=Tensor())
+    with pytest.raises(Refused, match=message):
+        open_checkpoint(path)
+
+
+def test_arguments_that_repeat_without_end_are_refused(here):
+    """Thirty lists, each with the one before it twice: a billion entries in a few hundred bytes."""
+    bomb = [1]
+    for _ in range(30):
+        bomb = [bomb, bomb]
+    state = {"_init_kwargs": {"channel_mult": bomb}}
+    path = made_edm.write(here / "x.pkl", ema=made_edm.Persistent("EDMPrecond", state))
+    with pytest.raises(Refused, match="its arguments are more than 1000"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "ema, message",
+    [
+        (made_edm.Persistent("StyleGAN", {}), "holds a 'StyleGAN'"),
+        (made_edm.Persistent("EDMPrecond", {"_init_kwargs": {"model_type": "X"}}), "network 'X'"),
+        ([1, 2], "has no network called 'ema'"),
+    ],
+)
+def test_another_network_is_named(here, ema, message):
+    path = made_edm.write(here / "x.pkl", ema=ema)
+    with pytest.raises(Refused, match=message):
+        open_checkpoint(path)
+
+
+def test_an_unknown_argument_is_named(here, monkeypatch):
+    path = made_edm.write(here / "edm.pkl")
+    monkeypatch.setitem(made_edm.ARGUMENTS, "num_blockz", 2)
+    with pytest.raises(ValueError, match="an argument 'num_blockz'"):
+        open_checkpoint(made_edm.write(path))
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped"])
+def test_a_damaged_file_gives_one_clean_error_or_the_network(here, kind):
+    """At 150 places each: never another exception."""
+    whole = made_edm.write(here / "edm.pkl").read_bytes()
+    source = torch.Generator().manual_seed(5)
+    places = torch.randint(2, len(whole), (150,), generator=source).tolist()
+    outcomes = {"read": 0, "refused": 0}
+    for place in places:
+        data = bytearray(whole[:place] if kind == "cut" else whole)
+        if kind == "flipped":
+            data[place] ^= 1 << (place % 8)
+        (here / "x.pkl").write_bytes(data)
+        try:
+            open_checkpoint(here / "x.pkl")
+            outcomes["read"] += 1
+        except ValueError as error:
+            assert str(error)
+            outcomes["refused"] += 1
+    assert outcomes["refused"] == 150 if kind == "cut" else outcomes["refused"] > 0
