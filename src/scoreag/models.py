@@ -14,6 +14,7 @@ from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.core.types import Images
 from scoreag.foreign.checkpoint import convert
+from scoreag.foreign.diffusers import is_folder
 from scoreag.load import UnknownName, load
 
 
@@ -24,7 +25,7 @@ def load_prior(name: str | Path, device: str = "auto") -> Prior:
         ValueError: no such card, one of another kind, or a checkpoint that is not read.
     """
     file = Path(name)
-    if file.is_file() and file.suffix != ".toml":
+    if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         with TemporaryDirectory() as aside:
             convert(file, Path(aside) / file.stem)
             return load_prior(Path(aside) / file.stem, device)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import ddpm, edm, ncsn
+from scoreag.core.families import ddpm, edm, iddpm, ncsn, v_prediction
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -32,6 +32,29 @@ def test_knowing_the_noise_gives_back_the_image(family, sign, sigma):
     x0, n = draws()
     denoise = Preconditioned(Oracle(sign * n), family)
     assert torch.allclose(denoise(x0 + sigma * n, torch.tensor(sigma)), x0, atol=1e-6 * sigma)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.7, 30.0])
+def test_knowing_v_gives_back_the_image(sigma):
+    """``v = a n - b x0`` with ``a = (1 + s^2)^(-1/2)`` and ``b = s a``; asked at ``a (x0 + s n)``."""
+    x0, n = draws()
+    a = (1 + sigma**2) ** -0.5
+    oracle = Oracle(a * n - sigma * a * x0)
+    denoise = Preconditioned(oracle, v_prediction(ALPHAS))
+    x = x0 + sigma * n
+    assert torch.allclose(denoise(x, torch.tensor(sigma)), x0, atol=1e-6 * sigma)
+    assert torch.allclose(oracle.asked[0], a * x)
+
+
+@pytest.mark.parametrize(
+    "sigma, rounded, exact", [(0.0016, -1.0, -0.751), (0.004, 0.0, -0.3775), (1e6, 999.0, 999.0)]
+)
+def test_iddpm_is_told_the_nearest_level_as_released(sigma, rounded, exact):
+    """By hand: ``u_1000 = 0`` is told as -1, and ``u_999``, as 0, is (1 / r - 1)^(1/2) with
+    ``r = sin^2(999 pi / 2016) / sin^2(1000 pi / 2016)``, which is 0.0064254."""
+    level = torch.tensor([sigma])
+    assert iddpm()(level).time.item() == rounded
+    assert iddpm(rounded=False)(level).time.item() == pytest.approx(exact, abs=1e-4)
 
 
 def test_each_image_of_a_batch_may_have_its_own_level():

@@ -1,6 +1,7 @@
 """How each family of score models reads a noise level; tables 1 of Karras et al. (2022)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -31,22 +32,43 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
 
     Between two steps, t is interpolated linearly in log sigma.
     """
-    log_levels = (1 / alphas_cumprod.double() - 1).log() / 2
+    step = _step_of(alphas_cumprod)
 
     def coefficients(sigma: Levels) -> Coefficients:
+        one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+        return Coefficients(skip=one, out=-sigma, inner=inner, time=step(sigma))
+
+    return coefficients
+
+
+def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
+    """As ``ddpm``, but the network predicts ``v = a n - b x0``, a and b of ``x_vp = a x0 + b n``.
+
+    With ``a^2 = 1 / (1 + s^2)`` and ``b = a s``, ``x0 = a x_vp - b v``; Salimans and Ho (2022).
+    """
+    step = _step_of(alphas_cumprod)
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        squared = 1 / (1 + sigma**2)
+        a = squared.sqrt()
+        return Coefficients(skip=squared, out=-sigma * a, inner=a, time=step(sigma))
+
+    return coefficients
+
+
+def _step_of(alphas_cumprod: Float[Tensor, " steps"]) -> Callable[[Levels], Levels]:
+    """The step t of a noise level, between two of them linear in log sigma."""
+    log_levels = (1 / alphas_cumprod.double() - 1).log() / 2
+
+    def step(sigma: Levels) -> Levels:
         levels = log_levels.to(sigma.device)
         log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
         high = torch.searchsorted(levels, log_sigma).clamp(min=1)
         low = high - 1
         weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
-        return Coefficients(
-            skip=torch.ones_like(sigma),
-            out=-sigma,
-            inner=1 / (1 + sigma**2).sqrt(),
-            time=(low + weight).to(sigma),
-        )
+        return (low + weight).to(sigma)
 
-    return coefficients
+    return step
 
 
 def ncsn() -> Family:

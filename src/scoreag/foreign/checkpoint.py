@@ -8,22 +8,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from scoreag.cards import Card, fill, write_card
-from scoreag.foreign import edm
+from scoreag.foreign import diffusers, edm
 from scoreag.foreign.found import Found
 from scoreag.load import load
 from scoreag.tensors import read_any
 
 READ = (
-    "pickles of EDM (.pkl), and safetensors whose metadata has the class of EDM and its arguments"
+    "pickles of EDM (.pkl), safetensors whose metadata has the class of EDM and its arguments, and "
+    "folders of diffusers with a UNet2DModel"
 )
 
 
 def open_checkpoint(path: Path) -> Found:
-    """What a file holds; nothing of it is run.
+    """What a file or a folder holds; nothing of it is run.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
     """
+    if diffusers.is_folder(path):
+        return diffusers.open_folder(path)
+    if path.is_dir():
+        raise ValueError(f"the folder {path} is no checkpoint of a kind that is read: {READ}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     with path.open("rb") as file:

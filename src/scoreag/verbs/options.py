@@ -187,7 +187,7 @@ CLASSIFIER_TRAINED = (
     option("--extra-share", float, "Share of each batch that is --extra, e.g. 0.7."),
 )
 CONVERTED = (
-    argument("checkpoint", "A file of weights: a pickle of EDM, or safetensors."),
+    argument("checkpoint", "A pickle of EDM, safetensors, or a folder of diffusers."),
     argument("folder", "Folder of the card and the weights that are written."),
     option("--classes", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
     option("--licence", str, "Of the weights; default: what the format tells."),
