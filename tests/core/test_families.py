@@ -36,7 +36,7 @@ def test_knowing_the_noise_gives_back_the_image(family, sign, sigma):
 
 @pytest.mark.parametrize("sigma", [0.02, 0.7, 30.0])
 def test_knowing_v_gives_back_the_image(sigma):
-    """``v = a n - b x0`` with ``a = (1 + s^2)^(-1/2)`` and ``b = s a``; asked at ``a (x0 + s n)``."""
+    """``v = a n - b x0``, ``a = (1 + s^2)^(-1/2)``, ``b = s a``; asked at ``a (x0 + s n)``."""
     x0, n = draws()
     a = (1 + sigma**2) ** -0.5
     oracle = Oracle(a * n - sigma * a * x0)
