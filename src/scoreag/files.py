@@ -168,12 +168,13 @@ def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
     """Download ``url`` to ``path``, which appears whole and with its digest, or not at all.
 
     What had come before an interruption stays in ``path.part``; the next call goes on from there.
-    ``expected`` is "sha256:HEX" or "md5:HEX".
+    ``expected`` is "sha256:HEX" or "md5:HEX", or "" where no digest is published: then a file that
+    is there is taken as it is.
     """
     algorithm, _, value = expected.partition(":")
-    if algorithm not in ("sha256", "md5"):
+    if algorithm not in ("sha256", "md5", ""):
         raise ValueError(f"digest {expected!r}: write 'sha256:...' or 'md5:...'")
-    if path.exists() and digest(path, algorithm) == value:
+    if path.exists() and (not algorithm or digest(path, algorithm) == value):
         return
     part = path.with_name(f"{path.name}.part")
     for attempt in range(_ATTEMPTS):
@@ -186,7 +187,8 @@ def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
             f"the connection to {url} broke after {came:,} bytes; they are kept: "
             "give the same command again and it goes on from there"
         )
-    _check_digest(url, part, algorithm, value)
+    if algorithm:
+        _check_digest(url, part, algorithm, value)
     os.replace(part, path)
 
 

@@ -15,20 +15,26 @@ from scoreag.core.schedule import karras
 from scoreag.core.types import Images
 from scoreag.foreign.checkpoint import convert
 from scoreag.foreign.diffusers import is_folder
+from scoreag.foreign.public import folder_of, known
 from scoreag.load import UnknownName, load
 
 
 def load_prior(name: str | Path, device: str = "auto") -> Prior:
-    """The score model of a card's name, of a folder with card.toml and weights, or of a checkpoint.
+    """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
+
+    Names are those of the zoo, and of public checkpoints, which are fetched on first use.
 
     Raises:
         ValueError: no such card, one of another kind, or a checkpoint that is not read.
+        ConnectionError: a public checkpoint cannot be fetched.
     """
     file = Path(name)
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         with TemporaryDirectory() as aside:
             convert(file, Path(aside) / file.stem)
             return load_prior(Path(aside) / file.stem, device)
+    if str(name) in (public := known()):
+        return load_prior(folder_of(public[str(name)]), device)
     found = _of_kind(name, "score-model")
     place = device_of(device)
     model: nn.Module = load("score_models", found.family).load(found)

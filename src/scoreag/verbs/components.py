@@ -41,9 +41,20 @@ def entries(kind: str) -> dict[str, str]:
     if kind in CARDS:
         from scoreag.cards import card, cards
 
-        return {name: _card_line(card(name)) for name in cards(CARDS[kind])}
+        bundled = {name: _card_line(card(name)) for name in cards(CARDS[kind])}
+        return bundled | (_public() if kind == "models" else {})
     shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
     return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
+
+
+def _public() -> dict[str, str]:
+    """What is fetched when it is first asked for."""
+    from scoreag.foreign.public import known
+
+    return {
+        name: f"fetched on first use, {one.megabytes} MB, {one.licence}"
+        for name, one in known().items()
+    }
 
 
 def _card_line(card: Any) -> str:
