@@ -66,7 +66,7 @@ class World:
 
 def whole(world: World) -> Iterable[Step]:
     """All but the score model: the long ones early, so that the workers end at about one time."""
-    judge = ("--judge", world.at(JUDGE), "--micro-batch", "50")
+    judge = ("--judge", world.at(JUDGE), "--sampler", "ancestral", "--micro-batch", "50")
     fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
     many = ("--images", str(world.draws), *judge, "--write")
     for preset in (JUDGE, *VICTIMS):

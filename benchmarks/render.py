@@ -9,7 +9,7 @@ from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
 from render_readme import summary
-from render_world import families, world
+from render_world import draws, families, world
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -178,6 +178,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purification_curves", "GAP: the curve behind the default", purification),
     ("purification_samplers", "GAP: samplers and steps", purification),
     ("purification_few_steps", "GAP: few steps", purification),
+    ("draws", "Unguided draws: by which sampler?", draws),
+    ("fashion_draws", "The same on Fashion-MNIST", draws),
     ("training_curve", "What more training of the score model brings", training_curve),
     ("training_recipes", "Which recipe learns most in the same time?", recipes),
     ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),

@@ -72,8 +72,9 @@ def floor(figures: Row) -> list[str]:
 
 
 def _drawn(found: Row) -> str:
-    images, calls = found["settings"]["images"], found["settings"]["calls"]
-    return f"\n{images:,} unguided draws, Heun, {calls} calls, against as many test images:\n\n"
+    told = found["settings"]
+    how = f"{told['images']:,} unguided draws, {told['sampler']}, {told['calls']} calls"
+    return f"\n{how}, against as many test images:\n\n"
 
 
 def told(entry: Row) -> str:
@@ -81,6 +82,22 @@ def told(entry: Row) -> str:
     if "count" in entry:
         return share(entry)
     return f"{entry['value']:.4g} ({entry['low']:.4g} to {entry['high']:.4g})"
+
+
+def draws(data: Row) -> str:
+    """Unguided draws by sampler."""
+    rows = [
+        [
+            row["settings"]["sampler"],
+            str(row["settings"]["calls"]),
+            share(row["judge"]),
+            f"{row['frechet']:.1f}",
+        ]
+        for row in data["rows"]
+    ]
+    text = f"\n`{data['model']}`, {data['images']} draws with seed {data['seed']}; of as many test "
+    text += f"images the judge says the label of {share(data['judge'])}.\n\n"
+    return text + table(["sampler", "calls", "judge says y*", "Fréchet"], rows)
 
 
 def families(data: Row) -> str:

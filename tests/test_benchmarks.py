@@ -144,3 +144,19 @@ def test_a_recipe_lasts_as_long_as_asked_by_the_pace_of_its_first_steps(common, 
     monkeypatch.setattr(module, "trained", lambda recipe, data: (None, 3.0))
     recipe = module.PRESETS["tiny"]
     assert module.lasting(recipe, None, 10.0).plan.images == 40 * recipe.plan.batch
+
+
+def test_draws_by_sampler_are_judged_and_kept(common, monkeypatch):
+    module = import_module("draws")
+
+    class Both(Judge):
+        def moments(self, images):
+            return import_module("scoreag.metrics.fid").Moments.of(images.flatten(1)[:, :3], "x")
+
+    monkeypatch.setattr(module, "ruler", lambda **_: Both())
+    words = ["draws.py", "--root", "x", "--images", "6", "--sampler", "euler", "--calls", "2"]
+    monkeypatch.setattr("sys.argv", [*words, "3"])
+    module.main()
+    figures = json.loads((common.RESULTS / "draws.json").read_text())
+    assert [row["settings"]["calls"] for row in figures["rows"]] == [2, 3]
+    assert all(row["judge"]["total"] == 6 and row["frechet"] >= 0 for row in figures["rows"])

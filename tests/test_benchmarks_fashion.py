@@ -122,7 +122,7 @@ def test_the_tables_show_what_the_evaluation_found(fashion, monkeypatch):
     """From files as evaluate-model writes them."""
     page = import_module("render_world")
     point = {"images_seen": 1234, "figures": figures()}
-    settings = {"images": 10, "calls": 35}
+    settings = {"images": 10, "sampler": "heun", "calls": 35}
     near = {"pixels": {"draws": {"median": entry(1.0, 0.9, 1.1), "low": entry(0.5, 0.4, 0.6)}}}
     speed = {"threads": 1, "seconds": {"18": entry(0.25, 0.2, 0.3)}}
     robust = {"test": {"accuracy": rate(8, 10), "accuracy_pgd40_25.5": rate(7, 10)}}

@@ -212,7 +212,9 @@ def test_an_attack_that_is_none_gets_one_line(here, capsys, word, why):
     "words, code, told",
     [
         (["--under", "pgd40_8"], 2, "--under is for classifiers"),
-        (["--calls", "64"], 2, "64 denoiser calls are no whole number of Heun's steps"),
+        (["--sampler", "heun", "--calls", "64"], 2, "64 denoiser calls are no whole number of"),
+        (["--sampler", "huen"], 2, "no sampler 'huen'; did you mean 'heun'"),
+        (["--calls", "0"], 2, "0 denoiser calls draw nothing; write 1 or more"),
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
         (["--micro-batch", "0"], 2, "--micro-batch is 0; expected 1 or more"),
         (["--judge", "cifar10-judge"], 1, "--judge cifar10-judge: .*give another --judge"),

@@ -9,18 +9,22 @@ import tiny
 from scoreag import synthesize
 from scoreag.evaluation.draws import draw, image_ids, spread_labels, steps_of
 from scoreag.images import to_uint8
+from scoreag.load import names
 
 
 def drawn(folder, count=7, **options):
-    return draw(tiny.prior(), folder, "tiny", count, 5, micro_batch=4, progress=False, **options)
+    return draw(
+        tiny.prior(), folder, "tiny", count, calls=5, micro_batch=4, progress=False, **options
+    )
 
 
-def test_draws_are_those_of_synthesize_at_strength_0(tmp_path):
-    settings = {"sampler": "heun", "steps": 3, "strength": 0.0, "start": 80.0, "retries": 0}
+@pytest.mark.parametrize("sampler, steps", [("heun", 3), ("ancestral", 5), ("dpmpp", 5)])
+def test_draws_are_those_of_synthesize_at_strength_0(tmp_path, sampler, steps):
+    settings = {"sampler": sampler, "steps": steps, "strength": 0.0, "start": 80.0, "retries": 0}
     labels, ids = spread_labels(7, 3), image_ids(7, 3)
     asked = {"image_ids": ids, "seed": 4, "micro_batch": 4, "progress": False}
     found = synthesize(tiny.prior(), tiny.victim(), labels, **asked, **settings)
-    assert torch.equal(drawn(tmp_path, seed=4), to_uint8(found.images))
+    assert torch.equal(drawn(tmp_path, seed=4, sampler=sampler), to_uint8(found.images))
 
 
 def test_draws_are_the_same_bits_after_an_interruption(tmp_path):
@@ -36,15 +40,16 @@ def test_classes_take_turns_and_number_their_images():
 
 
 def test_heun_calls_the_denoiser_once_at_its_last_step():
-    assert [steps_of(calls) for calls in (1, 35, 63)] == [1, 18, 32]
+    assert [steps_of("heun", calls) for calls in (1, 35, 63)] == [1, 18, 32]
     with pytest.raises(ValueError, match=r"64 denoiser calls are no whole.*odd number, e\.g\. 65"):
-        steps_of(64)
+        steps_of("heun", 64)
 
 
-def test_the_denoiser_is_called_as_often_as_was_asked(tmp_path):
+@pytest.mark.parametrize("sampler", names("samplers"))
+def test_the_denoiser_is_called_as_often_as_was_asked(tmp_path, sampler):
     calls = []
     prior = tiny.prior()
     model = prior.model
     counted = replace(prior, model=lambda *given: calls.append(0) or model(*given))
-    draw(counted, tmp_path, "tiny", 2, calls=9, micro_batch=2, progress=False)
+    draw(counted, tmp_path, "tiny", 2, sampler, calls=9, micro_batch=2, progress=False)
     assert len(calls) == 9

@@ -26,6 +26,7 @@ class Bench:
     extractors: tuple[Extractor, ...]
     folder: Path
     images: int
+    sampler: str
     calls: int
     seed: int
     micro_batch: int

@@ -18,7 +18,10 @@ from scoreag.core.types import Labels
 from scoreag.evaluation.shards import kept
 from scoreag.images import to_uint8
 from scoreag.jobs import CLASS_STRIDE
-from scoreag.load import load
+from scoreag.load import hint, load, names
+
+SAMPLER, CALLS = "ancestral", 35  # fresh noise at each step mends what the network got wrong
+TWICE = ("heun", "churn")  # samplers that call the denoiser twice a step, but once at the last
 
 Pixels = UInt8[Tensor, "_ channel height width"]
 
@@ -34,12 +37,22 @@ def image_ids(count: int, classes: int) -> list[int]:
     return [i % width * CLASS_STRIDE + i // width for i in range(count)]
 
 
-def steps_of(calls: int) -> int:
-    """Heun calls the denoiser twice a step, but once at the last: ``calls = 2 steps - 1``."""
+def steps_of(sampler: str, calls: int) -> int:
+    """As many as calls; Heun's methods call twice a step, but once at the last.
+
+    Raises:
+        ValueError: there is no such sampler, or the calls are no whole number of its steps.
+    """
+    if sampler not in names("samplers"):
+        raise ValueError(f"no sampler {sampler!r}; {hint(sampler, names('samplers'))}")
+    if sampler not in TWICE:
+        if calls < 1:
+            raise ValueError(f"{calls} denoiser calls draw nothing; write 1 or more, e.g. {CALLS}")
+        return calls
     if calls < 1 or calls % 2 == 0:
         raise ValueError(
-            f"{calls} denoiser calls are no whole number of Heun's steps; "
-            f"write an odd number, e.g. {max(calls, 0) + 1}"
+            f"{calls} denoiser calls are no whole number of steps of {sampler}, which calls twice "
+            f"a step and once at the last; write an odd number, e.g. {max(calls, 0) + 1}"
         )
     return (calls + 1) // 2
 
@@ -49,18 +62,20 @@ def draw(
     folder: Path,
     name: str,
     count: int,
-    calls: int = 35,
+    sampler: str = SAMPLER,
+    calls: int = CALLS,
     seed: int = 0,
     micro_batch: int = 16,
     progress: bool = True,
 ) -> Pixels:
-    """``count`` images, class by class in turn, by Heun with ``calls`` denoiser calls.
+    """``count`` images, class by class in turn, with ``calls`` denoiser calls each.
 
     The network sees ``micro_batch`` images at a time, the last of them padded, which are a piece
     of what is kept.
     """
-    levels = karras(steps_of(calls)).to(prior.sigmas.device)
-    prior = replace(prior, sampler=load("samplers", "heun").sample, sigmas=levels)
+    method = load("samplers", sampler)
+    levels = getattr(method, "grid", karras)(steps_of(sampler, calls)).to(prior.sigmas.device)
+    prior = replace(prior, sampler=method.sample, sigmas=levels)
     ids, width = image_ids(count, len(prior.classes)), len(prior.classes)
 
     @torch.no_grad()

@@ -60,8 +60,8 @@ def _point(model: Model, found: dict[str, Any]) -> dict[str, Any]:
 def drawn(model: Model, bench: Bench) -> Pixels:
     """The draws of a model, from the disk where they are."""
     return draws.draw(
-        model.prior, bench.folder, model.key, bench.images, bench.calls, bench.seed,
-        bench.micro_batch, bench.progress,
+        model.prior, bench.folder, model.key, bench.images, bench.sampler, bench.calls,
+        bench.seed, bench.micro_batch, bench.progress,
     )  # fmt: skip
 
 

@@ -41,9 +41,9 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     from scoreag.models import device_of, load_prior
 
     try:
-        steps_of(given.calls)
+        steps_of(given.sampler, given.calls)
     except ValueError as error:
-        raise UsageError(f"--calls: {error}") from error
+        raise UsageError(f"--sampler {given.sampler} --calls {given.calls}: {error}") from error
     device = device_of(given.device)
     model = table.Model(card, load_prior(given.card, given.device))
     beside = [_other(given, word, card) for word in given.beside or ()]
@@ -56,8 +56,8 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     return (
         model,
         table.Bench(
-            test, train, judge, extractors, Path(given.out), given.images or IMAGES, given.calls,
-            given.seed, given.micro_batch, given.batch_size, device, loud(given),
+            test, train, judge, extractors, Path(given.out), given.images or IMAGES, given.sampler,
+            given.calls, given.seed, given.micro_batch, given.batch_size, device, loud(given),
         ),
         beside,
     )  # fmt: skip

@@ -133,6 +133,7 @@ def _settings(bench: "Bench") -> dict[str, Any]:
 
     return {
         "images": bench.images,
+        "sampler": bench.sampler,
         "calls": bench.calls,
         "seed": bench.seed,
         "micro_batch": bench.micro_batch,

@@ -202,7 +202,8 @@ EVALUATED = (
     option("--train-data", str, "Images that it was trained on; default: as the card says."),
     ROOT,
     option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
-    option("--calls", int, "Denoiser calls a draw, by Heun: an odd number.", 35),
+    option("--sampler", str, "Draws by this one of scoreag list samplers.", "ancestral"),
+    option("--calls", int, "Denoiser calls a draw; of heun and churn an odd number.", 35),
     option("--judge", str, "Says what a draw shows; default: the bundled judge of its classes."),
     option(
         "--features", list[str],
