@@ -1,26 +1,31 @@
 """A checkpoint of other people's making: what it is, and the card and the weights made of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from scoreag.cards import Card, fill, write_card
-from scoreag.foreign import diffusers, edm
+from scoreag.foreign import diffusers, edm, guided
 from scoreag.foreign.found import Found
 from scoreag.load import load
 from scoreag.tensors import read_any
 
 READ = (
-    "pickles of EDM (.pkl), safetensors whose metadata has the class of EDM and its arguments, and "
-    "folders of diffusers with a UNet2DModel"
+    "pickles of EDM (.pkl), state dicts of guided-diffusion (.pt), safetensors whose metadata has "
+    "the class of EDM and its arguments, and folders of diffusers with a UNet2DModel"
 )
+OLD = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
 
 
-def open_checkpoint(path: Path) -> Found:
+def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> Found:
     """What a file or a folder holds; nothing of it is run.
+
+    Args:
+        arguments: that the network was trained with, where the file does not say them.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
@@ -33,6 +38,10 @@ def open_checkpoint(path: Path) -> Found:
         raise ValueError(f"there is no file {path}")
     with path.open("rb") as file:
         head = file.read(9)
+    if head[:2] == b"PK" or head[:4] == OLD:
+        return guided.open_state(path, arguments)
+    if arguments:
+        raise ValueError(f"{path} says itself what it is of; leave out --arguments")
     if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return edm.open_pickle(path)
     if head[8:9] == b"{":
@@ -53,7 +62,12 @@ def _safetensors(path: Path) -> Found:
 
 
 def convert(
-    path: Path, folder: Path, classes: Sequence[str] = (), licence: str = "", half: bool = False
+    path: Path,
+    folder: Path,
+    classes: Sequence[str] = (),
+    licence: str = "",
+    half: bool = False,
+    arguments: Mapping[str, Any] | None = None,
 ) -> tuple[Found, Card]:
     """Write the card and the weights of a checkpoint into ``folder``.
 
@@ -61,11 +75,12 @@ def convert(
         classes: names by number; without them the numbers themselves.
         licence: of the weights; by default what the format says.
         half: store the weights with 11 significant bits.
+        arguments: as in ``open_checkpoint``.
 
     Raises:
         ValueError: the file is not read, or does not fit the network that it names.
     """
-    found = open_checkpoint(path)
+    found = open_checkpoint(path, arguments)
     if classes and len(classes) != found.classes:
         raise ValueError(f"{path} knows {found.classes} classes, and {len(classes)} names came")
     names = classes or [str(number) for number in range(found.classes)]

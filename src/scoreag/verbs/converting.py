@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from scoreag.verbs.options import Given, say
 from scoreag.verbs.words import UsageError
@@ -16,13 +17,32 @@ def convert(given: Given) -> None:
         raise ValueError(f"{folder} has a card; give another folder, or --overwrite")
     path = Path(given.checkpoint)
     classes = names_of(given.classes) if given.classes else ()
-    found, card = checkpoint.convert(path, folder, classes, given.licence or "", given.half)
+    found, card = checkpoint.convert(
+        path, folder, classes, given.licence or "", given.half, arguments_of(given.arguments)
+    )
     told = checkpoint.told(found) | {"licence": card.licence, "sha256": card.sha256}
     if given.json:
         print(json.dumps(told, indent=2))
     elif not given.quiet:
         print("\n".join(f"{name:<22} {value}" for name, value in told.items()))
     say(given, f"the card is {folder / 'card.toml'}; use it as --model {folder}")
+
+
+def arguments_of(text: str | None) -> dict[str, Any] | None:
+    """The table that JSON describes, or nothing.
+
+    Raises:
+        UsageError: it describes none.
+    """
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--arguments is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"--arguments is {text}; expected a table, e.g. " + '{"image_size": 64}')
+    return found
 
 
 def names_of(word: str) -> list[str]:
