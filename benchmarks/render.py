@@ -197,6 +197,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("fashion_synthesis_first", "The small world: GAS, a first look, cut short", synthesis),
     ("fashion_transformation_curves", "The small world: the curve behind GAT", transformation),
     ("fashion_synthesis_curves", "The small world: the curve behind GAS", synthesis),
+    ("fashion_synthesis_sampler", "The small world: GAS by ancestral sampling", synthesis),
     ("fashion_purification_curves", "The small world: the curve behind GAP", purification),
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("guided_sampling_default", "Speed: what the retries of the default cost", sampling),

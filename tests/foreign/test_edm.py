@@ -1,10 +1,12 @@
 """Pickles of EDM: read without their code, and refused where they want anything else."""
 
+import json
 import os
 import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import made_edm
 from scoreag import load_prior
@@ -49,6 +51,19 @@ def test_a_converted_model_denoises_as_the_one_in_the_pickle(here):
         for prior in (load_prior(here / "edm"), load_prior(path)):
             torch.testing.assert_close(prior.model(x, SIGMA, labels), expected)
     assert card.classes == ("cat", "dog", "ship") and load_prior(path).classes == ("0", "1", "2")
+
+
+def test_safetensors_that_name_their_class_are_read_alike(here):
+    tensors = {f"model.{n}": t for n, t in made_edm.network().state_dict().items()}
+    about = {"class": "EDMPrecond", "arguments": json.dumps(made_edm.ARGUMENTS)}
+    save_file(tensors, here / "edm.safetensors", metadata=about)
+    found, pickled = open_checkpoint(here / "edm.safetensors"), made_edm.write(here / "edm.pkl")
+    other = open_checkpoint(pickled)
+    assert (found.family, found.options) == (other.family, other.options)
+    assert all(torch.equal(found.tensors[n], other.tensors[n]) for n in other.tensors)
+    save_file(tensors, here / "nameless.safetensors")
+    with pytest.raises(ValueError, match="nameless.safetensors does not say what network it is of"):
+        open_checkpoint(here / "nameless.safetensors")
 
 
 def nested_in_the_state(here):
