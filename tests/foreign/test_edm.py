@@ -62,7 +62,7 @@ def test_safetensors_that_name_their_class_are_read_alike(here):
     assert (found.family, found.options) == (other.family, other.options)
     assert all(torch.equal(found.tensors[n], other.tensors[n]) for n in other.tensors)
     save_file(tensors, here / "nameless.safetensors")
-    with pytest.raises(ValueError, match=r"nameless\.safetensors does not say what network it is of"):
+    with pytest.raises(ValueError, match=r"nameless\.safetensors does not say what"):
         open_checkpoint(here / "nameless.safetensors")
 
 
