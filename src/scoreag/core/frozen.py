@@ -31,6 +31,11 @@ class Frozen(nn.Module):
         self.origin = dict(origin or {"name": type(module).__name__})
 
     def forward(self, images: Tensor) -> Tensor:
+        if len(self.mean) not in (1, images.shape[1]):  # else one colour would be shown as three
+            raise ValueError(
+                f"it is normalised with {len(self.mean)} numbers, one a colour, and the images "
+                f"have {images.shape[1]}; give a classifier of such images"
+            )
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return functional_call(self.module, self._constants(images), (images - mean) / std)
 
