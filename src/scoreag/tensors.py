@@ -1,5 +1,6 @@
 """Files of weights: safetensors that are whole and have the digest asked for, in one or several."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,23 +25,31 @@ def read(file: Path, expected: str, name: str) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise ValueError(f"{name}: its weights {file} are missing")
-    tensors = read_any(file, f"{name}: ")
-    if (found := sha256(file)) != expected:
+    data = _whole(file, f"{name}: ")
+    if (found := hashlib.sha256(data).hexdigest()) != expected:
         raise ValueError(
             f"{name}: {file} was altered: its sha256 is {found}, the card says {expected}"
         )
-    return tensors
+    return _parsed(data, file, f"{name}: ")
 
 
-def read_any(file: Path, who: str = "") -> dict[str, Tensor]:
+def read_any(file: Path) -> dict[str, Tensor]:
     """The tensors of ``file``, whatever its digest.
 
     Raises:
-        ValueError: it is something else, or cut short; begins with ``who``.
+        ValueError: it is something else, or cut short.
     """
+    return _parsed(_whole(file), file)
+
+
+def _whole(file: Path, who: str = "") -> bytes:
     data = file.read_bytes()
     if wrong := _defect(data):
         raise ValueError(f"{who}{file} {wrong}; get the file again")
+    return data
+
+
+def _parsed(data: bytes, file: Path, who: str = "") -> dict[str, Tensor]:
     try:
         return load(data)
     except SafetensorError as error:

@@ -92,6 +92,12 @@ def test_a_model_alone_and_old_weights_are_read_too(diffusers, tmp_path):
     assert all(torch.equal(found.tensors[n], old.tensors[n]) for n in found.tensors)
 
 
+def test_a_folder_says_itself_what_it_is(diffusers, tmp_path):
+    saved(diffusers, tmp_path)
+    with pytest.raises(ValueError, match="says itself what it is of; leave out --arguments"):
+        open_checkpoint(tmp_path, {"image_size": 8})
+
+
 def test_the_second_derivative_that_guidance_needs_is_there(diffusers, tmp_path):
     saved(diffusers, tmp_path)
     model, x = load_prior(tmp_path).model, torch.randn(1, 3, 8, 8, requires_grad=True)

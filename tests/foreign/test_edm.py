@@ -61,6 +61,11 @@ def test_safetensors_that_name_their_class_are_read_alike(here):
     other = open_checkpoint(pickled)
     assert (found.family, found.options) == (other.family, other.options)
     assert all(torch.equal(found.tensors[n], other.tensors[n]) for n in other.tensors)
+    save_file(tensors, here / "bare.safetensors", metadata={**about, "arguments": "{}"})
+    with pytest.raises(Refused, match="its arguments lack 'img_resolution'"):
+        open_checkpoint(here / "bare.safetensors")
+    with pytest.raises(ValueError, match="says itself what it is of; leave out --arguments"):
+        open_checkpoint(here / "edm.safetensors", {"image_size": 8})
     save_file(tensors, here / "nameless.safetensors")
     with pytest.raises(ValueError, match=r"nameless\.safetensors does not say what"):
         open_checkpoint(here / "nameless.safetensors")

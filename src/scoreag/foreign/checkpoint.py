@@ -30,23 +30,28 @@ def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> F
     Raises:
         ValueError: it is of no kind that is known, or damaged.
     """
-    if diffusers.is_folder(path):
-        return diffusers.open_folder(path)
-    if path.is_dir():
-        raise ValueError(f"the folder {path} is no checkpoint of a kind that is read: {READ}")
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    with path.open("rb") as file:
-        head = file.read(9)
+    head = _head(path)
     if head[:2] == b"PK" or head[:4] == OLD:
         return guided.open_state(path, arguments)
     if arguments:
         raise ValueError(f"{path} says itself what it is of; leave out --arguments")
+    if diffusers.is_folder(path):
+        return diffusers.open_folder(path)
     if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return edm.open_pickle(path)
     if head[8:9] == b"{":
         return _safetensors(path)
     raise ValueError(f"{path} is no checkpoint of a kind that is read: {READ}")
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; of a folder none."""
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    if path.is_dir():
+        return b""
+    with path.open("rb") as file:
+        return file.read(9)
 
 
 def _safetensors(path: Path) -> Found:

@@ -78,7 +78,7 @@ def found(
     kind = given.pop("model_type", DEFAULT[name])
     if kind not in NETWORKS:
         raise Refused(f"{where}: a network {kind!r}; {hint(str(kind), list(NETWORKS))}")
-    side, colours = given.pop("img_resolution"), given.pop("img_channels")
+    side, colours = (_needed(given, one, where) for one in ("img_resolution", "img_channels"))
     classes, sigma_data = given.pop("label_dim", 0), given.pop("sigma_data", 0.5)
     network, names = NETWORKS[kind]
     options: dict[str, Any] = {"image_shape": [colours, side, side], "classes": classes}
@@ -102,6 +102,12 @@ def found(
         sigma_data=sigma_data,
         left=(*left, *(n for n in tensors if not n.startswith("model."))),
     )
+
+
+def _needed(given: dict[str, Any], argument: str, where: str) -> Any:
+    if argument not in given:
+        raise Refused(f"{where}: its arguments lack {argument!r}")
+    return given.pop(argument)
 
 
 def _class(model: Stand) -> tuple[str, dict[str, Any]]:
