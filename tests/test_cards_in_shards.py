@@ -35,6 +35,13 @@ def test_weights_in_shards_are_those_that_were_written(sharded, tmp_path):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+def test_stored_tensors_come_in_one_order(tmp_path):
+    """So that what is cut into shards again is cut alike."""
+    folder = tiny.write_classifier(tmp_path / "net")
+    orders = {tuple(stored(card(folder))) for _ in range(20)}
+    assert len(orders) == 1 and list(next(iter(orders))) == sorted(next(iter(orders)))
+
+
 def test_a_file_is_filled_up_to_its_limit_and_no_further():
     """Of tensors of 12, 8, 8 and 4 bytes, 20 go into the first file, and 12 into the second."""
     given = {name: torch.zeros(n) for name, n in zip("abcd", (3, 2, 2, 1), strict=True)}

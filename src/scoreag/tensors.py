@@ -51,7 +51,7 @@ def _whole(file: Path, who: str = "") -> bytes:
 
 def _parsed(data: bytes, file: Path, who: str = "") -> dict[str, Tensor]:
     try:
-        return load(data)
+        return dict(sorted(load(data).items()))  # the library gives them in any order
     except SafetensorError as error:
         raise ValueError(f"{who}{file} is no safetensors file ({error})") from error
 
