@@ -172,6 +172,7 @@ TRAINED = (
 )
 SCORE_MODEL = (
     option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
+    option("--finer", bool, "Put a level of finer maps around the network of --init.", False),
     option("--samples-every", int, "Images between two sample grids; default: a tenth of all."),
     option("--accumulate", int, "Pieces of a batch that are seen one after the other.", 1),
     option("--ema", float, "Width of the average, made of snapshots; default: the preset's."),
