@@ -11,7 +11,7 @@ import torch
 
 from scoreag.cli import main
 from scoreag.foreign.checkpoint import open_checkpoint
-from scoreag.foreign.guided import PUBLISHED
+from scoreag.foreign.guided_published import PUBLISHED
 from scoreag.foreign.inert import Refused
 
 GOLDEN = json.loads((Path(__file__).parent / "guided_golden.json").read_text())["cases"]

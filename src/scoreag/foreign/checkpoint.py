@@ -9,14 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from scoreag.cards import Card, fill, write_card
-from scoreag.foreign import diffusers, edm, guided
+from scoreag.foreign import diffusers, edm, states
 from scoreag.foreign.found import Found
 from scoreag.load import load
 from scoreag.tensors import read_any
 
 READ = (
-    "pickles of EDM (.pkl), state dicts of guided-diffusion (.pt), safetensors whose metadata has "
-    "the class of EDM and its arguments, and folders of diffusers with a UNet2DModel"
+    f"pickles of EDM (.pkl), {states.READ}, safetensors whose metadata has the class of EDM and "
+    "its arguments, and folders of diffusers with a UNet2DModel"
 )
 OLD = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
 
@@ -32,7 +32,7 @@ def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> F
     """
     head = _head(path)
     if head[:2] == b"PK" or head[:4] == OLD:
-        return guided.open_state(path, arguments)
+        return states.open_state(path, arguments)
     if arguments:
         raise ValueError(f"{path} says itself what it is of; leave out --arguments")
     if diffusers.is_folder(path):
@@ -103,6 +103,7 @@ def convert(
         classes=tuple(names),
         family=found.family,
         sigma_data=found.sigma_data,
+        levels=found.levels,
         options=found.options,
         folder=folder,
     )

@@ -1,0 +1,129 @@
+"""Files of score-SDE, improved-diffusion, guided-diffusion and DDPM, against the released code."""
+
+import json
+
+import pytest
+import torch
+
+import made_states
+from made_states import GOLDEN
+from scoreag import load_prior
+from scoreag.cli import main
+from scoreag.foreign.checkpoint import convert, open_checkpoint
+from scoreag.foreign.inert import Refused
+from scoreag.foreign.score_sde import CONFIGS
+
+SDE = [name for name, case in GOLDEN.items() if case["format"] == "score_sde"]
+
+
+def denoised(prior, case, sigma):
+    """Every 16th number of D(x; sigma), at the states that the golden numbers are of."""
+    told, side = GOLDEN[case]["arguments"], prior.image_shape[1]
+    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    spread = 0.25 if told.get("sde") == "vesde" else 1.0
+    labels = torch.tensor([1, 4]) if told.get("class_cond") else None
+    level = torch.tensor(sigma)
+    return prior.model(x * (sigma**2 + spread) ** 0.5, level, labels).flatten()[::16]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", GOLDEN)
+def test_a_converted_file_denoises_as_the_released_code_does(case, tmp_path):
+    """At three levels; differences are below 2e-6."""
+    path = made_states.write(case, tmp_path / "model.pt")
+    convert(path, tmp_path / "mine", arguments=made_states.arguments(case))
+    prior = load_prior(tmp_path / "mine")
+    for sigma, wanted in GOLDEN[case]["denoised"].items():
+        got, expected = denoised(prior, case, float(sigma)), torch.tensor(wanted)
+        assert (got - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_all_published_configurations_are_told_apart_by_their_folder(tmp_path):
+    """checkpoint_8.pth is the name of all of them."""
+    for name in CONFIGS:
+        (tmp_path / name).mkdir(parents=True)
+    tree = made_states.score_sde("ddpmpp_continuous")
+    path = made_states.write("", tmp_path / "vp/cifar10_ddpmpp_continuous/checkpoint_8.pth", tree)
+    with pytest.raises(Refused, match=r"the tensor 'all_modules\.\d+\.\S+' is missing"):
+        open_checkpoint(path)
+
+
+def test_a_file_of_no_known_folder_is_asked_for_its_configuration(tmp_path):
+    path = made_states.write("ddpmpp_continuous", tmp_path / "checkpoint_8.pth")
+    with pytest.raises(Refused, match=r'write --arguments as JSON, e.g. \{"config": "vp/cifar10'):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_a_list_of_states_gives_its_average_where_it_has_one(averaged, tmp_path):
+    path = made_states.write("", tmp_path / "ckpt.pth", made_states.ddim("ho", averaged))
+    alone = open_checkpoint(made_states.write("ho", tmp_path / "model-790000.ckpt"))
+    found = open_checkpoint(path)
+    assert all(torch.equal(found.tensors[n], alone.tensors[n]) for n in alone.tensors)
+    assert (found.options, found.family) == (alone.options, "ddpm")
+    assert found.image_shape == (3, 32, 32) and found.left[0].startswith("the optimizer")
+
+
+def shortened(tree):
+    del tree["ema"]["shadow_params"][-1]
+
+
+def reshaped(tree):
+    tree["ema"]["shadow_params"][4] = torch.zeros(3)
+
+
+def without_average(tree):
+    tree["ema"] = {"decay": 0.9}
+
+
+def renamed(tree):
+    tree["model"]["module.all_modules.99.weight"] = torch.zeros(1)
+    tree["ema"]["shadow_params"].append(torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (shortened, r"for \d+ parameters; the first without a partner is 'all_modules.\d+.bias'"),
+        (reshaped, r"the average of 'all_modules.2.weight' has shape \(3,\)"),
+        (without_average, "its 'ema' has no list of tensors 'shadow_params'"),
+        (renamed, "the tensor 'all_modules.99.weight' has no place"),
+    ],
+)
+def test_an_average_that_does_not_fit_is_refused_by_the_name_of_a_tensor(tmp_path, change, message):
+    tree = made_states.score_sde("ddpmpp_continuous")
+    change(tree)
+    path = made_states.write("", tmp_path / "x.pth", tree)
+    with pytest.raises(Refused, match=message):
+        open_checkpoint(path, made_states.arguments("ddpmpp_continuous"))
+
+
+@pytest.mark.parametrize(
+    "case, change, message",
+    [
+        ("ddpmpp", {"config": "vp/cifar10_ddpmp"}, "did you mean 'vp/cifar10_ddpmpp'"),
+        ("ddpmpp", {"num_res_block": 3}, "did you mean 'num_res_blocks'"),
+        ("ddpmpp", {"sde": "subvpsde"}, "sde is 'subvpsde'; read are vpsde and vesde"),
+        ("ddpmpp", {"progressive": "residual"}, "progressive is 'residual'"),
+        ("ddpmpp", {"embedding_type": "fourier"}, "the tensor 'all_modules.1.weight' has no place|"
+         "the tensor .* is missing|has shape"),
+        ("ddpmpp", {"nf": "wide"}, "nf is 'wide'"),
+        ("ho", {"image_sice": 3}, "did you mean 'image_size'"),
+        ("ho", {"image_size": "large"}, "image_size is 'large'"),
+        ("improved_hybrid", {"diffusion_steps": 4000, "rescale_timesteps": None}, "say rescale_"),
+        ("improved_hybrid", {"predict_xstart": True}, "predict_xstart is True"),
+        ("improved_hybrid", {"num_channels": "many"}, "num_channels is 'many'"),
+        ("improved_hybrid", {"num_heads": 7}, "'input_blocks.3.1.qkv.weight' has shape"),
+        ("improved_hybrid", {"num_channels": 48}, "48 channels make no 32 equal groups"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_does_not_fit_is_named(tmp_path, capsys, case, change, message):
+    path = made_states.write(case, tmp_path / "model.pt")
+    told = {**(made_states.arguments(case) or {}), **change}
+    words = ["convert", str(path), str(tmp_path / "mine"), "--arguments", json.dumps(told)]
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and not (tmp_path / "mine").exists()
+    import re
+
+    assert re.search(message, err), err
