@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-GOLDEN = json.loads((Path(__file__).parent / "foreign" / "states_golden.json").read_text())["cases"]
+FILE = json.loads((Path(__file__).parent / "foreign" / "states_golden.json").read_text())
+GOLDEN, PUBLISHED = FILE["cases"], FILE["published"]
 NORMS = (
     "GroupNorm_0.weight", "GroupNorm_1.weight", "norm.weight", "norm1.weight", "norm2.weight",
     "norm_out.weight", "in_layers.0.weight", "out_layers.0.weight", "out.0.weight",

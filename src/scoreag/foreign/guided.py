@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from scoreag.foreign.arguments import check
 from scoreag.foreign.found import Found
 from scoreag.foreign.guided_places import places, shaped
-from scoreag.foreign.guided_published import LARGE, PUBLISHED
+from scoreag.foreign.guided_published import LARGE, PUBLISHED, SMALL
 from scoreag.foreign.inert import Refused
 from scoreag.foreign.placed import placed
 from scoreag.load import hint
@@ -26,15 +27,14 @@ MULTIPLIERS = {  # where none are told; of the scripts
 NEEDED = ("image_size", "num_channels", "num_res_blocks")
 DEFAULT = {
     "noise_schedule": "linear", "use_new_attention_order": False, "diffusion_steps": 1000,
-    "rescale_timesteps": None, "num_heads": 0, "num_head_channels": -1,
+    "num_heads": 0, "num_head_channels": -1,
 }  # fmt: skip
-FIXED = {  # arguments that have a value of their own in no release
-    "num_heads_upsample": -1, "predict_xstart": False, "conv_resample": True, "num_classes": None
-}  # fmt: skip
+FIXED = {"num_heads_upsample": -1, "predict_xstart": False}  # in all releases
 TRAINING = (  # arguments that mean nothing when the weights are used
     "dropout", "sigma_small", "use_kl", "rescale_learned_sigmas", "use_checkpoint", "use_fp16",
     "timestep_respacing",
 )  # fmt: skip
+KNOWN = {**SMALL, **LARGE, **DEFAULT, **FIXED, "image_size": 64, "channel_mult": [1, 2, 3, 4]}
 FAMILIES = {"linear": "ddpm", "cosine": "ddpm_cosine"}
 
 
@@ -55,12 +55,13 @@ def opened(
             f"{path.name} does not say how it was trained; write --arguments as JSON, with "
             f"{', '.join(NEEDED)}; or keep the published name, e.g. {next(iter(PUBLISHED))}"
         )
-    told = _told(path.name, given, asked)
+    told = complete(path.name, asked, _seen(given))
     colours, side = given[FIRST].shape[1], told["image_size"]
     if colours not in (1, 3):
         raise Refused(f"{path.name} takes {colours} channels: an upsampler, which is not read")
-    classes = len(given["label_emb.weight"]) if told["class_cond"] else 0
-    options = {"image_shape": [colours, side, side], "classes": classes, **_options(told)}
+    labels = given.get("label_emb.weight")
+    classes = len(labels) if told["class_cond"] and labels is not None else 0
+    options = options_of(told, colours, classes)
     steps = told["diffusion_steps"]
     return Found(
         format="guided-diffusion" if told["resblock_updown"] else "improved-diffusion",
@@ -78,9 +79,12 @@ def opened(
     )  # fmt: skip
 
 
-def _options(told: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(told: Mapping[str, Any], colours: int, classes: int) -> dict[str, Any]:
+    """The arguments of ``adm_unet`` for all arguments of the scripts."""
     heads = {"heads": told["num_heads"]} if told["num_heads"] else {}
     return {
+        "image_shape": [colours, told["image_size"], told["image_size"]],
+        "classes": classes,
         "channels": told["num_channels"],
         "multipliers": told["channel_mult"],
         "blocks": told["num_res_blocks"],
@@ -95,20 +99,24 @@ def _options(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pace(told: Mapping[str, Any]) -> float:
     """What the network is told of a step, for each step."""
-    return 1000 / told["diffusion_steps"] if told["rescale_timesteps"] else 1.0
+    return 1000 / told["diffusion_steps"] if told.get("rescale_timesteps") else 1.0
 
 
-def _told(name: str, given: Mapping[str, Tensor], asked: Mapping[str, Any]) -> dict[str, Any]:
+def complete(name: str, asked: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments: those asked for, and the others as the tensors or the scripts have them.
+
+    Args:
+        name: of the file, for what is said of it.
+        seen: what the tensors tell.
 
     Raises:
         Refused: one is missing, not known, or has a value that is not.
     """
-    told = {**DEFAULT, **_seen(given), **asked}
+    told = {**DEFAULT, **seen, **asked}
     told = {key: value for key, value in told.items() if key not in TRAINING}
     for argument in ("attention_resolutions", "channel_mult"):
-        if isinstance(told.get(argument), str):  # the scripts write lists as "32,16,8"
-            told[argument] = [int(one) for one in re.findall(r"\d+", told[argument])]
+        if isinstance(text := told.get(argument), str):  # the scripts write lists as "32,16,8"
+            told[argument] = [int(one) for one in re.findall(r"\d+", text)]
     _check(name, told)
     told["channel_mult"] = told.get("channel_mult") or MULTIPLIERS.get(told["image_size"])
     if not told["channel_mult"]:
@@ -138,18 +146,13 @@ def _seen(given: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _check(name: str, told: Mapping[str, Any]) -> None:
-    known = [*NEEDED, "channel_mult", *LARGE, "class_cond", *DEFAULT, *FIXED]
-    for argument, value in told.items():
-        if argument not in known:
-            raise Refused(f"{name}: an argument {argument!r}; {hint(argument, known)}")
-        if argument in FIXED and value != FIXED[argument]:
-            raise Refused(f"{name}: {argument} is {value}; read are networks without it")
     if missing := [argument for argument in NEEDED if argument not in told]:
         raise Refused(f"{name}: --arguments lacks {', '.join(missing)}")
-    for argument in (*NEEDED, "diffusion_steps", "num_heads", "num_head_channels"):
-        if not isinstance(told[argument], int):
-            raise Refused(f"{name}: {argument} is {told[argument]!r}; expected a whole number")
+    check(told, KNOWN, name)
+    for argument, value in FIXED.items():
+        if told.get(argument, value) != value:
+            raise Refused(f"{name}: {argument} is {told[argument]}, and {value} is known here")
     if (word := told["noise_schedule"]) not in FAMILIES:
-        raise Refused(f"{name}: a noise_schedule {word!r}; {hint(str(word), list(FAMILIES))}")
-    if told["diffusion_steps"] != 1000 and told["rescale_timesteps"] is None:
+        raise Refused(f"{name}: a noise_schedule {word!r}; {hint(word, list(FAMILIES))}")
+    if told["diffusion_steps"] != 1000 and "rescale_timesteps" not in told:
         raise Refused(f"{name}: of other diffusion_steps than 1000, say rescale_timesteps, too")

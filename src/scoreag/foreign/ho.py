@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoreag.foreign.arguments import check
 from scoreag.foreign.found import Found
 from scoreag.foreign.inert import Refused
 from scoreag.foreign.placed import Place, both, placed
-from scoreag.load import hint
 
 FIRST = "temb.dense.0.weight"
 BLOCK = {
@@ -39,13 +39,26 @@ def opened(
     Raises:
         Refused: a tensor is missing, left over, or has another shape.
     """
-    for argument in arguments or {}:
-        if argument != "image_size":
-            raise Refused(f"{path.name}: an argument {argument!r}; {hint(argument, ['image_size'])}")
+    check(arguments or {}, {"image_size": 64}, path.name)
     told = _told(given, path.name, (arguments or {}).get("image_size"))
-    side, colours = told["sides"][0], told["colours"]
-    options = {
-        "image_shape": [colours, side, side],
+    options = options_of(told)
+    return Found(
+        format="DDPM in PyTorch",
+        family="ddpm",
+        network="adm_unet",
+        options=options,
+        tensors=placed("adm_unet", options, places(told), given, path.name, _made),
+        image_shape=tuple(options["image_shape"]),
+        classes=0,
+        left=left,
+    )
+
+
+def options_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``adm_unet`` for such a network."""
+    side = told["sides"][0]
+    return {
+        "image_shape": [told["colours"], side, side],
         "channels": told["channels"],
         "multipliers": told["multipliers"],
         "blocks": told["blocks"],
@@ -57,16 +70,6 @@ def opened(
         "eps": 1e-6,
         "ends": True,
     }
-    return Found(
-        format="DDPM in PyTorch",
-        family="ddpm",
-        network="adm_unet",
-        options=options,
-        tensors=placed("adm_unet", options, _places(told), given, path.name, _made),
-        image_shape=(colours, side, side),
-        classes=0,
-        left=left,
-    )
 
 
 def _told(given: Mapping[str, Tensor], file: str, side: Any) -> dict[str, Any]:
@@ -78,10 +81,10 @@ def _told(given: Mapping[str, Tensor], file: str, side: Any) -> dict[str, Any]:
     widths = [given.get(f"down.{level}.block.0.conv1.weight", first) for level in range(levels)]
     looking = [level for level in range(levels) if f"down.{level}.attn.0.q.weight" in given]
     if side is None and not looking:
-        raise Refused(f'{file} does not say how large images are; write --arguments with image_size')
+        raise Refused(
+            f"{file} does not say how large images are; write --arguments with image_size"
+        )
     side = side or 16 << looking[0]
-    if not isinstance(side, int) or side < 1:
-        raise Refused(f"{file}: image_size is {side!r}; expected a whole number")
     return {
         "colours": first.shape[1],
         "channels": len(first),
@@ -97,7 +100,7 @@ def _count(given: Mapping[str, Tensor], pattern: str) -> int:
     return len({found[1] for name in given if (found := re.match(pattern, name))})
 
 
-def _places(told: Mapping[str, Any]) -> Iterator[Place]:
+def places(told: Mapping[str, Any]) -> Iterator[Place]:
     """All tensors of such a network."""
     sides, last = told["sides"], len(told["sides"]) - 1
     yield from both(_plain(sides))

@@ -4,12 +4,13 @@ The average of the weights is a list without names: its tensors come in the orde
 The configuration of the training is in no file; it is told, or is the name of the folder.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from scoreag.foreign.arguments import check
 from scoreag.foreign.found import Found
 from scoreag.foreign.inert import Refused
 from scoreag.foreign.placed import placed
@@ -70,7 +71,7 @@ def opened(
     given = _averaged(weights, tree["ema"], path.name) if whole else weights
     name, told = _told(path, arguments, given)
     side, channels = told["image_size"], given.get(_convolution(told))
-    options = _options(told, 3 if channels is None or channels.ndim != 4 else channels.shape[1])
+    options = options_of(told, 3 if channels is None or channels.ndim != 4 else channels.shape[1])
     given = {n: t for n, t in given.items() if n != "sigmas"}
     return Found(
         format=f"score-SDE, {name}",
@@ -115,9 +116,7 @@ def _told(
     if name not in CONFIGS:
         raise Refused(f"{path.name}: no configuration {name!r}; {hint(str(name), list(CONFIGS))}")
     told = {**CONFIGS[name], **asked}
-    for entry in asked:
-        if entry not in DDPMPP:
-            raise Refused(f"{path.name}: an argument {entry!r}; {hint(entry, list(DDPMPP))}")
+    check(asked, DDPMPP, path.name)
     for entry, known in (("progressive", ("none", "output_skip")), ("progressive_input", WAYS)):
         if told[entry] not in known:
             raise Refused(f"{path.name}: {entry} is {told[entry]!r}; {hint(told[entry], [*known])}")
@@ -150,7 +149,8 @@ def _fits(given: Mapping[str, Tensor], told: Mapping[str, Any]) -> bool:
     )
 
 
-def _options(told: Mapping[str, Any], colours: int) -> dict[str, Any]:
+def options_of(told: Mapping[str, Any], colours: int = 3) -> dict[str, Any]:
+    """The arguments of ``song_unet`` for a configuration."""
     fourier = told["embedding_type"] == "fourier"
     return {
         "image_shape": [colours, told["image_size"], told["image_size"]],

@@ -1,4 +1,4 @@
-"""Where score_sde_pytorch keeps each layer of ``song_unet``: ``all_modules.N``, in the order of use.
+"""Where score_sde_pytorch keeps each layer of ``song_unet``: ``all_modules.N``, as they are used.
 
 Attention is a module of its own there, behind the block that it belongs to here.
 """

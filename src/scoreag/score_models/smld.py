@@ -1,4 +1,4 @@
-"""NCSN++ as first trained: as NCSN, but told the number of one of 1000 levels; Song et al. (2021)."""
+"""NCSN++ as first trained: as NCSN, told the number of one of 1000 levels; Song et al. (2021)."""
 
 from scoreag.cards import Card, network
 from scoreag.core.denoiser import Preconditioned
