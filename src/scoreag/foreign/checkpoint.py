@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from scoreag.cards import Card, fill, write_card
 from scoreag.foreign import diffusers, edm, states
 from scoreag.foreign.found import Found
+from scoreag.foreign.looks import looks_like
 from scoreag.load import load
 from scoreag.tensors import read_any
 
@@ -62,7 +63,9 @@ def _safetensors(path: Path) -> Found:
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error})") from error
     if about.get("class") not in edm.FAMILIES or "arguments" not in about:
-        raise ValueError(f"{path} does not say what network it is of; read are {READ}")
+        seen = looks_like(tensors)
+        said = seen if seen.startswith("looks") else "does not say what network it is of"
+        raise ValueError(f"{path} {said}; read are {READ}")
     return edm.found(about["class"], json.loads(about["arguments"]), tensors, str(path))
 
 

@@ -1,5 +1,6 @@
 """Files of ``torch.save``: whose they are, told by the names of their tensors."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def open_state(path: Path, arguments: Mapping[str, Any] | None = None) -> Found:
     Raises:
         ValueError: nothing says what the network is, or the tensors are not those of such a one.
     """
+    if (whole := _unpacked(path)) > path.stat().st_size:  # a thousand times its size, perhaps
+        raise Refused(f"{path} unpacks to {whole:,} bytes, which torch.save does not do")
     tree = load_tensors(path)
     if score_sde.is_whole(tree) and _tensors(tree["model"]):
         return score_sde.opened(tree, path, arguments)
@@ -42,6 +45,15 @@ def open_state(path: Path, arguments: Mapping[str, Any] | None = None) -> Found:
     if any(name.startswith(score_sde.FIRST) for name in given):
         return score_sde.opened(given, path, arguments)
     raise Refused(f"{path} {looks_like(given)}; read are {READ}")
+
+
+def _unpacked(path: Path) -> int:
+    """How many bytes an archive unpacks to; 0 of what is none, or damaged: its reading says so."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(one.file_size for one in archive.infolist())
+    except Exception:  # a damaged archive can raise anything
+        return 0
 
 
 def _of_list(states: list[Any]) -> tuple[Any, tuple[str, ...]]:
