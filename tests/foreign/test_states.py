@@ -10,6 +10,7 @@ import torch
 import made_states
 from made_states import GOLDEN
 from scoreag import load_prior
+from scoreag.cards import rewrite
 from scoreag.cli import main
 from scoreag.foreign import guided, guided_places, ho, score_sde, score_sde_places
 from scoreag.foreign.checkpoint import convert, open_checkpoint
@@ -180,3 +181,20 @@ def test_an_argument_that_does_not_fit_is_named(tmp_path, capsys, case, change, 
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and not (tmp_path / "mine").exists()
     assert re.search(message, err), err
+
+
+def test_the_steps_of_a_training_are_kept_by_the_card_and_checked(tmp_path):
+    path = made_states.write("improved_hybrid", tmp_path / "model.pt")
+    told = made_states.arguments("improved_hybrid")
+    _, made = convert(path, tmp_path / "mine", arguments=told)
+    assert dict(made.levels) == {"steps": 4000, "pace": 0.25}
+    rewrite(made, levels={"step": 4000})
+    with pytest.raises(ValueError, match=r"the table of levels takes no option 'step'; did you"):
+        load_prior(tmp_path / "mine")
+
+
+def test_the_scripts_of_guided_diffusion_write_lists_as_words(tmp_path):
+    path = made_states.write("improved_hybrid", tmp_path / "model.pt")
+    told = made_states.arguments("improved_hybrid")
+    words = {**told, "attention_resolutions": "8", "channel_mult": "1,2", "dropout": 0.3}
+    assert open_checkpoint(path, words).options == open_checkpoint(path, told).options
