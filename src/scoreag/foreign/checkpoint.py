@@ -95,22 +95,26 @@ def convert(
     with torch.device("meta"):
         network = load("networks", found.network).build(**found.options)
     fill(network.to_empty(device="cpu"), found.tensors, path.name)
-    card = Card(
+    card = _card(found, path.name, folder, names, licence)
+    return found, write_card(card, found.tensors, half)
+
+
+def _card(found: Found, file: str, folder: Path, classes: Sequence[str], licence: str) -> Card:
+    return Card(
         name=folder.resolve().name,
         kind="score-model",
         network=found.network,
         file="model.safetensors",
         licence=licence or found.licence,
         image_shape=found.image_shape,
-        source=f"converted from {path.name} ({found.format})",
-        classes=tuple(names),
+        source=f"converted from {file} ({found.format})",
+        classes=tuple(classes),
         family=found.family,
         sigma_data=found.sigma_data,
         levels=found.levels,
         options=found.options,
         folder=folder,
     )
-    return found, write_card(card, found.tensors, half)
 
 
 def told(found: Found) -> dict[str, object]:

@@ -56,8 +56,7 @@ class AdmUNet(nn.Module):
         ends: bool = False,
     ) -> None:
         super().__init__()
-        if resample not in RESAMPLE:
-            raise ValueError(f"resample is {resample!r}; {hint(resample, list(RESAMPLE))}")
+        _check(resample)
         colours, side, _ = image_shape
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
         told = channels * widening
@@ -70,10 +69,7 @@ class AdmUNet(nn.Module):
         self.block = partial(Block, told=told, scaled=scaled, least=least, eps=eps)
         self.head, self.heads, self.blocks = head, heads, blocks
         self.resample, self.ends = resample, ends
-        levels = [
-            (f"{side >> level}x{side >> level}", channels * m, side >> level in attention_at)
-            for level, m in enumerate(multipliers)
-        ]
+        levels = _levels(side, [channels * m for m in multipliers], attention_at)
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         kept = self._add_down(colours, levels)
         width = self._add_up(levels, kept)
@@ -140,6 +136,16 @@ class AdmUNet(nn.Module):
         if self.classes:
             told = told + self.map_label(named(labels, self.classes, told))
         return silu(told)
+
+
+def _levels(side: int, widths: Sequence[int], attention_at: Sequence[int]) -> list[Level]:
+    sides = [side >> level for level in range(len(widths))]
+    return [(f"{s}x{s}", wide, s in attention_at) for s, wide in zip(sides, widths, strict=True)]
+
+
+def _check(resample: str) -> None:
+    if resample not in RESAMPLE:
+        raise ValueError(f"resample is {resample!r}; {hint(resample, list(RESAMPLE))}")
 
 
 build = AdmUNet
