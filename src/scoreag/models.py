@@ -58,6 +58,11 @@ def load_classifier(name: str, device: str = "auto") -> Frozen:
         if not isinstance(module, Frozen):
             module = classifier(module, origin={"name": str(name)})
         return module.to(place)
+    if (file := Path(name)).is_file() and file.suffix != ".toml":
+        raise ValueError(
+            f"{name} is a file; a classifier from a file is given as my_module:my_function, which "
+            "loads it with scoreag.classifiers.checkpoint.load_checkpoint; a score model as --model"
+        )
     found = _of_kind(name, "classifier")
     module = load("classifiers", "bundled").load(found).eval()
     return classifier(module, found.mean, found.std, found.identity).to(place)

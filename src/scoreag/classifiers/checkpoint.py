@@ -11,6 +11,9 @@ from scoreag.files import load_tensors
 from scoreag.load import check_options
 from scoreag.load import load as component
 
+EDM = b"torch_utils.persistence"  # stands at the beginning of its pickles
+DIFFUSION = ("temb.dense.", "all_modules.", "input_blocks.", "model.diffusion_model.")
+SCORE_MODEL = "looks like a score model, and a classifier is wanted here; score models are --model"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
@@ -33,7 +36,13 @@ def load_checkpoint(
         ValueError: the file is missing or unreadable, or its tensors do not fit the network.
     """
     module = _built(network, options) if isinstance(network, str) else network
-    fill(module, _stripped(_tensors(Path(file)), strip), str(file))
+    tensors = _stripped(_tensors(Path(file)), strip)
+    try:
+        fill(module, tensors, str(file))
+    except ValueError as error:
+        if any(name.startswith(DIFFUSION) for name in tensors):
+            raise ValueError(f"{file} {SCORE_MODEL}") from error
+        raise
     return module.eval()
 
 
@@ -46,6 +55,9 @@ def _built(name: str, options: dict[str, Any]) -> nn.Module:
 def _tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"no file {file}")
+    with file.open("rb") as start:
+        if EDM in start.read(4096):
+            raise ValueError(f"{file} {SCORE_MODEL}")
     found: Any = load_tensors(file)
     for wrapper in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):

@@ -41,6 +41,7 @@ COARSE = (
     "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
 )
 # fmt: on
+CLASSES = FINE  # unless the coarse ones are asked for
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 DIGEST = "md5:03b5dce01913d631647c71ecec9e9cb8"
 SPLITS = {"train": 50_000, "test": 10_000}  # the images of the whole

@@ -52,7 +52,8 @@ def _public() -> dict[str, str]:
     from scoreag.foreign.public import known
 
     return {
-        name: f"fetched on first use, {one.megabytes} MB, {one.licence}"
+        name: f"{'fetched by hand' if one.by_hand else 'fetched on first use'}, "
+        f"{one.megabytes} MB, {one.licence}"
         for name, one in known().items()
     }
 

@@ -191,9 +191,7 @@ CONVERTED = (
     argument("checkpoint", "Of EDM, guided-diffusion or diffusers: a file, or a folder."),
     argument("folder", "Folder of the card and the weights that are written."),
     option("--classes", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
-    option(
-        "--arguments", str, "Of guided-diffusion's training, as JSON; default: by the file's name."
-    ),
+    option("--arguments", str, "Of its training, as JSON; default: by the name of file or folder."),
     option("--licence", str, "Of the weights; default: what the format tells."),
     option("--half", bool, "Store the weights with 11 significant bits.", False),
     OVERWRITE,
