@@ -4,7 +4,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 
     name = "cifar10-resnet20"
     kind = "classifier"                    # or "score-model"
-    network = "resnet"                     # a file of networks/, which has ``build``
+    network = "resnet"                     # a file of networks/; of classifiers, see docs, others
     file = "cifar10-resnet20.safetensors"  # the weights, beside the card; half precision is widened
     sha256 = "..."                         # of that file; another one is refused
     licence = "MIT"
