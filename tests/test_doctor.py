@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scoreag.core.frozen import Frozen
-from scoreag.doctor import examine
+from scoreag.doctor import _beats, examine
 
 LEVELS = (40, 110, 190)  # of 255: the classes
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -123,3 +123,14 @@ def test_guessing_is_found():
 
 def test_images_divided_twice_are_found():
     assert "nearly black" in wrong(findings(Grey(), shown=images()[0] // 255))["range"]
+
+
+def test_a_difference_that_chance_explains_is_none():
+    """McNemar: of n images that two judge otherwise, one must win by more than 3 n^(1/2)."""
+    right = torch.zeros(100, dtype=torch.bool)
+    nine, ten = right.clone(), right.clone()
+    nine[:9], ten[:10] = True, True
+    assert not _beats(nine, right) and _beats(ten, right) and not _beats(right, ten)
+    lost = ~right
+    lost[:10] = False
+    assert not _beats(lost, ~right)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -18,12 +18,16 @@ from scoreag.metrics.accuracy import Rate, accuracy
 NORMALISATIONS = {  # name: mean, std, a number a channel
     "none": ((0.0,) * 3, (1.0,) * 3),
     "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR-10, the smaller std": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "CIFAR-100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "[-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "[0, 255]": ((0.0,) * 3, (1 / 255,) * 3),
 }
 MARKS = {True: "fine ", False: "WRONG", None: "note "}
+CLEARLY = 3  # standard deviations
 SAME = 1e-3  # of the largest logit: what kernels may round differently from batch to batch
+Hits: TypeAlias = Bool[Tensor, " batch"]  # which images are judged rightly
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,10 @@ def _right(
     if int(labels.min()) < 0 or highest >= classes:
         yield Finding("labels", False, f"up to {highest}, and the classifier has {classes} classes")
         return
-    rate = accuracy(_classes(victim, images, batch), labels)
+    said = _classes(victim, images, batch)
+    rate = accuracy(said, labels)
     yield Finding("accuracy", _above_chance(rate, classes), f"it is right on {rate}")
-    yield _normalisation(victim, images, labels, rate, batch)
+    yield _normalisation(victim, images, labels, said == labels, batch)
 
 
 def _above_chance(rate: Rate, classes: int) -> bool:
@@ -157,27 +162,44 @@ def _above_chance(rate: Rate, classes: int) -> bool:
 
 
 def _normalisation(
-    victim: Frozen, images: Images, labels: Labels, rate: Rate, batch: int
+    victim: Frozen, images: Images, labels: Labels, right: Hits, batch: int
 ) -> Finding:
     """The same network behind other normalisations; better is what no chance explains."""
-    right, name = (rate.count, -math.inf), ""
+    found: dict[str, tuple[Hits, float]] = {}
     for other, (mean, std) in NORMALISATIONS.items():
         if _same(mean, victim.mean) and _same(std, victim.std):
             continue
         tried = Frozen(victim.module, mean[: images.shape[1]], std[: images.shape[1]]).eval()
         logits = _said(tried, images, batch)
-        count = int((logits.argmax(1) == labels).sum())
-        found = count, -float(cross_entropy(logits, labels))  # decides between those alike
-        if count > rate.count and found > right:
-            right, name = found, other
-    if Rate(right[0], rate.total, rate.of).interval[0] <= rate.interval[1]:
+        found[other] = logits.argmax(1) == labels, -float(cross_entropy(logits, labels))
+    name = max(found, key=lambda other: (int(found[other][0].sum()), found[other][1]))
+    best = found[name][0]
+    if not _beats(best, right):
         return Finding("normalisation", True, "no common one does clearly better")
+    near = [
+        f"{int(hits.sum())} with that of {other}"
+        for other, (hits, _) in found.items()
+        if other != name and not _beats(best, hits)
+    ]
+    also = f" ({', '.join(near)}: which was it trained with?)" if near else ""
+    counts = f"{int(best.sum())} instead of {int(right.sum())}"
     mean, std = NORMALISATIONS[name]
     return Finding(
         "normalisation", False,
-        f"with that of {name} it is right on {right[0]} instead of {rate.count}: return "
-        f"scoreag.classifier(module, mean={_digits(mean)}, std={_digits(std)}) from the factory",
+        f"with that of {name} it is right on {counts}{also}: write "
+        f"mean={_digits(mean)}, std={_digits(std)} in its card, or in "
+        "scoreag.classifier(module, mean, std)",
     )  # fmt: skip
+
+
+def _beats(one: Hits, other: Hits) -> bool:
+    """Whether ``one`` is right on more of the same images than chance explains; McNemar (1947).
+
+    Of the n images on which they differ, one is right on k; by chance k is n/2, its deviation
+    ``n^(1/2) / 2``, and three of those are asked for.
+    """
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return gained - lost > CLEARLY * math.sqrt(gained + lost)
 
 
 def _same(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

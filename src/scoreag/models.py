@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.cards import Card, card
+from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
 from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
@@ -50,22 +51,44 @@ def load_prior(name: str | Path, device: str = "auto") -> Prior:
     )
 
 
-def load_classifier(name: str, device: str = "auto") -> Frozen:
-    """A classifier from images in [0, 1] to logits: a card's name or ``package.module:factory``."""
+def load_classifier(
+    name: str | Path,
+    device: str = "auto",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    network: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Frozen:
+    """A classifier from images in [0, 1] to logits, by any of its names.
+
+        "cifar10-resnet20", "models/mine"      a card's name, or its folder
+        "package.module:factory"               a function that returns the module
+        "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
+        "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
+        "net.pt2"                              a program of torch.export
+
+    Args:
+        mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.
+        network: a file of ``scoreag.networks``, "timm:NAME", "torchvision:NAME", or
+            "my_module:function".
+
+    Raises:
+        ValueError: there is none, it cannot be read, or its normalisation is said twice or not.
+    """
     place = device_of(device)
+    found = normalised(_given(name, network, arguments), str(name), mean, std)
+    assert found.mean is not None and found.std is not None
+    return classifier(found.module, found.mean, found.std, found.origin).to(place)
+
+
+def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] | None) -> Given:
+    if file := file_of(name):
+        return of_file(file, network, arguments)
+    if network or arguments:
+        raise ValueError(f"{name} is no file of weights; leave out network and arguments")
     if ":" in str(name):
-        module = load("classifiers", "factory").load(str(name))
-        if not isinstance(module, Frozen):
-            module = classifier(module, origin={"name": str(name)})
-        return module.to(place)
-    if (file := Path(name)).is_file() and file.suffix != ".toml":
-        raise ValueError(
-            f"{name} is a file; a classifier from a file is given as my_module:my_function, which "
-            "loads it with scoreag.classifiers.checkpoint.load_checkpoint; a score model as --model"
-        )
-    found = _of_kind(name, "classifier")
-    module = load("classifiers", "bundled").load(found).eval()
-    return classifier(module, found.mean, found.std, found.identity).to(place)
+        return of_name(str(name))
+    return of_card(_of_kind(name, "classifier"))
 
 
 def classifier(
@@ -112,8 +135,8 @@ def check_classifier(victim: Any, images: Images, guides: bool = True) -> int:
     with torch.enable_grad():
         try:
             logits = victim(images.detach().clone().requires_grad_())
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever somebody else's network may raise
+            reason = " ".join(str(error).split())[:300]
             raise ValueError(f"the classifier cannot take images of {shape}: {reason}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -1,4 +1,4 @@
-"""A classifier from a file of ``torch.save`` (.pt, .pth, .th) and the network it belongs to."""
+"""A classifier from a state dict (.pt, .pth, .th, .safetensors) and the network it belongs to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from scoreag.cards import fill
+from scoreag.classifiers.architecture import build
+from scoreag.classifiers.kinds import SCORE, STATE, kind_of, refuse
 from scoreag.files import load_tensors
-from scoreag.load import check_options
-from scoreag.load import load as component
+from scoreag.tensors import read_any
 
-EDM = b"torch_utils.persistence"  # stands at the beginning of its pickles
 DIFFUSION = ("temb.dense.", "all_modules.", "input_blocks.", "model.diffusion_model.")
 SCORE_MODEL = "looks like a score model, and a classifier is wanted here; score models are --model"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -29,13 +29,14 @@ def load_checkpoint(
         victim = scoreag.classifier(module, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
     Args:
-        network: a file of ``scoreag.networks``, built with ``options``, or a module of one's own.
+        network: an architecture's name, as in ``architecture``, built with ``options``, or a
+            module of one's own.
         strip: prefixes that wrappers such as DataParallel put before the names.
 
     Raises:
         ValueError: the file is missing or unreadable, or its tensors do not fit the network.
     """
-    module = _built(network, options) if isinstance(network, str) else network
+    module = build(network, options) if isinstance(network, str) else network
     tensors = _stripped(_tensors(Path(file)), strip)
     try:
         fill(module, tensors, str(file))
@@ -46,19 +47,15 @@ def load_checkpoint(
     return module.eval()
 
 
-def _built(name: str, options: dict[str, Any]) -> nn.Module:
-    build = component("networks", name).build
-    check_options(build, options, f"the network {name}")
-    return build(**options)
-
-
 def _tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"no file {file}")
-    with file.open("rb") as start:
-        if EDM in start.read(4096):
-            raise ValueError(f"{file} {SCORE_MODEL}")
-    found: Any = load_tensors(file)
+    kind = kind_of(file)
+    if kind == SCORE:
+        raise ValueError(f"{file} {SCORE_MODEL}")
+    if kind != STATE:
+        refuse(file, kind)
+    found: Any = read_any(file) if file.suffix == ".safetensors" else load_tensors(file)
     for wrapper in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]

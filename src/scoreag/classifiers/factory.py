@@ -1,4 +1,4 @@
-"""One's own classifier: ``package.module:factory``, a callable without arguments."""
+"""One's own classifier: ``package.module:factory``, a callable that is told nothing, or options."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from torch import nn
 from scoreag.load import hint
 
 
-def load(name: str) -> nn.Module:
+def load(name: str, **options: Any) -> nn.Module:
     """What the factory returns; modules in the working directory are found too.
 
     >>> load("torch.nn:Identity")
@@ -29,10 +29,11 @@ def load(name: str) -> nn.Module:
     with _working_directory():
         factory = _callable(_module(module_name), attribute)
         try:
-            made = factory()
+            made = factory(**options)
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{name} failed when called without arguments: {what}") from error
+            given = f"of {options}" if options else "without arguments"
+            raise ValueError(f"{name} failed when called {given}: {what}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")
     return made

@@ -11,7 +11,7 @@ LATENT = (
 )
 CLASSIFIER = (
     "looks like a classifier ({name!r}), and a score model is wanted; a classifier is given by "
-    "--classifier my_module:my_function, which loads it with load_checkpoint"
+    "--classifier FOLDER, which scoreag convert makes of it with --network, --mean and --std"
 )
 NOISY = "looks like guided-diffusion's classifier of noisy images, and a score model is wanted"
 MARKS = (  # how a name of such a file begins, and what is said of it; the first that fits

@@ -31,7 +31,7 @@ def manifest(
     """
     models = {"score-model": named(job.prior.model, job.prior.origin)}
     if job.classifier is not None:
-        models["classifier"] = named(job.classifier, getattr(job.classifier, "origin", {}))
+        models["classifier"] = _seen_through(job.classifier)
     return {
         "format": FORMAT,
         "command": about.get("command"),
@@ -94,6 +94,13 @@ def named(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
     if "sha256" not in known and isinstance(model, nn.Module):
         known["sha256"] = tensors_sha256(dict(model.state_dict()))
     return known
+
+
+def _seen_through(classifier: Any) -> dict[str, Any]:
+    """A classifier with its normalisation, which decides what it says as its weights do."""
+    known = named(classifier, getattr(classifier, "origin", {}))
+    normalisation = {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
+    return known | normalisation
 
 
 def rows_sha256(job: Job) -> str:

@@ -11,12 +11,15 @@ from scoreag.verbs.words import UsageError
 def convert(given: Given) -> None:
     """Turn other people's weights into a card and a safetensors file; none of their code is run."""
     from scoreag.foreign import checkpoint
+    from scoreag.verbs.converting_classifiers import convert_classifier, is_classifier
 
     folder = Path(given.folder)
     if (folder / "card.toml").exists() and not given.overwrite:
         raise ValueError(f"{folder} has a card; give another folder, or --overwrite")
     path = Path(given.checkpoint)
-    classes = names_of(given.classes) if given.classes else ()
+    classes = names_of(given.classes) if given.classes else []
+    if is_classifier(given):
+        return convert_classifier(given, arguments_of(given.arguments), classes)
     found, card = checkpoint.convert(
         path, folder, classes, given.licence or "", given.half, arguments_of(given.arguments)
     )

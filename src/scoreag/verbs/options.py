@@ -69,7 +69,8 @@ DEBUG = option("--debug", bool, "Show the traceback of an error.", False)
 MODEL = option("--model", str, "Score model: a card's name or folder, e.g. cifar10.", ...)
 CLASSIFIER = option(
     "--classifier", str,
-    "Classifier: a card's name or folder, or package.module:factory.", ...,
+    "Classifier: a card's name or folder, package.module:factory, or robustbench:MODEL; "
+    "a file of weights becomes a folder by: scoreag convert.", ...,
 )  # fmt: skip
 JUDGED_BY = option("--classifier", str, "Classifier that is asked before and after; default: none.")
 DATA = option(
@@ -188,10 +189,28 @@ CLASSIFIER_TRAINED = (
     option("--extra-share", float, "Share of each batch that is --extra, e.g. 0.7."),
 )
 CONVERTED = (
-    argument("checkpoint", "Of EDM, guided-diffusion or diffusers: a file, or a folder."),
+    argument(
+        "checkpoint",
+        "A score model's, of EDM, guided-diffusion or diffusers: a file, or a folder. "
+        "A classifier's: a state dict, or a .pt2 of torch.export.",
+    ),
     argument("folder", "Folder of the card and the weights that are written."),
     option("--classes", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
-    option("--arguments", str, "Of its training, as JSON; default: by the name of file or folder."),
+    option(
+        "--arguments",
+        str,
+        "Of a score model's training, as JSON; default: by the name of file or folder. "
+        "Of a classifier: those of --network.",
+    ),
+    option(
+        "--network",
+        str,
+        "Of a classifier's state dict: resnet or another of scoreag.networks, "
+        "timm:NAME, torchvision:NAME, my_module:function.",
+    ),
+    option("--mean", str, "Of a classifier: it sees (image - mean) / std, images in [0, 1]."),
+    option("--std", str, "A number a channel, as for --mean, e.g. 0.5,0.5,0.5."),
+    option("--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --classes."),
     option("--licence", str, "Of the weights; default: what the format tells."),
     option("--half", bool, "Store the weights with 11 significant bits.", False),
     OVERWRITE,

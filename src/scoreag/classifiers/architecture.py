@@ -1,0 +1,105 @@
+"""An architecture by name, without weights: ours, timm's or torchvision's, or one's own function.
+
+resnet                 a file of scoreag.networks
+timm:resnet18          timm.create_model("resnet18", pretrained=False, ...)
+torchvision:resnet18   torchvision.models.get_model("resnet18", weights=None, ...)
+my_nets:make           make(...) of the module my_nets, in the working directory or installed
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from scoreag.classifiers import factory
+from scoreag.load import check_options, hint
+from scoreag.load import load as component
+
+WEIGHTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "pretrained_cfg")
+
+
+def build(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """The module, with the weights that it happens to begin with.
+
+    Raises:
+        ValueError: no such architecture, its package is not installed, or it does not take these
+            options.
+    """
+    package, colon, entry = name.partition(":")
+    if not colon:
+        return _called(_own(name), name, options)
+    if package in PACKAGES:
+        return _called(PACKAGES[package](entry), name, options)
+    return factory.load(name, **options)
+
+
+def takes(name: str, option: str) -> bool:
+    """Whether the architecture can be told this option."""
+    package, colon, _ = name.partition(":")
+    if package in PACKAGES and colon:
+        return option == "num_classes"
+    return not colon and option in signature(_own(name)).parameters
+
+
+def _own(name: str) -> Callable[..., nn.Module]:
+    try:
+        build: Callable[..., nn.Module] = component("networks", name).build
+    except ImportError as error:
+        raise ValueError(f"the network {name} cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise ValueError(f"{name} is no network: it has no function 'build'") from error
+    return build
+
+
+def _called(build: Callable[..., nn.Module], name: str, options: Mapping[str, Any]) -> nn.Module:
+    if ":" not in name:
+        check_options(build, dict(options), f"the network {name}")
+    for option in options:
+        if option in WEIGHTS:
+            raise ValueError(f"{name}: leave out {option!r}; the weights are those of the file")
+    try:
+        return build(**options)
+    except Exception as error:  # whatever somebody else's function may raise
+        what = " ".join(str(error).split())
+        raise ValueError(
+            f"the network {name} cannot be built of {dict(options)}: {what}"
+        ) from error
+
+
+def _timm(entry: str) -> Callable[..., nn.Module]:
+    timm = package("timm", f"the network timm:{entry}")
+    if not timm.is_model(entry):
+        raise ValueError(f"timm has no {entry!r}; {hint(entry, timm.list_models())[:300]}")
+    return lambda **options: timm.create_model(entry, pretrained=False, **options)
+
+
+def _torchvision(entry: str) -> Callable[..., nn.Module]:
+    models = package("torchvision.models", f"the network torchvision:{entry}")
+    if entry not in (known := models.list_models()):
+        raise ValueError(f"torchvision has no {entry!r}; {hint(entry, known)[:300]}")
+    return lambda **options: models.get_model(entry, weights=None, **options)
+
+
+def package(name: str, what: str) -> Any:
+    """A package that is used only where it is installed.
+
+    Raises:
+        ValueError: it is not, or it cannot be imported.
+    """
+    top = name.partition(".")[0]
+    try:
+        return import_module(name)
+    except Exception as error:  # torchvision beside another build of torch raises anything
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{what} needs the package {top}, which cannot be imported here ({reason}); "
+            f"pip install {top}"
+        ) from error
+
+
+PACKAGES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+}

@@ -1,0 +1,147 @@
+"""A user's classifier as a card: a state dict and its architecture, or a program of torch.export.
+
+The card says the normalisation, the classes and the digest once, so that every command can take the
+folder's name and needs no option for what is in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.cards import Card, rewrite, write_card
+from scoreag.classifiers import architecture, bundled, exported
+from scoreag.classifiers.checkpoint import load_checkpoint
+from scoreag.classifiers.kinds import PROGRAM, STATE, kind_of, refuse
+from scoreag.core.frozen import Frozen
+from scoreag.files import replace_file, sha256
+
+
+def convert(
+    file: Path,
+    folder: Path,
+    mean: Sequence[float],
+    std: Sequence[float],
+    network: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    image_shape: tuple[int, int, int] | None = None,
+    licence: str = "",
+    half: bool = False,
+) -> Card:
+    """Write the card and the weights of a classifier into ``folder``.
+
+    Args:
+        mean, std: it sees ``(images - mean) / std``, images in [0, 1]; a number a channel.
+        network, arguments: of a state dict, as in ``architecture``; the number of classes and the
+            shape of an image are told to a network that takes them, where they are known.
+        classes: names by number; without them the numbers themselves.
+        image_shape: channels, height and width; by default what a program says, or an argument.
+
+    Raises:
+        ValueError: the file is not read, does not fit the network, or does not give logits of
+            these classes for such images.
+    """
+    kind = kind_of(file)
+    if kind == PROGRAM and (network or arguments):
+        raise ValueError(f"{file} is a whole program; leave out --network and --arguments")
+    options = dict(arguments or {})
+    if kind == STATE:
+        options = _completed(network or "", options, len(classes), image_shape)
+    module = opened(file, network, options)
+    shape = image_shape or _shape(module, options)
+    if not all(one > 0 for one in std) or len(mean) != len(std):
+        raise ValueError(
+            f"mean {[*mean]} and std {[*std]}: expected one number a channel, std above 0"
+        )
+    names = _names(classes, _classes(Frozen(module, mean, std).eval(), shape, file), file)
+    card = Card(
+        name=folder.resolve().name,
+        kind="classifier",
+        network=network or bundled.PROGRAM,
+        file="model.pt2" if kind == PROGRAM else "model.safetensors",
+        licence=licence or "not told by the file",
+        image_shape=shape,
+        source=f"converted from {file.name}",
+        classes=names,
+        mean=tuple(mean),
+        std=tuple(std),
+        options=options,
+        folder=folder,
+    )
+    return _copied(card, file) if kind == PROGRAM else write_card(card, module.state_dict(), half)
+
+
+def opened(
+    file: Path, network: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """The module of a file: a program as it is, a state dict in the network it belongs to.
+
+    Raises:
+        ValueError: the file is not read, no network is named, or it does not fit.
+    """
+    if (kind := kind_of(file)) == PROGRAM:
+        return exported.load(file).eval()
+    if kind != STATE:
+        refuse(file, kind)
+    if not network:
+        raise ValueError(
+            f"{file} holds tensors; say which network they are of: a file of scoreag.networks such "
+            "as resnet, timm:NAME, torchvision:NAME, or my_module:function"
+        )
+    return load_checkpoint(file, network, **(arguments or {})).requires_grad_(False)
+
+
+def _copied(card: Card, file: Path) -> Card:
+    """The card of a program, which is copied beside it."""
+    card.folder.mkdir(parents=True, exist_ok=True)
+    place = card.folder / card.file
+    replace_file(place, lambda aside: aside.write_bytes(file.read_bytes()))
+    return rewrite(card, sha256=sha256(place))
+
+
+def _names(classes: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
+    """The names of its classes; of no names, their numbers."""
+    if classes and len(classes) != count:
+        raise ValueError(
+            f"{file} tells {count} classes apart, and {len(classes)} names came; give the names of "
+            "its own, or leave out --classes"
+        )
+    return tuple(classes) or tuple(map(str, range(count)))
+
+
+def _completed(
+    network: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int] | None
+) -> dict[str, Any]:
+    """The arguments, and what is known besides and the network can be told."""
+    if not network:
+        return options
+    known = {"classes": classes, "num_classes": classes, "image_shape": shape and list(shape)}
+    told = {name: value for name, value in known.items() if value}
+    return {n: v for n, v in told.items() if architecture.takes(network, n)} | options
+
+
+def _shape(module: nn.Module, options: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What a program or an argument says that images are like."""
+    found: Any = options.get("image_shape") or getattr(module, "shape", ())
+    if len(found) != 3 or None in found:
+        raise ValueError("nothing says what its images are like; write --shape, e.g. 3x32x32")
+    channels, height, width = (size or 0 for size in found)
+    return channels, height, width
+
+
+@torch.no_grad()
+def _classes(victim: Frozen, shape: tuple[int, int, int], file: Path) -> int:
+    """How many logits it gives for an image of this shape."""
+    wanted = " x ".join(map(str, shape))
+    try:
+        logits = victim(torch.full((2, *shape), 0.5))
+    except Exception as error:  # whatever somebody else's network may raise
+        what = " ".join(str(error).split())
+        raise ValueError(f"{file} does not take images of {wanted}: {what}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{file} gives {got} for 2 images; expected a row of logits an image")
+    return int(logits.shape[1])

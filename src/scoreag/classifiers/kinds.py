@@ -1,0 +1,72 @@
+"""What a file that is given as a classifier holds, and what to do about one that is not read."""
+
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+STATE, PROGRAM, SCRIPT, ONNX, OLD, SCORE, OTHER = (
+    "state dict",
+    "torch.export",
+    "torch.jit",
+    "onnx",
+    "old torch.export",
+    "score model",
+    "other",
+)
+SUFFIXES = (
+    ".pt",
+    ".pth",
+    ".th",
+    ".pt2",
+    ".ckpt",
+    ".bin",
+    ".model",
+    ".safetensors",
+    ".onnx",
+    ".pkl",
+)
+INSTEAD = {
+    SCRIPT: "a program of torch.jit, which would be run as it is: save the module's state_dict() "
+    "and give its network, or save it by torch.export.save(torch.export.export(...)); or load it "
+    "in a function of your own with torch.jit.load, and name that: package.module:factory",
+    ONNX: "an ONNX file: save the module that it was made from by torch.export.save, or turn it "
+    "into one in a function of your own (pip install onnx2torch; onnx2torch.convert(FILE).eval()), "
+    "and name that: package.module:factory",
+    OLD: "a program of torch.export from before torch 2.8: export and save it again",
+    SCORE: "the checkpoint of a score model: give it as --model, and a classifier here",
+    OTHER: "no file of a kind that is read: state dicts (torch.save, safetensors) and programs of "
+    "torch.export.save",
+}
+
+
+def kind_of(file: Path) -> str:
+    """What a file holds, by its bytes.
+
+    A file of torch.save may still hold more than tensors: who reads it refuses that.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return _zipped(archive.namelist())
+    with file.open("rb") as opened:
+        head = opened.read(64)
+    if head[8:9] == b"{":
+        return STATE if file.suffix == ".safetensors" else OTHER
+    if file.suffix == ".onnx" or (head[:1] == b"\x08" and b"torch" in head):
+        return ONNX
+    return SCORE if file.suffix == ".pkl" else STATE
+
+
+def refuse(file: Path, kind: str) -> NoReturn:
+    """Say what the file is, and what to give instead."""
+    raise ValueError(f"{file} is {INSTEAD.get(kind, f'a file of the kind {kind}')}")
+
+
+def _zipped(names: list[str]) -> str:
+    inside = {name.partition("/")[2] for name in names}
+    if "archive_format" in inside and "models/model.json" in inside:
+        return PROGRAM
+    if "serialized_exported_program.json" in names:
+        return OLD
+    if "constants.pkl" in inside:
+        return SCRIPT
+    return STATE if "data.pkl" in inside else OTHER

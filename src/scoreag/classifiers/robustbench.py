@@ -1,0 +1,80 @@
+"""A classifier of RobustBench by name, where that package is installed; Croce et al. (2021).
+
+``robustbench:Carmon2019Unlabeled`` is of CIFAR-10 under Linf; others name both before it, as in
+``robustbench:cifar100/L2/NAME``.  The package fetches the weights when they are first asked for.
+"""
+
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+from torch import nn
+
+from scoreag.classifiers.architecture import package
+from scoreag.files import cache_folder
+from scoreag.load import hint
+
+PREFIX = "robustbench:"
+DATASETS = ("cifar10", "cifar100", "imagenet")
+THREATS = ("Linf", "L2", "corruptions", "corruptions_3d")
+
+
+def load(name: str) -> nn.Module:
+    """The model, which takes images in [0, 1] and normalises them itself.
+
+    Raises:
+        ValueError: the package is not installed, has no such model, or cannot fetch it.
+    """
+    dataset, threat, model = parts(name)
+    utils = package("robustbench.utils", name)
+    _check_known(model, dataset, threat)
+    folder = cache_folder() / "robustbench"
+    try:
+        with redirect_stdout(sys.stderr):  # it tells of its downloads
+            made: nn.Module = utils.load_model(
+                model_name=model, dataset=dataset, threat_model=threat, model_dir=str(folder)
+            )
+    except Exception as error:  # of somebody else's package, or of the network
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"RobustBench cannot load {name}: {what}") from error
+    return made.eval().requires_grad_(False)
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Data set, threat model and model of a name.
+
+    >>> parts("robustbench:Standard")
+    ('cifar10', 'Linf', 'Standard')
+    """
+    words = name.removeprefix(PREFIX).split("/")
+    if len(words) not in (1, 3) or not all(words):
+        raise ValueError(
+            f"{name!r}: write robustbench:MODEL, of CIFAR-10 under Linf, or "
+            "robustbench:DATASET/THREAT/MODEL, e.g. robustbench:cifar10/L2/Augustin2020Adversarial"
+        )
+    dataset, threat, model = words if len(words) == 3 else ("cifar10", "Linf", *words)
+    for word, known in ((dataset, DATASETS), (threat, THREATS)):
+        if word not in known:
+            raise ValueError(f"{name}: RobustBench has no {word!r}; {hint(word, [*known])}")
+    return dataset, threat, model
+
+
+def _check_known(model: str, dataset: str, threat: str) -> None:
+    """Say which name was probably meant; what timm brings beside the zoo is in no list."""
+    zoo = package("robustbench.model_zoo", model).model_dicts
+    known = [*_named(_named(zoo, dataset), threat.removesuffix("_3d"))]
+    if known and model not in known and not _of_timm(model, dataset, threat):
+        raise ValueError(
+            f"RobustBench has no {model!r} for {dataset} under {threat}; {hint(model, known)[:300]}"
+        )
+
+
+def _named(table: Any, word: str) -> Any:
+    """The entry of a table whose keys are an enumeration's members."""
+    return next((v for key, v in table.items() if getattr(key, "value", key) == word), {})
+
+
+def _of_timm(model: str, dataset: str, threat: str) -> bool:
+    lower = model.lower().replace("-", "_")
+    word = f"{lower}_{dataset}_{threat.removesuffix('_3d').lower()}"
+    return bool(package("timm", "RobustBench").is_model(word))

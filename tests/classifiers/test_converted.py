@@ -1,0 +1,204 @@
+"""A user's file becomes a card that every verb takes; a wrong normalisation of it is found."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import exported_files
+import scoreag
+import tiny
+from scoreag.cards import card
+from scoreag.cli import main
+from scoreag.doctor import examine
+from scoreag.networks.resnet import ResNet
+
+SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere"))
+ARGUMENTS = {"depth": 8, "width": 4}
+TELL = ["--mean", "0.4,0.5,0.6", "--std", "0.2,0.25,0.3"]
+KNOWN = ["--network", "resnet", "--arguments", json.dumps(ARGUMENTS), "--classes", "cat,dog,ship"]
+WHOLE = [*KNOWN, *TELL, "--shape", "3x8x8"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(net().state_dict(), tmp_path / "net.pth")
+    return tmp_path
+
+
+def net():
+    return tiny.filled(ResNet(8, width=4, classes=3), 5, 0.3)
+
+
+def images(count=3):
+    return torch.rand(count, *tiny.SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def convert(*words):
+    return main(["convert", *words, "--quiet"])
+
+
+def line(capsys, words, code):
+    """The only line on stderr."""
+    assert convert(*words) == code
+    err = capsys.readouterr().err
+    assert err.startswith("scoreag: ") and err.count("\n") == 1, err
+    return err
+
+
+def test_the_card_of_a_state_dict_says_what_the_network_says_in_its_own_normalisation():
+    assert convert("net.pth", "mine", *WHOLE, "--licence", "MIT") == 0
+    made, victim, x = card(Path("mine")), scoreag.load_classifier("mine"), images()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
+    assert torch.allclose(victim(x), net()((x - mean) / std), atol=1e-5)
+    assert made.classes == ("cat", "dog", "ship") and made.image_shape == tiny.SHAPE
+    assert made.licence == "MIT" and made.source == "converted from net.pth"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_of_a_program_holds_it_and_refuses_another_one(here):
+    exported_files.write(here / "net.pt2", exported_files.linear().eval())
+    assert convert("net.pt2", "mine", *TELL) == 0
+    x = torch.rand(2, *exported_files.SHAPE)
+    bare = scoreag.load_classifier("net.pt2", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    assert torch.equal(scoreag.load_classifier("mine")(x), bare(x))
+    assert card(here / "mine").image_shape == exported_files.SHAPE
+    exported_files.write(here / "mine" / "model.pt2", exported_files.linear().eval())
+    with pytest.raises(ValueError, match="was altered: its sha256 is"):
+        scoreag.load_classifier("mine")
+
+
+def test_a_verb_takes_the_card(here, capsys):
+    assert convert("net.pth", "mine", *WHOLE) == 0
+    tiny.write_score_model(here / "prior")
+    tiny.write_images(here / "data", 4)
+    words = ["--model", "prior", "--classifier", "mine", "--data", "folder:data", "--out", "out"]
+    assert main(["transform", *words, "--steps", "2", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 4
+    told = json.loads((here / "out" / "manifest.json").read_text())["models"]["classifier"]
+    assert told["mean"] == [0.4, 0.5, 0.6] and told["sha256"] == card(Path("mine")).sha256
+
+
+def test_another_normalisation_is_another_run(here, capsys):
+    assert convert("net.pth", "mine", *WHOLE) == 0
+    tiny.write_score_model(here / "prior")
+    tiny.write_images(here / "data", 2)
+    words = ["--model", "prior", "--classifier", "mine", "--data", "folder:data", "--out", "out"]
+    assert main(["transform", *words, "--steps", "2", "--quiet"]) == 0
+    text = (here / "mine" / "card.toml").read_text()
+    (here / "mine" / "card.toml").write_text(text.replace("0.4, 0.5", "0.1, 0.5"))
+    assert main(["transform", *words, "--steps", "2", "--quiet"]) == 1
+    assert "classifier.mean was [0.4, 0.5, 0.6] and is now [0.1," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, code, told",
+    [
+        (["net.pth", "new", *KNOWN, "--shape", "3x8x8"], 2, "--mean is missing: normalisation is"),
+        (["net.pth", "new", *KNOWN, "--mean", "0.5"], 2, "--std is missing: normalisation is"),
+        (["net.pth", "new", *WHOLE, "--mean", "a,b"], 2, "--mean is 'a,b'; write a number a chan"),
+        (["net.pth", "new", *WHOLE, "--std", "0,1,1"], 1, "std above 0"),
+        (["net.pth", "new", *WHOLE, "--mean", "0,0"], 1, "mean [0.0, 0.0] and std [0.2,"),
+        (["net.pth", "new", *WHOLE, "--shape", "8x8"], 2, "--shape 8x8: write CHANNELSxHEIGHT"),
+        (["net.pth", "new", *KNOWN, *TELL, "--classes", "a,b"], 1, "'linear.weight' has shape"),
+        (["net.pth", "new", *TELL], 1, "say which network they are of"),
+        (["lost.pth", "new", *WHOLE], 1, "there is no file lost.pth"),
+        (["net.pth", "new", *WHOLE, "--network", "resnt"], 1, "did you mean 'resnet'"),
+        (["net.pth", "new", *WHOLE, "--arguments", '{"dept": 8}'], 1, "did you mean 'depth'"),
+        (["net.pth", "new", *WHOLE, "--arguments", '{"depth": 14}'], 1, "weights lack"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, told):
+    assert told in line(capsys, words, code)
+    assert not (here / "new").exists()
+
+
+def test_images_have_a_shape(here, capsys):
+    bare = ["--network", "resnet", "--arguments", '{"depth": 8, "width": 4, "classes": 3}', *TELL]
+    assert "write --shape, e.g. 3x32x32" in line(capsys, ["net.pth", "new", *bare], 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_names_of_a_program_are_as_many_as_its_classes(here, capsys):
+    exported_files.write(here / "net.pt2", exported_files.linear().eval())
+    words = ["net.pt2", "new", *TELL]
+    told = line(capsys, [*words, "--classes", "a,b"], 1)
+    assert "tells 5 classes apart, and 2 names came" in told
+    told = line(capsys, [*words, "--network", "resnet"], 1)
+    assert "is a whole program; leave out --network" in told
+    told = line(capsys, [*words, "--shape", "3x8x8"], 1)
+    assert "does not take images of 3 x 8 x 8: the program takes images of 3 x 16 x 16" in told
+
+
+AKAMASTER = (
+    "resnet20-12fca82f.th", "resnet", {"depth": 20, "shortcut": "A"},
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.9173,
+)  # fmt: skip
+ROBUST = (
+    "cifar_cnn_a_adv4.model", "sequential",
+    {"layers": [
+        ["Conv2d", 3, 16, 4, 2, 1], ["ReLU"], ["Conv2d", 16, 32, 4, 2, 1], ["ReLU"],
+        ["Flatten"], ["Linear", 2048, 100], ["ReLU"], ["Linear", 100, 10],
+    ]},
+    (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 0.6007,
+)  # fmt: skip
+
+
+def examined(victim, count=200):
+    """What doctor says of test images, by check."""
+    pixels, labels = scoreag.data(f"cifar10:test[0:{count}]", root=SHARED / "data")
+    found = examine(victim, (pixels * 255).round().to(torch.uint8), labels)
+    return {finding.check: finding for finding in found}
+
+
+def public(name, network, arguments, mean, std):
+    return scoreag.load_classifier(
+        SHARED / "weights" / name, network=network, arguments=arguments, mean=mean, std=std
+    )
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
+@pytest.mark.parametrize("file, network, arguments, mean, std, right", [AKAMASTER, ROBUST])
+def test_public_weights_are_found_sound_in_their_own_normalisation(
+    file, network, arguments, mean, std, right
+):
+    """Their published accuracy, within five standard errors on 200 images."""
+    found = examined(public(file, network, arguments, mean, std))
+    assert not [f for f in found.values() if f.fine is False]
+    count = int(found["accuracy"].says.split("right on ")[1].split()[0])
+    assert count / 200 == pytest.approx(right, abs=5 * (right * (1 - right) / 200) ** 0.5)
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
+@pytest.mark.parametrize("mean, std", [((0.0,), (1.0,)), ((0.0,) * 3, (1 / 255,) * 3)])
+@pytest.mark.parametrize(
+    "given, better", [(AKAMASTER, "ImageNet"), (ROBUST, "CIFAR-10, the smaller std")]
+)
+def test_a_wrong_normalisation_of_public_weights_is_found_and_the_right_one_named(
+    given, better, mean, std
+):
+    """Where several do alike, all of them are named."""
+    file, network, arguments, *_ = given
+    found = examined(public(file, network, arguments, mean, std))["normalisation"]
+    assert found.fine is False and f"with that of {better}" in found.says
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrong_normalisation_of_a_program_is_found_and_named(here):
+    file, network, arguments, mean, std, _ = ROBUST
+    module = public(file, network, arguments, mean, std).module
+    program = torch.export.export(
+        module, (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, here / "robust.pt2")
+    sound = examined(scoreag.load_classifier("robust.pt2", mean=mean, std=std))
+    assert not [f for f in sound.values() if f.fine is False]
+    found = examined(scoreag.load_classifier("robust.pt2", mean=(0.0,), std=(1.0,)))
+    assert "with that of CIFAR-10, the smaller std it" in found["normalisation"].says
