@@ -1,0 +1,72 @@
+"""assess: a plan's cells, computed here, in processes or on Ray, and their report."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs.options import Given, loud, say
+from scoreag.verbs.tasks import command
+from scoreag.verbs.words import UsageError
+
+if TYPE_CHECKING:
+    from scoreag.assess.kit import Kit
+    from scoreag.assess.workers import Outcome, Shard
+
+
+def assess(given: Given) -> None:
+    """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
+    from scoreag.assess.kit import Kit
+    from scoreag.assess.plan import read
+    from scoreag.assess.resolve import resolve
+    from scoreag.assess.run import chosen
+
+    _check(given)
+    plan = read(given.plan)
+    kit = Kit(given.root, given.device, given.lpips or "", loud(given))
+    cells = chosen(resolve(plan, kit), given.only)
+    if given.dry_run:
+        raise UsageError("--dry-run comes")
+    _run(given, plan, kit, cells)
+
+
+def _check(given: Given) -> None:
+    if not given.out and not given.dry_run:
+        raise UsageError("--out is missing: the folder of the assessment")
+    for flag, value in (("workers", given.workers), ("batch-size", given.batch_size)):
+        least = 0 if flag == "workers" else 1
+        if value is not None and value < least:
+            raise UsageError(f"--{flag} is {value}; expected {least} or more")
+
+
+def _run(given: Given, plan: Any, kit: "Kit", cells: Any) -> None:
+    from scoreag.assess.run import assess, manifest, unused
+
+    folder = Path(given.out)
+    done = assess(
+        cells, folder, manifest(plan, kit, command()), partial(_crew, given, kit),
+        given.batch_size, given.overwrite, loud(given),
+    )  # fmt: skip
+    for file in done.harmed:
+        say(given, f"{file} was not what had been written; its images were done again")
+    if others := unused(folder, cells):
+        say(given, f"{len(others)} cells of other weights or versions are in {folder}, not used")
+    if done.failed:
+        name, told = next(iter(done.failed.items()))
+        more = f" (and {len(done.failed) - 1} cells more)" if len(done.failed) > 1 else ""
+        raise ValueError(
+            f"{name} failed{more}: {told}; all other cells are done. {folder}/cells/*/failed.txt "
+            "say where it happened; the same command tries again"
+        )
+
+
+def _crew(given: Given, kit: "Kit", shards: "Iterable[Shard]") -> "Iterator[tuple[Shard, Outcome]]":
+    from scoreag.assess import workers
+
+    if given.ray:
+        from scoreag.assess.ray_workers import on_ray
+
+        return on_ray(shards, kit, given.workers, given.ray)
+    if given.workers:
+        return workers.processes(shards, kit, given.workers)
+    return workers.here(shards, kit)
