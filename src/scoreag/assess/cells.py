@@ -26,6 +26,7 @@ class Cell:
         options: of the attack; a task's are resolved with the card's defaults.
         purifier: the component, "" for none; ``attacked`` are the options of the attacker's copy.
         content: digests of the data, of all weights and of the components' sources.
+        classes: the names of the labels, for people; no part of the key.
         swept: those options that the plan gives several values, as they are written.
     """
 
@@ -52,6 +53,7 @@ class Cell:
     micro_batch: int = 16
     features: str = NONE
     lpips: str = ""
+    classes: tuple[str, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -72,6 +74,12 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def defence(self) -> str:
+        """SET/VICTIM/PURIFIER, the beginning of the name."""
+        variant = ",".join([self.attack, *(f"{n}={word}" for n, word in self.swept.items())])
+        return self.name.removesuffix(variant).rstrip("/")
+
+    @property
     def task(self) -> str:
         """synthesize, transform or purify, where it is one of these; "clean" or "attack" else."""
         return TASKS.get(self.component, CLEAN if self.component == CLEAN else "attack")
@@ -84,6 +92,13 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """For cell.json: plain values, with the key."""
         return {"key": self.key, **{name: _plain(value) for name, value in vars(self).items()}}
+
+
+def from_dict(table: Mapping[str, Any]) -> Cell:
+    """The cell of a cell.json."""
+    kept = {name: value for name, value in table.items() if name != "key"}
+    listed: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()}
+    return Cell(**listed)
 
 
 def _plain(value: Any) -> Any:

@@ -147,7 +147,7 @@ def _resolved(plan: Plan, cell: Cell, known: Known, kit: Kit) -> Cell:
         "attack": source,
         "purifier": defence,
     }
-    return replace(cell, options=chosen, content=plain(found))
+    return replace(cell, options=chosen, classes=known.classes, content=plain(found))
 
 
 def _attack(cell: Cell, known: Known, kit: Kit) -> tuple[dict[str, Any], str]:

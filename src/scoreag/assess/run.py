@@ -61,6 +61,7 @@ def assess(
     folder: Path,
     found: Mapping[str, Any],
     crew: Crew,
+    only: str | None = None,
     shard_size: int = SHARD,
     overwrite: bool = False,
     progress: bool = True,
@@ -70,6 +71,7 @@ def assess(
     Args:
         found: the manifest, as ``manifest`` makes it.
         crew: computes shards, as ``workers.here`` does.
+        only: as for ``chosen``.
 
     Raises:
         ValueError: the folder is another plan's, or something else.
@@ -77,16 +79,21 @@ def assess(
     """
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
+    some = chosen(cells, only)
     with place.alone(folder):
         claimed = place.claim(folder, found, overwrite, store.OURS)
         outcome = Done()
-        todo = _todo(cells, folder, outcome)
+        for cell in cells:
+            store.describe(folder, cell)
+        place.write_json(folder / store.LIST, {cell.name: cell.key for cell in cells})
+        todo = _todo(some, folder, outcome)
         total = sum(len(piece) for _, pieces in todo for piece in pieces)
         bar = tqdm(total=total, unit="image", desc="assess", delay=2,
                    disable=None if progress else True)  # fmt: skip
         with bar:
             _fill(todo, folder, crew, shard_size, outcome, bar.update)
-        if not outcome.failed and not claimed.get("finished"):
+        whole = not outcome.failed and len(some) == len(cells)
+        if whole and not claimed.get("finished"):
             place.write(folder, {**claimed, "finished": now()})
         return outcome
 
@@ -100,7 +107,6 @@ def _todo(cells: Sequence[Cell], folder: Path, outcome: Done) -> list[tuple[Cell
         outcome.harmed += kept.harmed
         if pieces := store.missing(cell, kept):
             todo.append((cell, pieces))
-            store.describe(folder, cell)
             store.recover(folder, cell)
     return todo
 

@@ -1,5 +1,6 @@
 """Rows on disk: a file a shard, whole or absent, whose name says what must be in it.
 
+    cells.json                               the keys by the names of the cells
     cells/KEY/cell.json                      what the cell is
     cells/KEY/000000-000064-DIGEST.jsonl     rows of the positions 0 to 63, and their sha256
     cells/KEY/000000-000064-DIGEST.features  their features, written before, with the digest of both
@@ -22,15 +23,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from scoreag.assess.cells import Cell
+from scoreag.assess.cells import Cell, from_dict
 from scoreag.assess.measure import Measured
 from scoreag.files import replace_file, sha256, write_text
 from scoreag.runs.rows import Row, holds
 
+LIST = "cells.json"  # the keys of an assessment's cells, by their names
 OURS = (
-    "summary.json", "report.html", "tables/*.*", "cells/*/cell.json", "cells/*/failed.txt",
-    "cells/*/*.jsonl", "cells/*/*.features", "cells/*/*.cost", "cells/*/images/*.png",
-    "originals/*/*.png",
+    LIST, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
+    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
+    "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
 )  # fmt: skip
 
 
@@ -171,9 +173,32 @@ def shards(cell: Cell, pieces: list[range], size: int) -> Iterator[list[range]]:
         yield group
 
 
+def listed(folder: Path) -> list[Cell]:
+    """The cells of an assessment, in the order of its plan.
+
+    Raises:
+        ValueError: the folder holds none, or its files are damaged.
+    """
+    try:
+        keys = json.loads((folder / LIST).read_text("utf-8"))
+        files = [folder / "cells" / key / "cell.json" for key in keys.values()]
+        return [from_dict(json.loads(file.read_text("utf-8"))) for file in files]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder} holds no assessment that was begun, or it is damaged ({error}); "
+            "give the command of the assessment again"
+        ) from error
+
+
 def fail(folder: Path, cell: Cell, told: str) -> None:
     """Write down why a cell failed."""
     write_text(folder / "cells" / cell.key / "failed.txt", told + "\n")
+
+
+def failure(folder: Path, cell: Cell) -> str:
+    """Why a cell failed when it was last tried, in a line; "" where it did not."""
+    file = folder / "cells" / cell.key / "failed.txt"
+    return file.read_text("utf-8").splitlines()[0] if file.is_file() else ""
 
 
 def recover(folder: Path, cell: Cell) -> None:

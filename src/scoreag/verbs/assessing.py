@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.verbs.options import Given, loud, say
-from scoreag.verbs.tasks import command
+from scoreag.verbs.tasks import command, render
 from scoreag.verbs.words import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def assess(given: Given) -> None:
     _check(given)
     plan = read(given.plan)
     kit = Kit(given.root, given.device, given.lpips or "", loud(given))
-    cells = chosen(resolve(plan, kit), given.only)
+    cells = resolve(plan, kit)
+    chosen(cells, given.only)  # a mistyped name is told before anything is written
     if given.dry_run:
         raise UsageError("--dry-run comes")
     _run(given, plan, kit, cells)
@@ -45,12 +46,14 @@ def _run(given: Given, plan: Any, kit: "Kit", cells: Any) -> None:
     folder = Path(given.out)
     done = assess(
         cells, folder, manifest(plan, kit, command()), partial(_crew, given, kit),
-        given.batch_size, given.overwrite, loud(given),
+        given.only, given.batch_size, given.overwrite, loud(given),
     )  # fmt: skip
     for file in done.harmed:
         say(given, f"{file} was not what had been written; its images were done again")
     if others := unused(folder, cells):
         say(given, f"{len(others)} cells of other weights or versions are in {folder}, not used")
+    page = render(folder)
+    _tell(given, page)
     if done.failed:
         name, told = next(iter(done.failed.items()))
         more = f" (and {len(done.failed) - 1} cells more)" if len(done.failed) > 1 else ""
@@ -58,6 +61,15 @@ def _run(given: Given, plan: Any, kit: "Kit", cells: Any) -> None:
             f"{name} failed{more}: {told}; all other cells are done. {folder}/cells/*/failed.txt "
             "say where it happened; the same command tries again"
         )
+
+
+def _tell(given: Given, page: Path) -> None:
+    """The results as a table, or the summary as JSON, and where all is."""
+    if given.json:
+        print((page.parent / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not given.quiet:
+        print((page.parent / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
+    say(given, f"everything is in {page.parent}; open {page}")
 
 
 def _crew(given: Given, kit: "Kit", shards: "Iterable[Shard]") -> "Iterator[tuple[Shard, Outcome]]":
