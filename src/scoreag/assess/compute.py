@@ -50,7 +50,8 @@ def compute(cell: Cell, pieces: list[range], kit: Kit) -> Measured:
             began = time.perf_counter()
             made = _made(plain, piece, kit)
             took = time.perf_counter() - began
-            done.append(measured(plain, piece, made, kit, took))
+            one = measured(plain, piece, made, kit, took)
+            done.append(replace(one, other=time.perf_counter() - began - took))
         return Measured.cat(done)
 
 
@@ -71,7 +72,7 @@ def _made(plain: Scene, piece: range, kit: Kit) -> Made:
     ids, labels = plain.ids(positions), plain.labels[positions]
     tally = Tally()
     prior = tally.counting(plain.prior) if plain.prior is not None else None
-    victim = Attacked(asked(plain, kit, ids, True, prior), tally)
+    victim = Attacked(asked(plain, kit, True, prior), ids, tally)
     if plain.job is not None:
         made = _by_job(plain, piece, victim)
     else:
@@ -98,7 +99,7 @@ def _by_attack(
         noise = Noise(cell.seed, plain.ids(positions)).at("attack")
         images = attack(victim, images, labels, noise).detach()
     nothing = torch.zeros(len(positions), dtype=torch.int64)
-    return Made(images, nothing - 1, nothing, nothing, nothing, 0, 0, None)
+    return Made(images, nothing - 1, nothing, nothing, nothing, 0.0, 0.0, None)
 
 
 def _by_job(plain: Scene, piece: range, victim: Attacked) -> Made:
@@ -110,7 +111,7 @@ def _by_job(plain: Scene, piece: range, victim: Attacked) -> Made:
     wrong = result.wrong if result.wrong is not None else torch.full((len(result),), -1)
     return Made(
         result.images[again], wrong[again], result.calls[again], result.retries[again],
-        result.rests[again], 0, 0, None,
+        result.rests[again], 0.0, 0.0, None,
     )  # fmt: skip
 
 
@@ -118,10 +119,10 @@ def _gradient(plain: Scene, positions: list[int], kit: Kit) -> PerImage | None:
     """Of the cross-entropy at the images before the attack, through a draw of its own."""
     if plain.images is None or plain.cell.task in (CLEAN, "purify"):
         return None
-    ask = asked(plain, kit, plain.ids(positions), True, plain.prior)
+    ask, ids = asked(plain, kit, True, plain.prior), plain.ids(positions)
     leaf = plain.images[positions].detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(ask(PROBED, leaf), plain.labels[positions], reduction="sum")
+        loss = F.cross_entropy(ask(PROBED, leaf, ids), plain.labels[positions], reduction="sum")
     if not loss.requires_grad:
         return torch.zeros(len(positions))
     return torch.autograd.grad(loss, leaf)[0].flatten(1).norm(dim=1).cpu()

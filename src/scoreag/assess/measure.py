@@ -5,6 +5,7 @@ what came out of that.  Whoever writes the file checks that it has the sha256 of
 """
 
 import hashlib
+import math
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Measured:
 
     Args:
         files: the bytes of each picture by its name.
-        seconds: of the attack; ``memory``: the largest that the process had, in bytes.
+        seconds: of the attack; ``other``: of measuring.
+        memory: the most that the process had, in bytes.
     """
 
     rows: list[Row]
@@ -43,6 +45,7 @@ class Measured:
     features: Tensor | None = None
     seconds: float = 0.0
     memory: int = 0
+    other: float = 0.0
 
     @staticmethod
     def cat(parts: Sequence["Measured"]) -> "Measured":
@@ -52,8 +55,9 @@ class Measured:
             rows=[row for part in parts for row in part.rows],
             files={name: data for part in parts for name, data in part.files.items()},
             features=torch.cat(found) if found else None,
-            seconds=sum(part.seconds for part in parts),
+            seconds=math.fsum(part.seconds for part in parts),
             memory=max(part.memory for part in parts),
+            other=math.fsum(part.other for part in parts),
         )
 
 
@@ -121,8 +125,8 @@ class Told:
     def victim(self, images: Images) -> list[Logits]:
         """The defended classifier's, once for each of the cell's ``answers``."""
         plain, ids = self.plain, self.plain.ids(self.positions)
-        ask = asked(plain, self.kit, ids, False, plain.prior)
-        return [ask(JUDGED + draw, images) for draw in range(plain.cell.answers)]
+        ask = asked(plain, self.kit, False, plain.prior)
+        return [ask(JUDGED + draw, images, ids) for draw in range(plain.cell.answers)]
 
     def of(
         self, words: Sequence[str], seen: Images, given: Images | None

@@ -1,7 +1,9 @@
 """What one cell works with: its images and labels, and what an attacker sees of the classifier."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from scoreag.load import load
 from scoreag.runs.manifest import plain as plain_values
 
 JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
+Ask: TypeAlias = Callable[[int, Images, tuple[int, ...]], Logits]  # draw, images, ids
 PROBED = 2 * 10**9  # the draw through which the attacker's gradient is looked at
 
 
@@ -120,6 +123,7 @@ def _job(plain: Scene) -> Job | None:
 class Tally:
     """What an attack asked for: images that it showed the classifier, and gradients it took."""
 
+    calls: int = 0
     forwards: int = 0
     backwards: int = 0
     drawn: int = 0
@@ -134,47 +138,51 @@ class Tally:
         return replace(prior, model=model)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Attacked:
     """The classifier as an attacker sees it: fresh draws at each call, and every call counted.
 
     Args:
-        ask: images to logits, given the number of the call.
+        ask: as ``asked`` makes it.
+        ids: whose noise the rows of a batch get.
     """
 
-    ask: Callable[[int, Images], Logits]
-    tally: Tally = field(default_factory=Tally)
-    calls: int = 0
+    ask: Ask
+    ids: tuple[int, ...]
+    tally: Tally
 
     def __call__(self, images: Images) -> Logits:
-        logits = self.ask(self.calls, images)
-        self.calls += 1
+        logits = self.ask(self.tally.calls, images, self.ids)
+        self.tally.calls += 1
         self.tally.forwards += len(images)
         if logits.requires_grad:
-            logits.register_hook(self._counted)
+            logits.register_hook(partial(self._counted, len(images)))
         return logits
 
-    def _counted(self, gradient: Tensor) -> None:
-        self.tally.backwards += len(gradient)
+    def for_rows(self, rows: Sequence[int]) -> "Attacked":
+        """The same, to be shown only these rows of its batch."""
+        return replace(self, ids=tuple(self.ids[i] for i in rows))
+
+    def _counted(self, images: int, gradient: Tensor | None) -> None:
+        self.tally.backwards += images if gradient is not None else 0
 
 
-def asked(
-    plain: Scene, kit: Kit, ids: tuple[int, ...], attacked: bool, prior: Prior | None
-) -> Callable[[int, Images], Logits]:
-    """The classifier behind the cell's purifier, if it has one, at the draw of a number.
+def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
+    """The classifier behind the cell's purifier, if it has one: its logits at a numbered draw.
+
+    A batch of another length than there are ids gets the noise of its positions instead.
 
     Args:
-        ids: whose noise the rows get; where a batch has another length, its positions instead.
         attacked: the attacker's copy, not the one that is judged.
     """
     cell, victim = plain.cell, plain.victim
     if not cell.purifier:
-        return lambda draw, images: victim(images)
+        return lambda draw, images, ids: victim(images)
     assert prior is not None
     of = cell.attacked if attacked else cell.purifier_options
     defended = options.defended(load("purifiers", cell.purifier), cell, kit, of, prior)
 
-    def ask(draw: int, images: Images) -> Logits:
+    def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None
         logits: Logits = defended.replay(draw, known)(images)
         return logits

@@ -12,6 +12,7 @@ A file that is not what its name says is deleted, and its images are done again.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,7 +66,11 @@ def write(folder: Path, cell: Cell, done: Measured) -> None:
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in done.rows).encode()
     packed = b"" if done.features is None else save({"features": done.features.contiguous()})
     stem = f"{begin:06d}-{end:06d}-{_digest(text, packed)}"
-    cost = {"seconds": round(done.seconds, 4), "memory": done.memory, "images": len(done.rows)}
+    cost = {
+        "seconds": round(done.seconds + done.other, 4),
+        "memory": done.memory,
+        "images": len(done.rows),
+    }
     if packed:
         replace_file(place / f"{stem}.features", lambda aside: aside.write_bytes(packed))
     write_text(place / f"{stem}.cost", json.dumps(cost))
@@ -118,7 +123,7 @@ def read(folder: Path, cell: Cell, pictures: bool = False) -> Kept:
     return Kept(
         [rows[i] for i in order],
         stacked,
-        sum(cost["seconds"] for cost in costs),
+        math.fsum(cost["seconds"] for cost in costs),
         max((cost["memory"] for cost in costs), default=0),
         harmed,
     )
