@@ -17,7 +17,7 @@ judge = "judge"
 victims = ["net", "other"]
 
 [purifiers.gap]
-steps = 2
+steps = 1
 victims = "net"
 
 [attacks.pgd]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from scoreag.assess.lpips_weights import files
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
@@ -33,7 +34,7 @@ class Kit:
 
     Args:
         root: where the official files of data sets are.
-        lpips: "FEATURES.npz,HEADS.npz", or "" where LPIPS is not measured.
+        lpips: "FEATURES.npz,HEADS.npz", "fetch", or "" where LPIPS is not measured.
         kept: the things themselves, by kind and word.
     """
 
@@ -67,13 +68,7 @@ class Kit:
         """LPIPS, where its weights were given."""
         if not self.lpips:
             return None
-        files = [Path(word).expanduser() for word in self.lpips.split(",")]
-        if len(files) != 2 or not all(file.is_file() for file in files):
-            raise ValueError(
-                f"--lpips {self.lpips}: expected two files that are there, "
-                "FEATURES.npz,HEADS.npz; see docs/assess.md"
-            )
-        return self._once(("lpips",), lambda: load_lpips(*files))
+        return self._once(("lpips",), lambda: load_lpips(*files(self.lpips, self.progress)))
 
     def extractor(self, word: str, judge: str, shape: tuple[int, int, int]) -> Extractor:
         """The network of ``features``."""

@@ -163,7 +163,7 @@ EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics or datasets.",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets or plans.",
         None,
     ),
     QUIET,
