@@ -11,7 +11,7 @@ from scoreag.files import write_text
 from scoreag.report import table_files
 from scoreag.report.assessment_curves import over_strength, trade_offs
 from scoreag.report.assessment_images import blocks
-from scoreag.report.assessment_tables import at_home, tables, weight
+from scoreag.report.assessment_tables import at_home, label, tables, weight
 from scoreag.report.page import Entry as Words
 from scoreag.report.page import page, paragraph, section, table, terms
 from scoreag.report.run import FOOT
@@ -90,14 +90,15 @@ def lead(account: Account) -> Iterator[str]:
 def _attacked(victim: str, clean: Entry, mine: Sequence[Reckoned]) -> str:
     """The attack that fools most while the judges still see the class."""
     bare = [one for one in mine if one.cell.purification == NONE]
-    told = f"{victim} is right on {_hundred(clean)} images as they are"
+    told = f"{victim} is right on {_part(clean)} images as they are"
     if not bare:
         return f"{told}."
     best = max(bare, key=weight)
     entry = best.figures.get("fooled_and_shown", best.figures["success"])
     sees = ", while an independent network still sees in them what they show"
+    among = f"images {'drawn' if best.cell.task == 'synthesize' else 'that it got right'}"
     return (
-        f"{told}; the attack {_words(best)} fools it on {_hundred(entry)}"
+        f"{told}; the attack {_words(best)} fools it on {_part(entry)} {among}"
         f"{sees if 'fooled_and_shown' in best.figures else ''}."
     )
 
@@ -107,8 +108,8 @@ def _words(one: Reckoned) -> str:
     return f"{one.cell.attack} ({swept})" if swept else one.cell.attack
 
 
-def _hundred(entry: Entry) -> str:
-    return f"{100 * (entry['value'] or 0):.0f} of 100"
+def _part(entry: Entry) -> str:
+    return f"{entry['count']} of {entry['total']}"
 
 
 def _defended(account: Account, group: str) -> str:
@@ -119,18 +120,27 @@ def _defended(account: Account, group: str) -> str:
     _, victim, purifier, attacks, entry = max(found, key=lambda d: d[4]["value"] or 0)
     behind = "" if purifier == NONE else f" behind {purifier}"
     return (
-        f"Of what was tried, most is left of {victim}{behind}: right on {_hundred(entry)} images "
-        f"whichever of {attacks} attacks is used."
+        f"Of what was tried, most is left of {victim}{behind}: right on {_part(entry)} images "
+        f"whichever of {attacks} attack{'s' * (attacks > 1)} is used."
     )
 
 
 def _doubts(account: Account) -> list[str]:
     if not account.findings:
         return [section("Doubts", paragraph("None of the checks found anything to doubt."))]
+    alike: dict[tuple[bool, str, str], list[str]] = {}
+    for f in account.findings:
+        alike.setdefault((f.grave, f.check, f.says), []).append(label(account, f.cell))
     rows: list[list[Words]] = [
-        [("grave" if f.grave else "note", f.check), f.cell, f.says] for f in account.findings
+        [("grave" if grave else "note", check), _some(cells), says]
+        for (grave, check, says), cells in alike.items()
     ]
     return [section("Doubts", table("What the checks found.", ("", "cell", "what"), rows))]
+
+
+def _some(cells: Sequence[str]) -> Words:
+    """The first of several cells, and how many there are."""
+    return (cells[0], f"and {len(cells) - 1} cells more") if len(cells) > 1 else cells[0]
 
 
 def _unfinished(account: Account) -> list[str]:

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.figures.entries import Entry
-from scoreag.report.assessment_tables import at_home
+from scoreag.report.assessment_tables import at_home, label
 from scoreag.report.page import figure
 from scoreag.report.plots import SERIES, Curve, curves
 
@@ -39,9 +39,11 @@ def _at(one: Reckoned) -> float:
     return float(one.cell.options["strength"])
 
 
-def _by_defence(account: Account) -> Iterator[tuple[str, list[Reckoned]]]:
-    for where, members in groupby(at_home(account), key=lambda one: one.cell.defence):
-        yield where, list(members)
+def _by_defence(account: Account) -> list[tuple[str, list[Reckoned]]]:
+    found: dict[str, list[Reckoned]] = {}
+    for one in at_home(account):
+        found.setdefault(label(account, one.cell.defence), []).append(one)
+    return list(found.items())
 
 
 def _panels(where: str, members: Sequence[Reckoned], name: str, words: str) -> Iterator[str]:

@@ -38,6 +38,12 @@ def name_of(one: Reckoned) -> str:
     return one.cell.name.partition("/")[2]
 
 
+def label(account: Account, name: str) -> str:
+    """A cell's name, without its set where there is but one."""
+    sets = {one.cell.group for one in account.cells}
+    return name if len(sets) > 1 else name.partition("/")[2]
+
+
 def attacked(account: Account) -> list[Reckoned]:
     """The cells that have rows, but those whose images nothing is done to."""
     return [one for one in account.cells if one.cell.task != CLEAN and len(one.found)]
@@ -52,7 +58,11 @@ def results(account: Account) -> Table:
     rows: list[list[Field]] = []
     for one in at_home(account):
         rows.append(
-            [one.cell.name, len(one.found), *(one.figures.get(name) for name in MAIN.values())]
+            [
+                label(account, one.cell.name),
+                len(one.found),
+                *(one.figures.get(name) for name in MAIN.values()),
+            ]
         )
     caption = (
         "Every cell: set, classifier, purifier, attack. Shares with 95 % intervals (Wilson), of "
@@ -64,7 +74,11 @@ def results(account: Account) -> Table:
 def changes(account: Account) -> Table:
     used = {h: n for h, n in CHANGES.items() if any(n in c.figures for c in attacked(account))}
     rows: list[list[Field]] = [
-        [one.cell.name, len(one.found), *(one.figures.get(name) for name in used.values())]
+        [
+            label(account, one.cell.name),
+            len(one.found),
+            *(one.figures.get(name) for name in used.values()),
+        ]
         for one in attacked(account)
         if any(name in one.figures for name in used.values())
     ]
@@ -87,7 +101,7 @@ def randomised(account: Account) -> Table:
         found.pop("clean_accuracy", None)
         if found:
             header = [name.replace("_", " ") for name in found]
-            rows.append([one.cell.name, len(one.found), *found.values()])
+            rows.append([label(account, one.cell.name), len(one.found), *found.values()])
     caption = (
         "Randomised classifiers, asked again with fresh draws that no attack saw: right on "
         "average, at every one of them, and by their majority."
@@ -97,7 +111,7 @@ def randomised(account: Account) -> Table:
 
 def defences(account: Account) -> Table:
     rows: list[list[Field]] = [
-        [f"{group}/{victim}/{purifier}", count, entry]
+        [label(account, f"{group}/{victim}/{purifier}"), count, entry]
         for group, victim, purifier, count, entry in account.defences
     ]
     caption = "Images that stay right whatever attack of the plan is used on them, the worst case."
@@ -120,7 +134,10 @@ def transfers(account: Account) -> Iterator[Table]:
 
 
 def differences(account: Account) -> Table:
-    rows: list[list[Field]] = [[of, minus, e["total"], e] for of, minus, e in account.differences]
+    rows: list[list[Field]] = [
+        [label(account, of), label(account, minus), entry["total"], entry]
+        for of, minus, entry in account.differences
+    ]
     caption = (
         "Success of an attack minus that of the first one, on the same images (paired bootstrap): "
         "above 0 it fools more often."
@@ -138,7 +155,7 @@ def class_by_class(account: Account) -> Iterator[Table]:
             for found in one.classes
             if sum(found["becomes"])
         ]  # fmt: skip
-        caption = f"{one.cell.name}, class by class."
+        caption = f"{label(account, one.cell.name)}, class by class."
         header = ["class", "fooled", "judges see the class", "taken for"]
         yield Table(f"classes_{one.cell.key}", caption, header, rows)
 
@@ -202,7 +219,7 @@ def strangers(account: Account) -> Table:
              "sure after": "confidence", "l2": "l2"}  # fmt: skip
     rows: list[list[Field]] = [
         [
-            one.cell.name,
+            label(account, one.cell.name),
             one.cell.data,
             len(one.found),
             *(one.figures.get(n) for n in names.values()),
@@ -222,7 +239,11 @@ def costs(account: Account) -> Table:
              "gradients": "backwards", "retries": "retries", "seconds": "seconds",
              "memory, MB": "memory_mb"}  # fmt: skip
     rows: list[list[Field]] = [
-        [one.cell.name, len(one.found), *(one.cost.get(name) for name in names.values())]
+        [
+            label(account, one.cell.name),
+            len(one.found),
+            *(one.cost.get(name) for name in names.values()),
+        ]
         for one in attacked(account)
     ]
     caption = "What an image cost on average, and the most memory of a process."
