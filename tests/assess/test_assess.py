@@ -23,6 +23,8 @@ from scoreag.load import UnknownName, load
 from scoreag.metrics.distances import linf
 from scoreag.models import load_classifier
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def run(folder, text=PLAN, size=4, only=None, crew=None, **options):
     """An assessment of ``text`` in ``folder``, in this process; the cells and how it went."""
@@ -43,17 +45,17 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(made, tmp_path_factory, one_thread):
+def whole(plans_folder, tmp_path_factory, one_thread):
     """The assessment that nothing interrupted, in one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(made)
+        patch.chdir(plans_folder)
         folder = tmp_path_factory.mktemp("whole") / "out"
         run(folder, size=64)
     return folder
 
 
 @pytest.fixture
-def copy(whole, world, tmp_path):
+def copy(whole, planned, tmp_path):
     """A copy of it, to be harmed."""
     shutil.copytree(whole, tmp_path / "out")
     return tmp_path / "out"
@@ -75,7 +77,7 @@ def stopping_after(count, kit):
     return crew
 
 
-def test_rows_do_not_depend_on_the_shard_size_or_on_stops(whole, world, tmp_path):
+def test_rows_do_not_depend_on_the_shard_size_or_on_stops(whole, planned, tmp_path):
     for stop, size in ((1, 1), (3, 5), (2, 4)):
         with pytest.raises(Stopped):
             run(tmp_path / "out", size=size, crew=stopping_after(stop, Kit()))
@@ -83,7 +85,7 @@ def test_rows_do_not_depend_on_the_shard_size_or_on_stops(whole, world, tmp_path
     assert rows(tmp_path / "out") == rows(whole)
 
 
-def test_rows_do_not_depend_on_the_number_of_processes(whole, world, tmp_path):
+def test_rows_do_not_depend_on_the_number_of_processes(whole, planned, tmp_path):
     run(tmp_path / "out", size=4, crew=partial(workers.processes, kit=Kit(), count=2))
     assert rows(tmp_path / "out") == rows(whole)
 
@@ -112,7 +114,7 @@ def test_what_is_whole_is_not_computed_again(copy):
     run(copy, crew=nobody)
 
 
-def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, world):
+def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
     """The classifier, the distance and the digest of the file are looked up here once more."""
     net = load_classifier("net")
     for cell in store.listed(whole):
@@ -129,7 +131,7 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, world):
                 assert row["distances"]["linf"] == pytest.approx(moved, abs=1e-6)
 
 
-def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, world):
+def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
     """PGD called directly on one padded micro-batch gives the saved images."""
     cell = next(c for c in store.listed(whole) if c.name == "tiny/net/none/pgd,epsilon=64/255")
     found = store.read(whole, cell).rows[:4]
@@ -142,7 +144,7 @@ def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, world
     assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, world):
+def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):
     from scoreag.assess.scene import JUDGED, Tally, asked, scene
 
     cell = next(c for c in store.listed(whole) if c.purification == "gap")
@@ -156,7 +158,7 @@ def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(who
     assert not torch.equal(attacked(0, images, ids), attacked(1, images, ids))
 
 
-def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, world, tmp_path):
+def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, planned, tmp_path):
     text = PLAN + '\n[attacks.broken]\nattack = "assess.broken"\nvictims = "net"\n'
     _, done = run(tmp_path / "out", text, only="tiny/*/[pb]*")
     assert done.failed.keys() == {"tiny/net/none/broken", "tiny/net/gap/broken"}
@@ -168,7 +170,7 @@ def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, world, tmp_pat
     assert states["tiny/net/none/broken"].startswith("failed: assess.broken returned")
 
 
-def test_a_retrained_classifier_of_the_same_name_uses_no_old_row(world, tmp_path):
+def test_a_retrained_classifier_of_the_same_name_uses_no_old_row(planned, tmp_path):
     write_net(tmp_path / "net", 10)
     text = PLAN.replace('"net"', f'"{tmp_path / "net"}"')
     run(tmp_path / "out", text, only="*/none/pgd*")
@@ -195,7 +197,7 @@ def test_overwrite_starts_afresh(copy):
     assert len(list(copy.glob("originals/*/*.png"))) == 4
 
 
-def test_a_full_disk_loses_nothing_and_says_so(whole, world, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeypatch, capsys):
     written = store._write_picture
 
     def full(path, data):
@@ -216,7 +218,7 @@ def test_a_full_disk_loses_nothing_and_says_so(whole, world, tmp_path, monkeypat
     assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name]
 
 
-def test_only_some_cells_are_done_and_a_mistyped_one_is_told(world, tmp_path):
+def test_only_some_cells_are_done_and_a_mistyped_one_is_told(planned, tmp_path):
     run(tmp_path / "out", only="tiny/net/none/gat")
     assert [name for name, found in rows(tmp_path / "out")[0].items() if found] == [
         "tiny/net/none/gat"
@@ -225,7 +227,7 @@ def test_only_some_cells_are_done_and_a_mistyped_one_is_told(world, tmp_path):
         run(tmp_path / "out", only="tiny/net/none/gta")
 
 
-def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(world, tmp_path, capsys):
+def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(planned, tmp_path, capsys):
     assert main(["assess", "plan.toml", "--dry-run", "--json", "--only", "*/none/pgd*"]) == 0
     told = json.loads(capsys.readouterr().out)
     pgd = next(row for row in told if row["cell"] == "tiny/net/none/pgd,epsilon=8/255")
@@ -250,7 +252,7 @@ def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(world, 
     }
 
 
-def test_strangers_are_judged_by_the_classifiers_own_first_answer(world, tmp_path):
+def test_strangers_are_judged_by_the_classifiers_own_first_answer(planned, tmp_path):
     tiny.write_images(tmp_path / "others", 5)
     text = PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nstrangers = "folder:{tmp_path}"\n'
     text = text.replace(f"folder:{tmp_path}", f"folder:{tmp_path / 'others'}")

@@ -5,9 +5,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 import tiny
 from scoreag.assess import store
 from scoreag.cli import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def start(out, size, where):
@@ -37,14 +41,14 @@ def contents(folder):
 
 
 def test_a_run_that_is_killed_with_several_shard_sizes_has_the_rows_of_one_that_was_not(
-    world, capsys
+    planned, capsys
 ):
-    killed = [kill_when_more_is_written("killed", size, world) for size in (4, 1, 64)]
+    killed = [kill_when_more_is_written("killed", size, planned) for size in (4, 1, 64)]
     assert killed == [True] * 3
-    process = start("killed", 6, world)
+    process = start("killed", 6, planned)
     _, told = process.communicate()
     assert process.returncode == 0, told
     words = ["assess", "plan.toml", "--out", "whole", "--only", "*/none/[pg]*", "--quiet"]
     assert main(words) == 0
-    assert contents(world / "killed") == contents(world / "whole")
-    assert not list((world / "killed").rglob(".*.jsonl*"))
+    assert contents(planned / "killed") == contents(planned / "whole")
+    assert not list((planned / "killed").rglob(".*.jsonl*"))

@@ -8,6 +8,8 @@ from scoreag.assess.plan import plans, read
 from scoreag.assess.resolve import resolve
 from scoreag.load import UnknownName
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def resolved(text, folder):
     (folder / "p.toml").write_text(text)
@@ -25,8 +27,8 @@ def test_lines_of_keys_and_tables_are_found_in_every_form():
     assert line_of(found, "b", "c.d", "unheard") == 2
 
 
-def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(world):
-    names = [cell.name for cell in resolved(PLAN, world)]
+def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(planned):
+    names = [cell.name for cell in resolved(PLAN, planned)]
     assert names == [
         "tiny/clean",
         "tiny/net/none/pgd,epsilon=8/255",
@@ -39,8 +41,8 @@ def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(world):
     ]
 
 
-def test_options_are_resolved_with_their_defaults_before_any_work(world):
-    cells = {cell.name: cell for cell in resolved(PLAN, world)}
+def test_options_are_resolved_with_their_defaults_before_any_work(planned):
+    cells = {cell.name: cell for cell in resolved(PLAN, planned)}
     pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
     assert pgd == {"epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf"}
     assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
@@ -68,10 +70,10 @@ def test_options_are_resolved_with_their_defaults_before_any_work(world):
         ("[attacks.gas]", '[attacks.gas]\nprior = "x"', "[attacks.gas]", "no setting 'prior'"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_line_and_what_to_write(world, old, new, at, told):
+def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at, told):
     changed = PLAN.replace(old, new, 1)
     with pytest.raises(ValueError, match=told) as caught:
-        resolved(changed, world)
+        resolved(changed, planned)
     number = int(str(caught.value).split("line ")[1].split(":")[0])
     removed = old.count("\n") > new.count("\n")
     allowed = {line(at) - removed, line(at) + new.count("\n") - old.count("\n")}
@@ -89,16 +91,16 @@ def test_an_unknown_plan_is_told_with_the_nearest_name():
         read("quik")
 
 
-def test_images_without_labels_are_refused(world, tmp_path):
+def test_images_without_labels_are_refused(planned, tmp_path):
     tiny.write_png(tmp_path / "a.png", tiny.images(1)[0])
     with pytest.raises(ValueError, match=r"line 7: .*no labels"):
-        resolved(PLAN.replace("folder:images", f"folder:{tmp_path}"), world)
+        resolved(PLAN.replace("folder:images", f"folder:{tmp_path}"), planned)
 
 
-def test_members_that_count_other_classes_are_refused(world, tmp_path):
+def test_members_that_count_other_classes_are_refused(planned, tmp_path):
     write_net(tmp_path / "four", 3, (*tiny.CLASSES, "tree"))
     with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* set 3"):
-        resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), world)
+        resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
 
 
 def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
@@ -106,11 +108,11 @@ def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
     assert all(about and "\n" not in about for about in plans().values())
 
 
-def test_a_retrained_model_of_the_same_name_has_another_key(world, tmp_path, monkeypatch):
+def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, monkeypatch):
     write_net(tmp_path / "net", 10)
     text = PLAN.replace('"net"', f'"{tmp_path / "net"}"')
-    before = {cell.name: cell.key for cell in resolved(text, world)}
-    assert {cell.name: cell.key for cell in resolved(text, world)} == before
+    before = {cell.name: cell.key for cell in resolved(text, planned)}
+    assert {cell.name: cell.key for cell in resolved(text, planned)} == before
     write_net(tmp_path / "net", 99)
-    after = {cell.name: cell.key for cell in resolved(text, world)}
+    after = {cell.name: cell.key for cell in resolved(text, planned)}
     assert after.keys() == before.keys() and not {*after.values()} & {*before.values()}
