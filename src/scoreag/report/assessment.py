@@ -9,9 +9,10 @@ from scoreag.assess.plan import NONE
 from scoreag.figures.entries import Entry
 from scoreag.files import write_text
 from scoreag.report import table_files
+from scoreag.report.assessment_cells import at_home, label, weight
 from scoreag.report.assessment_curves import over_strength, trade_offs
 from scoreag.report.assessment_images import blocks
-from scoreag.report.assessment_tables import at_home, label, tables, weight
+from scoreag.report.assessment_tables import tables
 from scoreag.report.page import Entry as Words
 from scoreag.report.page import page, paragraph, section, table, terms
 from scoreag.report.run import FOOT

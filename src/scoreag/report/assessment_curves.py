@@ -5,7 +5,7 @@ from itertools import groupby
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.figures.entries import Entry
-from scoreag.report.assessment_tables import at_home, label
+from scoreag.report.assessment_cells import at_home, label
 from scoreag.report.page import figure
 from scoreag.report.plots import SERIES, Curve, curves
 

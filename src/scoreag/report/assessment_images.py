@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.images import read_png
-from scoreag.report.assessment_tables import attacked, name_of, telling
+from scoreag.report.assessment_cells import attacked, name_of, telling
 from scoreag.report.page import paragraph
 from scoreag.report.pictures import Cell, gallery, strip
 from scoreag.report.run_images import named
