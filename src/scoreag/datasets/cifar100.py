@@ -17,6 +17,7 @@ from scoreag.datasets.cifar10 import (
     pickled,
     records,
 )
+from scoreag.files import data_folder
 
 # fmt: off
 FINE = (
@@ -85,6 +86,12 @@ def load(
 
 
 _Open = Callable[[Path], tuple[int, _Read]]
+
+
+def at_hand(what: str, root: str | Path | None = None) -> bool:
+    """Whether the file of a split is there, so that nothing need be fetched."""
+    split = (what or "test").removesuffix("-coarse")
+    return _found(one_of(SPLITS, split, "cifar100"), data_folder(root, "CIFAR-100")) is not None
 
 
 def _found(split: str, folder: Path) -> tuple[Path, _Open] | None:
