@@ -183,6 +183,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("fashion_draws", "The same on Fashion-MNIST", draws),
     ("training_curve", "What more training of the score model brings", training_curve),
     ("training_recipes", "Which recipe learns most in the same time?", recipes),
+    ("recipes_small_a", "The same for equal time: patches, and wider", recipes),
+    ("recipes_small_b", "The same for equal time: deeper, and single pixels", recipes),
     ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
     ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
     ("fashion", "The small world: Fashion-MNIST from nothing", world),
