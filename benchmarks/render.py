@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
+from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
 from render_world import draws, families, world
@@ -236,6 +237,8 @@ def results() -> str:
 
 def main() -> None:
     (ROOT / "docs" / "results.md").write_text(results())
+    models = ROOT / "docs" / "models.md"
+    models.write_text(page(RESULTS, models.read_text()))
     readme = ROOT / "README.md"
     head, rest = readme.read_text().split(BEGIN)
     readme.write_text(f"{head}{BEGIN}\n{summary(RESULTS)}{END}{rest.split(END)[1]}")

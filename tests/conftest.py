@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from assess.worlds_of_plans import write_world
 from worlds import Gaussian, TwoClasses
 
 
@@ -37,6 +38,19 @@ def world(in_double_precision) -> Gaussian:
 def two_classes(in_double_precision) -> TwoClasses:
     """Images of one channel and 4 x 4 pixels around +0.4 (class 1) and -0.4 (class 0)."""
     return TwoClasses(torch.full((1, 4, 4), 0.4))
+
+
+@pytest.fixture(scope="session")
+def plans_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models, images, and a plan over them; see assess/worlds_of_plans.py."""
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def planned(plans_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working directory, in which the plan's words are found."""
+    monkeypatch.chdir(plans_folder)
+    return plans_folder
 
 
 @pytest.fixture

@@ -186,3 +186,12 @@ def test_a_dash_and_an_underscore_are_one_in_the_name_of_a_data_set() -> None:
     came = [data.read(f"{kind}:sample[0:2]") for kind in ("fashion-mnist", "fashion_mnist")]
     assert came[0].name == came[1].name == "fashion-mnist:sample[0:2]"
     assert came[0].sha256 == came[1].sha256
+
+
+def test_data_that_would_have_to_be_fetched_is_not_at_hand(tmp_path):
+    for word in ("cifar10:test[0:4]", "cifar100", "tiny-imagenet", "fashion-mnist:train"):
+        assert not data.at_hand(word, tmp_path) or word.startswith(
+            "fashion"
+        )  # Debian packs that one
+    assert data.at_hand("fashion-mnist:sample", tmp_path)
+    assert not data.at_hand("no-such-data:set", tmp_path)

@@ -25,6 +25,11 @@ def test_the_table_of_the_readme_is_too(render):
     assert inside == f"\n{render.summary(render.RESULTS)}"
 
 
+def test_the_table_of_public_models_is_too(render):
+    text = (ROOT / "docs" / "models.md").read_text()
+    assert text == import_module("render_models").page(render.RESULTS, text)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_to_one(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())

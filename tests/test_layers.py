@@ -23,6 +23,8 @@ LAYERS = [  # each may import those above it, and its own files
     ["api"],
     ["attacks", "purifiers"],
     ["training", "runs"],
+    ["figures"],
+    ["assess"],
     ["report"],
     ["evaluation"],
     ["scoreag"],  # the package itself, that is, the public names

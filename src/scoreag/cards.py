@@ -4,7 +4,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 
     name = "cifar10-resnet20"
     kind = "classifier"                    # or "score-model"
-    network = "resnet"                     # a file of networks/; of classifiers, see docs, others
+    network = "resnet"                     # a file of networks/, which has ``build``
     file = "cifar10-resnet20.safetensors"  # the weights, beside the card; half precision is widened
     sha256 = "..."                         # of that file; another one is refused
     licence = "MIT"
@@ -15,6 +15,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
+    [levels]                               #   if not 1000: steps; pace: t is told as pace * t
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
     "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
@@ -59,6 +60,7 @@ class Card:
     std: tuple[float, ...] = (1.0,)
     family: str = ""
     sigma_data: float = 0.5
+    levels: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     shards: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from scoreag.load import UnknownName
-from scoreag.verbs import components, converting, evaluation, tasks, tour, training
+from scoreag.verbs import assessing, components, converting, evaluation, tasks, tour, training
 from scoreag.verbs import options as o
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
@@ -48,6 +48,7 @@ verb(
     example="scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat "
     "--out runs/gap",
 )(tasks.purify)  # fmt: skip
+verb(app, "assess", *o.ASSESSED, example="scoreag assess quick --out runs/quick")(assessing.assess)
 verb(app, "report", *o.REPORTED, example="scoreag report runs/gat")(tour.report)
 verb(
     app, "doctor", o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.EXAMINED,

@@ -101,6 +101,17 @@ def read(
     return Dataset(images, labels, ids, source.classes, f"{name}{part}", files)
 
 
+def at_hand(spec: str | Path, root: str | Path | None = None) -> bool:
+    """Whether the images of ``spec`` can be read without a download."""
+    what, _ = _parts(spec)
+    try:
+        _, module, word = _component(what)
+        there: bool = module.at_hand(word, root) if hasattr(module, "at_hand") else True
+    except ValueError:
+        return False
+    return there
+
+
 def path_of(spec: str | Path) -> Path | None:
     """The file or folder that ``spec`` reads from; None where it names a data set."""
     what, _ = _parts(spec)

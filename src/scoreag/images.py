@@ -107,6 +107,12 @@ def _fix(low: float, high: float) -> str:
 
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
     """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
+    data = png(image)
+    replace_file(path, lambda aside: aside.write_bytes(data))
+
+
+def png(image: UInt8[Tensor, "channels height width"]) -> bytes:
+    """An RGB or grey image as the bytes of a PNG, always the same for the same pixels."""
     channels = len(image)
     if channels not in (1, 3):
         raise ValueError(f"a PNG here has 3 channels (RGB) or 1 (grey), not {channels}")
@@ -114,7 +120,12 @@ def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None
     encoded = io.BytesIO()
     picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     picture.save(encoded, format="PNG", compress_level=6)
-    replace_file(path, lambda aside: aside.write_bytes(encoded.getvalue()))
+    return encoded.getvalue()
+
+
+def from_png(data: bytes) -> UInt8[Tensor, "channels height width"]:
+    """The pixels of a PNG that is in memory, RGB or grey, all of whose checksums hold."""
+    return _pixels(_from_bytes(data, "a PNG in memory", ("PNG",)))
 
 
 def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
@@ -138,7 +149,10 @@ def read_picture(
 
 
 def _decoded(path: Path, formats: tuple[str, ...]) -> Image.Image:
-    data = path.read_bytes()
+    return _from_bytes(path.read_bytes(), str(path), formats)
+
+
+def _from_bytes(data: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             picture.verify()
@@ -149,7 +163,7 @@ def _decoded(path: Path, formats: tuple[str, ...]) -> Image.Image:
         kinds, reason = " or ".join(formats), str(error).replace("\n", " ")
         if isinstance(error, UnidentifiedImageError):
             reason = f"it begins with {data[:12]!r}"
-        raise ValueError(f"{path} is no whole {kinds} in RGB or grey: {reason}") from error
+        raise ValueError(f"{name} is no whole {kinds} in RGB or grey: {reason}") from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import ddpm, edm, iddpm, ncsn, v_prediction
+from scoreag.core.families import (
+    cosine_alphas,
+    ddpm,
+    edm,
+    iddpm,
+    levels_of,
+    ncsn,
+    smld,
+    v_prediction,
+)
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -27,7 +36,9 @@ def draws():
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.7, 30.0])
-@pytest.mark.parametrize("family, sign", [(ddpm(ALPHAS), 1), (ncsn(), -1)], ids=["ddpm", "ncsn"])
+@pytest.mark.parametrize(
+    "family, sign", [(ddpm(ALPHAS), 1), (ncsn(), -1), (smld(), -1)], ids=["ddpm", "ncsn", "smld"]
+)
 def test_knowing_the_noise_gives_back_the_image(family, sign, sigma):
     x0, n = draws()
     denoise = Preconditioned(Oracle(sign * n), family)
@@ -55,6 +66,22 @@ def test_iddpm_is_told_the_nearest_level_as_released(sigma, rounded, exact):
     level = torch.tensor([sigma])
     assert iddpm()(level).time.item() == rounded
     assert iddpm(rounded=False)(level).time.item() == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sigma, number", [(200.0, 0), (100.0, 0), (2**0.5, 500), (0.02, 999), (0.001, 999)]
+)
+def test_smld_is_told_the_number_of_the_nearest_level_the_largest_first(sigma, number):
+    """In the middle of 0.02 and 100, in equal ratios, is sqrt 2; 499.5 is rounded to even."""
+    assert smld()(torch.tensor([sigma])).time.item() == number
+
+
+def test_a_pace_divides_what_the_network_is_told():
+    """Of 4000 steps told at the pace of 1000, step 2000 is told as 500."""
+    alphas = cosine_alphas(4000)
+    level = levels_of(alphas)[2000:2001]
+    assert ddpm(alphas, 0.25)(level).time.item() == pytest.approx(500, abs=1e-9)
+    assert ddpm(alphas)(level).time.item() == pytest.approx(2000, abs=1e-9)
 
 
 def test_each_image_of_a_batch_may_have_its_own_level():

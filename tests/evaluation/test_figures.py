@@ -8,9 +8,9 @@ import torch
 
 from scoreag.evaluation.compare import check, compared
 from scoreag.evaluation.copies import closest, in_pixels, quantiles
-from scoreag.evaluation.entries import of_mean, of_quantile, told
-from scoreag.evaluation.frechet_error import with_error
 from scoreag.evaluation.likeness import likeness
+from scoreag.figures.entries import of_mean, of_quantile, told
+from scoreag.figures.frechet_error import with_error
 
 
 def rows(count, dims, seed=0):

@@ -1,18 +1,22 @@
 """Public checkpoints: fetched once, pinned, converted; from a server of this machine."""
 
 import functools
+import hashlib
 import threading
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
 
 import made_edm
+import made_states
 from file_server import Handler, Served
 from scoreag import load_prior
 from scoreag.cards import card
 from scoreag.cli import main
-from scoreag.foreign.public import Public, folder_of, known
+from scoreag.foreign.public import Public, fetched, folder_of, known
 from scoreag.load import load, names
 
 MODEL = Public("mine", "http://nowhere.invalid/", ("edm.pkl",), 1, "MIT")
@@ -72,10 +76,47 @@ def test_an_address_that_is_not_reached_is_one_line(served, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("model", known().values(), ids=known())
-def test_an_entry_names_a_data_set_that_there_is_and_a_licence(model):
-    assert not model.classes or len(load("datasets", model.classes).CLASSES) == 10
-    assert model.licence and model.megabytes > 0 and model.address.endswith("/")
+def test_an_entry_names_a_data_set_that_there_is_a_licence_and_an_address(model):
     assert not model.classes or model.classes in names("datasets")
+    assert not model.classes or len(load("datasets", model.classes).CLASSES) in (10, 100)
+    assert model.licence and model.megabytes > 0 and model.address.startswith("https://")
+    assert model.by_hand or model.address.endswith("/") or "?" in model.address
+    assert len(model.files) == 1 or not (model.digest or model.by_hand)
+
+
+def test_a_file_that_only_a_browser_gets_is_asked_for_and_then_taken(tmp_path, monkeypatch):
+    """As score-SDE's, with the configuration that its folder was named after."""
+    monkeypatch.setenv("SCOREAG_CACHE", str(tmp_path))
+    monkeypatch.delenv("SCOREAG_MODELS_URL", raising=False)
+    told = made_states.arguments("ddpmpp_continuous")
+    page = "https://drive.google.com/x"
+    model = Public("sde", page, ("checkpoint.pth",), 1, "Apache-2.0", arguments=told, by_hand=True)
+    with pytest.raises(ValueError, match=r"with a browser only, from https://drive.* put the file"):
+        folder_of(model)
+    place = tmp_path / "models" / "sde" / "checkpoint.pth"
+    place.parent.mkdir(parents=True)
+    made_states.write("ddpmpp_continuous", place)
+    made = card(folder_of(model))
+    assert (made.family, made.licence) == ("vp", "Apache-2.0")
+
+
+def test_a_published_digest_is_asked_for(served, tmp_path):
+    kept = (served.folder / "edm.pkl").read_bytes()
+    right = f"md5:{hashlib.md5(kept).hexdigest()}"
+    wrong = replace(MODEL, digest="md5:" + "0" * 32)
+    with pytest.raises(ValueError, match="expected the md5 0000"):
+        folder_of(wrong, progress=False)
+    assert folder_of(replace(MODEL, digest=right), progress=False).name == "card"
+
+
+def test_an_address_with_a_query_is_that_of_the_file(monkeypatch):
+    known_file = known()["ddpm-cifar10-ema"]
+    asked = []
+    monkeypatch.delenv("SCOREAG_MODELS_URL", raising=False)
+    monkeypatch.setattr("scoreag.foreign.public.fetch", lambda url, *rest: asked.append(url))
+    with pytest.raises(OSError):
+        fetched(known_file, Path("/nowhere"), progress=False)
+    assert asked == [known_file.address]
 
 
 def test_the_list_of_models_says_what_would_be_fetched(capsys):

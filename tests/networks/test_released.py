@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.families import edm, iddpm, ncsn, vp
 from scoreag.foreign.edm import found
-from scoreag.networks.released import Block, Resampling, named, waves
+from scoreag.networks.adm_unet import build as adm_unet
+from scoreag.networks.released import Block, Resampling, named, normalisation, waves
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "")) / "golden"
@@ -89,6 +90,26 @@ def test_its_gradient_has_a_gradient_as_guidance_needs(name):
     step = 1e-5
     numeric = (pull(x + step * way)[1] - pull(x - step * way)[1]) / (2 * step)
     torch.testing.assert_close(second, numeric.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
+    """A kernel whose middle alone is 1 takes each other pixel: the first ones where zeros are on
+    both sides, the second ones where they are behind only."""
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    for resample, first in (("even", 0), ("uneven", 5)):
+        layer = adm_unet(channels=32, multipliers=(1, 1), resample=resample, least=1)._down(1)
+        (kernel, bias) = layer.parameters()
+        with torch.no_grad():
+            kernel.zero_()[:, :, 1, 1] = 1
+            bias.zero_()
+        assert layer(image)[0, 0].flatten().tolist() == [first, first + 2, first + 8, first + 10]
+
+
+def test_groups_that_cannot_be_equal_and_an_unknown_resampling_are_refused():
+    with pytest.raises(ValueError, match="48 channels make no 32 equal groups"):
+        normalisation(48, least=1)
+    with pytest.raises(ValueError, match="resample is 'evn'; did you mean 'even'"):
+        adm_unet(resample="evn")
 
 
 def test_an_untold_label_is_no_label():

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from scoreag.cards import fill
 from scoreag.classifiers.architecture import build
-from scoreag.classifiers.kinds import STATE, kind_of, refuse
+from scoreag.classifiers.kinds import SCORE, STATE, kind_of, refuse
 from scoreag.files import load_tensors
 from scoreag.tensors import read_any
 
+DIFFUSION = ("temb.dense.", "all_modules.", "input_blocks.", "model.diffusion_model.")
+SCORE_MODEL = "looks like a score model, and a classifier is wanted here; score models are --model"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
@@ -35,7 +37,13 @@ def load_checkpoint(
         ValueError: the file is missing or unreadable, or its tensors do not fit the network.
     """
     module = build(network, options) if isinstance(network, str) else network
-    fill(module, _stripped(_tensors(Path(file)), strip), str(file))
+    tensors = _stripped(_tensors(Path(file)), strip)
+    try:
+        fill(module, tensors, str(file))
+    except ValueError as error:
+        if any(name.startswith(DIFFUSION) for name in tensors):
+            raise ValueError(f"{file} {SCORE_MODEL}") from error
+        raise
     return module.eval()
 
 
@@ -43,6 +51,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"no file {file}")
     kind = kind_of(file)
+    if kind == SCORE:
+        raise ValueError(f"{file} {SCORE_MODEL}")
     if kind != STATE:
         refuse(file, kind)
     found: Any = read_any(file) if file.suffix == ".safetensors" else load_tensors(file)

@@ -27,16 +27,19 @@ def edm(sigma_data: float = 0.5) -> Family:
     return coefficients
 
 
-def ddpm(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
+def ddpm(alphas_cumprod: Float[Tensor, " steps"], pace: float = 1.0) -> Family:
     """DDPM: the network predicts the noise at step t, where sigma_t^2 = 1 / alpha_bar_t - 1.
 
     Between two steps, t is interpolated linearly in log sigma.
+
+    Args:
+        pace: what the network is told of t is ``pace * t``.
     """
     step = _step_of(alphas_cumprod)
 
     def coefficients(sigma: Levels) -> Coefficients:
         one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
-        return Coefficients(skip=one, out=-sigma, inner=inner, time=step(sigma))
+        return Coefficients(skip=one, out=-sigma, inner=inner, time=pace * step(sigma))
 
     return coefficients
 
@@ -77,6 +80,21 @@ def ncsn() -> Family:
     def coefficients(sigma: Levels) -> Coefficients:
         one = torch.ones_like(sigma)
         return Coefficients(skip=one, out=sigma, inner=one, time=sigma.log() - math.log(2))
+
+    return coefficients
+
+
+def smld(steps: int = 1000, low: float = 0.02, high: float = 100.0) -> Family:
+    """NCSN++ as first trained: as ``ncsn``, but told the number of the nearest of ``steps`` levels.
+
+    They have equal ratios, and the largest is the number 0; Song et al. (2021), section 3.1.
+    """
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        share = (math.log(high) - sigma.log()) / math.log(high / low)
+        time = ((steps - 1) * share).round().clamp(0, steps - 1)
+        one = torch.ones_like(sigma)
+        return Coefficients(skip=one, out=sigma, inner=one, time=time)
 
     return coefficients
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
-from scoreag.files import fetch, load_pickle, replace_file
+from scoreag.files import data_folder, fetch, load_pickle, replace_file
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -53,6 +53,13 @@ def load(
     files, read = official("CIFAR-10", root, partial(_found, split), bring)
     count = len(files) * _IMAGES
     return Source(count, partial(_joined, files, read, _IMAGES), range(count), CLASSES)
+
+
+def at_hand(what: str, root: str | Path | None = None) -> bool:
+    """Whether the files of a split are there, so that nothing need be fetched."""
+    return (
+        _found(one_of(SPLITS, what or "test", "cifar10"), data_folder(root, "CIFAR-10")) is not None
+    )
 
 
 def download(

@@ -17,6 +17,7 @@ from scoreag.datasets.cifar10 import (
     pickled,
     records,
 )
+from scoreag.files import data_folder
 
 # fmt: off
 FINE = (
@@ -41,6 +42,7 @@ COARSE = (
     "reptiles", "small_mammals", "trees", "vehicles_1", "vehicles_2",
 )
 # fmt: on
+CLASSES = FINE  # unless the coarse ones are asked for
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 DIGEST = "md5:03b5dce01913d631647c71ecec9e9cb8"
 SPLITS = {"train": 50_000, "test": 10_000}  # the images of the whole
@@ -84,6 +86,12 @@ def load(
 
 
 _Open = Callable[[Path], tuple[int, _Read]]
+
+
+def at_hand(what: str, root: str | Path | None = None) -> bool:
+    """Whether the file of a split is there, so that nothing need be fetched."""
+    split = (what or "test").removesuffix("-coarse")
+    return _found(one_of(SPLITS, split, "cifar100"), data_folder(root, "CIFAR-100")) is not None
 
 
 def _found(split: str, folder: Path) -> tuple[Path, _Open] | None:

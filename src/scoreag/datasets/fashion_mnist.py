@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
-from scoreag.files import fetch
+from scoreag.files import data_folder, fetch
 
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -65,6 +65,12 @@ def load(
         return _pixels(images, positions), labels[positions.start : positions.stop]
 
     return Source(len(labels), read, range(len(labels)), CLASSES)
+
+
+def at_hand(what: str, root: str | Path | None = None) -> bool:
+    """Whether the files of a split are there, so that nothing need be fetched."""
+    split = one_of([*IMAGES, "sample"], what or "test", "fashion-mnist")
+    return split == "sample" or _found(split, data_folder(root, "Fashion-MNIST")) is not None
 
 
 def _sample() -> Source:

@@ -11,8 +11,8 @@ from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
 from scoreag.core.types import Labels
 from scoreag.dataset import Dataset
-from scoreag.evaluation.features import Extractor, Features, Pixels, features
 from scoreag.evaluation.shards import kept
+from scoreag.figures.features import Extractor, Features, Pixels, features
 from scoreag.images import to_float
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scoreag.evaluation.entries import Entry
+from scoreag.figures.entries import Entry
 
 DEPENDS_ON_COUNT = ("frechet", "precision", "recall")  # with fewer images these are other figures
 

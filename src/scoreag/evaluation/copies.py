@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from scoreag.evaluation.entries import Entry, of_quantile
+from scoreag.figures.entries import Entry, of_quantile
 from scoreag.metrics.neighbours import Nearest, nearest
 
 Pixels = UInt8[Tensor, "_ channel height width"]

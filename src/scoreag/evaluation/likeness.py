@@ -7,9 +7,9 @@ to do better.  All sets have the same number of images, since these figures depe
 import torch
 
 from scoreag.core.noise import generator
-from scoreag.evaluation import frechet_error
-from scoreag.evaluation.entries import Entry, of_estimate, of_rate
-from scoreag.evaluation.features import Features
+from scoreag.figures import frechet_error
+from scoreag.figures.entries import Entry, of_estimate, of_rate
+from scoreag.figures.features import Features
 from scoreag.metrics import kernel_distance
 from scoreag.metrics.accuracy import share
 from scoreag.metrics.recall import K, precision, recall

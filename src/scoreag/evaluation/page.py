@@ -5,9 +5,9 @@ from typing import Any
 
 from scoreag.evaluation.compare import Compared
 from scoreag.evaluation.copies import Pairs
-from scoreag.evaluation.entries import Entry, told
-from scoreag.evaluation.features import Pixels
 from scoreag.evaluation.pictures import of_class
+from scoreag.figures.entries import Entry, told
+from scoreag.figures.features import Pixels
 from scoreag.metrics.accuracy import Rate
 from scoreag.report.page import Entry as Cells
 from scoreag.report.page import counted, figure, page, paragraph, section, table, terms

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from scoreag.evaluation.copies import Pairs
-from scoreag.evaluation.features import Pixels
+from scoreag.figures.features import Pixels
 from scoreag.images import grid, write_png
 
 FOLDER = "samples"

@@ -10,11 +10,11 @@ from scoreag.dataset import Dataset
 from scoreag.evaluation import draws, speed
 from scoreag.evaluation.bench import Bench, Model, spread
 from scoreag.evaluation.copies import Pairs, closest, in_pixels, quantiles
-from scoreag.evaluation.entries import Entry, of_mean, of_quantile, of_rate
-from scoreag.evaluation.features import Pixels
 from scoreag.evaluation.likeness import likeness
 from scoreag.evaluation.loss import LEVELS, MOST, losses
 from scoreag.evaluation.shards import kept
+from scoreag.figures.entries import Entry, of_mean, of_quantile, of_rate
+from scoreag.figures.features import Pixels
 from scoreag.metrics.accuracy import share
 from scoreag.metrics.neighbours import Nearest, nearest
 from scoreag.runs.manifest import processor

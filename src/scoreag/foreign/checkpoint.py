@@ -9,14 +9,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from scoreag.cards import Card, fill, write_card
-from scoreag.foreign import diffusers, edm, guided
+from scoreag.foreign import diffusers, edm, states
 from scoreag.foreign.found import Found
+from scoreag.foreign.looks import looks_like
 from scoreag.load import load
 from scoreag.tensors import read_any
 
 READ = (
-    "pickles of EDM (.pkl), state dicts of guided-diffusion (.pt), safetensors whose metadata has "
-    "the class of EDM and its arguments, and folders of diffusers with a UNet2DModel"
+    f"pickles of EDM (.pkl), {states.READ}, safetensors whose metadata has the class of EDM and "
+    "its arguments, and folders of diffusers with a UNet2DModel"
 )
 OLD = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
 
@@ -32,7 +33,7 @@ def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> F
     """
     head = _head(path)
     if head[:2] == b"PK" or head[:4] == OLD:
-        return guided.open_state(path, arguments)
+        return states.open_state(path, arguments)
     if arguments:
         raise ValueError(f"{path} says itself what it is of; leave out --arguments")
     if diffusers.is_folder(path):
@@ -62,7 +63,9 @@ def _safetensors(path: Path) -> Found:
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error})") from error
     if about.get("class") not in edm.FAMILIES or "arguments" not in about:
-        raise ValueError(f"{path} does not say what network it is of; read are {READ}")
+        seen = looks_like(tensors)
+        said = seen if seen.startswith("looks") else "does not say what network it is of"
+        raise ValueError(f"{path} {said}; read are {READ}")
     return edm.found(about["class"], json.loads(about["arguments"]), tensors, str(path))
 
 
@@ -92,21 +95,26 @@ def convert(
     with torch.device("meta"):
         network = load("networks", found.network).build(**found.options)
     fill(network.to_empty(device="cpu"), found.tensors, path.name)
-    card = Card(
+    card = _card(found, path.name, folder, names, licence)
+    return found, write_card(card, found.tensors, half)
+
+
+def _card(found: Found, file: str, folder: Path, classes: Sequence[str], licence: str) -> Card:
+    return Card(
         name=folder.resolve().name,
         kind="score-model",
         network=found.network,
         file="model.safetensors",
         licence=licence or found.licence,
         image_shape=found.image_shape,
-        source=f"converted from {path.name} ({found.format})",
-        classes=tuple(names),
+        source=f"converted from {file} ({found.format})",
+        classes=tuple(classes),
         family=found.family,
         sigma_data=found.sigma_data,
+        levels=found.levels,
         options=found.options,
         folder=folder,
     )
-    return found, write_card(card, found.tensors, half)
 
 
 def told(found: Found) -> dict[str, object]:

@@ -12,6 +12,7 @@ from scoreag.load import hint
 from scoreag.tensors import read_any
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+CODES = ("vae", "vqvae", "movq")  # parts of pipelines that draw codes, as Stable Diffusion
 FAMILIES = {  # by beta_schedule and prediction_type
     ("linear", "epsilon"): "ddpm",
     ("squaredcos_cap_v2", "epsilon"): "ddpm_cosine",
@@ -32,6 +33,11 @@ def open_folder(path: Path) -> Found:
         ValueError: it is another network, of a schedule that is not known, or a file is missing.
     """
     folder = _of(path, "unet")
+    if parts := [part for part in CODES if (path / part).is_dir()]:
+        raise ValueError(
+            f"{path} draws codes of an autoencoder, its {parts[0]!r}, not images; a score model of "
+            "images is wanted, such as google/ddpm-cifar10-32"
+        )
     config = _table(folder / "config.json")
     if (kind := config.get("_class_name")) != "UNet2DModel":
         raise ValueError(f"{path} holds a {kind!r}; read are folders of UNet2DModel")

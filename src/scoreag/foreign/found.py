@@ -12,6 +12,7 @@ class Found:
     """Args:
     format: of the file, in words.
     family: a file of score_models/.
+    levels: of the card: what its family has to know besides.
     network, options: a file of networks/ and the arguments of its ``build``.
     tensors: under the names of that network.
     classes: how many labels it knows; 0 knows none.
@@ -27,5 +28,6 @@ class Found:
     image_shape: tuple[int, int, int]
     classes: int
     sigma_data: float = 0.5
+    levels: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "not told by the file"
     left: tuple[str, ...] = field(default=())

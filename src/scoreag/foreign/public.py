@@ -1,14 +1,16 @@
 """Public checkpoints by name: fetched on first use, kept, and converted once.
 
-Nobody publishes their digests, so the first download pins them: a file that has another one later
-is refused.
+Hardly anybody publishes their digests, so the first download pins them: a file that has another one
+later is refused.
 """
 
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scoreag.files import cache_folder, fetch, sha256, write_text
 from scoreag.foreign.checkpoint import convert
@@ -20,9 +22,13 @@ PINS = "sha256.json"
 @dataclass(frozen=True)
 class Public:
     """Args:
-    address: of the folder of its files; SCOREAG_MODELS_URL in its place names a mirror.
+    address: of the folder of its files, or, with a query ("?dl=1"), of its only file;
+        SCOREAG_MODELS_URL in its place names a mirror, a folder.
     megabytes: of all files, about.
     classes: the data set whose classes it knows; "" are numbers.
+    arguments: of its training, where neither the file nor its name tells them.
+    digest: that its publishers tell of its only file, as "md5:HEX".
+    by_hand: the address is a page for browsers, and the file is put into the cache by its reader.
     """
 
     name: str
@@ -31,6 +37,9 @@ class Public:
     megabytes: int
     licence: str
     classes: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    by_hand: bool = False
 
 
 def known() -> dict[str, Public]:
@@ -54,17 +63,22 @@ def folder_of(model: Public, progress: bool = True) -> Path:
     if not (card / "card.toml").exists():
         source = fetched(model, place, progress)
         names = load("datasets", model.classes).CLASSES if model.classes else ()
-        convert(source, card, names, model.licence)
+        convert(source, card, names, model.licence, arguments=model.arguments or None)
     return card
 
 
 def fetched(model: Public, place: Path, progress: bool = True) -> Path:
     """Its file, or the folder of its files where there are several."""
-    address = os.environ.get("SCOREAG_MODELS_URL") or model.address
+    mirror = os.environ.get("SCOREAG_MODELS_URL", "")
     pins: dict[str, str] = json.loads(_read(place / PINS) or "{}")
     for name in model.files:
         file = place / name
-        fetch(f"{address.rstrip('/')}/{name}", file, "", progress)
+        if model.by_hand and not mirror and not file.exists():
+            raise ValueError(
+                f"{model.name} is to be had with a browser only, from {model.address}; put the "
+                f"file at {file}, or name a mirror by SCOREAG_MODELS_URL"
+            )
+        fetch(_url(mirror or model.address, name), file, model.digest, progress)
         came = sha256(file)
         if pins.setdefault(name, came) != came:
             raise ValueError(
@@ -73,6 +87,11 @@ def fetched(model: Public, place: Path, progress: bool = True) -> Path:
             )
         write_text(place / PINS, json.dumps(pins, indent=1))
     return place / model.files[0] if len(model.files) == 1 else place
+
+
+def _url(address: str, name: str) -> str:
+    """Of a file; an address that has a query is its own."""
+    return address if "?" in address else f"{address.rstrip('/')}/{name}"
 
 
 def _read(file: Path) -> str:

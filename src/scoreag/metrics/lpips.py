@@ -23,6 +23,7 @@ from scoreag.core.types import Images, Labels, PerImage
 LAYERS = (0, 3, 6, 8, 10)
 STRIDES, PADDINGS, POOLED = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
+SMALLEST = 31  # pixels a side: of a smaller image the second pooling leaves nothing
 HEAD = "lin{}.model.1.weight"
 
 

@@ -1,6 +1,9 @@
-"""ADM (Dhariwal and Nichol 2021), under the parameter names of Karras et al. (2022)."""
+"""ADM (Dhariwal and Nichol 2021), under the parameter names of Karras et al. (2022), and by options
+the U-Nets that it comes from: Ho et al. (2020), Nichol and Dhariwal (2021).
+"""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -8,7 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from scoreag.load import hint
 from scoreag.networks.released import Block, Maps, Resampling, Vector, named, normalisation, waves
+
+RESAMPLE = ("blocks", "even", "uneven")
 
 Level: TypeAlias = tuple[str, int, bool]  # place, width, whether positions look at each other
 
@@ -20,8 +26,14 @@ class AdmUNet(nn.Module):
     blocks: residual blocks a level on the way down; one more on the way up.
     attention_at: sides of the maps after whose blocks positions look at each other.
     head: channels of one head of attention.
+    heads: their number, where it does not depend on the width; 0 goes by ``head``.
     augment: number of augmentations that it was told in training; here none is told.
     variance: it predicts a variance, too, which is left out.
+    resample: who halves and doubles: residual blocks; or a convolution with stride 2, with a margin
+        of zeros on both sides ("even") or behind only ("uneven", Ho et al.), and one behind copies.
+    scaled: whether noise level and class scale and shift the maps, or only shift them.
+    least: channels of a group of the normalisations, at least; all releases but EDM's have 1.
+    ends: the slowest wave that tells the noise level has a frequency of just 1/10000.
     """
 
     def __init__(
@@ -36,8 +48,15 @@ class AdmUNet(nn.Module):
         augment: int = 0,
         variance: bool = False,
         widening: int = 4,
+        heads: int = 0,
+        resample: str = "blocks",
+        scaled: bool = True,
+        least: int = 4,
+        eps: float = 1e-5,
+        ends: bool = False,
     ) -> None:
         super().__init__()
+        _check(resample)
         colours, side, _ = image_shape
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
         told = channels * widening
@@ -47,15 +66,14 @@ class AdmUNet(nn.Module):
         if classes:
             self.map_label = nn.Linear(classes, told, bias=False)
 
-        self.told, self.head, self.blocks = told, head, blocks
-        levels = [
-            (f"{side >> level}x{side >> level}", channels * m, side >> level in attention_at)
-            for level, m in enumerate(multipliers)
-        ]
+        self.block = partial(Block, told=told, scaled=scaled, least=least, eps=eps)
+        self.head, self.heads, self.blocks = head, heads, blocks
+        self.resample, self.ends = resample, ends
+        levels = _levels(side, [channels * m for m in multipliers], attention_at)
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         kept = self._add_down(colours, levels)
         width = self._add_up(levels, kept)
-        self.out_norm = normalisation(width)
+        self.out_norm = normalisation(width, eps, least)
         self.out_conv = Resampling(width, colours * (2 if variance else 1), 3)
 
     def _add_down(self, colours: int, levels: Sequence[Level]) -> list[int]:
@@ -65,28 +83,40 @@ class AdmUNet(nn.Module):
         kept = [width]
         for at, wide, looks in levels:
             if at != first:
-                self.enc[f"{at}_down"] = self._block(width, width, "down")
+                self.enc[f"{at}_down"] = self._down(width)
                 kept.append(width)
             for i in range(self.blocks):
-                self.enc[f"{at}_block{i}"] = self._block(width, wide, looks=looks)
+                self.enc[f"{at}_block{i}"] = self._block(width, wide, looks)
                 kept.append(width := wide)
         return kept
 
     def _add_up(self, levels: Sequence[Level], kept: list[int]) -> int:
         """The way up; its width at the end."""
         *_, (last, width, _) = levels
-        self.dec[f"{last}_in0"] = self._block(width, width, looks=True)
+        self.dec[f"{last}_in0"] = self._block(width, width, True)
         self.dec[f"{last}_in1"] = self._block(width, width)
         for at, wide, looks in reversed(levels):
             if at != last:
-                self.dec[f"{at}_up"] = self._block(width, width, "up")
+                self.dec[f"{at}_up"] = self._up(width)
             for i in range(self.blocks + 1):
-                self.dec[f"{at}_block{i}"] = self._block(width + kept.pop(), wide, looks=looks)
+                self.dec[f"{at}_block{i}"] = self._block(width + kept.pop(), wide, looks)
                 width = wide
         return width
 
-    def _block(self, width: int, wide: int, resample: str = "", looks: bool = False) -> Block:
-        return Block(width, wide, self.told, resample, heads=wide // self.head if looks else 0)
+    def _block(self, width: int, wide: int, looks: bool = False) -> Block:
+        return self.block(width, wide, heads=(self.heads or wide // self.head) if looks else 0)
+
+    def _down(self, width: int) -> nn.Module:
+        if self.resample == "blocks":
+            return self.block(width, width, resample="down")
+        if self.resample == "even":
+            return nn.Conv2d(width, width, 3, stride=2, padding=1)
+        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2))
+
+    def _up(self, width: int) -> nn.Module:
+        if self.resample == "blocks":
+            return self.block(width, width, resample="up")
+        return Resampling(width, width, 3, "up")
 
     def forward(
         self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
@@ -94,17 +124,28 @@ class AdmUNet(nn.Module):
         told, colours = self._told(time, labels), x.shape[1]
         kept = list[Tensor]()
         for layer in self.enc.values():
-            x = layer(x, told) if kept else layer(x)
+            x = layer(x, told) if isinstance(layer, Block) else layer(x)
             kept.append(x)
         for name, layer in self.dec.items():
-            x = layer(torch.cat([x, kept.pop()], 1) if "block" in name else x, told)
+            x = torch.cat([x, kept.pop()], 1) if "block" in name else x
+            x = layer(x, told) if isinstance(layer, Block) else layer(x)
         return self.out_conv(silu(self.out_norm(x)))[:, :colours]
 
     def _told(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
-        told = self.map_layer1(silu(self.map_layer0(waves(time, self.width))))
+        told = self.map_layer1(silu(self.map_layer0(waves(time, self.width, self.ends))))
         if self.classes:
             told = told + self.map_label(named(labels, self.classes, told))
         return silu(told)
+
+
+def _levels(side: int, widths: Sequence[int], attention_at: Sequence[int]) -> list[Level]:
+    sides = [side >> level for level in range(len(widths))]
+    return [(f"{s}x{s}", wide, s in attention_at) for s, wide in zip(sides, widths, strict=True)]
+
+
+def _check(resample: str) -> None:
+    if resample not in RESAMPLE:
+        raise ValueError(f"resample is {resample!r}; {hint(resample, list(RESAMPLE))}")
 
 
 build = AdmUNet

@@ -93,6 +93,7 @@ class Block(nn.Module):
         scaled: whether the vector scales and shifts, or only shifts.
         shrink: what sums are multiplied by: 1, or sqrt(1/2), which keeps the variance.
         projected: the shortcut of a block that resamples has a convolution.
+        least: channels of a group of its normalisations, at least.
     """
 
     def __init__(
@@ -107,19 +108,20 @@ class Block(nn.Module):
         eps: float = 1e-5,
         taps: Sequence[float | int] = (1, 1),
         projected: bool = False,
+        least: int = 4,
     ) -> None:
         super().__init__()
         self.heads, self.scaled, self.shrink = heads, scaled, shrink
-        self.norm0 = normalisation(width, eps)
+        self.norm0 = normalisation(width, eps, least)
         self.conv0 = Resampling(width, wide, 3, resample, taps)
         self.affine = nn.Linear(told, 2 * wide if scaled else wide)
-        self.norm1 = normalisation(wide, eps)
+        self.norm1 = normalisation(wide, eps, least)
         self.conv1 = Resampling(wide, wide, 3)
         kernel = 1 if projected or width != wide else 0
         plain = width == wide and not resample
         self.skip = nn.Identity() if plain else Resampling(width, wide, kernel, resample, taps)
         if heads:
-            self.norm2 = normalisation(wide, eps)
+            self.norm2 = normalisation(wide, eps, least)
             self.qkv = Resampling(wide, 3 * wide, 1)
             self.proj = Resampling(wide, wide, 1)
 
@@ -142,9 +144,16 @@ class Block(nn.Module):
         return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
 
 
-def normalisation(width: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """At most 32 groups, of four channels or more."""
-    return nn.GroupNorm(min(32, width // 4), width, eps)
+def normalisation(width: int, eps: float = 1e-5, least: int = 4) -> nn.GroupNorm:
+    """At most 32 groups, of ``least`` channels or more.
+
+    Raises:
+        ValueError: they cannot be equally large.
+    """
+    groups = min(32, width // least)
+    if not groups or width % groups:
+        raise ValueError(f"{width} channels make no {groups} equal groups; write another width")
+    return nn.GroupNorm(groups, width, eps)
 
 
 def waves(time: Float[Tensor, " batch"], width: int, ends: bool = False) -> Vector:

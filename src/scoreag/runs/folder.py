@@ -108,12 +108,14 @@ def _leftovers(folder: Path, ours: tuple[str, ...]) -> list[Path]:
 
 def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
     """Delete what a run wrote, all but its manifest: stopped here, it is still a run."""
+    emptied = {folder / pattern.split("/")[0] for pattern in ours if "/" in pattern}
     for pattern in ours:
         for path in sorted(folder.glob(pattern)):
             path.unlink()
-    for name in {pattern.split("/")[0] for pattern in ours if "/" in pattern}:
+            emptied.update(above for above in path.parents if folder in above.parents)
+    for place in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):  # it is not there, or holds something that is not ours
-            (folder / name).rmdir()
+            place.rmdir()
 
 
 @contextmanager

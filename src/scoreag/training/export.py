@@ -59,6 +59,7 @@ def trained_by(verb: str, how: Mapping[str, Any]) -> str:
     for name in ("preset", "data", "init"):
         if how.get(name):
             words += [f"--{name}", shlex.quote(str(how[name]))]
+    words += ["--finer"] * bool(how.get("finer"))
     return " ".join(words)
 
 

@@ -82,11 +82,12 @@ def _as(family: str, period: float) -> ScoreRecipe:
 PRESETS = {
     "cifar10-small": ScoreRecipe(
         network="unet",
-        options={"channels": 32, "multipliers": [1, 2, 4]},
-        plan=Plan(images=2_000_000, batch=64, decay=0.25, ema=0.05, clip=1.0),
+        options={"channels": 32, "multipliers": [1, 1, 2, 4], "patch": 1},
+        plan=Plan(images=2_000_000, batch=64, decay=0.25, clip=1.0, widths=(0.05, 0.10)),
         optimizer="muon",
         rate=6e-3,
         others_rate=2e-3,
+        noise=(-0.8, 1.2),
     ),
     "cifar10-base": ScoreRecipe(  # sized for a GPU, not measured
         network="unet",

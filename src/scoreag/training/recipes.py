@@ -88,14 +88,14 @@ PRESETS = {
     "cifar10-resnet20": Recipe(
         network="resnet",
         options={"depth": 20, "shortcut": "A"},
-        plan=Plan(images=896_000, batch=128, warmup=0.15, decay=0.85),
+        plan=Plan(images=1_800_000, batch=128, warmup=0.15, decay=0.85),
         sides=((0.6, 24), (1.0, 32)),
         lookahead=20,
     ),
     "cifar10-judge": Recipe(
         network="whitened_cnn",
-        options={"widths": [64, 128, 128], "mirrored": True},
-        plan=Plan(images=368_640, batch=512, seed=1, warmup=0.2, decay=0.8),
+        options={"widths": [64, 256, 256], "mirrored": True},
+        plan=Plan(images=460_800, batch=512, seed=1, warmup=0.2, decay=0.8),
         rate=0.75,
         momentum=0.85,
         decay=1.33e-3,

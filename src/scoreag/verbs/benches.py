@@ -37,7 +37,7 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     """Everything that is read before the first number is computed."""
     from scoreag.evaluation import bench as table
     from scoreag.evaluation.draws import steps_of
-    from scoreag.evaluation.features import extractor
+    from scoreag.figures.features import extractor
     from scoreag.models import device_of, load_prior
 
     try:

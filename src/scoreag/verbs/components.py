@@ -12,12 +12,13 @@ from scoreag.verbs.options import Given
 from scoreag.verbs.words import UsageError
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
+PLANS = "plans"
 FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
 
 
 def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
-    known = [*CARDS, *FOLDERS]
+    known = [*CARDS, *FOLDERS, PLANS]
     if given.kind is not None and given.kind not in known:
         raise UnknownName(f"no kind {given.kind!r}; {hint(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
@@ -43,6 +44,10 @@ def entries(kind: str) -> dict[str, str]:
 
         bundled = {name: _card_line(card(name)) for name in cards(CARDS[kind])}
         return bundled | (_public() if kind == "models" else {})
+    if kind == PLANS:
+        from scoreag.assess.plan import plans
+
+        return plans()
     shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
     return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
 
@@ -52,7 +57,8 @@ def _public() -> dict[str, str]:
     from scoreag.foreign.public import known
 
     return {
-        name: f"fetched on first use, {one.megabytes} MB, {one.licence}"
+        name: f"{'fetched by hand' if one.by_hand else 'fetched on first use'}, "
+        f"{one.megabytes} MB, {one.licence}"
         for name, one in known().items()
     }
 

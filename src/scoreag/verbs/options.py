@@ -144,12 +144,27 @@ TOUR = (
     JSON,
     DEVICE,
 )
+ASSESSED = (
+    argument("plan", "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."),
+    option("--out", str, "Folder of the assessment; the same command goes on where it was."),
+    option("--workers", int, "Processes, or actors of Ray; default: this process alone."),
+    option("--ray", str, "Work on a cluster of Ray: auto, local, or its ADDRESS."),
+    option("--dry-run", bool, "Measure a few images and say what all would cost.", False),
+    option("--only", str, "One cell, by its name or key, or those that fit a pattern: '*/pgd*'."),
+    option("--lpips", str, "Weights of LPIPS: FEATURES.npz,HEADS.npz, or fetch; default: none."),
+    ROOT,
+    option("--batch-size", int, "Images between two writes; whole micro-batches are written.", 64),
+    OVERWRITE,
+    QUIET,
+    JSON,
+    DEVICE,
+)
 REPORTED = (argument("folder", "Folder of a run."), QUIET, JSON)
 EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250))
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics or datasets.",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets or plans.",
         None,
     ),
     QUIET,
@@ -173,6 +188,7 @@ TRAINED = (
 )
 SCORE_MODEL = (
     option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
+    option("--finer", bool, "Put a level of finer maps around the network of --init.", False),
     option("--samples-every", int, "Images between two sample grids; default: a tenth of all."),
     option("--accumulate", int, "Pieces of a batch that are seen one after the other.", 1),
     option("--ema", float, "Width of the average, made of snapshots; default: the preset's."),
@@ -198,7 +214,7 @@ CONVERTED = (
     option(
         "--arguments",
         str,
-        "Of guided-diffusion's training, as JSON; default: by the file's name. "
+        "Of a score model's training, as JSON; default: by the name of file or folder. "
         "Of a classifier: those of --network.",
     ),
     option(

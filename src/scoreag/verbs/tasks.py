@@ -163,10 +163,12 @@ def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
 
 
 def render(folder: Path) -> Path:
-    """Write the report of a run's folder."""
-    from scoreag.report.run import write_report
+    """Write the report of a run's folder, or of an assessment's."""
+    from scoreag.report import assessment, run
+    from scoreag.runs.folder import read
 
-    return write_report(folder)
+    assessed = str(read(folder).get("task")).startswith("assess ")
+    return (assessment if assessed else run).write_report(folder)
 
 
 def command() -> str:

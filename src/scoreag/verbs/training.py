@@ -1,5 +1,6 @@
 """train: a recipe, data, and a folder that becomes a card."""
 
+import atexit
 import json
 import math
 import os
@@ -7,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from scoreag.verbs.options import Given, loud, say
@@ -42,7 +45,6 @@ def score_model(given: Given) -> None:
 
 def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.device") -> None:
     """Train a score model as one of a team, of which the first claims the folder and speaks."""
-    from scoreag.cards import card
     from scoreag.training.board import check_board
     from scoreag.training.means import Means
     from scoreag.training.score_card import train_score_model
@@ -51,7 +53,7 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
     if given.tensorboard:
         check_board()
     means = Means(team, given.compile, given.channels_last, given.tensorboard)
-    init, folder = card(given.init) if given.init else None, Path(given.out)
+    init, folder = begun_with(given, recipe), Path(given.out)
     data = team.in_turn(lambda: labelled(given, recipe.plan.batch))  # one of them downloads
     assert data.labels is not None
     options_for(recipe, data.images, data.classes, init)
@@ -65,7 +67,12 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
             data.classes,
             folder,
             init,
-            {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
+            {
+                "preset": given.preset,
+                "data": data.name,
+                "data_sha256": data.sha256,
+                **({"finer": True} if given.finer else {}),
+            },
             given.samples_every,
             given.save_every,
             loud(given),
@@ -75,6 +82,23 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
         )
     if team.first:
         tell(given, made)
+
+
+def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
+    """The card of --init, with a finer level around it if that is wanted."""
+    from scoreag.cards import card
+    from scoreag.training.finer import finer
+
+    if not given.init:
+        if given.finer:
+            raise UsageError("--finer is a level around another network; give it as --init CARD")
+        return None
+    init = card(given.init)
+    if not given.finer:
+        return init
+    folder = Path(mkdtemp(prefix="scoreag-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return finer(init, folder, recipe.plan.seed)
 
 
 def own(

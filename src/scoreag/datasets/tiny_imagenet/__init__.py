@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
 from scoreag.datasets.tiny_imagenet.archive import content, opened
-from scoreag.files import fetch
+from scoreag.files import data_folder, fetch
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 # Stanford publishes none: this is what those who fetched it in the last years wrote down
@@ -73,6 +73,11 @@ def load(
         raise ValueError(f"{files.where} has no images of the {split} split")
     read = partial(_read, files, names, labels, progress)
     return Source(len(names), read, range(len(names)), _classes(files, wnids), names)
+
+
+def at_hand(what: str, root: str | Path | None = None) -> bool:
+    """Whether the files are there, so that nothing need be fetched."""
+    return _found(data_folder(root, "Tiny ImageNet")) is not None
 
 
 def _found(folder: Path) -> _Files | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from scoreag.evaluation.features import extractor, features, of_judge
+from scoreag.figures.features import extractor, features, of_judge
 from scoreag.images import to_float
 from scoreag.models import classifier
 from scoreag.networks.inception import Inception

@@ -1,0 +1,1 @@
+"""Assessments: a plan is a table of cells, a cell is a hash of its content, a row is an image's."""

@@ -1,0 +1,203 @@
+"""What came of an assessment: every cell's figures, differences, doubts; computed from its rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scoreag.assess import checks, likeness, store, summary
+from scoreag.assess.cells import CLEAN, Cell
+from scoreag.assess.checks import Finding, Part
+from scoreag.assess.columns import Columns, columns
+from scoreag.figures.entries import Entry, of_rate
+from scoreag.runs import folder as place
+from scoreag.runs.rows import Row
+
+SHOWN = 12  # images of a cell that a page shows, of each outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Reckoned:
+    """A cell with what came of it; ``shown`` are some of its rows, of every outcome.
+
+    Args:
+        state: "done", "N of M images", "not begun", or "failed: why".
+    """
+
+    cell: Cell
+    found: Columns
+    figures: Mapping[str, Entry]
+    transfer: Mapping[str, Entry]
+    classes: Sequence[Mapping[str, Any]]
+    cost: Mapping[str, float]
+    state: str
+    shown: Sequence[Row] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        cell = self.cell
+        named = ("name", "group", "victim", "purification", "attack", "component", "seed", "images")
+        return {
+            "key": cell.key,
+            **{name: getattr(cell, name) for name in named},
+            "swept": dict(cell.swept),
+            "state": self.state,
+            "rows": len(self.found),
+            "figures": dict(self.figures),
+            "transfer": dict(self.transfer),
+            "per_class": list(self.classes),
+            "cost": dict(self.cost),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """An assessment, reckoned up.
+
+    Args:
+        differences: (attack, the one that it is held against, success minus success).
+        defences: (set, victim, purifier, attacks, right under all of them together).
+        victims: by set and victim, how often it is right on the images as they are.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    cells: Sequence[Reckoned]
+    differences: Sequence[tuple[str, str, Entry]]
+    findings: Sequence[Finding]
+    defences: Sequence[tuple[str, str, str, int, Entry]] = ()
+    victims: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "task": self.manifest["task"],
+            "cells": {one.cell.name: one.to_dict() for one in self.cells},
+            "clean_accuracy": {group: dict(found) for group, found in self.victims.items()},
+            "differences": [
+                {"of": of, "minus": other, "success": entry}
+                for of, other, entry in self.differences
+            ],
+            "defences": [
+                {
+                    "set": group,
+                    "victim": victim,
+                    "purifier": purifier,
+                    "attacks": count,
+                    "accuracy_under_all": entry,
+                }
+                for group, victim, purifier, count, entry in self.defences
+            ],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def reckon(folder: Path) -> Account:
+    """Read an assessment's rows and compute all that is said of them.
+
+    Raises:
+        ValueError: the folder holds no assessment.
+    """
+    manifest = place.read(folder)
+    if not str(manifest.get("task")).startswith("assess "):
+        raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
+    found: list[Reckoned] = []
+    doubts: list[Finding] = []
+    victims: dict[str, dict[str, Entry]] = {}
+    for group, members in groupby(store.listed(folder), key=lambda cell: cell.group):
+        real: Tensor | None = None
+        for cell in members:
+            kept = store.read(folder, cell)
+            if cell.task == CLEAN:
+                real = kept.features
+            one, part = _reckoned(folder, cell, kept, real)
+            if cell.task == CLEAN and len(one.found):
+                victims[group] = _accuracies(cell, one.found)
+            doubts += checks.of_one(part)
+            found.append(replace(one, found=replace(one.found, rows=())))
+    doubts += checks.of_all([Part(one.cell, one.found) for one in found])
+    doubts.sort(key=lambda finding: not finding.grave)
+    differences, defences = list(_differences(found)), list(_defences(found))
+    return Account(folder, manifest, found, differences, doubts, defences, victims)
+
+
+def write_summary(account: Account) -> None:
+    """summary.json of an assessment."""
+    place.write_json(account.folder / "summary.json", account.to_dict())
+
+
+def _reckoned(
+    folder: Path, cell: Cell, kept: store.Kept, real: Tensor | None
+) -> tuple[Reckoned, Part]:
+    found = columns(kept.rows)
+    if not len(found):
+        state = _state(folder, cell, 0)
+        return Reckoned(cell, found, {}, {}, [], {}, state), Part(cell, found)
+    figures = summary.figures(cell, found)
+    if cell.task != CLEAN and kept.features is not None and real is not None:
+        of = f"saved images, against {len(real)} of the data"
+        figures |= likeness.kept(folder, cell, kept.features, real, of)
+    width = 0 if kept.features is None else kept.features.shape[1]
+    classes = max(len(cell.classes), 1 + int(found.labels.max()), 1 + int(found.saved.max()))
+    one = Reckoned(
+        cell=cell,
+        found=found,
+        figures=figures,
+        transfer=summary.transfer(cell, found),
+        classes=summary.per_class(found, classes),
+        cost=summary.cost(found, kept.seconds, kept.memory),
+        state=_state(folder, cell, len(found)),
+        shown=_shown(cell, found),
+    )
+    return one, Part(cell, found, width, figures)
+
+
+def _state(folder: Path, cell: Cell, rows: int) -> str:
+    if told := store.failure(folder, cell):
+        return f"failed: {told}"
+    if rows == cell.images:
+        return "done"
+    return f"{rows} of {cell.images} images" if rows else "not begun"
+
+
+def _shown(cell: Cell, found: Columns) -> list[Row]:
+    """Some rows of each outcome: not fooled, fooled, wrong before."""
+    if cell.task == CLEAN:
+        return []
+    outcomes = (found.counted & ~found.fooled, found.counted & found.fooled, ~found.counted)
+    chosen = [which.nonzero().flatten()[:SHOWN].tolist() for which in outcomes]
+    return [found.rows[i] for some in chosen for i in some]
+
+
+def _accuracies(cell: Cell, found: Columns) -> dict[str, Entry]:
+    rates = {word: summary.clean_of(found, word, cell) for word in (cell.victim, *cell.others)}
+    return {word: of_rate(rate) for word, rate in {**rates, **summary.judges_alone(found)}.items()}
+
+
+def _differences(found: Sequence[Reckoned]) -> Iterator[tuple[str, str, Entry]]:
+    """Each attack against the first of its classifier and defence, on the same images."""
+    first: dict[tuple[Any, ...], Reckoned] = {}
+    for one in found:
+        cell = one.cell
+        if cell.task in (CLEAN, "purify") or not len(one.found):
+            continue
+        nothing = cell.task == "synthesize"
+        which = (cell.group, cell.victim, cell.purification, cell.data, cell.seed, nothing)
+        base = first.setdefault(which, one)
+        entry = None if base is one else summary.difference(one.found, base.found)
+        if entry is not None:
+            yield cell.name, base.cell.name, entry
+
+
+def _defences(found: Sequence[Reckoned]) -> Iterator[tuple[str, str, str, int, Entry]]:
+    """For each classifier and defence, the images that stay right whatever attack is used."""
+    grouped: dict[tuple[str, str, str], list[Columns]] = {}
+    for one in found:
+        cell = one.cell
+        if cell.task in ("attack", "transform") and not cell.strangers and len(one.found):
+            which = (cell.group, cell.victim, cell.purification)
+            grouped.setdefault(which, []).append(one.found)
+    for which, parts in grouped.items():
+        yield *which, len(parts), of_rate(summary.together(parts))

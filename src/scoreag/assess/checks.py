@@ -1,0 +1,158 @@
+"""Checks that distrust a result: what would make a figure mean something else than it seems to."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scoreag.assess.cells import CLEAN, Cell
+from scoreag.assess.columns import Columns
+from scoreag.metrics.accuracy import Rate, share
+
+EXPLODING = 1e6  # length of a gradient of the loss, pixels in [0, 1]
+MANY = 0.1  # of the images: what is rarer is no pattern
+LOST = 0.1  # of the successes, that 8 bits may undo
+FEWEST = 500  # images, for a Frechet distance
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is doubtful about a cell; ``grave`` where its figures should not be used as they are."""
+
+    check: str
+    cell: str
+    grave: bool
+    says: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A cell with its columns, and the number of features that it was compared in."""
+
+    cell: Cell
+    found: Columns
+    features: int = 0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_one(part: Part) -> list[Finding]:
+    """What is doubtful about a cell by itself."""
+    if not len(part.found):
+        return []
+    return [finding for check in ALONE for finding in check(part)]
+
+
+def _gradients(part: Part) -> Iterator[Finding]:
+    """Zero or exploding gradients: an attack along them says nothing about the classifier."""
+    lengths = [row["gradient"] for row in part.found.rows if "gradient" in row]
+    if not lengths:
+        return
+    zero = sum(length == 0 for length in lengths)
+    large = sum(length is None or length > EXPLODING for length in lengths)
+    for count, what in ((zero, "zero"), (large, f"not finite or above {EXPLODING:g}")):
+        if count > MANY * len(lengths):
+            yield Finding(
+                "gradients", part.cell.name, True,
+                f"the gradient that the attacker sees is {what} at {count} of {len(lengths)} "
+                "images; attack it without gradients, or differentiate the defence exactly",
+            )  # fmt: skip
+
+
+def _random(part: Part) -> Iterator[Finding]:
+    """Randomness where none was declared: one answer is then no measurement."""
+    if part.cell.task != CLEAN:
+        return
+    for word in (part.cell.victim, *part.cell.others):
+        unsteady = sum(not row["steady"][word] for row in part.found.rows)
+        if unsteady and not (part.cell.random and word == part.cell.victim):
+            yield Finding(
+                "randomness", part.cell.name, True,
+                f"two calls of {word} on the same images differ; if it is meant to be random, "
+                f"write random = [\"{word}\"] in the set",
+            )  # fmt: skip
+
+
+def _eight_bits(part: Part) -> Iterator[Finding]:
+    """Success that vanishes when the image is saved."""
+    as_float = part.found.fooled_float
+    lost = share(~part.found.fooled, "successes before rounding", as_float)
+    if lost.count >= 3 and lost.value > LOST:
+        yield Finding(
+            "8 bits", part.cell.name, False,
+            f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
+            "the figures are of the saved images",
+        )  # fmt: skip
+
+
+def _settings(part: Part) -> Iterator[Finding]:
+    """Attack and defence that differ: the attacker's copy is not what is judged."""
+    cell = part.cell
+    if not cell.purifier:
+        return
+    judged, attacked = dict(cell.purifier_options), dict(cell.attacked)
+    names = [n for n in {**judged, **attacked} if n != "backward"]  # which is told below
+    differ = [n for n in names if judged.get(n) != attacked.get(n)]
+    if differ:
+        told = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in differ)
+        yield Finding(
+            "settings", cell.name, True,
+            f"the attacker's copy of {cell.purification} has {told}: this is a weaker attacker "
+            "than one who knows the defence",
+        )  # fmt: skip
+    if (backward := attacked.get("backward", "exact")) != "exact":
+        yield Finding(
+            "settings", cell.name, False,
+            f"the attacker differentiates {cell.purification} by {backward!r}, not exactly; such "
+            "an attack overstates the defence",
+        )  # fmt: skip
+
+
+def _few(part: Part) -> Iterator[Finding]:
+    """Too few images for a Frechet distance."""
+    count = len(part.found)
+    if "frechet" in part.figures and count < max(FEWEST, part.features):
+        yield Finding(
+            "Frechet", part.cell.name, False,
+            f"{count} images in {part.features} features: the Frechet distance is mostly the "
+            "bias of a small sample; compare it with equal counts only, or use the kernel distance",
+        )  # fmt: skip
+
+
+ALONE: tuple[Callable[[Part], Iterator[Finding]], ...] = (
+    _gradients, _random, _eight_bits, _settings, _few,
+)  # fmt: skip
+
+
+def of_all(parts: Sequence[Part]) -> Iterator[Finding]:
+    """An attack without gradients that beats one with them, in the same ball: the latter failed."""
+    parts = [part for part in parts if len(part.found)]
+    for black in parts:
+        if black.cell.task != "attack" or black.found.gradients:
+            continue
+        for white in parts:
+            if not white.found.gradients or not _comparable(black.cell, white.cell):
+                continue
+            a, b = _success(black.found), _success(white.found)
+            if a.interval[0] > b.interval[1]:
+                yield Finding(
+                    "black box", white.cell.name, True,
+                    f"{black.cell.name}, which takes no gradient, succeeds on {a.count} of "
+                    f"{a.total} and this one on {b.count} of {b.total}: its gradients mislead",
+                )  # fmt: skip
+
+
+def _comparable(a: Cell, b: Cell) -> bool:
+    """The same classifier behind the same defence, the same images, and the same ball."""
+    same = ("group", "victim", "purification", "data", "seed")
+    ball = ("norm", "epsilon")
+    return (
+        b.task == "attack"
+        and all(getattr(a, name) == getattr(b, name) for name in same)
+        and all(a.options.get(name) == b.options.get(name) for name in ball)
+    )
+
+
+def _success(found: Columns) -> Rate:
+    return share(found.fooled, "images right before", found.counted)

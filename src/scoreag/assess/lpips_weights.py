@@ -1,0 +1,66 @@
+"""The weights of LPIPS with AlexNet: two files that were given, or the published ones, fetched."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from scoreag.files import cache_folder, fetch, load_tensors, replace_file, sha256
+from scoreag.metrics.lpips import HEAD, LAYERS
+
+FETCH = "fetch"
+ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"  # begins its sha256
+HEADS = (
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
+    "alex.pth"
+)
+HEADS_DIGEST = "sha256:df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
+
+
+def files(word: str, progress: bool = True) -> tuple[Path, Path]:
+    """The two .npz files of ``word``: "FEATURES.npz,HEADS.npz", or "fetch".
+
+    Raises:
+        ValueError: these are not two files that are there, or what came is not what is published.
+        ConnectionError: the published ones cannot be fetched.
+    """
+    if word == FETCH:
+        return fetched(cache_folder() / "lpips", progress)
+    parts = [Path(part).expanduser() for part in word.split(",")]
+    if len(parts) != 2 or not all(part.is_file() for part in parts):
+        raise ValueError(
+            f"--lpips {word}: expected two files that are there, FEATURES.npz,HEADS.npz, or fetch"
+        )
+    return parts[0], parts[1]
+
+
+def fetched(
+    folder: Path, progress: bool = True, alexnet: str = ALEXNET, heads: str = HEADS
+) -> tuple[Path, Path]:
+    """The published weights, in ``folder``, fetched where they are not there yet."""
+    features, linear = folder / "alexnet_features.npz", folder / "alex_heads.npz"
+    if features.is_file() and linear.is_file():
+        return features, linear
+    source = folder / Path(alexnet).name
+    fetch(alexnet, source, "", progress)
+    begins = source.stem.rpartition("-")[2]
+    if not sha256(source).startswith(begins):
+        source.unlink()
+        raise ValueError(f"what came from {alexnet} has another sha256 than {begins}...; try again")
+    fetch(heads, folder / "alex.pth", HEADS_DIGEST, progress)
+    wanted = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
+    _write(features, load_tensors(source), wanted)
+    _write(linear, load_tensors(folder / "alex.pth"), [HEAD.format(n) for n in range(5)])
+    source.unlink()  # 230 MB, of which the convolutions are 10
+    return features, linear
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor], wanted: list[str]) -> None:
+    arrays = {name: tensors[name].numpy() for name in wanted}
+
+    def save(aside: Path) -> None:
+        with aside.open("wb") as opened:  # by its name, savez would add a suffix
+            np.savez(opened, **arrays)  # type: ignore[arg-type]
+
+    replace_file(file, save)

@@ -1,0 +1,248 @@
+"""A plan: which data, classifiers, purifiers and attacks an assessment crosses.
+
+about = "one line, which ``scoreag list plans`` shows"
+images = 256                    # of a cell, at most; an attack may have fewer
+seeds = [0]
+answers = 10                    # fresh draws by which a randomised classifier is judged
+micro_batch = 16                # images that the networks see at once
+features = "judge"              # for Frechet and kernel distances; "none": without
+
+[sets.cifar10]
+data = "cifar10:test"           # or several words, of which the first that is at hand counts
+prior = "cifar10"               # the score model
+judge = "cifar10-judge"         # one or several; they guide nothing
+victims = ["cifar10-resnet20"]  # each is attacked, and asked about the others' images
+random = []                     # those of the victims that are meant to be random
+bring = "..."                   # what to bring where something is missing
+
+[purifiers.gap]                 # a name; ``purifier`` is the component, by default the name
+draws = 1                       # its options
+attacked = { steps = 2 }        # where the attacker's copy differs from the one judged
+victims = ["cifar10-resnet20"]  # to which of them it is put; by default to all
+
+[attacks.pgd]                   # a name; ``attack`` is the component, by default the name
+epsilon = ["2/255", "8/255"]    # its options; a list of values is a sweep
+images = 64
+purifiers = ["none", "gap"]     # by default all, and none
+victims = [...]                 # by default all
+sets = [...]                    # by default all
+strangers = "cifar100:test"     # its images are of another data set than the set's
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scoreag.assess.places import Where, lines
+from scoreag.load import UnknownName, hint
+
+PLANS = Path(__file__).parent / "plans"
+NONE = "none"  # in place of a purifier: the classifier itself
+
+
+@dataclass(frozen=True)
+class Set:
+    """Data with its classifiers, score model and judges; see the top of this file."""
+
+    name: str
+    data: tuple[str, ...]
+    victims: tuple[str, ...]
+    prior: str = ""
+    judge: tuple[str, ...] = ()
+    random: tuple[str, ...] = ()
+    bring: str = ""
+
+
+@dataclass(frozen=True)
+class Purifier:
+    """A defence, its options, and those of the attacker's copy where they differ."""
+
+    name: str
+    purifier: str
+    options: Mapping[str, Any]
+    attacked: Mapping[str, Any]
+    victims: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack with its options, of which a list of values is a sweep."""
+
+    name: str
+    attack: str
+    options: Mapping[str, Any]
+    images: int | None = None
+    victims: tuple[str, ...] = ()
+    purifiers: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    strangers: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a plan's file says, and where it says so."""
+
+    name: str
+    about: str
+    sets: tuple[Set, ...]
+    purifiers: tuple[Purifier, ...]
+    attacks: tuple[Attack, ...]
+    images: int
+    seeds: tuple[int, ...]
+    answers: int
+    micro_batch: int
+    features: str
+    text: Mapping[str, Any]
+    where: Where
+
+
+TOP = {
+    "about": str, "images": int, "seeds": list, "answers": int, "micro_batch": int,
+    "features": str, "sets": dict, "purifiers": dict, "attacks": dict,
+}  # fmt: skip
+WORDS: tuple[type, ...] = (str, list)
+OF_SET: dict[str, tuple[type, ...]] = {
+    f.name: WORDS for f in fields(Set) if f.name not in ("name", "prior", "bring")
+}
+OF_SET |= {"prior": (str,), "bring": (str,)}
+OF_PURIFIER: dict[str, tuple[type, ...]] = {
+    "purifier": (str,),
+    "attacked": (dict,),
+    "victims": WORDS,
+    "sets": WORDS,
+}
+OF_ATTACK: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "strangers": (str,)}
+OF_ATTACK |= {name: WORDS for name in ("victims", "purifiers", "sets")}
+
+Member = TypeVar("Member", Set, Purifier, Attack)
+
+
+def plans() -> dict[str, str]:
+    """The plans that come with the package, each with its line."""
+    files = sorted(PLANS.glob("*.toml"))
+    return {file.stem: tomllib.loads(file.read_text("utf-8"))["about"] for file in files}
+
+
+def read(word: str | Path) -> Plan:
+    """The plan of a file, or the one of that name that comes with the package.
+
+    Raises:
+        ValueError: there is none, or something in it cannot be meant; with the line.
+    """
+    file = PLANS / f"{word}.toml" if str(word) in plans() else Path(word)
+    if not file.is_file():
+        raise UnknownName(f"no plan {str(word)!r} and no such file; {hint(str(word), [*plans()])}")
+    try:
+        text = file.read_text("utf-8")
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    return _plan(file.stem, table, Where(str(file), lines(text)))
+
+
+def _plan(name: str, table: Mapping[str, Any], where: Where) -> Plan:
+    where.check_keys(table, TOP, "a plan")
+    for member in ("sets", "attacks"):
+        if not table.get(member):
+            raise ValueError(f"{where.file}: it has no [{member}.NAME]; see docs/assess.md")
+    seeds = tuple(table.get("seeds", [0]))
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ValueError(f"{where.at('seeds')}: seeds are {list(seeds)}; expected [0], or [0, 1]")
+    for key in ("images", "answers", "micro_batch"):
+        where.check_count(table, key)
+    plan = Plan(
+        name=name,
+        about=table.get("about", ""),
+        sets=tuple(_set(where, *item) for item in where.tables(table, "sets")),
+        purifiers=tuple(_purifier(where, *item) for item in where.tables(table, "purifiers")),
+        attacks=tuple(_attack(where, *item) for item in where.tables(table, "attacks")),
+        images=table.get("images", 100),
+        seeds=seeds,
+        answers=table.get("answers", 10),
+        micro_batch=table.get("micro_batch", 16),
+        features=table.get("features", "judge"),
+        text=table,
+        where=where,
+    )
+    _check_names(plan)
+    return plan
+
+
+def _check_names(plan: Plan) -> None:
+    """Refuse words for members that the plan does not have."""
+    victims = {word for one in plan.sets for word in one.victims}
+    known = {
+        "sets": [one.name for one in plan.sets],
+        "purifiers": [NONE, *(one.name for one in plan.purifiers)],
+        "victims": sorted(victims),
+        "random": sorted(victims),
+    }
+    for table in ("sets", "purifiers", "attacks"):
+        for member in getattr(plan, table):
+            for key in known:
+                if table == "sets" and key == "victims":
+                    continue
+                for word in getattr(member, key, ()):
+                    _check_known(plan.where, (table, member.name, key), word, known[key])
+
+
+def _check_known(where: Where, path: tuple[str, ...], word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        told = f"the plan has no {word!r} in its {path[2]}; {hint(word, [*known])}"
+        raise UnknownName(f"{where.at(*path)}: {told}")
+
+
+def _set(where: Where, name: str, table: Mapping[str, Any]) -> Set:
+    where.check_keys(table, OF_SET, "a set", "sets", name)
+    for key in ("data", "victims"):
+        if not table.get(key):
+            raise ValueError(f"{where.at('sets', name)}: the set {name!r} lacks {key}")
+    listed: dict[str, Any]
+    listed = {k: _words(v) if OF_SET[k] is WORDS else v for k, v in table.items()}
+    return Set(name=name, **listed)
+
+
+def _purifier(where: Where, name: str, table: Mapping[str, Any]) -> Purifier:
+    if name == NONE:
+        raise ValueError(f"{where.at('purifiers', name)}: 'none' is no purifier's name")
+    where.check_types(table, OF_PURIFIER, "purifiers", name)
+    options = {k: _fraction(v) for k, v in table.items() if k not in OF_PURIFIER}
+    others = {k: _words(table.get(k, ())) for k in ("victims", "sets")}
+    attacked = {k: _fraction(v) for k, v in table.get("attacked", {}).items()}
+    return Purifier(name, table.get("purifier", name), options, attacked, **others)
+
+
+def _attack(where: Where, name: str, table: Mapping[str, Any]) -> Attack:
+    where.check_types(table, OF_ATTACK, "attacks", name)
+    where.check_count(table, "images", "attacks", name)
+    options = {k: v for k, v in table.items() if k not in OF_ATTACK}
+    for key, value in options.items():
+        if value == []:
+            raise ValueError(f"{where.at('attacks', name, key)}: {key} is a list of no values")
+    others = {k: _words(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
+    return Attack(
+        name, table.get("attack", name), options, table.get("images"),
+        strangers=table.get("strangers", ""), **others,
+    )  # fmt: skip
+
+
+def _words(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _fraction(value: Any) -> Any:
+    """``"8/255"`` as a number; TOML has no fractions."""
+    above, slash, below = value.partition("/") if isinstance(value, str) else ("", "", "")
+    try:
+        return float(above) / float(below) if slash else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def values(value: Any) -> list[tuple[str, Any]]:
+    """The values of a sweep, each as it is written and as it is meant; of one value, that one."""
+    several = value if isinstance(value, list) else [value]
+    return [(str(one), _fraction(one)) for one in several]

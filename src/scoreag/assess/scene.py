@@ -1,0 +1,190 @@
+"""What one cell works with: its images and labels, and what an attacker sees of the classifier."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from scoreag.api import purification, synthesis, transformation
+from scoreag.assess import options
+from scoreag.assess.cells import CLEAN, Cell
+from scoreag.assess.kit import Kit, of_classifier, of_prior
+from scoreag.core.prior import Prior
+from scoreag.core.types import Classifier, Images, Labels, Logits
+from scoreag.images import to_float
+from scoreag.jobs import CLASS_STRIDE, Job
+from scoreag.load import load
+from scoreag.runs.manifest import plain as plain_values
+
+JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
+Ask: TypeAlias = Callable[[int, Images, tuple[int, ...]], Logits]  # draw, images, ids
+PROBED = 2 * 10**9  # the draw through which the attacker's gradient is looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The images of a cell, position by position; ``job`` where jobs computes the attack."""
+
+    cell: Cell
+    victim: Classifier
+    prior: Prior | None
+    images: Images | None
+    labels: Labels
+    image_ids: tuple[int, ...]
+    job: Job | None
+
+    def padded(self, piece: range) -> list[int]:
+        """The positions of a piece, the last of them repeated up to the micro-batch."""
+        return [*piece, *[piece[-1]] * (self.cell.micro_batch - len(piece))]
+
+    def ids(self, positions: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.image_ids[i] for i in positions)
+
+
+def scene(cell: Cell, kit: Kit) -> Scene:
+    """Load what a cell needs; its job is checked as that of a command would be.
+
+    Raises:
+        ValueError: what a word means here is not what it meant where the cell was made.
+    """
+    victim = kit.classifier(cell.victim)
+    _check_same(cell, kit)
+    prior = kit.prior(cell.prior) if cell.prior else None
+    if cell.component == "gas":
+        assert prior is not None
+        shown = torch.arange(cell.images) % len(prior.classes)
+        ids = [label * CLASS_STRIDE + i // len(prior.classes) for i, label in enumerate(shown)]
+        plain = Scene(cell, victim, prior, None, shown.to(kit.place), _whole(ids), None)
+    else:
+        classes = prior.classes if prior is not None and not cell.strangers else ()
+        data = kit.data(cell.data, classes)[: cell.images]
+        if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
+            raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
+        images = to_float(data.images).to(kit.place)
+        labels = data.labels if not cell.strangers else None
+        known = torch.zeros(len(data), dtype=torch.int64) if labels is None else labels
+        plain = Scene(cell, victim, prior, images, known.to(kit.place), data.image_ids, None)
+    if cell.strangers:  # no label of theirs is a class here: the first answer stands in
+        plain = replace(plain, labels=_own_answers(plain))
+    return replace(plain, job=_job(plain))
+
+
+def _check_same(cell: Cell, kit: Kit) -> None:
+    """Refuse other weights under the same name, as on another machine of a cluster."""
+    for role, words in (("others", cell.others), ("judges", cell.judges)):
+        for word in words:
+            _check_digest(word, kit, cell.content.get(role, {}).get(word))
+    _check_digest(cell.victim, kit, cell.content.get("victim"))
+    drawn = cell.content.get("prior")
+    if drawn and plain_values(of_prior(kit.prior(cell.prior))) != drawn:
+        raise ValueError(f"the score model {cell.prior} is another one here; copy its files anew")
+
+
+def _check_digest(word: str, kit: Kit, wanted: object) -> None:
+    if wanted and plain_values(of_classifier(kit.classifier(word))) != wanted:
+        raise ValueError(f"the classifier {word} is another one here; copy its files anew")
+
+
+def _whole(ids: Sequence[Tensor | int]) -> tuple[int, ...]:
+    return tuple(int(i) for i in ids)
+
+
+@torch.no_grad()
+def _own_answers(plain: Scene) -> Labels:
+    assert plain.images is not None
+    parts = []
+    for piece in plain.cell.pieces:
+        logits = plain.victim(plain.images[plain.padded(piece)])
+        parts.append(logits.argmax(1)[: len(piece)])
+    return torch.cat(parts)
+
+
+def _job(plain: Scene) -> Job | None:
+    cell, prior = plain.cell, plain.prior
+    if cell.task in ("attack", CLEAN):
+        return None
+    assert prior is not None
+    settings = {name: value for name, value in cell.options.items() if name != "wrong"}
+    wrong = cell.options.get("wrong")
+    given = {"seed": cell.seed, "image_ids": plain.image_ids, **settings}
+    aim = None if wrong == "none" else wrong
+    if cell.task == "synthesize":
+        return synthesis(prior, plain.victim, plain.labels, aim, **given)
+    assert plain.images is not None
+    if cell.task == "transform":
+        return transformation(prior, plain.victim, plain.images, plain.labels, aim, **given)
+    return purification(prior, plain.images, plain.victim, plain.labels, **given)
+
+
+@dataclass
+class Tally:
+    """What an attack asked for: images that it showed the classifier, and gradients it took."""
+
+    calls: int = 0
+    forwards: int = 0
+    backwards: int = 0
+    drawn: int = 0
+
+    def counting(self, prior: Prior) -> Prior:
+        """The same prior, whose every evaluated image is counted."""
+
+        def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+            self.drawn += len(x)
+            return prior.model(x, sigma, labels)
+
+        return replace(prior, model=model)
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """The classifier as an attacker sees it: fresh draws at each call, and every call counted.
+
+    Args:
+        ask: as ``asked`` makes it.
+        ids: whose noise the rows of a batch get.
+    """
+
+    ask: Ask
+    ids: tuple[int, ...]
+    tally: Tally
+
+    def __call__(self, images: Images) -> Logits:
+        logits = self.ask(self.tally.calls, images, self.ids)
+        self.tally.calls += 1
+        self.tally.forwards += len(images)
+        if logits.requires_grad:
+            logits.register_hook(partial(self._counted, len(images)))
+        return logits
+
+    def for_rows(self, rows: Sequence[int]) -> "Attacked":
+        """The same, to be shown only these rows of its batch."""
+        return replace(self, ids=tuple(self.ids[i] for i in rows))
+
+    def _counted(self, images: int, gradient: Tensor | None) -> None:
+        self.tally.backwards += images if gradient is not None else 0
+
+
+def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
+    """The classifier behind the cell's purifier, if it has one: its logits at a numbered draw.
+
+    A batch of another length than there are ids gets the noise of its positions instead.
+
+    Args:
+        attacked: the attacker's copy, not the one that is judged.
+    """
+    cell, victim = plain.cell, plain.victim
+    if not cell.purifier:
+        return lambda draw, images, ids: victim(images)
+    assert prior is not None
+    of = cell.attacked if attacked else cell.purifier_options
+    defended = options.defended(load("purifiers", cell.purifier), cell, kit, of, prior)
+
+    def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
+        known = ids if len(ids) == len(images) else None
+        logits: Logits = defended.replay(draw, known)(images)
+        return logits
+
+    return ask

@@ -1,0 +1,211 @@
+"""Rows on disk: a file a shard, whole or absent, whose name says what must be in it.
+
+    cells.json                               the keys by the names of the cells
+    cells/KEY/cell.json                      what the cell is
+    cells/KEY/000000-000064-DIGEST.jsonl     rows of the positions 0 to 63, and their sha256
+    cells/KEY/000000-000064-DIGEST.features  their features, written before, with the digest of both
+    cells/KEY/000000-000064-DIGEST.cost      seconds and memory, which differ from time to time
+    cells/KEY/images/000123.png              originals/DATA/000123.png
+
+A file that is not what its name says is deleted, and its images are done again.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from scoreag.assess.cells import Cell, from_dict
+from scoreag.assess.measure import Measured
+from scoreag.files import replace_file, sha256, write_text
+from scoreag.runs.rows import Row, holds
+
+LIST = "cells.json"  # the keys of an assessment's cells, by their names
+OURS = (
+    LIST, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
+    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
+    "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What is there of a cell: rows in the order of their positions, features row by row."""
+
+    rows: list[Row]
+    features: Tensor | None
+    seconds: float
+    memory: int
+    harmed: list[Path]
+
+    @property
+    def positions(self) -> set[int]:
+        return {row["position"] for row in self.rows}
+
+
+def write(folder: Path, cell: Cell, done: Measured) -> None:
+    """The pictures of some rows, then their features and cost, then the rows themselves.
+
+    Raises:
+        OSError: what is read from the disk is not what was measured, or there is no room.
+    """
+    place = folder / "cells" / cell.key
+    (place / "images").mkdir(parents=True, exist_ok=True)
+    for name, data in done.files.items():
+        _write_picture(folder / name, data)
+    begin, end = done.rows[0]["position"], done.rows[-1]["position"] + 1
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in done.rows).encode()
+    packed = b"" if done.features is None else save({"features": done.features.contiguous()})
+    stem = f"{begin:06d}-{end:06d}-{_digest(text, packed)}"
+    cost = {
+        "seconds": round(done.seconds + done.other, 4),
+        "memory": done.memory,
+        "images": len(done.rows),
+    }
+    if packed:
+        replace_file(place / f"{stem}.features", lambda aside: aside.write_bytes(packed))
+    write_text(place / f"{stem}.cost", json.dumps(cost))
+    replace_file(place / f"{stem}.jsonl", lambda aside: aside.write_bytes(text))
+
+
+def _write_picture(path: Path, data: bytes) -> None:
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda aside: aside.write_bytes(data))
+    if sha256(path) != hashlib.sha256(data).hexdigest():
+        raise OSError(f"{path} does not hold what was written to it")
+
+
+def _digest(text: bytes, packed: bytes) -> str:
+    return hashlib.sha256(text + packed).hexdigest()[:12]
+
+
+def describe(folder: Path, cell: Cell) -> None:
+    """Write down what a cell is, before its first row."""
+    file = folder / "cells" / cell.key / "cell.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(cell.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def read(folder: Path, cell: Cell, pictures: bool = False) -> Kept:
+    """What is there of a cell and is what it was when it was written.
+
+    Args:
+        pictures: look at them, too: rows whose pictures are gone or other ones do not count.
+    """
+    place, harmed = folder / "cells" / cell.key, []
+    rows: dict[int, Row] = {}
+    features: dict[int, Tensor] = {}
+    costs: list[dict[str, Any]] = []
+    for file in sorted(place.glob("*.jsonl")):
+        found = _shard(file, cell)
+        if found is None:
+            harmed.append(file)
+            continue
+        some, packed = found
+        if pictures:
+            some = [row for row in some if holds(folder, row)]
+        rows |= {row["position"]: row for row in some}
+        features |= {} if packed is None else dict(packed)
+        costs.append(_cost(file))
+    order = sorted(rows)
+    stacked = torch.stack([features[i] for i in order]) if features and order else None
+    return Kept(
+        [rows[i] for i in order],
+        stacked,
+        math.fsum(cost["seconds"] for cost in costs),
+        max((cost["memory"] for cost in costs), default=0),
+        harmed,
+    )
+
+
+def _shard(file: Path, cell: Cell) -> tuple[list[Row], Iterable[tuple[int, Tensor]] | None] | None:
+    """The rows of a file with their features; None where it is not what its name says."""
+    side = file.with_suffix(".features")
+    text, packed = file.read_bytes(), side.read_bytes() if side.is_file() else b""
+    if file.stem.rpartition("-")[2] != _digest(text, packed):
+        return None
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+        positions = [row["position"] for row in rows]
+        features = load(packed)["features"] if packed else None
+    except (ValueError, KeyError, TypeError, SafetensorError):
+        return None
+    if not positions or min(positions) < 0 or max(positions) >= cell.images:
+        return None
+    return rows, None if features is None else zip(positions, features, strict=True)
+
+
+def _cost(file: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads(file.with_suffix(".cost").read_text("utf-8"))
+        return found
+    return {"seconds": 0.0, "memory": 0}
+
+
+def missing(cell: Cell, kept: Kept) -> list[range]:
+    """The pieces of a cell that lack a row; a piece is computed whole, so that it rounds alike."""
+    there = kept.positions
+    return [piece for piece in cell.pieces if not there.issuperset(piece)]
+
+
+def discard(files: Iterable[Path]) -> None:
+    """Delete row files that are not what they were, with what lies beside them."""
+    for file in files:
+        for suffix in (".jsonl", ".features", ".cost"):
+            file.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def shards(cell: Cell, pieces: list[range], size: int) -> Iterator[list[range]]:
+    """Whole pieces, in order, together at least ``size`` images, but for the last ones."""
+    group: list[range] = []
+    for piece in pieces:
+        group.append(piece)
+        if sum(map(len, group)) >= size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def listed(folder: Path) -> list[Cell]:
+    """The cells of an assessment, in the order of its plan.
+
+    Raises:
+        ValueError: the folder holds none, or its files are damaged.
+    """
+    try:
+        keys = json.loads((folder / LIST).read_text("utf-8"))
+        files = [folder / "cells" / key / "cell.json" for key in keys.values()]
+        return [from_dict(json.loads(file.read_text("utf-8"))) for file in files]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder} holds no assessment that was begun, or it is damaged ({error}); "
+            "give the command of the assessment again"
+        ) from error
+
+
+def fail(folder: Path, cell: Cell, told: str) -> None:
+    """Write down why a cell failed."""
+    write_text(folder / "cells" / cell.key / "failed.txt", told + "\n")
+
+
+def failure(folder: Path, cell: Cell) -> str:
+    """Why a cell failed when it was last tried, in a line; "" where it did not."""
+    file = folder / "cells" / cell.key / "failed.txt"
+    return file.read_text("utf-8").splitlines()[0] if file.is_file() else ""
+
+
+def recover(folder: Path, cell: Cell) -> None:
+    """A cell is tried again: whatever was said of it is forgotten."""
+    (folder / "cells" / cell.key / "failed.txt").unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Figures with their intervals, and the networks in whose features sets of images are compared."""

@@ -1,0 +1,39 @@
+"""What a file that is not read looks like, and what can be done with it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+LATENT = (
+    "looks like a model of latent codes ({name!r}), as Stable Diffusion: it draws the codes of an "
+    "autoencoder, not images, and a score model of images is wanted"
+)
+CLASSIFIER = (
+    "looks like a classifier ({name!r}), and a score model is wanted; a classifier is given by "
+    "--classifier FOLDER, which scoreag convert makes of it with --network, --mean and --std"
+)
+NOISY = "looks like guided-diffusion's classifier of noisy images, and a score model is wanted"
+MARKS = (  # how a name of such a file begins, and what is said of it; the first that fits
+    (("model.diffusion_model.", "first_stage_model.", "cond_stage_model."), LATENT),
+    (("quant_conv.", "post_quant_conv.", "encoder.conv_in.", "decoder.conv_in."), LATENT),
+    (("input_blocks.",), NOISY),
+    (("fc.", "linear.", "classifier.", "head.", "logits.", "heads."), CLASSIFIER),
+)
+INNER = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "params_ema")
+
+
+def looks_like(tree: Any) -> str:
+    """The predicate of a sentence about what ``torch.save`` wrote."""
+    if not isinstance(tree, Mapping):
+        return f"holds a {type(tree).__name__}, not a state dict"
+    inner = next((key for key in INNER if isinstance(tree.get(key), Mapping)), "")
+    tree = tree[inner] if inner else tree
+    names = [str(name).removeprefix("module.") for name in tree]
+    for starts, said in MARKS:
+        for name in names:
+            if name.startswith(starts):
+                return said.format(name=name)
+    if not any(isinstance(value, Tensor) for value in tree.values()):
+        return "holds no tensors by name"
+    return f"is of a network that is not known here (its first tensor is {names[0]!r})"

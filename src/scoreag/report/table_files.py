@@ -1,0 +1,130 @@
+"""Tables beside a page: CSV and JSON for machines, Markdown and LaTeX for papers."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from scoreag.files import write_text
+
+Field: TypeAlias = str | float | int | Mapping[str, Any] | None  # words, a number, or an entry
+_LATEX = str.maketrans(
+    {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the first field of each names it.
+
+    Args:
+        name: of its files; ``caption``: what the figures are of.
+    """
+
+    name: str
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Field]]
+
+
+def write(folder: Path, tables: Sequence[Table]) -> None:
+    """Each table as NAME.csv, .json, .md and .tex."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        for suffix, text in (
+            ("csv", to_csv(table)),
+            ("json", to_json(table)),
+            ("md", to_markdown(table)),
+            ("tex", to_latex(table)),
+        ):
+            write_text(folder / f"{table.name}.{suffix}", text)
+
+
+def told(field: Field) -> tuple[str, str]:
+    """A field in words, and in smaller print its interval and what it is of."""
+    if field is None or (isinstance(field, Mapping) and field.get("value") is None):
+        return "", ""
+    if not isinstance(field, Mapping):
+        return (f"{field:.4g}" if isinstance(field, float) else str(field)), ""
+    if "count" in field:
+        low, high = 100 * field["low"], 100 * field["high"]
+        share = f"{100 * field['value']:.0f} %"
+        return share, f"{field['count']} of {field['total']}, {low:.0f} to {high:.0f} %"
+    if field.get("unit") == "share":
+        ends = f"{100 * field['low']:.0f} to {100 * field['high']:.0f} %" if "low" in field else ""
+        return f"{100 * field['value']:.0f} %", ends
+    ends = f"{field['low']:.3g} to {field['high']:.3g}" if "low" in field else ""
+    return f"{field['value']:.3g}", ends
+
+
+def to_csv(table: Table) -> str:
+    """An entry takes columns of its own: value, ends of the interval, number of images."""
+    wide = [any(isinstance(row[i], Mapping) for row in table.rows) for i in _columns(table)]
+    header = []
+    for name, spread in zip(table.header, wide, strict=True):
+        header += [name, f"{name} low", f"{name} high", f"{name} of"] if spread else [name]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    for row in table.rows:
+        values: list[Any] = []
+        for field, spread in zip(row, wide, strict=True):
+            values += _spread(field) if spread else [field]
+        writer.writerow(values)
+    return file.getvalue()
+
+
+def _spread(field: Field) -> list[Any]:
+    if not isinstance(field, Mapping):
+        return [field, None, None, None]
+    return [field["value"], field.get("low"), field.get("high"), field["total"]]
+
+
+def to_json(table: Table) -> str:
+    """A list of rows, each by the names of the header; entries whole."""
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    text = json.dumps({"caption": table.caption, "rows": rows}, indent=1, ensure_ascii=False)
+    return text + "\n"
+
+
+def to_markdown(table: Table) -> str:
+    lines = [[_mark(name) for name in table.header], ["---"] * len(table.header)]
+    lines += [[_mark(_short(field)) for field in row] for row in table.rows]
+    return "\n".join([table.caption, "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def _mark(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def to_latex(table: Table) -> str:
+    """For booktabs."""
+    lines = [
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule",
+        " & ".join(map(_tex, table.header)) + r" \\", r"\midrule",
+        *(" & ".join(_tex(_short(field)) for field in row) + r" \\" for row in table.rows),
+        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _tex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _short(field: Field) -> str:
+    """The value with its interval behind it."""
+    value, _ = told(field)
+    if not isinstance(field, Mapping) or not value or "low" not in field:
+        return value
+    scale = 100 if "count" in field or field.get("unit") == "share" else 1
+    return f"{value} ({scale * field['low']:.3g}-{scale * field['high']:.3g})"
+
+
+def _columns(table: Table) -> range:
+    return range(len(table.header))

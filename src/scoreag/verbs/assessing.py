@@ -1,0 +1,129 @@
+"""assess: a plan's cells, computed here, in processes or on Ray, and their report."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs.options import Given, loud, say
+from scoreag.verbs.tasks import command, render
+from scoreag.verbs.words import UsageError
+
+if TYPE_CHECKING:
+    from scoreag.assess.cells import Cell
+    from scoreag.assess.kit import Kit
+    from scoreag.assess.workers import Outcome, Shard
+
+
+def assess(given: Given) -> None:
+    """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
+    from scoreag.assess.kit import Kit
+    from scoreag.assess.plan import read
+    from scoreag.assess.resolve import resolve
+    from scoreag.assess.run import chosen
+
+    _check(given)
+    plan = read(given.plan)
+    kit = Kit(given.root, given.device, given.lpips or "", loud(given))
+    cells = resolve(plan, kit)
+    chosen(cells, given.only)  # a mistyped name is told before anything is written
+    if given.dry_run:
+        _forecast(given, kit, chosen(cells, given.only))
+        return
+    _run(given, plan, kit, cells)
+
+
+def _check(given: Given) -> None:
+    if not given.out and not given.dry_run:
+        raise UsageError("--out is missing: the folder of the assessment")
+    for flag, value in (("workers", given.workers), ("batch-size", given.batch_size)):
+        least = 0 if flag == "workers" else 1
+        if value is not None and value < least:
+            raise UsageError(f"--{flag} is {value}; expected {least} or more")
+
+
+def _run(given: Given, plan: Any, kit: "Kit", cells: Any) -> None:
+    from scoreag.assess.run import assess, manifest, unused
+
+    folder = Path(given.out)
+    done = assess(
+        cells, folder, manifest(plan, kit, command()), partial(_crew, given, kit),
+        given.only, given.batch_size, given.overwrite, loud(given),
+    )  # fmt: skip
+    for file in done.harmed:
+        say(given, f"{file} was not what had been written; its images were done again")
+    if others := unused(folder, cells):
+        say(given, f"{len(others)} cells of other weights or versions are in {folder}, not used")
+    page = render(folder)
+    _tell(given, page)
+    if done.failed:
+        name, told = next(iter(done.failed.items()))
+        more = f" (and {len(done.failed) - 1} cells more)" if len(done.failed) > 1 else ""
+        raise ValueError(
+            f"{name} failed{more}: {told}; all other cells are done. {folder}/cells/*/failed.txt "
+            "say where it happened; the same command tries again"
+        )
+
+
+def _forecast(given: Given, kit: "Kit", cells: "Sequence[Cell]") -> None:
+    """Every cell with what it would cost, and all together; nothing is written."""
+    from tqdm import tqdm
+
+    from scoreag.assess.forecast import forecast
+
+    with tqdm(total=len(cells), unit="cell", delay=2, disable=None if loud(given) else True) as bar:
+        found = forecast(cells, kit, bar.update)
+    rows = [
+        {"cell": one.cell.name, "images": one.cell.images, "measured_on": one.measured,
+         "seconds": round(one.seconds, 1), "score_model_calls": round(one.calls),
+         "classifier_calls": round(one.forwards), "gradients": round(one.backwards),
+         "memory_mb": one.memory >> 20, "disk_mb": round(one.bytes / 2**20, 1)}
+        for one in found
+    ]  # fmt: skip
+    if given.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    width = max(len(one.cell.name) for one in found)
+    print(f"{'cell':<{width}} images  seconds  model calls  classifier calls  gradients")
+    for row in rows:
+        print(
+            f"{row['cell']:<{width}} {row['images']:>6}  {row['seconds']:>7}  "
+            f"{row['score_model_calls']:>11}  {row['classifier_calls']:>16}  {row['gradients']:>9}"
+        )
+    seconds, workers = sum(one.seconds for one in found), max(1, given.workers or 1)
+    disk, memory = sum(one.bytes for one in found) >> 20, max(one.memory for one in found) >> 20
+    print(
+        f"in all {duration(seconds)} of one core, {duration(seconds / workers)} with {workers} "
+        f"worker{'s' * (workers > 1)} of {memory} MB each; {disk} MB on the disk. Measured on at "
+        "most 2 images of each kind of cell: good to a factor of two."
+    )
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a person would use."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _tell(given: Given, page: Path) -> None:
+    """The results as a table, or the summary as JSON, and where all is."""
+    if given.json:
+        print((page.parent / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not given.quiet:
+        print((page.parent / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
+    say(given, f"everything is in {page.parent}; open {page}")
+
+
+def _crew(given: Given, kit: "Kit", shards: "Iterable[Shard]") -> "Iterator[tuple[Shard, Outcome]]":
+    from scoreag.assess import workers
+
+    if given.ray:
+        from scoreag.assess.ray_workers import on_ray
+
+        return on_ray(shards, kit, given.workers, given.ray)
+    if given.workers:
+        return workers.processes(shards, kit, given.workers)
+    return workers.here(shards, kit)

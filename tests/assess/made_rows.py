@@ -1,0 +1,42 @@
+"""Rows of a made-up cell, whose every figure can be counted by hand."""
+
+from scoreag.assess.cells import Cell
+from scoreag.assess.columns import columns
+
+
+def cell(**changes):
+    told = {
+        "name": "s/net/none/pgd", "group": "s", "data": "d", "victim": "net", "attack": "pgd",
+        "component": "pgd", "images": 4, "classes": ("cat", "dog", "ship"), "others": ("other",),
+        "judges": ("judge",), "options": {"norm": "linf", "epsilon": 0.1},
+    }  # fmt: skip
+    return Cell(**{**told, **changes})
+
+
+def row(position, label, before, saved, judge, **changes):
+    told = {
+        "image_id": 10 + position, "position": position, "seed": 0, "label": label, "wrong": None,
+        "predictions": {"before": before, "float": saved, "saved": saved},
+        "confidence": {"before": 0.9, "saved": 0.6},
+        "success": saved != label, "success_8bit": saved != label, "as_wanted": saved != label,
+        "judges": {"judge": {"before": label, "saved": judge}},
+        "transfer": {"other": {"before": label, "saved": saved if position else label}},
+        "calls": 2.0, "retries": 0, "rests": 0, "forwards": 4.0, "backwards": 4.0,
+        "gradient": 0.5, "distances": {"l0": 1.0, "l1": 1.0, "l2": 1.0 + position, "linf": 0.1},
+        "psnr": 30.0, "ssim": 0.5 + 0.1 * position, "file": f"f{position}", "sha256": "0",
+    }  # fmt: skip
+    return told | changes
+
+
+def four(**changes):
+    """Right before: 0, 1, 2.  Fooled: 1, 2 and 3.  The judge sees the class in 0, 1 and 3."""
+    return [
+        row(0, 0, 0, 0, 0, **changes),
+        row(1, 1, 1, 2, 1, **changes),
+        row(2, 2, 2, 0, 0, **changes),
+        row(3, 1, 0, 0, 1, **changes),
+    ]
+
+
+def four_columns(**changes):
+    return columns(four(**changes))

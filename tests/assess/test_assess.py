@@ -1,0 +1,262 @@
+"""Rows do not care how the work was split, stopped or spread, and nothing harmed is trusted."""
+
+import errno
+import json
+import shutil
+from functools import partial
+
+import pytest
+import torch
+
+import tiny
+from assess.worlds_of_plans import PLAN, write_net
+from scoreag.assess import store, workers
+from scoreag.assess.account import reckon
+from scoreag.assess.kit import Kit
+from scoreag.assess.plan import read
+from scoreag.assess.resolve import resolve
+from scoreag.assess.run import assess, manifest, unused
+from scoreag.cli import main
+from scoreag.core.noise import Noise
+from scoreag.images import read_png, to_float
+from scoreag.load import UnknownName, load
+from scoreag.metrics.distances import linf
+from scoreag.models import load_classifier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(folder, text=PLAN, size=4, only=None, crew=None, **options):
+    """An assessment of ``text`` in ``folder``, in this process; the cells and how it went."""
+    (folder.parent / f"{folder.name}.toml").write_text(text)
+    plan, kit = read(folder.parent / f"{folder.name}.toml"), Kit()
+    cells = resolve(plan, kit)
+    found = {**manifest(plan, kit, None), "task": "assess test"}
+    crew = crew or partial(workers.here, kit=kit)
+    done = assess(cells, folder, found, crew, only, size, progress=False, **options)
+    return cells, done
+
+
+def rows(folder):
+    """All rows by cell, and all pictures: what must not depend on how the work was done."""
+    found = {cell.name: store.read(folder, cell).rows for cell in store.listed(folder)}
+    pictures = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
+    return found, pictures
+
+
+@pytest.fixture(scope="module")
+def whole(plans_folder, tmp_path_factory, one_thread):
+    """The assessment that nothing interrupted, in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(plans_folder)
+        folder = tmp_path_factory.mktemp("whole") / "out"
+        run(folder, size=64)
+    return folder
+
+
+@pytest.fixture
+def copy(whole, planned, tmp_path):
+    """A copy of it, to be harmed."""
+    shutil.copytree(whole, tmp_path / "out")
+    return tmp_path / "out"
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping_after(count, kit):
+    """A crew that does ``count`` shards, and then is gone."""
+
+    def crew(shards):
+        for number, one in enumerate(workers.here(shards, kit)):
+            if number == count:
+                raise Stopped
+            yield one
+
+    return crew
+
+
+def test_rows_do_not_depend_on_the_shard_size_or_on_stops(whole, planned, tmp_path):
+    for stop, size in ((1, 1), (3, 5), (2, 4)):
+        with pytest.raises(Stopped):
+            run(tmp_path / "out", size=size, crew=stopping_after(stop, Kit()))
+    run(tmp_path / "out", size=7)
+    assert rows(tmp_path / "out") == rows(whole)
+
+
+def test_rows_do_not_depend_on_the_number_of_processes(whole, planned, tmp_path):
+    run(tmp_path / "out", size=4, crew=partial(workers.processes, kit=Kit(), count=2))
+    assert rows(tmp_path / "out") == rows(whole)
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "features", "picture"])
+def test_a_harmed_file_is_found_and_done_again(whole, copy, harm):
+    cell = next(c for c in store.listed(copy) if c.attack == "pgd")
+    place = copy / "cells" / cell.key
+    file = next(
+        place.glob({"picture": "images/*.png", "features": "*.features"}.get(harm, "*.jsonl"))
+    )
+    data = file.read_bytes()
+    changed = data.replace(b'"success": false', b'"success": true ')
+    file.write_bytes(data[:-20] if harm != "changed" else changed)
+    assert rows(copy) != rows(whole)
+    _, done = run(copy, size=64)
+    assert rows(copy) == rows(whole)
+    assert bool(done.harmed) == (harm != "picture")
+
+
+def test_what_is_whole_is_not_computed_again(copy):
+    def nobody(shards):
+        assert not list(shards)
+        yield from ()
+
+    run(copy, crew=nobody)
+
+
+def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
+    """The classifier, the distance and the digest of the file are looked up here once more."""
+    net = load_classifier("net")
+    for cell in store.listed(whole):
+        if cell.purification != "none":
+            continue
+        for row in store.read(whole, cell).rows:
+            saved = to_float(read_png(whole / row["file"]))[None]
+            said = int(net(saved).argmax(1))
+            assert row["predictions"]["saved"] == said
+            assert row["success_8bit"] == (said != row["label"])
+            if "original_file" in row:
+                origin = to_float(read_png(whole / row["original_file"]))[None]
+                moved = float(linf(origin.double(), saved.double()))
+                assert row["distances"]["linf"] == pytest.approx(moved, abs=1e-6)
+
+
+def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
+    """PGD called directly on one padded micro-batch gives the saved images."""
+    cell = next(c for c in store.listed(whole) if c.name == "tiny/net/none/pgd,epsilon=64/255")
+    found = store.read(whole, cell).rows[:4]
+    images = torch.cat([to_float(read_png(whole / r["original_file"]))[None] for r in found])
+    labels = torch.tensor([row["label"] for row in found])
+    attack = load("attacks", "pgd").Attack(epsilon=64 / 255, steps=2)
+    noise = Noise(0, [row["image_id"] for row in found]).at("attack")
+    made = attack(load_classifier("net"), images, labels, noise)
+    saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
+    assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):
+    from scoreag.assess.scene import JUDGED, Tally, asked, scene
+
+    cell = next(c for c in store.listed(whole) if c.purification == "gap")
+    kit = Kit()
+    plain = scene(cell, kit)
+    ids, images = plain.ids(range(4)), plain.images[:4]
+    attacked = asked(plain, kit, True, Tally().counting(plain.prior))
+    judged = asked(plain, kit, False, plain.prior)
+    assert torch.equal(attacked(0, images, ids), judged(0, images, ids))
+    assert not torch.equal(attacked(0, images, ids), judged(JUDGED, images, ids))
+    assert not torch.equal(attacked(0, images, ids), attacked(1, images, ids))
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, planned, tmp_path):
+    text = PLAN + '\n[attacks.broken]\nattack = "assess.broken"\nvictims = "net"\n'
+    _, done = run(tmp_path / "out", text, only="tiny/*/[pb]*")
+    assert done.failed.keys() == {"tiny/net/none/broken", "tiny/net/gap/broken"}
+    assert "assess.broken returned images in [0, 2]" in done.failed["tiny/net/none/broken"]
+    found, _ = rows(tmp_path / "out")
+    expected = {name: r for name, r in rows(whole)[0].items() if "/pgd" in name}
+    assert {name: r for name, r in found.items() if r} == expected
+    states = {one.cell.name: one.state for one in reckon(tmp_path / "out").cells}
+    assert states["tiny/net/none/broken"].startswith("failed: assess.broken returned")
+
+
+def test_a_retrained_classifier_of_the_same_name_uses_no_old_row(planned, tmp_path):
+    write_net(tmp_path / "net", 10)
+    text = PLAN.replace('"net"', f'"{tmp_path / "net"}"')
+    run(tmp_path / "out", text, only="*/none/pgd*")
+    before, _ = rows(tmp_path / "out")
+    write_net(tmp_path / "net", 99)
+    cells, _ = run(tmp_path / "out", text, only="*/none/pgd*")
+    after, _ = rows(tmp_path / "out")
+    name = "tiny/net/none/pgd,epsilon=8/255"
+    assert before[name] and after[name] and before[name] != after[name]
+    assert len(unused(tmp_path / "out", cells)) == len(cells)
+
+
+def test_a_folder_of_another_plan_is_refused_and_left_alone(copy):
+    before = rows(copy)
+    with pytest.raises(ValueError, match=r"plan\.images was 6 and is now 5.*--overwrite"):
+        run(copy, PLAN.replace("images = 6", "images = 5"))
+    assert rows(copy) == before
+
+
+def test_overwrite_starts_afresh(copy):
+    text = PLAN.replace("images = 6", "images = 4")
+    run(copy, text, only="*/none/pgd*", overwrite=True)
+    assert sorted(len(found) for found in rows(copy)[0].values()) == [0] * 6 + [4, 4]
+    assert len(list(copy.glob("originals/*/*.png"))) == 4
+
+
+def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeypatch, capsys):
+    written = store._write_picture
+
+    def full(path, data):
+        if path.stem == "000004" and "cells" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written(path, data)
+
+    words = ["assess", "plan.toml", "--out", str(tmp_path / "out"), "--batch-size", "4"]
+    words += ["--only", "*/none/pgd*"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write_picture", full)
+        assert main(words) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device; mend that and give the same command again" in told
+    name = "tiny/net/none/pgd,epsilon=8/255"
+    assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name][:4]
+    assert main([*words, "--quiet"]) == 0
+    assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name]
+
+
+def test_only_some_cells_are_done_and_a_mistyped_one_is_told(planned, tmp_path):
+    run(tmp_path / "out", only="tiny/net/none/gat")
+    assert [name for name, found in rows(tmp_path / "out")[0].items() if found] == [
+        "tiny/net/none/gat"
+    ]
+    with pytest.raises(UnknownName, match="no cell 'tiny/net/none/gta'; did you mean"):
+        run(tmp_path / "out", only="tiny/net/none/gta")
+
+
+def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(planned, tmp_path, capsys):
+    assert main(["assess", "plan.toml", "--dry-run", "--json", "--only", "*/none/pgd*"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    pgd = next(row for row in told if row["cell"] == "tiny/net/none/pgd,epsilon=8/255")
+    assert pgd["gradients"] == 6 * 2 and pgd["images"] == 6  # two steps for each of six images
+    assert not list(tmp_path.iterdir())
+    assert (
+        main(
+            [
+                "assess",
+                "plan.toml",
+                "--out",
+                str(tmp_path / "out"),
+                "--quiet",
+                "--only",
+                "*/none/pgd*",
+            ]
+        )
+        == 0
+    )
+    assert {"report.html", "summary.json", "tables", "cells"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+def test_strangers_are_judged_by_the_classifiers_own_first_answer(planned, tmp_path):
+    tiny.write_images(tmp_path / "others", 5)
+    text = PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nstrangers = "folder:{tmp_path}"\n'
+    text = text.replace(f"folder:{tmp_path}", f"folder:{tmp_path / 'others'}")
+    run(tmp_path / "out", text, only="*/net/none/new")
+    found = rows(tmp_path / "out")[0]["tiny/net/none/new"]
+    assert len(found) == 5
+    assert all(row["label"] == row["predictions"]["before"] for row in found)

@@ -1,0 +1,118 @@
+import pytest
+
+import tiny
+from assess.worlds_of_plans import PLAN, write_net
+from scoreag.assess.kit import Kit
+from scoreag.assess.places import line_of, lines
+from scoreag.assess.plan import plans, read
+from scoreag.assess.resolve import resolve
+from scoreag.load import UnknownName
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def resolved(text, folder):
+    (folder / "p.toml").write_text(text)
+    return resolve(read(folder / "p.toml"), Kit())
+
+
+def line(text):
+    """The line of the plan on which ``text`` stands, counted from 1."""
+    return 1 + PLAN[: PLAN.index(text)].count("\n")
+
+
+def test_lines_of_keys_and_tables_are_found_in_every_form():
+    found = lines('a = 1\n[b."c.d"]\n\ne.f = [\n  1,\n]\n"g h" = 2\n')
+    assert found == {("a",): 1, ("b", "c.d"): 2, ("b", "c.d", "e", "f"): 4, ("b", "c.d", "g h"): 7}
+    assert line_of(found, "b", "c.d", "unheard") == 2
+
+
+def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(planned):
+    names = [cell.name for cell in resolved(PLAN, planned)]
+    assert names == [
+        "tiny/clean",
+        "tiny/net/none/pgd,epsilon=8/255",
+        "tiny/net/none/pgd,epsilon=64/255",
+        "tiny/net/gap/pgd,epsilon=8/255",
+        "tiny/net/gap/pgd,epsilon=64/255",
+        "tiny/net/none/gat",
+        "tiny/net/none/gas,strength=0.0",
+        "tiny/net/none/gas,strength=30.0",
+    ]
+
+
+def test_options_are_resolved_with_their_defaults_before_any_work(planned):
+    cells = {cell.name: cell for cell in resolved(PLAN, planned)}
+    pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
+    assert pgd == {"epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf"}
+    assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
+    assert cells["tiny/net/none/gat"].options["wrong"] == "second"
+
+
+@pytest.mark.parametrize(
+    "old, new, at, told",
+    [
+        ("[attacks.pgd]", '[attacks.pgd]\nattack = "pdg"', "[attacks.pgd]", "did you mean 'pgd'"),
+        ("images = 6", "imagse = 6", "images = 6", "no 'imagse'; did you mean 'images'"),
+        ("images = 6", 'images = "all"', "images = 6", "images is 'all'; expected a whole number"),
+        ("images = 6", "images = 0", "images = 6", "images is 0; expected 1 or more"),
+        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "no setting 'step'"),
+        ('epsilon = ["8/255", "64/255"]', "epsilon = 0", "[attacks.pgd]", "epsilon 0"),
+        ('epsilon = ["8/255", "64/255"]', 'epsilon = "x"', "[attacks.pgd]", "expected float"),
+        ('victims = "net"\n\n[attacks.pgd]', 'victims = "nett"\n\n[attacks.pgd]',
+         'victims = "net"\n\n[attacks.pgd]', "did you mean 'net'"),
+        ("[purifiers.gap]", '[purifiers.gap]\nbackward = "exat"', "[purifiers.gap]", "'exact'"),
+        ('prior = "prior"', 'prior = "prio"', 'prior = "prior"', "no folder and no card 'prio'"),
+        ('prior = "prior"\n', "", "[purifiers.gap]", "write prior = in the set"),
+        ('judge = "judge"', 'judge = "prior"', 'judge = "judge"', "a classifier is wanted here"),
+        ("[attacks.gas]", '[attacks.gas]\nstrangers = "folder:images"', "[attacks.gas]", "no stra"),
+        ("[attacks.gas]", '[attacks.gas]\nwrong = "bird"', "[attacks.gas]", "no class"),
+        ("[attacks.gas]", '[attacks.gas]\nprior = "x"', "[attacks.gas]", "no setting 'prior'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at, told):
+    changed = PLAN.replace(old, new, 1)
+    with pytest.raises(ValueError, match=told) as caught:
+        resolved(changed, planned)
+    number = int(str(caught.value).split("line ")[1].split(":")[0])
+    removed = old.count("\n") > new.count("\n")
+    allowed = {line(at) - removed, line(at) + new.count("\n") - old.count("\n")}
+    assert number in allowed and "\n" not in str(caught.value)
+
+
+def test_a_plan_that_is_no_toml_is_told_with_the_line_of_the_parser(tmp_path):
+    (tmp_path / "p.toml").write_text("about = 1\nimages 6\n")
+    with pytest.raises(ValueError, match=r"p\.toml: .*line 2"):
+        read(tmp_path / "p.toml")
+
+
+def test_an_unknown_plan_is_told_with_the_nearest_name():
+    with pytest.raises(UnknownName, match=r"no plan .quik.*did you mean .quick"):
+        read("quik")
+
+
+def test_images_without_labels_are_refused(planned, tmp_path):
+    tiny.write_png(tmp_path / "a.png", tiny.images(1)[0])
+    with pytest.raises(ValueError, match=r"line 7: .*no labels"):
+        resolved(PLAN.replace("folder:images", f"folder:{tmp_path}"), planned)
+
+
+def test_members_that_count_other_classes_are_refused(planned, tmp_path):
+    write_net(tmp_path / "four", 3, (*tiny.CLASSES, "tree"))
+    with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* set 3"):
+        resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
+
+
+def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
+    assert {"quick", "paper", "full"} <= plans().keys()
+    assert all(about and "\n" not in about for about in plans().values())
+
+
+def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, monkeypatch):
+    write_net(tmp_path / "net", 10)
+    text = PLAN.replace('"net"', f'"{tmp_path / "net"}"')
+    before = {cell.name: cell.key for cell in resolved(text, planned)}
+    assert {cell.name: cell.key for cell in resolved(text, planned)} == before
+    write_net(tmp_path / "net", 99)
+    after = {cell.name: cell.key for cell in resolved(text, planned)}
+    assert after.keys() == before.keys() and not {*after.values()} & {*before.values()}

@@ -1,0 +1,97 @@
+"""Every figure counted by hand on four images."""
+
+import pytest
+import torch
+
+from assess.made_rows import cell, four, four_columns, row
+from scoreag.assess import summary
+from scoreag.assess.columns import columns
+from scoreag.figures.bootstrap import of_bootstrap, paired
+
+
+def counted(entry):
+    return entry["count"], entry["total"]
+
+
+def test_shares_have_the_denominators_that_their_names_say():
+    found = summary.figures(cell(), four_columns())
+    shares = {name: counted(entry) for name, entry in found.items() if "count" in entry}
+    assert shares == {
+        "accuracy": (1, 4),
+        "success": (3, 4),
+        "clean_accuracy": (3, 4),
+        "success_of_right": (2, 3),
+        "success_float": (3, 4),
+        "judge_agreement": (3, 4),
+        "judge_agreement_of_successes": (2, 3),
+        "fooled_and_shown": (1, 3),
+        "judge_agreement_before": (4, 4),
+    }
+
+
+def test_of_images_from_nothing_all_count_and_nobody_was_right_before():
+    rows = [one | {"predictions": {**one["predictions"], "before": None}} for one in four()]
+    rows = [one | {"judges": {"judge": {"saved": one["judges"]["judge"]["saved"]}}} for one in rows]
+    found = summary.figures(cell(component="gas"), columns(rows))
+    assert counted(found["fooled_and_shown"]) == (2, 4)
+    assert "success_of_right" not in found and "clean_accuracy" not in found
+
+
+def test_a_randomised_classifier_is_judged_by_average_worst_draw_and_vote():
+    """Three draws: always right; right twice; right once; never."""
+    draws = [[0, 0, 0], [1, 1, 2], [2, 0, 0], [0, 0, 0]]
+    rows = [
+        one | {"answers": {"before": [one["label"]] * 3, "saved": said}}
+        for one, said in zip(four(), draws, strict=True)
+    ]
+    found = summary.figures(cell(answers=3), columns(rows))
+    assert found["attacked_accuracy_single"]["value"] == pytest.approx(6 / 12)
+    assert counted(found["attacked_accuracy_worst_of_3"]) == (1, 4)
+    assert counted(found["attacked_accuracy_vote_of_3"]) == (2, 4)
+    assert counted(found["clean_accuracy_worst_of_3"]) == (4, 4)
+
+
+def test_transfer_counts_the_images_that_each_classifier_got_right_before():
+    found = summary.transfer(cell(), four_columns())
+    assert {word: counted(entry) for word, entry in found.items()} == {
+        "net": (2, 3), "other": (3, 4)
+    }  # fmt: skip
+
+
+def test_classes_say_what_they_become():
+    found = summary.per_class(four_columns(), 3)
+    assert found[1]["becomes"] == [1, 0, 1] and counted(found[1]["success"]) == (1, 1)
+    assert counted(found[1]["judge_agreement"]) == (2, 2)
+
+
+def test_the_worst_case_is_right_under_every_attack():
+    """The second attack spares images 1 and 3, and fools 0."""
+    other = columns([row(0, 0, 0, 1, 0), row(1, 1, 1, 1, 1), row(2, 2, 2, 0, 0)])
+    rate = summary.together([four_columns(), other])
+    assert (rate.count, rate.total) == (0, 3)
+
+
+def test_two_attacks_are_compared_on_the_images_that_both_were_given():
+    other = columns([row(0, 0, 0, 0, 0), row(1, 1, 1, 1, 1), row(2, 2, 2, 2, 2)])
+    entry = summary.difference(four_columns(), other)
+    assert entry["value"] == pytest.approx(2 / 3) and entry["total"] == 3
+
+
+def test_the_bootstrap_interval_is_that_of_the_binomial_to_its_own_error():
+    """200 of 1000: the standard error is (p (1 - p) / n)^(1/2) = .01265, 1.96 of which .0248."""
+    values = torch.zeros(1000)
+    values[:200] = 1
+    entry = of_bootstrap(values, "images")
+    assert entry["value"] == pytest.approx(0.2)
+    assert entry["low"] == pytest.approx(0.1752, abs=0.004)
+    assert entry["high"] == pytest.approx(0.2248, abs=0.004)
+
+
+def test_what_two_attacks_share_cancels_in_their_difference():
+    """They differ on one image of 100 only: the interval is far below that of each share."""
+    a = (torch.arange(100) % 2).double()
+    b = a.clone()
+    b[0] = 1
+    entry = paired(b, a, "images")
+    assert entry["value"] == pytest.approx(0.01)
+    assert entry["high"] - entry["low"] < 0.05

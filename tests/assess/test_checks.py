@@ -1,0 +1,65 @@
+"""Each check finds what it is for, and leaves alone what is sound."""
+
+from dataclasses import replace
+
+import pytest
+
+from assess.made_rows import cell, four, four_columns, row
+from scoreag.assess.checks import Part, of_all, of_one
+from scoreag.assess.columns import columns
+
+
+def told(**changes):
+    part = Part(cell(**changes.pop("of", {})), four_columns(**changes.pop("rows", {})), **changes)
+    return [(finding.check, finding.grave) for finding in of_one(part)]
+
+
+def test_a_sound_cell_raises_no_doubt():
+    assert told() == []
+
+
+@pytest.mark.parametrize("length", [0.0, 2e6, None])
+def test_zero_and_exploding_gradients_are_doubted(length):
+    assert told(rows={"gradient": length}) == [("gradients", True)]
+
+
+def test_randomness_that_was_not_declared_is_doubted():
+    steady = {"steady": {"net": False, "other": True}}
+    clean = {"component": "clean", "attack": "clean"}
+    assert told(of=clean, rows=steady) == [("randomness", True)]
+    assert told(of={**clean, "random": True}, rows=steady) == []
+
+
+def test_success_that_vanishes_at_8_bits_is_noted():
+    rows = [row(i, 0, 0, 0, 0, success=True, success_8bit=i > 3) for i in range(10)]
+    (finding,) = of_one(Part(cell(), columns(rows)))
+    assert finding.check == "8 bits" and "4 of 10 successes" in finding.says
+
+
+def test_an_attackers_copy_that_differs_is_doubted_by_name():
+    guarded = {"purifier": "gap", "purification": "gap", "purifier_options": {"steps": 8}}
+    assert told(of={**guarded, "attacked": {"steps": 8}}) == []
+    part = Part(cell(**guarded, attacked={"steps": 2}), four_columns())
+    assert "steps 2 instead of 8" in of_one(part)[0].says
+    assert told(of={**guarded, "attacked": {"steps": 8, "backward": "bpda"}}) == [
+        ("settings", False)
+    ]
+
+
+def test_a_black_box_attack_that_beats_a_white_box_one_in_the_same_ball_is_told():
+    weak = columns([row(i, 0, 0, 0, 0) for i in range(20)])
+    strong = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(20)])
+    white, black = cell(name="white"), cell(name="black", attack="square")
+    (finding,) = of_all([Part(white, weak), Part(black, strong)])
+    assert finding.cell == "white" and "black, which takes no gradient" in finding.says
+    assert "20 of 20" in finding.says
+    other_ball = replace(black, options={"norm": "linf", "epsilon": 0.2})
+    assert not [*of_all([Part(white, weak), Part(other_ball, strong)])]
+    sound = columns([row(i, 0, 0, 1, 0) for i in range(20)])
+    assert not [*of_all([Part(white, sound), Part(black, strong)])]
+
+
+def test_a_frechet_distance_of_few_images_is_noted():
+    assert told(features=64, figures={"frechet": {}}) == [("Frechet", False)]
+    many = columns(four() * 200)
+    assert not of_one(Part(cell(), many, 64, {"frechet": {}}))

@@ -1,0 +1,126 @@
+"""The page and the tables of an assessment that is written down row by row."""
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+
+import tiny
+from assess.made_rows import cell, four
+from report.test_page import checked
+from scoreag.assess import store
+from scoreag.assess.account import reckon
+from scoreag.assess.measure import Measured
+from scoreag.images import png
+from scoreag.report.assessment import lead, write_report
+from scoreag.report.table_files import Table, to_csv, to_latex, to_markdown
+from scoreag.runs import folder as place
+
+
+def write_cell(folder, of, rows):
+    image = png(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    files = {f"cells/{of.key}/images/{row['position']}.png": image for row in rows}
+    rows = [
+        row | {"file": name, "original_file": name} for row, name in zip(rows, files, strict=True)
+    ]
+    store.describe(folder, of)
+    if rows:
+        store.write(folder, of, Measured(rows, files, None, 1.0, 2**20))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The images as they are, PGD, GAT at two strengths, and a cell that failed."""
+    clean = cell(name="s/clean", attack="clean", component="clean", options={})
+    steady = [row | {"steady": {"net": True, "other": True}} for row in four()]
+    right = [row | {"success_8bit": False, "success": False} for row in steady]
+    cells = [(clean, right), (cell(), four(gradient=0.0))]
+    for strength in (1.0, 10.0):
+        options = {"strength": strength, "wrong": "second"}
+        gat = cell(
+            name=f"s/net/none/gat,strength={strength}", attack="gat", component="gat",
+            options=options, swept={"strength": str(strength)},
+        )  # fmt: skip
+        cells.append((gat, four(wrong=2)))
+    failed = cell(name="s/net/none/<b>", attack="<b>", component="<b>")
+    cells.append((failed, []))
+    for one in cells:
+        write_cell(tmp_path, *one)
+    store.fail(tmp_path, failed, "it broke\ntrace")
+    place.write_json(tmp_path / store.LIST, {one.name: one.key for one, _ in cells})
+    place.write_json(
+        tmp_path / place.MANIFEST,
+        {"format": 1, "task": "assess <made up>", "plan": {"images": 4}, "device": "cpu"},
+    )
+    return tmp_path
+
+
+def test_the_page_says_it_in_a_sentence_first(folder):
+    first, *_ = lead(reckon(folder))
+    assert first == (
+        "net is right on 3 of 4 images as they are; the attack pgd fools it on 1 of 3 images that "
+        "it got right, while an independent network still sees in them what they show."
+    )
+
+
+def test_the_page_is_whole_loads_nothing_and_escapes_what_it_is_told(folder):
+    html = write_report(folder).read_text()
+    loads = checked(html).loads
+    assert loads and all(load.startswith(("data:image/png;base64,", "#")) for load in loads)
+    assert "http" not in html and "<script" not in html
+    assert "<b>" not in html.replace("<body>", "") and "&lt;made up&gt;" in html
+
+
+def test_the_page_shows_doubts_failures_and_unfinished_cells_before_any_figure(folder):
+    html = write_report(folder).read_text()
+    assert "gradient that the attacker sees is zero at 4 of 4" in html
+    assert "failed: it broke" in html
+    assert html.index("What the checks found") < html.index("Not finished")
+    assert html.index("Not finished") < html.index("What each attack achieves")
+    assert html.index("not fooled") < html.index("wrong before")
+
+
+def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
+    write_report(folder)
+    found = json.loads((folder / "summary.json").read_text())
+    pgd = found["cells"]["s/net/none/pgd"]
+    assert pgd["state"] == "done" and pgd["rows"] == 4
+    told = pgd["figures"]["success_of_right"]
+    assert (told["count"], told["total"], told["of"]) == (2, 3, "images right before")
+    assert found["cells"]["s/net/none/<b>"]["state"] == "failed: it broke"
+    assert [one["check"] for one in found["findings"] if one["grave"]] == ["gradients"]
+
+
+def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
+    place.write_json(folder / place.MANIFEST, {"format": 1, "task": "transform"})
+    with pytest.raises(ValueError, match="no assessment"):
+        reckon(folder)
+
+
+SMALL = Table(
+    "t", "100 % of_it", ["what", "share", "size"],
+    [["a|b", {"value": 0.5, "count": 1, "total": 2, "low": 0.1, "high": 0.9, "of": "x"}, 3],
+     ["c", None, None]],
+)  # fmt: skip
+
+
+def test_tables_for_papers_are_escaped_and_have_the_interval():
+    assert r"| a\|b | 50 % (10-90) | 3 |" in to_markdown(SMALL)
+    latex = to_latex(SMALL)
+    assert r"a|b & 50 \% (10-90) & 3 \\" in latex and r"100 \% of\_it" in latex
+
+
+def test_a_table_for_machines_has_a_column_for_each_end_of_an_interval():
+    header, first, second = csv.reader(io.StringIO(to_csv(SMALL)))
+    assert header == ["what", "share", "share low", "share high", "share of", "size"]
+    assert first == ["a|b", "0.5", "0.1", "0.9", "2", "3"]
+    assert second == ["c", "", "", "", "", ""]
+
+
+def test_all_tables_are_written_in_four_forms(folder):
+    write_report(folder)
+    suffixes = {path.suffix for path in (folder / "tables").iterdir()}
+    assert suffixes == {".csv", ".json", ".md", ".tex"}
+    assert tiny.contents(folder / "tables")["cells.md"].count(b"\n| net/none") == 3
