@@ -34,8 +34,7 @@ def convert(
     """Write the card and the weights of a classifier into ``folder``.
 
     Args:
-        network, arguments: of a state dict, as in ``architecture``; the number of classes and the
-            shape of an image are told to a network that takes them, where they are known.
+        network, arguments: as in ``architecture``; classes and shape are told where it takes them.
         image_shape: by default what a program says, or an argument.
 
     Raises:
@@ -45,7 +44,6 @@ def convert(
     module = opened(file, network, options)
     _check_numbers(mean, std)
     shape = image_shape or _shape(module, options)
-    count = _classes(Frozen(module, mean, std).eval(), shape, file)
     card = Card(
         name=folder.resolve().name,
         kind="classifier",
@@ -54,7 +52,7 @@ def convert(
         licence=licence or "not told by the file",
         image_shape=shape,
         source=f"converted from {file.name}",
-        classes=_names(classes, count, file),
+        classes=_names(classes, _classes(Frozen(module, mean, std).eval(), shape, file), file),
         mean=tuple(mean),
         std=tuple(std),
         options=options,
