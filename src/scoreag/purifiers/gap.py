@@ -88,6 +88,13 @@ class Defended(nn.Module):
         again.fixed = draw, None if image_ids is None else tuple(image_ids)
         return again
 
+    def for_rows(self, rows: Sequence[int]) -> "Defended":
+        """The same defence, to be shown only these rows of its batch: a replay knows which."""
+        if self.fixed is None:
+            return self
+        draw, ids = self.fixed
+        return self.replay(draw, [i if ids is None else ids[i] for i in rows])
+
     @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def forward(self, images: Images) -> Logits:
         images = images.clone() if images.is_inference() else images
