@@ -23,44 +23,47 @@ from worlds import TwoClasses
 FOREIGN = ("art", "autoattack", "torchattacks")  # libraries that need not be there
 NAMES = [name for name in names("attacks") if name not in FOREIGN or find_spec(name)]
 DETERMINISTIC = {"advad", "fgsm", "si_ni_fgsm", "spatial"}
-SIDE, CORNER = 32, 12
+LARGE, SMALL = 32, 16  # pixels a side; AlexNet sees nothing in smaller images than the first
+CORNER = 8
 QUICK: dict[str, dict[str, Any]] = {  # options that suit a world of strong signals
     "advad": {"steps": 20, "scale": 100.0},
-    "apgd": {"steps": 10},
+    "apgd": {"steps": 6},
     "autoattack": {},
-    "ensemble": {"steps": 10, "queries": 50},
+    "ensemble": {"steps": 4, "queries": 20},
     "foolbox": {"options": {"steps": 5, "rel_stepsize": 0.5}},
     "gat": {"strength": 300.0, "precision": 2.0, "start": 1.0, "steps": 8, "retries": 0},
     "low_frequency": {"epsilon": 0.5, "steps": 10},
-    "lpa": {"bound": 0.5, "steps": 5, "turns": 3},
+    "lpa": {"bound": 0.5, "steps": 4, "turns": 2},
     "pgd": {"steps": 5},
-    "ppgd": {"bound": 0.5, "steps": 8, "rounds": 3},
-    "spatial": {"reach": 4.0, "steps": 40, "step_size": 0.2},
-    "square": {"queries": 300},
+    "ppgd": {"bound": 0.5, "steps": 4, "rounds": 2},
+    "spatial": {"reach": 4.0, "steps": 16, "step_size": 0.5},
+    "square": {"epsilon": 0.5, "queries": 150},
     "torchattacks": {"options": {"eps": 0.25, "steps": 5}},
     "art": {"options": {"eps": 0.25, "max_iter": 5, "verbose": False}},
 }
 
 
-def stripes(dtype: torch.dtype = torch.float64) -> Tensor:
+def stripes(side: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Eight pixels a period, +0.4 and -0.4."""
-    phase = torch.arange(SIDE, dtype=dtype) % 8
-    return torch.where(phase < 4, 0.4, -0.4).to(dtype).expand(3, SIDE, SIDE).contiguous()
+    phase = torch.arange(side, dtype=dtype) % 8
+    return torch.where(phase < 4, 0.4, -0.4).to(dtype).expand(3, side, side).contiguous()
 
 
 def classify(images: Tensor) -> Tensor:
     """The corner's likeness to the stripes of class 1, and its opposite."""
-    template = stripes(images.dtype).to(images)[:, :CORNER, :CORNER]
+    template = stripes(CORNER, images.dtype)
     score = 8 * ((2 * images - 1)[:, :, :CORNER, :CORNER] * template).flatten(1).mean(1)
     return torch.stack([-score, score], dim=1) / 0.16
 
 
-def natural(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def natural(
+    count: int, side: int = SMALL, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """Images of the world, and their classes in turn."""
     labels = torch.arange(count) % 2
-    grain = Noise(7, range(count)).normal_like(torch.zeros(count, 3, SIDE, SIDE, dtype=dtype))
+    grain = Noise(7, range(count)).normal_like(torch.zeros(count, 3, side, side, dtype=dtype))
     signs = (2.0 * labels - 1).to(dtype).view(-1, 1, 1, 1)
-    return ((signs * stripes(dtype) + 0.1 * grain + 1) / 2).clamp(0, 1), labels
+    return ((signs * stripes(side, dtype) + 0.1 * grain + 1) / 2).clamp(0, 1), labels
 
 
 def lpips(channels: int = 4) -> Lpips:
@@ -77,11 +80,11 @@ def lpips(channels: int = 4) -> Lpips:
 
 
 def prior() -> Prior:
-    shape = (3, SIDE, SIDE)
+    shape = (3, SMALL, SMALL)
     levels = karras(4, sigma_max=1.0)
 
     def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        return TwoClasses(stripes(x.dtype), 0.04)(x, sigma, labels)
+        return TwoClasses(stripes(SMALL, x.dtype), 0.04)(x, sigma, labels)
 
     return Prior(model, heun.sample, levels, shape, dtype=torch.float64)
 
@@ -99,6 +102,10 @@ class Made:
         needed = {"lpips": lpips, "prior": prior}
         resources = {name: make() for name, make in needed.items() if name in known}
         return self.factory(**given | QUICK.get(self.name, {}) | resources | changes)
+
+    @property
+    def side(self) -> int:
+        return LARGE if "lpips" in {f.name for f in fields(self.factory)} else SMALL
 
     def takes(self, option: str) -> bool:
         return option in {f.name for f in fields(self.factory) if f.compare}

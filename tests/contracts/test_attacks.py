@@ -19,14 +19,18 @@ def attack(request):
     return made(request.param)
 
 
+def side_of(attack):
+    return made(type(attack).__module__.rpartition(".")[2]).side
+
+
 def run(attack, count=4, seed=0, dtype=torch.float64, first=0, end=None):
-    images, labels = (x[first:end] for x in natural(count, dtype))
+    images, labels = (x[first:end] for x in natural(count, side_of(attack), dtype))
     return attack(classify, images, labels, Noise(seed, range(count)[first:end]))
 
 
 def test_attack_fools_where_an_image_can(attack):
     """Clean images are never wrong in this world, and random changes of this size never are."""
-    images, labels = natural(4)
+    images, labels = natural(4, attack.side)
     assert (classify(images).argmax(1) == labels).all()
     assert (classify(run(attack(), 4)).argmax(1) != labels).double().mean() >= 0.75
 
@@ -36,7 +40,7 @@ def test_attack_stays_in_its_ball_and_in_the_range_of_pixels(attack, norm):
     options = {"norm": norm} if attack.takes("norm") else {}
     radius = {"linf": 0.1, "l2": 2.0}[norm] if options else 0.1
     small = {"epsilon": radius} if attack.takes("epsilon") else {}
-    images, found = natural(3)[0], run(attack(**options, **small), 3)
+    images, found = natural(3, attack.side)[0], run(attack(**options, **small), 3)
     assert found.min() >= 0 and found.max() <= 1 and found.shape == images.shape
     change = (found - images).flatten(1)
     if small:
@@ -64,7 +68,7 @@ def test_the_seed_alone_decides(attack):
 
 
 def test_no_global_random_state_moves_and_no_image_is_changed_in_place(attack):
-    images, labels = natural(2)
+    images, labels = natural(2, attack.side)
     kept = images.clone()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     attack()(classify, images, labels, Noise(0, [0, 1]))

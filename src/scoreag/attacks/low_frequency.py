@@ -32,6 +32,7 @@ class Attack:
         epsilon: radius of the ball, pixels in [0, 1].
         share: of the frequencies in each direction, from the lowest on.
         steps: number of gradient steps.
+        step_size: length of one step in the norm; by default 2.5 epsilon / steps.
         norm: "linf" or "l2".
         loss: "ce", "margin" or "dlr".
         draws: calls of the classifier that a gradient is the mean of.
@@ -40,6 +41,7 @@ class Attack:
     epsilon: float = 8 / 255
     share: float = 0.5
     steps: int = 100
+    step_size: float | None = None
     norm: str = "linf"
     loss: str = "ce"
     draws: int = 1
@@ -60,6 +62,7 @@ class Attack:
                 change = low_pass(ball.project(change), self.share)
             return change / ball.size(change).clamp(min=1)
 
+        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.epsilon
         change = fitted(ball.start(images, noise.at("low")))
         best = nothing_yet(images)
         for _ in range(self.steps):
@@ -67,7 +70,7 @@ class Attack:
             slope = objective.slope(point)
             best = best.offered(point, slope.lead)
             uphill = low_pass(slope.gradient, self.share)
-            change = fitted(change + 2.5 / self.steps * ball.ascent(uphill))
+            change = fitted(change + length * ball.ascent(uphill))
         point = within(images, change, self.epsilon)
         return best.offered(point, objective.lead(point)).images
 

@@ -89,7 +89,7 @@ class Attack:
 
 
 def _accepted(
-    found: Images, lead: PerImage, rows: Tensor, tried: Images, said: PerImage
+    found: Images, lead: PerImage, rows: Tensor, tried: Tensor, said: Tensor
 ) -> tuple[Images, PerImage]:
     better = said > lead[rows]
     found, lead = found.clone(), lead.clone()
