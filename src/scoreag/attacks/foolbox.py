@@ -32,7 +32,7 @@ class Attack:
         name: of its class there, or of its short form.
         epsilon: radius of the ball of the attack's own norm, which its result is clipped to; None
             lets an attack that minimises a distance run to its end.
-        options: of its constructor, by name.
+        options: of its constructor, by name; "distance", where it wants one, as l1, l2 or linf.
     """
 
     name: str = "LinfPGD"
@@ -54,11 +54,26 @@ class Attack:
         if self.name in NEEDS_MORE:
             raise ValueError(f"foolbox: {self.name} needs {NEEDS_MORE[self.name]}; take another")
         attack = part_of(installed("foolbox.attacks", "foolbox"), self.name, _concrete)
-        found = made(attack, f"foolbox: {self.name}", **dict(self.options))
+        options = dict(self.options)
+        if isinstance(word := options.get("distance"), str):
+            distances = installed("foolbox.distances", "foolbox")
+            options["distance"] = part_of(
+                distances, word, lambda d: hasattr(d, "clip_perturbation")
+            )
+        found = made(attack, f"foolbox: {self.name}", **options)
+        self._check_radius(found)
+        return found
+
+    def _check_radius(self, found: Any) -> None:
         base = installed("foolbox.attacks.base", "foolbox")
         if self.epsilon is None and isinstance(found, base.FixedEpsilonAttack):
             raise ValueError(f"foolbox: {self.name} needs an epsilon, e.g. 8/255")
-        return found
+        free = isinstance(found, base.FlexibleDistanceMinimizationAttack)
+        if self.epsilon is not None and free and getattr(found, "_distance", None) is None:
+            raise ValueError(
+                f"foolbox: {self.name} has no norm of its own: write epsilon None, or give it an "
+                "option distance, such as l2"
+            )
 
     def _run(self, module: AsModule, images: Images, labels: Labels, seed: int) -> Tensor:
         foolbox = installed("foolbox", "foolbox")
@@ -70,6 +85,8 @@ class Attack:
             criterion = foolbox.criteria.TargetedMisclassification(target)
         try:
             _, clipped, _ = self._made()(model, images, criterion, epsilons=self.epsilon)
+        except NotImplementedError as error:
+            raise ValueError(f"foolbox: {self.name}: {error}; write epsilon None") from error
         except ValueError as error:
             if "init_attack failed" not in str(error):
                 raise

@@ -1,7 +1,8 @@
 """Attacks of other libraries as ours: one image at a time, with randomness of that image's own.
 
 They draw from the global sources of torch, numpy and Python. For each image these are seeded with
-a function of its id, and afterwards set back to where they were.
+a function of its id, and afterwards set back to where they were. What they warn of is their own
+code, and is not shown.
 """
 
 import random
@@ -50,7 +51,7 @@ def one_by_one(
     for i, image_id in enumerate(noise.image_ids):
         seed = generator(noise.seed, image_id, noise.name, "borrowed").initial_seed() % 2**31
         module = AsModule(of_rows(classifier, [i]), images)
-        with seeded(seed), torch.enable_grad():
+        with seeded(seed), torch.enable_grad(), warnings.catch_warnings(action="ignore"):
             image = run(module, images[i : i + 1].clone(), labels[i : i + 1], seed)
         found.append(torch.as_tensor(image).detach().to(images).clamp(0, 1))
     return torch.cat(found) if found else images
@@ -102,9 +103,9 @@ def made(factory: Callable[..., Any], what: str, *given: Any, **options: Any) ->
     """An attack of another library.
 
     Raises:
-        ValueError: it does not take these options; says what the library says.
+        ValueError: it does not take these options, or wants a package; in the library's words.
     """
     try:
         return factory(*given, **options)
-    except TypeError as error:
+    except (TypeError, ImportError) as error:
         raise ValueError(f"{what}: {error}") from error
