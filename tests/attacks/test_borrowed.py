@@ -97,18 +97,26 @@ def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
 def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
     told = []
 
+    def four(images):
+        return torch.cat([classify(images), classify(images) - 1], 1)
+
     class AutoAttack:
         def __init__(self, model, **options):
             told.append(options)
+            self.apgd_targeted, self.fab = ModuleType("apgd"), ModuleType("fab")
+            self.apgd_targeted.n_target_classes = self.fab.n_target_classes = 9
 
         def run_standard_evaluation(self, images, labels, bs):
+            assert self.apgd_targeted.n_target_classes == self.fab.n_target_classes == 3
             return images + 0.1
 
     put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
     attack = autoattack.Attack(epsilon=0.1, norm="l2", version="rand")
-    assert torch.allclose(attack(classify, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
+    assert torch.allclose(attack(four, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
     assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
     assert len({t["seed"] for t in told}) == 3
+    with pytest.raises(ValueError, match="autoattack needs 4 classes, and the classifier knows 2"):
+        attack(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attack_world import DETERMINISTIC, NAMES, classify, lpips, made, natural
+from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
 from scoreag.core.noise import Noise
 from scoreag.load import check_options, load
 from scoreag.verbs.components import entries
@@ -45,7 +45,9 @@ def test_attack_stays_in_its_ball_and_in_the_range_of_pixels(attack, norm):
     change = (found - images).flatten(1)
     if small:
         order = 2 if options and norm == "l2" else torch.inf
-        assert change.norm(order, dim=1).max() <= radius * (1 + 1e-9)
+        assert change.norm(order, dim=1).max() <= radius + (
+            1e-6 if attack.name in FOREIGN else 1e-9
+        )
     if attack.takes("bound"):
         assert lpips()(images, found).max() <= attack().bound * (1 + 1e-9)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from scoreag.core.noise import Noise
@@ -14,7 +15,9 @@ NORMS = {"linf": "Linf", "l2": "L2"}
 
 @dataclass(frozen=True)
 class Attack:
-    """``autoattack.AutoAttack``, an image at a time; ``ensemble`` is our own of its kind.
+    """``autoattack.AutoAttack``, an image at a time and in float32.
+
+    ``ensemble`` is our own of its kind.
 
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
@@ -37,6 +40,12 @@ class Attack:
 
     def _run(self, module: AsModule, images: Images, labels: Labels, seed: int) -> Tensor:
         library = installed("autoattack", "git+https://github.com/fra31/auto-attack")
+        with torch.no_grad():
+            others = module(images).shape[1] - 1
+        if others < 3:
+            raise ValueError(
+                f"autoattack needs 4 classes, and the classifier knows {others + 1}; take ensemble"
+            )
         attack = library.AutoAttack(
             module,
             norm=NORMS[self.norm],
@@ -46,4 +55,7 @@ class Attack:
             device=images.device,
             verbose=False,
         )
-        return attack.run_standard_evaluation(images, labels, bs=len(images))
+        for part in (attack.apgd_targeted, attack.fab):
+            part.n_target_classes = min(part.n_target_classes, others)
+        # it mixes float32 into what it was given
+        return attack.run_standard_evaluation(images.float(), labels, bs=len(images))
