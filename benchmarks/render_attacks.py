@@ -4,7 +4,6 @@ from markdown_parts import Row, share, short, table
 
 NUMBERS = {"LPIPS": "lpips"}
 SHARES = {
-    "transfer": "transferred",
     "success": "success_8bit",
     "one step": "success_8bit",
     "what a purifier leaves": "purified",
@@ -61,6 +60,9 @@ def _line(row: Row, pgd: Row) -> list[str]:
 
 def _reached(aim: str, row: Row) -> str:
     """The figure that an attack is made for."""
+    if aim == "transfer":
+        said = row["judge"]
+        return f"the judge errs on {said['total'] - said['count']} of {said['total']}"
     if aim == "no gradient":
         return f"{row['gradients']:.0f} gradients"
     if aim in SHARES:

@@ -48,7 +48,8 @@ def test_no_pixel_is_read_beyond_its_reach():
 
 
 def test_of_the_flows_that_fool_the_least_bent_is_kept():
-    """A classifier that is fooled by little: what is kept is bent far less than reach allows."""
+    """A ramp of a tenth a pixel, to be darker by 0.02 in the mean: a fifth of a pixel everywhere,
+    which bends nothing but the edge, where there is nothing darker to read."""
     ramp = (torch.arange(8).double() / 10).expand(1, 1, 8, 8).contiguous()
 
     def barely(images):
@@ -56,4 +57,5 @@ def test_of_the_flows_that_fool_the_least_bent_is_kept():
         return torch.stack([torch.zeros_like(score), 100 * score], 1)
 
     found = Attack(reach=2.0)(barely, ramp, torch.tensor([0]), Noise(0, [0]))
-    assert barely(found).argmax(1).item() == 1 and (found - ramp).abs().max() < 0.1
+    assert barely(found).argmax(1).item() == 1
+    assert (found - ramp).mean().item() == pytest.approx(-0.02, abs=0.006)

@@ -68,7 +68,10 @@ class _State:
     @classmethod
     def of(cls, objective: Objective, images: Images) -> "_State":
         lead = objective.lead(images)
-        return cls(images, lead, (lead <= 0) | (objective.lead(eight_bit(images)) <= 0))
+        standing = lead <= 0
+        if not standing.all():
+            standing = standing | (objective.lead(eight_bit(images)) <= 0)
+        return cls(images, lead, standing)
 
     def with_rows(self, rows: list[int], found: "_State") -> "_State":
         """What was found for ``rows``, where it fools or comes nearer to it."""
