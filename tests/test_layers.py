@@ -22,6 +22,8 @@ LAYERS = [  # each may import those above it, and its own files
     ["asked"],
     ["api"],
     ["attacks", "purifiers"],
+    ["memory"],
+    ["defence"],
     ["training", "runs"],
     ["report"],
     ["evaluation"],
