@@ -26,7 +26,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["defence"],
     ["training", "runs"],
     ["report"],
-    ["evaluation"],
+    ["evaluation", "certify"],
     ["scoreag"],  # the package itself, that is, the public names
     ["demo", "doctor"],
     ["verbs"],
