@@ -16,6 +16,7 @@ from scoreag.assess.plan import Plan
 from scoreag.assess.workers import Failure, Outcome, Shard
 from scoreag.load import UnknownName, hint
 from scoreag.runs import folder as place
+from scoreag.runs.drive import groups
 from scoreag.runs.manifest import FORMAT, circumstances, now, plain
 
 SHARD = 64  # images between two writes
@@ -121,7 +122,7 @@ def _fill(
 ) -> None:
     def coming() -> Iterator[Shard]:
         for cell, pieces in todo:
-            for group in store.shards(cell, pieces, size):
+            for group in groups(pieces, size):
                 if cell.name not in outcome.failed:  # it would only fail again
                     yield Shard(cell, tuple(group))
 

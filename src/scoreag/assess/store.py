@@ -13,7 +13,7 @@ A file that is not what its name says is deleted, and its images are done again.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,18 +164,6 @@ def discard(files: Iterable[Path]) -> None:
     for file in files:
         for suffix in (".jsonl", ".features", ".cost"):
             file.with_suffix(suffix).unlink(missing_ok=True)
-
-
-def shards(cell: Cell, pieces: list[range], size: int) -> Iterator[list[range]]:
-    """Whole pieces, in order, together at least ``size`` images, but for the last ones."""
-    group: list[range] = []
-    for piece in pieces:
-        group.append(piece)
-        if sum(map(len, group)) >= size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def listed(folder: Path) -> list[Cell]:
