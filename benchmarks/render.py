@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
 from render_models import page
+from render_parametrisations import parametrisations
 from render_readme import summary
 from render_world import draws, families, world
 
@@ -192,6 +193,12 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("fashion_synthesis", "The small world: GAS", synthesis),
     ("fashion_purification", "The small world: GAP", purification),
     ("families", "The small world: do family and process matter?", families),
+    ("parametrisations", "One denoiser as EDM, VP and VE; three x0-estimates", parametrisations),
+    (
+        "parametrisations_cifar10",
+        "One denoiser as EDM, VP and VE: CIFAR-10",
+        parametrisations,
+    ),
     (
         "fashion_transformation_first",
         "The small world: GAT, a first look, cut short",

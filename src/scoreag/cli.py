@@ -68,7 +68,9 @@ verb(
 app.add_typer(train, name="train")
 verb(
     app, "convert", *o.CONVERTED,
-    example="scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --classes cifar10",
+    example="scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --classes cifar10\n"
+    "  scoreag convert resnet20.th models/mine --network resnet --arguments '{\"depth\": 20}' "
+    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes cifar10",
 )(converting.convert)  # fmt: skip
 verb(app, "evaluate-model", *o.EVALUATED, example="scoreag evaluate-model cifar10 --images 100")(
     evaluation.evaluate

@@ -185,6 +185,25 @@ def test_statistics_that_move_are_refused(tmp_path):
         load(files.write(tmp_path / "net.pt2", network))
 
 
+class Cast(nn.Module):
+    """Whose own cast would round every image."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = filled(files.linear(), 3)
+
+    def forward(self, x):
+        return self.inner(x.float())
+
+
+def test_a_cast_to_the_dtype_of_the_export_follows_the_images(tmp_path):
+    read = load(files.write(tmp_path / "net.pt2", Cast().eval()))
+    x = images(dtype=torch.float64)
+    expected = Frozen(Cast().inner)(x)
+    assert expected.dtype == torch.float64
+    assert torch.allclose(Frozen(read)(x), expected, rtol=1e-12)
+
+
 class Two(nn.Module):
     def forward(self, x):
         return x.mean((2, 3)), x.sum((2, 3))

@@ -8,6 +8,7 @@ from torch import nn
 
 import exported_files
 import scoreag
+import stand_in_packages
 import tiny
 from scoreag.networks.resnet import ResNet
 
@@ -24,52 +25,6 @@ def made():
 
 def sized(width, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(width, classes)).eval()
-"""
-ZOO = """
-import enum
-from torch import nn
-
-class Data(enum.Enum):
-    cifar_10 = "cifar10"
-
-class Threat(enum.Enum):
-    Linf = "Linf"
-
-model_dicts = {Data.cifar_10: {Threat.Linf: {"Carmon2019Unlabeled": {}, "Broken": {}}}}
-"""
-LOAD = """
-from torch import nn
-
-def load_model(model_name, model_dir, dataset, threat_model):
-    print("Downloading", model_name)
-    if model_name == "Broken":
-        raise OSError("no network\\nhere")
-    made = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-    made.told = (model_name, dataset, threat_model, model_dir)
-    return made
-"""
-TIMM = """
-from torch import nn
-
-def is_model(name):
-    return name == "small_net"
-
-def list_models():
-    return ["small_net"]
-
-def create_model(name, pretrained, num_classes=1000):
-    assert not pretrained
-    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
-"""
-VISION = """
-from torch import nn
-
-def list_models():
-    return ["small_net"]
-
-def get_model(name, weights, num_classes=1000):
-    assert weights is None
-    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
 """
 
 
@@ -89,16 +44,8 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
-    """Stand-ins with the functions of RobustBench, timm and torchvision that are called."""
-    folder = tmp_path / "site"
-    for name, text in (
-        ("robustbench/__init__", ""), ("robustbench/utils", LOAD), ("robustbench/model_zoo", ZOO),
-        ("timm/__init__", TIMM), ("torchvision/__init__", ""), ("torchvision/models", VISION),
-    ):  # fmt: skip
-        file = folder / f"{name}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    monkeypatch.syspath_prepend(folder)
+    """Stand-ins for RobustBench, timm and torchvision, as if they were installed."""
+    monkeypatch.syspath_prepend(stand_in_packages.write(tmp_path / "site"))
 
 
 def net():

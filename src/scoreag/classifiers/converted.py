@@ -34,44 +34,31 @@ def convert(
     """Write the card and the weights of a classifier into ``folder``.
 
     Args:
-        mean, std: it sees ``(images - mean) / std``, images in [0, 1]; a number a channel.
-        network, arguments: of a state dict, as in ``architecture``; the number of classes and the
-            shape of an image are told to a network that takes them, where they are known.
-        classes: names by number; without them the numbers themselves.
-        image_shape: channels, height and width; by default what a program says, or an argument.
+        network, arguments: as in ``architecture``; classes and shape are told where it takes them.
+        image_shape: by default what a program says, or an argument.
 
     Raises:
-        ValueError: the file is not read, does not fit the network, or does not give logits of
-            these classes for such images.
+        ValueError: it is not read, does not fit the network, or gives no such logits.
     """
-    kind = kind_of(file)
-    if kind == PROGRAM and (network or arguments):
-        raise ValueError(f"{file} is a whole program; leave out --network and --arguments")
-    options = dict(arguments or {})
-    if kind == STATE:
-        options = _completed(network or "", options, len(classes), image_shape)
+    options = _options(file, network, arguments or {}, len(classes), image_shape)
     module = opened(file, network, options)
+    _check_numbers(mean, std)
     shape = image_shape or _shape(module, options)
-    if not all(one > 0 for one in std) or len(mean) != len(std):
-        raise ValueError(
-            f"mean {[*mean]} and std {[*std]}: expected one number a channel, std above 0"
-        )
-    names = _names(classes, _classes(Frozen(module, mean, std).eval(), shape, file), file)
     card = Card(
         name=folder.resolve().name,
         kind="classifier",
         network=network or bundled.PROGRAM,
-        file="model.pt2" if kind == PROGRAM else "model.safetensors",
+        file="model.safetensors" if network else "model.pt2",
         licence=licence or "not told by the file",
         image_shape=shape,
         source=f"converted from {file.name}",
-        classes=names,
+        classes=_names(classes, _classes(Frozen(module, mean, std).eval(), shape, file), file),
         mean=tuple(mean),
         std=tuple(std),
         options=options,
         folder=folder,
     )
-    return _copied(card, file) if kind == PROGRAM else write_card(card, module.state_dict(), half)
+    return write_card(card, module.state_dict(), half) if network else _copied(card, file)
 
 
 def opened(
@@ -112,15 +99,28 @@ def _names(classes: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
     return tuple(classes) or tuple(map(str, range(count)))
 
 
-def _completed(
-    network: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int] | None
+def _options(
+    file: Path,
+    network: str | None,
+    arguments: Mapping[str, Any],
+    classes: int,
+    shape: tuple[int, int, int] | None,
 ) -> dict[str, Any]:
     """The arguments, and what is known besides and the network can be told."""
+    if kind_of(file) == PROGRAM and (network or arguments):
+        raise ValueError(f"{file} is a whole program; leave out --network and --arguments")
     if not network:
-        return options
+        return dict(arguments)
     known = {"classes": classes, "num_classes": classes, "image_shape": shape and list(shape)}
-    told = {name: value for name, value in known.items() if value}
-    return {n: v for n, v in told.items() if architecture.takes(network, n)} | options
+    told = {n: v for n, v in known.items() if v and architecture.takes(network, n)}
+    return {**told, **arguments}
+
+
+def _check_numbers(mean: Sequence[float], std: Sequence[float]) -> None:
+    if len(mean) != len(std) or not all(one > 0 for one in std):
+        raise ValueError(
+            f"mean {[*mean]} and std {[*std]}: expected one number a channel, std above 0"
+        )
 
 
 def _shape(module: nn.Module, options: Mapping[str, Any]) -> tuple[int, int, int]:
