@@ -58,7 +58,7 @@ def main() -> None:
         print(json.dumps(measure(args.one[0], args.batch, bool(args.one[1]))))
         return
     rows = []
-    for steps, plain in ((5, True), (5, False), (20, False)):
+    for steps, plain in ((5, True), (5, False), (20, False), (100, False)):
         command = [sys.executable, __file__, "--batch", str(args.batch), "--one", str(steps)]
         done = subprocess.run(
             [*command, str(int(plain))], check=True, capture_output=True, text=True

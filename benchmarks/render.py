@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
+from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
@@ -118,15 +119,6 @@ def sampling(data: Row) -> str:
     return text + table(head, body)
 
 
-def memory(data: Row) -> str:
-    body = []
-    for row in data["rows"]:
-        kind = "plain autograd" if row["plain"] else "scoreag"
-        body.append([kind, str(row["steps"]), f"{row['mib']:.0f}", f"{row['seconds']:.1f}"])
-    head = ["gradient", "Heun steps", "MiB above the start", "seconds"]
-    return f"\nBatch of {data['batch']}:\n\n" + table(head, body)
-
-
 def reproducibility(data: Row) -> str:
     body = [[name, "yes" if same else "NO"] for name, same in data["equal"].items()]
     off = data["micro_batch_off"]
@@ -213,6 +205,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("guided_sampling_default", "Speed: what the retries of the default cost", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
     ("gradient_memory", "Memory of exact gradients", memory),
+    ("purifiers", "Purifiers: few-step chains", purifiers),
+    ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
 ]
 
 

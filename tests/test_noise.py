@@ -48,3 +48,19 @@ def test_a_noisy_image_is_the_image_plus_sigma_times_its_own_numbers():
 def test_a_batch_of_another_size_is_refused():
     with pytest.raises(ValueError, match="x has 3 rows, but there are 2 image ids"):
         Noise(seed=0, image_ids=[0, 1]).normal_like(X)
+
+
+def test_joined_sources_draw_what_they_drew_apart():
+    parts = [Noise(3, [1, 2]).at("draw", i) for i in range(3)]
+    x = torch.zeros(2, 4)
+    apart = torch.cat([part.at("step", 5).normal_like(x) for part in parts])
+    joined = Noise.joined(parts)
+    assert torch.equal(joined.at("step", 5).normal_like(torch.zeros(6, 4)), apart)
+    again = Noise.joined([joined, Noise(3, [9])]).at("step", 5)
+    alone = Noise(3, [9]).at("step", 5).normal_like(x[:1])
+    assert torch.equal(again.normal_like(torch.zeros(7, 4)), torch.cat([apart, alone]))
+
+
+def test_sources_of_two_seeds_are_not_one():
+    with pytest.raises(ValueError, match=r"the seeds \[1, 2\]"):
+        Noise.joined([Noise(2, [0]), Noise(1, [0])])

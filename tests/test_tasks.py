@@ -12,8 +12,8 @@ from scoreag.attacks import pgd
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
+from scoreag.defence import defend
 from scoreag.models import load_prior
-from scoreag.purifiers.gap import defend
 from scoreag.samplers import heun
 from scoreag.settings import Settings
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scoreag.api import purify, synthesize, transform
     from scoreag.dataset import data
+    from scoreag.defence import defend
     from scoreag.models import classifier, load_classifier, load_prior
-    from scoreag.purifiers.gap import defend
     from scoreag.result import Result
     from scoreag.settings import Settings
 
@@ -26,7 +26,7 @@ _HOMES = {
     "classifier": "models",
     "load_classifier": "models",
     "load_prior": "models",
-    "defend": "purifiers.gap",
+    "defend": "defence",
     "Result": "result",
     "Settings": "settings",
 }

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 import typer
 
 from scoreag.load import UnknownName
-from scoreag.verbs import assessing, components, converting, evaluation, tasks, tour, training
+from scoreag.verbs import (
+    assessing,
+    certifying,
+    components,
+    converting,
+    evaluation,
+    tasks,
+    tour,
+    training,
+)
 from scoreag.verbs import options as o
+from scoreag.verbs.certify_options import CERTIFIED
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
 
@@ -49,6 +59,11 @@ verb(
     "--out runs/gap",
 )(tasks.purify)  # fmt: skip
 verb(app, "assess", *o.ASSESSED, example="scoreag assess quick --out runs/quick")(assessing.assess)
+verb(
+    app, "certify", o.MODEL, o.CLASSIFIER, *CERTIFIED,
+    example="scoreag certify --model cifar10 --classifier cifar10-resnet20 "
+    "--data cifar10:test[0:100] --noise 0.25 --out runs/certify",
+)(certifying.certify)  # fmt: skip
 verb(app, "report", *o.REPORTED, example="scoreag report runs/gat")(tour.report)
 verb(
     app, "doctor", o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.EXAMINED,

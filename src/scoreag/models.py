@@ -78,7 +78,8 @@ def load_classifier(
     place = device_of(device)
     found = normalised(_given(name, network, arguments), str(name), mean, std)
     assert found.mean is not None and found.std is not None
-    return classifier(found.module, found.mean, found.std, found.origin).to(place)
+    known = (found.mean, found.std, found.origin, found.image_shape)
+    return classifier(found.module, *known).to(place)
 
 
 def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] | None) -> Given:
@@ -96,6 +97,7 @@ def classifier(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     origin: Mapping[str, Any] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> Frozen:
     """Any module that returns logits, as a classifier of images in [0, 1].
 
@@ -103,6 +105,7 @@ def classifier(
         mean, std: what the module expects its input to be normalised with, a number a channel;
             without them it sees [0, 1].
         origin: what a manifest says of it, e.g. its name and where it is from.
+        image_shape: the (channels, height, width) that it was trained on, where that is known.
 
     Raises:
         ValueError: the module is in train mode, or the normalisation cannot be meant.
@@ -116,7 +119,7 @@ def classifier(
         raise ValueError(f"mean {mean} and std {std}: expected one number a channel, e.g. (0.5,)")
     if len(mean) != len(std) or not all(s > 0 for s in std):
         raise ValueError(f"mean {mean} and std {std}: expected one number a channel, std above 0")
-    return Frozen(module, mean, std, origin).eval()
+    return Frozen(module, mean, std, origin, image_shape).eval()
 
 
 @torch.inference_mode(False)  # its gradient is looked at, wherever this is called from

@@ -1,7 +1,7 @@
 """What a task can be told: one table of settings, checked before any work starts."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from types import UnionType
@@ -63,8 +63,12 @@ class Settings:
 
     def to_dict(self, task: str = "") -> dict[str, Any]:
         """Plain values, as a manifest keeps them; of a ``task`` only those that act in it."""
+        return self.only(acting_in(task))
+
+    def only(self, acting: Iterable[str]) -> dict[str, Any]:
+        """The plain values of some settings."""
         plain = {**asdict(self), "sampler_options": dict(self.sampler_options)}
-        return {name: plain[name] for name in acting_in(task)}
+        return {name: plain[name] for name in acting}
 
 
 def acting_in(task: str) -> list[str]:
@@ -86,10 +90,21 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     Raises:
         ValueError: a name, a value or a combination that cannot work; says what to write instead.
     """
-    _check_known(task, changes)
+    return chosen_for(prior, task, acting_in(task), FALLBACK[task], changes)
+
+
+def chosen_for(
+    prior: Prior,
+    task: str,
+    acting: Sequence[str],
+    fallback: Mapping[str, Any],
+    changes: Mapping[str, Any],
+) -> Settings:
+    """The settings of whatever takes those called ``acting``: ``fallback``, card, ``changes``."""
+    _check_known(task, acting, changes)
     off = ("stop", "interval")  # None is a value of these
     given = {name: value for name, value in changes.items() if value is not None or name in off}
-    tuned = {**FALLBACK[task], **prior.defaults.get(task, {})}
+    tuned = {**fallback, **prior.defaults.get(task, {})}
     if "sampler" in given and given["sampler"] != tuned.get("sampler"):
         tuned.pop("sampler_options", None)
     merged = {**tuned, **given}
@@ -106,16 +121,16 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     return chosen
 
 
-def _check_known(task: str, changes: Mapping[str, Any]) -> None:
-    known = acting_in(task)
+def _check_known(task: str, known: Sequence[str], changes: Mapping[str, Any]) -> None:
+    closely = ", and set how closely it keeps to the image by precision"
     for name, value in changes.items():
         if name not in known and name in OF_THE_CLASSIFIER and value is not None:
             raise ValueError(
-                f"{task} takes no {name}: no classifier guides it; leave {name} out, "
-                "and set how closely it keeps to the image by precision"
+                f"{task} takes no {name}: no classifier guides it; leave {name} out"
+                + (closely if "precision" in known else "")
             )
         if name not in known and name not in OF_THE_CLASSIFIER:
-            raise UnknownName(f"{task} takes no setting {name!r}; {hint(name, known)}")
+            raise UnknownName(f"{task} takes no setting {name!r}; {hint(name, list(known))}")
 
 
 def _unbounded(chosen: Settings) -> Settings:

@@ -229,3 +229,20 @@ def test_second_derivatives_of_guidance_inside_a_function():
     assert torch.autograd.gradcheck(
         lambda x, w: fold([lambda x: guided(x, sigma)] * 3, x, wrt=[w]), (x, w)
     )
+
+
+def test_the_backward_pass_computes_in_the_arithmetic_of_the_forward_pass():
+    """It is called outside of autocast, as loops over ``loss.backward()`` do."""
+    seen, layer = [], torch.nn.Linear(3, 3, dtype=torch.float32).requires_grad_(False)
+
+    def function(x):
+        y = layer(x)
+        seen.append(y.dtype)
+        return y.float()
+
+    x = X.float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = fold([function], x)
+    y.sum().backward()
+    fold([function], x).sum().backward()
+    assert seen == [torch.bfloat16] * 2 + [torch.float32] * 2

@@ -1,4 +1,4 @@
-"""The bundled score model, attention and guidance on: the chain has plain autograd's gradient."""
+"""The bundled score models, attention and guidance on: the chain has plain autograd's gradient."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import chains
 import scoreag
 from scoreag import tasks
 from scoreag.core.denoiser import of_class
@@ -30,7 +31,7 @@ def images():
     return torch.rand(1, 3, 32, 32, generator=source, dtype=torch.float64)
 
 
-def plainly(prior, images, settings):
+def looped(prior, images, settings):
     """The same chain without this library's memory-saving function: a loop over the steps."""
     reference, denoise = to_state(images), of_class(prior.model, None)
     if settings.variance == EXACT:
@@ -57,7 +58,7 @@ def test_gradient_of_a_purification_is_that_of_plain_autograd(variance, prior, i
         return leaf.grad
 
     ours = gradient(lambda x: tasks.purify(prior, x, settings, NOISE))
-    plain = gradient(lambda x: plainly(prior, x, settings))
+    plain = gradient(lambda x: looped(prior, x, settings))
     assert plain.norm() > 0
     assert (ours - plain).norm() <= 1e-9 * plain.norm()
 
@@ -77,3 +78,36 @@ def test_gradient_of_a_purification_is_its_derivative(prior, images):
     with torch.no_grad():
         difference = (value(images + h * along) - value(images - h * along)) / (2 * h)
     assert float((leaf.grad * along).sum()) == pytest.approx(float(difference), rel=1e-6)
+
+
+CASES = [
+    ("cifar10", "diffpure", {"sampler": "dpmpp"}),
+    ("fashion-small", "gap", {"sampler": "ancestral"}),
+    ("fashion-small", "gap", {"sampler": "heun"}),
+    ("fashion-small", "diffpure", {"sampler": "ancestral"}),
+    ("fashion-small", "denoise_once", {}),
+]
+VICTIMS = {"cifar10": "cifar10-resnet20", "fashion-small": "fashion-cnn"}
+
+
+@pytest.mark.parametrize("model, purifier, chain", CASES)
+def test_gradient_of_a_defence_is_plain_autograd_s_and_the_derivative(
+    model, purifier, chain, monkeypatch
+):
+    prior = scoreag.load_prior(model, device="cpu").to(torch.float64)
+    victim = scoreag.load_classifier(VICTIMS[model], device="cpu")
+    steps = {"steps": 2} if chain else {}
+    defended = scoreag.defend(victim, prior, purifier, start=0.5, **steps, **chain).replay(0)
+    source = torch.Generator().manual_seed(3)
+    x, along = torch.rand(2, 1, *prior.image_shape, generator=source, dtype=torch.float64)
+    x = 0.25 + x / 2
+
+    def value(images):
+        return (defended(images).log_softmax(1)[:, :3] ** 2).sum()
+
+    ours = chains.gradient(value, x)
+    slope = chains.difference(value, x, along, h=1e-7)  # a ReLU has corners; few lie so near
+    assert float((ours * along).sum()) == pytest.approx(slope, rel=1e-6)
+    chains.plainly(monkeypatch)
+    plain = chains.gradient(value, x)
+    assert (ours - plain).norm() <= 1e-9 * plain.norm()

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from types import ModuleType, UnionType
+from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from scoreag.assess.cells import Cell
 from scoreag.assess.kit import Kit
 from scoreag.core.prior import Prior
+from scoreag.defence import Defended, defend
 from scoreag.load import UnknownName, check_options, hint, load
 from scoreag.runs.manifest import plain
 from scoreag.settings import settings_for
@@ -69,14 +70,14 @@ def of_task(cell: Cell, prior: Prior, classes: Sequence[str]) -> dict[str, Any]:
     return chosen if wrong is None else {**chosen, "wrong": _aim(wrong, classes)}
 
 
-def defended(module: ModuleType, cell: Cell, kit: Kit, of: Mapping[str, Any], prior: Prior) -> Any:
+def defended(cell: Cell, kit: Kit, of: Mapping[str, Any], prior: Prior) -> Defended:
     """The victim behind the cell's purifier.
 
     Args:
         of: its options, of the copy that is judged or of the one that is attacked.
     """
     _check_not_filled(cell.purifier, of)
-    return module.defend(kit.classifier(cell.victim), prior, seed=cell.seed, **of)
+    return defend(kit.classifier(cell.victim), prior, cell.purifier, seed=cell.seed, **of)
 
 
 def _check_not_filled(component: str, options: Mapping[str, Any]) -> None:

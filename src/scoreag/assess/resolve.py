@@ -178,5 +178,5 @@ def _purifier(plan: Plan, cell: Cell, kit: Kit) -> str:
             raise ValueError(f"{cell.purifier} needs a score model; write prior = in the set")
         module = load("purifiers", cell.purifier)
         for of in (cell.purifier_options, cell.attacked):
-            options.defended(module, cell, kit, of, kit.prior(cell.prior))
+            options.defended(cell, kit, of, kit.prior(cell.prior))
     return content.of_source(module)

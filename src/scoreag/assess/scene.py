@@ -16,7 +16,6 @@ from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.images import to_float
 from scoreag.jobs import CLASS_STRIDE, Job
-from scoreag.load import load
 from scoreag.runs.manifest import plain as plain_values
 
 JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
@@ -180,7 +179,7 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
         return lambda draw, images, ids: victim(images)
     assert prior is not None
     of = cell.attacked if attacked else cell.purifier_options
-    defended = options.defended(load("purifiers", cell.purifier), cell, kit, of, prior)
+    defended = options.defended(cell, kit, of, prior)
 
     def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None

@@ -20,6 +20,7 @@ class Given:
     """Args:
     mean, std: what it is normalised with; None where nobody knows but who trained it.
     because: why they are known and not to be said again; empty where they may be said.
+    image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 
     module: nn.Module
@@ -27,12 +28,13 @@ class Given:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     because: str = ""
+    image_shape: tuple[int, int, int] | None = None
 
 
 def of_card(card: Card) -> Given:
     """What a card tells."""
     because = "its card says its normalisation"
-    return Given(bundled.load(card), card.identity, card.mean, card.std, because)
+    return Given(bundled.load(card), card.identity, card.mean, card.std, because, card.image_shape)
 
 
 def of_name(name: str) -> Given:
@@ -48,7 +50,7 @@ def of_name(name: str) -> Given:
     made = factory.load(name)
     if isinstance(made, Frozen):
         because = "its factory says its normalisation"
-        return Given(made.module, made.origin, made.mean, made.std, because)
+        return Given(made.module, made.origin, made.mean, made.std, because, made.image_shape)
     return Given(made, {"name": name}, (0.0,), (1.0,))
 
 

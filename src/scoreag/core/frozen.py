@@ -16,6 +16,7 @@ class Frozen(nn.Module):
     Args:
         mean, std: of the channels, as the module was trained: it sees ``(images - mean) / std``.
         origin: what a manifest says of the module: its name, sha256, licence.
+        image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 
     def __init__(
@@ -24,9 +25,10 @@ class Frozen(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         origin: Mapping[str, Any] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.image_shape = module, image_shape
         self.mean, self.std = tuple(mean), tuple(std)
         self.origin = dict(origin or {"name": type(module).__name__})
 

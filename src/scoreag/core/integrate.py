@@ -69,7 +69,7 @@ def slope(denoise: Denoise, x: State, sigma: Sigma) -> State:
 
 
 class _Recomputed(torch.autograd.Function):
-    """``function(x)``, remembering only its inputs.
+    """``function(x)``, remembering only its inputs, and the arithmetic that autocast had set.
 
     torch.utils.checkpoint would do, but for guidance: a gradient taken inside a checkpoint makes
     it recompute in the forward pass, and keep what it recomputed.
@@ -77,7 +77,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor, *wrt: Tensor) -> Tensor:
-        ctx.function = function
+        ctx.function, ctx.arithmetic = function, _arithmetic(x.device.type)
         ctx.save_for_backward(x, *wrt)
         return function(x.detach())  # or guidance inside would take it for a part of its own graph
 
@@ -85,7 +85,7 @@ class _Recomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *wrt = ctx.saved_tensors
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(**ctx.arithmetic):
             leaf = x.detach().requires_grad_()
             y = ctx.function(leaf)
         wanted = [leaf, *(t for t in wrt if t.requires_grad)]
@@ -96,6 +96,15 @@ class _Recomputed(torch.autograd.Function):
         found = torch.autograd.grad(y, wanted, grad, retain_graph=shared, allow_unused=True)
         rest = iter(found[1:])
         return None, found[0], *(next(rest) if t.requires_grad else None for t in wrt)
+
+
+def _arithmetic(device: str) -> dict[str, Any]:
+    """What autocast does at this moment: a backward pass is usually called from outside of it."""
+    return {
+        "device_type": device,
+        "dtype": torch.get_autocast_dtype(device),
+        "enabled": torch.is_autocast_enabled(device),
+    }
 
 
 def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:
@@ -129,11 +138,13 @@ def _edge(t: Tensor) -> Edge:
 
 def _behind(todo: list[Edge], stop: Iterable[Edge] = ()) -> Iterator[Edge]:
     """The edges that lead here, each once; the search goes no further than ``stop``."""
-    seen = set(stop)
+    seen, passed = set(stop), set[Node]()
     while todo:
         edge = todo.pop()
         if edge in seen:
             continue
         seen.add(edge)
         yield edge
-        todo += [(child, i) for child, i in edge[0].next_functions if child is not None]
+        if edge[0] not in passed:  # what lies behind a node is the same for all of its outputs
+            passed.add(edge[0])
+            todo += [(child, i) for child, i in edge[0].next_functions if child is not None]

@@ -29,11 +29,22 @@ class Noise:
     seed: int
     image_ids: Sequence[int]
     name: tuple[str | int, ...] = ()
+    within: tuple[tuple[str | int, ...], ...] = ()  # if any, what precedes the name, row by row
 
     def __post_init__(self) -> None:
         """Whole numbers of any library are plain ones here: the key is their text."""
         object.__setattr__(self, "seed", index(self.seed))
         object.__setattr__(self, "image_ids", tuple(index(i) for i in self.image_ids))
+
+    @staticmethod
+    def joined(parts: Sequence["Noise"]) -> "Noise":
+        """One source for the rows of all ``parts``, of one seed: each draws what it drew there."""
+        seeds = {part.seed for part in parts}
+        if len(seeds) != 1:
+            raise ValueError(f"noise of the seeds {sorted(seeds)} is not one; give parts of one")
+        ids = [i for part in parts for i in part.image_ids]
+        names = [(*row, *part.name) for part in parts for row in part._prefixes()]
+        return Noise(seeds.pop(), ids, within=tuple(names))
 
     def at(self, *name: str | int) -> "Noise":
         """The source for a named purpose, e.g. ``noise.at("step", 3)``."""
@@ -44,11 +55,15 @@ class Noise:
         """Standard normal numbers with the shape, dtype and device of ``x``."""
         if len(x) != len(self.image_ids):
             raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
-        return torch.stack([self._row(i, x.shape[1:]) for i in self.image_ids]).to(x)
+        rows = zip(self.image_ids, self._prefixes(), strict=True)
+        return torch.stack([self._row(i, before, x.shape[1:]) for i, before in rows]).to(x)
 
-    def _row(self, image_id: int, shape: torch.Size) -> Tensor:
+    def _prefixes(self) -> tuple[tuple[str | int, ...], ...]:
+        return self.within or ((),) * len(self.image_ids)
+
+    def _row(self, image_id: int, before: tuple[str | int, ...], shape: torch.Size) -> Tensor:
         """Drawn on the CPU in float32, so that every device and dtype sees the same numbers."""
-        source = generator(self.seed, image_id, self.name)
+        source = generator(self.seed, image_id, (*before, *self.name))
         return torch.randn(shape, generator=source, dtype=torch.float32, device="cpu")
 
 

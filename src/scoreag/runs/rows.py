@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ Row: TypeAlias = dict[str, Any]
 Pixels: TypeAlias = UInt8[Tensor, "batch channels height width"]
 
 ROWS = "rows.jsonl"
+PICTURED = frozenset({"image_id", "file", "sha256"})  # what every row of a run of a task has
 
 
 def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[int]) -> Pixels:
@@ -147,11 +148,12 @@ def replace(folder: Path, rows: Iterable[Row]) -> None:
         replace_file(file, lambda aside: aside.write_bytes(text))
 
 
-def read(folder: Path) -> list[Row]:
-    """The rows of a run, without a line that was not written to its end."""
+def read(folder: Path, needs: Set[str] = PICTURED) -> list[Row]:
+    """The rows that have what ``needs`` names, without a line that was not written to its end."""
     file = folder / ROWS
     lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-    return [row for line in lines if line.endswith(b"\n") and (row := _parsed(line)) is not None]
+    found = (_parsed(line, needs) for line in lines if line.endswith(b"\n"))
+    return [row for row in found if row is not None]
 
 
 def holds(folder: Path, row: Row) -> bool:
@@ -168,9 +170,9 @@ def _text(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
 
 
-def _parsed(line: bytes) -> Row | None:
+def _parsed(line: bytes, needs: Set[str]) -> Row | None:
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and {"image_id", "file", "sha256"} <= row.keys() else None
+    return row if isinstance(row, dict) and needs <= row.keys() else None

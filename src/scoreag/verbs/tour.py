@@ -30,7 +30,20 @@ def demo(given: Given) -> None:
 def report(given: Given) -> None:
     """Write the report.html of a run's folder anew, from its rows and pictures."""
     folder = Path(given.folder)
-    page = render(folder)
+    page = (certificate if _certifies(folder) else render)(folder)
     if given.json:
         print((folder / "summary.json").read_text(encoding="utf-8"), end="")
     say(given, f"open {page}")
+
+
+def certificate(folder: Path) -> Path:
+    """Write the report of a certificate's folder."""
+    from scoreag.certify.page import write_page
+
+    return write_page(folder)
+
+
+def _certifies(folder: Path) -> bool:
+    from scoreag.runs.folder import read
+
+    return str(read(folder).get("task")).startswith("certify")

@@ -1,0 +1,170 @@
+"""The gradient through a purifier: ours, plain autograd, checkpoints, torchsde's adjoint.
+
+One chain, one noise. Each measurement is a process of its own; the memory is that above the level
+just before the chain, and the error is to plain autograd in float64. The adjoint solves another
+equation backwards, which is why its error stays however exact its numbers are.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from common import resident, write
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+import scoreag
+from scoreag.core import integrate
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior, to_images, to_state
+from scoreag.core.schedule import vp_beta, vp_sigma, vp_time
+from scoreag.load import load
+from scoreag.samplers import euler_maruyama
+from scoreag.settings import Settings, chosen_for
+
+CHAINS = {
+    "diffpure": {"sampler": "euler_maruyama", "start": 0.34},
+    "gap": {"sampler": "heun", "start": 0.34},
+}
+WAYS = ("plain", "scoreag", "checkpoint", "torchsde adjoint")
+
+
+class Plain:
+    apply = staticmethod(lambda function, x, *wrt: function(x))
+
+
+class Checkpointed:
+    apply = staticmethod(lambda function, x, *wrt: checkpoint(function, x, use_reentrant=False))
+
+
+def by_adjoint(prior: Prior, images: Tensor, settings: Settings, noise: Noise) -> Tensor:
+    """DiffPure's chain of Euler-Maruyama steps, by torchsde, which differentiates by its adjoint.
+
+    In VP coordinates and backward time: dx = beta (x/2 + score) ds + sqrt(beta) dw. The last step
+    adds no noise and is taken by hand.
+    """
+    import torchsde
+
+    sigmas = settings.sigmas().to(images)
+    times = vp_time(sigmas.double())
+    start, span, steps = float(times[0]), float(times[0] - times[-2]), len(times) - 2
+    dt = span / steps
+    x = to_state(images)
+    x = (x + sigmas[0] * noise.at("start").normal_like(x)) / (1 + sigmas[0] ** 2).sqrt()
+    shape = x.shape
+    rows = [noise.at("step", i).normal_like(x).flatten(1) * dt**0.5 for i in range(steps)]
+    path = torch.stack([torch.zeros_like(rows[0]), *rows]).cumsum(0)
+
+    class Path_(torchsde.BaseBrownian):
+        dtype, device, levy_area_approximation = x.dtype, x.device, "none"
+        shape = rows[0].shape
+
+        def __call__(self, ta: Any, tb: Any = None, **_: Any) -> Tensor:
+            return path[round(float(tb) / dt)] - path[round(float(ta) / dt)]
+
+        def __repr__(self) -> str:
+            return "a path of given steps"
+
+    class Reverse(torch.nn.Module):
+        noise_type, sde_type = "diagonal", "ito"
+
+        def level(self, s: Any) -> Tensor:
+            return vp_sigma(torch.tensor(start - float(s), dtype=torch.float64)).to(images)
+
+        def f(self, s: Any, flat: Tensor) -> Tensor:
+            sigma = self.level(s)
+            wide = flat.unflatten(1, shape[1:]) * (1 + sigma**2).sqrt()
+            score = (prior.model(wide, sigma) - wide) * (1 + sigma**2).sqrt() / sigma**2
+            return vp_beta(sigma) * (flat / 2 + score.flatten(1))
+
+        def g(self, s: Any, flat: Tensor) -> Tensor:
+            return vp_beta(self.level(s)).sqrt().expand_as(flat)
+
+    ends = torch.tensor([0.0, span]).to(images)
+    solved = torchsde.sdeint_adjoint(
+        Reverse(), x.flatten(1), ends, bm=Path_(), dt=dt, method="euler", adjoint_method="euler",
+        adjoint_params=(),
+    )  # fmt: skip
+    last = solved[-1].unflatten(1, shape[1:]) * (1 + sigmas[-2] ** 2).sqrt()
+    return to_images(euler_maruyama.step(prior.model, last, *sigmas[-2:], noise))
+
+
+def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[str, Any]:
+    part = load("purifiers", name)
+    double = not truth.exists()
+    prior = scoreag.load_prior("cifar10", "cpu").to(torch.float64 if double else torch.float32)
+    settings = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, {
+        **CHAINS[name], "steps": steps})  # fmt: skip
+    purify = by_adjoint if way == "torchsde adjoint" else part.purify
+    kinds = {"plain": Plain, "checkpoint": Checkpointed}
+    integrate._Recomputed = kinds.get(way, integrate._Recomputed)
+    source = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, *prior.image_shape, generator=source).to(prior.dtype)
+    weights = torch.randn(images.shape, generator=source).to(images)
+    run = partial(gradient, purify, prior, settings, weights)
+    if not double:  # warm up
+        gradient(purify, prior, settings, weights[:1], images[:1])
+    calls: list[int] = []
+    prior.model.register_forward_hook(lambda *_: calls.append(1))
+    before, began = resident(), time.perf_counter()
+    found = run(images)
+    spent = {"seconds": time.perf_counter() - began, "mib": resident() - before}
+    if double:
+        torch.save(found, truth)
+    true = torch.load(truth)
+    error = float((found.double() - true).norm() / true.norm())
+    resolved = {"purifier": name, **settings.only(part.TAKES), "seed": 0}
+    return {**spent, "error": error, "evaluations": len(calls), "resolved": resolved}
+
+
+def gradient(
+    purify: Any, prior: Prior, settings: Settings, weights: Tensor, images: Tensor
+) -> Tensor:
+    leaf = images.clone().requires_grad_()
+    value = (purify(prior, leaf, settings, Noise(0, range(len(leaf)))) * weights).sum()
+    return torch.autograd.grad(value, leaf)[0]
+
+
+def have_torchsde() -> bool:
+    try:
+        import torchsde  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--one", nargs=3, help="way, chain, and the file of the truth")
+    args = parser.parse_args()
+    if args.one:
+        way, name, truth = args.one
+        print(json.dumps(measure(way, name, args.steps, args.batch, Path(truth))))
+        return
+    rows, told = [], {"batch": args.batch, "steps": args.steps, "repeats": 1}
+    sizes = ["--batch", str(args.batch), "--steps", str(args.steps)]
+    with TemporaryDirectory() as aside:
+        for name in CHAINS:
+            ways = [w for w in WAYS if w != WAYS[-1] or (name == "diffpure" and have_torchsde())]
+            for way in ("plain", *ways):  # the first of them, in float64, is the truth
+                truth = Path(aside) / f"{name}.pt"
+                first = not truth.exists()
+                command = [sys.executable, __file__, *sizes, "--one", way, name, str(truth)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                if not first:
+                    rows.append({"way": way, **json.loads(done.stdout)})
+                    print(rows[-1], flush=True)
+                    write("purifier_gradient", {**told, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

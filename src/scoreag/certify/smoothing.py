@@ -1,0 +1,179 @@
+"""Randomised smoothing with one-shot denoising.  Cohen et al. (2019), Carlini et al. (2023).
+
+The smoothed classifier says the class that the base classifier, behind the denoiser, says most
+often of ``image + noise n``.  Where that class has a probability of at least p > 1/2, no change of
+an L2 length below ``noise Phi^-1(p)`` makes the smoothed classifier say another one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+from torch import Tensor
+
+from scoreag.certify.binomial import lower
+from scoreag.core.denoiser import of_class
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior, to_images, to_state
+from scoreag.core.types import Classifier, Images, Logits
+from scoreag.jobs import pieces
+from scoreag.metrics.accuracy import Rate
+from scoreag.runs.rows import Row
+
+RADII = (0.25, 0.5, 0.75, 1.0)  # L2, pixels in [0, 1]
+ALL = "all images"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image is certified.
+
+    Args:
+        noise: tau, the deviation of the noise, pixels in [0, 1]; in states it is twice that.
+        select: N0, noisy copies by which the class is chosen that is then certified.
+        samples: N, further copies by which its probability is bounded.
+        alpha: the probability with which the certificate of an image may be wrong.
+        batch: copies that the networks see at once.
+    """
+
+    noise: float = 0.25
+    select: int = 100
+    samples: int = 10_000
+    alpha: float = 0.001
+    seed: int = 0
+    batch: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (("select", 1), ("samples", 1), ("batch", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} is {value}; expected at least {least}")
+        if not (self.noise > 0 and math.isfinite(self.noise)):
+            raise ValueError(f"noise is {self.noise}; expected more than 0, e.g. 0.25")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
+        if self.largest is None:
+            least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1  # alpha^(1/N) > 1/2
+            raise ValueError(
+                f"with {self.samples} samples and alpha {self.alpha:g} every image is abstained "
+                f"from; write at least {least} samples"
+            )
+
+    @property
+    def largest(self) -> float | None:
+        """The radius if all copies agree, the largest that N and alpha can reach."""
+        return radius(self.samples, self.samples, self.alpha, self.noise)
+
+
+def radius(count: int, samples: int, alpha: float, noise: float) -> float | None:
+    """``noise Phi^-1(p)``, p the lower bound of ``count / samples``; None if p is 1/2 or less."""
+    p = lower(count, samples, alpha)
+    return noise * float(ndtri(p)) if p > 0.5 else None
+
+
+def denoised(prior: Prior, classifier: Classifier, noise: float) -> Classifier:
+    """Noisy images to logits: ``f(D(x; 2 noise))``, the base classifier of the smoothed one."""
+    denoise = of_class(prior.model, None)
+
+    def classify(noisy: Images) -> Logits:
+        x = to_state(noisy)
+        return classifier(to_images(denoise(x, x.new_tensor(2 * noise))))
+
+    return classify
+
+
+@torch.no_grad()
+def certified(
+    base: Classifier,
+    image: Float[Tensor, "channels height width"],
+    image_id: int,
+    label: int,
+    plan: Plan,
+    tick: Callable[[int], None] = lambda copies: None,
+) -> Row:
+    """The certificate of one image: Cohen et al. (2019), CERTIFY; ``predicted`` None abstains.
+
+    Args:
+        base: of noisy images, as ``denoised`` makes it.
+        tick: is told how many copies were looked at.
+    """
+
+    def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
+        found = [_said(base, image, image_id, purpose, ids, plan, tick) for ids in
+                 pieces(number, plan.batch)]  # fmt: skip
+        return torch.stack(found).sum(0)
+
+    top = int(counts("select", plan.select).argmax())
+    count = int(counts("estimate", plan.samples)[top])
+    far = radius(count, plan.samples, plan.alpha, plan.noise)
+    return {
+        "image_id": image_id,
+        "label": label,
+        "top": top,
+        "count": count,
+        "p_lower": _down(lower(count, plan.samples, plan.alpha)),
+        "predicted": None if far is None else top,
+        "radius": None if far is None else _down(far),
+        "correct": far is not None and top == label,
+    }
+
+
+def _said(
+    base: Classifier,
+    image: Float[Tensor, "channels height width"],
+    image_id: int,
+    purpose: str,
+    copies: range,
+    plan: Plan,
+    tick: Callable[[int], None],
+) -> Int[Tensor, " classes"]:
+    """How often each class is said of some noisy copies; copy i has the noise of row i."""
+    noise = Noise(plan.seed, copies).at("smoothing", image_id, purpose)
+    many = image.expand(len(copies), *image.shape)
+    logits = base(many + plan.noise * noise.normal_like(many))
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"the classifier returned NaN or infinity on noisy copies of image {image_id}; "
+            "nothing can be certified of it"
+        )
+    tick(len(copies))
+    return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
+
+
+def summary(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
+    """Accuracy of the smoothed classifier at radius 0 and certified at ``RADII``; its abstentions.
+
+    A radius that N and alpha cannot reach has no figure: it is "beyond N".
+    """
+
+    def share(hits: Callable[[Row], bool]) -> dict[str, Any]:
+        return Rate(sum(map(hits, rows)), len(rows), ALL).to_dict()
+
+    rates = {
+        "accuracy": share(lambda row: row["correct"]),
+        "abstained": share(lambda row: row["predicted"] is None),
+    }
+    reach = plan.largest or 0.0
+    at = {f"{r:g}": share(partial(_holds, far=r)) if r <= reach else None for r in RADII}
+    total = sum(row["radius"] for row in rows if row["correct"])
+    return {
+        "images": len(rows),
+        "rates": rates,
+        "certified": at,
+        "largest_radius": round(reach, 4),
+        "mean_radius": round(total / max(1, len(rows)), 4),
+        "alpha": plan.alpha,
+    }
+
+
+def _holds(row: Row, far: float) -> bool:
+    return bool(row["correct"] and row["radius"] >= far)
+
+
+def _down(value: float) -> float:
+    """Six digits, never more than the value: what is promised must not grow by rounding."""
+    return math.floor(value * 1e6) / 1e6

@@ -1,0 +1,246 @@
+"""A classifier that looks at purified images: again a classifier, which any attack attacks."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from scoreag.core.frozen import Frozen
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior
+from scoreag.core.types import Classifier, Images, Logits
+from scoreag.images import check_images
+from scoreag.load import hint, load
+from scoreag.memory import bytes_of, draws_at_once, per_image
+from scoreag.models import classifier as as_classifier
+from scoreag.settings import Settings, chosen_for
+
+BACKWARD = ("exact", "bpda", "blind")
+VOTES = ("mean", "majority")
+UNSEEN = 1e-3  # added to the shares of a vote, so that the log of none is a number
+
+
+@runtime_checkable
+class Purify(Protocol):
+    """Images to images of the prior's kind; differentiable, and pure but for ``noise``."""
+
+    def __call__(
+        self, prior: Prior, images: Images, settings: Settings, noise: Noise
+    ) -> Images: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Defence:
+    """All that determines the answers of a defence, but which call it is; see ``defend``."""
+
+    classifier: Classifier
+    prior: Prior
+    purify: Purify
+    settings: Settings
+    seed: int = 0
+    draws: int = 1
+    vote: str = "mean"
+    backward: str = "exact"
+    max_memory: int | None = None
+    bf16: bool = False
+    footprint: int = 0  # bytes of the gradient of one draw of one image, in the prior's dtype
+
+
+def defend(
+    classifier: Classifier,
+    prior: Prior,
+    purifier: str = "gap",
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    vote: str = "mean",
+    backward: str = "exact",
+    max_memory: int | str | None = None,
+    bf16: bool = False,
+    **settings: Any,
+) -> "Defended":
+    """``classifier`` behind a purifier: images in [0, 1] to logits, with fresh draws at each call.
+
+    Args:
+        purifier: a file of ``purifiers``, or a module of one's own, named with dots.
+        draws: purified images that are looked at for each answer; 1 is the one-shot defence.
+        vote: "mean" of the logits, or "majority": the log of the share of draws that say a class.
+        backward: how an attacker differentiates it: "exact", the gradient of the discrete chain;
+            "bpda", as if purification were the identity; "blind", as if there were none.
+        max_memory: bytes, or "4 GiB", for the gradient of the draws that are taken at once; a
+            single draw that needs more is refused.  By default draws are taken at once as far as
+            2 GiB reach, and at least one.
+        bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
+        settings: fields of ``Settings`` that the purifier takes; what is not given comes from the
+            prior's card.
+
+    Raises:
+        ValueError: a word, a number or a combination that cannot work; says what to write instead.
+    """
+    _check_words(draws, vote, backward)
+    if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
+        classifier = as_classifier(classifier)
+    part = load("purifiers", purifier)
+    chosen = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, settings)
+    most = None if max_memory is None else bytes_of(max_memory)
+    told = (seed, draws, vote, backward, most, bf16)
+    defence = Defence(classifier, prior, part.purify, chosen, *told)
+    if isinstance(classifier, nn.Module):
+        _try(classifier, prior)
+    if draws > 1 or most is not None:
+        defence = replace(defence, footprint=_footprint(defence))
+    return Defended(defence)
+
+
+def _check_words(draws: int, vote: str, backward: str) -> None:
+    for kind, word, known in (("backward", backward, BACKWARD), ("vote", vote, VOTES)):
+        if word not in known:
+            raise ValueError(f"no {kind} {word!r}; {hint(word, list(known))}")
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; expected at least 1")
+
+
+class Defended(nn.Module):
+    """What ``defend`` returns.  Its only state is the number of calls so far, unless replayed."""
+
+    def __init__(self, defence: Defence) -> None:
+        super().__init__()
+        self.defence, self.classifier = defence, defence.classifier
+        self.calls = 0
+        self.fixed: tuple[int, tuple[int, ...] | None] | None = None
+        self.eval()
+
+    def replay(self, draw: int, image_ids: Sequence[int] | None = None) -> "Defended":
+        """The same defence with the draws of call ``draw``, again and again.
+
+        Row i is image ``image_ids[i]``, by default image i.
+        """
+        again = Defended(self.defence)
+        again.fixed = draw, None if image_ids is None else tuple(image_ids)
+        return again
+
+    @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
+    def forward(self, images: Images) -> Logits:
+        images = images.clone() if images.is_inference() else images
+        images = check_images(images, self.defence.prior.image_shape)
+        call, ids = self.fixed or (self.calls, None)
+        self.calls += self.fixed is None
+        noise = Noise(self.defence.seed, ids if ids is not None else range(len(images)))
+        draws = [noise.at("call", call, "draw", i) for i in range(self.defence.draws)]
+        return _answer(self.defence, images, draws)
+
+
+def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
+    """What is said of ``images`` after so many draws, with the gradient that an attacker takes."""
+    prior = defence.prior.to(images.dtype, images.device)
+    wider = images.element_size() / torch.finfo(defence.prior.dtype).bits * 8
+    each = int(defence.footprint * wider)
+    size = draws_at_once(each, len(images), len(draws), defence.max_memory)
+    parts = [draws[i : i + size] for i in range(0, len(draws), size)]
+    with _arithmetic(defence, images):
+        seen = [_seen(defence, prior, images, part, len(parts) > 1) for part in parts]
+        logits = torch.cat(seen)
+        if defence.backward == "blind":
+            plain = _checked(defence.classifier(images), images).to(images.dtype)
+            logits = (logits.detach() - plain.detach()) + plain
+    return _counted(logits) if defence.vote == "majority" else logits.mean(0)
+
+
+def _seen(
+    defence: Defence, prior: Prior, images: Images, draws: Sequence[Noise], again: bool
+) -> Float[Tensor, "draws batch classes"]:
+    """The logits after some draws, whose images are one batch.
+
+    Args:
+        again: the classifier is called again for its gradient, so that other draws have its room.
+    """
+    source = images if defence.backward == "exact" else images.detach()
+    many = images.repeat(len(draws), 1, 1, 1)
+    purified = defence.purify(
+        prior, source.repeat(len(draws), 1, 1, 1), defence.settings, Noise.joined(draws)
+    )
+    if defence.backward == "bpda":
+        purified = many + (purified - many).detach()
+    classify = defence.classifier
+    if again and purified.requires_grad and not isinstance(classify, Defended):
+        logits = checkpoint(classify, purified, use_reentrant=False)
+    else:  # a defence within would draw afresh
+        logits = classify(purified)
+    return _checked(logits, purified).to(images.dtype).unflatten(0, (len(draws), len(images)))
+
+
+def _footprint(defence: Defence) -> int:
+    """Bytes that the gradient of one draw takes, an image: the graph of a step, and the states.
+
+    Measured on two steps: the first of them is whole for every method, also those that call twice.
+    """
+    prior, settings = defence.prior, defence.settings
+    short = replace(settings, steps=min(2, settings.steps))
+    classify = defence.classifier
+    if isinstance(classify, Defended):
+        classify = classify.replay(0)
+
+    def gradient(count: int) -> None:
+        images = torch.full((count, *prior.image_shape), 0.5, dtype=prior.dtype)
+        images = images.to(prior.sigmas.device).requires_grad_()
+        with torch.enable_grad(), _arithmetic(defence, images):
+            seen = defence.purify(prior, images, short, Noise(0, range(count)))
+            if isinstance(classify, nn.Module):  # what a function does when called is not known
+                seen = classify(seen)
+            torch.autograd.grad(seen.sum(), images)
+
+    state = math.prod(prior.image_shape) * torch.finfo(prior.dtype).bits // 8
+    return per_image(gradient) + settings.steps * state
+
+
+def _arithmetic(defence: Defence, images: Images) -> AbstractContextManager[Any]:
+    return torch.autocast(images.device.type, torch.bfloat16) if defence.bf16 else nullcontext()
+
+
+def _try(classifier: nn.Module, prior: Prior) -> None:
+    """Refuse a classifier that cannot take the score model's images."""
+    takes = " x ".join(map(str, prior.image_shape))
+    known = getattr(classifier, "image_shape", None)
+    if known is not None and tuple(known) != tuple(prior.image_shape):
+        raise ValueError(
+            f"the classifier is one of images of {' x '.join(map(str, known))}, and the score "
+            f"model purifies {takes}; give two that were made for the same images"
+        )
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
+    blank = blank.to(prior.sigmas.device)
+    try:
+        with torch.no_grad():
+            logits = classifier(blank)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the classifier cannot take what the score model purifies, images of {takes}: {reason}"
+        ) from error
+    _checked(logits, blank)
+
+
+def _checked(logits: Any, images: Images) -> Logits:
+    """Logits, a row an image, all of them numbers."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the classifier returned {got}; expected logits ({len(images)}, classes)")
+    sound = logits.detach().isfinite().all(1)
+    if not sound.all():
+        blame = "the classifier returned NaN or infinity"
+        if not images.detach().isfinite().all():
+            blame = "the purified images are not finite: write a smaller precision, or more steps"
+        raise ValueError(f"{blame} (for {int((~sound).sum())} of {len(sound)} purified images)")
+    return logits
+
+
+def _counted(logits: Tensor) -> Logits:
+    """The log of each class's share of the draws; the gradient is that of the mean logits."""
+    votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits).mean(0)
+    mean = logits.mean(0)
+    return votes.add(UNSEEN).log() + (mean - mean.detach())

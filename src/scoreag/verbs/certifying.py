@@ -1,0 +1,238 @@
+"""certify: randomised smoothing of given images, or the bound on a generator."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs import words
+from scoreag.verbs.options import Given, loud, say
+from scoreag.verbs.tasks import about, check_labelled, command, images, settings
+from scoreag.verbs.words import UsageError
+
+if TYPE_CHECKING:
+    from scoreag.certify.generative import Question
+    from scoreag.certify.smoothing import Plan
+    from scoreag.dataset import Dataset
+
+OF_SMOOTHING = ("data", "root", "label", "size", "noise", "select", "samples")
+OF_GENERATOR = (
+    "labels", "per_class", "wrong", "purifier", "draws", "vote", "max_memory", "strength", "steps",
+    "sampler", "sampler_option",
+)  # fmt: skip
+
+
+def certify(given: Given) -> None:
+    """Certify: L2 radii of images by smoothing, or --generative, how often draws fool at most."""
+    for name in OF_SMOOTHING if given.generative else OF_GENERATOR:
+        if getattr(given, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            has = "with --generative there is" if given.generative else "without --generative is"
+            raise UsageError(f"{has} no {flag}; leave it out")
+    (_generator if given.generative else _smoothing)(given)
+
+
+def _smoothing(given: Given) -> None:
+    from scoreag.certify.drive import SMOOTHING, drive
+    from scoreag.certify.page import smoothing_page
+    from scoreag.certify.smoothing import Plan, certified, denoised, summary
+    from scoreag.core.frozen import Frozen
+    from scoreag.images import to_float
+    from scoreag.models import load_classifier, load_prior
+
+    if given.data is None:
+        raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
+    chosen = {n: getattr(given, n) for n in ("noise", "select", "samples", "alpha", "seed")}
+    batch = given.batch_size or Plan.batch
+    plan = Plan(batch=batch, **{n: v for n, v in chosen.items() if v is not None})
+    prior = load_prior(given.model, given.device)
+    victim: Frozen = load_classifier(given.classifier, given.device)
+    data = images(given, prior)
+    check_labelled(data)
+    assert data.labels is not None
+    _try_base(denoised(prior, victim, plan.noise), prior)
+    pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
+    base = denoised(prior, victim, plan.noise)
+
+    def work(number: int, tick: Any) -> list[dict[str, Any]]:
+        image = pixels[number].to(prior.sigmas.device)
+        return [certified(base, image, ids[number], labels[number], plan, tick)]
+
+    figures = drive(
+        Path(given.out),
+        _manifest(given, SMOOTHING, _plain(plan), prior, victim, _images(data)),
+        [[i] for i in ids],
+        work,
+        lambda rows: summary(rows, plan),
+        smoothing_page,
+        unit="copy",
+        cost=plan.select + plan.samples,
+        progress=loud(given),
+        overwrite=given.overwrite,
+    )
+    _tell(given, figures, _smoothing_table(figures))
+
+
+def _generator(given: Given) -> None:
+    from scoreag.certify.drive import GENERATOR, drive
+    from scoreag.certify.generative import summary, verdicts
+    from scoreag.certify.page import generator_page
+    from scoreag.jobs import pieces
+
+    question, batch = _question(given), given.batch_size or 50
+    job = question.job
+    cut = list(pieces(len(job), batch))
+
+    def work(number: int, tick: Any) -> list[dict[str, Any]]:
+        rows = verdicts(question, cut[number], batch)
+        tick(len(rows))
+        return rows
+
+    figures = drive(
+        Path(given.out),
+        _generator_manifest(given, question, GENERATOR, batch),
+        [[job.image_ids[i] for i in piece] for piece in cut],
+        work,
+        lambda rows: summary(rows, question.alpha),
+        generator_page,
+        unit="draw",
+        progress=loud(given),
+        overwrite=given.overwrite,
+    )
+    _tell(given, figures, _generator_table(figures, job.prior.classes))
+
+
+def _question(given: Given) -> "Question":
+    """The generator and the classifier; where nothing is said, unguided draws of all classes."""
+    from scoreag.api import synthesis
+    from scoreag.certify.generative import Question
+    from scoreag.defence import defend
+    from scoreag.models import load_classifier, load_prior
+
+    prior = load_prior(given.model, given.device)
+    victim = load_classifier(given.classifier, given.device)
+    labels = words.labels(given.labels or "all", prior.classes, given.per_class or 1000)
+    aim = words.wrong(given.wrong or "none", prior.classes)
+    told = {"strength": 0.0, **settings(given), "retries": 0}
+    job = synthesis(prior, victim, labels, aim, given.seed, **told)
+    asked = None
+    if given.purifier:
+        more = {n: getattr(given, n) for n in ("draws", "vote", "max_memory")}
+        known = {n: v for n, v in more.items() if v is not None}
+        asked = defend(victim, prior, given.purifier, seed=given.seed, **known)
+    elif given.draws or given.vote or given.max_memory:
+        raise UsageError("--draws, --vote and --max-memory are of a purifier; name --purifier")
+    return Question(job, asked, 0.001 if given.alpha is None else given.alpha)
+
+
+def _try_base(base: Any, prior: Any) -> None:
+    """One noisy image before the work begins: is it logits that come out?"""
+    import torch
+
+    from scoreag.models import check_classifier
+
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
+    check_classifier(base, blank.to(prior.sigmas.device), guides=False)
+
+
+def _plain(plan: "Plan") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(plan).items() if name != "seed"}
+
+
+def _images(data: "Dataset") -> dict[str, Any]:
+    """Whose bytes they are: the data set's, and the rows that were asked for."""
+    import torch
+
+    from scoreag.runs.manifest import tensors_sha256
+
+    rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
+    return {"data": {**about(data)["data"], "rows_sha256": tensors_sha256(rows)}}
+
+
+def _generator_manifest(
+    given: Given, question: "Question", task: str, batch: int
+) -> dict[str, Any]:
+    from scoreag.load import load
+    from scoreag.runs.manifest import rows_sha256, word
+
+    job, asked = question.job, question.asked
+    found: dict[str, Any] = {
+        **job.settings.to_dict("synthesize"), "alpha": question.alpha, "micro_batch": batch
+    }  # fmt: skip
+    if asked is not None:
+        takes = load("purifiers", given.purifier).TAKES
+        found["purifier"] = {
+            "name": given.purifier,
+            "draws": asked.defence.draws,
+            "vote": asked.defence.vote,
+            "max_memory": asked.defence.max_memory,
+            **asked.defence.settings.only(takes),
+        }
+    more = {"wrong": word(job.wrong), "data": {"rows_sha256": rows_sha256(job)}}
+    return _manifest(given, task, found, job.prior, job.classifier, more)
+
+
+def _manifest(
+    given: Given,
+    task: str,
+    found: Mapping[str, Any],
+    prior: Any,
+    victim: Any,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    from scoreag.runs.manifest import FORMAT, circumstances, named, plain
+
+    models = {
+        "score-model": named(prior.model, prior.origin),
+        "classifier": named(victim, victim.origin),
+    }
+    return {
+        "format": FORMAT,
+        "command": command(),
+        "task": task,
+        "settings": plain(found),
+        "seed": given.seed,
+        "device": prior.sigmas.device.type,
+        **plain(more),
+        "classes": list(prior.classes),
+        "models": plain(models),
+        **circumstances(),
+    }
+
+
+def _tell(given: Given, figures: Mapping[str, Any], table: str) -> None:
+    if given.json:
+        print(json.dumps(figures, indent=2, ensure_ascii=False))
+    elif not given.quiet:
+        print(table)
+    say(given, f"everything is in {given.out}; open {Path(given.out) / 'report.html'}")
+
+
+def _smoothing_table(figures: Mapping[str, Any]) -> str:
+    lines = [(name, _share(entry)) for name, entry in figures["rates"].items()]
+    for far, entry in figures["certified"].items():
+        lines.append((f"certified at {far}", "beyond N" if entry is None else _share(entry)))
+    lines.append(("largest radius", f"{figures['largest_radius']:g}"))
+    return _columns(lines)
+
+
+def _generator_table(figures: Mapping[str, Any], classes: tuple[str, ...]) -> str:
+    lines = [
+        (classes[int(label)], f"at most {100 * entry['upper']:.2f} %; {_share(entry)}")
+        for label, entry in figures["classes"].items()
+    ]
+    lines.append(("mean of classes", f"at most {100 * figures['upper_mean']:.2f} %"))
+    return _columns(lines)
+
+
+def _share(entry: Mapping[str, Any]) -> str:
+    from scoreag.metrics.accuracy import Rate
+
+    return str(Rate(entry["count"], entry["total"], entry["of"]))
+
+
+def _columns(lines: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -1,0 +1,49 @@
+"""Plain autograd through a chain, and other routes to its gradient than the library takes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoreag.core import guide, integrate
+from scoreag.core.guide import Estimate
+from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
+
+
+class Plain:
+    """In place of the function that recomputes: every step's graph is kept."""
+
+    @staticmethod
+    def apply(function: Any, x: Tensor, *wrt: Tensor) -> Tensor:
+        return function(x)
+
+
+def plainly(monkeypatch) -> None:
+    """From here on chains are what a loop over their steps is to autograd."""
+    monkeypatch.setattr(integrate, "_Recomputed", Plain)
+
+
+def detached(
+    denoise: Denoise,
+    log_likelihood: LogLikelihood,
+    estimate: Estimate,
+    x: State,
+    sigma: Sigma,
+    deviation: float = 0.5,
+) -> tuple[State, State]:
+    """The mutant: guidance whose own gradient is taken for a constant, as a fast purifier would."""
+    denoised, score = guide.exact(denoise, log_likelihood, estimate, x, sigma, deviation)
+    return denoised, score.detach()
+
+
+def gradient(function, x: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    return torch.autograd.grad(function(leaf), leaf)[0]
+
+
+def difference(function, x: Tensor, along: Tensor, h: float = 1e-5) -> float:
+    """The derivative along a direction, by central differences of fourth order: error h^4."""
+    with torch.no_grad():
+        near = function(x + h * along) - function(x - h * along)
+        far = function(x + 2 * h * along) - function(x - 2 * h * along)
+    return float((8 * near - far) / (12 * h))

@@ -1,0 +1,190 @@
+"""Every purifier, by every sampler that it takes: its gradient, and what that costs.
+
+The network has attention, and GAP's guidance takes a gradient of its own inside of each step.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import scoreag
+import tiny
+from chains import detached, difference, gradient, plainly
+from scoreag.core.footprint import kept_bytes
+from scoreag.core.guide import GRADIENTS
+from scoreag.load import load, names
+
+STEPS = {"start": 0.8, "steps": 3}
+MORE = {("gap", "heun"): [{"variance": "exact"}, {"estimate": "ode_euler"}]}
+
+
+def cases():
+    """Name, then options: each sampler where the purifier takes one."""
+    for name in names("purifiers"):
+        takes = load("purifiers", name).TAKES
+        own = {option: value for option, value in STEPS.items() if option in takes}
+        for sampler in names("samplers") if "sampler" in takes else [None]:
+            chain = own | ({"sampler": sampler} if sampler else {})
+            for more in [{}, *MORE.get((name, sampler), [])]:
+                words = [name, sampler or "", *map(str, more.values())]
+                yield pytest.param(name, chain | more, id=" ".join(filter(None, words)))
+
+
+EVERY = pytest.mark.parametrize("purifier, options", list(cases()))
+
+
+@pytest.fixture
+def prior():
+    return tiny.prior().to(torch.float64)
+
+
+@pytest.fixture
+def images():
+    source = torch.Generator().manual_seed(0)
+    return 0.2 + 0.6 * torch.rand(2, *tiny.SHAPE, generator=source, dtype=torch.float64)
+
+
+def value(prior, purifier, options, dtype=torch.float64, **more):
+    """Of the images, through a purifier and a classifier: one number."""
+    defended = scoreag.defend(tiny.victim(), prior, purifier, **options, **more).replay(0)
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=dtype)
+    return lambda x: (defended(x) @ weights).sin().sum()
+
+
+@EVERY
+def test_gradient_is_that_of_plain_autograd(purifier, options, prior, images, monkeypatch):
+    ours = gradient(value(prior, purifier, options), images)
+    plainly(monkeypatch)
+    plain = gradient(value(prior, purifier, options), images)
+    assert plain.norm() > 1e-3
+    assert (ours - plain).norm() <= 1e-9 * plain.norm()
+
+
+@EVERY
+def test_gradient_is_the_derivative(purifier, options, prior, images):
+    function = value(prior, purifier, options)
+    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).double()
+    slope = float((gradient(function, images) * along).sum())
+    assert slope == pytest.approx(difference(function, images, along), rel=1e-6)
+
+
+@EVERY
+def test_a_gradient_costs_exactly_two_evaluations_for_each_of_the_forward_pass(
+    purifier, options, prior, images
+):
+    calls = []
+    prior.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    function = value(prior, purifier, options, draws=2)
+    calls.clear()
+    function(images)
+    forward = len(calls)
+    calls.clear()
+    gradient(function, images)
+    assert forward > 0 and len(calls) == 2 * forward
+
+
+@EVERY
+def test_in_single_precision_it_is_plain_autograd_s(purifier, options, images, monkeypatch):
+    given, images = (tiny.prior(), purifier, options, torch.float32), images.float()
+    ours = gradient(value(*given), images)
+    plainly(monkeypatch)
+    plain = gradient(value(*given), images)
+    assert (ours - plain).norm() <= 1e-5 * plain.norm()
+
+
+@EVERY
+def test_in_bfloat16_the_two_routes_differ_less_than_either_from_the_truth(
+    purifier, options, prior, images, monkeypatch
+):
+    """Half of what the arithmetic itself costs, or less; its sums are taken in another order."""
+    true = gradient(value(prior, purifier, options), images).float()
+    given, images = (tiny.prior(), purifier, options, torch.float32), images.float()
+    ours = gradient(value(*given, bf16=True), images)
+    plainly(monkeypatch)
+    plain = gradient(value(*given, bf16=True), images)
+    assert ours.dtype == torch.float32 and (ours - true).norm() > 1e-3 * true.norm()
+    assert (ours - plain).norm() <= 0.5 * (plain - true).norm()
+
+
+@pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp", 2)])
+def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior, images):
+    """8 bytes a number, dpmpp's state is a pair, and a level is a number, too.
+
+    Of the graph of a step nothing outlives it.
+    """
+
+    def kept(steps):
+        chain = {"sampler": sampler, "start": 0.8, "steps": steps}
+        return kept_bytes(lambda: gradient(value(prior, "gap", chain), images))
+
+    more = kept(9) - kept(4) - 5 * 8 * states * images.numel()
+    assert more in (0, 5 * 8)
+    assert kept(4) > 20 * images.numel() * 8
+
+
+def test_a_mutant_that_detaches_the_inner_gradient_is_found_out(prior, images, monkeypatch):
+    """The weaker gradient is neither that of plain autograd nor the derivative: errors above 1 %,
+
+    where the tests above allow a millionth.
+    """
+    given = (prior, "gap", STEPS | {"sampler": "heun"})
+    along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).double()
+    true = gradient(value(*given), images)
+    slope = difference(value(*given), images, along)
+    monkeypatch.setitem(GRADIENTS, "exact", detached)
+    mutant = gradient(value(*given), images)
+    assert difference(value(*given), images, along) == pytest.approx(slope, rel=1e-9)
+    assert (mutant - true).norm() > 0.01 * true.norm()
+    assert abs(float((mutant * along).sum()) - slope) > 0.01 * abs(slope)
+
+
+def test_diffpure_is_the_sampler_from_a_noisy_image(prior, images):
+    """By hand: add the noise, walk down."""
+    noise = scoreag.core.noise.Noise(4, [7, 9])
+    module = load("purifiers", "diffpure")
+    chosen = scoreag.Settings(start=0.5, steps=3, sampler="ancestral")
+    found = module.purify(prior, images, chosen, noise)
+    sigmas = chosen.sigmas()
+    x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
+    for i in range(3):
+        step = load("samplers", "ancestral").step
+        x = step(prior.model, x, sigmas[i], sigmas[i + 1], noise.at("step", i))
+    assert torch.allclose(found, ((x + 1) / 2).clamp(0, 1), atol=1e-12)
+
+
+def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
+    noise = scoreag.core.noise.Noise(4, [7, 9])
+    module = load("purifiers", "denoise_once")
+    found = module.purify(prior, images, scoreag.Settings(start=0.5), noise)
+    x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
+    estimate = prior.model(x, torch.tensor(0.5).double())
+    assert torch.allclose(found, ((estimate + 1) / 2).clamp(0, 1), atol=1e-12)
+
+
+def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
+    given = {"draws": 3, "start": 0.6}
+    once = scoreag.defend(tiny.victim(), prior, "denoise_once", **given).replay(0)
+    step = scoreag.defend(tiny.victim(), prior, "diffpure", sampler="euler", steps=1, **given)
+    assert torch.allclose(once(images), step.replay(0)(images), atol=1e-12)
+
+
+@pytest.mark.parametrize("purifier", names("purifiers"))
+def test_settings_come_from_the_card_where_it_has_them(purifier, prior):
+    part = load("purifiers", purifier)
+    tuned = replace(prior, defaults={part.CARD: {"start": 0.123}})
+    assert scoreag.defend(tiny.victim(), tuned, purifier).defence.settings.start == 0.123
+    bare = replace(prior, defaults={})
+    chosen = scoreag.defend(tiny.victim(), bare, purifier).defence.settings
+    assert {name: getattr(chosen, name) for name in part.DEFAULTS} == part.DEFAULTS
+    assert set(part.DEFAULTS) <= {*part.TAKES, "strength"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@EVERY
+def test_gradient_on_a_gpu_is_that_on_the_cpu(purifier, options, prior, images):
+    there = prior.to(torch.float64, "cuda")
+    ours = gradient(value(there, purifier, options), images.cuda()).cpu()
+    plain = gradient(value(prior, purifier, options), images)
+    assert (ours - plain).norm() <= 1e-9 * plain.norm()

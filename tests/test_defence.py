@@ -1,0 +1,283 @@
+"""A defended classifier: what it draws, what it answers, and which gradient an attacker gets."""
+
+import pytest
+import torch
+from torch import nn
+
+import scoreag
+from scoreag.core.frozen import Frozen
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.load import load, names
+from scoreag.samplers import heun
+from scoreag.settings import settings_for
+from scoreag.tasks import purify
+
+SETTINGS = {"precision": 20.0, "start": 1.0, "steps": 4}
+
+
+class Linear(nn.Module):
+    """Logits that are linear in the pixels."""
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.linspace(-1, 1, 48).view(3, 16)
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight.to(images).T
+
+
+@pytest.fixture
+def victim():
+    return Linear().eval()
+
+
+@pytest.fixture
+def prior(two_classes):
+    return Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
+
+
+@pytest.fixture
+def images(in_double_precision):
+    return torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_each_call_draws_afresh_and_a_replay_does_not(victim, prior, images):
+    defended = scoreag.defend(victim, prior, **SETTINGS)
+    first, second = defended(images), defended(images)
+    assert not torch.isclose(first, second).all(1).any()
+    replayed = defended.replay(1)
+    assert torch.equal(replayed(images), second) and torch.equal(replayed(images), second)
+
+
+def test_two_defences_of_one_seed_draw_alike(victim, prior, images):
+    a, b = (scoreag.defend(victim, prior, seed=5, **SETTINGS) for _ in range(2))
+    assert torch.equal(a(images), b(images)) and torch.equal(a(images), b(images))
+
+
+def test_a_replayed_row_is_its_image(victim, prior, images):
+    defended = scoreag.defend(victim, prior, **SETTINGS)
+    whole = defended.replay(2, image_ids=[10, 11, 12])(images)
+    assert torch.equal(defended.replay(2, image_ids=[12])(images[2:]), whole[2:])
+
+
+def test_mean_of_draws_is_the_mean_of_single_answers(victim, prior, images):
+    """A classifier that remembers what it saw: draw by draw, image by image."""
+    seen = []
+
+    def remember(purified):
+        seen.append(victim(purified))
+        return seen[-1]
+
+    got = scoreag.defend(remember, prior, draws=3, **SETTINGS)(images)
+    assert len(seen) == 1
+    first, second, third = seen[0].split(3)
+    assert not torch.isclose(first, second).all()
+    assert torch.allclose(got, (first + second + third) / 3)
+
+
+def test_a_draw_is_the_same_whatever_others_are_taken_with_it(victim, prior, images):
+    """Draws of one call are told apart by their number, which the first call of others has too."""
+    noises = [Noise(0, range(3)).at("call", 0, "draw", i) for i in range(3)]
+    settings = settings_for(prior, "purify", **SETTINGS)
+    alone = [victim(purify(prior, images, settings, noise)) for noise in noises]
+    together = scoreag.defend(victim, prior, draws=3, **SETTINGS)(images)
+    assert torch.allclose(together, torch.stack(alone).mean(0), rtol=1e-12)
+
+
+def test_majority_counts_the_draws(prior, images):
+    answers = torch.tensor([[0, 1, 2], [0, 1, 1], [2, 1, 1]])
+
+    def say(purified):
+        return torch.nn.functional.one_hot(answers.flatten(), 3).double() + 0 * purified.sum()
+
+    got = scoreag.defend(say, prior, draws=3, vote="majority", **SETTINGS)(images)
+    expected = torch.tensor([[2.0, 0, 1], [0, 3, 0], [0, 2, 1]]) / 3
+    assert torch.allclose(got, (expected + 1e-3).log())
+
+
+def test_exact_gradient_is_that_of_the_function(victim, prior, images):
+    defended = scoreag.defend(victim, prior, **SETTINGS).replay(0)
+    assert torch.autograd.gradcheck(defended, images[:1].clone().requires_grad_())
+
+
+def test_bpda_takes_purification_for_the_identity(victim, prior, images):
+    leaf = images.clone().requires_grad_()
+    scoreag.defend(victim, prior, backward="bpda", **SETTINGS)(leaf)[:, 2].sum().backward()
+    expected = victim.weight[2].detach().view(1, 4, 4).expand_as(leaf)
+    assert torch.allclose(leaf.grad, expected.to(leaf))
+
+
+@pytest.mark.parametrize("backward", ["exact", "bpda", "blind"])
+@pytest.mark.parametrize("purifier", names("purifiers"))
+def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
+    purifier, backward, victim, prior, images
+):
+    taken = {name: v for name, v in SETTINGS.items() if name in load("purifiers", purifier).TAKES}
+    whole = scoreag.defend(victim, prior, purifier, draws=5, backward=backward, **taken)
+    assert whole.defence.footprint > 0
+    for fits in (1, 2, 5):
+        most = 3 * fits * whole.defence.footprint
+        cut = scoreag.defend(
+            victim, prior, purifier, draws=5, backward=backward, max_memory=most, **taken
+        )
+        found = []
+        for defended in (whole, cut):
+            leaf = images.clone().requires_grad_()
+            logits = defended.replay(0)(leaf)
+            found.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), leaf)))
+        for ours, theirs in zip(*found, strict=True):
+            assert theirs.norm() > 0 and (ours - theirs).norm() < 1e-12 * theirs.norm()
+
+
+def test_the_classifier_sees_as_many_draws_at_once_as_fit(victim, prior, images):
+    """3 images: 5 draws are 15 rows; where two draws fit, 6, 6 and 3."""
+    sizes = []
+    victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
+    whole = scoreag.defend(victim, prior, draws=5, **SETTINGS)
+    most = int(2.5 * 3 * whole.defence.footprint)
+    cut = scoreag.defend(victim, prior, draws=5, max_memory=most, **SETTINGS)
+    sizes.clear()
+    whole(images), cut(images)
+    assert sizes == [15, 6, 6, 3]
+
+
+def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, images):
+    free = scoreag.defend(victim, prior, draws=2, **SETTINGS)
+    most = 2 * free.defence.footprint
+    with pytest.raises(ValueError) as caught:
+        scoreag.defend(victim, prior, max_memory=most, **SETTINGS)(images)
+    told = str(caught.value)
+    assert told.startswith("the gradient of one draw of 3 images takes about ")
+    assert "give at most 2 of them at once, or max_memory=" in told
+    scoreag.defend(victim, prior, max_memory=most, **SETTINGS)(images[:2])
+    enough = told.rpartition("max_memory=")[2].strip("'")
+    scoreag.defend(victim, prior, max_memory=enough, **SETTINGS)(images)
+
+
+def test_a_defence_may_stand_within_another(victim, prior, images):
+    """Its call is not counted twice, and its draws are the same in the backward pass."""
+    inner = scoreag.defend(victim, prior, "denoise_once", start=0.2)
+    outer = scoreag.defend(inner, prior, draws=2, max_memory="1 GiB", **SETTINGS)
+    leaf = images.clone().requires_grad_()
+    outer(leaf).sum().backward()
+    assert inner.calls == 2 and leaf.grad.abs().sum() > 0  # one more to see that it works
+
+
+def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defended(prior, images):
+    def square(x):
+        return torch.stack([x.square().flatten(1).sum(1), x.flatten(1).sum(1)], 1)
+
+    leaf = images.clone().requires_grad_()
+    defended = scoreag.defend(square, prior, backward="blind", **SETTINGS).replay(0)
+    logits = defended(leaf)
+    logits[:, 0].sum().backward()
+    assert torch.allclose(leaf.grad, 2 * images)
+    exact = scoreag.defend(square, prior, **SETTINGS).replay(0)(images)
+    assert torch.allclose(logits, exact)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"backward": "exakt"}, "no backward 'exakt'; did you mean 'exact'?"),
+        ({"vote": "median"}, "no vote 'median'"),
+        ({"draws": 0}, "draws is 0; expected at least 1"),
+        ({"purifier": "gab"}, "no 'gab' in purifiers; did you mean 'gap'?"),
+        ({"purifier": "diffpure", "precision": 3.0}, "diffpure takes no setting 'precision'"),
+        ({"purifier": "denoise_once", "steps": 3}, "denoise_once takes no setting 'steps'"),
+        ({"purifier": "diffpure", "strength": 3.0}, "guides it; leave strength out"),
+        ({"max_memory": "much"}, "max_memory is 'much'; write bytes, or such as '500 MiB'"),
+        ({"max_memory": 0}, "max_memory is 0; expected more than nothing"),
+    ],
+)
+def test_a_slip_is_refused(options, message, victim, prior):
+    with pytest.raises(ValueError) as caught:
+        scoreag.defend(victim, prior, **options)
+    assert message in str(caught.value)
+
+
+def test_a_classifier_in_train_mode_is_refused(prior):
+    with pytest.raises(ValueError, match=r"call its \.eval\(\) first"):
+        scoreag.defend(Linear().train(), prior)
+
+
+def test_a_classifier_of_other_images_is_refused_before_any_work(prior):
+    """One by its card, one because it fails on images of that size."""
+    known = Frozen(Linear(), image_shape=(3, 32, 32)).eval()
+    with pytest.raises(ValueError, match="of images of 3 x 32 x 32, and the score model purifies"):
+        scoreag.defend(known, prior)
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)).double().eval()
+    with pytest.raises(ValueError, match="cannot take what the score model purifies, images of 1"):
+        scoreag.defend(wide, prior)
+
+
+def test_images_of_another_size_than_the_score_model_are_refused(victim, prior):
+    with pytest.raises(ValueError, match="images are 1 x 8 x 8; the model takes 1 x 4 x 4"):
+        scoreag.defend(victim, prior)(torch.rand(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_refused(bad, prior, images):
+    def broken(purified):
+        logits = purified.flatten(1)[:, :3]
+        return torch.where(torch.tensor([True, False, False])[:, None], bad, logits)
+
+    with pytest.raises(ValueError, match=r"returned NaN or infinity \(for 1 of 3 purified images"):
+        scoreag.defend(broken, prior, **SETTINGS)(images)
+
+
+def test_a_module_whose_logits_are_no_numbers_is_refused_at_once(prior):
+    class Broken(nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :3] / 0
+
+    with pytest.raises(ValueError, match="returned NaN or infinity"):
+        scoreag.defend(Broken().eval(), prior)
+
+
+def test_other_outputs_than_logits_are_refused(prior, images):
+    with pytest.raises(ValueError, match=r"returned \(3,\); expected logits \(3, classes\)"):
+        scoreag.defend(lambda purified: purified.sum((1, 2, 3)), prior, **SETTINGS)(images)
+
+
+@pytest.fixture
+def attacked(two_classes):
+    """Images of two classes, a defence of the class of their brightness, and the labels."""
+    prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
+
+    class Brightness(nn.Module):
+        def forward(self, images):
+            bright = 20 * (images.flatten(1).mean(1) - 0.5)
+            return torch.stack([-bright, bright], 1)
+
+    noise = Noise(0, range(20)).normal_like(torch.zeros(20, 1, 4, 4))
+    labels = torch.arange(20) % 2
+    images = (0.5 + 0.06 * (2.0 * labels - 1).view(-1, 1, 1, 1) + 0.02 * noise).clamp(0, 1)
+    defended = scoreag.defend(Brightness().eval(), prior, "diffpure", start=0.3, steps=3)
+    return defended, images, labels
+
+
+def test_foolbox_attacks_a_defence_as_it_is(attacked):
+    foolbox = pytest.importorskip("foolbox")
+    defended, images, labels = attacked
+    model = foolbox.PyTorchModel(defended, bounds=(0, 1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        attack = foolbox.attacks.LinfPGD(rel_stepsize=0.3, steps=5, random_start=False)
+        _, found, _ = attack(model, images, labels, epsilons=0.2)
+    assert (found - images).abs().max() <= 0.2 + 1e-6
+    clean = (defended(images).argmax(1) == labels).double().mean()
+    assert clean > 0.9 and (defended(found).argmax(1) == labels).double().mean() < 0.5
+
+
+def test_torchattacks_attacks_a_defence_as_it_is(attacked):
+    torchattacks = pytest.importorskip("torchattacks", exc_type=ImportError)
+    defended, images, labels = attacked
+    found = torchattacks.PGD(defended, eps=0.2, alpha=0.05, steps=5, random_start=False)(
+        images, labels
+    )
+    assert (found - images).abs().max() <= 0.2 + 1e-6
+    assert (defended(found).argmax(1) == labels).double().mean() < 0.5

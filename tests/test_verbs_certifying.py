@@ -1,0 +1,140 @@
+"""certify on the command line: two forms, each of which goes on where it was stopped."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+import tiny
+from scoreag.certify import generative, smoothing
+from scoreag.cli import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    tiny.write_score_model(folder / "prior")
+    tiny.write_classifier(folder / "net")
+    tiny.write_images(folder / "images", 4)
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(before)
+
+
+BOTH = ["certify", "--model", "prior", "--classifier", "net", "--out", "out"]
+SMOOTH = [*BOTH, "--data", "folder:images", "--samples", "30", "--select", "10", "--alpha", "0.05"]
+DRAWS = [*BOTH, "--generative", "--per-class", "4", "--steps", "2", "--batch-size", "5"]
+
+
+def files(folder):
+    """All but what tells the time."""
+    return {
+        f.name: f.read_bytes() for f in folder.iterdir() if f.name in ("rows.jsonl", "summary.json")
+    }
+
+
+def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
+    assert main(SMOOTH) == 0
+    out, err = capsys.readouterr()
+    assert "certified at 0.25" in out and "beyond N" in out and "out/report.html" in err
+    rows = [json.loads(line) for line in (here / "out" / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 4 and all(0 <= row["count"] <= 30 for row in rows)
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert manifest["settings"]["noise"] == 0.25 and manifest["finished"]
+    page = (here / "out" / "report.html").read_text()
+    assert "What it does not promise" in page and "beyond N" in page
+
+
+def test_a_generator_has_a_bound_a_class(here, capsys):
+    assert main([*DRAWS, "--purifier", "denoise_once", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures["classes"]) == {"0", "1", "2"} and figures["images"] == 12
+    assert all(entry["value"] <= entry["upper"] <= 1 for entry in figures["classes"].values())
+    settings = json.loads((here / "out" / "manifest.json").read_text())["settings"]
+    assert settings["strength"] == 0.0 and settings["purifier"]["name"] == "denoise_once"
+    assert "What it does not promise" in (here / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, module, name",
+    [(SMOOTH, smoothing, "certified"), (DRAWS, generative, "verdicts")],
+    ids=["smoothing", "generator"],
+)
+def test_what_was_stopped_goes_on_and_comes_to_the_same(here, monkeypatch, words, module, name):
+    assert main([*words[:6], "whole", *words[7:], "--quiet"]) == 0
+    work, calls = getattr(module, name), []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return work(*given)
+
+    monkeypatch.setattr(module, name, stopped)
+    assert main([*words, "--quiet"]) == 130
+    done = (here / "out" / "rows.jsonl").read_text().splitlines()
+    assert done and not (here / "out" / "summary.json").exists()
+    with (here / "out" / "rows.jsonl").open("a") as file:
+        file.write(done[0][:20])  # as a process that was killed while it wrote leaves it
+    assert main([*words, "--quiet"]) == 0
+    pieces = {"certified": 4, "verdicts": 3}[name]
+    assert len(calls) == 2 + pieces - 1  # the one that was done is not done again
+    assert files(here / "out") == files(here / "whole")
+
+
+def test_report_makes_the_page_again(here, capsys):
+    assert main([*SMOOTH, "--quiet"]) == 0
+    page = (here / "out" / "report.html").read_text()
+    (here / "out" / "report.html").unlink()
+    assert main(["report", "out", "--quiet"]) == 0
+    assert (here / "out" / "report.html").read_text() == page
+
+
+def refused(capsys, words, code):
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and not os.path.exists("out")
+    return err
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (BOTH, "--data is missing"),
+        ([*SMOOTH, "--per-class", "3"], "without --generative is no --per-class"),
+        ([*DRAWS, "--noise", "0.5"], "with --generative there is no --noise"),
+        ([*DRAWS, "--draws", "3"], "name --purifier"),
+        ([*DRAWS, "--labels", "horse"], "no class 'horse'"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(here, capsys, words, told):
+    assert told in refused(capsys, words, 2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([*SMOOTH[:-4], "--samples", "9"], "write at least 10 samples"),
+        ([*SMOOTH, "--noise", "-1"], "noise is -1.0"),
+        ([*DRAWS, "--alpha", "3"], "alpha is 3.0"),
+        ([*DRAWS, "--purifier", "gab"], "did you mean 'gap'?"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
+    assert told in refused(capsys, words, 1)
+
+
+def test_another_noise_is_another_run(here, capsys):
+    assert main([*SMOOTH, "--quiet"]) == 0
+    assert main([*SMOOTH, "--noise", "0.5", "--quiet"]) == 1
+    assert "settings.noise was 0.25 and is now 0.5" in capsys.readouterr().err
