@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table, what
+from render_attacks import attacks
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -172,6 +173,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purification_curves", "GAP: the curve behind the default", purification),
     ("purification_samplers", "GAP: samplers and steps", purification),
     ("purification_few_steps", "GAP: few steps", purification),
+    ("attacks", "Attacks: beside other libraries, and each at its own aim", attacks),
     ("draws", "Unguided draws: by which sampler?", draws),
     ("fashion_draws", "The same on Fashion-MNIST", draws),
     ("training_curve", "What more training of the score model brings", training_curve),

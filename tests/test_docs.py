@@ -1,10 +1,13 @@
 """The documents say what the files say: no figure is typed, no link is broken."""
 
 import re
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from scoreag.load import load, names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +38,22 @@ def test_every_link_to_a_file_leads_to_one(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def told(value) -> str:
+    """A default as the page writes it: 8/255, linf, 0.5, 2."""
+    ball = isinstance(value, float) and value == 8 / 255
+    return "8/255" if ball else f"{value:g}" if isinstance(value, float | int) else str(value)
+
+
+@pytest.mark.parametrize("name", names("attacks"))
+def test_the_page_of_attacks_has_each_with_its_defaults(name):
+    text = (ROOT / "docs" / "attacks.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    given = {f.name: f.default for f in fields(load("attacks", name).Attack) if f.compare}
+    for option, default in given.items():
+        shown = option if default in (None, ()) else f"{option} {told(default)}"
+        assert shown in line
 
 
 def test_the_readme_names_the_two_commands():

@@ -21,6 +21,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["jobs"],
     ["asked"],
     ["api"],
+    ["search"],
     ["attacks", "purifiers"],
     ["memory"],
     ["defence"],

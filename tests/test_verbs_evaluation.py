@@ -201,7 +201,10 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
 
 @pytest.mark.parametrize(
     "word, why",
-    [("fgsm_8", "is no attack; write pgdSTEPS_RADIUS"), ("pgd0_8", ": .*both must be above 0")],
+    [
+        ("fgsm_8", "is no attack; write pgdSTEPS_RADIUS"),
+        ("pgd0_8", ": .*steps is 0; it must be above 0"),
+    ],
 )
 def test_an_attack_that_is_none_gets_one_line(here, capsys, word, why):
     told = line(capsys, [*CLASSIFIER, "--under", word], 2)

@@ -89,8 +89,9 @@ def defend(
     part = load("purifiers", purifier)
     chosen = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, settings)
     most = None if max_memory is None else bytes_of(max_memory)
-    told = (seed, draws, vote, backward, most, bf16)
-    defence = Defence(classifier, prior, part.purify, chosen, *told)
+    defence = Defence(
+        classifier, prior, part.purify, chosen, seed, draws, vote, backward, most, bf16
+    )
     if isinstance(classifier, nn.Module):
         _try(classifier, prior)
     if draws > 1 or most is not None:
@@ -124,6 +125,11 @@ class Defended(nn.Module):
         again = Defended(self.defence)
         again.fixed = draw, None if image_ids is None else tuple(image_ids)
         return again
+
+    def for_rows(self, rows: Sequence[int]) -> "Defended":
+        """The same defence, to be shown only these rows of its batch: a replay knows which."""
+        draw, ids = self.fixed or (0, None)
+        return self.replay(draw, [ids[i] if ids else i for i in rows]) if self.fixed else self
 
     @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def forward(self, images: Images) -> Logits:

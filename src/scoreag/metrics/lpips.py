@@ -43,6 +43,14 @@ class Lpips:
         pairs = zip(clean.split(self.batch), adversarial.split(self.batch), strict=True)
         return torch.cat([self._distance(a, b) for a, b in pairs])
 
+    def embed(self, images: Images) -> Float[Tensor, "batch features"]:
+        """Vectors whose squared Euclidean distance is the metric; they pass gradients on."""
+        parts = []
+        for layer, u in enumerate(self._maps(images)):
+            head = self.heads[HEAD.format(layer)].to(images).clamp(min=0)
+            parts.append((u * (head / u[0, 0].numel()).sqrt()).flatten(1))
+        return torch.cat(parts, dim=1)
+
     def _distance(self, clean: Images, adversarial: Images) -> PerImage:
         maps = zip(self._maps(clean), self._maps(adversarial), strict=True)
         total = clean.new_zeros(len(clean))

@@ -1,0 +1,111 @@
+"""Attacks of other libraries as ours: one image at a time, with randomness of that image's own.
+
+They draw from the global sources of torch, numpy and Python. For each image these are seeded with
+a function of its id, and afterwards set back to where they were. What they warn of is their own
+code, and is not shown.
+"""
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scoreag.core.noise import Noise, generator
+from scoreag.core.types import Classifier, Images, Labels, Logits
+from scoreag.load import hint
+from scoreag.search.turns import of_rows
+
+
+class AsModule(nn.Module):
+    """A classifier as other libraries want it: a module in eval mode, on the images' device.
+
+    What they do to a module's mode they do to this one; the classifier inside is not registered.
+    """
+
+    def __init__(self, classifier: Classifier, like: Images) -> None:
+        super().__init__()
+        self._inside = (classifier,)  # in a tuple: a module in it stays its owner's
+        self.place = nn.Parameter(like.new_zeros(1), requires_grad=False)
+        self.eval()
+
+    def forward(self, images: Images) -> Logits:
+        return self._inside[0](images)
+
+
+def one_by_one(
+    run: Callable[[AsModule, Images, Labels, int], Tensor],
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    noise: Noise,
+) -> Images:
+    """The result of ``run(module, image, label, seed)`` for each image, in [0, 1]."""
+    found = []
+    for i, image_id in enumerate(noise.image_ids):
+        seed = generator(noise.seed, image_id, noise.name, "borrowed").initial_seed() % 2**31
+        module = AsModule(of_rows(classifier, [i]), images)
+        with seeded(seed), torch.enable_grad(), warnings.catch_warnings(action="ignore"):
+            image = run(module, images[i : i + 1].clone(), labels[i : i + 1], seed)
+        found.append(torch.as_tensor(image).detach().to(images).clamp(0, 1))
+    return torch.cat(found) if found else images
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global random numbers of torch, numpy and Python begin with ``seed``, for a while."""
+    legacy, plain = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng():
+        try:
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(legacy)
+            random.setstate(plain)
+
+
+def installed(module: str, package: str) -> ModuleType:
+    """A module of another library.
+
+    Raises:
+        ValueError: it is not installed, and how it is.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what it uses that is deprecated
+            return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{module.partition('.')[0]} cannot be imported ({error}); pip install {package}"
+        ) from error
+
+
+def part_of(module: ModuleType, name: str, wanted: Callable[[Any], bool]) -> Any:
+    """What ``module`` calls ``name``, where it is ``wanted``.
+
+    Raises:
+        ValueError: there is no such name, and which was probably meant.
+    """
+    known = [n for n in dir(module) if not n.startswith("_") and wanted(getattr(module, n))]
+    if name not in known:
+        raise ValueError(f"no {name!r} in {module.__name__}; {hint(name, known)}")
+    return getattr(module, name)
+
+
+def made(factory: Callable[..., Any], what: str, *given: Any, **options: Any) -> Any:
+    """An attack of another library.
+
+    Raises:
+        ValueError: it does not take these options, or wants a package; in the library's words.
+    """
+    try:
+        return factory(*given, **options)
+    except (TypeError, ImportError) as error:
+        raise ValueError(f"{what}: {error}") from error

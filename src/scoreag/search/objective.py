@@ -1,0 +1,83 @@
+"""What a classifier tells an attacker: a loss, its gradient, and by how much it errs.
+
+A randomised classifier draws afresh at each call; expectation over transformation (EOT; Athalye et
+al. 2018) is then the mean over ``draws`` calls, of the loss, of its gradient and of the lead.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from scoreag.core.types import Classifier, Images, Labels, PerImage
+from scoreag.search.losses import Loss, margin
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """The loss, its gradient, and the ``lead`` of the likeliest wrong class over the label."""
+
+    gradient: Images
+    value: PerImage
+    lead: PerImage
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A loss of a classifier at the labels of a batch."""
+
+    classifier: Classifier
+    labels: Labels
+    loss: Loss
+    draws: int = 1
+
+    def slope(self, images: Images) -> Slope:
+        """Of the sum, not the mean, over the batch: image i is none of image j's business."""
+        parts = [self._once(images) for _ in range(self.draws)]
+        if self.draws == 1:
+            return parts[0]
+        return Slope(
+            torch.stack([part.gradient for part in parts]).mean(0),
+            torch.stack([part.value for part in parts]).mean(0),
+            torch.stack([part.lead for part in parts]).mean(0),
+        )
+
+    def _once(self, images: Images) -> Slope:
+        leaf = images.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.classifier(leaf)
+            value = self.loss(logits, self.labels)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return Slope(gradient, value.detach(), margin(logits.detach(), self.labels))
+
+    def lead(self, images: Images) -> PerImage:
+        """By how much the likeliest wrong class is ahead of the label: above 0 it errs."""
+        return torch.stack([self._lead(images) for _ in range(self.draws)]).mean(0)
+
+    @torch.no_grad()
+    def _lead(self, images: Images) -> PerImage:
+        return margin(self.classifier(images), self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """Of all that was offered, for each image what had the largest key."""
+
+    images: Images
+    key: PerImage
+
+    def offered(self, images: Images, key: PerImage) -> "Best":
+        better = key > self.key
+        return replace(
+            self, images=chosen(better, images, self.images), key=torch.where(better, key, self.key)
+        )
+
+
+def nothing_yet(images: Images) -> Best:
+    """The images as they are, which anything is better than."""
+    return Best(images, torch.full_like(images[:, 0, 0, 0], -torch.inf))
+
+
+def chosen(which: Tensor, yes: Images, no: Images) -> Images:
+    """For each image, one or the other."""
+    return torch.where(which.view(-1, *(1,) * (yes.ndim - 1)), yes, no)

@@ -1,0 +1,64 @@
+"""Balls of a perceptual distance, which no formula projects onto: bisection on the way back.
+
+The distance is ``|phi(x) - phi(x')|^2`` of an embedding phi, as LPIPS is. Whoever runs an attack
+within it gives the weights: they are no option, but what the attack needs to be run.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.core.types import Images, PerImage
+
+HALVINGS = 12  # of the way back: it is then known to 1 in 4,096
+
+
+@runtime_checkable
+class Perceptual(Protocol):
+    """``metrics.lpips.Lpips``, or another distance that comes from an embedding."""
+
+    def embed(self, images: Images) -> Float[Tensor, "batch features"]: ...
+
+
+def given(attack: Any) -> Perceptual:
+    """The distance that an attack was given.
+
+    Raises:
+        ValueError: it was given none.
+    """
+    if attack.lpips is None:
+        name = type(attack).__module__.rpartition(".")[2]
+        raise ValueError(
+            f"{name} needs the weights of LPIPS: give lpips=scoreag.metrics.lpips.load(features, "
+            "heads) with two .npz files"
+        )
+    found: Perceptual = attack.lpips
+    return found
+
+
+def apart(phi: Float[Tensor, "batch features"], other: Tensor) -> PerImage:
+    """The distance between what two images are embedded as."""
+    return (phi - other).square().sum(1)
+
+
+@torch.no_grad()
+def drawn_back(lpips: Perceptual, images: Images, moved: Images, bound: float) -> Images:
+    """The furthest point between each image and where it was moved that is within ``bound``.
+
+    Found by bisection, as if the distance grew along the way; what is returned is within it.
+    """
+    home = lpips.embed(images)
+    inside = apart(lpips.embed(moved), home) <= bound
+    low, high = inside.to(images), torch.ones_like(inside, dtype=images.dtype)
+    for _ in range(0 if inside.all() else HALVINGS):
+        middle = (low + high) / 2
+        near = apart(lpips.embed(_between(images, moved, middle)), home) <= bound
+        low, high = torch.where(near, middle, low), torch.where(near, high, middle)
+    return _between(images, moved, low)
+
+
+def _between(images: Images, moved: Images, share: PerImage) -> Images:
+    part = share[:, None, None, None]
+    return torch.where(part < 1, images + part * (moved - images), moved).clamp(0, 1)

@@ -1,0 +1,83 @@
+"""Searches one after the other, each on the images that still stand: restarts, and ensembles."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from scoreag.core.noise import Noise
+from scoreag.core.types import Classifier, Images, Labels, PerImage
+from scoreag.jobs import eight_bit
+from scoreag.search.losses import margin
+from scoreag.search.objective import Objective, chosen
+
+Search: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]  # an attack is one
+
+
+@runtime_checkable
+class ByRow(Protocol):
+    """A classifier that answers for its i-th image in a way of its own, as a replayed defence."""
+
+    def for_rows(self, rows: list[int]) -> Classifier:
+        """The same for some of its images."""
+        ...
+
+
+def of_rows(classifier: Classifier, rows: list[int]) -> Classifier:
+    """``classifier``, to be shown only these rows of its batch."""
+    return classifier.for_rows(rows) if isinstance(classifier, ByRow) else classifier
+
+
+def of_ids(noise: Noise, rows: list[int]) -> Noise:
+    """The randomness of these rows."""
+    return replace(noise, image_ids=[noise.image_ids[i] for i in rows])
+
+
+def in_turn(
+    searches: Iterable[Search],
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    noise: Noise,
+    draws: int = 1,
+) -> Images:
+    """Each search on the images that the ones before it left standing; the worst that was found.
+
+    An image stands until the classifier errs on it, as it is and in 8 bits, in the mean over
+    ``draws`` calls. One on which it errs from the beginning is left as it is.
+    """
+    state = _State.of(Objective(classifier, labels, margin, draws), images)
+    for i, search in enumerate(searches):
+        rows = state.standing.nonzero().flatten().tolist()
+        if not rows:
+            break
+        part, some = of_rows(classifier, rows), labels[rows]
+        found = search(part, images[rows], some, of_ids(noise.at("turn", i), rows))
+        state = state.with_rows(rows, _State.of(Objective(part, some, margin, draws), found))
+    return state.images
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    images: Images
+    lead: PerImage
+    standing: Tensor
+
+    @classmethod
+    def of(cls, objective: Objective, images: Images) -> "_State":
+        lead = objective.lead(images)
+        standing = lead <= 0
+        if not standing.all():
+            standing = standing | (objective.lead(eight_bit(images)) <= 0)
+        return cls(images, lead, standing)
+
+    def with_rows(self, rows: list[int], found: "_State") -> "_State":
+        """What was found for ``rows``, where it fools or comes nearer to it."""
+        better = ~found.standing | (found.lead > self.lead[rows])
+        images, lead, standing = self.images.clone(), self.lead.clone(), self.standing.clone()
+        images[rows] = chosen(better, found.images, images[rows])
+        lead[rows] = torch.where(better, found.lead, lead[rows])
+        standing[rows] = found.standing
+        return _State(images, lead, standing)

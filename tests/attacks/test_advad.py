@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from scoreag.attacks.advad import Attack
+from scoreag.core.noise import Noise
+from scoreag.core.schedule import vp_uniform
+
+GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
+
+
+def linear(offset):
+    """Class 0 by ``offset``; the loss rises along (1, -2)."""
+
+    def classifier(images):
+        score = images[:, 0, 0, 0] - 2 * images[:, 0, 0, 1] - offset
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+    return classifier
+
+
+def test_a_full_push_at_every_step_ends_at_the_bound_exactly():
+    """The widths of the noise levels add up to the first level, whatever their number."""
+    for steps in (3, 50):
+        attack = Attack(epsilon=0.1, steps=steps, scale=1e9)
+        found = attack(linear(10.0), GREY, torch.tensor([0]), Noise(0, [0]))
+        assert (found - GREY).flatten().tolist() == pytest.approx([0.1, -0.1])
+
+
+def test_one_step_of_the_chain_by_hand():
+    """From sigma_1 = 152.17 to the last level e = sqrt(exp(0.0001 + 19.9e-6 / 2) - 1), then to 0.
+
+    p_0 is nearly 1, so that the gradient is (1, -2) a pixel, half as large in a state, which moves
+    by scale sigma^2 or e^2 times that, and the image by half of it.
+    """
+    first, last, _ = vp_uniform(2).tolist()
+    scale = 1e-9
+    found = Attack(epsilon=0.1, steps=2, scale=scale)(
+        linear(60.0), GREY, torch.tensor([0]), Noise(0, [0])
+    )
+    moved = scale / 4 * ((first - last) * first + last * last)
+    assert (found - GREY).flatten().tolist() == pytest.approx([moved, -2 * moved], rel=1e-9)
+
+
+def test_an_image_that_is_misread_without_doubt_is_left_alone():
+    found = Attack()(linear(-1000.0), GREY, torch.tensor([0]), Noise(0, [0]))
+    assert torch.equal(found, GREY)

@@ -1,0 +1,153 @@
+"""Attacks of other libraries: here with stand-ins for those that need not be installed."""
+
+import random
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from scoreag.attacks import art, autoattack, torchattacks
+from scoreag.core.noise import Noise
+from scoreag.search.borrowed import AsModule, one_by_one, seeded
+
+IMAGES = torch.full((3, 1, 2, 2), 0.5)
+LABELS = torch.tensor([0, 1, 0])
+
+
+def classify(images):
+    score = images.mean((1, 2, 3)) - 0.5
+    return torch.stack([-score, score], 1)
+
+
+def put(monkeypatch, name, **contents):
+    """A module of that name, and the packages that it is in."""
+    module = ModuleType(name)
+    vars(module).update(contents)
+    for end in range(1, name.count(".") + 1):
+        monkeypatch.setitem(sys.modules, ".".join(name.split(".")[:end]), ModuleType("package"))
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+class Noisy:
+    """An attack that draws from the global sources."""
+
+    def __init__(self, model, eps=0.1):
+        self.model, self.eps = model, eps
+
+    def __call__(self, images, labels):
+        assert images.shape[0] == 1 and not self.model.training
+        assert self.model(images).shape == (1, 2)
+        return (
+            images + self.eps * (torch.rand_like(images) + np.random.rand() + random.random()) / 3
+        )
+
+
+@pytest.fixture
+def noisy(monkeypatch):
+    put(monkeypatch, "torchattacks", Noisy=Noisy)
+    return torchattacks.Attack("Noisy", {"eps": 0.2})
+
+
+def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    whole = noisy(classify, IMAGES, LABELS, Noise(0, [4, 5, 6]))
+    last = noisy(classify, IMAGES[2:], LABELS[2:], Noise(0, [6]))
+    assert torch.equal(whole[2:], last) and not torch.equal(whole[:1], whole[1:2])
+    assert not torch.equal(whole, noisy(classify, IMAGES, LABELS, Noise(1, [4, 5, 6])))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert (whole - IMAGES).max() <= 0.2 and (whole - IMAGES).min() >= 0
+
+
+def test_python_s_own_randomness_is_set_back_too():
+    expected = random.Random(5).random()
+    random.seed(9)
+    kept = random.Random(9).random()
+    with seeded(5):
+        assert random.random() == expected
+    assert random.random() == kept
+
+
+def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
+    class Evasion:
+        def __init__(self, estimator, eps):
+            self.estimator, self.eps = estimator, eps
+
+        def generate(self, x, y):
+            assert x.dtype == y.dtype == np.float32 and y.tolist() in ([[1, 0]], [[0, 1]])
+            return x + self.eps * (2 * y[0, 0] - 1)
+
+    def estimator(model, loss, input_shape, nb_classes, clip_values, device_type):
+        made = ModuleType("estimator")
+        made.nb_classes = nb_classes
+        assert input_shape == (1, 2, 2) and nb_classes == 2 and clip_values == (0.0, 1.0)
+        return made
+
+    put(monkeypatch, "art.attacks.evasion", Evasion=Evasion)
+    put(monkeypatch, "art.estimators.classification", PyTorchClassifier=estimator)
+    found = art.Attack("Evasion", {"eps": 0.25})(
+        classify, IMAGES.double(), LABELS, Noise(0, [0, 1, 2])
+    )
+    assert found.dtype == torch.float64
+    assert found[:, 0, 0, 0].tolist() == pytest.approx([0.75, 0.25, 0.75])
+
+
+def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
+    told = []
+
+    def four(images):
+        return torch.cat([classify(images), classify(images) - 1], 1)
+
+    class AutoAttack:
+        def __init__(self, model, **options):
+            told.append(options)
+            self.apgd_targeted, self.fab = ModuleType("apgd"), ModuleType("fab")
+            self.apgd_targeted.n_target_classes = self.fab.n_target_classes = 9
+
+        def run_standard_evaluation(self, images, labels, bs):
+            assert self.apgd_targeted.n_target_classes == self.fab.n_target_classes == 3
+            return images + 0.1
+
+    put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
+    attack = autoattack.Attack(epsilon=0.1, norm="l2", version="rand")
+    assert torch.allclose(attack(four, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
+    assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
+    assert len({t["seed"] for t in told}) == 3
+    with pytest.raises(ValueError, match="autoattack needs 4 classes, and the classifier knows 2"):
+        attack(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    "attack, package",
+    [(torchattacks, "torchattacks"), (art, "adversarial-robustness-toolbox"),
+     (autoattack, r"git\+https")],
+    ids=["torchattacks", "art", "autoattack"],
+)  # fmt: skip
+def test_what_is_not_installed_is_said(attack, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, attack.__name__.rpartition(".")[2], None)
+    for part in ("art.attacks.evasion",):
+        monkeypatch.setitem(sys.modules, part, None)
+    with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):
+        attack.Attack()(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+
+
+def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):
+    with pytest.raises(ValueError, match="no 'Noisi' in torchattacks; did you mean 'Noisy'"):
+        torchattacks.Attack("Noisi")(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+    with pytest.raises(ValueError, match=r"torchattacks: Noisy: .*'epsilon'"):
+        torchattacks.Attack("Noisy", {"epsilon": 1})(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+
+
+def test_what_others_do_to_a_module_does_not_reach_the_classifier():
+    inner = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+
+    def train(module, image, label, seed):
+        module.train()
+        module.requires_grad_(False)
+        return image
+
+    one_by_one(train, inner, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+    assert not inner.training and inner[1].weight.requires_grad
+    assert next(AsModule(inner, IMAGES).parameters()).device == IMAGES.device

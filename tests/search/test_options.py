@@ -1,0 +1,55 @@
+"""Options of attacks: what came, what was expected, and what was probably meant."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from scoreag.search.options import check, pairs
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Outside the library, so that no other check comes first."""
+
+    epsilon: Any = 0.1
+    steps: int = 3
+    size: float | None = None
+    norm: str = "linf"
+    quiet: bool = False
+    weights: Any = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        check(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["linf", "l2"])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"steps": 0}, "steps is 0; it must be above 0"),
+        ({"steps": 2.0}, "steps is 2.0; expected a whole number"),
+        ({"steps": True}, "steps is True; expected a whole number"),
+        ({"size": "big"}, "size is 'big'; expected a number"),
+        ({"size": float("nan")}, "size is nan; it must be above 0"),
+        ({"size": float("inf")}, "size is inf; it must be above 0"),
+        ({"epsilon": 8}, "epsilon is 8; expected 0 to 1"),
+        ({"norm": "l2f"}, "knows no norm 'l2f'; did you mean 'l2'?"),
+        ({"norm": 2}, "norm is 2; expected a word"),
+        ({"quiet": 1}, "quiet is 1; expected true or false"),
+    ],
+)
+def test_a_slip_is_refused(options, message):
+    with pytest.raises(ValueError) as caught:
+        Attack(**options)
+    assert str(caught.value).endswith(message)
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 1}, {"size": None}, {"epsilon": 1.0}, {"quiet": True}]
+)
+def test_what_can_be_meant_is_taken(options):
+    assert Attack(**options) == Attack(**options)
+
+
+def test_options_of_others_are_pairs_in_order():
+    assert pairs({"b": 1, "a": [2]}) == pairs((("a", [2]), ("b", 1))) == (("a", [2]), ("b", 1))

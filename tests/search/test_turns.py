@@ -1,0 +1,93 @@
+"""One search after the other, on what still stands; and the mean over a classifier's draws."""
+
+import pytest
+import torch
+
+import scoreag
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior
+from scoreag.core.schedule import karras
+from scoreag.samplers import heun
+from scoreag.search.losses import margin
+from scoreag.search.objective import Objective, nothing_yet
+from scoreag.search.turns import in_turn, of_ids, of_rows
+
+LABELS = torch.zeros(3, dtype=torch.int64)
+IMAGES = torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1, 1)
+NOISE = Noise(0, [10, 11, 12])
+
+
+def bright(images):
+    """Says class 1 above a brightness of one half."""
+    score = images.mean((1, 2, 3))
+    return torch.stack([torch.zeros_like(score) + 0.5, score], 1)
+
+
+def brighter(by, seen):
+    def search(classifier, images, labels, noise):
+        seen.append((noise.image_ids, noise.name))
+        return (images + by).clamp(0, 1)
+
+    return search
+
+
+def test_each_search_sees_only_what_the_ones_before_left_standing():
+    seen = []
+    searches = [brighter(by, seen) for by in (0.2, 0.1, 0.6, 0.5)]
+    found = in_turn(searches, bright, IMAGES, LABELS, NOISE)
+    assert seen == [((11, 12), ("turn", 0)), ((12,), ("turn", 1)), ((12,), ("turn", 2))]
+    assert found.flatten().tolist() == pytest.approx([0.9, 0.7, 0.7])
+
+
+def test_of_what_fails_the_nearest_to_success_is_kept():
+    found = in_turn([brighter(by, []) for by in (0.1, 0.3, 0.2)], bright, IMAGES, LABELS, NOISE)
+    assert found.flatten().tolist()[2] == pytest.approx(0.4)
+
+
+def test_a_success_that_8_bits_undo_still_stands():
+    """0.5009 is 127.7 / 255 and becomes 128 / 255 = .50196; 0.5002 is 127.55, and 128, too; a
+    threshold of 0.5015 lies between what 0.5016 is and what is kept of it, 128 / 255 = .50196."""
+
+    def strict(images):
+        score = images.mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(score) + 0.5025, score], 1)
+
+    seen = []
+    searches = [brighter(0.4027, seen), brighter(0.45, seen)]
+    found = in_turn(searches, strict, IMAGES[2:], LABELS[2:], of_ids(NOISE, [2]))
+    assert len(seen) == 2 and found.item() == pytest.approx(0.55)
+
+
+def test_the_mean_over_draws_is_that_of_the_calls():
+    """Slopes 1, 2, 3, ... call by call: the mean of four is 2.5."""
+    calls = iter(range(1, 100))
+
+    def classifier(images):
+        score = next(calls) * images.sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+    slope = Objective(classifier, LABELS, margin, draws=4).slope(IMAGES)
+    assert slope.gradient.flatten().tolist() == pytest.approx([2.5] * 3)
+    assert slope.value.tolist() == pytest.approx([2.25, 1.25, 0.25])
+    assert slope.lead.tolist() == slope.value.tolist()
+    lead = Objective(classifier, LABELS, margin, draws=2).lead(IMAGES)
+    assert lead.tolist() == pytest.approx([5.5 * 0.9, 5.5 * 0.5, 5.5 * 0.1])
+
+
+def test_the_best_is_chosen_for_each_image_alone():
+    best = nothing_yet(IMAGES).offered(IMAGES + 1, torch.tensor([1.0, 0.0, 2.0]))
+    best = best.offered(IMAGES + 2, torch.tensor([0.0, 1.0, 2.0]))
+    assert (best.images - IMAGES).flatten().tolist() == pytest.approx([1.0, 2.0, 1.0])
+
+
+def test_a_replayed_defence_answers_for_the_rows_that_are_shown(two_classes):
+    prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def victim(x):
+        return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
+
+    defended = scoreag.defend(victim, prior, precision=20.0, start=1.0, steps=2)
+    for whole in (defended.replay(1), defended.replay(1, [7, 8, 9])):
+        assert torch.equal(of_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
+    assert of_rows(defended, [0]) is defended and of_rows(victim, [0]) is victim
