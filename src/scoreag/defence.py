@@ -23,6 +23,7 @@ from scoreag.settings import Settings, chosen_for
 
 BACKWARD = ("exact", "bpda", "blind")
 VOTES = ("mean", "majority")
+ESTIMATED = 0.05  # how far from [0, 1] an estimate of x0 may lie, where a chain asks a defence
 UNSEEN = 1e-3  # added to the shares of a vote, so that the log of none is a number
 
 
@@ -134,7 +135,7 @@ class Defended(nn.Module):
     @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def forward(self, images: Images) -> Logits:
         images = images.clone() if images.is_inference() else images
-        images = check_images(images, self.defence.prior.image_shape)
+        images = check_images(images, self.defence.prior.image_shape, ESTIMATED)
         call, ids = self.fixed or (self.calls, None)
         self.calls += self.fixed is None
         noise = Noise(self.defence.seed, ids if ids is not None else range(len(images)))

@@ -38,12 +38,13 @@ def to_float(
 
 
 def check_images(
-    images: object, shape: tuple[int, int, int] | None = None
+    images: object, shape: tuple[int, int, int] | None = None, slack: float = 0.0
 ) -> Float[Tensor, "batch channels height width"]:
     """A user's images as floats in [0, 1]; uint8 is converted, anything doubtful is refused.
 
     Args:
         shape: the (channels, height, width) that the model takes; None for any RGB or grey.
+        slack: how far from [0, 1] pixels may lie on average.
     """
     if not isinstance(images, Tensor):
         kind = type(images).__name__
@@ -55,7 +56,7 @@ def check_images(
         raise ValueError(
             f"images are {images.dtype}; expected uint8 in 0..255 or float32 or float64 in [0, 1]"
         )
-    _check_range(images.detach())
+    _check_range(images.detach(), slack)
     return images
 
 
@@ -77,7 +78,7 @@ def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> N
         raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (grey)")
 
 
-def _check_range(images: Tensor) -> None:
+def _check_range(images: Tensor, slack: float) -> None:
     if images.numel() == 0:
         raise ValueError(f"no images: their shape is {tuple(images.shape)}; give at least one")
     low, high = images.min().item(), images.max().item()
@@ -89,7 +90,7 @@ def _check_range(images: Tensor) -> None:
             f"images hold {count} NaN; their numbers are {span}, expected [0, 1]: "
             "mend them before, or write images.nan_to_num(0)"
         )
-    if low < 0 or high > 1:
+    if (images - images.clamp(0, 1)).abs().mean() > slack:
         fix = _fix(low, high)
         raise ValueError(f"images lie in [{low:.8g}, {high:.8g}], expected [0, 1]: {fix}")
 

@@ -74,7 +74,7 @@ def test_the_second_derivative_is_that_of_differences(x, time):
 
 
 def test_number_of_weights_of_the_bundled_model_by_hand():
-    """Widths 32, 64, 128 on maps of side 16, 8, 4; attention at 8 and in the middle."""
+    """Widths 32, 32, 64, 128 on maps of side 32, 16, 8, 4; attention at 8 and in the middle."""
 
     def conv(a, b):
         return 9 * a * b + b
@@ -90,12 +90,13 @@ def test_number_of_weights_of_the_bundled_model_by_hand():
         return 2 * a + layer(a, 3 * a) + layer(a, a)
 
     told = layer(64, 128) + layer(128, 128) + 11 * 128
-    down = block(32, 32) + conv(32, 32) + block(32, 64) + attention(64) + conv(64, 64)
+    down = 2 * (block(32, 32) + conv(32, 32)) + block(32, 64) + attention(64) + conv(64, 64)
     deepest = block(64, 128) + block(128, 128) + attention(128)
     up = block(128 + 128, 128) + block(128 + 64, 128) + conv(128, 128)  # kept: 128, 64
     up += block(128 + 64, 64) + block(64 + 32, 64) + 2 * attention(64) + conv(64, 64)  # 64, 32
-    up += block(64 + 32, 32) + block(32 + 32, 32)  # 32, 32
-    ends = conv(12, 32) + 2 * 32 + conv(32, 12)
+    up += block(64 + 32, 32) + block(32 + 32, 32) + conv(32, 32)  # 32, 32
+    up += 2 * block(32 + 32, 32)  # 32, 32
+    ends = conv(3, 32) + 2 * 32 + conv(32, 3)
     network = UNet(**card("cifar10").options)
     assert sum(p.numel() for p in network.parameters()) == told + down + deepest + up + ends
 
