@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -142,6 +143,21 @@ def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, plann
     made = attack(load_classifier("net"), images, labels, noise)
     saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
     assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planned):
+    from scoreag.assess.scene import Tally, asked, scene
+
+    cell = next(c for c in store.listed(whole) if c.purification == "gap")
+    blind = replace(cell, attacked={**cell.attacked, "backward": "blind"})
+    plain = scene(cell, Kit())
+    images, ids = plain.images[:4], plain.ids(range(4))
+    tally = Tally()
+    attacker = asked(replace(plain, cell=blind), Kit(), True, tally.counting(plain.prior))
+    assert torch.equal(attacker(0, images, ids), plain.victim(images))
+    assert tally.drawn == 0
+    judge = asked(replace(plain, cell=blind), Kit(), False, plain.prior)
+    assert not torch.equal(judge(0, images, ids), plain.victim(images))
 
 
 def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):

@@ -179,6 +179,8 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
         return lambda draw, images, ids: victim(images)
     assert prior is not None
     of = cell.attacked if attacked else cell.purifier_options
+    if attacked and of.get("backward") == "blind":  # who knows of no purifier asks the victim
+        return lambda draw, images, ids: victim(images)
     defended = options.defended(cell, kit, of, prior)
 
     def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
