@@ -8,7 +8,6 @@ no model saw.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -16,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import RESULTS, Row, write
+from cards import described, evaluated
+from common import RESULTS, write
 from steps import Failed, Step, sat, work
 
 from scoreag.cards import card
@@ -143,37 +143,9 @@ def make(world: World, workers: int) -> None:
     finally:
         sittings = sat(world.out, round((time.monotonic() - began) / 60, 1))
     about = {"workers": workers, "sittings": sittings, "steps": taken}
-    write("fashion", {**about, "models": models(world.out), **evaluated(world.out)})
-
-
-def evaluated(out: Path) -> Row:
-    """What evaluate-model found of the score model: after the whole training, and over it."""
-    whole, curve = (
-        json.loads((out / f"{what}-{SMALL}" / "figures.json").read_text())
-        for what in ("card", "curve")
-    )
-    kept = ("settings", "figures", "neighbours", "speed")
-    shown = ("settings", "figures", "curve")
-    return {
-        "card": {name: whole[name] for name in kept},
-        "curve": {name: curve[name] for name in shown},
-    }
-
-
-def models(out: Path) -> list[Row]:
-    """What each card says of its training and of its figures."""
-    cards = [card(out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
-    shown = ("images_seen", "minutes", "loss")
-    return [
-        {
-            "name": known.name,
-            "kind": known.kind,
-            "sha256": known.sha256,
-            **{name: known.recipe[name] for name in shown},
-            "figures": known.figures,
-        }
-        for known in cards
-    ]
+    cards = [card(world.out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
+    found = evaluated(*(world.out / f"{what}-{SMALL}" for what in ("card", "curve")))
+    write("fashion", {**about, "models": described(cards), **found})
 
 
 if __name__ == "__main__":

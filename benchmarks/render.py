@@ -13,7 +13,7 @@ from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
-from render_world import draws, families, world
+from render_world import cards, draws, families, world
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -164,12 +164,16 @@ def recipes(data: Row) -> str:
 
 
 SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
+    ("cifar10", "What the CIFAR-10 models' cards say", cards),
     ("transformation", "GAT: transforming given images", transformation),
+    ("transformation_first", "GAT: by the score model of before", transformation),
     ("transformation_curves", "GAT: the curve behind the default", transformation),
     ("transformation_retries", "GAT: the strength of the first draw, with retries", transformation),
     ("synthesis", "GAS: synthesising from nothing", synthesis),
+    ("synthesis_first", "GAS: by the score model of before", synthesis),
     ("synthesis_curves", "GAS: the curve behind the default", synthesis),
     ("purification", "GAP: against an attacker who does not see the purifier", purification),
+    ("purification_first", "GAP: by the score model of before", purification),
     ("purification_curves", "GAP: the curve behind the default", purification),
     ("purification_samplers", "GAP: samplers and steps", purification),
     ("purification_few_steps", "GAP: few steps", purification),

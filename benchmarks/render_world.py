@@ -5,18 +5,28 @@ from markdown_parts import Row, share, table, what
 
 def world(data: Row) -> str:
     """What was trained, how long it took, and what the cards say."""
+    sat = " + ".join(f"{minutes:.0f}" for minutes in data["sittings"])
+    told = f"{data['workers']} commands at a time, a thread each: {sat} minutes, all included."
+    return f"\n{told}\n{cards(data)}"
+
+
+def cards(data: Row) -> str:
+    """What cards say of their training and figures; a score model's also over its training."""
     rows: dict[str, list[list[str]]] = {"score-model": [], "classifier": []}
+    measured = [radius_of(n) for model in data["models"] for n, _ in under_attack(model)]
+    radius = max(measured, default=8.0)
     for model in data["models"]:
         rows[model["kind"]].append(
-            [model["name"], f"{model['images_seen']:,}", f"{model['minutes']:.0f}", *right(model)]
+            [
+                model["name"],
+                f"{model['images_seen']:,}",
+                f"{model['minutes']:.0f}",
+                *right(model, radius),
+            ]
         )
-    sat = " + ".join(f"{minutes:.0f}" for minutes in data["sittings"])
-    text = (
-        f"\n{data['workers']} commands at a time, a thread each: {sat} minutes, all included.\n\n"
-    )
     head = ["images seen", "minutes"]
-    text += table(["score model", *head], rows["score-model"]) + "\n"
-    head += ["right, test images", "under PGD-40, 0.1"]
+    text = "\n" + table(["score model", *head], rows["score-model"]) + "\n"
+    head += ["right, test images", f"under PGD-40, {radius:g}/255"]
     return (
         text
         + table(["classifier", *head], rows["classifier"])
@@ -25,15 +35,24 @@ def world(data: Row) -> str:
     )
 
 
-def right(model: Row) -> list[str]:
+def right(model: Row, radius: float) -> list[str]:
     """A classifier's accuracy, and that under attack where it was measured."""
     if model["kind"] != "classifier":
         return []
-    test = model["figures"]["test"]
-    names = ("accuracy", "accuracy_pgd40_25.5")
-    return [share(test[name]) if name in test else "" for name in names]
+    under = [share(entry) for name, entry in under_attack(model) if radius_of(name) == radius]
+    return [share(model["figures"]["test"]["accuracy"]), *under, ""][:2]
 
 
+def under_attack(model: Row) -> list[tuple[str, Row]]:
+    groups = model.get("figures", {}).values()
+    return [item for group in groups for item in group.items() if item[0].startswith(PGD)]
+
+
+def radius_of(name: str) -> float:
+    return float(name.removeprefix(PGD))
+
+
+PGD = "accuracy_pgd40_"  # of a card's figures, followed by the radius, of 255
 FIGURES = ("frechet_judge", "kernel_judge", "precision_judge", "recall_judge", "judge_accuracy")
 
 

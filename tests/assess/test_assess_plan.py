@@ -44,7 +44,10 @@ def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(planned):
 def test_options_are_resolved_with_their_defaults_before_any_work(planned):
     cells = {cell.name: cell for cell in resolved(PLAN, planned)}
     pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
-    assert pgd == {"epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf"}
+    assert pgd == {
+        "epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf", "loss": "ce",
+        "restarts": 1, "keep": "last", "draws": 1,
+    }  # fmt: skip
     assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
     assert cells["tiny/net/none/gat"].options["wrong"] == "second"
 
@@ -57,7 +60,7 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
         ("images = 6", 'images = "all"', "images = 6", "images is 'all'; expected a whole number"),
         ("images = 6", "images = 0", "images = 6", "images is 0; expected 1 or more"),
         ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "no setting 'step'"),
-        ('epsilon = ["8/255", "64/255"]', "epsilon = 0", "[attacks.pgd]", "epsilon 0"),
+        ('epsilon = ["8/255", "64/255"]', "epsilon = 0", "[attacks.pgd]", "epsilon is 0"),
         ('epsilon = ["8/255", "64/255"]', 'epsilon = "x"', "[attacks.pgd]", "expected float"),
         ('victims = "net"\n\n[attacks.pgd]', 'victims = "nett"\n\n[attacks.pgd]',
          'victims = "net"\n\n[attacks.pgd]', "did you mean 'net'"),

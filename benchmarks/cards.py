@@ -1,0 +1,57 @@
+"""What the cards of some models say, and an evaluation of one of them over its training.
+
+scoreag evaluate-model runs/cifar10 --images 2000 --beside 0.5 --beside cifar10-first \
+    --out runs/evaluation
+python benchmarks/cards.py cifar10 cifar10-judge cifar10-resnet20 cifar10-robust \
+    --evaluation runs/evaluation --name cifar10
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from common import Row, write
+
+from scoreag.cards import Card, card
+
+CARD = ("settings", "figures", "neighbours", "speed")  # what is shown of an evaluation
+CURVE = ("settings", "figures", "curve")
+
+
+def described(cards: Iterable[Card]) -> list[Row]:
+    """What each card says of its training and of its figures."""
+    shown = ("images_seen", "minutes", "loss")
+    return [
+        {
+            "name": known.name,
+            "kind": known.kind,
+            "sha256": known.sha256,
+            **{name: known.recipe[name] for name in shown},
+            "figures": known.figures,
+        }
+        for known in cards
+    ]
+
+
+def evaluated(whole: Path, curve: Path) -> Row:
+    """What two evaluations found of a score model: after its training, and over it."""
+    at_end, over = (json.loads((folder / "figures.json").read_text()) for folder in (whole, curve))
+    return {
+        "card": {name: at_end[name] for name in CARD},
+        "curve": {name: over[name] for name in CURVE},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", help="names or folders of cards")
+    parser.add_argument("--evaluation", type=Path, required=True, help="of evaluate-model --beside")
+    parser.add_argument("--name", required=True, help="of the file of results")
+    args = parser.parse_args()
+    found = evaluated(args.evaluation, args.evaluation)
+    write(args.name, {"models": described(map(card, args.models)), **found})
+
+
+if __name__ == "__main__":
+    main()
