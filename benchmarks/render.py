@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from drawn import converging, write_svg
 from markdown_parts import Row, share, short, table, what
 from render_attacks import attacks
 from render_gradients import memory, purifier_gradient, purifiers
@@ -239,6 +240,9 @@ def results() -> str:
 
 def main() -> None:
     (ROOT / "docs" / "results.md").write_text(results())
+    for name in ("parametrisations", "parametrisations_cifar10"):
+        data = json.loads((RESULTS / f"{name}.json").read_text())
+        write_svg(converging(data), f"{ROOT}/docs/images/{name}.svg")
     models = ROOT / "docs" / "models.md"
     models.write_text(page(RESULTS, models.read_text()))
     readme = ROOT / "README.md"

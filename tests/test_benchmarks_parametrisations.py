@@ -121,3 +121,12 @@ def test_the_benchmark_writes_what_its_section_tells(monkeypatch, tmp_path, caps
     assert found["estimates"][0]["gap_far"][-1]["rms"] < found["estimates"][0]["gap_far"][0]["rms"]
     text = import_module("render_parametrisations").parametrisations(found)
     assert "| vp | edm | heun |" in text and "sde_euler" in text
+
+
+def test_the_picture_shows_the_errors_that_were_found():
+    drawn = import_module("drawn")
+    data = json.loads((FOLDER / "results" / "parametrisations.json").read_text())
+    for axes, task in zip(drawn.converging(data).axes, ("GAT", "GAP"), strict=True):
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        shown = [line.get_ydata() for line in axes.get_lines()]
+        assert [list(y) for y in shown] == [row["rms_255"] for row in data[task]]
