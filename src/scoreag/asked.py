@@ -28,7 +28,8 @@ def checked_victim(
             f"the classifier is {classifier!r:.60}; expected a module: "
             "write scoreag.load_classifier(...) or scoreag.classifier(module, mean, std)"
         )
-    if isinstance(classifier, torch.nn.Module) and not isinstance(classifier, Frozen):
+    known = isinstance(classifier, Frozen) or hasattr(classifier, "of_estimates")  # a defence
+    if isinstance(classifier, torch.nn.Module) and not known:
         classifier = as_classifier(classifier)
     return classifier, check_classifier(classifier, images, guides)
 

@@ -23,7 +23,6 @@ from scoreag.settings import Settings, chosen_for
 
 BACKWARD = ("exact", "bpda", "blind")
 VOTES = ("mean", "majority")
-ESTIMATED = 0.05  # how far from [0, 1] an estimate of x0 may lie, where a chain asks a defence
 UNSEEN = 1e-3  # added to the shares of a vote, so that the log of none is a number
 
 
@@ -132,10 +131,17 @@ class Defended(nn.Module):
         draw, ids = self.fixed or (0, None)
         return self.replay(draw, [ids[i] if ids else i for i in rows]) if self.fixed else self
 
-    @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def forward(self, images: Images) -> Logits:
+        return self._answered(images, slack=0.0)
+
+    def of_estimates(self, images: Images) -> Logits:
+        """The same of a chain's estimates of x0, which may lie outside of [0, 1]."""
+        return self._answered(images, slack=math.inf)
+
+    @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
+    def _answered(self, images: Images, slack: float) -> Logits:
         images = images.clone() if images.is_inference() else images
-        images = check_images(images, self.defence.prior.image_shape, ESTIMATED)
+        images = check_images(images, self.defence.prior.image_shape, slack)
         call, ids = self.fixed or (self.calls, None)
         self.calls += self.fixed is None
         noise = Noise(self.defence.seed, ids if ids is not None else range(len(images)))

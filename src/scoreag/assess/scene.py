@@ -185,7 +185,7 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
 
     def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None
-        logits: Logits = defended.replay(draw, known)(images)
+        logits: Logits = defended.replay(draw, known).of_estimates(images)
         return logits
 
     return ask

@@ -24,8 +24,10 @@ def verdict(
         rest: is told at each call which images were left alone.
     """
 
+    ask = getattr(classifier, "of_estimates", classifier)  # a defence looks at images it is given
+
     def log_likelihood(x0: State, sigma: Sigma) -> PerImage:
-        logits = classifier((x0 + 1) / 2)
+        logits = ask((x0 + 1) / 2)
         pull = strength * value(logits)
         if stop is None:
             return pull

@@ -206,7 +206,7 @@ CLASSIFIER_TRAINED = (
 CONVERTED = (
     argument(
         "checkpoint",
-        "A score model's, of EDM, guided-diffusion or diffusers: a file, or a folder. "
+        "A score model's, as docs/checkpoints.md lists them: a file, or a folder. "
         "A classifier's: a state dict, or a .pt2 of torch.export.",
     ),
     argument("folder", "Folder of the card and the weights that are written."),
