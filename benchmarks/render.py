@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drawn import converging, write_svg
 from markdown_parts import Row, share, short, table, what
+from render_assessed import assessed
 from render_attacks import attacks
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
@@ -187,6 +188,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("recipes_small_b", "The same for equal time: deeper, and single pixels", recipes),
     ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
     ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
+    ("paper_cifar10", "Assessed: the paper's questions on CIFAR-10", assessed),
+    ("paper_fashion", "Assessed: the paper's questions on Fashion-MNIST", assessed),
     ("fashion", "The small world: Fashion-MNIST from nothing", world),
     ("fashion_transformation", "The small world: GAT", transformation),
     ("fashion_synthesis", "The small world: GAS", synthesis),

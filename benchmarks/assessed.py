@@ -1,0 +1,43 @@
+"""An assessment's figures for docs/results.md, as its folder tells them.
+
+scoreag assess paper --workers 2 --lpips features.npz,heads.npz --out runs/paper
+python benchmarks/assessed.py runs/paper --name paper_cifar10
+"""
+
+import argparse
+import json
+from datetime import datetime
+from pathlib import Path
+
+from common import Row, write
+
+KEPT = ("name", "victim", "purification", "attack", "component", "swept", "images", "rows",
+        "state", "figures", "transfer", "cost")  # fmt: skip
+
+
+def assessed(folder: Path) -> Row:
+    """The cells' figures, what holds under all attacks, what was doubted, and how it was made."""
+    summary = json.loads((folder / "summary.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
+    cells = [{name: cell[name] for name in KEPT} for cell in summary["cells"].values()]
+    return {
+        "task": manifest["task"],
+        "minutes": (ended - began).total_seconds() / 60,
+        "cells": [cell for cell in cells if cell["attack"] != "clean"],
+        "clean": summary["clean_accuracy"],
+        "defences": summary["defences"],
+        "doubts": [found for found in summary["findings"] if found["grave"]],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--name", required=True, help="of the file of results")
+    args = parser.parse_args()
+    write(args.name, assessed(args.folder))
+
+
+if __name__ == "__main__":
+    main()

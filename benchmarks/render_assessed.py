@@ -1,0 +1,121 @@
+"""The tables of an assessment: attacks on classifiers, on defences, and images from nothing."""
+
+from collections.abc import Iterable
+
+from markdown_parts import Row, share, short, table
+
+DONE = "done"
+
+
+def assessed(data: Row) -> str:
+    """Every cell is in one of three tables; n is beside each share."""
+    cells = [cell for cell in data["cells"] if cell["state"] == DONE]
+    plain = [cell for cell in cells if cell["purification"] == "none"]
+    drawn, cleaned = ([c for c in plain if c["component"] == task] for task in ("gas", "gap"))
+    moved = [cell for cell in plain if cell["component"] not in ("gas", "gap")]
+    purified = [cell for cell in cells if cell["purification"] != "none"]
+    text = f"\n{data['task']}: {data['minutes']:.0f} minutes. "
+    text += "; ".join(_clean(group, found) for group, found in data["clean"].items())
+    text += ".\n\nGiven images, attacked; medians of the distances over all n:\n\n"
+    text += table(
+        ["classifier", "attack", "n", "accuracy", "fooled, of those right before",
+         "fooled, and the judge sees the class", "Linf x 255", "L2", "LPIPS", "Fréchet", "s/image"],
+        map(_moved, moved),
+    )  # fmt: skip
+    text += "\nDrawn from nothing:\n\n" + table(
+        ["classifier", "attack", "n", "fooled", "the judge sees the class",
+         "fooled, and the judge sees it", "Fréchet", "s/image"],
+        map(_drawn, drawn),
+    )  # fmt: skip
+    if cleaned:
+        head = ["classifier", "purification", "n", "right before", "right after", "s/image"]
+        text += "\nImages that nobody attacked, purified:\n\n" + table(head, map(_cleaned, cleaned))
+    if purified:
+        text += "\nBehind a purifier; K fresh draws that no attack saw:\n\n" + table(
+            ["classifier", "purifier", "attack", "n", "clean, one draw", "attacked, one draw",
+             "worst of K", "vote of K", "K", "s/image"],
+            map(_purified, purified),
+        )  # fmt: skip
+    return text + _together(data["defences"]) + _rest(data)
+
+
+def _clean(group: str, found: Row) -> str:
+    rates = ", ".join(f"{name} {short(rate)}" for name, rate in found.items())
+    return f"{group}, right before: {rates}"
+
+
+def _named(cell: Row) -> str:
+    swept = ", ".join(f"{name} {value}" for name, value in cell["swept"].items())
+    return f"{cell['attack']} {swept}".strip()
+
+
+def _seconds(cell: Row) -> str:
+    return f"{cell['cost']['seconds']:.2g}"
+
+
+def _number(figures: Row, name: str, digits: int) -> str:
+    return f"{figures[name]['value']:.{digits}f}" if name in figures else ""
+
+
+def _share(figures: Row, name: str) -> str:
+    return short(figures[name]) if name in figures else ""
+
+
+def _moved(cell: Row) -> list[str]:
+    figures = cell["figures"]
+    return [
+        cell["victim"], _named(cell), str(cell["images"]), short(figures["accuracy"]),
+        share(figures["success_of_right"]), _share(figures, "fooled_and_shown"),
+        f"{255 * figures['linf']['value']:.0f}", f"{figures['l2']['value']:.2f}",
+        _number(figures, "lpips", 4), _number(figures, "frechet", 1), _seconds(cell),
+    ]  # fmt: skip
+
+
+def _drawn(cell: Row) -> list[str]:
+    figures = cell["figures"]
+    return [
+        cell["victim"], _named(cell), str(cell["images"]), share(figures["success"]),
+        short(figures["judge_agreement"]), _share(figures, "fooled_and_shown"),
+        _number(figures, "frechet", 1), _seconds(cell),
+    ]  # fmt: skip
+
+
+def _cleaned(cell: Row) -> list[str]:
+    figures = cell["figures"]
+    before, after = (_share(figures, name) for name in ("clean_accuracy", "accuracy"))
+    return [cell["victim"], _named(cell), str(cell["images"]), before, after, _seconds(cell)]
+
+
+def _purified(cell: Row) -> list[str]:
+    figures = cell["figures"]
+    (worst,) = (name for name in figures if name.startswith("attacked_accuracy_worst_of_"))
+    draws = worst.rpartition("_")[2]
+    single = [_percent(figures.get(f"{of}_accuracy_single")) for of in ("clean", "attacked")]
+    return [
+        cell["victim"], cell["purification"], _named(cell), str(cell["images"]), *single,
+        short(figures[worst]), short(figures[f"attacked_accuracy_vote_of_{draws}"]), draws,
+        _seconds(cell),
+    ]  # fmt: skip
+
+
+def _percent(entry: Row | None) -> str:
+    if entry is None:
+        return ""
+    low, high = 100 * entry["low"], 100 * entry["high"]
+    return f"{100 * entry['value']:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _together(defences: Iterable[Row]) -> str:
+    rows = [
+        [one["victim"], one["purifier"], str(one["attacks"]), share(one["accuracy_under_all"])]
+        for one in defences
+    ]
+    head = ["classifier", "purifier", "attacks", "right under every one"]
+    return "\nThe same images under all attacks:\n\n" + table(head, rows)
+
+
+def _rest(data: Row) -> str:
+    missing = [cell["name"] for cell in data["cells"] if cell["state"] != DONE]
+    text = f"\nNot done: {', '.join(missing)}.\n" if missing else ""
+    doubts = [f"- {found['cell']}: {found['says']}" for found in data["doubts"]]
+    return text + ("\nDoubted:\n\n" + "\n".join(doubts) + "\n" if doubts else "")
