@@ -28,7 +28,7 @@ def digest() -> str:
 
 
 def weights() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Invented convolutions and heads under the names of the .npz files, of a size that keeps scale."""
+    """Invented convolutions, which keep the maps' scale, and heads, by the names in the files."""
     source = np.random.RandomState(99)
     convolutions, heads = {}, {}
     for number, (layer, shape) in enumerate(SHAPES.items()):

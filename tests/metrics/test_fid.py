@@ -50,7 +50,7 @@ def test_distance_does_not_depend_on_the_number_of_shards(shards):
 
 
 def test_distance_in_one_feature_is_that_of_means_and_deviations():
-    """(m_a - m_b)^2 + (s_a - s_b)^2; here means 2 and 5, deviations (2/2)^(1/2) and (32/2)^(1/2)."""
+    """(m_a - m_b)^2 + (s_a - s_b)^2: means of 2 and 5, standard deviations of 1 and 4."""
     a, b = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [5.0], [9.0]])
     distance = frechet_distance(Moments.of(a, "f"), Moments.of(b, "f"))
     assert distance == pytest.approx(3**2 + (4 - 1) ** 2)
