@@ -15,6 +15,7 @@ from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
+from render_runs import killed, report_size, reproducibility
 from render_world import cards, draws, families, world
 
 ROOT = Path(__file__).parent.parent
@@ -122,17 +123,6 @@ def sampling(data: Row) -> str:
     return text + table(head, body)
 
 
-def reproducibility(data: Row) -> str:
-    body = [[name, "yes" if same else "NO"] for name, same in data["equal"].items()]
-    off = data["micro_batch_off"]
-    text = f"\n`scoreag transform` on {data['images']} images, {data['files']} files:\n\n"
-    text += table(["against the first run", "all files equal, byte for byte"], body)
-    return text + (
-        f"\nWith the micro-batch off, images within 1 of 255: {share(off['within_one'])}; largest "
-        f"difference {off['largest_255']}; answers that flipped: {off['flips']}.\n"
-    )
-
-
 def training_curve(data: Row) -> str:
     body = [
         [
@@ -214,6 +204,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("guided_sampling", "Speed: ours beside the reference", sampling),
     ("guided_sampling_default", "Speed: what the retries of the default cost", sampling),
     ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
+    ("killed", "Does it depend on how often it was killed?", killed),
+    ("report_size", "What a report of 10,000 images costs", report_size),
     ("gradient_memory", "Memory of exact gradients", memory),
     ("purifiers", "Purifiers: few-step chains", purifiers),
     ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),

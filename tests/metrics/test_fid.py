@@ -33,6 +33,29 @@ def test_moments_of_shards_add_up_to_those_of_the_whole():
     assert torch.allclose(parts.covariance, features.T.cov().double())
 
 
+@pytest.mark.parametrize("shards", [7, 64])
+def test_distance_does_not_depend_on_the_number_of_shards(shards):
+    """Up to rounding in float64."""
+    source = torch.Generator().manual_seed(0)
+    real, drawn = (torch.randn(500, 5, generator=source) * s + 3 for s in (1.0, 1.5))
+
+    def merged(features, count):
+        first, *rest = (Moments.of(part, "f") for part in features.tensor_split(count))
+        return sum(rest, start=first)
+
+    expected = frechet_distance(merged(real, 1), merged(drawn, 1))
+    assert expected > 1
+    found = frechet_distance(merged(real, shards), merged(drawn, shards))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_distance_in_one_feature_is_that_of_means_and_deviations():
+    """(m_a - m_b)^2 + (s_a - s_b)^2: means of 2 and 5, standard deviations of 1 and 4."""
+    a, b = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [5.0], [9.0]])
+    distance = frechet_distance(Moments.of(a, "f"), Moments.of(b, "f"))
+    assert distance == pytest.approx(3**2 + (4 - 1) ** 2)
+
+
 def test_moments_of_images_are_those_of_their_features():
     images = torch.rand(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     found = moments(images, lambda part: part.flatten(1), "pixels", batch=4)
