@@ -1,9 +1,10 @@
 """Does a result depend on how often it was killed?  SIGKILL at random moments of one assessment.
 
 Of models and images as small as those of the tests, whose world this is. Each process goes on
-where the one before was killed, with another shard size, and is killed at a moment that is uniform
-between the beginning of its work and twice its even share of what the whole run takes. Then the
-run is finished, and each row and picture compared with those of a run that nothing interrupted.
+where the one before was killed, with another shard size. It is killed between 0 and twice its even
+share of what the whole run takes, uniform, after it has begun to work or, as a coin falls, after
+it has written rows of its own. Then the run is finished, and each row and picture compared with
+those of a run that nothing interrupted.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,28 @@ def world(folder: Path, images: int) -> Path:
     return folder
 
 
-def at_work(process: subprocess.Popen, folder: Path) -> bool:
-    """Wait until a process has begun to work in ``folder``: it lists its cells first."""
+def begun(folder: Path) -> int:
+    """Another number as soon as a process works in ``folder``: it lists its cells first."""
+    file = folder / "cells.json"
+    return file.stat().st_mtime_ns if file.exists() else 0
 
-    def listed() -> int:
-        file = folder / "cells.json"
-        return file.stat().st_mtime_ns if file.exists() else 0
 
-    before = listed()
-    while process.poll() is None and listed() == before:
+def written(folder: Path) -> int:
+    """Row files that are there."""
+    return len(list(folder.glob("cells/*/*.jsonl")))
+
+
+def await_change(process: subprocess.Popen, folder: Path, of: Callable[[Path], int]) -> None:
+    """Wait until ``of(folder)`` is another number, or the process has ended."""
+    before = of(folder)
+    while process.poll() is None and of(folder) == before:
         time.sleep(POLL)
-    return process.poll() is None
 
 
 def finished(out: str, size: int, where: Path) -> float:
     """Let a run end; the seconds of its work."""
     process = start(out, size, where)
-    at_work(process, where / out)
+    await_change(process, where / out, begun)
     started = time.perf_counter()
     _, told = process.communicate()
     if process.returncode:
@@ -66,14 +72,15 @@ def kills(count: int, whole: float, where: Path, source: random.Random) -> Itera
     size = 0
     for _ in range(count):
         size = source.choice([one for one in SIZES if one != size])
-        moment = source.uniform(0, 2 * whole / count)
+        moment, after = source.uniform(0, 2 * whole / count), source.choice([begun, written])
         process = start("killed", size, where)
-        at_work(process, where / "killed")
+        await_change(process, where / "killed", after)
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         yield {
             "shard": size,
+            "after": {begun: "its work began", written: "it wrote rows"}[after],
             "moment": round(moment, 3),
             "hit": process.returncode == -signal.SIGKILL,
             "rows": sum(map(len, contents(where / "killed")[0].values())),
@@ -84,7 +91,7 @@ def kills(count: int, whole: float, where: Path, source: random.Random) -> Itera
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--images", type=int, default=64, help="of each cell")
+    parser.add_argument("--images", type=int, default=128, help="of each cell")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the shard sizes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

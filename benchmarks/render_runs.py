@@ -23,12 +23,13 @@ def killed(data: Row) -> str:
             str(number),
             str(kill["shard"]),
             f"{kill['moment']:.2f}" + ("" if kill["hit"] else ", it had ended"),
+            kill["after"],
             f"{kill['rows']} of {data['rows']}",
             str(kill["aside"]),
         ]
         for number, kill in enumerate(kills, start=1)
     ]
-    head = ["kill", "images a shard", "seconds after its work began", "rows there", "half-written"]
+    head = ["kill", "images a shard", "seconds", "after", "rows there", "half-written"]
     told = (
         f"\n`scoreag assess` of {data['cells']} cells, which takes {data['seconds']:.0f} s without "
         f"its start; {len(kills)} times SIGKILL, {hit} of them to a process at work. Finished "

@@ -45,7 +45,7 @@ def test_a_made_up_assessment_is_whole_and_its_report_counts_its_rows(tmp_path):
 
 @pytest.mark.parametrize("harm, said", [({}, "yes"), ({"rows": False}, "NO")], ids=["", "harmed"])
 def test_kills_that_hit_are_counted_and_a_difference_is_told(harm, said):
-    kill = {"shard": 4, "moment": 0.5, "hit": True, "rows": 3, "aside": 1}
+    kill = {"shard": 4, "after": "it wrote rows", "moment": 0.5, "hit": True, "rows": 3, "aside": 1}
     data = {
         "rows": 8, "pictures": 9, "cells": 2, "seconds": 3.2, "left_aside": 0,
         "equal": {"rows": True, "pictures": True, **harm}, "kills": [kill, {**kill, "hit": False}],
