@@ -22,6 +22,7 @@ from scoreag.runs.manifest import plain as plain_values
 JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
 Draw: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
 Ask: TypeAlias = Callable[[Draw, Images, tuple[int, ...]], Logits]  # draw, images, ids
+FIXED = 0  # the draw of a cell that has but one
 PROBED = 2 * 10**9  # the draw through which the attacker's gradient is looked at
 
 
@@ -194,7 +195,7 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
 
     def ask(draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None
-        logits: Logits = defended.replay(draw, known)(images)
+        logits: Logits = defended.replay(FIXED if cell.fixed else draw, known)(images)
         return logits
 
     return ask

@@ -1,7 +1,7 @@
 """PGD that chooses its own step size, and goes back to its best point; Croce & Hein (2020)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -56,6 +56,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "restarts", "draws")
+        words: dict[str, Collection[str]]
         words = {"norm": BALLS, "loss": LOSSES, "weights": WEIGHTS}
         ranges = {"targets": (0, 1000), "stop": (0, math.inf)}
         check(self, above_zero=positive, ranges=ranges, **words)

@@ -1,6 +1,7 @@
 """Projected gradient ascent on a loss, in an linf or l2 ball; Madry et al. (2018)."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from scoreag.core.noise import Noise
@@ -49,6 +50,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "restarts", "draws")
+        words: dict[str, Collection[str]]
         words = {"norm": BALLS, "loss": LOSSES, "keep": [*KEPT], "weights": WEIGHTS}
         check(self, above_zero=positive, ranges={"stop": (0, math.inf)}, **words)
 

@@ -13,5 +13,5 @@ def taken(counts: MutableMapping[int, int], rows: Sequence[int]) -> tuple[int, .
 
 
 def at_calls(seed: int, image_ids: Sequence[int], calls: Sequence[int]) -> Noise:
-    """The randomness of each row at the call of that number: row i draws ``at("call", calls[i])``."""
+    """The randomness of each row at a call of its own: row i draws ``at("call", calls[i])``."""
     return Noise(seed, image_ids, within=tuple(("call", call) for call in calls))
