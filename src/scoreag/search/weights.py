@@ -47,19 +47,19 @@ def selective(ball: Ball, reach: float, values: Values, gradients: Gradients) ->
 
 
 def shared(ball: Ball, reach: float, values: Values, gradients: Gradients) -> Values:
-    """``q``, by steps of Frank and Wolfe (1956) of full length, the best of which counts.
+    """``q``, by steps of Frank and Wolfe (1956) of full length from d = 0, the best of which counts.
 
-    The first goes along the mean: where all draws agree, it is also the last.
+    So does the step along the mean, so that the draws chosen are never fewer than by it.
     """
-    direction, best = gradients.mean(0), None
-    for _ in range(ROUNDS):
+
+    def chances(direction: Images) -> Values:
         step = reach * ball.ascent(direction)
-        chance = torch.sigmoid(values + (gradients * step).flatten(2).sum(2))
-        direction = _weighted(chance * (1 - chance), gradients)
-        if best is None:
-            best = chance
+        return torch.sigmoid(values + (gradients * step).flatten(2).sum(2))
+
+    best, chance = chances(gradients.mean(0)), torch.sigmoid(values)
+    for _ in range(ROUNDS):
+        chance = chances(_weighted(chance * (1 - chance), gradients))
         best = torch.where(chance.sum(0) > best.sum(0), chance, best)
-    assert best is not None
     return best
 
 
