@@ -16,6 +16,7 @@ from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
 from render_runs import killed, report_size, reproducibility
+from render_white_box import white_box
 from render_world import cards, draws, families, world
 
 ROOT = Path(__file__).parent.parent
@@ -186,11 +187,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("fashion_purification", "The small world: GAP", purification),
     ("families", "The small world: do family and process matter?", families),
     ("parametrisations", "One denoiser as EDM, VP and VE; three x0-estimates", parametrisations),
-    (
-        "parametrisations_cifar10",
-        "One denoiser as EDM, VP and VE: CIFAR-10",
-        parametrisations,
-    ),
+    ("parametrisations_cifar10", "One denoiser as EDM, VP and VE: CIFAR-10", parametrisations),
     (
         "fashion_transformation_first",
         "The small world: GAT, a first look, cut short",
@@ -209,6 +206,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("gradient_memory", "Memory of exact gradients", memory),
     ("purifiers", "Purifiers: few-step chains", purifiers),
     ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
+    ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
 ]
 
 

@@ -23,7 +23,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["api"],
     ["search"],
     ["attacks", "purifiers"],
-    ["memory"],
+    ["memory", "defence_checks"],
     ["defence"],
     ["training", "runs"],
     ["figures"],

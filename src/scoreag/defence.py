@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from scoreag.core.draws import at_calls, taken
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Logits
+from scoreag.defence_checks import check_fits, checked
 from scoreag.images import check_images
 from scoreag.load import hint, load
 from scoreag.memory import bytes_of, draws_at_once, per_image
@@ -93,7 +95,7 @@ def defend(
         classifier, prior, part.purify, chosen, seed, draws, vote, backward, most, bf16
     )
     if isinstance(classifier, nn.Module):
-        _try(classifier, prior)
+        check_fits(classifier, prior)
     if draws > 1 or most is not None:
         defence = replace(defence, footprint=_footprint(defence))
     return Defended(defence)
@@ -108,28 +110,41 @@ def _check_words(draws: int, vote: str, backward: str) -> None:
 
 
 class Defended(nn.Module):
-    """What ``defend`` returns.  Its only state is the number of calls so far, unless replayed."""
+    """What ``defend`` returns.  Its only state is the number of calls of each row, unless replayed.
+
+    Row i draws as image ``rows[i]``, by default i; ``fixed`` is the call that is replayed, for all
+    rows or one for each.
+    """
 
     def __init__(self, defence: Defence) -> None:
         super().__init__()
         self.defence, self.classifier = defence, defence.classifier
-        self.calls = 0
-        self.fixed: tuple[int, tuple[int, ...] | None] | None = None
+        self.counts: dict[int, int] = {}
+        self.fixed: int | tuple[int, ...] | None = None
+        self.rows: tuple[int, ...] | None = None
         self.eval()
 
-    def replay(self, draw: int, image_ids: Sequence[int] | None = None) -> "Defended":
+    def replay(
+        self, draw: int | Sequence[int], image_ids: Sequence[int] | None = None
+    ) -> "Defended":
         """The same defence with the draws of call ``draw``, again and again.
 
-        Row i is image ``image_ids[i]``, by default image i.
+        Row i is image ``image_ids[i]``, by default image i; it may have a call of its own.
         """
         again = Defended(self.defence)
-        again.fixed = draw, None if image_ids is None else tuple(image_ids)
+        again.fixed = draw if isinstance(draw, int) else tuple(draw)
+        again.rows = None if image_ids is None else tuple(image_ids)
         return again
 
     def for_rows(self, rows: Sequence[int]) -> "Defended":
-        """The same defence, to be shown only these rows of its batch: a replay knows which."""
-        draw, ids = self.fixed or (0, None)
-        return self.replay(draw, [ids[i] if ids else i for i in rows]) if self.fixed else self
+        """The same defence, to be shown only these rows of its batch: each draws as it would there,
+        however often the others are asked."""
+        part = Defended(self.defence)
+        part.counts, part.fixed = self.counts, self.fixed
+        part.rows = tuple(self.rows[i] if self.rows else i for i in rows)
+        if isinstance(self.fixed, tuple):
+            part.fixed = tuple(self.fixed[i] for i in rows)
+        return part
 
     def forward(self, images: Images) -> Logits:
         return self._answered(images, slack=0.0)
@@ -142,10 +157,11 @@ class Defended(nn.Module):
     def _answered(self, images: Images, slack: float) -> Logits:
         images = images.clone() if images.is_inference() else images
         images = check_images(images, self.defence.prior.image_shape, slack)
-        call, ids = self.fixed or (self.calls, None)
-        self.calls += self.fixed is None
-        noise = Noise(self.defence.seed, ids if ids is not None else range(len(images)))
-        draws = [noise.at("call", call, "draw", i) for i in range(self.defence.draws)]
+        rows = self.rows if self.rows is not None else tuple(range(len(images)))
+        calls = taken(self.counts, rows) if self.fixed is None else self.fixed
+        each = (calls,) * len(rows) if isinstance(calls, int) else calls
+        noise = at_calls(self.defence.seed, rows, each)
+        draws = [noise.at("draw", i) for i in range(self.defence.draws)]
         return _answer(self.defence, images, draws)
 
 
@@ -160,7 +176,7 @@ def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
         seen = [_seen(defence, prior, images, part, len(parts) > 1) for part in parts]
         logits = torch.cat(seen)
         if defence.backward == "blind":
-            plain = _checked(defence.classifier(images), images).to(images.dtype)
+            plain = checked(defence.classifier(images), images).to(images.dtype)
             logits = (logits.detach() - plain.detach()) + plain
     return _counted(logits) if defence.vote == "majority" else logits.mean(0)
 
@@ -185,7 +201,7 @@ def _seen(
         logits = checkpoint(classify, purified, use_reentrant=False)
     else:  # a defence within would draw afresh
         logits = classify(purified)
-    return _checked(logits, purified).to(images.dtype).unflatten(0, (len(draws), len(images)))
+    return checked(logits, purified).to(images.dtype).unflatten(0, (len(draws), len(images)))
 
 
 def _footprint(defence: Defence) -> int:
@@ -214,42 +230,6 @@ def _footprint(defence: Defence) -> int:
 
 def _arithmetic(defence: Defence, images: Images) -> AbstractContextManager[Any]:
     return torch.autocast(images.device.type, torch.bfloat16) if defence.bf16 else nullcontext()
-
-
-def _try(classifier: nn.Module, prior: Prior) -> None:
-    """Refuse a classifier that cannot take the score model's images."""
-    takes = " x ".join(map(str, prior.image_shape))
-    known = getattr(classifier, "image_shape", None)
-    if known is not None and tuple(known) != tuple(prior.image_shape):
-        raise ValueError(
-            f"the classifier is one of images of {' x '.join(map(str, known))}, and the score "
-            f"model purifies {takes}; give two that were made for the same images"
-        )
-    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
-    blank = blank.to(prior.sigmas.device)
-    try:
-        with torch.no_grad():
-            logits = classifier(blank)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"the classifier cannot take what the score model purifies, images of {takes}: {reason}"
-        ) from error
-    _checked(logits, blank)
-
-
-def _checked(logits: Any, images: Images) -> Logits:
-    """Logits, a row an image, all of them numbers."""
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the classifier returned {got}; expected logits ({len(images)}, classes)")
-    sound = logits.detach().isfinite().all(1)
-    if not sound.all():
-        blame = "the classifier returned NaN or infinity"
-        if not images.detach().isfinite().all():
-            blame = "the purified images are not finite: write a smaller precision, or more steps"
-        raise ValueError(f"{blame} (for {int((~sound).sum())} of {len(sound)} purified images)")
-    return logits
 
 
 def _counted(logits: Tensor) -> Logits:

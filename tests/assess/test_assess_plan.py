@@ -1,11 +1,14 @@
+from fnmatch import fnmatch
+
 import pytest
 
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
+from scoreag.assess.cells import cells
 from scoreag.assess.kit import Kit
 from scoreag.assess.places import line_of, lines
 from scoreag.assess.plan import plans, read
-from scoreag.assess.resolve import resolve
+from scoreag.assess.resolve import left_out, resolve
 from scoreag.load import UnknownName
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,7 +49,7 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
     pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
     assert pgd == {
         "epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf", "loss": "ce",
-        "restarts": 1, "keep": "last", "draws": 1,
+        "restarts": 1, "keep": "last", "draws": 1, "stop": 0, "weights": "mean",
     }  # fmt: skip
     assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
     assert cells["tiny/net/none/gat"].options["wrong"] == "second"
@@ -119,3 +122,59 @@ def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, m
     write_net(tmp_path / "net", 99)
     after = {cell.name: cell.key for cell in resolved(text, planned)}
     assert after.keys() == before.keys() and not {*after.values()} & {*before.values()}
+
+
+def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):
+    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\nanswers = 5\npurifiers = ["none", "gap"]')
+    asked = {cell.name: cell.answers for cell in resolved(text, planned)}
+    assert asked["tiny/net/none/pgd,epsilon=8/255"] == 1  # it does not draw
+    assert asked["tiny/net/gap/pgd,epsilon=8/255"] == 5
+    fresh, fixed = (
+        next(c for c in resolved(t, planned) if c.purifier)
+        for t in (text, text.replace("[purifiers.gap]", "[purifiers.gap]\nfixed = true"))
+    )
+    assert fixed.fixed and fixed.answers == 1 and fixed.key != fresh.key
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("[purifiers.gap]", "[purifiers.gap]\nfixed = 1", "fixed is 1; expected true or false"),
+        ("[attacks.pgd]", "[attacks.pgd]\nanswers = 0", "answers is 0; expected 1 or more"),
+        ("steps = 2\nvictims", "steps = 2\nstop = -1\nvictims", "stop is -1; expected 0 to inf"),
+        ("steps = 2\nvictims", 'steps = 2\nweights = "medium"\nvictims', "no weights 'medium'"),
+    ],
+)
+def test_what_cannot_be_meant_of_draws_is_refused(planned, old, new, told):
+    with pytest.raises(ValueError, match=told):
+        resolved(PLAN.replace(old, new, 1), planned)
+
+
+def test_an_attack_that_needs_lpips_may_be_left_out(planned):
+    text = PLAN + '\n[attacks.lpips]\nattack = "ppgd"\nwith_lpips = true\n'
+    assert not [cell for cell in resolved(text, planned) if cell.attack == "lpips"]
+    assert left_out(read(planned / "p.toml"), Kit()) == ["lpips"]
+    assert left_out(read(planned / "p.toml"), Kit(lpips="a.npz,b.npz")) == []
+    with pytest.raises(ValueError, match="give its weights by --lpips"):
+        resolved(text.replace("with_lpips = true", ""), planned)
+
+
+def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
+    """APGD, 100 iterations, EOT 10, stop 10; 32 images and 128 answers where exact; 128 else."""
+    found = list(cells(read("purifier")))
+    core = [c for c in found if fnmatch(c.name, "*/cifar10-resnet20/*/core*")]
+    told = {
+        (c.purifier, c.attacked.get("backward", "exact"), c.images, c.answers, c.component)
+        for c in core
+    }
+    assert told == {
+        (purifier, kind, images, answers, "apgd")
+        for purifier in ("gap", "diffpure")
+        for kind, images, answers in (("exact", 32, 128), ("bpda", 128, 10), ("blind", 128, 10))
+    }
+    assert all(c.options["steps"] == 100 and c.options["epsilon"] == 8 / 255 for c in core)
+    drawn = [c for c in core if c.attacked.get("backward") != "blind"]
+    assert all(c.options["draws"] == c.options["stop"] == 10 for c in drawn)
+    losses = {c.options["loss"] for c in found if c.attack == "losses"}
+    assert losses == {"margin", "dlr"} and any(c.fixed for c in found)
+    assert {c.victim for c in found} == {"cifar10-resnet20", "cifar10-robust"}

@@ -95,3 +95,32 @@ def test_what_two_attacks_share_cancels_in_their_difference():
     entry = paired(b, a, "images")
     assert entry["value"] == pytest.approx(0.01)
     assert entry["high"] - entry["low"] < 0.05
+
+
+def drawn(*answers):
+    """Images 0, 1, ..., each of which is right where its word has a dot."""
+    said = [{"before": [0] * len(word), "saved": [int(d != ".") for d in word]} for word in answers]
+    rows = [row(i, 0, 0, 0, 0, answers=one) for i, one in enumerate(said)]
+    return columns(rows)
+
+
+def test_beside_all_draws_the_first_ten_tell_the_worst_and_the_vote():
+    """Of 12 draws: wrong at the last two; wrong at six of the first ten only; always right."""
+    found = drawn("..........xx", "xxxxxx......", "............")
+    figures = summary.figures(cell(answers=12), found)
+    told = {n: counted(e) for n, e in figures.items() if n.startswith("attacked") and "count" in e}
+    assert told == {
+        "attacked_accuracy_worst_of_10": (2, 3),
+        "attacked_accuracy_vote_of_10": (2, 3),
+        "attacked_accuracy_worst_of_12": (1, 3),
+        "attacked_accuracy_vote_of_12": (2, 3),
+    }
+
+
+def test_of_several_attacks_the_worst_draw_and_the_vote_are_taken_image_by_image():
+    """Each attack leaves 2 of 3 by vote, and other ones: both together leave one."""
+    found = summary.together_drawn([drawn("...", "..x", "xxx"), drawn("xx.", "...", "...")])
+    assert {n: (r.count, r.total) for n, r in found.items()} == {
+        "worst_of_3": (0, 3), "vote_of_3": (1, 3)
+    }  # fmt: skip
+    assert summary.together_drawn([four_columns()]) == {}

@@ -10,7 +10,8 @@ from scoreag.core.schedule import karras
 from scoreag.samplers import heun
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.turns import in_turn, of_ids, of_rows
+from scoreag.search.rows import of_ids, of_rows
+from scoreag.search.turns import in_turn
 
 LABELS = torch.zeros(3, dtype=torch.int64)
 IMAGES = torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1, 1)
@@ -90,4 +91,22 @@ def test_a_replayed_defence_answers_for_the_rows_that_are_shown(two_classes):
     defended = scoreag.defend(victim, prior, precision=20.0, start=1.0, steps=2)
     for whole in (defended.replay(1), defended.replay(1, [7, 8, 9])):
         assert torch.equal(of_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
-    assert of_rows(defended, [0]) is defended and of_rows(victim, [0]) is victim
+    assert of_rows(victim, [0]) is victim
+
+
+def test_rows_of_a_defence_draw_as_they_would_have_however_often_others_are_asked(two_classes):
+    """Row 2 alone at its second call draws what it draws at the second call of all three."""
+    prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def victim(x):
+        return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
+
+    defended = scoreag.defend(victim, prior, precision=20.0, start=1.0, steps=2)
+    whole, again = defended.replay(0)(images), defended.replay(1)(images)
+    assert torch.equal(defended(images), whole)
+    assert torch.equal(of_rows(defended, [2])(images[2:]), again[2:])
+    assert torch.equal(defended(images)[:2], again[:2])
+    mixed = defended.replay([1, 0, 1])
+    assert torch.equal(mixed(images), torch.stack([again[0], whole[1], again[2]]))
+    assert torch.equal(of_rows(mixed, [2, 1])(images[[2, 1]]), mixed(images)[[2, 1]])

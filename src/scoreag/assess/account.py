@@ -36,6 +36,12 @@ class Reckoned:
     state: str
     shown: Sequence[Row] = ()
 
+    @property
+    def gradient(self) -> str:
+        """Of which kind the attacker's were: exact, bpda or blind; "" where he took none."""
+        kind = self.cell.attacked.get("backward", "exact")
+        return str(kind) if self.found.gradients else ""
+
     def to_dict(self) -> dict[str, Any]:
         cell = self.cell
         named = ("name", "group", "victim", "purification", "attack", "component", "seed", "images")
@@ -43,6 +49,8 @@ class Reckoned:
             "key": cell.key,
             **{name: getattr(cell, name) for name in named},
             "swept": dict(cell.swept),
+            "gradient": self.gradient,
+            "fixed_draw": cell.fixed,
             "state": self.state,
             "rows": len(self.found),
             "figures": dict(self.figures),
@@ -53,12 +61,35 @@ class Reckoned:
 
 
 @dataclass(frozen=True, eq=False)
+class Left:
+    """What is left of a classifier behind a defence, when every image gets its worst attack.
+
+    Args:
+        accuracy: right at the first draw; ``drawn``: by the worst of several, and by vote.
+    """
+
+    group: str
+    victim: str
+    purifier: str
+    attacks: int
+    accuracy: Entry
+    drawn: Mapping[str, Entry] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "set": self.group, "victim": self.victim, "purifier": self.purifier,
+            "attacks": self.attacks, "accuracy_under_all": self.accuracy,
+            **{f"{name}_under_all": entry for name, entry in self.drawn.items()},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
 class Account:
     """An assessment, reckoned up.
 
     Args:
         differences: (attack, the one that it is held against, success minus success).
-        defences: (set, victim, purifier, attacks, right under all of them together).
+        defences: of each classifier and defence what all attacks together leave.
         victims: by set and victim, how often it is right on the images as they are.
     """
 
@@ -67,7 +98,7 @@ class Account:
     cells: Sequence[Reckoned]
     differences: Sequence[tuple[str, str, Entry]]
     findings: Sequence[Finding]
-    defences: Sequence[tuple[str, str, str, int, Entry]] = ()
+    defences: Sequence[Left] = ()
     victims: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,16 +111,7 @@ class Account:
                 {"of": of, "minus": other, "success": entry}
                 for of, other, entry in self.differences
             ],
-            "defences": [
-                {
-                    "set": group,
-                    "victim": victim,
-                    "purifier": purifier,
-                    "attacks": count,
-                    "accuracy_under_all": entry,
-                }
-                for group, victim, purifier, count, entry in self.defences
-            ],
+            "defences": [left.to_dict() for left in self.defences],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -191,13 +213,20 @@ def _differences(found: Sequence[Reckoned]) -> Iterator[tuple[str, str, Entry]]:
             yield cell.name, base.cell.name, entry
 
 
-def _defences(found: Sequence[Reckoned]) -> Iterator[tuple[str, str, str, int, Entry]]:
-    """For each classifier and defence, the images that stay right whatever attack is used."""
-    grouped: dict[tuple[str, str, str], list[Columns]] = {}
+def _defences(found: Sequence[Reckoned]) -> Iterator[Left]:
+    """For each classifier and defence, the images that stay right whatever attack is used.
+
+    Purifiers that are judged alike are one defence, however the attacker's copies differ.
+    """
+    grouped: dict[tuple[str, ...], list[Reckoned]] = {}
     for one in found:
         cell = one.cell
         if cell.task in ("attack", "transform") and not cell.strangers and len(one.found):
-            which = (cell.group, cell.victim, cell.purification)
-            grouped.setdefault(which, []).append(one.found)
-    for which, parts in grouped.items():
-        yield *which, len(parts), of_rate(summary.together(parts))
+            judged = (cell.purifier, repr(dict(cell.purifier_options)), str(cell.fixed))
+            grouped.setdefault((cell.group, cell.victim, *judged), []).append(one)
+    for (group, victim, *_), members in grouped.items():
+        parts = [one.found for one in members]
+        plain = [c for c in (m.cell for m in members) if c.attacked == c.purifier_options]
+        name = (plain or [members[0].cell])[0].purification
+        drawn = {n: of_rate(rate) for n, rate in summary.together_drawn(parts).items()}
+        yield Left(group, victim, name, len(parts), of_rate(summary.together(parts)), drawn)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from scoreag.assess.plan import NONE, Attack, Plan, Purifier, Set, values
+from scoreag.assess.plan import NONE, Attack, Plan, Purifier, Set
+from scoreag.assess.plan_values import values
 from scoreag.jobs import pieces
 
 ALGORITHM = 1  # raised when a cell's rows would come out otherwise, or mean something else
@@ -24,7 +25,8 @@ class Cell:
         data: the word for the images; ``strangers``: they are of another data set.
         others: the set's other victims, who are asked about the images, too.
         options: of the attack; a task's are resolved with the card's defaults.
-        purifier: the component, "" for none; ``attacked`` are the options of the attacker's copy.
+        purifier: the component, "" for none; ``attacked`` are the options of the attacker's copy;
+            ``fixed``: one draw of it for the attacker and the judge.
         content: digests of the data, of all weights and of the components' sources.
         classes: the names of the labels, for people; no part of the key.
         swept: those options that the plan gives several values, as they are written.
@@ -46,6 +48,7 @@ class Cell:
     purifier: str = ""
     purifier_options: Mapping[str, Any] = field(default_factory=dict)
     attacked: Mapping[str, Any] = field(default_factory=dict)
+    fixed: bool = False
     strangers: bool = False
     random: bool = False
     answers: int = 1
@@ -70,6 +73,8 @@ class Cell:
             "micro_batch": self.micro_batch, "features": self.features,
             "content": dict(self.content),
         }  # fmt: skip
+        if self.fixed:
+            named["fixed"] = True
         text = json.dumps(named, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -165,8 +170,10 @@ def _cell(
         guarded = {
             "purification": purifier.name, "purifier": purifier.purifier,
             "purifier_options": options, "attacked": {**options, **purifier.attacked},
+            "fixed": purifier.fixed,
         }  # fmt: skip
     random = victim in one.random
+    drawn = random or (purifier is not None and not purifier.fixed)
     return replace(
         made,
         data=attack.strangers or made.data,
@@ -176,7 +183,7 @@ def _cell(
         swept=swept,
         seed=seed,
         random=random,
-        answers=plan.answers if random or purifier else 1,
+        answers=(attack.answers or plan.answers) if drawn else 1,
         **guarded,
     )
 

@@ -101,6 +101,12 @@ def _settings(part: Part) -> Iterator[Finding]:
             f"the attacker's copy of {cell.purification} has {told}: this is a weaker attacker "
             "than one who knows the defence",
         )  # fmt: skip
+    if cell.fixed:
+        yield Finding(
+            "settings", cell.name, False,
+            f"attacker and judge of {cell.purification} share one draw: how far an attack gets "
+            "that knows the random numbers, not how a real one does",
+        )  # fmt: skip
     if (backward := attacked.get("backward", "exact")) != "exact":
         yield Finding(
             "settings", cell.name, False,

@@ -2,6 +2,7 @@
 
 Seconds, calls and memory are those of this machine, of one process on one core; what an attack
 does to other images may take longer or shorter, so that a forecast is good to a factor of two.
+Long attacks on a purifier are measured on a few steps, as if no image were left alone early.
 """
 
 import math
@@ -14,6 +15,8 @@ from scoreag.assess.compute import compute
 from scoreag.assess.kit import Kit
 
 FEW = 2  # images that are measured of each kind of cell
+SHORT = 10  # of the steps, queries and answers behind a purifier; what is longer is scaled up
+ALIKE = ("loss", "norm", "weights")  # words that cost the same
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ def forecast(
 def _kind(cell: Cell) -> tuple[Any, ...]:
     """What the cost of an image depends on: strength, radius and seed do not count."""
     told = (cell.options, cell.purifier_options, cell.attacked)
-    counts = [{n: v for n, v in of.items() if not isinstance(v, float)} for of in told]
+    counts = [
+        {n: v for n, v in of.items() if not isinstance(v, float) and n not in ALIKE} for of in told
+    ]
     return (
         cell.group, cell.victim, cell.component, cell.purifier, cell.answers, cell.strangers,
         repr(counts), bool(cell.options.get("strength", 1)),
@@ -58,20 +63,34 @@ def _kind(cell: Cell) -> tuple[Any, ...]:
 
 def _measured(cell: Cell, kit: Kit) -> Forecast:
     """A cell with a few images, all at once: what it cost in all, an image."""
-    few = replace(cell, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images), content={})
+    cut, steps, answers = shortened(cell)
+    few = replace(cut, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images), content={})
     done = compute(few, few.pieces, kit)  # loads, and warms up
     again = compute(few, few.pieces, kit) if done.seconds + done.other < 1 else done
     rows = again.rows
     names = ("calls", "forwards", "backwards")
-    mean: dict[str, float] = {n: math.fsum(row[n] for row in rows) / len(rows) for n in names}
+    mean = {n: steps * math.fsum(row[n] for row in rows) / len(rows) for n in names}
     return Forecast(
         cell=cell,
         measured=len(rows),
-        seconds=(again.seconds + again.other) / len(rows),
+        seconds=(steps * again.seconds + answers * again.other) / len(rows),
         memory=again.memory,
         bytes=sum(map(len, again.files.values())) // len(rows) + 1500,
         **mean,
     )
+
+
+def shortened(cell: Cell) -> tuple[Cell, float, float]:
+    """A cell that is quick to measure, and by what its attack and its judging are to be scaled."""
+    options, times = dict(cell.options), 1.0
+    for name in ("steps", "queries"):
+        count = options.get(name)
+        if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * SHORT:
+            options[name], times = SHORT, count / SHORT
+    if times > 1 and "stop" in options:
+        options["stop"] = 0
+    answers = SHORT if cell.answers > 2 * SHORT else cell.answers
+    return replace(cell, options=options, answers=answers), times, cell.answers / answers
 
 
 def _scaled(one: Forecast, cell: Cell) -> Forecast:

@@ -122,11 +122,11 @@ class Told:
     kit: Kit
     positions: list[int]
 
-    def victim(self, images: Images) -> list[Logits]:
-        """The defended classifier's, once for each of the cell's ``answers``."""
+    def victim(self, images: Images, answers: int) -> list[Logits]:
+        """The defended classifier's, once for each of the first ``answers`` draws."""
         plain, ids = self.plain, self.plain.ids(self.positions)
         ask = asked(plain, self.kit, False, plain.prior)
-        return [ask(JUDGED + draw, images, ids) for draw in range(plain.cell.answers)]
+        return [ask(JUDGED + draw, images, ids) for draw in range(answers)]
 
     def of(
         self, words: Sequence[str], seen: Images, given: Images | None
@@ -160,9 +160,10 @@ def _labels(classifier: Callable[[Images], Logits], images: Images) -> list[int]
 def _verdicts(told: Told, made: "Made", seen: Images, given: Images | None) -> dict[str, list[Any]]:
     """What the classifier says before, of the float image and of the saved one, and success."""
     labels = told.plain.labels[told.positions]
-    saved = told.victim(seen)
-    before = None if given is None else told.victim(given)
-    as_float = told.victim(made.images)[0].argmax(1)
+    answers = told.plain.cell.answers
+    saved = told.victim(seen, answers)
+    before = None if given is None else told.victim(given, answers)
+    as_float = told.victim(made.images, 1)[0].argmax(1)
     after = saved[0].argmax(1)
     wrong, fooled = made.wrong.to(labels), after != labels
     predictions = {

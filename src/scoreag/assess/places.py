@@ -78,7 +78,8 @@ class Where:
 
 
 _KINDS = {
-    str: "a word in quotes", int: "a whole number", list: "a list of words", dict: "a table"
+    str: "a word in quotes", int: "a whole number", list: "a list of words", dict: "a table",
+    bool: "true or false",
 }  # fmt: skip
 
 

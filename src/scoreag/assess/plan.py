@@ -18,11 +18,14 @@ bring = "..."                   # what to bring where something is missing
 [purifiers.gap]                 # a name; ``purifier`` is the component, by default the name
 draws = 1                       # its options
 attacked = { steps = 2 }        # where the attacker's copy differs from the one judged
+fixed = true                    # one draw for attacker and judge, again and again; by default fresh
 victims = ["cifar10-resnet20"]  # to which of them it is put; by default to all
 
 [attacks.pgd]                   # a name; ``attack`` is the component, by default the name
 epsilon = ["2/255", "8/255"]    # its options; a list of values is a sweep
 images = 64
+answers = 128                   # where it shall be judged by more draws, or fewer
+with_lpips = true               # left out where no weights of LPIPS are given
 purifiers = ["none", "gap"]     # by default all, and none
 victims = [...]                 # by default all
 sets = [...]                    # by default all
@@ -36,6 +39,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scoreag.assess.places import Where, lines
+from scoreag.assess.plan_values import fraction, words
 from scoreag.load import UnknownName, hint
 
 PLANS = Path(__file__).parent / "plans"
@@ -63,6 +67,7 @@ class Purifier:
     purifier: str
     options: Mapping[str, Any]
     attacked: Mapping[str, Any]
+    fixed: bool = False
     victims: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
 
@@ -75,6 +80,8 @@ class Attack:
     attack: str
     options: Mapping[str, Any]
     images: int | None = None
+    answers: int | None = None
+    with_lpips: bool = False
     victims: tuple[str, ...] = ()
     purifiers: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
@@ -111,10 +118,12 @@ OF_SET |= {"prior": (str,), "bring": (str,)}
 OF_PURIFIER: dict[str, tuple[type, ...]] = {
     "purifier": (str,),
     "attacked": (dict,),
+    "fixed": (bool,),
     "victims": WORDS,
     "sets": WORDS,
 }
 OF_ATTACK: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "strangers": (str,)}
+OF_ATTACK |= {"answers": (int,), "with_lpips": (bool,)}
 OF_ATTACK |= {name: WORDS for name in ("victims", "purifiers", "sets")}
 
 Member = TypeVar("Member", Set, Purifier, Attack)
@@ -201,7 +210,7 @@ def _set(where: Where, name: str, table: Mapping[str, Any]) -> Set:
         if not table.get(key):
             raise ValueError(f"{where.at('sets', name)}: the set {name!r} lacks {key}")
     listed: dict[str, Any]
-    listed = {k: _words(v) if OF_SET[k] is WORDS else v for k, v in table.items()}
+    listed = {k: words(v) if OF_SET[k] is WORDS else v for k, v in table.items()}
     return Set(name=name, **listed)
 
 
@@ -209,40 +218,23 @@ def _purifier(where: Where, name: str, table: Mapping[str, Any]) -> Purifier:
     if name == NONE:
         raise ValueError(f"{where.at('purifiers', name)}: 'none' is no purifier's name")
     where.check_types(table, OF_PURIFIER, "purifiers", name)
-    options = {k: _fraction(v) for k, v in table.items() if k not in OF_PURIFIER}
-    others = {k: _words(table.get(k, ())) for k in ("victims", "sets")}
-    attacked = {k: _fraction(v) for k, v in table.get("attacked", {}).items()}
-    return Purifier(name, table.get("purifier", name), options, attacked, **others)
+    options = {k: fraction(v) for k, v in table.items() if k not in OF_PURIFIER}
+    others = {k: words(table.get(k, ())) for k in ("victims", "sets")}
+    attacked = {k: fraction(v) for k, v in table.get("attacked", {}).items()}
+    fixed = table.get("fixed", False)
+    return Purifier(name, table.get("purifier", name), options, attacked, fixed, **others)
 
 
 def _attack(where: Where, name: str, table: Mapping[str, Any]) -> Attack:
     where.check_types(table, OF_ATTACK, "attacks", name)
-    where.check_count(table, "images", "attacks", name)
+    for key in ("images", "answers"):
+        where.check_count(table, key, "attacks", name)
     options = {k: v for k, v in table.items() if k not in OF_ATTACK}
     for key, value in options.items():
         if value == []:
             raise ValueError(f"{where.at('attacks', name, key)}: {key} is a list of no values")
-    others = {k: _words(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
+    others = {k: words(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
     return Attack(
-        name, table.get("attack", name), options, table.get("images"),
-        strangers=table.get("strangers", ""), **others,
+        name, table.get("attack", name), options, table.get("images"), table.get("answers"),
+        table.get("with_lpips", False), strangers=table.get("strangers", ""), **others,
     )  # fmt: skip
-
-
-def _words(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _fraction(value: Any) -> Any:
-    """``"8/255"`` as a number; TOML has no fractions."""
-    above, slash, below = value.partition("/") if isinstance(value, str) else ("", "", "")
-    try:
-        return float(above) / float(below) if slash else value
-    except (ValueError, ZeroDivisionError):
-        return value
-
-
-def values(value: Any) -> list[tuple[str, Any]]:
-    """The values of a sweep, each as it is written and as it is meant; of one value, that one."""
-    several = value if isinstance(value, list) else [value]
-    return [(str(one), _fraction(one)) for one in several]

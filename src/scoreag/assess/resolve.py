@@ -34,12 +34,22 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
         ValueError: something in the plan cannot work; with its line, and what to write instead.
     """
     known = {one.name: _known(plan, one, kit) for one in plan.sets}
-    found = [_resolved(plan, cell, known[cell.group], kit) for cell in cells(plan)]
+    away = left_out(plan, kit)
+    found = [
+        _resolved(plan, cell, known[cell.group], kit)
+        for cell in cells(plan)
+        if cell.attack not in away
+    ]
     names = [cell.name for cell in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{plan.where.file}: two cells are called {twice[0]}; rename a member")
     return found
+
+
+def left_out(plan: Plan, kit: Kit) -> list[str]:
+    """The names of the attacks that are made only with LPIPS, where its weights are not given."""
+    return [one.name for one in plan.attacks if one.with_lpips and not kit.lpips]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What one cell works with: its images and labels, and what an attacker sees of the classifier."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from scoreag.api import purification, synthesis, transformation
 from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.kit import Kit, of_classifier, of_prior
+from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.images import to_float
@@ -19,7 +20,9 @@ from scoreag.jobs import CLASS_STRIDE, Job
 from scoreag.runs.manifest import plain as plain_values
 
 JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
-Ask: TypeAlias = Callable[[int, Images, tuple[int, ...]], Logits]  # draw, images, ids
+Draw: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
+Ask: TypeAlias = Callable[[Draw, Images, tuple[int, ...]], Logits]  # draw, images, ids
+FIXED = 0  # the draw of a cell that has but one
 PROBED = 2 * 10**9  # the draw through which the attacker's gradient is looked at
 
 
@@ -122,7 +125,7 @@ def _job(plain: Scene) -> Job | None:
 class Tally:
     """What an attack asked for: images that it showed the classifier, and gradients it took."""
 
-    calls: int = 0
+    counts: dict[int, int] = field(default_factory=dict)  # calls by row
     forwards: int = 0
     backwards: int = 0
     drawn: int = 0
@@ -141,18 +144,24 @@ class Tally:
 class Attacked:
     """The classifier as an attacker sees it: fresh draws at each call, and every call counted.
 
+    Which draw a row gets is counted for it alone, so that no other row's end moves it.
+
     Args:
         ask: as ``asked`` makes it.
         ids: whose noise the rows of a batch get.
+        rows: where they stand in the micro-batch; by default in its order.
     """
 
     ask: Ask
     ids: tuple[int, ...]
     tally: Tally
+    rows: tuple[int, ...] | None = None
 
     def __call__(self, images: Images) -> Logits:
-        logits = self.ask(self.tally.calls, images, self.ids)
-        self.tally.calls += 1
+        rows = self.rows if self.rows is not None else tuple(range(len(self.ids)))
+        calls = taken(self.tally.counts, rows)
+        draw = calls if len(images) == len(rows) else max(calls)
+        logits = self.ask(draw, images, self.ids)
         self.tally.forwards += len(images)
         if logits.requires_grad:
             logits.register_hook(partial(self._counted, len(images)))
@@ -160,7 +169,8 @@ class Attacked:
 
     def for_rows(self, rows: Sequence[int]) -> "Attacked":
         """The same, to be shown only these rows of its batch."""
-        return replace(self, ids=tuple(self.ids[i] for i in rows))
+        places = tuple(self.rows[i] if self.rows is not None else i for i in rows)
+        return replace(self, ids=tuple(self.ids[i] for i in rows), rows=places)
 
     def _counted(self, images: int, gradient: Tensor | None) -> None:
         self.tally.backwards += images if gradient is not None else 0
@@ -183,9 +193,9 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
         return lambda draw, images, ids: victim(images)
     defended = options.defended(cell, kit, of, prior)
 
-    def ask(draw: int, images: Images, ids: tuple[int, ...]) -> Logits:
+    def ask(draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None
-        logits: Logits = defended.replay(draw, known).of_estimates(images)
+        logits: Logits = defended.replay(FIXED if cell.fixed else draw, known).of_estimates(images)
         return logits
 
     return ask

@@ -1,6 +1,6 @@
 """The figures of a cell, from its rows alone: each with its denominator by name and an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ ALL = "all images"
 RIGHT = "images right before"
 MEDIANS = ("l0", "l1", "l2", "linf", "psnr")
 MEANS = ("ssim", "lpips")
+AGAIN = 10  # times that an image is sent, beside as often as it was judged
 COSTS = ("calls", "forwards", "backwards", "retries")
 
 
@@ -79,13 +80,22 @@ def _drawn(found: Columns) -> dict[str, Entry]:
     for name, answers in (("clean", found.answers_before), ("attacked", found.answers)):
         if answers is None:
             continue
-        draws = answers.shape[1]
-        result |= {
-            f"{name}_accuracy_single": _share(of_bootstrap(answers.double().mean(1), ALL)),
-            f"{name}_accuracy_worst_of_{draws}": of_rate(share(answers.all(1), ALL)),
-            f"{name}_accuracy_vote_of_{draws}": of_rate(share(answers.double().mean(1) > 0.5, ALL)),
-        }
+        result[f"{name}_accuracy_single"] = _share(of_bootstrap(answers.double().mean(1), ALL))
+        for draws in sorted({min(AGAIN, answers.shape[1]), answers.shape[1]}):
+            worst, vote = share(worst_of(answers, draws), ALL), share(vote_of(answers, draws), ALL)
+            result[f"{name}_accuracy_worst_of_{draws}"] = of_rate(worst)
+            result[f"{name}_accuracy_vote_of_{draws}"] = of_rate(vote)
     return result
+
+
+def worst_of(answers: Tensor, draws: int) -> Tensor:
+    """Right at every one of the first ``draws``."""
+    return answers[:, :draws].all(1)
+
+
+def vote_of(answers: Tensor, draws: int) -> Tensor:
+    """Right at more than half of the first ``draws``."""
+    return answers[:, :draws].double().mean(1) > 0.5
 
 
 def _moved(found: Columns) -> dict[str, Entry]:
@@ -163,13 +173,36 @@ def difference(a: Columns, b: Columns) -> Entry | None:
     return _share(paired(one, other, f"{RIGHT}, in both"))
 
 
-def together(parts: Sequence[Columns]) -> Rate:
-    """The images that stay right whatever attack of several is used, of all that each was given."""
+def together(
+    parts: Sequence[Columns], stays: Callable[[Columns], Tensor] = lambda found: ~found.fooled
+) -> Rate:
+    """The images that stay right whatever attack of several is used, of all that each was given.
+
+    Args:
+        stays: whether an image is right under one attack; by default at its first draw.
+    """
     right: dict[int, bool] | None = None
     for found in parts:
-        mine = dict(zip(found.image_ids.tolist(), (~found.fooled).tolist(), strict=True))
+        mine = dict(zip(found.image_ids.tolist(), stays(found).tolist(), strict=True))
         right = mine if right is None else {i: right[i] and mine[i] for i in right if i in mine}
     return Rate(sum((right or {}).values()), len(right or {}), "images given to every attack")
+
+
+def together_drawn(parts: Sequence[Columns]) -> dict[str, Rate]:
+    """The same by several draws: by the worst of each image, and by vote; of one draw nothing."""
+    draws = min((p.answers.shape[1] if p.answers is not None else 1 for p in parts), default=1)
+    draws = min(AGAIN, draws)
+
+    def by(rule: Callable[[Tensor, int], Tensor]) -> Callable[[Columns], Tensor]:
+        return lambda found: rule(_answers(found), draws)
+
+    rules = {"worst": worst_of, "vote": vote_of} if draws > 1 else {}
+    return {f"{name}_of_{draws}": together(parts, by(rule)) for name, rule in rules.items()}
+
+
+def _answers(found: Columns) -> Tensor:
+    assert found.answers is not None
+    return found.answers
 
 
 def clean_of(found: Columns, victim: str, cell: Cell) -> Rate:

@@ -1,7 +1,7 @@
 """PGD that chooses its own step size, and goes back to its best point; Croce & Hein (2020)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +14,9 @@ from scoreag.search.balls import BALLS, within
 from scoreag.search.losses import LOSSES, Loss, likeliest_others, towards
 from scoreag.search.objective import Objective, Slope, chosen, nothing_yet
 from scoreag.search.options import check
+from scoreag.search.standing import all_standing
 from scoreag.search.turns import Search, in_turn
+from scoreag.search.weights import WEIGHTS, weighing
 
 MOMENTUM = 0.75  # alpha of the paper
 RISING = 0.75  # rho: the share of steps that must raise the loss, or the step size is halved
@@ -37,6 +39,9 @@ class Attack:
         restarts: from other starts; of each target, where there are targets.
         draws: calls of the classifier that a gradient is the mean of; more than 1 for a defence
             that draws.
+        stop: an image is left alone once it is misread in so many fresh draws, in each of them;
+            0 never leaves one alone within a run.
+        weights: of the draws' gradients: "mean"; or "selective", those that one step can fool.
     """
 
     epsilon: float = 8 / 255
@@ -46,16 +51,22 @@ class Attack:
     targets: int = 0
     restarts: int = 1
     draws: int = 1
+    stop: int = 0
+    weights: str = "mean"
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "restarts", "draws")
-        check(self, above_zero=positive, norm=BALLS, loss=LOSSES, ranges={"targets": (0, 1000)})
+        words: dict[str, Collection[str]]
+        words = {"norm": BALLS, "loss": LOSSES, "weights": WEIGHTS}
+        ranges = {"targets": (0, 1000), "stop": (0, math.inf)}
+        check(self, above_zero=positive, ranges=ranges, **words)
 
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        return in_turn(self.searches(), classifier, images, labels, noise, self.draws)
+        runs = self.searches()
+        return in_turn(runs, classifier, images, labels, noise, self.draws, self.stop)
 
     def searches(self) -> Iterator[Search]:
         """The runs, in their order."""
@@ -85,22 +96,24 @@ class Attack:
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise, loss: Loss
     ) -> Images:
         """Algorithm 1 of the paper; a run leaves every image of its batch to itself."""
-        ball, objective = BALLS[self.norm], Objective(classifier, labels, loss, self.draws)
-        point = within(images, ball.start(images, noise.at("apgd")), self.epsilon)
-        slope = objective.slope(point)
+        weigh = weighing(self.weights, self.norm, self.epsilon)
+        objective = Objective(classifier, labels, loss, self.draws, weigh)
+        start = BALLS[self.norm].start(images, noise.at("apgd"))
+        point = within(images, start, self.epsilon)
+        slope, standing = all_standing(objective, self.stop, images).slope(point)
         worst = nothing_yet(images).offered(point, slope.lead)
         state = _State.at(point, slope)
         turns = checkpoints(self.steps)
         for k in range(1, self.steps + 1):
             state = state.moved(images, self.norm, self.epsilon, first=k == 1)
-            if k == self.steps:
+            if k == self.steps or not standing.stands.any():
                 break
-            slope = objective.slope(state.point)
+            slope, standing = standing.slope(state.point)
             worst = worst.offered(state.point, slope.lead)
             state = state.seen(slope)
             if k in turns:
                 state = state.checked(k - max(t for t in turns if t < k))
-        return worst.offered(state.point, objective.lead(state.point)).images
+        return standing.found(worst.offered(state.point, standing.lead(state.point)).images)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -176,4 +189,5 @@ def _chosen(which: Tensor, yes: Slope, no: Slope) -> Slope:
         chosen(which, yes.gradient, no.gradient),
         torch.where(which, yes.value, no.value),
         torch.where(which, yes.lead, no.lead),
+        torch.where(which, yes.least, no.least),
     )

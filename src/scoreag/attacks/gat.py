@@ -14,7 +14,7 @@ from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import Job, compute
 from scoreag.search.options import check
-from scoreag.search.turns import of_rows
+from scoreag.search.rows import of_rows
 from scoreag.settings import settings_for
 
 SETTINGS = ("strength", "precision", "start", "steps", "sampler", "gradient", "guidance", "retries")

@@ -11,8 +11,9 @@ from scoreag.search.balls import BALLS, lengths, uniform, within
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, chosen
 from scoreag.search.options import check
+from scoreag.search.rows import of_rows
 from scoreag.search.squares import dice, moved_in_l2, share, side, two_bumps, window
-from scoreag.search.turns import in_turn, of_rows
+from scoreag.search.turns import in_turn
 
 
 @dataclass(frozen=True)

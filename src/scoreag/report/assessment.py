@@ -115,14 +115,15 @@ def _part(entry: Entry) -> str:
 
 def _defended(account: Account, group: str) -> str:
     """The classifier and defence of which most is left under all attacks together."""
-    found = [d for d in account.defences if d[0] == group]
+    found = [left for left in account.defences if left.group == group]
     if len(found) < 2:
         return ""
-    _, victim, purifier, attacks, entry = max(found, key=lambda d: d[4]["value"] or 0)
-    behind = "" if purifier == NONE else f" behind {purifier}"
+    best = max(found, key=lambda left: left.accuracy["value"] or 0)
+    behind = "" if best.purifier == NONE else f" behind {best.purifier}"
     return (
-        f"Of what was tried, most is left of {victim}{behind}: right on {_part(entry)} images "
-        f"whichever of {attacks} attack{'s' * (attacks > 1)} is used."
+        f"Of what was tried, most is left of {best.victim}{behind}: right on "
+        f"{_part(best.accuracy)} images whichever of {best.attacks} "
+        f"attack{'s' * (best.attacks > 1)} is used."
     )
 
 

@@ -6,6 +6,7 @@ from itertools import groupby
 from scoreag.assess.account import Account, Reckoned
 from scoreag.assess.plan import NONE
 from scoreag.report.assessment_cells import at_home, attacked, label, name_of, telling
+from scoreag.report.assessment_defences import defences, randomised
 from scoreag.report.table_files import Field, Table
 
 NOTHING = "from nothing"
@@ -70,31 +71,6 @@ def changes(account: Account) -> Table:
         f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
     )
     return Table("changes", caption, ["cell", "images", *used], rows)
-
-
-def randomised(account: Account) -> Table:
-    rows: list[list[Field]] = []
-    header: list[str] = []
-    for one in attacked(account):
-        found = {n: e for n, e in one.figures.items() if n.startswith(("clean_acc", "attacked_"))}
-        found.pop("clean_accuracy", None)
-        if found:
-            header = [name.replace("_", " ") for name in found]
-            rows.append([label(account, one.cell.name), len(one.found), *found.values()])
-    caption = (
-        "Randomised classifiers, asked again with fresh draws that no attack saw: right on "
-        "average, at every one of them, and by their majority."
-    )
-    return Table("randomised", caption, ["cell", "images", *header], rows)
-
-
-def defences(account: Account) -> Table:
-    rows: list[list[Field]] = [
-        [label(account, f"{group}/{victim}/{purifier}"), count, entry]
-        for group, victim, purifier, count, entry in account.defences
-    ]
-    caption = "Images that stay right whatever attack of the plan is used on them, the worst case."
-    return Table("worst_case", caption, ["defence", "attacks", "right under all"], rows)
 
 
 def transfers(account: Account) -> Iterator[Table]:

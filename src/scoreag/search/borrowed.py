@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from scoreag.core.noise import Noise, generator
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.load import hint
-from scoreag.search.turns import of_rows
+from scoreag.search.rows import of_rows
 
 
 class AsModule(nn.Module):

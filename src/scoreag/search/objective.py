@@ -1,7 +1,8 @@
 """What a classifier tells an attacker: a loss, its gradient, and by how much it errs.
 
 A randomised classifier draws afresh at each call; expectation over transformation (EOT; Athalye et
-al. 2018) is then the mean over ``draws`` calls, of the loss, of its gradient and of the lead.
+al. 2018) is then the mean over ``draws`` calls, of the loss, of its gradient and of the lead; the
+gradients may be weighed otherwise.
 """
 
 from dataclasses import dataclass, replace
@@ -11,15 +12,21 @@ from torch import Tensor
 
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.losses import Loss, margin
+from scoreag.search.rows import of_rows
+from scoreag.search.weights import Weigh, mean
 
 
 @dataclass(frozen=True, eq=False)
 class Slope:
-    """The loss, its gradient, and the ``lead`` of the likeliest wrong class over the label."""
+    """The loss, its gradient, and the ``lead`` of the likeliest wrong class over the label.
+
+    ``least`` is the lead at that of the draws where it is smallest: above 0, each of them errs.
+    """
 
     gradient: Images
     value: PerImage
     lead: PerImage
+    least: PerImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,32 +37,38 @@ class Objective:
     labels: Labels
     loss: Loss
     draws: int = 1
+    weigh: Weigh = mean
+
+    def of_rows(self, rows: list[int]) -> "Objective":
+        """The same for some images of the batch."""
+        part, labels = of_rows(self.classifier, rows), self.labels[rows]
+        return replace(self, classifier=part, labels=labels)
 
     def slope(self, images: Images) -> Slope:
         """Of the sum, not the mean, over the batch: image i is none of image j's business."""
-        parts = [self._once(images) for _ in range(self.draws)]
+        parts = [self._slope(images) for _ in range(self.draws)]
         if self.draws == 1:
             return parts[0]
-        return Slope(
-            torch.stack([part.gradient for part in parts]).mean(0),
-            torch.stack([part.value for part in parts]).mean(0),
-            torch.stack([part.lead for part in parts]).mean(0),
-        )
+        values, leads = (torch.stack([getattr(p, n) for p in parts]) for n in ("value", "lead"))
+        gradients = torch.stack([part.gradient for part in parts])
+        return Slope(self.weigh(values, gradients), values.mean(0), leads.mean(0), leads.amin(0))
 
-    def _once(self, images: Images) -> Slope:
+    def _slope(self, images: Images) -> Slope:
         leaf = images.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.classifier(leaf)
             value = self.loss(logits, self.labels)
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return Slope(gradient, value.detach(), margin(logits.detach(), self.labels))
+        lead = margin(logits.detach(), self.labels)
+        return Slope(gradient, value.detach(), lead, lead)
 
     def lead(self, images: Images) -> PerImage:
         """By how much the likeliest wrong class is ahead of the label: above 0 it errs."""
-        return torch.stack([self._lead(images) for _ in range(self.draws)]).mean(0)
+        return torch.stack([self.once(images) for _ in range(self.draws)]).mean(0)
 
     @torch.no_grad()
-    def _lead(self, images: Images) -> PerImage:
+    def once(self, images: Images) -> PerImage:
+        """The lead at one draw."""
         return margin(self.classifier(images), self.labels)
 
 

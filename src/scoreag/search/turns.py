@@ -1,8 +1,8 @@
 """Searches one after the other, each on the images that still stand: restarts, and ensembles."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,27 +12,10 @@ from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.jobs import eight_bit
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, chosen
+from scoreag.search.rows import of_ids, of_rows
+from scoreag.search.standing import misread
 
 Search: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]  # an attack is one
-
-
-@runtime_checkable
-class ByRow(Protocol):
-    """A classifier that answers for its i-th image in a way of its own, as a replayed defence."""
-
-    def for_rows(self, rows: list[int]) -> Classifier:
-        """The same for some of its images."""
-        ...
-
-
-def of_rows(classifier: Classifier, rows: list[int]) -> Classifier:
-    """``classifier``, to be shown only these rows of its batch."""
-    return classifier.for_rows(rows) if isinstance(classifier, ByRow) else classifier
-
-
-def of_ids(noise: Noise, rows: list[int]) -> Noise:
-    """The randomness of these rows."""
-    return replace(noise, image_ids=[noise.image_ids[i] for i in rows])
 
 
 def in_turn(
@@ -42,20 +25,22 @@ def in_turn(
     labels: Labels,
     noise: Noise,
     draws: int = 1,
+    stop: int = 0,
 ) -> Images:
     """Each search on the images that the ones before it left standing; the worst that was found.
 
     An image stands until the classifier errs on it, as it is and in 8 bits, in the mean over
-    ``draws`` calls. One on which it errs from the beginning is left as it is.
+    ``draws`` calls; with ``stop``, until it also errs in each of as many fresh calls. One on which
+    it errs from the beginning is left as it is.
     """
-    state = _State.of(Objective(classifier, labels, margin, draws), images)
+    state = _State.of(Objective(classifier, labels, margin, draws), images, stop)
     for i, search in enumerate(searches):
         rows = state.standing.nonzero().flatten().tolist()
         if not rows:
             break
         part, some = of_rows(classifier, rows), labels[rows]
         found = search(part, images[rows], some, of_ids(noise.at("turn", i), rows))
-        state = state.with_rows(rows, _State.of(Objective(part, some, margin, draws), found))
+        state = state.with_rows(rows, _State.of(Objective(part, some, margin, draws), found, stop))
     return state.images
 
 
@@ -66,12 +51,14 @@ class _State:
     standing: Tensor
 
     @classmethod
-    def of(cls, objective: Objective, images: Images) -> "_State":
+    def of(cls, objective: Objective, images: Images, stop: int) -> "_State":
         lead = objective.lead(images)
-        standing = lead <= 0
-        if not standing.all():
-            standing = standing | (objective.lead(eight_bit(images)) <= 0)
-        return cls(images, lead, standing)
+        fooled = lead > 0
+        if stop:
+            fooled = misread(objective, images, stop, fooled)
+        elif fooled.any():
+            fooled = fooled & (objective.lead(eight_bit(images)) > 0)
+        return cls(images, lead, ~fooled)
 
     def with_rows(self, rows: list[int], found: "_State") -> "_State":
         """What was found for ``rows``, where it fools or comes nearer to it."""

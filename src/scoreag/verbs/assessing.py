@@ -20,13 +20,15 @@ def assess(given: Given) -> None:
     """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
     from scoreag.assess.kit import Kit
     from scoreag.assess.plan import read
-    from scoreag.assess.resolve import resolve
+    from scoreag.assess.resolve import left_out, resolve
     from scoreag.assess.run import chosen
 
     _check(given)
     plan = read(given.plan)
     kit = Kit(given.root, given.device, given.lpips or "", loud(given))
     cells = resolve(plan, kit)
+    if away := left_out(plan, kit):
+        say(given, f"without the weights of LPIPS (--lpips) left out: {', '.join(away)}")
     chosen(cells, given.only)  # a mistyped name is told before anything is written
     if given.dry_run:
         _forecast(given, kit, chosen(cells, given.only))
