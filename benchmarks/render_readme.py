@@ -15,7 +15,28 @@ def summary(results: Path) -> str:
         file = results / f"{name}.json"
         if file.exists():
             rows += pick(json.loads(file.read_text()))
+            if name == "purification":
+                rows += _white_box(results)
     return table(["what", "victim", "result"], rows)
+
+
+KINDS = {"blind": "blind PGD", "exact": "APGD along exact gradients"}
+
+
+def _white_box(results: Path) -> Iterator[list[str]]:
+    """Purifiers by the plan of the paper, which says of whom the attacker knows."""
+    file = results / "paper_cifar10.json"
+    cells = json.loads(file.read_text())["cells"] if file.exists() else []
+    for cell in cells:
+        if cell["attack"] in KINDS and cell["state"] == "done":
+            figures = cell["figures"]
+            (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
+            clean = figures[vote.replace("attacked", "clean")]
+            said = f"{share(figures[vote])}; untouched {short(clean)}"
+            purifier = cell["purification"].removesuffix("_blind")
+            draws = vote.rpartition("_")[2]
+            what = f"{purifier}, vote of {draws}, under {KINDS[cell['attack']]}, 8/255"
+            yield [what, cell["victim"], said]
 
 
 def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
