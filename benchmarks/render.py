@@ -180,6 +180,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
     ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
     ("paper_cifar10", "Assessed: the paper's questions on CIFAR-10", assessed),
+    ("theirs", "Assessed: two CIFAR-10 classifiers that others trained", assessed),
     ("paper_fashion", "Assessed: the paper's questions on Fashion-MNIST", assessed),
     ("fashion", "The small world: Fashion-MNIST from nothing", world),
     ("fashion_transformation", "The small world: GAT", transformation),
