@@ -47,7 +47,7 @@ def selective(ball: Ball, reach: float, values: Values, gradients: Gradients) ->
 
 
 def shared(ball: Ball, reach: float, values: Values, gradients: Gradients) -> Values:
-    """``q``, by steps of Frank and Wolfe (1956) of full length from d = 0, the best of which counts.
+    """``q``, by full steps of Frank and Wolfe (1956) from d = 0, the best of which counts.
 
     So does the step along the mean, so that the draws chosen are never fewer than by it.
     """
