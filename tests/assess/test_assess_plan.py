@@ -5,6 +5,7 @@ import pytest
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
 from scoreag.assess.cells import cells
+from scoreag.assess.forecast import shortened
 from scoreag.assess.kit import Kit
 from scoreag.assess.places import line_of, lines
 from scoreag.assess.plan import plans, read
@@ -178,3 +179,14 @@ def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
     losses = {c.options["loss"] for c in found if c.attack == "losses"}
     assert losses == {"margin", "dlr"} and any(c.fixed for c in found)
     assert {c.victim for c in found} == {"cifar10-resnet20", "cifar10-robust"}
+
+
+def test_a_forecast_of_a_long_attack_on_a_purifier_is_scaled_up():
+    """100 steps on 10 are 10 times as much, 128 answers on 10 are 12.8 times; a bare classifier's
+    attack is measured whole."""
+    found = {c.name: c for c in cells(read("purifier"))}
+    cut, times, answers = shortened(found["cifar10/cifar10-resnet20/gap/core_exact"])
+    assert (cut.options["steps"], cut.options["stop"], cut.answers) == (10, 0, 10)
+    assert (times, answers) == (10.0, 12.8)
+    bare = next(c for c in cells(read("paper")) if c.attack == "pgd_linf")
+    assert shortened(bare) == (bare, 1.0, 1.0)

@@ -99,9 +99,9 @@ def test_what_two_attacks_share_cancels_in_their_difference():
 
 def drawn(*answers):
     """Images 0, 1, ..., each of which is right where its word has a dot."""
-    said = [{"before": [0] * len(word), "saved": [int(d != ".") for d in word]} for word in answers]
-    rows = [row(i, 0, 0, 0, 0, answers=one) for i, one in enumerate(said)]
-    return columns(rows)
+    said = [[int(draw != ".") for draw in word] for word in answers]
+    told = [{"before": [0] * len(saved), "saved": saved} for saved in said]
+    return columns([row(i, 0, 0, 0, 0, answers=of) for i, of in enumerate(told)])
 
 
 def test_beside_all_draws_the_first_ten_tell_the_worst_and_the_vote():

@@ -15,6 +15,7 @@ from scoreag.assess.account import reckon
 from scoreag.assess.measure import Measured
 from scoreag.images import png
 from scoreag.report.assessment import lead, write_report
+from scoreag.report.assessment_tables import tables
 from scoreag.report.table_files import Table, to_csv, to_latex, to_markdown
 from scoreag.runs import folder as place
 
@@ -124,3 +125,43 @@ def test_all_tables_are_written_in_four_forms(folder):
     suffixes = {path.suffix for path in (folder / "tables").iterdir()}
     assert suffixes == {".csv", ".json", ".md", ".tex"}
     assert tiny.contents(folder / "tables")["cells.md"].count(b"\n| net/none") == 3
+
+
+def drawing(answers, name, attacked, **changes):
+    """A cell of a purifier that was judged by so many draws."""
+    said = {"before": [0] * answers, "saved": [0] * answers}
+    one = cell(
+        name=f"s/net/{name}/pgd", purification=name, purifier="gap", attacked=attacked,
+        answers=answers, **changes,
+    )  # fmt: skip
+    return one, four(answers=said) if answers > 1 else four()
+
+
+def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attackers_leave(tmp_path):
+    """12 draws, 3 draws by BPDA, and a fixed one: two defences, the first with two attackers."""
+    cells = [
+        drawing(12, "gap", {}),
+        drawing(3, "gap_bpda", {"backward": "bpda"}),
+        drawing(1, "gap_fixed", {}, fixed=True),
+    ]
+    for one in cells:
+        write_cell(tmp_path, *one)
+    place.write_json(tmp_path / store.LIST, {one.name: one.key for one, _ in cells})
+    place.write_json(
+        tmp_path / place.MANIFEST, {"format": 1, "task": "assess x", "plan": {"images": 4}}
+    )
+    made = {table.name: table for table in tables(reckon(tmp_path))}
+    drawn = made["randomised"]
+    told = [["exact", "fresh"], ["bpda", "fresh"], ["exact", "fixed"]]
+    assert [row[2:4] for row in drawn.rows] == told
+    first, second, third = (
+        {name for name, field in zip(drawn.header, row, strict=True) if field is not None}
+        for row in drawn.rows
+    )
+    assert {"attacked accuracy worst of 10", "attacked accuracy vote of 12"} <= first
+    assert "clean accuracy vote of 3" in second and "clean accuracy vote of 12" not in second
+    single = {"clean accuracy single", "attacked accuracy single"}
+    assert third - {"cell", "images", "gradient", "draws"} == single
+    left = made["worst_case"]
+    assert [row[:3] for row in left.rows] == [["net/gap", 2, 4], ["net/gap_fixed", 1, 4]]
+    assert left.header[4:] == ["worst of 3", "vote of 3"]
