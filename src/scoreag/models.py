@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.cards import Card, card
+from scoreag.classifiers import masked
 from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
 from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
@@ -66,6 +67,7 @@ def load_classifier(
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
         "net.pt2"                              a program of torch.export
+        "masked:cifar10-resnet20"              any of these, with its gradients hidden
 
     Args:
         mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.
@@ -87,9 +89,20 @@ def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] |
         return of_file(file, network, arguments)
     if network or arguments:
         raise ValueError(f"{name} is no file of weights; leave out network and arguments")
+    if str(name).startswith(masked.PREFIX):
+        return _masked(str(name))
     if ":" in str(name):
         return of_name(str(name))
     return of_card(_of_kind(name, "classifier"))
+
+
+def _masked(name: str) -> Given:
+    """A classifier whose own name follows, behind a trick that hides its gradients."""
+    bare = load_classifier(name.removeprefix(masked.PREFIX), "cpu")
+    because = "a masked classifier is normalised as the one that it hides"
+    origin = {**bare.origin, "name": name}
+    module = masked.Masked(bare).eval()
+    return Given(module, origin, (0.0,), (1.0,), because, bare.image_shape)
 
 
 def classifier(

@@ -23,8 +23,8 @@ def assess(given: Given) -> None:
     from scoreag.assess.resolve import left_out, resolve
     from scoreag.assess.run import chosen
 
-    _check(given)
     plan = read(given.plan)
+    _check(given)
     kit = Kit(given.root, given.device, given.lpips or "", loud(given))
     cells = resolve(plan, kit)
     if away := left_out(plan, kit):

@@ -1,0 +1,58 @@
+"""A classifier whose gradients are hidden is no more robust, and an assessment finds that out."""
+
+import json
+
+import pytest
+import torch
+
+from scoreag import load_classifier
+from scoreag.attacks import pgd, square
+from scoreag.classifiers.masked import Masked
+from scoreag.cli import main
+from scoreag.core.noise import Noise
+
+
+class Brightness(torch.nn.Module):
+    """Two classes: darker or brighter than one half; gradients of 1 a pixel."""
+
+    def forward(self, images):
+        lead = (images - 0.5).flatten(1).sum(1)
+        return torch.stack([-lead, lead], 1)
+
+
+def test_the_input_is_rounded_to_its_levels_and_the_logits_scaled_by_hand():
+    images = torch.tensor([0.1, 0.3, 0.6, 0.9]).view(1, 1, 2, 2)  # of 3 levels: 0, .5, .5, 1
+    assert Masked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[0.0, 0.0]]
+    images[0, 0, 0, 1] = 0.2
+    assert Masked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[5.0, -5.0]]
+
+
+def test_attacks_along_gradients_find_nothing_and_those_without_do():
+    images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
+    bare = Brightness().eval()
+    hidden, noise = Masked(bare).eval(), Noise(0, range(4))
+    for classifier, fooled in ((bare, 4), (hidden, 0)):
+        still = pgd.Attack(epsilon=0.1, steps=20)(classifier, images, labels, noise)
+        assert int((classifier(still).argmax(1) != labels).sum()) == fooled
+    found = square.Attack(epsilon=0.1, queries=200)(hidden, images, labels, noise)
+    assert (hidden(found).argmax(1) != labels).all()
+    made_elsewhere = pgd.Attack(epsilon=0.1, steps=20)(bare, images, labels, noise)
+    assert (hidden(made_elsewhere).argmax(1) != labels).all()
+
+
+def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
+    bare, hidden = load_classifier("net"), load_classifier("masked:net")
+    assert hidden.origin["name"] == "masked:net" and hidden.image_shape == bare.image_shape
+    images = torch.randint(0, 16, (3, *bare.image_shape)) / 15
+    assert torch.allclose(hidden(images), 1e4 * bare(images), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"masked:net: .*leave out mean"):
+        load_classifier("masked:net", mean=(0.5,))
+
+
+def test_an_assessment_says_that_its_gradients_are_zero(planned, tmp_path):
+    text = (planned / "plan.toml").read_text()
+    (planned / "masked.toml").write_text(text.replace('"net"', '"masked:net"'))
+    words = ["--only", "*none/pgd,epsilon=8*", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["assess", "masked.toml", *words]) == 0
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["findings"]
+    assert [one for one in found if one["check"] == "gradients" and one["grave"]]
