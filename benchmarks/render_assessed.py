@@ -22,11 +22,13 @@ def assessed(data: Row) -> str:
          "fooled, and the judge sees the class", "Linf x 255", "L2", "LPIPS", "Fréchet", "s/image"],
         map(_moved, moved),
     )  # fmt: skip
-    text += "\nDrawn from nothing:\n\n" + table(
-        ["classifier", "attack", "n", "fooled", "the judge sees the class",
-         "fooled, and the judge sees it", "Fréchet", "s/image"],
-        map(_drawn, drawn),
-    )  # fmt: skip
+    text += _transferred(moved)
+    if drawn:
+        text += "\nDrawn from nothing:\n\n" + table(
+            ["classifier", "attack", "n", "fooled", "the judge sees the class",
+             "fooled, and the judge sees it", "Fréchet", "s/image"],
+            map(_drawn, drawn),
+        )  # fmt: skip
     if cleaned:
         head = ["classifier", "purification", "n", "right before", "right after", "s/image"]
         text += "\nImages that nobody attacked, purified:\n\n" + table(head, map(_cleaned, cleaned))
@@ -69,6 +71,21 @@ def _moved(cell: Row) -> list[str]:
         f"{255 * figures['linf']['value']:.0f}", f"{figures['l2']['value']:.2f}",
         _number(figures, "lpips", 4), _number(figures, "frechet", 1), _seconds(cell),
     ]  # fmt: skip
+
+
+def _transferred(cells: list[Row]) -> str:
+    """Images made against one classifier, shown to each."""
+    asked = list(dict.fromkeys(name for cell in cells for name in cell["transfer"]))
+    if len(asked) < 2:
+        return ""
+    rows = [
+        [cell["victim"], _named(cell), *(_share(cell["transfer"], name) for name in asked)]
+        for cell in cells
+    ]
+    told = (
+        "\nThe same images shown to each classifier: fooled, of those that it had right before:\n\n"
+    )
+    return told + table(["made against", "attack", *asked], rows)
 
 
 def _drawn(cell: Row) -> list[str]:
