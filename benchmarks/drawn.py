@@ -1,5 +1,8 @@
 """The pictures of docs/results.md that are curves, from the files in benchmarks/results."""
 
+import json
+from pathlib import Path
+
 import matplotlib
 from common import Row
 from matplotlib.axes import Axes
@@ -37,7 +40,18 @@ def _lines(axes: Axes, rows: list[Row]) -> None:
     axes.grid(alpha=0.2)
 
 
-def write_svg(drawing: Figure, path: str) -> None:
-    """The same bytes every time, on white."""
-    with matplotlib.rc_context(STYLE):
-        drawing.savefig(path, metadata={"Date": None, "Creator": None})
+DRAWN = {name: converging for name in ("parametrisations", "parametrisations_cifar10")}
+
+
+def picture(name: str) -> str:
+    """Where the page shows the picture of a file of results; nothing, where it has none."""
+    told = "Error over steps, of GAT and of GAP, for each ODE and solver"
+    return f"\n![{told}](images/{name}.svg)\n" if name in DRAWN else ""
+
+
+def write_pictures(results: Path, folder: Path) -> None:
+    """NAME.svg for each that is drawn: the same bytes every time."""
+    for name, draw in DRAWN.items():
+        drawing = draw(json.loads((results / f"{name}.json").read_text()))
+        with matplotlib.rc_context(STYLE):
+            drawing.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from drawn import converging, write_svg
+from drawn import picture, write_pictures
 from markdown_parts import Row, share, short, table, what
 from render_assessed import assessed
 from render_attacks import attacks
@@ -229,15 +229,14 @@ def results() -> str:
         about = data["about"]
         text += f"\n`{about['command']}`, {about['finished']}, {about['machine']}, "
         text += f"torch {about['torch']}.\n"
+        text += picture(name)
         text += render(data)
     return text + (ROOT / "benchmarks" / "remarks.md").read_text()
 
 
 def main() -> None:
     (ROOT / "docs" / "results.md").write_text(results())
-    for name in ("parametrisations", "parametrisations_cifar10"):
-        data = json.loads((RESULTS / f"{name}.json").read_text())
-        write_svg(converging(data), f"{ROOT}/docs/images/{name}.svg")
+    write_pictures(RESULTS, ROOT / "docs" / "images")
     models = ROOT / "docs" / "models.md"
     models.write_text(page(RESULTS, models.read_text()))
     readme = ROOT / "README.md"

@@ -8,7 +8,6 @@ def parametrisations(data: Row) -> str:
         f"\n`{data['model']}` and `{data['victim']}`, {data['data']}. How far the denoiser, by way "
         "of a family's network, is from itself (root mean square, in [-1, 1]):\n\n"
         + _same(data["same"])
-        + _picture(data)
         + "".join(_converging(data, task) for task in ("GAT", "GAP"))
         + _estimates(data)
     )
@@ -17,12 +16,6 @@ def parametrisations(data: Row) -> str:
 def _same(rows: list[Row]) -> str:
     body = [[f"{row['sigma']:g}", *(f"{row[n]:.1e}" for n in ("edm", "vp", "ve"))] for row in rows]
     return table(["sigma", "EDM", "VP", "VE"], body)
-
-
-def _picture(data: Row) -> str:
-    words = data["about"]["command"].split()
-    name = words[words.index("--name") + 1] if "--name" in words else "parametrisations"
-    return f"\n![Error over steps, of GAT and of GAP, for each ODE and solver](images/{name}.svg)\n"
 
 
 def _converging(data: Row, task: str) -> str:

@@ -147,16 +147,16 @@ class Defended(nn.Module):
         return part
 
     def forward(self, images: Images) -> Logits:
-        return self._answered(images, slack=0.0)
+        return self._answered(images)
 
     def of_estimates(self, images: Images) -> Logits:
         """The same of a chain's estimates of x0, which may lie outside of [0, 1]."""
-        return self._answered(images, slack=math.inf)
+        return self._answered(images, estimates=True)
 
     @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
-    def _answered(self, images: Images, slack: float) -> Logits:
+    def _answered(self, images: Images, estimates: bool = False) -> Logits:
         images = images.clone() if images.is_inference() else images
-        images = check_images(images, self.defence.prior.image_shape, slack)
+        images = check_images(images, self.defence.prior.image_shape, estimates)
         rows = self.rows if self.rows is not None else tuple(range(len(images)))
         calls = taken(self.counts, rows) if self.fixed is None else self.fixed
         each = (calls,) * len(rows) if isinstance(calls, int) else calls

@@ -38,13 +38,13 @@ def to_float(
 
 
 def check_images(
-    images: object, shape: tuple[int, int, int] | None = None, slack: float = 0.0
+    images: object, shape: tuple[int, int, int] | None = None, estimates: bool = False
 ) -> Float[Tensor, "batch channels height width"]:
     """A user's images as floats in [0, 1]; uint8 is converted, anything doubtful is refused.
 
     Args:
         shape: the (channels, height, width) that the model takes; None for any RGB or grey.
-        slack: how far from [0, 1] pixels may lie on average.
+        estimates: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
         kind = type(images).__name__
@@ -56,7 +56,7 @@ def check_images(
         raise ValueError(
             f"images are {images.dtype}; expected uint8 in 0..255 or float32 or float64 in [0, 1]"
         )
-    _check_range(images.detach(), slack)
+    _check_range(images.detach(), estimates)
     return images
 
 
@@ -78,7 +78,7 @@ def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> N
         raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (grey)")
 
 
-def _check_range(images: Tensor, slack: float) -> None:
+def _check_range(images: Tensor, estimates: bool) -> None:
     if images.numel() == 0:
         raise ValueError(f"no images: their shape is {tuple(images.shape)}; give at least one")
     low, high = images.min().item(), images.max().item()
@@ -90,7 +90,7 @@ def _check_range(images: Tensor, slack: float) -> None:
             f"images hold {count} NaN; their numbers are {span}, expected [0, 1]: "
             "mend them before, or write images.nan_to_num(0)"
         )
-    if (images - images.clamp(0, 1)).abs().mean() > slack:
+    if not estimates and (low < 0 or high > 1):
         fix = _fix(low, high)
         raise ValueError(f"images lie in [{low:.8g}, {high:.8g}], expected [0, 1]: {fix}")
 
