@@ -154,3 +154,17 @@ def test_the_bundled_models_are_certified_of_an_easy_image():
     image = images[0] if images.is_floating_point() else images[0].float() / 255
     row = certified(denoised(prior, victim, 0.1), image, 0, int(labels[0]), plan)
     assert row["correct"] and 0 < row["radius"] <= plan.largest
+
+
+def test_bf16_is_a_base_classifier_of_its_own_and_nearly_the_same():
+    """Three digits remain: logits differ, by less than a twentieth, and few answers do."""
+    prior, victim = load_prior("fashion-small"), load_classifier("fashion-cnn")
+    images = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, short = (
+            denoised(prior, victim, 0.25, precision)(images) for precision in ("float32", "bf16")
+        )
+    assert 0 < (short - whole).abs().max() < 0.05 * whole.abs().max()
+    assert (short.argmax(1) == whole.argmax(1)).float().mean() > 0.9
+    with pytest.raises(ValueError, match=r"precision is 'half'; write float32 or bf16"):
+        Plan(precision="half")

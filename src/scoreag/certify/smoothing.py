@@ -27,6 +27,7 @@ from scoreag.runs.rows import Row
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # L2, pixels in [0, 1]
 ALL = "all images"
+PRECISIONS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Plan:
         samples: N, further copies by which its probability is bounded.
         alpha: the probability with which the certificate of an image may be wrong.
         batch: copies that the networks see at once.
+        precision: "float32", or "bf16": the networks compute in bfloat16.  Either is a base
+            classifier of its own; a certificate holds for the one that it was made with.
     """
 
     noise: float = 0.25
@@ -47,6 +50,7 @@ class Plan:
     alpha: float = 0.001
     seed: int = 0
     batch: int = 100
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name, least in (("select", 1), ("samples", 1), ("batch", 1)):
@@ -54,6 +58,8 @@ class Plan:
                 raise ValueError(f"{name} is {value}; expected at least {least}")
         if not (self.noise > 0 and math.isfinite(self.noise)):
             raise ValueError(f"noise is {self.noise}; expected more than 0, e.g. 0.25")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; write float32 or bf16")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
         if self.largest is None:
@@ -75,13 +81,16 @@ def radius(count: int, samples: int, alpha: float, noise: float) -> float | None
     return noise * float(ndtri(p)) if p > 0.5 else None
 
 
-def denoised(prior: Prior, classifier: Classifier, noise: float) -> Classifier:
+def denoised(
+    prior: Prior, classifier: Classifier, noise: float, precision: str = "float32"
+) -> Classifier:
     """Noisy images to logits: ``f(D(x; 2 noise))``, the base classifier of the smoothed one."""
     denoise = of_class(prior.model, None)
 
     def classify(noisy: Images) -> Logits:
         x = to_state(noisy)
-        return classifier(to_images(denoise(x, x.new_tensor(2 * noise))))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return classifier(to_images(denoise(x, x.new_tensor(2 * noise))))
 
     return classify
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scoreag.certify.smoothing import Plan
     from scoreag.dataset import Dataset
 
-OF_SMOOTHING = ("data", "root", "label", "size", "noise", "select", "samples")
+OF_SMOOTHING = ("data", "root", "label", "size", "noise", "select", "samples", "precision")
 OF_GENERATOR = (
     "labels", "per_class", "wrong", "purifier", "draws", "vote", "max_memory", "strength", "steps",
     "sampler", "sampler_option",
@@ -42,7 +42,8 @@ def _smoothing(given: Given) -> None:
 
     if given.data is None:
         raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
-    chosen = {n: getattr(given, n) for n in ("noise", "select", "samples", "alpha", "seed")}
+    names = ("noise", "select", "samples", "alpha", "seed", "precision")
+    chosen = {n: getattr(given, n) for n in names}
     batch = given.batch_size or Plan.batch
     plan = Plan(batch=batch, **{n: v for n, v in chosen.items() if v is not None})
     prior = load_prior(given.model, given.device)
@@ -50,9 +51,9 @@ def _smoothing(given: Given) -> None:
     data = images(given, prior)
     check_labelled(data)
     assert data.labels is not None
-    _try_base(denoised(prior, victim, plan.noise), prior)
+    base = denoised(prior, victim, plan.noise, plan.precision)
+    _try_base(base, prior)
     pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
-    base = denoised(prior, victim, plan.noise)
 
     def work(number: int, tick: Any) -> list[dict[str, Any]]:
         image = pixels[number].to(prior.sigmas.device)
