@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common import Row, write
 
-KEPT = ("name", "victim", "purification", "attack", "component", "swept", "images", "rows",
-        "state", "figures", "transfer", "cost")  # fmt: skip
+KEPT = ("name", "victim", "purification", "attack", "component", "swept", "gradient",
+        "images", "rows", "state", "figures", "transfer", "cost")  # fmt: skip
 
 
 def assessed(folder: Path) -> Row:

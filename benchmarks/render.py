@@ -182,6 +182,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("paper_cifar10", "Assessed: the paper's questions on CIFAR-10", assessed),
     ("theirs", "Assessed: two CIFAR-10 classifiers that others trained", assessed),
     ("tricks", "Assessed: a classifier with its gradients hidden", assessed),
+    ("hardened", "Assessed: one trained on GAT and GAS images, and a detector", assessed),
     ("paper_fashion", "Assessed: the paper's questions on Fashion-MNIST", assessed),
     ("fashion", "The small world: Fashion-MNIST from nothing", world),
     ("fashion_transformation", "The small world: GAT", transformation),

@@ -1,10 +1,13 @@
 """The tables of an assessment: attacks on classifiers, on defences, and images from nothing."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from markdown_parts import Row, share, short, table
 
 DONE = "done"
+REJECTED = ("rejected_before", "rejected")
+MANY = 12  # names of cells, that a line does not hold
 
 
 def assessed(data: Row) -> str:
@@ -14,15 +17,18 @@ def assessed(data: Row) -> str:
     drawn, cleaned = ([c for c in plain if c["component"] == task] for task in ("gas", "gap"))
     moved = [cell for cell in plain if cell["component"] not in ("gas", "gap")]
     purified = [cell for cell in cells if cell["purification"] != "none"]
-    text = f"\n{data['task']}: {data['minutes']:.0f} minutes. "
-    text += "; ".join(_clean(group, found) for group, found in data["clean"].items())
-    text += ".\n\nGiven images, attacked; medians of the distances over all n:\n\n"
-    text += table(
-        ["classifier", "attack", "n", "accuracy", "fooled, of those right before",
-         "fooled, and the judge sees the class", "Linf x 255", "L2", "LPIPS", "Fréchet", "s/image"],
-        map(_moved, moved),
-    )  # fmt: skip
-    text += _transferred(moved)
+    text = f"\n{data['task']}: {data['minutes']:.0f} minutes."
+    text += "".join(_clean(group, found) for group, found in data["clean"].items())
+    text += "\n"
+    if moved:
+        text += "\nGiven images, attacked; medians of the distances over all n:\n\n"
+        text += table(
+            ["classifier", "attack", "n", "accuracy", "fooled, of those right before",
+             "fooled, and the judge sees the class", "Linf x 255", "L2", "LPIPS", "Fréchet",
+             "s/image"],
+            map(_moved, moved),
+        )  # fmt: skip
+    text += _transferred(moved) + _rejected(moved)
     if drawn:
         text += "\nDrawn from nothing:\n\n" + table(
             ["classifier", "attack", "n", "fooled", "the judge sees the class",
@@ -34,8 +40,8 @@ def assessed(data: Row) -> str:
         text += "\nImages that nobody attacked, purified:\n\n" + table(head, map(_cleaned, cleaned))
     if purified:
         text += "\nBehind a purifier; K fresh draws that no attack saw:\n\n" + table(
-            ["classifier", "purifier", "attack", "n", "clean, one draw", "attacked, one draw",
-             "worst of K", "vote of K", "K", "s/image"],
+            ["classifier", "purifier", "attack", "gradients", "n", "clean, one draw",
+             "attacked, one draw", "worst of K", "vote of K", "K", "vote of all", "s/image"],
             map(_purified, purified),
         )  # fmt: skip
     return text + _together(data["defences"]) + _rest(data)
@@ -43,7 +49,7 @@ def assessed(data: Row) -> str:
 
 def _clean(group: str, found: Row) -> str:
     rates = ", ".join(f"{name} {short(rate)}" for name, rate in found.items())
-    return f"{group}, right before: {rates}"
+    return f" {group}, right before: {rates}."
 
 
 def _named(cell: Row) -> str:
@@ -88,6 +94,17 @@ def _transferred(cells: list[Row]) -> str:
     return told + table(["made against", "attack", *asked], rows)
 
 
+def _rejected(cells: list[Row]) -> str:
+    """How often a classifier that may reject does, before the attack and after it."""
+    rows = [
+        [cell["victim"], _named(cell), *(share(cell["figures"][n]) for n in REJECTED)]
+        for cell in cells
+        if "rejected" in cell["figures"]
+    ]
+    head = ["classifier", "attack", "rejected before: false alarms", "rejected"]
+    return "\nBehind a detector:\n\n" + table(head, rows) if rows else ""
+
+
 def _drawn(cell: Row) -> list[str]:
     figures = cell["figures"]
     return [
@@ -105,14 +122,19 @@ def _cleaned(cell: Row) -> list[str]:
 
 def _purified(cell: Row) -> list[str]:
     figures = cell["figures"]
-    (worst,) = (name for name in figures if name.startswith("attacked_accuracy_worst_of_"))
-    draws = worst.rpartition("_")[2]
+    worst = "attacked_accuracy_worst_of_"
+    draws, *more = sorted(int(name.removeprefix(worst)) for name in figures if worst in name)
     single = [_percent(figures.get(f"{of}_accuracy_single")) for of in ("clean", "attacked")]
     return [
-        cell["victim"], cell["purification"], _named(cell), str(cell["images"]), *single,
-        short(figures[worst]), short(figures[f"attacked_accuracy_vote_of_{draws}"]), draws,
+        cell["victim"], cell["purification"], _named(cell), cell.get("gradient", ""),
+        str(cell["images"]), *single, short(figures[f"{worst}{draws}"]), _vote(figures, draws),
+        str(draws), *([f"{_vote(figures, most)}, of {most}" for most in more] or [""]),
         _seconds(cell),
     ]  # fmt: skip
+
+
+def _vote(figures: Row, draws: int) -> str:
+    return short(figures[f"attacked_accuracy_vote_of_{draws}"])
 
 
 def _percent(entry: Row | None) -> str:
@@ -133,6 +155,14 @@ def _together(defences: Iterable[Row]) -> str:
 
 def _rest(data: Row) -> str:
     missing = [cell["name"] for cell in data["cells"] if cell["state"] != DONE]
-    text = f"\nNot done: {', '.join(missing)}.\n" if missing else ""
+    text = f"\nNot done: {_listed(missing)}.\n" if missing else ""
     doubts = [f"- {found['cell']}: {found['says']}" for found in data["doubts"]]
     return text + ("\nDoubted:\n\n" + "\n".join(doubts) + "\n" if doubts else "")
+
+
+def _listed(names: list[str]) -> str:
+    """The cells by name, or, of many, how many of which classifier behind which purifier."""
+    if len(names) <= MANY:
+        return ", ".join(names)
+    places = Counter("/".join(name.split("/")[1:3]) for name in names)
+    return f"{len(names)} cells: " + ", ".join(f"{n} of {place}" for place, n in places.items())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.cards import Card, card
-from scoreag.classifiers import masked
+from scoreag.classifiers import guarded, masked
 from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
 from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
@@ -68,6 +68,7 @@ def load_classifier(
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
         "net.pt2"                              a program of torch.export
         "masked:cifar10-resnet20"              any of these, with its gradients hidden
+        "guarded:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
 
     Args:
         mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.
@@ -91,6 +92,8 @@ def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] |
         raise ValueError(f"{name} is no file of weights; leave out network and arguments")
     if str(name).startswith(masked.PREFIX):
         return _masked(str(name))
+    if str(name).startswith(guarded.PREFIX):
+        return _guarded(str(name))
     if ":" in str(name):
         return of_name(str(name))
     return of_card(_of_kind(name, "classifier"))
@@ -103,6 +106,24 @@ def _masked(name: str) -> Given:
     origin = {**bare.origin, "name": name}
     module = masked.Masked(bare).eval()
     return Given(module, origin, (0.0,), (1.0,), because, bare.image_shape)
+
+
+def _guarded(name: str) -> Given:
+    """A classifier and a detector of two classes, each by its own name, as one that may reject."""
+    word, guard = guarded.words(name)
+    bare, detector = (load_classifier(each, "cpu") for each in (word, guard))
+    shape = bare.image_shape or detector.image_shape
+    if detector.image_shape and shape != detector.image_shape:
+        raise ValueError(
+            f"{name}: the classifier takes images of {shape} and the detector of "
+            f"{detector.image_shape}; give a detector of the classifier's images"
+        )
+    if shape:
+        guarded.check_detector(check_classifier(detector, torch.full((1, *shape), 0.5)), guard)
+    because = "a guarded classifier is normalised as its parts are"
+    origin = {"name": name, "classifier": bare.origin, "detector": detector.origin}
+    module = guarded.Guarded(bare, detector).eval()
+    return Given(module, origin, (0.0,), (1.0,), because, shape)
 
 
 def classifier(

@@ -23,6 +23,10 @@ def test_zero_and_exploding_gradients_are_doubted(length):
     assert told(rows={"gradient": length}) == [("gradients", True)]
 
 
+def test_an_attack_that_takes_no_gradients_is_not_doubted_for_them():
+    assert told(rows={"gradient": 0.0, "backwards": 0.0}) == []
+
+
 def test_randomness_that_was_not_declared_is_doubted():
     steady = {"steady": {"net": False, "other": True}}
     clean = {"component": "clean", "attack": "clean"}

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from scoreag.core.rejection import REJECTED
 from scoreag.runs.rows import Row
 
 Flags = Bool[Tensor, " rows"]
@@ -23,6 +24,7 @@ class Columns:
         fooled: it does not say the label to the saved image, at its first draw.
         shown, shown_before: every judge says the label, of the saved image and of the one before.
         gradients: the attack took any of the classifier.
+        rejected, rejected_before: the classifier rejects; None where it never does.
         rows: themselves, for what is not kept here; may be left out afterwards.
         answers, answers_before: whether each of several draws is right, a column a draw.
     """
@@ -41,6 +43,8 @@ class Columns:
     answers: Bool[Tensor, "rows draws"] | None
     answers_before: Bool[Tensor, "rows draws"] | None
     gradients: bool
+    rejected: Flags | None = None
+    rejected_before: Flags | None = None
     rows: Sequence[Row] = ()
 
     def __len__(self) -> int:
@@ -62,13 +66,13 @@ class Columns:
 def columns(rows: Sequence[Row]) -> Columns:
     """The columns of some rows."""
     labels = _numbers([row["label"] for row in rows])
-    before = [row["predictions"]["before"] for row in rows]
+    before, saved = ([row["predictions"][of] for row in rows] for of in ("before", "saved"))
     there = bool(rows) and before[0] is not None
     judges = [row["judges"] for row in rows]
     return Columns(
         image_ids=_numbers([row["image_id"] for row in rows]),
         labels=labels,
-        saved=_numbers([row["predictions"]["saved"] for row in rows]),
+        saved=_numbers(saved),
         wrong=_numbers([-1 if row["wrong"] is None else row["wrong"] for row in rows]),
         right=_numbers(before) == labels if there else None,
         fooled=_flags([row["success_8bit"] for row in rows]),
@@ -80,6 +84,8 @@ def columns(rows: Sequence[Row]) -> Columns:
         answers=_answers(rows, labels, "saved"),
         answers_before=_answers(rows, labels, "before") if there else None,
         gradients=any(row["backwards"] for row in rows),
+        rejected=_rejected(rows, saved),
+        rejected_before=_rejected(rows, before) if there else None,
         rows=rows,
     )
 
@@ -112,4 +118,12 @@ def _first_judge(judges: list[dict[str, Any]]) -> Tensor | None:
 def _answers(rows: Sequence[Row], labels: Tensor, of: str) -> Tensor | None:
     if not rows or "answers" not in rows[0]:
         return None
-    return torch.tensor([row["answers"][of] for row in rows]) == labels[:, None]
+    said = torch.tensor([row["answers"][of] for row in rows])
+    right = said == labels[:, None]
+    return right | (said == REJECTED) if of == "saved" else right
+
+
+def _rejected(rows: Sequence[Row], said: list[int]) -> Tensor | None:
+    if not rows or not rows[0].get("rejects"):
+        return None
+    return _numbers(said) == REJECTED

@@ -7,7 +7,7 @@ what came out of that.  Whoever writes the file checks that it has the sha256 of
 import hashlib
 import math
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.kit import Kit
 from scoreag.assess.plan import NONE
-from scoreag.assess.scene import JUDGED, Scene, asked
-from scoreag.core.types import Images, Logits
+from scoreag.assess.scene import Scene
+from scoreag.assess.told import Told
+from scoreag.core.rejection import answers, errs, rejects
+from scoreag.core.types import Images, Labels, Logits
 from scoreag.images import from_png, png, to_float, to_uint8
 from scoreag.metrics.distances import distances
 from scoreag.metrics.lpips import SMALLEST
@@ -114,60 +116,18 @@ def _of_data(cell: Cell) -> str:
     return str(cell.content.get("data", {}).get("sha256", ""))[:8] or "data"
 
 
-@dataclass(frozen=True, eq=False)
-class Told:
-    """The answers of all who are asked about some images, each with fresh draws."""
-
-    plain: Scene
-    kit: Kit
-    positions: list[int]
-
-    def victim(self, images: Images, answers: int) -> list[Logits]:
-        """The defended classifier's, once for each of the first ``answers`` draws."""
-        plain, ids = self.plain, self.plain.ids(self.positions)
-        ask = asked(plain, self.kit, False, plain.prior)
-        return [ask(JUDGED + draw, images, ids) for draw in range(answers)]
-
-    def of(
-        self, words: Sequence[str], seen: Images, given: Images | None
-    ) -> list[dict[str, dict[str, int]]]:
-        """Other classifiers' answers to the saved image and to the one before, by their words."""
-        asked_about = {"saved": seen} | ({} if given is None else {"before": given})
-        found = {
-            word: {name: _labels(self.kit.classifier(word), x) for name, x in asked_about.items()}
-            for word in words
-        }
-        return [
-            {word: {name: values[row] for name, values in one.items()}
-             for word, one in found.items()}
-            for row in range(len(seen))
-        ]  # fmt: skip
-
-    def steady(self, words: Sequence[str], seen: Images) -> list[dict[str, bool]]:
-        """Whether two calls of a classifier give the same logits."""
-        found = {}
-        for word in words:
-            ask = self.kit.classifier(word)
-            found[word] = bool(torch.equal(ask(seen), ask(seen)))
-        return [found] * len(seen)
-
-
-def _labels(classifier: Callable[[Images], Logits], images: Images) -> list[int]:
-    said: list[int] = classifier(images).argmax(1).tolist()
-    return said
-
-
 def _verdicts(told: Told, made: "Made", seen: Images, given: Images | None) -> dict[str, list[Any]]:
     """What the classifier says before, of the float image and of the saved one, and success."""
     labels = told.plain.labels[told.positions]
-    answers = told.plain.cell.answers
-    saved = told.victim(seen, answers)
-    before = None if given is None else told.victim(given, answers)
-    as_float = told.victim(made.images, 1)[0].argmax(1)
-    after = saved[0].argmax(1)
-    wrong, fooled = made.wrong.to(labels), after != labels
+    draws, rejecting = told.plain.cell.answers, rejects(told.plain.victim)
+    saved = told.victim(seen, draws)
+    before = None if given is None else told.victim(given, draws)
+    said, said_before = _said(saved, rejecting), _said(before, rejecting)
+    as_float = answers(told.victim(made.images, 1)[0], rejecting)
+    after = said[0]
+    wrong, fooled = made.wrong.to(labels), errs(after, labels)
     predictions = {
-        "before": None if before is None else before[0].argmax(1),
+        "before": None if before is None else said_before[0],
         "float": as_float,
         "saved": after,
     }
@@ -176,13 +136,21 @@ def _verdicts(told: Told, made: "Made", seen: Images, given: Images | None) -> d
         "wrong": [None if w < 0 else w for w in wrong.tolist()],
         "predictions": _by_row(predictions, len(seen)),
         "confidence": _by_row({"before": _sure(before), "saved": _sure(saved)}, len(seen)),
-        "success": (as_float != labels).tolist(),
+        "success": errs(as_float, labels).tolist(),
         "success_8bit": fooled.tolist(),
         "as_wanted": torch.where(wrong >= 0, after == wrong, fooled).tolist(),
     }
     if len(saved) > 1:
-        found["answers"] = _by_row({"before": _all(before), "saved": _all(saved)}, len(seen))
+        every = {"before": _all(said_before) if said_before else None, "saved": _all(said)}
+        found["answers"] = _by_row(every, len(seen))
+    if rejecting:
+        found["rejects"] = [True] * len(seen)
     return found
+
+
+def _said(logits: Sequence[Logits] | None, rejecting: bool) -> list[Labels]:
+    """The answers, draw by draw; none where nothing was before."""
+    return [answers(one, rejecting) for one in logits or ()]
 
 
 def _sure(logits: Sequence[Logits] | None) -> list[float] | None:
@@ -192,11 +160,9 @@ def _sure(logits: Sequence[Logits] | None) -> list[float] | None:
     return [round(p, 4) for p in logits[0].softmax(1).amax(1).tolist()]
 
 
-def _all(logits: Sequence[Logits] | None) -> list[list[int]] | None:
+def _all(said: Sequence[Labels]) -> list[list[int]]:
     """The answers of every draw, image by image."""
-    if logits is None:
-        return None
-    found: list[list[int]] = torch.stack([one.argmax(1) for one in logits], 1).tolist()
+    found: list[list[int]] = torch.stack(list(said), 1).tolist()
     return found
 
 

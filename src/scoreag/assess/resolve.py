@@ -11,6 +11,7 @@ from scoreag.assess.cells import CLEAN, TASKS, Cell, cells
 from scoreag.assess.kit import Kit
 from scoreag.assess.plan import NONE, Plan, Set
 from scoreag.core.frozen import Frozen
+from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
 from scoreag.images import check_images
 from scoreag.load import UnknownName, load
@@ -93,7 +94,7 @@ def _known(plan: Plan, one: Set, kit: Kit) -> Known:
 def _counted(name: str, module: Frozen, data: Dataset, kit: Kit, attacked: bool, count: int) -> int:
     """The classes that a classifier tells apart; all members of a set have as many."""
     images = check_images(data.images[:2]).to(kit.place)
-    found = check_classifier(module, images, guides=attacked)
+    found = check_classifier(module, images, guides=attacked) - rejects(module)
     if count and found != count:
         raise ValueError(
             f"{name} tells {found} classes apart, and the other members of the set {count}; "

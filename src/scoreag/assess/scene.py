@@ -14,6 +14,7 @@ from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.kit import Kit, of_classifier, of_prior
 from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
+from scoreag.core.rejection import as_attacked, of_classes, rejects
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.images import to_float
 from scoreag.jobs import CLASS_STRIDE, Job
@@ -99,7 +100,7 @@ def _own_answers(plain: Scene) -> Labels:
     assert plain.images is not None
     parts = []
     for piece in plain.cell.pieces:
-        logits = plain.victim(plain.images[plain.padded(piece)])
+        logits = of_classes(plain.victim)(plain.images[plain.padded(piece)])
         parts.append(logits.argmax(1)[: len(piece)])
     return torch.cat(parts)
 
@@ -112,13 +113,13 @@ def _job(plain: Scene) -> Job | None:
     settings = {name: value for name, value in cell.options.items() if name != "wrong"}
     wrong = cell.options.get("wrong")
     given = {"seed": cell.seed, "image_ids": plain.image_ids, **settings}
-    aim = None if wrong == "none" else wrong
+    aim, victim = None if wrong == "none" else wrong, of_classes(plain.victim)
     if cell.task == "synthesize":
-        return synthesis(prior, plain.victim, plain.labels, aim, **given)
+        return synthesis(prior, victim, plain.labels, aim, **given)
     assert plain.images is not None
     if cell.task == "transform":
-        return transformation(prior, plain.victim, plain.images, plain.labels, aim, **given)
-    return purification(prior, plain.images, plain.victim, plain.labels, **given)
+        return transformation(prior, victim, plain.images, plain.labels, aim, **given)
+    return purification(prior, plain.images, victim, plain.labels, **given)
 
 
 @dataclass
@@ -184,6 +185,27 @@ def asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     Args:
         attacked: the attacker's copy, not the one that is judged.
     """
+    ask = _asked(plain, kit, attacked, prior)
+    return _adapted(plain, ask) if attacked and rejects(plain.victim) else ask
+
+
+def _adapted(plain: Scene, ask: Ask) -> Ask:
+    """To an attacker, being rejected is no better than being read right; see ``as_attacked``.
+
+    Of a batch of another length the labels are not known: there it sees the classes alone.
+    """
+    places = {image_id: row for row, image_id in enumerate(plain.image_ids)}
+
+    def told(draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
+        logits = ask(draw, images, ids)
+        if len(ids) != len(images):
+            return logits[:, :-1]
+        return as_attacked(logits, plain.labels[[places[i] for i in ids]])
+
+    return told
+
+
+def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     cell, victim = plain.cell, plain.victim
     if not cell.purifier:
         return lambda draw, images, ids: victim(images)

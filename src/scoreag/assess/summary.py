@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.columns import Columns
+from scoreag.core.rejection import errs
 from scoreag.figures.bootstrap import of_bootstrap, paired
 from scoreag.figures.entries import Entry, of_quantile, of_rate
 from scoreag.metrics.accuracy import Rate, accuracy, share
@@ -54,6 +55,9 @@ def _verdicts(found: Columns) -> dict[str, Entry]:
         rates["clean_accuracy"] = share(found.right, ALL)
         rates["success_of_right"] = share(found.fooled, RIGHT, found.right)
     rates["success_float"] = share(found.fooled_float, ALL)
+    for name in ("rejected", "rejected_before"):
+        if (flags := getattr(found, name)) is not None:
+            rates[name] = share(flags, ALL)
     if bool((found.wrong >= 0).any()):
         rates["as_wanted"] = share(found.wanted, ALL)
     return {name: of_rate(rate) for name, rate in rates.items()}
@@ -124,10 +128,10 @@ def transfer(cell: Cell, found: Columns) -> dict[str, Entry]:
     """
 
     def rate(before: Tensor | None, saved: Tensor) -> Entry:
-        errs = saved != found.labels
+        wrong = errs(saved, found.labels)
         if before is None:
-            return of_rate(share(errs, ALL))
-        return of_rate(share(errs, RIGHT, before == found.labels))
+            return of_rate(share(wrong, ALL))
+        return of_rate(share(wrong, RIGHT, before == found.labels))
 
     def told(word: str, of: str) -> Tensor:
         return torch.tensor([row["transfer"][word][of] for row in found.rows])
@@ -145,7 +149,7 @@ def per_class(found: Columns, classes: int) -> list[dict[str, Any]]:
     result = []
     for label in range(classes):
         mine = found.labels == label
-        into = torch.bincount(found.saved[mine], minlength=classes)
+        into = torch.bincount(found.saved[mine & (found.saved >= 0)], minlength=classes)
         entry: dict[str, Any] = {
             "label": label,
             "success": of_rate(share(found.fooled, f"{RIGHT} of the class"
@@ -153,6 +157,8 @@ def per_class(found: Columns, classes: int) -> list[dict[str, Any]]:
                                      mine & found.counted)),
             "becomes": into.tolist(),
         }  # fmt: skip
+        if found.rejected is not None:
+            entry["rejected"] = int((mine & found.rejected).sum())
         if found.shown is not None:
             entry["judge_agreement"] = of_rate(share(found.shown, "images of the class", mine))
         result.append(entry)

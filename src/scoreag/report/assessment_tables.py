@@ -18,6 +18,7 @@ MAIN = {  # the heading of each figure in the table of all cells
     "judges see the class": "judge_agreement",
     "fooled, and judges see the class": "fooled_and_shown",
 }
+REJECTING = {"rejected": "rejected", "rejected before": "rejected_before"}  # where any may
 CHANGES = {
     "LPIPS": "lpips", "SSIM": "ssim", "l2": "l2", "linf": "linf", "PSNR": "psnr",
     "Frechet": "frechet", "kernel": "kernel",
@@ -35,20 +36,22 @@ def tables(account: Account) -> list[Table]:
 
 
 def results(account: Account) -> Table:
+    may = any(one.found.rejected is not None for one in at_home(account))
+    columns = MAIN | (REJECTING if may else {})
     rows: list[list[Field]] = []
     for one in at_home(account):
         rows.append(
             [
                 label(account, one.cell.name),
                 len(one.found),
-                *(one.figures.get(name) for name in MAIN.values()),
+                *(one.figures.get(name) for name in columns.values()),
             ]
         )
     caption = (
         "Every cell: set, classifier, purifier, attack. Shares with 95 % intervals (Wilson), of "
         "the saved 8-bit images; the judges guided nothing and were not attacked."
     )
-    return Table("cells", caption, ["cell", "images", *MAIN], rows)
+    return Table("cells", caption, ["cell", "images", *columns], rows)
 
 
 def changes(account: Account) -> Table:
@@ -106,20 +109,21 @@ def class_by_class(account: Account) -> Iterator[Table]:
         names = one.cell.classes
         rows: list[list[Field]] = [
             [_class(found["label"], names), found["success"], found.get("judge_agreement"),
-             becomes(found["label"], found["becomes"], names)]
+             becomes(found["label"], found["becomes"], names, found.get("rejected", 0))]
             for found in one.classes
-            if sum(found["becomes"])
+            if sum(found["becomes"]) + found.get("rejected", 0)
         ]  # fmt: skip
         caption = f"{label(account, one.cell.name)}, class by class."
         header = ["class", "fooled", "judges see the class", "taken for"]
         yield Table(f"classes_{one.cell.key}", caption, header, rows)
 
 
-def becomes(label: int, counts: Sequence[int], names: Sequence[str]) -> str:
+def becomes(label: int, counts: Sequence[int], names: Sequence[str], rejected: int = 0) -> str:
     """The three classes that images of ``label`` are taken for most often, itself left out."""
     order = sorted(range(len(counts)), key=lambda i: -counts[i])
     found = [f"{_class(i, names)} {counts[i]}" for i in order if i != label and counts[i]]
-    return ", ".join(found[:3]) or "nothing else"
+    more = [f"rejected {rejected}"] if rejected else []
+    return ", ".join(found[:3] + more) or "nothing else"
 
 
 def served(account: Account) -> Table:

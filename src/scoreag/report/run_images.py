@@ -96,5 +96,7 @@ def _cell(
 
 
 def named(label: int, classes: Sequence[str]) -> str:
-    """The name of a class, or its number where it has none."""
+    """The name of a class, or its number where it has none; below 0 it was rejected."""
+    if label < 0:
+        return "rejected"
     return classes[label] if label < len(classes) else f"class {label}"

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from scoreag.cards import Card, fill, weights
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.dataset import Dataset
 from scoreag.load import load
@@ -30,14 +31,16 @@ def train(
     save_every: float = 60.0,
     device: torch.device | str = "cpu",
     extra: Dataset | None = None,
+    init: Card | None = None,
 ) -> State:
     """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one.
 
     Args:
         recipe: with options, mean and std that fit the images; see ``classifier_card.completed``.
         extra: labelled images that make up ``recipe.extra_share`` of each batch.
+        init: the card whose weights to go on from, with a fresh optimiser.
     """
-    state = resume(start(recipe, images, device), file)
+    state = resume(start(recipe, images, device, init), file)
     order: Order = batches
     if extra is not None:
         order = partial(mixed, own=len(images), share=recipe.extra_share)
@@ -52,12 +55,15 @@ def start(
     recipe: Recipe,
     images: UInt8[Tensor, "count channel height width"],
     device: torch.device | str = "cpu",
+    init: Card | None = None,
 ) -> State:
-    """The network before its first step; its weights are a function of the plan's seed."""
+    """The network before its first step; new weights are a function of the plan's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.plan.seed)
         network: nn.Module = load("networks", recipe.network).build(**recipe.options)
-    if isinstance(network, WhitenedCNN):
+    if init is not None:
+        fill(network, weights(init), init.name)
+    elif isinstance(network, WhitenedCNN):
         whiten(network, standardized(images[:5000].float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     network = network.to(device)

@@ -34,23 +34,25 @@ def train_classifier(
     progress: bool = True,
     device: torch.device | str = "cpu",
     extra: Dataset | None = None,
+    init: Card | None = None,
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
     Args:
         extra: labelled images, such as a score model's samples, that make up
             ``recipe.extra_share`` of each batch.
+        init: the card whose network and weights to go on from.
     """
-    recipe = completed(recipe, images, classes)
+    recipe = completed(recipe, images, classes, init)
     check_extra(extra, images, len(classes), recipe.plan, recipe.extra_share)
     channels, height, width = images.shape[1:]
     shape = (channels, height, width)
-    about, file = {**(about or {}), **origin(extra)}, folder / "checkpoint.pt"
+    about, file = {**(about or {}), **origin(extra), **begun(init)}, folder / "checkpoint.pt"
     journal = Journal(
         folder, recipe.plan, max(recipe.plan.batch, recipe.plan.images // 20), progress=progress
     )
-    journal.open(continued(start(recipe, images), file))
-    state = train(recipe, images, labels, file, journal.watch, save_every, device, extra)
+    journal.open(continued(start(recipe, images, init=init), file))
+    state = train(recipe, images, labels, file, journal.watch, save_every, device, extra, init)
     return export(
         state.average,
         recipe,
@@ -65,13 +67,20 @@ def train_classifier(
     )
 
 
-def completed(recipe: Recipe, images: Pixels, classes: Sequence[str]) -> Recipe:
+def completed(
+    recipe: Recipe, images: Pixels, classes: Sequence[str], init: Card | None = None
+) -> Recipe:
     """The recipe with what it leaves to the data: shape, number of classes, mean and deviation.
+
+    Args:
+        init: a card to go on from, whose network and normalisation take the recipe's place.
 
     Raises:
         ValueError: the recipe is for images of other colours or of another size.
     """
     shape = tuple(images.shape[1:])
+    if init is not None:
+        recipe = _going_on(recipe, init, shape, len(classes))
     build = load("networks", recipe.network).build
     known = {"image_shape": list(shape), "classes": len(classes)}
     told = {name: value for name, value in known.items() if name in signature(build).parameters}
@@ -93,6 +102,21 @@ def completed(recipe: Recipe, images: Pixels, classes: Sequence[str]) -> Recipe:
     return replace(recipe, options=options, mean=mean, std=std)
 
 
+def _going_on(recipe: Recipe, init: Card, shape: tuple[int, ...], classes: int) -> Recipe:
+    """The recipe with the network of ``init``, which must be for such images and classes."""
+    if init.kind != "classifier":
+        raise ValueError(
+            f"{init.name} is a {init.kind}; go on from a classifier, e.g. cifar10-resnet20"
+        )
+    if tuple(init.image_shape) != shape or len(init.classes) != classes:
+        raise ValueError(
+            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
+            f"data are {shape} images of {classes}"
+        )
+    mean, std = (tuple(v) * (shape[0] if len(v) == 1 else 1) for v in (init.mean, init.std))
+    return replace(recipe, network=init.network, options=init.options, mean=mean, std=std)
+
+
 def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel in [0, 1], to 4 digits; a deviation is 1/255 or more.
 
@@ -109,6 +133,11 @@ def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     ]
     deviations = [max(1 / 255, variance.sqrt().item()) for variance in variances]
     return tuple(round(m.item(), 4) for m in means), tuple(round(d, 4) for d in deviations)
+
+
+def begun(init: Card | None) -> dict[str, Any]:
+    """What the card says of the weights that it went on from."""
+    return {"init": init.name, "init_sha256": init.sha256} if init is not None else {}
 
 
 def origin(extra: Dataset | None) -> dict[str, Any]:

@@ -200,6 +200,7 @@ SCORE_MODEL = (
     ),
 )  # fmt: skip
 CLASSIFIER_TRAINED = (
+    option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
     option("--extra", str, "Further labelled images, such as a score model's samples."),
     option("--extra-share", float, "Share of each batch that is --extra, e.g. 0.7."),
 )

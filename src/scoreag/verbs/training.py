@@ -1,7 +1,6 @@
 """train: a recipe, data, and a folder that becomes a card."""
 
 import atexit
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from scoreag.verbs.options import Given, loud, say
-from scoreag.verbs.tasks import command
+from scoreag.verbs.options import Given, loud
+from scoreag.verbs.training_folder import own, tell
 from scoreag.verbs.words import UsageError
 
 if TYPE_CHECKING:
@@ -101,28 +100,9 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
     return finer(init, folder, recipe.plan.seed)
 
 
-def own(
-    held: ExitStack,
-    given: Given,
-    kind: str,
-    recipe: Any,
-    data: "Dataset",
-    init: "Card | None" = None,
-    first: bool = True,
-    extra: "Dataset | None" = None,
-) -> None:
-    """Hold --out, while ``held`` is open, as the place of this training; one process does."""
-    from scoreag.runs import folder as place
-    from scoreag.training.journal import OURS
-
-    if first:
-        fresh = held.enter_context(place.alone(Path(given.out)))
-        held.enter_context(place.withdrawn(Path(given.out), fresh, OURS))
-        claim(given, kind, recipe, data, init, extra)
-
-
 def classifier(given: Given) -> None:
     """Train a classifier, plainly or against an adversary as the preset says; export a card."""
+    from scoreag.cards import card
     from scoreag.dataset import read
     from scoreag.models import device_of
     from scoreag.training.classifier_card import completed, train_classifier
@@ -143,10 +123,11 @@ def classifier(given: Given) -> None:
     extra = None
     if given.extra:
         extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
-    completed(recipe, data.images, data.classes)
+    init = card(given.init) if given.init else None
+    completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
     with ExitStack() as held:
-        own(held, given, "classifier", recipe, data, extra=extra)
+        own(held, given, "classifier", recipe, data, init, extra=extra)
         made = train_classifier(
             recipe,
             data.images,
@@ -158,6 +139,7 @@ def classifier(given: Given) -> None:
             loud(given),
             device,
             extra,
+            init,
         )
     tell(given, made)
 
@@ -200,64 +182,3 @@ def labelled(given: Given, batch: int) -> "Dataset":
         count = int(data.labels.max()) + 1
         data = replace(data, classes=tuple(str(i) for i in range(count)))
     return data
-
-
-def claim(
-    given: Given,
-    kind: str,
-    recipe: Any,
-    data: "Dataset",
-    init: "Card | None" = None,
-    extra: "Dataset | None" = None,
-) -> None:
-    """Make --out the place of this training; one with other settings is refused."""
-    from scoreag.runs import folder as place
-    from scoreag.runs.manifest import FORMAT, circumstances, plain
-    from scoreag.training.journal import OURS
-    from scoreag.training.plan import told
-
-    manifest = {
-        "format": FORMAT,
-        "command": command(),
-        "task": f"train {kind}",
-        "preset": given.preset,
-        "settings": plain(told(recipe)),
-        "data": {"name": data.name, "sha256": data.sha256},
-        **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
-        "seed": recipe.plan.seed,
-        "init": init.identity if init else None,
-        "made": None if given.overwrite else product(Path(given.out)),
-        **circumstances(),
-    }
-    place.claim(Path(given.out), manifest, given.overwrite, OURS)
-
-
-def product(folder: Path) -> dict[str, str] | None:
-    """The card that a finished training in ``folder`` made, as its manifest says."""
-    from scoreag.runs import folder as place
-
-    there = (folder / place.MANIFEST).is_file()
-    found: dict[str, str] | None = place.read(folder).get("made") if there else None
-    return found
-
-
-def finish(card: "Card") -> None:
-    """The manifest says when the training ended, and what came of it."""
-    from scoreag.runs import folder as place
-    from scoreag.runs.manifest import now, plain
-
-    found = place.read(card.folder)
-    ended = found["finished"] or now()
-    place.write(card.folder, {**found, "finished": ended, "made": plain(card.identity)})
-
-
-def tell(given: Given, card: "Card") -> None:
-    """What was made, and how to use it."""
-    finish(card)
-    how = {k: v for k, v in card.recipe.items() if not isinstance(v, Mapping | list | tuple)}
-    if given.json:
-        print(json.dumps({"name": card.name, "sha256": card.sha256, **how}, indent=2))
-    elif not given.quiet:
-        print("\n".join(f"{name:<12} {value}" for name, value in how.items()))
-    flag = "--model" if card.kind == "score-model" else "--classifier"
-    say(given, f"the card is in {card.folder}; use it as {flag} {card.folder}")

@@ -1,0 +1,95 @@
+"""The folder of a training: claimed before it begins, and what is told of it when it has ended."""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.verbs.options import Given, say
+from scoreag.verbs.tasks import command
+
+if TYPE_CHECKING:
+    from scoreag.cards import Card
+    from scoreag.dataset import Dataset
+
+
+def own(
+    held: ExitStack,
+    given: Given,
+    kind: str,
+    recipe: Any,
+    data: "Dataset",
+    init: "Card | None" = None,
+    first: bool = True,
+    extra: "Dataset | None" = None,
+) -> None:
+    """Hold --out, while ``held`` is open, as the place of this training; one process does."""
+    from scoreag.runs import folder as place
+    from scoreag.training.journal import OURS
+
+    if first:
+        fresh = held.enter_context(place.alone(Path(given.out)))
+        held.enter_context(place.withdrawn(Path(given.out), fresh, OURS))
+        claim(given, kind, recipe, data, init, extra)
+
+
+def claim(
+    given: Given,
+    kind: str,
+    recipe: Any,
+    data: "Dataset",
+    init: "Card | None" = None,
+    extra: "Dataset | None" = None,
+) -> None:
+    """Make --out the place of this training; one with other settings is refused."""
+    from scoreag.runs import folder as place
+    from scoreag.runs.manifest import FORMAT, circumstances, plain
+    from scoreag.training.journal import OURS
+    from scoreag.training.plan import told
+
+    manifest = {
+        "format": FORMAT,
+        "command": command(),
+        "task": f"train {kind}",
+        "preset": given.preset,
+        "settings": plain(told(recipe)),
+        "data": {"name": data.name, "sha256": data.sha256},
+        **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
+        "seed": recipe.plan.seed,
+        "init": init.identity if init else None,
+        "made": None if given.overwrite else product(Path(given.out)),
+        **circumstances(),
+    }
+    place.claim(Path(given.out), manifest, given.overwrite, OURS)
+
+
+def product(folder: Path) -> dict[str, str] | None:
+    """The card that a finished training in ``folder`` made, as its manifest says."""
+    from scoreag.runs import folder as place
+
+    there = (folder / place.MANIFEST).is_file()
+    found: dict[str, str] | None = place.read(folder).get("made") if there else None
+    return found
+
+
+def finish(card: "Card") -> None:
+    """The manifest says when the training ended, and what came of it."""
+    from scoreag.runs import folder as place
+    from scoreag.runs.manifest import now, plain
+
+    found = place.read(card.folder)
+    ended = found["finished"] or now()
+    place.write(card.folder, {**found, "finished": ended, "made": plain(card.identity)})
+
+
+def tell(given: Given, card: "Card") -> None:
+    """What was made, and how to use it."""
+    finish(card)
+    how = {k: v for k, v in card.recipe.items() if not isinstance(v, Mapping | list | tuple)}
+    if given.json:
+        print(json.dumps({"name": card.name, "sha256": card.sha256, **how}, indent=2))
+    elif not given.quiet:
+        print("\n".join(f"{name:<12} {value}" for name, value in how.items()))
+    flag = "--model" if card.kind == "score-model" else "--classifier"
+    say(given, f"the card is in {card.folder}; use it as {flag} {card.folder}")

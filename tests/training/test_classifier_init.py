@@ -1,0 +1,81 @@
+"""Training that goes on from a card: its weights, network and normalisation."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag.cards import card, weights
+from scoreag.cli import main
+from scoreag.training.classifier import start
+from scoreag.training.classifier_card import completed, train_classifier
+from scoreag.training.loop import Plan
+from scoreag.training.recipes import Recipe
+
+RECIPE = Recipe(network="resnet", plan=Plan(images=20, batch=10), rate=1e-9, decay=0.0, shift=1)
+LABELS = torch.arange(20) % 3
+
+
+@pytest.fixture
+def net(tmp_path):
+    tiny.write_classifier(tmp_path / "net")
+    return card(str(tmp_path / "net"))
+
+
+def test_it_begins_with_the_weights_of_the_card_in_its_network(net):
+    recipe = completed(RECIPE, tiny.images(20), tiny.CLASSES, net)
+    assert (recipe.network, dict(recipe.options)) == (net.network, dict(net.options))
+    assert (recipe.mean, recipe.std) == (3 * net.mean, 3 * net.std)
+    for seed in (0, 1):
+        seeded = replace(recipe, plan=replace(recipe.plan, seed=seed))
+        found = start(seeded, tiny.images(20), init=net).network.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in weights(net).items())
+
+
+def test_the_new_card_says_where_it_began_and_has_hardly_moved_at_hardly_any_rate(net, tmp_path):
+    (tmp_path / "out").mkdir()
+    made = train_classifier(
+        RECIPE, tiny.images(20), LABELS, tiny.CLASSES, tmp_path / "out", progress=False, init=net
+    )
+    assert (made.recipe["init"], made.recipe["init_sha256"]) == (net.name, net.sha256)
+    assert f"--init {net.name}" in made.source
+    before, after = weights(net), weights(made)
+    for name, _ in tiny_parameters(net):
+        assert torch.allclose(after[name], before[name], atol=1e-2, rtol=1e-2)
+
+
+def tiny_parameters(net):
+    from scoreag.cards import network
+
+    return network(net).named_parameters()
+
+
+@pytest.mark.parametrize(
+    "classes, told",
+    [
+        (("a", "b"), r"is for .* images of 3 classes, and the data are .* images of 2"),
+        (tiny.CLASSES, r"prior is a score-model; go on from a classifier"),
+    ],
+)
+def test_what_does_not_fit_is_refused(net, tmp_path, classes, told):
+    tiny.write_score_model(tmp_path / "prior")
+    other = net if len(classes) == 2 else replace(card(str(tmp_path / "prior")), name="prior")
+    with pytest.raises(ValueError, match=told):
+        completed(RECIPE, tiny.images(20), classes, other)
+
+
+def test_the_command_takes_it_and_another_one_is_another_training(
+    net, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for i, image in enumerate(tiny.images(20)):
+        (tmp_path / "images" / tiny.CLASSES[i % 3]).mkdir(parents=True, exist_ok=True)
+        tiny.write_png(tmp_path / "images" / tiny.CLASSES[i % 3] / f"{i}.png", image)
+    words = ["train", "classifier", "--preset", "fashion-robust", "--data", "folder:images",
+             "--out", "out", "--images", "20", "--batch", "10", "--quiet"]  # fmt: skip
+    assert main([*words, "--init", "net"]) == 0
+    made = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert made["init"]["sha256"] == net.sha256
+    assert main(words) == 2 and "init" in capsys.readouterr().err
