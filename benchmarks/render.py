@@ -11,6 +11,7 @@ from drawn import picture, write_pictures
 from markdown_parts import Row, share, short, table, what
 from render_assessed import assessed
 from render_attacks import attacks
+from render_certified import certified
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -209,7 +210,9 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("gradient_memory", "Memory of exact gradients", memory),
     ("purifiers", "Purifiers: few-step chains", purifiers),
     ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
+    ("core", "Assessed: exact, BPDA and blind attacks on purifiers", assessed),
     ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
+    ("certified", "Certified: randomised smoothing with one-shot denoising", certified),
 ]
 
 

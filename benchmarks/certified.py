@@ -1,0 +1,43 @@
+"""The figures of `scoreag certify`, by noise, for docs/results.md, as the runs' folders tell them.
+
+scoreag certify --model cifar10 --classifier cifar10-resnet20 --data 'cifar10:test[0:100]' \
+    --noise 0.25 --precision bf16 --out runs/certify-0.25
+python benchmarks/certified.py runs/certify-0.25
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from common import Row, write
+
+SETTINGS = ("noise", "select", "samples", "alpha", "precision")
+
+
+def certified(folder: Path) -> Row:
+    """What one run found, how it was made, and how many minutes lay between begin and end."""
+    summary = json.loads((folder / "summary.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
+    return {
+        **{name: manifest["settings"][name] for name in SETTINGS},
+        "data": manifest["data"]["name"],
+        "models": {role: model["name"] for role, model in manifest["models"].items()},
+        "minutes": (ended - began).total_seconds() / 60,
+        **{name: summary[name] for name in ("images", "rates", "certified", "mean_radius")},
+        "largest_radius": summary["largest_radius"],
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--name", default="certified", help="of the file of results")
+    args = parser.parse_args(words)
+    write(args.name, {"rows": [certified(folder) for folder in args.folders]})
+
+
+if __name__ == "__main__":
+    main()

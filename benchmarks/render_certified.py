@@ -1,0 +1,23 @@
+"""Randomised smoothing with one-shot denoising: a line a noise level."""
+
+from markdown_parts import Row, share, short, table
+
+
+def certified(data: Row) -> str:
+    first = data["rows"][0]
+    radii = list(first["certified"])
+    text = f"\n`{first['models']['classifier']}` behind `{first['models']['score-model']}`, "
+    text += f"{first['data']}, {first['images']} images; L2, pixels in [0, 1]. The certificate of "
+    text += f"an image is wrong with probability {first['alpha']:g} at most.\n\n"
+    head = ["noise", "N0", "N", "networks", "right, radius 0", "abstained",
+            *(f"certified at {r}" for r in radii), "mean radius", "images a minute"]  # fmt: skip
+    return text + table(head, map(_line, data["rows"]))
+
+
+def _line(row: Row) -> list[str]:
+    return [
+        f"{row['noise']:g}", str(row["select"]), f"{row['samples']:,}", row["precision"],
+        share(row["rates"]["accuracy"]), short(row["rates"]["abstained"]),
+        *("beyond N" if entry is None else share(entry) for entry in row["certified"].values()),
+        f"{row['mean_radius']:.3f}", f"{row['images'] / row['minutes']:.2f}",
+    ]  # fmt: skip
