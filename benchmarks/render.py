@@ -192,11 +192,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("families", "The small world: do family and process matter?", families),
     ("parametrisations", "One denoiser as EDM, VP and VE; three x0-estimates", parametrisations),
     ("parametrisations_cifar10", "One denoiser as EDM, VP and VE: CIFAR-10", parametrisations),
-    (
-        "fashion_transformation_first",
-        "The small world: GAT, a first look, cut short",
-        transformation,
-    ),
+    ("fashion_transformation_first", "The small world: GAT, a first look", transformation),
     ("fashion_synthesis_first", "The small world: GAS, a first look, cut short", synthesis),
     ("fashion_transformation_curves", "The small world: the curve behind GAT", transformation),
     ("fashion_synthesis_curves", "The small world: the curve behind GAS", synthesis),
