@@ -19,16 +19,24 @@ def assessed(folder: Path) -> Row:
     """The cells' figures, what holds under all attacks, what was doubted, and how it was made."""
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
-    began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
     cells = [{name: cell[name] for name in KEPT} for cell in summary["cells"].values()]
     return {
         "task": manifest["task"],
-        "minutes": (ended - began).total_seconds() / 60,
+        "whole": manifest["finished"] is not None,
+        "minutes": minutes(manifest, cells),
         "cells": [cell for cell in cells if cell["attack"] != "clean"],
         "clean": summary["clean_accuracy"],
         "defences": summary["defences"],
         "doubts": [found for found in summary["findings"] if found["grave"]],
     }
+
+
+def minutes(manifest: Row, cells: list[Row]) -> float:
+    """From begin to end; where not all cells are done, those of one core that the attacks took."""
+    if manifest["finished"] is None:
+        return sum(cell["rows"] * cell["cost"].get("seconds", 0.0) for cell in cells) / 60
+    began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
+    return (ended - began).total_seconds() / 60
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ def assessed(data: Row) -> str:
     moved = [cell for cell in plain if cell["component"] not in ("gas", "gap")]
     purified = [cell for cell in cells if cell["purification"] != "none"]
     text = f"\n{data['task']}: {data['minutes']:.0f} minutes."
+    if not data.get("whole", True):
+        text = f"\n{data['task']}, a part of its cells: {data['minutes']:.0f} minutes of one core."
     text += "".join(_clean(group, found) for group, found in data["clean"].items())
     text += "\n"
     if moved:
