@@ -25,7 +25,7 @@ def certified(folder: Path) -> Row:
         **{name: manifest["settings"][name] for name in SETTINGS},
         "data": manifest["data"]["name"],
         "models": {role: model["name"] for role, model in manifest["models"].items()},
-        "minutes": (ended - began).total_seconds() / 60,
+        "minutes": max(1.0, (ended - began).total_seconds()) / 60,  # told in whole seconds
         **{name: summary[name] for name in ("images", "rates", "certified", "mean_radius")},
         "largest_radius": summary["largest_radius"],
     }
