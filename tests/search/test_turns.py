@@ -81,28 +81,29 @@ def test_the_best_is_chosen_for_each_image_alone():
     assert (best.images - IMAGES).flatten().tolist() == pytest.approx([1.0, 2.0, 1.0])
 
 
-def test_a_replayed_defence_answers_for_the_rows_that_are_shown(two_classes):
+def mean_or_corner(images):
+    """The logits of a victim of two classes."""
+    return torch.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], 1)
+
+
+@pytest.fixture
+def guarded(two_classes):
+    """That victim behind a purifier, and three images."""
     prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
     images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return scoreag.defend(mean_or_corner, prior, precision=20.0, start=1.0, steps=2), images
 
-    def victim(x):
-        return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
 
-    defended = scoreag.defend(victim, prior, precision=20.0, start=1.0, steps=2)
+def test_a_replayed_defence_answers_for_the_rows_that_are_shown(guarded):
+    defended, images = guarded
     for whole in (defended.replay(1), defended.replay(1, [7, 8, 9])):
         assert torch.equal(of_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
-    assert of_rows(victim, [0]) is victim
+    assert of_rows(mean_or_corner, [0]) is mean_or_corner
 
 
-def test_rows_of_a_defence_draw_as_they_would_have_however_often_others_are_asked(two_classes):
+def test_rows_of_a_defence_draw_as_they_would_have_however_often_others_are_asked(guarded):
     """Row 2 alone at its second call draws what it draws at the second call of all three."""
-    prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
-    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-
-    def victim(x):
-        return torch.stack([x.mean((1, 2, 3)), x[:, 0, 0, 0]], 1)
-
-    defended = scoreag.defend(victim, prior, precision=20.0, start=1.0, steps=2)
+    defended, images = guarded
     whole, again = defended.replay(0)(images), defended.replay(1)(images)
     assert torch.equal(defended(images), whole)
     assert torch.equal(of_rows(defended, [2])(images[2:]), again[2:])

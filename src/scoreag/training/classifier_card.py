@@ -17,6 +17,7 @@ from scoreag.load import check_options, load
 from scoreag.training.classifier import start, train
 from scoreag.training.export import export
 from scoreag.training.extra import check_extra
+from scoreag.training.init import begun, check_init
 from scoreag.training.journal import Journal, continued, last_loss
 from scoreag.training.recipes import Recipe
 
@@ -104,15 +105,7 @@ def completed(
 
 def _going_on(recipe: Recipe, init: Card, shape: tuple[int, ...], classes: int) -> Recipe:
     """The recipe with the network of ``init``, which must be for such images and classes."""
-    if init.kind != "classifier":
-        raise ValueError(
-            f"{init.name} is a {init.kind}; go on from a classifier, e.g. cifar10-resnet20"
-        )
-    if tuple(init.image_shape) != shape or len(init.classes) != classes:
-        raise ValueError(
-            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
-            f"data are {shape} images of {classes}"
-        )
+    check_init(init, "classifier", "cifar10-resnet20", shape, classes)
     mean, std = (tuple(v) * (shape[0] if len(v) == 1 else 1) for v in (init.mean, init.std))
     return replace(recipe, network=init.network, options=init.options, mean=mean, std=std)
 
@@ -133,11 +126,6 @@ def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     ]
     deviations = [max(1 / 255, variance.sqrt().item()) for variance in variances]
     return tuple(round(m.item(), 4) for m in means), tuple(round(d, 4) for d in deviations)
-
-
-def begun(init: Card | None) -> dict[str, Any]:
-    """What the card says of the weights that it went on from."""
-    return {"init": init.name, "init_sha256": init.sha256} if init is not None else {}
 
 
 def origin(extra: Dataset | None) -> dict[str, Any]:

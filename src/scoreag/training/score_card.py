@@ -18,6 +18,7 @@ from scoreag.images import grid, to_uint8, write_png
 from scoreag.load import load
 from scoreag.training.board import board
 from scoreag.training.export import trained_by
+from scoreag.training.init import begun
 from scoreag.training.journal import Journal, last_loss
 from scoreag.training.loop import Rowwise, State, fit
 from scoreag.training.means import Means
@@ -105,7 +106,7 @@ def history(state: State, journal: Journal, init: Card | None) -> dict[str, Any]
     """How long the training was, with what the card that it began with had seen."""
     before = dict(init.recipe) if init else {}
     return {
-        **({"init": init.name, "init_sha256": init.sha256} if init else {}),
+        **begun(init),
         "images_seen": journal.before + state.seen,
         "minutes": round(float(before.get("minutes", 0.0)) + journal.seconds / 60, 1),
         "loss": round(last_loss(state), 5),

@@ -12,6 +12,7 @@ from scoreag.cards import Card, fill, weights
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.types import Labels
 from scoreag.load import check_options, load
+from scoreag.training.init import check_init
 from scoreag.training.journal import continued
 from scoreag.training.loop import State, begin
 from scoreag.training.means import Means, compiled
@@ -57,13 +58,7 @@ def options_for(
     shape = tuple(images.shape[1:])
     if init is None:
         return {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
-    if init.kind != "score-model":
-        raise ValueError(f"{init.name} is a {init.kind}; go on from a score-model, e.g. cifar10")
-    if tuple(init.image_shape) != shape or len(init.classes) != len(classes):
-        raise ValueError(
-            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
-            f"data are {shape} images of {len(classes)}"
-        )
+    check_init(init, "score-model", "cifar10", shape, len(classes))
     if init.family != recipe.family:
         raise ValueError(
             f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
