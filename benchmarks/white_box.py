@@ -81,13 +81,15 @@ class Bench:
 
 
 def rows(bench: Bench, args: Any) -> Iterator[Row]:
-    resolved, right = bench.judged(max([*args.votes, args.answers]))
+    """The card's own setting first; where an axis passes through it, it is not searched again."""
+    default, right = bench.judged(max([*args.votes, args.answers]))
     for draws in args.votes:
-        yield {"axis": "votes", "at": draws, "resolved": resolved, **told(right, draws)}
+        yield {"axis": "votes", "at": draws, "resolved": default, **told(right, draws)}
     for axis, values in (("steps", args.steps), ("precision", args.precision)):
         for at in values:
-            resolved, right = bench.judged(args.answers, **{axis: at})
-            yield {"axis": axis, "at": at, "resolved": resolved, **told(right, args.answers)}
+            same = at == default[axis]
+            resolved, found = (default, right) if same else bench.judged(args.answers, **{axis: at})
+            yield {"axis": axis, "at": at, "resolved": resolved, **told(found, args.answers)}
 
 
 def measure(args: Any, found: Iterable[Row]) -> None:
