@@ -182,11 +182,17 @@ def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
 
 
 def test_a_forecast_of_a_long_attack_on_a_purifier_is_scaled_up():
-    """100 steps on 10 are 10 times as much, 128 answers on 10 are 12.8 times; a bare classifier's
-    attack is measured whole."""
-    found = {c.name: c for c in cells(read("purifier"))}
-    cut, times, answers = shortened(found["cifar10/cifar10-resnet20/gap/core_exact"])
-    assert (cut.options["steps"], cut.options["stop"], cut.answers) == (10, 0, 10)
-    assert (times, answers) == (10.0, 12.8)
+    """100 steps on 5 and 10 draws on 4 are 50 times as much, 128 answers on 10 are 12.8 times;
+    what is cut to the same is one kind; a bare classifier's attack is measured whole."""
+    found = {c.name.removeprefix("cifar10/"): c for c in cells(read("purifier"))}
+    cut, times, answers = shortened(found["cifar10-resnet20/gap/core_exact"])
+    assert {n: cut.options[n] for n in ("steps", "draws", "stop")} == {
+        "steps": 5,
+        "draws": 4,
+        "stop": 0,
+    }
+    assert (cut.answers, times, answers) == (10, 50.0, 12.8)
+    many, times, _ = shortened(found["cifar10-resnet20/gap/many_draws"])
+    assert times == 20 * 16 and many.options == cut.options
     bare = next(c for c in cells(read("paper")) if c.attack == "pgd_linf")
     assert shortened(bare) == (bare, 1.0, 1.0)

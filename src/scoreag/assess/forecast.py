@@ -2,7 +2,8 @@
 
 Seconds, calls and memory are those of this machine, of one process on one core; what an attack
 does to other images may take longer or shorter, so that a forecast is good to a factor of two.
-Long attacks on a purifier are measured on a few steps, as if no image were left alone early.
+Long attacks on a purifier are measured on a few steps and draws, as if no image were left alone
+early.
 """
 
 import math
@@ -15,7 +16,8 @@ from scoreag.assess.compute import compute
 from scoreag.assess.kit import Kit
 
 FEW = 2  # images that are measured of each kind of cell
-SHORT = 10  # of the steps, queries and answers behind a purifier; what is longer is scaled up
+SHORT = {"steps": 5, "queries": 10, "draws": 4}  # of an attack on a purifier that has many more
+ANSWERS = 10  # of its judging
 ALIKE = ("loss", "norm", "weights")  # words that cost the same
 
 
@@ -33,20 +35,47 @@ class Forecast:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What an image of a shortened cell costs: seconds of its attack and of its judging."""
+
+    attack: float
+    judging: float
+    calls: float
+    forwards: float
+    backwards: float
+    memory: int
+    bytes: int
+
+
 def forecast(
     cells: Sequence[Cell], kit: Kit, tell: Callable[[int], Any] = lambda done: None
 ) -> list[Forecast]:
-    """The cost of every cell; cells that differ only in numbers that are no counts cost alike."""
-    known: dict[tuple[Any, ...], Forecast] = {}
+    """The cost of every cell; cells that differ only in how they are scaled are measured once."""
+    known: dict[tuple[Any, ...], Sample] = {}
     found = []
     for cell in cells:
-        kind = _kind(cell)
-        first = known.get(kind)
-        one = _measured(cell, kit) if first is None else replace(first, cell=cell, measured=0)
-        known.setdefault(kind, one)
-        found.append(_scaled(one, cell))
+        cut, times, answers = shortened(cell)
+        kind = _kind(cut)
+        measured = 0 if kind in known else min(FEW, cell.images)
+        if measured:
+            known[kind] = _sample(cut, kit)
+        found.append(_scaled(known[kind], cell, measured, times, answers))
         tell(1)
     return found
+
+
+def shortened(cell: Cell) -> tuple[Cell, float, float]:
+    """A cell that is quick to measure, and by what its attack and its judging are to be scaled."""
+    options, times = dict(cell.options), 1.0
+    for name, few in SHORT.items():
+        count = options.get(name)
+        if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * few:
+            options[name], times = few, times * count / few
+    if times > 1 and "stop" in options:
+        options["stop"] = 0
+    answers = ANSWERS if cell.answers > 2 * ANSWERS else cell.answers
+    return replace(cell, options=options, answers=answers), times, cell.answers / answers
 
 
 def _kind(cell: Cell) -> tuple[Any, ...]:
@@ -61,46 +90,32 @@ def _kind(cell: Cell) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _measured(cell: Cell, kit: Kit) -> Forecast:
-    """A cell with a few images, all at once: what it cost in all, an image."""
-    cut, steps, answers = shortened(cell)
-    few = replace(cut, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images), content={})
+def _sample(cell: Cell, kit: Kit) -> Sample:
+    """A few images of a cell, all at once."""
+    few = replace(cell, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images), content={})
     done = compute(few, few.pieces, kit)  # loads, and warms up
     again = compute(few, few.pieces, kit) if done.seconds + done.other < 1 else done
-    rows = again.rows
+    count = len(again.rows)
     names = ("calls", "forwards", "backwards")
-    mean = {n: steps * math.fsum(row[n] for row in rows) / len(rows) for n in names}
-    return Forecast(
-        cell=cell,
-        measured=len(rows),
-        seconds=(steps * again.seconds + answers * again.other) / len(rows),
+    return Sample(
+        attack=again.seconds / count,
+        judging=again.other / count,
         memory=again.memory,
-        bytes=sum(map(len, again.files.values())) // len(rows) + 1500,
-        **mean,
+        bytes=sum(map(len, again.files.values())) // count + 1500,
+        **{n: math.fsum(row[n] for row in again.rows) / count for n in names},
     )
 
 
-def shortened(cell: Cell) -> tuple[Cell, float, float]:
-    """A cell that is quick to measure, and by what its attack and its judging are to be scaled."""
-    options, times = dict(cell.options), 1.0
-    for name in ("steps", "queries"):
-        count = options.get(name)
-        if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * SHORT:
-            options[name], times = SHORT, count / SHORT
-    if times > 1 and "stop" in options:
-        options["stop"] = 0
-    answers = SHORT if cell.answers > 2 * SHORT else cell.answers
-    return replace(cell, options=options, answers=answers), times, cell.answers / answers
-
-
-def _scaled(one: Forecast, cell: Cell) -> Forecast:
-    """From one image to the cell; short micro-batches are padded, and cost as whole ones."""
+def _scaled(one: Sample, cell: Cell, measured: int, times: float, answers: float) -> Forecast:
+    """From an image to the cell; short micro-batches are padded, and cost as whole ones."""
     whole = len(cell.pieces) * cell.micro_batch
-    return replace(
-        one,
-        seconds=one.seconds * whole,
-        calls=one.calls * cell.images,
-        forwards=one.forwards * cell.images,
-        backwards=one.backwards * cell.images,
+    return Forecast(
+        cell=cell,
+        measured=measured,
+        seconds=(times * one.attack + answers * one.judging) * whole,
+        calls=times * one.calls * cell.images,
+        forwards=times * one.forwards * cell.images,
+        backwards=times * one.backwards * cell.images,
+        memory=one.memory,
         bytes=one.bytes * cell.images,
     )
