@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drawn import picture, write_pictures
-from markdown_parts import Row, share, short, table, what
+from markdown_parts import Row, share, table
 from render_assessed import assessed
 from render_attacks import attacks
 from render_certified import certified
@@ -16,113 +16,14 @@ from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
-from render_runs import killed, report_size, reproducibility
+from render_runs import forecast, killed, report_size, reproducibility
+from render_tasks import purification, sampling, synthesis, transformation
 from render_white_box import white_box
 from render_world import cards, draws, families, world
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-
-
-def by_victim(
-    data: Row,
-    head: list[str],
-    told: Callable[[list[Row]], str],
-    line: Callable[[Row], list[str]],
-    skipped: int = 0,
-) -> str:
-    """A table a victim, under what is told of its rows; the first ones may be told only."""
-    return "".join(
-        f"\nVictim `{victim}`, {told(rows)}\n\n" + table(head, map(line, rows[skipped:]))
-        for victim, rows in data["victims"].items()
-    )
-
-
-def transformation(data: Row) -> str:
-    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*",
-            "judge, untouched", "Linf x 255", "L2", "LPIPS", "Fréchet", "calls"]  # fmt: skip
-
-    def line(row: Row) -> list[str]:
-        names = ("without_retries", "as_wanted", "judge", "judge_untouched")
-        return [
-            what(row["settings"]),
-            share(row["success_8bit"]),
-            *(short(row[k]) if k in row else "" for k in names),
-            f"{row['linf_255']:.0f}",
-            f"{row['l2']:.2f}",
-            f"{row['lpips']:.4f}" if "lpips" in row else "",
-            f"{row['frechet']:.2f}",
-            f"{row['calls']:.0f}" if "calls" in row else "",
-        ]
-
-    over = "all shares over the images that it had right before:"
-    return by_victim(data, head, lambda _: f"{data['data']}, {data['images']} images; {over}", line)
-
-
-def synthesis(data: Row) -> str:
-    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*", "calls"]
-
-    def line(row: Row) -> list[str]:
-        return [
-            drawn(row["settings"]),
-            share(row["success_8bit"]),
-            short(row["without_retries"]),
-            short(row["as_wanted"]),
-            share(row["judge"]),
-            f"{row['calls']:.0f}",
-        ]
-
-    many = f"{data['per_class']} images a class, seed {data['seed']}; shares over all images:"
-    return by_victim(data, head, lambda _: many, line)
-
-
-def drawn(settings: Row) -> str:
-    """The settings of GAS in words; at strength 0 nothing guides."""
-    if settings.get("strength") != 0:
-        return what(settings)
-    others = what({name: value for name, value in settings.items() if name != "strength"})
-    return "unguided, same seeds" + ("" if others == "default" else f", {others}")
-
-
-def purification(data: Row) -> str:
-    head = ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "calls"]
-
-    def told(rows: list[Row]) -> str:
-        right, left = (share(rows[0][name]) for name in ("clean", "attacked"))
-        many = f"{data['data']}, {data['images']} images. Without purifier it has {right} right"
-        attack = rows[0]["settings"].removesuffix(", no purifier")
-        return f"{many}, and under {attack} {left}."
-
-    def line(row: Row) -> list[str]:
-        return [
-            what(row["settings"]),
-            share(row["attacked_purified"]),
-            share(row["clean_purified"]),
-            f"{row['attacked_l2']:.2f}",
-            f"{row['calls']:.0f}",
-        ]
-
-    return by_victim(data, head, told, line, skipped=1)
-
-
-def sampling(data: Row) -> str:
-    first = data["rows"][0]
-    body = [
-        [
-            row["variant"],
-            share(row["success_8bit"]),
-            share(row["judge"]),
-            f"{row['calls']:.0f}",
-            f"{row['seconds']:.1f}",
-            f"{first['seconds'] / row['seconds']:.1f}",
-            f"{row['peak_mib']:.0f}",
-        ]
-        for row in data["rows"]
-    ]
-    head = ["variant", "success", "judge says y*", "calls", "seconds", "times faster", "peak MiB"]
-    text = f"\n{10 * data['per_class']} images, one run of each, without retries unless said:\n\n"
-    return text + table(head, body)
 
 
 def training_curve(data: Row) -> str:
@@ -207,6 +108,8 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purifiers", "Purifiers: few-step chains", purifiers),
     ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
     ("core", "Assessed: exact, BPDA and blind attacks on purifiers", assessed),
+    ("selective", "Assessed: gradients of draws weighed, not averaged", assessed),
+    ("purifier_forecast", "What the whole plan `purifier` would take", forecast),
     ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
     ("certified", "Certified: randomised smoothing with one-shot denoising", certified),
 ]

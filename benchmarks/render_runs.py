@@ -56,4 +56,27 @@ def report_size(data: Row) -> str:
     return text + f"{len(data['rows'][0]['seconds'])} times:\n\n" + table(head, body)
 
 
+def forecast(data: Row) -> str:
+    """A line a cell, and all together; names are SET/CLASSIFIER/PURIFIER/ATTACK."""
+    rows = data["rows"]
+    body = [
+        [*row["cell"].split("/", 3)[1:], *_costs(row), "yes" if row["measured_on"] else ""]
+        for row in rows
+    ]
+    total = {name: sum(row[name] for row in rows) for name in ("images", *COUNTS, "seconds")}
+    kinds = sum(row["measured_on"] > 0 for row in rows)
+    few = max(row["measured_on"] for row in rows)
+    text = f"\nOne core, no image left alone early; {kinds} kind(s) of cell were measured on {few} "
+    text += "images each, the others are scaled from them; good to a factor of two.\n\n"
+    head = ["classifier", "purifier", "attack", "n", "score-model calls", "gradients", "hours",
+            "measured"]  # fmt: skip
+    return text + table(head, [*body, ["all", "", "", *_costs(total), ""]])
+
+
+def _costs(row: Row) -> list[str]:
+    counts = (f"{row[name]:,}" for name in ("images", *COUNTS))
+    return [*counts, f"{row['seconds'] / 3600:.2g}"]
+
+
+COUNTS = ("score_model_calls", "gradients")
 FIGURES = {"seconds": ".1f", "processor": ".1f", "mib": ".0f", "load": ".1f"}
