@@ -1,0 +1,85 @@
+"""A worker that is killed in the middle of a shard, a process or an actor of Ray: rows are those
+of one process that nobody harmed."""
+
+import pytest
+
+import tiny
+from assess.killing import contents, start
+from assess.worlds_of_plans import write_world
+
+DEADLY = '''
+"""An attack that, once in its folder, kills the process which computes it."""
+import os
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Attack:
+    length: float = 0.1
+
+    def __call__(self, classifier, images, labels, noise):
+        try:
+            os.close(os.open("killed", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return (images + self.length * images.std(1, keepdim=True)).clamp(0, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+PLAN = """\
+about = "a test"
+images = 16
+micro_batch = 4
+
+[sets.tiny]
+data = "folder:images"
+prior = "prior"
+victims = ["net", "other"]
+
+[attacks.pgd]
+epsilon = "8/255"
+steps = 2
+
+[attacks.deadly]
+attack = "of_ours.deadly"
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = write_world(tmp_path_factory.mktemp("world"))
+    tiny.write_images(folder / "images", 16)
+    (folder / "plan.toml").write_text(PLAN)
+    (folder / "of_ours").mkdir()
+    (folder / "of_ours" / "__init__.py").touch()
+    (folder / "of_ours" / "deadly.py").write_text(DEADLY)
+    return folder
+
+
+def finished(process):
+    _, told = process.communicate()
+    return process.returncode, told.decode()
+
+
+@pytest.fixture(scope="module")
+def alone(world):
+    """What one process finds, once it was killed and started again."""
+    code, _ = finished(start("alone", 4, world))
+    assert code == -9 and (world / "killed").exists()
+    code, told = finished(start("alone", 4, world))
+    assert code == 0, told
+    return contents(world / "alone")
+
+
+@pytest.mark.parametrize(
+    "crew", [["--workers", "2"], ["--ray", "local", "--workers", "2"]], ids=str
+)
+def test_rows_are_the_same_when_a_worker_is_killed_in_the_middle(world, alone, crew):
+    if "--ray" in crew:
+        pytest.importorskip("ray", reason="no ray for this Python")
+    (world / "killed").unlink()
+    out = f"out{len(crew)}"
+    code, told = finished(start(out, 4, world, *crew))
+    assert code == 0, told
+    assert (world / "killed").exists()  # one worker died in the middle of a shard
+    rows, pictures = contents(world / out)
+    assert sum(map(len, rows.values())) == 16 * 5 and rows == alone[0] and pictures == alone[1]
