@@ -1,7 +1,7 @@
 """The tables of an assessment: attacks on classifiers, on defences, and images from nothing."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from markdown_parts import Row, share, short, table
 
@@ -129,14 +129,14 @@ def _purified(cell: Row) -> list[str]:
     single = [_percent(figures.get(f"{of}_accuracy_single")) for of in ("clean", "attacked")]
     return [
         cell["victim"], cell["purification"], _named(cell), cell.get("gradient", ""),
-        str(cell["images"]), *single, short(figures[f"{worst}{draws}"]), _vote(figures, draws),
+        str(cell["images"]), *single, share(figures[f"{worst}{draws}"]), _vote(figures, draws),
         str(draws), *([f"{_vote(figures, most)}, of {most}" for most in more] or [""]),
         _seconds(cell),
     ]  # fmt: skip
 
 
 def _vote(figures: Row, draws: int) -> str:
-    return short(figures[f"attacked_accuracy_vote_of_{draws}"])
+    return share(figures[f"attacked_accuracy_vote_of_{draws}"])
 
 
 def _percent(entry: Row | None) -> str:
@@ -146,13 +146,27 @@ def _percent(entry: Row | None) -> str:
     return f"{100 * entry['value']:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def _together(defences: Iterable[Row]) -> str:
+def _together(defences: Sequence[Row]) -> str:
+    """The worst attack on each image: by one draw, and by the fewest draws that judged them all."""
     rows = [
-        [one["victim"], one["purifier"], str(one["attacks"]), share(one["accuracy_under_all"])]
+        [one["victim"], one["purifier"], str(one["attacks"]), share(one["accuracy_under_all"]),
+         *_under_all(one)]
         for one in defences
-    ]
-    head = ["classifier", "purifier", "attacks", "right under every one"]
-    return "\nThe same images under all attacks:\n\n" + table(head, rows)
+    ]  # fmt: skip
+    drawn = any(one[-1] for one in rows)
+    head = ["classifier", "purifier", "attacks", "right under every one",
+            *(["in the worst of K", "by the vote of K", "K"] if drawn else [])]  # fmt: skip
+    body = rows if drawn else [one[:4] for one in rows]
+    return "\nThe same images under all attacks:\n\n" + table(head, body)
+
+
+def _under_all(one: Row) -> list[str]:
+    worst, end = "worst_of_", "_under_all"
+    counts = [int(name.removeprefix(worst).removesuffix(end)) for name in one if worst in name]
+    if not counts:
+        return ["", "", ""]
+    draws = min(counts)
+    return [*(share(one[f"{by}_of_{draws}{end}"]) for by in ("worst", "vote")), str(draws)]
 
 
 def _rest(data: Row) -> str:

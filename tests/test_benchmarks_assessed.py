@@ -32,7 +32,8 @@ def test_every_cell_has_its_line_with_the_figures_of_the_summary(page, tmp_path)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     lines = [line for line in text.splitlines() if line.startswith(("| net |", "| other |"))]
     cells = [cell for cell in summary["cells"].values() if cell["attack"] != "clean"]
-    of_cells = [line for line in lines if line.count("|") > 6]
+    defences = text.split("under all attacks:")[1]
+    of_cells = [line for line in lines if line.count("|") > 6 and line not in defences]
     assert len(of_cells) == len(cells) == 8
     for cell in cells:
         figures, swept = cell["figures"], "".join(f" {k} {v}" for k, v in cell["swept"].items())
@@ -47,6 +48,10 @@ def test_every_cell_has_its_line_with_the_figures_of_the_summary(page, tmp_path)
 
 def test_defences_and_doubts_are_told(page):
     found, text = page
-    assert all(f"| {one['purifier']} |" in text for one in found["defences"])
+    lines = text.split("under all attacks:")[1].splitlines()
+    for one in found["defences"]:
+        (line,) = [line for line in lines if f"| {one['victim']} | {one['purifier']} |" in line]
+        rates = [rate for name, rate in one.items() if name.endswith("_under_all")]
+        assert rates and all(f"({rate['count']} of {rate['total']};" in line for rate in rates)
     assert all(doubt["says"] in text for doubt in found["doubts"])
     assert found["minutes"] >= 0

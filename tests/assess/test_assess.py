@@ -107,6 +107,37 @@ def test_a_harmed_file_is_found_and_done_again(whole, copy, harm):
     assert bool(done.harmed) == (harm != "picture")
 
 
+NOISY = """
+import torch
+from scoreag import load_classifier
+
+
+class Noisy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = load_classifier("net")
+        self.eval()
+
+    def forward(self, images):
+        logits = self.net(images)
+        return logits + torch.randn_like(logits)
+"""
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_victim_that_draws_is_doubted_unless_it_is_declared(
+    planned, tmp_path, monkeypatch, declared
+):
+    """It is the second of the victims: every victim is asked, and each may be declared."""
+    (planned / "noisy.py").write_text(NOISY)
+    monkeypatch.syspath_prepend(planned)
+    victims = 'victims = ["net", "noisy:Noisy"]\n' + 'random = ["noisy:Noisy"]\n' * declared
+    text = PLAN.replace('victims = ["net", "other"]\n', victims)
+    run(tmp_path / "out", text, only="tiny/clean")
+    checks = [finding.check for finding in reckon(tmp_path / "out").findings]
+    assert ("randomness" in checks) != declared
+
+
 def test_what_is_whole_is_not_computed_again(copy):
     def nobody(shards):
         assert not list(shards)

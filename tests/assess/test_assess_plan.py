@@ -1,9 +1,12 @@
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
+import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
+from scoreag.assess import kit
 from scoreag.assess.cells import cells
 from scoreag.assess.forecast import shortened
 from scoreag.assess.kit import Kit
@@ -75,6 +78,10 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
         ("[attacks.gas]", '[attacks.gas]\nstrangers = "folder:images"', "[attacks.gas]", "no stra"),
         ("[attacks.gas]", '[attacks.gas]\nwrong = "bird"', "[attacks.gas]", "no class"),
         ("[attacks.gas]", '[attacks.gas]\nprior = "x"', "[attacks.gas]", "no setting 'prior'"),
+        ('steps = 2\nvictims = "net"', 'steps = 2\nvictims = "other"\npurifiers = "gap"',
+         "[attacks.pgd]", "pgd has nobody to attack"),
+        ('steps = 2\nvictims = "net"', 'steps = 2\nvictims = "net"\npurifiers = "none"',
+         "[purifiers.gap]", "no attack takes gap"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at, told):
@@ -125,6 +132,23 @@ def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, m
     assert after.keys() == before.keys() and not {*after.values()} & {*before.values()}
 
 
+def test_rows_of_other_code_have_another_key(planned, monkeypatch):
+    """The package's sources are hashed as they are, but for those that only show or train."""
+    root, digest = Path(scoreag.__file__).parent, kit.of_package.__wrapped__
+    before = digest()
+    hashed = set()
+    monkeypatch.setattr(kit, "sha256", lambda file: hashed.add(file) or "0")
+    assert digest() != before
+    told = {file.relative_to(root).as_posix() for file in hashed}
+    assert {"core/integrate.py", "search/objective.py", "defence.py", "tasks.py"} <= told
+    assert not [name for name in told if name.startswith(("report/", "training/"))]
+    keys = []
+    for sources in ("these", "others"):
+        monkeypatch.setattr(kit, "of_package", lambda now=sources: now)
+        keys.append({cell.key for cell in resolved(PLAN, planned)})
+    assert len(keys[0]) == len(keys[1]) and not keys[0] & keys[1]
+
+
 def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):
     text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\nanswers = 5\npurifiers = ["none", "gap"]')
     asked = {cell.name: cell.answers for cell in resolved(text, planned)}
@@ -142,10 +166,14 @@ def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(pl
     [
         ("[purifiers.gap]", "[purifiers.gap]\nfixed = 1", "fixed is 1; expected true or false"),
         ("[attacks.pgd]", "[attacks.pgd]\nanswers = 0", "answers is 0; expected 1 or more"),
+        ("[attacks.pgd]", '[attacks.gap]\npurifiers = "gap"\n[attacks.pgd]',
+         "line 17: gap .* no attack on a purifier"),
+        ("[purifiers.gap]", '[purifiers.gap]\nfixed = true\nattacked = {backward = "blind"}',
+         "line 13: .*a blind attacker draws nothing"),
         ("steps = 2\nvictims", "steps = 2\nstop = -1\nvictims", "stop is -1; expected 0 to inf"),
         ("steps = 2\nvictims", 'steps = 2\nweights = "medium"\nvictims', "no weights 'medium'"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_meant_of_draws_is_refused(planned, old, new, told):
     with pytest.raises(ValueError, match=told):
         resolved(PLAN.replace(old, new, 1), planned)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from assess.made_rows import cell, four, four_columns, row
-from scoreag.assess.checks import Part, of_all, of_one
+from scoreag.assess.checks import Part, of_one
+from scoreag.assess.checks_between import of_all
 from scoreag.assess.columns import columns
 
 
@@ -31,7 +32,10 @@ def test_randomness_that_was_not_declared_is_doubted():
     steady = {"steady": {"net": False, "other": True}}
     clean = {"component": "clean", "attack": "clean"}
     assert told(of=clean, rows=steady) == [("randomness", True)]
-    assert told(of={**clean, "random": True}, rows=steady) == []
+    assert told(of={**clean, "random": ("net",)}, rows=steady) == []
+    other = {"steady": {"net": True, "other": False}}
+    assert told(of={**clean, "random": ("net",)}, rows=other) == [("randomness", True)]
+    assert told(of={**clean, "random": ("other",)}, rows=other) == []
 
 
 def test_success_that_vanishes_at_8_bits_is_noted():
@@ -50,17 +54,47 @@ def test_an_attackers_copy_that_differs_is_doubted_by_name():
     ]
 
 
+WEAK = columns([row(i, 0, 0, 0, 0) for i in range(20)])
+STRONG = columns([row(i, 0, 0, 1, 0) for i in range(20)])
+BLIND = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(20)])
+BEHIND = {"purifier": "gap", "purifier_options": {"steps": 8}, "attacked": {"steps": 8}}
+
+
 def test_a_black_box_attack_that_beats_a_white_box_one_in_the_same_ball_is_told():
-    weak = columns([row(i, 0, 0, 0, 0) for i in range(20)])
-    strong = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(20)])
     white, black = cell(name="white"), cell(name="black", attack="square")
-    (finding,) = of_all([Part(white, weak), Part(black, strong)])
+    (finding,) = of_all([Part(white, WEAK), Part(black, BLIND)])
     assert finding.cell == "white" and "black, which takes no gradient" in finding.says
     assert "20 of 20" in finding.says
     other_ball = replace(black, options={"norm": "linf", "epsilon": 0.2})
-    assert not [*of_all([Part(white, weak), Part(other_ball, strong)])]
-    sound = columns([row(i, 0, 0, 1, 0) for i in range(20)])
-    assert not [*of_all([Part(white, sound), Part(black, strong)])]
+    assert not [*of_all([Part(white, WEAK), Part(other_ball, BLIND)])]
+    assert not [*of_all([Part(white, STRONG), Part(black, BLIND)])]
+
+
+@pytest.mark.parametrize("backward", ["bpda", "blind"])
+def test_false_gradients_that_beat_exact_ones_on_one_defence_are_told(backward):
+    """The purifiers have two names, and are judged alike."""
+    exact = cell(name="exact", purification="gap", **BEHIND)
+    copy = BEHIND["attacked"] | {"backward": backward}
+    false = cell(name="false", purification="gap_too", **BEHIND | {"attacked": copy})
+    (finding,) = of_all([Part(exact, WEAK), Part(false, STRONG)])
+    assert (
+        finding.cell == "exact" and f"differentiates the purifier by {backward!r}" in finding.says
+    )
+    assert not [*of_all([Part(exact, STRONG), Part(false, WEAK)])]
+    longer = replace(false, purifier_options={"steps": 9})
+    assert not [*of_all([Part(exact, WEAK), Part(longer, STRONG)])]
+
+
+def test_images_made_against_another_classifier_that_do_more_than_ones_own_are_told():
+    own, foreign = cell(name="own"), cell(name="foreign", victim="other", others=("net",))
+    fooled = {"net": {"count": 15, "total": 20, "of": "images right before"}}
+    (finding,) = of_all([Part(own, WEAK), Part(foreign, STRONG, transfer=fooled)])
+    assert (
+        finding.cell == "own" and "foreign made against other succeeds on 15 of 20" in finding.says
+    )
+    assert not [*of_all([Part(own, STRONG), Part(foreign, STRONG, transfer=fooled)])]
+    behind = replace(own, purification="gap", **BEHIND)
+    assert not [*of_all([Part(behind, WEAK), Part(foreign, STRONG, transfer=fooled)])]
 
 
 def test_a_frechet_distance_of_few_images_is_noted():

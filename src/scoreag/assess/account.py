@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.assess import checks, likeness, store, summary
+from scoreag.assess import checks, checks_between, likeness, store, summary
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.checks import Finding, Part
 from scoreag.assess.columns import Columns, columns
@@ -139,7 +139,9 @@ def reckon(folder: Path) -> Account:
                 victims[group] = _accuracies(cell, one.found)
             doubts += checks.of_one(part)
             found.append(replace(one, found=replace(one.found, rows=())))
-    doubts += checks.of_all([Part(one.cell, one.found) for one in found])
+    doubts += checks_between.of_all(
+        [Part(one.cell, one.found, transfer=one.transfer) for one in found]
+    )
     doubts.sort(key=lambda finding: not finding.grave)
     differences, defences = list(_differences(found)), list(_defences(found))
     return Account(folder, manifest, found, differences, doubts, defences, victims)

@@ -11,7 +11,6 @@ from scoreag.assess.plan import NONE, Attack, Plan, Purifier, Set
 from scoreag.assess.plan_values import values
 from scoreag.jobs import pieces
 
-ALGORITHM = 1  # raised when a cell's rows would come out otherwise, or mean something else
 CLEAN = "clean"  # the cell of a set whose images nothing is done to; features are held against it
 TASKS = {"gas": "synthesize", "gat": "transform", "gap": "purify"}  # attacks that jobs computes
 
@@ -29,6 +28,7 @@ class Cell:
             ``fixed``: one draw of it for the attacker and the judge.
         content: digests of the data, of all weights and of the components' sources.
         classes: the names of the labels, for people; no part of the key.
+        random: those of the victims that are meant to answer otherwise each time.
         swept: those options that the plan gives several values, as they are written.
     """
 
@@ -50,7 +50,7 @@ class Cell:
     attacked: Mapping[str, Any] = field(default_factory=dict)
     fixed: bool = False
     strangers: bool = False
-    random: bool = False
+    random: tuple[str, ...] = ()
     answers: int = 1
     seed: int = 0
     micro_batch: int = 16
@@ -66,7 +66,7 @@ class Cell:
         Words for data and models are left out: what they mean is in ``content``.
         """
         named = {
-            "algorithm": ALGORITHM, "component": self.component, "options": dict(self.options),
+            "component": self.component, "options": dict(self.options),
             "purifier": self.purifier, "purifier_options": dict(self.purifier_options),
             "attacked": dict(self.attacked), "strangers": self.strangers, "random": self.random,
             "answers": self.answers, "seed": self.seed, "images": self.images,
@@ -172,8 +172,7 @@ def _cell(
             "purifier_options": options, "attacked": {**options, **purifier.attacked},
             "fixed": purifier.fixed,
         }  # fmt: skip
-    random = victim in one.random
-    drawn = random or (purifier is not None and not purifier.fixed)
+    drawn = victim in one.random or (purifier is not None and not purifier.fixed)
     return replace(
         made,
         data=attack.strangers or made.data,
@@ -182,7 +181,6 @@ def _cell(
         options={name: value for name, (_, value) in variant.items()},
         swept=swept,
         seed=seed,
-        random=random,
         answers=(attack.answers or plan.answers) if drawn else 1,
         **guarded,
     )
@@ -200,6 +198,7 @@ def _base(plan: Plan, one: Set, victim: str, name: str, attack: str, component: 
         prior=one.prior,
         judges=one.judge,
         others=tuple(other for other in one.victims if other != victim),
+        random=one.random,
         micro_batch=plan.micro_batch,
         features=plan.features,
     )

@@ -1,12 +1,12 @@
 """Checks that distrust a result: what would make a figure mean something else than it seems to."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.columns import Columns
-from scoreag.metrics.accuracy import Rate, share
+from scoreag.metrics.accuracy import share
 
 EXPLODING = 1e6  # length of a gradient of the loss, pixels in [0, 1]
 MANY = 0.1  # of the images: what is rarer is no pattern
@@ -29,12 +29,17 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A cell with its columns, and the number of features that it was compared in."""
+    """A cell with its columns, and the number of features that it was compared in.
+
+    Args:
+        transfer: by classifier, how often the cell's images fool it.
+    """
 
     cell: Cell
     found: Columns
     features: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def of_one(part: Part) -> list[Finding]:
@@ -66,7 +71,7 @@ def _random(part: Part) -> Iterator[Finding]:
         return
     for word in (part.cell.victim, *part.cell.others):
         unsteady = sum(not row["steady"][word] for row in part.found.rows)
-        if unsteady and not (part.cell.random and word == part.cell.victim):
+        if unsteady and word not in part.cell.random:
             yield Finding(
                 "randomness", part.cell.name, True,
                 f"two calls of {word} on the same images differ; if it is meant to be random, "
@@ -129,36 +134,3 @@ def _few(part: Part) -> Iterator[Finding]:
 ALONE: tuple[Callable[[Part], Iterator[Finding]], ...] = (
     _gradients, _random, _eight_bits, _settings, _few,
 )  # fmt: skip
-
-
-def of_all(parts: Sequence[Part]) -> Iterator[Finding]:
-    """An attack without gradients that beats one with them, in the same ball: the latter failed."""
-    parts = [part for part in parts if len(part.found)]
-    for black in parts:
-        if black.cell.task != "attack" or black.found.gradients:
-            continue
-        for white in parts:
-            if not white.found.gradients or not _comparable(black.cell, white.cell):
-                continue
-            a, b = _success(black.found), _success(white.found)
-            if a.interval[0] > b.interval[1]:
-                yield Finding(
-                    "black box", white.cell.name, True,
-                    f"{black.cell.name}, which takes no gradient, succeeds on {a.count} of "
-                    f"{a.total} and this one on {b.count} of {b.total}: its gradients mislead",
-                )  # fmt: skip
-
-
-def _comparable(a: Cell, b: Cell) -> bool:
-    """The same classifier behind the same defence, the same images, and the same ball."""
-    same = ("group", "victim", "purification", "data", "seed")
-    ball = ("norm", "epsilon")
-    return (
-        b.task == "attack"
-        and all(getattr(a, name) == getattr(b, name) for name in same)
-        and all(a.options.get(name) == b.options.get(name) for name in ball)
-    )
-
-
-def _success(found: Columns) -> Rate:
-    return share(found.fooled, "images right before", found.counted)

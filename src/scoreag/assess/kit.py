@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+import scoreag
 from scoreag.assess.lpips_weights import files
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.frozen import Frozen
@@ -23,6 +25,7 @@ from scoreag.metrics.lpips import load as load_lpips
 from scoreag.models import device_of, load_classifier, load_prior
 from scoreag.runs.manifest import named, plain, tensors_sha256
 
+NO_ROWS = ("report", "verbs", "training", "evaluation", "certify", "foreign")  # come of these
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 
 Thing = TypeVar("Thing")
@@ -133,6 +136,18 @@ def of_lpips(metric: Lpips | None) -> str | None:
 def of_source(module: ModuleType) -> str:
     """The sha256 of a component's file: it is another one when it was edited."""
     return sha256(Path(module.__file__)) if module.__file__ else module.__name__
+
+
+@cache
+def of_package() -> str:
+    """The sha256 of all of this package's sources that rows may depend on."""
+    root = Path(scoreag.__file__).parent
+    told = {
+        file.relative_to(root).as_posix(): sha256(file)
+        for file in sorted(root.rglob("*.py"))
+        if file.relative_to(root).parts[0] not in NO_ROWS
+    }
+    return _digest(told)
 
 
 def _printed(module: nn.Module) -> str:

@@ -222,6 +222,11 @@ def _purifier(where: Where, name: str, table: Mapping[str, Any]) -> Purifier:
     others = {k: words(table.get(k, ())) for k in ("victims", "sets")}
     attacked = {k: fraction(v) for k, v in table.get("attacked", {}).items()}
     fixed = table.get("fixed", False)
+    if fixed and {**options, **attacked}.get("backward") == "blind":
+        raise ValueError(
+            f"{where.at('purifiers', name, 'fixed')}: fixed shares the attacker's draw with the "
+            "judge, and a blind attacker draws nothing; leave out one of the two"
+        )
     return Purifier(name, table.get("purifier", name), options, attacked, fixed, **others)
 
 
@@ -234,6 +239,11 @@ def _attack(where: Where, name: str, table: Mapping[str, Any]) -> Attack:
         if value == []:
             raise ValueError(f"{where.at('attacks', name, key)}: {key} is a list of no values")
     others = {k: words(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
+    if table.get("attack", name) == "gap" and others["purifiers"] not in ((), (NONE,)):
+        raise ValueError(
+            f"{where.at('attacks', name, 'purifiers')}: gap purifies images that nobody attacked, "
+            "which is no attack on a purifier; leave out purifiers"
+        )
     return Attack(
         name, table.get("attack", name), options, table.get("images"), table.get("answers"),
         table.get("with_lpips", False), strangers=table.get("strangers", ""), **others,

@@ -35,17 +35,33 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
         ValueError: something in the plan cannot work; with its line, and what to write instead.
     """
     known = {one.name: _known(plan, one, kit) for one in plan.sets}
-    away = left_out(plan, kit)
+    away, crossed = left_out(plan, kit), list(cells(plan))
+    _check_used(plan, crossed)
     found = [
-        _resolved(plan, cell, known[cell.group], kit)
-        for cell in cells(plan)
-        if cell.attack not in away
+        _resolved(plan, cell, known[cell.group], kit) for cell in crossed if cell.attack not in away
     ]
     names = [cell.name for cell in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{plan.where.file}: two cells are called {twice[0]}; rename a member")
     return found
+
+
+def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
+    """Refuse members that lead to no cell: they would be dropped without a word."""
+    attacks, purifiers = ({getattr(c, of) for c in found} for of in ("attack", "purification"))
+    for one in plan.attacks:
+        if one.name not in attacks:
+            raise ValueError(
+                f"{plan.where.at('attacks', one.name)}: {one.name} has nobody to attack: its "
+                "sets, victims and purifiers exclude each other; widen one of them, or leave it out"
+            )
+    for put in plan.purifiers:
+        if put.name not in purifiers:
+            raise ValueError(
+                f"{plan.where.at('purifiers', put.name)}: no attack takes {put.name}; name it in "
+                "the purifiers of an attack on one of its victims, or leave it out"
+            )
 
 
 def left_out(plan: Plan, kit: Kit) -> list[str]:
@@ -157,6 +173,7 @@ def _resolved(plan: Plan, cell: Cell, known: Known, kit: Kit) -> Cell:
         "device": kit.place.type,
         "attack": source,
         "purifier": defence,
+        "package": content.of_package(),
     }
     return replace(cell, options=chosen, classes=known.classes, content=plain(found))
 
