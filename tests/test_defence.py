@@ -60,7 +60,8 @@ def test_two_defences_of_one_seed_draw_alike(victim, prior, images):
 def test_a_replayed_row_is_its_image(victim, prior, images):
     defended = scoreag.defend(victim, prior, **SETTINGS)
     whole = defended.replay(2, image_ids=[10, 11, 12])(images)
-    assert torch.equal(defended.replay(2, image_ids=[12])(images[2:]), whole[2:])
+    alone = defended.replay(2, image_ids=[12])(images[2:])
+    assert torch.allclose(alone, whole[2:], rtol=0, atol=1e-12)  # sums of one row round otherwise
 
 
 def test_mean_of_draws_is_the_mean_of_single_answers(victim, prior, images):

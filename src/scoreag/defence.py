@@ -146,6 +146,12 @@ class Defended(nn.Module):
             part.fixed = tuple(self.fixed[i] for i in rows)
         return part
 
+    def at_once(self, images: Images, draws: int) -> int:
+        """How many answers an attacker takes as one batch: one, or what ``max_memory`` holds."""
+        if self.defence.max_memory is None or self.defence.draws > 1:
+            return 1
+        return _fitting(self.defence, images, draws)
+
     def forward(self, images: Images) -> Logits:
         return self._answered(images)
 
@@ -168,9 +174,7 @@ class Defended(nn.Module):
 def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
     """What is said of ``images`` after so many draws, with the gradient that an attacker takes."""
     prior = defence.prior.to(images.dtype, images.device)
-    wider = images.element_size() / torch.finfo(defence.prior.dtype).bits * 8
-    each = int(defence.footprint * wider)
-    size = draws_at_once(each, len(images), len(draws), defence.max_memory)
+    size = _fitting(defence, images, len(draws))
     parts = [draws[i : i + size] for i in range(0, len(draws), size)]
     with _arithmetic(defence, images):
         seen = [_seen(defence, prior, images, part, len(parts) > 1) for part in parts]
@@ -179,6 +183,13 @@ def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
             plain = checked(defence.classifier(images), images).to(images.dtype)
             logits = (logits.detach() - plain.detach()) + plain
     return _counted(logits) if defence.vote == "majority" else logits.mean(0)
+
+
+def _fitting(defence: Defence, images: Images, draws: int) -> int:
+    """How many draws of these images the budget of memory has room for."""
+    wider = images.element_size() / torch.finfo(defence.prior.dtype).bits * 8
+    each = int(defence.footprint * wider)
+    return draws_at_once(each, len(images), draws, defence.max_memory)
 
 
 def _seen(

@@ -114,10 +114,20 @@ def defended(two_classes):
     prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
 
     def victim(x):
+        made.shown.append(len(x))
         score = 40 * (x - 0.5).mean((1, 2, 3)) + 10 * (x[:, 0, 0, 0] - 0.5)
         return torch.stack([-score, score, score - 30], 1)
 
-    return lambda: scoreag.defend(victim, prior, "denoise_once", start=0.6)
+    def made(draws_of_images=None):
+        """With room for so many draws of one image, where a number is given."""
+        settings = {"purifier": "denoise_once", "start": 0.6}
+        if draws_of_images is None:
+            return scoreag.defend(victim, prior, **settings)
+        one = scoreag.defend(victim, prior, draws=2, **settings).defence.footprint
+        return scoreag.defend(victim, prior, max_memory=draws_of_images * one, **settings)
+
+    made.shown = []
+    return made
 
 
 def noisy(count):
@@ -141,6 +151,22 @@ def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, 
     assert torch.allclose(whole, torch.cat(alone), rtol=0, atol=1e-12)
     moved = (whole - given).flatten(1).abs().amax(1)
     assert moved.max() <= 0.06 + 1e-9 and (moved > 0.05).any()
+
+
+@pytest.mark.parametrize("weights", ["mean", "selective"])
+def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defended, weights):
+    """Seven draws of five images: one after the other, and three at once, of which 3 + 3 + 1."""
+    given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
+    attack = pgd.Attack(epsilon=0.06, steps=4, draws=7, stop=3, weights=weights)
+    found, shown = [], []
+    for room in (None, 3):
+        defence = defended(room and 5 * room)
+        del defended.shown[:]
+        found.append(attack(defence, given, labels, Noise(0, range(5))))
+        shown.append(defended.shown[:])
+    assert shown[0][:7] == [5] * 7 and shown[1][:3] == [15, 15, 5]
+    assert torch.allclose(*found, rtol=0, atol=1e-12)
+    assert (found[0] - given).abs().amax() > 0.05
 
 
 def test_those_left_alone_are_misread_by_draws_that_no_attack_saw(defended):

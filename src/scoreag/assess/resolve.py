@@ -47,6 +47,13 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
     return found
 
 
+def with_memory(plan: Plan, size: str | None) -> Plan:
+    """The same plan; ``size`` is the ``max_memory`` of the purifiers that have none."""
+    more = {} if size is None else {"max_memory": size}
+    put = (replace(one, options={**more, **one.options}) for one in plan.purifiers)
+    return replace(plan, purifiers=tuple(put))
+
+
 def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
     """Refuse members that lead to no cell: they would be dropped without a word."""
     attacks, purifiers = ({getattr(c, of) for c in found} for of in ("attack", "purification"))

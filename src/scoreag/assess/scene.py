@@ -22,9 +22,19 @@ from scoreag.runs.manifest import plain as plain_values
 
 JUDGED = 10**9  # the draws by which a defence is judged are counted from here: no attack saw them
 Draw: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
-Ask: TypeAlias = Callable[[Draw, Images, tuple[int, ...]], Logits]  # draw, images, ids
 FIXED = 0  # the draw of a cell that has but one
 PROBED = 2 * 10**9  # the draw through which the attacker's gradient is looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A classifier's logits at a numbered draw, and how many draws it has room for at once."""
+
+    answer: Callable[[Draw, Images, tuple[int, ...]], Logits]  # of the images with these ids
+    at_once: Callable[[Images, int], int] = lambda images, draws: 1
+
+    def __call__(self, draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
+        return self.answer(draw, images, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +178,9 @@ class Attacked:
             logits.register_hook(partial(self._counted, len(images)))
         return logits
 
+    def at_once(self, images: Images, draws: int) -> int:
+        return self.ask.at_once(images, draws)
+
     def for_rows(self, rows: Sequence[int]) -> "Attacked":
         """The same, to be shown only these rows of its batch."""
         places = tuple(self.rows[i] if self.rows is not None else i for i in rows)
@@ -202,17 +215,18 @@ def _adapted(plain: Scene, ask: Ask) -> Ask:
             return logits[:, :-1]
         return as_attacked(logits, plain.labels[[places[i] for i in ids]])
 
-    return told
+    return replace(ask, answer=told)
 
 
 def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     cell, victim = plain.cell, plain.victim
+    bare = Ask(lambda draw, images, ids: victim(images))
     if not cell.purifier:
-        return lambda draw, images, ids: victim(images)
+        return bare
     assert prior is not None
     of = cell.attacked if attacked else cell.purifier_options
     if attacked and of.get("backward") == "blind":  # who knows of no purifier asks the victim
-        return lambda draw, images, ids: victim(images)
+        return bare
     defended = options.defended(cell, kit, of, prior)
 
     def ask(draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
@@ -220,4 +234,4 @@ def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
         logits: Logits = defended.replay(FIXED if cell.fixed else draw, known).of_estimates(images)
         return logits
 
-    return ask
+    return Ask(ask, defended.at_once)

@@ -6,10 +6,17 @@ from scoreag.core.noise import Noise
 
 
 def taken(counts: MutableMapping[int, int], rows: Sequence[int]) -> tuple[int, ...]:
-    """The number of the next call of each row, which is thereby taken."""
-    calls = tuple(counts.get(row, 0) for row in rows)
-    counts.update({row: call + 1 for row, call in zip(rows, calls, strict=True)})
-    return calls
+    """The number of the next call of each row, which is thereby taken; a row that is named again
+    takes the one after it.
+
+    >>> taken({0: 4}, [0, 1, 0])
+    (4, 0, 5)
+    """
+    calls = []
+    for row in rows:
+        calls.append(counts.get(row, 0))
+        counts[row] = calls[-1] + 1
+    return tuple(calls)
 
 
 def at_calls(seed: int, image_ids: Sequence[int], calls: Sequence[int]) -> Noise:

@@ -2,7 +2,7 @@
 
 A randomised classifier draws afresh at each call; expectation over transformation (EOT; Athalye et
 al. 2018) is then the mean over ``draws`` calls, of the loss, of its gradient and of the lead; the
-gradients may be weighed otherwise.
+gradients may be weighed otherwise.  Draws are one batch where the classifier has room for them.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.losses import Loss, margin
-from scoreag.search.rows import of_rows
+from scoreag.search.rows import at_once, of_rows
 from scoreag.search.weights import Weigh, mean
 
 
@@ -46,21 +46,27 @@ class Objective:
 
     def slope(self, images: Images) -> Slope:
         """Of the sum, not the mean, over the batch: image i is none of image j's business."""
-        parts = [self._slope(images) for _ in range(self.draws)]
+        size = at_once(self.classifier, images, self.draws)
+        sizes = [min(size, self.draws - done) for done in range(0, self.draws, size)]
+        parts = [part for many in sizes for part in self._slopes(images, many)]
         if self.draws == 1:
             return parts[0]
         values, leads = (torch.stack([getattr(p, n) for p in parts]) for n in ("value", "lead"))
         gradients = torch.stack([part.gradient for part in parts])
         return Slope(self.weigh(values, gradients), values.mean(0), leads.mean(0), leads.amin(0))
 
-    def _slope(self, images: Images) -> Slope:
-        leaf = images.detach().requires_grad_()
+    def _slopes(self, images: Images, many: int) -> list[Slope]:
+        """One of each of ``many`` draws, which are one batch: row i is there so many times."""
+        rows = [*range(len(images))] * many
+        classifier = of_rows(self.classifier, rows) if many > 1 else self.classifier
+        labels, leaf = self.labels.repeat(many), images.repeat(many, 1, 1, 1).requires_grad_()
         with torch.enable_grad():
-            logits = self.classifier(leaf)
-            value = self.loss(logits, self.labels)
+            logits = classifier(leaf)
+            value = self.loss(logits, labels)
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        lead = margin(logits.detach(), self.labels)
-        return Slope(gradient, value.detach(), lead, lead)
+        lead = margin(logits.detach(), labels)
+        found = (part.chunk(many) for part in (gradient, value.detach(), lead, lead))
+        return [Slope(*parts) for parts in zip(*found, strict=True)]
 
     def lead(self, images: Images) -> PerImage:
         """By how much the likeliest wrong class is ahead of the label: above 0 it errs."""

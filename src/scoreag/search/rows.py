@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from scoreag.core.noise import Noise
-from scoreag.core.types import Classifier
+from scoreag.core.types import Classifier, Images
 
 
 @runtime_checkable
@@ -14,6 +14,20 @@ class ByRow(Protocol):
     def for_rows(self, rows: list[int]) -> Classifier:
         """The same for some of its images."""
         ...
+
+
+@runtime_checkable
+class Roomy(ByRow, Protocol):
+    """A classifier that draws, and knows how many draws it has room for at once."""
+
+    def at_once(self, images: Images, draws: int) -> int:
+        """Of ``draws`` draws of these images, so many are taken as one batch."""
+        ...
+
+
+def at_once(classifier: Classifier, images: Images, draws: int) -> int:
+    """How many draws are taken as one batch: one after the other, unless it says otherwise."""
+    return classifier.at_once(images, draws) if isinstance(classifier, Roomy) else 1
 
 
 def of_rows(classifier: Classifier, rows: list[int]) -> Classifier:

@@ -20,11 +20,11 @@ def assess(given: Given) -> None:
     """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
     from scoreag.assess.kit import Kit
     from scoreag.assess.plan import read
-    from scoreag.assess.resolve import left_out, resolve
+    from scoreag.assess.resolve import left_out, resolve, with_memory
     from scoreag.assess.run import chosen
 
-    plan = read(given.plan)
     _check(given)
+    plan = with_memory(read(given.plan), given.max_memory)
     kit = Kit(given.root, given.device, given.lpips or "", loud(given))
     cells = resolve(plan, kit)
     if away := left_out(plan, kit):

@@ -152,6 +152,7 @@ ASSESSED = (
     option("--dry-run", bool, "Measure a few images and say what all would cost.", False),
     option("--only", str, "One cell, by its name or key, or those that fit a pattern: '*/pgd*'."),
     option("--lpips", str, "Weights of LPIPS: FEATURES.npz,HEADS.npz, or fetch; default: none."),
+    option("--max-memory", str, "Of purifiers: draws of a gradient taken at once, e.g. 4GiB."),
     ROOT,
     option("--batch-size", int, "Images between two writes; whole micro-batches are written.", 64),
     OVERWRITE,
