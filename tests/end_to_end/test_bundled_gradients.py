@@ -46,9 +46,12 @@ def looped(prior, images, settings):
     return to_images(x)
 
 
-@pytest.mark.parametrize("variance", ["damped", "exact"])
-def test_gradient_of_a_purification_is_that_of_plain_autograd(variance, prior, images):
-    settings = settings_for(prior, "purify", sampler="heun", steps=2, variance=variance)
+@pytest.mark.parametrize(
+    "sampler, variance", [("heun", "damped"), ("heun", "exact"), ("ancestral", "damped")]
+)
+def test_gradient_of_a_purification_is_that_of_plain_autograd(sampler, variance, prior, images):
+    """``ancestral`` and ``damped`` are the card's own."""
+    settings = settings_for(prior, "purify", sampler=sampler, steps=2, variance=variance)
     settings = replace(settings, sampler_options={})
     weights = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).double()
 
