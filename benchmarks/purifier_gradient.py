@@ -1,8 +1,10 @@
 """The gradient through a purifier: ours, plain autograd, checkpoints, torchsde's adjoint.
 
-One chain, one noise. Each measurement is a process of its own; the memory is that above the level
-just before the chain, and the error is to plain autograd in float64. The adjoint solves another
-equation backwards, which is why its error stays however exact its numbers are.
+One chain, one noise. Each measurement is a process of its own, in rounds, so that what a machine
+does meanwhile meets all ways alike; beside each, one forward pass of the network. The memory is
+that above the level just before the chain, and the error is to plain autograd in float64. The
+adjoint solves another equation backwards, which is why its error stays however exact its numbers
+are.
 """
 
 import argparse
@@ -11,7 +13,9 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -34,6 +38,7 @@ CHAINS = {
     "gap": {"sampler": "heun", "start": 0.34},
 }
 WAYS = ("plain", "scoreag", "checkpoint", "torchsde adjoint")
+EACH = ("seconds", "forward", "mib")  # of every round
 
 
 class Plain:
@@ -111,6 +116,7 @@ def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[st
     run = partial(gradient, purify, prior, settings, weights)
     if not double:  # warm up
         gradient(purify, prior, settings, weights[:1], images[:1])
+    forward = forward_pass(prior, images)
     calls: list[int] = []
     prior.model.register_forward_hook(lambda *_: calls.append(1))
     before, began = resident(), time.perf_counter()
@@ -121,7 +127,21 @@ def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[st
     true = torch.load(truth)
     error = float((found.double() - true).norm() / true.norm())
     resolved = {"purifier": name, **settings.only(part.TAKES), "seed": 0}
-    return {**spent, "error": error, "evaluations": len(calls), "resolved": resolved}
+    return {
+        **spent, "forward": forward, "error": error, "evaluations": len(calls),
+        "resolved": resolved,
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def forward_pass(prior: Prior, images: Tensor) -> float:
+    """Seconds of one evaluation of the network, the median of three."""
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        prior.model(to_state(images), torch.tensor(1.0).to(images))
+        took.append(time.perf_counter() - began)
+    return median(took)
 
 
 def gradient(
@@ -140,30 +160,42 @@ def have_torchsde() -> bool:
     return True
 
 
+def apart(args: argparse.Namespace, way: str, name: str, truth: Path) -> dict[str, Any]:
+    """One measurement, in a process of its own."""
+    sizes = ["--batch", str(args.batch), "--steps", str(args.steps)]
+    command = [sys.executable, __file__, *sizes, "--one", way, name, str(truth)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", nargs=3, help="way, chain, and the file of the truth")
     args = parser.parse_args()
     if args.one:
         way, name, truth = args.one
         print(json.dumps(measure(way, name, args.steps, args.batch, Path(truth))))
         return
-    rows, told = [], {"batch": args.batch, "steps": args.steps, "repeats": 1}
-    sizes = ["--batch", str(args.batch), "--steps", str(args.steps)]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     with TemporaryDirectory() as aside:
-        for name in CHAINS:
-            ways = [w for w in WAYS if w != WAYS[-1] or (name == "diffpure" and have_torchsde())]
-            for way in ("plain", *ways):  # the first of them, in float64, is the truth
-                truth = Path(aside) / f"{name}.pt"
-                first = not truth.exists()
-                command = [sys.executable, __file__, *sizes, "--one", way, name, str(truth)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                if not first:
-                    rows.append({"way": way, **json.loads(done.stdout)})
-                    print(rows[-1], flush=True)
-                    write("purifier_gradient", {**told, "rows": rows})
+        for number in range(args.repeats + 1):  # the first, plain in float64, is the truth
+            for name, way in product(CHAINS, WAYS if number else WAYS[:1]):
+                if way == WAYS[-1] and (name != "diffpure" or not have_torchsde()):
+                    continue
+                found = apart(args, way, name, Path(aside) / f"{name}.pt")
+                if number:
+                    row = rows.setdefault(
+                        (name, way), {"way": way, **found, **{n: [] for n in EACH}}
+                    )
+                    for each in EACH:
+                        row[each].append(found[each])
+                    print(name, way, {each: found[each] for each in EACH}, flush=True)
+            told = {"batch": args.batch, "steps": args.steps, "repeats": number}
+            write("purifier_gradient", {**told, "rows": [*rows.values()]})
 
 
 if __name__ == "__main__":

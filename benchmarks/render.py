@@ -11,7 +11,7 @@ from drawn import picture, write_pictures
 from markdown_parts import Row, share, table
 from render_assessed import assessed
 from render_attacks import attacks
-from render_certified import certified
+from render_certified import certified, promised
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -112,6 +112,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purifier_forecast", "What the whole plan `purifier` would take", forecast),
     ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
     ("certified", "Certified: randomised smoothing with one-shot denoising", certified),
+    ("promised", "Certified: what a stated generator can draw", promised),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Randomised smoothing with one-shot denoising: a line a noise level."""
+"""Certificates: of images, a line a noise level; of generators, a line each."""
 
 from markdown_parts import Row, share, short, table
 
@@ -20,4 +20,23 @@ def _line(row: Row) -> list[str]:
         share(row["rates"]["accuracy"]), short(row["rates"]["abstained"]),
         *("beyond N" if entry is None else share(entry) for entry in row["certified"].values()),
         f"{row['mean_radius']:.3f}", f"{row['images'] / row['minutes']:.2f}",
+    ]  # fmt: skip
+
+
+def promised(data: Row) -> str:
+    first = data["rows"][0]
+    models = first["models"]
+    text = f"\nDraws of `{models['score-model']}`, judged by `{models['classifier']}`, "
+    text += f"{first['per_class']} of each class. With probability {1 - first['alpha']:g} all "
+    text += "classes' bounds hold at once.\n\n"
+    head = ["strength s_y", "purifier", "sampler", "steps", "misclassified",
+            "at most, mean over classes", "at most, the worst class"]  # fmt: skip
+    return text + table(head, map(_generator, data["rows"]))
+
+
+def _generator(row: Row) -> list[str]:
+    return [
+        f"{row['strength']:g}", row["purifier"], row["sampler"], str(row["steps"]),
+        share(row["misclassified"]),
+        *(f"{100 * row[name]:.1f} %" for name in ("upper_mean", "upper_largest")),
     ]  # fmt: skip

@@ -1,19 +1,21 @@
 """Tables of what gradients cost: memory, time, evaluations, and how exact they are."""
 
+from statistics import median
+
 from markdown_parts import Row, share, table, what
 
 
 def memory(data: Row) -> str:
     body = []
-    for row in data["rows"]:
+    for row in data["rows"]:  # what took how long is in the next table, side by side
         kind = "plain autograd" if row["plain"] else "scoreag"
-        body.append([kind, str(row["steps"]), f"{row['mib']:.0f}", f"{row['seconds']:.1f}"])
-    head = ["gradient", "Heun steps", "MiB above the start", "seconds"]
+        body.append([kind, str(row["steps"]), f"{row['mib']:.0f}"])
+    head = ["gradient", "Heun steps", "MiB above the start"]
     return f"\nBatch of {data['batch']}:\n\n" + table(head, body)
 
 
 def purifier_gradient(data: Row) -> str:
-    plain = {r["resolved"]["purifier"]: r["seconds"] for r in data["rows"] if r["way"] == "plain"}
+    plain = {row["resolved"]["purifier"]: row for row in data["rows"] if row["way"] == "plain"}
     body = []
     for row in data["rows"]:
         name = row["resolved"]["purifier"]
@@ -21,15 +23,30 @@ def purifier_gradient(data: Row) -> str:
             f"{name}, {row['resolved']['sampler']}",
             "plain autograd" if row["way"] == "plain" else row["way"],
             f"{row['error']:.1e}",
-            f"{row['seconds']:.1f}",
-            f"{row['seconds'] / plain[name]:.2f}",
-            f"{row['mib']:.0f}",
+            _spread(row["seconds"], ".1f"),
+            _spread(_each(row["seconds"], plain[name]["seconds"]), ".2f"),
+            f"{median(_each(row['seconds'], row['forward'])) / plain[name]['evaluations']:.1f}",
+            f"{median(row['mib']):.0f}",
             str(row["evaluations"]),
         ])  # fmt: skip
     head = ["chain", "gradient by", "error to the float64 truth", "seconds", "of plain's time",
-            "MiB above the start", "network evaluations"]  # fmt: skip
-    text = f"\nBatch of {data['batch']}, {data['steps']} steps, float32, one run of each:\n\n"
+            "forward passes a call", "MiB above the start", "network evaluations"]  # fmt: skip
+    text = f"\nBatch of {data['batch']}, {data['steps']} steps, float32, {data['repeats']} rounds: "
+    text += "medians, smallest to largest; ratios are of one round each. A call is\n"
+    text += (
+        "an evaluation of the chain, guided where it is GAP's; a forward pass is one of the bare "
+    )
+    text += "network.\n\n"
     return text + table(head, body)
+
+
+def _each(some: list[float], others: list[float]) -> list[float]:
+    """Round by round, how many times the one is the other."""
+    return [a / b for a, b in zip(some, others, strict=True)]
+
+
+def _spread(found: list[float], form: str) -> str:
+    return f"{median(found):{form}} ({min(found):{form}} to {max(found):{form}})"
 
 
 def purifiers(data: Row) -> str:

@@ -32,3 +32,21 @@ def test_a_line_a_noise_level_with_the_counts_of_its_rows(text, tmp_path):
         far = sum(row["correct"] and row["radius"] >= 0.25 for row in rows)
         assert f"({far} of 2" in cells[7]
     assert "beyond N" in lines[0]  # 40 copies reach 0.25 Phi^-1(0.001^(1/40)) = 0.25
+
+
+def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    words = ["certify", "--generative", *WORDS[1:6], "--per-class", "2", "--steps", "2"]
+    for name, more in (("bare", []), ("behind", ["--strength", "3", "--purifier", "gap"])):
+        assert main([*words, *more, "--out", str(tmp_path / name)]) == 0
+    rows = [import_module("promised").promised(tmp_path / name) for name in ("bare", "behind")]
+    text = import_module("render_certified").promised(json.loads(json.dumps({"rows": rows})))
+    assert "2 of each class" in text and "probability 0.999 all" in text
+    bare, behind = (line for line in text.splitlines() if line.startswith(("| 0 |", "| 3 |")))
+    assert "| none |" in bare and "| gap |" in behind
+    for name, line in (("bare", bare), ("behind", behind)):
+        read = [
+            json.loads(row) for row in (tmp_path / name / "rows.jsonl").read_text().splitlines()
+        ]
+        assert f"({sum(row['said'] != row['label'] for row in read)} of 20;" in line
+        assert line.endswith("| 100.0 % |") or "99." in line  # two draws promise next to nothing

@@ -1,6 +1,6 @@
 """The front door to models: a score model or a classifier, from a name, a folder, or an object."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -68,6 +68,7 @@ def load_classifier(
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
         "net.pt2"                              a program of torch.export
         "masked:cifar10-resnet20"              any of these, with its gradients hidden
+        "unmasked:cifar10-resnet20"            the same, to an attacker who knows how
         "guarded:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
 
     Args:
@@ -90,8 +91,9 @@ def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] |
         return of_file(file, network, arguments)
     if network or arguments:
         raise ValueError(f"{name} is no file of weights; leave out network and arguments")
-    if str(name).startswith(masked.PREFIX):
-        return _masked(str(name))
+    for prefix, kind in masked.KINDS.items():
+        if str(name).startswith(prefix):
+            return _masked(str(name), prefix, kind)
     if str(name).startswith(guarded.PREFIX):
         return _guarded(str(name))
     if ":" in str(name):
@@ -99,12 +101,13 @@ def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] |
     return of_card(_of_kind(name, "classifier"))
 
 
-def _masked(name: str) -> Given:
-    """A classifier whose own name follows, behind a trick that hides its gradients."""
-    bare = load_classifier(name.removeprefix(masked.PREFIX), "cpu")
+def _masked(name: str, prefix: str, kind: Callable[[nn.Module], nn.Module]) -> Given:
+    """A classifier whose own name follows, behind a trick that hides its gradients, or seen
+    through it."""
+    bare = load_classifier(name.removeprefix(prefix), "cpu")
     because = "a masked classifier is normalised as the one that it hides"
     origin = {**bare.origin, "name": name}
-    module = masked.Masked(bare).eval()
+    module = kind(bare).eval()
     return Given(module, origin, (0.0,), (1.0,), because, bare.image_shape)
 
 

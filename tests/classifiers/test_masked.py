@@ -7,7 +7,7 @@ import torch
 
 from scoreag import load_classifier
 from scoreag.attacks import pgd, square
-from scoreag.classifiers.masked import Masked
+from scoreag.classifiers.masked import Masked, Unmasked
 from scoreag.cli import main
 from scoreag.core.noise import Noise
 
@@ -18,6 +18,14 @@ class Brightness(torch.nn.Module):
     def forward(self, images):
         lead = (images - 0.5).flatten(1).sum(1)
         return torch.stack([-lead, lead], 1)
+
+
+class Squares(torch.nn.Module):
+    """The sum of the squared pixels, and less the sum of the pixels."""
+
+    def forward(self, images):
+        flat = images.flatten(1)
+        return torch.stack([flat.square().sum(1), -flat.sum(1)], 1)
 
 
 def test_the_input_is_rounded_to_its_levels_and_the_logits_scaled_by_hand():
@@ -40,11 +48,29 @@ def test_attacks_along_gradients_find_nothing_and_those_without_do():
     assert (hidden(made_elsewhere).argmax(1) != labels).all()
 
 
+def test_to_who_knows_the_trick_it_answers_alike_and_has_the_gradient_of_what_it_hides():
+    """Levels of 0, 1/2 and 1: the gradient at 0.3 is that of x^2 at 1/2, where x is rounded to."""
+    images = torch.tensor([0.1, 0.3, 0.6, 0.9]).view(1, 1, 2, 2).requires_grad_()
+    known, hidden = Unmasked(Squares(), levels=3), Masked(Squares(), levels=3, scale=10.0)
+    assert torch.allclose(10 * known(images), hidden(images))
+    (gradient,) = torch.autograd.grad(known(images)[0, 0], images)
+    assert torch.allclose(gradient.flatten(), torch.tensor([0.0, 1.0, 1.0, 2.0]))
+
+
+def test_who_knows_the_trick_fools_it_along_gradients():
+    images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
+    hidden, known = Masked(Brightness()).eval(), Unmasked(Brightness()).eval()
+    found = pgd.Attack(epsilon=0.1, steps=20)(known, images, labels, Noise(0, range(4)))
+    assert (hidden(found).argmax(1) != labels).all()
+
+
 def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
     bare, hidden = load_classifier("net"), load_classifier("masked:net")
     assert hidden.origin["name"] == "masked:net" and hidden.image_shape == bare.image_shape
     images = torch.randint(0, 16, (3, *bare.image_shape)) / 15
     assert torch.allclose(hidden(images), 1e4 * bare(images), rtol=1e-4)
+    known = load_classifier("unmasked:net")
+    assert torch.allclose(known(images), bare(images), rtol=1e-4) and known.image_shape
     with pytest.raises(ValueError, match=r"masked:net: .*leave out mean"):
         load_classifier("masked:net", mean=(0.5,))
 

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-import scoreag
 from scoreag.assess.lpips_weights import files
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.frozen import Frozen
@@ -141,7 +140,7 @@ def of_source(module: ModuleType) -> str:
 @cache
 def of_package() -> str:
     """The sha256 of all of this package's sources that rows may depend on."""
-    root = Path(scoreag.__file__).parent
+    root = Path(__file__).parents[1]
     told = {
         file.relative_to(root).as_posix(): sha256(file)
         for file in sorted(root.rglob("*.py"))

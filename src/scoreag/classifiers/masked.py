@@ -3,12 +3,14 @@
 The input is rounded to a few levels and the logits are scaled up until the softmax saturates:
 "shattered" and "vanishing" gradients of Athalye et al. (2018), sections 4 and 5. Attacks along the
 gradient find nothing, those without one and images made against the bare classifier do: an
-evaluation that calls it robust is broken.
+evaluation that calls it robust is broken.  Nor is it to an attacker who knows the trick: he takes
+the rounding for the identity (BPDA, section 4.1) and leaves the scale out.
 """
 
 from torch import Tensor, nn
 
 PREFIX = "masked:"
+KNOWN = "unmasked:"  # the same, as an attacker sees it who knows the trick
 LEVELS = 16  # of each pixel
 SCALE = 1e4  # of the logits
 
@@ -27,3 +29,23 @@ class Masked(nn.Module):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, scale={self.scale:g}"
+
+
+class Unmasked(nn.Module):
+    """The same answers, unscaled logits, and the gradient of f where x was rounded to."""
+
+    def __init__(self, classifier: nn.Module, levels: int = LEVELS) -> None:
+        super().__init__()
+        self.classifier, self.levels = classifier, levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        steps = self.levels - 1
+        rounded = (images * steps).round() / steps
+        logits: Tensor = self.classifier(images + (rounded - images).detach())
+        return logits
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}"
+
+
+KINDS = {PREFIX: Masked, KNOWN: Unmasked}

@@ -1,0 +1,43 @@
+"""The figures of `scoreag certify --generative`, a generator a line, as its folders tell them.
+
+scoreag certify --generative --model fashion-small --classifier fashion-cnn --per-class 200 \
+    --out runs/drawn
+scoreag certify --generative --model fashion-small --classifier fashion-cnn --per-class 200 \
+    --strength 2 --purifier gap --out runs/guided-purified
+python benchmarks/promised.py runs/drawn runs/guided-purified
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, write
+
+SETTINGS = ("strength", "sampler", "steps", "alpha")
+
+
+def promised(folder: Path) -> Row:
+    """What one run found, and of which generator."""
+    summary = json.loads((folder / "summary.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    settings = manifest["settings"]
+    return {
+        **{name: settings[name] for name in SETTINGS},
+        "purifier": settings.get("purifier", {}).get("name", "none"),
+        "models": {role: model["name"] for role, model in manifest["models"].items()},
+        "per_class": summary["images"] // len(summary["classes"]),
+        **{name: summary[name] for name in ("misclassified", "upper_mean", "upper_largest")},
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--name", default="promised", help="of the file of results")
+    args = parser.parse_args(words)
+    write(args.name, {"rows": [promised(folder) for folder in args.folders]})
+
+
+if __name__ == "__main__":
+    main()
