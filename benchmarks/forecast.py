@@ -2,6 +2,8 @@
 
 scoreag assess purifier --dry-run --json --lpips features.npz,heads.npz > runs/forecast.json
 python benchmarks/forecast.py runs/forecast.json --name purifier_forecast
+
+Of several files, a later one's cells stand in for those of the same name: what was measured anew.
 """
 
 import argparse
@@ -14,10 +16,11 @@ from common import write
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--name", required=True, help="of the file of results")
     args = parser.parse_args(words)
-    write(args.name, {"rows": json.loads(args.file.read_text())})
+    rows = {row["cell"]: row for file in args.files for row in json.loads(file.read_text())}
+    write(args.name, {"rows": [*rows.values()]})
 
 
 if __name__ == "__main__":

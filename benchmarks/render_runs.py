@@ -60,8 +60,7 @@ def forecast(data: Row) -> str:
     """A line a cell, and all together; names are SET/CLASSIFIER/PURIFIER/ATTACK."""
     rows = data["rows"]
     body = [
-        [*row["cell"].split("/", 3)[1:], *_costs(row), "yes" if row["measured_on"] else ""]
-        for row in rows
+        [*_members(row["cell"]), *_costs(row), "yes" if row["measured_on"] else ""] for row in rows
     ]
     total = {name: sum(row[name] for row in rows) for name in ("images", *COUNTS, "seconds")}
     kinds = sum(row["measured_on"] > 0 for row in rows)
@@ -73,9 +72,16 @@ def forecast(data: Row) -> str:
     return text + table(head, [*body, ["all", "", "", *_costs(total), ""]])
 
 
+def _members(cell: str) -> list[str]:
+    """Classifier, purifier and attack; the images as they are have neither."""
+    _, *members = cell.split("/", 3)
+    return members if len(members) == 3 else [*members, "", ""]
+
+
 def _costs(row: Row) -> list[str]:
     counts = (f"{row[name]:,}" for name in ("images", *COUNTS))
-    return [*counts, f"{row['seconds'] / 3600:.2g}"]
+    hours = row["seconds"] / 3600
+    return [*counts, f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"]
 
 
 COUNTS = ("score_model_calls", "gradients")
