@@ -36,7 +36,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--name", default="promised", help="of the file of results")
     args = parser.parse_args(words)
-    write(args.name, {"rows": [promised(folder) for folder in args.folders]})
+    rows = [promised(folder) for folder in args.folders]
+    if len({repr([row[name] for name in ("models", "per_class", "alpha")]) for row in rows}) > 1:
+        parser.error("the folders are of other models, counts or alphas; write a file for each")
+    write(args.name, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -195,7 +195,8 @@ def main() -> None:
                         row[each].append(found[each])
                     print(name, way, {each: found[each] for each in EACH}, flush=True)
             told = {"batch": args.batch, "steps": args.steps, "repeats": number}
-            write("purifier_gradient", {**told, "rows": [*rows.values()]})
+            if rows:
+                write("purifier_gradient", {**told, "rows": [*rows.values()]})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the same purifier, which no attack saw. The votes judge the images of the first 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from scoreag.assess.summary import vote_of, worst_of
 from scoreag.attacks import apgd
 from scoreag.core.noise import Noise
 from scoreag.defence import Defended
-from scoreag.settings import acting_in
+from scoreag.settings import acting_in, settings_for
 
 BATCH = 16  # images at once
 
@@ -82,14 +83,16 @@ class Bench:
 
 def rows(bench: Bench, args: Any) -> Iterator[Row]:
     """The card's own setting first; where an axis passes through it, it is not searched again."""
-    default, right = bench.judged(max([*args.votes, args.answers]))
+    own = cache(partial(bench.judged, max([*args.votes, args.answers])))
+    card = settings_for(bench.prior, "purify")
     for draws in args.votes:
-        yield {"axis": "votes", "at": draws, "resolved": default, **told(right, draws)}
+        resolved, right = own()
+        yield {"axis": "votes", "at": draws, "resolved": resolved, **told(right, draws)}
     for axis, values in (("steps", args.steps), ("precision", args.precision)):
         for at in values:
-            same = at == default[axis]
-            resolved, found = (default, right) if same else bench.judged(args.answers, **{axis: at})
-            yield {"axis": axis, "at": at, "resolved": resolved, **told(found, args.answers)}
+            same = at == getattr(card, axis)
+            resolved, right = own() if same else bench.judged(args.answers, **{axis: at})
+            yield {"axis": axis, "at": at, "resolved": resolved, **told(right, args.answers)}
 
 
 def measure(args: Any, found: Iterable[Row]) -> None:

@@ -49,4 +49,4 @@ def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
             json.loads(row) for row in (tmp_path / name / "rows.jsonl").read_text().splitlines()
         ]
         assert f"({sum(row['said'] != row['label'] for row in read)} of 20;" in line
-        assert line.endswith("| 100.0 % |") or "99." in line  # two draws promise next to nothing
+        assert float(line.split("|")[-2].split()[0]) > 98  # two draws promise next to nothing

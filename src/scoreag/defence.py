@@ -148,9 +148,10 @@ class Defended(nn.Module):
 
     def at_once(self, images: Images, draws: int) -> int:
         """How many answers an attacker takes as one batch: one, or what ``max_memory`` holds."""
-        if self.defence.max_memory is None or self.defence.draws > 1:
+        if self.defence.max_memory is None:
             return 1
-        return _fitting(self.defence, images, draws)
+        room = _fitting(self.defence, images, draws)
+        return room if self.defence.draws == 1 else 1  # an answer takes several already
 
     def forward(self, images: Images) -> Logits:
         return self._answered(images)

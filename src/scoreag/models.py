@@ -102,8 +102,7 @@ def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] |
 
 
 def _masked(name: str, prefix: str, kind: Callable[[nn.Module], nn.Module]) -> Given:
-    """A classifier whose own name follows, behind a trick that hides its gradients, or seen
-    through it."""
+    """A classifier whose own name follows, with its gradients hidden, or with the trick known."""
     bare = load_classifier(name.removeprefix(prefix), "cpu")
     because = "a masked classifier is normalised as the one that it hides"
     origin = {**bare.origin, "name": name}

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from scoreag.images import read_png, to_float
 from scoreag.load import UnknownName, load
 from scoreag.metrics.distances import linf
 from scoreag.models import load_classifier
+from scoreag.search.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -136,6 +138,49 @@ def test_a_victim_that_draws_is_doubted_unless_it_is_declared(
     run(tmp_path / "out", text, only="tiny/clean")
     checks = [finding.check for finding in reckon(tmp_path / "out").findings]
     assert ("randomness" in checks) != declared
+
+
+def test_draws_of_a_gradient_taken_at_once_change_neither_images_nor_what_is_counted(
+    planned, tmp_path, monkeypatch
+):
+    """Three draws of four images a gradient, behind a purifier: one by one, and within 1 GiB."""
+    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\ndraws = 3\npurifiers = "gap"')
+    (tmp_path / "plan.toml").write_text(text)
+    taken = []
+    slopes = Objective._slopes
+    monkeypatch.setattr(
+        Objective, "_slopes", lambda self, x, many: taken.append(many) or slopes(self, x, many)
+    )
+    found = []
+    for name, more in (("one", []), ("many", ["--max-memory", "1GiB"])):
+        words = ["--only", "*/gap/pgd*", "--out", str(tmp_path / name), "--quiet", *more]
+        assert main(["assess", str(tmp_path / "plan.toml"), *words]) == 0
+        told = ("sha256", "calls", "forwards", "backwards", "answers", "success")
+        each, _ = rows(tmp_path / name)
+        found.append({k: [[row[n] for n in told] for row in rs] for k, rs in each.items() if rs})
+        assert set(taken) == ({1} if name == "one" else {3})
+        taken.clear()
+    assert len(found[0]) == 2 and found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "size, told", [("lots", "max_memory is 'lots'"), ("9KB", "takes about .* give .*max_memory=")]
+)
+def test_a_memory_that_cannot_be_meant_is_refused_before_any_work(
+    planned, tmp_path, capsys, size, told
+):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    words = ["--out", str(tmp_path / "out"), "--max-memory", size]
+    assert main(["assess", str(tmp_path / "plan.toml"), *words]) == 1
+    assert re.search(told, capsys.readouterr().err) and not (tmp_path / "out").exists()
+
+
+def test_cells_of_another_version_are_told_and_not_read(copy):
+    file = next(copy.glob("cells/*/cell.json"))
+    changed = json.loads(file.read_text()) | {"seed": 5}
+    file.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"written by another version, .* --overwrite"):
+        reckon(copy)
 
 
 def test_what_is_whole_is_not_computed_again(copy):

@@ -68,6 +68,37 @@ def test_a_black_box_attack_that_beats_a_white_box_one_in_the_same_ball_is_told(
     other_ball = replace(black, options={"norm": "linf", "epsilon": 0.2})
     assert not [*of_all([Part(white, WEAK), Part(other_ball, BLIND)])]
     assert not [*of_all([Part(white, STRONG), Part(black, BLIND)])]
+    fewer = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(2)])
+    assert not [*of_all([Part(white, WEAK), Part(black, fewer)])]  # two images show nothing
+
+
+def test_only_the_strongest_of_several_rivals_is_told():
+    some = columns([row(i, 0, 0, int(i < 15), 0, backwards=0.0) for i in range(20)])
+    rivals = [Part(cell(name="fifteen"), some), Part(cell(name="twenty"), BLIND)]
+    (finding,) = of_all([Part(cell(name="white"), WEAK), *rivals])
+    assert finding.says.startswith("twenty,")
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"component": "spatial", "options": {"reach": 0.3}},
+        {"component": "foolbox", "options": {"epsilon": 0.1}},
+        {"component": "fgsm"},
+        {"component": "low_frequency"},
+    ],
+)
+def test_an_attack_of_no_known_ball_or_of_a_part_of_it_is_not_held_to_another(of):
+    white = cell(name="white", **of)
+    black = replace(cell(name="black"), options=white.options)
+    assert not [*of_all([Part(white, WEAK), Part(black, BLIND)])]
+
+
+def test_attacks_without_a_choice_of_norm_are_compared_in_theirs():
+    white, black = cell(name="white"), cell(component="di_fgsm", options={"epsilon": 0.1})
+    assert [*of_all([Part(white, WEAK), Part(black, BLIND)])]
+    other_norm = replace(white, options={"norm": "l2", "epsilon": 0.1})
+    assert not [*of_all([Part(other_norm, WEAK), Part(black, BLIND)])]
 
 
 @pytest.mark.parametrize("backward", ["bpda", "blind"])
@@ -77,10 +108,11 @@ def test_false_gradients_that_beat_exact_ones_on_one_defence_are_told(backward):
     copy = BEHIND["attacked"] | {"backward": backward}
     false = cell(name="false", purification="gap_too", **BEHIND | {"attacked": copy})
     (finding,) = of_all([Part(exact, WEAK), Part(false, STRONG)])
-    assert (
-        finding.cell == "exact" and f"differentiates the purifier by {backward!r}" in finding.says
-    )
+    told = {"bpda": "differentiates the purifier by 'bpda'", "blind": "does not know of the purif"}
+    assert finding.cell == "exact" and told[backward] in finding.says
     assert not [*of_all([Part(exact, STRONG), Part(false, WEAK)])]
+    shorter = replace(exact, name="shorter", attacked={"steps": 2})
+    assert not [*of_all([Part(shorter, WEAK), Part(false, STRONG)])]  # it is told as such
     longer = replace(false, purifier_options={"steps": 9})
     assert not [*of_all([Part(exact, WEAK), Part(longer, STRONG)])]
 

@@ -1,6 +1,8 @@
 """A worker that is killed in the middle of a shard, a process or an actor of Ray: rows are those
 of one process that nobody harmed."""
 
+import os
+
 import pytest
 
 import tiny
@@ -62,9 +64,8 @@ def finished(process):
 
 @pytest.fixture(scope="module")
 def alone(world):
-    """What one process finds, once it was killed and started again."""
-    code, _ = finished(start("alone", 4, world))
-    assert code == -9 and (world / "killed").exists()
+    """What one process finds that nobody kills."""
+    (world / "killed").touch()
     code, told = finished(start("alone", 4, world))
     assert code == 0, told
     return contents(world / "alone")
@@ -76,8 +77,10 @@ def alone(world):
 def test_rows_are_the_same_when_a_worker_is_killed_in_the_middle(world, alone, crew):
     if "--ray" in crew:
         pytest.importorskip("ray", reason="no ray for this Python")
-    (world / "killed").unlink()
+    (world / "killed").unlink(missing_ok=True)
     out = f"out{len(crew)}"
+    if "--ray" in crew and (os.cpu_count() or 1) < 2:
+        pytest.skip("two actors of Ray want two processors")
     code, told = finished(start(out, 4, world, *crew))
     assert code == 0, told
     assert (world / "killed").exists()  # one worker died in the middle of a shard

@@ -13,7 +13,6 @@ from scoreag.search.losses import (
     likeliest_others,
     log_wrong,
     margin,
-    towards,
 )
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, -1.0, 0.0], [4.0, 1.0, 3.0, -1.0, 0.0]]).double()
@@ -31,16 +30,16 @@ def test_dlr_by_hand():
 
 def test_targeted_dlr_by_hand():
     """Towards class 4: (0 - 4) / (4 - (1 + 0) / 2) and (0 - 1) / 3.5."""
-    found = towards(torch.tensor([4, 4]), "dlr")(LOGITS, LABELS)
+    found = TARGETED["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
     assert found.tolist() == pytest.approx([-4 / 3.5, -1 / 3.5])
 
 
 def test_targeted_margin_and_cross_entropy_by_hand():
     targets = torch.tensor([2, 4])
-    assert towards(targets, "margin")(LOGITS, LABELS).tolist() == [-1.0, -1.0]
+    assert TARGETED["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
     total = sum(math.exp(z) for z in LOGITS[0].tolist())
     expected = [math.log(math.exp(3) / total), math.log(1 / total)]
-    assert towards(targets, "ce")(LOGITS, LABELS).tolist() == pytest.approx(expected)
+    assert TARGETED["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
 
 
 def test_cross_entropy_and_log_wrong_are_logs_of_a_share_and_of_the_rest():
@@ -82,4 +81,4 @@ def test_too_few_classes_for_dlr_are_refused():
     with pytest.raises(ValueError, match=r"dlr needs 3 classes.*knows 2; write loss 'margin'"):
         dlr(LOGITS[:, :2], LABELS)
     with pytest.raises(ValueError, match="dlr with targets needs 4 classes"):
-        towards(LABELS, "dlr")(LOGITS[:, :3], LABELS)
+        TARGETED["dlr"](LOGITS[:, :3], LABELS, LABELS)

@@ -169,6 +169,23 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
     assert (found[0] - given).abs().amax() > 0.05
 
 
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("stop", [0, 3])
+def test_targets_go_with_their_images_and_draws(defended, stop, count):
+    """Aimed at classes: draws one by one, three at once, and each image by itself."""
+    given, labels = noisy(count), torch.zeros(count, dtype=torch.int64)
+    attack = apgd.Attack(epsilon=0.06, steps=5, draws=7, stop=stop, targets=2)
+    one_by_one = attack(defended(), given, labels, Noise(0, range(count)))
+    at_once = attack(defended(3 * count), given, labels, Noise(0, range(count)))
+    alone = [
+        attack(defended().for_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))
+        for i in range(count)
+    ]
+    for other in (at_once, torch.cat(alone)):
+        assert torch.allclose(one_by_one, other, rtol=0, atol=1e-12)
+    assert (one_by_one - given).abs().amax() > 0.05
+
+
 def test_those_left_alone_are_misread_by_draws_that_no_attack_saw(defended):
     """One that is misread in 70 % of the draws would pass 23 draws in 20 tries in 1 case of 200."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)

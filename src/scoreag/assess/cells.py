@@ -68,7 +68,7 @@ class Cell:
         named = {
             "component": self.component, "options": dict(self.options),
             "purifier": self.purifier, "purifier_options": dict(self.purifier_options),
-            "attacked": dict(self.attacked), "strangers": self.strangers, "random": self.random,
+            "attacked": dict(self.attacked), "strangers": self.strangers,
             "answers": self.answers, "seed": self.seed, "images": self.images,
             "micro_batch": self.micro_batch, "features": self.features,
             "content": dict(self.content),
@@ -169,7 +169,8 @@ def _cell(
         options = dict(purifier.options)
         guarded = {
             "purification": purifier.name, "purifier": purifier.purifier,
-            "purifier_options": options, "attacked": {**options, **purifier.attacked},
+            "purifier_options": {n: v for n, v in options.items() if n != "max_memory"},
+            "attacked": {**options, **purifier.attacked},
             "fixed": purifier.fixed,
         }  # fmt: skip
     drawn = victim in one.random or (purifier is not None and not purifier.fixed)
@@ -205,7 +206,9 @@ def _base(plan: Plan, one: Set, victim: str, name: str, attack: str, component: 
 
 
 def short(word: str, among: Sequence[str]) -> str:
-    """The last part of a path, where that is still a name of its own."""
-    last = word.rstrip("/").rpartition("/")[2]
-    ends = [other.rstrip("/").rpartition("/")[2] for other in among]
-    return last if ends.count(last) == 1 else word
+    """The last part of a path, or of each of several, where that is still a name of its own."""
+
+    def last(name: str) -> str:
+        return ",".join(part.rstrip("/").rpartition("/")[2] for part in name.split(","))
+
+    return last(word) if [last(other) for other in among].count(last(word)) == 1 else word

@@ -97,7 +97,8 @@ def _settings(part: Part) -> Iterator[Finding]:
     if not cell.purifier:
         return
     judged, attacked = dict(cell.purifier_options), dict(cell.attacked)
-    names = [n for n in {**judged, **attacked} if n != "backward"]  # which is told below
+    told_below = ("backward", "max_memory")  # the latter changes no answer
+    names = [n for n in {**judged, **attacked} if n not in told_below]
     differ = [n for n in names if judged.get(n) != attacked.get(n)]
     if differ:
         told = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in differ)

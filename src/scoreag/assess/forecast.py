@@ -3,7 +3,7 @@
 Seconds, calls and memory are those of this machine, of one process on one core; what an attack
 does to other images may take longer or shorter, so that a forecast is good to a factor of two.
 Long attacks on a purifier are measured on a few steps and draws, as if no image were left alone
-early.
+early.  Memory is that of these few images and draws: more of them at once take more.
 """
 
 import math
@@ -67,11 +67,12 @@ def forecast(
 
 def shortened(cell: Cell) -> tuple[Cell, float, float]:
     """A cell that is quick to measure, and by what its attack and its judging are to be scaled."""
-    options, times = dict(cell.options), 1.0
+    options, cuts = dict(cell.options), dict.fromkeys(SHORT, 1.0)
     for name, few in SHORT.items():
         count = options.get(name)
         if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * few:
-            options[name], times = few, times * count / few
+            options[name], cuts[name] = few, count / few
+    times = cuts["draws"] * max(cuts["steps"], cuts["queries"])  # who has both does one, then one
     if times > 1 and "stop" in options:
         options["stop"] = 0
     answers = ANSWERS if cell.answers > 2 * ANSWERS else cell.answers

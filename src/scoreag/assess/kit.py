@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -24,7 +23,11 @@ from scoreag.metrics.lpips import load as load_lpips
 from scoreag.models import device_of, load_classifier, load_prior
 from scoreag.runs.manifest import named, plain, tensors_sha256
 
-NO_ROWS = ("report", "verbs", "training", "evaluation", "certify", "foreign")  # come of these
+NO_ROWS = (  # come of these, which show, train, forecast or sum up
+    "report", "verbs", "training", "evaluation", "certify", "foreign", "cli.py", "doctor.py",
+    "demo.py", "assess/account.py", "assess/checks.py", "assess/checks_between.py",
+    "assess/columns.py", "assess/forecast.py", "assess/summary.py",
+)  # fmt: skip
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 
 Thing = TypeVar("Thing")
@@ -71,6 +74,10 @@ class Kit:
         if not self.lpips:
             return None
         return self._once(("lpips",), lambda: load_lpips(*files(self.lpips, self.progress)))
+
+    def package(self) -> str:
+        """The digest of this package's sources."""
+        return self._once(("package",), of_package)
 
     def extractor(self, word: str, judge: str, shape: tuple[int, int, int]) -> Extractor:
         """The network of ``features``."""
@@ -137,15 +144,12 @@ def of_source(module: ModuleType) -> str:
     return sha256(Path(module.__file__)) if module.__file__ else module.__name__
 
 
-@cache
 def of_package() -> str:
     """The sha256 of all of this package's sources that rows may depend on."""
     root = Path(__file__).parents[1]
-    told = {
-        file.relative_to(root).as_posix(): sha256(file)
-        for file in sorted(root.rglob("*.py"))
-        if file.relative_to(root).parts[0] not in NO_ROWS
-    }
+    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
+    none = tuple(name if name.endswith(".py") else f"{name}/" for name in NO_ROWS)
+    told = {name: sha256(file) for name, file in files.items() if not name.startswith(none)}
     return _digest(told)
 
 

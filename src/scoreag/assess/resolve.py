@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from scoreag.assess import kit as content
 from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, TASKS, Cell, cells
@@ -15,6 +17,7 @@ from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
 from scoreag.images import check_images
 from scoreag.load import UnknownName, load
+from scoreag.memory import bytes_of
 from scoreag.models import check_classifier
 from scoreag.runs.manifest import plain
 
@@ -34,9 +37,9 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
     Raises:
         ValueError: something in the plan cannot work; with its line, and what to write instead.
     """
-    known = {one.name: _known(plan, one, kit) for one in plan.sets}
     away, crossed = left_out(plan, kit), list(cells(plan))
     _check_used(plan, crossed)
+    known = {one.name: _known(plan, one, kit) for one in plan.sets}
     found = [
         _resolved(plan, cell, known[cell.group], kit) for cell in crossed if cell.attack not in away
     ]
@@ -48,10 +51,18 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
 
 
 def with_memory(plan: Plan, size: str | None) -> Plan:
-    """The same plan; ``size`` is the ``max_memory`` of the purifiers that have none."""
-    more = {} if size is None else {"max_memory": size}
-    put = (replace(one, options={**more, **one.options}) for one in plan.purifiers)
-    return replace(plan, purifiers=tuple(put))
+    """The same plan; ``size`` is the ``max_memory`` of the purifiers that have none.
+
+    Raises:
+        ValueError: it is no size, or there is no purifier.
+    """
+    if size is None:
+        return plan
+    most = bytes_of(size)
+    if not plan.purifiers:
+        raise ValueError("--max-memory is of purifiers, and the plan has none; leave it out")
+    put = (replace(one, options={"max_memory": most, **one.options}) for one in plan.purifiers)
+    return replace(plan, purifiers=tuple(put), text={**plan.text, "max_memory": most})
 
 
 def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
@@ -180,7 +191,7 @@ def _resolved(plan: Plan, cell: Cell, known: Known, kit: Kit) -> Cell:
         "device": kit.place.type,
         "attack": source,
         "purifier": defence,
-        "package": content.of_package(),
+        "package": kit.package(),
     }
     return replace(cell, options=chosen, classes=known.classes, content=plain(found))
 
@@ -211,7 +222,8 @@ def _purifier(plan: Plan, cell: Cell, kit: Kit) -> str:
     with told_at(plan, "purifiers", cell.purification):
         if not cell.prior:
             raise ValueError(f"{cell.purifier} needs a score model; write prior = in the set")
-        module = load("purifiers", cell.purifier)
+        module, prior = load("purifiers", cell.purifier), kit.prior(cell.prior)
         for of in (cell.purifier_options, cell.attacked):
-            options.defended(cell, kit, of, kit.prior(cell.prior))
+            made = options.defended(cell, kit, of, prior)
+            made.at_once(torch.zeros(cell.micro_batch, *prior.image_shape), 1)  # is there room?
     return content.of_source(module)

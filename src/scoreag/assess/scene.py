@@ -16,6 +16,7 @@ from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
 from scoreag.core.rejection import as_attacked, of_classes, rejects
 from scoreag.core.types import Classifier, Images, Labels, Logits
+from scoreag.defence import Defended
 from scoreag.images import to_float
 from scoreag.jobs import CLASS_STRIDE, Job
 from scoreag.runs.manifest import plain as plain_values
@@ -48,6 +49,8 @@ class Scene:
     labels: Labels
     image_ids: tuple[int, ...]
     job: Job | None
+    judged: Defended | None = None  # the purifier's copies
+    attacked: Defended | None = None
 
     def padded(self, piece: range) -> list[int]:
         """The positions of a piece, the last of them repeated up to the micro-batch."""
@@ -82,11 +85,18 @@ def scene(cell: Cell, kit: Kit) -> Scene:
         plain = Scene(cell, victim, prior, images, known.to(kit.place), data.image_ids, None)
     if cell.strangers:  # no label of theirs is a class here: the first answer stands in
         plain = replace(plain, labels=_own_answers(plain))
+    if cell.purifier:
+        assert prior is not None
+        copies = (cell.purifier_options, cell.attacked)
+        judged, attacked = (options.defended(cell, kit, of, prior) for of in copies)
+        plain = replace(plain, judged=judged, attacked=attacked)
     return replace(plain, job=_job(plain))
 
 
 def _check_same(cell: Cell, kit: Kit) -> None:
-    """Refuse other weights under the same name, as on another machine of a cluster."""
+    """Refuse other code, or weights under the same name, as on another machine of a cluster."""
+    if cell.content.get("package", kit.package()) != kit.package():
+        raise ValueError("this package has another version here; install the same one")
     for role, words in (("others", cell.others), ("judges", cell.judges)):
         for word in words:
             _check_digest(word, kit, cell.content.get(role, {}).get(word))
@@ -223,11 +233,11 @@ def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     bare = Ask(lambda draw, images, ids: victim(images))
     if not cell.purifier:
         return bare
-    assert prior is not None
-    of = cell.attacked if attacked else cell.purifier_options
-    if attacked and of.get("backward") == "blind":  # who knows of no purifier asks the victim
+    if attacked and cell.attacked.get("backward") == "blind":  # who knows of none asks the victim
         return bare
-    defended = options.defended(cell, kit, of, prior)
+    made = plain.attacked if attacked else plain.judged
+    assert made is not None and prior is not None
+    defended = Defended(replace(made.defence, prior=prior))  # one that may count its calls
 
     def ask(draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None

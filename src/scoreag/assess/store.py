@@ -175,12 +175,18 @@ def listed(folder: Path) -> list[Cell]:
     try:
         keys = json.loads((folder / LIST).read_text("utf-8"))
         files = [folder / "cells" / key / "cell.json" for key in keys.values()]
-        return [from_dict(json.loads(file.read_text("utf-8"))) for file in files]
+        cells = [from_dict(json.loads(file.read_text("utf-8"))) for file in files]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder} holds no assessment that was begun, or it is damaged ({error}); "
             "give the command of the assessment again"
         ) from error
+    if other := [cell.name for cell in cells if cell.key != keys.get(cell.name)]:
+        raise ValueError(
+            f"{folder} was written by another version, which keyed {other[0]} otherwise; read it "
+            "with that version, or give the command of the assessment again with --overwrite"
+        )
+    return cells
 
 
 def fail(folder: Path, cell: Cell, told: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import BALLS, within
-from scoreag.search.losses import LOSSES, Loss, likeliest_others, towards
+from scoreag.search.losses import LOSSES, TARGETED, likeliest_others
 from scoreag.search.objective import Objective, Slope, chosen, nothing_yet
 from scoreag.search.options import check
 from scoreag.search.standing import all_standing
@@ -79,7 +79,7 @@ class Attack:
     def _untargeted(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
-        return self._run(classifier, images, labels, noise, LOSSES[self.loss])
+        return self._run(classifier, images, labels, noise)
 
     def _targeted(
         self, place: int, classifier: Classifier, images: Images, labels: Labels, noise: Noise
@@ -89,15 +89,20 @@ class Attack:
             likely = likeliest_others(classifier(images), labels, place + 1)
         if likely.shape[1] <= place:  # the classifier knows no further class
             return images
-        loss = towards(likely[:, place], self.loss)
-        return self._run(classifier, images, labels, noise, loss)
+        return self._run(classifier, images, labels, noise, likely[:, place])
 
     def _run(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise, loss: Loss
+        self,
+        classifier: Classifier,
+        images: Images,
+        labels: Labels,
+        noise: Noise,
+        targets: Labels | None = None,
     ) -> Images:
         """Algorithm 1 of the paper; a run leaves every image of its batch to itself."""
         weigh = weighing(self.weights, self.norm, self.epsilon)
-        objective = Objective(classifier, labels, loss, self.draws, weigh)
+        loss = (LOSSES if targets is None else TARGETED)[self.loss]
+        objective = Objective(classifier, labels, loss, self.draws, weigh, targets)
         start = BALLS[self.norm].start(images, noise.at("apgd"))
         point = within(images, start, self.epsilon)
         slope, standing = all_standing(objective, self.stop, images).slope(point)

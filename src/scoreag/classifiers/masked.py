@@ -41,7 +41,7 @@ class Unmasked(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         steps = self.levels - 1
         rounded = (images * steps).round() / steps
-        logits: Tensor = self.classifier(images + (rounded - images).detach())
+        logits: Tensor = self.classifier(rounded.detach() + (images - images.detach()))
         return logits
 
     def extra_repr(self) -> str:

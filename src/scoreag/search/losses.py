@@ -13,6 +13,7 @@ from scoreag.core.types import Labels, Logits, PerImage
 from scoreag.core.verdict import ahead
 
 Loss: TypeAlias = Callable[[Logits, Labels], PerImage]
+LossTowards: TypeAlias = Callable[[Logits, Labels, Labels], PerImage]  # with the classes aimed at
 TINY = 1e-12  # keeps the ratio of a classifier whose logits are all alike a number
 
 
@@ -40,11 +41,6 @@ def log_wrong(logits: Logits, labels: Labels) -> PerImage:
     """``log(1 - p_y)``: its gradient fades once the label is given up, and not before."""
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return F.logsigmoid(others.logsumexp(1) - _of(logits, labels))
-
-
-def towards(targets: Labels, loss: str) -> Loss:
-    """The loss of that name in ``TARGETED``, for one wanted class an image."""
-    return lambda logits, labels: TARGETED[loss](logits, labels, targets)
 
 
 def margin_towards(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
@@ -85,7 +81,7 @@ def _enough(logits: Logits, least: int, name: str) -> None:
 
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
-TARGETED: dict[str, Callable[[Logits, Labels, Labels], PerImage]] = {
+TARGETED: dict[str, LossTowards] = {
     "ce": cross_entropy_towards,
     "margin": margin_towards,
     "dlr": dlr_towards,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scoreag.core.types import Classifier, Images, Labels, PerImage
-from scoreag.search.losses import Loss, margin
+from scoreag.core.types import Classifier, Images, Labels, Logits, PerImage
+from scoreag.search.losses import Loss, LossTowards, margin
 from scoreag.search.rows import at_once, of_rows
 from scoreag.search.weights import Weigh, mean
 
@@ -31,18 +31,24 @@ class Slope:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A loss of a classifier at the labels of a batch."""
+    """A loss of a classifier at the labels of a batch.
+
+    Args:
+        targets: the class that each image is to become, where the loss wants one.
+    """
 
     classifier: Classifier
     labels: Labels
-    loss: Loss
+    loss: Loss | LossTowards
     draws: int = 1
     weigh: Weigh = mean
+    targets: Labels | None = None
 
     def of_rows(self, rows: list[int]) -> "Objective":
         """The same for some images of the batch."""
         part, labels = of_rows(self.classifier, rows), self.labels[rows]
-        return replace(self, classifier=part, labels=labels)
+        targets = None if self.targets is None else self.targets[rows]
+        return replace(self, classifier=part, labels=labels, targets=targets)
 
     def slope(self, images: Images) -> Slope:
         """Of the sum, not the mean, over the batch: image i is none of image j's business."""
@@ -57,16 +63,20 @@ class Objective:
 
     def _slopes(self, images: Images, many: int) -> list[Slope]:
         """One of each of ``many`` draws, which are one batch: row i is there so many times."""
-        rows = [*range(len(images))] * many
-        classifier = of_rows(self.classifier, rows) if many > 1 else self.classifier
-        labels, leaf = self.labels.repeat(many), images.repeat(many, 1, 1, 1).requires_grad_()
+        part = self if many == 1 else self.of_rows([*range(len(images))] * many)
+        leaf = images.repeat(many, 1, 1, 1).requires_grad_()
         with torch.enable_grad():
-            logits = classifier(leaf)
-            value = self.loss(logits, labels)
+            logits = part.classifier(leaf)
+            value = part.value(logits)
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        lead = margin(logits.detach(), labels)
+        lead = margin(logits.detach(), part.labels)
         found = (part.chunk(many) for part in (gradient, value.detach(), lead, lead))
         return [Slope(*parts) for parts in zip(*found, strict=True)]
+
+    def value(self, logits: Logits) -> PerImage:
+        """The loss of each image."""
+        aims = () if self.targets is None else (self.targets,)
+        return self.loss(logits, self.labels, *aims)
 
     def lead(self, images: Images) -> PerImage:
         """By how much the likeliest wrong class is ahead of the label: above 0 it errs."""
