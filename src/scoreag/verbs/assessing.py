@@ -97,8 +97,8 @@ def _forecast(given: Given, kit: "Kit", cells: "Sequence[Cell]") -> None:
     disk, memory = sum(one.bytes for one in found) >> 20, max(one.memory for one in found) >> 20
     print(
         f"in all {duration(seconds)} of one core, {duration(seconds / workers)} with {workers} "
-        f"worker{'s' * (workers > 1)} of {memory} MB each; {disk} MB on the disk. Measured on at "
-        "most 2 images of each kind of cell: good to a factor of two."
+        f"worker{'s' * (workers > 1)} of at least {memory} MB each; {disk} MB on the disk. "
+        "Measured on at most 2 images of each kind of cell: good to a factor of two."
     )
 
 
