@@ -82,6 +82,7 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
     ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
     ("paper_cifar10", "Assessed: the paper's questions on CIFAR-10", assessed),
+    ("paper_forecast", "What the plan `paper` would take", forecast),
     ("theirs", "Assessed: two CIFAR-10 classifiers that others trained", assessed),
     ("tricks", "Assessed: a classifier with its gradients hidden", assessed),
     ("hardened", "Assessed: one trained on GAT and GAS images, and a detector", assessed),
