@@ -91,16 +91,21 @@ def _eight_bits(part: Part) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def differing(cell: Cell) -> list[str]:
+    """The options in which the attacker's copy of the purifier is another than the one judged,
+    but for how it is differentiated and for its memory, which changes no answer."""
+    judged, attacked = cell.purifier_options, cell.attacked
+    names = [n for n in {**judged, **attacked} if n not in ("backward", "max_memory")]
+    return [n for n in names if judged.get(n) != attacked.get(n)]
+
+
 def _settings(part: Part) -> Iterator[Finding]:
     """Attack and defence that differ: the attacker's copy is not what is judged."""
     cell = part.cell
     if not cell.purifier:
         return
-    judged, attacked = dict(cell.purifier_options), dict(cell.attacked)
-    told_below = ("backward", "max_memory")  # the latter changes no answer
-    names = [n for n in {**judged, **attacked} if n not in told_below]
-    differ = [n for n in names if judged.get(n) != attacked.get(n)]
-    if differ:
+    judged, attacked = cell.purifier_options, cell.attacked
+    if differ := differing(cell):
         told = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in differ)
         yield Finding(
             "settings", cell.name, True,

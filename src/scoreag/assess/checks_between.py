@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from scoreag.assess.cells import Cell
-from scoreag.assess.checks import Finding, Part
+from scoreag.assess.checks import Finding, Part, differing
 from scoreag.metrics.accuracy import Rate, share
 
 ONE_NORM = {"di_fgsm": "linf", "si_ni_fgsm": "linf", "advad": "linf"}  # they have no option norm
 NARROW = ("fgsm", "low_frequency")  # search a part of the ball by design: less is no failure
-NO_DIFFERENCE = ("backward", "max_memory")  # between the copies of a purifier, told elsewhere
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,12 @@ def _lacks(part: Part) -> str:
     """What an attacker lacks of exact gradients, in words; nothing where he has them."""
     if not part.found.gradients:
         return "takes no gradient"
-    cell = part.cell
-    judged, copy = dict(cell.purifier_options), dict(cell.attacked)
-    how = copy.get("backward", "exact") if cell.purifier else "exact"
+    how = part.cell.attacked.get("backward", "exact")
     if how == "blind":
         return "does not know of the purifier"
     if how != "exact":
         return f"differentiates the purifier by {how!r}"
-    names = {*judged, *copy}.difference(NO_DIFFERENCE)
-    same = all(judged.get(name) == copy.get(name) for name in names)
-    return "" if same or not cell.purifier else "has a copy of the purifier with other settings"
+    return "has a copy of the purifier with other settings" if differing(part.cell) else ""
 
 
 def _same_search(a: Cell, b: Cell) -> bool:
