@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -100,6 +102,33 @@ def test_report_makes_the_page_again(here, capsys):
     assert (here / "out" / "report.html").read_text() == page
 
 
+def alone(words, **environment):
+    """In a process of its own: torch.compile cannot see through the types that tests check."""
+    return subprocess.run(
+        [sys.executable, "-m", "scoreag", *words], env={**os.environ, **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch makes programs with g++")
+def test_a_program_counts_what_the_networks_count(here):
+    """Of 7 copies at once, and of the 3 and 2 that are left over, which are filled up."""
+    words = [*SMOOTH, "--batch-size", "7"]
+    assert main([*words[:6], "whole", *words[7:], "--quiet"]) == 0
+    done = alone([*words, "--compile"], TORCHINDUCTOR_CACHE_DIR=str(here / "programs"))
+    assert done.returncode == 0 and "makes a program of the networks" in done.stderr
+    assert files(here / "out") == files(here / "whole")
+    assert any((here / "programs").rglob("*.so"))  # it was one that computed
+
+
+def test_a_program_that_cannot_be_made_is_told_with_its_remedy(here):
+    done = alone([*SMOOTH, "--compile", "--quiet"], CXX="no-such-compiler")
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "no-such-compiler" in done.stderr and "leave --compile out" in done.stderr
+    assert not os.path.exists("out")
+
+
 def refused(capsys, words, code):
     assert main(words) == code
     out, err = capsys.readouterr()
@@ -112,7 +141,9 @@ def refused(capsys, words, code):
     [
         (BOTH, "--data is missing"),
         ([*SMOOTH, "--per-class", "3"], "without --generative is no --per-class"),
+        ([*SMOOTH, "--strength", "0"], "without --generative is no --strength"),
         ([*DRAWS, "--noise", "0.5"], "with --generative there is no --noise"),
+        ([*DRAWS, "--compile"], "with --generative there is no --compile"),
         ([*DRAWS, "--draws", "3"], "name --purifier"),
         ([*DRAWS, "--labels", "horse"], "no class 'horse'"),
     ],

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 from torch import Tensor
+from torch.nn.functional import pad
 
 from scoreag.certify.binomial import lower
 from scoreag.core.denoiser import of_class
@@ -42,6 +43,7 @@ class Plan:
         batch: copies that the networks see at once.
         precision: "float32", or "bf16": the networks compute in bfloat16.  Either is a base
             classifier of its own; a certificate holds for the one that it was made with.
+        compiled: whether ``compiled`` makes a program of both networks.
     """
 
     noise: float = 0.25
@@ -51,6 +53,7 @@ class Plan:
     seed: int = 0
     batch: int = 100
     precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("select", 1), ("samples", 1), ("batch", 1)):
@@ -91,6 +94,33 @@ def denoised(
         x = to_state(noisy)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             return classifier(to_images(denoise(x, x.new_tensor(2 * noise))))
+
+    return classify
+
+
+@torch.no_grad()
+def compiled(base: Classifier, images: Images) -> Classifier:
+    """A program of ``base``, by torch.compile, for as many images as these or fewer.
+
+    It equals ``base`` to rounding.  Fewer images are filled up, for a program of every number of
+    them would have to be made first.
+
+    Raises:
+        ValueError: it cannot be made here.
+    """
+    try:
+        program = torch.compile(base, dynamic=False)
+        program(images)
+    except RuntimeError as error:  # among them whatever torch's compiler may raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"torch.compile makes no program of these networks here: {reason}; "
+            "leave --compile out"
+        ) from error
+
+    def classify(noisy: Images) -> Logits:
+        lacking = len(images) - len(noisy)
+        return program(pad(noisy, (0, 0, 0, 0, 0, 0, 0, lacking)))[: len(noisy)]
 
     return classify
 

@@ -24,6 +24,7 @@ CERTIFIED = (
     option("--select", int, "Smoothing: N0, copies that choose the class; default: 100."),
     option("--samples", int, "Smoothing: N, copies that bound its probability; default: 10000."),
     option("--precision", str, "Smoothing: float32, or bf16, faster on some; default: float32."),
+    option("--compile", bool, "Smoothing: a program of the networks, by torch.compile.", False),
     option("--labels", str, "Draws: classes, as for synthesize; default: all."),
     option("--per-class", int, "Draws of each class; default: 1000."),
     option("--wrong", str, "Guided draws: what the classifier shall say; default: none."),

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from scoreag.certify.smoothing import Plan
     from scoreag.dataset import Dataset
 
-OF_SMOOTHING = ("data", "root", "label", "size", "noise", "select", "samples", "precision")
+OF_SMOOTHING = (
+    "data", "root", "label", "size", "noise", "select", "samples", "precision", "compile",
+)  # fmt: skip
 OF_GENERATOR = (
     "labels", "per_class", "wrong", "purifier", "draws", "vote", "max_memory", "strength", "steps",
     "sampler", "sampler_option",
@@ -25,7 +27,8 @@ OF_GENERATOR = (
 def certify(given: Given) -> None:
     """Certify: L2 radii of images by smoothing, or --generative, how often draws fool at most."""
     for name in OF_SMOOTHING if given.generative else OF_GENERATOR:
-        if getattr(given, name) is not None:
+        value = getattr(given, name)
+        if value is not None and value is not False:  # 0 was given, too
             flag = "--" + name.replace("_", "-")
             has = "with --generative there is" if given.generative else "without --generative is"
             raise UsageError(f"{has} no {flag}; leave it out")
@@ -35,7 +38,7 @@ def certify(given: Given) -> None:
 def _smoothing(given: Given) -> None:
     from scoreag.certify.drive import SMOOTHING, drive
     from scoreag.certify.page import smoothing_page
-    from scoreag.certify.smoothing import Plan, certified, denoised, summary
+    from scoreag.certify.smoothing import Plan, certified, summary
     from scoreag.core.frozen import Frozen
     from scoreag.images import to_float
     from scoreag.models import load_classifier, load_prior
@@ -45,14 +48,14 @@ def _smoothing(given: Given) -> None:
     names = ("noise", "select", "samples", "alpha", "seed", "precision")
     chosen = {n: getattr(given, n) for n in names}
     batch = given.batch_size or Plan.batch
-    plan = Plan(batch=batch, **{n: v for n, v in chosen.items() if v is not None})
+    known = {n: v for n, v in chosen.items() if v is not None}
+    plan = Plan(batch=batch, compiled=given.compile, **known)
     prior = load_prior(given.model, given.device)
     victim: Frozen = load_classifier(given.classifier, given.device)
     data = images(given, prior)
     check_labelled(data)
     assert data.labels is not None
-    base = denoised(prior, victim, plan.noise, plan.precision)
-    _try_base(base, prior)
+    base = _base(given, prior, victim, plan)
     pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
 
     def work(number: int, tick: Any) -> list[dict[str, Any]]:
@@ -126,14 +129,20 @@ def _question(given: Given) -> "Question":
     return Question(job, asked, 0.001 if given.alpha is None else given.alpha)
 
 
-def _try_base(base: Any, prior: Any) -> None:
-    """One noisy image before the work begins: is it logits that come out?"""
+def _base(given: Given, prior: Any, victim: Any, plan: "Plan") -> Any:
+    """What is smoothed; one image before the work begins: is it logits that come out?"""
     import torch
 
+    from scoreag.certify.smoothing import compiled, denoised
     from scoreag.models import check_classifier
 
-    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
-    check_classifier(base, blank.to(prior.sigmas.device), guides=False)
+    base = denoised(prior, victim, plan.noise, plan.precision)
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype).to(prior.sigmas.device)
+    check_classifier(base, blank, guides=False)
+    if not plan.compiled:
+        return base
+    say(given, "torch.compile makes a program of the networks, which takes a minute or more")
+    return compiled(base, blank.repeat(plan.batch, 1, 1, 1))
 
 
 def _plain(plan: "Plan") -> dict[str, Any]:
