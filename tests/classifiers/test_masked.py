@@ -73,6 +73,8 @@ def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
     assert torch.allclose(known(images), bare(images), rtol=1e-4) and known.image_shape
     with pytest.raises(ValueError, match=r"masked:net: .*leave out mean"):
         load_classifier("masked:net", mean=(0.5,))
+    with pytest.raises(ValueError, match="or did you mean masked:net"):
+        load_classifier("maskd:net")
 
 
 def test_an_assessment_says_that_its_gradients_are_zero(planned, tmp_path):

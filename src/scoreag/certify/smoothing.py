@@ -114,8 +114,7 @@ def compiled(base: Classifier, images: Images) -> Classifier:
     except RuntimeError as error:  # among them whatever torch's compiler may raise
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"torch.compile makes no program of these networks here: {reason}; "
-            "leave --compile out"
+            f"torch.compile makes no program of these networks here: {reason}; leave --compile out"
         ) from error
 
     def classify(noisy: Images) -> Logits:

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from scoreag.cards import Card
-from scoreag.classifiers import architecture, bundled, factory, robustbench
+from scoreag.classifiers import architecture, bundled, factory, guarded, masked, robustbench
 from scoreag.classifiers.converted import opened
 from scoreag.classifiers.kinds import STATE, SUFFIXES, kind_of
 from scoreag.core.frozen import Frozen
 from scoreag.files import sha256
+
+PREFIXES = (*masked.KINDS, guarded.PREFIX, robustbench.PREFIX)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,13 @@ def of_name(name: str) -> Given:
             f"{name} is an architecture without weights; make a card of it and a state dict: "
             f"scoreag convert FILE FOLDER --network {name} --mean ... --std ..."
         )
-    made = factory.load(name)
+    try:
+        made = factory.load(name)
+    except ValueError as error:
+        before, _, rest = name.partition(":")
+        if near := get_close_matches(f"{before}:", PREFIXES, n=1):
+            raise ValueError(f"{error}; or did you mean {near[0]}{rest}?") from error
+        raise
     if isinstance(made, Frozen):
         because = "its factory says its normalisation"
         return Given(made.module, made.origin, made.mean, made.std, because, made.image_shape)
