@@ -15,8 +15,8 @@ from common import Row, eight_bit, given_images, options, rate, write
 from torch import Tensor
 
 import scoreag
+from scoreag.assess.drawn import vote_of, worst_of
 from scoreag.assess.scene import JUDGED
-from scoreag.assess.summary import vote_of, worst_of
 from scoreag.attacks import apgd
 from scoreag.core.noise import Noise
 from scoreag.defence import Defended
@@ -39,21 +39,22 @@ def attacked(victim: Any, images: Tensor, labels: Tensor, attack: apgd.Attack) -
 
 
 @torch.no_grad()
-def answers(defended: Defended, images: Tensor, labels: Tensor, draws: int) -> Tensor:
-    """Whether each of several draws, which no attack saw, is right: a row an image."""
+def answers(defended: Defended, images: Tensor, draws: int) -> Tensor:
+    """What is said at each of several draws, which no attack saw: a row an image."""
     rows = []
     for ids in batches(len(images)):
         said = [defended.replay(JUDGED + k, ids)(images[ids]).argmax(1) for k in range(draws)]
-        rows.append(torch.stack(said, 1) == labels[ids][:, None])
+        rows.append(torch.stack(said, 1))
     return torch.cat(rows)
 
 
-def told(right: dict[str, Tensor], draws: int) -> Row:
+def told(said: dict[str, Tensor], labels: Tensor, draws: int) -> Row:
     """Accuracies by vote of ``draws``, and what the exact attack leaves of those right blind."""
-    votes = {name: vote_of(found, draws) for name, found in right.items()}
+    votes = {name: vote_of(found[:, :draws], labels, True) for name, found in said.items()}
+    worst = worst_of(said["exact"][:, :draws], labels, True)
     return {
         **{name: rate(hits, "all images") for name, hits in votes.items()},
-        "exact_worst": rate(worst_of(right["exact"], draws), "all images"),
+        "exact_worst": rate(worst, "all images"),
         "survives": rate(votes["exact"][votes["blind"]], "images right under the blind attack"),
     }
 
@@ -77,22 +78,23 @@ class Bench:
         through = self.attack(self.args.draws, self.args.stop)
         exact = attacked(defended, self.images, self.labels, through)
         kinds = {"clean": self.images, "blind": self.blind, "exact": exact}
-        right = {name: answers(defended, x, self.labels, draws) for name, x in kinds.items()}
-        return defended.defence.settings.only(acting_in("purify")), right
+        said = {name: answers(defended, x, draws) for name, x in kinds.items()}
+        return defended.defence.settings.only(acting_in("purify")), said
 
 
 def rows(bench: Bench, args: Any) -> Iterator[Row]:
     """The card's own setting first; where an axis passes through it, it is not searched again."""
     own = cache(partial(bench.judged, max([*args.votes, args.answers])))
-    card = settings_for(bench.prior, "purify")
+    card, labels = settings_for(bench.prior, "purify"), bench.labels
     for draws in args.votes:
-        resolved, right = own()
-        yield {"axis": "votes", "at": draws, "resolved": resolved, **told(right, draws)}
+        resolved, said = own()
+        yield {"axis": "votes", "at": draws, "resolved": resolved, **told(said, labels, draws)}
     for axis, values in (("steps", args.steps), ("precision", args.precision)):
         for at in values:
             same = at == getattr(card, axis)
-            resolved, right = own() if same else bench.judged(args.answers, **{axis: at})
-            yield {"axis": axis, "at": at, "resolved": resolved, **told(right, args.answers)}
+            resolved, said = own() if same else bench.judged(args.answers, **{axis: at})
+            figures = told(said, labels, args.answers)
+            yield {"axis": axis, "at": at, "resolved": resolved, **figures}
 
 
 def measure(args: Any, found: Iterable[Row]) -> None:

@@ -124,6 +124,50 @@ def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images
     assert (again.calls[last] == 3 * once.calls[last]).all()
 
 
+class Watched:
+    """A classifier that is told which rows of its batch it is shown, and keeps what it saw."""
+
+    def __init__(self, victim, seen, rows=None):
+        self.victim, self.seen, self.rows = victim, seen, rows
+
+    def __call__(self, images):
+        rows = self.rows or range(len(images))
+        self.seen.append((list(rows), images.detach().clone()))
+        return self.victim(images)
+
+    def for_rows(self, rows):
+        return Watched(self.victim, self.seen, [self.rows[i] if self.rows else i for i in rows])
+
+
+def test_who_draws_for_each_image_is_told_which_ones_are_tried_again(prior, victim, images):
+    """Images hardly move, so each is known by the one that it lies next to."""
+    seen = []
+    settings = {**QUICK, "start": 0.2, "strength": 0.01, "retries": 1, "micro_batch": 7}
+    out = scoreag.transform(prior, Watched(victim, seen), images, LABELS, **settings)
+    failed = (out.retries > 0).nonzero().flatten().tolist()
+    assert 0 < len(failed) < len(images)
+    again = [(rows, shown) for rows, shown in seen if rows != sorted(rows)]
+    assert again
+    for rows, shown in again:
+        nearest = torch.cdist(shown.flatten(1), images.flatten(1)).argmin(1).tolist()
+        assert rows[: len(failed)] == nearest[: len(failed)] == failed
+        assert sorted(rows) == list(range(7))  # beside them stand those that succeeded
+
+
+def test_logits_that_are_no_numbers_on_drawn_images_alone_are_refused(prior, images):
+    """Of NaN the likeliest class is the first: images of class 0 would seem to be read right."""
+
+    def broken(shown):
+        known = bool(shown.std() == 0) or any(torch.equal(shown, images[:n]) for n in (1, 3))
+        logits = shown.flatten(1)[:, :3] - 0.4
+        return logits if known else logits / 0
+
+    with pytest.raises(ValueError, match=r"NaN or infinity for 3 of 3 images \(ids 0, 1, 2\)"):
+        scoreag.synthesize(prior, broken, [0, 0, 0], strength=0.0, **QUICK)
+    with pytest.raises(ValueError, match=r"NaN or infinity for 3 of 3 images"):
+        scoreag.purify(prior, images[:3], classifier=broken, labels=[0, 0, 0], **QUICK)
+
+
 def test_the_networks_see_a_micro_batch_of_one_size_also_when_they_try_again(prior, victim, images):
     """Equality of images could hold by luck; what the kernels are given is the promise."""
     sizes = set()

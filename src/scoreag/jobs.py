@@ -14,6 +14,7 @@ from torch import Tensor
 from scoreag import tasks
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
+from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float, to_uint8
 from scoreag.result import Result
@@ -72,7 +73,11 @@ def compute(job: Job, pad_to: int = 0) -> Result:
 
 
 def _retried(job: Job, result: Result, pad_to: int) -> Result:
-    """Draw the images that failed again, each time at doubled strength."""
+    """Draw the images that failed again, each time at doubled strength.
+
+    A classifier that draws goes on to draw for each as it would; beside them stand as many rows
+    that succeeded as the networks saw before.
+    """
     strength = job.settings.strength
     for attempt in range(1, job.settings.retries + 1 if strength else 1):
         assert result.success_8bit is not None
@@ -80,7 +85,9 @@ def _retried(job: Job, result: Result, pad_to: int) -> Result:
         if not failed:
             break
         missing = max(0, pad_to - len(failed))  # the networks see as many as ever
-        again = job.rows([*failed, *[failed[-1]] * missing])
+        others = [i for i in range(max(pad_to, len(job))) if i not in failed][:missing]
+        part = job.classifier and of_rows(job.classifier, [*failed, *others])
+        again = replace(job.rows([*failed, *[failed[-1]] * missing]), classifier=part)
         harder = replace(job.settings, strength=strength * 2**attempt)
         drawn = _measured(again, _draw(again, harder))[: len(failed)]
         drawn = replace(drawn, retries=torch.full_like(drawn.retries, attempt))
@@ -112,18 +119,13 @@ def _draw(job: Job, settings: Settings) -> tasks.Drawn:
 
 def _check_finite(job: Job, images: Images, settings: Settings) -> None:
     """Refuse a chain that exploded: in 8 bits it would be black, and fool any classifier."""
-    finite = images.flatten(1).isfinite().all(1).tolist()
-    bad = list(
-        dict.fromkeys(i for i, sound in zip(job.image_ids, finite, strict=True) if not sound)
-    )
-    if not bad:
+    which = _unsound(job, images.flatten(1).isfinite().all(1))
+    if not which:
         return
-    ids = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
     names = ("precision",) if job.task == "purify" else ("strength", "precision")
     pulled = ", ".join(f"{name} {getattr(settings, name):g}" for name in names)
     raise ValueError(
-        f"the chain exploded: {len(bad)} of {len(set(job.image_ids))} images are not finite "
-        f"(ids {ids}) at {pulled}, {settings.steps} steps; "
+        f"the chain exploded at {pulled}, {settings.steps} steps: not finite are {which}; "
         f"write a smaller --{' or --'.join(names)}, or more --steps"
     )
 
@@ -132,7 +134,7 @@ def _check_finite(job: Job, images: Images, settings: Settings) -> None:
 def _measured(job: Job, drawn: tasks.Drawn) -> Result:
     """What the classifier says of the images, as drawn and in 8 bits."""
     assert job.classifier is not None and job.labels is not None
-    predictions = job.classifier(eight_bit(drawn.images)).argmax(1)
+    predictions = _said(job, job.classifier, eight_bit(drawn.images))
     success_8bit = predictions != job.labels
     aimed = drawn.wrong >= 0
     return Result(
@@ -145,9 +147,9 @@ def _measured(job: Job, drawn: tasks.Drawn) -> Result:
         originals=job.images,
         labels=job.labels,
         wrong=drawn.wrong,
-        before=None if job.images is None else job.classifier(job.images).argmax(1),
+        before=None if job.images is None else _said(job, job.classifier, job.images),
         predictions=predictions,
-        success=job.classifier(drawn.images).argmax(1) != job.labels,
+        success=_said(job, job.classifier, drawn.images) != job.labels,
         success_8bit=success_8bit,
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
         settings=job.settings.to_dict(job.task),
@@ -177,8 +179,8 @@ def _purified(job: Job) -> Result:
     )
     if job.classifier is None:
         return result
-    said = job.classifier(eight_bit(images)).argmax(1)
-    before = job.classifier(job.images).argmax(1)
+    said = _said(job, job.classifier, eight_bit(images))
+    before = _said(job, job.classifier, job.images)
     if job.labels is None:
         return replace(result, predictions=said, before=before)
     wrong_now = said != job.labels
@@ -186,10 +188,28 @@ def _purified(job: Job) -> Result:
         result,
         predictions=said,
         before=before,
-        success=job.classifier(images).argmax(1) != job.labels,
+        success=_said(job, job.classifier, images) != job.labels,
         success_8bit=wrong_now,
         as_wanted=wrong_now,
     )
+
+
+def _said(job: Job, classifier: Classifier, images: Images) -> Labels:
+    """The likeliest class of each image; of logits that are no numbers it would be the first."""
+    logits = classifier(images)
+    if which := _unsound(job, logits.isfinite().all(1)):
+        raise ValueError(
+            f"the classifier returned NaN or infinity for {which}; give one whose logits are "
+            "numbers on all images"
+        )
+    return logits.argmax(1)
+
+
+def _unsound(job: Job, sound: Tensor) -> str:
+    """How many of the images are not, and the first of their ids; empty if all of them are."""
+    bad = {i for i, one in zip(job.image_ids, sound.tolist(), strict=True) if not one}
+    ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
+    return f"{len(bad)} of {len(set(job.image_ids))} images (ids {ids})" if bad else ""
 
 
 def eight_bit(images: Images) -> Images:

@@ -6,7 +6,12 @@ import torch
 from assess.made_rows import cell, four, four_columns, row
 from scoreag.assess import summary
 from scoreag.assess.columns import columns
+from scoreag.assess.drawn import elected, vote_of
+from scoreag.core.rejection import REJECTED
+from scoreag.defence import _counted
 from scoreag.figures.bootstrap import of_bootstrap, paired
+from scoreag.figures.entries import of_shares
+from scoreag.metrics.accuracy import Rate
 
 
 def counted(entry):
@@ -49,6 +54,33 @@ def test_a_randomised_classifier_is_judged_by_average_worst_draw_and_vote():
     assert counted(found["attacked_accuracy_worst_of_3"]) == (1, 4)
     assert counted(found["attacked_accuracy_vote_of_3"]) == (2, 4)
     assert counted(found["clean_accuracy_worst_of_3"]) == (4, 4)
+
+
+def test_the_vote_is_that_of_the_defence():
+    """Twenty images, three classes, ten draws: also where no class has half of them, or two tie."""
+    source = torch.Generator().manual_seed(3)
+    said = torch.randint(3, (20, 10), generator=source)
+    logits = torch.nn.functional.one_hot(said.T, 3).double() + torch.rand(10, 20, 3) / 2
+    most = said.mode(1).values
+    share = (said == most[:, None]).double().mean(1)
+    assert (share <= 0.5).any() and (share > 0.5).any()
+    assert torch.equal(elected(said), _counted(logits).argmax(1))
+
+
+def test_a_rejection_is_elected_too_and_stands_behind_all_classes():
+    said = torch.tensor([[REJECTED, REJECTED, 1], [REJECTED, 1, 0], [REJECTED, 1, 1]])
+    assert elected(said).tolist() == [REJECTED, 0, 1]
+    labels = torch.tensor([1, 1, 1])
+    assert vote_of(said, labels, True).tolist() == [True, False, True]
+    assert vote_of(said, labels, False).tolist() == [False, False, True]
+
+
+def test_an_interval_of_shares_knows_of_what_no_image_showed():
+    """Where every image is right always or never it is Wilson's of the count."""
+    whole = of_shares(torch.tensor([1.0] * 5 + [0.0] * 15), "images")
+    assert (whole["low"], whole["high"]) == pytest.approx(Rate(5, 20, "images").interval)
+    none = of_shares(torch.zeros(32), "images")
+    assert none["low"] == 0 and none["high"] == pytest.approx(0.1072, abs=1e-4)  # z^2/(n + z^2)
 
 
 def test_transfer_counts_the_images_that_each_classifier_got_right_before():
@@ -105,8 +137,8 @@ def drawn(*answers):
 
 
 def test_beside_all_draws_the_first_ten_tell_the_worst_and_the_vote():
-    """Of 12 draws: wrong at the last two; wrong at six of the first ten only; always right."""
-    found = drawn("..........xx", "xxxxxx......", "............")
+    """Of 12 draws: wrong at the last two; wrong at six of the first ten, and one; always right."""
+    found = drawn("..........xx", "xxxxxx.....x", "............")
     figures = summary.figures(cell(answers=12), found)
     told = {n: counted(e) for n, e in figures.items() if n.startswith("attacked") and "count" in e}
     assert told == {

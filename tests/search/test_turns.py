@@ -6,11 +6,11 @@ import torch
 import scoreag
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
+from scoreag.core.rows import of_ids, of_rows
 from scoreag.core.schedule import karras
 from scoreag.samplers import heun
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.rows import of_ids, of_rows
 from scoreag.search.turns import in_turn
 
 LABELS = torch.zeros(3, dtype=torch.int64)

@@ -26,7 +26,7 @@ class Columns:
         gradients: the attack took any of the classifier.
         rejected, rejected_before: the classifier rejects; None where it never does.
         rows: themselves, for what is not kept here; may be left out afterwards.
-        answers, answers_before: whether each of several draws is right, a column a draw.
+        said, said_before: what is said at each of several draws; None where there was but one.
     """
 
     image_ids: Numbers
@@ -40,8 +40,8 @@ class Columns:
     shown: Flags | None
     shown_before: Flags | None
     judged: Numbers | None
-    answers: Bool[Tensor, "rows draws"] | None
-    answers_before: Bool[Tensor, "rows draws"] | None
+    said: Int[Tensor, "rows draws"] | None
+    said_before: Int[Tensor, "rows draws"] | None
     gradients: bool
     rejected: Flags | None = None
     rejected_before: Flags | None = None
@@ -81,8 +81,8 @@ def columns(rows: Sequence[Row]) -> Columns:
         shown=_shown(rows, judges, "saved"),
         shown_before=_shown(rows, judges, "before") if there else None,
         judged=_first_judge(judges),
-        answers=_answers(rows, labels, "saved"),
-        answers_before=_answers(rows, labels, "before") if there else None,
+        said=_said(rows, "saved"),
+        said_before=_said(rows, "before") if there else None,
         gradients=any(row["backwards"] for row in rows),
         rejected=_rejected(rows, saved),
         rejected_before=_rejected(rows, before) if there else None,
@@ -115,12 +115,10 @@ def _first_judge(judges: list[dict[str, Any]]) -> Tensor | None:
     return _numbers([next(iter(judge.values()))["saved"] for judge in judges])
 
 
-def _answers(rows: Sequence[Row], labels: Tensor, of: str) -> Tensor | None:
+def _said(rows: Sequence[Row], of: str) -> Tensor | None:
     if not rows or "answers" not in rows[0]:
         return None
-    said = torch.tensor([row["answers"][of] for row in rows])
-    right = said == labels[:, None]
-    return right | (said == REJECTED) if of == "saved" else right
+    return torch.tensor([row["answers"][of] for row in rows])
 
 
 def _rejected(rows: Sequence[Row], said: list[int]) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The figures of a cell, from its rows alone: each with its denominator by name and an interval."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,16 +9,15 @@ from torch import Tensor
 
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.columns import Columns
+from scoreag.assess.drawn import AGAIN, ALL, RULES, Rule, drawn
 from scoreag.core.rejection import errs
 from scoreag.figures.bootstrap import of_bootstrap, paired
 from scoreag.figures.entries import Entry, of_quantile, of_rate
 from scoreag.metrics.accuracy import Rate, accuracy, share
 
-ALL = "all images"
 RIGHT = "images right before"
 MEDIANS = ("l0", "l1", "l2", "linf", "psnr")
 MEANS = ("ssim", "lpips")
-AGAIN = 10  # times that an image is sent, beside as often as it was judged
 COSTS = ("calls", "forwards", "backwards", "retries")
 
 
@@ -30,7 +30,7 @@ def figures(cell: Cell, found: Columns) -> dict[str, Entry]:
         right = {"clean_accuracy": clean_of(found, cell.victim, cell), **alone}
         return {name: of_rate(rate) for name, rate in right.items()}
     sure = _sure(found) if cell.strangers else {}
-    return {**_verdicts(found), **_judged(found), **_drawn(found), **_moved(found), **sure}
+    return {**_verdicts(found), **_judged(found), **drawn(found), **_moved(found), **sure}
 
 
 def _sure(found: Columns) -> dict[str, Entry]:
@@ -76,30 +76,6 @@ def _judged(found: Columns) -> dict[str, Entry]:
     if found.shown_before is not None:
         rates["judge_agreement_before"] = share(found.shown_before, ALL)
     return {name: of_rate(rate) for name, rate in rates.items()}
-
-
-def _drawn(found: Columns) -> dict[str, Entry]:
-    """A randomised classifier by several draws: on average, by the worst of them, by their vote."""
-    result: dict[str, Entry] = {}
-    for name, answers in (("clean", found.answers_before), ("attacked", found.answers)):
-        if answers is None:
-            continue
-        result[f"{name}_accuracy_single"] = _share(of_bootstrap(answers.double().mean(1), ALL))
-        for draws in sorted({min(AGAIN, answers.shape[1]), answers.shape[1]}):
-            worst, vote = share(worst_of(answers, draws), ALL), share(vote_of(answers, draws), ALL)
-            result[f"{name}_accuracy_worst_of_{draws}"] = of_rate(worst)
-            result[f"{name}_accuracy_vote_of_{draws}"] = of_rate(vote)
-    return result
-
-
-def worst_of(answers: Tensor, draws: int) -> Tensor:
-    """Right at every one of the first ``draws``."""
-    return answers[:, :draws].all(1)
-
-
-def vote_of(answers: Tensor, draws: int) -> Tensor:
-    """Right at more than half of the first ``draws``."""
-    return answers[:, :draws].double().mean(1) > 0.5
 
 
 def _moved(found: Columns) -> dict[str, Entry]:
@@ -196,19 +172,17 @@ def together(
 
 def together_drawn(parts: Sequence[Columns]) -> dict[str, Rate]:
     """The same by several draws: by the worst of each image, and by vote; of one draw nothing."""
-    draws = min((p.answers.shape[1] if p.answers is not None else 1 for p in parts), default=1)
-    draws = min(AGAIN, draws)
+    draws = min((AGAIN, *(p.said.shape[1] if p.said is not None else 1 for p in parts)))
 
-    def by(rule: Callable[[Tensor, int], Tensor]) -> Callable[[Columns], Tensor]:
-        return lambda found: rule(_answers(found), draws)
+    def stays(found: Columns, rule: Rule) -> Tensor:
+        assert found.said is not None
+        return rule(found.said[:, :draws], found.labels, True)
 
-    rules = {"worst": worst_of, "vote": vote_of} if draws > 1 else {}
-    return {f"{name}_of_{draws}": together(parts, by(rule)) for name, rule in rules.items()}
-
-
-def _answers(found: Columns) -> Tensor:
-    assert found.answers is not None
-    return found.answers
+    rules = RULES if draws > 1 else {}
+    return {
+        f"{name}_of_{draws}": together(parts, partial(stays, rule=rule))
+        for name, rule in rules.items()
+    }
 
 
 def clean_of(found: Columns, victim: str, cell: Cell) -> Rate:

@@ -14,10 +14,10 @@ import torch
 
 from scoreag.attacks import apgd, square
 from scoreag.core.noise import Noise
+from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import BALLS
 from scoreag.search.options import check
-from scoreag.search.rows import of_rows
 from scoreag.search.turns import Search, in_turn
 
 LEAST = 4  # classes that the targeted DLR loss needs

@@ -11,10 +11,10 @@ from typing import Any
 from scoreag.asked import agree, checked_wrong
 from scoreag.core.noise import Noise, generator
 from scoreag.core.prior import Prior
+from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import Job, compute
 from scoreag.search.options import check
-from scoreag.search.rows import of_rows
 from scoreag.settings import settings_for
 
 SETTINGS = ("strength", "precision", "start", "steps", "sampler", "gradient", "guidance", "retries")

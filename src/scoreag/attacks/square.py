@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from scoreag.core.noise import Noise
+from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import BALLS, lengths, uniform, within
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, chosen
 from scoreag.search.options import check
-from scoreag.search.rows import of_rows
 from scoreag.search.squares import dice, moved_in_l2, share, side, two_bumps, window
 from scoreag.search.turns import in_turn
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.metrics.accuracy import Rate, Z
+from scoreag.metrics.accuracy import Rate, Z, wilson
 from scoreag.metrics.kernel_distance import Estimate
 
 Entry: TypeAlias = dict[str, Any]
@@ -15,6 +15,20 @@ Entry: TypeAlias = dict[str, Any]
 def of_rate(rate: Rate) -> Entry:
     """A share, with Wilson's interval."""
     return {**rate.to_dict(), "interval": "Wilson, 95 %"}
+
+
+def of_shares(values: Float[Tensor, " count"], of: str) -> Entry:
+    """The mean of one share in [0, 1] an image, with Wilson's interval, as if images were coins.
+
+    It is no narrower than it must be: of all that lie in [0, 1] and have the mean p, a coin varies
+    most, by ``p (1 - p)``.  Other than resampled images it knows of what no image showed.
+    """
+    mean = float(values.double().mean())
+    low, high = wilson(mean, len(values))
+    return {
+        "value": _short(mean), "of": of, "total": len(values), "low": _short(low),
+        "high": _short(high), "interval": "Wilson, 95 %, of a mean of shares",
+    }  # fmt: skip
 
 
 def of_estimate(found: Estimate, of: str, total: int, how: str) -> Entry:

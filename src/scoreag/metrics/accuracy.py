@@ -40,18 +40,8 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson (1927): the p with ``|value - p| <= z (p (1 - p) / total)^(1/2)``.
-
-        ``(value + z^2/2n -+ z (value (1 - value)/n + z^2/4n^2)^(1/2)) / (1 + z^2/n)``,
-        and all of [0, 1] where there is nothing to count.
-        """
-        if not self.total:
-            return 0.0, 1.0
-        n, p = self.total, self.value
-        centre = p + Z**2 / (2 * n)
-        half = Z * math.sqrt(p * (1 - p) / n + (Z / (2 * n)) ** 2)
-        low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
-        return (low if self.count else 0.0), (high if self.count < n else 1.0)
+        """Wilson's, and all of [0, 1] where there is nothing to count."""
+        return wilson(self.value, self.total) if self.total else (0.0, 1.0)
 
     def to_dict(self) -> dict[str, float | int | str | None]:
         """For JSON: value, count, of, total, low, high; four digits, null for no value."""
@@ -72,6 +62,17 @@ class Rate:
         low, high = (f"{100 * end:.0f}" for end in self.interval)
         share = f"{100 * self.value:.0f} %, interval {low}-{high} %"
         return f"{self.count} of {self.total} {self.of} ({share})"
+
+
+def wilson(value: float, n: int) -> tuple[float, float]:
+    """Wilson (1927): the p with ``|value - p| <= z (p (1 - p) / n)^(1/2)``.
+
+    ``(value + z^2/2n -+ z (value (1 - value)/n + z^2/4n^2)^(1/2)) / (1 + z^2/n)``.
+    """
+    centre = value + Z**2 / (2 * n)
+    half = Z * math.sqrt(value * (1 - value) / n + (Z / (2 * n)) ** 2)
+    low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
+    return (low if value > 0 else 0.0), (high if value < 1 else 1.0)
 
 
 def share(

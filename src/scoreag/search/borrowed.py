@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.core.noise import Noise, generator
+from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.load import hint
-from scoreag.search.rows import of_rows
 
 
 class AsModule(nn.Module):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from scoreag.core.rows import at_once, of_rows
 from scoreag.core.types import Classifier, Images, Labels, Logits, PerImage
 from scoreag.search.losses import Loss, LossTowards, margin
-from scoreag.search.rows import at_once, of_rows
 from scoreag.search.weights import Weigh, mean
 
 

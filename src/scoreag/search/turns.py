@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from scoreag.core.noise import Noise
+from scoreag.core.rows import of_ids, of_rows
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.jobs import eight_bit
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, chosen
-from scoreag.search.rows import of_ids, of_rows
 from scoreag.search.standing import misread
 
 Search: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]  # an attack is one
