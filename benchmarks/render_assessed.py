@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 from markdown_parts import Row, share, short, table
 
+from scoreag.metrics.accuracy import wilson
+
 DONE = "done"
 REJECTED = ("rejected_before", "rejected")
+BOTH = ("clean", "attacked")
 MANY = 12  # names of cells, that a line does not hold
 
 
@@ -43,7 +46,8 @@ def assessed(data: Row) -> str:
     if purified:
         text += "\nBehind a purifier; K fresh draws that no attack saw:\n\n" + table(
             ["classifier", "purifier", "attack", "gradients", "n", "clean, one draw",
-             "attacked, one draw", "worst of K", "vote of K", "K", "vote of all", "s/image"],
+             "clean, worst of K", "clean, vote of K", "attacked, one draw", "worst of K",
+             "vote of K", "K", "vote of all", "s/image"],
             map(_purified, purified),
         )  # fmt: skip
     return text + _together(data["defences"]) + _rest(data)
@@ -126,11 +130,13 @@ def _purified(cell: Row) -> list[str]:
     figures = cell["figures"]
     worst = "attacked_accuracy_worst_of_"
     draws, *more = sorted(int(name.removeprefix(worst)) for name in figures if worst in name)
-    single = [_percent(figures.get(f"{of}_accuracy_single")) for of in ("clean", "attacked")]
+    clean, single = (_percent(figures.get(f"{of}_accuracy_single")) for of in BOTH)
+    before = [_share(figures, f"clean_accuracy_{by}_of_{draws}") for by in ("worst", "vote")]
+    others = [f"{_vote(figures, most)}, of {most}" for most in more] or [""]
     return [
         cell["victim"], cell["purification"], _named(cell), cell.get("gradient", ""),
-        str(cell["images"]), *single, share(figures[f"{worst}{draws}"]), _vote(figures, draws),
-        str(draws), *([f"{_vote(figures, most)}, of {most}" for most in more] or [""]),
+        str(cell["images"]), clean, *before, single, share(figures[f"{worst}{draws}"]),
+        _vote(figures, draws), str(draws), *others,
         _seconds(cell),
     ]  # fmt: skip
 
@@ -142,8 +148,8 @@ def _vote(figures: Row, draws: int) -> str:
 def _percent(entry: Row | None) -> str:
     if entry is None:
         return ""
-    low, high = 100 * entry["low"], 100 * entry["high"]
-    return f"{100 * entry['value']:.1f} % ({low:.1f} to {high:.1f})"
+    low, high = wilson(entry["value"], entry["total"])
+    return f"{100 * entry['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _together(defences: Sequence[Row]) -> str:
@@ -154,7 +160,7 @@ def _together(defences: Sequence[Row]) -> str:
         for one in defences
     ]  # fmt: skip
     drawn = any(one[-1] for one in rows)
-    head = ["classifier", "purifier", "attacks", "right under every one",
+    head = ["classifier", "purifier", "attacks", "right under every one, at the first draw",
             *(["in the worst of K", "by the vote of K", "K"] if drawn else [])]  # fmt: skip
     body = rows if drawn else [one[:4] for one in rows]
     return "\nThe same images under all attacks:\n\n" + table(head, body)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import scoreag
+from scoreag.core.footprint import kept_bytes
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
@@ -111,6 +112,12 @@ def test_bpda_takes_purification_for_the_identity(victim, prior, images):
     assert torch.allclose(leaf.grad, expected.to(leaf))
 
 
+def room(defended, fits):
+    """Bytes for the states of all draws of 3 images, of 16 numbers, and the graphs of some."""
+    states = defended.defence.settings.steps * 16 * 8
+    return int(3 * (5 * states + fits * (defended.defence.footprint - states)))
+
+
 @pytest.mark.parametrize("backward", ["exact", "bpda", "blind"])
 @pytest.mark.parametrize("purifier", names("purifiers"))
 def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
@@ -120,7 +127,7 @@ def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
     whole = scoreag.defend(victim, prior, purifier, draws=5, backward=backward, **taken)
     assert whole.defence.footprint > 0
     for fits in (1, 2, 5):
-        most = 3 * fits * whole.defence.footprint
+        most = room(whole, fits)
         cut = scoreag.defend(
             victim, prior, purifier, draws=5, backward=backward, max_memory=most, **taken
         )
@@ -138,11 +145,27 @@ def test_the_classifier_sees_as_many_draws_at_once_as_fit(victim, prior, images)
     sizes = []
     victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
     whole = scoreag.defend(victim, prior, draws=5, **SETTINGS)
-    most = int(2.5 * 3 * whole.defence.footprint)
+    most = room(whole, 2.5)
     cut = scoreag.defend(victim, prior, draws=5, max_memory=most, **SETTINGS)
     sizes.clear()
     whole(images), cut(images)
     assert sizes == [15, 6, 6, 3]
+
+
+def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, images):
+    """Measured where they are kept, one draw after the other: what 20 steps more take."""
+    kept, needed = [], []
+    for steps in (20, 40):
+        settings = {**SETTINGS, "steps": steps}
+        free = scoreag.defend(victim, prior, draws=5, **settings)
+        needed.append(room(free, 1))
+        cut = scoreag.defend(victim, prior, draws=5, max_memory=needed[-1], **settings)
+        leaf = images.clone().requires_grad_()
+        kept.append(kept_bytes(lambda cut=cut, leaf=leaf: cut(leaf).sum().backward()))
+    assert needed[1] - needed[0] == pytest.approx(kept[1] - kept[0], rel=0.05)
+    with pytest.raises(ValueError, match="the gradient of 5 draws of 3 images takes about"):
+        most = 3 * 5 * 40 * 16 * 8  # the states alone
+        scoreag.defend(victim, prior, draws=5, max_memory=most, **{**SETTINGS, "steps": 40})(images)
 
 
 def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, images):

@@ -187,10 +187,14 @@ def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
 
 
 def _fitting(defence: Defence, images: Images, draws: int) -> int:
-    """How many draws of these images the budget of memory has room for."""
+    """How many draws of these images the budget of memory has room for.
+
+    The draws of one answer keep their states together, until its gradient is taken.
+    """
     wider = images.element_size() / torch.finfo(defence.prior.dtype).bits * 8
-    each = int(defence.footprint * wider)
-    return draws_at_once(each, len(images), draws, defence.max_memory)
+    each, states = (int(n * wider) for n in (defence.footprint, _states(defence)))
+    held = states if defence.draws > 1 else 0
+    return draws_at_once(each - held, len(images), draws, defence.max_memory, held)
 
 
 def _seen(
@@ -236,8 +240,13 @@ def _footprint(defence: Defence) -> int:
                 seen = classify(seen)
             torch.autograd.grad(seen.sum(), images)
 
-    state = math.prod(prior.image_shape) * torch.finfo(prior.dtype).bits // 8
-    return per_image(gradient) + settings.steps * state
+    return per_image(gradient) + _states(defence)
+
+
+def _states(defence: Defence) -> int:
+    """Bytes of the states of one draw's chain, of one image."""
+    shape, dtype = defence.prior.image_shape, defence.prior.dtype
+    return defence.settings.steps * math.prod(shape) * torch.finfo(dtype).bits // 8
 
 
 def _arithmetic(defence: Defence, images: Images) -> AbstractContextManager[Any]:

@@ -22,24 +22,26 @@ def bytes_of(given: int | str) -> int:
     return found
 
 
-def draws_at_once(an_image: int, images: int, draws: int, most: int | None) -> int:
+def draws_at_once(an_image: int, images: int, draws: int, most: int | None, held: int = 0) -> int:
     """How many draws of ``images`` images fit into ``most`` bytes; without a limit into 2 GiB.
 
     Args:
         an_image: bytes that one draw of one image takes.
+        held: bytes of each draw of each image that are held until all draws have been taken.
 
     Raises:
         ValueError: a single draw does not fit into the limit; the message gives what would.
     """
-    a_draw = max(1, an_image * images)
-    if most is not None and a_draw > most:
-        fit = most * images // a_draw
+    a_draw, all_held = max(1, an_image * images), held * draws * images
+    if most is not None and a_draw + all_held > most:
+        fit = most * images // (a_draw + all_held)
         fewer = f"at most {fit} of them at once, or " if fit else ""
         raise ValueError(
-            f"the gradient of one draw of {images} images takes about {text(a_draw)}, and "
-            f"max_memory is {text(most)}; give {fewer}max_memory={text(a_draw)!r}"
+            f"the gradient of {f'{draws} draws' if held else 'one draw'} of {images} images takes "
+            f"about {text(a_draw + all_held)}, and max_memory is {text(most)}; give {fewer}"
+            f"max_memory={text(a_draw + all_held)!r}"
         )
-    return max(1, min(draws, (most or DEFAULT) // a_draw))
+    return max(1, min(draws, ((most or DEFAULT) - all_held) // a_draw))
 
 
 def per_image(gradient: Callable[[int], None]) -> int:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from scoreag.load import load
 from scoreag.search.balls import BALLS
 from scoreag.search.weights import mean, selective, shared, weighing
 
@@ -75,3 +76,9 @@ def test_weights_go_by_their_names():
     found = weighing("selective", "linf", 1.0)(values(0, 0), along(2, -1))
     many, other = logistic(2), logistic(-1)
     assert found.item() == pytest.approx((2 * many - other) / (many + other))
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd"])
+def test_of_one_draw_there_is_nothing_to_weigh(name):
+    with pytest.raises(ValueError, match=f"{name}: weights is 'selective', and draws is 1: there"):
+        load("attacks", name).Attack(weights="selective")

@@ -3,7 +3,8 @@
 Seconds, calls and memory are those of this machine, of one process on one core; what an attack
 does to other images may take longer or shorter, so that a forecast is good to a factor of two.
 Long attacks on a purifier are measured on a few steps and draws, as if no image were left alone
-early.  Memory is that of these few images and draws: more of them at once take more.
+early: where an attack has ``stop`` that is an upper bound, which may be ten times too high.
+Memory is that of these few images and draws: more of them at once take more.
 """
 
 import math

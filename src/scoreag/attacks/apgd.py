@@ -16,7 +16,7 @@ from scoreag.search.objective import Objective, Slope, chosen, nothing_yet
 from scoreag.search.options import check
 from scoreag.search.standing import all_standing
 from scoreag.search.turns import Search, in_turn
-from scoreag.search.weights import WEIGHTS, weighing
+from scoreag.search.weights import WEIGHTS, check_weights, weighing
 
 MOMENTUM = 0.75  # alpha of the paper
 RISING = 0.75  # rho: the share of steps that must raise the loss, or the step size is halved
@@ -60,6 +60,7 @@ class Attack:
         words = {"norm": BALLS, "loss": LOSSES, "weights": WEIGHTS}
         ranges = {"targets": (0, 1000), "stop": (0, math.inf)}
         check(self, above_zero=positive, ranges=ranges, **words)
+        check_weights("apgd", self.weights, self.draws)
 
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise

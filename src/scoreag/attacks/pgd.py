@@ -12,7 +12,7 @@ from scoreag.search.objective import Objective, nothing_yet
 from scoreag.search.options import check
 from scoreag.search.standing import all_standing
 from scoreag.search.turns import in_turn
-from scoreag.search.weights import WEIGHTS, weighing
+from scoreag.search.weights import WEIGHTS, check_weights, weighing
 
 KEPT = ("last", "best")
 
@@ -53,6 +53,7 @@ class Attack:
         words: dict[str, Collection[str]]
         words = {"norm": BALLS, "loss": LOSSES, "keep": [*KEPT], "weights": WEIGHTS}
         check(self, above_zero=positive, ranges={"stop": (0, math.inf)}, **words)
+        check_weights("pgd", self.weights, self.draws)
 
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise

@@ -29,6 +29,15 @@ def mean(values: Values, gradients: Gradients) -> Images:
     return gradients.mean(0)
 
 
+def check_weights(name: str, weights: str, draws: int) -> None:
+    """Refuse to weigh what there is but one of."""
+    if weights != "mean" and draws == 1:
+        raise ValueError(
+            f"{name}: weights is {weights!r}, and draws is 1: there is nothing to weigh; "
+            "write draws = 10, or leave weights out"
+        )
+
+
 def weighing(weights: str, norm: str, epsilon: float) -> Weigh:
     """The way of that name, for a search in a ball of radius ``epsilon``."""
     return mean if weights == "mean" else partial(selective, BALLS[norm], epsilon)
@@ -40,7 +49,9 @@ def selective(ball: Ball, reach: float, values: Values, gradients: Gradients) ->
     ``q_i = s(L_i + d . g_i)`` with the logistic function s, where d is the step within ``reach``
     that raises ``sum_i s(L_i + d . g_i)`` most: Wang et al. (2024), eq. 9, to first order. Theirs
     is a part of an EM algorithm; gradients here are exact, so nothing is grafted, and what an
-    attack remembers of earlier steps is its own affair.
+    attack remembers of earlier steps is its own affair.  A loss that is 0 where the answer turns,
+    such as the margin, gives a draw that is read right less than half; of the cross-entropy, never
+    below 0, a draw counts less only where the common step lowers it.
     """
     chance = shared(ball, reach, values, gradients)
     return _weighted(chance, gradients) / _wide(chance).sum(0)

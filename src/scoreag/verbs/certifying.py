@@ -32,6 +32,9 @@ def certify(given: Given) -> None:
             flag = "--" + name.replace("_", "-")
             has = "with --generative there is" if given.generative else "without --generative is"
             raise UsageError(f"{has} no {flag}; leave it out")
+    for name in ("batch_size", "per_class", "draws"):
+        if (count := getattr(given, name)) is not None and count < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {count}; expected at least 1")
     (_generator if given.generative else _smoothing)(given)
 
 
