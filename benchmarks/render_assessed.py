@@ -64,7 +64,8 @@ def _named(cell: Row) -> str:
 
 
 def _seconds(cell: Row) -> str:
-    return f"{cell['cost']['seconds']:.2g}"
+    seconds = cell["cost"]["seconds"]
+    return f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
 
 
 def _number(figures: Row, name: str, digits: int) -> str:
