@@ -80,13 +80,13 @@ def _retried(job: Job, result: Result, pad_to: int) -> Result:
     """
     strength = job.settings.strength
     for attempt in range(1, job.settings.retries + 1 if strength else 1):
-        assert result.success_8bit is not None
+        assert result.success_8bit is not None and job.classifier is not None
         failed = (~result.success_8bit).nonzero().flatten().tolist()
         if not failed:
             break
         missing = max(0, pad_to - len(failed))  # the networks see as many as ever
         others = [i for i in range(max(pad_to, len(job))) if i not in failed][:missing]
-        part = job.classifier and of_rows(job.classifier, [*failed, *others])
+        part = of_rows(job.classifier, [*failed, *others])
         again = replace(job.rows([*failed, *[failed[-1]] * missing]), classifier=part)
         harder = replace(job.settings, strength=strength * 2**attempt)
         drawn = _measured(again, _draw(again, harder))[: len(failed)]
