@@ -125,7 +125,7 @@ def _check_finite(job: Job, images: Images, settings: Settings) -> None:
     names = ("precision",) if job.task == "purify" else ("strength", "precision")
     pulled = ", ".join(f"{name} {getattr(settings, name):g}" for name in names)
     raise ValueError(
-        f"the chain exploded at {pulled}, {settings.steps} steps: not finite are {which}; "
+        f"the chain exploded: {which} are not finite at {pulled}, {settings.steps} steps; "
         f"write a smaller --{' or --'.join(names)}, or more --steps"
     )
 
