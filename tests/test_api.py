@@ -269,3 +269,11 @@ def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):
 def test_a_model_without_classes_cannot_be_asked_for_one(prior, victim):
     with pytest.raises(ValueError, match="knows no classes"):
         scoreag.synthesize(replace(prior, classes=()), victim, [0])
+
+
+def test_none_is_no_class_to_aim_at_also_as_a_word(prior, victim, images):
+    found = [
+        scoreag.transform(prior, victim, images, LABELS, wrong=word, **QUICK).images
+        for word in (None, "none")
+    ]
+    assert torch.equal(*found)

@@ -436,3 +436,10 @@ def test_the_example_of_a_verb_is_one_line_that_can_be_pasted(verb, capsys):
     assert main([verb, "--help"]) == 0
     example = capsys.readouterr().out.rstrip().splitlines()[-1]
     assert example.startswith(f"    scoreag {verb}")
+
+
+@pytest.mark.parametrize("words", [[], ["train"]])
+def test_a_command_that_is_missing_is_answered_by_the_help_as_it_is_laid_out(words, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: ") and told.count("\n") > 8 and "\nCommands:\n" in told

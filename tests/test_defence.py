@@ -1,5 +1,8 @@
 """A defended classifier: what it draws, what it answers, and which gradient an attacker gets."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -208,7 +211,7 @@ def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defen
     [
         ({"backward": "exakt"}, "no backward 'exakt'; did you mean 'exact'?"),
         ({"vote": "median"}, "no vote 'median'"),
-        ({"draws": 0}, "draws is 0; expected at least 1"),
+        ({"draws": 0}, "draws is 0; expected a whole number, at least 1"),
         ({"purifier": "gab"}, "no 'gab' in purifiers; did you mean 'gap'?"),
         ({"purifier": "diffpure", "precision": 3.0}, "diffpure takes no setting 'precision'"),
         ({"purifier": "denoise_once", "steps": 3}, "denoise_once takes no setting 'steps'"),
@@ -316,3 +319,40 @@ def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, ima
     assert not defended.counts
     found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), strength=500.0)
     assert found.images.isfinite().all() and max(defended.counts.values()) > 2
+
+
+SLIPS = """
+import scoreag
+prior, net = scoreag.load_prior("fashion-small"), scoreag.load_classifier("fashion-cnn")
+slips = [(net, "fashion-small", {}), ("fashion-cnn", prior, {}), (net, prior, {"draws": "4"}),
+         (net, prior, {"draws": 1.5}), (net, prior, {"seed": 1.5}),
+         (net, prior, {"purifier": "no_such_package.purify"})]
+for classifier, model, options in slips:
+    try:
+        scoreag.defend(classifier, model, **options)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
+    """In a process of its own, for tests check types before anything else does."""
+    found = subprocess.run([sys.executable, "-c", SLIPS], capture_output=True, text=True)
+    assert found.stdout.splitlines() == [
+        "the prior is 'fashion-small'; write scoreag.load_prior(...)",
+        "the classifier is 'fashion-cnn'; expected a module: write scoreag.load_classifier(...)",
+        "draws is '4'; expected a whole number, at least 1",
+        "draws is 1.5; expected a whole number, at least 1",
+        "seed is 1.5; expected a whole number, 0 or more",
+        "purifiers: No module named 'no_such_package'; is no_such_package.purify where python "
+        "looks for it?",
+    ]
+
+
+def test_a_defence_stays_in_eval_mode(prior):
+    """Or its networks would learn the statistics of the images that they are shown."""
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)).eval()
+    defended = scoreag.defend(net, prior, **SETTINGS).train()
+    before = net[0].running_mean.clone()
+    defended(torch.rand(3, 1, 4, 4, dtype=torch.float64))
+    assert not net[0].training and torch.equal(net[0].running_mean, before)

@@ -66,8 +66,8 @@ def checked_wrong(
     wrong: Wrong, labels: Labels, classes: int, seed: int, ids: Sequence[int]
 ) -> Labels | str | None:
     """One class an image, or "second", or None; never the label itself."""
-    if wrong is None or (isinstance(wrong, str) and wrong == SECOND):
-        return wrong
+    if wrong is None or (isinstance(wrong, str) and wrong in (SECOND, "none")):
+        return None if wrong == "none" else wrong
     if isinstance(wrong, str):
         if wrong != "random":
             raise ValueError(f"wrong is {wrong!r}; write a class number, second, random or none")

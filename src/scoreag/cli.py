@@ -110,6 +110,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in given:
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer's own; its message is the help
+            print(error, file=sys.stderr)
+            return 2
         return _end(*_told(error))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from scoreag.asked import checked_prior, checked_seed
 from scoreag.core.draws import at_calls, taken
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
@@ -85,7 +86,8 @@ def defend(
     Raises:
         ValueError: a word, a number or a combination that cannot work; says what to write instead.
     """
-    _check_words(draws, vote, backward)
+    prior, seed = checked_prior(prior), checked_seed(seed)
+    _check_words(classifier, draws, vote, backward)
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
         classifier = as_classifier(classifier)
     part = load("purifiers", purifier)
@@ -101,12 +103,15 @@ def defend(
     return Defended(defence)
 
 
-def _check_words(draws: int, vote: str, backward: str) -> None:
+def _check_words(classifier: Classifier, draws: int, vote: str, backward: str) -> None:
+    if not callable(classifier):
+        told = "write scoreag.load_classifier(...)"
+        raise ValueError(f"the classifier is {classifier!r:.60}; expected a module: {told}")
     for kind, word, known in (("backward", backward, BACKWARD), ("vote", vote, VOTES)):
         if word not in known:
             raise ValueError(f"no {kind} {word!r}; {hint(word, list(known))}")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws is {draws!r}; expected a whole number, at least 1")
 
 
 class Defended(nn.Module):
@@ -153,6 +158,10 @@ class Defended(nn.Module):
         room = _fitting(self.defence, images, draws)
         return room if self.defence.draws == 1 else 1  # an answer takes several already
 
+    def train(self, mode: bool = True) -> "Defended":
+        """In eval mode it stays: in train mode its networks would answer, and change, by batch."""
+        return super().train(False)
+
     def forward(self, images: Images) -> Logits:
         return self._answered(images)
 
@@ -162,7 +171,8 @@ class Defended(nn.Module):
 
     @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
     def _answered(self, images: Images, estimates: bool = False) -> Logits:
-        images = images.clone() if images.is_inference() else images
+        if isinstance(images, Tensor) and images.is_inference():
+            images = images.clone()
         images = check_images(images, self.defence.prior.image_shape, estimates)
         rows = self.rows if self.rows is not None else tuple(range(len(images)))
         calls = taken(self.counts, rows) if self.fixed is None else self.fixed

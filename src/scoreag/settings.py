@@ -227,8 +227,9 @@ def _check_stability(chosen: Settings, prior: Prior) -> None:
         chosen.variance, chosen.precision, chosen.sigmas(), pixels, prior.sigma_data
     )
     if chosen.start > level * (1 + 1e-9):
+        nearer = f"start <= {level:.3g}, " if level > 0.0021 else ""
         raise ValueError(
             f"variance {chosen.variance!r} with precision {chosen.precision:g} explodes from start "
             f"{chosen.start:g}: with these {chosen.steps} steps it is stable up to {level:.3g}; "
-            f"write start <= {level:.3g}, more steps, or variance 'damped'"
+            f"write {nearer}more steps, or variance 'damped'"
         )

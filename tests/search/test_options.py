@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scoreag.load import load
 from scoreag.search.options import check, pairs
 
 
@@ -53,3 +54,11 @@ def test_what_can_be_meant_is_taken(options):
 
 def test_options_of_others_are_pairs_in_order():
     assert pairs({"b": 1, "a": [2]}) == pairs((("a", [2]), ("b", 1))) == (("a", [2]), ("b", 1))
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fgsm", "low_frequency", "ensemble"])
+def test_a_radius_in_levels_of_255_is_told(name):
+    """Any image lies within it; in L2 it may be meant."""
+    with pytest.raises(ValueError, match=r"epsilon is 8, and pixels are in \[0, 1\]; write 8/255"):
+        load("attacks", name).Attack(epsilon=8.0)
+    assert load("attacks", name).Attack(epsilon=8.0, norm="l2").epsilon == 8

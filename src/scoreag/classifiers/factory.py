@@ -26,6 +26,9 @@ def load(name: str, **options: Any) -> nn.Module:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute.isidentifier():
         raise ValueError(f"{name!r} names no factory; write package.module:factory")
+    if module_name.endswith(".py"):
+        right = ".".join(Path(module_name).with_suffix("").parts)
+        raise ValueError(f"{name!r} names a file; write {right}:{attribute}")
     with _working_directory():
         factory = _callable(_module(module_name), attribute)
         try:

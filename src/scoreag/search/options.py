@@ -46,6 +46,16 @@ def check(
     for word, values in known.items():
         if (value := getattr(attack, word)) not in values:
             raise ValueError(f"{name} knows no {word} {value!r}; {hint(value, list(values))}")
+    _check_radius(name, attack)
+
+
+def _check_radius(name: str, attack: Any) -> None:
+    """Refuse a radius in levels of 255: any image lies within it."""
+    reach = getattr(attack, "epsilon", None)
+    if reach is not None and reach > 1 and getattr(attack, "norm", None) == "linf":
+        raise ValueError(
+            f"{name}: epsilon is {reach:g}, and pixels are in [0, 1]; write {reach:g}/255"
+        )
 
 
 def name_of(attack: Any) -> str:
