@@ -23,6 +23,7 @@ def certified(folder: Path) -> Row:
     began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
     return {
         **{name: manifest["settings"][name] for name in SETTINGS},
+        "compiled": manifest["settings"].get("compiled", False),
         "data": manifest["data"]["name"],
         "models": {role: model["name"] for role, model in manifest["models"].items()},
         "minutes": max(1.0, (ended - began).total_seconds()) / 60,  # told in whole seconds

@@ -109,10 +109,12 @@ SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
     ("purifiers", "Purifiers: few-step chains", purifiers),
     ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
     ("core", "Assessed: exact, BPDA and blind attacks on purifiers", assessed),
+    ("fixed", "Assessed: attacker and judge share one draw", assessed),
     ("selective", "Assessed: gradients of draws weighed, not averaged", assessed),
     ("purifier_forecast", "What the whole plan `purifier` would take", forecast),
     ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
     ("certified", "Certified: randomised smoothing with one-shot denoising", certified),
+    ("certified_half", "Certified: the same at noise 0.5", certified),
     ("promised", "Certified: what a stated generator can draw", promised),
 ]
 

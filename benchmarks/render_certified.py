@@ -16,7 +16,8 @@ def certified(data: Row) -> str:
 
 def _line(row: Row) -> list[str]:
     return [
-        f"{row['noise']:g}", str(row["select"]), f"{row['samples']:,}", row["precision"],
+        f"{row['noise']:g}", str(row["select"]), f"{row['samples']:,}",
+        row["precision"] + ", compiled" * row.get("compiled", False),
         share(row["rates"]["accuracy"]), short(row["rates"]["abstained"]),
         *("beyond N" if entry is None else share(entry) for entry in row["certified"].values()),
         f"{row['mean_radius']:.3f}", f"{row['images'] / row['minutes']:.2f}",
