@@ -344,8 +344,7 @@ def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
         "draws is '4'; expected a whole number, at least 1",
         "draws is 1.5; expected a whole number, at least 1",
         "seed is 1.5; expected a whole number, 0 or more",
-        "purifiers: No module named 'no_such_package'; is no_such_package.purify where python "
-        "looks for it?",
+        "the purifier no_such_package.purify cannot be imported: No module named 'no_such_package'",
     ]
 
 

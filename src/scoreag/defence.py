@@ -90,7 +90,10 @@ def defend(
     _check_words(classifier, draws, vote, backward)
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
         classifier = as_classifier(classifier)
-    part = load("purifiers", purifier)
+    try:
+        part = load("purifiers", purifier)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
     chosen = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, settings)
     most = None if max_memory is None else bytes_of(max_memory)
     defence = Defence(

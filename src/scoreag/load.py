@@ -23,10 +23,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """The module of a component; its own ones by file name, others by dotted name."""
     if "." in name:
-        try:
-            return import_module(name)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{kind}: {error}; is {name} where python looks for it?") from error
+        return import_module(name)
     if name not in names(kind):
         raise ValueError(f"no {name!r} in {kind}; {hint(name, names(kind))}")
     return import_module(f"scoreag.{kind}.{name}")
