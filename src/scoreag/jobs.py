@@ -119,13 +119,13 @@ def _draw(job: Job, settings: Settings) -> tasks.Drawn:
 
 def _check_finite(job: Job, images: Images, settings: Settings) -> None:
     """Refuse a chain that exploded: in 8 bits it would be black, and fool any classifier."""
-    which = _unsound(job, images.flatten(1).isfinite().all(1))
+    which = _unsound(job, images.flatten(1).isfinite().all(1), " are not finite")
     if not which:
         return
     names = ("precision",) if job.task == "purify" else ("strength", "precision")
     pulled = ", ".join(f"{name} {getattr(settings, name):g}" for name in names)
     raise ValueError(
-        f"the chain exploded: {which} are not finite at {pulled}, {settings.steps} steps; "
+        f"the chain exploded: {which} at {pulled}, {settings.steps} steps; "
         f"write a smaller --{' or --'.join(names)}, or more --steps"
     )
 
@@ -205,11 +205,11 @@ def _said(job: Job, classifier: Classifier, images: Images) -> Labels:
     return logits.argmax(1)
 
 
-def _unsound(job: Job, sound: Tensor) -> str:
+def _unsound(job: Job, sound: Tensor, verb: str = "") -> str:
     """How many of the images are not, and the first of their ids; empty if all of them are."""
     bad = {i for i, one in zip(job.image_ids, sound.tolist(), strict=True) if not one}
     ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
-    return f"{len(bad)} of {len(set(job.image_ids))} images (ids {ids})" if bad else ""
+    return f"{len(bad)} of {len(set(job.image_ids))} images{verb} (ids {ids})" if bad else ""
 
 
 def eight_bit(images: Images) -> Images:
