@@ -340,7 +340,8 @@ def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
     found = subprocess.run([sys.executable, "-c", SLIPS], capture_output=True, text=True)
     assert found.stdout.splitlines() == [
         "the prior is 'fashion-small'; write scoreag.load_prior(...)",
-        "the classifier is 'fashion-cnn'; expected a module: write scoreag.load_classifier(...)",
+        "the classifier is 'fashion-cnn'; expected a module: write scoreag.load_classifier(...) "
+        "or scoreag.classifier(module, mean, std)",
         "draws is '4'; expected a whole number, at least 1",
         "draws is 1.5; expected a whole number, at least 1",
         "seed is 1.5; expected a whole number, 0 or more",

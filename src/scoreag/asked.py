@@ -19,15 +19,20 @@ from scoreag.tasks import SECOND
 Wrong: TypeAlias = Tensor | Sequence[Any] | int | str | None
 
 
-def checked_victim(
-    classifier: Classifier, images: Images, guides: bool = True
-) -> tuple[Classifier, int]:
-    """The classifier with its weights held constant, and how many classes it tells apart."""
+def check_callable(classifier: Any) -> None:
+    """Refuse the name of a classifier, or anything else that cannot be shown an image."""
     if not callable(classifier):
         raise ValueError(
             f"the classifier is {classifier!r:.60}; expected a module: "
             "write scoreag.load_classifier(...) or scoreag.classifier(module, mean, std)"
         )
+
+
+def checked_victim(
+    classifier: Classifier, images: Images, guides: bool = True
+) -> tuple[Classifier, int]:
+    """The classifier with its weights held constant, and how many classes it tells apart."""
+    check_callable(classifier)
     known = isinstance(classifier, Frozen) or hasattr(classifier, "of_estimates")  # a defence
     if isinstance(classifier, torch.nn.Module) and not known:
         classifier = as_classifier(classifier)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scoreag.asked import checked_prior, checked_seed
+from scoreag.asked import check_callable, checked_prior, checked_seed
 from scoreag.core.draws import at_calls, taken
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
@@ -87,7 +87,8 @@ def defend(
         ValueError: a word, a number or a combination that cannot work; says what to write instead.
     """
     prior, seed = checked_prior(prior), checked_seed(seed)
-    _check_words(classifier, draws, vote, backward)
+    check_callable(classifier)
+    _check_words(draws, vote, backward)
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
         classifier = as_classifier(classifier)
     try:
@@ -106,10 +107,7 @@ def defend(
     return Defended(defence)
 
 
-def _check_words(classifier: Classifier, draws: int, vote: str, backward: str) -> None:
-    if not callable(classifier):
-        told = "write scoreag.load_classifier(...)"
-        raise ValueError(f"the classifier is {classifier!r:.60}; expected a module: {told}")
+def _check_words(draws: int, vote: str, backward: str) -> None:
     for kind, word, known in (("backward", backward, BACKWARD), ("vote", vote, VOTES)):
         if word not in known:
             raise ValueError(f"no {kind} {word!r}; {hint(word, list(known))}")
