@@ -9,8 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
     ["load", "zoo"],
+    ["bounded", "pickles"],
+    ["saved", "npz"],
     ["files"],
-    ["images", "tensors"],
+    ["images", "tensors", "building"],
     ["cards"],
     ["core"],
     ["networks"],

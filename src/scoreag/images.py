@@ -2,8 +2,7 @@
 
 import io
 import math
-import struct
-import zlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from scoreag.bounded import read_bytes
 from scoreag.files import replace_file
+from scoreag.load import cut
 
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    zlib.error,
-    struct.error,
-    Image.DecompressionBombError,
-)
+PIXELS, A_BYTE = 20_000_000, 2  # that a picture may have, and more for each byte of its file
+_SCANS = 200  # of a progressive JPEG, each of which is as much work as a whole picture
 
 
 def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
@@ -143,28 +137,67 @@ def read_picture(
         size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
             None leaves it as it is.
     """
-    picture = ImageOps.exif_transpose(_decoded(path, ("PNG", "JPEG")))
-    if size is not None:
-        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
-    return _pixels(picture)
+    return _pixels(_decoded(path, ("PNG", "JPEG"), size, upright=True))
 
 
-def _decoded(path: Path, formats: tuple[str, ...]) -> Image.Image:
-    return _from_bytes(path.read_bytes(), str(path), formats)
+def check_size(picture: Image.Image, bytes_: int) -> None:
+    """Refuse a picture whose file is too small for the room that it would take.
+
+    Raises:
+        ValueError: it has more pixels than files of its length have.
+    """
+    width, height = picture.size
+    if width * height > PIXELS + A_BYTE * bytes_:
+        raise ValueError(
+            f"it is {height} x {width} pixels in {bytes_:,} bytes, too many to be read; make it "
+            "smaller first"
+        )
 
 
-def _from_bytes(data: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
+def _decoded(
+    path: Path,
+    formats: tuple[str, ...],
+    size: tuple[int, int] | None = None,
+    upright: bool = False,
+) -> Image.Image:
+    return _from_bytes(read_bytes(path), str(path), formats, size, upright)
+
+
+def _from_bytes(
+    data: bytes,
+    name: str,
+    formats: tuple[str, ...],
+    size: tuple[int, int] | None = None,
+    upright: bool = False,
+) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
-            picture.verify()
+        _check(data, formats)
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             picture.load()
-            return _plain(picture)
-    except _DAMAGED as error:
-        kinds, reason = " or ".join(formats), str(error).replace("\n", " ")
+            if upright:
+                ImageOps.exif_transpose(picture, in_place=True)
+            plain = _plain(picture)
+        if size is None:
+            return plain
+        return ImageOps.fit(plain, (size[1], size[0]), Image.Resampling.LANCZOS)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged picture can raise anything
+        kinds, reason = " or ".join(formats), cut(str(error), 200)
         if isinstance(error, UnidentifiedImageError):
             reason = f"it begins with {data[:12]!r}"
         raise ValueError(f"{name} is no whole {kinds} in RGB or grey: {reason}") from error
+
+
+def _check(data: bytes, formats: tuple[str, ...]) -> None:
+    """Look at the size that a picture claims, and at its checksums, before it is decoded."""
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
+        raise ValueError(f"it is a JPEG of more than {_SCANS} scans")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=formats) as picture:
+            check_size(picture, len(data))
+            picture.verify()
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -173,7 +206,7 @@ def _plain(picture: Image.Image) -> Image.Image:
         raise ValueError(f"its mode is {picture.mode}, not 8 bits a channel; convert it first")
     if "A" in picture.mode or "transparency" in picture.info:
         opacity = picture.convert("RGBA").getchannel("A")
-        if np.asarray(opacity).min() < 255:
+        if opacity.histogram()[255] < opacity.width * opacity.height:
             raise ValueError("it is transparent in places; put it on a background first")
     return picture.convert("L" if picture.mode in ("L", "1", "LA") else "RGB")
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from scoreag.classifiers import factory
-from scoreag.load import check_options, hint
+from scoreag.load import check_options, cut, hint, shown
 from scoreag.load import load as component
 
 WEIGHTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "pretrained_cfg")
@@ -62,9 +62,9 @@ def _called(build: Callable[..., nn.Module], name: str, options: Mapping[str, An
     try:
         return build(**options)
     except Exception as error:  # whatever somebody else's function may raise
-        what = " ".join(str(error).split())
+        what = cut(str(error), 200)
         raise ValueError(
-            f"the network {name} cannot be built of {dict(options)}: {what}"
+            f"the network {name} cannot be built of {shown(dict(options))}: {what}"
         ) from error
 
 

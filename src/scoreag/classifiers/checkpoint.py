@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from scoreag.building import within
 from scoreag.cards import fill
 from scoreag.classifiers.architecture import build
 from scoreag.classifiers.kinds import SCORE, STATE, kind_of, refuse
@@ -36,8 +37,12 @@ def load_checkpoint(
     Raises:
         ValueError: the file is missing or unreadable, or its tensors do not fit the network.
     """
-    module = build(network, options) if isinstance(network, str) else network
     tensors = _stripped(_tensors(Path(file)), strip)
+    if isinstance(network, str):
+        with within(tensors):
+            module = build(network, options)
+    else:
+        module = network
     try:
         fill(module, tensors, str(file))
     except ValueError as error:

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from scoreag.files import data_folder
-from scoreag.load import hint
+from scoreag.load import hint, shown
 
 _Found = TypeVar("_Found")
 
@@ -48,6 +48,8 @@ def numbered(words: Sequence[str], classes: Sequence[str]) -> tuple[list[int], t
     if classes:
         return [class_number(word, classes) for word in words], tuple(classes)
     if all(_is_number(word) for word in words):
+        if (longest := max(words, key=len, default="")) and len(longest) > 18:
+            raise ValueError(f"label {shown(longest)} is larger than any class's number")
         numbers = [int(word) for word in words]
         whole = set(numbers) == set(range(len(set(numbers))))
         return numbers, tuple(str(i) for i in range(len(set(numbers)))) if whole else ()

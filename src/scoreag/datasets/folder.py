@@ -1,14 +1,17 @@
 """A folder of PNG and JPEG pictures, labelled by class folders or by a labels.csv."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from scoreag.bounded import read_text
 from scoreag.datasets import Labels, Pixels, Source, numbered, run
 from scoreag.images import read_picture
+from scoreag.load import cut, shown
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -72,15 +75,17 @@ def _sorted(path: Path, classes: Sequence[str]) -> _Listing:
 def _listed(path: Path, classes: Sequence[str]) -> _Listing:
     """The pictures that labels.csv names."""
     table = path / "labels.csv"
-    with table.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text)
+    rows = csv.DictReader(io.StringIO(read_text(table).removeprefix("\ufeff"), newline=""))
+    try:
         if not {"file", "label"} <= set(rows.fieldnames or ()):
-            first = ",".join(rows.fieldnames or ())
+            first = cut(",".join(rows.fieldnames or ()), 100)
             raise ValueError(f"{table} begins with {first!r}; its first line must be 'file,label'")
         pairs = [((row["file"] or "").strip(), (row["label"] or "").strip()) for row in rows]
+    except csv.Error as error:
+        raise ValueError(f"{table}, line {rows.line_num}: {error}") from error
     for line, (file, label) in enumerate(pairs, start=2):
         if not label or not (path / file).is_file():
-            lacks = "has no label" if not label else f"names {file!r}, which is not there"
+            lacks = "has no label" if not label else f"names {shown(file)}, which is not there"
             raise ValueError(f"{table}, line {line}, {lacks}")
     numbers, names = numbered([label for _, label in pairs], classes)
     return [path / file for file, _ in pairs], numbers, names

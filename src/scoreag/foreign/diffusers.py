@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from scoreag.bounded import TEXT, parsed_json, read_text
 from scoreag.files import load_tensors
 from scoreag.foreign.found import Found
-from scoreag.load import hint
+from scoreag.load import cut, hint, shown
 from scoreag.tensors import read_any
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -40,11 +41,18 @@ def open_folder(path: Path) -> Found:
         )
     config = _table(folder / "config.json")
     if (kind := config.get("_class_name")) != "UNet2DModel":
-        raise ValueError(f"{path} holds a {kind!r}; read are folders of UNet2DModel")
+        raise ValueError(f"{path} holds a {kind!r:.80}; read are folders of UNet2DModel")
     side, colours = config.get("sample_size"), config.get("in_channels")
-    if not isinstance(side, int) or not isinstance(colours, int):
-        raise ValueError(f"{folder / 'config.json'} tells no sample_size and in_channels; add them")
-    shape, classes = (colours, side, side), config.get("num_class_embeds") or 0
+    classes = config.get("num_class_embeds") or 0
+    numbers = {"sample_size": side, "in_channels": colours, "num_class_embeds": classes}
+    for name, number in numbers.items():
+        least = 0 if name == "num_class_embeds" else 1
+        if type(number) is not int or not least <= number <= 1 << 20:
+            raise ValueError(
+                f"{folder / 'config.json'} has a {name} of {shown(number)}; expected a number"
+            )
+    assert isinstance(side, int) and isinstance(colours, int)
+    shape = (colours, side, side)
     if (
         config.get("class_embed_type") not in (None, "timestep")
         or config.get("time_embedding_type", "positional") != "positional"
@@ -69,11 +77,11 @@ def _of(path: Path, part: str) -> Path:
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = parsed_json(read_text(file, TEXT))
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing; get the whole folder") from error
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
+        raise ValueError(f"{file} is no JSON: {cut(str(error), 200)}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds no table of settings")
     return found
