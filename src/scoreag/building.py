@@ -68,8 +68,10 @@ def built(
     try:
         with within(tensors):
             return build(**options)
-    except (ValueError, MemoryError):
+    except MemoryError:
         raise
+    except ValueError as error:
+        raise ValueError(cut(str(error), 300)) from error
     except Exception as error:  # arguments of a file are of any kind
         told = cut(f"{type(error).__name__} {error}", 200)
         raise ValueError(f"no network can be built of {shown(dict(options))}: {told}") from error

@@ -25,10 +25,10 @@ def names(kind: str) -> list[str]:
 
 def load(kind: str, name: str) -> ModuleType:
     """The module of a component; its own ones by file name, others by dotted name."""
-    if "." in name:
+    if "." in name and all(part.isidentifier() for part in name.split(".")):
         return import_module(name)
     if name not in names(kind):
-        raise ValueError(f"no {name!r} in {kind}; {hint(name, names(kind))}")
+        raise ValueError(f"no {shown(name)} in {kind}; {hint(name, names(kind))}")
     return import_module(f"scoreag.{kind}.{name}")
 
 

@@ -9,7 +9,7 @@ import math
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scoreag.bounded import archive, member, read_bytes, size_of
 from scoreag.load import cut
-from scoreag.pickles import Asked, Reader, Refused, check_keys
+from scoreag.pickles import STEPS, Asked, Reader, Refused, check_keys
 
 ROOM = 4  # bytes of all tensors for each byte of the file; some share their numbers
 SLACK = 1 << 20
@@ -70,10 +70,9 @@ def load(path: Path) -> Any:
     with path.open("rb") as file:
         packed = file.read(2) == b"PK"
     try:
-        if not packed:
-            return of_bytes(read_bytes(path))
-        with archive(path) as opened:
-            return _of_archive(opened, size)
+        tree = _of_archive(path, size) if packed else of_bytes(read_bytes(path))
+        check_room(_all(tree), size)
+        return tree
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
@@ -90,7 +89,38 @@ class _Other(ValueError):
     """What is wrong with a file that is whole; the message says what to do."""
 
 
-def _of_archive(opened: zipfile.ZipFile, size: int) -> Any:
+def check_room(tensors: Iterable[Tensor], size: int) -> None:
+    """Refuse tensors that have far more numbers than a file of this size, since they share them.
+
+    Raises:
+        Refused: they do.
+    """
+    room = Room(size)
+    for tensor in tensors:
+        room.take(tensor.nbytes)
+
+
+def _all(tree: Any) -> Iterator[Tensor]:
+    """Every tensor of a tree, as often as it is there."""
+    waiting, left = [tree], STEPS
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, dict | list | tuple):
+            left -= len(value)
+            if left < 0:
+                raise Refused("it says the same again and again")
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def _of_archive(path: Path, size: int) -> Any:
+    with archive(path) as opened:
+        return _of_members(opened, size)
+
+
+def _of_members(opened: zipfile.ZipFile, size: int) -> Any:
     names = opened.namelist()
     if (whole := sum(one.file_size for one in opened.infolist())) > size:
         raise _Other(f"it unpacks to {whole:,} bytes, which torch.save does not do")

@@ -35,6 +35,12 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     return factory.load(name, **options)
 
 
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a network that there is not, and options that one of ours does not take."""
+    if ":" not in name:
+        check_options(_own(name), dict(options), f"the network {name}")
+
+
 def takes(name: str, option: str) -> bool:
     """Whether the architecture can be told this option."""
     package, colon, _ = name.partition(":")

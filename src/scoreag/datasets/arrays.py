@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scoreag.bounded import size_of
 from scoreag.datasets import Labels, Pixels, Source, numbered
 from scoreag.images import check_images, to_uint8
-from scoreag.load import cut, shown
+from scoreag.load import cut
 from scoreag.npz import arrays
 
 _Array = NDArray[Any]
@@ -70,8 +70,8 @@ def _names(classes: _Array | None) -> tuple[str, ...]:
         return ()
     if classes.ndim != 1 or classes.dtype.kind not in "USiu":
         raise ValueError(
-            f"classes are {shown(classes.dtype)} of the shape {classes.shape}; expected a list of "
-            "words"
+            f"classes are {cut(str(classes.dtype), 80)} of the shape {classes.shape}; "
+            "expected a list of words"
         )
     return tuple(str(name) for name in classes)
 
@@ -88,7 +88,9 @@ def _pixels(images: _Array) -> Pixels:
             )
         images = np.moveaxis(images, 3, 1) if last else images
     if not (images.dtype.newbyteorder("=") == np.uint8 or images.dtype.kind == "f"):
-        raise ValueError(f"images are {shown(images.dtype)}; expected uint8, or float in [0, 1]")
+        raise ValueError(
+            f"images are {cut(str(images.dtype), 80)}; expected uint8, or float in [0, 1]"
+        )
     if images.dtype.kind != "f" or not images.size or images.ndim != 4:
         check_images(torch.from_numpy(np.ascontiguousarray(images)))
         return torch.from_numpy(np.array(images, order="C"))
@@ -104,7 +106,7 @@ def _rounded(images: _Array) -> Pixels:
 def _labels(labels: _Array, count: int, classes: tuple[str, ...]) -> Labels:
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels are {shown(labels.dtype)} of the shape {labels.shape}; "
+            f"labels are {cut(str(labels.dtype), 80)} of the shape {labels.shape}; "
             f"expected integers of the shape ({count},), one for each image"
         )
     highest = len(classes) - 1 if classes else np.iinfo(np.int64).max

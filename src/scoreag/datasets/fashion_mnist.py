@@ -130,8 +130,10 @@ def _bytes(file: BufferedIOBase, count: int) -> torch.Tensor:
 def _labels(path: Path) -> Labels:
     with _reading(path) as file:
         (count,) = _shape(file, rank=1)
-        if not 0 < count <= _MOST:
-            raise ValueError(f"it has {count:,} labels; expected 1 to {_MOST:,}")
+        if not count:
+            raise ValueError("it has no labels")
+        if count > _MOST:
+            raise ValueError(f"it has {count:,} labels; expected {_MOST:,} at most")
         labels = _bytes(file, count).long()
         if labels[:8].tolist() in _DIGITS:
             raise ValueError("these are the labels of MNIST's digits, whose files have its names")

@@ -92,15 +92,15 @@ def _family(path: Path) -> str:
     file = _of(path, "scheduler") / "scheduler_config.json"
     told = _table(file)
     pair = told.get("beta_schedule", "linear"), told.get("prediction_type", "epsilon")
-    if pair not in FAMILIES:
+    if not all(isinstance(word, str) for word in pair) or pair not in FAMILIES:
         known = [" ".join(one) for one in FAMILIES]
         raise ValueError(
-            f"{file}: {' '.join(map(str, pair))}; {hint(' '.join(map(str, pair)), known)}"
+            f"{file}: {cut(' '.join(map(str, pair)), 80)}; {hint(' '.join(map(str, pair)), known)}"
         )
     wanted = LINEAR if pair[0] == "linear" else {"num_train_timesteps": 1000}
     for name, value in wanted.items():
         if told.get(name, value) != value:
-            raise ValueError(f"{file}: {name} is {told[name]}, and {value} is known here")
+            raise ValueError(f"{file}: {name} is {shown(told[name])}, and {value} is known here")
     if told.get("trained_betas") is not None:
         raise ValueError(f"{file}: it has trained_betas, which are not known here")
     return FAMILIES[pair]

@@ -14,6 +14,7 @@ from scoreag.foreign.arguments import check_sizes
 from scoreag.foreign.found import Found
 from scoreag.foreign.inert import Refused, Stand, objects, plain, read
 from scoreag.load import cut, hint, shown
+from scoreag.saved import check_room
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 FAMILIES = {"EDMPrecond": "edm", "VPPrecond": "vp", "VEPrecond": "ncsn", "iDDPMPrecond": "iddpm"}
@@ -61,7 +62,9 @@ def _opened(path: Path, tree: Any) -> Found:
     if name not in FAMILIES:
         raise Refused(f"{path} holds a {shown(name)}; {hint(name, list(FAMILIES))}")
     given = plain(state.get("_init_kwargs") or {})
-    return found(name, given, dict(_tensors(model)), str(path), _besides(tree))
+    tensors = dict(_tensors(model))
+    check_room(tensors.values(), path.stat().st_size)
+    return found(name, given, tensors, str(path), _besides(tree))
 
 
 def found(
