@@ -15,7 +15,7 @@ from scoreag.assess.lpips_weights import files
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
-from scoreag.dataset import Dataset, at_hand, read
+from scoreag.dataset import Dataset, at_hand, balanced, read
 from scoreag.figures.features import Extractor, extractor
 from scoreag.files import sha256
 from scoreag.metrics.lpips import Lpips
@@ -60,10 +60,17 @@ class Kit:
         return self._once(("classifier", word), lambda: load_classifier(word, self.device))
 
     def data(self, word: str, classes: tuple[str, ...] = ()) -> Dataset:
+        """The images of a word; of one's own, any first few hold the classes alike."""
+
         def found() -> Dataset:
-            return read(word, self.root, progress=self.progress, classes=classes)
+            return balanced(read(word, self.root, progress=self.progress, classes=classes))
 
         return self._once(("data", word, *classes), found)
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """All data that were read."""
+        return [thing for (kind, *_), thing in self.kept.items() if kind == "data"]
 
     def first_at_hand(self, words: tuple[str, ...]) -> str:
         """The first of several data sets that needs no download, else the last."""

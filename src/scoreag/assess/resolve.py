@@ -15,10 +15,11 @@ from scoreag.assess.plan import NONE, Plan, Set
 from scoreag.core.frozen import Frozen
 from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
+from scoreag.datasets import nameless
 from scoreag.images import check_images
 from scoreag.load import UnknownName, load
 from scoreag.memory import bytes_of
-from scoreag.models import check_classifier
+from scoreag.models import check_classifier, class_names
 from scoreag.runs.manifest import plain
 
 
@@ -105,6 +106,8 @@ def _known(plan: Plan, one: Set, kit: Kit) -> Known:
     if one.prior:
         with told_at(plan, *here, "prior", more=more):
             classes = kit.prior(one.prior).classes
+    if nameless(classes):
+        classes = next(filter(None, map(class_names, (*one.victims, *one.judge))), classes)
     with told_at(plan, *here, "data", more=more):
         word = kit.first_at_hand(one.data)
         data = kit.data(word, classes)
@@ -149,10 +152,10 @@ def check_labelled(data: Dataset) -> None:
 def _check_classes(data: Dataset, count: int, classes: Sequence[str]) -> None:
     assert data.labels is not None
     named = data.classes and not all(name.isdigit() for name in data.classes)
-    if classes and named and data.classes != classes:
+    if named and not nameless(classes) and data.classes != classes:
         raise ValueError(
             f"the classes of {data.name} are {', '.join(data.classes[:4])}, ..., those of the "
-            f"score model {', '.join(classes[:4])}, ...; give data of its classes, or use the "
+            f"models {', '.join(classes[:4])}, ...; give data of their classes, or use the "
             "images as strangers of an attack"
         )
     if int(data.labels.max()) >= count:

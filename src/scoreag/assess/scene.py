@@ -75,8 +75,7 @@ def scene(cell: Cell, kit: Kit) -> Scene:
         ids = [label * CLASS_STRIDE + i // len(prior.classes) for i, label in enumerate(shown)]
         plain = Scene(cell, victim, prior, None, shown.to(kit.place), _whole(ids), None)
     else:
-        classes = prior.classes if prior is not None and not cell.strangers else ()
-        data = kit.data(cell.data, classes)[: cell.images]
+        data = kit.data(cell.data, () if cell.strangers else cell.classes)[: cell.images]
         if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
             raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
         images = to_float(data.images).to(kit.place)

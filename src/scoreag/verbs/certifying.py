@@ -59,6 +59,7 @@ def _smoothing(given: Given) -> None:
     check_labelled(data)
     assert data.labels is not None
     base = _base(given, prior, victim, plan)
+    say(given, f"read {data.summary}")
     pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
 
     def work(number: int, tick: Any) -> list[dict[str, Any]]:

@@ -70,6 +70,8 @@ def _score_model(given: Given, card: "Card") -> None:
         return found
 
     fixed = {name: value for name, value in settings.items() if name != "features"}
+    for data in (bench.test, bench.train):
+        say(given, f"read {data.summary}")
     manifest = _manifest(given, card, fixed, {"judge": bench.judge.origin})
     found = place.within(folder, manifest, given.overwrite, work)
     _tell(given, found, text(found["figures"], outcome))
@@ -98,6 +100,7 @@ def _classifier(given: Given, card: "Card") -> None:
         **({"under": sorted(given.under)} if given.under else {}),
     }
     folder, outcome = Path(given.out), list[Any]()
+    say(given, f"read {test.summary}")
 
     def work() -> dict[str, Any]:
         found = evaluate(_on_device(card, given), computed, given.batch_size)

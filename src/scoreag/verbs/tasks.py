@@ -47,6 +47,7 @@ def transform(given: Given) -> None:
     job = transformation(
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
     )
+    say(given, f"read {data.summary}")
     run(job, given, {"wrong": given.wrong, **about(data)})
 
 
@@ -61,6 +62,7 @@ def purify(given: Given) -> None:
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
+    say(given, f"read {data.summary}")
     run(job, given, about(data))
 
 
@@ -86,11 +88,21 @@ def images(given: Given, prior: "Prior") -> "Dataset":
         label=given.label,
         size=words.size(given.size) if given.size else None,
         progress=loud(given),
-        classes=prior.classes,
+        classes=names_of(given, prior),
     )
     check_classes(data, prior.classes)
     check_shape(data, prior.image_shape)
     return data
+
+
+def names_of(given: Given, prior: "Prior") -> tuple[str, ...]:
+    """The names by which labels are numbered: the score model's, else the classifier's."""
+    from scoreag.datasets import nameless
+    from scoreag.models import class_names
+
+    if nameless(prior.classes) and given.classifier:
+        return class_names(given.classifier) or prior.classes
+    return prior.classes
 
 
 def check_apart(given: Given) -> None:
