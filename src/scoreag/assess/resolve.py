@@ -120,6 +120,7 @@ def _known(plan: Plan, one: Set, kit: Kit) -> Known:
             with told_at(plan, *here, role, more=more):
                 module = kit.classifier(name)
                 count = _counted(name, module, data, kit, role == "victims", count)
+                _check_names(name, classes)
     with told_at(plan, *here, "data", more=more):
         _check_classes(data, count, classes)
     if plan.features != NONE and one.judge:
@@ -138,6 +139,16 @@ def _counted(name: str, module: Frozen, data: Dataset, kit: Kit, attacked: bool,
             "give members that were trained on the same classes"
         )
     return found
+
+
+def _check_names(name: str, classes: Sequence[str]) -> None:
+    """Refuse a classifier whose card numbers the same classes otherwise than the set's others."""
+    own = class_names(name)
+    if own and not nameless(classes) and own != tuple(classes):
+        raise ValueError(
+            f"the classes of {name} are {', '.join(own[:4])}, ..., those of the other members "
+            f"{', '.join(classes[:4])}, ...; give members with the same classes in one order"
+        )
 
 
 def check_labelled(data: Dataset) -> None:

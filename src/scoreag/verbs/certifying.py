@@ -59,7 +59,6 @@ def _smoothing(given: Given) -> None:
     check_labelled(data)
     assert data.labels is not None
     base = _base(given, prior, victim, plan)
-    say(given, f"read {data.summary}")
     pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
 
     def work(number: int, tick: Any) -> list[dict[str, Any]]:
@@ -77,6 +76,7 @@ def _smoothing(given: Given) -> None:
         cost=plan.select + plan.samples,
         progress=loud(given),
         overwrite=given.overwrite,
+        begun=lambda: say(given, f"read {data.summary}"),
     )
     _tell(given, figures, _smoothing_table(figures))
 

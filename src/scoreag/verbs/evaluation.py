@@ -62,6 +62,8 @@ def _score_model(given: Given, card: "Card") -> None:
     outcome: list[Compared] = []
 
     def work() -> dict[str, Any]:
+        for data in (bench.test, bench.train):
+            say(given, f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, bench, beside)
         outcome.extend(compared(told, found["figures"], PART))
         found = _head(card, settings) | found | {"compared": [one.to_dict() for one in outcome]}
@@ -70,8 +72,6 @@ def _score_model(given: Given, card: "Card") -> None:
         return found
 
     fixed = {name: value for name, value in settings.items() if name != "features"}
-    for data in (bench.test, bench.train):
-        say(given, f"read {data.summary}")
     manifest = _manifest(given, card, fixed, {"judge": bench.judge.origin})
     found = place.within(folder, manifest, given.overwrite, work)
     _tell(given, found, text(found["figures"], outcome))
@@ -100,9 +100,9 @@ def _classifier(given: Given, card: "Card") -> None:
         **({"under": sorted(given.under)} if given.under else {}),
     }
     folder, outcome = Path(given.out), list[Any]()
-    say(given, f"read {test.summary}")
 
     def work() -> dict[str, Any]:
+        say(given, f"read {test.summary}")
         found = evaluate(_on_device(card, given), computed, given.batch_size)
         for name, entries in found.items():
             outcome.extend(compared(card.figures.get(name, {}), entries, name))

@@ -47,8 +47,7 @@ def transform(given: Given) -> None:
     job = transformation(
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
     )
-    say(given, f"read {data.summary}")
-    run(job, given, {"wrong": given.wrong, **about(data)})
+    run(job, given, {"wrong": given.wrong, **about(data)}, data)
 
 
 def purify(given: Given) -> None:
@@ -62,8 +61,7 @@ def purify(given: Given) -> None:
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
-    say(given, f"read {data.summary}")
-    run(job, given, about(data))
+    run(job, given, about(data), data)
 
 
 def settings(given: Given) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def about(data: "Dataset") -> dict[str, Any]:
     return {"data": {"name": data.name, "sha256": data.sha256}, "sources": sources}
 
 
-def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
+def run(job: "Job", given: Given, known: dict[str, Any], data: "Dataset | None" = None) -> None:
     """Do the job in --out, and tell how it went."""
     from scoreag.runs.drive import drive
 
@@ -169,6 +167,7 @@ def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
         micro_batch=given.micro_batch,
         progress=loud(given),
         overwrite=given.overwrite,
+        begun=lambda: say(given, f"read {data.summary}") if data else None,
     )
     render(folder)
     tell(given, figures, folder)

@@ -58,9 +58,9 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
     assert data.labels is not None
     options_for(recipe, data.images, data.classes, init)
     check(recipe, data.labels, data.classes, folder, team, given.ema)
-    say(given, f"read {data.summary}")
     with ExitStack() as held:
         team.in_turn(lambda: own(held, given, "score-model", recipe, data, init, team.first))
+        say(given, f"read {data.summary}")
         made = train_score_model(
             recipe,
             data.images,
@@ -129,9 +129,9 @@ def classifier(given: Given) -> None:
         extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
     completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
-    say(given, f"read {data.summary}")
     with ExitStack() as held:
         own(held, given, "classifier", recipe, data, init, extra=extra)
+        say(given, f"read {data.summary}")
         made = train_classifier(
             recipe,
             data.images,
