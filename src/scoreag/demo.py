@@ -66,6 +66,8 @@ def demo(
     )
     known = cast.prior.classes
     real = balanced(read(data or SAMPLES, root, progress=progress, classes=known))[:REAL]
+    if data:
+        say(f"read {real.summary}")
     made = tour(cast, real, out, seed=seed, progress=progress, overwrite=overwrite)
     took = f"Made in {time.monotonic() - began:.0f} s on {os.cpu_count()} cores."
     source = f"from {real.name}" if data else SOURCE

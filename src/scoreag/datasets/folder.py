@@ -140,10 +140,10 @@ def _why_not(file: Path) -> str:
 
 def _by_reason(path: Path, left: dict[Path, str]) -> dict[str, tuple[str, ...]]:
     """What is left out, relative to the whole, by the reason why."""
-    found: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for file in sorted(left):
-        found[left[file]] += (file.relative_to(path).as_posix(),)
-    return dict(found)
+        found[left[file]].append(file.relative_to(path).as_posix())
+    return {why: tuple(files) for why, files in found.items()}
 
 
 def _in_color(files: list[Path]) -> bool:
