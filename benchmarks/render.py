@@ -135,7 +135,7 @@ def results() -> str:
         data = json.loads(file.read_text())
         about = data["about"]
         text += f"\n`{about['command']}`, {about['finished']}, {about['machine']}, "
-        text += f"torch {about['torch']}.\n"
+        text += f"torch {about['torch']}, algorithm {about['algorithm']}.\n"
         text += picture(name)
         text += render(data)
     return text + (ROOT / "benchmarks" / "remarks.md").read_text()
