@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from chains import drawing
 from scoreag import load_prior
 from scoreag.core.families import levels_of, linear_alphas
-from scoreag.core.noise import Noise, generator
+from scoreag.core.noise import Noise
 from scoreag.foreign.checkpoint import open_checkpoint
 from scoreag.samplers import ancestral, euler
 
@@ -46,9 +47,9 @@ def saved(diffusers, folder, pipeline=True, network=(), **schedule):
 @torch.no_grad()
 def their_chain(model, scheduler, x, **options):
     for i, t in enumerate(scheduler.timesteps):
-        draws = [generator(0, k, ("step", i)) for k in NOISE.image_ids]
         predicted = model(x, t).sample
-        x = scheduler.step(predicted, t, x, generator=draws, **options).prev_sample
+        with drawing(scheduler, NOISE.at("step", i)):
+            x = scheduler.step(predicted, t, x, **options).prev_sample
     return x
 
 

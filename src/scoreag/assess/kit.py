@@ -1,5 +1,6 @@
 """Models and data by the words of a plan: loaded once, kept, and told by their content."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -17,17 +18,11 @@ from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
 from scoreag.dataset import Dataset, at_hand, balanced, read
 from scoreag.figures.features import Extractor, extractor
-from scoreag.files import sha256
 from scoreag.metrics.lpips import Lpips
 from scoreag.metrics.lpips import load as load_lpips
 from scoreag.models import device_of, load_classifier, load_prior
 from scoreag.runs.manifest import named, plain, tensors_sha256
 
-NO_ROWS = (  # come of these, which show, train, forecast or sum up
-    "report", "verbs", "training", "evaluation", "certify", "foreign", "cli.py", "doctor.py",
-    "demo.py", "assess/account.py", "assess/checks.py", "assess/checks_between.py",
-    "assess/columns.py", "assess/forecast.py", "assess/summary.py",
-)  # fmt: skip
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 
 Thing = TypeVar("Thing")
@@ -81,10 +76,6 @@ class Kit:
         if not self.lpips:
             return None
         return self._once(("lpips",), lambda: load_lpips(*files(self.lpips, self.progress)))
-
-    def package(self) -> str:
-        """The digest of this package's sources."""
-        return self._once(("package",), of_package)
 
     def extractor(self, word: str, judge: str, shape: tuple[int, int, int]) -> Extractor:
         """The network of ``features``."""
@@ -147,17 +138,14 @@ def of_lpips(metric: Lpips | None) -> str | None:
 
 
 def of_source(module: ModuleType) -> str:
-    """The sha256 of a component's file: it is another one when it was edited."""
-    return sha256(Path(module.__file__)) if module.__file__ else module.__name__
+    """A component of this package is of the algorithm's version; another is of its code.
 
-
-def of_package() -> str:
-    """The sha256 of all of this package's sources that rows may depend on."""
-    root = Path(__file__).parents[1]
-    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
-    none = tuple(name if name.endswith(".py") else f"{name}/" for name in NO_ROWS)
-    told = {name: sha256(file) for name, file in files.items() if not name.startswith(none)}
-    return _digest(told)
+    Comments and layout are no code.
+    """
+    file = Path(module.__file__) if module.__file__ else None
+    if file is None or Path(__file__).parents[1] in file.parents:
+        return module.__name__
+    return _digest(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def _printed(module: nn.Module) -> str:

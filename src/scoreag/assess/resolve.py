@@ -12,6 +12,7 @@ from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, TASKS, Cell, cells
 from scoreag.assess.kit import Kit
 from scoreag.assess.plan import NONE, Plan, Set
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.frozen import Frozen
 from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
@@ -205,7 +206,7 @@ def _resolved(plan: Plan, cell: Cell, known: Known, kit: Kit) -> Cell:
         "device": kit.place.type,
         "attack": source,
         "purifier": defence,
-        "package": kit.package(),
+        "algorithm": ALGORITHM,
     }
     return replace(cell, options=chosen, classes=known.classes, content=plain(found))
 
