@@ -13,7 +13,7 @@ from scoreag.load import hint, load
 Settings = Mapping[str, Any]
 
 
-class Levels(NamedTuple):
+class Prediction(NamedTuple):
     """A file of score_models/, what its card has to say of it, and the deviation of the data."""
 
     family: str
@@ -92,7 +92,7 @@ IRRELEVANT = frozenset((  # how a scheduler walks, clips and draws; nothing of i
 ))  # fmt: skip
 
 
-def levels_of(told: Settings, file: str) -> Levels:
+def levels_of(told: Settings, file: str) -> Prediction:
     """The family of the network beside a scheduler with these settings.
 
     Raises:
@@ -144,37 +144,37 @@ def _check_names(told: Settings, name: str, file: str) -> None:
         )
 
 
-def _reader(name: str, given: Settings) -> Callable[[Settings], Levels]:
+def _reader(name: str, given: Settings) -> Callable[[Settings], Prediction]:
     if name in TABLES:
         return _of_flow if given.get("use_flow_sigmas") else _of_table
     if name.startswith("EDM"):
         return _of_edm
-    return _of_flow if name.startswith("FlowMatch") else lambda given: Levels("unit_score", {})
+    return _of_flow if name.startswith("FlowMatch") else lambda given: Prediction("unit_score", {})
 
 
-def _of_edm(given: Settings) -> Levels:
+def _of_edm(given: Settings) -> Prediction:
     if (predicts := _word(given, "prediction_type")) not in ("epsilon", "v_prediction"):
         raise ValueError(f"a prediction_type {predicts!r}; read are epsilon and v_prediction")
     if not 0 < (sigma_data := _number(given, "sigma_data")) < 1000:
         raise ValueError(f"sigma_data is {given['sigma_data']}; expected a positive number")
     levels = {"sign": -1} if predicts == "v_prediction" else {}
-    return Levels("edm", levels, sigma_data)
+    return Prediction("edm", levels, sigma_data)
 
 
-def _of_flow(given: Settings) -> Levels:
+def _of_flow(given: Settings) -> Prediction:
     if (predicts := given.get("prediction_type", "flow_prediction")) != "flow_prediction":
         raise ValueError(f"use_flow_sigmas with {predicts!r}; read is it with flow_prediction")
     if given.get("invert_sigmas"):
         raise ValueError("invert_sigmas is true, and false is known here")
     if not 1 <= (steps := _whole(given, "num_train_timesteps")) <= 1_000_000:
         raise ValueError(f"num_train_timesteps is {steps}; read are 1 to 1,000,000")
-    return Levels("flow", {"steps": steps} if steps != 1000 else {})
+    return Prediction("flow", {"steps": steps} if steps != 1000 else {})
 
 
-def _of_table(given: Settings) -> Levels:
+def _of_table(given: Settings) -> Prediction:
     predicts = _word(given, "prediction_type", "epsilon")
     if given.get("timestep_type") == "continuous" and predicts == "v_prediction":
-        return Levels("edm", {"sign": -1, "sigma_data": 1.0})
+        return Prediction("edm", {"sign": -1, "sigma_data": 1.0})
     betas, steps = given.get("trained_betas"), _whole(given, "num_train_timesteps")
     if betas is not None and not _are_numbers(betas, steps):
         raise ValueError(f"trained_betas are no list of {steps} numbers, as num_train_timesteps is")
@@ -206,15 +206,15 @@ def _needed(asked: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in asked.items() if v != usual[n] and n not in needless}
 
 
-def _named(levels: dict[str, Any]) -> Levels:
+def _named(levels: dict[str, Any]) -> Prediction:
     """The commonest tables are families of their own."""
     if not levels:
-        return Levels("ddpm", {})
+        return Prediction("ddpm", {})
     if levels == {"schedule": "squaredcos_cap_v2"}:
-        return Levels("ddpm_cosine", {})
+        return Prediction("ddpm_cosine", {})
     if levels == {"predicts": "v_prediction"}:
-        return Levels("v_prediction", {})
-    return Levels("discrete", levels)
+        return Prediction("v_prediction", {})
+    return Prediction("discrete", levels)
 
 
 def _are_numbers(values: Any, many: int) -> bool:
