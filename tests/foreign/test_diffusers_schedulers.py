@@ -10,7 +10,9 @@ import torch
 
 from made_diffusers import pipeline, unet
 from scoreag import load_prior
+from scoreag.cards import rewrite
 from scoreag.core.noise import Noise
+from scoreag.foreign.checkpoint import convert
 from scoreag.foreign.diffusers_scheduler import DISTILLED, KNOWN, TABLES, levels_of
 from scoreag.load import load
 
@@ -265,6 +267,25 @@ def test_a_ve_network_has_a_second_derivative(diffusers, schedulers, tmp_path):
         model(x, torch.tensor(0.5)).square().sum(), x, create_graph=True
     )[0]  # fmt: skip
     assert torch.autograd.grad(first.square().sum(), x)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "settings, change, message",
+    [
+        ({"beta_end": 0.03}, {"last": 2.0}, "the table of levels: betas from 0.0001 to 2.0"),
+        ({"beta_end": 0.03}, {"final": 0.1}, "the table of levels takes no option 'final'"),
+        (None, {"sign": 2}, "the sign 2; expected 1 or -1"),
+    ],
+    ids=["value", "name", "sign"],
+)
+def test_the_levels_of_a_card_are_checked_again(diffusers, tmp_path, settings, change, message):
+    kind = (
+        diffusers.EDMEulerScheduler() if settings is None else diffusers.DDPMScheduler(**settings)
+    )
+    folder = pipeline(tmp_path / "net", unet(diffusers), kind)
+    rewrite(convert(folder, tmp_path / "card")[1], levels=change)
+    with pytest.raises(ValueError, match=message):
+        load_prior(tmp_path / "card", "cpu")
 
 
 DDPM, EDM = {"_class_name": "DDPMScheduler"}, {"_class_name": "EDMEulerScheduler"}

@@ -193,6 +193,9 @@ def changed(folder, **entries):
         ({"time_embedding_type": "learned"}, "time_embedding_type is 'learned'"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type is 'fourier'"),
         ({"a_later_way": 2}, "a setting 'a_later_way' of UNet2DModel"),
+        ({"layers_per_block": 10**9}, "its layers_per_block claims more layers than its"),
+        ({"block_out_channels": [8] * 999}, "its block_out_channels claims more layers"),
+        ({"layers_per_block": "two"}, "cannot take images of"),
         ({"sample_size": 9}, r"cannot take images of \[3, 9, 9\]"),
         ({"down_block_types": ["Nonsense", "DownBlock2D"]}, "cannot take images of"),
         ({"block_out_channels": [8, 18]}, "cannot take images of"),
@@ -202,6 +205,11 @@ def test_a_network_that_no_task_could_use_is_refused_at_once(model, made, entrie
     with pytest.raises(ValueError, match=message) as refused:
         open_checkpoint(changed(made(model), **entries))
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_what_training_writes_into_the_folder_of_an_average_changes_nothing(model, made):
+    folder = changed(made(model), decay=0.9999, optimization_step=500, power=0.75)
+    assert same(open_checkpoint(folder), model)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from scoreag.load import load
 
 CODES = ("vae", "vqvae", "movq")  # parts of pipelines that draw codes, as Stable Diffusion
 NULL = "null_label"
+SIDE = 1 << 14  # pixels
 UNFIT = (RuntimeError, ValueError, TypeError, ZeroDivisionError, AttributeError, IndexError)
 OF_UNET = frozenset((  # all settings of a UNet2DModel
     "sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type",
@@ -23,6 +24,9 @@ OF_UNET = frozenset((  # all settings of a UNet2DModel
     "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "norm_eps",
     "resnet_time_scale_shift", "add_attention", "class_embed_type", "num_class_embeds",
     "num_train_timesteps",
+    # and what training writes beside them into the folder of an average
+    "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma",
+    "power",
 ))  # fmt: skip
 
 
@@ -56,7 +60,8 @@ def open_folder(path: Path, arguments: Mapping[str, Any] | None = None, names: i
         **({NULL: True} if null else {}),
         **({"unit": True} if family == "unit_score" else {}),
     }
-    _try(options, path)
+    tensors = weights(folder)
+    _try(options, len(tensors), path)
     return Found(
         format="diffusers, UNet2DModel",
         family=family,
@@ -64,7 +69,7 @@ def open_folder(path: Path, arguments: Mapping[str, Any] | None = None, names: i
         sigma_data=sigma_data,
         network="diffusers_unet",
         options=options,
-        tensors={f"unet.{name}": tensor for name, tensor in weights(folder).items()},
+        tensors={f"unet.{name}": tensor for name, tensor in tensors.items()},
         image_shape=shape,
         classes=labels - null,
     )
@@ -126,7 +131,7 @@ def _check_network(config: Mapping[str, Any], path: Path) -> None:
 def _shape(config: Mapping[str, Any], file: Path) -> tuple[int, int, int]:
     size, colours = config.get("sample_size"), config.get("in_channels", 3)
     sides: list[Any] = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(type(one) is int and one > 0 for one in (*sides, colours)):
+    if len(sides) != 2 or not all(type(n) is int and 0 < n <= SIDE for n in (*sides, colours)):
         raise ValueError(
             f"{file} tells no sample_size and in_channels; add them, e.g. "
             '"sample_size": 32, or [32, 64], and "in_channels": 3'
@@ -173,9 +178,14 @@ def _check_time(config: Mapping[str, Any], family: str, path: Path) -> None:
     )
 
 
-def _try(options: Mapping[str, Any], path: Path) -> None:
+def _try(options: Mapping[str, Any], tensors: int, path: Path) -> None:
     """Refuse a network that cannot be built, or cannot take its images: it is asked for a shape."""
-    shape = options["image_shape"]
+    shape, config = options["image_shape"], json.loads(options["config"])
+    for name in ("layers_per_block", "block_out_channels", "down_block_types", "up_block_types"):
+        value = config.get(name)
+        claimed = len(value) if isinstance(value, list) else value
+        if type(claimed) is int and claimed > tensors:
+            raise ValueError(f"{path}: its {name} claims more layers than its {tensors} tensors")
     try:
         with torch.device("meta"):
             network = load("networks", "diffusers_unet").build(**options)

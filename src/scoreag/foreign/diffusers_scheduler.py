@@ -166,8 +166,8 @@ def _of_flow(given: Settings) -> Prediction:
         raise ValueError(f"use_flow_sigmas with {predicts!r}; read is it with flow_prediction")
     if given.get("invert_sigmas"):
         raise ValueError("invert_sigmas is true, and false is known here")
-    if not 1 <= (steps := _whole(given, "num_train_timesteps")) <= 1_000_000:
-        raise ValueError(f"num_train_timesteps is {steps}; read are 1 to 1,000,000")
+    if not 1 <= (steps := _whole(given, "num_train_timesteps")) <= 100_000:
+        raise ValueError(f"num_train_timesteps is {steps}; read are 1 to 100,000")
     return Prediction("flow", {"steps": steps} if steps != 1000 else {})
 
 

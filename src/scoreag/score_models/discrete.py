@@ -19,14 +19,18 @@ from scoreag.load import check_options, hint
 PREDICTS: dict[str, Callable[[Tensor], Family]] = {
     "epsilon": ddpm, "v_prediction": v_prediction, "sample": x0_prediction
 }  # fmt: skip
-MOST = 100_000  # steps
+MOST, MOST_TOLD = 100_000, 10_000  # steps of a schedule, and betas that a card tells one by one
 Table = Float[Tensor, " steps"]
 
 
 def load(card: Card) -> Preconditioned:
     """The denoiser of a card, with its weights."""
     check_options(family, dict(card.levels), f"{card.name}: the table of levels")
-    return Preconditioned(network(card), family(**card.levels))
+    try:
+        told = family(**card.levels)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{card.name}: the table of levels: {error}") from error
+    return Preconditioned(network(card), told)
 
 
 def family(
@@ -61,8 +65,8 @@ def family(
 
 
 def _of_betas(betas: Sequence[float]) -> Table:
-    if len(betas) > MOST:
-        raise ValueError(f"{len(betas)} betas; at most {MOST} are read")
+    if len(betas) > MOST_TOLD:
+        raise ValueError(f"{len(betas)} betas; at most {MOST_TOLD} are read")
     return (1 - torch.tensor(betas, dtype=torch.float64)).cumprod(0)
 
 
