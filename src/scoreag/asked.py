@@ -139,9 +139,15 @@ def agree(prior: Prior, count: int) -> int:
     if prior.classes and len(prior.classes) != count:
         raise ValueError(
             f"the classifier tells {count} classes apart, and the score model knows "
-            f"{len(prior.classes)}; give one that was trained on the same classes"
+            f"{len(prior.classes)}; give one that was trained on the same classes{_advice(prior)}"
         )
     return count
+
+
+def _advice(prior: Prior) -> str:
+    """What a network says of its labels, which may be counted in two ways."""
+    said = getattr(getattr(prior.model, "network", None), "advice", "")
+    return f". {said}" if said else ""
 
 
 def checked_prior(prior: Prior) -> Prior:

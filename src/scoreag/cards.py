@@ -16,7 +16,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
-    [levels]                               #   if not 1000: steps; pace: t is told as pace * t
+    [levels]                               #   arguments of its ``family``, e.g. steps and pace
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
     "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
