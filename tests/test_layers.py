@@ -12,7 +12,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["bounded", "pickles"],
     ["saved", "npz"],
     ["files"],
-    ["images", "tensors", "building"],
+    ["images", "tensors", "label_table", "building"],
     ["cards"],
     ["core"],
     ["networks"],

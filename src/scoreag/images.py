@@ -3,6 +3,8 @@
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from scoreag.bounded import read_bytes
+from scoreag.bounded import read_bytes, size_of
 from scoreag.files import replace_file
 from scoreag.load import cut
 
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # as Pillow calls their formats
 PIXELS, A_BYTE = 20_000_000, 2  # that a picture may have, and more for each byte of its file
 _SCANS = 200  # of a progressive JPEG, each of which is as much work as a whole picture
 
@@ -100,6 +103,22 @@ def _fix(low: float, high: float) -> str:
     return "undo the normalisation, write images * std + mean"
 
 
+def _check_whole(picture: Image.Image) -> None:
+    """Refuse what Pillow would leave out without a word: lower bits, and all frames but one."""
+    kind = picture.format or ""
+    frames = getattr(picture, "n_frames", 1) if kind in ("PNG", "TIFF", "WEBP") else 1
+    if frames > 1:
+        raise ValueError(f"it has {frames} frames or pages; save the one that is meant")
+    for tile in getattr(
+        picture, "tile", ()
+    ):  # (decoder, box, offset, arguments, of which the first is the layout)
+        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        deep = kind in ("PNG", "TIFF") and ";16" in str(layout)
+        deep |= kind == "PPM" and any(type(n) is int and n > 255 for n in more)
+        if deep:
+            raise ValueError("its channels have 16 bits, not 8 bits a channel; convert it first")
+
+
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
     """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
     data = png(image)
@@ -128,16 +147,37 @@ def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
     return _pixels(_decoded(path, ("PNG",)))
 
 
+def is_gray(path: Path) -> bool:
+    """Whether a picture is gray, by its header; one that cannot be opened is not."""
+    size_of(path)
+    try:
+        with _opening(path) as picture:
+            return picture.mode in ("L", "1", "LA", "La") or picture.mode.startswith("I;")
+    except Exception:  # a damaged picture can raise anything
+        return False
+
+
+@contextmanager
+def _opening(
+    source: Path | io.BytesIO, formats: tuple[str, ...] = PICTURES
+) -> Iterator[Image.Image]:
+    """A picture whose header was read; how large it may be is decided here, not by Pillow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(source, formats=formats) as picture:
+            yield picture
+
+
 def read_picture(
     path: Path, size: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG or JPEG, upright, RGB or grey.
+    """The pixels of a PNG, JPEG, WebP, BMP, TIFF or PPM, upright, RGB or gray.
 
     Args:
         size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
             None leaves it as it is.
     """
-    return _pixels(_decoded(path, ("PNG", "JPEG"), size, upright=True))
+    return _pixels(_decoded(path, PICTURES, size, upright=True))
 
 
 def check_size(picture: Image.Image, bytes_: int) -> None:
@@ -172,7 +212,8 @@ def _from_bytes(
 ) -> Image.Image:
     try:
         _check(data, formats)
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
+        with _opening(io.BytesIO(data), formats) as picture:
+            _check_whole(picture)
             picture.load()
             if upright:
                 ImageOps.exif_transpose(picture, in_place=True)
@@ -193,11 +234,9 @@ def _check(data: bytes, formats: tuple[str, ...]) -> None:
     """Look at the size that a picture claims, and at its checksums, before it is decoded."""
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
         raise ValueError(f"it is a JPEG of more than {_SCANS} scans")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
-            check_size(picture, len(data))
-            picture.verify()
+    with _opening(io.BytesIO(data), formats) as picture:
+        check_size(picture, len(data))
+        picture.verify()
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -1,10 +1,11 @@
 """Means with intervals from resampled images: no distribution is assumed; Efron (1979)."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import key
 from scoreag.figures.entries import Entry
 
 DRAWS = 1000
@@ -21,11 +22,11 @@ def of_bootstrap(values: Float[Tensor, " count"], of: str, draws: int = DRAWS) -
     entry: Entry = {"value": _short(float(values.mean())), "of": of, "total": n}
     if n < 2:
         return entry
-    source = generator("bootstrap", n)
+    source = np.random.Generator(np.random.Philox(int.from_bytes(key("bootstrap", n), "little")))
     means = []
     for start in range(0, draws, AT_ONCE):
         size = (min(AT_ONCE, draws - start), n)
-        means.append(values[torch.randint(n, size, generator=source)].mean(1))
+        means.append(values[torch.from_numpy(source.integers(n, size=size))].mean(1))
     low, high = torch.cat(means).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     told = f"95 %, bootstrap of {draws} draws"
     return {**entry, "low": _short(float(low)), "high": _short(float(high)), "interval": told}
