@@ -84,8 +84,9 @@ def warm() -> None:
     """Import what whole files do not need, but changed ones may."""
     for name in names("networks"):
         load("networks", name)
-    for code in ("raw_unicode_escape", "latin1", "ascii"):
+    for code in ("raw_unicode_escape", "unicode_escape", "latin1", "ascii", "cp1252", "utf-16"):
         codecs.lookup(code)
+    Image.init()
 
 
 def wholes(place: Path) -> dict[str, tuple[Callable[[Path], None], Files, list[str]]]:
