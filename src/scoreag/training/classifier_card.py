@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def train_classifier(
         folder, recipe.plan, max(recipe.plan.batch, recipe.plan.images // 20), progress=progress
     )
     journal.open(continued(start(recipe, images, init=init), file))
-    state = train(recipe, images, labels, file, journal.watch, save_every, device, extra, init)
+    state = train(
+        recipe, images, labels, file, journal.watch, save_every, device, extra, init,
+        partial(journal.leave, again=True),
+    )  # fmt: skip
     return export(
         state.average,
         recipe,

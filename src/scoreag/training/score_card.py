@@ -71,9 +71,11 @@ def train_score_model(
     )  # fmt: skip
     if team.first:
         journal.open(state)
-    watch = journal.watch if team.first else (lambda state: None)
+    watch, again = journal.watch, partial(journal.leave, again=True)
+    if not team.first:
+        watch = again = lambda state: None
     loss = loss_of(recipe, len(classes))
-    fit(state, loss, images, labels, plan, file, save_every, watch, team=team)
+    fit(state, loss, images, labels, plan, file, save_every, watch, team=team, again=again)
     how = {**(about or {}), **history(state, journal, init), **({"ema": width} if width else {})}
     exported = partial(export, state, recipe, options, classes, folder, how, width)
     return team.in_turn(exported if team.first else partial(card, folder))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from scoreag.signals import Ended
 from scoreag.verbs.words import UsageError
 
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
@@ -44,7 +45,10 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
             if values.get("out") == "":
                 raise UsageError("--out is empty; write a folder's name")
             unoffered = {setting.name: None for setting in SETTINGS}
-            function(Given(**{**unoffered, **values}))
+            try:
+                function(Given(**{**unoffered, **values}))
+            except KeyboardInterrupt as error:
+                raise Ended(error) from error
 
         command.__signature__ = Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}
