@@ -11,6 +11,7 @@ from scoreag.datasets import Labels, Pixels, Source, numbered, run
 from scoreag.images import read_picture
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
 def load(
@@ -36,6 +37,7 @@ def load(
         if size is not None:
             raise ValueError(f"{what!r} is a run, whose images are read as they are; give no size")
         return run.load(what)
+    _check_splits(path, classes)
     find = _listed if (path / "labels.csv").is_file() else _sorted
     files, labels, names = find(path, classes)
     if not files:
@@ -47,6 +49,23 @@ def load(
 
     named = [file.relative_to(path).as_posix() for file in files]
     return Source(len(files), read, range(len(files)), names, named)
+
+
+def _check_splits(path: Path, classes: Sequence[str]) -> None:
+    """Refuse a folder of train/, test/ and the like: they are no classes, and one is wanted.
+
+    One such name among others is a class: CIFAR-100 has trains.
+    """
+    named = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    visible = [name for name in named if name[0] not in "._"]
+    splits = [name for name in visible if name.lower() in _SPLITS and name not in classes]
+    if (path / "labels.csv").is_file() or len(splits) < min(2, max(1, len(visible))):
+        return
+    first = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    raise ValueError(
+        f"{path} holds the splits {', '.join(splits)}, which are no classes; "
+        f"write the one that you want, e.g. folder:{path / first}"
+    )
 
 
 _Listing = tuple[list[Path], list[int] | None, tuple[str, ...]]
