@@ -95,7 +95,9 @@ def test_entries_survive_being_written_and_read():
     assert tomllib.loads(to_toml(entries)) == entries
 
 
-@pytest.mark.parametrize("text", ["\U0001f98a", "fähre", "a.b", "", "\x7f\x00\r", 'say "x"', "日本"])
+@pytest.mark.parametrize(
+    "text", ["\U0001f98a", "fähre", "a.b", "", "\x7f\x00\r", 'say "x"', "日本"]
+)
 def test_any_text_can_be_a_name_and_a_value(text):
     entries = {text: text, "table": {text: [text]}}
     assert tomllib.loads(to_toml(entries)) == entries

@@ -176,9 +176,10 @@ LISTED = (
     JSON,
 )
 TRAINED = (
-    option("--preset", str, "The recipe, by name; a wrong name lists them.", ...),
+    option("--preset", str, "The recipe, by name; see: scoreag list presets.", ...),
     option("--data", str, "Training images, which have labels.", "cifar10:train[0:45000]"),
     ROOT,
+    SIZE,
     OUT,
     option("--images", int, "Images to see, each time counted; default: the preset's."),
     option("--batch", int, "Images a step; default: the preset's."),
@@ -186,6 +187,7 @@ TRAINED = (
     option("--precision", str, "float32, bf16, or auto: bf16 where it is fast.", "auto"),
     option("--seed", int, "Seed of weights, order and noise; default: the preset's."),
     option("--save-every", float, "Seconds between two checkpoints.", 60.0),
+    option("--license", str, "Of the weights; default: unspecified, with the data's terms."),
     OVERWRITE,
     QUIET,
     JSON,
@@ -243,6 +245,7 @@ EVALUATED = (
     option("--data", str, "Test images; default: those of the data that the card names."),
     option("--train-data", str, "Images that it was trained on; default: as the card says."),
     ROOT,
+    SIZE,
     option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
     option("--sampler", str, "Draws by this one of scoreag list samplers.", "ancestral"),
     option("--calls", int, "Denoiser calls a draw; of heun and churn an odd number.", 35),

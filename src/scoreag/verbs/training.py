@@ -11,8 +11,9 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from scoreag.verbs.options import Given, loud
-from scoreag.verbs.training_folder import own, tell
+from scoreag.verbs import words
+from scoreag.verbs.options import CLASSIFIER_TRAINED, SCORE_MODEL, TRAINED, Given, loud
+from scoreag.verbs.training_folder import own, spelled, tell
 from scoreag.verbs.words import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
     init, folder = begun_with(given, recipe), Path(given.out)
     data = team.in_turn(lambda: labelled(given, recipe.plan.batch))  # one of them downloads
     assert data.labels is not None
+    recipe = _scaled(recipe, given.preset, data, init)
     options_for(recipe, data.images, data.classes, init)
     check(recipe, data.labels, data.classes, folder, team, given.ema)
     with ExitStack() as held:
@@ -78,6 +80,8 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
             device,
             means,
             given.ema,
+            given.license or "",
+            spelled("score-model", given, recipe.plan, (*TRAINED, *SCORE_MODEL)),
         )
     if team.first:
         tell(given, made)
@@ -107,6 +111,7 @@ def classifier(given: Given) -> None:
     from scoreag.models import device_of
     from scoreag.training.classifier_card import completed, train_classifier
     from scoreag.training.extra import check_extra
+    from scoreag.training.fitting import fitted
     from scoreag.training.recipes import PRESETS
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -120,9 +125,11 @@ def classifier(given: Given) -> None:
         recipe = replace(recipe, extra_share=given.extra_share)
     data, folder = labelled(given, recipe.plan.batch), Path(given.out)
     assert data.labels is not None
-    extra = None
+    recipe, extra = fitted(recipe, given.preset, data), None
     if given.extra:
-        extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
+        extra = read(
+            given.extra, given.root, size=_size(given), progress=loud(given), classes=data.classes
+        )
     init = card(given.init) if given.init else None
     completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
@@ -140,8 +147,22 @@ def classifier(given: Given) -> None:
             device,
             extra,
             init,
+            given.license or "",
+            spelled("classifier", given, recipe.plan, (*TRAINED, *CLASSIFIER_TRAINED)),
         )
     tell(given, made)
+
+
+def _scaled(
+    recipe: "ScoreRecipe", preset: str, data: "Dataset", init: "Card | None"
+) -> "ScoreRecipe":
+    """The recipe with the deviation of the data, where the preset is not made for them."""
+    from scoreag.training.fitting import deviation, is_foreign
+
+    if init is not None:
+        return replace(recipe, sigma_data=init.sigma_data)
+    foreign = is_foreign(preset, data)
+    return replace(recipe, sigma_data=deviation(data.images)) if foreign else recipe
 
 
 def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
@@ -170,7 +191,7 @@ def labelled(given: Given, batch: int) -> "Dataset":
     """The training images, which have labels and classes with names."""
     from scoreag.dataset import read
 
-    data = read(given.data, given.root, progress=loud(given))
+    data = read(given.data, given.root, size=_size(given), progress=loud(given))
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if batch > len(data):
@@ -182,3 +203,7 @@ def labelled(given: Given, batch: int) -> "Dataset":
         count = int(data.labels.max()) + 1
         data = replace(data, classes=tuple(str(i) for i in range(count)))
     return data
+
+
+def _size(given: Given) -> tuple[int, int] | None:
+    return words.size(given.size) if given.size else None
