@@ -6,6 +6,7 @@ Left out of the comparison is what tells the time: time.json, and ``minutes`` of
 import hashlib
 import random
 import signal
+import subprocess
 import sys
 import tomllib
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 import tiny
+from scoreag.cli import main
 from scoreag.core.schedule import karras
 from scoreag.files import load_tensors
 from scoreag.training import loop, score_card
@@ -232,3 +234,49 @@ def test_stopped_where_a_score_model_leaves_files(known, tmp_path, point):
         known["score-model"] = score_model, contents(tmp_path / "whole" / "mine"), []
     for by_signal in (False, True):
         check(known["score-model"], tmp_path / str(by_signal) / "mine", [(point, by_signal)])
+
+
+KILLED = """
+import os, signal, sys
+from scoreag.training import loop
+save, count = loop.save, [0]
+
+def saved(*given):
+    save(*given)
+    count[0] += 1
+    if count[0] == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.save = saved
+from scoreag.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+WORDS = {
+    "score-model": ["train", "score-model", "--preset", "fashion-edm"],
+    "classifier": ["train", "classifier", "--preset", "fashion-robust"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(WORDS))
+def test_a_process_that_is_killed_between_checkpoint_and_samples(kind, tmp_path, monkeypatch):
+    """By SIGKILL, at the third checkpoint and again at the second after it, then at the last."""
+    more = ["--batch", "4", "--images", "32", "--save-every", "0", "--quiet"]
+    words = [*WORDS[kind], *more, "--data", "folder:images", "--out", "out"]
+    for place in ("whole", "killed"):
+        tiny.write_images(tmp_path / place / "images", 12)
+    for moment in (3, 2, 4):  # the last of nine is the one after the last step
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(moment), *words], cwd=tmp_path / "killed",
+            env=tiny.ENVIRONMENT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    found = []
+    for place in ("whole", "killed"):
+        monkeypatch.chdir(tmp_path / place)
+        assert main(words) == 0
+        found.append(contents(tmp_path / place / "out"))
+        assert found[-1].pop("manifest.json")
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        assert found[0][name] == found[1][name], name

@@ -65,7 +65,7 @@ def check_takes(
         build: of the network called ``name``; nothing is computed, and no memory taken.
         inputs: on the meta device, the image first.
     """
-    shape = ()
+    shape: tuple[int, ...] = ()
     try:
         with torch.device("meta"):
             network = build(**options).train()

@@ -20,7 +20,7 @@ from scoreag.training.board import board
 from scoreag.training.export import trained_by
 from scoreag.training.init import begun
 from scoreag.training.journal import Journal, last_loss
-from scoreag.training.loop import Rowwise, State, fit
+from scoreag.training.loop import Rowwise, State, Watch, fit
 from scoreag.training.means import Means
 from scoreag.training.objectives import objective
 from scoreag.training.presets import TUNED, ScoreRecipe
@@ -76,9 +76,8 @@ def train_score_model(
     )  # fmt: skip
     if team.first:
         journal.open(state)
-    watch, again = journal.watch, partial(journal.leave, again=True)
-    if not team.first:
-        watch = again = lambda state: None
+    watch: Watch = journal.watch if team.first else (lambda state: None)
+    again: Watch = partial(journal.leave, again=True) if team.first else watch
     loss = loss_of(recipe, len(classes))
     fit(state, loss, images, labels, plan, file, save_every, watch, team=team, again=again)
     how = {**(about or {}), **history(state, journal, init), **({"ema": width} if width else {})}

@@ -12,13 +12,13 @@ from scoreag.verbs.options import Given
 from scoreag.verbs.words import UsageError
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
-PLANS = "plans"
+PLANS, PRESETS = "plans", "presets"
 FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
 
 
 def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
-    known = [*CARDS, *FOLDERS, PLANS]
+    known = [*CARDS, *FOLDERS, PLANS, PRESETS]
     if given.kind is not None and given.kind not in known:
         raise UnknownName(f"no kind {given.kind!r}; {hint(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
@@ -48,6 +48,10 @@ def entries(kind: str) -> dict[str, str]:
         from scoreag.assess.plan import plans
 
         return plans()
+    if kind == PRESETS:
+        from scoreag.training.listing import presets
+
+        return presets()
     shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
     return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
 

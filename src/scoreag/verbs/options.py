@@ -169,7 +169,8 @@ EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets or plans.",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets, plans or "
+        "presets.",
         None,
     ),
     QUIET,
