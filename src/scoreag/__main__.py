@@ -1,6 +1,6 @@
 """``python -m scoreag`` is ``scoreag``."""
 
-from scoreag.signals import take_over
+from scoreag.stopping import take_over
 
 
 def run() -> int:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import typer
 
 from scoreag.load import UnknownName
-from scoreag.signals import Ended, line
+from scoreag.stopping import Ended, line
 from scoreag.verbs import (
     assessing,
     certifying,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from scoreag.signals import ENDING, Stopped, stop
+from scoreag.stopping import ENDING, Stopped, stop
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from scoreag.core.noise import generator
 from scoreag.core.types import Images, Labels, PerImage
-from scoreag.signals import KEPT, Stopped
+from scoreag.stopping import KEPT, Stopped
 from scoreag.training.diverged import Diverged, check_finite
 from scoreag.training.ema import follow
 from scoreag.training.interrupt import held_back

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from scoreag.signals import Ended
+from scoreag.stopping import Ended
 
 Made = TypeVar("Made")
 

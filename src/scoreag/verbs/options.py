@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from scoreag.signals import Ended
+from scoreag.stopping import Ended
 from scoreag.verbs.words import UsageError
 
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option

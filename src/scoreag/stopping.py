@@ -33,9 +33,9 @@ class Ended(Exception):
 
 def line(words: list[str], number: int = signal.SIGINT, done: str = KEPT) -> str:
     """What is said of a command, given as ``words``, that a signal ended."""
-    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    name = "" if number == signal.SIGINT else f" ({signal.Signals(number).name})"
     again = "without --overwrite " if "--overwrite" in words else ""
-    return f"stopped{by}; {done}, and the same command {again}goes on from there"
+    return f"stopped; {done}, and the same command {again}goes on from there{name}"
 
 
 def take_over() -> None:

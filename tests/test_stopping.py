@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from scoreag.cli import main
-from scoreag.signals import Ended, Stopped, line
+from scoreag.stopping import Ended, Stopped, line
 from scoreag.training.interrupt import held_back
 
 SWALLOWS = """
@@ -67,8 +67,8 @@ def test_a_line_says_which_signal_and_how_to_go_on():
     assert line([]) == f"stopped; what is done is kept, and {again}"
     told = line(["--overwrite"], signal.SIGTERM, "nothing was saved yet")
     assert told == (
-        "stopped by SIGTERM; nothing was saved yet, and the same command without --overwrite "
-        "goes on from there"
+        "stopped; nothing was saved yet, and the same command without --overwrite "
+        "goes on from there (SIGTERM)"
     )
     assert (Ended(Stopped(signal.SIGHUP)).code, Ended(KeyboardInterrupt()).code) == (129, 130)
 
@@ -127,10 +127,10 @@ def test_a_training_writes_a_checkpoint_and_says_so(
     monkeypatch.setattr(loop, "_step", interrupted)
     assert main([*TRAIN, "--out", "out"]) == code
     err = capsys.readouterr().err
-    by = "" if name == "SIGINT" else f" by {name}"
+    which = "" if name == "SIGINT" else f" ({name})"
     assert err == (
-        f"scoreag: stopped{by}; what is done is kept: out/checkpoint.pt has seen 16 of 4,000 "
-        "images, and the same command goes on from there\n"
+        "scoreag: stopped; what is done is kept: out/checkpoint.pt has seen 16 of 4,000 "
+        f"images, and the same command goes on from there{which}\n"
     )
     assert torch.load("out/checkpoint.pt")["seen"] == 16
 
