@@ -26,13 +26,13 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 """
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from torch import Tensor, nn
 
 from scoreag import tensors
@@ -213,28 +213,24 @@ def rewrite(card: Card, **changes: Any) -> Card:
     return changed
 
 
-def to_toml(entries: Mapping[str, Any], above: str = "") -> str:
-    """Text that ``tomllib`` reads back as ``entries``: values first, then tables."""
-    values = {k: v for k, v in entries.items() if not isinstance(v, Mapping) and v is not None}
-    tables = {k: v for k, v in entries.items() if isinstance(v, Mapping) and v}
-    lines = [f"{_key(name)} = {_value(value)}\n" for name, value in values.items()]
-    for name, table in tables.items():
-        path = f"{above}{_key(name)}"
-        head = f"\n[{path}]\n" if any(not isinstance(v, Mapping) for v in table.values()) else ""
-        lines.append(head + to_toml(table, f"{path}."))
-    return "".join(lines)
+def to_toml(entries: Mapping[str, Any]) -> str:
+    """Text that ``tomllib`` reads back as ``entries``, without what is None and empty tables."""
+    return tomli_w.dumps(_plain(entries))
 
 
-def _key(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else json.dumps(name)
-
-
-def _value(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """As TOML has it: text that can be written in UTF-8, lists, and tables with entries."""
+    if isinstance(value, Mapping):
+        kept = {_text(name): _plain(item) for name, item in value.items() if item is not None}
+        return {name: item for name, item in kept.items() if item != {}}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(v) for v in value)}]"
-    if isinstance(value, Path):
-        value = str(value)
-    return repr(value) if isinstance(value, float) else json.dumps(value)
+        return [_plain(item) for item in value]
+    return _text(value) if isinstance(value, str | Path) else value
+
+
+def _text(value: str | Path) -> str:
+    """Text without the halves of characters that a file's name may hold."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _read(file: Path) -> Card:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scoreag.verbs import words
 from scoreag.verbs.options import Given, loud
 from scoreag.verbs.tasks import check_classes
 from scoreag.verbs.words import UsageError
@@ -50,8 +51,8 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     _check_beside(card, [one.card for one in beside])
     train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
     judge = _judge(given, card, test)
-    words = list(dict.fromkeys(given.features or ["judge"]))
-    extractors = tuple(extractor(word, judge, card.image_shape, device) for word in words)
+    wanted = list(dict.fromkeys(given.features or ["judge"]))
+    extractors = tuple(extractor(word, judge, card.image_shape, device) for word in wanted)
     _check_names([one.name for one in extractors])
     return (
         model,
@@ -144,12 +145,15 @@ def labelled(given: Given, spec: str, card: "Card") -> "Dataset":
     """Labelled images of the shape and the classes of a card."""
     from scoreag.dataset import read
 
-    data = read(spec, given.root, progress=loud(given), classes=card.classes)
+    size = words.size(given.size) if given.size else None
+    data = read(spec, given.root, size=size, progress=loud(given), classes=card.classes)
     if tuple(data.images.shape[1:]) != card.image_shape:
         found, wanted = (
             " x ".join(map(str, size)) for size in (data.images.shape[1:], card.image_shape)
         )
-        raise ValueError(f"{data.name} has images of {found}, {card.name} is for {wanted}")
+        height, width = card.image_shape[1:]
+        fix = f"write --size {height}x{width}, or give other data"
+        raise ValueError(f"{data.name} has images of {found}, {card.name} is for {wanted}; {fix}")
     if card.classes:
         check_classes(data, card.classes)
         if data.labels is None:
