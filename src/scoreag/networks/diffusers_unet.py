@@ -12,8 +12,10 @@ Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 
 
 class DiffusersUNet(nn.Module):
-    """Args:
-    config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
+    """A ``UNet2DModel`` of diffusers, as a network of this package.
+
+    Args:
+        config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
 
     Raises:
         ValueError: the package is not installed.

@@ -43,7 +43,6 @@ def groups(folder: Path, task: str, manifest: Mapping[str, Any], rows: Sequence[
     order = (NOT_REPAIRED, NOT_FOOLED, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
     sorted_rows = {group: [r for r in rows if outcome(task, r) is group] for group in order}
     classes = manifest.get("classes", ())
-    classes = manifest.get("classes", ())
     return [
         _section(folder, classes, group, members)
         for group, members in sorted_rows.items()
