@@ -11,8 +11,8 @@ from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.columns import Columns
 from scoreag.assess.drawn import AGAIN, ALL, RULES, Rule, drawn
 from scoreag.core.rejection import errs
-from scoreag.figures.bootstrap import of_bootstrap, paired
-from scoreag.figures.entries import Entry, of_quantile, of_rate
+from scoreag.figures.bootstrap import of_bootstrap
+from scoreag.figures.entries import Entry, of_paired_shares, of_quantile, of_rate
 from scoreag.metrics.accuracy import Rate, accuracy, share
 
 RIGHT = "images right before"
@@ -151,8 +151,7 @@ def difference(a: Columns, b: Columns) -> Entry | None:
     if len(mine) < 2:
         return None
     theirs = [place[int(a.image_ids[row])] for row in mine]
-    one, other = a.fooled[mine].double(), b.fooled[theirs].double()
-    return _share(paired(one, other, f"{RIGHT}, in both"))
+    return _share(of_paired_shares(a.fooled[mine], b.fooled[theirs], f"{RIGHT}, in both"))
 
 
 def together(

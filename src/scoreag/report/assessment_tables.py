@@ -97,8 +97,8 @@ def differences(account: Account) -> Table:
         for of, minus, entry in account.differences
     ]
     caption = (
-        "Success of an attack minus that of the first one, on the same images (paired bootstrap): "
-        "above 0 it fools more often."
+        "Success of an attack minus that of the first one, on the same images (paired interval of "
+        "Bonett and Price): above 0 it fools more often."
     )
     return Table("differences", caption, ["attack", "against", "images", "difference"], rows)
 

@@ -153,7 +153,7 @@ def _changes(run: Run) -> list[str]:
         return []
     caption = "How far the saved images are from the originals; colour values lie in [0, 1]."
     rows = [(NORMS[norm], *_median(norm, found)) for norm, found in medians.items()]
-    return [table(caption, ("", "median", "95 % interval"), rows), _distribution(run)]
+    return [table(caption, ("", "median", "interval"), rows), _distribution(run)]
 
 
 def _median(norm: str, found: Mapping[str, Any]) -> tuple[Entry, Entry]:
@@ -161,7 +161,10 @@ def _median(norm: str, found: Mapping[str, Any]) -> tuple[Entry, Entry]:
         return f"{255 * value:.0f}/255" if norm == "linf" else f"{value:.4g}"
 
     middle = (number(found["value"]), f"of {found['total']} images")
-    return middle, f"{number(found['low'])} to {number(found['high'])}"
+    if "low" not in found:
+        return middle, str(found.get("interval", ""))
+    inside = f"{number(found['low'])} to {number(found['high'])}"
+    return middle, (inside, str(found.get("interval", "")))
 
 
 def _distribution(run: Run) -> str:

@@ -1,10 +1,10 @@
 """The figures of a run, from its rows alone: each with its denominator by name and an interval."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scoreag.metrics.accuracy import Rate, Z
+from scoreag.metrics.accuracy import Rate
+from scoreag.metrics.quantiles import ends
 from scoreag.runs.rows import Row
 
 ALL = "all images"
@@ -68,18 +68,13 @@ def _moved(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def median(values: Sequence[float], of: str) -> dict[str, Any]:
-    """The median and its 95 % interval from order statistics.
+    """The median and its interval from order statistics, which has the coverage that it says.
 
-    The number of values below the true median is binomial (n, 1/2); the interval's ends are the
-    values of rank ``n/2 -+ z n^(1/2)/2``, rounded outwards.
+    Of fewer than 6 values no interval holds the median in 95 % of cases, so there is none.
     """
     ordered, n = sorted(values), len(values)
-    half = Z * math.sqrt(n) / 2
-    low = max(math.floor(n / 2 - half), 1)
-    high = min(math.ceil(n / 2 + half) + 1, n)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    ends = {"low": ordered[low - 1], "high": ordered[high - 1]}
-    return {"value": round(middle, 6), "of": of, "total": n, **ends}
+    return {"value": round(middle, 6), "of": of, "total": n, **ends(ordered)}
 
 
 def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:

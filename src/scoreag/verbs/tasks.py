@@ -193,9 +193,10 @@ def table(figures: dict[str, Any]) -> str:
     for name, rate in figures["rates"].items():
         lines.append((name, str(Rate(rate["count"], rate["total"], rate["of"]))))
     for name, found in figures["medians"].items():
-        lines.append(
-            (f"median {name}", f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})")
+        inside = (
+            f"{found['low']:.4g} to {found['high']:.4g}" if "low" in found else found["interval"]
         )
+        lines.append((f"median {name}", f"{found['value']:.4g} ({inside})"))
     calls = figures["calls"]
     lines.append(("denoiser calls", f"{calls['sum']}, {calls['per_image']:g} an image"))
     width = max(len(name) for name, _ in lines)
