@@ -26,6 +26,7 @@ from scoreag.runs.manifest import named, plain, tensors_sha256
 NO_ROWS = (  # come of these, which show, train, forecast or sum up
     "report", "verbs", "training", "evaluation", "certify", "foreign", "cli.py", "doctor.py",
     "demo.py", "assess/account.py", "assess/checks.py", "assess/checks_between.py",
+    "assess/checks_judges.py",
     "assess/columns.py", "assess/forecast.py", "assess/summary.py",
 )  # fmt: skip
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at

@@ -25,8 +25,8 @@ WORDS = (
     ("recall", "Share of test images that lie where draws do, in features: variety."),
     ("floor", "What training images score in place of the draws; no model is expected to be "
      "better."),
-    ("judge", "A classifier trained apart, which guided nothing: says the class that was asked "
-     "for."),
+    ("judge", "A classifier that is asked whether a draw shows the class that was asked for; "
+     "nothing guides these draws."),
 )  # fmt: skip
 
 

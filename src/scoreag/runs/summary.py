@@ -1,22 +1,30 @@
 """The figures of a run, from its rows alone: each with its denominator by name and an interval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scoreag.metrics.accuracy import Rate
 from scoreag.metrics.quantiles import ends
+from scoreag.runs.headline import headline, hints, of_judge, warnings
 from scoreag.runs.rows import Row
 
 ALL = "all images"
 RIGHT = "images classified correctly before"
 
 
-def summary(task: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """Shares with Wilson intervals, medians with theirs, and what it all cost."""
+def summary(
+    task: str, rows: Sequence[Row], about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Shares with Wilson intervals, medians with theirs, and what it all cost.
+
+    Args:
+        about: the manifest of the run, for the name of the judge and the settings.
+    """
     rates = {"synthesize": _synthesized, "transform": _transformed, "purify": _purified}[task](rows)
     return {
         "task": task,
         "images": len(rows),
+        **(_told(rows, rates, about or {}) if task != "purify" else {}),
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
         "medians": _moved(rows),
         "calls": _cost(rows, "calls"),
@@ -25,13 +33,28 @@ def summary(task: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def _told(
+    rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The headline, what it is worth, and what to try."""
+    return {
+        "headline": headline(rows, rates, about),
+        "warnings": warnings(rows, rates, about),
+        "hints": hints(rates, about.get("settings", {})),
+    }
+
+
 def _synthesized(rows: Sequence[Row]) -> dict[str, Rate]:
-    return _verdicts(rows, ALL)
+    return {**of_judge(rows, rows, ALL), **_verdicts(rows, ALL)}
 
 
 def _transformed(rows: Sequence[Row]) -> dict[str, Rate]:
     right = [row for row in rows if row["predictions"]["before"] == row["label"]]
-    return {"clean_accuracy": Rate(len(right), len(rows), ALL), **_verdicts(right, RIGHT)}
+    return {
+        "clean_accuracy": Rate(len(right), len(rows), ALL),
+        **of_judge(rows, right, RIGHT),
+        **_verdicts(right, RIGHT),
+    }
 
 
 def _purified(rows: Sequence[Row]) -> dict[str, Rate]:
