@@ -9,6 +9,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     sha256 = "..."                         # of that file; another one is refused
     licence = "MIT"
     source = "trained by: scoreag train classifier --preset cifar10-resnet20"
+    algorithm = 2                          # of the version that trained it; see core/algorithm.py
     image_shape = [3, 32, 32]
     classes = ["airplane", ...]            # none: the model knows no classes
     mean = [0.4914, 0.4822, 0.4465]        # classifier: it sees (image - mean) / std, images in
@@ -17,7 +18,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
     judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
                                            #   folder beside this one
-    [levels]                               #   if not 1000: steps; pace: t is told as pace * t
+    [levels]                               #   arguments of its ``family``, e.g. steps and pace
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
     "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
@@ -57,6 +58,7 @@ class Card:
     image_shape: tuple[int, int, int]
     sha256: str = ""
     source: str = ""
+    algorithm: int | None = None
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

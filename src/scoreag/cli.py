@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -104,6 +105,16 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
     given = list(sys.argv[1:] if words is None else words)
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _run(given)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"scoreag: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _run(given: Sequence[str]) -> int:
     try:
         code = int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
         return _interrupted(given) if code == INTERRUPTED else code

@@ -14,7 +14,7 @@ from scoreag.attacks.pgd import Attack
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Labels
-from scoreag.dataset import Dataset, read
+from scoreag.dataset import Dataset, balanced, read
 from scoreag.files import write_text
 from scoreag.images import check_images, read_png, to_float, to_uint8
 from scoreag.jobs import Job
@@ -64,7 +64,10 @@ def demo(
         load_classifier(CLASSIFIER, device),
         load_classifier(JUDGE, device),
     )
-    real = read(data or SAMPLES, root, progress=progress, classes=cast.prior.classes)[:REAL]
+    known = cast.prior.classes
+    real = balanced(read(data or SAMPLES, root, progress=progress, classes=known))[:REAL]
+    if data:
+        say(f"read {real.summary}")
     made = tour(cast, real, out, seed=seed, progress=progress, overwrite=overwrite)
     took = f"Made in {time.monotonic() - began:.0f} s on {os.cpu_count()} cores."
     source = f"from {real.name}" if data else SOURCE

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoreag.files import replace_file
 
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # as Pillow calls their formats
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -106,6 +107,22 @@ def _fix(low: float, high: float) -> str:
     return "undo the normalisation, write images * std + mean"
 
 
+def _check_whole(picture: Image.Image) -> None:
+    """Refuse what Pillow would leave out without a word: lower bits, and all frames but one."""
+    kind = picture.format or ""
+    frames = getattr(picture, "n_frames", 1) if kind in ("PNG", "TIFF", "WEBP") else 1
+    if frames > 1:
+        raise ValueError(f"it has {frames} frames or pages; save the one that is meant")
+    for tile in getattr(
+        picture, "tile", ()
+    ):  # (decoder, box, offset, arguments, of which the first is the layout)
+        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        deep = kind in ("PNG", "TIFF") and ";16" in str(layout)
+        deep |= kind == "PPM" and any(type(n) is int and n > 255 for n in more)
+        if deep:
+            raise ValueError("its channels have 16 bits, not 8 bits a channel; convert it first")
+
+
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
     """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
     data = png(image)
@@ -134,16 +151,25 @@ def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
     return _pixels(_decoded(path, ("PNG",)))
 
 
+def is_gray(path: Path) -> bool:
+    """Whether a picture is gray, by its header; one that cannot be opened is not."""
+    try:
+        with Image.open(path, formats=PICTURES) as picture:
+            return picture.mode in ("L", "1", "LA", "La") or picture.mode.startswith("I;")
+    except _DAMAGED:
+        return False
+
+
 def read_picture(
     path: Path, size: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG or JPEG, upright, RGB or grey.
+    """The pixels of a PNG, JPEG, WebP, BMP, TIFF or PPM, upright, RGB or gray.
 
     Args:
         size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
             None leaves it as it is.
     """
-    picture = ImageOps.exif_transpose(_decoded(path, ("PNG", "JPEG")))
+    picture = ImageOps.exif_transpose(_decoded(path, PICTURES))
     if size is not None:
         picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
     return _pixels(picture)
@@ -158,6 +184,7 @@ def _from_bytes(data: bytes, name: str, formats: tuple[str, ...]) -> Image.Image
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             picture.verify()
         with Image.open(io.BytesIO(data), formats=formats) as picture:
+            _check_whole(picture)
             picture.load()
             return _plain(picture)
     except _DAMAGED as error:

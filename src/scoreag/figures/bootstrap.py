@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import key
 from scoreag.figures.entries import Entry
 from scoreag.metrics.quantiles import TOO_SMALL
 
@@ -30,11 +31,11 @@ def of_bootstrap(values: Float[Tensor, " count"], of: str, draws: int = DRAWS) -
     entry: Entry = {"value": _short(float(values.mean())), "of": of, "total": n}
     if n < FEWEST:
         return {**entry, "interval": TOO_SMALL}
-    source = generator("bootstrap", n)
+    source = np.random.Generator(np.random.Philox(int.from_bytes(key("bootstrap", n), "little")))
     means = []
     for start in range(0, draws, AT_ONCE):
         size = (min(AT_ONCE, draws - start), n)
-        means.append(values[torch.randint(n, size, generator=source)].mean(1))
+        means.append(values[torch.from_numpy(source.integers(n, size=size))].mean(1))
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
     low, high = (_short(float(end)) for end in torch.cat(means).quantile(ends))

@@ -22,11 +22,14 @@ READ = (
 OLD = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
 
 
-def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> Found:
+def open_checkpoint(
+    path: Path, arguments: Mapping[str, Any] | None = None, names: int = 0
+) -> Found:
     """What a file or a folder holds; nothing of it is run.
 
     Args:
         arguments: that the network was trained with, where the file does not say them.
+        names: how many classes are named, if they are.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
@@ -34,10 +37,10 @@ def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> F
     head = _head(path)
     if head[:2] == b"PK" or head[:4] == OLD:
         return states.open_state(path, arguments)
+    if diffusers.is_folder(path):
+        return diffusers.open_folder(path, arguments, names)
     if arguments:
         raise ValueError(f"{path} says itself what it is of; leave out --arguments")
-    if diffusers.is_folder(path):
-        return diffusers.open_folder(path)
     if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return edm.open_pickle(path)
     if head[8:9] == b"{":
@@ -88,7 +91,7 @@ def convert(
     Raises:
         ValueError: the file is not read, or does not fit the network that it names.
     """
-    found = open_checkpoint(path, arguments)
+    found = open_checkpoint(path, arguments, len(classes))
     if classes and len(classes) != found.classes:
         raise ValueError(f"{path} knows {found.classes} classes, and {len(classes)} names came")
     names = classes or [str(number) for number in range(found.classes)]

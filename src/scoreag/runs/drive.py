@@ -1,6 +1,6 @@
 """A job on disk: computed in micro-batches, written in batches, continued where it was."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def drive(
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     overwrite: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Compute what ``folder`` still lacks of ``job``; its summary.
 
@@ -43,12 +44,14 @@ def drive(
         about: for the manifest: ``command``, ``data`` (name, sha256), the word for ``wrong``;
             for the rows: ``sources``, the files that the images were read from, by image id.
         micro_batch: 0: the networks see ``batch_size`` images at once, and nothing is padded.
+        begun: called when all is checked, before the first image is computed.
     """
     about = about or {}
     _check_sizes(batch_size, micro_batch)
     found = manifest(job, about, batch_size, micro_batch)
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
         kept_there = place.claim(folder, found, overwrite)
+        begun()
         cut = list(pieces(len(job), micro_batch or batch_size))
         kept = _kept(folder, job, cut)
         todo = [piece for piece in cut if job.image_ids[piece[0]] not in kept]

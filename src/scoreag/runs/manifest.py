@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.jobs import Job
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it
@@ -55,8 +56,10 @@ def manifest(
 
 
 def circumstances() -> dict[str, Any]:
-    """Versions, machine and time: recorded, but free to change between two halves of a run."""
+    """The version of what is computed; and versions, machine and time, which may change between
+    two halves of a run."""
     return {
+        "algorithm": ALGORITHM,
         "versions": {
             "scoreag": import_module("scoreag").__version__,
             "torch": torch.__version__,
@@ -76,10 +79,20 @@ def circumstances() -> dict[str, Any]:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In words, each setting whose value differs, digests last; what is incidental may."""
     was, wanted = dict(leaves(old)), dict(leaves(new))
+    if "algorithm" in wanted:
+        was.setdefault("algorithm", UNMARKED)
     names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
     differ = [n for n in names if was.get(n) != wanted.get(n)]
-    differ.sort(key=lambda n: n.endswith("sha256"))  # what they are digests of says more
+    # first what the user cannot mend; last digests, as what they are digests of says more
+    differ.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
     return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
+
+
+def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, the versions of this package and of torch that have changed since."""
+    pairs = [(name, *(dict(t.get("versions") or {}).get(name) for t in (old, new)))
+             for name in ("scoreag", "torch")]  # fmt: skip
+    return [f"{name} {was} is now {now}" for name, was, now in pairs if was and was != now]
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

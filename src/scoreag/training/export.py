@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scoreag.attacks.pgd import Attack
 from scoreag.cards import ZOO, Card, rewrite, write_card
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float
@@ -42,6 +43,7 @@ def export(
         file=f"{name}.safetensors" if folder == ZOO else "model.safetensors",
         licence="MIT",
         source=trained_by("classifier", {"preset": name, **how}),
+        algorithm=ALGORITHM,
         image_shape=image_shape,
         classes=tuple(classes),
         mean=tuple(recipe.mean),

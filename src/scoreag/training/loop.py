@@ -1,6 +1,6 @@
 """One training loop for every network: batches, rates, averages, and checkpoints that resume.
 
-Step ``k`` draws its batch and its noise from ``generator(seed, ..., k)``: nothing about the random
+Step ``k`` draws its batch and its noise from ``Stream(seed, ..., k)``: nothing about the random
 state has to be remembered, and a run that was stopped goes on as if it had not been.  They are
 drawn for the whole batch, so that neither the number of processes nor that of turns changes them.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from jaxtyping import UInt8
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images, Labels, PerImage
 from scoreag.training.diverged import Diverged, Health, check_finite
 from scoreag.training.ema import follow
@@ -32,8 +32,8 @@ from scoreag.training.state import resume as resume
 from scoreag.training.state import save
 from scoreag.training.team import ALONE, Team
 
-Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Generator], Tensor]
-Prepare: TypeAlias = Callable[[Images, Batch, Generator], Images]
+Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Stream], Tensor]
+Prepare: TypeAlias = Callable[[Images, Batch, Stream], Images]
 Order: TypeAlias = Callable[[int, Plan, int], Iterator[Batch]]
 Rows: TypeAlias = tuple[Tensor, ...]  # tensors with a row an image
 CURVE = 50  # steps of which the curve has the mean
@@ -48,11 +48,11 @@ class Rowwise:
         answer: the loss of each row, of all of them or of some.
     """
 
-    ask: Callable[[Images, Labels, Generator], Rows]
+    ask: Callable[[Images, Labels, Stream], Rows]
     answer: Callable[[nn.Module, Rows], PerImage]
 
     def __call__(
-        self, network: nn.Module, images: Images, labels: Labels, source: Generator
+        self, network: nn.Module, images: Images, labels: Labels, source: Stream
     ) -> Tensor:
         return self.answer(network, self.ask(images, labels, source)).mean()
 
@@ -90,7 +90,7 @@ def fit(
     saved, health = time.monotonic(), Health()
     with held_back(team.size > 1) as interrupted:
         for batch in order(len(images), plan, state.seen // plan.batch):
-            source = generator(plan.seed, "step", batch.step)
+            source = Stream(plan.seed, "step", batch.step)
             x = prepare(images[batch.ids].float() / 255, batch, source)
             value = _gradient(state.network, loss, x, labels[batch.ids], source, plan, team)
             value, stopping = team.sum(_gradients(state.network), value, float(interrupted()))
@@ -114,7 +114,7 @@ def _gradient(
     loss: Loss,
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     plan: Plan,
     team: Team,
 ) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from scoreag.cards import Card, card, write_card
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
@@ -145,6 +146,7 @@ def export(
         file="model.safetensors",
         licence="MIT",
         source=trained_by("score-model", how),
+        algorithm=ALGORITHM,
         image_shape=(shape[0], shape[1], shape[2]),
         classes=tuple(classes),
         family=recipe.family,

@@ -51,7 +51,7 @@ def transform(given: Given) -> None:
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, judge,
         **settings(given),
     )  # fmt: skip
-    run(job, given, {"wrong": given.wrong, **about(data), **known})
+    run(job, given, {"wrong": given.wrong, **about(data), **known}, data)
 
 
 def purify(given: Given) -> None:
@@ -65,7 +65,7 @@ def purify(given: Given) -> None:
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
-    run(job, given, about(data))
+    run(job, given, about(data), data)
 
 
 def settings(given: Given) -> dict[str, Any]:
@@ -90,11 +90,21 @@ def images(given: Given, prior: "Prior") -> "Dataset":
         label=given.label,
         size=words.size(given.size) if given.size else None,
         progress=loud(given),
-        classes=prior.classes,
+        classes=names_of(given, prior),
     )
     check_classes(data, prior.classes)
     check_shape(data, prior.image_shape)
     return data
+
+
+def names_of(given: Given, prior: "Prior") -> tuple[str, ...]:
+    """The names by which labels are numbered: the score model's, else the classifier's."""
+    from scoreag.datasets import nameless
+    from scoreag.models import class_names
+
+    if nameless(prior.classes) and given.classifier:
+        return class_names(given.classifier) or prior.classes
+    return prior.classes
 
 
 def check_apart(given: Given) -> None:
@@ -148,7 +158,7 @@ def about(data: "Dataset") -> dict[str, Any]:
     return {"data": {"name": data.name, "sha256": data.sha256}, "sources": sources}
 
 
-def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
+def run(job: "Job", given: Given, known: dict[str, Any], data: "Dataset | None" = None) -> None:
     """Do the job in --out, and tell how it went."""
     from scoreag.runs.drive import drive
 
@@ -161,6 +171,7 @@ def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
         micro_batch=given.micro_batch,
         progress=loud(given),
         overwrite=given.overwrite,
+        begun=lambda: say(given, f"read {data.summary}") if data else None,
     )
     render(folder)
     tell(given, figures, folder)

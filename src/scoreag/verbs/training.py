@@ -11,7 +11,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from scoreag.verbs.options import Given, loud
+from scoreag.verbs.options import Given, loud, say
 from scoreag.verbs.training_folder import own, tell
 from scoreag.verbs.words import UsageError
 
@@ -53,12 +53,14 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
         check_board()
     means = Means(team, given.compile, given.channels_last, given.tensorboard)
     init, folder = begun_with(given, recipe), Path(given.out)
-    data = team.in_turn(lambda: labelled(given, recipe.plan.batch))  # one of them downloads
+    known = init.classes if init else ()
+    data = team.in_turn(lambda: labelled(given, recipe.plan.batch, known))  # one of them downloads
     assert data.labels is not None
     options_for(recipe, data.images, data.classes, init)
     check(recipe, data.labels, data.classes, folder, team, given.ema)
     with ExitStack() as held:
         team.in_turn(lambda: own(held, given, "score-model", recipe, data, init, team.first))
+        say(given, f"read {data.summary}")
         made = train_score_model(
             recipe,
             data.images,
@@ -118,16 +120,18 @@ def classifier(given: Given) -> None:
     recipe = chosen(given, PRESETS, device.type)
     if given.extra_share is not None:
         recipe = replace(recipe, extra_share=given.extra_share)
-    data, folder = labelled(given, recipe.plan.batch), Path(given.out)
+    init = card(given.init) if given.init else None
+    data = labelled(given, recipe.plan.batch, init.classes if init else ())
+    folder = Path(given.out)
     assert data.labels is not None
     extra = None
     if given.extra:
         extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
-    init = card(given.init) if given.init else None
     completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
     with ExitStack() as held:
         own(held, given, "classifier", recipe, data, init, extra=extra)
+        say(given, f"read {data.summary}")
         made = train_classifier(
             recipe,
             data.images,
@@ -166,11 +170,21 @@ def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
     return replace(recipe, rate=rate, plan=replace(recipe.plan, **plan, precision=precision))
 
 
-def labelled(given: Given, batch: int) -> "Dataset":
-    """The training images, which have labels and classes with names."""
+def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset":
+    """The training images, which have labels and classes with names.
+
+    Args:
+        known: the classes of the card to go on from, by which theirs are numbered if they are some
+            of these.
+    """
     from scoreag.dataset import read
 
-    data = read(given.data, given.root, progress=loud(given))
+    try:
+        data = read(given.data, given.root, progress=loud(given), classes=known)
+    except ValueError:  # other classes, or a fault that is told now
+        if not known:
+            raise
+        data = read(given.data, given.root, progress=loud(given))
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if batch > len(data):
