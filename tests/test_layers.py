@@ -19,7 +19,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],
-    ["asked"],
+    ["asked", "judges"],
     ["api"],
     ["search"],
     ["attacks", "purifiers"],

@@ -16,6 +16,8 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
+    judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
+                                           #   folder beside this one
     [levels]                               #   arguments of its ``family``, e.g. steps and pace
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
@@ -62,6 +64,7 @@ class Card:
     std: tuple[float, ...] = (1.0,)
     family: str = ""
     sigma_data: float = 0.5
+    judge: str | None = None
     levels: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     shards: Mapping[str, str] = field(default_factory=dict)

@@ -44,13 +44,15 @@ train = typer.Typer(
 
 verb(app, "demo", *o.TOUR, example="scoreag demo --out runs/demo")(tour.demo)
 verb(
-    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, *o.COMMON,
+    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --labels cat,dog "
     "--per-class 8 --out runs/gas",
 )(tasks.synthesize)  # fmt: skip
 verb(
-    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, *o.COMMON,
+    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data samples "
     "--out runs/gat",

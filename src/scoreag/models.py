@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.cards import Card, card
+from scoreag.cards import Card, card, cards
 from scoreag.classifiers import guarded, masked, robustbench
 from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
 from scoreag.core.frozen import Frozen, returns_probabilities
@@ -50,7 +50,24 @@ def load_prior(name: str | Path, device: str = "auto") -> Prior:
         sigma_data=found.sigma_data,
         defaults=found.defaults,
         origin=found.identity,
+        judge=_judge_of(found),
     )
+
+
+def _judge_of(found: Card) -> str:
+    """The judge of a score model's card: a folder beside it, or a name of the zoo.
+
+    Nothing else, as a function would be run because somebody's card says so.
+    """
+    beside = found.folder / str(found.judge or "")
+    if not found.judge or found.judge in cards("classifier"):
+        return found.judge or ""
+    if not (beside / "card.toml").is_file():
+        raise ValueError(
+            f"the card of {found.name} names the judge {found.judge!r:.60}; expected a folder "
+            f"beside the card, or one of {', '.join(cards('classifier'))}"
+        )
+    return str(beside)
 
 
 def load_classifier(

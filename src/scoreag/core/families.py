@@ -1,4 +1,4 @@
-"""How each family of score models reads a noise level; tables 1 of Karras et al. (2022)."""
+"""How each family of score models reads a noise level; Karras et al. (2022), Table 1."""
 
 import math
 from collections.abc import Callable

@@ -8,7 +8,8 @@ from scoreag.load import hint
 
 
 def check(told: Mapping[str, Any], examples: Mapping[str, Any], file: str) -> None:
-    """
+    """Refuse arguments of a training that are not known, or are of another kind.
+
     Args:
         examples: of all arguments that are known; None stands for any value.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoreag.verbs import words
+from scoreag.verbs.judging import bundled
 from scoreag.verbs.options import Given, loud
 from scoreag.verbs.tasks import check_classes
 from scoreag.verbs.words import UsageError
@@ -131,9 +132,10 @@ def judge_of(card: "Card") -> str:
     """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
     from scoreag import cards
 
+    if found := bundled(card.image_shape, card.classes):
+        return found
     for name in (name for name in cards.cards("classifier") if name.endswith("-judge")):
-        judge = cards.card(name)
-        if judge.image_shape == card.image_shape and card.classes in ((), judge.classes):
+        if cards.card(name).image_shape == card.image_shape and not card.classes:
             return name
     raise UsageError(
         f"no bundled judge knows the images and classes of {card.name}; "

@@ -94,6 +94,11 @@ WRONG = option(
     "--wrong", str,
     "What the classifier shall say: second, random, none (anything wrong), or a class.", "second",
 )  # fmt: skip
+JUDGE = option(
+    "--judge",
+    str,
+    "Says whether the class is still shown: a classifier, or none; default: the model card's.",
+)
 SEED = option("--seed", int, "Seed of all random numbers, 0 or more.", 0)
 OUT = option("--out", str, "Folder of the run; the same command goes on where it was.", ...)
 OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
