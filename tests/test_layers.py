@@ -9,8 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
     ["load", "zoo", "stopping"],
+    ["bounded", "pickles"],
+    ["saved", "npz"],
     ["files"],
-    ["images", "tensors", "label_table"],
+    ["images", "tensors", "label_table", "building"],
     ["cards"],
     ["core"],
     ["networks"],

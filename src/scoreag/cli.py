@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import typer
 
-from scoreag.load import UnknownName
+from scoreag.load import UnknownName, cut
 from scoreag.stopping import Ended, line
 from scoreag.verbs import (
     assessing,
@@ -25,6 +25,7 @@ from scoreag.verbs.certify_options import CERTIFIED
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
 
+LONGEST = 500  # characters of a message
 INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
 
 app = typer.Typer(
@@ -146,10 +147,14 @@ def _told(error: Exception) -> tuple[int, str]:
         return 1, f"{error.filename}: {error.strerror}; mend that and give the same command again"
     if isinstance(error, ValueError | OSError):
         return 1, str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return 1, f"there is not enough memory for that ({error}); give something smaller"
+    if isinstance(error, RecursionError):
+        return 1, "what was read nests too deeply; give a whole file"
     return 1, f"{type(error).__name__}: {error} (not foreseen: --debug shows where)"
 
 
 def _end(code: int, message: str) -> int:
     with suppress(OSError):  # the terminal is gone, after SIGHUP
-        print(f"scoreag: {' '.join(message.split())}", file=sys.stderr)
+        print(cut(f"scoreag: {message}", LONGEST), file=sys.stderr)
     return code

@@ -5,6 +5,9 @@ import io
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from scoreag.bounded import TABLE, read_bytes
+from scoreag.load import shown
+
 HEAD = {"file", "label"}  # columns that it must have
 _SEPARATORS = ",;\t"  # Excel's, by the country and by "save as"
 
@@ -34,8 +37,8 @@ def read_table(table: Path) -> list[Entry]:
         other = first.setdefault(entry.file, entry)
         if other.label != entry.label:
             raise ValueError(
-                f"{entry.place}: {entry.file!r} has the label {entry.label!r}, and "
-                f"{other.label!r} in {other.place.rpartition(', ')[2]}; keep one of them"
+                f"{entry.place}: {shown(entry.file)} has the label {shown(entry.label)}, and "
+                f"{shown(other.label)} in {other.place.rpartition(', ')[2]}; keep one of them"
             )
     return entries
 
@@ -62,7 +65,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _text(table: Path) -> str:
-    data = table.read_bytes()
+    data = read_bytes(table, TABLE)
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ["utf-16"] if marked else ["utf-8-sig", "cp1252"]:
         try:
@@ -80,12 +83,12 @@ def _checked(table: Path, entry: Entry) -> Entry:
         raise ValueError(f"{entry.place}, has no label")
     if PurePosixPath(file).is_absolute() or PureWindowsPath(file).drive or ".." in _parts(file):
         raise ValueError(
-            f"{entry.place}: {file!r} is not a path inside the folder; write it relative to "
+            f"{entry.place}: {shown(file)} is not a path inside the folder; write it relative to "
             f"{table.parent}"
         )
     if not (table.parent / file).is_file():
-        fix = f"; write {file.replace(chr(92), '/')!r}" if "\\" in file else ""
-        raise ValueError(f"{entry.place}, names {file!r}, which is not there{fix}")
+        fix = f"; write {shown(file.replace(chr(92), '/'))}" if "\\" in file else ""
+        raise ValueError(f"{entry.place}, names {shown(file)}, which is not there{fix}")
     return entry
 
 

@@ -1,5 +1,6 @@
 """A plan's cells, every model loaded once and every option checked, before any work starts."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,8 +49,8 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
     found = [
         _resolved(plan, cell, known[cell.group], kit) for cell in crossed if cell.attack not in away
     ]
-    names = [cell.name for cell in found]
-    twice = [name for name in names if names.count(name) > 1]
+    counted = Counter(cell.name for cell in found)
+    twice = [name for name, count in counted.items() if count > 1]
     if twice:
         raise ValueError(f"{plan.where.file}: two cells are called {twice[0]}; rename a member")
     return found

@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from scoreag.files import data_folder
-from scoreag.load import hint
+from scoreag.load import hint, shown
 
 _Found = TypeVar("_Found")
 
@@ -90,11 +90,11 @@ def _check_number(word: str) -> None:
     """Refuse a label that is no whole number where another one is."""
     if not _is_number(word):
         raise ValueError(
-            f"the label {word!r} is no whole number of 0 or more, and other labels are numbers; "
-            "write 2, not 2.0, or names everywhere"
+            f"the label {shown(word)} is no whole number of 0 or more, and other labels are "
+            "numbers; write 2, not 2.0, or names everywhere"
         )
     if len(word) > 18:
-        raise ValueError(f"the label {word[:40]!r} is too large a number for a class")
+        raise ValueError(f"the label {shown(word)} is too large a number for a class")
 
 
 def in_turns(groups: Sequence[object]) -> list[int]:
@@ -117,13 +117,16 @@ def class_number(label: str | int, classes: Sequence[str]) -> int:
     word = str(label)
     if word in classes:
         return list(classes).index(word)
-    if _is_number(word):
+    if _is_number(word) and len(word) <= 18:
         if classes and int(word) >= len(classes):
-            raise ValueError(f"label {word} is not in 0..{len(classes) - 1}: {listed(classes)}")
+            last = len(classes) - 1
+            raise ValueError(f"label {shown(word)} is not in 0..{last}: {listed(classes)}")
         return int(word)
     if not classes:
-        raise ValueError(f"label {word!r}: the names of the classes are not known; give its number")
-    raise ValueError(f"no class {word!r}; {hint(word, list(classes)[:20])}")
+        raise ValueError(
+            f"label {shown(word)}: the names of the classes are not known; give its number"
+        )
+    raise ValueError(f"no class {shown(word)}; {hint(word, list(classes)[:20])}")
 
 
 def listed(classes: Sequence[str]) -> str:

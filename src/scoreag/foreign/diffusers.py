@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from scoreag.bounded import TEXT, parsed_json, read_text
+from scoreag.building import within
 from scoreag.foreign.diffusers_scheduler import levels_of
 from scoreag.foreign.diffusers_weights import weights
 from scoreag.foreign.found import Found
-from scoreag.load import load
+from scoreag.load import cut, load, shown
 
 CODES = ("vae", "vqvae", "movq")  # parts of pipelines that draw codes, as Stable Diffusion
 NULL = "null_label"
@@ -61,7 +63,7 @@ def open_folder(path: Path, arguments: Mapping[str, Any] | None = None, names: i
         **({"unit": True} if family == "unit_score" else {}),
     }
     tensors = weights(folder)
-    _try(options, len(tensors), path)
+    _try(options, tensors, path)
     return Found(
         format="diffusers, UNet2DModel",
         family=family,
@@ -90,11 +92,11 @@ def _pipeline(path: Path) -> Path:
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = parsed_json(read_text(file, TEXT))
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing; get the whole folder") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {cut(str(error), 200)}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds no table of settings")
     return found
@@ -148,12 +150,12 @@ def _has_null(labels: int, names: int, arguments: Mapping[str, Any], path: Path)
     """Whether the last label says "not told": as it is told, or K + 1 for K tens of classes."""
     if unknown := [name for name in arguments if name != NULL]:
         raise ValueError(
-            f"{path} says itself what it is of; leave out --arguments, or its {unknown[0]!r}: "
+            f"{path} says itself what it is of; leave out --arguments, or its {shown(unknown[0])}: "
             f'only {{"{NULL}": true}} can be told beside'
         )
     told = arguments.get(NULL)
     if told is not None and not isinstance(told, bool):
-        raise ValueError(f"{NULL} is {told!r:.80}; expected true or false")
+        raise ValueError(f"{NULL} is {shown(told)}; expected true or false")
     if told and labels < 2:
         raise ValueError(f"{path} knows {labels} labels, of which none can be a null label")
     if told is None and names:
@@ -178,23 +180,24 @@ def _check_time(config: Mapping[str, Any], family: str, path: Path) -> None:
     )
 
 
-def _try(options: Mapping[str, Any], tensors: int, path: Path) -> None:
+def _try(options: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Refuse a network that cannot be built, or cannot take its images: it is asked for a shape."""
     shape, config = options["image_shape"], json.loads(options["config"])
     for name in ("layers_per_block", "block_out_channels", "down_block_types", "up_block_types"):
         value = config.get(name)
         claimed = len(value) if isinstance(value, list) else value
-        if type(claimed) is int and claimed > tensors:
-            raise ValueError(f"{path}: its {name} claims more layers than its {tensors} tensors")
+        if type(claimed) is int and claimed > len(tensors):
+            told = f"its {name} claims more layers than its {len(tensors)} tensors"
+            raise ValueError(f"{path}: {told}")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), within(tensors):
             network = load("networks", "diffusers_unet").build(**options)
             labels = torch.zeros(1, dtype=torch.int64) if options["classes"] else None
             seen = network(torch.zeros(1, *shape), torch.ones(1), labels)
     except UNFIT as error:
         if isinstance(error.__cause__, ModuleNotFoundError):  # it is the package that is missing
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = cut(str(error), 200)
         raise ValueError(
             f"{path}: a network of its config.json cannot take images of {shape}: {reason}"
         ) from error

@@ -1,6 +1,5 @@
 """The weights of a folder of diffusers: in one file or several, of a variant, under old names."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scoreag.bounded import parsed_json, read_text
 from scoreag.files import load_tensors
 from scoreag.tensors import read_any
 
@@ -64,7 +64,7 @@ def _all_of(file: Path) -> dict[str, Tensor]:
 def _shards(file: Path) -> dict[str, set[str]]:
     """The names of the tensors of each file beside a list."""
     try:
-        listed = json.loads(file.read_text("utf-8"))["weight_map"]
+        listed = parsed_json(read_text(file))["weight_map"]
         pairs = [(str(name), str(tensor)) for tensor, name in listed.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no list of shards; get the whole folder") from error
