@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scoreag.datasets import Labels, Pixels, Source
 from scoreag.images import to_float
-from scoreag.load import check_options, hint, load, names
+from scoreag.load import check_options, described, hint, load, names
 
 _PATHS = ("folder", "arrays", "picture", "run")  # the kinds whose word is a path
 
@@ -91,6 +91,11 @@ def read(
         size: (height, width) that pictures are resized to; None takes them as they are.
         classes: the classifier's, for labels that are given by name.
     """
+    if not isinstance(spec, str | Path):
+        raise ValueError(
+            f"the data is {described(spec)}; expected a word or a path, such as 'samples'; a "
+            "tensor of images is given to tasks and attacks as it is"
+        )
     what, part = _parts(spec)
     source, name = _source(what, root, label, _checked(size), progress, classes)
     inside = _range(part, source.count, name)

@@ -92,13 +92,14 @@ def _fill(
     )  # fmt: skip
     with bar:
         for group in groups(todo, batch_size):
-            computed: list[Result] = []
+            computed: list[tuple[Job, Result]] = []
             try:
                 for piece in group:
-                    computed.append(compute(job.rows(piece), pad_to=micro_batch))
+                    part = job.rows(piece)
+                    computed.append((part, compute(part, pad_to=micro_batch)))
                     bar.update(len(piece))
             finally:  # also what was done when the user stops it
-                written = [_written(job, folder, about, part, micro_batch) for part in computed]
+                written = [_written(one, folder, about, r, micro_batch) for one, r in computed]
                 if written:
                     lines.append(folder, [row for some in written for row in some])
 
@@ -123,8 +124,8 @@ def _written(
     saved, originals = lines.write_all(folder, result)
     as_float = None
     if job.classifier is not None:
-        as_float = _said(job, result.images, pad_to)
-        seen = _said(job, to_float(saved, result.images.dtype), pad_to)
+        as_float = _said(job, result.images, pad_to, "float")
+        seen = _said(job, to_float(saved, result.images.dtype), pad_to, "saved")
         result = _judged(result, as_float, seen)
     said = (wrong_from(job, about), as_float, about.get("sources"))
     return lines.rows_of(folder, result, saved, originals, job.seed, *said)
@@ -147,12 +148,13 @@ def _judged(result: Result, as_float: Labels, seen: Labels) -> Result:
 
 
 @torch.no_grad()
-def _said(job: Job, images: Tensor, pad_to: int) -> Labels:
+def _said(job: Job, images: Tensor, pad_to: int, purpose: str) -> Labels:
     """The classifier's answers, from a batch of the size that it always sees."""
-    assert job.classifier is not None
+    ask = job.padded(pad_to, purpose).classifier
+    assert ask is not None
     count = len(images)
     padded = torch.cat([images, images[-1:].expand(max(0, pad_to - count), *images.shape[1:])])
-    return job.classifier(padded.to(job.prior.sigmas.device)).argmax(1)[:count].cpu()
+    return ask(padded.to(job.prior.sigmas.device)).argmax(1)[:count].cpu()
 
 
 def wrong_from(job: Job, about: Mapping[str, Any]) -> str | None:
