@@ -330,7 +330,7 @@ def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, ima
         defended(images * 4 - 2)
     assert not defended.counts
     found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), strength=500.0)
-    assert found.images.isfinite().all() and max(defended.counts.values()) > 2
+    assert found.images.isfinite().all() and not defended.counts  # a task counts for itself
 
 
 SLIPS = """

@@ -25,7 +25,7 @@ def check_classifier(victim: Any, images: Images, guides: bool = True) -> int:
     if isinstance(victim, nn.Module) and any(part.training for part in victim.modules()):
         raise ValueError("the classifier is in train mode; call its .eval() first")
     _check_size(victim, images)
-    leaf = images.detach().clone().requires_grad_()
+    leaf = images.detach().clone().requires_grad_(guides)
     logits = _logits(victim, leaf)
     if logits.shape[1] < 2:
         raise ValueError("the classifier knows one class only; expected at least 2")
@@ -54,10 +54,10 @@ def gradient_is_zero(victim: Any, shape: Sequence[int], like: Tensor) -> bool:
 
 
 def _logits(victim: Any, leaf: Images) -> Tensor:
-    """Its answer, with a graph; no draw of a defence is counted for it."""
+    """Its answer, with a graph of the leaf; no draw of a defence is counted for it."""
     shape, rows = tuple(leaf.shape[1:]), range(len(leaf))
     ask = begun(of_rows(victim, rows), rows, "check")
-    with torch.enable_grad():
+    with torch.set_grad_enabled(leaf.requires_grad):
         try:
             logits = ask(leaf)
         except Exception as error:  # whatever somebody else's network may raise

@@ -7,11 +7,11 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoreag.asked import checked_labels, checked_victim
 from scoreag.core.noise import Noise
-from scoreag.core.rows import of_images
+from scoreag.core.rows import ByRow, of_images
 from scoreag.images import check_images
 from scoreag.load import described
 
@@ -33,8 +33,8 @@ def inside() -> Iterator[None]:
 def door(guides: bool = True) -> Callable[[Call], Call]:
     """Check what an attack's ``__call__`` is given, unless another attack calls it.
 
-    That costs one forward pass of one image, with its gradient where the attack takes gradients.
-    No images at all are returned as they came.
+    That costs one forward pass of one image (of all, where the classifier is a function), with its
+    gradient where the attack takes gradients.  No images at all are returned as they came.
 
     Args:
         guides: does the attack follow the classifier's gradient?
@@ -72,7 +72,8 @@ def _checked(
     """The same in the form that attacks take."""
     images = check_images(images)
     images = images.clone() if images.is_inference() else images.detach()
-    victim, classes = checked_victim(classifier, images[:1], guides)
+    bound = not isinstance(classifier, nn.Module | ByRow)  # maybe to what belongs to this batch
+    victim, classes = checked_victim(classifier, images if bound else images[:1], guides)
     labels = checked_labels(labels, len(images), classes).to(images.device)
     if not isinstance(noise, Noise):
         raise ValueError(
