@@ -49,6 +49,8 @@ def load_prior(name: str | Path, device: str | torch.device = "auto") -> Prior:
     found = _of_kind(name, "score-model")
     place = device_of(device)
     model: nn.Module = load("score_models", found.family).load(found)
+    if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
+        model = model.to(torch.float32)
     return Prior(
         model=model.to(place).eval().requires_grad_(False),
         sampler=load("samplers", "heun").sample,

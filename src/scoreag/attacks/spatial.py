@@ -71,7 +71,8 @@ class Attack:
             slope = objective.slope(flow)
             best = self._offered(best, images, flow, slope.lead)
             weight = torch.where(slope.lead > 0, self.smoothness, self.smoothness * STANDING)
-            uphill = slope.gradient - weight[:, None, None, None] * _bending_gradient(flow)
+            weight = weight.to(flow)[:, None, None, None]  # else of the default dtype
+            uphill = slope.gradient - weight * _bending_gradient(flow)
             step = step.after(uphill)
             flow = (flow + self.step_size * step.at(i)).clamp(-self.reach, self.reach)
         return self._offered(best, images, flow, objective.lead(flow)).images
