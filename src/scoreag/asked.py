@@ -37,7 +37,7 @@ def check_callable(classifier: Any) -> None:
 
 
 def checked_victim(
-    classifier: Classifier, images: Images, guides: bool = True
+    classifier: Any, images: Images, guides: bool = True
 ) -> tuple[Classifier, int]:
     """The classifier with its weights held constant, and how many classes it tells apart."""
     check_callable(classifier)

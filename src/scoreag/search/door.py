@@ -75,6 +75,7 @@ def _checked(
     bound = not isinstance(classifier, nn.Module | ByRow)  # maybe to what belongs to this batch
     victim, classes = checked_victim(classifier, images if bound else images[:1], guides)
     labels = checked_labels(labels, len(images), classes).to(images.device)
+    labels = labels.clone() if labels.is_inference() else labels
     if not isinstance(noise, Noise):
         raise ValueError(
             f"the noise is {described(noise)}; write Noise(seed=0, image_ids=range({len(images)}))"
