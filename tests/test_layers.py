@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
-    ["load", "zoo"],
+    ["load", "zoo", "stopping"],
     ["bounded", "pickles"],
     ["saved", "npz"],
     ["files"],
@@ -17,11 +17,11 @@ LAYERS = [  # each may import those above it, and its own files
     ["core"],
     ["networks"],
     ["guidance", "samplers", "score_models", "classifiers", "datasets", "metrics"],
-    ["foreign"],
+    ["foreign", "classifier_checks"],
     ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],
-    ["asked"],
+    ["asked", "judges"],
     ["api"],
     ["search"],
     ["attacks", "purifiers"],

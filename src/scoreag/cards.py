@@ -16,6 +16,8 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
+    judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
+                                           #   folder beside this one
     [levels]                               #   arguments of its ``family``, e.g. steps and pace
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
@@ -26,13 +28,13 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +68,7 @@ class Card:
     std: tuple[float, ...] = (1.0,)
     family: str = ""
     sigma_data: float = 0.5
+    judge: str | None = None
     levels: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     shards: Mapping[str, str] = field(default_factory=dict)
@@ -232,28 +235,24 @@ def rewrite(card: Card, **changes: Any) -> Card:
     return changed
 
 
-def to_toml(entries: Mapping[str, Any], above: str = "") -> str:
-    """Text that ``tomllib`` reads back as ``entries``: values first, then tables."""
-    values = {k: v for k, v in entries.items() if not isinstance(v, Mapping) and v is not None}
-    tables = {k: v for k, v in entries.items() if isinstance(v, Mapping) and v}
-    lines = [f"{_key(name)} = {_value(value)}\n" for name, value in values.items()]
-    for name, table in tables.items():
-        path = f"{above}{_key(name)}"
-        head = f"\n[{path}]\n" if any(not isinstance(v, Mapping) for v in table.values()) else ""
-        lines.append(head + to_toml(table, f"{path}."))
-    return "".join(lines)
+def to_toml(entries: Mapping[str, Any]) -> str:
+    """Text that ``tomllib`` reads back as ``entries``, without what is None and empty tables."""
+    return tomli_w.dumps(_plain(entries))
 
 
-def _key(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else json.dumps(name)
-
-
-def _value(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """As TOML has it: text that can be written in UTF-8, lists, and tables with entries."""
+    if isinstance(value, Mapping):
+        kept = {_text(name): _plain(item) for name, item in value.items() if item is not None}
+        return {name: item for name, item in kept.items() if item != {}}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(v) for v in value)}]"
-    if isinstance(value, Path):
-        value = str(value)
-    return repr(value) if isinstance(value, float) else json.dumps(value)
+        return [_plain(item) for item in value]
+    return _text(value) if isinstance(value, str | Path) else value
+
+
+def _text(value: str | Path) -> str:
+    """Text without the halves of characters that a file's name may hold."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _check_kinds(file: Path, entries: Mapping[str, Any]) -> None:
@@ -303,7 +302,7 @@ def _are_tables(value: Any) -> bool:
 
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **{n: ("a word in quotes", _is_text) for n in ("name", "kind", "network", "file", "licence")},
-    **{n: ("a word in quotes", _is_text) for n in ("sha256", "source", "family")},
+    **{n: ("a word in quotes", _is_text) for n in ("sha256", "source", "family", "judge")},
     "image_shape": ("[channels, height, width] of images", _is_shape),
     "classes": ("a list of words", _are_words),
     "mean": ("a number a channel, e.g. [0.5]", _are_numbers),
@@ -316,6 +315,7 @@ _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"a table, of at most {STEPS} steps",
         lambda value: _is_table(value) and _is_count(value.get("steps", 1)),
     ),
+    "algorithm": ("a whole number", lambda value: type(value) is int),
     "options": ("a table", _is_table),
     "recipe": ("a table", _is_table),
     "shards": (

@@ -4,10 +4,12 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
 from scoreag.load import UnknownName, cut
+from scoreag.stopping import Ended, line
 from scoreag.verbs import (
     assessing,
     certifying,
@@ -43,13 +45,15 @@ train = typer.Typer(
 
 verb(app, "demo", *o.TOUR, example="scoreag demo --out runs/demo")(tour.demo)
 verb(
-    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, *o.COMMON,
+    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --labels cat,dog "
     "--per-class 8 --out runs/gas",
 )(tasks.synthesize)  # fmt: skip
 verb(
-    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, *o.COMMON,
+    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data samples "
     "--out runs/gat",
@@ -102,7 +106,10 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
+    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage.
+
+    128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+    """
     given = list(sys.argv[1:] if words is None else words)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
@@ -113,12 +120,14 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     print(f"scoreag: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _run(given: Sequence[str]) -> int:
+def _run(given: list[str]) -> int:
     try:
         code = int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
-        return _interrupted(given) if code == INTERRUPTED else code
+        return _end(code, line(given)) if code == INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(given)
+        return _end(INTERRUPTED, line(given))
+    except Ended as error:
+        return _end(error.code, line(given, error.number, error.done))
     except Exception as error:
         if "--debug" in given:
             raise
@@ -126,12 +135,6 @@ def _run(given: Sequence[str]) -> int:
             print(error, file=sys.stderr)
             return 2
         return _end(*_told(error))
-
-
-def _interrupted(given: Sequence[str]) -> int:
-    again = "without --overwrite " if "--overwrite" in given else ""
-    told = f"stopped; what is done is kept, and the same command {again}goes on from there"
-    return _end(INTERRUPTED, told)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -154,5 +157,6 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _end(code: int, message: str) -> int:
-    print(cut(f"scoreag: {message}", LONGEST), file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone, after SIGHUP
+        print(cut(f"scoreag: {message}", LONGEST), file=sys.stderr)
     return code

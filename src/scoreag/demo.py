@@ -95,10 +95,14 @@ def tour(
     given: dict[str, Any] = {"seed": seed, "image_ids": real.image_ids}
     images = to_float(real.images)
     jobs = {
-        "gat": api.transformation(prior, cast.classifier, images, labels, **given),
+        "gat": api.transformation(
+            prior, cast.classifier, images, labels, judge=cast.judge, **given
+        ),
         "gap": api.purification(prior, to_float(pgd), cast.classifier, labels, **given),
-        "gas": api.synthesis(prior, cast.classifier, asked, seed=seed),
-        "free": api.synthesis(prior, cast.classifier, asked, seed=seed, strength=0.0),
+        "gas": api.synthesis(prior, cast.classifier, asked, seed=seed, judge=cast.judge),
+        "free": api.synthesis(
+            prior, cast.classifier, asked, seed=seed, judge=cast.judge, strength=0.0
+        ),
     }
     name = {"name": real.name, "sha256": real.sha256}
     done = {

@@ -122,6 +122,21 @@ def test_members_that_count_other_classes_are_refused(planned, tmp_path):
         resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
 
 
+@pytest.mark.parametrize("judge", ["net", "other", "copy", "unmasked:net"])
+def test_a_judge_that_is_attacked_is_refused_with_its_line(planned, tmp_path, judge):
+    """Also a victim of the set that this cell does not attack, and a copy under another name."""
+    write_net(tmp_path / "copy", 10)
+    word = str(tmp_path / "copy") if judge == "copy" else judge
+    with pytest.raises(ValueError, match=r"line 9: the judge .* is the victim (net|other) "):
+        resolved(PLAN.replace('judge = "judge"', f'judge = ["judge", "{word}"]'), planned)
+
+
+def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned):
+    second = '[sets.two]\ndata = "folder:images"\nvictims = ["judge"]\n\n[purifiers.gap]'
+    with pytest.raises(ValueError, match=r"line 9: the judge judge is the victim judge"):
+        resolved(PLAN.replace("[purifiers.gap]", second), planned)
+
+
 def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
     assert {"quick", "paper", "full"} <= plans().keys()
     assert all(about and "\n" not in about for about in plans().values())

@@ -185,3 +185,37 @@ def test_a_corrupt_picture_is_named(pets: Path) -> None:
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no PNG or JPEG"):
         data.read(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "folders, told",
+    [
+        (["train/cat", "test/cat"], "holds the splits test, train"),
+        (["Train/cat", "Val/cat", ".cache"], "holds the splits Train, Val"),
+        (["valid", "test", "extra"], "holds the splits test, valid"),
+        (["train/dog"], "holds the splits train"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_splits_are_not_taken_for_classes(tmp_path: Path, folders: list[str], told: str) -> None:
+    for place in folders:
+        paint(tmp_path / "root" / place / "1.png", 1)
+    with pytest.raises(ValueError, match=told) as caught:
+        data.read(f"folder:{tmp_path / 'root'}")
+    advice = str(caught.value).split("e.g. ")[1]
+    assert advice.lower().endswith(("train", "test")) and len(data.read(advice)) == 1
+
+
+@pytest.mark.parametrize(
+    "folders, classes",
+    [(["train", "bus", "tram"], ()), (["train", "test"], ("test", "train"))],
+)
+def test_a_class_may_be_called_as_a_split_is(
+    tmp_path: Path, folders: list[str], classes: tuple[str, ...]
+) -> None:
+    """CIFAR-100 has trains; and names that a model has given are classes whatever they are."""
+    for i, place in enumerate(folders):
+        paint(tmp_path / "root" / place / "1.png", i)
+    assert data.read(f"folder:{tmp_path / 'root'}", classes=classes).classes == tuple(
+        sorted(folders)
+    )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
 from scoreag.datasets import nameless
 from scoreag.images import check_images
+from scoreag.judges import same_network
 from scoreag.load import UnknownName, load
 from scoreag.memory import bytes_of
 from scoreag.models import check_classifier, class_names
@@ -43,6 +45,7 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
     away, crossed = left_out(plan, kit), list(cells(plan))
     _check_used(plan, crossed)
     known = {one.name: _known(plan, one, kit) for one in plan.sets}
+    _check_judges(plan, kit)
     found = [
         _resolved(plan, cell, known[cell.group], kit) for cell in crossed if cell.attack not in away
     ]
@@ -83,6 +86,19 @@ def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
                 f"{plan.where.at('purifiers', put.name)}: no attack takes {put.name}; name it in "
                 "the purifiers of an attack on one of its victims, or leave it out"
             )
+
+
+def _check_judges(plan: Plan, kit: Kit) -> None:
+    """Refuse a judge that is attacked anywhere in the plan, under whatever name."""
+    attacked = list(dict.fromkeys(word for one in plan.sets for word in one.victims))
+    for one in plan.sets:
+        for word, victim in product(one.judge, attacked):
+            if same_network(kit.classifier(word), kit.classifier(victim)):
+                raise ValueError(
+                    f"{plan.where.at('sets', one.name, 'judge')}: the judge {word} is the victim "
+                    f"{victim} (the same weights), so it cannot tell what images show that were "
+                    "made against it; give another judge, trained apart, or a plan of its own"
+                )
 
 
 def left_out(plan: Plan, kit: Kit) -> list[str]:

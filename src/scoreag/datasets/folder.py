@@ -19,6 +19,7 @@ _SUFFIXES = (
 )
 _LOOKED_AT = 64  # pictures by which a folder is taken for one in gray or in color
 HIDDEN, OTHER = "hidden", "no picture that is read"  # why something is left out
+_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
 def load(
@@ -46,6 +47,7 @@ def load(
         if size is not None:
             raise ValueError(f"{what!r} is a run, whose images are read as they are; give no size")
         return run.load(what)
+    _check_splits(path, classes)
     find = _listed if (path / "labels.csv").is_file() else _sorted
     found = find(path, classes)
     files, labels = found.files, found.labels
@@ -74,6 +76,23 @@ class _Found:
     labels: list[int] | None
     classes: tuple[str, ...]
     left_out: dict[Path, str]
+
+
+def _check_splits(path: Path, classes: Sequence[str]) -> None:
+    """Refuse a folder of train/, test/ and the like: they are no classes, and one is wanted.
+
+    One such name among others is a class: CIFAR-100 has trains.
+    """
+    named = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    visible = [name for name in named if name[0] not in "._"]
+    splits = [name for name in visible if name.lower() in _SPLITS and name not in classes]
+    if (path / "labels.csv").is_file() or len(splits) < min(2, max(1, len(visible))):
+        return
+    first = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    raise ValueError(
+        f"{path} holds the splits {', '.join(splits)}, which are no classes; "
+        f"write the one that you want, e.g. folder:{path / first}"
+    )
 
 
 def _sorted(path: Path, classes: Sequence[str]) -> _Found:

@@ -10,7 +10,8 @@ LONG, LARGE = 100, 1_000_000  # of lists and words; of numbers
 
 
 def check(told: Mapping[str, Any], examples: Mapping[str, Any], file: str) -> None:
-    """
+    """Refuse arguments of a training that are not known, or are of another kind.
+
     Args:
         examples: of all arguments that are known; None stands for any value.
 

@@ -14,10 +14,12 @@ Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 
 
 class DiffusersUNet(nn.Module):
-    """Args:
-    config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
-    null_label: it has one more label than ``classes``, which says that none is told.
-    unit: it sees images in [0, 1].
+    """A ``UNet2DModel`` of diffusers, as a network of this package.
+
+    Args:
+        config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
+        null_label: it has one more label than ``classes``, which says that none is told.
+        unit: it sees images in [0, 1].
 
     Raises:
         ValueError: the package is not installed.

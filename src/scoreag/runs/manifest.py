@@ -26,13 +26,16 @@ def manifest(
     """All that determines the images of ``job``, and the circumstances of computing them.
 
     Args:
-        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``.
+        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``,
+            the ``judge``'s accuracy as its card tells it.
         micro_batch: how many images the networks see at once, which their rounding depends on;
             0: ``batch_size``.
     """
     models = {"score-model": named(job.prior.model, job.prior.origin)}
     if job.classifier is not None:
         models["classifier"] = _seen_through(job.classifier)
+    if job.judge is not None:
+        models["judge"] = {**_seen_through(job.judge), **about.get("judge", {})}
     return {
         "format": FORMAT,
         "command": about.get("command"),
@@ -132,7 +135,8 @@ def tensors_sha256(tensors: Mapping[str, Any]) -> str:
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            plain_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(plain_bytes.numpy().tobytes())  # numpy knows no bfloat16
     return digest.hexdigest()
 
 

@@ -43,7 +43,8 @@ def family(
     snr_shift: float = 1.0,
     zero_snr: bool = False,
 ) -> Family:
-    """
+    """The family of a table of noise levels, from the words of the networks that count its steps.
+
     Args:
         betas: the table itself, in place of a schedule.
         snr_shift: what the ratio of signal to noise is divided by at all steps.

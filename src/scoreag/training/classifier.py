@@ -33,6 +33,7 @@ def train(
     device: torch.device | str = "cpu",
     extra: Dataset | None = None,
     init: Card | None = None,
+    again: Callable[[State], None] = lambda state: None,
 ) -> State:
     """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one.
 
@@ -40,6 +41,7 @@ def train(
         recipe: with options, mean and std that fit the images; see ``classifier_card.completed``.
         extra: labelled images that make up ``recipe.extra_share`` of each batch.
         init: the card whose weights to go on from, with a fresh optimiser.
+        again: see ``fit``.
     """
     state = resume(start(recipe, images, device, init), file)
     order: Order = batches
@@ -49,6 +51,7 @@ def train(
     return fit(
         state, loss_of(recipe), images, labels, recipe.plan, file, save_every, watch,
         prepare=partial(augmented, recipe=recipe), after=after(recipe), order=order,
+        again=again,
     )  # fmt: skip
 
 

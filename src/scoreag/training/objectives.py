@@ -26,10 +26,12 @@ NOISE = (-1.2, 1.2)  # mean and deviation of ln sigma, for pixels; Karras et al.
 
 @dataclass(frozen=True)
 class Objective:
-    """Args:
-    family: how a denoiser is made of the network.
-    levels: draws a noise level for each of so many images.
-    weight: of the squared error at a noise level.
+    """What a network is trained on: a family, noise levels, and the weight of an error.
+
+    Args:
+        family: how a denoiser is made of the network.
+        levels: draws a noise level for each of so many images.
+        weight: of the squared error at a noise level.
     """
 
     family: Family

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from scoreag.doctor import Finding
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
-PLANS = "plans"
+PLANS, PRESETS = "plans", "presets"
 FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
 
 
 def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
-    known = [*CARDS, *FOLDERS, PLANS]
+    known = [*CARDS, *FOLDERS, PLANS, PRESETS]
     if given.kind is not None and given.kind not in known:
         raise UnknownName(f"no kind {given.kind!r}; {hint(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
@@ -53,6 +53,10 @@ def entries(kind: str) -> dict[str, str]:
         from scoreag.assess.plan import plans
 
         return plans()
+    if kind == PRESETS:
+        from scoreag.training.listing import presets
+
+        return presets()
     shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
     return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
 
