@@ -91,7 +91,7 @@ def test_packed_arrays_are_refused_by_what_they_claim(here: Path) -> None:
 def test_arrays_without_dimensions_are_refused(here: Path, name: str) -> None:
     given: dict[str, Any] = {"images": np.zeros((2, 3, 8, 8)), "labels": np.array([0, 1])}
     np.savez(here / "a.npz", **{**given, name: np.array(0.5)})
-    with pytest.raises(ValueError, match=rf"a\.npz: {name} .*\(\)"):
+    with pytest.raises(ValueError, match=rf"a\.npz: {name} .*\(1?,?\)"):
         dataset.read(here / "a.npz")
 
 

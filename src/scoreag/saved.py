@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +151,7 @@ def of_bytes(data: bytes) -> Any:
     if not data:
         raise EOFError
     file, made = io.BytesIO(data), dict[str, Tensor]()
-    room = Room(len(data))
-
-    def storage(dtype: torch.dtype, key: str, count: int, more: Any) -> Tensor:
-        if key not in made:
-            if sum(one.nbytes for one in made.values()) + count * dtype.itemsize > len(data):
-                raise Refused("its storages are larger than the file")
-            made[key] = torch.zeros(count, dtype=dtype)
-        if more:  # a part of a storage: a key of its own, where it begins, how long it is
-            return made[key].narrow(0, int(more[1]), int(more[2]))
-        return made[key]
-
+    room, storage = Room(len(data)), partial(_behind, made, [len(data)])
     _check_head(file)
     tree = _Tensors(file, storage, room).load()
     keys = _Tensors(file, storage, room).load()
@@ -169,6 +160,20 @@ def of_bytes(data: bytes) -> Any:
     for key in keys:
         _fill(made[str(key)], file)
     return tree
+
+
+def _behind(
+    made: dict[str, Tensor], left: list[int], dtype: torch.dtype, key: str, count: int, more: Any
+) -> Tensor:
+    """A storage whose numbers come behind the pickle."""
+    if key not in made:
+        left[0] -= count * dtype.itemsize
+        if left[0] < 0:
+            raise Refused("its storages are larger than the file")
+        made[key] = torch.zeros(count, dtype=dtype)
+    if more:  # a part of a storage: a key of its own, where it begins, how long it is
+        return made[key].narrow(0, int(more[1]), int(more[2]))
+    return made[key]
 
 
 def _check_head(file: io.BytesIO) -> None:

@@ -216,6 +216,9 @@ def tensors() -> Iterator[Case]:
         edm = b"\x80\x02}" + word("ema") + b"}(" + entries + b"us."
         yield Case(f"tensor {name} edm", "tensors", readers.score_model("x.pkl"), {"x.pkl": edm})
     yield _rebuilt()
+    parts = [_tensor(str(i), 0, 0, (0,), (1,)) for i in range(9000)]
+    program = b"\x80\x02}(" + b"".join(word(f"t{i}") + p for i, p in enumerate(parts)) + b"u."
+    yield Case("9,000 storages", "tensors", readers.classifier("x.th"), {"x.th": _old(program)})
 
 
 def _rebuilt() -> Case:
