@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
     ["load", "zoo"],
     ["files"],
-    ["images", "tensors"],
+    ["images", "tensors", "sealed"],
     ["cards"],
     ["core"],
     ["networks"],

@@ -147,3 +147,18 @@ def test_a_corrupt_picture_is_named(pets: Path) -> None:
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no PNG or JPEG"):
         data.read(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_a_table_that_names_a_picture_outside_its_folder_is_refused(
+    tmp_path: Path, way: str
+) -> None:
+    paint(tmp_path / "secret.png", 7)
+    folder = tmp_path / "shared"
+    paint(folder / "a.png", 1)
+    (folder / "linked.png").symlink_to(tmp_path / "secret.png")
+    name = {"above": "../secret.png", "absolute": str(tmp_path / "secret.png"),
+            "link": "linked.png"}[way]  # fmt: skip
+    (folder / "labels.csv").write_text(f"file,label\na.png,0\n{name},1\n")
+    with pytest.raises(ValueError, match="line 3, names .* which is outside its folder"):
+        data.read(f"folder:{folder}")

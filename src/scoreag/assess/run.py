@@ -81,8 +81,11 @@ def assess(
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
     some = chosen(cells, only)
-    with place.alone(folder):
-        claimed = place.claim(folder, found, overwrite, store.OURS)
+    with (
+        place.alone(folder) as fresh,
+        place.withdrawn(folder, fresh, store.OURS, (store.ROW_FILES,)),
+    ):
+        claimed = place.claim(folder, found, overwrite, store.OURS, store.named)
         outcome = Done()
         for cell in cells:
             store.describe(folder, cell)

@@ -82,6 +82,10 @@ def _listed(path: Path, classes: Sequence[str]) -> _Listing:
         if not label or not (path / file).is_file():
             lacks = "has no label" if not label else f"names {file!r}, which is not there"
             raise ValueError(f"{table}, line {line}, {lacks}")
+        if not (path / file).resolve().is_relative_to(path.resolve()):
+            raise ValueError(
+                f"{table}, line {line}, names {file!r}, which is outside its folder; copy it there"
+            )
     numbers, names = numbered([label for _, label in pairs], classes)
     return [path / file for file, _ in pairs], numbers, names
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoreag.images import read_png
+from jaxtyping import UInt8
+from torch import Tensor
+
 from scoreag.report.page import paragraph, section
 from scoreag.report.pictures import Cell, gallery, strip
-from scoreag.runs.rows import Row
+from scoreag.runs.rows import Row, picture
 
 SHOWN = 24  # images of a group; a page of thousands would open nowhere
 
@@ -43,7 +45,6 @@ def groups(folder: Path, task: str, manifest: Mapping[str, Any], rows: Sequence[
     order = (NOT_REPAIRED, NOT_FOOLED, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
     sorted_rows = {group: [r for r in rows if outcome(task, r) is group] for group in order}
     classes = manifest.get("classes", ())
-    classes = manifest.get("classes", ())
     return [
         _section(folder, classes, group, members)
         for group, members in sorted_rows.items()
@@ -74,15 +75,16 @@ def _strip(folder: Path, classes: Sequence[str], group: Group, row: Row) -> str:
     label, said = row["label"], row["predictions"]
     cells = []
     if "original_file" in row:
-        cells.append(_cell(folder / row["original_file"], "original", said["before"], classes))
+        original = picture(folder, row, "original_")
+        cells.append(_cell(original, "original", said["before"], classes))
     aim = () if row["wrong"] is None else (("wanted", named(row["wrong"], classes)),)
-    cells.append(_cell(folder / row["file"], "result", said["saved"], classes, aim, group))
+    cells.append(_cell(picture(folder, row), "result", said["saved"], classes, aim, group))
     title = "" if label is None else f"{named(label, classes)}, "
     return strip(f"{title}image {row['image_id']}", cells)
 
 
 def _cell(
-    file: Path,
+    pixels: UInt8[Tensor, "channel height width"],
     name: str,
     said: int | None,
     classes: Sequence[str],
@@ -92,7 +94,7 @@ def _cell(
     says = () if said is None else (("says", named(said, classes)),)
     words = f"; the classifier says {says[0][1]}" if says else ""
     lines = (*says, *more)
-    return Cell(read_png(file), name, f"{name}{words}", lines, group.words, group.good)
+    return Cell(pixels, name, f"{name}{words}", lines, group.words, group.good)
 
 
 def named(label: int, classes: Sequence[str]) -> str:
