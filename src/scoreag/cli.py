@@ -2,11 +2,16 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from warnings import catch_warnings
 
 import typer
 
 from scoreag.load import UnknownName
+from scoreag.signals import as_interrupts
 from scoreag.verbs import (
     assessing,
     certifying,
@@ -100,13 +105,19 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
+    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 128 + n signal n came."""
     given = list(sys.argv[1:] if words is None else words)
+    with catch_warnings(), as_interrupts(given[:1] != ["train"]) as came:
+        warnings.showwarning = _warn
+        code = _run(given)
+        return _interrupted(given, 128 + came[0] if came else code) if code == INTERRUPTED else code
+
+
+def _run(given: list[str]) -> int:
     try:
-        code = int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
-        return _interrupted(given) if code == INTERRUPTED else code
+        return int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(given)
+        return INTERRUPTED
     except Exception as error:
         if "--debug" in given:
             raise
@@ -116,10 +127,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return _end(*_told(error))
 
 
-def _interrupted(given: Sequence[str]) -> int:
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning in one line, without the place in the source."""
+    _end(0, f"warning: {message}")
+
+
+def _interrupted(given: Sequence[str], code: int) -> int:
     again = "without --overwrite " if "--overwrite" in given else ""
     told = f"stopped; what is done is kept, and the same command {again}goes on from there"
-    return _end(INTERRUPTED, told)
+    return _end(code, told)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -136,5 +152,6 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _end(code: int, message: str) -> int:
-    print(f"scoreag: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"scoreag: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -160,5 +160,5 @@ def test_a_table_that_names_a_picture_outside_its_folder_is_refused(
     name = {"above": "../secret.png", "absolute": str(tmp_path / "secret.png"),
             "link": "linked.png"}[way]  # fmt: skip
     (folder / "labels.csv").write_text(f"file,label\na.png,0\n{name},1\n")
-    with pytest.raises(ValueError, match="line 3, names .* which is outside its folder"):
+    with pytest.raises(ValueError, match=r"line 3, names .* which is outside its folder"):
         data.read(f"folder:{folder}")

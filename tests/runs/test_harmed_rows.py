@@ -151,7 +151,7 @@ def test_a_run_of_an_earlier_version_is_told_and_can_be_started_afresh(job, run,
     file = run / "manifest.json"
     kept = json.loads(file.read_text())
     file.write_text(json.dumps({n: v for n, v in kept.items() if n not in ("seal", "image_ids")}))
-    with pytest.raises(ValueError, match="was written by an earlier version, .* --overwrite"):
+    with pytest.raises(ValueError, match=r"was written by an earlier version, .* --overwrite"):
         drive(job, run, batch_size=4, micro_batch=4)
     drive(job, run, batch_size=4, micro_batch=4, overwrite=True)
     assert tiny.contents(run) == tiny.contents(finished)

@@ -61,9 +61,7 @@ def test_a_buffer_that_is_not_persistent_is_part_of_the_digest():
 @pytest.mark.parametrize("spread", [1e-6, 1e-4, 0.01, 1.0])
 def test_a_classifier_that_draws_is_itself(short, tmp_path, spread):
     for _ in range(6):
-        drive(
-            replace(short, classifier=own("attribute", 0.5, spread)), tmp_path, micro_batch=4
-        )
+        drive(replace(short, classifier=own("attribute", 0.5, spread)), tmp_path, micro_batch=4)
 
 
 def test_a_coin_is_seen_to_be_one():

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,13 +104,27 @@ class Kit:
 
 
 def of_classifier(module: Frozen) -> dict[str, Any]:
-    """The sha256 of its weights, its normalisation and its architecture."""
+    """The sha256 of its weights, its normalisation, its architecture, and the code of others."""
     return {
         "sha256": named(module, module.origin)["sha256"],
         "mean": list(module.mean),
         "std": list(module.std),
         "network": _printed(module.module),
+        **_code(module),
     }
+
+
+def _code(module: Frozen) -> dict[str, Any]:
+    """What a classifier that is not of this package is called, and the digests of its sources."""
+    name = str(module.origin.get("name", ""))
+    words = re.split("[:,]", name)[:-1]  # guarded:net,my_module:factory
+    modules = {type(part).__module__ for part in module.modules()} | {*words}
+    ours = {one for one in modules if one.partition(".")[0] in ("torch", "scoreag", "builtins")}
+    files = {one: getattr(sys.modules.get(one), "__file__", None) for one in modules - ours}
+    found = {
+        one: sha256(Path(file)) for one, file in files.items() if file and Path(file).is_file()
+    }
+    return {"name": name, "source": _digest(found)} if found else {}
 
 
 def of_prior(prior: Prior) -> dict[str, Any]:
@@ -151,6 +167,11 @@ def of_package() -> str:
     none = tuple(name if name.endswith(".py") else f"{name}/" for name in NO_ROWS)
     told = {name: sha256(file) for name, file in files.items() if not name.startswith(none)}
     return _digest(told)
+
+
+def mark(content: Mapping[str, Any]) -> str:
+    """The digest of what is told of a thing's content."""
+    return _digest(plain(content))
 
 
 def _printed(module: nn.Module) -> str:

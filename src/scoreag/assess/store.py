@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from torch import Tensor
 from scoreag.assess.cells import Cell, from_dict
 from scoreag.assess.measure import Measured
 from scoreag.files import check_regular, kind_of_file, replace_file, sha256, write_text
+from scoreag.runs.probe import changed
 from scoreag.runs.rows import Row, holds
 
 LIST = "cells.json"  # the keys of an assessment's cells, by their names
@@ -255,6 +256,27 @@ def _tables(folder: Path, file: Path) -> Iterator[str]:
     with suppress(OSError, ValueError, AttributeError, RecursionError):
         names.append(f"transfer_{_table(file).get('group')}")
     yield from (f"tables/{name}.{form}" for name in names for form in ("csv", "json", "md", "tex"))
+
+
+def keep_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:
+    """Note what the classifiers answered, by the digests of their content.
+
+    Raises:
+        ValueError: one with the digests that it had answers otherwise.
+    """
+    file = folder / PROBES
+    try:
+        before = _table(file) if file.exists() else {}
+        for key, one in (probes or {}).items():
+            if changed(before.get(key, {}), one):
+                raise ValueError(
+                    f"{folder} holds rows of another {one['name']}: its weights and its code are "
+                    "the same, but it answers otherwise; give another --out, or --overwrite to "
+                    "start it afresh"
+                )
+    except (AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is damaged; give --overwrite to start it afresh") from error
+    write_text(file, json.dumps({**(probes or {}), **before}, indent=1) + "\n")
 
 
 def fail(folder: Path, cell: Cell, told: str) -> None:

@@ -193,8 +193,10 @@ def _cost(run: Run) -> str:
 
 def _settings(run: Run) -> list[tuple[str, str]]:
     """What determined the images, by the names of manifest.json."""
-    outside = ("versions", "machine", "started", "finished", "format", "images", "image_ids", "classes",
-               "probe", "seal")  # fmt: skip
+    outside = (
+        "versions", "machine", "started", "finished", "format", "images", "image_ids", "classes",
+        "probe", "seal",
+    )  # fmt: skip
     kept = {name: value for name, value in run.manifest.items() if name not in outside}
     known = [(name, value) for name, value in leaves(kept) if value not in (None, {}, [])]
     return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in known]

@@ -195,9 +195,7 @@ def _leftovers(folder: Path, ours: tuple[str, ...]) -> list[Path]:
     return [path for pattern in (MANIFEST, *ours) for path in asides(folder, pattern)]
 
 
-def clear(
-    folder: Path, ours: tuple[str, ...] = OURS, named: set[str] | None = None
-) -> None:
+def clear(folder: Path, ours: tuple[str, ...] = OURS, named: set[str] | None = None) -> None:
     """Delete what a run wrote, all but its manifest: stopped here, it is still a run.
 
     Args:

@@ -17,7 +17,7 @@ STEADY = 5e-5  # within which the calls of one process agree, unless the answers
 
 @torch.no_grad()
 def probe(classifier: Any, like: Tensor) -> list[list[float]] | None:
-    """Its logits of two pictures of the shape of ``like``; None where they differ from call to call.
+    """Its logits of two pictures shaped as ``like``; None where they differ from call to call.
 
     A defense is not asked: each call would take draws that are the attacker's.
     """

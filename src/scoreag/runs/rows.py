@@ -232,8 +232,10 @@ def _fault(row: Row, fields: Fields) -> str:
     """What a row has that no row of its kind has, or lacks; "" where nothing."""
     for name, kinds in fields.items():
         value = row.get(name)
-        if name not in row or not isinstance(value, kinds) or (
-            isinstance(value, bool) and bool not in kinds
+        if (
+            name not in row
+            or not isinstance(value, kinds)
+            or (isinstance(value, bool) and bool not in kinds)
         ):
             came = f"{value!r:.60}" if name in row else "missing"
             return f"{name} is {came}; expected {' or '.join(kind.__name__ for kind in kinds)}"

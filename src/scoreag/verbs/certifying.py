@@ -195,11 +195,15 @@ def _manifest(
     victim: Any,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from scoreag.runs.manifest import FORMAT, circumstances, named, plain
+    import torch
 
+    from scoreag.runs.manifest import FORMAT, circumstances, named, plain, seen_through
+    from scoreag.runs.probe import probe
+
+    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     models = {
         "score-model": named(prior.model, prior.origin),
-        "classifier": named(victim, victim.origin),
+        "classifier": seen_through(victim),
     }
     return {
         "format": FORMAT,
@@ -211,6 +215,7 @@ def _manifest(
         **plain(more),
         "classes": list(prior.classes),
         "models": plain(models),
+        "probe": probe(victim, like),
         **circumstances(),
     }
 

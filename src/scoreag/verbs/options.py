@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from scoreag.shortage import explained, ran_out
 from scoreag.verbs.words import UsageError
 
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
@@ -44,7 +45,12 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
             if values.get("out") == "":
                 raise UsageError("--out is empty; write a folder's name")
             unoffered = {setting.name: None for setting in SETTINGS}
-            function(Given(**{**unoffered, **values}))
+            try:
+                function(Given(**{**unoffered, **values}))
+            except Exception as error:
+                if ran_out(error) and not values["debug"]:
+                    raise explained(error, values) from error
+                raise
 
         command.__signature__ = Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}
