@@ -50,6 +50,27 @@ def test_pictures_without_rows_that_a_killed_run_left_are_deleted(job, run):
     assert sorted(path.name for path in run.glob("images/*")) == ["000020.png", "000021.png"]
 
 
+def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp_path):
+    from scoreag.evaluation.place import OURS as EVALUATION
+    from scoreag.training.journal import OURS as TRAINING
+
+    training = ["samples/000000120.png", "snapshots/000000064.safetensors", "checkpoint.pt",
+                "tensorboard/events.out.tfevents.1.host"]  # fmt: skip
+    evaluation = ["samples/class-002.png", "samples/nearest.png", "figures.json",
+                  "parts/draws-own-000016.safetensors"]  # fmt: skip
+    mine = ["samples/mine.png", "snapshots/best.safetensors", "parts/mine.safetensors",
+            "tensorboard/events.txt", "samples/2024.png"]  # fmt: skip
+    for ours, written in ((TRAINING, training), (EVALUATION, evaluation)):
+        folder = tmp_path / written[0].replace("/", "-")
+        claim(folder, {"format": 1, "task": "train x"}, ours=ours)
+        for name in (*written, *mine):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("it")
+        claim(folder, {"format": 1, "task": "train x", "seed": 1}, True, ours)
+        left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert left == {"manifest.json", *mine}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["images", "originals", "rows.jsonl", "manifest.json"])
 def test_links_in_a_run_are_refused_and_what_they_lead_to_is_left(

@@ -17,7 +17,7 @@ from scoreag.files import replace_file
 from scoreag.jobs import pieces
 
 FOLDER = "parts"
-OURS = f"{FOLDER}/*.safetensors"
+OURS = f"{FOLDER}/*-{6 * '[0-9]'}.safetensors"
 
 
 def kept(

@@ -82,8 +82,10 @@ def to_csv(table: Table) -> str:
 
 def _guarded(value: Any) -> Any:
     """Words that a spreadsheet would take for a formula, behind an apostrophe; numbers as such."""
-    formula = isinstance(value, str) and re.match(r"\s*[=+@\t\r-]", value)
-    return f"'{value}" if formula else value
+    if not isinstance(value, str):
+        return value
+    line = re.sub(r"[\r\n]", " ", value)
+    return f"'{line}" if re.match(r"\t|\s*[=+@-]", line) else line
 
 
 def _spread(field: Field) -> list[Any]:

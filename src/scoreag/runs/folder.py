@@ -52,7 +52,7 @@ def claim(
     manifest: Mapping[str, Any],
     overwrite: bool = False,
     ours: tuple[str, ...] = OURS,
-    named: Named = pictures,
+    named: Named | None = None,
 ) -> dict[str, Any]:
     """Make ``folder`` the place of the run that ``manifest`` describes; the manifest kept there.
 
@@ -62,7 +62,8 @@ def claim(
     Args:
         overwrite: start afresh, whatever run was there; files that no run wrote are never touched.
         ours: patterns of the files that a run of this kind writes, beside its manifest.
-        named: which of those that a pattern fits the run has written; others are not deleted.
+        named: which of the files that a pattern fits the run has written, if that does not follow
+            from their names; others are not deleted.  By default the pictures of a task's run.
 
     Raises:
         ValueError: the folder holds something else, a run with other settings, or, whatever
@@ -82,7 +83,8 @@ def claim(
         if there is not None and not overwrite:
             return there
         if there is not None:
-            clear(folder, ours, {*named(folder)})
+            named = pictures if named is None and ours is OURS else named
+            clear(folder, ours, None if named is None else {*named(folder)})
         write(folder, manifest)
     except BaseException:
         for path in made:
@@ -136,7 +138,7 @@ def check_own(folder: Path, ours: tuple[str, ...] = OURS) -> None:
     for pattern in (MANIFEST, *ours):
         *above, last = pattern.split("/")
         for place in _places(folder, above):
-            if "*" not in last:
+            if not {*"*["} & {*last}:
                 _check_plain(place / last, ("",))
 
 
