@@ -1,13 +1,18 @@
 """Rows that were changed from outside: refused in a line by readers, made anew by the command."""
 
+import contextlib
 import hashlib
 import json
 
 import pytest
 
 import tiny
+from scoreag.cli import main
 from scoreag.report.run import run_page
 from scoreag.runs.drive import drive
+from scoreag.runs.rows import read
+from scoreag.runs.rows import replace as replace_rows
+from scoreag.runs.summary import summary
 
 
 def of_line(number, change):
@@ -166,3 +171,25 @@ def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, ru
         run_page(run)
     drive(job, run, batch_size=4, micro_batch=4)
     assert tiny.contents(run) == tiny.contents(finished)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"predictions": {}}, "holds what this version does not write (KeyError"),
+        ({"distances": {"l7": 1.0}}, "holds what this version does not write (KeyError"),
+        ({"distances": 3}, "line 5: distances is 3; expected dict"),
+        ({"calls": "many"}, "line 5: calls is 'many'; expected int"),
+        ({"label": True}, "line 5: label is True; expected int or NoneType"),
+        ({"original_file": None}, "line 5: original_file is None; expected str"),
+    ],
+)
+def test_crafted_rows_whose_digests_hold_end_in_one_line(run, capsys, change, told):
+    rows = read(run)
+    rows[4] |= change
+    replace_rows(run, rows)
+    with contextlib.suppress(Exception):
+        (run / "summary.json").write_text(json.dumps(summary("transform", rows)))
+    assert main(["report", str(run)]) == 1
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1 and len(err) < 500

@@ -30,7 +30,7 @@ from scoreag.assess.cells import Cell, from_dict
 from scoreag.assess.measure import Measured
 from scoreag.files import check_regular, kind_of_file, replace_file, sha256, write_text
 from scoreag.runs.probe import changed
-from scoreag.runs.rows import Row, holds
+from scoreag.runs.rows import NONE, Fields, Row, fault, holds
 
 LIST = "cells.json"  # the keys of an assessment's cells, by their names
 PROBES = "probes.json"  # what its classifiers said of two pictures
@@ -38,6 +38,14 @@ TABLES = (  # of its report; those of a set or of a cell have its name behind th
     "cells", "changes", "randomised", "worst_case", "differences", "generator", "strangers", "cost",
 )  # fmt: skip
 ROW_FILES = "cells/*/*.jsonl"
+FIELDS: Fields = {  # of every row, whatever its cell
+    **dict.fromkeys(("image_id", "position", "label"), (int,)),
+    "wrong": (int, NONE),
+    **dict.fromkeys(("predictions", "judges"), (dict,)),
+    **dict.fromkeys(("success", "success_8bit", "as_wanted"), (bool,)),
+    "backwards": (int, float),
+    **dict.fromkeys(("file", "sha256"), (str,)),
+}
 OURS = (
     LIST, PROBES, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
     "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
@@ -148,9 +156,14 @@ def _shard(file: Path, cell: Cell) -> tuple[list[Row], Iterable[tuple[int, Tenso
         rows = [json.loads(line) for line in text.splitlines()]
         positions = [row["position"] for row in rows]
         features = load(packed)["features"] if packed else None
-    except (ValueError, KeyError, TypeError, SafetensorError):
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError):
         return None
-    if not positions or min(positions) < 0 or max(positions) >= cell.images:
+    if (
+        any(fault(row, FIELDS) for row in rows)
+        or not positions
+        or min(positions) < 0
+        or max(positions) >= cell.images
+    ):
         return None
     return rows, None if features is None else zip(positions, features, strict=True)
 

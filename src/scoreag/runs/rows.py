@@ -39,6 +39,11 @@ PICTURED: Fields = {  # what every row of a run of a task has
 }
 
 
+OPTIONAL: Fields = {
+    **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)), "distances": (dict,)
+}  # fmt: skip
+
+
 def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[int]) -> Pixels:
     """Save images as ``kind``/000123.png; what is read from the disk again.
 
@@ -165,7 +170,7 @@ def read(folder: Path, fields: Fields = PICTURED) -> list[Row]:
     Raises:
         ValueError: an earlier version wrote them, or the manifest was changed.
     """
-    return [row for _, row in _read(folder) if row is not None and not _fault(row, fields)]
+    return [row for _, row in _read(folder) if row is not None and not fault(row, fields)]
 
 
 def whole(folder: Path, fields: Fields = PICTURED) -> list[Row]:
@@ -177,10 +182,10 @@ def whole(folder: Path, fields: Fields = PICTURED) -> list[Row]:
     file, again = folder / ROWS, "give the command of the run again, and it is made anew"
     found: dict[Any, Row] = {}
     for number, row in _read(folder):
-        fault = "it is not as the run wrote it" if row is None else _fault(row, fields)
-        if row is None or fault or row["image_id"] in found:
-            fault = fault or f"image {row['image_id'] if row else ''} is there twice"
-            raise ValueError(f"{file}, line {number}: {fault}; {again}")
+        wrong = "it is not as the run wrote it" if row is None else fault(row, fields)
+        if row is None or wrong or row["image_id"] in found:
+            wrong = wrong or f"image {row['image_id'] if row else ''} is there twice"
+            raise ValueError(f"{file}, line {number}: {wrong}; {again}")
         found[row["image_id"]] = row
     wanted = place.read(folder).get("images", len(found))
     if len(found) != wanted:
@@ -191,7 +196,7 @@ def whole(folder: Path, fields: Fields = PICTURED) -> list[Row]:
 def holds(folder: Path, row: Row) -> bool:
     """Whether the pictures of a row are there, and are those that it was written for."""
     try:
-        files = [(inside(folder, row[f"{prefix}file"]), row[f"{prefix}sha256"])
+        files = [(inside(folder, row[f"{prefix}file"]), row.get(f"{prefix}sha256"))
                  for prefix in _prefixes(row)]  # fmt: skip
     except ValueError:
         return False
@@ -206,7 +211,7 @@ def picture(folder: Path, row: Row, prefix: str = "") -> UInt8[Tensor, "channels
     """
     file = inside(folder, row[f"{prefix}file"])
     data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != row[f"{prefix}sha256"]:
+    if hashlib.sha256(data).hexdigest() != row.get(f"{prefix}sha256"):
         raise ValueError(
             f"{file} is not what the run wrote; give the command of the run again, and it is made "
             "anew"
@@ -228,15 +233,13 @@ def _read(folder: Path) -> Iterator[tuple[int, Row | None]]:
     return lines_of(folder / ROWS, seal) if (folder / ROWS).exists() else iter(())
 
 
-def _fault(row: Row, fields: Fields) -> str:
+def fault(row: Row, fields: Fields) -> str:
     """What a row has that no row of its kind has, or lacks; "" where nothing."""
-    for name, kinds in fields.items():
+    there = {name: kinds for name, kinds in OPTIONAL.items() if name in row}
+    for name, kinds in {**fields, **there}.items():
         value = row.get(name)
-        if (
-            name not in row
-            or not isinstance(value, kinds)
-            or (isinstance(value, bool) and bool not in kinds)
-        ):
+        told = isinstance(value, bool) and bool not in kinds  # True is an int, too
+        if name not in row or told or not isinstance(value, kinds):
             came = f"{value!r:.60}" if name in row else "missing"
             return f"{name} is {came}; expected {' or '.join(kind.__name__ for kind in kinds)}"
     return ""
