@@ -8,9 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
-    ["load", "zoo", "shortage", "signals"],
+    ["load", "zoo", "stopping", "shortage"],
+    ["bounded", "pickles"],
+    ["saved", "npz"],
     ["files"],
-    ["images", "tensors", "sealed"],
+    ["images", "tensors", "label_table", "building", "sealed"],
     ["cards"],
     ["core"],
     ["networks"],
@@ -19,7 +21,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],
-    ["asked"],
+    ["asked", "judges"],
     ["api"],
     ["search"],
     ["attacks", "purifiers"],

@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from scoreag.cli import main
-from scoreag.signals import as_interrupts
+from scoreag.stopping import ENDING, stop
 
 SIGNALS = [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)]
 
@@ -24,6 +24,15 @@ def made(tmp_path_factory):
     tiny.write_classifier(folder / "net")
     tiny.write_images(folder / "images", 12)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def taken_over():
+    """Signals as they are answered once a command has begun; see ``scoreag.stopping``."""
+    before = {number: signal.signal(number, stop) for number in ENDING}
+    yield
+    for number, how in before.items():
+        signal.signal(number, how)
 
 
 @pytest.fixture
@@ -76,7 +85,6 @@ def test_what_is_computed_is_written_and_the_same_command_goes_on(
     err = capsys.readouterr().err
     assert err.startswith("scoreag: stopped; what is done is kept") and err.count("\n") == 1
     assert (here / "out/rows.jsonl").read_bytes().count(b"\n") == done
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert main([*words, "--out", "out"]) == main([*words, "--out", "whole"]) == 0
     assert tiny.contents(here / "out") == tiny.contents(here / "whole")
 
@@ -94,22 +102,6 @@ def test_an_assessment_keeps_the_shards_that_are_done(
     assert "stopped; what is done is kept" in capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("cells/*/*.jsonl"))) == 1
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
-
-
-def test_a_hangup_that_is_ignored_stays_so():
-    """As nohup leaves it; and signals that somebody took care of stay his."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with as_interrupts() as came:
-            os.kill(os.getpid(), signal.SIGHUP)
-        assert not came and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_a_training_takes_care_of_its_signals_itself():
-    with as_interrupts(wanted=False):
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_the_exit_code_of_the_process_says_the_signal(here):

@@ -22,6 +22,7 @@ from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images
 from scoreag.images import check_images
 from scoreag.jobs import Job, compute, pieces
+from scoreag.judges import checked_judge
 from scoreag.result import Result
 from scoreag.settings import settings_for
 from scoreag.tasks import SECOND
@@ -37,6 +38,7 @@ def synthesize(
     *,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -50,9 +52,11 @@ def synthesize(
             else.
         image_ids: what the noise is keyed by; by default label * 1,000,000 + the how-manieth of
             its class, so that an image does not depend on which others are asked for.
+        judge: another classifier of the same classes, trained apart, who is asked in the end
+            whether the images still show their class; without one nobody knows.
         settings: fields of ``Settings``; what is not given comes from the prior's card.
     """
-    job = synthesis(prior, classifier, labels, wrong, seed, image_ids, **settings)
+    job = synthesis(prior, classifier, labels, wrong, seed, image_ids, judge, **settings)
     return run(job, micro_batch, progress)
 
 
@@ -65,6 +69,7 @@ def transform(
     *,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -73,8 +78,11 @@ def transform(
 
     Args:
         wrong: as in ``synthesize``; "second" is the likeliest other class of the given image.
+        judge: as in ``synthesize``.
     """
-    job = transformation(prior, classifier, images, labels, wrong, seed, image_ids, **settings)
+    job = transformation(
+        prior, classifier, images, labels, wrong, seed, image_ids, judge, **settings
+    )
     return run(job, micro_batch, progress)
 
 
@@ -100,6 +108,7 @@ def synthesis(
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``synthesize``."""
@@ -123,6 +132,7 @@ def synthesis(
         classifier=victim,
         labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
+        judge=checked_judge(judge, victim, blank, count),
     )
 
 
@@ -134,6 +144,7 @@ def transformation(
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``transform``."""
@@ -153,6 +164,7 @@ def transformation(
         images=images,
         labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
+        judge=checked_judge(judge, victim, images[:1], count),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoreag.core.frozen import Frozen
-from scoreag.core.noise import generator
+from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import CLASS_STRIDE
@@ -92,8 +92,8 @@ def checked_wrong(
 
 def _random_other(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
     """Any class but the label, each as likely, as a function of the seed and the image alone."""
-    sources = (generator(index(seed), i, "wrong") for i in ids)
-    steps = torch.cat([torch.randint(1, classes, (1,), generator=source) for source in sources])
+    like = torch.zeros(len(ids), dtype=torch.float64)
+    steps = 1 + Noise(seed, ids).at("wrong").uniform_like(like) * (classes - 1)
     return (labels + steps.to(labels)) % classes
 
 
@@ -139,9 +139,15 @@ def agree(prior: Prior, count: int) -> int:
     if prior.classes and len(prior.classes) != count:
         raise ValueError(
             f"the classifier tells {count} classes apart, and the score model knows "
-            f"{len(prior.classes)}; give one that was trained on the same classes"
+            f"{len(prior.classes)}; give one that was trained on the same classes{_advice(prior)}"
         )
     return count
+
+
+def _advice(prior: Prior) -> str:
+    """What a network says of its labels, which may be counted in two ways."""
+    said = getattr(getattr(prior.model, "network", None), "advice", "")
+    return f". {said}" if said else ""
 
 
 def checked_prior(prior: Prior) -> Prior:

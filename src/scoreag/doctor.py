@@ -24,6 +24,10 @@ NORMALISATIONS = {  # name: mean, std, a number a channel
     "[-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "[0, 255]": ((0.0,) * 3, (1 / 255,) * 3),
 }
+GRAY = {  # the same of gray images, beside the first channel of those above
+    "MNIST": ((0.1307,), (0.3081,)),
+    "Fashion-MNIST": ((0.2860,), (0.3530,)),
+}
 MARKS = {True: "fine ", False: "WRONG", None: "note "}
 CLEARLY = 3  # standard deviations
 SAME = 1e-3  # of the largest logit: what kernels may round differently from batch to batch
@@ -166,10 +170,11 @@ def _normalisation(
 ) -> Finding:
     """The same network behind other normalisations; better is what no chance explains."""
     found: dict[str, tuple[Hits, float]] = {}
-    for other, (mean, std) in NORMALISATIONS.items():
+    common = _common(images.shape[1])
+    for other, (mean, std) in common.items():
         if _same(mean, victim.mean) and _same(std, victim.std):
             continue
-        tried = Frozen(victim.module, mean[: images.shape[1]], std[: images.shape[1]]).eval()
+        tried = Frozen(victim.module, mean, std).eval()
         logits = _said(tried, images, batch)
         found[other] = logits.argmax(1) == labels, -float(cross_entropy(logits, labels))
     name = max(found, key=lambda other: (int(found[other][0].sum()), found[other][1]))
@@ -183,13 +188,19 @@ def _normalisation(
     ]
     also = f" ({', '.join(near)}: which was it trained with?)" if near else ""
     counts = f"{int(best.sum())} instead of {int(right.sum())}"
-    mean, std = NORMALISATIONS[name]
+    mean, std = common[name]
     return Finding(
         "normalisation", False,
         f"with that of {name} it is right on {counts}{also}: write "
         f"mean={_digits(mean)}, std={_digits(std)} in its card, or in "
         "scoreag.classifier(module, mean, std)",
     )  # fmt: skip
+
+
+def _common(channels: int) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """The customary normalisations of images with so many channels, a number a channel."""
+    known = NORMALISATIONS | (GRAY if channels == 1 else {})
+    return {name: (mean[:channels], std[:channels]) for name, (mean, std) in known.items()}
 
 
 def _beats(one: Hits, other: Hits) -> bool:

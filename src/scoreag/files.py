@@ -1,12 +1,10 @@
 """Files that are whole or absent: written, downloaded with a digest, read without running code."""
 
 import hashlib
+import io
 import os
-import pickle
-import re
 import stat
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
@@ -16,9 +14,13 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from scoreag import saved
+from scoreag.bounded import read_bytes, size_of
+from scoreag.load import cut, shown
+from scoreag.pickles import Object, Reader
 
 _ATTEMPTS = 5  # at one download, before the user is asked to start it again
 _SILENCE = 30.0  # seconds without a byte that count as a broken connection
@@ -72,9 +74,8 @@ def check_regular(path: Path) -> None:
     Raises:
         ValueError: it is a pipe, a device, a folder or a socket, or a link to one of these.
     """
-    if path.exists() and not path.is_file():
-        kind = kind_of_file(path.resolve()) or "no file"
-        raise ValueError(f"{path} is {kind}; give a regular file")
+    if path.exists():
+        size_of(path)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -121,20 +122,7 @@ def data_folder(root: str | Path | None, title: str) -> Path:
 
 def load_tensors(path: Path) -> Any:
     """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a refusal says it better
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        # from None: torch advises to run whatever code the file holds
-        raise ValueError(f"{path} is no whole file of tensors: {_refused(error)}") from None
-
-
-def _refused(error: Exception) -> str:
-    foreign = re.search(r"GLOBAL (\S+)|TorchScript", str(error))
-    if foreign:
-        return f"it holds {foreign[1] or 'a program'}, not only tensors; save its state_dict()"
-    unknown = isinstance(error, pickle.UnpicklingError)
-    return f"it {'was not written by torch.save' if unknown else 'is damaged'}; fetch it again"
+    return saved.load(path)
 
 
 def load_pickle(path: Path) -> Any:
@@ -142,50 +130,53 @@ def load_pickle(path: Path) -> Any:
 
     The text of Python 2 comes as bytes.  Whatever names anything else is refused by that name.
     """
+    data = io.BytesIO(read_bytes(path))
     try:
-        with path.open("rb") as file:
-            return _built(_PlainUnpickler(file, encoding="bytes").load())
-    except OSError:
+        return _built(_Plain(data, encoding="bytes").load(), {})
+    except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"{path} is no plain pickle: {error}; nothing of it was run") from error
+        told = f"{path} is no plain pickle: {cut(str(error), 200)}; nothing of it was run"
+        raise ValueError(told) from error
 
 
-class _Recipe:
+class _Recipe(Object):
     """How a pickle says that an object is made: kept as it is written, not followed."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
         self.name, self.arguments = name, arguments
-        self.state: Any = ()
+        self.state = ()
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.name == "encode":  # bytes, as Python 3 writes them for Python 2
-            return str(arguments[0]).encode("latin1")
-        return _Recipe(self.name, arguments)
+        if self.name != "encode":
+            return _Recipe(self.name, arguments)
+        if not isinstance(arguments[0], str):
+            raise ValueError("it encodes what is no text")
+        return arguments[0].encode("latin1")  # bytes, as Python 3 writes them for Python 2
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+class _Plain(Reader):
+    def known(self, module: str, name: str) -> Any:
         known = {"numpy": ("ndarray", "dtype"), "_codecs": ("encode",)} | {
             f"numpy.{core}.{part}": ("_reconstruct", "_frombuffer")
             for core in ("core", "_core")
             for part in ("multiarray", "numeric")
         }
-        if name not in known.get(module, ()):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _Recipe(name)
+        return _Recipe(name) if name in known.get(module, ()) else None
 
 
-def _built(value: Any) -> Any:
-    """The value with its arrays made from their bytes."""
-    if isinstance(value, _Recipe):
-        return _array(value)
-    if isinstance(value, dict):
-        return {_built(key): _built(item) for key, item in value.items()}
-    return [_built(item) for item in value] if isinstance(value, list) else value
+def _built(value: Any, made: dict[int, Any]) -> Any:
+    """The value with its arrays made from their bytes; what is in many places is made once."""
+    if id(value) not in made:
+        if isinstance(value, _Recipe):
+            made[id(value)] = _array(value)
+        elif isinstance(value, dict):
+            made[id(value)] = {key: _built(item, made) for key, item in value.items()}
+        elif isinstance(value, list):
+            made[id(value)] = [_built(item, made) for item in value]
+        else:
+            return value
+    return made[id(value)]
 
 
 def _array(recipe: _Recipe) -> NDArray[Any]:
@@ -195,8 +186,8 @@ def _array(recipe: _Recipe) -> NDArray[Any]:
         _, shape, kind, by_columns, raw = recipe.state
         order = "F" if by_columns else "C"
     code, mark = _text(kind.arguments[0]), _text(kind.state[1])
-    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-        raise ValueError(f"it holds an array of {code!r}, not of integers")
+    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8") or mark not in tuple("<>|="):
+        raise ValueError(f"it holds an array of {shown(code)}, not of integers")
     return np.frombuffer(raw, np.dtype(mark + code)).reshape(shape, order=_text(order))
 
 

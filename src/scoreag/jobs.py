@@ -39,6 +39,7 @@ class Job:
     images: Images | None = None
     labels: Labels | None = None
     wrong: Labels | str | None = None
+    judge: Classifier | None = None  # asked at the end; it guides nothing
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -190,7 +191,20 @@ def _measured(
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
         settings=job.settings.to_dict(job.task),
         seed=job.seed,
+        **_judged(job, drawn.images),
     )
+
+
+def _judged(job: Job, images: Images) -> dict[str, Any]:
+    """What the judge says of the 8-bit images and of the originals, and who it is."""
+    if job.judge is None:
+        return {}
+    given = job.images
+    return {
+        "judge": dict(getattr(job.judge, "origin", {"name": type(job.judge).__name__})),
+        "judge_predictions": _said(job, job.judge, eight_bit(images), "judge"),
+        "judge_before": None if given is None else _said(job, job.judge, given, "judge"),
+    }
 
 
 @torch.no_grad()
@@ -230,12 +244,12 @@ def _purified(job: Job) -> Result:
     )
 
 
-def _said(job: Job, classifier: Classifier, images: Images) -> Labels:
+def _said(job: Job, classifier: Classifier, images: Images, who: str = "classifier") -> Labels:
     """The likeliest class of each image; of logits that are no numbers it would be the first."""
     logits = classifier(images)
     if which := _unsound(job, logits.isfinite().all(1)):
         raise ValueError(
-            f"the classifier returned NaN or infinity for {which}; give one whose logits are "
+            f"the {who} returned NaN or infinity for {which}; give one whose logits are "
             "numbers on all images"
         )
     return logits.argmax(1)

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.cards import Card, card
-from scoreag.classifiers import guarded, masked
+from scoreag.cards import Card, card, cards
+from scoreag.classifiers import guarded, masked, robustbench
 from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
 from scoreag.core.frozen import Frozen, returns_probabilities
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.core.types import Images
+from scoreag.datasets import nameless
 from scoreag.foreign.checkpoint import convert
 from scoreag.foreign.diffusers import is_folder
 from scoreag.foreign.public import folder_of, known
@@ -49,7 +50,24 @@ def load_prior(name: str | Path, device: str = "auto") -> Prior:
         sigma_data=found.sigma_data,
         defaults=found.defaults,
         origin=found.identity,
+        judge=_judge_of(found),
     )
+
+
+def _judge_of(found: Card) -> str:
+    """The judge of a score model's card: a folder beside it, or a name of the zoo.
+
+    Nothing else, as a function would be run because somebody's card says so.
+    """
+    beside = found.folder / str(found.judge or "")
+    if not found.judge or found.judge in cards("classifier"):
+        return found.judge or ""
+    if not (beside / "card.toml").is_file():
+        raise ValueError(
+            f"the card of {found.name} names the judge {found.judge!r:.60}; expected a folder "
+            f"beside the card, or one of {', '.join(cards('classifier'))}"
+        )
+    return str(beside)
 
 
 def load_classifier(
@@ -84,6 +102,21 @@ def load_classifier(
     assert found.mean is not None and found.std is not None
     known = (found.mean, found.std, found.origin, found.image_shape)
     return classifier(found.module, *known).to(place)
+
+
+def class_names(name: str | Path) -> tuple[str, ...]:
+    """The names of a classifier's classes by number, as its card says; empty where nothing does."""
+    bare = str(name)
+    for prefix in (*masked.KINDS, guarded.PREFIX):
+        bare = bare.removeprefix(prefix)
+    bare = bare.partition(",")[0]
+    try:
+        if bare.startswith(robustbench.PREFIX):
+            return getattr(load("datasets", robustbench.parts(bare)[0]), "CLASSES", ())
+        known = () if file_of(bare) else card(bare).classes
+    except ValueError:  # of a factory, and of what is no classifier, which is told elsewhere
+        return ()
+    return () if nameless(known) else known
 
 
 def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] | None) -> Given:

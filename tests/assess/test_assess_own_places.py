@@ -251,12 +251,12 @@ def test_other_code_under_the_same_name_makes_other_cells(planned, monkeypatch):
     text = "from torch import nn\ndef own():\n    return nn.Sequential(nn.Flatten()).eval()\n"
     monkeypatch.syspath_prepend(planned)
     found = []
-    for more in ("", "# changed\n"):
+    for more in ("", "# no code\n", "SCALE = 2\n"):
         (planned / "inner_code.py").write_text(text + more)
         sys.modules.pop("inner_code", None)
         found.append(content_of(load_classifier("inner_code:own")))
-    assert found[0]["name"] == found[1]["name"] == "inner_code:own"
-    assert {n for n in found[0] if found[0][n] != found[1][n]} == {"source"}
+    assert found[0] == found[1] and found[0]["name"] == found[2]["name"] == "inner_code:own"
+    assert {n for n in found[0] if found[0][n] != found[2][n]} == {"source"}
     assert "source" not in content_of(Kit().classifier("net"))
     sys.modules.pop("inner_code", None)
     assert place.MANIFEST == "manifest.json"

@@ -152,7 +152,7 @@ def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path / "gat", row(7))
     (run / name).unlink()
     os.mkfifo(run / name)
-    with pytest.raises(ValueError, match=f"{name} is a pipe; give a regular file"):
+    with pytest.raises(ValueError, match=f"{name} is a pipe; expected a plain file"):
         data.read(run)
 
 

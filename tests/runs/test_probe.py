@@ -13,7 +13,7 @@ import tiny
 from scoreag.models import classifier
 from scoreag.runs.drive import drive
 from scoreag.runs.manifest import named, tensors_sha256
-from scoreag.runs.probe import changed, pictures, probe
+from scoreag.runs.probe import changed, differ, pictures, probe
 
 LIKE = torch.zeros(1, *tiny.SHAPE)
 
@@ -49,6 +49,12 @@ def test_a_corrected_classifier_is_another_run(short, tmp_path, kind):
     with pytest.raises(ValueError, match=r"classifier.*was|the classifier answers otherwise"):
         drive(replace(short, classifier=own(kind, 0.0)), tmp_path, micro_batch=4)
     drive(replace(short, classifier=own(kind, 0.5)), tmp_path, micro_batch=4)
+
+
+def test_a_corrected_judge_is_another_run(short, tmp_path):
+    drive(replace(short, judge=own("attribute", 0.5)), tmp_path, micro_batch=4)
+    with pytest.raises(ValueError, match="the judge answers otherwise than when it was begun"):
+        drive(replace(short, judge=own("attribute", 0.0)), tmp_path, micro_batch=4)
 
 
 def test_a_buffer_that_is_not_persistent_is_part_of_the_digest():
@@ -89,14 +95,18 @@ def test_the_callers_random_numbers_stay():
 def test_rounding_is_no_change_and_more_is_one(off, told):
     was = probe(tiny.victim(), LIKE)
     now = [[value + off for value in row] for row in was]
-    assert changed({"probe": was}, {"probe": now}) == told
+    assert differ(was, now) == told
 
 
 @pytest.mark.parametrize("table", [None, "logits", [], [["x"]], [[1.0]], {"a": 1}])
 def test_what_is_no_table_is_a_change_unless_nothing_was_kept(table):
     was = probe(tiny.victim(), LIKE)
-    assert changed({"probe": table}, {"probe": was}) == (table is not None)
-    assert not changed({}, {"probe": was})
+    assert differ(table, was) == (table is not None)
+    now = {"probe": {"classifier": was, "judge": was}}
+    assert changed({"probe": {"classifier": was, "judge": table}}, now) == ["judge"] * differ(
+        table, was
+    )
+    assert not changed({}, now) and not changed({"probe": {}}, now)
 
 
 def test_the_pictures_are_eight_bit_ones_and_differ():
@@ -139,4 +149,4 @@ def test_another_process_with_more_threads_says_the_same():
         [sys.executable, "-c", PROGRAM, *paths, "2"], capture_output=True, text=True, check=True
     )
     theirs = ast.literal_eval(done.stdout)
-    assert not changed({"probe": theirs}, {"probe": probe(tiny.victim(), LIKE)})
+    assert not differ(theirs, probe(tiny.victim(), LIKE))

@@ -12,6 +12,7 @@ from scoreag.api import purification, synthesis, transformation
 from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.kit import Kit, of_classifier, of_prior
+from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
 from scoreag.core.rejection import as_attacked, of_classes, rejects
@@ -75,8 +76,7 @@ def scene(cell: Cell, kit: Kit) -> Scene:
         ids = [label * CLASS_STRIDE + i // len(prior.classes) for i, label in enumerate(shown)]
         plain = Scene(cell, victim, prior, None, shown.to(kit.place), _whole(ids), None)
     else:
-        classes = prior.classes if prior is not None and not cell.strangers else ()
-        data = kit.data(cell.data, classes)[: cell.images]
+        data = kit.data(cell.data, () if cell.strangers else cell.classes)[: cell.images]
         if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
             raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
         images = to_float(data.images).to(kit.place)
@@ -94,9 +94,13 @@ def scene(cell: Cell, kit: Kit) -> Scene:
 
 
 def _check_same(cell: Cell, kit: Kit) -> None:
-    """Refuse other code, or weights under the same name, as on another machine of a cluster."""
-    if cell.content.get("package", kit.package()) != kit.package():
-        raise ValueError("this package has another version here; install the same one")
+    """Refuse another algorithm, or weights under the same name, as on another machine of a
+    cluster."""
+    if (wanted := cell.content.get("algorithm", UNMARKED)) != ALGORITHM:
+        raise ValueError(
+            f"the cell is of algorithm {wanted}, and the package here computes {ALGORITHM}; "
+            "install the same version"
+        )
     for role, words in (("others", cell.others), ("judges", cell.judges)):
         for word in words:
             _check_digest(word, kit, cell.content.get(role, {}).get(word))

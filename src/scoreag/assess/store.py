@@ -29,7 +29,7 @@ from torch import Tensor
 from scoreag.assess.cells import Cell, from_dict
 from scoreag.assess.measure import Measured
 from scoreag.files import check_regular, kind_of_file, replace_file, sha256, write_text
-from scoreag.runs.probe import changed
+from scoreag.runs.probe import differ
 from scoreag.runs.rows import NONE, Fields, Row, fault, holds
 
 LIST = "cells.json"  # the keys of an assessment's cells, by their names
@@ -281,7 +281,7 @@ def keep_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:
     try:
         before = _table(file) if file.exists() else {}
         for key, one in (probes or {}).items():
-            if changed(before.get(key, {}), one):
+            if differ(before.get(key, {}).get("probe"), one["probe"]):
                 raise ValueError(
                     f"{folder} holds rows of another {one['name']}: its weights and its code are "
                     "the same, but it answers otherwise; give another --out, or --overwrite to "

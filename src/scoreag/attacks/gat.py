@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scoreag.asked import agree, checked_wrong
-from scoreag.core.noise import Noise, generator
+from scoreag.core.noise import Noise, key
 from scoreag.core.prior import Prior
 from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
@@ -76,4 +76,4 @@ class Attack:
 
 def seed_of(noise: Noise) -> int:
     """Its own seed, or for a named part of it one that belongs to that name."""
-    return noise.seed if not noise.name else generator(noise.seed, noise.name).initial_seed()
+    return noise.seed if not noise.name else int.from_bytes(key(noise.seed, noise.name), "little")

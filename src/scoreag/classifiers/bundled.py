@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from scoreag.building import within
 from scoreag.cards import Card, fill, weights
 from scoreag.classifiers import architecture, exported
 from scoreag.files import sha256
@@ -17,11 +18,13 @@ def load(card: Card) -> nn.Module:
     """
     if card.network == PROGRAM:
         return _program(card)
+    given = weights(card)
     try:
-        module = architecture.build(card.network, card.options)
+        with within(given):
+            module = architecture.build(card.network, card.options)
     except ValueError as error:
         raise ValueError(f"{card.name}: {error}") from error
-    fill(module, weights(card), card.name)
+    fill(module, given, card.name)
     return module.eval().requires_grad_(False)
 
 

@@ -20,10 +20,12 @@ PREFIXES = (*masked.KINDS, guarded.PREFIX, robustbench.PREFIX)
 
 @dataclass(frozen=True)
 class Given:
-    """Args:
-    mean, std: what it is normalised with; None where nobody knows but who trained it.
-    because: why they are known and not to be said again; empty where they may be said.
-    image_shape: the (channels, height, width) that it was trained on, where that is known.
+    """A classifier as its name was resolved, before it is normalized.
+
+    Args:
+        mean, std: what it is normalised with; None where nobody knows but who trained it.
+        because: why they are known and not to be said again; empty where they may be said.
+        image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 
     module: nn.Module

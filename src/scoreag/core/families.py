@@ -1,4 +1,4 @@
-"""How each family of score models reads a noise level; tables 1 of Karras et al. (2022)."""
+"""How each family of score models reads a noise level; Karras et al. (2022), Table 1."""
 
 import math
 from collections.abc import Callable
@@ -12,14 +12,18 @@ from scoreag.core.schedule import vp_time
 from scoreag.core.types import Levels
 
 
-def edm(sigma_data: float = 0.5) -> Family:
-    """EDM: input and target of the network have unit variance at every noise level."""
+def edm(sigma_data: float = 0.5, sign: int = 1) -> Family:
+    """EDM: input and target of the network have unit variance at every noise level.
+
+    Args:
+        sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho has it.
+    """
 
     def coefficients(sigma: Levels) -> Coefficients:
         total = sigma**2 + sigma_data**2
         return Coefficients(
             skip=sigma_data**2 / total,
-            out=sigma * sigma_data / total.sqrt(),
+            out=sign * sigma * sigma_data / total.sqrt(),
             inner=1 / total.sqrt(),
             time=sigma.log() / 4,
         )
@@ -55,6 +59,45 @@ def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
         squared = 1 / (1 + sigma**2)
         a = squared.sqrt()
         return Coefficients(skip=squared, out=-sigma * a, inner=a, time=step(sigma))
+
+    return coefficients
+
+
+def x0_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
+    """As ``ddpm``, but the network predicts the image itself."""
+    step = _step_of(alphas_cumprod)
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+        return Coefficients(skip=0 * one, out=one, inner=inner, time=step(sigma))
+
+    return coefficients
+
+
+def flow(steps: int = 1000) -> Family:
+    """Flow matching: at ``x_s = (1 - s) x0 + s n`` the network predicts ``n - x0``.
+
+    It is told ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
+    """
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        kept = 1 / (1 + sigma)
+        share = sigma * kept
+        return Coefficients(skip=kept, out=-share, inner=kept, time=steps * share)
+
+    return coefficients
+
+
+def unit_score() -> Family:
+    """The network predicts the score of images in [0, 1], where a level is half as high as here.
+
+    ``D = x + 2 s^2 score((x + 1) / 2; s)``, ``s = sigma / 2``; the network shifts ``x`` itself.
+    Karras et al. (2022), eq. 213.
+    """
+
+    def coefficients(sigma: Levels) -> Coefficients:
+        one = torch.ones_like(sigma)
+        return Coefficients(skip=one, out=sigma**2 / 2, inner=one, time=sigma / 2)
 
     return coefficients
 

@@ -36,6 +36,7 @@ class Prior:
         dtype: of the states; the weights of ``model`` have the same.
         origin: what a manifest says of the model: name, sha256, licence.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
+        judge: the name of a classifier that may say what its images show; "" where none is known.
     """
 
     model: ScoreModel
@@ -47,6 +48,7 @@ class Prior:
     dtype: torch.dtype = torch.float32
     origin: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
+    judge: str = ""
 
     def draw(
         self,

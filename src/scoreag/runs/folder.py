@@ -11,8 +11,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, TypeAlias
 
+from scoreag.core.algorithm import UNMARKED
 from scoreag.files import asides, check_regular, kind_of_file, write_text
-from scoreag.runs.manifest import FORMAT, changes, ids_of, seal
+from scoreag.runs.manifest import FORMAT, changes, ids_of, other_versions, seal
 from scoreag.runs.probe import changed
 from scoreag.sealed import SEAL, seal_of
 
@@ -77,8 +78,8 @@ def claim(
         if there is not None:
             _check_kind(folder, there, manifest)
         if there is not None and not overwrite:
-            _check_version(folder, there, ours)
-            _check_same(folder, there, manifest)
+            _check_same(folder, there, manifest, ours)
+            _warn_of_versions(folder, there, manifest)
         sweep(folder, ours)
         if there is not None and not overwrite:
             return there
@@ -305,19 +306,33 @@ def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def _check_version(folder: Path, old: Mapping[str, Any], ours: tuple[str, ...]) -> None:
-    """An earlier version's rows have no digests, so it could not be seen whether they are whole."""
-    if ROWS in ours:
-        seal_of(old, folder)
-
-
-def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(
+    folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], ours: tuple[str, ...]
+) -> None:
     found = changes(old, new)
-    if not found and changed(old, new):
-        found = ["the classifier answers otherwise than when it was begun"]
+    if found and found[0].startswith("algorithm "):
+        raise ValueError(
+            f"{folder} was computed by algorithm {old.get('algorithm', UNMARKED)}, and this "
+            f"version computes algorithm {new.get('algorithm')}, whose results differ; give "
+            "another --out, or --overwrite to start it afresh"
+        )
+    if ROWS in ours:
+        seal_of(old, folder)  # an earlier version's rows have none
+    if not found and (others := changed(old, new)):
+        found = [f"the {others[0]} answers otherwise than when it was begun"]
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ValueError(
             f"{folder} holds a run with other settings: {shorten(found[0], 300)}{more}; "
             "give another --out, or --overwrite to start it afresh"
+        )
+
+
+def _warn_of_versions(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Other versions that compute the same thing may still round otherwise."""
+    if found := other_versions(old, new):
+        warnings.warn(
+            f"{folder} resumes with other versions ({', '.join(found)}): new images may differ "
+            "from the old ones by rounding",
+            stacklevel=3,
         )

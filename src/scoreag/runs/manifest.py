@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.jobs import Job
 from scoreag.runs.probe import probe
 
@@ -27,13 +28,16 @@ def manifest(
     """All that determines the images of ``job``, and the circumstances of computing them.
 
     Args:
-        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``.
+        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``,
+            the ``judge``'s accuracy as its card tells it.
         micro_batch: how many images the networks see at once, which their rounding depends on;
             0: ``batch_size``.
     """
     models = {"score-model": named(job.prior.model, job.prior.origin)}
     if job.classifier is not None:
         models["classifier"] = seen_through(job.classifier)
+    if job.judge is not None:
+        models["judge"] = {**seen_through(job.judge), **about.get("judge", {})}
     return {
         "format": FORMAT,
         "command": about.get("command"),
@@ -55,14 +59,17 @@ def manifest(
     }
 
 
-def _probe(job: Job) -> list[list[float]] | None:
+def _probe(job: Job) -> dict[str, Any]:
     like = job.prior.sigmas.new_zeros(1, *job.prior.image_shape, dtype=job.prior.dtype)
-    return None if job.classifier is None else probe(job.classifier, like)
+    asked = {"classifier": job.classifier, "judge": job.judge}
+    return {role: probe(one, like) for role, one in asked.items() if one is not None}
 
 
 def circumstances() -> dict[str, Any]:
-    """Versions, machine and time: recorded, but free to change between two halves of a run."""
+    """The version of what is computed; and versions, machine and time, which may change between
+    two halves of a run."""
     return {
+        "algorithm": ALGORITHM,
         "versions": {
             "scoreag": import_module("scoreag").__version__,
             "torch": torch.__version__,
@@ -82,10 +89,20 @@ def circumstances() -> dict[str, Any]:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In words, each setting whose value differs, digests last; what is incidental may."""
     was, wanted = dict(leaves(old)), dict(leaves(new))
+    if "algorithm" in wanted:
+        was.setdefault("algorithm", UNMARKED)
     names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
     differ = [n for n in names if was.get(n) != wanted.get(n)]
-    differ.sort(key=lambda n: n.endswith("sha256"))  # what they are digests of says more
+    # first what the user cannot mend; last digests, as what they are digests of says more
+    differ.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
     return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
+
+
+def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, the versions of this package and of torch that have changed since."""
+    pairs = [(name, *(dict(t.get("versions") or {}).get(name) for t in (old, new)))
+             for name in ("scoreag", "torch")]  # fmt: skip
+    return [f"{name} {was} is now {now}" for name, was, now in pairs if was and was != now]
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -34,9 +34,16 @@ def probe(classifier: Any, like: Tensor) -> list[list[float]] | None:
     return said[0] if steady else None
 
 
-def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two manifests of one run tell of classifiers that answer differently."""
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The classifiers, by their roles, that answer otherwise in one of two manifests of a run."""
     was, now = old.get("probe"), new.get("probe")
+    if not isinstance(was, Mapping) or not isinstance(now, Mapping):
+        return [] if was is None or now is None else ["classifier"]
+    return [role for role in now if differ(was.get(role), now[role])]
+
+
+def differ(was: Any, now: Any) -> bool:
+    """Whether two answers are of two classifiers; None is of one that draws, or was not asked."""
     return was is not None and now is not None and not _alike(was, now)
 
 

@@ -40,7 +40,8 @@ PICTURED: Fields = {  # what every row of a run of a task has
 
 
 OPTIONAL: Fields = {
-    **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)), "distances": (dict,)
+    **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
+    **dict.fromkeys(("distances", "judge"), (dict,)),
 }  # fmt: skip
 
 
@@ -92,6 +93,12 @@ def rows_of(
     rows = []
     for i, image_id in enumerate(result.image_ids.tolist()):
         row = _row(result, i, seed, wrong_from, as_float)
+        if result.judge_predictions is not None:
+            seen = {
+                "before": _at(result.judge_before, i),
+                "saved": int(result.judge_predictions[i]),
+            }
+            row["judge"] = seen
         if moved:
             row["distances"] = {norm: round(float(d[i]), 6) for norm, d in moved.items()}
         if sources and image_id in sources:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from scoreag.shortage import explained, ran_out
+from scoreag.stopping import Ended
 from scoreag.verbs.words import UsageError
 
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
@@ -47,6 +48,8 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
             unoffered = {setting.name: None for setting in SETTINGS}
             try:
                 function(Given(**{**unoffered, **values}))
+            except KeyboardInterrupt as error:
+                raise Ended(error) from error
             except Exception as error:
                 if ran_out(error) and not values["debug"]:
                     raise explained(error, values) from error
@@ -96,6 +99,11 @@ WRONG = option(
     "--wrong", str,
     "What the classifier shall say: second, random, none (anything wrong), or a class.", "second",
 )  # fmt: skip
+JUDGE = option(
+    "--judge",
+    str,
+    "Says whether the class is still shown: a classifier, or none; default: the model card's.",
+)
 SEED = option("--seed", int, "Seed of all random numbers, 0 or more.", 0)
 OUT = option("--out", str, "Folder of the run; the same command goes on where it was.", ...)
 OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
@@ -171,16 +179,18 @@ EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets or plans.",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets, plans or "
+        "presets.",
         None,
     ),
     QUIET,
     JSON,
 )
 TRAINED = (
-    option("--preset", str, "The recipe, by name; a wrong name lists them.", ...),
+    option("--preset", str, "The recipe, by name; see: scoreag list presets.", ...),
     option("--data", str, "Training images, which have labels.", "cifar10:train[0:45000]"),
     ROOT,
+    SIZE,
     OUT,
     option("--images", int, "Images to see, each time counted; default: the preset's."),
     option("--batch", int, "Images a step; default: the preset's."),
@@ -188,6 +198,7 @@ TRAINED = (
     option("--precision", str, "float32, bf16, or auto: bf16 where it is fast.", "auto"),
     option("--seed", int, "Seed of weights, order and noise; default: the preset's."),
     option("--save-every", float, "Seconds between two checkpoints.", 60.0),
+    option("--license", str, "Of the weights; default: unspecified, with the data's terms."),
     OVERWRITE,
     QUIET,
     JSON,
@@ -245,6 +256,7 @@ EVALUATED = (
     option("--data", str, "Test images; default: those of the data that the card names."),
     option("--train-data", str, "Images that it was trained on; default: as the card says."),
     ROOT,
+    SIZE,
     option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
     option("--sampler", str, "Draws by this one of scoreag list samplers.", "ancestral"),
     option("--calls", int, "Denoiser calls a draw; of heun and churn an odd number.", 35),
