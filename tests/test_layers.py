@@ -17,7 +17,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["core"],
     ["networks"],
     ["guidance", "samplers", "score_models", "classifiers", "datasets", "metrics"],
-    ["foreign"],
+    ["foreign", "classifier_checks"],
     ["models", "dataset", "settings", "result"],
     ["tasks"],
     ["jobs"],

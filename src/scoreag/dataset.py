@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoreag.datasets import Labels, Pixels, Source, in_turns
 from scoreag.images import to_float
-from scoreag.load import check_options, hint, load, names
+from scoreag.load import check_options, described, hint, load, names
 
 _PATHS = ("folder", "arrays", "picture", "run")  # the kinds whose word is a path
 _TENSORS = "write np.savez('data.npz', images=images.numpy(), labels=labels.numpy()), give data.npz"
@@ -173,6 +173,11 @@ def read(
         classes: the model's, by number: labels that are given by name are numbered by them; by
             default by the alphabet.
     """
+    if not isinstance(spec, str | Path):
+        raise ValueError(
+            f"the data is {described(spec)}; expected a word or a path, such as 'samples'; a "
+            "tensor of images is given to tasks and attacks as it is"
+        )
     what, part = _parts(spec)
     source, name = _source(what, root, label, _checked(size), progress, classes)
     inside = _range(part, source.count, name)

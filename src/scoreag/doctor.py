@@ -10,7 +10,9 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from scoreag.core import gradient
 from scoreag.core.frozen import Frozen, returns_probabilities
+from scoreag.core.steady import STEADY, apart
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.images import to_float
 from scoreag.metrics.accuracy import Rate, accuracy
@@ -72,7 +74,7 @@ def examine(
     found.append(_size(logits, images))
     if found[-1].fine is False:
         return found
-    checks: tuple[Callable[..., Finding], ...] = (_logits, _repeated, _alone)
+    checks: tuple[Callable[..., Finding], ...] = (_logits, _repeated, _alone, _gradient)
     found += [check(victim, few, logits) for check in checks]
     found.append(_mode(victim))
     if labels is None:
@@ -119,25 +121,36 @@ def _logits(victim: Frozen, few: Images, logits: Logits) -> Finding:
 
 
 def _repeated(victim: Frozen, few: Images, logits: Logits) -> Finding:
-    apart = _apart(_said(victim, few, len(few)), logits)
-    if apart > 0:
+    share = apart(_said(victim, few, len(few)), logits)
+    if share > STEADY:
         return Finding(
             "randomness", False,
-            f"two calls differ by {apart:.2g} of the largest logit; a randomised classifier needs "
+            f"two calls differ by {share:.2g} of the largest logit; a randomised classifier needs "
             "an attack on its mean, and a dropout that is on needs .eval()",
         )  # fmt: skip
     return Finding("randomness", True, "two calls say the same")
 
 
 def _alone(victim: Frozen, few: Images, logits: Logits) -> Finding:
-    apart = _apart(_said(victim, few, 1), logits)
-    if apart > SAME:
+    share = apart(_said(victim, few, 1), logits)
+    if share > SAME:
         return Finding(
             "batch", False,
-            f"an image alone is judged otherwise than in a batch, by {apart:.2g} of the largest "
+            f"an image alone is judged otherwise than in a batch, by {share:.2g} of the largest "
             "logit; is a batch normalisation in train mode?",
         )  # fmt: skip
     return Finding("batch", True, "an image is judged alike alone and in a batch")
+
+
+@torch.inference_mode(False)
+def _gradient(victim: Frozen, few: Images, logits: Logits) -> Finding:
+    """Whether guidance and attacks have anything to follow."""
+    leaf = few[:4].to(_place(victim, few)).clone().requires_grad_()
+    with torch.enable_grad():
+        wrong = gradient.fault(victim(leaf), leaf)
+    if wrong:
+        return Finding("gradient", False, f"it {wrong}")
+    return Finding("gradient", True, "its answers have a gradient of the images")
 
 
 def _mode(victim: Frozen) -> Finding:
@@ -225,11 +238,6 @@ def _digits(numbers: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(number, 6) for number in numbers)
 
 
-def _apart(a: Logits, b: Logits) -> float:
-    """The largest difference, as a share of the largest logit."""
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
-
-
 def _classes(victim: Frozen, images: Images, batch: int) -> Labels:
     return _said(victim, images, batch).argmax(1)
 
@@ -237,6 +245,10 @@ def _classes(victim: Frozen, images: Images, batch: int) -> Labels:
 @torch.no_grad()
 def _said(victim: Frozen, images: Images, batch: int) -> Any:
     """The answers to ``batch`` images at a time; what is no tensor is returned as it comes."""
-    place = next((t.device for t in victim.state_dict().values()), images.device)
+    place = _place(victim, images)
     parts = [victim(images[i : i + batch].to(place)) for i in range(0, len(images), batch)]
     return torch.cat(parts).cpu() if isinstance(parts[0], Tensor) else parts[0]
+
+
+def _place(victim: Frozen, images: Images) -> torch.device:
+    return next((t.device for t in victim.state_dict().values()), images.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scoreag.bounded import read_bytes, size_of
 from scoreag.files import replace_file
-from scoreag.load import cut
+from scoreag.load import cut, described
 
 PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # as Pillow calls their formats
 PIXELS, A_BYTE = 20_000_000, 2  # that a picture may have, and more for each byte of its file
@@ -44,8 +44,7 @@ def check_images(
         estimates: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
-        kind = type(images).__name__
-        raise ValueError(f"images are a {kind}; expected a tensor: write torch.as_tensor(images)")
+        raise ValueError(f"images are {described(images)}; expected a tensor: {_to_tensor(images)}")
     _check_shape(tuple(images.shape), shape)
     if images.dtype == torch.uint8:
         return to_float(images)
@@ -55,6 +54,15 @@ def check_images(
         )
     _check_range(images.detach(), estimates)
     return images
+
+
+def _to_tensor(images: object) -> str:
+    """What to write so that images of another kind are a tensor."""
+    if isinstance(images, str | Path):
+        return "write images, labels = scoreag.data(...)"
+    if hasattr(images, "images"):
+        return "write its .images"
+    return "write torch.as_tensor(images)"
 
 
 def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:

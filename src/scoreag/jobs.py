@@ -16,7 +16,7 @@ from torch import Tensor
 from scoreag import tasks
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
-from scoreag.core.rows import of_rows
+from scoreag.core.rows import begun, of_images, of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float, to_uint8
 from scoreag.result import Result
@@ -45,8 +45,11 @@ class Job:
         return len(self.image_ids)
 
     def rows(self, chosen: Sequence[int]) -> "Job":
-        """The same job for some of its images."""
+        """The same job for some of its images; what draws inside the classifier goes with them."""
         index = torch.as_tensor(chosen)
+        victim = self.classifier
+        if victim is not None:
+            victim = of_rows(of_images(victim, self.image_ids), chosen)
 
         def pick(value: Any) -> Any:
             return value[index] if isinstance(value, Tensor) else value
@@ -57,7 +60,21 @@ class Job:
             images=pick(self.images),
             labels=pick(self.labels),
             wrong=pick(self.wrong),
+            classifier=victim,
         )
+
+    def padded(self, pad_to: int, purpose: str) -> "Job":
+        """The same job with its last image repeated up to so many.
+
+        Whatever draws inside of the classifier begins anew, for the images of this job and for
+        ``purpose`` alone; rows that only fill the batch up draw for nobody.
+        """
+        count = len(self)
+        whole = self.rows([*range(count), *[count - 1] * (pad_to - count)])
+        if self.classifier is None:
+            return whole
+        victim = begun(self.classifier, self.image_ids, purpose)
+        return replace(whole, classifier=of_rows(victim, range(len(whole))))
 
 
 def pieces(count: int, size: int) -> Iterator[range]:
@@ -68,14 +85,13 @@ def pieces(count: int, size: int) -> Iterator[range]:
 @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
 def compute(job: Job, pad_to: int = 0) -> Result:
     """The result of a job's images, all at once; short jobs are padded with repeated rows."""
-    count = len(job)
-    padded = job.rows([*range(count), *[count - 1] * (pad_to - count)])
+    count, padded = len(job), job.padded(pad_to, "task")
     if job.task == "purify":
         return _purified(padded)[:count]
     drawn = _draw(padded, padded.settings)
     _check_finite(padded, drawn.images, padded.settings)
     result = _measured(padded, drawn)
-    return _retried(job, result[:count], pad_to)
+    return _retried(replace(job, classifier=padded.classifier), result[:count], pad_to)
 
 
 def _retried(job: Job, result: Result, pad_to: int) -> Result:

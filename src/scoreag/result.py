@@ -69,9 +69,10 @@ class Result:
         """The rows of an index, a slice, a list or a mask, again as a result."""
         if isinstance(rows, int):
             rows = range(len(self))[rows : rows + 1 or None]
-        chosen = torch.arange(len(self))[
-            torch.as_tensor(rows) if not isinstance(rows, slice) else rows
-        ]
+        if not isinstance(rows, slice):
+            rows = torch.as_tensor(rows)
+            rows = rows.long() if not rows.numel() else rows  # an empty list is one of floats
+        chosen = torch.arange(len(self))[rows]
         return Result(**{f.name: _pick(getattr(self, f.name), chosen) for f in fields(self)})
 
     @staticmethod

@@ -16,6 +16,7 @@ from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
 from scoreag.core.rejection import as_attacked, of_classes, rejects
+from scoreag.core.rows import Batch, showing
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defence import Defended
 from scoreag.images import to_float
@@ -124,7 +125,9 @@ def _own_answers(plain: Scene) -> Labels:
     assert plain.images is not None
     parts = []
     for piece in plain.cell.pieces:
-        logits = of_classes(plain.victim)(plain.images[plain.padded(piece)])
+        positions = plain.padded(piece)
+        shown, ids = plain.images[positions], plain.ids(positions)
+        logits = shown_at(of_classes(plain.victim), JUDGED, shown, ids)
         parts.append(logits.argmax(1)[: len(piece)])
     return torch.cat(parts)
 
@@ -232,9 +235,20 @@ def _adapted(plain: Scene, ask: Ask) -> Ask:
     return replace(ask, answer=told)
 
 
+def shown_at(victim: Classifier, draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
+    """A classifier's logits; what draws inside of it draws for the images ``ids``, at a draw.
+
+    Of a batch of another length than there are ids, for those of its positions.
+    """
+    known = ids if len(ids) == len(images) else tuple(range(len(images)))
+    each = (draw,) if isinstance(draw, int) else draw
+    with showing(Batch(known, tuple(("answer", one) for one in each), {}, True)):
+        return victim(images)
+
+
 def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     cell, victim = plain.cell, plain.victim
-    bare = Ask(lambda draw, images, ids: victim(images))
+    bare = Ask(partial(shown_at, victim))
     if not cell.purifier:
         return bare
     if attacked and cell.attacked.get("backward") == "blind":  # who knows of none asks the victim

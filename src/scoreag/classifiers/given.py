@@ -53,7 +53,7 @@ def of_name(name: str) -> Given:
             f"scoreag convert FILE FOLDER --network {name} --mean ... --std ..."
         )
     try:
-        made = factory.load(name)
+        made = factory.load_file(name) if factory.is_file(name) else factory.load(name)
     except ValueError as error:
         before, _, rest = name.partition(":")
         if near := get_close_matches(f"{before}:", PREFIXES, n=1):

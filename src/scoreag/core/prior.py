@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.copies import Copies
 from scoreag.core.denoiser import ScoreModel, of_class
 from scoreag.core.noise import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
@@ -49,6 +50,7 @@ class Prior:
     origin: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     judge: str = ""
+    copies: Copies[ScoreModel] = field(default_factory=Copies, repr=False)  # see ``to``
 
     def draw(
         self,
@@ -77,14 +79,16 @@ class Prior:
         return near + self.sigmas[0].to(near) * noise.at("start").normal_like(near)
 
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
-        """The same prior in another precision or place; the weights are copied if they change."""
-        sigmas = self.sigmas.to(device)
-        model = self.model
-        if isinstance(model, nn.Module) and (dtype, sigmas.device) != (
-            self.dtype,
-            self.sigmas.device,
-        ):
-            model = copy.deepcopy(model).to(dtype=dtype, device=sigmas.device)
+        """The same prior in another precision or place; copied weights are kept for the next."""
+        sigmas, source = self.sigmas.to(device), self.model
+        model, key = source, (source, dtype, sigmas.device)
+        if isinstance(source, nn.Module) and key[1:] != (self.dtype, self.sigmas.device):
+
+            def converted() -> ScoreModel:
+                return copy.deepcopy(source).to(dtype=dtype, device=sigmas.device)
+
+            weights = [*source.parameters(), *source.buffers()]
+            model = self.copies.of(key, weights, converted)
         return replace(self, model=model, sigmas=sigmas, dtype=dtype)
 
 

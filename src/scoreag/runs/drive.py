@@ -100,13 +100,14 @@ def _fill(
     )  # fmt: skip
     with bar:
         for group in groups(todo, batch_size):
-            computed: list[Result] = []
+            computed: list[tuple[Job, Result]] = []
             try:
                 for piece in group:
-                    computed.append(compute(job.rows(piece), pad_to=micro_batch))
+                    part = job.rows(piece)
+                    computed.append((part, compute(part, pad_to=micro_batch)))
                     bar.update(len(piece))
             finally:  # also what was done when the user stops it
-                written = [_written(job, folder, about, part, micro_batch) for part in computed]
+                written = [_written(one, folder, about, r, micro_batch) for one, r in computed]
                 if written:
                     lines.append(folder, [row for some in written for row in some])
 
@@ -132,8 +133,8 @@ def _written(
     as_float = None
     if job.classifier is not None:
         pictures = to_float(saved, result.images.dtype)
-        as_float = _said(job, job.classifier, result.images, pad_to)
-        seen = _said(job, job.classifier, pictures, pad_to)
+        as_float = _said(job, _asked(job, pad_to, "float"), result.images, pad_to)
+        seen = _said(job, _asked(job, pad_to, "saved"), pictures, pad_to)
         result = _judged(result, as_float, seen)
         if job.judge is not None:
             result = replace(result, judge_predictions=_said(job, job.judge, pictures, pad_to))
@@ -155,6 +156,13 @@ def _judged(result: Result, as_float: Labels, seen: Labels) -> Result:
         success_8bit=fooled,
         as_wanted=wanted,
     )
+
+
+def _asked(job: Job, pad_to: int, purpose: str) -> Classifier:
+    """The classifier, whose draws for ``purpose`` are those of the images of this job."""
+    ask = job.padded(pad_to, purpose).classifier
+    assert ask is not None
+    return ask
 
 
 @torch.no_grad()

@@ -176,7 +176,8 @@ def tensors_sha256(tensors: Mapping[str, Any]) -> str:
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            plain_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(plain_bytes.numpy().tobytes())  # numpy knows no bfloat16
     return digest.hexdigest()
 
 

@@ -21,8 +21,8 @@ def probe(classifier: Any, like: Tensor) -> list[list[float]] | None:
 
     A defense is not asked: each call would take draws that are the attacker's.
     """
-    drawing = any(hasattr(one, "replay") for one in (classifier, getattr(classifier, "module", 0)))
-    if drawing or not isinstance(classifier, nn.Module):
+    parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
+    if not parts or any(hasattr(part, "for_rows") for part in parts):
         return None
     seen = pictures(like)
     try:

@@ -78,7 +78,8 @@ DEBUG = option("--debug", bool, "Show the traceback of an error.", False)
 MODEL = option("--model", str, "Score model: a card's name or folder, e.g. cifar10.", ...)
 CLASSIFIER = option(
     "--classifier", str,
-    "Classifier: a card's name or folder, package.module:factory, or robustbench:MODEL; "
+    "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
+    "robustbench:MODEL; "
     "a file of weights becomes a folder by: scoreag convert.", ...,
 )  # fmt: skip
 JUDGED_BY = option("--classifier", str, "Classifier that is asked before and after; default: none.")
@@ -109,7 +110,7 @@ OUT = option("--out", str, "Folder of the run; the same command goes on where it
 OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
 QUIET = option("--quiet", bool, "No bars and no table.", False)
 JSON = option("--json", bool, "Print the summary as JSON on stdout.", False)
-DEVICE = option("--device", str, "auto, cpu or cuda.", "auto")
+DEVICE = option("--device", str, "auto, cpu, cuda, a certain one such as cuda:1, or mps.", "auto")
 BATCH_SIZE = option(
     "--batch-size", int, "Images between two writes; whole micro-batches are written.", 64
 )
@@ -244,6 +245,7 @@ CONVERTED = (
     ),
     option("--mean", str, "Of a classifier: it sees (image - mean) / std, images in [0, 1]."),
     option("--std", str, "A number a channel, as for --mean, e.g. 0.5,0.5,0.5."),
+    option("--strip", str, "Of a classifier's names of weights: a prefix to take off, e.g. model."),
     option("--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --classes."),
     option("--licence", str, "Of the weights; default: what the format tells."),
     option("--half", bool, "Store the weights with 11 significant bits.", False),

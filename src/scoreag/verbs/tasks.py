@@ -162,8 +162,11 @@ def about(data: "Dataset") -> dict[str, Any]:
 
 def run(job: "Job", given: Given, known: dict[str, Any], data: "Dataset | None" = None) -> None:
     """Do the job in --out, and tell how it went."""
+    from scoreag.api import doubts
     from scoreag.runs.drive import drive
 
+    if told := doubts(job):
+        print(f"scoreag: warning: {told}", file=sys.stderr)
     folder = Path(given.out)
     figures = drive(
         job,
