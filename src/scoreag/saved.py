@@ -6,6 +6,7 @@ repeat their numbers without end.  Both layouts are known: archives, and what ca
 
 import io
 import math
+import pickle
 import re
 import zipfile
 from collections import OrderedDict
@@ -25,6 +26,15 @@ ROOM = 4  # bytes of all tensors for each byte of the file; some share their num
 SLACK = 1 << 20
 DIMENSIONS = 32
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which the older layout begins
+_SIZES = {"short": 2, "int": 4, "long": 4}
+_HEAD = b"".join(  # as torch writes it today
+    pickle.dumps(one, 2)
+    for one in (
+        MAGIC,
+        PROTOCOL,
+        {"protocol_version": PROTOCOL, "little_endian": True, "type_sizes": _SIZES},
+    )
+)
 _STORAGES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
     "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
@@ -177,6 +187,9 @@ def _behind(
 
 
 def _check_head(file: io.BytesIO) -> None:
+    if file.getbuffer()[: len(_HEAD)] == _HEAD:  # in a file of EDM there are hundreds of them
+        file.seek(len(_HEAD))
+        return
     try:
         magic = _Tensors(file, _none, Room(0)).load()
     except (EOFError, Asked):
