@@ -206,7 +206,8 @@ def _watcher(acts: list[str], known: frozenset[str], place: Path) -> Callable[[s
         elif event == "import":
             act = f"import {given[0]}"
         elif event == "exec":
-            act = f"exec of {getattr(given[0], 'co_filename', '?')}"
+            file = getattr(given[0], "co_filename", "?")
+            act = "" if file.startswith("<@beartype(") else f"exec of {file}"
         elif event == "open" and isinstance(given[0], str | bytes):
             writes = given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             path = os.path.abspath(os.fsdecode(given[0]))

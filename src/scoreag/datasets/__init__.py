@@ -120,7 +120,7 @@ def class_number(label: str | int, classes: Sequence[str]) -> int:
     if _is_number(word) and len(word) <= 18:
         if classes and int(word) >= len(classes):
             last = len(classes) - 1
-            raise ValueError(f"label {shown(word)} is not in 0..{last}: {listed(classes)}")
+            raise ValueError(f"label {word} is not in 0..{last}: {listed(classes)}")
         return int(word)
     if not classes:
         raise ValueError(
