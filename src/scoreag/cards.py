@@ -161,6 +161,8 @@ def check_fit(wanted: Mapping[str, torch.Size], given: Mapping[str, Tensor], nam
                 f"{name}: the weights hold {tensor!r}, which the network lacks; "
                 f"{hint(tensor, list(wanted))}"
             )
+        if value.is_complex():  # torch would drop the imaginary parts with a warning
+            raise ValueError(f"{name}: {tensor!r} is complex in the weights; expected real numbers")
         if value.shape != wanted[tensor]:
             raise ValueError(
                 f"{name}: {tensor!r} has shape {tuple(value.shape)} in the weights, "
