@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
-    ["load", "zoo"],
+    ["load", "trust", "zoo"],
     ["files"],
     ["images", "tensors"],
     ["cards"],

@@ -23,6 +23,8 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name: str) -> ModuleType:
     """The module of a component; its own ones by file name, others by dotted name."""
     if "." in name:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UnknownName(f"{name!r:.80} is no module in {kind}; write package.module")
         return import_module(name)
     if name not in names(kind):
         raise ValueError(f"no {name!r} in {kind}; {hint(name, names(kind))}")

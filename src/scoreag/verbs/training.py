@@ -92,7 +92,7 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
         if given.finer:
             raise UsageError("--finer is a level around another network; give it as --init CARD")
         return None
-    init = card(given.init)
+    init = card(given.init, given.trust_code)
     if not given.finer:
         return init
     folder = Path(mkdtemp(prefix="scoreag-"))
@@ -123,7 +123,7 @@ def classifier(given: Given) -> None:
     extra = None
     if given.extra:
         extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
-    init = card(given.init) if given.init else None
+    init = card(given.init, given.trust_code) if given.init else None
     completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
     with ExitStack() as held:
