@@ -1,5 +1,6 @@
 """A server of files on this machine, which can be made to break off or to send web pages."""
 
+import hashlib
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,9 +22,14 @@ class Served:
             return
         wanted = request.headers.get("Range")
         self.ranges.append(wanted)
-        left = path.read_bytes()[int(wanted[6:-1]) if wanted else 0 :]
+        whole, start = path.read_bytes(), int(wanted[6:-1]) if wanted else 0
+        left = whole[start:]
         request.send_response(206 if wanted else 200)
         request.send_header("Content-Type", self.kind)
+        request.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()}"')
+        if wanted:
+            told = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+            request.send_header("Content-Range", told)
         request.send_header("Content-Length", str(len(left)))
         request.end_headers()
         self.breaks -= 1

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
     ["load", "trust", "zoo"],
     ["files"],
-    ["images", "tensors"],
+    ["download", "images", "tensors"],
     ["cards"],
     ["core"],
     ["networks"],
