@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,7 +98,8 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        self.plan.answer(self)
+        with suppress(ConnectionError):  # who asked may have seen enough
+            self.plan.answer(self)
         self.close_connection = True
 
     def log_message(self, *args: object) -> None:

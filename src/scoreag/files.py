@@ -1,6 +1,7 @@
 """Files that are whole or absent, with their digests, read without running code."""
 
 import hashlib
+import io
 import os
 import pickle
 import re
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+SAFE_TORCH = (2, 10)  # the first to read files of torch.save safely
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -73,12 +76,31 @@ def data_folder(root: str | Path | None, title: str) -> Path:
 
 def load_tensors(path: Path) -> Any:
     """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
+    check_torch()
     try:
         with warnings.catch_warnings(action="ignore"):  # a refusal says it better
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return unpacked(path)
     except Exception as error:  # a damaged file can raise anything
         # from None: torch advises to run whatever code the file holds
         raise ValueError(f"{path} is no whole file of tensors: {_refused(error)}") from None
+
+
+def unpacked(file: Path | io.BytesIO) -> Any:
+    """What ``torch.save`` wrote; the only place where torch reads a pickle."""
+    check_torch()
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def check_torch() -> None:
+    """Refuse a torch that runs code of such files (CVE-2025-32434), or writes where it must not.
+
+    The latter is CVE-2026-24747.  Files of safetensors are read by any torch.
+    """
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
+        raise ValueError(
+            f"torch {torch.__version__} may run code that a file of torch.save holds; write "
+            "pip install 'torch>=2.10', or give the weights as safetensors"
+        )
 
 
 def _refused(error: Exception) -> str:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoreag.files import unpacked
+
 KNOWN = re.compile(
     r"""torch_utils\.persistence\._reconstruct_persistent_obj
     | dnnlib\.util\.EasyDict
@@ -105,7 +107,7 @@ def _storage(data: bytes) -> Any:
     """A storage that was written by ``torch.save``, as it is and not packed, into the pickle."""
     if data[:2] == b"PK":
         raise Refused("it holds a packed storage, which EDM does not write")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return unpacked(io.BytesIO(data))
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *more: Any) -> Tensor:
