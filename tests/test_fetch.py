@@ -236,8 +236,10 @@ def test_the_rest_of_another_file_is_not_put_behind_what_had_come(
     with pytest.raises(ConnectionError):
         bare(server, tmp_path / "a")
     server.tag, server.breaks, server.content = '"new"', 0, CONTENT
+    server.ranges.clear()
     bare(server, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == ["bytes=100000-"]  # the answer was the whole of the new one at once
 
 
 @pytest.mark.parametrize("expected", [SHA256, ""])
