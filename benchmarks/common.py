@@ -17,6 +17,7 @@ from torch import Tensor
 
 import scoreag
 from scoreag.attacks import pgd
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
 from scoreag.files import write_text
@@ -172,6 +173,7 @@ def write(name: str, figures: Mapping[str, Any]) -> Path:
         "finished": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "scoreag": scoreag.__version__,
+        "algorithm": ALGORITHM,
         "torch": torch.__version__,
     }
     path = RESULTS / f"{name}.json"

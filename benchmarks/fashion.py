@@ -44,7 +44,17 @@ class World:
         return str(self.out / name)
 
     def train(self, kind: str, preset: str, processes: int = 1) -> Step:
-        told = ("--preset", preset, "--data", TRAIN, "--out", self.at(preset), "--quiet")
+        told = (
+            "--preset",
+            preset,
+            "--data",
+            TRAIN,
+            "--out",
+            self.at(preset),
+            "--quiet",
+            "--license",
+            "MIT",
+        )
         told += ("--images", str(self.training)) if self.training else ()
         team = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes))
         words = (*(team if processes > 1 else ()), "-m", "scoreag", "train", kind, *told)

@@ -21,6 +21,8 @@ from render_tasks import purification, sampling, synthesis, transformation
 from render_white_box import white_box
 from render_world import cards, draws, families, world
 
+from scoreag.core.algorithm import ALGORITHM
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -124,7 +126,8 @@ def results() -> str:
         "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, "
         "which the commands below wrote. Shares carry their count, their denominator and a 95 % "
         "Wilson interval. The judge never guides and is never attacked. LPIPS: AlexNet, v0.1 "
-        "heads. Fréchet: in the judge's last layer.\n"
+        "heads. Fréchet: in the judge's last layer. Each table names the algorithm that made it; "
+        f"that of this version is {ALGORITHM}, whose noise differs from algorithm 1.\n"
     )
     for name, title, render in SECTIONS:
         file = RESULTS / f"{name}.json"
@@ -135,7 +138,7 @@ def results() -> str:
         data = json.loads(file.read_text())
         about = data["about"]
         text += f"\n`{about['command']}`, {about['finished']}, {about['machine']}, "
-        text += f"torch {about['torch']}.\n"
+        text += f"torch {about['torch']}, algorithm {about['algorithm']}.\n"
         text += picture(name)
         text += render(data)
     return text + (ROOT / "benchmarks" / "remarks.md").read_text()

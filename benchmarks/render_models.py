@@ -29,7 +29,8 @@ def models(results: Path) -> str:
     ]
     head = ["--model", "pixels", "classes", "parameters", "GFLOPs", "CPU seconds", "MB", "licence"]
     return (
-        f"`{about['command']}`, {about['finished']}, {about['machine']}, torch {about['torch']}; "
+        f"`{about['command']}`, {about['finished']}, {about['machine']}, torch {about['torch']}, "
+        f"algorithm {about['algorithm']}; "
         "one call of the network for one image, of random weights:\n\n" + table(head, body)
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from common import Row, write
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.dataset import Dataset, read
 from scoreag.training.loop import Plan, State, fit
 from scoreag.training.means import Means
@@ -53,7 +53,7 @@ def held_out(state: State, recipe: ScoreRecipe, data: Dataset, batch: int = 250)
     assert data.labels is not None
     for first in range(0, len(data), batch):
         rows = slice(first, first + batch)
-        images, source = data.images[rows].float() / 255, generator(1, "held out", first)
+        images, source = data.images[rows].float() / 255, Stream(1, "held out", first)
         total += loss(state.network, images, data.labels[rows], source).item() * len(images)
     return total / len(data)
 

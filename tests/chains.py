@@ -1,12 +1,17 @@
 """Plain autograd through a chain, and other routes to its gradient than the library takes."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from scoreag.core import guide, integrate
 from scoreag.core.guide import Estimate
+from scoreag.core.noise import Noise
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 
 
@@ -21,6 +26,17 @@ class Plain:
 def plainly(monkeypatch) -> None:
     """From here on chains are what a loop over their steps is to autograd."""
     monkeypatch.setattr(integrate, "_Recomputed", Plain)
+
+
+@contextmanager
+def drawing(scheduler: Any, noise: Noise) -> Iterator[None]:
+    """A scheduler of diffusers draws its next normal numbers from ``noise``."""
+
+    def drawn(shape: Any, dtype: Any = None, **_: Any) -> Tensor:
+        return noise.normal_like(torch.zeros(shape, dtype=dtype))
+
+    with patch.object(sys.modules[type(scheduler).__module__], "randn_tensor", drawn):
+        yield
 
 
 def detached(

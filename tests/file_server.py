@@ -1,6 +1,7 @@
 """A server of files on this machine, which can be made to break off or to send web pages."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -42,7 +43,8 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        self.served.answer(self)
+        with suppress(ConnectionError):  # who asked may have seen enough
+            self.served.answer(self)
 
     def log_message(self, *args: object) -> None:
         pass

@@ -95,6 +95,31 @@ def test_entries_survive_being_written_and_read():
     assert tomllib.loads(to_toml(entries)) == entries
 
 
+@pytest.mark.parametrize(
+    "text", ["\U0001f98a", "fähre", "a.b", "", "\x7f\x00\r", 'say "x"', "日本"]
+)
+def test_any_text_can_be_a_name_and_a_value(text):
+    entries = {text: text, "table": {text: [text]}}
+    assert tomllib.loads(to_toml(entries)) == entries
+
+
+def test_half_a_character_of_a_files_name_is_written_out():
+    """Python reads a name that is no UTF-8 so, and no file can hold it."""
+    written = to_toml({"name": "run-\udcff"})
+    assert tomllib.loads(written.encode().decode())["name"] == "run-\\udcff"
+
+
+def test_what_is_nothing_is_left_out_and_infinity_is_kept():
+    found = tomllib.loads(to_toml({"a": None, "b": {}, "c": {"d": None}, "e": float("inf")}))
+    assert found == {"e": float("inf")}
+
+
+def test_a_card_of_classes_in_any_script_is_read_back(folder):
+    names = ("\U0001f98a", "日本", *"cdefghij")
+    rewrite(card(folder), classes=names, recipe={"fähre": 1})
+    assert card(folder).classes == names and card(folder).recipe == {"fähre": 1}
+
+
 def cut(file):
     file.write_bytes(file.read_bytes()[:-100])
 

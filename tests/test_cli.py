@@ -92,6 +92,7 @@ def test_transform_writes_a_run_and_a_table(here, capsys):
     assert main(TRANSFORM) == 0
     out, err = capsys.readouterr()
     assert "images classified correctly before" in out and "out/report.html" in err
+    assert err.startswith("read folder:images: 6 images, by class: cat 5, dog 1, ship 0\n")
 
 
 def test_synthesize_draws_the_classes_that_were_asked_for(here):
@@ -174,7 +175,7 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
     "words, told",
     [
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
-        ([*CHURN, "--sampler-option", "amount=-1"],  "churn's amount is -1"),
+        ([*CHURN, "--quiet", "--sampler-option", "amount=-1"], "churn's amount is -1"),
         ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
         ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),
         ([*TRANSFORM, "--wrong", "0"], "wrong equals the label 0"),

@@ -9,6 +9,7 @@ import torch
 
 import scoreag
 from scoreag import dataset as data
+from scoreag.images import write_png
 
 IMAGES = np.arange(5 * 2 * 2, dtype=np.uint8).reshape(5, 1, 2, 2)
 LABELS = np.array([4, 3, 2, 1, 0])
@@ -164,6 +165,73 @@ def test_a_foreign_data_set_is_a_dotted_name(
 )
 def test_the_name_says_the_range_unless_it_is_the_whole(five: str, part: str, name: str) -> None:
     assert data.read(five + part).name == f"arrays:{name}"
+
+
+def test_brackets_may_be_of_a_path_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("imgs", "imgs[1]", "set[v2]")):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "x.npz", images=IMAGES)
+        for position in range(2):
+            picture = torch.full((1, 2, 2), 10 * i + position, dtype=torch.uint8)
+            write_png(tmp_path / name / f"{position}.png", picture)
+    shades = {
+        "folder:imgs[1]": [10, 11],
+        "imgs[1]": [10, 11],
+        "folder:set[v2]": [20, 21],
+        "folder:imgs[1][1]": [11],
+        "imgs[1][0:1]": [10],
+        "folder:imgs/[1]": [1],
+        "folder:imgs[0:1]": [0],
+    }
+    for word, wanted in shades.items():
+        assert data.read(word).images[:, 0, 0, 0].tolist() == wanted, word
+    assert data.path_of("folder:imgs[1]") == Path("imgs[1]")
+    assert len(data.read("arrays:imgs[1]/x.npz[0:3]")) == 3
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("cifar10c.npy", r"np\.savez\('data\.npz', images=np\.load"),
+        ("data.pt", r"np\.savez\('data\.npz', images=images\.numpy\(\)"),
+        ("data.tar.gz", "unpack it, and give its folder"),
+        ("labels.csv", "give the folder of the pictures"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_told_what_to_write_instead(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    (tmp_path / name).write_bytes(b"any")
+    with pytest.raises(ValueError, match=rf"{name} is not read as data; [^\n]*{told}"):
+        data.read(tmp_path / name)
+
+
+def test_a_suffix_may_be_in_capitals(five: str, tmp_path: Path) -> None:
+    (tmp_path / "five.npz").rename(tmp_path / "FIVE.NPZ")
+    assert len(data.read(tmp_path / "FIVE.NPZ")) == 5
+
+
+def test_counts_say_the_classes_that_a_range_lacks(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=[0, 0, 2, 1, 2], classes=["x", "y", "z"])
+    came = data.read(f"{tmp_path / 'a.npz'}[0:3]")
+    assert came.counts == {"x": 2, "y": 0, "z": 1}
+    assert came.summary == "arrays:a.npz[0:3]: 3 images, by class: x 2, y 0, z 1"
+    assert data.read("samples[0:1]").counts.keys() == set(data.read("samples").classes)
+
+
+def test_ones_own_images_can_be_put_in_an_order_in_which_the_classes_take_turns(
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=[2, 2, 2, 0, 1])
+    came = data.balanced(data.read(tmp_path / "a.npz"))
+    assert came.image_ids == (0, 3, 4, 1, 2)
+    assert came.labels is not None and came.labels.tolist() == [2, 0, 1, 2, 2]
+    assert came.images[:, 0, 0, 0].tolist() == [0, 12, 16, 4, 8]
+    official = data.read("fashion-mnist:sample")
+    assert data.balanced(official) is official
 
 
 def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A classifier of grey levels, whose right answers are plain, and all that can be wrong with it."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -123,6 +125,24 @@ def test_guessing_is_found():
 
 def test_images_divided_twice_are_found():
     assert "nearly black" in wrong(findings(Grey(), shown=images()[0] // 255))["range"]
+
+
+@pytest.mark.parametrize("mean, std", [(0.1307, 0.3081), (0.5, 0.5)])
+def test_the_advice_for_a_gray_classifier_has_one_number_and_works(mean, std):
+    class Gray(nn.Module):
+        def forward(self, x):
+            levels = torch.tensor(LEVELS) / 255
+            return -(((x * std + mean).mean((1, 2, 3))[:, None] - levels) ** 2) * 100
+
+    gray, labels = images()
+    gray = gray[:, :1]
+    victim = Frozen(Gray(), (0.9,), (0.1,)).eval()
+    (told,) = [f.says for f in examine(victim, gray, labels) if f.check == "normalisation"]
+    found = re.search(r"mean=\(([\d.]+),\), std=\(([\d.]+),\)", told)
+    assert found, told
+    follows = Frozen(Gray(), (float(found[1]),), (float(found[2]),)).eval()
+    (accuracy,) = [f for f in examine(follows, gray, labels) if f.check == "accuracy"]
+    assert "right on 30 of 30" in accuracy.says
 
 
 def test_a_difference_that_chance_explains_is_none():

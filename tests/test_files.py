@@ -20,7 +20,6 @@ from scoreag.files import (
     load_pickle,
     load_tensors,
     replace_file,
-    unpacked,
     write_text,
 )
 
@@ -230,19 +229,3 @@ def test_what_killed_writes_left_is_known_by_its_number(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in asides(tmp_path, "*.png")] == [".a.png.123"]
     assert asides(tmp_path, "nowhere/*.png") == []
-
-
-@pytest.mark.parametrize("version", ["2.4.0", "2.6.0", "2.9.1+cu126", "1.13.1"])
-def test_a_torch_that_reads_files_unsafely_is_not_asked_to(tmp_path, monkeypatch, version):
-    torch.save({"a": torch.ones(3)}, tmp_path / "net.pth")
-    monkeypatch.setattr(torch, "__version__", version)
-    for read in (load_tensors, unpacked):
-        with pytest.raises(ValueError, match=r"may run code .* 'torch>=2\.10', or .*safetensors$"):
-            read(tmp_path / "net.pth")
-
-
-@pytest.mark.parametrize("version", ["2.10.0", "2.13.0+cpu", "3.0.0", "2.11.0.dev20260101"])
-def test_a_torch_that_reads_files_safely_is_asked_to(tmp_path, monkeypatch, version):
-    torch.save({"a": torch.ones(3)}, tmp_path / "net.pth")
-    monkeypatch.setattr(torch, "__version__", version)
-    assert load_tensors(tmp_path / "net.pth")["a"].tolist() == [1, 1, 1]

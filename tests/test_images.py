@@ -1,6 +1,8 @@
 """Images keep their pixels on every way in and out, and doubtful ones are refused."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -185,11 +187,71 @@ def test_16_bits_are_refused_rather_than_cut(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.png")
 
 
+def deep_png(channels: int) -> bytes:
+    """A PNG of 16 bits a channel, all 0x80FF, which Pillow reads but does not write."""
+    lines = b"".join(b"\0" + struct.pack(">H", 0x80FF) * (4 * channels) for _ in range(4))
+    head = struct.pack(">IIBBBBB", 4, 4, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def deep_tiff() -> bytes:
+    """A TIFF of one RGB pixel of 16 bits a channel."""
+    tags = [(256, 4, 1), (257, 4, 1), (258, 3, 16), (259, 3, 1), (262, 3, 2), (273, 4, 8)]
+    tags += [(277, 3, 3), (278, 4, 1), (279, 4, 6)]
+    pixels, bits = struct.pack("<3H", 0x80FF, 0x80FF, 0x80FF), struct.pack("<3H", 16, 16, 16)
+    start = 8 + len(pixels) + len(bits)
+    table = struct.pack("<H", len(tags))
+    for tag, kind, value in tags:
+        count, value = (3, 8 + len(pixels)) if tag == 258 else (1, value)
+        table += struct.pack("<HHII", tag, kind, count, value)
+    return b"II*\0" + struct.pack("<I", start) + pixels + bits + table + bytes(4)
+
+
+DEEP = {
+    "gray-alpha.png": deep_png(2),
+    "rgb.png": deep_png(3),
+    "rgba.png": deep_png(4),
+    "rgb.tif": deep_tiff(),
+    "rgb.ppm": b"P6\n1 1\n65535\n" + b"\x80\xff" * 3,
+    "plain.ppm": b"P3\n1 1\n65535\n33023 33023 33023\n",
+    "gray.pgm": b"P5\n1 1\n65535\n\x80\xff",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_16_bits_are_refused_in_every_kind(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(DEEP[name])
+    with pytest.raises(ValueError, match=rf"{name} is no whole .*not 8 bits a channel"):
+        read_picture(tmp_path / name)
+
+
+def test_a_shallow_picture_is_not_taken_for_a_deep_one(tmp_path: Path) -> None:
+    head = struct.pack("<2sIHHI", b"BM", 14 + 40 + 4, 0, 0, 54)
+    info = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 16, 0, 4, 0, 0, 0, 0)  # 5 bits a channel
+    (tmp_path / "a.bmp").write_bytes(head + info + struct.pack("<HH", 0b0_11111_00000_00000, 0))
+    assert read_picture(tmp_path / "a.bmp").flatten().tolist() == [255, 0, 0]
+    (tmp_path / "a.ppm").write_bytes(b"P6\n1 1\n15\n\x0f\x00\x05")
+    assert read_picture(tmp_path / "a.ppm").flatten().tolist() == [255, 0, 85]
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
+def test_several_frames_or_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (0, 100, 200)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="it has 3 frames or pages; save the one that is meant"):
+        read_picture(tmp_path / f"a.{suffix}")
+
+
 def test_a_picture_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: the row 0 of the file is the right side
-    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == (3, 8, 4)
+    for name in ("a.jpg", "a.webp", "a.tif"):
+        Image.new("RGB", (8, 4)).save(tmp_path / name, exif=exif)
+        assert read_picture(tmp_path / name).shape == (3, 8, 4)
 
 
 def test_resizing_keeps_the_middle_and_its_aspect(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoreag.core.noise import Noise, noisy
+from scoreag.core.noise import Noise, Stream, noisy
 
 X = torch.zeros(3, 1, 4, 4)
 NOISE = Noise(seed=0, image_ids=[2, 3, 5])
@@ -64,3 +64,69 @@ def test_joined_sources_draw_what_they_drew_apart():
 def test_sources_of_two_seeds_are_not_one():
     with pytest.raises(ValueError, match=r"the seeds \[1, 2\]"):
         Noise.joined([Noise(2, [0]), Noise(1, [0])])
+
+
+@pytest.mark.slow
+def test_no_two_of_a_million_streams_begin_alike():
+    """A generator that keeps 32 bits of its key gives about 116 such pairs among them."""
+    x = torch.zeros(10_000, 4)
+    starts = [
+        Noise(seed, range(10_000)).at("step", k).normal_like(x)[:, :2]
+        for seed in range(10)
+        for k in range(10)
+    ]
+    pairs = torch.cat(starts).contiguous().view(torch.int64)
+    assert len(pairs) == 10**6 and len(pairs.unique()) > 10**6 - 5
+
+
+@pytest.mark.parametrize("by", ["image", "step", "seed"])
+def test_neighbors_share_nothing(by):
+    """Products of neighbors' numbers, and of squares of them: within five standard errors of 0."""
+    count, size = 200, 2000
+    like = torch.zeros(count, size, dtype=torch.float64)
+    if by == "image":
+        n = Noise(0, range(count)).at("step", 0).normal_like(like)
+    elif by == "step":
+        noise = Noise(0, [0])
+        n = torch.cat([noise.at("step", k).normal_like(like[:1]) for k in range(count)])
+    else:
+        n = torch.cat([Noise(k, [0]).normal_like(like[:1]) for k in range(count)])
+    for first, second in ((n[:-1], n[1:]), (n[:, :-1], n[:, 1:])):
+        products = (first * second).flatten()
+        squares = ((first**2 - 1) * (second**2 - 1)).flatten()
+        assert products.mean().abs() < 5 / len(products) ** 0.5
+        assert squares.mean().abs() < 5 * 2 / len(squares) ** 0.5
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert (n**power).mean() == pytest.approx(moment, abs=5 * (variance / n.numel()) ** 0.5)
+
+
+def test_uniform_numbers_fill_the_unit_interval():
+    u = Noise(0, range(10)).uniform_like(torch.zeros(10, 10_000, dtype=torch.float64))
+    assert u.min() >= 0 and u.max() < 1
+    share = torch.histc(u, 20, 0, 1) / u.numel()
+    assert (share - 0.05).abs().max() < 5 * (0.05 * 0.95 / u.numel()) ** 0.5
+
+
+def test_a_stream_goes_on_where_it_was_and_begins_alike():
+    whole, parts = Stream("a", 1), Stream("a", 1)
+    n = whole.normal((4, 8))
+    assert torch.equal(torch.cat([parts.normal((2, 8)), parts.normal((2, 8))]), n)
+    assert not torch.equal(whole.normal((4, 8)), n)
+    assert not torch.equal(Stream("a", 2).normal((4, 8)), n)
+
+
+def test_a_stream_orders_and_counts_fairly():
+    """Each place and each number as often as the others, within five standard errors."""
+    source, count, repeats = Stream("fair"), 5, 1000
+    orders = torch.stack([source.permutation(count) for _ in range(repeats)])
+    assert torch.equal(orders.sort(1).values, torch.arange(count).expand(repeats, -1))
+    numbers = source.integers(count, (repeats,))
+    bound = 5 * (repeats * (1 / count) * (1 - 1 / count)) ** 0.5
+    for column in [*orders.T, numbers]:
+        seen = torch.bincount(column, minlength=count)
+        assert len(seen) == count and (seen - repeats / count).abs().max() < bound
+
+
+def test_a_range_without_numbers_is_refused():
+    with pytest.raises(ValueError, match="high is 0; expected 1 to 2147483647"):
+        Stream(0).integers(0, (3,))

@@ -1,5 +1,15 @@
 """``python -m scoreag`` is ``scoreag``."""
 
-from scoreag.cli import main
+from scoreag.stopping import take_over
 
-raise SystemExit(main())
+
+def run() -> int:
+    """Run the command that was typed, and answer signals from the first import on."""
+    take_over()
+    from scoreag.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(run())

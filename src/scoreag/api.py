@@ -1,5 +1,6 @@
 """The public functions: check what was given, compute it in micro-batches, measure the outcome."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,14 @@ from scoreag.asked import (
     checked_wrong,
     ids_by_class,
 )
+from scoreag.classifier_checks import gradient_is_zero
+from scoreag.core import gradient
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images
 from scoreag.images import check_images
 from scoreag.jobs import Job, compute, pieces
+from scoreag.judges import checked_judge
+from scoreag.load import described
 from scoreag.result import Result
 from scoreag.settings import settings_for
 from scoreag.tasks import SECOND
@@ -37,6 +42,7 @@ def synthesize(
     *,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -50,9 +56,12 @@ def synthesize(
             else.
         image_ids: what the noise is keyed by; by default label * 1,000,000 + the how-manieth of
             its class, so that an image does not depend on which others are asked for.
+        judge: another classifier of the same classes, trained apart, who is asked in the end
+            whether the images still show their class; without one nobody knows.
         settings: fields of ``Settings``; what is not given comes from the prior's card.
     """
-    job = synthesis(prior, classifier, labels, wrong, seed, image_ids, **settings)
+    job = synthesis(prior, classifier, labels, wrong, seed, image_ids, judge, **settings)
+    _warn(job)
     return run(job, micro_batch, progress)
 
 
@@ -65,6 +74,7 @@ def transform(
     *,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     **settings: Any,
@@ -73,8 +83,12 @@ def transform(
 
     Args:
         wrong: as in ``synthesize``; "second" is the likeliest other class of the given image.
+        judge: as in ``synthesize``.
     """
-    job = transformation(prior, classifier, images, labels, wrong, seed, image_ids, **settings)
+    job = transformation(
+        prior, classifier, images, labels, wrong, seed, image_ids, judge, **settings
+    )
+    _warn(job)
     return run(job, micro_batch, progress)
 
 
@@ -100,6 +114,7 @@ def synthesis(
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``synthesize``."""
@@ -123,6 +138,7 @@ def synthesis(
         classifier=victim,
         labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
+        judge=checked_judge(judge, victim, blank, count),
     )
 
 
@@ -134,6 +150,7 @@ def transformation(
     wrong: Wrong = SECOND,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
+    judge: Classifier | None = None,
     **settings: Any,
 ) -> Job:
     """A checked job of ``transform``."""
@@ -153,6 +170,7 @@ def transformation(
         images=images,
         labels=labels,
         wrong=checked_wrong(wrong, labels, count, seed, ids),
+        judge=checked_judge(judge, victim, images[:1], count),
     )
 
 
@@ -188,8 +206,9 @@ def purification(
 
 def run(job: Job, micro_batch: int = MICRO_BATCH, progress: bool = True) -> Result:
     """All of a job, in this process and in memory; 0 as micro-batch takes all images at once."""
-    if micro_batch < 0:
-        raise ValueError(f"micro_batch is {micro_batch}; expected 1 or more, or 0 for all at once")
+    if not isinstance(micro_batch, int) or micro_batch < 0:
+        came = described(micro_batch)
+        raise ValueError(f"micro_batch is {came}; expected 1 or more, or 0 for all at once")
     cut = list(pieces(len(job), micro_batch or len(job)))
     off = None if progress else True
     bar = tqdm(total=len(job), unit="image", desc=job.task, disable=off, delay=2)
@@ -199,3 +218,17 @@ def run(job: Job, micro_batch: int = MICRO_BATCH, progress: bool = True) -> Resu
             parts.append(compute(job.rows(piece), pad_to=micro_batch))
             bar.update(len(piece))
     return Result.cat(parts)
+
+
+def doubts(job: Job) -> str:
+    """What makes a job useless before it has begun: a classifier without a gradient to follow."""
+    if job.classifier is None or job.task == "purify" or not job.settings.strength:
+        return ""
+    like = torch.empty(0, dtype=job.prior.dtype, device=job.prior.sigmas.device)
+    zero = gradient_is_zero(job.classifier, job.prior.image_shape, like)
+    return f"the classifier {gradient.ZERO}" if zero else ""
+
+
+def _warn(job: Job) -> None:
+    if told := doubts(job):
+        warnings.warn(told, stacklevel=3)

@@ -4,33 +4,39 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scoreag.classifier_checks import check_classifier
 from scoreag.core.frozen import Frozen
-from scoreag.core.noise import generator
+from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import CLASS_STRIDE
-from scoreag.models import check_classifier
+from scoreag.load import described
 from scoreag.models import classifier as as_classifier
 from scoreag.tasks import SECOND
 
-Wrong: TypeAlias = Tensor | Sequence[Any] | int | str | None
+Wrong: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[Any] | int | str | None
 
 
 def check_callable(classifier: Any) -> None:
     """Refuse the name of a classifier, or anything else that cannot be shown an image."""
-    if not callable(classifier):
+    if isinstance(classifier, Prior):
         raise ValueError(
-            f"the classifier is {classifier!r:.60}; expected a module: "
+            "the classifier is a Prior, a score model; tasks take (prior, classifier, ...), and "
+            "defend takes (classifier, prior, ...)"
+        )
+    if not callable(classifier) or isinstance(classifier, type):
+        raise ValueError(
+            f"the classifier is {described(classifier)}; expected a module: "
             "write scoreag.load_classifier(...) or scoreag.classifier(module, mean, std)"
         )
 
 
-def checked_victim(
-    classifier: Classifier, images: Images, guides: bool = True
-) -> tuple[Classifier, int]:
+def checked_victim(classifier: Any, images: Images, guides: bool = True) -> tuple[Classifier, int]:
     """The classifier with its weights held constant, and how many classes it tells apart."""
     check_callable(classifier)
     known = isinstance(classifier, Frozen) or hasattr(classifier, "of_estimates")  # a defence
@@ -40,7 +46,7 @@ def checked_victim(
 
 
 def checked_labels(
-    labels: Tensor | Sequence[Any] | int | None,
+    labels: Any,
     count: int | None,
     classes: int,
     what: str = "labels",
@@ -51,7 +57,8 @@ def checked_labels(
     try:
         found = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} are {labels!r:.60}; expected class numbers") from error
+        came = repr(labels) if isinstance(labels, list | tuple) else described(labels)
+        raise ValueError(f"{what} are {came:.60}; expected class numbers") from error
     found = found.reshape(1) if found.ndim == 0 else found
     if found.ndim != 1:
         raise ValueError(f"{what} have the shape {tuple(found.shape)}; expected one class an image")
@@ -77,7 +84,7 @@ def checked_wrong(
         if wrong != "random":
             raise ValueError(f"wrong is {wrong!r}; write a class number, second, random or none")
         return _random_other(labels, classes, seed, ids)
-    same_for_all = not isinstance(wrong, Tensor | Sequence)
+    same_for_all = not isinstance(wrong, Tensor | np.ndarray | Sequence) or np.ndim(wrong) == 0
     aims = checked_labels(wrong, None if same_for_all else len(labels), classes, "wrong classes")
     aims = aims.to(labels.device).expand(len(labels))
     equal = (aims == labels).nonzero().flatten()
@@ -92,8 +99,8 @@ def checked_wrong(
 
 def _random_other(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
     """Any class but the label, each as likely, as a function of the seed and the image alone."""
-    sources = (generator(index(seed), i, "wrong") for i in ids)
-    steps = torch.cat([torch.randint(1, classes, (1,), generator=source) for source in sources])
+    like = torch.zeros(len(ids), dtype=torch.float64)
+    steps = 1 + Noise(seed, ids).at("wrong").uniform_like(like) * (classes - 1)
     return (labels + steps.to(labels)) % classes
 
 
@@ -114,7 +121,8 @@ def checked_ids(given: Sequence[int] | Tensor | None, default: Sequence[int]) ->
     try:
         ids = tuple(index(i) for i in given)
     except TypeError as error:
-        raise ValueError(f"image ids are {given!r:.60}; expected whole numbers") from error
+        came = repr(given) if isinstance(given, list | tuple) else described(given)
+        raise ValueError(f"image ids are {came:.60}; expected whole numbers") from error
     if len(ids) != len(default) or len(set(ids)) != len(ids):
         raise ValueError(
             f"{len(set(ids))} different image ids for {len(default)} images; "
@@ -128,7 +136,9 @@ def checked_seed(seed: int) -> int:
     try:
         found = index(seed)
     except TypeError as error:
-        raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more") from error
+        raise ValueError(
+            f"seed is {described(seed)}; expected a whole number, 0 or more"
+        ) from error
     if found < 0 or isinstance(seed, bool):
         raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
     return found
@@ -139,13 +149,21 @@ def agree(prior: Prior, count: int) -> int:
     if prior.classes and len(prior.classes) != count:
         raise ValueError(
             f"the classifier tells {count} classes apart, and the score model knows "
-            f"{len(prior.classes)}; give one that was trained on the same classes"
+            f"{len(prior.classes)}; give one that was trained on the same classes{_advice(prior)}"
         )
     return count
+
+
+def _advice(prior: Prior) -> str:
+    """What a network says of its labels, which may be counted in two ways."""
+    said = getattr(getattr(prior.model, "network", None), "advice", "")
+    return f". {said}" if said else ""
 
 
 def checked_prior(prior: Prior) -> Prior:
     """A prior, and not the name of one."""
     if not isinstance(prior, Prior):
-        raise ValueError(f"the prior is {prior!r:.60}; write scoreag.load_prior(...)")
+        swapped = isinstance(prior, torch.nn.Module)
+        order = ", and the classifier in the classifier's place" if swapped else ""
+        raise ValueError(f"the prior is {described(prior)}; write scoreag.load_prior(...){order}")
     return prior

@@ -9,13 +9,16 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     sha256 = "..."                         # of that file; another one is refused
     licence = "MIT"
     source = "trained by: scoreag train classifier --preset cifar10-resnet20"
+    algorithm = 2                          # of the version that trained it; see core/algorithm.py
     image_shape = [3, 32, 32]
     classes = ["airplane", ...]            # none: the model knows no classes
     mean = [0.4914, 0.4822, 0.4465]        # classifier: it sees (image - mean) / std, images in
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
     family = "edm"                         # score model: a file of score_models/
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
-    [levels]                               #   if not 1000: steps; pace: t is told as pace * t
+    judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
+                                           #   folder beside this one
+    [levels]                               #   arguments of its ``family``, e.g. steps and pace
     [options]                              # arguments of the network's ``build``
     [shards]                               # where there are several files in place of ``file``:
     "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
@@ -25,21 +28,25 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 """
 
 import hashlib
-import json
-import tomllib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+import torch
 from torch import Tensor, nn
 
 from scoreag import tensors, trust
+from scoreag.bounded import TEXT, parsed_toml, read_text
+from scoreag.building import built
 from scoreag.files import write_text
-from scoreag.load import UnknownName, check_options, hint, load
+from scoreag.load import UnknownName, check_options, cut, hint, load, shown
 
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
+SIDE, PIXELS, STEPS = 1 << 14, 1 << 26, 100_000  # that a card may claim: of an image; noise levels
 UNUSED = "num_batches_tracked"  # of normalisations; files from before 2018 lack it
 
 
@@ -55,11 +62,13 @@ class Card:
     image_shape: tuple[int, int, int]
     sha256: str = ""
     source: str = ""
+    algorithm: int | None = None
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     family: str = ""
     sigma_data: float = 0.5
+    judge: str | None = None
     levels: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     shards: Mapping[str, str] = field(default_factory=dict)
@@ -121,6 +130,8 @@ def _check_trusted(found: Card, trust_code: bool) -> None:
         )
     trust.check(trust.network(found.network), found.network, f"{place}, network", trust_code)
     trust.check(trust.component(found.family), found.family, f"{place}, family", trust_code)
+    judge = found.judge or ""  # a folder may be called like a function
+    trust.check(trust.classifier(judge), judge, f"{place}, judge", trust_code)
     for task, table in found.defaults.items():
         for key, value in table.items():
             code = isinstance(value, str) and trust.component(value)
@@ -157,7 +168,17 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], name: str) -> None:
     Raises:
         ValueError: a tensor is missing, surplus, or of another shape; names the first such.
     """
-    wanted = network.state_dict()
+    wanted = {tensor: value.shape for tensor, value in network.state_dict().items()}
+    check_fit(wanted, given, name)
+    network.load_state_dict(dict(given), strict=False)
+
+
+def check_fit(wanted: Mapping[str, torch.Size], given: Mapping[str, Tensor], name: str) -> None:
+    """Refuse tensors that are not those of a network, whose shapes are ``wanted``.
+
+    Raises:
+        ValueError: a tensor is missing, surplus, or of another shape; names the first such.
+    """
     for tensor in wanted:
         if tensor not in given and not tensor.endswith(UNUSED):
             raise ValueError(f"{name}: the weights lack {tensor!r}, which the network has")
@@ -167,12 +188,11 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], name: str) -> None:
                 f"{name}: the weights hold {tensor!r}, which the network lacks; "
                 f"{hint(tensor, list(wanted))}"
             )
-        if value.shape != wanted[tensor].shape:
+        if value.shape != wanted[tensor]:
             raise ValueError(
                 f"{name}: {tensor!r} has shape {tuple(value.shape)} in the weights, "
-                f"{tuple(wanted[tensor].shape)} in the network; check the card's options"
+                f"{tuple(wanted[tensor])} in the network; check the card's options"
             )
-    network.load_state_dict(dict(given), strict=False)
 
 
 def write_card(
@@ -184,7 +204,9 @@ def write_card(
         half: store floating-point tensors in half the space, with 11 significant bits.
         at_most: bytes of numbers in a file; what is more comes in shards.
     """
+    tensors.check_numbers(weights, card.name)
     kept = tensors.halved(weights) if half else weights
+    tensors.check_numbers(kept, card.name, half)
     pieces = tensors.parts(kept, at_most) if at_most else [kept]
     if len(pieces) == 1:
         return _renewed(card, tensors.write(card.folder / card.file, kept), {})
@@ -222,11 +244,15 @@ def network(card: Card) -> nn.Module:
     """
     build = load("networks", card.network).build
     check_options(build, dict(card.options), f"{card.name}: the network {card.network}")
-    made = build(**card.options)
+    given = weights(card)
+    try:
+        made = built(build, card.options, given)
+    except ValueError as error:
+        raise ValueError(f"{card.name}: {error}") from error
     if not isinstance(made, nn.Module):
         got = type(made).__name__
         raise ValueError(f"{card.name}: {card.network} returned {got}; expected a torch.nn.Module")
-    fill(made, weights(card), card.name)
+    fill(made, given, card.name)
     return made
 
 
@@ -239,46 +265,112 @@ def rewrite(card: Card, **changes: Any) -> Card:
     return changed
 
 
-def to_toml(entries: Mapping[str, Any], above: str = "") -> str:
-    """Text that ``tomllib`` reads back as ``entries``: values first, then tables."""
-    values = {k: v for k, v in entries.items() if not isinstance(v, Mapping) and v is not None}
-    tables = {k: v for k, v in entries.items() if isinstance(v, Mapping) and v}
-    lines = [f"{_key(name)} = {_value(value)}\n" for name, value in values.items()]
-    for name, table in tables.items():
-        path = f"{above}{_key(name)}"
-        head = f"\n[{path}]\n" if any(not isinstance(v, Mapping) for v in table.values()) else ""
-        lines.append(head + to_toml(table, f"{path}."))
-    return "".join(lines)
+def to_toml(entries: Mapping[str, Any]) -> str:
+    """Text that ``tomllib`` reads back as ``entries``, without what is None and empty tables."""
+    return tomli_w.dumps(_plain(entries))
 
 
-def _key(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else json.dumps(name)
-
-
-def _value(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """As TOML has it: text that can be written in UTF-8, lists, and tables with entries."""
+    if isinstance(value, Mapping):
+        kept = {_text(name): _plain(item) for name, item in value.items() if item is not None}
+        return {name: item for name, item in kept.items() if item != {}}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(v) for v in value)}]"
-    if isinstance(value, Path):
-        value = str(value)
-    return repr(value) if isinstance(value, float) else json.dumps(value)
+        return [_plain(item) for item in value]
+    return _text(value) if isinstance(value, str | Path) else value
+
+
+def _text(value: str | Path) -> str:
+    """Text without the halves of characters that a file's name may hold."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _check_kinds(file: Path, entries: Mapping[str, Any]) -> None:
+    """Refuse entries whose values are of another kind than theirs."""
+    for entry, value in entries.items():
+        wanted, fits = _ENTRIES.get(entry, ("", lambda value: True))
+        if not fits(value):
+            raise ValueError(f"{file}: {entry} is {shown(value)}; expected {wanted}")
+    if entries["kind"] not in KINDS:
+        kind = entries["kind"]
+        raise ValueError(f"{file} is of kind {shown(kind)}; {hint(kind, [*KINDS])}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_shape(value: Any) -> bool:
+    sides = value if isinstance(value, list) and len(value) == 3 else [0]
+    whole = all(type(side) is int and 1 <= side <= SIDE for side in sides)
+    return whole and math.prod(sides) <= PIXELS
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30  # which NaN is not
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= STEPS
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value)) and bool(value)
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_tables(value: Any) -> bool:
+    return _is_table(value) and all(map(_is_table, value.values()))
+
+
+_ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{n: ("a word in quotes", _is_text) for n in ("name", "kind", "network", "file", "licence")},
+    **{n: ("a word in quotes", _is_text) for n in ("sha256", "source", "family", "judge")},
+    "image_shape": ("[channels, height, width] of images", _is_shape),
+    "classes": ("a list of words", _are_words),
+    "mean": ("a number a channel, e.g. [0.5]", _are_numbers),
+    "std": (
+        "a number a channel above 0, e.g. [0.5]",
+        lambda value: _are_numbers(value) and min(value) > 0,
+    ),
+    "sigma_data": ("a number above 0", lambda value: _is_number(value) and value > 0),
+    "levels": (
+        f"a table, of at most {STEPS} steps",
+        lambda value: _is_table(value) and _is_count(value.get("steps", 1)),
+    ),
+    "algorithm": ("a whole number", lambda value: type(value) is int),
+    "options": ("a table", _is_table),
+    "recipe": ("a table", _is_table),
+    "shards": (
+        "a table of digests",
+        lambda value: _is_table(value) and all(map(_is_text, value.values())),
+    ),
+    "defaults": ("tables such as [defaults.transform]", _are_tables),
+    "figures": ("tables such as [figures.test]", _are_tables),
+}
 
 
 def _read(file: Path) -> Card:
+    text = read_text(file, TEXT)
     try:
-        entries = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no card: {error}") from error
+        entries = parsed_toml(text)
+    except ValueError as error:
+        raise ValueError(f"{file} is no card: {cut(str(error), 200)}") from error
     known = {f.name: f for f in fields(Card) if f.name != "folder"}
     for entry in entries:
         if entry not in known:
-            raise ValueError(f"{file} has an entry {entry!r}; {hint(entry, list(known))}")
+            raise ValueError(f"{file} has an entry {shown(entry)}; {hint(entry, list(known))}")
     for entry, of in known.items():
         if of.default is MISSING and of.default_factory is MISSING and entry not in entries:
             raise ValueError(f"{file} lacks the entry {entry!r}")
-    if entries["kind"] not in KINDS:
-        raise ValueError(
-            f"{file} is of kind {entries['kind']!r}; {hint(entries['kind'], [*KINDS])}"
-        )
+    _check_kinds(file, entries)
     listed: dict[str, Any]
     listed = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
     return Card(**listed, folder=file.parent)

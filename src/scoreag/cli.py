@@ -2,11 +2,14 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 
-from scoreag.load import UnknownName
+from scoreag.load import UnknownName, cut
+from scoreag.stopping import Ended, line
 from scoreag.verbs import (
     assessing,
     certifying,
@@ -22,6 +25,7 @@ from scoreag.verbs.certify_options import CERTIFIED
 from scoreag.verbs.options import verb
 from scoreag.verbs.words import UsageError
 
+LONGEST = 500  # characters of a message
 INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
 
 app = typer.Typer(
@@ -41,13 +45,15 @@ train = typer.Typer(
 
 verb(app, "demo", *o.TOUR, example="scoreag demo --out runs/demo")(tour.demo)
 verb(
-    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, *o.COMMON,
+    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --labels cat,dog "
     "--per-class 8 --out runs/gas",
 )(tasks.synthesize)  # fmt: skip
 verb(
-    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, *o.COMMON,
+    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, o.JUDGE,
+    *o.COMMON,
     *o.SETTINGS,
     example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data samples "
     "--out runs/gat",
@@ -100,13 +106,28 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage, 130 interrupted."""
+    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage.
+
+    128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+    """
     given = list(sys.argv[1:] if words is None else words)
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _run(given)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"scoreag: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _run(given: list[str]) -> int:
     try:
         code = int(app(args=given, prog_name="scoreag", standalone_mode=False) or 0)
-        return _interrupted(given) if code == INTERRUPTED else code
+        return _end(code, line(given)) if code == INTERRUPTED else code
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(given)
+        return _end(INTERRUPTED, line(given))
+    except Ended as error:
+        return _end(error.code, line(given, error.number, error.done))
     except Exception as error:
         if "--debug" in given:
             raise
@@ -114,12 +135,6 @@ def main(words: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
         return _end(*_told(error))
-
-
-def _interrupted(given: Sequence[str]) -> int:
-    again = "without --overwrite " if "--overwrite" in given else ""
-    told = f"stopped; what is done is kept, and the same command {again}goes on from there"
-    return _end(INTERRUPTED, told)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -132,9 +147,14 @@ def _told(error: Exception) -> tuple[int, str]:
         return 1, f"{error.filename}: {error.strerror}; mend that and give the same command again"
     if isinstance(error, ValueError | OSError):
         return 1, str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return 1, f"there is not enough memory for that ({error}); give something smaller"
+    if isinstance(error, RecursionError):
+        return 1, "what was read nests too deeply; give a whole file"
     return 1, f"{type(error).__name__}: {error} (not foreseen: --debug shows where)"
 
 
 def _end(code: int, message: str) -> int:
-    print(f"scoreag: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone, after SIGHUP
+        print(cut(f"scoreag: {message}", LONGEST), file=sys.stderr)
     return code

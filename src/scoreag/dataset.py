@@ -2,21 +2,32 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jaxtyping import Float
+import torch
 from torch import Tensor
 
-from scoreag.datasets import Labels, Pixels, Source
+from scoreag.datasets import Labels, Pixels, Source, in_turns
 from scoreag.images import to_float
-from scoreag.load import check_options, hint, load, names
+from scoreag.load import check_options, described, hint, load, names
 
 _PATHS = ("folder", "arrays", "picture", "run")  # the kinds whose word is a path
+_TENSORS = "write np.savez('data.npz', images=images.numpy(), labels=labels.numpy()), give data.npz"
+_ARCHIVE = "unpack it, and give its folder"
+_INSTEAD = {  # of files that look like data
+    ".npy": "write np.savez('data.npz', images=np.load(...), labels=np.load(...)), give data.npz",
+    **dict.fromkeys((".pt", ".pth", ".safetensors", ".pkl", ".pickle"), _TENSORS),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE),
+    **dict.fromkeys((".csv", ".tsv", ".xlsx"), "give the folder of the pictures and a labels.csv"),
+    **dict.fromkeys((".h5", ".hdf5", ".mat", ".parquet", ".arrow", ".tfrecord"), _TENSORS),
+}
+_SHOWN = 10  # classes whose counts are told, and files that were left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +40,7 @@ class Dataset:
         classes: names by number; empty where they have none.
         name: what was read, with its range unless that is the whole, e.g. "cifar10:test[0:4]".
         files: where each was read from, relative to the whole; empty where they have no files.
+        left_out: what else the whole holds and is not read, by the reason why.
     """
 
     images: Pixels
@@ -37,6 +49,30 @@ class Dataset:
     classes: tuple[str, ...]
     name: str
     files: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images each class has, by its name, or by its number where it has none."""
+        if self.labels is None:
+            return {}
+        found = Counter(self.labels.tolist())
+        if not self.classes:
+            return {str(number): found[number] for number in sorted(found)}
+        return {name: found[number] for number, name in enumerate(self.classes)}
+
+    @property
+    def summary(self) -> str:
+        """One line: the images, how many of each class, and what of the whole is left out."""
+        parts = [f"{len(self)} image{'s' * (len(self) != 1)}, {_counted(self.counts)}"]
+        for why, files in self.left_out.items():
+            parts.append(f"left out: {len(files)} {why} ({_some(files)})")
+        return f"{self.name}: {'; '.join(parts)}"
+
+    @property
+    def own(self) -> bool:
+        """Whether they are one's own, in an order that may go class by class."""
+        return self.name.startswith(("folder:", "arrays:", "run:"))
 
     @property
     def sha256(self) -> str:
@@ -62,13 +98,57 @@ class Dataset:
             files=self.files[rows],
         )
 
+    def at(self, rows: Sequence[int]) -> "Dataset":
+        """The images at these positions, in this order."""
+        places = torch.tensor(rows, dtype=torch.int64)
+        return replace(
+            self,
+            images=self.images[places],
+            labels=None if self.labels is None else self.labels[places],
+            image_ids=tuple(self.image_ids[i] for i in rows),
+            files=tuple(self.files[i] for i in rows) if self.files else (),
+        )
 
-def data(
-    spec: str | Path, root: str | Path | None = None, **options: Any
-) -> tuple[Float[Tensor, "batch channels height width"], Labels | None]:
-    """The images in [0, 1] and the labels that ``spec`` names; ``read`` tells their ids as well."""
+
+def balanced(data: Dataset) -> Dataset:
+    """One's own images in an order in which the classes take turns; others as they are."""
+    if not data.own or data.labels is None:
+        return data
+    return data.at(in_turns(data.labels.tolist()))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """cat 8, dog 0; of many classes, how many are there."""
+    if not counts:
+        return "unlabelled"
+    there = [count for count in counts.values() if count]
+    if len(counts) > _SHOWN:
+        each = f"{min(there)}" if len(set(there)) == 1 else f"{min(there)} to {max(there)}"
+        return f"of {len(there)} of {len(counts)} classes, {each} of each"
+    return f"by class: {', '.join(f'{name} {count}' for name, count in counts.items())}"
+
+
+def _some(files: Sequence[str]) -> str:
+    """The first few of them."""
+    return ", ".join(files[:3]) + ", ..." * (len(files) > 3)
+
+
+class Loaded(tuple[Tensor, Labels | None]):
+    """``images, labels``, with the ``dataset`` they are of: its classes, ids, files and counts."""
+
+    dataset: Dataset
+
+
+def data(spec: str | Path, root: str | Path | None = None, **options: Any) -> Loaded:
+    """The images in [0, 1] and the labels that ``spec`` names, as a pair.
+
+    The pair's ``dataset`` tells what they are: ``classes``, the names by number, ``image_ids``,
+    ``files``, ``counts``, ``left_out``, and all in one line, ``summary``.
+    """
     dataset = read(spec, root, **options)
-    return to_float(dataset.images), dataset.labels
+    loaded = Loaded((to_float(dataset.images), dataset.labels))
+    loaded.dataset = dataset
+    return loaded
 
 
 def read(
@@ -84,13 +164,20 @@ def read(
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
     ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``samples``, ``folder:PATH``,
     ``arrays:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
+    Where the whole of it is a path that is there, ``imgs[1]``, its brackets are of the name.
 
     Args:
         root: where the official files of a data set are, or are fetched to.
         label: the class of a single picture, by number or by a name in ``classes``.
         size: (height, width) that pictures are resized to; None takes them as they are.
-        classes: the classifier's, for labels that are given by name.
+        classes: the model's, by number: labels that are given by name are numbered by them; by
+            default by the alphabet.
     """
+    if not isinstance(spec, str | Path):
+        raise ValueError(
+            f"the data is {described(spec)}; expected a word or a path, such as 'samples'; a "
+            "tensor of images is given to tasks and attacks as it is"
+        )
     what, part = _parts(spec)
     source, name = _source(what, root, label, _checked(size), progress, classes)
     inside = _range(part, source.count, name)
@@ -98,7 +185,8 @@ def read(
     ids = tuple(source.image_ids[i] for i in inside)
     files = tuple(source.files[i] for i in inside) if source.files else ()
     part = "" if len(inside) == source.count else f"[{inside.start}:{inside.stop}]"
-    return Dataset(images, labels, ids, source.classes, f"{name}{part}", files)
+    left = source.left_out
+    return Dataset(images, labels, ids, source.classes, f"{name}{part}", files, left)
 
 
 def at_hand(spec: str | Path, root: str | Path | None = None) -> bool:
@@ -121,10 +209,17 @@ def path_of(spec: str | Path) -> Path | None:
 
 
 def _parts(spec: str | Path) -> tuple[str, str | None]:
-    """The word for the whole, and the range behind it."""
+    """The word for the whole, and the range behind it; brackets may be of a path's name."""
+    if str(spec).endswith("]") and _exists(str(spec)):
+        return str(spec), None
     match = re.fullmatch(r"(.*?)(\[[^\[\]/\\]*\]?)?", str(spec), re.DOTALL)
     what, part = match.groups() if match else (str(spec), None)
     return what, part
+
+
+def _exists(what: str) -> bool:
+    kind, colon, word = what.partition(":")
+    return Path(word if colon and kind in _PATHS else what).expanduser().exists()
 
 
 def _source(
@@ -178,7 +273,9 @@ def _kinds() -> dict[str, str]:
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "run" if (path / "rows.jsonl").is_file() else "folder"
-    return "arrays" if path.suffix == ".npz" else "picture"
+    if (fix := _INSTEAD.get(path.suffix.lower())) is not None:
+        raise ValueError(f"{path} is not read as data; {fix}")
+    return "arrays" if path.suffix.lower() == ".npz" else "picture"
 
 
 def _range(part: str | None, count: int, name: str) -> range:

@@ -16,14 +16,16 @@ from scoreag.core.draws import at_calls, taken
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
+from scoreag.core.rows import Batch, batch, picked, showing, tiled
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.defence_checks import check_fits, checked
 from scoreag.images import check_images
-from scoreag.load import hint, load
+from scoreag.load import described, hint, load
 from scoreag.memory import bytes_of, draws_at_once, per_image
 from scoreag.models import classifier as as_classifier
 from scoreag.settings import Settings, chosen_for
 
+ARGUMENTS = ("seed", "draws", "vote", "backward", "max_memory", "bf16")
 BACKWARD = ("exact", "bpda", "blind")
 VOTES = ("mean", "majority")
 UNSEEN = 1e-3  # added to the shares of a vote, so that the log of none is a number
@@ -91,11 +93,13 @@ def defend(
     _check_words(draws, vote, backward)
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
         classifier = as_classifier(classifier)
+    if not isinstance(purifier, str):
+        raise ValueError(f"the purifier is {described(purifier)}; write one such as 'gap'")
     try:
         part = load("purifiers", purifier)
     except ModuleNotFoundError as error:
         raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
-    chosen = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, settings)
+    chosen = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, settings, ARGUMENTS)
     most = None if max_memory is None else bytes_of(max_memory)
     defence = Defence(
         classifier, prior, part.purify, chosen, seed, draws, vote, backward, most, bf16
@@ -110,7 +114,7 @@ def defend(
 def _check_words(draws: int, vote: str, backward: str) -> None:
     for kind, word, known in (("backward", backward, BACKWARD), ("vote", vote, VOTES)):
         if word not in known:
-            raise ValueError(f"no {kind} {word!r}; {hint(word, list(known))}")
+            raise ValueError(f"no {kind} {word!r}; {hint(str(word), list(known))}")
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws is {draws!r}; expected a whole number, at least 1")
 
@@ -118,8 +122,8 @@ def _check_words(draws: int, vote: str, backward: str) -> None:
 class Defended(nn.Module):
     """What ``defend`` returns.  Its only state is the number of calls of each row, unless replayed.
 
-    Row i draws as image ``rows[i]``, by default i; ``fixed`` is the call that is replayed, for all
-    rows or one for each.
+    Row i draws as image ``rows[i]``; by default as the image that whoever shows the batch says, and
+    where nobody does as image i.  ``fixed`` is the call that is replayed, for all rows or for each.
     """
 
     def __init__(self, defence: Defence) -> None:
@@ -145,11 +149,18 @@ class Defended(nn.Module):
     def for_rows(self, rows: Sequence[int]) -> "Defended":
         """The same defence, to be shown only these rows of its batch: each draws as it would there,
         however often the others are asked."""
-        part = Defended(self.defence)
-        part.counts, part.fixed = self.counts, self.fixed
-        part.rows = tuple(self.rows[i] if self.rows else i for i in rows)
+        part = self._with(tuple(rows) if self.rows is None else picked(self.rows, rows))
         if isinstance(self.fixed, tuple):
-            part.fixed = tuple(self.fixed[i] for i in rows)
+            part.fixed = tuple(self.fixed[min(i, len(self.fixed) - 1)] for i in rows)
+        return part
+
+    def for_ids(self, image_ids: Sequence[int]) -> "Defended":
+        """The same defence, whose row i is image ``image_ids[i]``, unless it was told before."""
+        return self if self.rows is not None else self._with(tuple(image_ids))
+
+    def _with(self, rows: tuple[int, ...]) -> "Defended":
+        part = Defended(self.defence)
+        part.counts, part.fixed, part.rows = self.counts, self.fixed, rows
         return part
 
     def at_once(self, images: Images, draws: int) -> int:
@@ -174,13 +185,24 @@ class Defended(nn.Module):
     def _answered(self, images: Images, estimates: bool = False) -> Logits:
         if isinstance(images, Tensor) and images.is_inference():
             images = images.clone()
+        estimates = estimates or batch().estimates
         images = check_images(images, self.defence.prior.image_shape, estimates)
-        rows = self.rows if self.rows is not None else tuple(range(len(images)))
-        calls = taken(self.counts, rows) if self.fixed is None else self.fixed
-        each = (calls,) * len(rows) if isinstance(calls, int) else calls
-        noise = at_calls(self.defence.seed, rows, each)
+        noise = self._noise(len(images))
         draws = [noise.at("draw", i) for i in range(self.defence.draws)]
         return _answer(self.defence, images, draws)
+
+    def _noise(self, count: int) -> Noise:
+        """That of the rows of this call, which are thereby counted, unless a call is replayed."""
+        shown = batch()
+        known = self.rows if self.rows is not None else shown.ids
+        rows = tuple(range(count)) if known is None else tiled(known, count)
+        if self.fixed is not None:
+            fixed = (self.fixed,) if isinstance(self.fixed, int) else self.fixed
+            return at_calls(self.defence.seed, rows, tiled(fixed, count))
+        paths = tiled(shown.paths, count)
+        counts = self.counts if shown.counts is None else shown.counts
+        keys = [(*path, row) if path else row for path, row in zip(paths, rows, strict=True)]
+        return at_calls(self.defence.seed, rows, taken(counts, keys), paths)
 
 
 def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
@@ -192,7 +214,7 @@ def _answer(defence: Defence, images: Images, draws: Sequence[Noise]) -> Logits:
         seen = [_seen(defence, prior, images, part, len(parts) > 1) for part in parts]
         logits = torch.cat(seen)
         if defence.backward == "blind":
-            plain = checked(defence.classifier(images), images).to(images.dtype)
+            plain = _classified(defence, images, draws[:1], "blind").to(images.dtype)
             logits = (logits.detach() - plain.detach()) + plain
     return _counted(logits) if defence.vote == "majority" else logits.mean(0)
 
@@ -223,12 +245,23 @@ def _seen(
     )
     if defence.backward == "bpda":
         purified = many + (purified - many).detach()
-    classify = defence.classifier
-    if again and purified.requires_grad and not isinstance(classify, Defended):
-        logits = checkpoint(classify, purified, use_reentrant=False)
-    else:  # a defence within would draw afresh
-        logits = classify(purified)
-    return checked(logits, purified).to(images.dtype).unflatten(0, (len(draws), len(images)))
+    if again and purified.requires_grad:
+        logits = checkpoint(_classified, defence, purified, draws, use_reentrant=False)
+    else:
+        logits = _classified(defence, purified, draws)
+    return logits.to(images.dtype).unflatten(0, (len(draws), len(images)))
+
+
+def _classified(defence: Defence, images: Images, draws: Sequence[Noise], *purpose: str) -> Logits:
+    """What the classifier says of the images of some draws.
+
+    A defence within it draws for the same images, as a function of which draw of which call it is
+    asked in: the same in each pass, however the draws are split, and again in a replay.
+    """
+    noise = Noise.joined(draws)
+    paths = tuple((*path, *purpose) for path in noise.within)
+    with showing(Batch(tuple(noise.image_ids), paths, {})):
+        return checked(defence.classifier(images), images)
 
 
 def _footprint(defence: Defence) -> int:
@@ -245,7 +278,7 @@ def _footprint(defence: Defence) -> int:
     def gradient(count: int) -> None:
         images = torch.full((count, *prior.image_shape), 0.5, dtype=prior.dtype)
         images = images.to(prior.sigmas.device).requires_grad_()
-        with torch.enable_grad(), _arithmetic(defence, images):
+        with torch.enable_grad(), _arithmetic(defence, images), showing(Batch(counts={})):
             seen = defence.purify(prior, images, short, Noise(0, range(count)))
             if isinstance(classify, nn.Module):  # what a function does when called is not known
                 seen = classify(seen)

@@ -5,10 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.core import gradient
 from scoreag.core.prior import Prior
+from scoreag.core.rows import Batch, showing
 from scoreag.core.types import Images, Logits
 
 
+@torch.inference_mode(False)
 def check_fits(classifier: nn.Module, prior: Prior) -> None:
     """Refuse a classifier that cannot take the score model's images."""
     takes = " x ".join(map(str, prior.image_shape))
@@ -19,16 +22,17 @@ def check_fits(classifier: nn.Module, prior: Prior) -> None:
             f"model purifies {takes}; give two that were made for the same images"
         )
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
-    blank = blank.to(prior.sigmas.device)
+    leaf = blank.to(prior.sigmas.device).requires_grad_()
     try:
-        with torch.no_grad():
-            logits = classifier(blank)
+        with torch.enable_grad(), showing(Batch(counts={})):  # which no draw is counted for
+            logits = classifier(leaf)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the classifier cannot take what the score model purifies, images of {takes}: {reason}"
         ) from error
-    checked(logits, blank)
+    if (wrong := gradient.fault(checked(logits, leaf), leaf)) == gradient.REENTRANT:
+        raise ValueError(f"the classifier {wrong}")
 
 
 def checked(logits: Any, images: Images) -> Logits:

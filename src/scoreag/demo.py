@@ -14,7 +14,7 @@ from scoreag.attacks.pgd import Attack
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Labels
-from scoreag.dataset import Dataset, read
+from scoreag.dataset import Dataset, balanced, read
 from scoreag.files import write_text
 from scoreag.images import check_images, read_png, to_float, to_uint8
 from scoreag.jobs import Job
@@ -64,7 +64,10 @@ def demo(
         load_classifier(CLASSIFIER, device),
         load_classifier(JUDGE, device),
     )
-    real = read(data or SAMPLES, root, progress=progress, classes=cast.prior.classes)[:REAL]
+    known = cast.prior.classes
+    real = balanced(read(data or SAMPLES, root, progress=progress, classes=known))[:REAL]
+    if data:
+        say(f"read {real.summary}")
     made = tour(cast, real, out, seed=seed, progress=progress, overwrite=overwrite)
     took = f"Made in {time.monotonic() - began:.0f} s on {os.cpu_count()} cores."
     source = f"from {real.name}" if data else SOURCE
@@ -92,10 +95,14 @@ def tour(
     given: dict[str, Any] = {"seed": seed, "image_ids": real.image_ids}
     images = to_float(real.images)
     jobs = {
-        "gat": api.transformation(prior, cast.classifier, images, labels, **given),
+        "gat": api.transformation(
+            prior, cast.classifier, images, labels, judge=cast.judge, **given
+        ),
         "gap": api.purification(prior, to_float(pgd), cast.classifier, labels, **given),
-        "gas": api.synthesis(prior, cast.classifier, asked, seed=seed),
-        "free": api.synthesis(prior, cast.classifier, asked, seed=seed, strength=0.0),
+        "gas": api.synthesis(prior, cast.classifier, asked, seed=seed, judge=cast.judge),
+        "free": api.synthesis(
+            prior, cast.classifier, asked, seed=seed, judge=cast.judge, strength=0.0
+        ),
     }
     name = {"name": real.name, "sha256": real.sha256}
     done = {

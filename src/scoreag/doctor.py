@@ -10,7 +10,9 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from scoreag.core import gradient
 from scoreag.core.frozen import Frozen, returns_probabilities
+from scoreag.core.steady import STEADY, apart
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.images import to_float
 from scoreag.metrics.accuracy import Rate, accuracy
@@ -23,6 +25,10 @@ NORMALISATIONS = {  # name: mean, std, a number a channel
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "[-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "[0, 255]": ((0.0,) * 3, (1 / 255,) * 3),
+}
+GRAY = {  # the same of gray images, beside the first channel of those above
+    "MNIST": ((0.1307,), (0.3081,)),
+    "Fashion-MNIST": ((0.2860,), (0.3530,)),
 }
 MARKS = {True: "fine ", False: "WRONG", None: "note "}
 CLEARLY = 3  # standard deviations
@@ -68,7 +74,7 @@ def examine(
     found.append(_size(logits, images))
     if found[-1].fine is False:
         return found
-    checks: tuple[Callable[..., Finding], ...] = (_logits, _repeated, _alone)
+    checks: tuple[Callable[..., Finding], ...] = (_logits, _repeated, _alone, _gradient)
     found += [check(victim, few, logits) for check in checks]
     found.append(_mode(victim))
     if labels is None:
@@ -115,25 +121,36 @@ def _logits(victim: Frozen, few: Images, logits: Logits) -> Finding:
 
 
 def _repeated(victim: Frozen, few: Images, logits: Logits) -> Finding:
-    apart = _apart(_said(victim, few, len(few)), logits)
-    if apart > 0:
+    share = apart(_said(victim, few, len(few)), logits)
+    if share > STEADY:
         return Finding(
             "randomness", False,
-            f"two calls differ by {apart:.2g} of the largest logit; a randomised classifier needs "
+            f"two calls differ by {share:.2g} of the largest logit; a randomised classifier needs "
             "an attack on its mean, and a dropout that is on needs .eval()",
         )  # fmt: skip
     return Finding("randomness", True, "two calls say the same")
 
 
 def _alone(victim: Frozen, few: Images, logits: Logits) -> Finding:
-    apart = _apart(_said(victim, few, 1), logits)
-    if apart > SAME:
+    share = apart(_said(victim, few, 1), logits)
+    if share > SAME:
         return Finding(
             "batch", False,
-            f"an image alone is judged otherwise than in a batch, by {apart:.2g} of the largest "
+            f"an image alone is judged otherwise than in a batch, by {share:.2g} of the largest "
             "logit; is a batch normalisation in train mode?",
         )  # fmt: skip
     return Finding("batch", True, "an image is judged alike alone and in a batch")
+
+
+@torch.inference_mode(False)
+def _gradient(victim: Frozen, few: Images, logits: Logits) -> Finding:
+    """Whether guidance and attacks have anything to follow."""
+    leaf = few[:4].to(_place(victim, few)).clone().requires_grad_()
+    with torch.enable_grad():
+        wrong = gradient.fault(victim(leaf), leaf)
+    if wrong:
+        return Finding("gradient", False, f"it {wrong}")
+    return Finding("gradient", True, "its answers have a gradient of the images")
 
 
 def _mode(victim: Frozen) -> Finding:
@@ -166,10 +183,11 @@ def _normalisation(
 ) -> Finding:
     """The same network behind other normalisations; better is what no chance explains."""
     found: dict[str, tuple[Hits, float]] = {}
-    for other, (mean, std) in NORMALISATIONS.items():
+    common = _common(images.shape[1])
+    for other, (mean, std) in common.items():
         if _same(mean, victim.mean) and _same(std, victim.std):
             continue
-        tried = Frozen(victim.module, mean[: images.shape[1]], std[: images.shape[1]]).eval()
+        tried = Frozen(victim.module, mean, std).eval()
         logits = _said(tried, images, batch)
         found[other] = logits.argmax(1) == labels, -float(cross_entropy(logits, labels))
     name = max(found, key=lambda other: (int(found[other][0].sum()), found[other][1]))
@@ -183,13 +201,19 @@ def _normalisation(
     ]
     also = f" ({', '.join(near)}: which was it trained with?)" if near else ""
     counts = f"{int(best.sum())} instead of {int(right.sum())}"
-    mean, std = NORMALISATIONS[name]
+    mean, std = common[name]
     return Finding(
         "normalisation", False,
         f"with that of {name} it is right on {counts}{also}: write "
         f"mean={_digits(mean)}, std={_digits(std)} in its card, or in "
         "scoreag.classifier(module, mean, std)",
     )  # fmt: skip
+
+
+def _common(channels: int) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """The customary normalisations of images with so many channels, a number a channel."""
+    known = NORMALISATIONS | (GRAY if channels == 1 else {})
+    return {name: (mean[:channels], std[:channels]) for name, (mean, std) in known.items()}
 
 
 def _beats(one: Hits, other: Hits) -> bool:
@@ -214,11 +238,6 @@ def _digits(numbers: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(number, 6) for number in numbers)
 
 
-def _apart(a: Logits, b: Logits) -> float:
-    """The largest difference, as a share of the largest logit."""
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
-
-
 def _classes(victim: Frozen, images: Images, batch: int) -> Labels:
     return _said(victim, images, batch).argmax(1)
 
@@ -226,6 +245,10 @@ def _classes(victim: Frozen, images: Images, batch: int) -> Labels:
 @torch.no_grad()
 def _said(victim: Frozen, images: Images, batch: int) -> Any:
     """The answers to ``batch`` images at a time; what is no tensor is returned as it comes."""
-    place = next((t.device for t in victim.state_dict().values()), images.device)
+    place = _place(victim, images)
     parts = [victim(images[i : i + batch].to(place)) for i in range(0, len(images), batch)]
     return torch.cat(parts).cpu() if isinstance(parts[0], Tensor) else parts[0]
+
+
+def _place(victim: Frozen, images: Images) -> torch.device:
+    return next((t.device for t in victim.state_dict().values()), images.device)

@@ -3,19 +3,18 @@
 import hashlib
 import io
 import os
-import pickle
-import re
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-SAFE_TORCH = (2, 10)  # the first to read files of torch.save safely
+from scoreag import saved
+from scoreag.bounded import read_bytes
+from scoreag.load import cut, shown
+from scoreag.pickles import Object, Reader
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -76,39 +75,7 @@ def data_folder(root: str | Path | None, title: str) -> Path:
 
 def load_tensors(path: Path) -> Any:
     """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
-    check_torch()
-    try:
-        with warnings.catch_warnings(action="ignore"):  # a refusal says it better
-            return unpacked(path)
-    except Exception as error:  # a damaged file can raise anything
-        # from None: torch advises to run whatever code the file holds
-        raise ValueError(f"{path} is no whole file of tensors: {_refused(error)}") from None
-
-
-def unpacked(file: Path | io.BytesIO) -> Any:
-    """What ``torch.save`` wrote; the only place where torch reads a pickle."""
-    check_torch()
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def check_torch() -> None:
-    """Refuse a torch that runs code of such files (CVE-2025-32434), or writes where it must not.
-
-    The latter is CVE-2026-24747.  Files of safetensors are read by any torch.
-    """
-    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE_TORCH:
-        raise ValueError(
-            f"torch {torch.__version__} may run code that a file of torch.save holds; write "
-            "pip install 'torch>=2.10', or give the weights as safetensors"
-        )
-
-
-def _refused(error: Exception) -> str:
-    foreign = re.search(r"GLOBAL (\S+)|TorchScript", str(error))
-    if foreign:
-        return f"it holds {foreign[1] or 'a program'}, not only tensors; save its state_dict()"
-    unknown = isinstance(error, pickle.UnpicklingError)
-    return f"it {'was not written by torch.save' if unknown else 'is damaged'}; fetch it again"
+    return saved.load(path)
 
 
 def load_pickle(path: Path) -> Any:
@@ -116,50 +83,53 @@ def load_pickle(path: Path) -> Any:
 
     The text of Python 2 comes as bytes.  Whatever names anything else is refused by that name.
     """
+    data = io.BytesIO(read_bytes(path))
     try:
-        with path.open("rb") as file:
-            return _built(_PlainUnpickler(file, encoding="bytes").load())
-    except OSError:
+        return _built(_Plain(data, encoding="bytes").load(), {})
+    except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"{path} is no plain pickle: {error}; nothing of it was run") from error
+        told = f"{path} is no plain pickle: {cut(str(error), 200)}; nothing of it was run"
+        raise ValueError(told) from error
 
 
-class _Recipe:
+class _Recipe(Object):
     """How a pickle says that an object is made: kept as it is written, not followed."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
         self.name, self.arguments = name, arguments
-        self.state: Any = ()
+        self.state = ()
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.name == "encode":  # bytes, as Python 3 writes them for Python 2
-            return str(arguments[0]).encode("latin1")
-        return _Recipe(self.name, arguments)
+        if self.name != "encode":
+            return _Recipe(self.name, arguments)
+        if not isinstance(arguments[0], str):
+            raise ValueError("it encodes what is no text")
+        return arguments[0].encode("latin1")  # bytes, as Python 3 writes them for Python 2
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+class _Plain(Reader):
+    def known(self, module: str, name: str) -> Any:
         known = {"numpy": ("ndarray", "dtype"), "_codecs": ("encode",)} | {
             f"numpy.{core}.{part}": ("_reconstruct", "_frombuffer")
             for core in ("core", "_core")
             for part in ("multiarray", "numeric")
         }
-        if name not in known.get(module, ()):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _Recipe(name)
+        return _Recipe(name) if name in known.get(module, ()) else None
 
 
-def _built(value: Any) -> Any:
-    """The value with its arrays made from their bytes."""
-    if isinstance(value, _Recipe):
-        return _array(value)
-    if isinstance(value, dict):
-        return {_built(key): _built(item) for key, item in value.items()}
-    return [_built(item) for item in value] if isinstance(value, list) else value
+def _built(value: Any, made: dict[int, Any]) -> Any:
+    """The value with its arrays made from their bytes; what is in many places is made once."""
+    if id(value) not in made:
+        if isinstance(value, _Recipe):
+            made[id(value)] = _array(value)
+        elif isinstance(value, dict):
+            made[id(value)] = {key: _built(item, made) for key, item in value.items()}
+        elif isinstance(value, list):
+            made[id(value)] = [_built(item, made) for item in value]
+        else:
+            return value
+    return made[id(value)]
 
 
 def _array(recipe: _Recipe) -> NDArray[Any]:
@@ -169,8 +139,8 @@ def _array(recipe: _Recipe) -> NDArray[Any]:
         _, shape, kind, by_columns, raw = recipe.state
         order = "F" if by_columns else "C"
     code, mark = _text(kind.arguments[0]), _text(kind.state[1])
-    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-        raise ValueError(f"it holds an array of {code!r}, not of integers")
+    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8") or mark not in tuple("<>|="):
+        raise ValueError(f"it holds an array of {shown(code)}, not of integers")
     return np.frombuffer(raw, np.dtype(mark + code)).reshape(shape, order=_text(order))
 
 

@@ -2,8 +2,9 @@
 
 import io
 import math
-import struct
-import zlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from scoreag.bounded import read_bytes, size_of
 from scoreag.files import replace_file
+from scoreag.load import cut, described
 
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    zlib.error,
-    struct.error,
-    Image.DecompressionBombError,
-)
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # as Pillow calls their formats
+PIXELS, A_BYTE = 20_000_000, 2  # that a picture may have, and more for each byte of its file
+_SCANS = 200  # of a progressive JPEG, each of which is as much work as a whole picture
 
 
 def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
@@ -47,8 +44,7 @@ def check_images(
         estimates: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
-        kind = type(images).__name__
-        raise ValueError(f"images are a {kind}; expected a tensor: write torch.as_tensor(images)")
+        raise ValueError(f"images are {described(images)}; expected a tensor: {_to_tensor(images)}")
     _check_shape(tuple(images.shape), shape)
     if images.dtype == torch.uint8:
         return to_float(images)
@@ -58,6 +54,15 @@ def check_images(
         )
     _check_range(images.detach(), estimates)
     return images
+
+
+def _to_tensor(images: object) -> str:
+    """What to write so that images of another kind are a tensor."""
+    if isinstance(images, str | Path):
+        return "write images, labels = scoreag.data(...)"
+    if hasattr(images, "images"):
+        return "write its .images"
+    return "write torch.as_tensor(images)"
 
 
 def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:
@@ -106,6 +111,22 @@ def _fix(low: float, high: float) -> str:
     return "undo the normalisation, write images * std + mean"
 
 
+def _check_whole(picture: Image.Image) -> None:
+    """Refuse what Pillow would leave out without a word: lower bits, and all frames but one."""
+    kind = picture.format or ""
+    frames = getattr(picture, "n_frames", 1) if kind in ("PNG", "TIFF", "WEBP") else 1
+    if frames > 1:
+        raise ValueError(f"it has {frames} frames or pages; save the one that is meant")
+    for tile in getattr(
+        picture, "tile", ()
+    ):  # (decoder, box, offset, arguments, of which the first is the layout)
+        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        deep = kind in ("PNG", "TIFF") and ";16" in str(layout)
+        deep |= kind == "PPM" and any(type(n) is int and n > 255 for n in more)
+        if deep:
+            raise ValueError("its channels have 16 bits, not 8 bits a channel; convert it first")
+
+
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
     """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
     data = png(image)
@@ -134,37 +155,96 @@ def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
     return _pixels(_decoded(path, ("PNG",)))
 
 
+def is_gray(path: Path) -> bool:
+    """Whether a picture is gray, by its header; one that cannot be opened is not."""
+    size_of(path)
+    try:
+        with _opening(path) as picture:
+            return picture.mode in ("L", "1", "LA", "La") or picture.mode.startswith("I;")
+    except Exception:  # a damaged picture can raise anything
+        return False
+
+
+@contextmanager
+def _opening(
+    source: Path | io.BytesIO, formats: tuple[str, ...] = PICTURES
+) -> Iterator[Image.Image]:
+    """A picture whose header was read; how large it may be is decided here, not by Pillow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(source, formats=formats) as picture:
+            yield picture
+
+
 def read_picture(
     path: Path, size: tuple[int, int] | None = None
 ) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG or JPEG, upright, RGB or grey.
+    """The pixels of a PNG, JPEG, WebP, BMP, TIFF or PPM, upright, RGB or gray.
 
     Args:
         size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
             None leaves it as it is.
     """
-    picture = ImageOps.exif_transpose(_decoded(path, ("PNG", "JPEG")))
-    if size is not None:
-        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
-    return _pixels(picture)
+    return _pixels(_decoded(path, PICTURES, size, upright=True))
 
 
-def _decoded(path: Path, formats: tuple[str, ...]) -> Image.Image:
-    return _from_bytes(path.read_bytes(), str(path), formats)
+def check_size(picture: Image.Image, bytes_: int) -> None:
+    """Refuse a picture whose file is too small for the room that it would take.
+
+    Raises:
+        ValueError: it has more pixels than files of its length have.
+    """
+    width, height = picture.size
+    if width * height > PIXELS + A_BYTE * bytes_:
+        raise ValueError(
+            f"it is {height} x {width} pixels in {bytes_:,} bytes, too many to be read; make it "
+            "smaller first"
+        )
 
 
-def _from_bytes(data: bytes, name: str, formats: tuple[str, ...]) -> Image.Image:
+def _decoded(
+    path: Path,
+    formats: tuple[str, ...],
+    size: tuple[int, int] | None = None,
+    upright: bool = False,
+) -> Image.Image:
+    return _from_bytes(read_bytes(path), str(path), formats, size, upright)
+
+
+def _from_bytes(
+    data: bytes,
+    name: str,
+    formats: tuple[str, ...],
+    size: tuple[int, int] | None = None,
+    upright: bool = False,
+) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
-            picture.verify()
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
+        _check(data, formats)
+        with _opening(io.BytesIO(data), formats) as picture:
+            _check_whole(picture)
             picture.load()
-            return _plain(picture)
-    except _DAMAGED as error:
-        kinds, reason = " or ".join(formats), str(error).replace("\n", " ")
+            if upright:
+                ImageOps.exif_transpose(picture, in_place=True)
+            plain = _plain(picture)
+        if size is None:
+            return plain
+        return ImageOps.fit(plain, (size[1], size[0]), Image.Resampling.LANCZOS)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged picture can raise anything
+        kinds, reason = " or ".join(formats), cut(str(error), 200)
         if isinstance(error, UnidentifiedImageError):
             reason = f"it begins with {data[:12]!r}"
         raise ValueError(f"{name} is no whole {kinds} in RGB or grey: {reason}") from error
+
+
+def _check(data: bytes, formats: tuple[str, ...]) -> None:
+    """Look at the size that a picture claims, and at its checksums, before it is decoded."""
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _SCANS:
+        raise ValueError(f"it is a JPEG of more than {_SCANS} scans")
+    with _opening(io.BytesIO(data), formats) as picture:
+        check_size(picture, len(data))
+        picture.verify()
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -173,7 +253,7 @@ def _plain(picture: Image.Image) -> Image.Image:
         raise ValueError(f"its mode is {picture.mode}, not 8 bits a channel; convert it first")
     if "A" in picture.mode or "transparency" in picture.info:
         opacity = picture.convert("RGBA").getchannel("A")
-        if np.asarray(opacity).min() < 255:
+        if opacity.histogram()[255] < opacity.width * opacity.height:
             raise ValueError("it is transparent in places; put it on a background first")
     return picture.convert("L" if picture.mode in ("L", "1", "LA") else "RGB")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from scoreag import tasks
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
-from scoreag.core.rows import of_rows
+from scoreag.core.rows import begun, of_images, of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float, to_uint8
 from scoreag.result import Result
@@ -36,13 +36,17 @@ class Job:
     images: Images | None = None
     labels: Labels | None = None
     wrong: Labels | str | None = None
+    judge: Classifier | None = None  # asked at the end; it guides nothing
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def rows(self, chosen: Sequence[int]) -> "Job":
-        """The same job for some of its images."""
+        """The same job for some of its images; what draws inside the classifier goes with them."""
         index = torch.as_tensor(chosen)
+        victim = self.classifier
+        if victim is not None:
+            victim = of_rows(of_images(victim, self.image_ids), chosen)
 
         def pick(value: Any) -> Any:
             return value[index] if isinstance(value, Tensor) else value
@@ -53,7 +57,21 @@ class Job:
             images=pick(self.images),
             labels=pick(self.labels),
             wrong=pick(self.wrong),
+            classifier=victim,
         )
+
+    def padded(self, pad_to: int, purpose: str) -> "Job":
+        """The same job with its last image repeated up to so many.
+
+        Whatever draws inside of the classifier begins anew, for the images of this job and for
+        ``purpose`` alone; rows that only fill the batch up draw for nobody.
+        """
+        count = len(self)
+        whole = self.rows([*range(count), *[count - 1] * (pad_to - count)])
+        if self.classifier is None:
+            return whole
+        victim = begun(self.classifier, self.image_ids, purpose)
+        return replace(whole, classifier=of_rows(victim, range(len(whole))))
 
 
 def pieces(count: int, size: int) -> Iterator[range]:
@@ -64,12 +82,11 @@ def pieces(count: int, size: int) -> Iterator[range]:
 @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
 def compute(job: Job, pad_to: int = 0) -> Result:
     """The result of a job's images, all at once; short jobs are padded with repeated rows."""
-    count = len(job)
-    padded = job.rows([*range(count), *[count - 1] * (pad_to - count)])
+    count, padded = len(job), job.padded(pad_to, "task")
     if job.task == "purify":
         return _purified(padded)[:count]
     result = _measured(padded, _draw(padded, padded.settings))
-    return _retried(job, result[:count], pad_to)
+    return _retried(replace(job, classifier=padded.classifier), result[:count], pad_to)
 
 
 def _retried(job: Job, result: Result, pad_to: int) -> Result:
@@ -154,7 +171,20 @@ def _measured(job: Job, drawn: tasks.Drawn) -> Result:
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
         settings=job.settings.to_dict(job.task),
         seed=job.seed,
+        **_judged(job, drawn.images),
     )
+
+
+def _judged(job: Job, images: Images) -> dict[str, Any]:
+    """What the judge says of the 8-bit images and of the originals, and who it is."""
+    if job.judge is None:
+        return {}
+    given = job.images
+    return {
+        "judge": dict(getattr(job.judge, "origin", {"name": type(job.judge).__name__})),
+        "judge_predictions": _said(job, job.judge, eight_bit(images), "judge"),
+        "judge_before": None if given is None else _said(job, job.judge, given, "judge"),
+    }
 
 
 @torch.no_grad()
@@ -194,12 +224,12 @@ def _purified(job: Job) -> Result:
     )
 
 
-def _said(job: Job, classifier: Classifier, images: Images) -> Labels:
+def _said(job: Job, classifier: Classifier, images: Images, who: str = "classifier") -> Labels:
     """The likeliest class of each image; of logits that are no numbers it would be the first."""
     logits = classifier(images)
     if which := _unsound(job, logits.isfinite().all(1)):
         raise ValueError(
-            f"the classifier returned NaN or infinity for {which}; give one whose logits are "
+            f"the {who} returned NaN or infinity for {which}; give one whose logits are "
             "numbers on all images"
         )
     return logits.argmax(1)

@@ -6,22 +6,33 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from scoreag.cards import Card, card
-from scoreag.classifiers import guarded, masked
+from scoreag.cards import Card, card, cards
+from scoreag.classifier_checks import check_classifier as check_classifier
+from scoreag.classifiers import guarded, masked, robustbench
 from scoreag.classifiers.given import Given, file_of, normalised, of_card, of_file, of_name
-from scoreag.core.frozen import Frozen, returns_probabilities
+from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
-from scoreag.core.types import Images
+from scoreag.datasets import nameless
 from scoreag.foreign.checkpoint import convert
 from scoreag.foreign.diffusers import is_folder
 from scoreag.foreign.public import folder_of, known
-from scoreag.load import UnknownName, load
+from scoreag.load import UnknownName, described, load
+
+DEVICES: dict[str, Callable[[], bool]] = {  # and whether there is one
+    "cpu": lambda: True,
+    "cuda": torch.cuda.is_available,
+    "mps": torch.backends.mps.is_available,
+}
+KINDS_OF = {"cuda": "GPU", "mps": "GPU of Apple's"}
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # which split a batch themselves
 
 
-def load_prior(name: str | Path, device: str = "auto", trust_code: bool = False) -> Prior:
+def load_prior(
+    name: str | Path, device: str | torch.device = "auto", trust_code: bool = False
+) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
     Names are those of the zoo, and of public checkpoints, which are fetched on first use.
@@ -34,6 +45,7 @@ def load_prior(name: str | Path, device: str = "auto", trust_code: bool = False)
             card names code, and it is not trusted.
         ConnectionError: a public checkpoint cannot be fetched.
     """
+    _check_word(name, "a score model", "load_prior")
     file = Path(name)
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         with TemporaryDirectory() as aside:
@@ -44,15 +56,18 @@ def load_prior(name: str | Path, device: str = "auto", trust_code: bool = False)
     found = _of_kind(name, "score-model", trust_code)
     place = device_of(device)
     model = _family(found)
+    if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
+        model = model.to(torch.float32)
     return Prior(
         model=model.to(place).eval().requires_grad_(False),
         sampler=load("samplers", "heun").sample,
-        sigmas=karras(18).to(place),
+        sigmas=karras(18).to(place, torch.float32 if place.type == "mps" else torch.float64),
         image_shape=found.image_shape,
         classes=found.classes,
         sigma_data=found.sigma_data,
         defaults=found.defaults,
         origin=found.identity,
+        judge=_judge_of(found),
     )
 
 
@@ -65,9 +80,25 @@ def _family(found: Card) -> nn.Module:
     return model
 
 
+def _judge_of(found: Card) -> str:
+    """The judge of a score model's card: a folder beside it, or a name of the zoo.
+
+    Nothing else, as a function would be run because somebody's card says so.
+    """
+    beside = found.folder / str(found.judge or "")
+    if not found.judge or found.judge in cards("classifier"):
+        return found.judge or ""
+    if not (beside / "card.toml").is_file():
+        raise ValueError(
+            f"the card of {found.name} names the judge {found.judge!r:.60}; expected a folder "
+            f"beside the card, or one of {', '.join(cards('classifier'))}"
+        )
+    return str(beside)
+
+
 def load_classifier(
     name: str | Path,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     network: str | None = None,
@@ -94,11 +125,27 @@ def load_classifier(
     Raises:
         ValueError: there is none, it cannot be read, or its normalisation is said twice or not.
     """
+    _check_word(name, "a classifier", "load_classifier")
     place = device_of(device)
     found = normalised(_given(name, network, arguments, trust_code), str(name), mean, std)
     assert found.mean is not None and found.std is not None
     known = (found.mean, found.std, found.origin, found.image_shape)
     return classifier(found.module, *known).to(place)
+
+
+def class_names(name: str | Path) -> tuple[str, ...]:
+    """The names of a classifier's classes by number, as its card says; empty where nothing does."""
+    bare = str(name)
+    for prefix in (*masked.KINDS, guarded.PREFIX):
+        bare = bare.removeprefix(prefix)
+    bare = bare.partition(",")[0]
+    try:
+        if bare.startswith(robustbench.PREFIX):
+            return getattr(load("datasets", robustbench.parts(bare)[0]), "CLASSES", ())
+        known = () if file_of(bare) else card(bare, trust_code=True).classes  # it is only read
+    except ValueError:  # of a factory, and of what is no classifier, which is told elsewhere
+        return ()
+    return () if nameless(known) else known
 
 
 def _given(
@@ -168,6 +215,7 @@ def classifier(
     Raises:
         ValueError: the module is in train mode, or the normalisation cannot be meant.
     """
+    module = _module(module)
     if any(part.training for part in module.modules()):
         raise ValueError(
             f"the classifier {type(module).__name__} is in train mode, so its answers would "
@@ -180,57 +228,59 @@ def classifier(
     return Frozen(module, mean, std, origin, image_shape).eval()
 
 
-@torch.inference_mode(False)  # its gradient is looked at, wherever this is called from
-def check_classifier(victim: Any, images: Images, guides: bool = True) -> int:
-    """Look at ``images`` once; the number of classes.
-
-    Args:
-        guides: will its gradient be asked for?
+def _module(given: Any) -> nn.Module:
+    """What was given as a module, without what splits its batch over devices.
 
     Raises:
-        ValueError: it does not return logits, one row an image.
+        ValueError: it is something else; says which function is meant.
     """
-    if isinstance(victim, nn.Module) and any(part.training for part in victim.modules()):
-        raise ValueError("the classifier is in train mode; call its .eval() first")
-    shape = tuple(images.shape[1:])
-    with torch.enable_grad():
-        try:
-            logits = victim(images.detach().clone().requires_grad_())
-        except Exception as error:  # whatever somebody else's network may raise
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"the classifier cannot take images of {shape}: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the classifier returned {got}; expected logits ({len(images)}, classes)")
-    if guides and not logits.requires_grad:
+    if isinstance(given, str | Path):
         raise ValueError(
-            "the classifier passes no gradient on to its images; take torch.no_grad, detach and "
-            "rounding out of its forward"
+            f"the module is {str(given)!r:.60}, a name; write scoreag.load_classifier(...) for a "
+            "name, a folder or a file"
         )
-    if logits.shape[1] < 2:
-        raise ValueError("the classifier knows one class only; expected at least 2")
-    if not torch.isfinite(logits).all():
-        raise ValueError("the classifier returned NaN or infinity on these images")
-    if returns_probabilities(logits):
-        raise ValueError(
-            "the classifier returned probabilities (rows sum to 1); guidance needs logits: "
-            "leave out its last softmax"
-        )
-    return int(logits.shape[1])
+    if isinstance(given, Prior):
+        raise ValueError("the module is a score model, a Prior; give a classifier, a torch module")
+    while isinstance(given, WRAPPERS):
+        given = given.module
+    if not isinstance(given, nn.Module):
+        more = "an instance of it" if isinstance(given, type) else "a torch.nn.Module"
+        function = not isinstance(given, type) and callable(given)
+        fix = "; tasks, attacks and defend take a function as it is" if function else ""
+        raise ValueError(f"the module is {described(given)}; expected {more}{fix}")
+    return given
 
 
-def device_of(name: str) -> torch.device:
+def _check_word(name: Any, what: str, function: str) -> None:
+    """Refuse what is no name and no path."""
+    if isinstance(name, str | Path):
+        return
+    if isinstance(name, Prior | Frozen):
+        raise ValueError(f"{function} was given {described(name)}, which is loaded already; use it")
+    fix = "; for a module write scoreag.classifier(module, mean, std)"
+    raise ValueError(
+        f"{function} was given {described(name)}; expected the name or the path of {what}"
+        + (fix if callable(name) and function == "load_classifier" else "")
+    )
+
+
+def device_of(name: str | torch.device) -> torch.device:
     """``auto`` is the GPU where there is one."""
+    name = str(name) if isinstance(name, torch.device) else name
+    if not isinstance(name, str):
+        raise UnknownName(f"the device is {described(name)}; write auto, cpu, cuda, or cuda:0")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}, but torch sees no GPU here; write --device cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise UnknownName(f"no device {name!r}; there are: auto, cpu, cuda")
+    if name.split(":")[0] not in DEVICES:
+        raise UnknownName(f"no device {name!r}; there are: auto, {', '.join(DEVICES)}")
     try:
         found = torch.device(name)
     except RuntimeError as error:
         raise UnknownName(f"no device {name!r}; write auto, cpu, cuda, or cuda:0") from error
+    if found.type != "cpu" and not DEVICES[found.type]():
+        raise ValueError(
+            f"device {name!r}, but torch sees no {KINDS_OF[found.type]} here; write --device cpu"
+        )
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"no device {name!r}; torch sees {torch.cuda.device_count()} GPUs here")
     return found

@@ -25,11 +25,14 @@ class Result:
     particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success_8bit``.
     ``predictions`` are those for the 8-bit image, ``before`` those for the original.
     Purification wants nothing wrong: there the three are about errors that are left.
+    ``judge_predictions`` and ``judge_before`` are what a judge says, who was not attacked; None
+    where none was asked, so that nobody knows whether the images still show their class.
 
     Args:
         calls: denoiser evaluations spent on each image, retries included.
         retries: how often each image was drawn again.
         rests: at how many calls each image was left alone because it was wrong enough.
+        judge: the judge's name, and what else is known of it; empty where none was asked.
     """
 
     task: str
@@ -48,26 +51,37 @@ class Result:
     as_wanted: Bool[Tensor, " batch"] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    judge_predictions: Labels | None = None
+    judge_before: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def shown(self) -> Bool[Tensor, " batch"] | None:
+        """Whether the judge still says the label, to the 8-bit image; None where none was asked."""
+        if self.judge_predictions is None or self.labels is None:
+            return None
+        return self.judge_predictions == self.labels
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Result":
         """The rows of an index, a slice, a list or a mask, again as a result."""
         if isinstance(rows, int):
             rows = range(len(self))[rows : rows + 1 or None]
-        chosen = torch.arange(len(self))[
-            torch.as_tensor(rows) if not isinstance(rows, slice) else rows
-        ]
+        if not isinstance(rows, slice):
+            rows = torch.as_tensor(rows)
+            rows = rows.long() if not rows.numel() else rows  # an empty list is one of floats
+        chosen = torch.arange(len(self))[rows]
         return Result(**{f.name: _pick(getattr(self, f.name), chosen) for f in fields(self)})
 
     @staticmethod
     def cat(parts: Sequence["Result"]) -> "Result":
-        """One result with the rows of all ``parts``, which share task and settings."""
+        """One result with the rows of all ``parts``, which share task, settings and judge."""
         if not parts:
             raise ValueError("no results to join; give at least one")
         first = parts[0]
-        for name in ("task", "settings", "seed"):
+        for name in ("task", "settings", "seed", "judge"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise ValueError(f"results of different {name} are not one result; keep them apart")
         joined = {

@@ -17,6 +17,12 @@ from scoreag.guidance.resembles import EXACT, VARIANCES, stable_below
 from scoreag.load import UnknownName, hint, load, names
 
 GUIDANCE = ("likelihood", "margin")
+ARGUMENTS = {  # of the functions that take settings, for a word that is neither
+    **dict.fromkeys(
+        ("synthesize", "transform"), ("wrong", "seed", "image_ids", "micro_batch", "progress")
+    ),
+    "purify": ("seed", "image_ids", "micro_batch", "progress"),
+}
 OF_THE_CLASSIFIER = ("strength", "interval", "guidance", "normalized", "stop", "retries")
 
 
@@ -90,7 +96,7 @@ def settings_for(prior: Prior, task: str, **changes: Any) -> Settings:
     Raises:
         ValueError: a name, a value or a combination that cannot work; says what to write instead.
     """
-    return chosen_for(prior, task, acting_in(task), FALLBACK[task], changes)
+    return chosen_for(prior, task, acting_in(task), FALLBACK[task], changes, ARGUMENTS[task])
 
 
 def chosen_for(
@@ -99,9 +105,14 @@ def chosen_for(
     acting: Sequence[str],
     fallback: Mapping[str, Any],
     changes: Mapping[str, Any],
+    others: Sequence[str] = (),
 ) -> Settings:
-    """The settings of whatever takes those called ``acting``: ``fallback``, card, ``changes``."""
-    _check_known(task, acting, changes)
+    """The settings of whatever takes those called ``acting``: ``fallback``, card, ``changes``.
+
+    Args:
+        others: arguments that it takes besides, for a word that is none of either.
+    """
+    _check_known(task, acting, changes, others)
     off = ("stop", "interval")  # None is a value of these
     given = {name: value for name, value in changes.items() if value is not None or name in off}
     tuned = {**fallback, **prior.defaults.get(task, {})}
@@ -121,7 +132,9 @@ def chosen_for(
     return chosen
 
 
-def _check_known(task: str, known: Sequence[str], changes: Mapping[str, Any]) -> None:
+def _check_known(
+    task: str, known: Sequence[str], changes: Mapping[str, Any], others: Sequence[str]
+) -> None:
     closely = ", and set how closely it keeps to the image by precision"
     for name, value in changes.items():
         if name not in known and name in OF_THE_CLASSIFIER and value is not None:
@@ -130,7 +143,7 @@ def _check_known(task: str, known: Sequence[str], changes: Mapping[str, Any]) ->
                 + (closely if "precision" in known else "")
             )
         if name not in known and name not in OF_THE_CLASSIFIER:
-            raise UnknownName(f"{task} takes no setting {name!r}; {hint(name, list(known))}")
+            raise UnknownName(f"{task} takes no setting {name!r}; {hint(name, [*known, *others])}")
 
 
 def _unbounded(chosen: Settings) -> Settings:

@@ -137,7 +137,9 @@ def arranged(prior: Prior, settings: Settings) -> Prior:
     """The prior with the sampler and the noise levels that ``settings`` ask for."""
     module = load("samplers", settings.sampler)
     sampler = partial(module.sample, **settings.sampler_options)
-    sigmas = settings.sigmas().to(prior.sigmas.device)
+    levels = settings.sigmas()
+    place = prior.sigmas.device  # Apple's has no float64
+    sigmas = levels.to(prior.sigmas) if place.type == "mps" else levels.to(place)
     return replace(prior, sampler=sampler, sigmas=sigmas)
 
 
@@ -174,10 +176,11 @@ def _settling(
     free = _wrongly(classifier, labels, None, settings, tally)
     if free is None:
         return None
+    ask = getattr(classifier, "of_estimates", classifier)  # a defence looks at images it is given
 
     def log_likelihood(x0: State, sigma: Sigma) -> PerImage:
         if aim.wrong is None and sigma < DECIDED_BELOW:
-            aim.wrong = second(classifier((x0.detach() + 1) / 2).detach(), labels)
+            aim.wrong = second(ask((x0.detach() + 1) / 2).detach(), labels)
         if aim.wrong is None:
             return free(x0, sigma)
         settled = _wrongly(classifier, labels, aim.wrong, settings, tally)

@@ -1,7 +1,6 @@
 """Files of weights: safetensors that are whole and have the digest asked for, in one or several."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from safetensors.torch import load
 from safetensors.torch import save as packed
 from torch import Tensor
 
+from scoreag.bounded import parsed_json, read_bytes
 from scoreag.files import replace_file, sha256
+from scoreag.load import cut
 
 
 def read(file: Path, expected: str, name: str) -> dict[str, Tensor]:
@@ -43,7 +44,7 @@ def read_any(file: Path) -> dict[str, Tensor]:
 
 
 def _whole(file: Path, who: str = "") -> bytes:
-    data = file.read_bytes()
+    data = read_bytes(file)
     if wrong := _defect(data):
         raise ValueError(f"{who}{file} {wrong}; get the file again")
     return data
@@ -52,8 +53,9 @@ def _whole(file: Path, who: str = "") -> bytes:
 def _parsed(data: bytes, file: Path, who: str = "") -> dict[str, Tensor]:
     try:
         return dict(sorted(load(data).items()))  # the library gives them in any order
-    except SafetensorError as error:
-        raise ValueError(f"{who}{file} is no safetensors file ({error})") from error
+    except (SafetensorError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        told = cut(str(error), 200)
+        raise ValueError(f"{who}{file} is no safetensors file ({told})") from error
 
 
 def write(file: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -62,6 +64,33 @@ def write(file: Path, tensors: Mapping[str, Tensor]) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda aside: aside.write_bytes(packed(kept)))  # save_file: owner only
     return sha256(file)
+
+
+def check_numbers(tensors: Mapping[str, Tensor], name: str, half: bool = False) -> None:
+    """Refuse tensors that no network computes with.
+
+    Args:
+        name: of the model, for what is said of it.
+        half: they were halved, which large numbers do not survive.
+
+    Raises:
+        ValueError: one is complex, or holds NaN or infinity; names it.
+    """
+    advice = "; leave out --half, or mend them" if half else "; get whole weights"
+    for tensor, value in tensors.items():
+        if value.is_complex():
+            raise ValueError(
+                f"{name}: the tensor {tensor!r:.120} is complex; expected real numbers"
+            )
+        if value.is_floating_point() and not _finite(value):
+            raise ValueError(f"{name}: the tensor {tensor!r:.120} holds NaN or infinity{advice}")
+
+
+def _finite(value: Tensor) -> bool:
+    try:
+        return bool(value.isfinite().all())
+    except (NotImplementedError, RuntimeError):  # of eight bits, torch does not know
+        return bool(value.float().isfinite().all())
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -106,9 +135,9 @@ def _defect(data: bytes) -> str:
     if len(data) < 8 + length:
         return f"is cut short: {len(data)} bytes, its header alone has {length + 8}"
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = parsed_json(data[8 : 8 + length])
         ends = [of["data_offsets"][1] for name, of in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = 8 + length + max(map(int, ends), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         return "is no safetensors file"
-    whole = 8 + length + max(ends, default=0)
     return f"is cut short: {len(data)} of {whole} bytes" if len(data) < whole else ""

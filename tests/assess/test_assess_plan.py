@@ -1,26 +1,31 @@
+import shutil
 from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import kit
+from scoreag.assess import kit, resolve
 from scoreag.assess.cells import cells
 from scoreag.assess.forecast import shortened
 from scoreag.assess.kit import Kit
 from scoreag.assess.places import line_of, lines
 from scoreag.assess.plan import plans, read
-from scoreag.assess.resolve import left_out, resolve
+from scoreag.assess.resolve import left_out
+from scoreag.attacks import pgd
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.load import UnknownName
+from scoreag.purifiers import gap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def resolved(text, folder):
     (folder / "p.toml").write_text(text)
-    return resolve(read(folder / "p.toml"), Kit())
+    return resolve.resolve(read(folder / "p.toml"), Kit())
 
 
 def line(text):
@@ -117,6 +122,21 @@ def test_members_that_count_other_classes_are_refused(planned, tmp_path):
         resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
 
 
+@pytest.mark.parametrize("judge", ["net", "other", "copy", "unmasked:net"])
+def test_a_judge_that_is_attacked_is_refused_with_its_line(planned, tmp_path, judge):
+    """Also a victim of the set that this cell does not attack, and a copy under another name."""
+    write_net(tmp_path / "copy", 10)
+    word = str(tmp_path / "copy") if judge == "copy" else judge
+    with pytest.raises(ValueError, match=r"line 9: the judge .* is the victim (net|other) "):
+        resolved(PLAN.replace('judge = "judge"', f'judge = ["judge", "{word}"]'), planned)
+
+
+def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned):
+    second = '[sets.two]\ndata = "folder:images"\nvictims = ["judge"]\n\n[purifiers.gap]'
+    with pytest.raises(ValueError, match=r"line 9: the judge judge is the victim judge"):
+        resolved(PLAN.replace("[purifiers.gap]", second), planned)
+
+
 def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
     assert {"quick", "paper", "full"} <= plans().keys()
     assert all(about and "\n" not in about for about in plans().values())
@@ -132,22 +152,35 @@ def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, m
     assert after.keys() == before.keys() and not {*after.values()} & {*before.values()}
 
 
-def test_rows_of_other_code_have_another_key(planned, monkeypatch):
-    """The package's sources are hashed as they are, but for those that only show or train."""
-    root, digest = Path(scoreag.__file__).parent, kit.of_package
-    before = digest()
-    hashed = set()
-    monkeypatch.setattr(kit, "sha256", lambda file: hashed.add(file) or "0")
-    assert digest() != before
-    told = {file.relative_to(root).as_posix() for file in hashed}
-    assert {"core/integrate.py", "search/objective.py", "defence.py", "tasks.py"} <= told
-    assert not [name for name in told if name.startswith(("report/", "training/", "assess/check"))]
-    assert "cli.py" not in told and "assess/compute.py" in told
-    keys = []
-    for sources in ("these", "others"):
-        monkeypatch.setattr(kit, "of_package", lambda now=sources: now)
-        keys.append({cell.key for cell in resolved(PLAN, planned)})
-    assert len(keys[0]) == len(keys[1]) and not keys[0] & keys[1]
+def test_rows_of_another_algorithm_have_another_key(planned, monkeypatch):
+    before = {cell.key for cell in resolved(PLAN, planned)}
+    monkeypatch.setattr(resolve, "ALGORITHM", ALGORITHM + 1)
+    after = {cell.key for cell in resolved(PLAN, planned)}
+    assert len(after) == len(before) and not after & before
+
+
+def test_a_comment_in_a_source_file_changes_no_key(planned, tmp_path, monkeypatch):
+    """A copy of the package, in which every file has one comment more."""
+    root = Path(scoreag.__file__).parent
+    copy = tmp_path / "scoreag"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for file in copy.rglob("*.py"):
+        file.write_text(file.read_text() + "# a comment\n")
+    before = [cell.key for cell in resolved(PLAN, planned)]
+    for component in (pgd, gap):
+        moved = copy / Path(component.__file__).relative_to(root)
+        monkeypatch.setattr(component, "__file__", str(moved))
+    monkeypatch.setattr(kit, "__file__", str(copy / "assess" / "kit.py"))
+    assert [cell.key for cell in resolved(PLAN, planned)] == before
+
+
+def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(tmp_path):
+    module, digests = ModuleType("mine"), []
+    module.__file__ = str(tmp_path / "mine.py")
+    for text in ("x = 1\n", "# one\nx = 1  # two\n", "x = 2\n"):
+        Path(module.__file__).write_text(text)
+        digests.append(kit.of_source(module))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):

@@ -9,7 +9,7 @@ from scoreag.assess.columns import columns
 from scoreag.assess.drawn import elected, vote_of
 from scoreag.core.rejection import REJECTED
 from scoreag.defence import _counted
-from scoreag.figures.bootstrap import of_bootstrap, paired
+from scoreag.figures.bootstrap import of_bootstrap
 from scoreag.figures.entries import of_shares
 from scoreag.metrics.accuracy import Rate
 
@@ -117,16 +117,6 @@ def test_the_bootstrap_interval_is_that_of_the_binomial_to_its_own_error():
     assert entry["value"] == pytest.approx(0.2)
     assert entry["low"] == pytest.approx(0.1752, abs=0.004)
     assert entry["high"] == pytest.approx(0.2248, abs=0.004)
-
-
-def test_what_two_attacks_share_cancels_in_their_difference():
-    """They differ on one image of 100 only: the interval is far below that of each share."""
-    a = (torch.arange(100) % 2).double()
-    b = a.clone()
-    b[0] = 1
-    entry = paired(b, a, "images")
-    assert entry["value"] == pytest.approx(0.01)
-    assert entry["high"] - entry["low"] < 0.05
 
 
 def drawn(*answers):

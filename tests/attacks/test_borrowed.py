@@ -62,11 +62,15 @@ def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
 
 
 def test_python_s_own_randomness_is_set_back_too():
-    expected = random.Random(5).random()
+    words = torch.tensor([5, 6, 7, 2**32 - 1])
+    expected = random.Random(repr(words.tolist())).random()
     random.seed(9)
     kept = random.Random(9).random()
-    with seeded(5):
+    with seeded(words):
         assert random.random() == expected
+        first = torch.rand(3), np.random.rand(3)
+    with seeded(torch.tensor([5, 0, 0, 0])):  # another key, which agrees in 32 bits
+        assert not torch.equal(torch.rand(3), first[0])
     assert random.random() == kept
 
 

@@ -97,14 +97,19 @@ def test_in_single_precision_it_is_plain_autograd_s(purifier, options, images, m
 def test_in_bfloat16_the_two_routes_differ_less_than_either_from_the_truth(
     purifier, options, prior, images, monkeypatch
 ):
-    """Half of what the arithmetic itself costs, or less; its sums are taken in another order."""
-    true = gradient(value(prior, purifier, options), images).float()
-    given, images = (tiny.prior(), purifier, options, torch.float32), images.float()
-    ours = gradient(value(*given, bf16=True), images)
+    """Half of what the arithmetic itself costs, or less, for the median of five draws: sums are
+    taken in another order, and in a few draws a rounding falls otherwise and moves what follows."""
+    seeds, single = range(5), images.float()
+    true = [gradient(value(prior, purifier, options, seed=k), images).float() for k in seeds]
+    given = (tiny.prior(), purifier, options, torch.float32)
+    ours = [gradient(value(*given, bf16=True, seed=k), single) for k in seeds]
     plainly(monkeypatch)
-    plain = gradient(value(*given, bf16=True), images)
-    assert ours.dtype == torch.float32 and (ours - true).norm() > 1e-3 * true.norm()
-    assert (ours - plain).norm() <= 0.5 * (plain - true).norm()
+    plain = [gradient(value(*given, bf16=True, seed=k), single) for k in seeds]
+    assert all(x.dtype == torch.float32 for x in ours)
+    assert all((x - y).norm() > 1e-3 * y.norm() for x, y in zip(ours, true, strict=True))
+    between = torch.stack([(x - y).norm() for x, y in zip(ours, plain, strict=True)])
+    cost = torch.stack([(x - y).norm() for x, y in zip(plain, true, strict=True)])
+    assert (between / cost).median() <= 0.5
 
 
 @pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp", 2)])

@@ -8,11 +8,14 @@ from scoreag.core.families import (
     cosine_alphas,
     ddpm,
     edm,
+    flow,
     iddpm,
     levels_of,
     ncsn,
     smld,
+    unit_score,
     v_prediction,
+    x0_prediction,
 )
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)
@@ -55,6 +58,42 @@ def test_knowing_v_gives_back_the_image(sigma):
     x = x0 + sigma * n
     assert torch.allclose(denoise(x, torch.tensor(sigma)), x0, atol=1e-6 * sigma)
     assert torch.allclose(oracle.asked[0], a * x)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.7, 30.0])
+def test_knowing_the_image_gives_it_back(sigma):
+    x0, n = draws()
+    oracle = Oracle(x0)
+    denoise = Preconditioned(oracle, x0_prediction(ALPHAS))
+    x = x0 + sigma * n
+    assert torch.equal(denoise(x, torch.tensor(sigma)), x0)
+    assert torch.allclose(oracle.asked[0], (1 + sigma**2) ** -0.5 * x)
+
+
+@pytest.mark.parametrize("sigma, share", [(1 / 3, 0.25), (1.0, 0.5), (9.0, 0.9)])
+def test_knowing_the_flow_gives_back_the_image(sigma, share):
+    """The network sees ``(1 - s) x0 + s n``, is told ``1000 s``, and says ``n - x0``."""
+    x0, n = draws()
+    oracle = Oracle(n - x0)
+    found = Preconditioned(oracle, flow())(x0 + sigma * n, torch.tensor(sigma))
+    assert torch.allclose(found, x0)
+    assert torch.allclose(oracle.asked[0], (1 - share) * x0 + share * n)
+    assert oracle.asked[1].tolist() == pytest.approx([1000 * share] * 2)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.7, 30.0])
+def test_knowing_the_score_of_images_in_0_to_1_gives_back_the_image(sigma):
+    """There the same noise is ``s n``, ``s = sigma / 2``, and its score is ``-n / s``."""
+    x0, n = draws()
+    oracle = Oracle(-2 * n / sigma)
+    found = Preconditioned(oracle, unit_score())(x0 + sigma * n, torch.tensor(sigma))
+    assert torch.allclose(found, x0, atol=1e-6 * sigma)
+    assert oracle.asked[1].tolist() == pytest.approx([sigma / 2] * 2)
+
+
+def test_edm_may_predict_minus_its_target():
+    plus, minus = (edm(0.7, sign)(torch.tensor(2.0)) for sign in (1, -1))
+    assert plus.out == -minus.out and plus.skip == minus.skip and plus.out > 0
 
 
 @pytest.mark.parametrize(

@@ -21,5 +21,9 @@ def test_one_number_is_for_all_colours():
 
 
 def test_a_classifier_of_colour_images_is_not_attacked_with_grey_ones():
+    prior, known = load_prior("fashion-small"), load_classifier("cifar10-resnet20")
+    with pytest.raises(ValueError, match=r"of images of 3 x 32 x 32, and these are 1 x 28 x 28"):
+        synthesize(prior, known, [0])
+    of_any_size = Frozen(known.module, known.mean, known.std).eval()
     with pytest.raises(ValueError, match=r"cannot take images of \(1, 28, 28\): it is normalised"):
-        synthesize(load_prior("fashion-small"), load_classifier("cifar10-resnet20"), [0])
+        synthesize(prior, of_any_size, [0])

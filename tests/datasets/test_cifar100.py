@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,7 +96,8 @@ def test_a_label_that_counts_no_class_is_refused(
         ({"fine_labels": [1]}, r"fine_labels \(1,\); expected \(2, 3072\) uint8 and \(2,\)"),
         ({"fine_labels": [1, -1]}, r"its image 1 has the label -1, not 0\.\.99"),
         ({"coarse_labels": ["a", "b"]}, r"coarse_labels \(0,\)"),
-        ({"data": [[1, 2], [3, 4]]}, r"no official batch: data \(2, 2\) int64"),
+        ({"data": [[1, 2], [3, 4]]}, r"no official batch: data \(0,\) float64"),
+        ({"data": np.ones((2, 2), np.int64)}, r"no official batch: data \(2, 2\) int64"),
     ],
 )
 def test_a_pickle_of_another_content_is_refused_in_one_line(

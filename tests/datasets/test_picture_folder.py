@@ -34,10 +34,10 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def test_class_folders_are_read_in_the_order_of_their_names(pets: Path) -> None:
+def test_class_folders_take_turns_in_the_order_of_their_names(pets: Path) -> None:
     came = data.read(f"folder:{pets}")
-    assert greys(came) == [1, 2, 4, 3]
-    assert labels(came) == [0, 0, 1, 1]
+    assert greys(came) == [1, 4, 2, 3]
+    assert labels(came) == [0, 1, 0, 1]
     assert came.classes == ("cat", "dog", "emu")
     assert came.image_ids == (0, 1, 2, 3)
     assert came.name == "folder:pets"
@@ -45,8 +45,23 @@ def test_class_folders_are_read_in_the_order_of_their_names(pets: Path) -> None:
 
 def test_a_range_has_the_ids_of_the_whole(pets: Path) -> None:
     came = data.read(f"folder:{pets}[1:3]")
-    assert (greys(came), came.image_ids) == ([2, 4], (1, 2))
-    assert (came.files, came.name) == (("cat/2.png", "dog/a.PNG"), "folder:pets[1:3]")
+    assert (greys(came), came.image_ids) == ([4, 2], (1, 2))
+    assert (came.files, came.name) == (("dog/a.PNG", "cat/2.png"), "folder:pets[1:3]")
+
+
+def test_the_first_few_of_a_folder_hold_its_classes_alike_until_one_is_used_up(
+    tmp_path: Path,
+) -> None:
+    for name, count in (("a", 5), ("b", 1), ("c", 3)):
+        for i in range(count):
+            paint(tmp_path / name / f"{i}.png", i)
+    assert labels(data.read(f"folder:{tmp_path}")) == [0, 1, 2, 0, 2, 0, 2, 0, 0]
+    assert data.read(f"folder:{tmp_path}[0:3]").counts == {"a": 1, "b": 1, "c": 1}
+
+
+def test_the_order_and_the_ids_do_not_depend_on_the_numbers_of_the_classes(pets: Path) -> None:
+    ours, theirs = data.read(pets), data.read(pets, classes=("emu", "dog", "cat"))
+    assert ours.files == theirs.files and ours.image_ids == theirs.image_ids
 
 
 def test_a_folder_needs_no_prefix(pets: Path) -> None:
@@ -55,7 +70,7 @@ def test_a_folder_needs_no_prefix(pets: Path) -> None:
 
 def test_classes_that_are_given_number_the_folders(pets: Path) -> None:
     came = data.read(f"folder:{pets}", classes=("dog", "emu", "bee", "cat"))
-    assert labels(came) == [3, 3, 0, 0]
+    assert labels(came) == [3, 0, 3, 0]
     assert came.classes == ("dog", "emu", "bee", "cat")
 
 
@@ -132,10 +147,33 @@ def test_a_size_that_is_given_makes_them_alike(pets: Path) -> None:
     assert data.read(f"folder:{pets}", size=(2, 3)).images.shape == (5, 3, 2, 3)
 
 
-def test_grey_among_rgb_is_refused(pets: Path) -> None:
+@pytest.mark.parametrize("size", [None, (4, 4)])
+def test_gray_among_color_becomes_rgb(pets: Path, size: tuple[int, int] | None) -> None:
     paint(pets / "dog" / "c.png", 9, mode="L")
-    with pytest.raises(ValueError, match=r"c\.png is 1 x 4 x 4"):
-        data.read(f"folder:{pets}")
+    came = data.read(f"folder:{pets}", size=size)
+    assert came.images.shape == (5, 3, 4, 4)
+    assert came.images[-1].unique().tolist() == [9]
+
+
+def test_a_gray_picture_alone_in_a_range_becomes_what_it_is_among_the_others(pets: Path) -> None:
+    paint(pets / "dog" / "c.png", 9, mode="L")
+    assert data.read(f"folder:{pets}[4]").images.shape == (1, 3, 4, 4)
+
+
+def test_a_gray_folder_stays_gray(tmp_path: Path) -> None:
+    for name in ("a/0.png", "b/0.png"):
+        paint(tmp_path / name, 5, mode="L")
+    assert data.read(tmp_path).images.shape == (2, 1, 4, 4)
+
+
+def test_color_among_gray_is_refused_and_the_advice_works(tmp_path: Path) -> None:
+    for name, mode in (("0.png", "L"), ("1.png", "RGB"), ("2.png", "L")):
+        paint(tmp_path / "a" / name, 5, mode=mode)
+    for size in (None, (4, 4)):
+        with pytest.raises(ValueError, match=r'1\.png is in color.*are gray: .*\.convert\("L"\)'):
+            data.read(tmp_path, size=size)
+    Image.open(tmp_path / "a" / "1.png").convert("L").save(tmp_path / "a" / "1.png")
+    assert data.read(tmp_path).images.shape == (3, 1, 4, 4)
 
 
 def test_a_corrupt_picture_is_named(pets: Path) -> None:
@@ -147,3 +185,37 @@ def test_a_corrupt_picture_is_named(pets: Path) -> None:
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no PNG or JPEG"):
         data.read(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "folders, told",
+    [
+        (["train/cat", "test/cat"], "holds the splits test, train"),
+        (["Train/cat", "Val/cat", ".cache"], "holds the splits Train, Val"),
+        (["valid", "test", "extra"], "holds the splits test, valid"),
+        (["train/dog"], "holds the splits train"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_splits_are_not_taken_for_classes(tmp_path: Path, folders: list[str], told: str) -> None:
+    for place in folders:
+        paint(tmp_path / "root" / place / "1.png", 1)
+    with pytest.raises(ValueError, match=told) as caught:
+        data.read(f"folder:{tmp_path / 'root'}")
+    advice = str(caught.value).split("e.g. ")[1]
+    assert advice.lower().endswith(("train", "test")) and len(data.read(advice)) == 1
+
+
+@pytest.mark.parametrize(
+    "folders, classes",
+    [(["train", "bus", "tram"], ()), (["train", "test"], ("test", "train"))],
+)
+def test_a_class_may_be_called_as_a_split_is(
+    tmp_path: Path, folders: list[str], classes: tuple[str, ...]
+) -> None:
+    """CIFAR-100 has trains; and names that a model has given are classes whatever they are."""
+    for i, place in enumerate(folders):
+        paint(tmp_path / "root" / place / "1.png", i)
+    assert data.read(f"folder:{tmp_path / 'root'}", classes=classes).classes == tuple(
+        sorted(folders)
+    )

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from chains import drawing
+from made_diffusers import TINY
 from scoreag import load_prior
 from scoreag.core.families import levels_of, linear_alphas
-from scoreag.core.noise import Noise, generator
+from scoreag.core.noise import Noise
 from scoreag.foreign.checkpoint import open_checkpoint
 from scoreag.samplers import ancestral, euler
 
@@ -16,12 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-TINY = {
-    "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": (8, 16),
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "layers_per_block": 1,
-    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 4,
-    "attention_head_dim": None,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +42,9 @@ def saved(diffusers, folder, pipeline=True, network=(), **schedule):
 @torch.no_grad()
 def their_chain(model, scheduler, x, **options):
     for i, t in enumerate(scheduler.timesteps):
-        draws = [generator(0, k, ("step", i)) for k in NOISE.image_ids]
         predicted = model(x, t).sample
-        x = scheduler.step(predicted, t, x, generator=draws, **options).prev_sample
+        with drawing(scheduler, NOISE.at("step", i)):
+            x = scheduler.step(predicted, t, x, **options).prev_sample
     return x
 
 
@@ -127,12 +123,12 @@ def changed(folder, name, **entries):
     [
         (lambda f: changed(f, "config.json", _class_name="UNet3D"), "holds a 'UNet3D'; read are"),
         (
-            lambda f: changed(f, "scheduler_config.json", beta_end=0.03),
-            "beta_end is 0.03, and 0.02",
+            lambda f: changed(f, "scheduler_config.json", beta_end=3.0),
+            "betas from 0.0001 to 3.0; they rise, above 0 and below 1",
         ),
         (
-            lambda f: changed(f, "scheduler_config.json", beta_schedule="scaled_linear"),
-            "scaled_linear epsilon; did you mean 'linear epsilon'",
+            lambda f: changed(f, "scheduler_config.json", beta_schedule="scaled_liner"),
+            "a schedule 'scaled_liner'; did you mean 'scaled_linear'",
         ),
         (lambda f: (f / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is no JSON"),
@@ -142,7 +138,7 @@ def changed(folder, name, **entries):
         ),
         (
             lambda f: changed(f, "config.json", time_embedding_type="fourier"),
-            "embeddings of time or class are of a kind that is not read",
+            "time_embedding_type is 'fourier'; read are positional, and fourier with",
         ),
     ],
 )

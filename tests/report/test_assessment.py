@@ -61,8 +61,9 @@ def folder(tmp_path):
 def test_the_page_says_it_in_a_sentence_first(folder):
     first, *_ = lead(reckon(folder))
     assert first == (
-        "net is right on 3 of 4 images as they are; the attack pgd fools it on 1 of 3 images that "
-        "it got right, while an independent network still sees in them what they show."
+        "net is right on 3 of 4 images as they are; the attack pgd (epsilon 0.1) fools it on 1 of "
+        "3 images that it got right, while the judges still see in them what they show (judge: "
+        "right on 4 of 4 untouched images, 51 to 100 %)."
     )
 
 
@@ -91,7 +92,7 @@ def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
     told = pgd["figures"]["success_of_right"]
     assert (told["count"], told["total"], told["of"]) == (2, 3, "images right before")
     assert found["cells"]["s/net/none/<b>"]["state"] == "failed: it broke"
-    assert [one["check"] for one in found["findings"] if one["grave"]] == ["gradients"]
+    assert [one["check"] for one in found["findings"] if one["grave"]] == ["gradients", "judge"]
 
 
 def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
@@ -163,5 +164,6 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     single = {"clean accuracy single", "attacked accuracy single"}
     assert third - {"cell", "images", "gradient", "draws"} == single
     left = made["worst_case"]
-    assert [row[:3] for row in left.rows] == [["net/gap", 2, 4], ["net/gap_fixed", 1, 4]]
-    assert left.header[4:] == ["worst of 3", "vote of 3"]
+    told = [["net/gap", 2, "alone", 4], ["net/gap_fixed", 1, "alone", 4]]
+    assert [row[:4] for row in left.rows] == told
+    assert left.header[5:] == ["worst of 3", "vote of 3"]

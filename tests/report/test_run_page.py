@@ -45,7 +45,8 @@ def folder(tmp_path):
 
 def test_the_first_sentence_tells_the_outcome(folder):
     assert (
-        "net &lt;i&gt; gets 3 of 4 images right, and errs on 2 of those 3 after the transformation."
+        "net &lt;i&gt; gets 3 of 4 images right as they are, and errs on 2 of those 3 after the "
+        "transformation; whether they still show their class was not checked: give --judge."
     ) in run_page(folder)
 
 
@@ -92,7 +93,7 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
 def test_drawn_images_have_no_originals(tmp_path):
     drawn = replace(result("synthesize"), originals=None, before=None)
     html = run_page(save(drawn, tmp_path / "run", about=ABOUT))
-    assert "net &lt;i&gt; takes 3 of 4 images that were drawn from noise for another class" in html
+    assert "net &lt;i&gt; errs on 3 of 4 images drawn from noise; whether they still show" in html
     assert html.count("<img ") == 4
 
 

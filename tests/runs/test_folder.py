@@ -1,14 +1,17 @@
 import fcntl
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+import scoreag
 import tiny
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.runs.drive import drive
-from scoreag.runs.folder import alone, claim, clear, read, withdrawn
-from scoreag.runs.manifest import changes
+from scoreag.runs.folder import alone, claim, clear, read, withdrawn, write
+from scoreag.runs.manifest import INCIDENTAL, changes, circumstances
 
 
 def changed(job, **settings):
@@ -35,6 +38,34 @@ def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
 def test_whatever_determines_the_images_may_not_change(job, run, change, told):
     with pytest.raises(ValueError, match=told):
         drive(change(job), run, batch_size=4, micro_batch=4)
+
+
+@pytest.mark.parametrize("before", [None, 99], ids=["unmarked", "other"])
+def test_a_run_of_another_algorithm_is_refused_in_one_line(job, run, before):
+    """Whatever else differs: the other differences would not be the reason."""
+    marked = read(run)
+    assert marked.pop("algorithm") == ALGORITHM
+    write(run, marked if before is None else {**marked, "algorithm": before})
+    kept = tiny.contents(run)
+    with pytest.raises(ValueError, match=rf"algorithm {before or 1}, and .* {ALGORITHM}, ") as told:
+        drive(replace(job, seed=1), run, batch_size=4, micro_batch=4)
+    assert "\n" not in str(told.value) and tiny.contents(run) == kept
+
+
+@pytest.mark.parametrize("name", ["torch", "scoreag"])
+def test_a_run_of_other_versions_resumes_with_a_warning(job, run, name):
+    marked = read(run)
+    write(run, {**marked, "versions": {**marked["versions"], name: "0.0.1"}})
+    with pytest.warns(UserWarning, match=rf"{name} 0\.0\.1 is now .* rounding"):
+        drive(job, run, batch_size=4, micro_batch=4)
+
+
+def test_every_manifest_names_the_algorithm():
+    """Whoever writes a manifest's format writes its circumstances, of which it is one."""
+    assert circumstances()["algorithm"] == ALGORITHM and "algorithm" not in INCIDENTAL
+    sources = [file.read_text() for file in Path(scoreag.__file__).parent.rglob("*.py")]
+    writers = [text for text in sources if '"format": FORMAT' in text]
+    assert len(writers) >= 6 and all("**circumstances()" in text for text in writers)
 
 
 def test_another_network_behind_the_same_name_is_another_run(job, run):

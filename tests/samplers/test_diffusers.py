@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from chains import drawing
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.families import ddpm
-from scoreag.core.noise import Noise, generator
+from scoreag.core.noise import Noise
 from scoreag.samplers import ancestral, dpmpp, euler
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float32).neg().add(1).cumprod(0)
@@ -39,9 +40,9 @@ def their_chain(scheduler, x_vp, **options):
     """The usual loop of diffusers, with our noise: step i draws from ``NOISE.at("step", i)``."""
     network = Network()
     for i, t in enumerate(scheduler.timesteps):
-        draws = [generator(0, k, ("step", i)) for k in NOISE.image_ids]
         predicted = network(x_vp, t.expand(2).to(x_vp))
-        x_vp = scheduler.step(predicted, t, x_vp, generator=draws, **options).prev_sample
+        with drawing(scheduler, NOISE.at("step", i)):
+            x_vp = scheduler.step(predicted, t, x_vp, **options).prev_sample
     return x_vp
 
 

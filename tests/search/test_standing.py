@@ -163,22 +163,24 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
         defence = defended(room and 5 * room)
         del defended.shown[:]
         found.append(attack(defence, given, labels, Noise(0, range(5))))
-        shown.append(defended.shown[:])
+        shown.append(defended.shown[1:])  # the first image is looked at before
     assert shown[0][:7] == [5] * 7 and shown[1][:3] == [15, 15, 5]
     assert torch.allclose(*found, rtol=0, atol=1e-12)
     assert (found[0] - given).abs().amax() > 0.05
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("targets", [0, 2])
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("stop", [0, 3])
-def test_targets_go_with_their_images_and_draws(defended, stop, count):
-    """Aimed at classes: draws one by one, three at once, and each image by itself."""
+def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, seed):
+    """Draws one by one, three at once, and each image by itself."""
     given, labels = noisy(count), torch.zeros(count, dtype=torch.int64)
-    attack = apgd.Attack(epsilon=0.06, steps=5, draws=7, stop=stop, targets=2)
-    one_by_one = attack(defended(), given, labels, Noise(0, range(count)))
-    at_once = attack(defended(3 * count), given, labels, Noise(0, range(count)))
+    attack = apgd.Attack(epsilon=0.06, steps=5, draws=7, stop=stop, targets=targets)
+    one_by_one = attack(defended(), given, labels, Noise(seed, range(count)))
+    at_once = attack(defended(3 * count), given, labels, Noise(seed, range(count)))
     alone = [
-        attack(defended().for_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))
+        attack(defended().for_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(seed, [i]))
         for i in range(count)
     ]
     for other in (at_once, torch.cat(alone)):

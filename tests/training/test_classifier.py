@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.training.classifier import (
     augmented,
     look_ahead,
@@ -30,7 +30,7 @@ TINY = Recipe(
 def bright_and_dark():
     """Class 1 is brighter than class 0 by two standard deviations a pixel."""
     labels = torch.arange(64) % 2
-    noise = torch.rand((64, 3, 8, 8), generator=generator("data"))
+    noise = Stream("data").uniform((64, 3, 8, 8))
     return (120 * noise + 80 * labels[:, None, None, None]).to(torch.uint8), labels
 
 
@@ -64,7 +64,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(bright_and_dark, tmp_p
 def test_the_loss_normalises_each_colour():
     images = torch.tensor([0.5, 0.75, 0.0]).view(1, 3, 1, 1)
     found = plain_loss(
-        nn.Flatten(), images, torch.tensor([1]), generator(0), (0.5, 0.25, 0.5), (0.5, 0.25, 0.25)
+        nn.Flatten(), images, torch.tensor([1]), Stream(0), (0.5, 0.25, 0.5), (0.5, 0.25, 0.25)
     )
     logits = torch.tensor([0.0, 2.0, -2.0])
     torch.testing.assert_close(found, -logits.softmax(0)[1].log())
@@ -93,14 +93,14 @@ def test_looking_ahead_moves_the_network_to_its_average():
 def test_without_sides_whole_images_are_seen_as_they_are():
     recipe = replace(TINY, sides=(), shift=0, mirror=False)
     images, batch = torch.rand(3, 1, 5, 9), Batch(0, 0, torch.arange(3), 0.0)
-    assert torch.equal(augmented(images, batch, generator(0), recipe), images)
+    assert torch.equal(augmented(images, batch, Stream(0), recipe), images)
 
 
 def test_windows_grow_to_the_whole_image_after_the_last_side():
     recipe = replace(TINY, sides=((0.5, 4),))
     images = torch.rand(3, 3, 6, 9)
     shapes = [
-        augmented(images, Batch(0, 0, torch.arange(3), done), generator(0), recipe).shape[2:]
+        augmented(images, Batch(0, 0, torch.arange(3), done), Stream(0), recipe).shape[2:]
         for done in (0.49, 0.5)
     ]
     assert shapes == [(4, 4), (6, 9)]
@@ -109,7 +109,7 @@ def test_windows_grow_to_the_whole_image_after_the_last_side():
 def test_only_a_recipe_with_mirrors_mirrors():
     plain = replace(TINY, sides=(), shift=0, mirror=False)
     images, ids = torch.rand(8, 3, 4, 4), torch.arange(8)
-    mirrored = augmented(images, Batch(0, 0, ids, 0.0), generator(0), replace(plain, mirror=True))
+    mirrored = augmented(images, Batch(0, 0, ids, 0.0), Stream(0), replace(plain, mirror=True))
     turned = (mirrored == images.flip(3)).flatten(1).all(1)
     assert 0 < turned.sum() < 8
 
@@ -118,7 +118,7 @@ def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
     """Two classes: 0.2 of the weight leaves the label, 0.1 of it comes back to it."""
     logit = torch.tensor([[0.0, 2.0]]).view(1, 2, 1, 1)
     recipe = replace(TINY, smoothing=0.2, mean=(0.0,), std=(1.0,))
-    found = loss_of(recipe)(nn.Flatten(), logit, torch.tensor([1]), generator(0))
+    found = loss_of(recipe)(nn.Flatten(), logit, torch.tensor([1]), Stream(0))
     log_p = logit.flatten().log_softmax(0)
     torch.testing.assert_close(found, -0.9 * log_p[1] - 0.1 * log_p[0])
 
@@ -158,4 +158,4 @@ def test_the_start_belongs_to_the_seed_and_leaves_the_global_state_alone():
 
 
 def random_images():
-    return torch.randint(256, (10, 3, 32, 32), generator=generator(0)).to(torch.uint8)
+    return Stream(0).integers(256, (10, 3, 32, 32)).to(torch.uint8)

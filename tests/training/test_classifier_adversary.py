@@ -9,7 +9,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy
 
 from scoreag.attacks.pgd import Attack
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.models import classifier
 from scoreag.training.adversary import adversarial_loss, divergence, pgd, settled, trades_loss
 from scoreag.training.classifier import logits, plain_loss, train
@@ -48,17 +48,17 @@ def test_the_worst_image_for_a_linear_classifier_is_a_corner_of_the_ball(steps, 
     w = torch.tensor([[2.0, -0.1], [-3.0, 0.5]]).expand(1, 2, 2)
     images = torch.tensor([[0.5, 0.5], [0.05, 0.95]]).view(1, 1, 2, 2)
     network, labels = Linear(w), torch.tensor([0])
-    loss = lambda x: PLAIN(network, x, labels, generator(0))  # noqa: E731
-    found = pgd(loss, images, generator(1), 0.1, stride, steps)
+    loss = lambda x: PLAIN(network, x, labels, Stream(0))  # noqa: E731
+    found = pgd(loss, images, Stream(1), 0.1, stride, steps)
     expected = torch.tensor([[0.6, 0.4], [0.0, 1.0]])  # the lower row stops at the range
     torch.testing.assert_close(found[0, 0], expected)
 
 
 @pytest.mark.parametrize("radius, stride, steps", [(0.1, 0.125, 1), (0.3, 0.5, 3), (0.03, 0.01, 9)])
 def test_the_adversary_stays_in_the_ball_and_in_the_range(radius, stride, steps):
-    images = torch.rand((20, 3, 4, 4), generator=generator("images"))
+    images = Stream("images").uniform((20, 3, 4, 4))
     loss = lambda x: (x * torch.linspace(-1, 1, 4)).square().sum()  # noqa: E731
-    moved = pgd(loss, images, generator(0), radius, stride, steps)
+    moved = pgd(loss, images, Stream(0), radius, stride, steps)
     assert (moved - images).abs().max() <= radius + 1e-6
     assert moved.min() >= 0 and moved.max() <= 1
     assert (moved - images).abs().max() > 0.9 * radius
@@ -67,7 +67,7 @@ def test_the_adversary_stays_in_the_ball_and_in_the_range(radius, stride, steps)
 def test_the_adversary_climbs_by_its_stride_from_a_random_place():
     """Grey images, gradient +1: d + 0.125 within the ball of 0.1, d uniform in it."""
     images = torch.full((200, 3, 4, 4), 0.5)
-    change = pgd(lambda x: x.sum(), images, generator(0), 0.1, 0.125) - 0.5
+    change = pgd(lambda x: x.sum(), images, Stream(0), 0.1, 0.125) - 0.5
     assert change.min() >= 0.025 - 1e-6
     at_the_border = (change > 0.1 - 1e-6).float().mean().item()  # where d > -0.025
     assert at_the_border == pytest.approx(0.625, abs=5 * (0.625 * 0.375 / change.numel()) ** 0.5)
@@ -76,7 +76,7 @@ def test_the_adversary_climbs_by_its_stride_from_a_random_place():
 def test_the_adversarial_loss_is_the_plain_one_at_the_corner():
     w, images = torch.tensor([[[1.0, -2.0]]]), torch.full((1, 1, 1, 2), 0.5)
     search = partial(pgd, radius=0.1, stride=0.2)
-    found = adversarial_loss(Linear(w), images, torch.tensor([0]), generator(0), PLAIN, search)
+    found = adversarial_loss(Linear(w), images, torch.tensor([0]), Stream(0), PLAIN, search)
     said = torch.tensor(1.0 * 0.6 - 2.0 * 0.4)  # -log p(0) = log(1 + e^said)
     torch.testing.assert_close(found, (1 + said.exp()).log())
 
@@ -89,14 +89,14 @@ def test_the_divergence_of_two_classes_by_hand():
 
 
 def test_the_divergence_is_that_of_torch():
-    first, second = (3 * torch.randn((6, 7), generator=generator(k)) for k in range(2))
+    first, second = (3 * Stream(k).normal((6, 7)) for k in range(2))
     expected = kl_divergence(Categorical(logits=first), Categorical(logits=second)).mean()
     torch.testing.assert_close(divergence(first, second), expected)
 
 
 def trades(network, images, labels, beta, radius=0.1):
     search = partial(pgd, radius=radius, stride=radius / 2, steps=5)
-    return trades_loss(network, images, labels, generator(0), SEEN, cross_entropy, search, beta)
+    return trades_loss(network, images, labels, Stream(0), SEEN, cross_entropy, search, beta)
 
 
 def test_trades_adds_the_divergence_at_one_of_the_two_corners():
@@ -148,7 +148,7 @@ def test_the_statistics_follow_the_passes_that_the_search_is_to_leave(during, pa
     network, images = normalised(), torch.rand(8, 3, 4, 4)
     search = partial(pgd, radius=0.1, stride=0.05, steps=4)
     labels = torch.arange(8) % 2
-    adversarial_loss(network, images, labels, generator(0), PLAIN, search, during)
+    adversarial_loss(network, images, labels, Stream(0), PLAIN, search, during)
     assert network[1].num_batches_tracked == passes
 
 
@@ -166,9 +166,9 @@ def strong_and_weak():
     """
     labels = torch.arange(512) % 2
     sign = 2.0 * labels - 1
-    told = torch.where(torch.rand(512, generator=generator("bar")) < 0.9, sign, -sign)
+    told = torch.where(Stream("bar").uniform((512,)) < 0.9, sign, -sign)
     faint = 0.5 + 0.02 * sign.view(-1, 1, 1, 1).expand(-1, 1, 7, 8)
-    faint = faint + 0.05 * torch.randn(faint.shape, generator=generator("noise"))
+    faint = faint + 0.05 * Stream("noise").normal(faint.shape)
     bar = 0.5 + 0.3 * told.view(-1, 1, 1, 1).expand(-1, 1, 1, 8)
     return (255 * torch.cat([bar, faint], 2)).round().clamp(0, 255).to(torch.uint8), labels
 

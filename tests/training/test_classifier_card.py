@@ -5,7 +5,7 @@ import torch
 
 import tiny
 from scoreag.cards import card, network
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.dataset import Dataset
 from scoreag.models import load_classifier
 from scoreag.training.classifier import start, train
@@ -19,7 +19,7 @@ SHAPES = {"cifar10": (3, 32, 32), "fashion": (1, 28, 28)}
 
 
 def pixels(shape, count=10):
-    return torch.randint(256, (count, *shape), generator=generator(0)).to(torch.uint8)
+    return Stream(0).integers(256, (count, *shape)).to(torch.uint8)
 
 
 @pytest.mark.parametrize("shape, classes", [((1, 12, 10), 3), ((3, 64, 64), 200)])

@@ -40,7 +40,7 @@ def test_the_new_card_says_where_it_began_and_has_hardly_moved_at_hardly_any_rat
         RECIPE, tiny.images(20), LABELS, tiny.CLASSES, tmp_path / "out", progress=False, init=net
     )
     assert (made.recipe["init"], made.recipe["init_sha256"]) == (net.name, net.sha256)
-    assert f"--init {net.name}" in made.source
+    assert made.source == f"trained as a classifier, from {net.name}"
     before, after = weights(net), weights(made)
     for name, _ in tiny_parameters(net):
         assert torch.allclose(after[name], before[name], atol=1e-2, rtol=1e-2)

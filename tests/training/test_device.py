@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from scoreag.cli import main
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.training import augment, classifier
 from scoreag.training.loop import Plan, begin, fit
 from scoreag.training.objectives import edm
@@ -47,14 +47,14 @@ def stop(network, images, labels, *rest, **options):
     ids=["flip", "alternating_flip", "shift", "crop"],
 )
 def test_a_changed_image_is_where_the_image_was(change):
-    assert change(torch.empty(4, 3, 8, 8, device=META), generator(0)).device == META
+    assert change(torch.empty(4, 3, 8, 8, device=META), Stream(0)).device == META
 
 
 @pytest.mark.parametrize("labels_at", ["cpu", "meta"])
 def test_the_denoising_loss_is_where_the_images_are(labels_at):
     images = torch.empty(4, 3, 8, 8, device=META)
     labels = torch.zeros(4, dtype=torch.int64, device=labels_at)
-    assert denoising(edm(), null_label=3)(Placed(), images, labels, generator(0)).device == META
+    assert denoising(edm(), null_label=3)(Placed(), images, labels, Stream(0)).device == META
 
 
 def test_a_batch_goes_where_the_network_is(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 import tiny
 from scoreag.cli import main
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.files import load_tensors
 from scoreag.images import write_png
 
@@ -26,11 +26,11 @@ CLASSIFIER = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    source = generator("large")
+    source = Stream("large")
     for i in range(8):
         place = folder / "large" / tiny.CLASSES[i % 3]
         place.mkdir(parents=True, exist_ok=True)
-        pixels = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=source)
+        pixels = source.integers(256, (3, 32, 32)).to(torch.uint8)
         write_png(place / f"{i}.png", pixels)
     return folder
 

@@ -25,7 +25,7 @@ def beginning(rate=0.1, kind=torch.optim.AdamW):
 
 def squared(network, images, labels, source):
     """A loss with noise of its own."""
-    target = torch.randn(len(images), 1, generator=source)
+    target = source.normal((len(images), 1))
     return (network(images.flatten(1)) - target).square().mean()
 
 

@@ -90,12 +90,12 @@ def test_a_stopped_training_ends_in_the_same_averages_and_snapshots(tmp_path):
 
 
 def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
-    from scoreag.core.noise import generator
+    from scoreag.core.noise import Stream
     from scoreag.training.score_card import loss_of
 
     images = torch.tensor([0.0, 1.0]).expand(50, 1, 1, 2)
     recipe = PRESETS["fashion-small"]
-    x0 = loss_of(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), generator(0))[0]
+    x0 = loss_of(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), Stream(0))[0]
     assert torch.equal(x0, 2 * images - 1)
 
 

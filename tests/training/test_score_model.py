@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.training.objectives import edm
 from scoreag.training.score_model import denoising
 
@@ -26,7 +26,7 @@ class Oracle(nn.Module):
 
 def loss(model, images, labels=None, seed=0, dropped=0.1, sigma_data=0.5):
     told = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    return denoising(edm(sigma_data), NULL, dropped)(model, images, told, generator(seed))
+    return denoising(edm(sigma_data), NULL, dropped)(model, images, told, Stream(seed))
 
 
 def asked(shape=PIXEL, labels=None, **options):

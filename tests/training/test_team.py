@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from scoreag.cli import main
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.training.loop import Rowwise, begin, fit
 from scoreag.training.plan import Plan
 from scoreag.training.presets import PRESETS
@@ -49,7 +49,7 @@ def squares(network, rows):
 
 
 def question(images, labels, source):
-    return images.flatten(1), torch.randn(len(images), 1, generator=source)
+    return images.flatten(1), source.normal((len(images), 1))
 
 
 def fitted(team, batch, tmp_path, name):
@@ -100,10 +100,10 @@ def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
 def test_the_mean_of_the_rows_is_the_loss_of_the_batch():
     loss = loss_of(PRESETS["tiny"], 3)
     images, labels = tiny.images(6) / 255, tiny.labels(6)
-    asked = loss.ask(images, labels, generator(1))
+    asked = loss.ask(images, labels, Stream(1))
     model = tiny.prior().model
     apart = [loss.answer(model, tuple(t[i : i + 1] for t in asked)).item() for i in range(6)]
-    whole = loss(model, images, labels, generator(1)).item()
+    whole = loss(model, images, labels, Stream(1)).item()
     assert whole == pytest.approx(sum(apart) / 6, rel=1e-5)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.assess import checks, checks_between, likeness, store, summary
+from scoreag.assess import checks, checks_between, checks_judges, likeness, store, summary
 from scoreag.assess.cells import CLEAN, Cell
-from scoreag.assess.checks import Finding, Part
+from scoreag.assess.checks import Finding, Part, differing
 from scoreag.assess.columns import Columns, columns
 from scoreag.figures.entries import Entry, of_rate
+from scoreag.judges import UNTOUCHED
+from scoreag.metrics.accuracy import Rate, share
 from scoreag.runs import folder as place
 from scoreag.runs.rows import Row
 
@@ -66,6 +68,7 @@ class Left:
 
     Args:
         accuracy: right at the first draw; ``drawn``: by the worst of several, and by vote.
+        challenges: all that was done to it; two defences compare only where these are equal.
     """
 
     group: str
@@ -74,6 +77,7 @@ class Left:
     attacks: int
     accuracy: Entry
     drawn: Mapping[str, Entry] = field(default_factory=dict)
+    challenges: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -91,6 +95,7 @@ class Account:
         differences: (attack, the one that it is held against, success minus success).
         defences: of each classifier and defence what all attacks together leave.
         victims: by set and victim, how often it is right on the images as they are.
+        judges: by set and judge, the same; ``untouched``: by set, how often all of them are.
     """
 
     folder: Path
@@ -100,6 +105,8 @@ class Account:
     findings: Sequence[Finding]
     defences: Sequence[Left] = ()
     victims: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)
+    judges: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
+    untouched: Mapping[str, Entry] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For summary.json."""
@@ -107,6 +114,10 @@ class Account:
             "task": self.manifest["task"],
             "cells": {one.cell.name: one.to_dict() for one in self.cells},
             "clean_accuracy": {group: dict(found) for group, found in self.victims.items()},
+            "judges": {
+                group: {word: of_rate(rate) for word, rate in found.items()}
+                for group, found in self.judges.items()
+            },
             "differences": [
                 {"of": of, "minus": other, "success": entry}
                 for of, other, entry in self.differences
@@ -128,6 +139,8 @@ def reckon(folder: Path) -> Account:
     found: list[Reckoned] = []
     doubts: list[Finding] = []
     victims: dict[str, dict[str, Entry]] = {}
+    judges: dict[str, Mapping[str, Rate]] = {}
+    untouched: dict[str, Entry] = {}
     for group, members in groupby(store.listed(folder), key=lambda cell: cell.group):
         real: Tensor | None = None
         for cell in members:
@@ -137,14 +150,22 @@ def reckon(folder: Path) -> Account:
             one, part = _reckoned(folder, cell, kept, real)
             if cell.task == CLEAN and len(one.found):
                 victims[group] = _accuracies(cell, one.found)
+            if group not in judges and not cell.strangers and one.found.shown_before is not None:
+                judges[group] = summary.judges_alone(one.found)
+                untouched[group] = of_rate(share(one.found.shown_before, UNTOUCHED))
             doubts += checks.of_one(part)
             found.append(replace(one, found=replace(one.found, rows=())))
+        mine = [one.cell for one in found if one.cell.group == group]
+        if any(len(one.found) for one in found if one.cell.group == group):
+            doubts += checks_judges.of_group(mine, judges.get(group, {}))
     doubts += checks_between.of_all(
         [Part(one.cell, one.found, transfer=one.transfer) for one in found]
     )
     doubts.sort(key=lambda finding: not finding.grave)
     differences, defences = list(_differences(found)), list(_defences(found))
-    return Account(folder, manifest, found, differences, doubts, defences, victims)
+    return Account(
+        folder, manifest, found, differences, doubts, defences, victims, judges, untouched
+    )
 
 
 def write_summary(account: Account) -> None:
@@ -201,14 +222,19 @@ def _accuracies(cell: Cell, found: Columns) -> dict[str, Entry]:
 
 
 def _differences(found: Sequence[Reckoned]) -> Iterator[tuple[str, str, Entry]]:
-    """Each attack against the first of its classifier and defence, on the same images."""
+    """Each attack against the first of its classifier, defence and ball, on the same images.
+
+    Attacks that know of no ball are held against variants of their own only.
+    """
     first: dict[tuple[Any, ...], Reckoned] = {}
     for one in found:
         cell = one.cell
         if cell.task in (CLEAN, "purify") or not len(one.found):
             continue
         nothing = cell.task == "synthesize"
-        which = (cell.group, cell.victim, cell.purification, cell.data, cell.seed, nothing)
+        known = checks_between.ball(cell)
+        near = cell.component if None in known else known  # only equal radii are compared
+        which = (cell.group, cell.victim, cell.purification, cell.data, cell.seed, nothing, near)
         base = first.setdefault(which, one)
         entry = None if base is one else summary.difference(one.found, base.found)
         if entry is not None:
@@ -231,4 +257,24 @@ def _defences(found: Sequence[Reckoned]) -> Iterator[Left]:
         plain = [c for c in (m.cell for m in members) if c.attacked == c.purifier_options]
         name = (plain or [members[0].cell])[0].purification
         drawn = {n: of_rate(rate) for n, rate in summary.together_drawn(parts).items()}
-        yield Left(group, victim, name, len(parts), of_rate(summary.together(parts)), drawn)
+        rate = of_rate(summary.together(parts))
+        done = frozenset(challenge(one) for one in members)
+        yield Left(group, victim, name, len(parts), rate, drawn, done)
+
+
+def challenge(one: Reckoned) -> str:
+    """All that decides how hard an attack is, but whom it is made against: its settings, its
+    images, and what the attacker knows of the defence."""
+    cell = one.cell
+    ids, content = one.found.image_ids.tolist(), cell.content
+    knows = (one.gradient, [(n, cell.attacked.get(n)) for n in differing(cell)], cell.fixed)
+    data, prior = content.get("data"), content.get("prior") if cell.task == "transform" else None
+    return repr((cell.component, sorted(cell.options.items()), cell.seed, ids, data, prior, knows))
+
+
+def alike(defences: Sequence[Left]) -> list[list[Left]]:
+    """The defences of one set that were given equal challenges, two or more together."""
+    grouped: dict[tuple[str, frozenset[str]], list[Left]] = {}
+    for left in defences:
+        grouped.setdefault((left.group, left.challenges), []).append(left)
+    return [members for members in grouped.values() if len(members) > 1]

@@ -58,14 +58,16 @@ def _weaker(others: Sequence[Part], white: Part) -> Iterator[Rival]:
 
 
 def _transferred(others: Sequence[Part], white: Part) -> Iterator[Rival]:
-    """Images made against another classifier, without a look at this one."""
+    """Images made against another classifier, without a look at this one; of its images only."""
     for other in others:
         entry = other.transfer.get(white.cell.victim)
         bare = not other.cell.purifier and not white.cell.purifier
-        if bare and entry and other.cell.victim != white.cell.victim:
+        ids = {*other.found.image_ids.tolist()}
+        shared = ids <= {*white.found.image_ids.tolist()}
+        if bare and entry and shared and other.cell.victim != white.cell.victim:
             more = Rate(entry["count"], entry["total"], entry["of"])
             made = f"what {other.cell.name} made against {other.cell.victim} succeeds"
-            yield Rival(made, more, _success(white, {*white.found.image_ids.tolist()}))
+            yield Rival(made, more, _success(white, ids))
 
 
 def _lacks(part: Part) -> str:
@@ -83,10 +85,11 @@ def _lacks(part: Part) -> str:
 def _same_search(a: Cell, b: Cell) -> bool:
     """The same images, and the same ball around them, where an attack has one that is known."""
     same = all(getattr(a, name) == getattr(b, name) for name in ("group", "data", "seed"))
-    return same and None not in (ball := _ball(a)) and ball == _ball(b)
+    return same and None not in ball(a) and ball(a) == ball(b)
 
 
-def _ball(cell: Cell) -> tuple[object, object]:
+def ball(cell: Cell) -> tuple[object, object]:
+    """The norm and the radius of the ball that an attack looks in; None where it knows of none."""
     norm = cell.options.get("norm", ONE_NORM.get(cell.component))
     return norm, cell.options.get("epsilon")
 

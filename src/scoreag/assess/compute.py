@@ -17,6 +17,7 @@ from scoreag.assess.scene import PROBED, Attacked, Scene, Tally, asked, scene
 from scoreag.core.noise import Noise
 from scoreag.core.types import Images, Labels, PerImage
 from scoreag.jobs import compute as compute_job
+from scoreag.search.door import inside
 
 SLACK = 1e-6  # by which rounding may carry an image out of [0, 1]
 
@@ -97,7 +98,8 @@ def _by_attack(
     if cell.task != CLEAN:
         attack = options.attack(cell, kit, plain.prior and victim.tally.counting(plain.prior))
         noise = Noise(cell.seed, plain.ids(positions)).at("attack")
-        images = attack(victim, images, labels, noise).detach()
+        with inside():  # the plan's door has checked, and every call is counted
+            images = attack(victim, images, labels, noise).detach()
     nothing = torch.zeros(len(positions), dtype=torch.int64)
     return Made(images, nothing - 1, nothing, nothing, nothing, 0.0, 0.0, None)
 

@@ -1,5 +1,6 @@
 """Models and data by the words of a plan: loaded once, kept, and told by their content."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,19 +16,13 @@ from scoreag.assess.lpips_weights import files
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.frozen import Frozen
 from scoreag.core.prior import Prior
-from scoreag.dataset import Dataset, at_hand, read
+from scoreag.dataset import Dataset, at_hand, balanced, read
 from scoreag.figures.features import Extractor, extractor
-from scoreag.files import sha256
 from scoreag.metrics.lpips import Lpips
 from scoreag.metrics.lpips import load as load_lpips
 from scoreag.models import device_of, load_classifier, load_prior
 from scoreag.runs.manifest import named, plain, tensors_sha256
 
-NO_ROWS = (  # come of these, which show, train, forecast or sum up
-    "report", "verbs", "training", "evaluation", "certify", "foreign", "cli.py", "doctor.py",
-    "demo.py", "assess/account.py", "assess/checks.py", "assess/checks_between.py",
-    "assess/columns.py", "assess/forecast.py", "assess/summary.py",
-)  # fmt: skip
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 
 Thing = TypeVar("Thing")
@@ -65,10 +60,17 @@ class Kit:
         return self._once(("classifier", word), found)
 
     def data(self, word: str, classes: tuple[str, ...] = ()) -> Dataset:
+        """The images of a word; of one's own, any first few hold the classes alike."""
+
         def found() -> Dataset:
-            return read(word, self.root, progress=self.progress, classes=classes)
+            return balanced(read(word, self.root, progress=self.progress, classes=classes))
 
         return self._once(("data", word, *classes), found)
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """All data that were read."""
+        return [thing for (kind, *_), thing in self.kept.items() if kind == "data"]
 
     def first_at_hand(self, words: tuple[str, ...]) -> str:
         """The first of several data sets that needs no download, else the last."""
@@ -79,10 +81,6 @@ class Kit:
         if not self.lpips:
             return None
         return self._once(("lpips",), lambda: load_lpips(*files(self.lpips, self.progress)))
-
-    def package(self) -> str:
-        """The digest of this package's sources."""
-        return self._once(("package",), of_package)
 
     def extractor(self, word: str, judge: str, shape: tuple[int, int, int]) -> Extractor:
         """The network of ``features``."""
@@ -145,17 +143,14 @@ def of_lpips(metric: Lpips | None) -> str | None:
 
 
 def of_source(module: ModuleType) -> str:
-    """The sha256 of a component's file: it is another one when it was edited."""
-    return sha256(Path(module.__file__)) if module.__file__ else module.__name__
+    """A component of this package is of the algorithm's version; another is of its code.
 
-
-def of_package() -> str:
-    """The sha256 of all of this package's sources that rows may depend on."""
-    root = Path(__file__).parents[1]
-    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
-    none = tuple(name if name.endswith(".py") else f"{name}/" for name in NO_ROWS)
-    told = {name: sha256(file) for name, file in files.items() if not name.startswith(none)}
-    return _digest(told)
+    Comments and layout are no code.
+    """
+    file = Path(module.__file__) if module.__file__ else None
+    if file is None or Path(__file__).parents[1] in file.parents:
+        return module.__name__
+    return _digest(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def _printed(module: nn.Module) -> str:

@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scoreag.assess.cells import Cell
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.figures import frechet_error
 from scoreag.figures.entries import Entry, of_estimate
 from scoreag.files import write_text
@@ -65,4 +64,4 @@ def _mark(drawn: Tensor, real: Tensor) -> str:
 
 def _shuffled(rows: Tensor) -> Tensor:
     """In an order of no meaning, always the same: a block shall not be a class."""
-    return rows[torch.randperm(len(rows), generator=generator("blocks", len(rows)))]
+    return rows[Stream("blocks", len(rows)).permutation(len(rows))]

@@ -6,9 +6,11 @@ what came out of that.  Whoever writes the file checks that it has the sha256 of
 
 import hashlib
 import math
-import resource
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -212,4 +214,13 @@ def _significant(values: Tensor) -> list[float | None]:
 def _memory(kit: Kit) -> int:
     if kit.place.type == "cuda":
         return torch.cuda.max_memory_allocated(kit.place)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory()
+
+
+def peak_memory() -> int:
+    """The most memory that this process had, in bytes; 0 where the system does not tell."""
+    with suppress(ImportError):  # Windows has no such module
+        resource = import_module("resource")
+        most = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes
+    return 0

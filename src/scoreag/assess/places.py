@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scoreag.load import UnknownName, hint
+from scoreag.load import UnknownName, hint, shown
 
+WORDS = 1000  # of a list in a plan
 _HEAD = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?$")
 _KEY = re.compile(r"""\s*([A-Za-z0-9_.\-]+|"[^"]*"|'[^']*')\s*=""")
 
@@ -56,7 +57,7 @@ class Where:
         """Refuse keys that ``what`` does not know, and values of another type."""
         for key in table:
             if key not in known:
-                told = f"{what} has no {key!r}; {hint(key, [*known])}"
+                told = f"{what} has no {shown(key)}; {hint(key, [*known])}"
                 raise UnknownName(f"{self.at(*path, key)}: {told}")
         self.check_types(table, known, *path)
 
@@ -67,9 +68,11 @@ class Where:
                 continue
             value, wanted = table[key], kinds if isinstance(kinds, tuple) else (kinds,)
             mixed = isinstance(value, list) and str in wanted and not _all_text(value)
+            if isinstance(value, list) and len(value) > WORDS:
+                raise ValueError(f"{self.at(*path, key)}: {key} has {len(value):,} entries")
             if type(value) not in wanted or mixed:
                 told = " or ".join(_KINDS[kind] for kind in wanted)
-                raise ValueError(f"{self.at(*path, key)}: {key} is {value!r}; expected {told}")
+                raise ValueError(f"{self.at(*path, key)}: {key} is {shown(value)}; expected {told}")
 
     def check_count(self, table: Mapping[str, Any], key: str, *path: str) -> None:
         """Refuse a number below 1."""
@@ -99,7 +102,7 @@ def _path(text: str) -> tuple[str, ...]:
     """The names in a header or in a key; none where the line was part of some longer value."""
     try:
         return tuple(_names(tomllib.loads(text)))
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return ()
 
 

@@ -32,8 +32,9 @@ sets = [...]                    # by default all
 strangers = "cifar100:test"     # its images are of another data set than the set's
 """
 
+import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,9 +42,11 @@ from typing import Any, TypeVar
 from scoreag import trust
 from scoreag.assess.places import Where, lines
 from scoreag.assess.plan_values import fraction, words
-from scoreag.load import UnknownName, hint
+from scoreag.bounded import TEXT, parsed_toml, read_text
+from scoreag.load import UnknownName, cut, hint, shown
 
 PLANS = Path(__file__).parent / "plans"
+CELLS = 20_000  # of a plan
 NONE = "none"  # in place of a purifier: the classifier itself
 
 
@@ -150,10 +153,10 @@ def read(word: str | Path, trust_code: bool = False) -> Plan:
     if not file.is_file():
         raise UnknownName(f"no plan {str(word)!r} and no such file; {hint(str(word), [*plans()])}")
     try:
-        text = file.read_text("utf-8")
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: {error}") from error
+        table = parsed_toml(text := read_text(file, TEXT))
+    except ValueError as error:
+        told = cut(str(error).removeprefix(f"{file} "), 200)
+        raise ValueError(f"{file}: {told}") from error
     plan = _plan(file.stem, table, Where(str(file), lines(text)))
     for code, named, path in _codes(plan):
         trust.check(code, named, plan.where.at(*path), trust_code)
@@ -200,7 +203,7 @@ def _plan(name: str, table: Mapping[str, Any], where: Where) -> Plan:
             raise ValueError(f"{where.file}: it has no [{member}.NAME]; see docs/assess.md")
     seeds = tuple(table.get("seeds", [0]))
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ValueError(f"{where.at('seeds')}: seeds are {list(seeds)}; expected [0], or [0, 1]")
+        raise ValueError(f"{where.at('seeds')}: seeds are {shown(seeds)}; expected [0], or [0, 1]")
     for key in ("images", "answers", "micro_batch"):
         where.check_count(table, key)
     plan = Plan(
@@ -218,17 +221,33 @@ def _plan(name: str, table: Mapping[str, Any], where: Where) -> Plan:
         where=where,
     )
     _check_names(plan)
+    _check_count(plan)
     return plan
+
+
+def _check_count(plan: Plan) -> None:
+    """Refuse a plan that crosses to more cells than anybody computes, before they are listed."""
+    every = 0
+    for attack in plan.attacks:
+        swept = [len(value) for value in attack.options.values() if isinstance(value, list)]
+        variants = math.prod(swept) * len(plan.seeds)
+        victims = sum(len(one.victims) for one in plan.sets)
+        every += victims * (1 + len(plan.purifiers)) * variants
+    if every > CELLS:
+        raise ValueError(
+            f"{plan.where.file}: it crosses to {cut(f'{every:,}', 60)} cells; expected {CELLS:,} "
+            "at most: leave out victims, purifiers, or values"
+        )
 
 
 def _check_names(plan: Plan) -> None:
     """Refuse words for members that the plan does not have."""
     victims = {word for one in plan.sets for word in one.victims}
-    known = {
+    known: dict[str, Collection[str]] = {
         "sets": [one.name for one in plan.sets],
         "purifiers": [NONE, *(one.name for one in plan.purifiers)],
-        "victims": sorted(victims),
-        "random": sorted(victims),
+        "victims": dict.fromkeys(sorted(victims)),
+        "random": dict.fromkeys(sorted(victims)),
     }
     for table in ("sets", "purifiers", "attacks"):
         for member in getattr(plan, table):
@@ -239,9 +258,9 @@ def _check_names(plan: Plan) -> None:
                     _check_known(plan.where, (table, member.name, key), word, known[key])
 
 
-def _check_known(where: Where, path: tuple[str, ...], word: str, known: Sequence[str]) -> None:
+def _check_known(where: Where, path: tuple[str, ...], word: str, known: Collection[str]) -> None:
     if word not in known:
-        told = f"the plan has no {word!r} in its {path[2]}; {hint(word, [*known])}"
+        told = f"the plan has no {shown(word)} in its {path[2]}; {hint(word, [*known])}"
         raise UnknownName(f"{where.at(*path)}: {told}")
 
 

@@ -1,8 +1,10 @@
 """A plan's cells, every model loaded once and every option checked, before any work starts."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, TASKS, Cell, cells
 from scoreag.assess.kit import Kit
 from scoreag.assess.plan import NONE, Plan, Set
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.frozen import Frozen
 from scoreag.core.rejection import rejects
 from scoreag.dataset import Dataset
+from scoreag.datasets import nameless
 from scoreag.images import check_images
+from scoreag.judges import same_network
 from scoreag.load import UnknownName, load
 from scoreag.memory import bytes_of
-from scoreag.models import check_classifier
+from scoreag.models import check_classifier, class_names
 from scoreag.runs.manifest import plain
 
 
@@ -40,11 +45,12 @@ def resolve(plan: Plan, kit: Kit) -> list[Cell]:
     away, crossed = left_out(plan, kit), list(cells(plan))
     _check_used(plan, crossed)
     known = {one.name: _known(plan, one, kit) for one in plan.sets}
+    _check_judges(plan, kit)
     found = [
         _resolved(plan, cell, known[cell.group], kit) for cell in crossed if cell.attack not in away
     ]
-    names = [cell.name for cell in found]
-    twice = [name for name in names if names.count(name) > 1]
+    counted = Counter(cell.name for cell in found)
+    twice = [name for name, count in counted.items() if count > 1]
     if twice:
         raise ValueError(f"{plan.where.file}: two cells are called {twice[0]}; rename a member")
     return found
@@ -82,6 +88,19 @@ def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
             )
 
 
+def _check_judges(plan: Plan, kit: Kit) -> None:
+    """Refuse a judge that is attacked anywhere in the plan, under whatever name."""
+    attacked = list(dict.fromkeys(word for one in plan.sets for word in one.victims))
+    for one in plan.sets:
+        for word, victim in product(one.judge, attacked):
+            if same_network(kit.classifier(word), kit.classifier(victim)):
+                raise ValueError(
+                    f"{plan.where.at('sets', one.name, 'judge')}: the judge {word} is the victim "
+                    f"{victim} (the same weights), so it cannot tell what images show that were "
+                    "made against it; give another judge, trained apart, or a plan of its own"
+                )
+
+
 def left_out(plan: Plan, kit: Kit) -> list[str]:
     """The names of the attacks that are made only with LPIPS, where its weights are not given."""
     return [one.name for one in plan.attacks if one.with_lpips and not kit.lpips]
@@ -105,6 +124,8 @@ def _known(plan: Plan, one: Set, kit: Kit) -> Known:
     if one.prior:
         with told_at(plan, *here, "prior", more=more):
             classes = kit.prior(one.prior).classes
+    if nameless(classes):
+        classes = next(filter(None, map(class_names, (*one.victims, *one.judge))), classes)
     with told_at(plan, *here, "data", more=more):
         word = kit.first_at_hand(one.data)
         data = kit.data(word, classes)
@@ -117,6 +138,7 @@ def _known(plan: Plan, one: Set, kit: Kit) -> Known:
             with told_at(plan, *here, role, more=more):
                 module = kit.classifier(name)
                 count = _counted(name, module, data, kit, role == "victims", count)
+                _check_names(name, classes)
     with told_at(plan, *here, "data", more=more):
         _check_classes(data, count, classes)
     if plan.features != NONE and one.judge:
@@ -137,6 +159,16 @@ def _counted(name: str, module: Frozen, data: Dataset, kit: Kit, attacked: bool,
     return found
 
 
+def _check_names(name: str, classes: Sequence[str]) -> None:
+    """Refuse a classifier whose card numbers the same classes otherwise than the set's others."""
+    own = class_names(name)
+    if own and not nameless(classes) and own != tuple(classes):
+        raise ValueError(
+            f"the classes of {name} are {', '.join(own[:4])}, ..., those of the other members "
+            f"{', '.join(classes[:4])}, ...; give members with the same classes in one order"
+        )
+
+
 def check_labelled(data: Dataset) -> None:
     """Refuse images without labels, which tell success from failure."""
     if data.labels is None:
@@ -149,10 +181,10 @@ def check_labelled(data: Dataset) -> None:
 def _check_classes(data: Dataset, count: int, classes: Sequence[str]) -> None:
     assert data.labels is not None
     named = data.classes and not all(name.isdigit() for name in data.classes)
-    if classes and named and data.classes != classes:
+    if named and not nameless(classes) and data.classes != classes:
         raise ValueError(
             f"the classes of {data.name} are {', '.join(data.classes[:4])}, ..., those of the "
-            f"score model {', '.join(classes[:4])}, ...; give data of its classes, or use the "
+            f"models {', '.join(classes[:4])}, ...; give data of their classes, or use the "
             "images as strangers of an attack"
         )
     if int(data.labels.max()) >= count:
@@ -191,7 +223,7 @@ def _resolved(plan: Plan, cell: Cell, known: Known, kit: Kit) -> Cell:
         "device": kit.place.type,
         "attack": source,
         "purifier": defence,
-        "package": kit.package(),
+        "algorithm": ALGORITHM,
     }
     return replace(cell, options=chosen, classes=known.classes, content=plain(found))
 

@@ -12,9 +12,11 @@ from scoreag.api import purification, synthesis, transformation
 from scoreag.assess import options
 from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.kit import Kit, of_classifier, of_prior
+from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.core.draws import taken
 from scoreag.core.prior import Prior
 from scoreag.core.rejection import as_attacked, of_classes, rejects
+from scoreag.core.rows import Batch, showing
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defence import Defended
 from scoreag.images import to_float
@@ -75,8 +77,7 @@ def scene(cell: Cell, kit: Kit) -> Scene:
         ids = [label * CLASS_STRIDE + i // len(prior.classes) for i, label in enumerate(shown)]
         plain = Scene(cell, victim, prior, None, shown.to(kit.place), _whole(ids), None)
     else:
-        classes = prior.classes if prior is not None and not cell.strangers else ()
-        data = kit.data(cell.data, classes)[: cell.images]
+        data = kit.data(cell.data, () if cell.strangers else cell.classes)[: cell.images]
         if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
             raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
         images = to_float(data.images).to(kit.place)
@@ -94,9 +95,13 @@ def scene(cell: Cell, kit: Kit) -> Scene:
 
 
 def _check_same(cell: Cell, kit: Kit) -> None:
-    """Refuse other code, or weights under the same name, as on another machine of a cluster."""
-    if cell.content.get("package", kit.package()) != kit.package():
-        raise ValueError("this package has another version here; install the same one")
+    """Refuse another algorithm, or weights under the same name, as on another machine of a
+    cluster."""
+    if (wanted := cell.content.get("algorithm", UNMARKED)) != ALGORITHM:
+        raise ValueError(
+            f"the cell is of algorithm {wanted}, and the package here computes {ALGORITHM}; "
+            "install the same version"
+        )
     for role, words in (("others", cell.others), ("judges", cell.judges)):
         for word in words:
             _check_digest(word, kit, cell.content.get(role, {}).get(word))
@@ -120,7 +125,9 @@ def _own_answers(plain: Scene) -> Labels:
     assert plain.images is not None
     parts = []
     for piece in plain.cell.pieces:
-        logits = of_classes(plain.victim)(plain.images[plain.padded(piece)])
+        positions = plain.padded(piece)
+        shown, ids = plain.images[positions], plain.ids(positions)
+        logits = shown_at(of_classes(plain.victim), JUDGED, shown, ids)
         parts.append(logits.argmax(1)[: len(piece)])
     return torch.cat(parts)
 
@@ -228,9 +235,20 @@ def _adapted(plain: Scene, ask: Ask) -> Ask:
     return replace(ask, answer=told)
 
 
+def shown_at(victim: Classifier, draw: Draw, images: Images, ids: tuple[int, ...]) -> Logits:
+    """A classifier's logits; what draws inside of it draws for the images ``ids``, at a draw.
+
+    Of a batch of another length than there are ids, for those of its positions.
+    """
+    known = ids if len(ids) == len(images) else tuple(range(len(images)))
+    each = (draw,) if isinstance(draw, int) else draw
+    with showing(Batch(known, tuple(("answer", one) for one in each), {}, True)):
+        return victim(images)
+
+
 def _asked(plain: Scene, kit: Kit, attacked: bool, prior: Prior | None) -> Ask:
     cell, victim = plain.cell, plain.victim
-    bare = Ask(lambda draw, images, ids: victim(images))
+    bare = Ask(partial(shown_at, victim))
     if not cell.purifier:
         return bare
     if attacked and cell.attacked.get("backward") == "blind":  # who knows of none asks the victim

@@ -11,8 +11,9 @@ from scoreag.assess.cells import CLEAN, Cell
 from scoreag.assess.columns import Columns
 from scoreag.assess.drawn import AGAIN, ALL, RULES, Rule, drawn
 from scoreag.core.rejection import errs
-from scoreag.figures.bootstrap import of_bootstrap, paired
-from scoreag.figures.entries import Entry, of_quantile, of_rate
+from scoreag.figures.bootstrap import of_bootstrap
+from scoreag.figures.entries import Entry, of_paired_shares, of_quantile, of_rate
+from scoreag.judges import UNTOUCHED
 from scoreag.metrics.accuracy import Rate, accuracy, share
 
 RIGHT = "images right before"
@@ -74,7 +75,7 @@ def _judged(found: Columns) -> dict[str, Entry]:
         "fooled_and_shown": share(found.fooled & found.shown, of, found.counted),
     }
     if found.shown_before is not None:
-        rates["judge_agreement_before"] = share(found.shown_before, ALL)
+        rates["judge_agreement_before"] = share(found.shown_before, UNTOUCHED)
     return {name: of_rate(rate) for name, rate in rates.items()}
 
 
@@ -137,6 +138,9 @@ def per_class(found: Columns, classes: int) -> list[dict[str, Any]]:
             entry["rejected"] = int((mine & found.rejected).sum())
         if found.shown is not None:
             entry["judge_agreement"] = of_rate(share(found.shown, "images of the class", mine))
+        if found.shown_before is not None:
+            before = share(found.shown_before, f"{UNTOUCHED} of the class", mine)
+            entry["judge_agreement_before"] = of_rate(before)
         result.append(entry)
     return result
 
@@ -151,8 +155,7 @@ def difference(a: Columns, b: Columns) -> Entry | None:
     if len(mine) < 2:
         return None
     theirs = [place[int(a.image_ids[row])] for row in mine]
-    one, other = a.fooled[mine].double(), b.fooled[theirs].double()
-    return _share(paired(one, other, f"{RIGHT}, in both"))
+    return _share(of_paired_shares(a.fooled[mine], b.fooled[theirs], f"{RIGHT}, in both"))
 
 
 def together(
@@ -195,11 +198,14 @@ def clean_of(found: Columns, victim: str, cell: Cell) -> Rate:
 
 
 def judges_alone(found: Columns) -> Mapping[str, Rate]:
-    """How often each judge is right on the images as they are."""
-    words: Sequence[str] = list(found.rows[0]["judges"]) if len(found) else []
+    """How often each judge is right on the images as they are; of images from nothing nothing."""
+    judges = found.rows[0]["judges"] if found.rows else {}
+    words: Sequence[str] = [word for word, said in judges.items() if "before" in said]
     return {
         word: accuracy(
-            torch.tensor([row["judges"][word]["before"] for row in found.rows]), found.labels, ALL
+            torch.tensor([row["judges"][word]["before"] for row in found.rows]),
+            found.labels,
+            UNTOUCHED,
         )
         for word in words
     }

@@ -1,13 +1,12 @@
 """What the classifiers say of some images: the victim, the others of the set, and the judges."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from scoreag.assess.kit import Kit
-from scoreag.assess.scene import JUDGED, Scene, asked
+from scoreag.assess.scene import JUDGED, Scene, asked, shown_at
 from scoreag.core.rejection import answers, rejects
+from scoreag.core.steady import alike
 from scoreag.core.types import Images, Logits
 
 
@@ -31,8 +30,7 @@ class Told:
         """Other classifiers' answers to the saved image and to the one before, by their words."""
         asked_about = {"saved": seen} | ({} if given is None else {"before": given})
         found = {
-            word: {name: _labels(self.kit.classifier(word), x) for name, x in asked_about.items()}
-            for word in words
+            word: {name: self._labels(word, x) for name, x in asked_about.items()} for word in words
         }
         return [
             {word: {name: values[row] for name, values in one.items()}
@@ -41,14 +39,15 @@ class Told:
         ]  # fmt: skip
 
     def steady(self, words: Sequence[str], seen: Images) -> list[dict[str, bool]]:
-        """Whether two calls of a classifier give the same logits."""
+        """Whether two calls of a classifier give the same logits, but for rounding."""
         found = {}
         for word in words:
             ask = self.kit.classifier(word)
-            found[word] = bool(torch.equal(ask(seen), ask(seen)))
+            found[word] = alike(ask(seen), ask(seen))
         return [found] * len(seen)
 
-
-def _labels(classifier: Callable[[Images], Logits], images: Images) -> list[int]:
-    said: list[int] = answers(classifier(images), rejects(classifier)).tolist()
-    return said
+    def _labels(self, word: str, images: Images) -> list[int]:
+        classifier, ids = self.kit.classifier(word), self.plain.ids(self.positions)
+        logits = shown_at(classifier, JUDGED, images, ids)
+        said: list[int] = answers(logits, rejects(classifier)).tolist()
+        return said

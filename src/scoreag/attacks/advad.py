@@ -16,11 +16,13 @@ from itertools import pairwise
 from scoreag.core.noise import Noise
 from scoreag.core.schedule import vp_uniform
 from scoreag.core.types import Classifier, Images, Labels
+from scoreag.search.door import door
 from scoreag.search.losses import log_wrong
 from scoreag.search.objective import Objective
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """AdvAD-like: many small changes that cease with success. No randomness is left in it.
@@ -40,6 +42,7 @@ class Attack:
     def __post_init__(self) -> None:
         check(self, above_zero=("epsilon", "steps", "scale", "draws"))
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -11,9 +11,10 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import BALLS, within
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES, TARGETED, likeliest_others
 from scoreag.search.objective import Objective, Slope, chosen, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 from scoreag.search.standing import all_standing
 from scoreag.search.turns import Search, in_turn
 from scoreag.search.weights import WEIGHTS, check_weights, weighing
@@ -22,6 +23,7 @@ MOMENTUM = 0.75  # alpha of the paper
 RISING = 0.75  # rho: the share of steps that must raise the loss, or the step size is halved
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """APGD: ``restarts`` runs from random starts, or one towards each of the likeliest classes.
@@ -62,6 +64,7 @@ class Attack:
         check(self, above_zero=positive, ranges=ranges, **words)
         check_weights("apgd", self.weights, self.draws)
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

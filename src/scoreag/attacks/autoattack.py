@@ -8,11 +8,13 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.borrowed import AsModule, installed, one_by_one
-from scoreag.search.options import check
+from scoreag.search.door import door
+from scoreag.search.options import answering, check
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """``autoattack.AutoAttack``, an image at a time and in float32.
@@ -32,6 +34,7 @@ class Attack:
     def __post_init__(self) -> None:
         check(self, above_zero=("epsilon",), norm=NORMS, version=["standard", "plus", "rand"])
 
+    @door(guides=False)
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import cut, uniform
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.momentum import momentum_steps
 from scoreag.search.objective import Objective
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """M-DI2-FGSM: the gradient is taken at images made smaller and put somewhere on black.
@@ -42,6 +44,7 @@ class Attack:
         ranges = {"probability": (0, 1), "shrink": (0, 1), "decay": (0, math.inf)}
         check(self, above_zero=positive, loss=LOSSES, ranges=ranges)
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -17,12 +17,14 @@ from scoreag.core.noise import Noise
 from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import BALLS
-from scoreag.search.options import check
+from scoreag.search.door import door
+from scoreag.search.options import answering, check
 from scoreag.search.turns import Search, in_turn
 
 LEAST = 4  # classes that the targeted DLR loss needs
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """The defaults are AutoAttack's: 100 steps, 9 targets, 5,000 queries.
@@ -50,6 +52,7 @@ class Attack:
         positive = ("epsilon", "steps", "targets", "draws")
         check(self, above_zero=positive, norm=BALLS, ranges={"queries": (0, math.inf)})
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import BALLS, within
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.objective import Objective
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """``x + epsilon sign(grad)``, or ``x + epsilon grad / |grad|``; no randomness.
@@ -29,6 +31,7 @@ class Attack:
     def __post_init__(self) -> None:
         check(self, above_zero=("epsilon", "draws"), norm=BALLS, loss=LOSSES)
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

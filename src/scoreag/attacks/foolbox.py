@@ -14,8 +14,9 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.borrowed import AsModule, installed, made, one_by_one, part_of
+from scoreag.search.door import door
 from scoreag.search.losses import likeliest_others
-from scoreag.search.options import Pairs, check, pairs
+from scoreag.search.options import Pairs, answering, check, pairs
 
 NEEDS_MORE = {  # than an image and its label
     "DatasetAttack": "other images, which would make a result depend on its batch",
@@ -24,6 +25,7 @@ NEEDS_MORE = {  # than an image and its label
 TARGETED = ("GenAttack",)  # aim at a class, and know no other way
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """An attack of ``foolbox.attacks``, an image at a time.
@@ -44,6 +46,7 @@ class Attack:
         object.__setattr__(self, "options", pairs(self.options))
         self._made()
 
+    @door(guides=False)
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

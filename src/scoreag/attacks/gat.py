@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scoreag.asked import agree, checked_wrong
-from scoreag.core.noise import Noise, generator
+from scoreag.core.noise import Noise, key
 from scoreag.core.prior import Prior
 from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.jobs import Job, compute
-from scoreag.search.options import check
+from scoreag.search.door import door
+from scoreag.search.options import answering, check
 from scoreag.settings import settings_for
 
 SETTINGS = ("strength", "precision", "start", "steps", "sampler", "gradient", "guidance", "retries")
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """``scoreag.transform`` with the seed and the image ids of the noise.
@@ -47,6 +49,7 @@ class Attack:
         if self.prior is not None:
             settings_for(self.prior, "transform", **self._given())
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
@@ -76,4 +79,4 @@ class Attack:
 
 def seed_of(noise: Noise) -> int:
     """Its own seed, or for a named part of it one that belongs to that name."""
-    return noise.seed if not noise.name else generator(noise.seed, noise.name).initial_seed()
+    return noise.seed if not noise.name else int.from_bytes(key(noise.seed, noise.name), "little")

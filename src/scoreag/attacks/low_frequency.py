@@ -13,13 +13,15 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import BALLS, within
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 ROUNDS = 4  # of ball and smoothness in turn, which come near the nearest point of both
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """Changes within the ball whose spectrum ends at a share of the frequencies, each way.
@@ -50,6 +52,7 @@ class Attack:
         positive = ("epsilon", "steps", "share", "draws")
         check(self, above_zero=positive, norm=BALLS, loss=LOSSES, ranges={"share": (0, 1)})
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

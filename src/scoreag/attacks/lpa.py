@@ -11,15 +11,17 @@ import torch
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels, Logits, PerImage
 from scoreag.search.balls import lengths
+from scoreag.search.door import door
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 from scoreag.search.perceptual import Perceptual, apart, drawn_back, given
 
 PROBE = 0.1  # length of the step by which the distance along a direction is measured, pixels
 FIRST_PRICE = 0.01  # of a unit of distance beyond the bound, in units of sqrt(bound)
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """The Lagrangian perceptual attack: ``min(margin, confidence) - price max(0, d - r)``.
@@ -48,6 +50,7 @@ class Attack:
         positive = ("bound", "steps", "turns", "draws")
         check(self, above_zero=positive, ranges={"confidence": (0, math.inf)})
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

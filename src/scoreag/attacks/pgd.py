@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.balls import BALLS, within
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 from scoreag.search.standing import all_standing
 from scoreag.search.turns import in_turn
 from scoreag.search.weights import WEIGHTS, check_weights, weighing
@@ -17,6 +18,7 @@ from scoreag.search.weights import WEIGHTS, check_weights, weighing
 KEPT = ("last", "best")
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """PGD from a random start in the ball.
@@ -55,6 +57,7 @@ class Attack:
         check(self, above_zero=positive, ranges={"stop": (0, math.inf)}, **words)
         check_weights("pgd", self.weights, self.draws)
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -11,12 +11,14 @@ import torch
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import lengths
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 from scoreag.search.perceptual import Perceptual, drawn_back, given
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """For each image the iterate on which the likeliest wrong class is furthest ahead.
@@ -40,6 +42,7 @@ class Attack:
     def __post_init__(self) -> None:
         check(self, above_zero=("bound", "steps", "rounds", "draws"), loss=LOSSES)
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -7,12 +7,14 @@ import torch
 
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
+from scoreag.search.door import door
 from scoreag.search.losses import LOSSES
 from scoreag.search.momentum import momentum_steps
 from scoreag.search.objective import Objective
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; no randomness of its own.
@@ -37,6 +39,7 @@ class Attack:
         positive = ("epsilon", "steps", "copies", "draws")
         check(self, above_zero=positive, loss=LOSSES, ranges={"decay": (0, math.inf)})
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -11,15 +11,17 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import cut
+from scoreag.search.door import door
 from scoreag.search.losses import margin
 from scoreag.search.objective import Best, Objective, nothing_yet
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 
 Flow = Float[Tensor, "batch 2 height width"]  # to the right and down, in pixels
 STANDING = 0.1  # of the weight of the bending, until the image is misread
 TINY = 1e-6  # pixels: the root has a slope where nothing is bent
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """The flow that fools with the least bending, by Adam; deterministic.
@@ -52,6 +54,7 @@ class Attack:
             ranges={"smoothness": (0, math.inf), "confidence": (0, math.inf)},
         )
 
+    @door()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
@@ -68,7 +71,8 @@ class Attack:
             slope = objective.slope(flow)
             best = self._offered(best, images, flow, slope.lead)
             weight = torch.where(slope.lead > 0, self.smoothness, self.smoothness * STANDING)
-            uphill = slope.gradient - weight[:, None, None, None] * _bending_gradient(flow)
+            weight = weight.to(flow)[:, None, None, None]  # else of the default dtype
+            uphill = slope.gradient - weight * _bending_gradient(flow)
             step = step.after(uphill)
             flow = (flow + self.step_size * step.at(i)).clamp(-self.reach, self.reach)
         return self._offered(best, images, flow, objective.lead(flow)).images

@@ -9,13 +9,15 @@ from scoreag.core.noise import Noise
 from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels, PerImage
 from scoreag.search.balls import BALLS, lengths, uniform, within
+from scoreag.search.door import door
 from scoreag.search.losses import margin
 from scoreag.search.objective import Objective, chosen
-from scoreag.search.options import check
+from scoreag.search.options import answering, check
 from scoreag.search.squares import dice, moved_in_l2, share, side, two_bumps, window
 from scoreag.search.turns import in_turn
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """Square: a change is kept where it brings the likeliest wrong class nearer.
@@ -42,6 +44,7 @@ class Attack:
         positive = ("epsilon", "queries", "share", "restarts", "draws")
         check(self, above_zero=positive, norm=BALLS, ranges={"share": (0, 1)})
 
+    @door(guides=False)
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

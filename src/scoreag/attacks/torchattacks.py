@@ -10,9 +10,11 @@ from torch import Tensor
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.search.borrowed import AsModule, installed, made, one_by_one, part_of
-from scoreag.search.options import Pairs, check, pairs
+from scoreag.search.door import door
+from scoreag.search.options import Pairs, answering, check, pairs
 
 
+@answering
 @dataclass(frozen=True)
 class Attack:
     """An attack of ``torchattacks``, an image at a time.
@@ -29,6 +31,7 @@ class Attack:
         check(self)
         object.__setattr__(self, "options", pairs(self.options))
 
+    @door(guides=False)
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:

@@ -30,6 +30,7 @@ def drive(
     cost: int = 1,
     progress: bool = True,
     overwrite: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Compute what ``folder`` still lacks; the summary, which is written beside the page.
 
@@ -37,9 +38,11 @@ def drive(
         pieces: image ids that are computed, and written, together.
         work: the rows of a piece, by its number; it tells ``Tick`` what it has done.
         unit, cost: what the bar counts, and how many of it an image takes.
+        begun: called when all is checked, before the work begins.
     """
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh, OURS):
         found = place.claim(folder, manifest, overwrite, OURS)
+        begun()
         kept = _kept(folder, pieces)
         lines.replace(folder, kept.values())
         bar = tqdm(

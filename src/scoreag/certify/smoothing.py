@@ -21,6 +21,7 @@ from scoreag.certify.binomial import lower
 from scoreag.core.denoiser import of_class
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior, to_images, to_state
+from scoreag.core.rows import Batch, showing
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.jobs import pieces
 from scoreag.metrics.accuracy import Rate
@@ -172,7 +173,8 @@ def _said(
     """How often each class is said of some noisy copies; copy i has the noise of row i."""
     noise = Noise(plan.seed, copies).at("smoothing", image_id, purpose)
     many = image.expand(len(copies), *image.shape)
-    logits = base(many + plan.noise * noise.normal_like(many))
+    with showing(Batch(tuple(copies), (("smoothing", image_id, purpose),), {})):
+        logits = base(many + plan.noise * noise.normal_like(many))
     if not logits.isfinite().all():
         raise ValueError(
             f"the classifier returned NaN or infinity on noisy copies of image {image_id}; "

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from scoreag.classifiers import factory
-from scoreag.load import check_options, hint
+from scoreag.load import check_options, cut, hint, shown
 from scoreag.load import load as component
 
 WEIGHTS = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "pretrained_cfg")
@@ -33,6 +33,12 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     if package in PACKAGES:
         return _called(PACKAGES[package](entry), name, options)
     return factory.load(name, **options)
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a network that there is not, and options that one of ours does not take."""
+    if ":" not in name:
+        check_options(_own(name), dict(options), f"the network {name}")
 
 
 def takes(name: str, option: str) -> bool:
@@ -62,9 +68,9 @@ def _called(build: Callable[..., nn.Module], name: str, options: Mapping[str, An
     try:
         made = build(**options)
     except Exception as error:  # whatever somebody else's function may raise
-        what = " ".join(str(error).split())
+        what = cut(str(error), 200)
         raise ValueError(
-            f"the network {name} cannot be built of {dict(options)}: {what}"
+            f"the network {name} cannot be built of {shown(dict(options))}: {what}"
         ) from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from scoreag.building import within
 from scoreag.cards import Card, fill, weights
 from scoreag.classifiers import architecture
 
@@ -12,9 +13,11 @@ def load(card: Card) -> nn.Module:
     Raises:
         ValueError: it cannot be built, or its weights are missing, altered, or do not fit.
     """
+    given = weights(card)
     try:
-        module = architecture.build(card.network, card.options)
+        with within(given):
+            module = architecture.build(card.network, card.options)
     except ValueError as error:
         raise ValueError(f"{card.name}: {error}") from error
-    fill(module, weights(card), card.name)
+    fill(module, given, card.name)
     return module.eval().requires_grad_(False)

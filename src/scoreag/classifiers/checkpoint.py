@@ -1,13 +1,14 @@
 """A classifier from a state dict (.pt, .pth, .th, .safetensors) and the network it belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from scoreag.cards import fill
-from scoreag.classifiers.architecture import build
+from scoreag.building import within
+from scoreag.cards import UNUSED, fill
+from scoreag.classifiers.architecture import build, check
 from scoreag.classifiers.kinds import SCORE, STATE, kind_of, refuse
 from scoreag.files import load_tensors
 from scoreag.tensors import read_any
@@ -15,12 +16,13 @@ from scoreag.tensors import read_any
 DIFFUSION = ("temb.dense.", "all_modules.", "input_blocks.", "model.diffusion_model.")
 SCORE_MODEL = "looks like a score model, and a classifier is wanted here; score models are --model"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+COUNTS = ("n_averaged",)  # of averaged weights: no weight
 
 
 def load_checkpoint(
     file: str | Path,
     network: str | nn.Module,
-    strip: Sequence[str] = ("module.", "_orig_mod."),
+    strip: str | Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
     """The network with the tensors of ``file``, in eval mode; no code in the file is run.
@@ -31,13 +33,26 @@ def load_checkpoint(
     Args:
         network: an architecture's name, as in ``architecture``, built with ``options``, or a
             module of one's own.
-        strip: prefixes that wrappers such as DataParallel put before the names.
+        strip: a prefix that something put before the names, or several, the outermost first; the
+            tensors without it are left out. By default what DataParallel, torch.compile,
+            AveragedModel, Lightning and the like put before all of them is found and taken off.
 
     Raises:
         ValueError: the file is missing or unreadable, or its tensors do not fit the network.
     """
-    module = build(network, options) if isinstance(network, str) else network
-    tensors = _stripped(_tensors(Path(file)), strip)
+    if isinstance(network, str):
+        check(network, options)
+    tensors = _tensors(Path(file))
+    if isinstance(network, str):
+        with within(tensors):
+            module = build(network, options)
+    else:
+        module = network
+    tensors = (
+        _bare(tensors, module.state_dict())
+        if strip is None
+        else _without(tensors, [strip] if isinstance(strip, str) else strip, str(file))
+    )
     try:
         fill(module, tensors, str(file))
     except ValueError as error:
@@ -64,8 +79,37 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _stripped(tensors: dict[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
+def _without(tensors: dict[str, Tensor], prefixes: Sequence[str], file: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that."""
     for prefix in prefixes:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if not found:
+            firsts = ", ".join(sorted(tensors)[:3])
+            raise ValueError(f"{file}: no name begins with {prefix!r}; names are {firsts}, ...")
+        tensors = found
     return tensors
+
+
+def _bare(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the names that are wanted, where all have one prefix before these.
+
+    Raises:
+        ValueError: there are such names beside others, or with several prefixes; which to strip.
+    """
+    weights = {n: t for n, t in tensors.items() if n not in COUNTS or n in wanted}
+    needed = [name for name in wanted if not name.endswith(UNUSED)]
+    if not needed or all(name in weights for name in needed):
+        return weights if len(weights) < len(tensors) else tensors
+    last = needed[0]
+    ends = [name.removesuffix(last) for name in weights if name.endswith(f".{last}")]
+    found = [p for p in ends if all(p + name in weights for name in needed)]
+    if not found:
+        return tensors
+    others = [name for name in weights if not name.startswith(found[0])]
+    if len(found) > 1 or others:
+        beside = f" beside others such as {others[0]!r}" if len(found) == 1 else ""
+        raise ValueError(
+            f"the weights of this network have {' or '.join(map(repr, found))} before their "
+            f"names{beside}; write strip={found[0]!r}, or --strip {found[0]}, to take these alone"
+        )
+    return {name.removeprefix(found[0]): tensor for name, tensor in weights.items()}

@@ -29,18 +29,20 @@ def convert(
     image_shape: tuple[int, int, int] | None = None,
     licence: str = "",
     half: bool = False,
+    strip: str | None = None,
 ) -> Card:
     """Write the card and the weights of a classifier into ``folder``.
 
     Args:
         network, arguments: as in ``architecture``; classes and shape are told where it takes them.
         image_shape: by default what an argument says.
+        strip: as in ``load_checkpoint``.
 
     Raises:
         ValueError: it is not read, does not fit the network, or gives no such logits.
     """
     options = _options(network, arguments or {}, len(classes), image_shape)
-    module = opened(file, network, options)
+    module = opened(file, network, options, strip)
     assert network is not None  # else the file was refused
     _check_numbers(mean, std)
     shape = image_shape or _shape(options)
@@ -62,7 +64,10 @@ def convert(
 
 
 def opened(
-    file: Path, network: str | None = None, arguments: Mapping[str, Any] | None = None
+    file: Path,
+    network: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    strip: str | None = None,
 ) -> nn.Module:
     """The module of a file: its state dict in the network it belongs to.
 
@@ -76,7 +81,7 @@ def opened(
             f"{file} holds tensors; say which network they are of: a file of scoreag.networks such "
             "as resnet, timm:NAME, torchvision:NAME, or my_module:function"
         )
-    return load_checkpoint(file, network, **(arguments or {})).requires_grad_(False)
+    return load_checkpoint(file, network, strip, **(arguments or {})).requires_grad_(False)
 
 
 def _names(classes: Sequence[str], count: int, file: Path) -> tuple[str, ...]:

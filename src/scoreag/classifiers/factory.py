@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -32,13 +34,56 @@ def load(name: str, **options: Any) -> nn.Module:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ValueError(f"{name!r:.80} names no module; write package.module:factory")
     with _working_directory():
-        factory = _callable(_module(module_name), attribute)
-        try:
-            made = factory(**options)
-        except (Exception, SystemExit) as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            given = f"of {options}"[:100] if options else "without arguments"
-            raise ValueError(f"{name} failed when called {given}: {what}") from error
+        return _made(name, _callable(_module(module_name), attribute), options)
+
+
+def load_file(name: str) -> nn.Module:
+    """What ``path/to/file.py:function`` returns: the file is run, as a module of its own.
+
+    Only for a name that somebody typed: one that is read from a file says nothing of trust.
+
+    Raises:
+        ValueError: there is no such file or function, it fails, or it returns something else.
+    """
+    path, _, attribute = name.rpartition(":")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{name!r}: there is no file {path}")
+    if not attribute.isidentifier():
+        raise ValueError(f"{name!r} names no function; write {path}:function")
+    with _working_directory(file.resolve().parent):
+        return _made(name, _callable(_of_file(file), attribute), {})
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is that of a function in a file: ``path/to/file.py:function``."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def _of_file(file: Path) -> ModuleType:
+    """The module of a file, under a name of its own, by which what it defines can be pickled."""
+    where = file.resolve()
+    name = f"{where.stem}_{blake2b(str(where).encode(), digest_size=6).hexdigest()}"
+    spec = spec_from_file_location(name, where)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"{file} cannot be run: {what}") from error
+    return module
+
+
+def _made(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> nn.Module:
+    try:
+        made = factory(**options)
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        given = f"of {options}"[:100] if options else "without arguments"
+        raise ValueError(f"{name} failed when called {given}: {what}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")
     return made
@@ -77,10 +122,10 @@ def _close_module(missing: str) -> str:
 
 
 @contextmanager
-def _working_directory() -> Iterator[None]:
+def _working_directory(*more: Path) -> Iterator[None]:
     """Commands do not look for modules there, unlike ``python -m``."""
     before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path[:0] = map(str, (*more, Path.cwd()))
     try:
         yield
     finally:

@@ -20,10 +20,12 @@ PREFIXES = (*masked.KINDS, guarded.PREFIX, robustbench.PREFIX)
 
 @dataclass(frozen=True)
 class Given:
-    """Args:
-    mean, std: what it is normalised with; None where nobody knows but who trained it.
-    because: why they are known and not to be said again; empty where they may be said.
-    image_shape: the (channels, height, width) that it was trained on, where that is known.
+    """A classifier as its name was resolved, before it is normalized.
+
+    Args:
+        mean, std: what it is normalised with; None where nobody knows but who trained it.
+        because: why they are known and not to be said again; empty where they may be said.
+        image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 
     module: nn.Module
@@ -51,7 +53,7 @@ def of_name(name: str) -> Given:
             f"scoreag convert FILE FOLDER --network {name} --mean ... --std ..."
         )
     try:
-        made = factory.load(name)
+        made = factory.load_file(name) if factory.is_file(name) else factory.load(name)
     except ValueError as error:
         before, _, rest = name.partition(":")
         if near := get_close_matches(f"{before}:", PREFIXES, n=1):

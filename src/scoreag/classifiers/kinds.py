@@ -4,6 +4,8 @@ import zipfile
 from pathlib import Path
 from typing import NoReturn
 
+from scoreag.bounded import archive, size_of
+
 STATE, PROGRAM, SCRIPT, ONNX, SCORE, OTHER = (
     "state dict",
     "torch.export",
@@ -44,11 +46,12 @@ def kind_of(file: Path) -> str:
 
     A file of torch.save may still hold more than tensors: who reads it refuses that.
     """
+    size_of(file)
     if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            return _zipped(archive.namelist())
-    with file.open("rb") as opened:
-        head = opened.read(64)
+        with archive(file) as opened:
+            return _zipped(opened.namelist())
+    with file.open("rb") as content:
+        head = content.read(64)
     if head[8:9] == b"{":
         return STATE if file.suffix == ".safetensors" else OTHER
     if file.suffix == ".onnx" or (head[:1] == b"\x08" and b"torch" in head):

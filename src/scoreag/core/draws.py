@@ -1,11 +1,12 @@
 """Which draw comes next for each row of a batch: counted apart, so that no row moves another's."""
 
 from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 from scoreag.core.noise import Noise
 
 
-def taken(counts: MutableMapping[int, int], rows: Sequence[int]) -> tuple[int, ...]:
+def taken(counts: MutableMapping[Any, int], rows: Sequence[Any]) -> tuple[int, ...]:
     """The number of the next call of each row, which is thereby taken; a row that is named again
     takes the one after it.
 
@@ -19,6 +20,17 @@ def taken(counts: MutableMapping[int, int], rows: Sequence[int]) -> tuple[int, .
     return tuple(calls)
 
 
-def at_calls(seed: int, image_ids: Sequence[int], calls: Sequence[int]) -> Noise:
-    """The randomness of each row at a call of its own: row i draws ``at("call", calls[i])``."""
-    return Noise(seed, image_ids, within=tuple(("call", call) for call in calls))
+def at_calls(
+    seed: int,
+    image_ids: Sequence[int],
+    calls: Sequence[int],
+    paths: Sequence[tuple[str | int, ...]] = (),
+) -> Noise:
+    """The randomness of each row at a call of its own: row i draws ``at("call", calls[i])``.
+
+    Args:
+        paths: for each row what precedes that name, if anything does.
+    """
+    paths = paths or ((),) * len(calls)
+    within = ((*path, "call", call) for path, call in zip(paths, calls, strict=True))
+    return Noise(seed, image_ids, within=tuple(within))

@@ -1,7 +1,10 @@
-"""How each family of score models reads a noise level; tables 1 of Karras et al. (2022)."""
+"""How each family of score models reads a noise level; Karras et al. (2022), Table 1.
+
+A family is a module's function with its numbers filled in, so that a score model can be pickled.
+"""
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,19 +15,23 @@ from scoreag.core.schedule import vp_time
 from scoreag.core.types import Levels
 
 
-def edm(sigma_data: float = 0.5) -> Family:
-    """EDM: input and target of the network have unit variance at every noise level."""
+def edm(sigma_data: float = 0.5, sign: int = 1) -> Family:
+    """EDM: input and target of the network have unit variance at every noise level.
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        total = sigma**2 + sigma_data**2
-        return Coefficients(
-            skip=sigma_data**2 / total,
-            out=sigma * sigma_data / total.sqrt(),
-            inner=1 / total.sqrt(),
-            time=sigma.log() / 4,
-        )
+    Args:
+        sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho has it.
+    """
+    return partial(_edm, sigma_data, sign)
 
-    return coefficients
+
+def _edm(sigma_data: float, sign: int, sigma: Levels) -> Coefficients:
+    total = sigma**2 + sigma_data**2
+    return Coefficients(
+        skip=sigma_data**2 / total,
+        out=sign * sigma * sigma_data / total.sqrt(),
+        inner=1 / total.sqrt(),
+        time=sigma.log() / 4,
+    )
 
 
 def ddpm(alphas_cumprod: Float[Tensor, " steps"], pace: float = 1.0) -> Family:
@@ -35,13 +42,12 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"], pace: float = 1.0) -> Family:
     Args:
         pace: what the network is told of t is ``pace * t``.
     """
-    step = _step_of(alphas_cumprod)
+    return partial(_ddpm, _log_levels(alphas_cumprod), pace)
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
-        return Coefficients(skip=one, out=-sigma, inner=inner, time=pace * step(sigma))
 
-    return coefficients
+def _ddpm(log_levels: Tensor, pace: float, sigma: Levels) -> Coefficients:
+    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+    return Coefficients(skip=one, out=-sigma, inner=inner, time=pace * _step(log_levels, sigma))
 
 
 def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
@@ -49,39 +55,75 @@ def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
 
     With ``a^2 = 1 / (1 + s^2)`` and ``b = a s``, ``x0 = a x_vp - b v``; Salimans and Ho (2022).
     """
-    step = _step_of(alphas_cumprod)
-
-    def coefficients(sigma: Levels) -> Coefficients:
-        squared = 1 / (1 + sigma**2)
-        a = squared.sqrt()
-        return Coefficients(skip=squared, out=-sigma * a, inner=a, time=step(sigma))
-
-    return coefficients
+    return partial(_v_prediction, _log_levels(alphas_cumprod))
 
 
-def _step_of(alphas_cumprod: Float[Tensor, " steps"]) -> Callable[[Levels], Levels]:
+def _v_prediction(log_levels: Tensor, sigma: Levels) -> Coefficients:
+    squared = 1 / (1 + sigma**2)
+    a = squared.sqrt()
+    return Coefficients(skip=squared, out=-sigma * a, inner=a, time=_step(log_levels, sigma))
+
+
+def x0_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Family:
+    """As ``ddpm``, but the network predicts the image itself."""
+    return partial(_x0_prediction, _log_levels(alphas_cumprod))
+
+
+def _x0_prediction(log_levels: Tensor, sigma: Levels) -> Coefficients:
+    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+    return Coefficients(skip=0 * one, out=one, inner=inner, time=_step(log_levels, sigma))
+
+
+def flow(steps: int = 1000) -> Family:
+    """Flow matching: at ``x_s = (1 - s) x0 + s n`` the network predicts ``n - x0``.
+
+    It is told ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
+    """
+    return partial(_flow, steps)
+
+
+def _flow(steps: int, sigma: Levels) -> Coefficients:
+    kept = 1 / (1 + sigma)
+    share = sigma * kept
+    return Coefficients(skip=kept, out=-share, inner=kept, time=steps * share)
+
+
+def unit_score() -> Family:
+    """The network predicts the score of images in [0, 1], where a level is half as high as here.
+
+    ``D = x + 2 s^2 score((x + 1) / 2; s)``, ``s = sigma / 2``; the network shifts ``x`` itself.
+    Karras et al. (2022), eq. 213.
+    """
+    return _unit_score
+
+
+def _unit_score(sigma: Levels) -> Coefficients:
+    one = torch.ones_like(sigma)
+    return Coefficients(skip=one, out=sigma**2 / 2, inner=one, time=sigma / 2)
+
+
+def _log_levels(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    return (1 / alphas_cumprod.double() - 1).log() / 2
+
+
+def _step(log_levels: Tensor, sigma: Levels) -> Levels:
     """The step t of a noise level, between two of them linear in log sigma."""
-    log_levels = (1 / alphas_cumprod.double() - 1).log() / 2
-
-    def step(sigma: Levels) -> Levels:
-        levels = log_levels.to(sigma.device)
-        log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
-        high = torch.searchsorted(levels, log_sigma).clamp(min=1)
-        low = high - 1
-        weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
-        return (low + weight).to(sigma)
-
-    return step
+    levels = log_levels.to(sigma.device)
+    log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
+    high = torch.searchsorted(levels, log_sigma).clamp(min=1)
+    low = high - 1
+    weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
+    return (low + weight).to(sigma)
 
 
 def ncsn() -> Family:
     """NCSN++: the network predicts minus the noise, and is told log(sigma / 2)."""
+    return _ncsn
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        one = torch.ones_like(sigma)
-        return Coefficients(skip=one, out=sigma, inner=one, time=sigma.log() - math.log(2))
 
-    return coefficients
+def _ncsn(sigma: Levels) -> Coefficients:
+    one = torch.ones_like(sigma)
+    return Coefficients(skip=one, out=sigma, inner=one, time=sigma.log() - math.log(2))
 
 
 def smld(steps: int = 1000, low: float = 0.02, high: float = 100.0) -> Family:
@@ -89,28 +131,28 @@ def smld(steps: int = 1000, low: float = 0.02, high: float = 100.0) -> Family:
 
     They have equal ratios, and the largest is the number 0; Song et al. (2021), section 3.1.
     """
+    return partial(_smld, steps, low, high)
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        share = (math.log(high) - sigma.log()) / math.log(high / low)
-        time = ((steps - 1) * share).round().clamp(0, steps - 1)
-        one = torch.ones_like(sigma)
-        return Coefficients(skip=one, out=sigma, inner=one, time=time)
 
-    return coefficients
+def _smld(steps: int, low: float, high: float, sigma: Levels) -> Coefficients:
+    share = (math.log(high) - sigma.log()) / math.log(high / low)
+    time = ((steps - 1) * share).round().clamp(0, steps - 1)
+    one = torch.ones_like(sigma)
+    return Coefficients(skip=one, out=sigma, inner=one, time=time)
 
 
 def vp(steps: int = 1000) -> Family:
     """Continuous VP (Song et al. 2021): as DDPM, but told ``(steps - 1) t``, t in [0, 1]."""
+    return partial(_vp, steps)
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        return Coefficients(
-            skip=torch.ones_like(sigma),
-            out=-sigma,
-            inner=1 / (1 + sigma**2).sqrt(),
-            time=(steps - 1) * vp_time(sigma),
-        )
 
-    return coefficients
+def _vp(steps: int, sigma: Levels) -> Coefficients:
+    return Coefficients(
+        skip=torch.ones_like(sigma),
+        out=-sigma,
+        inner=1 / (1 + sigma**2).sqrt(),
+        time=(steps - 1) * vp_time(sigma),
+    )
 
 
 def iddpm(
@@ -126,19 +168,18 @@ def iddpm(
         low, high: C1 and C2.
         rounded: as released; else j lies between two places, in proportion.
     """
-    table = iddpm_levels(steps, low, high)
+    return partial(_iddpm, iddpm_levels(steps, low, high), rounded)
 
-    def coefficients(sigma: Levels) -> Coefficients:
-        levels = table.to(sigma.device).flip(0)  # rising
-        given = sigma.double().clamp(levels[0], levels[-1])
-        above = torch.searchsorted(levels, given).clamp(1, steps)
-        share = (given - levels[above - 1]) / (levels[above] - levels[above - 1])
-        place = (above - 1) + (share.round() if rounded else share)  # counted from u_M
-        one = torch.ones_like(sigma)
-        inner = 1 / (1 + sigma**2).sqrt()
-        return Coefficients(skip=one, out=-sigma, inner=inner, time=(place - 1).to(sigma))
 
-    return coefficients
+def _iddpm(table: Tensor, rounded: bool, sigma: Levels) -> Coefficients:
+    levels = table.to(sigma.device).flip(0)  # rising
+    given = sigma.double().clamp(levels[0], levels[-1])
+    above = torch.searchsorted(levels, given).clamp(1, len(levels) - 1)
+    share = (given - levels[above - 1]) / (levels[above] - levels[above - 1])
+    place = (above - 1) + (share.round() if rounded else share)  # counted from u_M
+    one = torch.ones_like(sigma)
+    inner = 1 / (1 + sigma**2).sqrt()
+    return Coefficients(skip=one, out=-sigma, inner=inner, time=(place - 1).to(sigma))
 
 
 def iddpm_levels(steps: int, low: float, high: float) -> Float[Tensor, " {steps}+1"]:

@@ -7,11 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from scoreag.core.copies import Copies
+
+Constants = Mapping[str, Tensor]
+
 
 class Frozen(nn.Module):
     """``module`` on normalised images, whose weights take no part in any gradient.
 
-    The module itself is not touched: not its mode, not its ``requires_grad``, not its dtype.
+    The module itself is not touched: not its mode, not its ``requires_grad``, not its dtype.  One
+    that casts its images itself, to the dtype of its own weights, keeps these; logits come in the
+    dtype of the images.
 
     Args:
         mean, std: of the channels, as the module was trained: it sees ``(images - mean) / std``.
@@ -31,6 +37,8 @@ class Frozen(nn.Module):
         self.module, self.image_shape = module, image_shape
         self.mean, self.std = tuple(mean), tuple(std)
         self.origin = dict(origin or {"name": type(module).__name__})
+        self.copies: Copies[Constants] = Copies()
+        self.casts = False  # the images itself, which is found out when it takes no others
 
     def forward(self, images: Tensor) -> Tensor:
         if len(self.mean) not in (1, images.shape[1]):  # else one colour would be shown as three
@@ -39,14 +47,63 @@ class Frozen(nn.Module):
                 f"have {images.shape[1]}; give a classifier of such images"
             )
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return functional_call(self.module, self._constants(images), (images - mean) / std)
+        logits = self._answered((images - mean) / std)
+        floats = isinstance(logits, Tensor) and logits.is_floating_point()
+        return logits.to(images.dtype) if floats else logits
 
-    def _constants(self, like: Tensor) -> dict[str, Tensor]:
-        tensors = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        return {
-            name: value.detach().to(like) if value.is_floating_point() else value.detach()
-            for name, value in tensors.items()
-        }
+    def _answered(self, shown: Tensor) -> Any:
+        if self.casts:
+            return self._called(shown, self._own(shown))
+        try:
+            return self._called(shown, self._constants(shown))
+        except RuntimeError as error:
+            if not _of_types(error):
+                raise
+            try:
+                logits = self._called(shown, self._own(shown))
+            except RuntimeError:
+                raise error from None  # what it says of the images is what helps
+            self.casts = True
+            return logits
+
+    def _called(self, shown: Tensor, weights: Constants) -> Any:
+        if any(isinstance(part, torch.jit.ScriptModule) for part in self.module.modules()):
+            return _scripted(self.module, shown)
+        return functional_call(self.module, dict(weights), shown)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+
+    def _own(self, like: Tensor) -> Constants:
+        """The weights as they are, where the images are."""
+        return {name: value.detach().to(like.device) for name, value in self._tensors().items()}
+
+    def _constants(self, like: Tensor) -> Constants:
+        """The weights in the images' precision and place; copies of them are kept."""
+        tensors = self._tensors()
+
+        def converted() -> Constants:
+            return {
+                name: value.detach().to(like) if value.is_floating_point() else value.detach()
+                for name, value in tensors.items()
+            }
+
+        key = (like.dtype, like.device)
+        if all((v.dtype, v.device) == key for v in tensors.values() if v.is_floating_point()):
+            return converted()  # nothing is copied
+        return self.copies.of(key, tensors.values(), converted)
+
+
+def _scripted(module: nn.Module, shown: Tensor) -> Any:
+    """A module with a program of torch.jit in it, whose weights cannot be put in its place."""
+    own = next((t.dtype for t in module.parameters() if t.is_floating_point()), shown.dtype)
+    return module(shown.to(own))
+
+
+def _of_types(error: RuntimeError) -> bool:
+    """Whether it says that two tensors have different types."""
+    words = str(error).lower()
+    return "dtype" in words or "scalar type" in words or "should be the same" in words
 
 
 def returns_probabilities(logits: Tensor) -> bool:

@@ -5,14 +5,17 @@ of the draw, and of nothing else.  Results therefore survive splitting, reorderi
 batch, and a step that is recomputed for its gradient sees the noise that it saw before.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from operator import index
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
+from scoreag.core import philox
 from scoreag.core.types import State
 
 
@@ -53,24 +56,77 @@ class Noise:
 
     def normal_like(self, x: State) -> State:
         """Standard normal numbers with the shape, dtype and device of ``x``."""
-        if len(x) != len(self.image_ids):
-            raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
-        rows = zip(self.image_ids, self._prefixes(), strict=True)
-        return torch.stack([self._row(i, before, x.shape[1:]) for i, before in rows]).to(x)
+        return philox.normal(self._words(x)).view(x.shape).to(x)
+
+    def uniform_like(self, x: State) -> State:
+        """Numbers uniform in [0, 1) with the shape, dtype and device of ``x``."""
+        return philox.uniform(self._words(x)).view(x.shape).to(x)
 
     def _prefixes(self) -> tuple[tuple[str | int, ...], ...]:
         return self.within or ((),) * len(self.image_ids)
 
-    def _row(self, image_id: int, before: tuple[str | int, ...], shape: torch.Size) -> Tensor:
-        """Drawn on the CPU in float32, so that every device and dtype sees the same numbers."""
-        source = generator(self.seed, image_id, (*before, *self.name))
-        return torch.randn(shape, generator=source, dtype=torch.float32, device="cpu")
+    def _words(self, x: State) -> philox.Words:
+        """A word for each number, drawn where ``x`` is: every device and dtype sees the same."""
+        if len(x) != len(self.image_ids):
+            raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
+        rows = zip(self.image_ids, self._prefixes(), strict=True)
+        keys = [key(self.seed, i, (*before, *self.name)) for i, before in rows]
+        return philox.words(as_words(keys).to(x.device), math.prod(x.shape[1:]))
 
 
-def generator(*key: object) -> torch.Generator:
-    """A generator on the CPU whose numbers are a function of ``key``, and of nothing else."""
-    digest = int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "little")
-    return torch.Generator("cpu").manual_seed(digest >> 1)  # it takes 63 bits
+class Stream:
+    """Random numbers one after the other, all of them a function of one key.
+
+    What it yields depends on the key and on how much was taken before, on no other stream and on
+    no device.
+
+    >>> Stream("order", 3).permutation(5).tolist() == Stream("order", 3).permutation(5).tolist()
+    True
+    """
+
+    def __init__(self, *parts: object) -> None:
+        self.key = as_words([key(*parts)])
+        self.taken = 0  # words, in whole blocks
+
+    def normal(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Standard normal numbers, float32."""
+        return philox.normal(self._words(math.prod(shape), device)).view(*shape)
+
+    def uniform(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Numbers uniform in [0, 1), float32."""
+        return philox.uniform(self._words(math.prod(shape), device)).view(*shape)
+
+    def integers(self, high: int, shape: Sequence[int]) -> Tensor:
+        """Whole numbers in 0 .. high - 1, each as likely but for ``high / 2^32``."""
+        if not 0 < high < 2**31:
+            raise ValueError(f"high is {high}; expected 1 to {2**31 - 1}")
+        return (self._words(math.prod(shape), "cpu") * high >> 32).view(*shape)
+
+    def permutation(self, count: int) -> Tensor:
+        """0 .. count - 1 in an order of which each is as likely."""
+        pairs = self._words(2 * count, "cpu").view(count, 2)
+        return ((pairs[:, 0] >> 1 << 32) | pairs[:, 1]).argsort(stable=True)
+
+    def _words(self, count: int, device: torch.device | str) -> Int[Tensor, " count"]:
+        found = philox.words(self.key.to(device), count, self.taken)[0]
+        self.taken += -(-count // 4) * 4
+        return found
+
+
+def key(*parts: object) -> bytes:
+    """128 bits that are a function of ``parts``: two different keys share them by no chance.
+
+    Among 10^9 keys the chance that any two agree is 10^-21.
+    """
+    return blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+def as_words(keys: Sequence[bytes]) -> philox.Keys:
+    """Keys as four 32-bit words each."""
+    if not keys:
+        return torch.zeros(0, 4, dtype=torch.int64)
+    flat = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.int32)
+    return flat.view(-1, 4).long() & philox.MASK
 
 
 def noisy(x0: Tensor, sigma: Tensor, noise: Noise) -> Tensor:

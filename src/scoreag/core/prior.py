@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.copies import Copies
 from scoreag.core.denoiser import ScoreModel, of_class
 from scoreag.core.noise import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
@@ -36,6 +37,7 @@ class Prior:
         dtype: of the states; the weights of ``model`` have the same.
         origin: what a manifest says of the model: name, sha256, licence.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
+        judge: the name of a classifier that may say what its images show; "" where none is known.
     """
 
     model: ScoreModel
@@ -47,6 +49,8 @@ class Prior:
     dtype: torch.dtype = torch.float32
     origin: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
+    judge: str = ""
+    copies: Copies[ScoreModel] = field(default_factory=Copies, repr=False)  # see ``to``
 
     def draw(
         self,
@@ -75,14 +79,16 @@ class Prior:
         return near + self.sigmas[0].to(near) * noise.at("start").normal_like(near)
 
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
-        """The same prior in another precision or place; the weights are copied if they change."""
-        sigmas = self.sigmas.to(device)
-        model = self.model
-        if isinstance(model, nn.Module) and (dtype, sigmas.device) != (
-            self.dtype,
-            self.sigmas.device,
-        ):
-            model = copy.deepcopy(model).to(dtype=dtype, device=sigmas.device)
+        """The same prior in another precision or place; copied weights are kept for the next."""
+        sigmas, source = self.sigmas.to(device), self.model
+        model, key = source, (source, dtype, sigmas.device)
+        if isinstance(source, nn.Module) and key[1:] != (self.dtype, self.sigmas.device):
+
+            def converted() -> ScoreModel:
+                return copy.deepcopy(source).to(dtype=dtype, device=sigmas.device)
+
+            weights = [*source.parameters(), *source.buffers()]
+            model = self.copies.of(key, weights, converted)
         return replace(self, model=model, sigmas=sigmas, dtype=dtype)
 
 

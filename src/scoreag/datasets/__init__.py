@@ -4,8 +4,10 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from scoreag.files import data_folder
-from scoreag.load import hint
+from scoreag.load import hint, shown
 
 _Found = TypeVar("_Found")
 
@@ -30,6 +32,7 @@ class Source:
         image_ids: one for each position; by default the position itself.
         classes: their names by number; empty where they have none.
         files: the file of each position, relative to the whole; empty where they have none.
+        left_out: what else was found and is not among them, by the reason why.
     """
 
     count: int
@@ -37,23 +40,76 @@ class Source:
     image_ids: Sequence[int]
     classes: tuple[str, ...] = ()
     files: Sequence[str] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def numbered(words: Sequence[str], classes: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+def numbered(
+    words: Sequence[str], classes: Sequence[str], places: Sequence[str] = ()
+) -> tuple[list[int], tuple[str, ...]]:
     """The number of each label, and the names of the classes.
 
-    A label is a number or one of ``classes``.  Where ``classes`` is empty, labels that are all
+    A label is a number or one of ``classes``.  Where these are no names, labels that are all
     numbers stand for themselves ("10" comes after "9"), others are numbered by the alphabet.
+
+    Args:
+        classes: empty, or only numbers, where the classes have no names.
+        places: where each label was read, for messages.
+
+    Raises:
+        ValueError: a label is none of the classes, or numbers and names are mixed.
     """
+    if nameless(classes) and not any(map(_like_number, words)):
+        return _by_alphabet(words, len(classes))
+    for i, word in enumerate(words):
+        try:
+            _check_number(word) if not classes else class_number(word, classes)
+        except ValueError as error:
+            where = f"{places[i]}: " if places else ""
+            raise ValueError(f"{where}{error}") from error
     if classes:
         return [class_number(word, classes) for word in words], tuple(classes)
-    if all(_is_number(word) for word in words):
-        numbers = [int(word) for word in words]
-        whole = set(numbers) == set(range(len(set(numbers))))
-        return numbers, tuple(str(i) for i in range(len(set(numbers)))) if whole else ()
+    numbers = [int(word) for word in words]
+    whole = set(numbers) == set(range(len(set(numbers))))
+    return numbers, tuple(str(i) for i in range(len(set(numbers)))) if whole else ()
+
+
+def nameless(classes: Sequence[str]) -> bool:
+    """Whether the classes have no names, or their numbers in place of names."""
+    return list(classes) == [str(i) for i in range(len(classes))]
+
+
+def _by_alphabet(words: Sequence[str], most: int) -> tuple[list[int], tuple[str, ...]]:
     names = sorted(set(words))
+    if most and len(names) > most:
+        raise ValueError(f"there are {len(names)} classes by name, and the model has {most}")
     place = {name: i for i, name in enumerate(names)}
     return [place[word] for word in words], tuple(names)
+
+
+def _check_number(word: str) -> None:
+    """Refuse a label that is no whole number where another one is."""
+    if not _is_number(word):
+        raise ValueError(
+            f"the label {shown(word)} is no whole number of 0 or more, and other labels are "
+            "numbers; write 2, not 2.0, or names everywhere"
+        )
+    if len(word) > 18:
+        raise ValueError(f"the label {shown(word)} is too large a number for a class")
+
+
+def in_turns(groups: Sequence[object]) -> list[int]:
+    """Positions so that the groups take turns: the first of each, then the second of each, ...
+
+    >>> in_turns("aaabcc")
+    [0, 3, 4, 1, 5, 2]
+    """
+    seen: Counter[object] = Counter()
+    turn = []
+    for group in groups:
+        turn.append(seen[group])
+        seen[group] += 1
+    order = {group: i for i, group in enumerate(seen)}  # as they first come
+    return sorted(range(len(groups)), key=lambda i: (turn[i], order[groups[i]]))
 
 
 def class_number(label: str | int, classes: Sequence[str]) -> int:
@@ -61,13 +117,16 @@ def class_number(label: str | int, classes: Sequence[str]) -> int:
     word = str(label)
     if word in classes:
         return list(classes).index(word)
-    if _is_number(word):
+    if _is_number(word) and len(word) <= 18:
         if classes and int(word) >= len(classes):
-            raise ValueError(f"label {word} is not in 0..{len(classes) - 1}: {listed(classes)}")
+            last = len(classes) - 1
+            raise ValueError(f"label {shown(word)} is not in 0..{last}: {listed(classes)}")
         return int(word)
     if not classes:
-        raise ValueError(f"label {word!r}: the names of the classes are not known; give its number")
-    raise ValueError(f"no class {word!r}; {hint(word, list(classes)[:20])}")
+        raise ValueError(
+            f"label {shown(word)}: the names of the classes are not known; give its number"
+        )
+    raise ValueError(f"no class {shown(word)}; {hint(word, list(classes)[:20])}")
 
 
 def listed(classes: Sequence[str]) -> str:
@@ -78,6 +137,11 @@ def listed(classes: Sequence[str]) -> str:
 
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit()
+
+
+def _like_number(word: str) -> bool:
+    """Whether someone may have meant a number: 3, -1, 2.0, 1e3."""
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", word, re.IGNORECASE) is not None
 
 
 def one_of(splits: Iterable[str], word: str, kind: str) -> str:

@@ -1,7 +1,6 @@
 """Arrays in an .npz file: ``images``, and where wanted ``labels`` and ``classes``."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scoreag.bounded import size_of
 from scoreag.datasets import Labels, Pixels, Source, numbered
 from scoreag.images import check_images, to_uint8
+from scoreag.load import cut
+from scoreag.npz import arrays
 
 _Array = NDArray[Any]
+_PIECE = 256  # images that are rounded at a time
 
 
 def load(what: str, classes: Sequence[str] = ()) -> Source:
@@ -27,16 +30,16 @@ def load(what: str, classes: Sequence[str] = ()) -> Source:
         classes: names by number, e.g. those of a classifier, which the file's classes must be of.
     """
     path = Path(what).expanduser()
-    arrays = _opened(path)
+    found = _opened(path)
     try:
-        pixels = _pixels(arrays["images"])
-        names = tuple(str(name) for name in arrays.get("classes", ()))
-        labels = _labels(arrays["labels"], len(pixels), names) if "labels" in arrays else None
+        pixels = _pixels(found.pop("images"))
+        names = _names(found.get("classes"))
+        labels = _labels(found["labels"], len(pixels), names) if "labels" in found else None
         if labels is not None and names and classes:
             numbers, names = numbered([names[i] for i in labels.tolist()], classes)
             labels = torch.tensor(numbers, dtype=torch.int64)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {cut(str(error), 300)}") from error
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
         rows = slice(positions.start, positions.stop)
@@ -46,20 +49,31 @@ def load(what: str, classes: Sequence[str] = ()) -> Source:
 
 
 def _opened(path: Path) -> dict[str, _Array]:
+    size_of(path)
     with path.open("rb") as file:
         first = file.read(12)
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no whole .npz file (it begins with {first!r}): use np.savez")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            has = list(file.keys())
-            arrays = {key: file[key] for key in ("images", "labels", "classes") if key in has}
-    except (ValueError, EOFError, OSError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        reason = str(error).split("\n")[0]
+        found, has = arrays(path, ("images", "labels", "classes"))
+    except ValueError as error:
+        reason = cut(str(error).removeprefix(f"{path} "), 300)
         raise ValueError(f"{path} is damaged or holds objects, not arrays: {reason}") from error
-    if "images" not in arrays:
-        raise ValueError(f"{path} has no array 'images'; it has: {', '.join(has) or 'nothing'}")
-    return arrays
+    if "images" not in found:
+        listed = cut(", ".join(has[:100]), 200) or "nothing"
+        raise ValueError(f"{path} has no array 'images'; it has: {listed}")
+    return found
+
+
+def _names(classes: _Array | None) -> tuple[str, ...]:
+    if classes is None:
+        return ()
+    if classes.ndim != 1 or classes.dtype.kind not in "USiu":
+        raise ValueError(
+            f"classes are {cut(str(classes.dtype), 80)} of the shape {classes.shape}; "
+            "expected a list of words"
+        )
+    return tuple(str(name) for name in classes)
 
 
 def _pixels(images: _Array) -> Pixels:
@@ -73,20 +87,26 @@ def _pixels(images: _Array) -> Pixels:
                 "their height and width must not be 1 or 3"
             )
         images = np.moveaxis(images, 3, 1) if last else images
-    native = images.astype(images.dtype.newbyteorder("="), copy=True)
-    if not (native.dtype == np.uint8 or native.dtype.kind == "f"):
-        raise ValueError(f"images are {native.dtype}; expected uint8, or float in [0, 1]")
-    if native.dtype.kind == "f" and native.dtype != np.float64:
-        native = native.astype(np.float32)
-    tensor = torch.from_numpy(np.ascontiguousarray(native))
-    checked = check_images(tensor)
-    return tensor if tensor.dtype == torch.uint8 else to_uint8(checked)
+    if not (images.dtype.newbyteorder("=") == np.uint8 or images.dtype.kind == "f"):
+        raise ValueError(
+            f"images are {cut(str(images.dtype), 80)}; expected uint8, or float in [0, 1]"
+        )
+    if images.dtype.kind != "f" or not images.size or images.ndim != 4:
+        check_images(torch.from_numpy(np.ascontiguousarray(images)))
+        return torch.from_numpy(np.array(images, order="C"))
+    pieces = range(0, len(images), _PIECE)  # in eight bits they take a quarter of the room
+    return torch.cat([_rounded(images[start : start + _PIECE]) for start in pieces])
+
+
+def _rounded(images: _Array) -> Pixels:
+    wide = np.float64 if images.dtype.newbyteorder("=") == np.float64 else np.float32
+    return to_uint8(check_images(torch.from_numpy(images.astype(wide, order="C"))))
 
 
 def _labels(labels: _Array, count: int, classes: tuple[str, ...]) -> Labels:
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels are {labels.dtype} of the shape {labels.shape}; "
+            f"labels are {cut(str(labels.dtype), 80)} of the shape {labels.shape}; "
             f"expected integers of the shape ({count},), one for each image"
         )
     highest = len(classes) - 1 if classes else np.iinfo(np.int64).max

@@ -181,8 +181,9 @@ def pickled(path: Path, keys: Sequence[str], count: int | None = None) -> tuple[
     """
     content = load_pickle(path)
     content = content if isinstance(content, dict) else {}
-    named = {key.decode() if isinstance(key, bytes) else key: content[key] for key in content}
-    data = np.asarray(named.get("data", []))
+    named = {k.decode("latin1") if isinstance(k, bytes) else k: content[k] for k in content}
+    held = named.get("data")
+    data: NDArray[Any] = held if isinstance(held, np.ndarray) else np.empty(0)  # lists may explode
     wanted = count or len(data)
     columns = [_integers(named.get(key)) for key in keys]
     shapes = [column.shape for column in columns]
@@ -197,5 +198,7 @@ def pickled(path: Path, keys: Sequence[str], count: int | None = None) -> tuple[
 
 def _integers(labels: Any) -> Numbers:
     """A list of whole numbers as an array; an empty one where it is anything else."""
-    whole = isinstance(labels, list) and all(type(label) is int for label in labels)
+    whole = isinstance(labels, list) and all(
+        type(label) is int and abs(label) < 1 << 31 for label in labels
+    )
     return np.array(labels if whole else [], np.int64)

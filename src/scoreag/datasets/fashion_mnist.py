@@ -33,6 +33,7 @@ DIGESTS = {
 }
 SAMPLE = Path(__file__).with_name("fashion_mnist_sample.npz")
 SIDE = 28  # pixels
+_MOST = 60_000  # images in a file
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
 _DIGITS = ([5, 0, 4, 1, 9, 2, 1, 3], [7, 2, 1, 0, 4, 1, 4, 9])  # MNIST's files have these names
@@ -108,7 +109,7 @@ def _reading(path: Path) -> Iterator[BufferedIOBase]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield file
-    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path} is no whole file of Fashion-MNIST: {error}; "
             "remove it, and the official one is fetched"
@@ -135,6 +136,8 @@ def _labels(path: Path) -> Labels:
         (count,) = _shape(file, rank=1)
         if not count:
             raise ValueError("it has no labels")
+        if count > _MOST:
+            raise ValueError(f"it has {count:,} labels; expected {_MOST:,} at most")
         labels = _bytes(file, count).long()
         if labels[:8].tolist() in _DIGITS:
             raise ValueError("these are the labels of MNIST's digits, whose files have its names")

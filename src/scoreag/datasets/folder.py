@@ -1,16 +1,25 @@
-"""A folder of PNG and JPEG pictures, labelled by class folders or by a labels.csv."""
+"""A folder of pictures, labelled by class folders or by a labels.csv."""
 
-import csv
+import os
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from scoreag.datasets import Labels, Pixels, Source, numbered, run
-from scoreag.images import read_picture
+from scoreag.datasets import Labels, Pixels, Source, in_turns, numbered, run
+from scoreag.images import is_gray, read_picture
+from scoreag.label_table import read_table
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm"),
+)
+_LOOKED_AT = 64  # pictures by which a folder is taken for one in gray or in color
+HIDDEN, OTHER = "hidden", "no picture that is read"  # why something is left out
+_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
 def load(
@@ -21,9 +30,11 @@ def load(
 ) -> Source:
     """The pictures of the folder ``what``; their ids are their positions in it.
 
-    Class folders: in the order of class, then of path; classes are the folders' sorted names.
+    Class folders: the first picture of each class by their sorted names, then the second of each,
+    and so on, so that any range holds the classes alike; classes are the folders' sorted names.
     labels.csv: in its order; its first line is ``file,label``, a label is a name or a number.
     Neither: in the order of names, unlabelled.  The folder of a run is read as that run.
+    Gray pictures among ones in color become RGB.  What is hidden is left out, at every level.
 
     Args:
         size: (height, width) that the middle of each picture is resized to.
@@ -36,71 +47,148 @@ def load(
         if size is not None:
             raise ValueError(f"{what!r} is a run, whose images are read as they are; give no size")
         return run.load(what)
+    _check_splits(path, classes)
     find = _listed if (path / "labels.csv").is_file() else _sorted
-    files, labels, names = find(path, classes)
+    found = find(path, classes)
+    files, labels = found.files, found.labels
+    left = _by_reason(path, found.left_out)
     if not files:
-        raise ValueError(f"{path} has no PNG or JPEG pictures in class folders or a labels.csv")
+        also = "".join(f"; {len(some)} {why}, e.g. {some[0]}" for why, some in left.items())
+        raise ValueError(
+            f"{path} has no PNG or JPEG pictures (or WebP, BMP, TIFF, PPM) in class folders or a "
+            f"labels.csv{also}"
+        )
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
-        pixels = _stacked([files[i] for i in positions], size, progress)
+        color = _in_color(files[:_LOOKED_AT])
+        pixels = _stacked([files[i] for i in positions], size, color, progress)
         return pixels, None if labels is None else torch.tensor([labels[i] for i in positions])
 
     named = [file.relative_to(path).as_posix() for file in files]
-    return Source(len(files), read, range(len(files)), names, named)
+    return Source(len(files), read, range(len(files)), found.classes, named, left)
 
 
-_Listing = tuple[list[Path], list[int] | None, tuple[str, ...]]
+@dataclass(frozen=True)
+class _Found:
+    """The pictures of a folder with their labels, and why other things are left out."""
+
+    files: list[Path]
+    labels: list[int] | None
+    classes: tuple[str, ...]
+    left_out: dict[Path, str]
 
 
-def _sorted(path: Path, classes: Sequence[str]) -> _Listing:
+def _check_splits(path: Path, classes: Sequence[str]) -> None:
+    """Refuse a folder of train/, test/ and the like: they are no classes, and one is wanted.
+
+    One such name among others is a class: CIFAR-100 has trains.
+    """
+    named = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    visible = [name for name in named if name[0] not in "._"]
+    splits = [name for name in visible if name.lower() in _SPLITS and name not in classes]
+    if (path / "labels.csv").is_file() or len(splits) < min(2, max(1, len(visible))):
+        return
+    first = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    raise ValueError(
+        f"{path} holds the splits {', '.join(splits)}, which are no classes; "
+        f"write the one that you want, e.g. folder:{path / first}"
+    )
+
+
+def _sorted(path: Path, classes: Sequence[str]) -> _Found:
     """The pictures of the class folders, or those beside none, unlabelled."""
-    folders = sorted(f for f in path.iterdir() if f.is_dir() and f.name[0] not in "._")
-    beside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
+    folders = sorted(f for f in path.iterdir() if f.is_dir() and not _is_hidden(f))
+    beside, left = _look(path, deep=False)
     if not folders:
-        return beside, None, ()
+        return _Found(beside, None, (), left)
     if beside:
         raise ValueError(f"{path} has pictures beside its class folders, such as {beside[0].name}")
-    numbers, names = numbered([folder.name for folder in folders], classes)
-    pairs = [
-        (file, number)
-        for folder, number in zip(folders, numbers, strict=True)
-        for file in sorted(filter(_is_picture, folder.rglob("*")))
-    ]
-    return [file for file, _ in pairs], [number for _, number in pairs], names
+    numbers, names = numbered([f.name for f in folders], classes, [str(f) for f in folders])
+    pairs: list[tuple[Path, int]] = []
+    for folder, number in zip(folders, numbers, strict=True):
+        files, others = _look(folder)
+        left |= others | ({} if files else {folder: "an empty class"})
+        pairs += [(file, number) for file in files]
+    pairs = [pairs[i] for i in in_turns([number for _, number in pairs])]
+    return _Found([file for file, _ in pairs], [number for _, number in pairs], names, left)
 
 
-def _listed(path: Path, classes: Sequence[str]) -> _Listing:
+def _listed(path: Path, classes: Sequence[str]) -> _Found:
     """The pictures that labels.csv names."""
     table = path / "labels.csv"
-    with table.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text)
-        if not {"file", "label"} <= set(rows.fieldnames or ()):
-            first = ",".join(rows.fieldnames or ())
-            raise ValueError(f"{table} begins with {first!r}; its first line must be 'file,label'")
-        pairs = [((row["file"] or "").strip(), (row["label"] or "").strip()) for row in rows]
-    for line, (file, label) in enumerate(pairs, start=2):
-        if not label or not (path / file).is_file():
-            lacks = "has no label" if not label else f"names {file!r}, which is not there"
-            raise ValueError(f"{table}, line {line}, {lacks}")
-    numbers, names = numbered([label for _, label in pairs], classes)
-    return [path / file for file, _ in pairs], numbers, names
+    entries = read_table(table)
+    labels, places = [one.label for one in entries], [one.place for one in entries]
+    numbers, names = numbered(labels, classes, places)
+    files = [path / one.file for one in entries]
+    others, left = _look(path)
+    left |= dict.fromkeys(set(others) - set(files), "not in labels.csv")
+    return _Found(files, numbers, names, {f: why for f, why in left.items() if f != table})
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and path.name[0] != "." and path.is_file()
+def _look(folder: Path, deep: bool = True) -> tuple[list[Path], dict[Path, str]]:
+    """The pictures in a folder, sorted by path, and what else is there, with the reason why."""
+    files: list[Path] = []
+    left: dict[Path, str] = {}
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        for below in [Path(place, name) for name in folders]:
+            if _is_hidden(below) or (deep and below.is_symlink()):
+                left[below] = HIDDEN if _is_hidden(below) else "a link to a folder"
+        folders[:] = [name for name in folders if deep and Path(place, name) not in left]
+        for file in [Path(place, name) for name in names]:
+            if why := _why_not(file):
+                left[file] = why
+            else:
+                files.append(file)
+    return sorted(files), left
 
 
-def _stacked(files: list[Path], size: tuple[int, int] | None, progress: bool) -> Pixels:
+def _is_hidden(path: Path) -> bool:
+    return path.name[0] in "._" if path.is_dir() else path.name[0] == "."
+
+
+def _why_not(file: Path) -> str:
+    """Why a file is not read as a picture; "" where it is."""
+    if file.name[0] == ".":
+        return HIDDEN
+    return "" if file.suffix.lower() in _SUFFIXES and file.is_file() else OTHER
+
+
+def _by_reason(path: Path, left: dict[Path, str]) -> dict[str, tuple[str, ...]]:
+    """What is left out, relative to the whole, by the reason why."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for file in sorted(left):
+        found[left[file]].append(file.relative_to(path).as_posix())
+    return {why: tuple(files) for why, files in found.items()}
+
+
+def _in_color(files: list[Path]) -> bool:
+    """Whether at least half of some pictures are in color."""
+    return 2 * sum(map(is_gray, files)) <= len(files)
+
+
+def _stacked(
+    files: list[Path], size: tuple[int, int] | None, color: bool, progress: bool
+) -> Pixels:
     """The pictures of the files as one tensor: all have one size, or are refused."""
     silent = None if progress else True
     pictures: list[torch.Tensor] = []
     for file in tqdm(files, desc="reading", unit="image", delay=2, leave=False, disable=silent):
         picture = read_picture(file, size)
+        if len(picture) == 3 and not color:
+            raise ValueError(
+                f"{file} is in color, and most pictures of its folder are gray: convert it to "
+                'gray, e.g. by PIL\'s .convert("L"), or the others to RGB'
+            )
+        picture = picture.expand(3, -1, -1) if color else picture
         if pictures and picture.shape != pictures[0].shape:
             first, other = (" x ".join(map(str, p.shape)) for p in (pictures[0], picture))
             raise ValueError(
                 f"{file} is {other} but {files[0]} is {first} (channels x height x width): "
-                "all must be alike; give a size (--size) to resize them, or convert them"
+                "all must be alike; give a size (--size) to resize them"
             )
         pictures.append(picture)
     return torch.stack(pictures)

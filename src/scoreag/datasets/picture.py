@@ -1,4 +1,4 @@
-"""One's own picture, a PNG or JPEG; resized only when a size is given."""
+"""One's own picture; resized only when a size is given."""
 
 from collections.abc import Sequence
 from pathlib import Path

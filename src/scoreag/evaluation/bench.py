@@ -77,10 +77,13 @@ class Model:
 
 
 def spread(data: Dataset, count: int) -> Dataset:
-    """``count`` images at even distances, or all; ids are kept, files are left out."""
+    """``count`` images at even distances, or all; one's own, whose classes may take turns, sorted.
+
+    Of classes that take turns, every tenth image could be of one class.
+    """
     if count >= len(data):
         return data
     rows = torch.arange(count) * len(data) // count
-    ids = tuple(data.image_ids[i] for i in rows.tolist())
-    labels = None if data.labels is None else data.labels[rows]
-    return Dataset(data.images[rows], labels, ids, data.classes, data.name)
+    if data.own and data.labels is not None:
+        rows = data.labels.argsort(stable=True)[rows]
+    return data.at(rows.tolist())

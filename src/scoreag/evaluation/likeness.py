@@ -4,9 +4,7 @@ The floor is what as many training images score in place of the draws: no score 
 to do better.  All sets have the same number of images, since these figures depend on it.
 """
 
-import torch
-
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.figures import frechet_error
 from scoreag.figures.entries import Entry, of_estimate, of_rate
 from scoreag.figures.features import Features
@@ -42,5 +40,5 @@ def likeness(drawn: Features, real: Features, name: str, of: str) -> dict[str, E
 
 def _shuffled(rows: Features) -> Features:
     """In an order of no meaning, always the same: a block shall not be a class."""
-    order = torch.randperm(len(rows), generator=generator("blocks", len(rows)))
+    order = Stream("blocks", len(rows)).permutation(len(rows))
     return rows[order]

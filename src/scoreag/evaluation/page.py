@@ -6,7 +6,7 @@ from typing import Any
 from scoreag.evaluation.compare import Compared
 from scoreag.evaluation.copies import Pairs
 from scoreag.evaluation.pictures import of_class
-from scoreag.figures.entries import Entry, told
+from scoreag.figures.entries import Entry, no_interval, told
 from scoreag.figures.features import Pixels
 from scoreag.metrics.accuracy import Rate
 from scoreag.report.page import Entry as Cells
@@ -25,8 +25,8 @@ WORDS = (
     ("recall", "Share of test images that lie where draws do, in features: variety."),
     ("floor", "What training images score in place of the draws; no model is expected to be "
      "better."),
-    ("judge", "A classifier trained apart, which guided nothing: says the class that was asked "
-     "for."),
+    ("judge", "A classifier that is asked whether a draw shows the class that was asked for; "
+     "nothing guides these draws."),
 )  # fmt: skip
 
 
@@ -82,10 +82,15 @@ def _figures(caption: str, figures: Mapping[str, Entry]) -> str:
 
 
 def _row(name: str, entry: Entry) -> list[Cells]:
-    ends = (f"{entry['low']:.4g} to {entry['high']:.4g}", entry.get("interval", "Wilson, 95 %"))
     of = f"{entry['count']} of {entry['total']}" if "count" in entry else str(entry["total"])
     value = "none" if entry["value"] is None else f"{entry['value']:.4g}"
-    return [name.replace("_", " "), value, ends if "low" in entry else "", (of, entry["of"])]
+    return [name.replace("_", " "), value, _ends(entry), (of, entry["of"])]
+
+
+def _ends(entry: Entry) -> Cells:
+    if "low" not in entry:
+        return no_interval(entry)
+    return f"{entry['low']:.4g} to {entry['high']:.4g}", entry.get("interval", "Wilson, 95 %")
 
 
 def _compared(compared: Sequence[Compared]) -> list[str]:
@@ -129,7 +134,8 @@ def _over_training(points: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _curve(points: Sequence[Mapping[str, Any]], name: str) -> str:
     x = [p["images_seen"] for p in points]
-    y, low, high = ([p["figures"][name][e] for p in points] for e in ("value", "low", "high"))
+    entries = [p["figures"][name] for p in points]
+    y, low, high = ([one.get(e, one["value"]) for one in entries] for e in ("value", "low", "high"))
     words = name.replace("_", " ")
     drawing = curves([Curve(words, x, y, low, high)], "images seen", words, alt=words)
     return figure(drawing, f"{words}, with its 95 % interval, over the images seen in training")
@@ -137,7 +143,8 @@ def _curve(points: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _value(point: Mapping[str, Any], name: str) -> Cells:
     entry = point["figures"][name]
-    return f"{entry['value']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"
+    ends = f"{entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else no_interval(entry)
+    return f"{entry['value']:.4g}", ends
 
 
 def _loss(found: Mapping[str, Any]) -> str:

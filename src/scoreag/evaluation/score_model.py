@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoreag.dataset import Dataset
 from scoreag.evaluation import draws, speed
@@ -150,6 +151,14 @@ def neighbours(model: Model, bench: Bench, pixels: Pixels, near: Nearest) -> dic
     return found
 
 
+def _extremes(seconds: Tensor) -> Entry:
+    """In place of an interval: the repeats of one machine are no sample of others."""
+    ends = {
+        name: float(f"{x:.7g}") for name, x in zip(("low", "high"), seconds.aminmax(), strict=True)
+    }
+    return ends | {"interval": "all repeats"}
+
+
 def timed(model: Model, bench: Bench) -> dict[str, Any]:
     """Seconds an image at 18, 35 and 64 calls: the median of the repeats, and their extremes."""
     rows = kept(
@@ -157,7 +166,7 @@ def timed(model: Model, bench: Bench) -> dict[str, Any]:
         lambda piece: speed.seconds(model.prior, bench.micro_batch)[None], bench.progress,
     )  # fmt: skip
     entries = {
-        str(calls): of_quantile(column, 0.5, "repeats") | {"interval": "all repeats"}
+        str(calls): of_quantile(column, 0.5, "repeats") | _extremes(column)
         for calls, column in zip(speed.CALLS, rows.T, strict=True)
     }
     gpu = bench.device.type == "cuda"

@@ -1,18 +1,19 @@
 """A checkpoint of other people's making: what it is, and the card and the weights made of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
-from scoreag.cards import Card, fill, write_card
+from scoreag.bounded import parsed_json, size_of
+from scoreag.building import shapes
+from scoreag.cards import Card, check_fit, write_card
 from scoreag.foreign import diffusers, edm, states
 from scoreag.foreign.found import Found
+from scoreag.foreign.inert import Refused
 from scoreag.foreign.looks import looks_like
-from scoreag.load import load
+from scoreag.load import cut, load, shown
 from scoreag.tensors import read_any
 
 READ = (
@@ -22,22 +23,35 @@ READ = (
 OLD = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
 
 
-def open_checkpoint(path: Path, arguments: Mapping[str, Any] | None = None) -> Found:
+def open_checkpoint(
+    path: Path, arguments: Mapping[str, Any] | None = None, names: int = 0
+) -> Found:
     """What a file or a folder holds; nothing of it is run.
 
     Args:
         arguments: that the network was trained with, where the file does not say them.
+        names: how many classes are named, if they are.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
     """
+    try:
+        return _opened(path, arguments, names)
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a file that was tampered with can raise anything
+        told = cut(f"{type(error).__name__} {error}", 200)
+        raise Refused(f"{path} is damaged, or no checkpoint: {told}") from error
+
+
+def _opened(path: Path, arguments: Mapping[str, Any] | None, names: int) -> Found:
     head = _head(path)
     if head[:2] == b"PK" or head[:4] == OLD:
         return states.open_state(path, arguments)
+    if diffusers.is_folder(path):
+        return diffusers.open_folder(path, arguments, names)
     if arguments:
         raise ValueError(f"{path} says itself what it is of; leave out --arguments")
-    if diffusers.is_folder(path):
-        return diffusers.open_folder(path)
     if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return edm.open_pickle(path)
     if head[8:9] == b"{":
@@ -51,6 +65,7 @@ def _head(path: Path) -> bytes:
         raise ValueError(f"there is no file {path}")
     if path.is_dir():
         return b""
+    size_of(path)
     with path.open("rb") as file:
         return file.read(9)
 
@@ -61,12 +76,18 @@ def _safetensors(path: Path) -> Found:
         with safe_open(path, "pt") as opened:
             about = opened.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file ({error})") from error
+        raise ValueError(f"{path} is no safetensors file ({cut(str(error), 200)})") from error
     if about.get("class") not in edm.FAMILIES or "arguments" not in about:
         seen = looks_like(tensors)
         said = seen if seen.startswith("looks") else "does not say what network it is of"
         raise ValueError(f"{path} {said}; read are {READ}")
-    return edm.found(about["class"], json.loads(about["arguments"]), tensors, str(path))
+    try:
+        told = parsed_json(about["arguments"])
+    except ValueError as error:
+        raise Refused(f"{path}: its arguments are no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise Refused(f"{path}: its arguments are {shown(told)}; expected a table")
+    return edm.found(about["class"], told, tensors, str(path))
 
 
 def convert(
@@ -88,13 +109,16 @@ def convert(
     Raises:
         ValueError: the file is not read, or does not fit the network that it names.
     """
-    found = open_checkpoint(path, arguments)
+    found = open_checkpoint(path, arguments, len(classes))
     if classes and len(classes) != found.classes:
         raise ValueError(f"{path} knows {found.classes} classes, and {len(classes)} names came")
     names = classes or [str(number) for number in range(found.classes)]
-    with torch.device("meta"):
-        network = load("networks", found.network).build(**found.options)
-    fill(network.to_empty(device="cpu"), found.tensors, path.name)
+    build = load("networks", found.network).build
+    try:
+        wanted = shapes(build, found.options, found.tensors)
+    except ValueError as error:
+        raise Refused(f"{path.name}: {error}") from error
+    check_fit(wanted, found.tensors, path.name)
     card = _card(found, path.name, folder, names, licence)
     return found, write_card(card, found.tensors, half)
 

@@ -1,24 +1,35 @@
 """Folders of the package diffusers: a UNet2DModel and the scheduler that says its noise levels."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
-from scoreag.files import load_tensors
+from scoreag.bounded import TEXT, parsed_json, read_text
+from scoreag.building import within
+from scoreag.foreign.diffusers_scheduler import levels_of
+from scoreag.foreign.diffusers_weights import weights
 from scoreag.foreign.found import Found
-from scoreag.load import hint
-from scoreag.tensors import read_any
+from scoreag.load import cut, load, shown
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 CODES = ("vae", "vqvae", "movq")  # parts of pipelines that draw codes, as Stable Diffusion
-FAMILIES = {  # by beta_schedule and prediction_type
-    ("linear", "epsilon"): "ddpm",
-    ("squaredcos_cap_v2", "epsilon"): "ddpm_cosine",
-    ("linear", "v_prediction"): "v_prediction",
-}
-LINEAR = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02}
+NULL = "null_label"
+SIDE = 1 << 14  # pixels
+UNFIT = (RuntimeError, ValueError, TypeError, ZeroDivisionError, AttributeError, IndexError)
+OF_UNET = frozenset((  # all settings of a UNet2DModel
+    "sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type",
+    "time_embedding_dim", "freq_shift", "flip_sin_to_cos", "down_block_types", "mid_block_type",
+    "up_block_types", "block_out_channels", "layers_per_block", "mid_block_scale_factor",
+    "downsample_padding", "downsample_type", "upsample_type", "dropout", "act_fn",
+    "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "norm_eps",
+    "resnet_time_scale_shift", "add_attention", "class_embed_type", "num_class_embeds",
+    "num_train_timesteps",
+    # and what training writes beside them into the folder of an average
+    "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma",
+    "power",
+))  # fmt: skip
 
 
 def is_folder(path: Path) -> bool:
@@ -26,39 +37,43 @@ def is_folder(path: Path) -> bool:
     return (_of(path, "unet") / "config.json").is_file()
 
 
-def open_folder(path: Path) -> Found:
+def open_folder(path: Path, arguments: Mapping[str, Any] | None = None, names: int = 0) -> Found:
     """The network of a folder, and its family by the scheduler beside it.
+
+    Args:
+        arguments: ``{"null_label": true}``, if the last of its labels says that none is told.
+        names: how many classes are named; one less than there are labels says the same.
 
     Raises:
         ValueError: it is another network, of a schedule that is not known, or a file is missing.
     """
     folder = _of(path, "unet")
-    if parts := [part for part in CODES if (path / part).is_dir()]:
-        raise ValueError(
-            f"{path} draws codes of an autoencoder, its {parts[0]!r}, not images; a score model of "
-            "images is wanted, such as google/ddpm-cifar10-32"
-        )
+    _check_pipeline(path)
     config = _table(folder / "config.json")
-    if (kind := config.get("_class_name")) != "UNet2DModel":
-        raise ValueError(f"{path} holds a {kind!r}; read are folders of UNet2DModel")
-    side, colours = config.get("sample_size"), config.get("in_channels")
-    if not isinstance(side, int) or not isinstance(colours, int):
-        raise ValueError(f"{folder / 'config.json'} tells no sample_size and in_channels; add them")
-    shape, classes = (colours, side, side), config.get("num_class_embeds") or 0
-    if (
-        config.get("class_embed_type") not in (None, "timestep")
-        or config.get("time_embedding_type", "positional") != "positional"
-    ):
-        raise ValueError(f"{path}: its embeddings of time or class are of a kind that is not read")
-    kept = {name: value for name, value in config.items() if not name.startswith("_")}
+    _check_network(config, path)
+    shape, labels = _shape(config, folder / "config.json"), config.get("num_class_embeds") or 0
+    null = _has_null(labels, names, arguments or {}, path)
+    family, levels, sigma_data = _levels(path)
+    _check_time(config, family, path)
+    options = {
+        "image_shape": list(shape),
+        "classes": labels - null,
+        "config": json.dumps({n: v for n, v in config.items() if not n.startswith("_")}),
+        **({NULL: True} if null else {}),
+        **({"unit": True} if family == "unit_score" else {}),
+    }
+    tensors = weights(folder)
+    _try(options, tensors, path)
     return Found(
         format="diffusers, UNet2DModel",
-        family=_family(path),
+        family=family,
+        levels=levels,
+        sigma_data=sigma_data,
         network="diffusers_unet",
-        options={"image_shape": list(shape), "classes": classes, "config": json.dumps(kept)},
-        tensors={f"unet.{name}": tensor for name, tensor in _weights(folder).items()},
+        options=options,
+        tensors={f"unet.{name}": tensor for name, tensor in tensors.items()},
         image_shape=shape,
-        classes=classes,
+        classes=labels - null,
     )
 
 
@@ -67,39 +82,124 @@ def _of(path: Path, part: str) -> Path:
     return path / part if (path / part).is_dir() else path
 
 
+def _pipeline(path: Path) -> Path:
+    """The folder of the pipeline that ``path`` is, or is a part of."""
+    above = path.resolve().parent
+    if (path / "model_index.json").is_file() or (path / "unet").is_dir():
+        return path
+    return above if (above / "model_index.json").is_file() else path
+
+
 def _table(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = parsed_json(read_text(file, TEXT))
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing; get the whole folder") from error
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
+        raise ValueError(f"{file} is no JSON: {cut(str(error), 200)}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds no table of settings")
     return found
 
 
-def _family(path: Path) -> str:
-    """What the network predicts, at which levels."""
-    file = _of(path, "scheduler") / "scheduler_config.json"
-    told = _table(file)
-    pair = told.get("beta_schedule", "linear"), told.get("prediction_type", "epsilon")
-    if pair not in FAMILIES:
-        known = [" ".join(one) for one in FAMILIES]
+def _check_pipeline(path: Path) -> None:
+    whole = _pipeline(path)
+    index = whole / "model_index.json"
+    listed = _table(index) if index.is_file() else {}
+    if parts := [part for part in CODES if (whole / part).is_dir() or listed.get(part)]:
         raise ValueError(
-            f"{file}: {' '.join(map(str, pair))}; {hint(' '.join(map(str, pair)), known)}"
+            f"{path} draws codes of an autoencoder, its {parts[0]!r}, not images; a score model of "
+            "images is wanted, such as google/ddpm-cifar10-32"
         )
-    wanted = LINEAR if pair[0] == "linear" else {"num_train_timesteps": 1000}
-    for name, value in wanted.items():
-        if told.get(name, value) != value:
-            raise ValueError(f"{file}: {name} is {told[name]}, and {value} is known here")
-    if told.get("trained_betas") is not None:
-        raise ValueError(f"{file}: it has trained_betas, which are not known here")
-    return FAMILIES[pair]
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
-    for name in WEIGHTS:
-        if (file := folder / name).is_file():
-            return read_any(file) if name.endswith(".safetensors") else load_tensors(file)
-    raise ValueError(f"{folder} has none of {', '.join(WEIGHTS)}; get the whole folder")
+def _check_network(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse what is no denoiser of images by class, or has settings that are not known."""
+    if (kind := config.get("_class_name")) != "UNet2DModel":
+        raise ValueError(f"{path} holds a {str(kind)[:80]!r}; read are folders of UNet2DModel")
+    for name, value in config.items():
+        if not name.startswith("_") and name not in OF_UNET and value not in (None, False):
+            raise ValueError(f"{path}: a setting {name[:80]!r} of UNet2DModel, which is not known")
+    if kind := config.get("class_embed_type"):
+        raise ValueError(
+            f"{path}: its class_embed_type is {str(kind)[:80]!r}, so that it is told no numbers of "
+            "classes; read are networks with num_class_embeds alone, or without classes"
+        )
+    labels = config.get("num_class_embeds")
+    if labels is not None and (type(labels) is not int or not 1 <= labels <= 1_000_000):
+        raise ValueError(f"{path}: num_class_embeds is {str(labels)[:80]}; expected 1 or more")
+
+
+def _shape(config: Mapping[str, Any], file: Path) -> tuple[int, int, int]:
+    size, colours = config.get("sample_size"), config.get("in_channels", 3)
+    sides: list[Any] = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(n) is int and 0 < n <= SIDE for n in (*sides, colours)):
+        raise ValueError(
+            f"{file} tells no sample_size and in_channels; add them, e.g. "
+            '"sample_size": 32, or [32, 64], and "in_channels": 3'
+        )
+    if (out := config.get("out_channels", 3)) not in (colours, 2 * colours):
+        raise ValueError(
+            f"{file}: in_channels is {colours} and out_channels {str(out)[:80]}, so that it sees "
+            "more than a noisy image; read are as many, and twice as many, with a variance"
+        )
+    return int(colours), sides[0], sides[1]
+
+
+def _has_null(labels: int, names: int, arguments: Mapping[str, Any], path: Path) -> bool:
+    """Whether the last label says "not told": as it is told, or K + 1 for K tens of classes."""
+    if unknown := [name for name in arguments if name != NULL]:
+        raise ValueError(
+            f"{path} says itself what it is of; leave out --arguments, or its {shown(unknown[0])}: "
+            f'only {{"{NULL}": true}} can be told beside'
+        )
+    told = arguments.get(NULL)
+    if told is not None and not isinstance(told, bool):
+        raise ValueError(f"{NULL} is {shown(told)}; expected true or false")
+    if told and labels < 2:
+        raise ValueError(f"{path} knows {labels} labels, of which none can be a null label")
+    if told is None and names:
+        return labels == names + 1
+    return labels > 10 and labels % 10 == 1 if told is None else told
+
+
+def _levels(path: Path) -> tuple[str, dict[str, Any], float]:
+    """What the network predicts, at which levels."""
+    here, above = (_of(place, "scheduler") for place in (path, _pipeline(path)))
+    file = next((f for f in (here, above) if (f / "scheduler_config.json").is_file()), here)
+    return levels_of(_table(file / "scheduler_config.json"), str(file / "scheduler_config.json"))
+
+
+def _check_time(config: Mapping[str, Any], family: str, path: Path) -> None:
+    kind = config.get("time_embedding_type", "positional")
+    if kind == "positional" or (kind == "fourier" and family == "unit_score"):
+        return
+    raise ValueError(
+        f"{path}: its time_embedding_type is {str(kind)[:80]!r}; read are positional, and fourier "
+        "with ScoreSdeVeScheduler or KarrasVeScheduler"
+    )
+
+
+def _try(options: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse a network that cannot be built, or cannot take its images: it is asked for a shape."""
+    shape, config = options["image_shape"], json.loads(options["config"])
+    for name in ("layers_per_block", "block_out_channels", "down_block_types", "up_block_types"):
+        value = config.get(name)
+        claimed = len(value) if isinstance(value, list) else value
+        if type(claimed) is int and claimed > len(tensors):
+            told = f"its {name} claims more layers than its {len(tensors)} tensors"
+            raise ValueError(f"{path}: {told}")
+    try:
+        with torch.device("meta"), within(tensors):
+            network = load("networks", "diffusers_unet").build(**options)
+            labels = torch.zeros(1, dtype=torch.int64) if options["classes"] else None
+            seen = network(torch.zeros(1, *shape), torch.ones(1), labels)
+    except UNFIT as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):  # it is the package that is missing
+            raise
+        reason = cut(str(error), 200)
+        raise ValueError(
+            f"{path}: a network of its config.json cannot take images of {shape}: {reason}"
+        ) from error
+    if list(seen.shape[1:]) != shape:
+        raise ValueError(f"{path}: its network makes {list(seen.shape[1:])} of images of {shape}")

@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
+from scoreag.foreign.arguments import check_sizes
 from scoreag.foreign.found import Found
 from scoreag.foreign.inert import Refused, Stand, objects, plain, read
-from scoreag.load import hint
+from scoreag.load import cut, hint, shown
+from scoreag.saved import check_room
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 FAMILIES = {"EDMPrecond": "edm", "VPPrecond": "vp", "VEPrecond": "ncsn", "iDDPMPrecond": "iddpm"}
@@ -47,8 +49,9 @@ def open_pickle(path: Path) -> Found:
     """
     try:
         return _opened(path, read(path))
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
-        raise Refused(f"{path} is no pickle of EDM: {type(error).__name__} {error}") from error
+    except (AttributeError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        told = cut(f"{type(error).__name__} {error}", 200)
+        raise Refused(f"{path} is no pickle of EDM: {told}") from error
 
 
 def _opened(path: Path, tree: Any) -> Found:
@@ -57,9 +60,11 @@ def _opened(path: Path, tree: Any) -> Found:
         raise Refused(f"{path} is no pickle of EDM: it has no network called 'ema'")
     name, state = _class(model)
     if name not in FAMILIES:
-        raise Refused(f"{path} holds a {name!r}; {hint(name, list(FAMILIES))}")
+        raise Refused(f"{path} holds a {shown(name)}; {hint(name, list(FAMILIES))}")
     given = plain(state.get("_init_kwargs") or {})
-    return found(name, given, dict(_tensors(model)), str(path), _besides(tree))
+    tensors = dict(_tensors(model))
+    check_room(tensors.values(), path.stat().st_size)
+    return found(name, given, tensors, str(path), _besides(tree))
 
 
 def found(
@@ -75,20 +80,23 @@ def found(
         ValueError: an argument is not known, or has a value that is not.
     """
     given = dict(arguments)
+    check_sizes(given, where)
     kind = given.pop("model_type", DEFAULT[name])
-    if kind not in NETWORKS:
-        raise Refused(f"{where}: a network {kind!r}; {hint(str(kind), list(NETWORKS))}")
+    if not isinstance(kind, str) or kind not in NETWORKS:
+        raise Refused(f"{where}: a network {shown(kind)}; {hint(str(kind), list(NETWORKS))}")
     side, colours = (_needed(given, one, where) for one in ("img_resolution", "img_channels"))
     classes, sigma_data = given.pop("label_dim", 0), given.pop("sigma_data", 0.5)
+    _check_numbers(where, side, colours, classes, sigma_data)
     network, names = NETWORKS[kind]
     options: dict[str, Any] = {"image_shape": [colours, side, side], "classes": classes}
     for argument, value in given.items():
         if argument in names:
             options[names[argument]] = value
         elif argument in FIXED and value != FIXED[argument]:
-            raise Refused(f"{where}: {argument} is {value}, and {FIXED[argument]} is known here")
+            fixed = FIXED[argument]
+            raise Refused(f"{where}: {argument} is {shown(value)}, and {fixed} is known here")
         elif argument not in FIXED and argument not in TRAINING:
-            raise Refused(f"{where}: an argument {argument!r}; {hint(argument, list(names))}")
+            raise Refused(f"{where}: an argument {shown(argument)}; {hint(argument, list(names))}")
     if name == "iDDPMPrecond":
         options["variance"] = True
     return Found(
@@ -104,6 +112,18 @@ def found(
     )
 
 
+def _check_numbers(where: str, side: Any, colours: Any, classes: Any, sigma_data: Any) -> None:
+    for argument, value, least in (
+        ("img_resolution", side, 1),
+        ("img_channels", colours, 1),
+        ("label_dim", classes, 0),
+    ):
+        if type(value) is not int or value < least:
+            raise Refused(f"{where}: {argument} is {shown(value)}; expected a number")
+    if type(sigma_data) not in (int, float) or not sigma_data > 0:
+        raise Refused(f"{where}: sigma_data is {shown(sigma_data)}; expected a number above 0")
+
+
 def _needed(given: dict[str, Any], argument: str, where: str) -> Any:
     if argument not in given:
         raise Refused(f"{where}: its arguments lack {argument!r}")
@@ -115,7 +135,10 @@ def _class(model: Stand) -> tuple[str, dict[str, Any]]:
     (meta,) = model.arguments
     meta = meta if isinstance(meta, dict) else {**(meta.state or {}), **meta.items}
     state = meta["state"]
-    return str(meta["class_name"]), state if isinstance(state, dict) else state.items
+    name = meta["class_name"]
+    return name if isinstance(name, str) else type(name).__name__, state if isinstance(
+        state, dict
+    ) else state.items
 
 
 def _tensors(model: Stand) -> Iterator[tuple[str, Tensor]]:

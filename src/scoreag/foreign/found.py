@@ -9,15 +9,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Found:
-    """Args:
-    format: of the file, in words.
-    family: a file of score_models/.
-    levels: of the card: what its family has to know besides.
-    network, options: a file of networks/ and the arguments of its ``build``.
-    tensors: under the names of that network.
-    classes: how many labels it knows; 0 knows none.
-    licence: of the weights, as far as the format tells.
-    left: what the file holds besides, and what was not needed, in words.
+    """A checkpoint as it was recognized, ready to become a card.
+
+    Args:
+        format: of the file, in words.
+        family: a file of score_models/.
+        levels: of the card: what its family has to know besides.
+        network, options: a file of networks/ and the arguments of its ``build``.
+        tensors: under the names of that network.
+        classes: how many labels it knows; 0 knows none.
+        licence: of the weights, as far as the format tells.
+        left: what the file holds besides, and what was not needed, in words.
     """
 
     format: str

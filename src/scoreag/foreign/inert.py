@@ -7,19 +7,21 @@ bytes that the file holds for it.
 """
 
 import io
-import math
-import pickle
 import re
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from scoreag.files import unpacked
+from scoreag.bounded import read_bytes
+from scoreag.load import cut, shown
+from scoreag.pickles import Asked, Object, Reader, Refused, check_keys
+from scoreag.saved import Room, of_bytes, view
+
+__all__ = ["Refused", "Stand", "objects", "plain", "read"]
 
 KNOWN = re.compile(
     r"""torch_utils\.persistence\._reconstruct_persistent_obj
@@ -34,16 +36,11 @@ KNOWN = re.compile(
 )
 
 
-class Refused(ValueError):
-    """What was read is no checkpoint of a kind that is known, or is damaged."""
-
-
-class Stand:
+class Stand(Object):
     """What stands for an object: what it was made of, its state, and what was put into it."""
 
     name = ""  # of what it stands for; a pickle wants a class, so each name has one of its own
     arguments: tuple[Any, ...]
-    state: Any
     items: dict[Any, Any]
     rest: list[Any]
 
@@ -51,9 +48,6 @@ class Stand:
         made = super().__new__(cls)
         made.arguments, made.state, made.items, made.rest = arguments, None, {}, []
         return made
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
@@ -71,63 +65,64 @@ def read(path: Path) -> Any:
     Raises:
         Refused: it names something that is not known, and which; or it is damaged.
     """
+    data = read_bytes(path)
     try:
-        return _Reader(io.BytesIO(path.read_bytes())).load()
-    except (Refused, OSError):
+        return _Reader(data).load()
+    except Asked as error:
+        told = f"it asks for {error.name}, which no checkpoint needs; nothing was run"
+        raise Refused(told) from error
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = cut(str(error), 200) or type(error).__name__
         raise Refused(f"{path} is no whole pickle: {reason}; nothing of it was run") from error
 
 
-class _Reader(pickle._Unpickler):  # the one in C makes room for as many objects as a file claims
-    stack: list[Any]
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+class _Reader(Reader):
+    """Names that are known become stand-ins; all tensors are views of the storages."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        known = _MADE.get(f"{module}.{name}")
-        if known is not None:
-            return known
-        if KNOWN.fullmatch(f"{module}.{name}"):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.room = Room(len(data))
+        self.table: Mapping[str, Any] = {
+            "collections.OrderedDict": _dictionary,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": _parameter,
+            "torch.storage._load_from_bytes": _storage,
+        }
+
+    def known(self, module: str, name: str) -> Any:
+        made = self.table.get(f"{module}.{name}")
+        if made is None and KNOWN.fullmatch(f"{module}.{name}"):
             return type("Stand", (Stand,), {"name": f"{module}.{name}"})
-        raise Refused(f"it asks for {module}.{name}, which no checkpoint needs; nothing was run")
+        return made
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise Refused("it points outside of itself; nothing was run")
-
-    def load_build(self) -> None:
-        if not isinstance(self.stack[-2], Stand | dict):  # a tensor would follow its state
-            raise Refused(f"it sets the state of a {type(self.stack[-2]).__name__}")
-        super().load_build()  # type: ignore[misc]
-
-    dispatch[pickle.BUILD[0]] = load_build
+    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *more: Any) -> Tensor:
+        if not isinstance(storage, Tensor):
+            raise Refused(f"it makes a tensor of a {type(storage).__name__}")
+        return view(storage, offset, size, stride, self.room)
 
 
 def _storage(data: bytes) -> Any:
     """A storage that was written by ``torch.save``, as it is and not packed, into the pickle."""
     if data[:2] == b"PK":
         raise Refused("it holds a packed storage, which EDM does not write")
-    return unpacked(io.BytesIO(data))
-
-
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *more: Any) -> Tensor:
-    """A view of a storage; one that repeats its numbers would be larger than the file."""
-    whole = torch.tensor([], dtype=storage.dtype).set_(storage)
-    if (count := math.prod(size)) > len(whole):
-        raise Refused(f"it holds a tensor of {count} numbers in a storage of {len(whole)}")
-    return whole.as_strided(tuple(size), tuple(stride), offset).clone()
+    try:
+        return of_bytes(data)
+    except Asked as error:
+        raise ValueError(f"a storage of it: {error}") from error
 
 
 def _parameter(data: Tensor, *more: Any) -> Tensor:
     return data
 
 
-_MADE: dict[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch.storage._load_from_bytes": _storage,
-}
+def _dictionary(pairs: Any = ()) -> OrderedDict[Any, Any]:
+    if not isinstance(pairs, list | tuple | dict):
+        raise Refused(f"it makes a dictionary of a {type(pairs).__name__}")
+    listed = [(key, value) for key, value in (pairs.items() if isinstance(pairs, dict) else pairs)]
+    check_keys(key for key, _ in listed)
+    return OrderedDict(listed)
 
 
 def plain(value: Any, left: int = 1000) -> Any:
@@ -138,7 +133,7 @@ def plain(value: Any, left: int = 1000) -> Any:
     """
     room = [left]
 
-    def shown(value: Any) -> Any:
+    def told(value: Any) -> Any:
         room[0] -= 1
         if room[0] < 0:
             raise Refused(f"its arguments are more than {left}")
@@ -147,24 +142,27 @@ def plain(value: Any, left: int = 1000) -> Any:
                 return _number(*value.arguments)
             value = {**(value.state or {}), **value.items}
         if isinstance(value, dict):
-            return {str(key): shown(item) for key, item in value.items()}
-        return [shown(item) for item in value] if isinstance(value, list | tuple) else value
+            return {str(key): told(item) for key, item in value.items()}
+        return [told(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return shown(value)
+    try:
+        return told(value)
+    except RecursionError:
+        raise Refused("its arguments nest too deeply") from None
 
 
 def _number(kind: Stand, data: bytes) -> Any:
-    code = str(kind.arguments[0])
-    if not re.fullmatch(r"[fiu][1248]|b1", code):
-        raise Refused(f"it holds a number of type {code!r}")
+    code = kind.arguments[0]
+    if not isinstance(code, str) or not re.fullmatch(r"[fiu][1248]|b1", code):
+        raise Refused(f"it holds a number of type {shown(code)}")
     return np.frombuffer(data, np.dtype(code))[0].item()
 
 
 def objects(tree: Any) -> Iterator[Stand]:
     """All stand-ins in a tree of containers, the outer ones first, each once."""
-    seen, waiting = set[int](), [tree]
+    seen, waiting = set[int](), deque([tree])
     while waiting:
-        value = waiting.pop(0)
+        value = waiting.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))

@@ -14,10 +14,23 @@ CLASSIFIER = (
     "--classifier FOLDER, which scoreag convert makes of it with --network, --mean and --std"
 )
 NOISY = "looks like guided-diffusion's classifier of noisy images, and a score model is wanted"
+OPTIMIZER = (
+    "looks like the state of an optimizer, which holds no network; take the file of the averaged "
+    "weights that was saved beside it, such as ema_0.9999_010000.pt or model010000.pt"
+)
+LUCIDRAINS = (
+    "looks like a U-Net of denoising-diffusion-pytorch ({name!r}), which is not read; train one "
+    "with scoreag train score-model, or take one of scoreag list models"
+)
+KARRAS = "looks like a network of k-diffusion ({name!r}), which is not read"
+PATCHES = "looks like a transformer of patches ({name!r}), as DiT or U-ViT, which is not read"
 MARKS = (  # how a name of such a file begins, and what is said of it; the first that fits
     (("model.diffusion_model.", "first_stage_model.", "cond_stage_model."), LATENT),
     (("quant_conv.", "post_quant_conv.", "encoder.conv_in.", "decoder.conv_in."), LATENT),
     (("input_blocks.",), NOISY),
+    (("model.init_conv.", "init_conv.", "ema_model.model.init_conv."), LUCIDRAINS),
+    (("inner_model.mapping.", "inner_model.patch_in.", "inner_model.proj_in."), KARRAS),
+    (("x_embedder.", "t_embedder.", "in_blocks.0."), PATCHES),
     (("fc.", "linear.", "classifier.", "head.", "logits.", "heads."), CLASSIFIER),
 )
 INNER = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "params_ema")
@@ -27,6 +40,8 @@ def looks_like(tree: Any) -> str:
     """The predicate of a sentence about what ``torch.save`` wrote."""
     if not isinstance(tree, Mapping):
         return f"holds a {type(tree).__name__}, not a state dict"
+    if isinstance(tree.get("param_groups"), list) and isinstance(tree.get("state"), Mapping):
+        return OPTIMIZER
     inner = next((key for key in INNER if isinstance(tree.get(key), Mapping)), "")
     tree = tree[inner] if inner else tree
     names = [str(name).removeprefix("module.") for name in tree]

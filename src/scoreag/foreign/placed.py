@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from scoreag.building import shapes
 from scoreag.foreign.inert import Refused
 from scoreag.load import load
 
@@ -38,7 +39,7 @@ def placed(
     Raises:
         Refused: a tensor of theirs has no place, is missing, or has another shape; names it.
     """
-    wanted = _shapes(network, options, file)
+    wanted = _shapes(network, options, given, file)
     table = {ours: theirs for ours, theirs in places if ours in wanted}
     used = {name for theirs in table.values() for name in theirs}
     if left := [name for name in given if name not in used]:
@@ -76,14 +77,13 @@ def _fit(
     return tensor.contiguous()
 
 
-def _shapes(network: str, options: Mapping[str, Any], file: str) -> dict[str, torch.Size]:
+def _shapes(
+    network: str, options: Mapping[str, Any], given: Mapping[str, Tensor], file: str
+) -> dict[str, torch.Size]:
     try:
-        with torch.device("meta"):
-            made = load("networks", network).build(**options)
-    except (RuntimeError, ZeroDivisionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Refused(f"{file}: no network can be built of its arguments: {reason}") from error
-    return {name: tensor.shape for name, tensor in made.state_dict().items()}
+        return shapes(load("networks", network).build, options, given)
+    except ValueError as error:
+        raise Refused(f"{file}: no network can be built of its arguments: {error}") from error
 
 
 def _filters(wanted: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -28,14 +28,17 @@ ROOM = 8 << 20  # bytes of a file for each megabyte of the parameters; optimizer
 
 @dataclass(frozen=True)
 class Public:
-    """Args:
-    address: of the folder of its files, or, with a query ("?dl=1"), of its only file;
-        SCOREAG_MODELS_URL in its place names a mirror, a folder.
-    megabytes: of all files, about.
-    classes: the data set whose classes it knows; "" are numbers.
-    arguments: of its training, where neither the file nor its name tells them.
-    digest: that its publishers tell of its only file, as "md5:HEX".
-    by_hand: the address is a page for browsers, and the file is put into the cache by its reader.
+    """A public checkpoint: where its files are, and what they do not say of themselves.
+
+    Args:
+        address: of the folder of its files, or, with a query ("?dl=1"), of its only file;
+            SCOREAG_MODELS_URL in its place names a mirror, a folder.
+        megabytes: of all files, about.
+        classes: the data set whose classes it knows; "" are numbers.
+        arguments: of its training, where neither the file nor its name tells them.
+        digest: that its publishers tell of its only file, as "md5:HEX".
+        by_hand: the address is a page for browsers, and the file is put into the cache by its
+            reader.
     """
 
     name: str

@@ -52,7 +52,9 @@ WAYS = {"none": "standard", "residual": "residual", "input_skip": "skip", "outpu
 
 def is_whole(tree: Any) -> bool:
     """Whether this is what the training writes: the weights, their average, the optimizer."""
-    return isinstance(tree, dict) and isinstance(tree.get("model"), dict) and "ema" in tree
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict) or "ema" not in tree:
+        return False
+    return any(str(name).removeprefix("module.").startswith(FIRST) for name in tree["model"])
 
 
 def opened(
@@ -122,6 +124,12 @@ def _told(
             raise Refused(f"{path.name}: {entry} is {told[entry]!r}; {hint(told[entry], [*known])}")
     if (told["sde"], told["continuous"]) not in FAMILIES:
         raise Refused(f"{path.name}: sde is {told['sde']!r}; read are vpsde and vesde")
+    embedding = "fourier" if (told["sde"], told["continuous"]) == ("vesde", True) else "positional"
+    if told["embedding_type"] != embedding:  # its network would be told another time
+        raise Refused(
+            f"{path.name}: embedding_type is {told['embedding_type']!r}; of {told['sde']} with "
+            f"continuous {str(told['continuous']).lower()}, read is {embedding!r}"
+        )
     return (f"{name} with other arguments" if asked else name), told
 
 

@@ -10,14 +10,13 @@ they are comparable with others of the same size, not with those of larger image
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from scoreag import npz
 from scoreag.core.types import Images, Labels, PerImage
 
 LAYERS = (0, 3, 6, 8, 10)
@@ -80,10 +79,11 @@ def load(features: Path, heads: Path) -> Lpips:
 def _read(path: Path, wanted: list[str]) -> dict[str, Tensor]:
     """The arrays of those names; no array of Python objects is accepted."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {n: torch.from_numpy(arrays[n]) for n in wanted if n in arrays}
-    except (BadZipFile, EOFError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is no complete .npz file ({error}); copy it again") from error
+        arrays, _ = npz.arrays(path, wanted)
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (ValueError, TypeError) as error:
+        told = str(error).removeprefix(f"{path} ")
+        raise ValueError(f"{path} is no complete .npz file ({told}); copy it again") from error
     for name in wanted:
         if name not in found:
             raise ValueError(f"{path} has no array {name!r}; give the weights of LPIPS v0.1")

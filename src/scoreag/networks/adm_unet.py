@@ -20,20 +20,23 @@ Level: TypeAlias = tuple[str, int, bool]  # place, width, whether positions look
 
 
 class AdmUNet(nn.Module):
-    """Args:
-    channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-    classes: number of labels; 0 knows none.
-    blocks: residual blocks a level on the way down; one more on the way up.
-    attention_at: sides of the maps after whose blocks positions look at each other.
-    head: channels of one head of attention.
-    heads: their number, where it does not depend on the width; 0 goes by ``head``.
-    augment: number of augmentations that it was told in training; here none is told.
-    variance: it predicts a variance, too, which is left out.
-    resample: who halves and doubles: residual blocks; or a convolution with stride 2, with a margin
-        of zeros on both sides ("even") or behind only ("uneven", Ho et al.), and one behind copies.
-    scaled: whether noise level and class scale and shift the maps, or only shift them.
-    least: channels of a group of the normalisations, at least; all releases but EDM's have 1.
-    ends: the slowest wave that tells the noise level has a frequency of just 1/10000.
+    """The U-Net of Dhariwal and Nichol (2021), and its relatives in the published releases.
+
+    Args:
+        channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
+        classes: number of labels; 0 knows none.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention_at: sides of the maps after whose blocks positions look at each other.
+        head: channels of one head of attention.
+        heads: their number, where it does not depend on the width; 0 goes by ``head``.
+        augment: number of augmentations that it was told in training; here none is told.
+        variance: it predicts a variance, too, which is left out.
+        resample: who halves and doubles: residual blocks; or a convolution with stride 2, with a
+            margin of zeros on both sides ("even") or behind only ("uneven", Ho et al.), and one
+            behind copies.
+        scaled: whether noise level and class scale and shift the maps, or only shift them.
+        least: channels of a group of the normalisations, at least; all releases but EDM's have 1.
+        ends: the slowest wave that tells the noise level has a frequency of just 1/10000.
     """
 
     def __init__(

@@ -18,14 +18,16 @@ Vector = Float[Tensor, "batch features"]
 
 
 class UNet(nn.Module):
-    """Args:
-    channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-    classes: number of labels; one more is kept for "not told", which ``labels=None`` means.
-    patch: side of the square of pixels that becomes one position with ``patch^2`` times the
-        colours.
-    blocks: residual blocks a level on the way down; one more on the way up.
-    attention_at: sides of the maps after which positions may look at each other.
-    period: of the slowest wave of time: about the length of the interval that time is from.
+    """A U-Net of residual blocks, told the noise level and, where there are any, the class.
+
+    Args:
+        channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
+        classes: number of labels; one more is kept for "not told", which ``labels=None`` means.
+        patch: side of the square of pixels that becomes one position with ``patch^2`` times the
+            colours.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention_at: sides of the maps after which positions may look at each other.
+        period: of the slowest wave of time: about the length of the interval that time is from.
     """
 
     def __init__(

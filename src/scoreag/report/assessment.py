@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scoreag.assess.account import Account, Reckoned, reckon, write_summary
+from scoreag.assess.account import Account, Reckoned, alike, reckon, write_summary
 from scoreag.assess.cells import CLEAN
 from scoreag.assess.plan import NONE
 from scoreag.figures.entries import Entry
 from scoreag.files import write_text
 from scoreag.report import table_files
-from scoreag.report.assessment_cells import at_home, label, weight
+from scoreag.report.assessment_cells import at_home, label, quality, weight
 from scoreag.report.assessment_curves import over_strength, trade_offs
+from scoreag.report.assessment_defences import comparison
 from scoreag.report.assessment_images import blocks
 from scoreag.report.assessment_tables import tables
 from scoreag.report.page import Entry as Words
@@ -34,8 +35,8 @@ TITLES = {  # of the sections, by the names of their tables
 WORDS = (
     ("right before", "the classifier says the label of the image before the attack."),
     ("fooled", "it does not say the label to the saved 8-bit image."),
-    ("judge", "a classifier that was trained apart, guided nothing and was not attacked; it stands "
-     "in for a person who says what a picture shows."),
+    ("judge", "another classifier, asked only when all is done; it stands in for a person who says "
+     "what a picture shows, as far as it is right on untouched images."),
     ("gas", "images drawn from nothing, of a class that the classifier takes for another."),
     ("gat", "images drawn again near the given ones by a score model, until the classifier errs."),
     ("gap", "the most natural image near a given one: as an attack it is none, as a purifier it "
@@ -80,51 +81,51 @@ def lead(account: Account) -> Iterator[str]:
         if first is None or not mine:
             continue
         victim = first.cell.victim
-        yield _attacked(victim, victims[victim], [c for c in mine if c.cell.victim == victim])
-        if told := _defended(account, group):
-            yield told
+        of_victim = [c for c in mine if c.cell.victim == victim]
+        yield _attacked(victim, victims[victim], of_victim, quality(account, group))
+        defences = [left for left in account.defences if left.group == group]
+        yield from (comparison(members) for members in alike(defences))
     grave = sum(finding.grave for finding in account.findings)
     if grave:
         yield f"Read this first: {grave} of the checks below say that a figure may mislead."
 
 
-def _attacked(victim: str, clean: Entry, mine: Sequence[Reckoned]) -> str:
-    """The attack that fools most while the judges still see the class."""
-    bare = [one for one in mine if one.cell.purification == NONE]
+def _attacked(victim: str, clean: Entry, mine: Sequence[Reckoned], judging: str) -> str:
+    """The attack that fools most while the judges still see the class, of those on equal images."""
+    bare = _on_equal_images([one for one in mine if one.cell.purification == NONE])
     told = f"{victim} is right on {_part(clean)} images as they are"
     if not bare:
         return f"{told}."
     best = max(bare, key=weight)
     entry = best.figures.get("fooled_and_shown", best.figures["success"])
-    sees = ", while an independent network still sees in them what they show"
+    sees = f", while the judges still see in them what they show ({judging})"
+    unseen = "; whether these still show their class was not checked, as the set has no judge"
     among = f"images {'drawn' if best.cell.task == 'synthesize' else 'that it got right'}"
     return (
         f"{told}; the attack {_words(best)} fools it on {_part(entry)} {among}"
-        f"{sees if 'fooled_and_shown' in best.figures else ''}."
+        f"{sees if 'fooled_and_shown' in best.figures else unseen}."
     )
 
 
+def _on_equal_images(cells: Sequence[Reckoned]) -> list[Reckoned]:
+    """Those that were given the largest set of images; images from nothing where that is all."""
+    given = [one for one in cells if one.cell.task != "synthesize"] or list(cells)
+    ids = [frozenset(one.found.image_ids.tolist()) for one in given]
+    most = max(ids, key=len, default=frozenset())
+    return [one for one, mine in zip(given, ids, strict=True) if mine == most]
+
+
 def _words(one: Reckoned) -> str:
-    swept = ", ".join(f"{name} {value}" for name, value in one.cell.swept.items())
+    """The attack with what is swept, and with its radius."""
+    told = dict(one.cell.swept)
+    if "epsilon" not in told and "epsilon" in one.cell.options:
+        told["epsilon"] = f"{one.cell.options['epsilon']:.4g}"
+    swept = ", ".join(f"{name} {value}" for name, value in told.items())
     return f"{one.cell.attack} ({swept})" if swept else one.cell.attack
 
 
 def _part(entry: Entry) -> str:
     return f"{entry['count']} of {entry['total']}"
-
-
-def _defended(account: Account, group: str) -> str:
-    """The classifier and defence of which most is left under all attacks together."""
-    found = [left for left in account.defences if left.group == group]
-    if len(found) < 2:
-        return ""
-    best = max(found, key=lambda left: left.accuracy["value"] or 0)
-    behind = "" if best.purifier == NONE else f" behind {best.purifier}"
-    return (
-        f"Of what was tried, most is left of {best.victim}{behind}: right on "
-        f"{_part(best.accuracy)} images whichever of {best.attacks} "
-        f"attack{'s' * (best.attacks > 1)} is used."
-    )
 
 
 def _doubts(account: Account) -> list[str]:

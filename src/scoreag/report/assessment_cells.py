@@ -2,7 +2,11 @@
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.assess.cells import CLEAN
+from scoreag.assess.checks_judges import are_known
+from scoreag.assess.checks_judges import attacked as judges_attacked
 from scoreag.assess.plan import NONE
+from scoreag.figures.entries import Entry
+from scoreag.metrics.accuracy import Rate
 
 
 def name_of(one: Reckoned) -> str:
@@ -42,3 +46,37 @@ def weight(one: Reckoned) -> float:
     """The share that is fooled while the judges agree; without judges, that is fooled."""
     entry = one.figures.get("fooled_and_shown", one.figures["success"])
     return float(entry["value"] or 0)
+
+
+def untouched(account: Account, one: Reckoned) -> Entry | None:
+    """How often the judges are right on images that nobody changed: the cell's own, or its set's.
+
+    None where the cell has no judges, or nobody asked them.
+    """
+    if "judge_agreement" not in one.figures:
+        return None
+    return one.figures.get("judge_agreement_before", account.untouched.get(one.cell.group))
+
+
+def quality(account: Account, group: str) -> str:
+    """How good the judges of a set are, in words; "" where it has none."""
+    words = next((one.cell.judges for one in account.cells if one.cell.group == group), ())
+    rates = account.judges.get(group, {})
+    return "; ".join(f"{word}: {_right(rates.get(word))}" for word in words)
+
+
+def _right(rate: Rate | None) -> str:
+    if rate is None:
+        return "how often it is right on untouched images is not known"
+    low, high = (f"{100 * end:.0f}" for end in rate.interval)
+    return f"right on {rate.count} of {rate.total} {rate.of}, {low} to {high} %"
+
+
+def independence(account: Account) -> str:
+    """What is known of whether the judges were attacked, in words."""
+    cells = [one.cell for one in account.cells]
+    if any(judges_attacked(cell) for cell in cells):
+        return "a judge is attacked itself, see the doubts"
+    if not are_known(cells):
+        return "whether a judge is one of the classifiers attacked was not checked"
+    return "by the digests of their weights, no judge is one of the classifiers attacked"

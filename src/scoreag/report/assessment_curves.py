@@ -5,7 +5,7 @@ from itertools import groupby
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.figures.entries import Entry
-from scoreag.report.assessment_cells import at_home, label
+from scoreag.report.assessment_cells import at_home, label, quality
 from scoreag.report.page import figure
 from scoreag.report.plots import SERIES, Curve, curves
 
@@ -18,7 +18,8 @@ def trade_offs(account: Account) -> list[str]:
     drawn: list[str] = []
     for where, members in _by_defence(account):
         for name, words in (("lpips", "LPIPS"), ("judge_agreement", SHOWN)):
-            drawn += _panels(where, members, name, words)
+            judging = quality(account, members[0].cell.group) if words == SHOWN else ""
+            drawn += _panels(where, members, name, words, judging)
     return drawn
 
 
@@ -31,7 +32,8 @@ def over_strength(account: Account) -> list[str]:
                 (one for one in some if "strength" in one.cell.swept), key=lambda one: _at(one)
             )
             if len({_at(one) for one in swept}) > 1:
-                drawn.append(_over_strength(f"{where}, {attack}", swept))
+                judging = quality(account, members[0].cell.group)
+                drawn.append(_over_strength(f"{where}, {attack}", swept, judging))
     return drawn
 
 
@@ -46,9 +48,15 @@ def _by_defence(account: Account) -> list[tuple[str, list[Reckoned]]]:
     return list(found.items())
 
 
-def _panels(where: str, members: Sequence[Reckoned], name: str, words: str) -> Iterator[str]:
+def _panels(
+    where: str, members: Sequence[Reckoned], name: str, words: str, judging: str
+) -> Iterator[str]:
     lines = []
-    for attack, some in groupby(members, key=lambda one: one.cell.attack):
+    counts = {len(one.found) for one in members}
+    for attack, cells in groupby(members, key=lambda one: one.cell.attack):
+        some = list(cells)
+        if len(counts) > 1:  # other images: it says so
+            attack += f" ({len(some[0].found)} images)"
         points = [(one.figures[name], _gain(one)) for one in some if name in one.figures]
         if points:
             lines.append(_curve(attack, sorted(points, key=lambda point: _value(point[0]))))
@@ -58,7 +66,9 @@ def _panels(where: str, members: Sequence[Reckoned], name: str, words: str) -> I
         some_lines = lines[start : start + len(SERIES)]
         alt = f"{where}: success of {', '.join(line.name for line in some_lines)} over {words}"
         drawing = curves(some_lines, words, "success", alt=alt)
-        yield figure(drawing, f"{where}: {SUCCESS}, over {words}; the bands are 95 % intervals.")
+        more = f" Judge {judging}." if judging else ""
+        told = f"{where}: {SUCCESS}, over {words}; the bands are 95 % intervals.{more}"
+        yield figure(drawing, told)
 
 
 def _gain(one: Reckoned) -> Entry:
@@ -79,7 +89,7 @@ def _ends(entries: Sequence[Entry], end: str) -> list[float]:
     return [float(entry.get(end, _value(entry))) for entry in entries]
 
 
-def _over_strength(where: str, swept: Sequence[Reckoned]) -> str:
+def _over_strength(where: str, swept: Sequence[Reckoned], judging: str) -> str:
     x = [_at(one) for one in swept]
     told: list[tuple[str, Callable[[Reckoned], Entry | None]]] = [
         ("accuracy", lambda one: one.figures["accuracy"]),
@@ -95,4 +105,6 @@ def _over_strength(where: str, swept: Sequence[Reckoned]) -> str:
     drawing = curves(
         lines, "strength s_y", "share", alt=f"{where}: accuracy over s_y", log_x=min(x) > 0
     )
-    return figure(drawing, f"{where}: accuracy, and what the judges see, over the strength s_y.")
+    more = f" Judge {judging}." if judging else ""
+    caption = f"{where}: accuracy, and what the judges see, over the strength s_y.{more}"
+    return figure(drawing, caption)

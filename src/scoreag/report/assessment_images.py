@@ -30,7 +30,8 @@ def blocks(account: Account) -> list[str]:
 def _block(folder: Path, one: Reckoned, opened: bool) -> str:
     groups = (
         ("not fooled", False, [r for r in one.shown if _counts(r) and not r["success_8bit"]]),
-        ("fooled", True, [r for r in one.shown if _counts(r) and r["success_8bit"]]),
+        ("class not seen", False, [r for r in one.shown if _fooled(r) and not _seen(r)]),
+        ("fooled", True, [r for r in one.shown if _fooled(r) and _seen(r)]),
         ("wrong before", None, [r for r in one.shown if not _counts(r)]),
     )
     strips = [
@@ -48,6 +49,15 @@ def _block(folder: Path, one: Reckoned, opened: bool) -> str:
 def _counts(row: Row) -> bool:
     """Whether the classifier was right before, or nothing was before."""
     return row["predictions"]["before"] in (None, row["label"])
+
+
+def _fooled(row: Row) -> bool:
+    return _counts(row) and bool(row["success_8bit"])
+
+
+def _seen(row: Row) -> bool:
+    """Whether all judges see the class still; also where there are none."""
+    return all(judge["saved"] == row["label"] for judge in row["judges"].values())
 
 
 def _strip(folder: Path, one: Reckoned, row: Row, words: str, good: bool | None) -> str:

@@ -5,7 +5,16 @@ from itertools import groupby
 
 from scoreag.assess.account import Account, Reckoned
 from scoreag.assess.plan import NONE
-from scoreag.report.assessment_cells import at_home, attacked, label, name_of, telling
+from scoreag.report.assessment_cells import (
+    at_home,
+    attacked,
+    independence,
+    label,
+    name_of,
+    quality,
+    telling,
+    untouched,
+)
 from scoreag.report.assessment_defences import defences, randomised
 from scoreag.report.table_files import Field, Table
 
@@ -16,8 +25,10 @@ MAIN = {  # the heading of each figure in the table of all cells
     "fooled": "success",
     "fooled, of those right before": "success_of_right",
     "judges see the class": "judge_agreement",
+    "judges right, untouched": "judge_agreement_before",
     "fooled, and judges see the class": "fooled_and_shown",
 }
+UNTOUCHED = "judge_agreement_before"
 REJECTING = {"rejected": "rejected", "rejected before": "rejected_before"}  # where any may
 CHANGES = {
     "LPIPS": "lpips", "SSIM": "ssim", "l2": "l2", "linf": "linf", "PSNR": "psnr",
@@ -44,12 +55,17 @@ def results(account: Account) -> Table:
             [
                 label(account, one.cell.name),
                 len(one.found),
-                *(one.figures.get(name) for name in columns.values()),
+                *(
+                    untouched(account, one) if name == UNTOUCHED else one.figures.get(name)
+                    for name in columns.values()
+                ),
             ]
         )
+    judging = f"; {independence(account)}" if any(one.cell.judges for one in account.cells) else ""
     caption = (
         "Every cell: set, classifier, purifier, attack. Shares with 95 % intervals (Wilson), of "
-        "the saved 8-bit images; the judges guided nothing and were not attacked."
+        f"the saved 8-bit images{judging}. Cells of other images, radii or attackers do not "
+        "compare."
     )
     return Table("cells", caption, ["cell", "images", *columns], rows)
 
@@ -97,8 +113,9 @@ def differences(account: Account) -> Table:
         for of, minus, entry in account.differences
     ]
     caption = (
-        "Success of an attack minus that of the first one, on the same images (paired bootstrap): "
-        "above 0 it fools more often."
+        "Success of an attack minus that of the first one in the same ball, on the same images "
+        "(paired interval of Bonett and Price): above 0 it fools more often. Attacks without a "
+        "radius are held against variants of their own only."
     )
     return Table("differences", caption, ["attack", "against", "images", "difference"], rows)
 
@@ -109,12 +126,15 @@ def class_by_class(account: Account) -> Iterator[Table]:
         names = one.cell.classes
         rows: list[list[Field]] = [
             [_class(found["label"], names), found["success"], found.get("judge_agreement"),
+             found.get("judge_agreement_before"),
              becomes(found["label"], found["becomes"], names, found.get("rejected", 0))]
             for found in one.classes
             if sum(found["becomes"]) + found.get("rejected", 0)
         ]  # fmt: skip
-        caption = f"{label(account, one.cell.name)}, class by class."
-        header = ["class", "fooled", "judges see the class", "taken for"]
+        judging = quality(account, one.cell.group)
+        caption = f"{label(account, one.cell.name)}, class by class{'. Judge ' * bool(judging)}"
+        caption += f"{judging}."
+        header = ["class", "fooled", "judges see the class", "judges right, untouched", "taken for"]
         yield Table(f"classes_{one.cell.key}", caption, header, rows)
 
 
@@ -146,7 +166,8 @@ def served(account: Account) -> Table:
         ]  # fmt: skip
     caption = (
         "How well the score model serves each class, worst first: the judges see the class that "
-        "was asked for, in the draws with the least guidance."
+        "was asked for, in the draws with the least guidance. Judge "
+        f"{'; '.join(quality(account, group) for group in weakest)}."
     )
     return Table("generator", caption, ["class", "strength", "judges see the class"], rows)
 

@@ -14,6 +14,7 @@ from scoreag.report.plots import Curve, curves
 from scoreag.report.run_images import groups
 from scoreag.runs import folder as place
 from scoreag.runs import rows as lines
+from scoreag.runs.headline import FOOLED, SHOWN, judge_name, judge_quality
 from scoreag.runs.manifest import leaves
 from scoreag.runs.rows import Row
 
@@ -24,9 +25,12 @@ TITLES = {
 }
 NAMES = {
     "clean_accuracy": "right before",
+    "fooled_and_shown": "fooled, and the judge still sees the class",
     "success_8bit": "fooled, by the saved 8-bit image",
     "as_wanted": "taken for the wanted class, saved image",
     "success": "fooled, by the image before rounding",
+    "judge_agreement": "the judge sees the class, saved image",
+    "judge_agreement_before": "the judge is right on the images as they are",
     "accuracy_before": "right before purification",
     "accuracy_after": "right after it",
 }
@@ -77,7 +81,7 @@ def run_page(folder: Path) -> str:
         section("What it cost", _cost(run)),
         section("How it came about", terms(_settings(run))),
     ]
-    return page(TITLES[run.task], [sentence(run)], body, [_foot(run)])
+    return page(TITLES[run.task], [sentence(run), *caveats(run)], body, [_foot(run)])
 
 
 def read_run(folder: Path) -> Run:
@@ -107,21 +111,39 @@ def sentence(run: Run) -> str:
     found, count = run.rates, len(run.rows)
     if not found:
         return f"{count} images were purified; what they show was not asked."
-    if run.task == "synthesize":
+    if run.task == "purify":
         return (
-            f"{name} takes {_part(found['success_8bit'])} images that were drawn from noise for "
-            "another class than the one they were asked to show."
+            f"{name} gets {_part(found['accuracy_after'])} images right after purification, "
+            f"and {_part(found['accuracy_before'])} before it."
         )
+    before = "" if run.task == "synthesize" else f"gets {_part(found['clean_accuracy'])} images "
+    before = before and f"{before}right as they are, and "
+    rate, fooled = found.get(SHOWN), found[FOOLED]
+    made = f"{fooled.total} images drawn from noise"
     if run.task == "transform":
-        fooled = found["success_8bit"]
+        made = f"those {fooled.total} after the transformation"
+    if rate is None:
         return (
-            f"{name} gets {_part(found['clean_accuracy'])} images right, and errs on "
-            f"{fooled.count} of those {fooled.total} after the transformation."
+            f"{name} {before}errs on {fooled.count} of {made}; whether they still show their class "
+            "was not checked: give --judge."
         )
+    low, high = (f"{100 * end:.0f}" for end in rate.interval)
     return (
-        f"{name} gets {_part(found['accuracy_after'])} images right after purification, "
-        f"and {_part(found['accuracy_before'])} before it."
+        f"{name} {before}is fooled by {rate.count} of {made} that still show their class to the "
+        f"judge {judge_name(run.manifest)} (95 %, interval {low}-{high} %), and errs on "
+        f"{fooled.count} whatever they show."
     )
+
+
+def caveats(run: Run) -> list[str]:
+    """How good the judge is, what makes the headline doubtful, and what to try."""
+    told = []
+    if SHOWN in run.rates:
+        right = judge_quality(run.rates, run.manifest)
+        quality = "is not known" if right is None else f"is {right}"
+        told = [f"The judge {judge_name(run.manifest)}: right on untouched images {quality}."]
+    more = [("Read this first", "warnings"), ("To try", "hints")]
+    return told + [f"{say}: {text}." for say, key in more for text in run.summary.get(key, ())]
 
 
 def _part(rate: Rate) -> str:
@@ -153,7 +175,7 @@ def _changes(run: Run) -> list[str]:
         return []
     caption = "How far the saved images are from the originals; colour values lie in [0, 1]."
     rows = [(NORMS[norm], *_median(norm, found)) for norm, found in medians.items()]
-    return [table(caption, ("", "median", "95 % interval"), rows), _distribution(run)]
+    return [table(caption, ("", "median", "interval"), rows), _distribution(run)]
 
 
 def _median(norm: str, found: Mapping[str, Any]) -> tuple[Entry, Entry]:
@@ -161,7 +183,10 @@ def _median(norm: str, found: Mapping[str, Any]) -> tuple[Entry, Entry]:
         return f"{255 * value:.0f}/255" if norm == "linf" else f"{value:.4g}"
 
     middle = (number(found["value"]), f"of {found['total']} images")
-    return middle, f"{number(found['low'])} to {number(found['high'])}"
+    if "low" not in found:
+        return middle, str(found.get("interval", ""))
+    inside = f"{number(found['low'])} to {number(found['high'])}"
+    return middle, (inside, str(found.get("interval", "")))
 
 
 def _distribution(run: Run) -> str:

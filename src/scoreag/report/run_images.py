@@ -27,6 +27,12 @@ NOT_FOOLED = Group(
     "Failures", "The classifier still sees the class that it should not see.", "not fooled", False
 )
 FOOLED = Group("Successes", "The classifier sees another class.", "fooled", True)
+LOST = Group(
+    "Fooled, class lost",
+    "The classifier errs, and the judge does not see the class either: no success.",
+    "class not seen",
+    False,
+)
 WRONG_BEFORE = Group(
     "Wrong before",
     "The classifier was wrong about the original already; no figure counts these images.",
@@ -40,9 +46,8 @@ UNJUDGED = Group("Images", "What they show was not asked.", "", None)
 
 def groups(folder: Path, task: str, manifest: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """A section for each outcome that there is, failures first."""
-    order = (NOT_REPAIRED, NOT_FOOLED, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
+    order = (NOT_REPAIRED, NOT_FOOLED, LOST, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
     sorted_rows = {group: [r for r in rows if outcome(task, r) is group] for group in order}
-    classes = manifest.get("classes", ())
     classes = manifest.get("classes", ())
     return [
         _section(folder, classes, group, members)
@@ -52,14 +57,16 @@ def groups(folder: Path, task: str, manifest: Mapping[str, Any], rows: Sequence[
 
 
 def outcome(task: str, row: Row) -> Group:
-    """Where an image belongs, by what the classifier says of the saved picture."""
+    """Where an image belongs, by what classifier and judge say of the saved picture."""
     if row["success_8bit"] is None:
         return UNJUDGED
     if task == "purify":
         return NOT_REPAIRED if row["success_8bit"] else REPAIRED
     if task == "transform" and row["predictions"]["before"] != row["label"]:
         return WRONG_BEFORE
-    return FOOLED if row["success_8bit"] else NOT_FOOLED
+    if not row["success_8bit"]:
+        return NOT_FOOLED
+    return LOST if "judge" in row and row["judge"]["saved"] != row["label"] else FOOLED
 
 
 def _section(folder: Path, classes: Sequence[str], group: Group, rows: Sequence[Row]) -> str:
@@ -74,11 +81,19 @@ def _strip(folder: Path, classes: Sequence[str], group: Group, row: Row) -> str:
     label, said = row["label"], row["predictions"]
     cells = []
     if "original_file" in row:
-        cells.append(_cell(folder / row["original_file"], "original", said["before"], classes))
+        file, judge = folder / row["original_file"], _judge(row, "before", classes)
+        cells.append(_cell(file, "original", said["before"], classes, judge))
     aim = () if row["wrong"] is None else (("wanted", named(row["wrong"], classes)),)
-    cells.append(_cell(folder / row["file"], "result", said["saved"], classes, aim, group))
+    more = (*aim, *_judge(row, "saved", classes))
+    cells.append(_cell(folder / row["file"], "result", said["saved"], classes, more, group))
     title = "" if label is None else f"{named(label, classes)}, "
     return strip(f"{title}image {row['image_id']}", cells)
+
+
+def _judge(row: Row, of: str, classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """What the judge says of a form of the image, where one was asked."""
+    answer = row.get("judge", {}).get(of)
+    return () if answer is None else (("judge", named(answer, classes)),)
 
 
 def _cell(

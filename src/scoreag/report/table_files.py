@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from scoreag.figures.entries import no_interval
 from scoreag.files import write_text
 
 Field: TypeAlias = str | float | int | Mapping[str, Any] | None  # words, a number, or an entry
@@ -55,10 +56,15 @@ def told(field: Field) -> tuple[str, str]:
         share = f"{100 * field['value']:.0f} %"
         return share, f"{field['count']} of {field['total']}, {low:.0f} to {high:.0f} %"
     if field.get("unit") == "share":
-        ends = f"{100 * field['low']:.0f} to {100 * field['high']:.0f} %" if "low" in field else ""
-        return f"{100 * field['value']:.0f} %", ends
-    ends = f"{field['low']:.3g} to {field['high']:.3g}" if "low" in field else ""
-    return f"{field['value']:.3g}", ends
+        return f"{100 * field['value']:.0f} %", _ends(field, 100, ".0f", " %")
+    return f"{field['value']:.3g}", _ends(field, 1, ".3g")
+
+
+def _ends(field: Mapping[str, Any], scale: int, form: str, unit: str = "") -> str:
+    """The ends of an interval, or why there is none."""
+    if "low" not in field:
+        return no_interval(field)
+    return f"{scale * field['low']:{form}} to {scale * field['high']:{form}}{unit}"
 
 
 def to_csv(table: Table) -> str:
@@ -119,9 +125,11 @@ def _tex(text: str) -> str:
 
 def _short(field: Field) -> str:
     """The value with its interval behind it."""
-    value, _ = told(field)
-    if not isinstance(field, Mapping) or not value or "low" not in field:
+    value, small = told(field)
+    if not isinstance(field, Mapping) or not value:
         return value
+    if "low" not in field:
+        return f"{value} ({small})" if small else value
     scale = 100 if "count" in field or field.get("unit") == "share" else 1
     return f"{value} ({scale * field['low']:.3g}-{scale * field['high']:.3g})"
 

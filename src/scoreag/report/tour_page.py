@@ -98,8 +98,9 @@ def _terms(tour: Tour) -> list[tuple[str, str]]:
         ("classifier", f"{tour.classifier}: the network whose errors are looked for."),
         (
             "judge",
-            f"{tour.judge}: another network, trained apart. It guided nothing and nothing was "
-            "aimed at it; it stands in for a person who says what a picture shows.",
+            f"{tour.judge}: another network, whose weights are not the classifier's. It guided "
+            "nothing and nothing was aimed at it; it stands in for a person who says what a "
+            "picture shows, as far as it is right on the real images.",
         ),
         (
             "PGD",

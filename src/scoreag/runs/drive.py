@@ -1,6 +1,6 @@
 """A job on disk: computed in micro-batches, written in batches, continued where it was."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scoreag.api import MICRO_BATCH
-from scoreag.core.types import Labels
+from scoreag.core.types import Classifier, Labels
 from scoreag.images import to_float
 from scoreag.jobs import Job, compute, pieces
 from scoreag.result import Result
@@ -33,6 +33,7 @@ def drive(
     micro_batch: int = MICRO_BATCH,
     progress: bool = True,
     overwrite: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Compute what ``folder`` still lacks of ``job``; its summary.
 
@@ -43,12 +44,14 @@ def drive(
         about: for the manifest: ``command``, ``data`` (name, sha256), the word for ``wrong``;
             for the rows: ``sources``, the files that the images were read from, by image id.
         micro_batch: 0: the networks see ``batch_size`` images at once, and nothing is padded.
+        begun: called when all is checked, before the first image is computed.
     """
     about = about or {}
     _check_sizes(batch_size, micro_batch)
     found = manifest(job, about, batch_size, micro_batch)
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
         kept_there = place.claim(folder, found, overwrite)
+        begun()
         cut = list(pieces(len(job), micro_batch or batch_size))
         kept = _kept(folder, job, cut)
         todo = [piece for piece in cut if job.image_ids[piece[0]] not in kept]
@@ -92,13 +95,14 @@ def _fill(
     )  # fmt: skip
     with bar:
         for group in groups(todo, batch_size):
-            computed: list[Result] = []
+            computed: list[tuple[Job, Result]] = []
             try:
                 for piece in group:
-                    computed.append(compute(job.rows(piece), pad_to=micro_batch))
+                    part = job.rows(piece)
+                    computed.append((part, compute(part, pad_to=micro_batch)))
                     bar.update(len(piece))
             finally:  # also what was done when the user stops it
-                written = [_written(job, folder, about, part, micro_batch) for part in computed]
+                written = [_written(one, folder, about, r, micro_batch) for one, r in computed]
                 if written:
                     lines.append(folder, [row for some in written for row in some])
 
@@ -123,9 +127,12 @@ def _written(
     saved, originals = lines.write_all(folder, result)
     as_float = None
     if job.classifier is not None:
-        as_float = _said(job, result.images, pad_to)
-        seen = _said(job, to_float(saved, result.images.dtype), pad_to)
+        pictures = to_float(saved, result.images.dtype)
+        as_float = _said(job, _asked(job, pad_to, "float"), result.images, pad_to)
+        seen = _said(job, _asked(job, pad_to, "saved"), pictures, pad_to)
         result = _judged(result, as_float, seen)
+        if job.judge is not None:
+            result = replace(result, judge_predictions=_said(job, job.judge, pictures, pad_to))
     said = (wrong_from(job, about), as_float, about.get("sources"))
     return lines.rows_of(folder, result, saved, originals, job.seed, *said)
 
@@ -146,13 +153,19 @@ def _judged(result: Result, as_float: Labels, seen: Labels) -> Result:
     )
 
 
+def _asked(job: Job, pad_to: int, purpose: str) -> Classifier:
+    """The classifier, whose draws for ``purpose`` are those of the images of this job."""
+    ask = job.padded(pad_to, purpose).classifier
+    assert ask is not None
+    return ask
+
+
 @torch.no_grad()
-def _said(job: Job, images: Tensor, pad_to: int) -> Labels:
-    """The classifier's answers, from a batch of the size that it always sees."""
-    assert job.classifier is not None
+def _said(job: Job, classifier: Classifier, images: Tensor, pad_to: int) -> Labels:
+    """A classifier's answers, from a batch of the size that it always sees."""
     count = len(images)
     padded = torch.cat([images, images[-1:].expand(max(0, pad_to - count), *images.shape[1:])])
-    return job.classifier(padded.to(job.prior.sigmas.device)).argmax(1)[:count].cpu()
+    return classifier(padded.to(job.prior.sigmas.device)).argmax(1)[:count].cpu()
 
 
 def wrong_from(job: Job, about: Mapping[str, Any]) -> str | None:
@@ -176,7 +189,7 @@ def _finish(job: Job, folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     by_id = {row["image_id"]: row for row in lines.read(folder)}
     rows = [by_id[i] for i in job.image_ids]
     lines.replace(folder, rows)  # in their order, also when some had to be computed again
-    figures = summary(job.task, rows)
+    figures = summary(job.task, rows, found)
     place.write_json(folder / "summary.json", figures)
     if not found.get("finished"):
         place.write(folder, {**found, "finished": now()})

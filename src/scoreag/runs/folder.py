@@ -2,13 +2,15 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from scoreag.core.algorithm import UNMARKED
 from scoreag.files import asides, write_text
-from scoreag.runs.manifest import FORMAT, changes
+from scoreag.runs.manifest import FORMAT, changes, other_versions
 
 MANIFEST = "manifest.json"
 OURS = ("rows.jsonl", "summary.json", "report.html", "images/*.png", "originals/*.png")
@@ -37,6 +39,7 @@ def claim(
             _check_kind(folder, there, manifest)
         if there is not None and not overwrite:
             _check_same(folder, there, manifest)
+            _warn_of_versions(folder, there, manifest)
         sweep(folder, ours)
         if there is not None and not overwrite:
             return there
@@ -193,9 +196,25 @@ def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     found = changes(old, new)
+    if found and found[0].startswith("algorithm "):
+        raise ValueError(
+            f"{folder} was computed by algorithm {old.get('algorithm', UNMARKED)}, and this "
+            f"version computes algorithm {new.get('algorithm')}, whose results differ; give "
+            "another --out, or --overwrite to start it afresh"
+        )
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ValueError(
             f"{folder} holds a run with other settings: {found[0]}{more}; "
             "give another --out, or --overwrite to start it afresh"
+        )
+
+
+def _warn_of_versions(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Other versions that compute the same thing may still round otherwise."""
+    if found := other_versions(old, new):
+        warnings.warn(
+            f"{folder} resumes with other versions ({', '.join(found)}): new images may differ "
+            "from the old ones by rounding",
+            stacklevel=3,
         )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.jobs import Job
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it
@@ -25,13 +26,16 @@ def manifest(
     """All that determines the images of ``job``, and the circumstances of computing them.
 
     Args:
-        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``.
+        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``,
+            the ``judge``'s accuracy as its card tells it.
         micro_batch: how many images the networks see at once, which their rounding depends on;
             0: ``batch_size``.
     """
     models = {"score-model": named(job.prior.model, job.prior.origin)}
     if job.classifier is not None:
         models["classifier"] = _seen_through(job.classifier)
+    if job.judge is not None:
+        models["judge"] = {**_seen_through(job.judge), **about.get("judge", {})}
     return {
         "format": FORMAT,
         "command": about.get("command"),
@@ -52,8 +56,10 @@ def manifest(
 
 
 def circumstances() -> dict[str, Any]:
-    """Versions, machine and time: recorded, but free to change between two halves of a run."""
+    """The version of what is computed; and versions, machine and time, which may change between
+    two halves of a run."""
     return {
+        "algorithm": ALGORITHM,
         "versions": {
             "scoreag": import_module("scoreag").__version__,
             "torch": torch.__version__,
@@ -73,10 +79,20 @@ def circumstances() -> dict[str, Any]:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In words, each setting whose value differs, digests last; what is incidental may."""
     was, wanted = dict(leaves(old)), dict(leaves(new))
+    if "algorithm" in wanted:
+        was.setdefault("algorithm", UNMARKED)
     names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
     differ = [n for n in names if was.get(n) != wanted.get(n)]
-    differ.sort(key=lambda n: n.endswith("sha256"))  # what they are digests of says more
+    # first what the user cannot mend; last digests, as what they are digests of says more
+    differ.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
     return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
+
+
+def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, the versions of this package and of torch that have changed since."""
+    pairs = [(name, *(dict(t.get("versions") or {}).get(name) for t in (old, new)))
+             for name in ("scoreag", "torch")]  # fmt: skip
+    return [f"{name} {was} is now {now}" for name, was, now in pairs if was and was != now]
 
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,7 +135,8 @@ def tensors_sha256(tensors: Mapping[str, Any]) -> str:
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            plain_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(plain_bytes.numpy().tobytes())  # numpy knows no bfloat16
     return digest.hexdigest()
 
 

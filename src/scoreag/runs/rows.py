@@ -76,6 +76,12 @@ def rows_of(
     rows = []
     for i, image_id in enumerate(result.image_ids.tolist()):
         row = _row(result, i, seed, wrong_from, as_float)
+        if result.judge_predictions is not None:
+            seen = {
+                "before": _at(result.judge_before, i),
+                "saved": int(result.judge_predictions[i]),
+            }
+            row["judge"] = seen
         if moved:
             row["distances"] = {norm: round(float(d[i]), 6) for norm, d in moved.items()}
         if sources and image_id in sources:

@@ -38,6 +38,8 @@ def save(
         **plain(dict(about or {})),
         **circumstances(),
     }
+    if result.judge:
+        found["models"] = {**found.get("models", {}), "judge": plain(result.judge)}
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
         if any(folder.iterdir()) and not overwrite:
             raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
@@ -45,6 +47,6 @@ def save(
         saved, originals = lines.write_all(folder, result)
         rows = lines.rows_of(folder, result, saved, originals, result.seed, None)
         lines.replace(folder, rows)
-        place.write_json(folder / "summary.json", summary(result.task, rows))
+        place.write_json(folder / "summary.json", summary(result.task, rows, found))
         place.write(folder, {**found, "finished": now()})
     return folder

@@ -1,22 +1,30 @@
 """The figures of a run, from its rows alone: each with its denominator by name and an interval."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scoreag.metrics.accuracy import Rate, Z
+from scoreag.metrics.accuracy import Rate
+from scoreag.metrics.quantiles import ends
+from scoreag.runs.headline import headline, hints, of_judge, warnings
 from scoreag.runs.rows import Row
 
 ALL = "all images"
 RIGHT = "images classified correctly before"
 
 
-def summary(task: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """Shares with Wilson intervals, medians with theirs, and what it all cost."""
+def summary(
+    task: str, rows: Sequence[Row], about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Shares with Wilson intervals, medians with theirs, and what it all cost.
+
+    Args:
+        about: the manifest of the run, for the name of the judge and the settings.
+    """
     rates = {"synthesize": _synthesized, "transform": _transformed, "purify": _purified}[task](rows)
     return {
         "task": task,
         "images": len(rows),
+        **(_told(rows, rates, about or {}) if task != "purify" else {}),
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
         "medians": _moved(rows),
         "calls": _cost(rows, "calls"),
@@ -25,13 +33,28 @@ def summary(task: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def _told(
+    rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The headline, what it is worth, and what to try."""
+    return {
+        "headline": headline(rows, rates, about),
+        "warnings": warnings(rows, rates, about),
+        "hints": hints(rates, about.get("settings", {})),
+    }
+
+
 def _synthesized(rows: Sequence[Row]) -> dict[str, Rate]:
-    return _verdicts(rows, ALL)
+    return {**of_judge(rows, rows, ALL), **_verdicts(rows, ALL)}
 
 
 def _transformed(rows: Sequence[Row]) -> dict[str, Rate]:
     right = [row for row in rows if row["predictions"]["before"] == row["label"]]
-    return {"clean_accuracy": Rate(len(right), len(rows), ALL), **_verdicts(right, RIGHT)}
+    return {
+        "clean_accuracy": Rate(len(right), len(rows), ALL),
+        **of_judge(rows, right, RIGHT),
+        **_verdicts(right, RIGHT),
+    }
 
 
 def _purified(rows: Sequence[Row]) -> dict[str, Rate]:
@@ -68,18 +91,13 @@ def _moved(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def median(values: Sequence[float], of: str) -> dict[str, Any]:
-    """The median and its 95 % interval from order statistics.
+    """The median and its interval from order statistics, which has the coverage that it says.
 
-    The number of values below the true median is binomial (n, 1/2); the interval's ends are the
-    values of rank ``n/2 -+ z n^(1/2)/2``, rounded outwards.
+    Of fewer than 6 values no interval holds the median in 95 % of cases, so there is none.
     """
     ordered, n = sorted(values), len(values)
-    half = Z * math.sqrt(n) / 2
-    low = max(math.floor(n / 2 - half), 1)
-    high = min(math.ceil(n / 2 + half) + 1, n)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    ends = {"low": ordered[low - 1], "high": ordered[high - 1]}
-    return {"value": round(middle, 6), "of": of, "total": n, **ends}
+    return {"value": round(middle, 6), "of": of, "total": n, **ends(ordered)}
 
 
 def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Balls around an image: where a search starts, its steepest direction, its way back."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +21,8 @@ class Ball:
 
 
 def uniform(noise: Noise, like: Tensor) -> Tensor:
-    """Uniform on (-1, 1): a standard normal number through its own distribution function."""
-    return torch.erf(noise.normal_like(like) / math.sqrt(2))
+    """Uniform on [-1, 1)."""
+    return 2 * noise.uniform_like(like) - 1
 
 
 def lengths(x: Images) -> Tensor:

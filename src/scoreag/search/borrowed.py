@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.noise import Noise, generator
+from scoreag.core import philox
+from scoreag.core.noise import Noise, as_words, key
 from scoreag.core.rows import of_rows
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.load import hint
@@ -46,30 +47,46 @@ def one_by_one(
     labels: Labels,
     noise: Noise,
 ) -> Images:
-    """The result of ``run(module, image, label, seed)`` for each image, in [0, 1]."""
+    """The result of ``run(module, image, label, seed)`` for each image, in [0, 1].
+
+    ``seed`` has 31 bits, for a library that seeds its numbers itself and takes no more.
+    """
     found = []
     for i, image_id in enumerate(noise.image_ids):
-        seed = generator(noise.seed, image_id, noise.name, "borrowed").initial_seed() % 2**31
+        words = as_words([key(noise.seed, image_id, noise.name, "borrowed")])[0]
         module = AsModule(of_rows(classifier, [i]), images)
-        with seeded(seed), torch.enable_grad(), warnings.catch_warnings(action="ignore"):
-            image = run(module, images[i : i + 1].clone(), labels[i : i + 1], seed)
+        with seeded(words), torch.enable_grad(), warnings.catch_warnings(action="ignore"):
+            image = run(module, images[i : i + 1].clone(), labels[i : i + 1], int(words[0] >> 1))
         found.append(torch.as_tensor(image).detach().to(images).clamp(0, 1))
     return torch.cat(found) if found else images
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """The global random numbers of torch, numpy and Python begin with ``seed``, for a while."""
+def seeded(words: Tensor) -> Iterator[None]:
+    """The global random numbers of torch, numpy and Python follow from a key, for a while.
+
+    ``torch.manual_seed`` keeps 32 bits of a seed, so all 19,968 of its state are set instead.
+    """
+    numbers = words.tolist()
     legacy, plain = np.random.get_state(), random.getstate()
     with torch.random.fork_rng():
         try:
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            random.seed(seed)
+            torch.manual_seed(numbers[0])  # of all devices
+            torch.set_rng_state(_mersenne(words))
+            np.random.seed(numbers)
+            random.seed(repr(numbers))
             yield
         finally:
             np.random.set_state(legacy)
             random.setstate(plain)
+
+
+def _mersenne(words: Tensor) -> Tensor:
+    """A state of torch's generator on the CPU whose 624 words follow from a key."""
+    state = torch.Generator().manual_seed(0).get_state()
+    inside = state[:5016].view(torch.int64)  # seed, how many are left, the next one, the words
+    inside[3:627] = philox.words(words[None], 624)[0]
+    return state
 
 
 def installed(module: str, package: str) -> ModuleType:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
-from scoreag.load import hint
+from scoreag.load import UnknownOption, hint
 
 KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     float: ((float, int), "a number"),
@@ -14,6 +15,24 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
 }
 Pairs = tuple[tuple[str, Any], ...]
+Made = TypeVar("Made")
+
+
+def answering(attack: type[Made]) -> type[Made]:
+    """An attack that answers a word of another library, such as ``eps``, by its own word for it."""
+    init = attack.__init__
+
+    @wraps(init)
+    def made(self: Any, *given: Any, **options: Any) -> None:
+        known = [f.name for f in fields(attack)]  # type: ignore[arg-type]
+        for option in options:
+            if option not in known:
+                name = attack.__module__.rpartition(".")[2]
+                raise UnknownOption(f"{name} takes no option {option!r}; {hint(option, known)}")
+        init(self, *given, **options)
+
+    attack.__init__ = made  # type: ignore[method-assign]
+    return attack
 
 
 def check(

@@ -56,8 +56,8 @@ class _State:
         fooled = lead > 0
         if stop:
             fooled = misread(objective, images, stop, fooled)
-        elif fooled.any():
-            fooled = fooled & (objective.lead(eight_bit(images)) > 0)
+        elif rows := fooled.nonzero().flatten().tolist():  # the draws of others are not used up
+            fooled[rows] = objective.of_rows(rows).lead(eight_bit(images)[rows]) > 0
         return cls(images, lead, ~fooled)
 
     def with_rows(self, rows: list[int], found: "_State") -> "_State":

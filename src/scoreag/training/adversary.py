@@ -15,20 +15,21 @@ from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.training.loop import Loss
 
-Search: TypeAlias = Callable[[Callable[[Images], Tensor], Images, Generator], Images]
+Search: TypeAlias = Callable[[Callable[[Images], Tensor], Images, Stream], Images]
 During: TypeAlias = Callable[[nn.Module], AbstractContextManager[Any]]
 
 
 def pgd(
     loss: Callable[[Images], Tensor],
     images: Images,
-    source: Generator,
+    source: Stream,
     radius: float,
     stride: float,
     steps: int = 1,
@@ -41,7 +42,7 @@ def pgd(
     Args:
         radius, stride: in the maximum norm, in pixel units.
     """
-    d = radius * (2 * torch.rand(images.shape, generator=source) - 1)
+    d = radius * (2 * source.uniform(images.shape) - 1)
     x = (images + d.to(images)).clamp(0, 1)
     for _ in range(steps):
         x = x.detach().requires_grad_()
@@ -55,7 +56,7 @@ def adversarial_loss(
     network: nn.Module,
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     plain: Loss,
     search: Search,
     during: During = nullcontext,
@@ -74,7 +75,7 @@ def trades_loss(
     network: nn.Module,
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     logits: Callable[[nn.Module, Images], Logits],
     fit: Callable[[Logits, Labels], Tensor],
     search: Search,

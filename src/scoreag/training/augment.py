@@ -2,17 +2,18 @@
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import pad
 
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images
 
 Windows = Float[Tensor, "_ _ _ _"]
 
 
-def flip(images: Images, source: Generator) -> Images:
+def flip(images: Images, source: Stream) -> Images:
     """Each image mirrored left to right with probability one half."""
-    mirrored = (torch.rand(len(images), generator=source) < 0.5).to(images.device)
+    mirrored = (source.uniform((len(images),)) < 0.5).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -25,16 +26,16 @@ def alternating_flip(images: Images, ids: Int[Tensor, " batch"], epoch: int) -> 
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
-def shift(images: Images, pixels: int, source: Generator) -> Images:
+def shift(images: Images, pixels: int, source: Stream) -> Images:
     """Each image moved by up to ``pixels`` along both axes, its border mirrored to fill the gap."""
     return crop(pad(images, (pixels,) * 4, mode="reflect"), tuple(images.shape[2:]), source)
 
 
-def crop(images: Images, size: tuple[int, ...], source: Generator) -> Windows:
+def crop(images: Images, size: tuple[int, ...], source: Stream) -> Windows:
     """A window of ``size`` (height, width) of each image, anywhere with equal probability."""
     count, _, high, wide = images.shape
     height, width = size
-    top = torch.randint(high - height + 1, (count, 1, 1), generator=source)
-    left = torch.randint(wide - width + 1, (count, 1, 1), generator=source)
+    top = source.integers(high - height + 1, (count, 1, 1))
+    left = source.integers(wide - width + 1, (count, 1, 1))
     rows, columns = top + torch.arange(height)[:, None], left + torch.arange(width)
     return images[torch.arange(count)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)

@@ -25,21 +25,22 @@ def board(folder: Path, plan: Plan, full_rate: float, seen: int) -> Callable[[St
 
     Args:
         full_rate: the recipe's learning rate.
-        seen: images before this sitting; what an earlier one wrote of later ones is hidden.
+        seen: images before this sitting; what an earlier one wrote from there on is hidden.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(folder / PLACE), purge_step=seen + 1)
+    writer: Any = SummaryWriter(str(folder / PLACE), purge_step=seen)
     last = [seen, monotonic()]
 
     def watch(state: State) -> None:
         if not state.recent:
-            now = monotonic()
-            speed = (state.seen - last[0]) / max(now - last[1], 1e-9)
+            images, now = state.seen - last[0], monotonic()
+            speed = images / max(now - last[1], 1e-9)
             last[:] = state.seen, now
             writer.add_scalar("loss", state.losses[-1][1], state.seen)
             writer.add_scalar("rate", full_rate * plan.factor(state.seen - plan.batch), state.seen)
-            writer.add_scalar("images a second", speed, state.seen)
+            if images:  # else it is the step at which the sitting began
+                writer.add_scalar("images a second", speed, state.seen)
             writer.flush()
         if state.seen >= plan.images:
             writer.close()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from scoreag.cards import Card, fill, weights
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.dataset import Dataset
 from scoreag.load import load
@@ -32,6 +33,7 @@ def train(
     device: torch.device | str = "cpu",
     extra: Dataset | None = None,
     init: Card | None = None,
+    again: Callable[[State], None] = lambda state: None,
 ) -> State:
     """Follow ``recipe`` on ``images``; go on from the checkpoint ``file`` if there is one.
 
@@ -39,6 +41,7 @@ def train(
         recipe: with options, mean and std that fit the images; see ``classifier_card.completed``.
         extra: labelled images that make up ``recipe.extra_share`` of each batch.
         init: the card whose weights to go on from, with a fresh optimiser.
+        again: see ``fit``.
     """
     state = resume(start(recipe, images, device, init), file)
     order: Order = batches
@@ -48,6 +51,7 @@ def train(
     return fit(
         state, loss_of(recipe), images, labels, recipe.plan, file, save_every, watch,
         prepare=partial(augmented, recipe=recipe), after=after(recipe), order=order,
+        again=again,
     )  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def plain_loss(
     network: nn.Module,
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     mean: Sequence[float],
     std: Sequence[float],
     smoothing: float = 0.0,
@@ -134,7 +138,7 @@ def standardized(images: Images, mean: Sequence[float], std: Sequence[float]) ->
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
-def augmented(images: Images, batch: Batch, source: Generator, recipe: Recipe) -> Windows:
+def augmented(images: Images, batch: Batch, source: Stream, recipe: Recipe) -> Windows:
     """Mirrored in every other epoch, moved a little, and cut to the side of this time."""
     whole = tuple(images.shape[2:])
     size = next(((side, side) for until, side in recipe.sides if batch.done < until), whole)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from scoreag.load import check_options, load
 from scoreag.training.classifier import start, train
 from scoreag.training.export import export
 from scoreag.training.extra import check_extra
+from scoreag.training.fitting import check_takes
 from scoreag.training.init import begun, check_init
 from scoreag.training.journal import Journal, continued, last_loss
 from scoreag.training.recipes import Recipe
+from scoreag.training.terms import license_of
 
 Pixels = UInt8[Tensor, "count channel height width"]
 
@@ -36,6 +39,8 @@ def train_classifier(
     device: torch.device | str = "cpu",
     extra: Dataset | None = None,
     init: Card | None = None,
+    license: str = "",
+    command: str = "",
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -43,6 +48,8 @@ def train_classifier(
         extra: labelled images, such as a score model's samples, that make up
             ``recipe.extra_share`` of each batch.
         init: the card whose network and weights to go on from.
+        license: of the weights; "" is unspecified, with what is known of the data's terms.
+        command: that was given, to be told by the card.
     """
     recipe = completed(recipe, images, classes, init)
     check_extra(extra, images, len(classes), recipe.plan, recipe.extra_share)
@@ -53,14 +60,19 @@ def train_classifier(
         folder, recipe.plan, max(recipe.plan.batch, recipe.plan.images // 20), progress=progress
     )
     journal.open(continued(start(recipe, images, init=init), file))
-    state = train(recipe, images, labels, file, journal.watch, save_every, device, extra, init)
+    state = train(
+        recipe, images, labels, file, journal.watch, save_every, device, extra, init,
+        partial(journal.leave, again=True),
+    )  # fmt: skip
     return export(
         state.average,
         recipe,
-        about.get("preset", folder.resolve().name),
+        folder.resolve().name,
         folder,
         classes,
         shape,
+        license=license_of(license, str(about.get("data", "")), init, extra),
+        command=command,
         **about,
         images_seen=state.seen,
         minutes=round(journal.seconds / 60, 1),
@@ -100,7 +112,21 @@ def completed(
             f"the recipe cuts windows of side {largest}, and the images are {shape[1]} x "
             f"{shape[2]}; take a preset for such images"
         )
+    _check_takes(recipe, options, shape)
     return replace(recipe, options=options, mean=mean, std=std)
+
+
+def _check_takes(recipe: Recipe, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse a recipe whose network does not take the images, or the windows of them."""
+    if recipe.shift >= min(shape[1:]):
+        raise ValueError(
+            f"the recipe moves images by {recipe.shift} pixels, and these are {shape[1]} x "
+            f"{shape[2]}; take a preset for such images, or resize them (--size)"
+        )
+    sizes = [*((side, side) for _, side in recipe.sides), shape[1:]]
+    batch, build = recipe.plan.batch, load("networks", recipe.network).build
+    inputs = [(torch.empty(batch, shape[0], *size, device="meta"),) for size in sizes]
+    check_takes(build, options, inputs, recipe.network)
 
 
 def _going_on(recipe: Recipe, init: Card, shape: tuple[int, ...], classes: int) -> Recipe:

@@ -1,6 +1,5 @@
 """From a trained classifier to a card: its weights, its recipe, and figures that were measured."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,13 @@ from torch import Tensor, nn
 
 from scoreag.attacks.pgd import Attack
 from scoreag.cards import ZOO, Card, rewrite, write_card
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.noise import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.images import to_float
 from scoreag.metrics.accuracy import Rate
 from scoreag.training.recipes import Recipe
+from scoreag.training.terms import license_of
 
 
 def export(
@@ -27,21 +28,26 @@ def export(
     classes: Sequence[str],
     image_shape: tuple[int, int, int] = (3, 32, 32),
     half: bool = True,
+    license: str = "",
+    command: str = "",
     **how: Any,
 ) -> Card:
     """Write the card and the weights into ``folder``.
 
     Args:
         half: store the weights with 11 significant bits.
-        how: further entries of the card's recipe, such as data, minutes, machine and command.
+        license: of the weights; "" is unspecified, with what is known of the data's terms.
+        command: that was given, to be told as the source.
+        how: further entries of the card's recipe, such as data, minutes and machine.
     """
     card = Card(
         name=name,
         kind="classifier",
         network=recipe.network,
         file=f"{name}.safetensors" if folder == ZOO else "model.safetensors",
-        licence="MIT",
-        source=trained_by("classifier", {"preset": name, **how}),
+        licence=license or license_of(None, str(how.get("data", ""))),
+        source=trained_by("classifier", command, how),
+        algorithm=ALGORITHM,
         image_shape=image_shape,
         classes=tuple(classes),
         mean=tuple(recipe.mean),
@@ -53,14 +59,15 @@ def export(
     return write_card(card, network.state_dict(), half)
 
 
-def trained_by(verb: str, how: Mapping[str, Any]) -> str:
-    """The source of a card: the command, with what of it the recipe's numbers do not say."""
-    words = [f"trained by: scoreag train {verb}"]
-    for name in ("preset", "data", "init"):
-        if how.get(name):
-            words += [f"--{name}", shlex.quote(str(how[name]))]
-    words += ["--finer"] * bool(how.get("finer"))
-    return " ".join(words)
+def trained_by(kind: str, command: str, how: Mapping[str, Any]) -> str:
+    """The source of a card: the command, or what is known of a training by other means."""
+    if command:
+        return f"trained by: {command}"
+    parts = [f"trained as a {kind}"]
+    parts += [
+        f"{word} {how[name]}" for name, word in (("data", "on"), ("init", "from")) if how.get(name)
+    ]
+    return ", ".join(parts)
 
 
 def numbers(recipe: Recipe) -> dict[str, Any]:

@@ -6,31 +6,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from scoreag.stopping import ENDING, Stopped, stop
+
 
 @contextmanager
-def held_back(patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """A first Ctrl-C or SIGTERM is only noted, and the function tells of it; a second ends at once.
+def held_back(patient: bool = False) -> Iterator[Callable[[], int]]:
+    """A first Ctrl-C, SIGTERM or SIGHUP is only noted, and the function tells its number, else 0.
 
+    A second Ctrl-C ends at once; the other two may come twice, as from a terminal that is closed.
     Signals that somebody else takes care of are left to him.
 
     Args:
-        patient: a second one is only noted, too: a launcher of several processes repeats to each
+        patient: a second Ctrl-C is only noted, too: a launcher of several processes repeats to each
             what the terminal told it already.
     """
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if came and not patient:
-            raise KeyboardInterrupt
+        if came and not patient and number == signal.SIGINT:
+            raise Stopped(number)
         came.append(number)
 
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual = (signal.default_int_handler, signal.SIG_DFL, stop)
     ours = threading.current_thread() is threading.main_thread()
-    held = {n: how for n, how in usual.items() if ours and signal.getsignal(n) is how}
+    held = {n: how for n in ENDING if ours and (how := signal.getsignal(n)) in usual}
     for number in held:
         signal.signal(number, note)
     try:
-        yield lambda: bool(came)
+        yield lambda: came[0] if came else 0
     finally:
         for number, how in held.items():
             signal.signal(number, how)

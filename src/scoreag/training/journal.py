@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,26 +70,40 @@ class Journal:
 
     def watch(self, state: State) -> None:
         """After a step: the bar, and now and then an entry."""
-        self.bar.update(self.plan.batch)
-        for watch in self.further:
-            watch(state)
         last = state.seen >= self.plan.images
+        self._show(self.plan.batch, last)
+        self.leave(state)
         if last or time.monotonic() - self.noted > QUIET_SECONDS:
             noted = {"seen": state.seen, "seconds": round(self.seconds, 1)}
             write_text(self.folder / "time.json", json.dumps(noted) + "\n")
             self.noted = time.monotonic()
-        if last or state.seen // self.every > (state.seen - self.plan.batch) // self.every:
-            self.enter(state)
-        if last:
-            self.bar.close()
 
-    def enter(self, state: State) -> None:
-        """The curve up to now, and samples unless they are there."""
+    def leave(self, state: State, again: bool = False) -> None:
+        """What a step leaves; the same files, however often it is called with the same state.
+
+        Args:
+            again: keep the samples that are there, which take time.
+        """
+        for watch in self.further:
+            watch(state)
+        last = state.seen >= self.plan.images
+        if last or state.seen // self.every > (state.seen - self.plan.batch) // self.every:
+            self.enter(state, again)
+
+    def enter(self, state: State, again: bool = False) -> None:
+        """The curve up to now, and samples."""
         write_curve(self.folder, [(seen + self.before, loss) for seen, loss in state.losses])
         file = self.folder / "samples" / f"{state.seen + self.before:09d}.png"
-        if self.draw and not file.exists():
+        if self.draw and not (again and file.exists()):
             file.parent.mkdir(exist_ok=True)
             self.draw(state, file)
+
+    def _show(self, images: int, last: bool) -> None:
+        """The bar goes on; where its terminal is gone, the training goes on without it."""
+        with suppress(OSError):
+            self.bar.update(images)
+            if last:
+                self.bar.close()
 
 
 def continued(state: State, file: Path) -> State:

@@ -1,10 +1,14 @@
 """One training loop for every network: batches, rates, averages, and checkpoints that resume.
 
-Step ``k`` draws its batch and its noise from ``generator(seed, ..., k)``: nothing about the random
+Step ``k`` draws its batch and its noise from ``Stream(seed, ..., k)``: nothing about the random
 state has to be remembered, and a run that was stopped goes on as if it had not been.  They are
 drawn for the whole batch, so that neither the number of processes nor that of turns changes them.
+
+The checkpoint is what counts.  What else a step leaves, such as samples, is a function of the state
+after it: it is written after the step, and again where a training goes on from that step.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +17,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from jaxtyping import UInt8
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images, Labels, PerImage
-from scoreag.training.diverged import Diverged, Health, check_finite
+from scoreag.stopping import KEPT, Stopped
+from scoreag.training.diverged import Diverged, check_finite
 from scoreag.training.ema import follow
 from scoreag.training.interrupt import held_back
 from scoreag.training.plan import Batch as Batch
@@ -32,10 +37,11 @@ from scoreag.training.state import resume as resume
 from scoreag.training.state import save
 from scoreag.training.team import ALONE, Team
 
-Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Generator], Tensor]
-Prepare: TypeAlias = Callable[[Images, Batch, Generator], Images]
+Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Stream], Tensor]
+Prepare: TypeAlias = Callable[[Images, Batch, Stream], Images]
 Order: TypeAlias = Callable[[int, Plan, int], Iterator[Batch]]
 Rows: TypeAlias = tuple[Tensor, ...]  # tensors with a row an image
+Watch: TypeAlias = Callable[[State], None]
 CURVE = 50  # steps of which the curve has the mean
 
 
@@ -48,11 +54,11 @@ class Rowwise:
         answer: the loss of each row, of all of them or of some.
     """
 
-    ask: Callable[[Images, Labels, Generator], Rows]
+    ask: Callable[[Images, Labels, Stream], Rows]
     answer: Callable[[nn.Module, Rows], PerImage]
 
     def __call__(
-        self, network: nn.Module, images: Images, labels: Labels, source: Generator
+        self, network: nn.Module, images: Images, labels: Labels, source: Stream
     ) -> Tensor:
         return self.answer(network, self.ask(images, labels, source)).mean()
 
@@ -65,47 +71,54 @@ def fit(
     plan: Plan,
     file: Path,
     save_every: float = 60.0,
-    watch: Callable[[State], None] = lambda state: None,
+    watch: Watch = lambda state: None,
     prepare: Prepare = lambda images, batch, source: images,
     after: Callable[["State", Plan], None] | None = None,
     order: Order = batches,
     team: Team = ALONE,
+    again: Watch = lambda state: None,
 ) -> State:
     """Train until ``plan.images`` were seen; a checkpoint in ``file`` each ``save_every`` seconds.
 
     Args:
         loss: of a batch with pixels in [0, 1]; its noise comes from the generator it is given.
-        watch: called after each step, for bars and curves.
+        watch: called after each step, for bars and curves; see ``again``.
         prepare: what is done to a batch before the loss sees it, such as cropping.
         after: what makes ``state.average`` from the network after each step; by default
             ``averaged``.
         order: which images the steps see, from a given step on.
         team: the processes that share the work; with more than one piece a batch, ``loss`` must be
             ``Rowwise``.  The first process saves.
+        again: called before the first step with the state that a checkpoint gave: it makes anew
+            what ``watch`` leaves, for the training may have been stopped before that.
 
     Raises:
-        KeyboardInterrupt: at the end of the step at which it came, after a checkpoint.
+        Stopped: at the end of the step at which a signal came, after a checkpoint.
         Diverged: the loss ran away or is no number; the last good checkpoint is kept.
     """
-    saved, health = time.monotonic(), Health()
+    saved, kept = time.monotonic(), state.seen
     with held_back(team.size > 1) as interrupted:
+        if state.seen:
+            again(state)
         for batch in order(len(images), plan, state.seen // plan.batch):
-            source = generator(plan.seed, "step", batch.step)
+            source = Stream(plan.seed, "step", batch.step)
             x = prepare(images[batch.ids].float() / 255, batch, source)
             value = _gradient(state.network, loss, x, labels[batch.ids], source, plan, team)
             value, stopping = team.sum(_gradients(state.network), value, float(interrupted()))
-            _checked(partial(health.check, value), state, file)
+            _checked(partial(state.health.check, value), state, file)
             _step(state, plan)
             (after or averaged)(state, plan)
             _enter(state, value, batch.step % CURVE == CURVE - 1 or state.seen >= plan.images)
-            due = time.monotonic() - saved > save_every and not health.far
-            if stopping or due:
+            due = stopping or time.monotonic() - saved > save_every
+            if due and not state.health.far:  # no checkpoint of a loss that may be running away
                 _save(state, file, team)
-                saved = time.monotonic()
+                saved, kept = time.monotonic(), state.seen
             if stopping:
-                raise KeyboardInterrupt
+                raise Stopped(interrupted() or signal.SIGINT, _done(kept, plan, file))
             watch(state)
-    _save(state, file, team)
+        _save(state, file, team)
+        if team.sum([], float(interrupted()))[0]:
+            raise Stopped(interrupted() or signal.SIGINT, _done(state.seen, plan, file))
     return state
 
 
@@ -114,7 +127,7 @@ def _gradient(
     loss: Loss,
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     plan: Plan,
     team: Team,
 ) -> float:
@@ -175,6 +188,12 @@ def _save(state: State, file: Path, team: Team) -> None:
     _checked(partial(check_finite, state.network), state, file)
     if team.first:
         save(state, file)
+
+
+def _done(kept: int, plan: Plan, file: Path) -> str:
+    """What a signal leaves."""
+    held = f"{KEPT}: {file} has seen {kept:,} of {plan.images:,} images"
+    return held if kept else "nothing was saved yet"
 
 
 def _checked(check: Callable[[], None], state: State, file: Path) -> None:

@@ -9,11 +9,13 @@ from scoreag.training.team import ALONE, Team
 
 @dataclass(frozen=True)
 class Means:
-    """Args:
-    team: the processes that share the work, and the turns in which each does its part.
-    compiled: whether torch.compile makes a program of the network; it has to be told.
-    channels_last: whether the colours of a pixel lie side by side in memory.
-    tensorboard: whether curves are written for TensorBoard, too.
+    """How a recipe is carried out: processes, compilation, memory layout, logging.
+
+    Args:
+        team: the processes that share the work, and the turns in which each does its part.
+        compiled: whether torch.compile makes a program of the network; it has to be told.
+        channels_last: whether the colours of a pixel lie side by side in memory.
+        tensorboard: whether curves are written for TensorBoard, too.
     """
 
     team: Team = ALONE

@@ -11,24 +11,27 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from scoreag.core import families
 from scoreag.core.denoiser import Family
+from scoreag.core.noise import Stream
 from scoreag.core.schedule import vp_sigma
 from scoreag.core.types import PerImage
 from scoreag.load import UnknownName, hint
 
-Draw: TypeAlias = Callable[[int, Generator], PerImage]
+Draw: TypeAlias = Callable[[int, Stream], PerImage]
 NOISE = (-1.2, 1.2)  # mean and deviation of ln sigma, for pixels; Karras et al. (2022)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Args:
-    family: how a denoiser is made of the network.
-    levels: draws a noise level for each of so many images.
-    weight: of the squared error at a noise level.
+    """What a network is trained on: a family, noise levels, and the weight of an error.
+
+    Args:
+        family: how a denoiser is made of the network.
+        levels: draws a noise level for each of so many images.
+        weight: of the squared error at a noise level.
     """
 
     family: Family
@@ -64,8 +67,8 @@ def ddpm_cosine(sigma_data: float = 0.5) -> Objective:
 def vp(sigma_data: float = 0.5, end: float = 1e-5) -> Objective:
     """A time uniform in [end, 1], and ``|n - F|^2``; Song et al. (2021), appendix C."""
 
-    def levels(count: int, source: Generator) -> PerImage:
-        times = end + (1 - end) * torch.rand(count, generator=source, dtype=torch.float64)
+    def levels(count: int, source: Stream) -> PerImage:
+        times = end + (1 - end) * source.uniform((count,)).double()
         return vp_sigma(times).float()
 
     return Objective(families.vp(), levels, of_noise)
@@ -86,14 +89,12 @@ def _steps(alphas_cumprod: Float[Tensor, " steps"]) -> Objective:
 
 def log_normal(mean: float, deviation: float) -> Draw:
     """``ln sigma ~ N(mean, deviation^2)``."""
-    return lambda count, source: (deviation * torch.randn(count, generator=source) + mean).exp()
+    return lambda count, source: (deviation * source.normal((count,)) + mean).exp()
 
 
 def one_of(levels: Float[Tensor, " levels"]) -> Draw:
     """Any of ``levels``, with equal probability."""
-    return lambda count, source: levels[torch.randint(len(levels), (count,), generator=source)].to(
-        torch.float32
-    )
+    return lambda count, source: levels[source.integers(len(levels), (count,))].to(torch.float32)
 
 
 def of_noise(sigma: PerImage) -> PerImage:

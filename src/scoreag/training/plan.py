@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 
 LATER = {"later": True}  # marks a setting that older folders lack; at its default it is not told
 
@@ -74,7 +74,7 @@ def batches(count: int, plan: Plan, first: int = 0) -> Iterator[Batch]:
     for step in range(first, plan.steps):
         if step // an_epoch != epoch:
             epoch = step // an_epoch
-            order = torch.randperm(count, generator=generator(plan.seed, "epoch", epoch))
+            order = Stream(plan.seed, "epoch", epoch).permutation(count)
         start = (step % an_epoch) * plan.batch
         ids = order[start : start + plan.batch]
         yield Batch(step, epoch, ids, step * plan.batch / plan.images)

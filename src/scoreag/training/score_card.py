@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from scoreag.cards import Card, card, write_card
+from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.noise import Noise
 from scoreag.core.prior import Prior
@@ -20,7 +21,7 @@ from scoreag.training.board import board
 from scoreag.training.export import trained_by
 from scoreag.training.init import begun
 from scoreag.training.journal import Journal, last_loss
-from scoreag.training.loop import Rowwise, State, fit
+from scoreag.training.loop import Rowwise, State, Watch, fit
 from scoreag.training.means import Means
 from scoreag.training.objectives import objective
 from scoreag.training.presets import TUNED, ScoreRecipe
@@ -28,6 +29,7 @@ from scoreag.training.score_model import denoising
 from scoreag.training.score_start import Pixels, check, options_for, started
 from scoreag.training.score_start import optimizer as optimizer
 from scoreag.training.snapshots import due, keep, post_hoc
+from scoreag.training.terms import license_of
 
 TOLD = (
     "plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped",
@@ -51,6 +53,8 @@ def train_score_model(
     device: torch.device | str = "cpu",
     means: Means = PLAIN,
     width: float | None = None,
+    license: str = "",
+    command: str = "",
 ) -> Card:
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -59,6 +63,8 @@ def train_score_model(
             warm-up; the images that it has seen are added up.
         about: further entries of the card's recipe, e.g. ``data`` and ``data_sha256``.
         width: of the card's average, made of the snapshots; by default the running one.
+        license: of the weights; "" is unspecified, with what is known of the data's terms.
+        command: that was given, to be told by the card.
     """
     plan, options = recipe.schedule, options_for(recipe, images, classes, init)
     check(recipe, labels, classes, folder, means.team, width)
@@ -71,11 +77,16 @@ def train_score_model(
     )  # fmt: skip
     if team.first:
         journal.open(state)
-    watch = journal.watch if team.first else (lambda state: None)
+    watch: Watch = journal.watch if team.first else (lambda state: None)
+    again: Watch = partial(journal.leave, again=True) if team.first else watch
     loss = loss_of(recipe, len(classes))
-    fit(state, loss, images, labels, plan, file, save_every, watch, team=team)
+    fit(state, loss, images, labels, plan, file, save_every, watch, team=team, again=again)
     how = {**(about or {}), **history(state, journal, init), **({"ema": width} if width else {})}
-    exported = partial(export, state, recipe, options, classes, folder, how, width)
+    terms = license_of(license, str(how.get("data", "")), init)
+    source = trained_by("score-model", command, how)
+    exported = partial(
+        export, state, recipe, options, classes, folder, how, width, license=terms, source=source
+    )
     return team.in_turn(exported if team.first else partial(card, folder))
 
 
@@ -133,6 +144,8 @@ def export(
     folder: Path,
     how: Mapping[str, Any],
     width: float | None = None,
+    license: str = "unspecified",
+    source: str = "",
 ) -> Card:
     """The average weights, or those of another width, in half the space, with their card."""
     assert isinstance(state.average, Preconditioned)
@@ -143,8 +156,9 @@ def export(
         kind="score-model",
         network=recipe.network,
         file="model.safetensors",
-        licence="MIT",
-        source=trained_by("score-model", how),
+        licence=license,
+        source=source,
+        algorithm=ALGORITHM,
         image_shape=(shape[0], shape[1], shape[2]),
         classes=tuple(classes),
         family=recipe.family,

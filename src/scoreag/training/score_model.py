@@ -3,8 +3,9 @@
 from functools import partial
 
 import torch
-from torch import Generator, nn
+from torch import nn
 
+from scoreag.core.noise import Stream
 from scoreag.core.types import Images, Labels, PerImage
 from scoreag.training.augment import flip
 from scoreag.training.loop import Rows, Rowwise
@@ -30,7 +31,7 @@ def denoising(
 def question(
     images: Images,
     labels: Labels,
-    source: Generator,
+    source: Stream,
     objective: Objective,
     null_label: int,
     dropped: float,
@@ -43,8 +44,8 @@ def question(
     mirrored = flip(images, source)  # drawn in any case: what follows is the same with and without
     x0 = 2 * (mirrored if mirror else images) - 1
     sigma = objective.levels(len(x0), source).to(x0)
-    n = torch.randn(x0.shape, generator=source).to(x0)
-    withheld = (torch.rand(len(x0), generator=source) < dropped).to(labels.device)
+    n = source.normal(x0.shape).to(x0)
+    withheld = (source.uniform((len(x0),)) < dropped).to(labels.device)
     told = torch.where(withheld, null_label, labels).to(x0.device)
     return x0, x0 + sigma[:, None, None, None] * n, sigma, told, objective.weight(sigma)
 

@@ -12,6 +12,7 @@ from scoreag.cards import Card, fill, weights
 from scoreag.core.denoiser import Preconditioned
 from scoreag.core.types import Labels
 from scoreag.load import check_options, load
+from scoreag.training.fitting import check_takes
 from scoreag.training.init import check_init
 from scoreag.training.journal import continued
 from scoreag.training.loop import State, begin
@@ -57,7 +58,9 @@ def options_for(
     """The network's arguments: of the card to go on from, or of the recipe and the data."""
     shape = tuple(images.shape[1:])
     if init is None:
-        return {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
+        options = {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
+        _check_takes(recipe, options, shape)
+        return options
     check_init(init, "score-model", "cifar10", shape, len(classes))
     if init.family != recipe.family:
         raise ValueError(
@@ -65,6 +68,15 @@ def options_for(
             f"give a preset of family {init.family}, or another --init"
         )
     return dict(init.options)
+
+
+def _check_takes(recipe: ScoreRecipe, options: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse a recipe whose network does not take the images."""
+    build, batch = load("networks", recipe.network).build, recipe.plan.batch
+    check_options(build, dict(options), recipe.network)
+    with torch.device("meta"):
+        asked = torch.empty(batch, *shape), torch.empty(batch), torch.zeros(batch).long()
+    check_takes(build, options, [asked], recipe.network)
 
 
 def started(

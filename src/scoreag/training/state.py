@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from scoreag.files import load_tensors, replace_file
+from scoreag.training.diverged import Health
 
 
 @dataclass
@@ -19,6 +20,7 @@ class State:
         others: further averages, of other widths.
         losses: images seen, and the mean loss of the last steps.
         recent: the losses of the steps since.
+        health: what is known of single losses, by which a divergence is seen.
     """
 
     network: nn.Module
@@ -28,6 +30,7 @@ class State:
     losses: list[tuple[int, float]] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     others: list[nn.Module] = field(default_factory=list)
+    health: Health = field(default_factory=Health)
 
     @property
     def averages(self) -> list[nn.Module]:
@@ -42,6 +45,8 @@ class State:
             "losses": self.losses,
             "recent": self.recent,
             "others": [other.state_dict() for other in self.others],
+            "usual": list(self.health.usual),
+            "far": self.health.far,
         }
 
 
@@ -65,6 +70,8 @@ def resume(state: State, file: Path) -> State:
     state.optimizer.load_state_dict(saved["optimizer"])
     state.seen, state.losses = saved["seen"], [(int(n), float(v)) for n, v in saved["losses"]]
     state.recent = [float(v) for v in saved.get("recent", [])]
+    state.health.usual.extend(float(v) for v in saved.get("usual", []))
+    state.health.far = int(saved.get("far", 0))
     return state
 
 

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from scoreag.stopping import Ended
+
 Made = TypeVar("Made")
 
 
@@ -109,7 +111,8 @@ def joined(device: torch.device, turns: int = 1) -> Iterator[Team]:
     except (ValueError, OSError, KeyboardInterrupt) as error:
         if team.first:
             raise
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+        code = Ended(error).code if isinstance(error, KeyboardInterrupt) else 1
+        raise SystemExit(code) from None
     finally:
         dist.destroy_process_group()
 

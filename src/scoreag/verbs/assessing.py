@@ -30,6 +30,8 @@ def assess(given: Given) -> None:
     if away := left_out(plan, kit):
         say(given, f"without the weights of LPIPS (--lpips) left out: {', '.join(away)}")
     chosen(cells, given.only)  # a mistyped name is told before anything is written
+    for data in kit.datasets:
+        say(given, f"read {data.summary}")
     if given.dry_run:
         _forecast(given, kit, chosen(cells, given.only))
         return

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoreag import trust
+from scoreag.verbs import words
+from scoreag.verbs.judging import bundled
 from scoreag.verbs.options import Given, loud
 from scoreag.verbs.tasks import check_classes
 from scoreag.verbs.words import UsageError
@@ -54,8 +56,8 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     _check_beside(card, [one.card for one in beside])
     train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
     judge = _judge(given, card, test)
-    words = list(dict.fromkeys(given.features or ["judge"]))
-    extractors = tuple(extractor(word, judge, card.image_shape, device) for word in words)
+    wanted = list(dict.fromkeys(given.features or ["judge"]))
+    extractors = tuple(extractor(word, judge, card.image_shape, device) for word in wanted)
     _check_names([one.name for one in extractors])
     return (
         model,
@@ -137,9 +139,10 @@ def judge_of(card: "Card") -> str:
     """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
     from scoreag import cards
 
+    if found := bundled(card.image_shape, card.classes):
+        return found
     for name in (name for name in cards.cards("classifier") if name.endswith("-judge")):
-        judge = cards.card(name)
-        if judge.image_shape == card.image_shape and card.classes in ((), judge.classes):
+        if cards.card(name).image_shape == card.image_shape and not card.classes:
             return name
     raise UsageError(
         f"no bundled judge knows the images and classes of {card.name}; "
@@ -151,12 +154,15 @@ def labelled(given: Given, spec: str, card: "Card") -> "Dataset":
     """Labelled images of the shape and the classes of a card."""
     from scoreag.dataset import read
 
-    data = read(spec, given.root, progress=loud(given), classes=card.classes)
+    size = words.size(given.size) if given.size else None
+    data = read(spec, given.root, size=size, progress=loud(given), classes=card.classes)
     if tuple(data.images.shape[1:]) != card.image_shape:
         found, wanted = (
             " x ".join(map(str, size)) for size in (data.images.shape[1:], card.image_shape)
         )
-        raise ValueError(f"{data.name} has images of {found}, {card.name} is for {wanted}")
+        height, width = card.image_shape[1:]
+        fix = f"write --size {height}x{width}, or give other data"
+        raise ValueError(f"{data.name} has images of {found}, {card.name} is for {wanted}; {fix}")
     if card.classes:
         check_classes(data, card.classes)
         if data.labels is None:

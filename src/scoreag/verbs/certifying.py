@@ -76,6 +76,7 @@ def _smoothing(given: Given) -> None:
         cost=plan.select + plan.samples,
         progress=loud(given),
         overwrite=given.overwrite,
+        begun=lambda: say(given, f"read {data.summary}"),
     )
     _tell(given, figures, _smoothing_table(figures))
 

@@ -4,21 +4,26 @@ import ast
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoreag.load import UnknownName, hint, names
 from scoreag.verbs import words
-from scoreag.verbs.options import Given
+from scoreag.verbs.options import Given, say
+from scoreag.verbs.tasks import check_classes
 from scoreag.verbs.words import UsageError
 
+if TYPE_CHECKING:
+    from scoreag.dataset import Dataset
+    from scoreag.doctor import Finding
+
 CARDS = {"models": "score-model", "classifiers": "classifier"}
-PLANS = "plans"
+PLANS, PRESETS = "plans", "presets"
 FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
 
 
 def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
-    known = [*CARDS, *FOLDERS, PLANS]
+    known = [*CARDS, *FOLDERS, PLANS, PRESETS]
     if given.kind is not None and given.kind not in known:
         raise UnknownName(f"no kind {given.kind!r}; {hint(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
@@ -48,6 +53,10 @@ def entries(kind: str) -> dict[str, str]:
         from scoreag.assess.plan import plans
 
         return plans()
+    if kind == PRESETS:
+        from scoreag.training.listing import presets
+
+        return presets()
     shown = {name: name.replace("_", "-") if kind == "datasets" else name for name in names(kind)}
     return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
 
@@ -88,12 +97,14 @@ def doctor(given: Given) -> None:
     """Examine a classifier: range, normalisation, logits or softmax, randomness, accuracy."""
     from scoreag.dataset import read
     from scoreag.doctor import Finding, examine
-    from scoreag.models import load_classifier
+    from scoreag.models import class_names, load_classifier
 
     if given.batch_size < 1:
         raise UsageError(f"--batch-size is {given.batch_size}; expected 1 or more")
     size = words.size(given.size) if given.size else None
-    data = read(given.data, given.root, given.label, size, not given.quiet)
+    classes = class_names(given.classifier)
+    data = read(given.data, given.root, given.label, size, not given.quiet, classes)
+    say(given, f"read {data.summary}")
     try:
         victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     except UnknownName:
@@ -103,6 +114,7 @@ def doctor(given: Given) -> None:
     else:
         shape = shape_of(given.classifier, given.trust_code)
         found = examine(victim, data.images, data.labels, given.batch_size, shape)
+        found += _other_classes(data, classes)
     if given.json:
         print(json.dumps([finding.to_dict() for finding in found], indent=2, ensure_ascii=False))
     elif not given.quiet:
@@ -110,6 +122,17 @@ def doctor(given: Given) -> None:
     bad = [finding.check for finding in found if finding.fine is False]
     if bad:
         raise ValueError(f"{given.classifier}: something is wrong with its {', '.join(bad)}")
+
+
+def _other_classes(data: "Dataset", classes: tuple[str, ...]) -> "list[Finding]":
+    """What is wrong where the data count other classes than the classifier's card."""
+    from scoreag.doctor import Finding
+
+    try:
+        check_classes(data, classes)
+    except ValueError as error:
+        return [Finding("classes", False, str(error))]
+    return []
 
 
 def shape_of(classifier: str, trust_code: bool = False) -> tuple[int, int, int] | None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from scoreag.bounded import parsed_json
+from scoreag.load import shown
 from scoreag.verbs.options import Given, say
 from scoreag.verbs.words import UsageError
 
@@ -40,11 +42,13 @@ def arguments_of(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        found = parsed_json(text)
     except ValueError as error:
         raise UsageError(f"--arguments is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise UsageError(f"--arguments is {text}; expected a table, e.g. " + '{"image_size": 64}')
+        raise UsageError(
+            f"--arguments is {shown(found)}; expected a table, e.g. " + '{"image_size": 64}'
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from scoreag.verbs.options import Given, say
 from scoreag.verbs.words import UsageError
 
 SHAPES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "fashion-mnist": (1, 28, 28)}
-OWN = ("network", "mean", "std", "shape")  # options of a classifier alone
+OWN = ("network", "mean", "std", "shape", "strip")  # options of a classifier alone
 
 
 def is_classifier(given: Given) -> bool:
@@ -40,6 +40,7 @@ def convert_classifier(given: Given, arguments: dict[str, Any] | None, classes: 
         shape(given.shape) if given.shape else SHAPES.get(given.classes or ""),
         given.licence or "",
         given.half,
+        given.strip,
     )
     told = {
         "network": card.network,

@@ -62,6 +62,8 @@ def _score_model(given: Given, card: "Card") -> None:
     outcome: list[Compared] = []
 
     def work() -> dict[str, Any]:
+        for data in (bench.test, bench.train):
+            say(given, f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, bench, beside)
         outcome.extend(compared(told, found["figures"], PART))
         found = _head(card, settings) | found | {"compared": [one.to_dict() for one in outcome]}
@@ -80,6 +82,7 @@ def _score_model(given: Given, card: "Card") -> None:
 
 
 def _classifier(given: Given, card: "Card") -> None:
+    from scoreag.core.algorithm import ALGORITHM
     from scoreag.evaluation import place
     from scoreag.evaluation.bench import spread
     from scoreag.evaluation.classifier import evaluate, parts
@@ -96,10 +99,12 @@ def _classifier(given: Given, card: "Card") -> None:
         "images": {name: len(part.data) for name, part in computed.items()},
         "data": {name: part.data.sha256 for name, part in computed.items()},
         **({"under": sorted(given.under)} if given.under else {}),
+        "algorithm": ALGORITHM,
     }
     folder, outcome = Path(given.out), list[Any]()
 
     def work() -> dict[str, Any]:
+        say(given, f"read {test.summary}")
         found = evaluate(_on_device(card, given), computed, given.batch_size)
         for name, entries in found.items():
             outcome.extend(compared(card.figures.get(name, {}), entries, name))
@@ -130,6 +135,7 @@ def _on_device(card: "Card", given: Given) -> Any:
 
 def _settings(bench: "Bench") -> dict[str, Any]:
     """All that the figures of a score model depend on, but its weights."""
+    from scoreag.core.algorithm import ALGORITHM
     from scoreag.runs.manifest import named
 
     return {
@@ -144,6 +150,7 @@ def _settings(bench: "Bench") -> dict[str, Any]:
         "data": f"{bench.test.name}, sha256 {bench.test.sha256}",
         "train_data": f"{bench.train.name}, sha256 {bench.train.sha256}",
         "device": bench.device.type,
+        "algorithm": ALGORITHM,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from scoreag.stopping import Ended
 from scoreag.verbs.words import UsageError
 
 Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
@@ -44,7 +45,10 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
             if values.get("out") == "":
                 raise UsageError("--out is empty; write a folder's name")
             unoffered = {setting.name: None for setting in SETTINGS}
-            function(Given(**{**unoffered, **values}))
+            try:
+                function(Given(**{**unoffered, **values}))
+            except KeyboardInterrupt as error:
+                raise Ended(error) from error
 
         command.__signature__ = Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}
@@ -69,7 +73,8 @@ DEBUG = option("--debug", bool, "Show the traceback of an error.", False)
 MODEL = option("--model", str, "Score model: a card's name or folder, e.g. cifar10.", ...)
 CLASSIFIER = option(
     "--classifier", str,
-    "Classifier: a card's name or folder, package.module:factory, or robustbench:MODEL; "
+    "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
+    "robustbench:MODEL; "
     "a file of weights becomes a folder by: scoreag convert.", ...,
 )  # fmt: skip
 JUDGED_BY = option("--classifier", str, "Classifier that is asked before and after; default: none.")
@@ -90,12 +95,17 @@ WRONG = option(
     "--wrong", str,
     "What the classifier shall say: second, random, none (anything wrong), or a class.", "second",
 )  # fmt: skip
+JUDGE = option(
+    "--judge",
+    str,
+    "Says whether the class is still shown: a classifier, or none; default: the model card's.",
+)
 SEED = option("--seed", int, "Seed of all random numbers, 0 or more.", 0)
 OUT = option("--out", str, "Folder of the run; the same command goes on where it was.", ...)
 OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
 QUIET = option("--quiet", bool, "No bars and no table.", False)
 JSON = option("--json", bool, "Print the summary as JSON on stdout.", False)
-DEVICE = option("--device", str, "auto, cpu or cuda.", "auto")
+DEVICE = option("--device", str, "auto, cpu, cuda, a certain one such as cuda:1, or mps.", "auto")
 TRUST_CODE = option(
     "--trust-code", bool, "Run code that a card or plan names, module:function.", False
 )
@@ -172,16 +182,18 @@ EXAMINED = (
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets or plans.",
+        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets, plans or "
+        "presets.",
         None,
     ),
     QUIET,
     JSON,
 )
 TRAINED = (
-    option("--preset", str, "The recipe, by name; a wrong name lists them.", ...),
+    option("--preset", str, "The recipe, by name; see: scoreag list presets.", ...),
     option("--data", str, "Training images, which have labels.", "cifar10:train[0:45000]"),
     ROOT,
+    SIZE,
     OUT,
     option("--images", int, "Images to see, each time counted; default: the preset's."),
     option("--batch", int, "Images a step; default: the preset's."),
@@ -189,6 +201,7 @@ TRAINED = (
     option("--precision", str, "float32, bf16, or auto: bf16 where it is fast.", "auto"),
     option("--seed", int, "Seed of weights, order and noise; default: the preset's."),
     option("--save-every", float, "Seconds between two checkpoints.", 60.0),
+    option("--license", str, "Of the weights; default: unspecified, with the data's terms."),
     OVERWRITE,
     QUIET,
     JSON,
@@ -235,6 +248,7 @@ CONVERTED = (
     ),
     option("--mean", str, "Of a classifier: it sees (image - mean) / std, images in [0, 1]."),
     option("--std", str, "A number a channel, as for --mean, e.g. 0.5,0.5,0.5."),
+    option("--strip", str, "Of a classifier's names of weights: a prefix to take off, e.g. model."),
     option("--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --classes."),
     option("--licence", str, "Of the weights; default: what the format tells."),
     option("--half", bool, "Store the weights with 11 significant bits.", False),
@@ -247,6 +261,7 @@ EVALUATED = (
     option("--data", str, "Test images; default: those of the data that the card names."),
     option("--train-data", str, "Images that it was trained on; default: as the card says."),
     ROOT,
+    SIZE,
     option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
     option("--sampler", str, "Draws by this one of scoreag list samplers.", "ancestral"),
     option("--calls", int, "Denoiser calls a draw; of heun and churn an odd number.", 35),

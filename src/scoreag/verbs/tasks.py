@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.verbs import words
+from scoreag.verbs.judging import judge_for
 from scoreag.verbs.options import SETTINGS, Given, loud, say
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def synthesize(given: Given) -> None:
     labels = words.labels(given.labels, prior.classes, given.per_class)
     aim = words.wrong(given.wrong, prior.classes)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
-    job = synthesis(prior, victim, labels, aim, given.seed, **settings(given))
-    run(job, given, {"wrong": given.wrong})
+    judge, known = judge_for(given, prior)
+    job = synthesis(prior, victim, labels, aim, given.seed, judge=judge, **settings(given))
+    run(job, given, {"wrong": given.wrong, **known})
 
 
 def transform(given: Given) -> None:
@@ -44,10 +46,12 @@ def transform(given: Given) -> None:
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     data = images(given, prior)
     check_labelled(data)
+    judge, known = judge_for(given, prior)
     job = transformation(
-        prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, **settings(given)
-    )
-    run(job, given, {"wrong": given.wrong, **about(data)})
+        prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, judge,
+        **settings(given),
+    )  # fmt: skip
+    run(job, given, {"wrong": given.wrong, **about(data), **known}, data)
 
 
 def purify(given: Given) -> None:
@@ -63,7 +67,7 @@ def purify(given: Given) -> None:
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)
     )
-    run(job, given, about(data))
+    run(job, given, about(data), data)
 
 
 def settings(given: Given) -> dict[str, Any]:
@@ -88,11 +92,21 @@ def images(given: Given, prior: "Prior") -> "Dataset":
         label=given.label,
         size=words.size(given.size) if given.size else None,
         progress=loud(given),
-        classes=prior.classes,
+        classes=names_of(given, prior),
     )
     check_classes(data, prior.classes)
     check_shape(data, prior.image_shape)
     return data
+
+
+def names_of(given: Given, prior: "Prior") -> tuple[str, ...]:
+    """The names by which labels are numbered: the score model's, else the classifier's."""
+    from scoreag.datasets import nameless
+    from scoreag.models import class_names
+
+    if nameless(prior.classes) and given.classifier:
+        return class_names(given.classifier) or prior.classes
+    return prior.classes
 
 
 def check_apart(given: Given) -> None:
@@ -146,10 +160,13 @@ def about(data: "Dataset") -> dict[str, Any]:
     return {"data": {"name": data.name, "sha256": data.sha256}, "sources": sources}
 
 
-def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
+def run(job: "Job", given: Given, known: dict[str, Any], data: "Dataset | None" = None) -> None:
     """Do the job in --out, and tell how it went."""
+    from scoreag.api import doubts
     from scoreag.runs.drive import drive
 
+    if told := doubts(job):
+        print(f"scoreag: warning: {told}", file=sys.stderr)
     folder = Path(given.out)
     figures = drive(
         job,
@@ -159,6 +176,7 @@ def run(job: "Job", given: Given, known: dict[str, Any]) -> None:
         micro_batch=given.micro_batch,
         progress=loud(given),
         overwrite=given.overwrite,
+        begun=lambda: say(given, f"read {data.summary}") if data else None,
     )
     render(folder)
     tell(given, figures, folder)
@@ -191,14 +209,28 @@ def table(figures: dict[str, Any]) -> str:
     """A line a figure, with its denominator."""
     from scoreag.metrics.accuracy import Rate
 
-    lines = [("images", str(figures["images"]))]
+    lines = [("images", str(figures["images"])), *_headline(figures)]
     for name, rate in figures["rates"].items():
-        lines.append((name, str(Rate(rate["count"], rate["total"], rate["of"]))))
+        if name != figures.get("headline", {}).get("name"):
+            lines.append((name, str(Rate(rate["count"], rate["total"], rate["of"]))))
     for name, found in figures["medians"].items():
-        lines.append(
-            (f"median {name}", f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})")
+        inside = (
+            f"{found['low']:.4g} to {found['high']:.4g}" if "low" in found else found["interval"]
         )
+        lines.append((f"median {name}", f"{found['value']:.4g} ({inside})"))
     calls = figures["calls"]
     lines.append(("denoiser calls", f"{calls['sum']}, {calls['per_image']:g} an image"))
+    lines += [(kind, text) for kind in ("warning", "hint") for text in figures.get(f"{kind}s", ())]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in lines)
+
+
+def _headline(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figure by which a run is told, before all others."""
+    from scoreag.metrics.accuracy import Rate
+
+    if not (found := figures.get("headline")):
+        return []
+    rate = str(Rate(found["count"], found["total"], found["of"]))
+    doubtful = found["says"].partition("; ")[2]
+    return [(found["name"], f"{rate}; {doubtful}" if doubtful else rate)]

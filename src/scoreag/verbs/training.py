@@ -11,8 +11,9 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from scoreag.verbs.options import Given, loud
-from scoreag.verbs.training_folder import own, tell
+from scoreag.verbs import words
+from scoreag.verbs.options import CLASSIFIER_TRAINED, SCORE_MODEL, TRAINED, Given, loud, say
+from scoreag.verbs.training_folder import own, spelled, tell
 from scoreag.verbs.words import UsageError
 
 if TYPE_CHECKING:
@@ -53,12 +54,15 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
         check_board()
     means = Means(team, given.compile, given.channels_last, given.tensorboard)
     init, folder = begun_with(given, recipe), Path(given.out)
-    data = team.in_turn(lambda: labelled(given, recipe.plan.batch))  # one of them downloads
+    known = init.classes if init else ()
+    data = team.in_turn(lambda: labelled(given, recipe.plan.batch, known))  # one of them downloads
     assert data.labels is not None
+    recipe = _scaled(recipe, given.preset, data, init)
     options_for(recipe, data.images, data.classes, init)
     check(recipe, data.labels, data.classes, folder, team, given.ema)
     with ExitStack() as held:
         team.in_turn(lambda: own(held, given, "score-model", recipe, data, init, team.first))
+        say(given, f"read {data.summary}")
         made = train_score_model(
             recipe,
             data.images,
@@ -78,6 +82,8 @@ def denoiser(given: Given, recipe: "ScoreRecipe", team: "Team", device: "torch.d
             device,
             means,
             given.ema,
+            given.license or "",
+            spelled("score-model", given, recipe.plan, (*TRAINED, *SCORE_MODEL)),
         )
     if team.first:
         tell(given, made)
@@ -107,6 +113,7 @@ def classifier(given: Given) -> None:
     from scoreag.models import device_of
     from scoreag.training.classifier_card import completed, train_classifier
     from scoreag.training.extra import check_extra
+    from scoreag.training.fitting import fitted
     from scoreag.training.recipes import PRESETS
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -118,16 +125,20 @@ def classifier(given: Given) -> None:
     recipe = chosen(given, PRESETS, device.type)
     if given.extra_share is not None:
         recipe = replace(recipe, extra_share=given.extra_share)
-    data, folder = labelled(given, recipe.plan.batch), Path(given.out)
-    assert data.labels is not None
-    extra = None
-    if given.extra:
-        extra = read(given.extra, given.root, progress=loud(given), classes=data.classes)
     init = card(given.init, given.trust_code) if given.init else None
+    data = labelled(given, recipe.plan.batch, init.classes if init else ())
+    folder = Path(given.out)
+    assert data.labels is not None
+    recipe, extra = fitted(recipe, given.preset, data), None
+    if given.extra:
+        extra = read(
+            given.extra, given.root, size=_size(given), progress=loud(given), classes=data.classes
+        )
     completed(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.plan, recipe.extra_share)
     with ExitStack() as held:
         own(held, given, "classifier", recipe, data, init, extra=extra)
+        say(given, f"read {data.summary}")
         made = train_classifier(
             recipe,
             data.images,
@@ -140,8 +151,22 @@ def classifier(given: Given) -> None:
             device,
             extra,
             init,
+            given.license or "",
+            spelled("classifier", given, recipe.plan, (*TRAINED, *CLASSIFIER_TRAINED)),
         )
     tell(given, made)
+
+
+def _scaled(
+    recipe: "ScoreRecipe", preset: str, data: "Dataset", init: "Card | None"
+) -> "ScoreRecipe":
+    """The recipe with the deviation of the data, where the preset is not made for them."""
+    from scoreag.training.fitting import deviation, is_foreign
+
+    if init is not None:
+        return replace(recipe, sigma_data=init.sigma_data)
+    foreign = is_foreign(preset, data)
+    return replace(recipe, sigma_data=deviation(data.images)) if foreign else recipe
 
 
 def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
@@ -166,11 +191,21 @@ def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
     return replace(recipe, rate=rate, plan=replace(recipe.plan, **plan, precision=precision))
 
 
-def labelled(given: Given, batch: int) -> "Dataset":
-    """The training images, which have labels and classes with names."""
+def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset":
+    """The training images, which have labels and classes with names.
+
+    Args:
+        known: the classes of the card to go on from, by which theirs are numbered if they are some
+            of these.
+    """
     from scoreag.dataset import read
 
-    data = read(given.data, given.root, progress=loud(given))
+    try:
+        data = read(given.data, given.root, size=_size(given), progress=loud(given), classes=known)
+    except ValueError:  # other classes, or a fault that is told now
+        if not known:
+            raise
+        data = read(given.data, given.root, size=_size(given), progress=loud(given))
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if batch > len(data):
@@ -182,3 +217,7 @@ def labelled(given: Given, batch: int) -> "Dataset":
         count = int(data.labels.max()) + 1
         data = replace(data, classes=tuple(str(i) for i in range(count)))
     return data
+
+
+def _size(given: Given) -> tuple[int, int] | None:
+    return words.size(given.size) if given.size else None

@@ -1,8 +1,10 @@
 """The folder of a training: claimed before it begins, and what is told of it when it has ended."""
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,9 @@ from scoreag.verbs.tasks import command
 if TYPE_CHECKING:
     from scoreag.cards import Card
     from scoreag.dataset import Dataset
+    from scoreag.training.plan import Plan
+
+UNSPELLED = ("overwrite", "quiet", "json")  # what a training does not depend on
 
 
 def own(
@@ -62,6 +67,26 @@ def claim(
         **circumstances(),
     }
     place.claim(Path(given.out), manifest, given.overwrite, OURS)
+
+
+def spelled(kind: str, given: Given, plan: "Plan", options: Sequence[Parameter]) -> str:
+    """The command of a training with all that it depends on, to be pasted where it was given.
+
+    The precision is the one that was chosen, and the images are told in any case.
+    """
+    settled = {"images": plan.images, "precision": plan.precision}
+    words = ["scoreag", "train", kind]
+    for option in options:
+        value = settled.get(option.name, getattr(given, option.name))
+        told = option.name == "data" or option.name in settled or value != option.default
+        if value is None or option.name in UNSPELLED or not told:
+            continue
+        flag = option.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
 
 
 def product(folder: Path) -> dict[str, str] | None:

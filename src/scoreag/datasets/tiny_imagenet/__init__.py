@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from scoreag.bounded import read_bytes
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
-from scoreag.datasets.tiny_imagenet.archive import content, opened
+from scoreag.datasets.tiny_imagenet.archive import MEMBER, content, opened
 from scoreag.download import fetch
 from scoreag.files import data_folder
+from scoreag.load import cut, shown
 
 URL = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
 # Stanford publishes none: this is what those who fetched it in the last years wrote down
@@ -27,7 +28,7 @@ SPLITS = ("train", "val", "test")
 SIDE = 64  # pixels
 
 _NAME = "tiny-imagenet-200"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_DEEP = 8  # folders within folders; the data set has four
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,20 +94,22 @@ def _unpacked(place: Path) -> _Files:
     def listed(folder: str) -> list[str]:
         return os.listdir(place / folder) if (place / folder).is_dir() else []
 
-    return _Files(place, listed, lambda name: (place / name).read_bytes())
+    return _Files(place, listed, lambda name: read_bytes(place / name, MEMBER))
 
 
 def _packed(path: Path) -> _Files:
     archive = opened(path)
-    inside: dict[str, list[str]] = {}
+    inside: dict[str, dict[str, None]] = {}  # what each folder has, folders too, in their order
     for member in archive.entries:
         folder, _, name = member.removeprefix(f"{_NAME}/").rpartition("/")
-        inside.setdefault(folder, []).append(name)
+        if folder not in inside:
+            parts = folder.split("/")[:_DEEP]
+            for depth, part in enumerate(parts):
+                inside.setdefault("/".join(parts[:depth]), {})[part] = None
+        inside.setdefault(folder, {})[name] = None
 
     def listed(folder: str) -> list[str]:
-        deeper = (key for key in inside if key.startswith(f"{folder}/"))
-        folders = {key.removeprefix(f"{folder}/").split("/")[0] for key in deeper}
-        return [*filter(None, inside.get(folder, [])), *folders]
+        return [*filter(None, inside.get(folder, {}))]
 
     return _Files(path, listed, lambda name: content(archive, f"{_NAME}/{name}"))
 
@@ -130,14 +133,14 @@ def _train(files: _Files, wnids: Sequence[str]) -> _Listing:
     """The images class by class, each class in the order of its images' numbers."""
     unknown = sorted({n for n in files.listed("train") if n[0] not in "._"} - set(wnids))
     if unknown:
-        raise ValueError(f"{files.where} has the class {unknown[0]}, which is not in wnids.txt")
+        raise ValueError(f"{files.where} has the class {unknown[0]:.80}, which is not in wnids.txt")
     names: list[str] = []
     labels: list[int] = []
     for number, wnid in enumerate(wnids):
         folder = f"train/{wnid}/images"
         found = sorted(_pictures(files, folder), key=lambda name: (len(name), name))
         if not found:
-            raise ValueError(f"{files.where} has no images in {folder}, a class of wnids.txt")
+            raise ValueError(f"{files.where} has no images in {folder:.120}, a class of wnids.txt")
         names += [f"{folder}/{name}" for name in found]
         labels += [number] * len(found)
     return names, labels
@@ -153,16 +156,16 @@ def _val(files: _Files, wnids: Sequence[str]) -> _Listing:
         name, wnid, *_ = [*text.split("\t"), "", ""]
         if name not in left or wnid not in number:
             fault = (
-                f"the class {wnid!r}, which is not in wnids.txt"
+                f"the class {shown(wnid)}, which is not in wnids.txt"
                 if name in left
-                else f"the image {name!r}, which is not in val/images, or is named twice"
+                else f"the image {shown(name)}, which is not in val/images, or is named twice"
             )
             raise ValueError(f"{files.where}: {table}, line {line}, names {fault}")
         left.remove(name)
         names.append(f"val/images/{name}")
         labels.append(number[wnid])
     if left:
-        raise ValueError(f"{files.where}: {table} has no line for {min(left)}")
+        raise ValueError(f"{files.where}: {table} has no line for {min(left):.80}")
     return names, labels
 
 
@@ -174,13 +177,16 @@ def _pictures(files: _Files, folder: str) -> list[str]:
 def _classes(files: _Files, wnids: Sequence[str]) -> tuple[str, ...]:
     """The first word for each class; where another has it, with the second or the wnid behind."""
     known = dict(line.partition("\t")[::2] for line in _lines(files, "words.txt"))
-    names: list[str] = []
+    names: dict[str, None] = {}
     for wnid in wnids:
         words = [word.strip() for word in known.get(wnid, "").split(",") if word.strip()]
         if not words:
-            raise ValueError(f"{files.where}: words.txt has no name for the class {wnid}")
+            raise ValueError(f"{files.where}: words.txt has no name for the class {wnid:.80}")
         choices = [words[0], *(f"{words[0]} ({more})" for more in [*words[1:2], wnid])]
-        names.append(next(name for name in choices if name not in names))
+        free = [name for name in choices if name not in names]
+        if not free:
+            raise ValueError(f"{files.where}: words.txt names two classes {shown(choices[-1])}")
+        names[free[0]] = None
     return tuple(names)
 
 
@@ -204,8 +210,10 @@ def _decoded(files: _Files, name: str) -> UInt8[Tensor, "channels height width"]
             if (height, width) != (SIDE, SIDE):
                 raise ValueError(f"it is {height} x {width} pixels, not {SIDE} x {SIDE}")
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    except _DAMAGED as error:
-        reason = str(error).partition(" <_io")[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged picture can raise anything
+        reason = cut(str(error).partition(" <_io")[0], 200)
         raise ValueError(
-            f"{files.where}: {name} is no whole JPEG of Tiny ImageNet: {reason}"
+            f"{files.where}: {name[:120]} is no whole JPEG of Tiny ImageNet: {reason}"
         ) from error

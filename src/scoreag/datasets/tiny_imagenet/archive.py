@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from scoreag.bounded import inflated, size_of
+
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LENGTHS = struct.Struct("<4s24xHHH")  # of an entry: signature; of its name, extra field, comment
 _FACTS = struct.Struct("<8xHH4xII4x14xI")  # flags, method, CRC-32, packed size, place of the file
 _ENTRY, _FILE = 46, 30  # bytes before the name, in the list and at the file itself
 _STORED, _DEFLATED = 0, 8
+MEMBER = 1 << 24  # bytes that a member may have; the longest published one, words.txt, has 2.6 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Archive:
 
 def opened(path: Path) -> Archive:
     """The archive with the list of its members; their content is not touched."""
+    size_of(path)
     try:
         with path.open("rb") as file:
             directory = _directory(file)
@@ -49,12 +53,14 @@ def content(archive: Archive, name: str) -> bytes:
             file.seek(place)
             head = file.read(_FILE)
             file.seek(sum(struct.unpack_from("<HH", head, 26)), 1)
-            data = file.read(packed)
-        data = zlib.decompress(data, -15) if method == _DEFLATED else data
+            data = file.read(min(packed, MEMBER + 1))
+        if len(data) > MEMBER:
+            raise ValueError(f"it has {packed:,} bytes; expected {MEMBER:,} at most")
+        data = inflated(data, MEMBER) if method == _DEFLATED else data
         if zlib.crc32(data) != checksum:
             raise ValueError("its checksum does not hold")
-    except (ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{archive.path} is damaged at {name}: {error}") from error
+    except (ValueError, struct.error) as error:
+        raise ValueError(f"{archive.path} is damaged at {name[:120]}: {error}") from error
     return data
 
 
@@ -68,15 +74,15 @@ def _directory(file: BinaryIO) -> bytes:
         raise ValueError("it has no list of members at its end")
     length, place = struct.unpack_from("<II", tail, end + 12)
     if 0xFFFFFFFF in (length, place) and tail[max(0, end - 20) :].startswith(_LOCATOR):
-        file.seek(*struct.unpack_from("<Q", tail, end - 12))
+        (at,) = struct.unpack_from("<Q", tail, end - 12)
+        file.seek(min(at, size))
         signature, length, place = struct.unpack("<4s36xQQ", file.read(56))
         if signature != _END64:
             raise ValueError("its 64-bit list of members is not where it should be")
-    file.seek(place)
-    directory = file.read(length)
-    if len(directory) != length:
+    if place + length > size:
         raise ValueError("the list of its members breaks off")
-    return directory
+    file.seek(place)
+    return file.read(length)
 
 
 def _entries(directory: bytes) -> dict[str, int]:

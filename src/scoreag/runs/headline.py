@@ -1,0 +1,123 @@
+"""The one figure of a run, what it is worth, and what to try where it is 0."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scoreag.judges import UNTOUCHED, doubt
+from scoreag.metrics.accuracy import Rate
+from scoreag.runs.rows import Row
+
+SHOWN, FOOLED = "fooled_and_shown", "success_8bit"  # names of rates
+UNJUDGED = "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+
+BY_CHANCE = "not established: the judge does not clearly see the classes more often than by chance"
+
+
+def judged(rows: Sequence[Row]) -> bool:
+    """Whether a judge was asked about every image."""
+    return bool(rows) and all("judge" in row for row in rows)
+
+
+def of_judge(rows: Sequence[Row], right: Sequence[Row], of: str) -> dict[str, Rate]:
+    """Fooled and shown, of ``right``, and how often the judge says the label at all.
+
+    Args:
+        right: the images that count, which are ``of``.
+    """
+    if not judged(rows):
+        return {}
+    shown = [row for row in right if row["success_8bit"] and row["judge"]["saved"] == row["label"]]
+    found = {SHOWN: Rate(len(shown), len(right), of)}
+    for name, form, among in (
+        ("judge_agreement", "saved", "all images"),
+        ("judge_agreement_before", "before", UNTOUCHED),
+    ):
+        if all(row["judge"][form] is not None for row in rows):
+            hits = sum(row["judge"][form] == row["label"] for row in rows)
+            found[name] = Rate(hits, len(rows), among)
+    return found
+
+
+def headline(
+    rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The figure that a run is told by: fooled and shown, or fooled where nobody was asked."""
+    name = SHOWN if SHOWN in rates else FOOLED
+    says = UNJUDGED
+    if name == SHOWN:
+        says = f"fooled, while the judge {judge_name(about)} still sees the class"
+        if _unrelated(rows, rates["judge_agreement"]):
+            says += f"; {BY_CHANCE}"
+    return {"name": name, "says": says, **rates[name].to_dict()}
+
+
+def judge_name(about: Mapping[str, Any]) -> str:
+    """The name of the judge in a manifest."""
+    return str(about.get("models", {}).get("judge", {}).get("name", "")) or "that was given"
+
+
+def judge_quality(rates: Mapping[str, Rate], about: Mapping[str, Any]) -> Rate | None:
+    """How often the judge is right on images that nobody changed: these, or those of its card."""
+    if "judge_agreement_before" in rates:
+        return rates["judge_agreement_before"]
+    told = about.get("models", {}).get("judge", {}).get("accuracy")
+    return Rate(told["count"], told["total"], told["of"]) if told else None
+
+
+def warnings(rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]) -> list[str]:
+    """What would make the headline mean something else than it seems to."""
+    if SHOWN not in rates:
+        return []
+    right, classes = judge_quality(rates, about), len(about.get("classes", ()))
+    right = right or Rate(0, 0, UNTOUCHED)
+    found = [doubt(judge_name(about), right, classes), _unrelated(rows, rates["judge_agreement"])]
+    return [text for text in found if text]
+
+
+def _unrelated(rows: Sequence[Row], agreement: Rate) -> str:
+    """Whether the judge's answers have anything to do with the labels, where these differ.
+
+    Answers that do not look at the image agree with ``sum_k p_k q_k`` of the labels, p the shares
+    of the labels and q those of the answers.
+    """
+    labels = Counter(row["label"] for row in rows)
+    said = Counter(row["judge"]["saved"] for row in rows)
+    by_chance = sum(labels[k] * said[k] for k in labels) / len(rows) ** 2
+    if len(labels) < 2 or agreement.interval[0] > by_chance:
+        return ""
+    return (
+        f"the judge sees the class in {agreement.count} of {agreement.total} images, and "
+        f"{100 * by_chance:.0f} % is what answers would give that have nothing to do with the "
+        "classes: these images may show none"
+    )
+
+
+def hints(rates: Mapping[str, Rate], settings: Mapping[str, Any]) -> list[str]:
+    """What to try where nothing succeeded."""
+    fooled = rates[FOOLED]
+    if not fooled.total:
+        return [
+            "the classifier is right on none of the images as they are, so nothing counts; see "
+            "what scoreag doctor says of it on these images"
+        ]
+    if not fooled.count:
+        return [_stronger(settings)]
+    if SHOWN in rates and not rates[SHOWN].count:
+        return [
+            "in no image that fools the classifier the judge still sees the class: write a smaller "
+            "--strength, a larger --precision, or see whether the score model draws its classes"
+        ]
+    return []
+
+
+def _stronger(settings: Mapping[str, Any]) -> str:
+    strength, precision = (settings.get(name) for name in ("strength", "precision"))
+    if strength == 0:
+        return "strength is 0, so nothing guides the images; write --strength 10"
+    now = "" if strength is None else f" (now {strength:g})"
+    near = "" if precision is None else f", a smaller --precision (now {precision:g})"
+    return (
+        f"no image fools the classifier: write a larger --strength{now}{near}, or more --retries; "
+        "it may be robust, or pass on no useful gradient: see scoreag doctor"
+    )

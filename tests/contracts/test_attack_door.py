@@ -1,0 +1,216 @@
+"""What every attack refuses, as the tasks do.  A new file is found, and tested, by its name."""
+
+import pytest
+import torch
+from torch import nn
+
+import scoreag
+from attack_world import FOREIGN, NAMES, SMALL, classify, made, natural
+from scoreag.attacks import apgd, ensemble, pgd
+from scoreag.core.noise import Noise
+from scoreag.core.prior import Prior
+from scoreag.core.rows import of_images
+from scoreag.core.schedule import karras
+from scoreag.load import UnknownName
+from scoreag.samplers import heun
+from scoreag.search.door import inside
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAIN = {"art", "autoattack", "foolbox", "square", "torchattacks"}  # take no gradient of ours
+
+
+class Net(nn.Module):
+    """The classifier of this world behind statistics that an attack could change."""
+
+    def __init__(self, change=lambda logits: logits):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, eps=0.0).double()
+        self.drop, self.change = nn.Dropout(0.5), change
+
+    def forward(self, images):
+        return self.change(self.drop(classify(self.norm(images))))
+
+
+def net(mode=False, change=lambda logits: logits):
+    return Net(change).train(mode)
+
+
+def blind(logits):
+    return logits.detach()
+
+
+X, Y = natural(2)
+BAD = {  # what is given in place of (classifier, images, labels, noise): what is said of it
+    "a name": ({0: "cifar10-resnet20"}, "the classifier is 'cifar10-resnet20'; expected a module"),
+    "a class": ({0: Net}, "the classifier is the class Net; expected a module"),
+    "train mode": ({0: net(True)}, r"in train mode.*call its \.eval\(\) first"),
+    "a part in train mode": ({0: nn.Sequential(net(True)).requires_grad_(False)}, "in train mode"),
+    "probabilities": ({0: net(change=lambda z: z.softmax(1))}, "leave out its last softmax"),
+    "no matrix": ({0: net(change=lambda z: z[:, 0])}, "expected logits"),
+    "one class": ({0: net(change=lambda z: z[:, :1])}, "knows one class only"),
+    "NaN": ({0: net(change=lambda z: z / 0 * 0)}, "NaN or infinity"),
+    "no gradient": ({0: net(change=blind)}, "passes no gradient on to its images"),
+    "0..255": ({1: 255 * X}, r"expected \[0, 1\]: write images / 255"),
+    "[-1, 1]": ({1: 2 * X - 1}, r"write \(images \+ 1\) / 2"),
+    "half": ({1: X.half()}, "images are torch.float16; expected uint8"),
+    "NaN images": ({1: X * torch.nan}, "images hold .* NaN"),
+    "one image": ({1: X[0]}, r"write images\[None\]"),
+    "channels last": ({1: X.permute(0, 2, 3, 1)}, r"write images.permute\(0, 3, 1, 2\)"),
+    "a list": ({1: [X]}, r"images are a list; expected a tensor: write torch.as_tensor"),
+    "an array": ({1: X.numpy()}, "images are a ndarray .*write torch.as_tensor"),
+    "a word": ({1: "samples"}, r"images are 'samples'.*scoreag.data\(\.\.\.\)"),
+    "float labels": ({2: Y.float()}, "expected whole numbers 0..3"),
+    "no such label": ({2: Y + 4}, "labels from 4 to 5; expected 0..3"),
+    "below zero": ({2: Y - 1}, "labels from -1 to 0; expected 0..3"),
+    "too few": ({2: Y[:1]}, "1 labels for 2 images"),
+    "one-hot": ({2: torch.eye(4)[Y].long()}, "expected one class an image"),
+    "none": ({2: None}, "the images have no labels"),
+    "a seed": ({3: 0}, r"the noise is 0; write Noise\(seed=0, image_ids=range\(2\)\)"),
+    "other ids": ({3: Noise(0, [1])}, r"that of 1 images, and there are 2"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in FOREIGN])
+def test_what_cannot_be_meant_is_refused_by_one_line_and_changes_nothing(name, bad):
+    given, told = [net(), X, Y, Noise(0, [0, 1])], BAD[bad][1]
+    for place, thing in BAD[bad][0].items():
+        given[place] = thing
+    victim = given[0] if isinstance(given[0], nn.Module) else net()
+    if bad == "no gradient" and name in PLAIN:
+        return
+    before = {n: t.clone() for n, t in victim.state_dict().items()}
+    modes = [part.training for part in victim.modules()]
+    with pytest.raises(ValueError, match=told) as caught:
+        made(name)()(*given)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 500
+    assert all(torch.equal(t, before[n]) for n, t in victim.state_dict().items())
+    assert [part.training for part in victim.modules()] == modes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_is_left_as_it_was(name):
+    attack, victim = made(name), net()
+    images, labels = natural(2, attack.side)
+    before = {n: t.clone() for n, t in victim.state_dict().items()}
+    found = attack()(victim, images, labels, Noise(0, [0, 1]))
+    assert found.shape == images.shape and not victim.training and not victim.norm.training
+    assert all(torch.equal(t, before[n]) for n, t in victim.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in victim.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_images_are_returned_as_they_came(name):
+    nothing = X[:0]
+    assert made(name)()(net(), nothing, Y[:0], Noise(0, [])) is nothing
+    with pytest.raises(ValueError, match="2 labels for 0 images"):
+        made(name)()(net(), nothing, Y, Noise(0, []))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in FOREIGN])
+def test_bytes_are_converted_as_the_tasks_convert_them(name):
+    attack = made(name)
+    images, labels = natural(2, attack.side)
+    data = (images * 255).round().to(torch.uint8)
+    noise = Noise(0, [0, 1])
+    found = attack()(classify, data, labels.tolist(), noise)
+    assert torch.equal(found, attack()(classify, data.float() / 255, labels, noise))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_dtype_does_not_matter(name):
+    """Scientific code sets it to float64."""
+    attack = made(name)
+    images, labels = natural(2, attack.side, torch.float32)
+    plain = attack()(classify, images, labels, Noise(0, [0, 1]))
+    ready = attack()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = ready(classify, images, labels, Noise(0, [0, 1]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32 and torch.allclose(found, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in FOREIGN])
+def test_inference_mode_around_an_attack_does_not_matter(name):
+    attack = made(name)
+    images, labels = natural(2, attack.side)
+    plain = attack()(classify, images, labels, Noise(0, [0, 1]))
+    with torch.inference_mode():
+        again = attack()(classify, images.clone(), labels.clone(), Noise(0, [0, 1]))
+    assert torch.equal(plain, again)
+
+
+def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
+    """Before the first search of an ensemble one image is shown; nobody looks again."""
+    sizes = []
+    victim = net()
+    victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
+    images, labels = natural(5)
+    ensemble.Attack(steps=2, targets=2, queries=5, epsilon=1e-4)(
+        victim, images, labels, Noise(0, range(5))
+    )
+    assert sizes.count(1) == 2 and len(sizes) > 10  # the door, and the number of classes
+    sizes.clear()
+    with inside():
+        pgd.Attack(steps=2)(victim, images, labels, Noise(0, range(5)))
+    assert sizes == [5, 5]
+
+
+FOREIGN_WORDS = {
+    "eps": "epsilon", "num_steps": "steps", "nb_iter": "steps", "alpha": "step_size",
+    "n_restarts": "restarts", "eot_iter": "draws", "target": "targets", "ord": "norm",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("word", FOREIGN_WORDS)
+def test_a_word_of_another_library_is_answered_by_ours(name, word):
+    attack, ours = made(name), FOREIGN_WORDS[word]
+    if name == "gat" and word in ("n_restarts", "target"):
+        ours = {"n_restarts": "retries", "target": "wrong"}[word]
+    if ours == "epsilon" and not attack.takes("epsilon"):
+        ours = next((o for o in ("bound", "reach", "precision") if attack.takes(o)), "none")
+    if ours == "steps" and not attack.takes("steps"):
+        ours = "queries"
+    with pytest.raises(UnknownName, match=f"{name} takes no option '{word}'") as caught:
+        attack.factory(**{word: 1})
+    assert isinstance(caught.value, TypeError)
+    told = f"did you mean '{ours}'" if attack.takes(ours) else "there are: "
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "norm, told", [("Linf", "'linf'"), ("L2", "'l2'"), ("l_2", "'l2'"), ("Linfinity", "'linf'")]
+)
+def test_norms_as_others_write_them_are_answered(norm, told):
+    with pytest.raises(ValueError, match=f"knows no norm '{norm}'; did you mean {told}"):
+        pgd.Attack(norm=norm)
+
+
+def test_a_defense_draws_for_the_images_of_the_noise():
+    """Attacked in two parts it is as attacked at once; what is asked next is drawn afresh."""
+
+    def model(x, sigma, labels=None):
+        return x / (1 + 4 * sigma**2)
+
+    prior = Prior(model, heun.sample, karras(3), (3, SMALL, SMALL), dtype=torch.float64)
+    images, labels = natural(4)
+    attack = apgd.Attack(epsilon=0.05, steps=3, restarts=2, draws=2)
+
+    def kinds():
+        inside = scoreag.defend(classify, prior, "denoise_once", start=0.3)
+        return inside, nn.Sequential(inside).eval(), lambda x: inside(x)
+
+    for kind in range(3):
+        whole, parts = kinds()[kind], kinds()[kind]
+        found = attack(whole, images, labels, Noise(0, [9, 3, 7, 5]))
+        some = [
+            attack(parts, images[a:b], labels[a:b], Noise(0, [9, 3, 7, 5][a:b]))
+            for a, b in ((0, 1), (1, 4))
+        ]
+        assert torch.allclose(torch.cat(some), found, rtol=0, atol=1e-9)
+        shown = of_images(whole, [9, 3, 7, 5])
+        assert not torch.isclose(shown(images), shown(images)).all(1).any()

@@ -1,0 +1,273 @@
+"""A defense draws for images: in every task, wherever it is inside of the classifier.
+
+What comes of an image does not depend on the batch that it is computed in, on the order of the
+images, on who computes the others, or on what the defense was asked before.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import scoreag
+import tiny
+from scoreag.api import purification, synthesis, transformation
+from scoreag.certify.generative import Question, verdicts
+from scoreag.certify.smoothing import Plan, certified, denoised
+from scoreag.classifiers.guarded import Guarded
+from scoreag.classifiers.masked import Masked, Unmasked
+from scoreag.core.frozen import Frozen
+from scoreag.core.prior import Prior
+from scoreag.core.rows import PADDING, Batch, batch, of_rows, showing, tiled
+from scoreag.core.schedule import karras
+from scoreag.defence import Defended
+from scoreag.jobs import compute
+from scoreag.runs.drive import drive
+from scoreag.samplers import heun
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CHAIN = {"start": 0.5, "steps": 1}
+IDS = (3, 11, 5, 8)  # not their places
+KNOWN = {"precision": 5.0, "strength": 20.0, "steps": 2, "retries": 1}
+
+
+def world() -> Prior:
+    """Pixels of variance 1/4, whatever the class: a network would only take longer."""
+
+    def model(x, sigma, labels=None):
+        return x / (1 + 4 * sigma**2)
+
+    return Prior(model, heun.sample, karras(3), tiny.SHAPE, tiny.CLASSES, dtype=torch.float64)
+
+
+def defended(**options) -> Defended:
+    return scoreag.defend(tiny.victim(), world(), "diffpure", **CHAIN | options)
+
+
+class Behind(nn.Module):
+    """A user's module with a defense somewhere in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Identity(), nn.Sequential(defended()))
+
+    def forward(self, images):
+        return self.layers(images) + self.layers(images.flip(3))
+
+
+class Copies(nn.Module):
+    """The mean over two copies of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = defended()
+
+    def forward(self, images):
+        both = torch.cat([images, images.flip(3)])
+        return torch.stack(self.inside(both).chunk(2)).mean(0)
+
+
+def detector(inside) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    return Frozen(tiny.filled(net, 3) if inside is None else inside).eval()
+
+
+def hidden():
+    """A function, which nobody can look into."""
+    inside = defended()
+    return lambda images: 2 * inside(images)
+
+
+KINDS = {
+    "plain": tiny.victim,
+    "defended": defended,
+    "several draws": lambda: defended(draws=2, vote="majority"),
+    "blind": lambda: defended(backward="blind"),
+    "replayed": lambda: defended().replay(3),
+    "replayed images": lambda: defended().replay([3, 1, 4, 1], IDS),
+    "nested": lambda: scoreag.defend(defended(), world(), "denoise_once", draws=2, start=0.2),
+    "normalized": lambda: scoreag.classifier(defended()),
+    "masked": lambda: Masked(defended(), scale=2.0).eval(),
+    "unmasked": lambda: Frozen(Unmasked(defended())).eval(),
+    "guarded": lambda: Frozen(Guarded(defended(), detector(None)).eval()).eval(),
+    "module": lambda: Behind().eval(),
+    "copies": lambda: Copies().eval(),
+    "function": hidden,
+}
+
+
+def images():
+    return tiny.images(len(IDS)).double() / 255
+
+
+def of(task: str, kind: str, rows=(0, 1, 2, 3)):
+    """The job of some of the images, of a classifier that nobody has asked before."""
+    victim, prior = KINDS[kind](), world()
+    ids, labels = [IDS[i] for i in rows], tiny.labels(len(IDS))[list(rows)]
+    if kind == "guarded":
+        prior = replace(prior, classes=(*prior.classes, "rejected"))
+    if kind == "replayed images":
+        victim = victim.for_rows(rows)
+    given = {"image_ids": ids, "seed": 1}
+    if task == "synthesize":
+        return synthesis(tiny_with(prior), victim, labels, "second", **given, **synthesized())
+    x = images()[list(rows)]
+    if task == "transform":
+        return transformation(prior, victim, x, labels, "second", **given, **KNOWN)
+    return purification(prior, x, victim, labels, **given, steps=2)
+
+
+def synthesized():
+    return {"strength": 20.0, "steps": 3, "retries": 1}
+
+
+def tiny_with(prior):
+    return replace(prior, classes=prior.classes[:3])
+
+
+def found(job, size):
+    """All that is told of each image, computed ``size`` images at a time."""
+    return scoreag.api.run(job, size, False)
+
+
+def same(one, other):
+    """To the last bit, but for the images, which kernels of another batch round otherwise."""
+    for name in (
+        "image_ids",
+        "predictions",
+        "before",
+        "success",
+        "success_8bit",
+        "wrong",
+        "retries",
+    ):
+        a, b = getattr(one, name), getattr(other, name)
+        assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
+    assert torch.allclose(one.images, other.images, rtol=0, atol=1e-7)
+
+
+SOME = ("plain", "defended", "nested", "normalized", "module", "function")
+CASES = [("transform", kind) for kind in KINDS]
+CASES += [(task, kind) for task in ("synthesize", "purify") for kind in SOME]
+EVERY = pytest.mark.parametrize("task, kind", CASES)
+
+
+@EVERY
+def test_an_image_does_not_depend_on_the_size_of_the_batch(task, kind):
+    whole = found(of(task, kind), 0)
+    for size in (1, 3, 8):
+        same(found(of(task, kind), size), whole)
+
+
+@EVERY
+def test_an_image_depends_neither_on_the_order_nor_on_who_computes_the_others(task, kind):
+    whole = found(of(task, kind), 3)
+    for rows in ([2, 0, 3, 1], [3]):
+        part = found(of(task, kind, rows), 3)
+        same(part, whole[rows])
+        assert torch.equal(part.images, whole[rows].images)
+
+
+@EVERY
+def test_a_job_computed_again_is_the_same(task, kind):
+    """The draws that were taken before, by this job or by anybody, move nothing."""
+    job = of(task, kind)
+    first = compute(job, 6)
+    with torch.no_grad():
+        job.classifier(images())
+    again = compute(job, 6)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.predictions, again.predictions)
+
+
+@pytest.mark.parametrize("kind", ["defended", "nested", "normalized", "module", "function"])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(kind, tmp_path):
+    whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
+    drive(of("transform", kind), whole, micro_batch=2, batch_size=2, progress=False)
+    drive(of("transform", kind), stopped, micro_batch=2, batch_size=5, progress=False)
+    kept = (stopped / "rows.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "rows.jsonl").write_text("".join(kept[:2]))
+    drive(of("transform", kind), stopped, micro_batch=2, batch_size=5, progress=False)
+    assert tiny.contents(stopped) == tiny.contents(whole)
+
+
+@pytest.mark.parametrize("kind", ["defended", "nested", "normalized", "module"])
+def test_certificates_do_not_depend_on_the_batch(kind):
+    base = denoised(world(), KINDS[kind](), 0.25)
+    image, plan = tiny.images(1)[0] / 255, Plan(samples=30, select=7, alpha=0.01)
+    rows = [certified(base, image, 4, 0, replace(plan, batch=size)) for size in (1, 8, 64)]
+    assert (rows[0] == rows[1] == rows[2] and 0 < rows[0]["count"] < 30) or rows[0]["radius"]
+    job = replace(of("synthesize", kind), settings=replace(of("synthesize", kind).settings,
+                                                           retries=0))  # fmt: skip
+    for asked in (None, defended()):
+        question = Question(job, asked)
+        one = verdicts(question, range(4), 4)
+        parts = [row for i in range(4) for row in verdicts(question, range(i, i + 1), 3)]
+        assert parts == one
+
+
+def test_the_answer_that_counts_is_drawn_otherwise_than_those_that_guided():
+    """Or a task would be judged by the very draws that its images were bent to fool."""
+    inside, seen = defended(), []
+    replaced = Defended._noise
+
+    def noted(self, count):
+        noise = replaced(self, count)
+        seen.append(noise.within)
+        return noise
+
+    Defended._noise = noted
+    try:
+        out = scoreag.transform(
+            world(), inside, images().float(), tiny.labels(4), progress=False, **KNOWN
+        )
+        guiding = set(seen)
+        inside(out.images)
+    finally:
+        Defended._noise = replaced
+    assert guiding and seen[-1] not in guiding
+
+
+def test_rows_that_fill_a_batch_up_draw_for_nobody():
+    """The last image is shown several times: only the first of these is its own."""
+    shown = []
+
+    class Noted(nn.Module):
+        def for_rows(self, rows):
+            raise AssertionError("it is asked from outside")
+
+        def forward(self, x):
+            shown.append(batch().ids)
+            return x.flatten(1)[:, :3]
+
+    victim = nn.Sequential(Noted()).eval()
+    job = transformation(
+        world(), victim, images()[:2].float(), [0, 1], image_ids=[7, 9], strength=0.0, steps=2
+    )
+    shown.clear()
+    compute(job, 4)
+    for ids in shown:
+        assert ids[:2] == (7, 9) and len(set(ids)) == 4 and max(ids[2:]) <= PADDING
+
+
+def test_what_fits_no_rows_is_said():
+    assert tiled([1, 2], 0) == ()
+    with pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"):
+        defended().replay(0, [1, 2])(images().float()[:3])
+    with (
+        pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"),
+        showing(Batch((1, 2))),
+    ):
+        defended()(images().float()[:3])
+
+
+def test_a_module_with_a_defense_inside_is_shown_rows_of_its_batch():
+    """Row 2 alone draws what it draws beside the others."""
+    with torch.no_grad():
+        whole = scoreag.classifier(defended())(images())
+        alone = of_rows(scoreag.classifier(defended()), [2])(images()[2:3])
+        plain = scoreag.classifier(defended())(images()[2:3])
+    assert torch.allclose(alone, whole[2:3]) and not torch.allclose(plain, whole[2:3])
+    assert isinstance(of_rows(tiny.victim(), [2]), Frozen)

@@ -1,0 +1,225 @@
+"""The headline of a run is fooled and shown; who judged, and how well, stands beside it."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from scoreag import synthesize, transform
+from scoreag.api import transformation
+from scoreag.models import classifier, load_classifier, load_prior
+from scoreag.networks.plain_cnn import build as plain_cnn
+from scoreag.report.run import run_page
+from scoreag.result import Result
+from scoreag.runs.drive import drive
+from scoreag.runs.headline import BY_CHANCE, UNJUDGED
+from scoreag.runs.rows import read
+from scoreag.runs.save import save
+from scoreag.runs.summary import summary
+from scoreag.verbs.tasks import table
+
+JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}
+
+
+def row(label, saved, judge, before=None, judge_before=None, **changes):
+    told = {
+        "label": label, "wrong": None, "predictions": {"before": before, "saved": saved},
+        "success": saved != label, "success_8bit": saved != label, "as_wanted": saved != label,
+        "retries": 0, "rests": 0, "calls": 1, "judge": {"before": judge_before, "saved": judge},
+    }  # fmt: skip
+    return told | changes
+
+
+def unjudged(rows):
+    return [{name: value for name, value in one.items() if name != "judge"} for one in rows]
+
+
+DRAWN = [row(0, 1, 0), row(1, 0, 1), row(0, 1, 1), row(1, 1, 1)]  # fooled 3, shown of them 2
+GIVEN = [
+    row(0, 1, 0, before=0, judge_before=0),
+    row(1, 0, 0, before=1, judge_before=1),
+    row(1, 1, 1, before=1, judge_before=1),
+    row(0, 1, 0, before=1, judge_before=1),  # wrong before: it does not count
+]
+
+
+def test_of_a_synthesis_all_images_count():
+    found = summary("synthesize", DRAWN, JUDGE)
+    head = found["headline"]
+    assert summary("synthesize", DRAWN * 10, JUDGE)["headline"]["says"] == (
+        "fooled, while the judge J still sees the class"
+    )
+    assert (head["name"], head["count"], head["total"]) == ("fooled_and_shown", 2, 4)
+    assert (head["low"], head["high"]) == (0.15, 0.85)  # Wilson of 2 of 4
+    assert found["rates"]["success_8bit"]["count"] == 3
+    agreed = found["rates"]["judge_agreement"]
+    assert (agreed["count"], agreed["total"]) == (3, 4)
+
+
+def test_of_a_transformation_those_count_that_were_right_before():
+    found = summary("transform", GIVEN, JUDGE)
+    head = found["headline"]
+    assert (head["count"], head["total"]) == (1, 3)
+    assert found["rates"]["success_8bit"]["count"] == 2
+    before = found["rates"]["judge_agreement_before"]
+    assert (before["count"], before["total"], before["of"]) == (3, 4, "untouched images")
+    assert any("right on 3 of 4 untouched images" in text for text in found["warnings"])
+
+
+@pytest.mark.parametrize("task, rows", [("synthesize", DRAWN), ("transform", GIVEN)])
+def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
+    found = summary(task, unjudged(rows))
+    assert found["headline"]["name"] == "success_8bit" and found["headline"]["says"] == UNJUDGED
+    assert UNJUDGED.startswith("fooled; not checked whether the class is still shown: give --judge")
+    assert "fooled_and_shown" not in found["rates"]
+    assert "not checked whether the class is still shown" in table(found)
+
+
+def test_the_headline_stands_first_in_the_table_and_only_once():
+    lines = table(summary("transform", GIVEN, JUDGE)).splitlines()
+    assert lines[1].startswith("fooled and shown") and "1 of 3" in lines[1]
+    assert sum(line.startswith("fooled and shown") for line in lines) == 1
+    assert any(line.startswith("success 8bit ") for line in lines)
+    assert any(line.startswith("warning") for line in lines)
+
+
+@pytest.mark.parametrize("of, doubted", [((95, 100), False), ((60, 100), True), (None, True)])
+def test_of_images_from_nothing_the_judges_card_says_how_good_it_is(of, doubted):
+    known = {} if of is None else {"accuracy": {"count": of[0], "total": of[1], "of": "tests"}}
+    rows = DRAWN * 10
+    found = summary("synthesize", rows, {"models": {"judge": {"name": "J", **known}}})
+    assert bool(found["warnings"]) == doubted
+
+
+def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
+    """A judge that always says 0 agrees with half of two classes: as often as by chance."""
+    rows = [row(i % 2, 2, 0) for i in range(40)]
+    found = summary("synthesize", rows, JUDGE)
+    assert found["headline"]["count"] == 20 and found["headline"]["says"].endswith(BY_CHANCE)
+    assert any("20 of 40 images, and 50 % is what" in text for text in found["warnings"])
+    sound = [row(i % 2, 2, i % 2) for i in range(40)]
+    assert BY_CHANCE not in summary("synthesize", sound, JUDGE)["headline"]["says"]
+
+
+@pytest.mark.parametrize(
+    "rows, settings, told",
+    [
+        (
+            [row(0, 0, 0, 0, 0)] * 3,
+            {"strength": 20.0, "precision": 1e3},
+            "larger --strength (now 20)",
+        ),
+        ([row(0, 0, 0, 0, 0)] * 3, {"strength": 0.0}, "strength is 0"),
+        ([row(0, 1, 0, 1, 0)] * 3, {}, "right on none of the images as they are"),
+        ([row(0, 1, 2, 0, 0)] * 3, {}, "in no image that fools the classifier the judge"),
+        ([row(0, 1, 0, 0, 0)] * 3, {}, ""),
+    ],
+)
+def test_where_nothing_succeeds_it_is_said_what_to_try(rows, settings, told):
+    hints = summary("transform", rows, {**JUDGE, "settings": settings})["hints"]
+    assert bool(hints) == bool(told) and told in "".join(hints)
+    assert len("".join(hints)) < 300
+
+
+def judge():
+    return classifier(tiny.filled(plain_cnn(**tiny.CNN), 12, 0.4))
+
+
+def test_noise_that_fools_is_no_success():
+    """A score model of random weights: the classifier errs on most, and the headline is 0."""
+    good = load_prior("fashion-small")
+    noise = filled(copy.deepcopy(good.model), 0.05)
+    victim, sees = load_classifier("fashion-cnn"), load_classifier("fashion-judge")
+    quick = {"steps": 2, "retries": 0, "progress": False, "judge": sees}
+    found = synthesize(replace(good, model=noise), victim, [0, 1, 2, 3, 4, 5], **quick)
+    assert int(found.success_8bit.sum()) >= 4 and not (found.success_8bit & found.shown).any()
+
+
+def filled(network, scale):
+    source = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = scale * torch.randn(parameter.shape, generator=source)
+    return network
+
+
+@pytest.fixture
+def judged():
+    given = (tiny.prior(), tiny.victim(), tiny.images(10), tiny.labels(10))
+    return transformation(*given, image_ids=range(20, 30), judge=judge())
+
+
+def test_rows_hold_the_judges_answers_and_the_manifest_its_name(judged, tmp_path):
+    figures = drive(judged, tmp_path / "run", batch_size=4, micro_batch=4)
+    rows = read(tmp_path / "run")
+    assert all({*one["judge"]} == {"before", "saved"} for one in rows)
+    both = sum(
+        r["predictions"]["before"] == r["label"] != r["predictions"]["saved"]
+        and r["judge"]["saved"] == r["label"]
+        for r in rows
+    )
+    assert figures["headline"]["count"] == both
+    known = json.loads((tmp_path / "run" / "manifest.json").read_text())["models"]["judge"]
+    assert known["name"] and len(known["sha256"]) == 64
+    with torch.no_grad():
+        said = judge()(tiny.images(10).float() / 255).argmax(1).tolist()
+    assert [one["judge"]["before"] for one in rows] == said
+
+
+def test_an_interrupted_run_gives_the_same_rows(judged, tmp_path, monkeypatch):
+    drive(judged, tmp_path / "whole", batch_size=4, micro_batch=4)
+    drive(judged, tmp_path / "again", batch_size=4, micro_batch=4)
+    file = tmp_path / "again" / "rows.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
+    (tmp_path / "again" / "summary.json").unlink()
+    drive(judged, tmp_path / "again", batch_size=8, micro_batch=4)
+    assert tiny.contents(tmp_path / "again") == tiny.contents(tmp_path / "whole")
+
+
+def test_a_run_of_another_judge_or_of_none_is_another_run(judged, tmp_path):
+    drive(judged, tmp_path / "run", micro_batch=4)
+    for who in (None, classifier(tiny.filled(plain_cnn(**tiny.CNN), 13, 0.4))):
+        with pytest.raises(ValueError, match=r"another --out, or --overwrite") as told:
+            drive(replace(judged, judge=who), tmp_path / "run", micro_batch=4)
+        assert "models.judge" in str(told.value)
+
+
+def test_a_saved_result_tells_its_judge(tmp_path):
+    given = (tiny.prior(), tiny.victim(), tiny.images(3), tiny.labels(3))
+    result = transform(*given, judge=judge(), progress=False)
+    save(result, tmp_path / "a", about={"models": {"classifier": {"name": "net"}}})
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert manifest["models"]["judge"]["name"] == result.judge["name"]
+    assert manifest["models"]["classifier"] == {"name": "net"}
+    found = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert found["headline"]["name"] == "fooled_and_shown"
+    assert [
+        one["judge"]["saved"] for one in read(tmp_path / "a")
+    ] == result.judge_predictions.tolist()
+
+
+def result():
+    """Image 0 is fooled and shown, 1 fooled and lost, 2 not fooled, 3 was wrong before."""
+    numbers = torch.arange(4)
+    images = (numbers.view(4, 1, 1, 1) * 20).expand(4, 3, 6, 6).float() / 255
+    predictions, labels = torch.tensor([1, 2, 2, 0]), torch.tensor([0, 1, 2, 1])
+    wrong = predictions != labels
+    return Result(
+        task="transform", images=images, image_ids=numbers, calls=numbers, retries=numbers * 0,
+        rests=numbers * 0, originals=images, labels=labels, wrong=torch.tensor([1, 0, 1, 0]),
+        before=torch.tensor([0, 1, 2, 0]), predictions=predictions, success=wrong,
+        success_8bit=wrong, as_wanted=wrong, judge={"name": "J <b>"},
+        judge_predictions=torch.tensor([0, 0, 2, 1]), judge_before=torch.tensor([0, 1, 2, 1]),
+    )  # fmt: skip
+
+
+def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path):
+    html = run_page(save(result(), tmp_path / "run", about={"classes": ["cat", "dog", "ship"]}))
+    assert "is fooled by 1 of those 3 after the transformation that still show their class" in html
+    assert "J &lt;b&gt; (95 %, interval 6-79 %), and errs on 2 whatever they show" in html
+    assert "The judge J &lt;b&gt;: right on untouched images is 4 of 4 untouched images" in html
+    assert html.count("\N{CHECK MARK} fooled") == 1
+    assert html.count("\N{MULTIPLICATION X} class not seen") == 1
+    assert "Read this first" in html  # four images show nothing of a judge

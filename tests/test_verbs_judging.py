@@ -1,0 +1,116 @@
+"""--judge on the command line: who judges by default, what is refused, what the headline says."""
+
+import json
+
+import pytest
+
+import tiny
+from assess.worlds_of_plans import write_net
+from scoreag.cards import card, cards
+from scoreag.cli import main
+from scoreag.models import load_prior
+from scoreag.runs.headline import UNJUDGED
+from scoreag.runs.rows import read
+from scoreag.verbs.judging import bundled
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+MODELS = ["--model", "prior", "--classifier", "net", "--out", "out"]
+TRANSFORM = ["transform", *MODELS, "--data", "folder:images"]
+SYNTHESIZE = ["synthesize", *MODELS, "--per-class", "2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    write_net(tmp_path / "judge", 12)
+    tiny.write_images(tmp_path / "images", 6)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys, words):
+    assert main([*words, "--json", "--quiet"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, words):
+    assert main(words) in (1, 2)
+    err = capsys.readouterr().err.strip()
+    assert "\n" not in err and len(err) < 500
+    return err
+
+
+@pytest.mark.parametrize("words", [TRANSFORM, SYNTHESIZE], ids=lambda words: words[0])
+def test_the_headline_is_fooled_and_shown(here, capsys, words):
+    found = said(capsys, [*words, "--judge", "judge"])
+    rows = read(here / "out")
+    right = [r for r in rows if r["predictions"]["before"] in (None, r["label"])]
+    both = [r for r in right if r["predictions"]["saved"] != r["label"] == r["judge"]["saved"]]
+    head = found["headline"]
+    assert (head["name"], head["count"], head["total"]) == (
+        "fooled_and_shown", len(both), len(right)
+    )  # fmt: skip
+    kept = json.loads((here / "out" / "manifest.json").read_text())["models"]["judge"]
+    assert kept["name"] == "judge" and len(kept["sha256"]) == 64
+    assert "the judge judge" in (here / "out" / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize("more", [[], ["--judge", "none"]])
+def test_without_a_judge_nothing_is_said_to_be_shown(here, capsys, more):
+    assert main([*TRANSFORM, *more]) == 0
+    assert "not checked whether the class is still shown: give --judge" in capsys.readouterr().out
+    assert json.loads((here / "out" / "summary.json").read_text())["headline"]["says"] == UNJUDGED
+    assert all("judge" not in row for row in read(here / "out"))
+
+
+def test_the_models_card_names_the_judge(here, capsys):
+    tiny.write_score_model(here / "models" / "prior", judge="judge")
+    write_net(here / "models" / "prior" / "judge", 12)
+    words = ["models/prior" if word == "prior" else word for word in TRANSFORM]
+    assert said(capsys, words)["headline"]["name"] == "fooled_and_shown"
+
+
+@pytest.mark.parametrize("judge", ["evil:module", "nowhere", "../net.pt2", 3])
+def test_a_card_may_name_no_code_and_no_file_as_its_judge(here, capsys, judge):
+    tiny.write_score_model(here / "prior", judge=judge)
+    assert "names the judge" in refused(capsys, TRANSFORM)
+    assert not (here / "out").exists()
+
+
+def test_the_victim_itself_may_not_judge_and_nothing_is_left_behind(here, capsys):
+    tiny.write_classifier(here / "copy")
+    for word in ("net", "copy", "unmasked:net"):
+        for words in (TRANSFORM, SYNTHESIZE):
+            told = refused(capsys, [*words, "--judge", word])
+            assert "the judge is the classifier that is attacked" in told
+    assert not (here / "out").exists()
+
+
+def test_a_judge_of_other_classes_is_refused(here, capsys):
+    write_net(here / "other", 3, ("dog", "cat", "ship"))
+    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--judge", "other"])
+    write_net(here / "four", 3, (*tiny.CLASSES, "tree"))
+    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--judge", "four"])
+
+
+def test_a_failure_of_all_says_what_to_try(here, capsys):
+    assert main([*TRANSFORM, "--strength", "0.0001", "--no-normalized", "--retries", "0",
+                 "--precision", "1e6"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "hint" in out and "write a larger --strength (now 0.0001)" in out
+    html = (here / "out" / "report.html").read_text()
+    assert "To try: no image fools the classifier" in html
+
+
+@pytest.mark.parametrize("name", cards("score-model"))
+def test_every_bundled_score_model_has_a_judge_of_its_classes(name):
+    prior = load_prior(name, "cpu")
+    judge = card(prior.judge)
+    assert (judge.classes, judge.image_shape) == (prior.classes, prior.image_shape)
+    assert bundled(prior.image_shape, prior.classes) == prior.judge
+    assert judge.figures["test"]["accuracy"]["value"] > 0.9
+
+
+def test_no_bundled_judge_is_taken_for_images_without_known_classes():
+    assert bundled((3, 32, 32), ()) == "" and bundled((3, 32, 32), ("a", "b")) == ""

@@ -1,0 +1,209 @@
+"""Presets on images that they are not made for, and what a card says of how it was made."""
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+import tiny
+from scoreag.cards import card, network
+from scoreag.cli import app, main
+from scoreag.core.noise import generator
+from scoreag.dataset import Dataset
+from scoreag.images import write_png
+from scoreag.training.classifier_card import completed
+from scoreag.training.fitting import SHAPES, deviation, fitted, is_foreign, made_for
+from scoreag.training.listing import presets
+from scoreag.training.presets import PRESETS as SCORE_MODELS
+from scoreag.training.recipes import PRESETS as CLASSIFIERS
+from scoreag.training.terms import license_of
+from scoreag.verbs.options import Given
+from scoreag.verbs.training import chosen
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+
+
+def data(shape, name="folder:mine", count=12):
+    pixels = torch.randint(40, 200, (count, *shape), generator=generator(0)).to(torch.uint8)
+    return Dataset(pixels, torch.arange(count) % 3, tuple(range(count)), tiny.CLASSES, name)
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if "28-10" not in name])
+@pytest.mark.parametrize("side", [28, 48, 64])
+def test_a_preset_takes_images_of_another_size(name, side):
+    """Of as many channels as it was made for; the robust preset once crashed on 48 x 48."""
+    own = data((SHAPES[made_for(name)][0], side, side))
+    recipe = completed(fitted(CLASSIFIERS[name], name, own), own.images, own.classes)
+    assert all(one <= side for _, one in recipe.sides)
+    assert recipe.mean == pytest.approx([own.images.double().mean().item() / 255] * len(
+        recipe.mean), abs=0.02)  # fmt: skip
+
+
+def test_windows_and_shifts_grow_with_the_images():
+    """24 of 32 pixels are 36 of 48, and a window of the whole is none."""
+    recipe = fitted(CLASSIFIERS["cifar10-resnet20"], "cifar10-resnet20", data((3, 48, 60)))
+    assert (recipe.sides, recipe.shift, recipe.mean) == (((0.6, 36),), 3, ())
+
+
+def test_on_its_own_data_a_preset_stays_as_it_is():
+    for name in ("cifar10:train[0:45000]", "cifar10"):
+        own = data((3, 32, 32), name)
+        assert (
+            fitted(CLASSIFIERS["cifar10-judge"], "cifar10-judge", own)
+            == (CLASSIFIERS["cifar10-judge"])
+        )
+    assert made_for("cifar100-small") == "cifar100" and made_for("tiny") == ""
+    assert made_for("fashion-cnn") == "fashion-mnist" and not is_foreign("tiny", own)
+    assert made_for("tiny-imagenet-small") == "tiny-imagenet"
+
+
+def test_the_deviation_is_that_of_pixels_between_minus_1_and_1():
+    images = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).view(1, 1, 2, 2)
+    assert deviation(images) == 1.0
+    assert deviation(images // 5 + 100) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["score-model", "--preset", "tiny-imagenet-small"], "must be multiples of 16"),
+        (["classifier", "--preset", "cifar10-judge"], "network whitened_cnn cannot take a batch"),
+        (["classifier", "--preset", "cifar10-robust", "--batch", "1", "--size", "32"],
+         "network plain_cnn cannot take a batch of 1 images of 3 x 32 x 32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[2],
+)  # fmt: skip
+def test_a_network_that_cannot_take_the_images_is_refused_at_once(
+    tmp_path, monkeypatch, capsys, words, told
+):
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        place = tmp_path / "images" / tiny.CLASSES[i % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        write_png(place / f"{i}.png", torch.full((3, 4, 4), 50 * i, dtype=torch.uint8))
+    more = ["--data", "folder:images", "--batch", "2", "--out", "out"]
+    assert main(["train", words[0], *more, *words[1:]]) == 1
+    err = capsys.readouterr().err
+    assert told in err and "--size" in err and err.count("\n") == 1 and len(err) < 500
+    assert not Path("out").exists()
+
+
+def test_a_shift_that_is_wider_than_the_images_is_refused():
+    own = data((3, 4, 4))
+    recipe = replace(CLASSIFIERS["cifar10-wrn-16-4"], mean=(), std=())
+    with pytest.raises(ValueError, match="moves images by 4 pixels, and these are 4 x 4"):
+        completed(recipe, own.images, own.classes)
+
+
+@pytest.fixture
+def mixed(tmp_path, monkeypatch):
+    """Pictures of two sizes, in a folder with a blank in its name."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(6):
+        place = tmp_path / "my images" / tiny.CLASSES[i % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        write_png(place / f"{i}.png", torch.full((3, 8 + i % 2, 9), 40 * i, dtype=torch.uint8))
+    return tmp_path
+
+
+def parsed(words):
+    """What the command line understands of a command that begins with: scoreag train KIND."""
+    assert words[:2] == ["scoreag", "train"]
+    command = typer.main.get_command(app).commands["train"].commands[words[2]]
+    return Given(**command.make_context(words[2], words[3:]).params)
+
+
+SCORE = [
+    "train", "score-model", "--preset", "tiny", "--data", "folder:my images", "--size", "8",
+    "--batch", "3", "--images", "6", "--rate", "0.0003", "--seed", "7", "--accumulate", "2",
+    "--samples-every", "6", "--no-channels-last", "--save-every", "9.5", "--license",
+    "CC BY 4.0; ask first", "--out", "made here",
+]  # fmt: skip
+NET = [
+    "train", "classifier", "--preset", "fashion-robust", "--data", "folder:my images",
+    "--size", "8x8", "--batch", "2", "--images", "4", "--precision", "float32", "--out", "net",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words, known", [(SCORE, SCORE_MODELS), (NET, CLASSIFIERS)], ids=["score-model", "classifier"]
+)
+def test_the_command_of_a_card_can_be_given_again(mixed, words, known):
+    """It is understood as the one that was given, and trains the same weights."""
+    assert main([*words, "--quiet"]) == 0
+    made = card(words[-1])
+    assert made.source.startswith("trained by: scoreag train ")
+    told = shlex.split(made.source.removeprefix("trained by: "))
+    before, after = parsed(["scoreag", *words]), parsed(told)
+    assert chosen(after, known, "cpu") == chosen(before, known, "cpu")
+    differ = {n for n in vars(before) if getattr(before, n) != getattr(after, n)}
+    assert differ <= {"precision"} and after.precision in ("float32", "bf16")
+    again = [*told[1:], "--quiet", "--overwrite"]
+    assert main(again) == 0 and card(words[-1]).sha256 == made.sha256
+
+
+def test_a_folder_of_mixed_sizes_is_trained_on_and_evaluated_at_one(mixed, capsys):
+    assert main([*[w for w in NET if w not in ("--size", "8x8")], "--quiet"]) == 1
+    assert "give a size (--size)" in capsys.readouterr().err
+    assert main([*NET, "--quiet"]) == 0
+    evaluate = ["evaluate-model", "net", "--data", "folder:my images", "--json"]
+    assert main(evaluate) == 1
+    assert "--size" in capsys.readouterr().err
+    assert main([*evaluate, "--size", "8"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["name"] == "net"
+
+
+def test_a_model_is_under_the_licence_that_its_maker_gives(mixed):
+    assert main([*SCORE, "--quiet"]) == 0 and card("made here").licence == "CC BY 4.0; ask first"
+
+
+def test_a_model_without_a_licence_tells_the_terms_of_what_it_was_made_from(mixed):
+    assert main([*NET, "--quiet"]) == 0
+    made = card("net")
+    assert made.licence == "unspecified; made from folder:my images: terms not known"
+    assert made.name == "net"
+    other = license_of(None, "fashion-mnist:train[0:9]", made, data((1, 8, 8), "cifar10[0:3]"))
+    assert other == (
+        "unspecified; made from fashion-mnist:train[0:9]: MIT, cifar10[0:3]: no terms are stated, "
+        f"net: {made.licence}"
+    )
+
+
+def test_a_score_model_on_other_images_knows_their_deviation(mixed):
+    words = [*SCORE, "--preset", "fashion-small", "--images", "3"]
+    assert main([*words, "--quiet"]) == 0
+    values = torch.tensor([40.0 * i for i in range(6)]) / 127.5 - 1
+    expected = values.std(correction=0).item()
+    assert card("made here").sigma_data == pytest.approx(expected, abs=0.006)
+
+
+def test_presets_are_listed_as_the_page_tells_them(capsys):
+    assert main(["list", "presets"]) == 0
+    lines = dict(re.findall(r"^  (\S+) +(.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert lines == presets() and lines.keys() == {*CLASSIFIERS, *SCORE_MODELS}
+    rows = [re.split(r" *\| *", row) for row in DOCS.read_text().splitlines()]
+    found = {
+        name: next(cell for cell in row if cell.endswith(" M")).removesuffix(" M")
+        for row in rows for name in re.findall(r"`([\w-]+)`", row[1] if len(row) > 5 else "")
+        if name in lines
+    }  # fmt: skip
+    assert found.keys() == lines.keys()
+    for name, millions in found.items():
+        told = float(re.search(r"([\d.]+) M parameters", lines[name])[1])
+        assert told == pytest.approx(float(millions), abs=0.006 if millions[-3] == "." else 0.051)
+
+
+def test_a_card_of_a_network_on_foreign_images_is_whole(mixed):
+    """The normalisation in the card is that of the images, by which the network learnt."""
+    assert main([*NET, "--quiet"]) == 0
+    made = card("net")
+    levels = torch.tensor([40.0 * i for i in range(6)]) / 255
+    assert made.mean == pytest.approx([levels.mean().item()] * 3, abs=1e-3)
+    assert made.image_shape == (3, 8, 8) and network(made)(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
