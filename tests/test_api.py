@@ -1,5 +1,6 @@
 """The public functions: what they refuse, and that results do not depend on how work is cut."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from scoreag.core.denoiser import Preconditioned
 from scoreag.core.families import edm
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
-from scoreag.jobs import CLASS_STRIDE
+from scoreag.jobs import CLASS_STRIDE, harder
 from scoreag.networks import unet
 from scoreag.samplers import heun
 
@@ -108,6 +109,47 @@ def test_success_says_what_it_says(prior, victim, images):
     assert torch.equal(out.success, victim(out.images).argmax(1) != labels)
     assert torch.equal(out.success_8bit, victim(saved).argmax(1) != labels)
     assert torch.equal(out.as_wanted, victim(saved).argmax(1) == out.wrong)
+
+
+class Bounded(torch.nn.Module):
+    """A prior whose chain is no number any more where guidance has carried a pixel too far."""
+
+    def __init__(self, model, most):
+        super().__init__()
+        self.model, self.most = model, most
+
+    def forward(self, x, sigma, labels=None):
+        said = self.model(x, sigma, labels)
+        far = x.flatten(1).abs().amax(1) > self.most
+        return torch.where(far.view(-1, 1, 1, 1), torch.nan, said)
+
+
+@pytest.mark.parametrize("task", ["transform", "synthesize"])
+def test_an_image_whose_retries_explode_is_kept_as_it_was(prior, victim, images, task):
+    """Of 2000 retries the strength doubles until no float holds it."""
+    given = (images, LABELS) if task == "transform" else (LABELS,)
+    settings = {**QUICK, "strength": 1e-3}
+    run = getattr(scoreag, task)
+    once = run(prior, victim, *given, retries=0, **settings)
+    fragile = replace(prior, model=Bounded(prior.model, 10.0).eval())
+    out = run(fragile, victim, *given, retries=2000, **settings)
+    failed = ~out.success_8bit
+    assert (failed & ~once.success_8bit).any() and out.images.isfinite().all()
+    kept = failed & (out.retries == 0)
+    assert torch.equal(out.images[kept], once.images[kept])
+    assert (out.calls[failed] > once.calls[failed]).all()
+    assert torch.equal(out.images[once.success_8bit], once.images[once.success_8bit])
+
+
+def test_a_first_draw_that_explodes_is_refused_still(prior, victim, images):
+    broken = replace(prior, model=Bounded(prior.model, 0.0).eval())
+    with pytest.raises(ValueError, match="the chain exploded"):
+        scoreag.transform(broken, victim, images, LABELS, retries=3, **QUICK)
+
+
+def test_the_strength_of_a_retry_ends_where_numbers_do():
+    assert [harder(3.0, n) for n in (0, 1, 10)] == [3.0, 6.0, 3072.0]
+    assert math.isfinite(harder(1e10, 5000)) and harder(1e10, 5000) > 1e300
 
 
 def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images):

@@ -1,11 +1,13 @@
 """The command line, as a user meets it: one line for a mistake, and nothing half-written."""
 
+import errno
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import fields
 from importlib.metadata import version
 
@@ -98,6 +100,24 @@ def test_transform_writes_a_run_and_a_table(here, capsys):
 def test_synthesize_draws_the_classes_that_were_asked_for(here):
     assert main([*SYNTHESIZE, "--labels", "ship,cat", "--quiet"]) == 0
     assert [row["label"] for row in read(here / "out")] == [2, 0]
+
+
+def test_a_file_system_without_locks_is_warned_of_once_in_one_line(here, capsys, monkeypatch):
+    def no_locks(*given):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*TRANSFORM, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith("scoreag: warning: the file system of out has no locks")
+
+
+def test_all_may_have_spaces_around_it(here):
+    assert main([*SYNTHESIZE, "--labels", " all ", "--quiet"]) == 0
+    assert [row["label"] for row in read(here / "out")] == [0, 1, 2]
 
 
 def test_an_image_does_not_depend_on_which_others_are_drawn(here):
@@ -210,6 +230,9 @@ TRAIN = ["train", "score-model", "--preset", "tiny", "--data", "folder:images", 
         ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
         ([*SYNTHESIZE, "--labels", "0-7"], "--labels 0-7, but the classes are 0..2"),
         ([*SYNTHESIZE, "--labels", "cta"], "did you mean 'cat'?"),
+        ([*SYNTHESIZE, "--labels", "all,0"], "--labels all,0: 'all' is every class; write all alo"),
+        ([*SYNTHESIZE, "--labels", "cat, all"], "write all alone, or leave it"),
+        ([*SYNTHESIZE, "--labels", "alll"], "did you mean 'all'?"),
         (["list", "samplres"], "did you mean 'samplers'?"),
         (["train", "classifier", "--preset", "resnet", "--data", "folder:images", "--out", "out"],
          "no preset 'resnet'"),

@@ -8,11 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
-    ["load", "trust", "zoo", "stopping"],
+    ["load", "trust", "zoo", "stopping", "shortage"],
     ["bounded", "pickles"],
     ["saved", "npz"],
     ["files"],
-    ["download", "images", "tensors", "label_table", "building"],
+    ["download", "images", "tensors", "label_table", "building", "sealed"],
     ["cards"],
     ["core"],
     ["networks"],

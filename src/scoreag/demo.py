@@ -16,13 +16,14 @@ from scoreag.core.prior import Prior
 from scoreag.core.types import Classifier, Labels
 from scoreag.dataset import Dataset, balanced, read
 from scoreag.files import write_text
-from scoreag.images import check_images, read_png, to_float, to_uint8
+from scoreag.images import check_images, to_float, to_uint8
 from scoreag.jobs import Job
 from scoreag.models import load_classifier, load_prior
 from scoreag.report.run import read_run
 from scoreag.report.tour import Shown, Tour, meaning
 from scoreag.report.tour_page import tour_page, tour_text
 from scoreag.runs.drive import drive
+from scoreag.runs.rows import picture
 
 MODEL, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
 SAMPLES, SOURCE = "samples", "from the test set of CIFAR-10"  # where no others are given
@@ -147,7 +148,7 @@ def _done(
     drive(job, folder, about, micro_batch=MICRO_BATCH, progress=progress, overwrite=overwrite)
     run = read_run(folder)
     aimed = [-1 if row["wrong"] is None else row["wrong"] for row in run.rows]
-    saved = torch.stack([read_png(folder / row["file"]) for row in run.rows])
+    saved = torch.stack([picture(folder, row) for row in run.rows])
     calls = float(run.summary["calls"]["per_image"])
     return Done(_shown(cast, saved), torch.tensor(aimed), calls)
 

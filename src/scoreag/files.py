@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoreag import saved
-from scoreag.bounded import read_bytes
+from scoreag.bounded import read_bytes, size_of
 from scoreag.load import cut, shown
 from scoreag.pickles import Object, Reader
 
@@ -43,6 +44,44 @@ def asides(folder: Path, pattern: str) -> list[Path]:
 def write_text(path: Path, text: str) -> None:
     """Like ``path.write_text``, in UTF-8, but whole or not at all."""
     replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link",
+}  # fmt: skip
+
+
+def kind_of_file(path: Path) -> str:
+    """``a pipe``, ``a link`` and the like; "" for a regular file, and where nothing is."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and no regular file: a pipe or a device is read without an end.
+
+    Raises:
+        ValueError: it is a pipe, a device, a folder or a socket, or a link to one of these.
+    """
+    if path.exists():
+        size_of(path)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of ``name`` below ``folder``, to which neither ``..`` nor any link leads.
+
+    Raises:
+        ValueError: it is outside the folder, or is no regular file.
+    """
+    given = Path(name)
+    steps = [folder.joinpath(*given.parts[: i + 1]) for i in range(len(given.parts))]
+    if given.is_absolute() or ".." in given.parts or any(step.is_symlink() for step in steps):
+        raise ValueError(f"{folder} names {name!r}, which is outside its folder; nothing is read")
+    check_regular(folder / given)
+    return folder / given
 
 
 def digest(path: Path, algorithm: str) -> str:

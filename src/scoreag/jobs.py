@@ -4,8 +4,10 @@ The networks always see ``micro_batch`` images at once, the last of them padded:
 round alike, and an image comes out bit for bit the same whatever else is computed beside it.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from scoreag.images import to_float, to_uint8
 from scoreag.result import Result
 from scoreag.settings import Settings
 
+MOST_DOUBLINGS = 1000  # a double ends at 2^1024
 CLASS_STRIDE = 1_000_000  # image ids of a synthesis: label * stride + index within the class
 
 
@@ -85,7 +88,9 @@ def compute(job: Job, pad_to: int = 0) -> Result:
     count, padded = len(job), job.padded(pad_to, "task")
     if job.task == "purify":
         return _purified(padded)[:count]
-    result = _measured(padded, _draw(padded, padded.settings))
+    drawn = _draw(padded, padded.settings)
+    _check_finite(padded, drawn.images, padded.settings)
+    result = _measured(padded, drawn)
     return _retried(replace(job, classifier=padded.classifier), result[:count], pad_to)
 
 
@@ -93,32 +98,56 @@ def _retried(job: Job, result: Result, pad_to: int) -> Result:
     """Draw the images that failed again, each time at doubled strength.
 
     A classifier that draws goes on to draw for each as it would; beside them stand as many rows
-    that succeeded as the networks saw before.
+    that succeeded as the networks saw before.  An image whose chain explodes is kept as it was,
+    and is not drawn again: more strength would not mend it.
     """
-    strength = job.settings.strength
+    strength, given_up = job.settings.strength, set[int]()
     for attempt in range(1, job.settings.retries + 1 if strength else 1):
         assert result.success_8bit is not None and job.classifier is not None
-        failed = (~result.success_8bit).nonzero().flatten().tolist()
+        left = (~result.success_8bit).nonzero().flatten().tolist()
+        failed = [i for i in left if i not in given_up]
         if not failed:
             break
         missing = max(0, pad_to - len(failed))  # the networks see as many as ever
         others = [i for i in range(max(pad_to, len(job))) if i not in failed][:missing]
-        part = of_rows(job.classifier, [*failed, *others])
-        again = replace(job.rows([*failed, *[failed[-1]] * missing]), classifier=part)
-        harder = replace(job.settings, strength=strength * 2**attempt)
-        drawn = _measured(again, _draw(again, harder))[: len(failed)]
+        rows = [*failed, *[failed[-1]] * missing]
+        again = replace(job.rows(rows), classifier=of_rows(job.classifier, [*failed, *others]))
+        drawn, sound = _drawn_again(again, harder(strength, attempt), result[rows])
         drawn = replace(drawn, retries=torch.full_like(drawn.retries, attempt))
-        result = _replaced(result, failed, drawn)
+        result = _replaced(result, failed, drawn[: len(failed)], sound[: len(failed)])
+        given_up |= {row for row, whole in zip(failed, sound.tolist(), strict=False) if not whole}
     return result
 
 
-def _replaced(result: Result, rows: list[int], drawn: Result) -> Result:
-    """``result`` with other ``rows``; what they cost is added up."""
-    calls, rests = drawn.calls + result.calls[rows], drawn.rests + result.rests[rows]
-    drawn = replace(drawn, calls=calls, rests=rests)
+def harder(strength: float, retries: int) -> float:
+    """The strength of a retry: doubled each time, as far as there are numbers."""
+    return min(strength * 2.0 ** min(retries, MOST_DOUBLINGS), sys.float_info.max)
+
+
+def _drawn_again(job: Job, strength: float, before: Result) -> tuple[Result, Tensor]:
+    """The images at another strength, and which of them are any: not those that exploded."""
+    drawn = _draw(job, replace(job.settings, strength=strength))
+    sound = drawn.images.flatten(1).isfinite().all(1)
+    images = torch.where(sound.view(-1, 1, 1, 1), drawn.images, before.images.to(drawn.images))
+
+    def answers(images: Images) -> Labels:
+        assert job.classifier is not None
+        logits = job.classifier(images)
+        sound.logical_and_(logits.isfinite().all(1))
+        return logits.argmax(1)
+
+    return _measured(job, replace(drawn, images=images), answers), sound
+
+
+def _replaced(result: Result, rows: list[int], drawn: Result, sound: Tensor) -> Result:
+    """``result`` with other ``rows``, where they are ``sound``; what all cost is added up."""
+    calls, rests = result.calls.clone(), result.rests.clone()
+    calls[rows] += drawn.calls
+    rests[rows] += drawn.rests
     order = torch.arange(len(result))
-    order[rows] = len(result) + torch.arange(len(rows))
-    return Result.cat([result, drawn])[order]
+    index = torch.tensor(rows)
+    order[rows] = torch.where(sound.cpu(), len(result) + torch.arange(len(rows)), index)
+    return replace(Result.cat([result, drawn])[order], calls=calls, rests=rests)
 
 
 def _draw(job: Job, settings: Settings) -> tasks.Drawn:
@@ -130,7 +159,6 @@ def _draw(job: Job, settings: Settings) -> tasks.Drawn:
         assert job.images is not None
         given = (job.prior, job.classifier, job.images, job.labels, job.wrong)
         drawn = tasks.transform(*given, settings, noise)
-    _check_finite(job, drawn.images, settings)
     return drawn
 
 
@@ -148,12 +176,20 @@ def _check_finite(job: Job, images: Images, settings: Settings) -> None:
 
 
 @torch.no_grad()
-def _measured(job: Job, drawn: tasks.Drawn) -> Result:
-    """What the classifier says of the images, as drawn and in 8 bits."""
+def _measured(
+    job: Job, drawn: tasks.Drawn, as_float: Callable[[Images], Labels] | None = None
+) -> Result:
+    """What the classifier says of the images, as drawn and in 8 bits.
+
+    Args:
+        as_float: its answers to the images as drawn; by default those of numbers only.
+    """
     assert job.classifier is not None and job.labels is not None
     predictions = _said(job, job.classifier, eight_bit(drawn.images))
     success_8bit = predictions != job.labels
     aimed = drawn.wrong >= 0
+    before = None if job.images is None else _said(job, job.classifier, job.images)
+    of_drawn = (as_float or partial(_said, job, job.classifier))(drawn.images)
     return Result(
         task=job.task,
         images=drawn.images,
@@ -164,9 +200,9 @@ def _measured(job: Job, drawn: tasks.Drawn) -> Result:
         originals=job.images,
         labels=job.labels,
         wrong=drawn.wrong,
-        before=None if job.images is None else _said(job, job.classifier, job.images),
+        before=before,
         predictions=predictions,
-        success=_said(job, job.classifier, drawn.images) != job.labels,
+        success=of_drawn != job.labels,
         success_8bit=success_8bit,
         as_wanted=torch.where(aimed, predictions == drawn.wrong, success_8bit),
         settings=job.settings.to_dict(job.task),

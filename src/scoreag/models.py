@@ -126,6 +126,11 @@ def load_classifier(
         ValueError: there is none, it cannot be read, or its normalisation is said twice or not.
     """
     _check_word(name, "a classifier", "load_classifier")
+    if not isinstance(network, str | None) or not isinstance(arguments, Mapping | None):
+        raise ValueError(
+            f"network is {described(network)} and its arguments are {described(arguments)}; "
+            'expected a name and a table, e.g. "resnet" and {"depth": 20}'
+        )
     place = device_of(device)
     found = normalised(_given(name, network, arguments, trust_code), str(name), mean, std)
     assert found.mean is not None and found.std is not None
@@ -221,11 +226,35 @@ def classifier(
             f"the classifier {type(module).__name__} is in train mode, so its answers would "
             "change from call to call; call its .eval() first"
         )
-    if not isinstance(mean, Sequence) or not isinstance(std, Sequence):
-        raise ValueError(f"mean {mean} and std {std}: expected one number a channel, e.g. (0.5,)")
-    if len(mean) != len(std) or not all(s > 0 for s in std):
-        raise ValueError(f"mean {mean} and std {std}: expected one number a channel, std above 0")
-    return Frozen(module, mean, std, origin, image_shape).eval()
+    means, stds = _numbers(mean), _numbers(std)
+    if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
+        raise ValueError(
+            f"mean {described(mean)} and std {described(std)}: expected one number a channel, "
+            "e.g. (0.5,), std above 0"
+        )
+    if not isinstance(origin, Mapping | None):
+        raise ValueError(
+            f"origin is {described(origin)}; expected a table, e.g. {{'name': 'mine'}}"
+        )
+    return Frozen(module, means, stds, origin, _shape(image_shape)).eval()
+
+
+def _numbers(given: Any) -> tuple[float, ...]:
+    """A number a channel, of a tuple, a tensor or an array; nothing where there are none."""
+    try:
+        return () if isinstance(given, str | bytes) else tuple(float(number) for number in given)
+    except (TypeError, ValueError, RuntimeError):
+        return ()
+
+
+def _shape(given: Any) -> tuple[int, int, int] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Sequence) or [type(size) for size in given] != [int] * 3:
+        raise ValueError(
+            f"image_shape is {described(given)}; expected (channels, height, width), or None"
+        )
+    return given[0], given[1], given[2]
 
 
 def _module(given: Any) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,21 @@ def write_run(folder: Path, *rows: dict[str, Any]) -> Path:
     for row in rows:
         if (folder / row.get("file", "none")).is_file():
             row["sha256"] = hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest()
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    finish(folder, "today")
+    (folder / "rows.jsonl").write_text("".join(map(sealed, rows)))
+    finish(folder, "today", len(rows))
     return folder
 
 
-def finish(folder: Path, time: str | None) -> None:
-    told = {"images": 2, "finished": time, "command": "scoreag transform"}
+def sealed(row: dict[str, Any]) -> str:
+    """A row with its digest: of the run's seal, a line's end, and what stands before it."""
+    digest = hashlib.sha256(f"the seal\n{json.dumps(row)}".encode()).hexdigest()[:16]
+    return json.dumps(row)[:-1] + f', "digest": "{digest}"}}\n'
+
+
+def finish(folder: Path, time: str | None, count: int = 2) -> None:
+    told = {
+        "images": count, "finished": time, "command": "scoreag transform", "seal": "the seal"
+    }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(told))
 
 
@@ -91,6 +100,59 @@ def test_a_cut_row_is_refused_with_its_line(tmp_path: Path) -> None:
     text = (run / "rows.jsonl").read_text()
     (run / "rows.jsonl").write_text(text[:-20])
     with pytest.raises(ValueError, match="line 2, is no whole row of an image"):
+        data.read(run)
+
+
+def test_a_changed_row_is_refused_with_its_line(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7), row(300))
+    text = (run / "rows.jsonl").read_text()
+    (run / "rows.jsonl").write_text(text.replace('"label": 2', '"label": 1', 1))
+    with pytest.raises(ValueError, match="line 1, is no whole row of an image"):
+        data.read(run)
+
+
+def test_a_run_that_lost_a_row_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7), row(300))
+    text = (run / "rows.jsonl").read_text().splitlines(keepends=True)
+    (run / "rows.jsonl").write_text(text[0])
+    with pytest.raises(ValueError, match=r"not finished \(1 of 2 images\)"):
+        data.read(run)
+
+
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "gat", row(7))
+    told = json.loads((run / "manifest.json").read_text())
+    del told["seal"]
+    (run / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="was written by an earlier version"):
+        data.read(run)
+
+
+@pytest.mark.parametrize("kind", ["picture", "folder", "rows"])
+def test_a_link_out_of_a_run_is_not_followed(tmp_path: Path, kind: str) -> None:
+    """The picture behind it is, byte for byte, the one that the row was written for."""
+    run, kept = write_run(tmp_path / "gat", row(7)), tmp_path / "elsewhere"
+    kept.mkdir()
+    names = {"picture": "images/000007.png", "folder": "images", "rows": "rows.jsonl"}
+    (run / names[kind]).rename(kept / "it")
+    (run / names[kind]).symlink_to(kept / "it")
+    with pytest.raises(ValueError, match="which is outside its folder"):
+        data.read(run)
+
+
+def test_an_absolute_name_is_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    write_png(secret, torch.zeros(3, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="which is outside its folder"):
+        data.read(write_run(tmp_path / "gat", row(7, file=str(secret))))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "images/000007.png"])
+def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "gat", row(7))
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(ValueError, match=f"{name} is a pipe; expected a plain file"):
         data.read(run)
 
 

@@ -114,6 +114,28 @@ def test_tables_for_papers_are_escaped_and_have_the_interval():
     assert r"a|b & 50 \% (10-90) & 3 \\" in latex and r"100 \% of\_it" in latex
 
 
+NASTY = Table(
+    "t", "of <script>alert(1)</script>", ["=cmd|' /C calc'!A0", "@b", "n"],
+    [["<img src=x onerror=alert(1)>", "-2+3", -1.5], ["![x](http://e.x/y)", "+1", 2],
+     ["a\nb & c", "\t=1", None], ["-", "\r=2", {"value": -0.5, "total": 3}]],
+)  # fmt: skip
+
+
+def test_a_table_to_be_read_holds_no_html_and_loads_nothing():
+    text = to_markdown(NASTY)
+    assert "<" not in text and ">" not in text and "](" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text and "a b &amp; c" in text
+    assert {line.count(" | ") for line in text.splitlines()[2:] if line} == {2}
+
+
+def test_words_in_a_table_for_machines_are_no_formulas_and_numbers_stay_numbers():
+    header, first, second, third, fourth = csv.reader(io.StringIO(to_csv(NASTY)))
+    assert header[:3] == ["'=cmd|' /C calc'!A0", "'@b", "n"]
+    assert first[1:3] == ["'-2+3", "-1.5"] and second[1:3] == ["'+1", "2"]
+    assert third[1] == "'\t=1" and fourth[1] == "' =2" and fourth[2] == "-0.5"
+    assert first[0].startswith("<img")
+
+
 def test_a_table_for_machines_has_a_column_for_each_end_of_an_interval():
     header, first, second = csv.reader(io.StringIO(to_csv(SMALL)))
     assert header == ["what", "share", "share low", "share high", "share of", "size"]

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 from dataclasses import replace
@@ -120,6 +121,28 @@ def test_two_processes_do_not_write_to_one_folder(job, run):
     os.close(place)
     with alone(run):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_without_locks_is_warned_of(job, tmp_path, monkeypatch, number):
+    def no_locks(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.warns(UserWarning, match="has no locks .*no second process writes there"):
+        drive(job.rows(range(4)), tmp_path / "run", micro_batch=4)
+    assert len(list((tmp_path / "run/images").iterdir())) == 4
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_that_another_holds_is_none_that_is_lacking(job, tmp_path, monkeypatch, number):
+    def held(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    with pytest.raises(ValueError, match="another process is writing to"):
+        drive(job.rows(range(4)), tmp_path / "run", micro_batch=4)
+    assert not (tmp_path / "run").exists()
 
 
 def test_clearing_keeps_the_manifest_until_the_end(run):

@@ -136,6 +136,7 @@ def reckon(folder: Path) -> Account:
     manifest = place.read(folder)
     if not str(manifest.get("task")).startswith("assess "):
         raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
+    place.check_own(folder, store.OURS)
     found: list[Reckoned] = []
     doubts: list[Finding] = []
     victims: dict[str, dict[str, Entry]] = {}

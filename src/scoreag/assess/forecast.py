@@ -94,7 +94,8 @@ def _kind(cell: Cell) -> tuple[Any, ...]:
 
 def _sample(cell: Cell, kit: Kit) -> Sample:
     """A few images of a cell, all at once."""
-    few = replace(cell, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images), content={})
+    few = replace(cell, images=min(FEW, cell.images), micro_batch=min(FEW, cell.images))
+    few = replace(few, content={"algorithm": cell.content.get("algorithm")})
     done = compute(few, few.pieces, kit)  # loads, and warms up
     again = compute(few, few.pieces, kit) if done.seconds + done.other < 1 else done
     count = len(again.rows)

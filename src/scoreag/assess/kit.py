@@ -3,6 +3,8 @@
 import ast
 import hashlib
 import json
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,13 +107,29 @@ class Kit:
 
 
 def of_classifier(module: Frozen) -> dict[str, Any]:
-    """The sha256 of its weights, its normalisation and its architecture."""
+    """The sha256 of its weights, its normalisation, its architecture, and the code of others."""
     return {
         "sha256": named(module, module.origin)["sha256"],
         "mean": list(module.mean),
         "std": list(module.std),
         "network": _printed(module.module),
+        **_code(module),
     }
+
+
+def _code(module: Frozen) -> dict[str, Any]:
+    """What a classifier that is not of this package is called, and the digests of its sources."""
+    name = str(module.origin.get("name", ""))
+    words = re.split("[:,]", name)[:-1]  # guarded:net,my_module:factory
+    modules = {type(part).__module__ for part in module.modules()} | {*words}
+    known = {one: sys.modules[one] for one in sorted(modules) if one in sys.modules}
+    found = {
+        one: of_source(module)
+        for one, module in known.items()
+        if one.partition(".")[0] not in ("torch", "scoreag")
+        and str(getattr(module, "__file__", None)).endswith(".py")
+    }
+    return {"name": name, "source": _digest(found)} if found else {}
 
 
 def of_prior(prior: Prior) -> dict[str, Any]:
@@ -151,6 +169,11 @@ def of_source(module: ModuleType) -> str:
     if file is None or Path(__file__).parents[1] in file.parents:
         return module.__name__
     return _digest(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def mark(content: Mapping[str, Any]) -> str:
+    """The digest of what is told of a thing's content."""
+    return _digest(plain(content))
 
 
 def _printed(module: nn.Module) -> str:

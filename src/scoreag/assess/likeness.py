@@ -15,7 +15,7 @@ from scoreag.assess.cells import Cell
 from scoreag.core.noise import Stream
 from scoreag.figures import frechet_error
 from scoreag.figures.entries import Entry, of_estimate
-from scoreag.files import write_text
+from scoreag.files import check_regular, write_text
 from scoreag.metrics import kernel_distance
 
 FEWEST = 8  # images of each set, below which nothing is said
@@ -33,7 +33,8 @@ def kept(folder: Path, cell: Cell, drawn: Tensor, real: Tensor, of: str) -> dict
         return {}
     file = folder / "cells" / cell.key / "likeness.json"
     mark = _mark(drawn, real)
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        check_regular(file)
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if found["of"] == mark:
             return dict(found["figures"])

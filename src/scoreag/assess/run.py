@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from scoreag.assess import store
 from scoreag.assess.cells import Cell
-from scoreag.assess.kit import Kit
+from scoreag.assess.kit import Kit, mark, of_classifier
 from scoreag.assess.plan import Plan
 from scoreag.assess.workers import Failure, Outcome, Shard
 from scoreag.load import UnknownName, hint
 from scoreag.runs import folder as place
 from scoreag.runs.drive import groups
 from scoreag.runs.manifest import FORMAT, circumstances, now, plain
+from scoreag.runs.probe import probe
 
 SHARD = 64  # images between two writes
 Crew = Callable[[Iterable[Shard]], Iterator[tuple[Shard, Outcome]]]
@@ -43,6 +45,26 @@ def manifest(plan: Plan, kit: Kit, command: str | None) -> dict[str, Any]:
     }
 
 
+def probes_of(cells: Sequence[Cell], kit: Kit) -> dict[str, Any]:
+    """By the digest of its content, the name of each classifier, and its answers to a probe."""
+    found = {}
+    for cell in cells:
+        for word in (cell.victim, *cell.others, *cell.judges):
+            key = mark(of_classifier(kit.classifier(word)))
+            if key not in found:
+                found[key] = {"name": word, "probe": _probe(cell, word, kit)}
+    return found
+
+
+def _probe(cell: Cell, word: str, kit: Kit) -> Any:
+    victim = kit.classifier(word)
+    shape: Sequence[int] | None = victim.image_shape
+    if shape is None:
+        drawn = bool(cell.prior)
+        shape = kit.prior(cell.prior).image_shape if drawn else kit.data(cell.data).images.shape[1:]
+    return probe(victim, torch.zeros(1, *shape, device=kit.place))
+
+
 def chosen(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     """Those cells whose name or key is ``only``, or whose name fits it as a pattern.
 
@@ -66,6 +88,7 @@ def assess(
     shard_size: int = SHARD,
     overwrite: bool = False,
     progress: bool = True,
+    probes: Mapping[str, Any] | None = None,
 ) -> Done:
     """Compute what ``folder`` lacks of ``cells``; one that fails does not stop the others.
 
@@ -73,17 +96,23 @@ def assess(
         found: the manifest, as ``manifest`` makes it.
         crew: computes shards, as ``workers.here`` does.
         only: as for ``chosen``.
+        probes: of the classifiers, as ``probes_of`` asks for them.
 
     Raises:
-        ValueError: the folder is another plan's, or something else.
+        ValueError: the folder is another plan's, or something else; or a classifier whose digests
+            are what they were answers otherwise.
         OSError: no room on the disk; what is written stays.
     """
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
     some = chosen(cells, only)
-    with place.alone(folder):
-        claimed = place.claim(folder, found, overwrite, store.OURS)
+    with (
+        place.alone(folder) as fresh,
+        place.withdrawn(folder, fresh, store.OURS, (store.ROW_FILES,)),
+    ):
+        claimed = place.claim(folder, found, overwrite, store.OURS, store.named)
         outcome = Done()
+        store.keep_probes(folder, probes)
         for cell in cells:
             store.describe(folder, cell)
         place.write_json(folder / store.LIST, {cell.name: cell.key for cell in cells})

@@ -4,7 +4,7 @@ Nothing but the description of a shard is sent, and one at a time to each: no wo
 than it works on.  A worker that is lost is replaced, and its shard is done again.
 """
 
-import signal
+import pickle
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +20,8 @@ from scoreag.assess.cells import Cell
 from scoreag.assess.compute import compute
 from scoreag.assess.kit import Kit
 from scoreag.assess.measure import Measured
+from scoreag.assess.orphan import live
+from scoreag.shortage import ran_out, wanted
 
 ATTEMPTS = 3  # at a shard whose worker is lost again and again
 
@@ -67,6 +69,10 @@ def done(shard: Shard, kit: Kit) -> Outcome:
     try:
         return compute(shard.cell, list(shard.pieces), kit)
     except Exception as error:  # whatever somebody else's attack may raise
+        if ran_out(error):
+            told = f"memory ran out{wanted(error)}; write a smaller micro_batch in the plan (now "
+            fewer = f"{shard.cell.micro_batch}), --max-memory of purifiers, or fewer --workers"
+            return Failure(told + fewer, traceback.format_exc())
         reason = " ".join(str(error).split()) or type(error).__name__
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return Failure(f"{kind}{reason}", traceback.format_exc())
@@ -131,7 +137,8 @@ class LocalWorker:
     def __init__(self, kit: Kit) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, kit), daemon=True)
+        packed = pickle.dumps((_serve, (kit,)))
+        self.process = context.Process(target=live, args=(packed, theirs), daemon=True)
         self.process.start()
         theirs.close()  # else the end of the process would not be seen here
 
@@ -159,8 +166,7 @@ def _ready(workers: Sequence[LocalWorker]) -> list[LocalWorker]:
 
 
 def _serve(pipe: Connection, kit: Kit) -> None:
-    """The life of a process; the one that started it alone hears of an interrupt."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Compute what comes, until nothing more can."""
     with suppress(EOFError, OSError):
         while True:
             pipe.send(done(pipe.recv(), kit))

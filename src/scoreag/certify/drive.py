@@ -16,7 +16,18 @@ Tick: TypeAlias = Callable[[int], None]
 
 SMOOTHING, GENERATOR = "certify smoothing", "certify generator"
 OURS = ("rows.jsonl", "summary.json", "report.html")
-NEEDS = frozenset({"image_id", "label"})
+_LABELLED = {"image_id": (int,), "label": (int,)}
+FIELDS: dict[str, lines.Fields] = {  # of the rows, by task
+    GENERATOR: {**_LABELLED, "said": (int,)},
+    SMOOTHING: {
+        **_LABELLED,
+        **dict.fromkeys(("top", "count"), (int,)),
+        **dict.fromkeys(("predicted",), (int, lines.NONE)),
+        "radius": (float, lines.NONE),
+        "p_lower": (float,),
+        "correct": (bool,),
+    },
+}
 
 
 def drive(
@@ -43,7 +54,7 @@ def drive(
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh, OURS):
         found = place.claim(folder, manifest, overwrite, OURS)
         begun()
-        kept = _kept(folder, pieces)
+        kept = _kept(folder, found, pieces)
         lines.replace(folder, kept.values())
         bar = tqdm(
             total=cost * sum(map(len, pieces)), initial=cost * len(kept), unit=unit,
@@ -56,9 +67,11 @@ def drive(
         return _finish(folder, found, pieces, summarise, page)
 
 
-def _kept(folder: Path, pieces: Sequence[Sequence[int]]) -> dict[int, Row]:
+def _kept(
+    folder: Path, found: Mapping[str, Any], pieces: Sequence[Sequence[int]]
+) -> dict[int, Row]:
     """Rows by image id, in order, of the pieces that are there whole."""
-    there = {row["image_id"]: row for row in lines.read(folder, NEEDS)}
+    there = {row["image_id"]: row for row in lines.read(folder, FIELDS[found["task"]])}
     return {i: there[i] for ids in pieces if all(i in there for i in ids) for i in ids}
 
 
@@ -69,7 +82,7 @@ def _finish(
     summarise: Callable[[Sequence[Row]], dict[str, Any]],
     page: Callable[[Mapping[str, Any], Mapping[str, Any], Sequence[Row]], str],
 ) -> dict[str, Any]:
-    rows = list(_kept(folder, pieces).values())
+    rows = list(_kept(folder, found, pieces).values())
     lines.replace(folder, rows)
     figures = {"task": found["task"], **summarise(rows)}
     place.write_json(folder / "summary.json", figures)

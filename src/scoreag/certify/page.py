@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scoreag.certify.drive import NEEDS, SMOOTHING
+from scoreag.certify import generative, smoothing
+from scoreag.certify.drive import FIELDS, OURS, SMOOTHING
 from scoreag.certify.smoothing import RADII
 from scoreag.files import write_text
 from scoreag.metrics.accuracy import Rate
@@ -70,10 +71,24 @@ def write_page(folder: Path) -> Path:
             f"{folder} has no summary.json, the work is not finished; give its command again"
         )
     made = smoothing_page if manifest["task"] == SMOOTHING else generator_page
+    place.check_own(folder, OURS)
     summary = json.loads(file.read_text(encoding="utf-8"))
-    text = made(manifest, summary, lines.read(folder, NEEDS))
+    rows = lines.whole(folder, FIELDS[manifest["task"]])
+    if summary != {"task": manifest["task"], **_figures(manifest, rows)}:
+        raise ValueError(
+            f"{file} does not say what the rows of the certificate say; give its command again"
+        )
+    text = made(manifest, summary, rows)
     write_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _figures(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The summary, from the rows and the settings that the manifest tells."""
+    settings = dict(manifest["settings"])
+    if manifest["task"] != SMOOTHING:
+        return generative.summary(rows, settings["alpha"])
+    return smoothing.summary(rows, smoothing.Plan(**settings, seed=manifest["seed"]))
 
 
 def smoothing_page(
@@ -156,6 +171,6 @@ def _rate(entry: Mapping[str, Any]) -> Rate:
 
 
 def _settings(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    outside = ("versions", "machine", "started", "finished", "format", "classes")
+    outside = ("versions", "machine", "started", "finished", "format", "classes", "probe", "seal")
     kept = {name: value for name, value in manifest.items() if name not in outside}
     return [(name, str(value)) for name, value in leaves(kept) if value not in (None, {}, [])]

@@ -1,5 +1,6 @@
 """One's own classifier: ``package.module:factory``, a callable that is told nothing, or options."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,9 +62,10 @@ def is_file(name: str) -> bool:
 
 
 def _of_file(file: Path) -> ModuleType:
-    """The module of a file, under a name of its own, by which what it defines can be pickled."""
+    """The module of a file, under a name of its own: two files of one name are two modules."""
     where = file.resolve()
-    name = f"{where.stem}_{blake2b(str(where).encode(), digest_size=6).hexdigest()}"
+    digest = blake2b(str(where).encode(), digest_size=6).hexdigest()
+    name = re.sub(r"\W", "_", f"{where.stem}_{digest}")
     spec = spec_from_file_location(name, where)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)

@@ -7,25 +7,27 @@ from typing import Any
 import torch
 
 from scoreag.datasets import Labels, Pixels, Source
-from scoreag.files import sha256
+from scoreag.files import check_regular, inside, sha256
 from scoreag.images import read_png
+from scoreag.sealed import lines, seal_of
 
 
 def load(what: str) -> Source:
     """The images of the run's folder ``what``, in the order of their ids.
 
-    A run that is not finished is refused, and so is a picture that is not as the run wrote it.
+    A run that is not finished is refused, and so is a row or a picture that is not as it wrote it.
     """
     folder = Path(what).expanduser()
     table = folder / "rows.jsonl"
     if not table.is_file():
         raise ValueError(f"{what!r} is no folder of a run: it has no rows.jsonl")
-    rows = sorted(_rows(table), key=lambda row: row["image_id"])
+    manifest = _manifest(folder)
+    rows = sorted(_rows(inside(folder, table.name), manifest), key=lambda row: row["image_id"])
     ids = [row["image_id"] for row in rows]
     if not rows or len(set(ids)) < len(ids):
         fault = "an image id twice" if rows else "no rows"
         raise ValueError(f"{table} has {fault}; give the run's command again, with --overwrite")
-    _check_finished(folder, len(rows))
+    _check_finished(folder, len(rows), manifest)
     labels = [row.get("label") for row in rows]
     unlabelled = all(label is None for label in labels)
     if not unlabelled and not all(isinstance(label, int) for label in labels):
@@ -39,17 +41,24 @@ def load(what: str) -> Source:
     return Source(len(rows), read, ids, (), files if len(files) == len(rows) else ())
 
 
-def _check_finished(folder: Path, count: int) -> None:
-    """Refuse a run that lacks some of its images still."""
+def _manifest(folder: Path) -> dict[str, Any]:
     table = folder / "manifest.json"
+    check_regular(table)
     try:
-        found = json.loads(table.read_text(encoding="utf-8"))
-        finished, wanted, typed = (found.get(key) for key in ("finished", "images", "command"))
-    except (FileNotFoundError, ValueError, AttributeError) as error:
+        found: dict[str, Any] = json.loads(table.read_text(encoding="utf-8"))
+        seal_of(found, folder)
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,
+            AttributeError) as error:  # fmt: skip
         raise ValueError(f"{table} is missing or no manifest of a run; give a run's folder") from (
             error
         )
-    if not finished:
+    return found
+
+
+def _check_finished(folder: Path, count: int, manifest: dict[str, Any]) -> None:
+    """Refuse a run that lacks some of its images still."""
+    finished, wanted, typed = (manifest.get(key) for key in ("finished", "images", "command"))
+    if not finished or count != wanted:
         again = f": {typed}" if typed else ""
         raise ValueError(
             f"{folder} is a run that is not finished ({count} of {wanted} images); "
@@ -57,11 +66,12 @@ def _check_finished(folder: Path, count: int) -> None:
         )
 
 
-def _rows(table: Path) -> list[dict[str, Any]]:
+def _rows(table: Path, manifest: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, row in lines(table, seal_of(manifest, table.parent)):
         try:
-            row = json.loads(line)
+            if row is None:
+                raise ValueError("it is not as the run wrote it")
             plain = {"image_id": int(row["image_id"])}
             rows.append(row | plain | {key: str(row[key]) for key in ("file", "sha256")})
         except (ValueError, TypeError, KeyError) as error:
@@ -74,10 +84,7 @@ def _rows(table: Path) -> list[dict[str, Any]]:
 
 def _unharmed(folder: Path, row: dict[str, Any]) -> Path:
     """The path of a row's file, which may not lead out of the folder, nor be another by now."""
-    file: str = row["file"]
-    path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder / 'rows.jsonl'} names {file!r}, which is outside its folder")
+    path = inside(folder, row["file"])
     if not path.is_file() or sha256(path) != row["sha256"]:
         state = "is not what the run wrote" if path.is_file() else "is not there any more"
         raise ValueError(f"{path} {state}; give the run's command again, and it is made anew")

@@ -10,6 +10,7 @@ from scoreag.figures.features import Pixels
 from scoreag.images import grid, write_png
 
 FOLDER = "samples"
+OURS = (f"{FOLDER}/class-{3 * '[0-9]'}.png", f"{FOLDER}/nearest.png")
 COLUMNS = 10
 SHOWN = 100  # draws of a class
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scoreag.evaluation import shards
+from scoreag.evaluation import pictures, shards
 from scoreag.files import write_text
 from scoreag.runs import folder as place
 from scoreag.runs.manifest import now
 
 TASK = "evaluate model"
-OURS = ("figures.json", "report.html", "samples/*.png", shards.OURS)
+OURS = ("figures.json", "report.html", *pictures.OURS, shards.OURS)
 
 
 def within(

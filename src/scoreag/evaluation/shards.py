@@ -13,11 +13,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.files import replace_file
+from scoreag.files import check_regular, replace_file
 from scoreag.jobs import pieces
 
 FOLDER = "parts"
-OURS = f"{FOLDER}/*.safetensors"
+OURS = f"{FOLDER}/*-{6 * '[0-9]'}.safetensors"
 
 
 def kept(
@@ -56,6 +56,7 @@ def _piece(path: Path, piece: range, make: Callable[[range], Tensor]) -> Tensor:
 
 def _read(file: Path) -> Tensor | None:
     """The rows of a file; None where it is absent, or was damaged from outside."""
+    check_regular(file)
     try:
         return load(file.read_bytes())["rows"]
     except (FileNotFoundError, SafetensorError, KeyError):

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from scoreag.assess.account import Account, Reckoned
+from scoreag.files import inside
 from scoreag.images import read_png
 from scoreag.report.assessment_cells import attacked, name_of, telling
 from scoreag.report.page import paragraph
@@ -65,9 +66,9 @@ def _strip(folder: Path, one: Reckoned, row: Row, words: str, good: bool | None)
     cells = []
     if "original_file" in row:
         lines = _lines(said["before"], {w: j["before"] for w, j in row["judges"].items()}, names)
-        cells.append(_cell(folder / row["original_file"], "before", lines))
+        cells.append(_cell(inside(folder, row["original_file"]), "before", lines))
     lines = _lines(said["saved"], {w: j["saved"] for w, j in row["judges"].items()}, names)
-    cells.append(_cell(folder / row["file"], "after", lines, words, good))
+    cells.append(_cell(inside(folder, row["file"]), "after", lines, words, good))
     title = "" if one.cell.strangers else f"{named(row['label'], names)}, "
     return strip(f"{title}image {row['image_id']}", cells)
 

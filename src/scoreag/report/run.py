@@ -17,6 +17,7 @@ from scoreag.runs import rows as lines
 from scoreag.runs.headline import FOOLED, SHOWN, judge_name, judge_quality
 from scoreag.runs.manifest import leaves
 from scoreag.runs.rows import Row
+from scoreag.runs.summary import summary as figures_of
 
 TITLES = {
     "synthesize": "Images from nothing that fool a classifier",
@@ -98,11 +99,15 @@ def read_run(folder: Path) -> Run:
     again = "give the command of the run again"
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the run is not finished; {again}")
+    place.check_own(folder)
+    rows = tuple(lines.whole(folder))
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); {again}") from error
-    return Run(folder, manifest, summary, tuple(lines.read(folder)))
+    if found != figures_of(task, rows, manifest):
+        raise ValueError(f"{file} does not say what the rows of the run say; {again}")
+    return Run(folder, manifest, found, rows)
 
 
 def sentence(run: Run) -> str:
@@ -213,7 +218,10 @@ def _cost(run: Run) -> str:
 
 def _settings(run: Run) -> list[tuple[str, str]]:
     """What determined the images, by the names of manifest.json."""
-    outside = ("versions", "machine", "started", "finished", "format", "images", "classes")
+    outside = (
+        "versions", "machine", "started", "finished", "format", "images", "image_ids", "classes",
+        "probe", "seal",
+    )  # fmt: skip
     kept = {name: value for name, value in run.manifest.items() if name not in outside}
     known = [(name, value) for name, value in leaves(kept) if value not in (None, {}, [])]
     return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in known]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoreag.images import read_png
+from jaxtyping import UInt8
+from torch import Tensor
+
 from scoreag.report.page import paragraph, section
 from scoreag.report.pictures import Cell, gallery, strip
-from scoreag.runs.rows import Row
+from scoreag.runs.rows import Row, picture
 
 SHOWN = 24  # images of a group; a page of thousands would open nowhere
 
@@ -81,11 +83,11 @@ def _strip(folder: Path, classes: Sequence[str], group: Group, row: Row) -> str:
     label, said = row["label"], row["predictions"]
     cells = []
     if "original_file" in row:
-        file, judge = folder / row["original_file"], _judge(row, "before", classes)
-        cells.append(_cell(file, "original", said["before"], classes, judge))
+        original, judge = picture(folder, row, "original_"), _judge(row, "before", classes)
+        cells.append(_cell(original, "original", said["before"], classes, judge))
     aim = () if row["wrong"] is None else (("wanted", named(row["wrong"], classes)),)
     more = (*aim, *_judge(row, "saved", classes))
-    cells.append(_cell(folder / row["file"], "result", said["saved"], classes, more, group))
+    cells.append(_cell(picture(folder, row), "result", said["saved"], classes, more, group))
     title = "" if label is None else f"{named(label, classes)}, "
     return strip(f"{title}image {row['image_id']}", cells)
 
@@ -97,7 +99,7 @@ def _judge(row: Row, of: str, classes: Sequence[str]) -> tuple[tuple[str, str], 
 
 
 def _cell(
-    file: Path,
+    pixels: UInt8[Tensor, "channel height width"],
     name: str,
     said: int | None,
     classes: Sequence[str],
@@ -107,7 +109,7 @@ def _cell(
     says = () if said is None else (("says", named(said, classes)),)
     words = f"; the classifier says {says[0][1]}" if says else ""
     lines = (*says, *more)
-    return Cell(read_png(file), name, f"{name}{words}", lines, group.words, group.good)
+    return Cell(pixels, name, f"{name}{words}", lines, group.words, group.good)
 
 
 def named(label: int, classes: Sequence[str]) -> str:

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -75,13 +77,21 @@ def to_csv(table: Table) -> str:
         header += [name, f"{name} low", f"{name} high", f"{name} of"] if spread else [name]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(_guarded, header))
     for row in table.rows:
         values: list[Any] = []
         for field, spread in zip(row, wide, strict=True):
             values += _spread(field) if spread else [field]
-        writer.writerow(values)
+        writer.writerow(map(_guarded, values))
     return file.getvalue()
+
+
+def _guarded(value: Any) -> Any:
+    """Words that a spreadsheet would take for a formula, behind an apostrophe; numbers as such."""
+    if not isinstance(value, str):
+        return value
+    line = re.sub(r"[\r\n]", " ", value)
+    return f"'{line}" if re.match(r"\t|\s*[=+@-]", line) else line
 
 
 def _spread(field: Field) -> list[Any]:
@@ -100,11 +110,13 @@ def to_json(table: Table) -> str:
 def to_markdown(table: Table) -> str:
     lines = [[_mark(name) for name in table.header], ["---"] * len(table.header)]
     lines += [[_mark(_short(field)) for field in row] for row in table.rows]
-    return "\n".join([table.caption, "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+    return "\n".join([_mark(table.caption), "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def _mark(text: str) -> str:
-    return text.replace("|", r"\|")
+    """In a line of its own, without HTML, links or pictures: names are other people's words."""
+    plain = escape(" ".join(text.split()), quote=False)
+    return plain.replace("|", r"\|").replace("](", r"]\(")
 
 
 def to_latex(table: Table) -> str:

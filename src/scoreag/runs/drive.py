@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.api import MICRO_BATCH
+from scoreag.api import LARGEST, MICRO_BATCH
 from scoreag.core.types import Classifier, Labels
 from scoreag.images import to_float
 from scoreag.jobs import Job, compute, pieces
@@ -21,7 +21,6 @@ from scoreag.runs.rows import Row
 from scoreag.runs.summary import summary
 
 BATCH = 64  # images between two writes
-LARGEST = 4096  # micro-batch: short ones are padded to it, in memory
 SECOND, RANDOM = "second", "random"
 
 
@@ -74,9 +73,14 @@ def _check_sizes(batch_size: int, micro_batch: int) -> None:
 
 def _kept(folder: Path, job: Job, cut: Sequence[range]) -> dict[int, Row]:
     """Rows by image id, in order, of the micro-batches that are there whole and unharmed."""
-    there = {row["image_id"]: row for row in lines.read(folder) if lines.holds(folder, row)}
+    there = {row["image_id"]: row for row in lines.read(folder) if _own(row, folder)}
     ids = [[job.image_ids[i] for i in piece] for piece in cut]
     return {i: there[i] for some in ids if all(i in there for i in some) for i in some}
+
+
+def _own(row: Row, folder: Path) -> bool:
+    """Whether a row speaks of its own pictures, and they are there."""
+    return row["file"] == lines.name_of("images", row["image_id"]) and lines.holds(folder, row)
 
 
 def _fill(

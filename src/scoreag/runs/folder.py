@@ -1,23 +1,59 @@
 """A run's folder: whose it is, whether it may be continued, and what may be deleted in it."""
 
+import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, TypeAlias
 
 from scoreag.core.algorithm import UNMARKED
-from scoreag.files import asides, write_text
-from scoreag.runs.manifest import FORMAT, changes, other_versions
+from scoreag.files import asides, check_regular, kind_of_file, write_text
+from scoreag.runs.manifest import FORMAT, changes, ids_of, other_versions, seal
+from scoreag.runs.probe import changed
+from scoreag.sealed import SEAL, seal_of
 
-MANIFEST = "manifest.json"
-OURS = ("rows.jsonl", "summary.json", "report.html", "images/*.png", "originals/*.png")
+MANIFEST, ROWS = "manifest.json", "rows.jsonl"
+KINDS = ("images", "originals")  # the pictures of a run, each in a folder of its own
+OURS = (ROWS, "summary.json", "report.html", *(f"{kind}/*.png" for kind in KINDS))
+Named: TypeAlias = Callable[[Path], Iterable[str]]  # the files that a folder says a run wrote
+
+
+def pictures(folder: Path) -> Iterator[str]:
+    """The pictures that the manifest of a run and its rows name, whether they are there or not."""
+    ids = _ids(read(folder).get("image_ids"))
+    for line in _text(folder / ROWS).splitlines():
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            ids.add(int(json.loads(line)["image_id"]))
+    for kind in KINDS:
+        yield from (picture(kind, i) for i in ids)
+
+
+def picture(kind: str, image_id: int) -> str:
+    """The file of an image, relative to the run's folder."""
+    return f"{kind}/{image_id:06d}.png"
+
+
+def _ids(told: Any) -> set[int]:
+    with suppress(ValueError):
+        return {*ids_of(told)} if isinstance(told, str) else set()
+    return set()
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8", errors="replace") if file.is_file() else ""
 
 
 def claim(
-    folder: Path, manifest: Mapping[str, Any], overwrite: bool = False, ours: tuple[str, ...] = OURS
+    folder: Path,
+    manifest: Mapping[str, Any],
+    overwrite: bool = False,
+    ours: tuple[str, ...] = OURS,
+    named: Named | None = None,
 ) -> dict[str, Any]:
     """Make ``folder`` the place of the run that ``manifest`` describes; the manifest kept there.
 
@@ -27,24 +63,29 @@ def claim(
     Args:
         overwrite: start afresh, whatever run was there; files that no run wrote are never touched.
         ours: patterns of the files that a run of this kind writes, beside its manifest.
+        named: which of the files that a pattern fits the run has written, if that does not follow
+            from their names; others are not deleted.  By default the pictures of a task's run.
 
     Raises:
         ValueError: the folder holds something else, a run with other settings, or, whatever
-            ``overwrite`` says, a training in place of a run or the other way round.
+            ``overwrite`` says, a training in place of a run or the other way round, or a link.
     """
     made = _made(folder)
     try:
+        manifest = {**manifest, SEAL: seal(manifest)}
+        check_own(folder, ours)
         there = _there(folder, ours)
         if there is not None:
             _check_kind(folder, there, manifest)
         if there is not None and not overwrite:
-            _check_same(folder, there, manifest)
+            _check_same(folder, there, manifest, ours)
             _warn_of_versions(folder, there, manifest)
         sweep(folder, ours)
         if there is not None and not overwrite:
             return there
         if there is not None:
-            clear(folder, ours)
+            named = pictures if named is None and ours is OURS else named
+            clear(folder, ours, None if named is None else {*named(folder)})
         write(folder, manifest)
     except BaseException:
         for path in made:
@@ -61,6 +102,7 @@ def read(folder: Path) -> dict[str, Any]:
         ValueError: there is none, so this is not a run's folder and is left alone.
     """
     file = folder / MANIFEST
+    check_regular(file)
     if not file.is_file():
         raise ValueError(
             f"{folder} holds no run: there is no {MANIFEST} in it; give a run's folder"
@@ -68,13 +110,60 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         form = found["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no manifest of a run") from error
     if form != FORMAT:
         raise ValueError(
             f"{file} has format {form}, and this version writes {FORMAT}; give another --out"
         )
     return found
+
+
+def sealed(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """The seal of the run in ``folder``, to which the digest of each of its rows is bound.
+
+    Raises:
+        ValueError: an earlier version wrote it, or the manifest was changed afterwards.
+    """
+    found = seal_of(manifest, folder)
+    if found != seal(manifest):
+        raise ValueError(
+            f"{folder / MANIFEST} is not as the run wrote it; give the command of the run again "
+            "with --overwrite"
+        )
+    return found
+
+
+def check_own(folder: Path, ours: tuple[str, ...] = OURS) -> None:
+    """Refuse links and special files where a run keeps its own: they lead to what is another's."""
+    for pattern in (MANIFEST, *ours):
+        *above, last = pattern.split("/")
+        for place in _places(folder, above):
+            if not {*"*["} & {*last}:
+                _check_plain(place / last, ("",))
+
+
+def _places(folder: Path, above: list[str]) -> list[Path]:
+    """The folders that a pattern's files may lie in, none of which is a link."""
+    places = [folder]
+    for name in above:
+        found = [path for place in places for path in _called(place, name)]
+        for path in found:
+            _check_plain(path, ("", "a folder"))
+        places = [path for path in found if path.is_dir()]
+    return places
+
+
+def _called(place: Path, name: str) -> list[Path]:
+    return sorted(path for path in place.iterdir() if fnmatch(path.name, name))
+
+
+def _check_plain(path: Path, kinds: tuple[str, ...]) -> None:
+    if (kind := kind_of_file(path)) not in kinds:
+        raise ValueError(
+            f"{path} is {kind}, and a run keeps its own files there; remove it, or give another "
+            "folder"
+        )
 
 
 def _there(folder: Path, ours: tuple[str, ...]) -> dict[str, Any] | None:
@@ -109,11 +198,17 @@ def _leftovers(folder: Path, ours: tuple[str, ...]) -> list[Path]:
     return [path for pattern in (MANIFEST, *ours) for path in asides(folder, pattern)]
 
 
-def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
-    """Delete what a run wrote, all but its manifest: stopped here, it is still a run."""
+def clear(folder: Path, ours: tuple[str, ...] = OURS, named: set[str] | None = None) -> None:
+    """Delete what a run wrote, all but its manifest: stopped here, it is still a run.
+
+    Args:
+        named: of the files that a pattern fits, only these are deleted; None: all of them.
+    """
     emptied = {folder / pattern.split("/")[0] for pattern in ours if "/" in pattern}
     for pattern in ours:
         for path in sorted(folder.glob(pattern)):
+            if named is not None and "*" in pattern and _name(folder, path) not in named:
+                continue
             path.unlink()
             emptied.update(above for above in path.parents if folder in above.parents)
     for place in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
@@ -121,32 +216,43 @@ def clear(folder: Path, ours: tuple[str, ...] = OURS) -> None:
             place.rmdir()
 
 
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
 @contextmanager
-def withdrawn(folder: Path, fresh: bool, ours: tuple[str, ...] = OURS) -> Iterator[None]:
-    """Remove a ``fresh`` folder if what was asked fails before anything of worth lies in it."""
+def withdrawn(
+    folder: Path,
+    fresh: bool,
+    ours: tuple[str, ...] = OURS,
+    worth: tuple[str, ...] = (ROWS, "checkpoint.pt"),
+) -> Iterator[None]:
+    """Empty a ``fresh`` folder if what was asked fails before anything of worth lies in it.
+
+    Args:
+        worth: patterns of the files of worth.
+    """
     try:
         yield
     except Exception:
-        worth = [folder / name for name in ("rows.jsonl", "checkpoint.pt")]
-        if fresh and not any(file.exists() and file.stat().st_size for file in worth):
+        kept = [file for pattern in worth for file in folder.glob(pattern)]
+        if fresh and not any(file.stat().st_size for file in kept):
             clear(folder, ours)
             sweep(folder, ours)
             (folder / MANIFEST).unlink(missing_ok=True)
-            with suppress(OSError):
-                folder.rmdir()
         raise
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[bool]:
-    """Make ``folder`` and refuse a second process in it; whether it was made.
+    """Make ``folder`` and refuse a second process in it; whether it was made, or was empty.
 
-    The system lets go when this process ends, however.  A folder that stayed empty is removed.
+    The system lets go when this process ends, however.  What was made and stayed empty is removed.
     """
     made = _made(folder)
     try:
         with _locked(folder):
-            yield bool(made)
+            yield not any(folder.iterdir())
     except BaseException:
         for path in made:
             with suppress(OSError):
@@ -165,10 +271,16 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"another process is writing to {folder}; wait for it to end"
-            ) from error
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or error.errno == errno.EACCES:
+                raise ValueError(
+                    f"another process is writing to {folder}; wait for it to end"
+                ) from error
+            warnings.warn(
+                f"the file system of {folder} has no locks ({error.strerror}): see to it that no "
+                "second process writes there",
+                stacklevel=2,
+            )
         yield
     finally:
         os.close(place)
@@ -194,7 +306,9 @@ def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(
+    folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], ours: tuple[str, ...]
+) -> None:
     found = changes(old, new)
     if found and found[0].startswith("algorithm "):
         raise ValueError(
@@ -202,10 +316,14 @@ def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
             f"version computes algorithm {new.get('algorithm')}, whose results differ; give "
             "another --out, or --overwrite to start it afresh"
         )
+    if ROWS in ours:
+        seal_of(old, folder)  # an earlier version's rows have none
+    if not found and (others := changed(old, new)):
+        found = [f"the {others[0]} answers otherwise than when it was begun"]
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise ValueError(
-            f"{folder} holds a run with other settings: {found[0]}{more}; "
+            f"{folder} holds a run with other settings: {shorten(found[0], 300)}{more}; "
             "give another --out, or --overwrite to start it afresh"
         )
 

@@ -1,10 +1,11 @@
 """What determines a run, and what was around it: the manifest, and how two of them differ."""
 
 import hashlib
+import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from scoreag.core.algorithm import ALGORITHM, UNMARKED
 from scoreag.jobs import Job
+from scoreag.runs.probe import probe
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it
-INCIDENTAL = ("format", "command", "versions", "machine", "started", "finished")
+INCIDENTAL = ("format", "command", "versions", "machine", "started", "finished", "probe", "seal")
 
 
 def manifest(
@@ -33,9 +35,9 @@ def manifest(
     """
     models = {"score-model": named(job.prior.model, job.prior.origin)}
     if job.classifier is not None:
-        models["classifier"] = _seen_through(job.classifier)
+        models["classifier"] = seen_through(job.classifier)
     if job.judge is not None:
-        models["judge"] = {**_seen_through(job.judge), **about.get("judge", {})}
+        models["judge"] = {**seen_through(job.judge), **about.get("judge", {})}
     return {
         "format": FORMAT,
         "command": about.get("command"),
@@ -48,11 +50,19 @@ def manifest(
         "device": job.prior.sigmas.device.type,
         "data": {**about.get("data", {}), "rows_sha256": rows_sha256(job)},
         "images": len(job),
+        "image_ids": spans(job.image_ids),
         "labels": None if job.labels is None else sorted(set(job.labels.tolist())),
         "classes": list(job.prior.classes),
         "models": plain(models),
+        "probe": _probe(job),
         **circumstances(),
     }
+
+
+def _probe(job: Job) -> dict[str, Any]:
+    like = job.prior.sigmas.new_zeros(1, *job.prior.image_shape, dtype=job.prior.dtype)
+    asked = {"classifier": job.classifier, "judge": job.judge}
+    return {role: probe(one, like) for role, one in asked.items() if one is not None}
 
 
 def circumstances() -> dict[str, Any]:
@@ -108,15 +118,46 @@ def named(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a model; its weights speak for themselves where no file does."""
     known = {"name": type(model).__name__, **origin}
     if "sha256" not in known and isinstance(model, nn.Module):
-        known["sha256"] = tensors_sha256(dict(model.state_dict()))
+        known["sha256"] = tensors_sha256(_tensors(model))
     return known
 
 
-def _seen_through(classifier: Any) -> dict[str, Any]:
+def _tensors(model: nn.Module) -> dict[str, Any]:
+    """All that a module computes with; a state dict lacks the buffers that are not persistent."""
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    return {**buffers, **dict(model.state_dict())}
+
+
+def seen_through(classifier: Any) -> dict[str, Any]:
     """A classifier with its normalisation, which decides what it says as its weights do."""
     known = named(classifier, getattr(classifier, "origin", {}))
     normalisation = {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
     return known | normalisation
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """The digest of all that determines a run; it binds the rows of the run to its manifest."""
+    fixed = {name: value for name, value in manifest.items() if name not in INCIDENTAL}
+    text = json.dumps(fixed, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spans(image_ids: Sequence[int]) -> str:
+    """Image ids in short: ``0-63,70``."""
+    found: list[list[int]] = []
+    for i in sorted(image_ids):
+        if found and i == found[-1][1] + 1:
+            found[-1][1] = i
+        else:
+            found.append([i, i])
+    return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in found)
+
+
+def ids_of(spans: str) -> list[int]:
+    """The image ids of ``spans``."""
+    ends = [(first, last or first) for first, _, last in
+            (part.partition("-") for part in spans.split(",") if part)]  # fmt: skip
+    return [i for first, last in ends for i in range(int(first), int(last) + 1)]
 
 
 def rows_sha256(job: Job) -> str:

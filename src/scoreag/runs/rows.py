@@ -1,8 +1,8 @@
 """Rows on disk, a line an image, each written after the pictures that it speaks of."""
 
-import json
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,16 +11,38 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from scoreag.core.types import Labels
-from scoreag.files import replace_file, sha256
-from scoreag.images import read_png, to_float, to_uint8, write_png
+from scoreag.files import inside, replace_file, sha256
+from scoreag.images import from_png, read_png, to_float, to_uint8, write_png
+from scoreag.jobs import harder
 from scoreag.metrics.distances import distances
 from scoreag.result import Result
+from scoreag.runs import folder as place
+from scoreag.runs.folder import ROWS
+from scoreag.runs.folder import picture as name_of
+from scoreag.sealed import Row, line
+from scoreag.sealed import lines as lines_of
 
-Row: TypeAlias = dict[str, Any]
+__all__ = ["ROWS", "Row", "name_of"]
+
 Pixels: TypeAlias = UInt8[Tensor, "batch channels height width"]
+Fields: TypeAlias = Mapping[str, tuple[type, ...]]  # of a row: the types that each may have
 
-ROWS = "rows.jsonl"
-PICTURED = frozenset({"image_id", "file", "sha256"})  # what every row of a run of a task has
+NONE = type(None)
+PICTURED: Fields = {  # what every row of a run of a task has
+    "image_id": (int,),
+    "label": (int, NONE),
+    "wrong": (int, NONE),
+    "predictions": (dict,),
+    **dict.fromkeys(("success", "success_8bit", "as_wanted"), (bool, NONE)),
+    **dict.fromkeys(("retries", "rests", "calls"), (int,)),
+    **dict.fromkeys(("file", "sha256"), (str,)),
+}
+
+
+OPTIONAL: Fields = {
+    **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
+    **dict.fromkeys(("distances", "judge"), (dict,)),
+}  # fmt: skip
 
 
 def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[int]) -> Pixels:
@@ -47,11 +69,6 @@ def write_all(folder: Path, result: Result) -> tuple[Pixels, Pixels | None]:
     if result.originals is None:
         return saved, None
     return saved, write_pictures(folder, "originals", result.originals, ids)
-
-
-def name_of(kind: str, image_id: int) -> str:
-    """The file of an image, relative to the run's folder."""
-    return f"{kind}/{image_id:06d}.png"
 
 
 def rows_of(
@@ -111,7 +128,7 @@ def _row(
         "as_wanted": _at(result.as_wanted, i),
         "retries": retries,
         "rests": int(result.rests[i]),
-        "strength": None if strength is None else strength * 2**retries,
+        "strength": None if strength is None else harder(strength, retries),
         "seed": seed,
         "calls": int(result.calls[i]),
     }
@@ -135,7 +152,7 @@ def _at(values: Tensor | None, i: int) -> Any:
 
 def append(folder: Path, rows: Iterable[Row]) -> None:
     """Add whole lines and wait until they are on the disk; on a failure none of them is there."""
-    left = memoryview(_text(rows))
+    left = memoryview(_text(folder, rows))
     with (folder / ROWS).open("ab", buffering=0) as file:  # a buffer would try again when closed
         before = file.tell()
         try:
@@ -149,36 +166,87 @@ def append(folder: Path, rows: Iterable[Row]) -> None:
 
 def replace(folder: Path, rows: Iterable[Row]) -> None:
     """The whole file anew, unless it says the same already."""
-    file, text = folder / ROWS, _text(rows)
+    file, text = folder / ROWS, _text(folder, rows)
     if not file.exists() or file.read_bytes() != text:
         replace_file(file, lambda aside: aside.write_bytes(text))
 
 
-def read(folder: Path, needs: Set[str] = PICTURED) -> list[Row]:
-    """The rows that have what ``needs`` names, without a line that was not written to its end."""
-    file = folder / ROWS
-    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-    found = (_parsed(line, needs) for line in lines if line.endswith(b"\n"))
-    return [row for row in found if row is not None]
+def read(folder: Path, fields: Fields = PICTURED) -> list[Row]:
+    """The rows that are as they were written, by a run that had just this manifest.
+
+    Raises:
+        ValueError: an earlier version wrote them, or the manifest was changed.
+    """
+    return [row for _, row in _read(folder) if row is not None and not fault(row, fields)]
+
+
+def whole(folder: Path, fields: Fields = PICTURED) -> list[Row]:
+    """All rows of a finished run, each of which is as it was written.
+
+    Raises:
+        ValueError: one is not, or they are too few; says which, and what to do.
+    """
+    file, again = folder / ROWS, "give the command of the run again, and it is made anew"
+    found: dict[Any, Row] = {}
+    for number, row in _read(folder):
+        wrong = "it is not as the run wrote it" if row is None else fault(row, fields)
+        if row is None or wrong or row["image_id"] in found:
+            wrong = wrong or f"image {row['image_id'] if row else ''} is there twice"
+            raise ValueError(f"{file}, line {number}: {wrong}; {again}")
+        found[row["image_id"]] = row
+    wanted = place.read(folder).get("images", len(found))
+    if len(found) != wanted:
+        raise ValueError(f"{file} has {len(found)} rows of {wanted}; {again}")
+    return [*found.values()]
 
 
 def holds(folder: Path, row: Row) -> bool:
     """Whether the pictures of a row are there, and are those that it was written for."""
-    return all(
-        (folder / row[f"{prefix}file"]).is_file()
-        and sha256(folder / row[f"{prefix}file"]) == row[f"{prefix}sha256"]
-        for prefix in ("", "original_")
-        if f"{prefix}file" in row
-    )
-
-
-def _text(rows: Iterable[Row]) -> bytes:
-    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-
-
-def _parsed(line: bytes, needs: Set[str]) -> Row | None:
     try:
-        row = json.loads(line)
+        files = [(inside(folder, row[f"{prefix}file"]), row.get(f"{prefix}sha256"))
+                 for prefix in _prefixes(row)]  # fmt: skip
     except ValueError:
-        return None
-    return row if isinstance(row, dict) and needs <= row.keys() else None
+        return False
+    return all(file.is_file() and sha256(file) == digest for file, digest in files)
+
+
+def picture(folder: Path, row: Row, prefix: str = "") -> UInt8[Tensor, "channels height width"]:
+    """The picture of a row, or its ``original_``.
+
+    Raises:
+        ValueError: it is outside the folder, or not what the run wrote.
+    """
+    file = inside(folder, row[f"{prefix}file"])
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != row.get(f"{prefix}sha256"):
+        raise ValueError(
+            f"{file} is not what the run wrote; give the command of the run again, and it is made "
+            "anew"
+        )
+    return from_png(data)
+
+
+def _prefixes(row: Row) -> list[str]:
+    return [prefix for prefix in ("", "original_") if f"{prefix}file" in row]
+
+
+def _text(folder: Path, rows: Iterable[Row]) -> bytes:
+    seal = place.sealed(folder, place.read(folder))
+    return b"".join(line(row, seal) for row in rows)
+
+
+def _read(folder: Path) -> Iterator[tuple[int, Row | None]]:
+    seal = place.sealed(folder, place.read(folder))
+    return lines_of(folder / ROWS, seal) if (folder / ROWS).exists() else iter(())
+
+
+def fault(row: Row, fields: Fields) -> str:
+    """What a row has that no row of its kind has, or lacks; "" where nothing."""
+    there = {name: kinds for name, kinds in OPTIONAL.items() if name in row}
+    for name, kinds in {**fields, **there}.items():
+        value = row.get(name)
+        told = isinstance(value, bool) and bool not in kinds  # True is an int, too
+        if name not in row or told or not isinstance(value, kinds):
+            came = f"{value!r:.60}" if name in row else "missing"
+            return f"{name} is {came}; expected {' or '.join(kind.__name__ for kind in kinds)}"
+    return ""

@@ -7,7 +7,7 @@ from typing import Any
 from scoreag.result import Result
 from scoreag.runs import folder as place
 from scoreag.runs import rows as lines
-from scoreag.runs.manifest import FORMAT, circumstances, now, plain
+from scoreag.runs.manifest import FORMAT, circumstances, now, plain, spans
 from scoreag.runs.summary import summary
 
 
@@ -35,6 +35,7 @@ def save(
         "settings": plain(result.settings),
         "seed": result.seed,
         "images": len(result),
+        "image_ids": spans(result.image_ids.tolist()),
         **plain(dict(about or {})),
         **circumstances(),
     }
@@ -43,7 +44,7 @@ def save(
     with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
         if any(folder.iterdir()) and not overwrite:
             raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
-        place.claim(folder, found, overwrite)
+        found = place.claim(folder, found, overwrite)
         saved, originals = lines.write_all(folder, result)
         rows = lines.rows_of(folder, result, saved, originals, result.seed, None)
         lines.replace(folder, rows)

@@ -20,11 +20,11 @@ OURS = (
     "time.json",
     "loss.csv",
     "loss.svg",
-    "samples/*.png",
+    f"samples/{9 * '[0-9]'}.png",
     "card.toml",
     "model.safetensors",
-    "snapshots/*.safetensors",
-    "tensorboard/events.*",
+    f"snapshots/{9 * '[0-9]'}.safetensors",
+    "tensorboard/events.out.tfevents.*",
 )
 QUIET_SECONDS = 20.0  # between two notes of the time
 

@@ -48,12 +48,12 @@ def _check(given: Given) -> None:
 
 
 def _run(given: Given, plan: Any, kit: "Kit", cells: Any) -> None:
-    from scoreag.assess.run import assess, manifest, unused
+    from scoreag.assess.run import assess, manifest, probes_of, unused
 
     folder = Path(given.out)
     done = assess(
         cells, folder, manifest(plan, kit, command()), partial(_crew, given, kit),
-        given.only, given.batch_size, given.overwrite, loud(given),
+        given.only, given.batch_size, given.overwrite, loud(given), probes_of(cells, kit),
     )  # fmt: skip
     for file in done.harmed:
         say(given, f"{file} was not what had been written; its images were done again")

@@ -196,11 +196,15 @@ def _manifest(
     victim: Any,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from scoreag.runs.manifest import FORMAT, circumstances, named, plain
+    import torch
 
+    from scoreag.runs.manifest import FORMAT, circumstances, named, plain, seen_through
+    from scoreag.runs.probe import probe
+
+    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     models = {
         "score-model": named(prior.model, prior.origin),
-        "classifier": named(victim, victim.origin),
+        "classifier": seen_through(victim),
     }
     return {
         "format": FORMAT,
@@ -212,6 +216,7 @@ def _manifest(
         **plain(more),
         "classes": list(prior.classes),
         "models": plain(models),
+        "probe": {"classifier": probe(victim, like)},
         **circumstances(),
     }
 

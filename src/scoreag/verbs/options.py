@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from scoreag.shortage import explained, ran_out
 from scoreag.stopping import Ended
 from scoreag.verbs.words import UsageError
 
@@ -49,6 +50,10 @@ def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callab
                 function(Given(**{**unoffered, **values}))
             except KeyboardInterrupt as error:
                 raise Ended(error) from error
+            except Exception as error:
+                if ran_out(error) and not values["debug"]:
+                    raise explained(error, values) from error
+                raise
 
         command.__signature__ = Signature(options)  # type: ignore[attr-defined]
         command.__annotations__ = {o.name: o.annotation for o in options}

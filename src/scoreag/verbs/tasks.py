@@ -11,6 +11,8 @@ from scoreag.verbs.judging import judge_for
 from scoreag.verbs.options import SETTINGS, Given, loud, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scoreag.core.prior import Prior
     from scoreag.dataset import Dataset
     from scoreag.jobs import Job
@@ -188,7 +190,19 @@ def render(folder: Path) -> Path:
     from scoreag.runs.folder import read
 
     assessed = str(read(folder).get("task")).startswith("assess ")
-    return (assessment if assessed else run).write_report(folder)
+    return readable(folder, (assessment if assessed else run).write_report)
+
+
+def readable(folder: Path, make: "Callable[[Path], Path]") -> Path:
+    """``make`` of a folder; what no version of this program wrote there is told in a line."""
+    try:
+        return make(folder)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+        what = f"{type(error).__name__}: {error!s:.80}"
+        raise ValueError(
+            f"{folder} holds what this version does not write ({what}); "
+            "give the command of the run again with --overwrite"
+        ) from error
 
 
 def command() -> str:

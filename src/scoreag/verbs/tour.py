@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from scoreag.verbs.options import Given, loud, say
-from scoreag.verbs.tasks import render
+from scoreag.verbs.tasks import readable, render
 
 
 def demo(given: Given) -> None:
@@ -40,7 +40,7 @@ def certificate(folder: Path) -> Path:
     """Write the report of a certificate's folder."""
     from scoreag.certify.page import write_page
 
-    return write_page(folder)
+    return readable(folder, write_page)
 
 
 def _certifies(folder: Path) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from scoreag.load import hint
 
+ALL = "all"
+
 
 class UsageError(ValueError):
     """A word that cannot mean anything, whatever the model."""
@@ -23,7 +25,11 @@ def labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
 
     if per_class > CLASS_STRIDE:
         raise UsageError(f"--per-class is {per_class}; expected at most {CLASS_STRIDE}")
-    words = [w.strip() for w in text.split(",")] if text != "all" else [f"0-{len(classes) - 1}"]
+    words = [w.strip() for w in text.split(",")]
+    if ALL in words and ALL not in classes:
+        if len(words) > 1:
+            raise UsageError(f"--labels {text}: 'all' is every class; write all alone, or leave it")
+        words = [f"0-{len(classes) - 1}"]
     chosen = [number for word in words for number in _numbers(word, classes)]
     twice = [number for number in chosen if chosen.count(number) > 1]
     if twice:
@@ -36,7 +42,7 @@ def class_of(word: str, classes: Sequence[str]) -> int:
     if re.fullmatch(r"\d+", word):
         return int(word)
     if word not in classes:
-        raise UsageError(f"no class {word!r}; {hint(word, [*classes, 'all'])}")
+        raise UsageError(f"no class {word!r}; {hint(word, [*classes, ALL])}")
     return list(classes).index(word)
 
 

@@ -1,0 +1,48 @@
+"""The life of a worker's process: it ends with the process that started it, however that ends.
+
+Nothing heavy is imported before the watch is kept: a worker may lose its parent while it starts.
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from typing import Any
+
+SET_PDEATHSIG = 1  # of prctl: the signal that the kernel sends when the parent is gone
+
+
+def live(packed: bytes, *more: Any) -> None:
+    """Call the function and its arguments that are ``packed``, after ``more``, until orphaned.
+
+    The one who started the process alone hears of an interrupt or a hangup, and ends this one.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _die_with_parent()
+    function: Callable[..., None]
+    function, arguments = pickle.loads(packed)
+    function(*more, *arguments)
+
+
+def _die_with_parent() -> None:
+    """By the kernel, where it does that, and by a thread that looks at the parent anyway."""
+    parent = parent_process()
+    if parent is None:
+        return
+    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it went before the kernel was told
+            os._exit(1)
+
+
+def _watch(sentinel: Any) -> None:
+    wait([sentinel])
+    os._exit(1)

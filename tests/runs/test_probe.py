@@ -1,0 +1,152 @@
+"""A classifier is known by its answers as well: what it says of two pictures, up to rounding."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from scoreag.models import classifier
+from scoreag.runs.drive import drive
+from scoreag.runs.manifest import named, tensors_sha256
+from scoreag.runs.probe import changed, differ, pictures, probe
+
+LIKE = torch.zeros(1, *tiny.SHAPE)
+
+
+class Own(nn.Module):
+    """Normalizes inside; ``kind`` says where the numbers are that a state dict leaves out."""
+
+    def __init__(self, kind, mean, draws=0.0):
+        super().__init__()
+        self.net, self.kind, self.draws = tiny.victim().module, kind, draws
+        if kind == "buffer":
+            self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        else:
+            self.mean = mean
+
+    def forward(self, x):
+        drawn = self.draws * torch.randn(len(x), 3)
+        return self.net(x - self.mean) + drawn
+
+
+def own(*given):
+    return classifier(Own(*given).eval())
+
+
+@pytest.fixture
+def short(job):
+    return job.rows(range(4))
+
+
+@pytest.mark.parametrize("kind", ["buffer", "attribute"])
+def test_a_corrected_classifier_is_another_run(short, tmp_path, kind):
+    drive(replace(short, classifier=own(kind, 0.5)), tmp_path, micro_batch=4)
+    with pytest.raises(ValueError, match=r"classifier.*was|the classifier answers otherwise"):
+        drive(replace(short, classifier=own(kind, 0.0)), tmp_path, micro_batch=4)
+    drive(replace(short, classifier=own(kind, 0.5)), tmp_path, micro_batch=4)
+
+
+def test_a_corrected_judge_is_another_run(short, tmp_path):
+    drive(replace(short, judge=own("attribute", 0.5)), tmp_path, micro_batch=4)
+    with pytest.raises(ValueError, match="the judge answers otherwise than when it was begun"):
+        drive(replace(short, judge=own("attribute", 0.0)), tmp_path, micro_batch=4)
+
+
+def test_a_buffer_that_is_not_persistent_is_part_of_the_digest():
+    one, other = (named(own("buffer", mean), {})["sha256"] for mean in (0.5, 0.0))
+    assert one != other
+    plain = tiny.victim()  # all of whose buffers are in its state dict
+    assert named(plain, {})["sha256"] == tensors_sha256(plain.state_dict())
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-4, 0.01, 1.0])
+def test_a_classifier_that_draws_is_itself(short, tmp_path, spread):
+    for _ in range(6):
+        drive(replace(short, classifier=own("attribute", 0.5, spread)), tmp_path, micro_batch=4)
+
+
+def test_a_coin_is_seen_to_be_one():
+    """A classifier that takes one of two networks: no two calls need to differ."""
+
+    class Coin(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :3] * (1 + torch.randint(2, ()))
+
+    torch.manual_seed(0)
+    told = [probe(Coin().eval(), LIKE) for _ in range(20)]
+    assert sum(one is not None for one in told) <= 2
+
+
+def test_the_callers_random_numbers_stay():
+    drawing = own("attribute", 0.5, 1.0)
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    probe(drawing, LIKE)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("off, told", [(1e-4, False), (3e-4, False), (0.05, True), (1.0, True)])
+def test_rounding_is_no_change_and_more_is_one(off, told):
+    was = probe(tiny.victim(), LIKE)
+    now = [[value + off for value in row] for row in was]
+    assert differ(was, now) == told
+
+
+@pytest.mark.parametrize("table", [None, "logits", [], [["x"]], [[1.0]], {"a": 1}])
+def test_what_is_no_table_is_a_change_unless_nothing_was_kept(table):
+    was = probe(tiny.victim(), LIKE)
+    assert differ(table, was) == (table is not None)
+    now = {"probe": {"classifier": was, "judge": was}}
+    assert changed({"probe": {"classifier": was, "judge": table}}, now) == ["judge"] * differ(
+        table, was
+    )
+    assert not changed({}, now) and not changed({"probe": {}}, now)
+
+
+def test_the_pictures_are_eight_bit_ones_and_differ():
+    first, second = pictures(LIKE)
+    for one in (first, second):
+        assert one.min() >= 0 and one.max() <= 1 and len(one.unique()) > 50
+        assert torch.equal((one * 255).round() / 255, one)
+    assert not torch.equal(first, second)
+
+
+def test_a_classifier_of_many_classes_keeps_few_numbers():
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(192, 1000)).eval()
+    assert [len(row) for row in probe(wide, LIKE)] == [32, 32]
+
+
+def test_one_that_takes_no_two_images_is_not_asked():
+    class One(nn.Module):
+        def forward(self, x):
+            assert len(x) == 4
+            return x.flatten(1)[:, :3]
+
+    assert probe(One().eval(), LIKE) is None
+
+
+PROGRAM = """
+import sys, torch
+sys.path[:0] = sys.argv[1:3]
+torch.set_num_threads(int(sys.argv[3]))
+import tiny
+from scoreag.runs.probe import probe
+print(probe(tiny.victim(), torch.zeros(1, *tiny.SHAPE)))
+"""
+
+
+def test_another_process_with_more_threads_says_the_same():
+    import ast
+
+    paths = [os.path.dirname(tiny.__file__), tiny.ENVIRONMENT["PYTHONPATH"]]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *paths, "2"], capture_output=True, text=True, check=True
+    )
+    theirs = ast.literal_eval(done.stdout)
+    assert not differ(theirs, probe(tiny.victim(), LIKE))

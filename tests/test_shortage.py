@@ -1,0 +1,126 @@
+"""Memory that runs out is told with the option that decides it, and its value."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import tiny
+from scoreag.cli import main
+from scoreag.shortage import advice, ran_out, wanted
+
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 3221225472 bytes. Error code 12 (Cannot allocate memory)"
+)
+CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.1 GiB"
+
+
+def caused(error):
+    """As ``check_classifier`` hands on what a network raises."""
+    try:
+        raise ValueError("the classifier cannot take images of (3, 8, 8)") from error
+    except ValueError as found:
+        return found
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (RuntimeError(CPU), ", when 3 GiB more were wanted"),
+        (torch.OutOfMemoryError(CUDA), ", when 20.00 GiB more were wanted"),
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 3.1 GiB for an array"), ""),
+        (RuntimeError("std::bad_alloc"), ""),
+        (caused(RuntimeError(CPU)), ""),
+    ],
+)
+def test_a_want_of_memory_is_seen(error, told):
+    assert ran_out(error) and wanted(error) == told
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(CPU), RuntimeError("shape '[2]' is invalid"), KeyError("memory"), None]
+)
+def test_other_errors_are_not(error):
+    assert not ran_out(error)
+
+
+@pytest.mark.parametrize(
+    "values, told",
+    [
+        ({"micro_batch": 16, "batch_size": 64}, "write a smaller --micro-batch (now 16)"),
+        ({"micro_batch": 0, "batch_size": 64}, "smaller --batch-size (now 64); --micro-batch 0"),
+        ({"micro_batch": 16, "batch_size": 250, "judge": None}, "or --batch-size (now 250)"),
+        ({"batch_size": None, "samples": 3}, "write a smaller --batch-size (now the default)"),
+        ({"batch": 512, "accumulate": 1}, "--batch (now 512), or a larger --accumulate"),
+        ({"batch": None}, "write a smaller --batch (now the default)"),
+        ({"plan": "quick", "batch_size": 64}, "micro_batch in the plan, or fewer --workers"),
+        ({"kind": None}, "more memory"),
+    ],
+)
+def test_the_option_that_decides_it_is_named_with_its_value(values, told):
+    assert told in advice(values)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    tiny.write_images(tmp_path / "images", 4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+WORDS = ["transform", "--model", "prior", "--classifier", "net", "--data", "folder:images",
+         "--out", "out", "--quiet"]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [RuntimeError(CPU), torch.OutOfMemoryError(CUDA), MemoryError()])
+def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatch, error):
+    def none_left(*given, **more):
+        raise error
+
+    monkeypatch.setattr("scoreag.runs.drive.compute", none_left)
+    assert main([*WORDS, "--micro-batch", "8"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
+    assert "write a smaller --micro-batch (now 8)" in err and "not foreseen" not in err
+    assert not (here / "out").exists()
+
+
+LIMITED = """
+import resource, sys, torch
+import scoreag.runs.drive, scoreag.verbs.tasks
+from scoreag.cli import main
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_the_allocators_own_error_is_told_so(here):
+    """A micro-batch of 4096 padded images, in 100 MiB more than Python and torch take."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *WORDS, "--micro-batch", "4096", "--batch-size", "4096"],
+        env=tiny.ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("scoreag: memory ran out")
+    assert "write a smaller --micro-batch (now 4096)" in done.stderr
+
+
+def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
+    from assess.made_rows import cell
+    from scoreag.assess import workers
+    from scoreag.assess.kit import Kit
+
+    def none_left(*given):
+        raise RuntimeError(CPU)
+
+    monkeypatch.setattr(workers, "compute", none_left)
+    told = workers.done(workers.Shard(cell(micro_batch=32), (range(4),)), Kit()).told
+    assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller micro_ba")
+    assert "(now 32)" in told
