@@ -11,6 +11,7 @@ from tqdm import tqdm
 from scoreag.asked import (
     Wrong,
     agree,
+    checked_flag,
     checked_ids,
     checked_labels,
     checked_prior,
@@ -32,6 +33,7 @@ from scoreag.settings import settings_for
 from scoreag.tasks import SECOND
 
 MICRO_BATCH = 16  # images that the networks see at once
+LARGEST = 4096  # micro-batch: short ones are padded to it, in memory
 
 
 def synthesize(
@@ -209,8 +211,13 @@ def run(job: Job, micro_batch: int = MICRO_BATCH, progress: bool = True) -> Resu
     if not isinstance(micro_batch, int) or micro_batch < 0:
         came = described(micro_batch)
         raise ValueError(f"micro_batch is {came}; expected 1 or more, or 0 for all at once")
+    if micro_batch > LARGEST:
+        raise ValueError(
+            f"micro_batch is {micro_batch}, and short ones are padded to it; expected at most "
+            f"{LARGEST}, or 0 for all at once, unpadded"
+        )
     cut = list(pieces(len(job), micro_batch or len(job)))
-    off = None if progress else True
+    off = None if checked_flag("progress", progress) else True
     bar = tqdm(total=len(job), unit="image", desc=job.task, disable=off, delay=2)
     parts = []
     with bar:

@@ -57,8 +57,7 @@ def checked_labels(
     try:
         found = torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
-        came = repr(labels) if isinstance(labels, list | tuple) else described(labels)
-        raise ValueError(f"{what} are {came:.60}; expected class numbers") from error
+        raise ValueError(f"{what} are {described(labels)}; expected class numbers") from error
     found = found.reshape(1) if found.ndim == 0 else found
     if found.ndim != 1:
         raise ValueError(f"{what} have the shape {tuple(found.shape)}; expected one class an image")
@@ -121,8 +120,7 @@ def checked_ids(given: Sequence[int] | Tensor | None, default: Sequence[int]) ->
     try:
         ids = tuple(index(i) for i in given)
     except TypeError as error:
-        came = repr(given) if isinstance(given, list | tuple) else described(given)
-        raise ValueError(f"image ids are {came:.60}; expected whole numbers") from error
+        raise ValueError(f"image ids are {described(given)}; expected whole numbers") from error
     if len(ids) != len(default) or len(set(ids)) != len(ids):
         raise ValueError(
             f"{len(set(ids))} different image ids for {len(default)} images; "
@@ -140,7 +138,7 @@ def checked_seed(seed: int) -> int:
             f"seed is {described(seed)}; expected a whole number, 0 or more"
         ) from error
     if found < 0 or isinstance(seed, bool):
-        raise ValueError(f"seed is {seed!r}; expected a whole number, 0 or more")
+        raise ValueError(f"seed is {described(seed)}; expected a whole number, 0 or more")
     return found
 
 
@@ -167,3 +165,10 @@ def checked_prior(prior: Prior) -> Prior:
         order = ", and the classifier in the classifier's place" if swapped else ""
         raise ValueError(f"the prior is {described(prior)}; write scoreag.load_prior(...){order}")
     return prior
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """True or False, and not something that might be either."""
+    if not isinstance(value, bool | int | np.bool_):
+        raise ValueError(f"{name} is {described(value)}; expected True or False")
+    return bool(value)

@@ -149,6 +149,8 @@ def _told(error: Exception) -> tuple[int, str]:
         return 1, str(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return 1, f"there is not enough memory for that ({error}); give something smaller"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        return 1, str(error)
     if isinstance(error, RecursionError):
         return 1, "what was read nests too deeply; give a whole file"
     return 1, f"{type(error).__name__}: {error} (not foreseen: --debug shows where)"

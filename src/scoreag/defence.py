@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scoreag.asked import check_callable, checked_prior, checked_seed
+from scoreag.asked import check_callable, checked_flag, checked_prior, checked_seed
 from scoreag.core.draws import at_calls, taken
 from scoreag.core.frozen import Frozen
 from scoreag.core.noise import Noise
@@ -91,6 +91,7 @@ def defend(
     prior, seed = checked_prior(prior), checked_seed(seed)
     check_callable(classifier)
     _check_words(draws, vote, backward)
+    checked_flag("bf16", bf16)
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Frozen | Defended):
         classifier = as_classifier(classifier)
     if not isinstance(purifier, str):
@@ -113,10 +114,10 @@ def defend(
 
 def _check_words(draws: int, vote: str, backward: str) -> None:
     for kind, word, known in (("backward", backward, BACKWARD), ("vote", vote, VOTES)):
-        if word not in known:
-            raise ValueError(f"no {kind} {word!r}; {hint(str(word), list(known))}")
+        if not isinstance(word, str) or word not in known:
+            raise ValueError(f"no {kind} {described(word)}; {hint(described(word), list(known))}")
     if not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"draws is {draws!r}; expected a whole number, at least 1")
+        raise ValueError(f"draws is {described(draws)}; expected a whole number, at least 1")
 
 
 class Defended(nn.Module):

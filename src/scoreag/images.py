@@ -44,7 +44,9 @@ def check_images(
         estimates: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
-        raise ValueError(f"images are {described(images)}; expected a tensor: {_to_tensor(images)}")
+        listed = f"a {type(images).__name__}" if isinstance(images, list | tuple) else ""
+        came = listed or described(images)
+        raise ValueError(f"images are {came}; expected a tensor: {_to_tensor(images)}")
     _check_shape(tuple(images.shape), shape)
     if images.dtype == torch.uint8:
         return to_float(images)

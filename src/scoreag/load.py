@@ -120,8 +120,8 @@ def shown(value: Any) -> str:
 
 def described(thing: Any) -> str:
     """What somebody gave, in a few words that fit into one line."""
-    if isinstance(thing, str | int | float | complex | None):
-        return f"{thing!r:.60}"
+    if isinstance(thing, str | bytes | int | float | complex | list | tuple | dict | None):
+        return " ".join(repr(thing).split())[:60]
     if isinstance(thing, type):
         return f"the class {thing.__name__}"
     name = getattr(thing, "__name__", "")

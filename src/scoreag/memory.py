@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from scoreag.core.footprint import kept_bytes
+from scoreag.load import described
 
 DEFAULT = 2 * 2**30  # bytes, where nothing is said
 SHARE = 1.75  # of the graph: 1.2 to 1.6 were measured in processes of their own, all told
@@ -15,7 +16,9 @@ def bytes_of(given: int | str) -> int:
     """A number of bytes, or "4 GiB", "500MB"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(given), re.ASCII)
     if not match or match[2].upper() not in UNITS or isinstance(given, bool):
-        raise ValueError(f"max_memory is {given!r}; write bytes, or such as '500 MiB' or '4 GiB'")
+        raise ValueError(
+            f"max_memory is {described(given)}; write bytes, or such as '500 MiB' or '4 GiB'"
+        )
     found = int(float(match[1]) * UNITS[match[2].upper()])
     if found < 1:
         raise ValueError(f"max_memory is {given!r}; expected more than nothing, e.g. '4 GiB'")

@@ -6,10 +6,12 @@ repeat their numbers without end.  Both layouts are known: archives, and what ca
 
 import io
 import math
+import pickle
 import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ ROOM = 4  # bytes of all tensors for each byte of the file; some share their num
 SLACK = 1 << 20
 DIMENSIONS = 32
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which the older layout begins
+_SIZES = {"short": 2, "int": 4, "long": 4}
+_HEAD = b"".join(  # as torch writes it today
+    pickle.dumps(one, 2)
+    for one in (
+        MAGIC,
+        PROTOCOL,
+        {"protocol_version": PROTOCOL, "little_endian": True, "type_sizes": _SIZES},
+    )
+)
 _STORAGES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
     "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
@@ -150,17 +161,7 @@ def of_bytes(data: bytes) -> Any:
     if not data:
         raise EOFError
     file, made = io.BytesIO(data), dict[str, Tensor]()
-    room = Room(len(data))
-
-    def storage(dtype: torch.dtype, key: str, count: int, more: Any) -> Tensor:
-        if key not in made:
-            if sum(one.nbytes for one in made.values()) + count * dtype.itemsize > len(data):
-                raise Refused("its storages are larger than the file")
-            made[key] = torch.zeros(count, dtype=dtype)
-        if more:  # a part of a storage: a key of its own, where it begins, how long it is
-            return made[key].narrow(0, int(more[1]), int(more[2]))
-        return made[key]
-
+    room, storage = Room(len(data)), partial(_behind, made, [len(data)])
     _check_head(file)
     tree = _Tensors(file, storage, room).load()
     keys = _Tensors(file, storage, room).load()
@@ -171,7 +172,24 @@ def of_bytes(data: bytes) -> Any:
     return tree
 
 
+def _behind(
+    made: dict[str, Tensor], left: list[int], dtype: torch.dtype, key: str, count: int, more: Any
+) -> Tensor:
+    """A storage whose numbers come behind the pickle."""
+    if key not in made:
+        left[0] -= count * dtype.itemsize
+        if left[0] < 0:
+            raise Refused("its storages are larger than the file")
+        made[key] = torch.zeros(count, dtype=dtype)
+    if more:  # a part of a storage: a key of its own, where it begins, how long it is
+        return made[key].narrow(0, int(more[1]), int(more[2]))
+    return made[key]
+
+
 def _check_head(file: io.BytesIO) -> None:
+    if file.getbuffer()[: len(_HEAD)] == _HEAD:  # in a file of EDM there are hundreds of them
+        file.seek(len(_HEAD))
+        return
     try:
         magic = _Tensors(file, _none, Room(0)).load()
     except (EOFError, Asked):

@@ -14,7 +14,7 @@ from scoreag.core.guide import ESTIMATES, GRADIENTS, Interval
 from scoreag.core.prior import Prior
 from scoreag.core.schedule import karras
 from scoreag.guidance.resembles import EXACT, VARIANCES, stable_below
-from scoreag.load import UnknownName, hint, load, names
+from scoreag.load import UnknownName, described, hint, load, names
 
 GUIDANCE = ("likelihood", "margin")
 ARGUMENTS = {  # of the functions that take settings, for a word that is neither
@@ -167,10 +167,10 @@ def _check_types(merged: Mapping[str, Any]) -> None:
     for name, value in merged.items():
         kind, wanted = kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and name != "normalized"):
-            raise ValueError(f"{name} is {value!r}; expected {wanted}")
+            raise ValueError(f"{name} is {described(value)}; expected {wanted}")
     pair = merged.get("interval")
     if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
-        raise ValueError(f"interval is {pair!r}; expected two numbers, e.g. (0.1, 10)")
+        raise ValueError(f"interval is {described(pair)}; expected two numbers, e.g. (0.1, 10)")
 
 
 def _check_names(chosen: Settings) -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def run(folder, text=PLAN, size=4, only=None, crew=None, **options):
     """An assessment of ``text`` in ``folder``, in this process; the cells and how it went."""
     (folder.parent / f"{folder.name}.toml").write_text(text)
-    plan, kit = read(folder.parent / f"{folder.name}.toml"), Kit()
+    plan, kit = read(folder.parent / f"{folder.name}.toml", trust_code=True), Kit()
     cells = resolve(plan, kit)
     found = {**manifest(plan, kit, None), "task": "assess test"}
     crew = crew or partial(workers.here, kit=kit)
@@ -352,3 +352,48 @@ def test_strangers_are_judged_by_the_classifiers_own_first_answer(planned, tmp_p
     found = rows(tmp_path / "out")[0]["tiny/net/none/new"]
     assert len(found) == 5
     assert all(row["label"] == row["predictions"]["before"] for row in found)
+
+
+FACTORY = """
+import scoreag, tiny
+from torch import nn
+
+class Behind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", start=0.6, steps=1)
+
+    def forward(self, images):
+        return self.inside(images)
+
+def made():
+    return Behind().eval()
+"""
+
+
+def test_a_defense_inside_of_a_victim_draws_for_images_whatever_the_shards_are(planned, tmp_path):
+    """Rows are the same however the work is split, stopped, or asked about before."""
+    (tmp_path / "defended_inside.py").write_text(FACTORY)
+    word = f"{tmp_path / 'defended_inside.py'}:made"
+    text = f"""\
+images = 5
+micro_batch = 2
+answers = 2
+
+[sets.tiny]
+data = "folder:images"
+prior = "prior"
+judge = "judge"
+victims = ["{word}"]
+
+[attacks.pgd]
+epsilon = "32/255"
+steps = 2
+
+[attacks.gat]
+steps = 1
+"""
+    run(tmp_path / "whole", text, size=64)
+    run(tmp_path / "parts", text, size=2)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+    assert any("gat" in name for name in map(str, rows(tmp_path / "whole")))

@@ -22,14 +22,43 @@ def network():
         lambda tensors: tensors,
         lambda tensors: {"state_dict": {f"module.{n}": t for n, t in tensors.items()}, "epoch": 3},
         lambda tensors: {"model": {f"_orig_mod.{n}": t for n, t in tensors.items()}},
+        lambda tensors: {"state_dict": {f"model.{n}": t for n, t in tensors.items()}},
+        lambda tensors: (
+            {"n_averaged": torch.tensor(5)} | {f"module.{n}": t for n, t in tensors.items()}
+        ),
+        lambda tensors: {f"_orig_mod.module.net.0.{n}": t for n, t in tensors.items()},
+        lambda tensors: {
+            f"model.{n}": t for n, t in tensors.items() if not n.endswith("num_batches_tracked")
+        },
     ],
-    ids=["bare", "data parallel", "compiled"],
+    ids=["bare", "data parallel", "compiled", "lightning", "averaged", "several", "before 2018"],
 )
 def test_a_checkpoint_comes_back_however_it_was_wrapped(network, tmp_path, wrap):
     torch.save(wrap(network.state_dict()), tmp_path / "net.th")
     x = torch.rand(2, 3, 16, 16)
     loaded = load_checkpoint(tmp_path / "net.th", "resnet", depth=8, width=4)
     assert torch.equal(loaded(x), network(x)) and not loaded.training
+
+
+def test_a_prefix_that_was_given_takes_its_tensors_alone(network, tmp_path):
+    """Beside others, or where there are two copies, nobody can tell which are meant."""
+    own = network.state_dict()
+    average = {f"ema.{n}": 2 * t for n, t in own.items()}
+    model = {f"model.{n}": t for n, t in own.items()}
+    x, built = torch.rand(2, 3, 16, 16), {"depth": 8, "width": 4}
+    torch.save(model | {"loss.weight": torch.ones(10)}, tmp_path / "beside.pt")
+    with pytest.raises(ValueError, match=r"have 'model\.' before .*beside others such as 'loss"):
+        load_checkpoint(tmp_path / "beside.pt", "resnet", **built)
+    torch.save(average | model, tmp_path / "two.pt")
+    with pytest.raises(ValueError, match=r"have 'ema\.' or 'model\.' before their names; write st"):
+        load_checkpoint(tmp_path / "two.pt", "resnet", **built)
+    for file in ("beside.pt", "two.pt"):
+        found = load_checkpoint(tmp_path / file, "resnet", "model.", **built)
+        assert torch.equal(found(x), network(x))
+    ema = load_checkpoint(tmp_path / "two.pt", "resnet", ["ema."], **built)
+    assert torch.equal(ema.linear.weight, 2 * network.linear.weight)
+    with pytest.raises(ValueError, match=r"no name begins with 'net\.'; names are ema\.bn1"):
+        load_checkpoint(tmp_path / "two.pt", "resnet", "net.", **built)
 
 
 def test_a_network_of_ones_own_is_filled(network, tmp_path):

@@ -1,7 +1,10 @@
+import pickle
+
 import pytest
 from torch import nn
 
-from scoreag.classifiers.factory import load
+from scoreag.classifiers.factory import is_file, load, load_file
+from scoreag.models import load_classifier
 
 SOURCE = """
 from torch import nn
@@ -50,4 +53,55 @@ def test_the_module_is_what_the_factory_returns():
 def test_a_mistake_is_answered_by_one_line_with_the_way_out(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         load(name)
+    assert "\n" not in str(caught.value)
+
+
+BESIDE = """
+from torch import nn
+import a_helper_beside_it
+
+class Mine(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :3] * a_helper_beside_it.TWO
+
+def make():
+    return Mine().eval()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    folder = tmp_path / "some where" / "odd-name"
+    folder.mkdir(parents=True)
+    (folder / "my-nets.v2.py").write_text(BESIDE)
+    (folder / "a_helper_beside_it.py").write_text("TWO = 2")
+    (folder / "broken.py").write_text("1 / 0")
+    return folder
+
+
+def test_a_function_is_found_in_a_file_by_its_path(elsewhere, tmp_path):
+    """Whatever the file is called; what it imports may lie beside it."""
+    for name in (f"{elsewhere}/my-nets.v2.py:make", "some where/odd-name/my-nets.v2.py:make"):
+        assert is_file(name)
+        victim = load_classifier(name, "cpu")
+        assert type(pickle.loads(pickle.dumps(victim)).module).__name__ == "Mine"
+        assert victim.origin == {"name": name}
+    assert load_file("my_nets_for_test.py:make").out_features == 3
+    assert not is_file("my_nets_for_test:make")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("lost.py:make", "there is no file lost.py"),
+        ("my_nets_for_test.py:", "names no function; write my_nets_for_test.py:function"),
+        ("my_nets_for_test.py:mke", "does not exist; did you mean 'make'"),
+        ("my_nets_for_test.py:number", "returned int; expected a torch.nn.Module"),
+        ("my_nets_for_test.py:broken", "failed when called without arguments: KeyError"),
+        ("some where/odd-name/broken.py:make", "broken.py cannot be run: ZeroDivisionError"),
+    ],
+)
+def test_a_mistake_about_a_file_is_answered_by_one_line(elsewhere, name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load_classifier(name, "cpu")
     assert "\n" not in str(caught.value)

@@ -22,6 +22,7 @@ import official_files
 from hostile import readers
 from hostile.readers import Files, card_files, npz, packed, saved, some_arrays
 from hostile.trials import Case
+from scoreag import sealed
 
 CANARY = "../canary"
 COMMAND = f"touch {CANARY}"
@@ -216,6 +217,9 @@ def tensors() -> Iterator[Case]:
         edm = b"\x80\x02}" + word("ema") + b"}(" + entries + b"us."
         yield Case(f"tensor {name} edm", "tensors", readers.score_model("x.pkl"), {"x.pkl": edm})
     yield _rebuilt()
+    parts = [_tensor(str(i), 0, 0, (0,), (1,)) for i in range(9000)]
+    program = b"\x80\x02}(" + b"".join(word(f"t{i}") + p for i, p in enumerate(parts)) + b"u."
+    yield Case("9,000 storages", "tensors", readers.classifier("x.th"), {"x.th": _old(program)})
 
 
 def _rebuilt() -> Case:
@@ -809,6 +813,8 @@ def _gz(data: bytes) -> bytes:
 
 def runs(given: Files) -> Iterator[Case]:
     row = json.loads(given["rows.jsonl"].splitlines()[0])
+    del row["digest"]
+    mark = json.loads(given["manifest.json"])["seal"]
     for key, value in (
         ("image_id", "x"),
         ("image_id", 1e308),
@@ -828,7 +834,7 @@ def runs(given: Files) -> Iterator[Case]:
         ("sha256", None),
         ("sha256", ["x"] * 100_000),
     ):
-        text = json.dumps({**row, key: value}).encode() + b"\n"
+        text = sealed.line({**row, key: value}, mark)  # as whoever writes a row can write
         files = {**given, "rows.jsonl": text}
         yield Case(f"row {key} {str(value)[:20]}", "runs", readers.read_run, files)
     for name, text in {

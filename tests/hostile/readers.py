@@ -30,6 +30,8 @@ from scoreag.models import load_classifier, load_prior
 from scoreag.networks.resnet import ResNet
 from scoreag.runs import folder as runs
 from scoreag.runs import rows
+from scoreag.runs.manifest import FORMAT, seal
+from scoreag.sealed import line
 
 Files = dict[str, Any]
 RESNET = {"depth": 8, "width": 4}
@@ -84,8 +86,9 @@ def warm() -> None:
     """Import what whole files do not need, but changed ones may."""
     for name in names("networks"):
         load("networks", name)
-    for code in ("raw_unicode_escape", "latin1", "ascii"):
+    for code in ("raw_unicode_escape", "unicode_escape", "latin1", "ascii", "cp1252", "utf-16"):
         codecs.lookup(code)
+    Image.init()
 
 
 def wholes(place: Path) -> dict[str, tuple[Callable[[Path], None], Files, list[str]]]:
@@ -267,10 +270,11 @@ def run_files(place: Path) -> Files:
         file = rows.name_of("images", number)
         digest = rows.sha256(place / "run" / file)
         lines.append({"image_id": number, "label": 1, "file": file, "sha256": digest})
-    manifest = {"format": 1, "images": 2, "finished": "today", "command": "scoreag transform"}
+    told: Files = {"format": FORMAT, "images": 2, "finished": "today", "command": "x"}
+    told["seal"] = seal(told)
     return {
-        "rows.jsonl": "".join(json.dumps(line) + "\n" for line in lines).encode(),
-        "manifest.json": json.dumps(manifest).encode(),
+        "rows.jsonl": b"".join(line(row, told["seal"]) for row in lines),
+        "manifest.json": json.dumps(told).encode(),
         **{
             rows.name_of("images", n): (place / "run" / rows.name_of("images", n)).read_bytes()
             for n in (3, 7)

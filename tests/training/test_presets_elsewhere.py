@@ -13,7 +13,7 @@ import typer
 import tiny
 from scoreag.cards import card, network
 from scoreag.cli import app, main
-from scoreag.core.noise import generator
+from scoreag.core.noise import Stream
 from scoreag.dataset import Dataset
 from scoreag.images import write_png
 from scoreag.training.classifier_card import completed
@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 
 
 def data(shape, name="folder:mine", count=12):
-    pixels = torch.randint(40, 200, (count, *shape), generator=generator(0)).to(torch.uint8)
+    pixels = (40 + Stream(0).integers(160, (count, *shape))).to(torch.uint8)
     return Dataset(pixels, torch.arange(count) % 3, tuple(range(count)), tiny.CLASSES, name)
 
 

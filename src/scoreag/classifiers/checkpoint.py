@@ -56,7 +56,7 @@ def load_checkpoint(
     try:
         fill(module, tensors, str(file))
     except ValueError as error:
-        if any(name.startswith(DIFFUSION) for name in tensors):
+        if any(name.removeprefix("module.").startswith(DIFFUSION) for name in tensors):
             raise ValueError(f"{file} {SCORE_MODEL}") from error
         raise
     return module.eval()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import torch
@@ -42,7 +43,9 @@ class DiffusersUNet(nn.Module):
             ) from error
         self.image_shape, self.classes = tuple(image_shape), classes
         self.null_label, self.unit = null_label, unit
-        self.unet = library.UNet2DModel.from_config(json.loads(config))
+        known = signature(library.UNet2DModel.__init__).parameters  # it warns of all others
+        told = {name: value for name, value in json.loads(config).items() if name in known}
+        self.unet = library.UNet2DModel.from_config(told)
         for layer in self.unet.modules():  # fused kernels have no second derivative
             if hasattr(layer, "set_processor"):
                 layer.set_processor(plain())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.api import MICRO_BATCH
+from scoreag.api import LARGEST, MICRO_BATCH
 from scoreag.core.types import Classifier, Labels
 from scoreag.images import to_float
 from scoreag.jobs import Job, compute, pieces
@@ -21,7 +21,6 @@ from scoreag.runs.rows import Row
 from scoreag.runs.summary import summary
 
 BATCH = 64  # images between two writes
-LARGEST = 4096  # micro-batch: short ones are padded to it, in memory
 SECOND, RANDOM = "second", "random"
 
 
