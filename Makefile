@@ -4,7 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fashion env lint types clean wheel
+# What is tested with the lowest releases of the dependencies: three minutes, and no training.
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/core tests/samplers tests/guidance tests/networks tests/classifiers \
+  tests/foreign tests/metrics tests/figures tests/report tests/search tests/test_cards.py \
+  tests/test_cli.py tests/test_fetch.py tests/test_files.py tests/test_images.py tests/test_trust.py
+
+.PHONY: demo test test-lowest fashion env lint types clean wheel
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
@@ -15,6 +21,17 @@ fashion: env
 
 test: env lint types
 	$(BIN)/python -m pytest
+
+# old packages warn of what they use themselves; their types are checked by the full tests
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -o addopts="-q --strict-markers" -W ignore::DeprecationWarning \
+	  -m "not slow and not weights" --ignore tests/metrics/test_fid_torchmetrics.py $(LOWEST_TESTS)
+
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --editable . pytest hypothesis \
+	  beartype --constraint constraints-lowest.txt
+	touch $@
 
 env: $(VENV)/.installed
 
@@ -36,4 +53,4 @@ wheel: env
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) dist build runs .pytest_cache .mypy_cache .ruff_cache

@@ -8,11 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "scoreag"
 LAYERS = [  # each may import those above it, and its own files
-    ["load", "zoo", "stopping", "shortage"],
+    ["load", "trust", "zoo", "stopping", "shortage"],
     ["bounded", "pickles"],
     ["saved", "npz"],
     ["files"],
-    ["images", "tensors", "label_table", "building", "sealed"],
+    ["download", "images", "tensors", "label_table", "building", "sealed"],
     ["cards"],
     ["core"],
     ["networks"],

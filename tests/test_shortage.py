@@ -50,9 +50,9 @@ def test_other_errors_are_not(error):
 @pytest.mark.parametrize(
     "values, told",
     [
-        ({"micro_batch": 16, "batch_size": 64}, "write a smaller --micro-batch (now 16)"),
+        ({"micro_batch": 16, "batch_size": 64, "judge": None}, "a smaller --micro-batch (now 16)"),
         ({"micro_batch": 0, "batch_size": 64}, "smaller --batch-size (now 64); --micro-batch 0"),
-        ({"micro_batch": 16, "batch_size": 250, "judge": None}, "or --batch-size (now 250)"),
+        ({"micro_batch": 16, "batch_size": 250, "card": "it"}, "or --batch-size (now 250)"),
         ({"batch_size": None, "samples": 3}, "write a smaller --batch-size (now the default)"),
         ({"batch": 512, "accumulate": 1}, "--batch (now 512), or a larger --accumulate"),
         ({"batch": None}, "write a smaller --batch (now the default)"),

@@ -38,7 +38,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from scoreag import tensors
+from scoreag import tensors, trust
 from scoreag.bounded import TEXT, parsed_toml, read_text
 from scoreag.building import built
 from scoreag.files import write_text
@@ -90,14 +90,24 @@ def cards(kind: str | None = None) -> list[str]:
     return [card.name for card in found if kind in (None, card.kind)]
 
 
-def card(name: str | Path) -> Card:
+def card(name: str | Path, trust_code: bool = False) -> Card:
     """The card of that name in the zoo, or the one in that folder.
 
     A name of the zoo means the zoo; a folder that is called so is written ``./name``.
 
+    Args:
+        trust_code: whether a network or a component of the card may be somebody else's function,
+            ``package.module:function``, which is called to load it.
+
     Raises:
-        ValueError: there is none; says which name was probably meant.
+        ValueError: there is none; says which name was probably meant. Or it names code.
     """
+    found = _found(name)
+    _check_trusted(found, trust_code)
+    return found
+
+
+def _found(name: str | Path) -> Card:
     folder = Path(name)
     known = sorted(file.stem for file in ZOO.glob("*.toml"))
     if str(name) in known and (isinstance(name, str) or not folder.is_dir()):
@@ -109,6 +119,23 @@ def card(name: str | Path) -> Card:
     if folder.suffix == ".toml" and folder.is_file():
         return _read(folder)
     raise UnknownName(f"no folder and no card {str(name)!r}; {hint(str(name), known)}")
+
+
+def _check_trusted(found: Card, trust_code: bool) -> None:
+    place = str(found.folder / _file_of(found))
+    if found.network == "torch.export":  # of version 0.1
+        raise ValueError(
+            f"{place} is of a program of torch.export, and no program in a file is run: make a "
+            "card anew of the module's state_dict() and its network, by scoreag convert"
+        )
+    trust.check(trust.network(found.network), found.network, f"{place}, network", trust_code)
+    trust.check(trust.component(found.family), found.family, f"{place}, family", trust_code)
+    judge = found.judge or ""  # a folder may be called like a function
+    trust.check(trust.classifier(judge), judge, f"{place}, judge", trust_code)
+    for task, table in found.defaults.items():
+        for key, value in table.items():
+            code = isinstance(value, str) and trust.component(value)
+            trust.check(code, str(value), f"{place}, defaults.{task}.{key}", trust_code)
 
 
 def weights(card: Card) -> dict[str, Tensor]:
@@ -224,6 +251,9 @@ def network(card: Card) -> nn.Module:
         made = built(build, card.options, given)
     except ValueError as error:
         raise ValueError(f"{card.name}: {error}") from error
+    if not isinstance(made, nn.Module):
+        got = type(made).__name__
+        raise ValueError(f"{card.name}: {card.network} returned {got}; expected a torch.nn.Module")
     fill(made, given, card.name)
     return made
 

@@ -105,6 +105,8 @@ def tour(
             prior, cast.classifier, asked, seed=seed, judge=cast.judge, strength=0.0
         ),
     }
+    for folder in (out / task for task in jobs if (out / task).is_symlink()):
+        raise ValueError(f"{folder} is a link, and a run is kept there; remove it, or give --out")
     name = {"name": real.name, "sha256": real.sha256}
     done = {
         task: _done(cast, job, out / task, name if task in GIVEN else {}, progress, overwrite)

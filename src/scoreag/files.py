@@ -1,29 +1,21 @@
-"""Files that are whole or absent: written, downloaded with a digest, read without running code."""
+"""Files that are whole or absent, with their digests, read without running code."""
 
 import hashlib
 import io
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from scoreag import saved
 from scoreag.bounded import read_bytes, size_of
 from scoreag.load import cut, shown
 from scoreag.pickles import Object, Reader
-
-_ATTEMPTS = 5  # at one download, before the user is asked to start it again
-_SILENCE = 30.0  # seconds without a byte that count as a broken connection
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -193,91 +185,3 @@ def _array(recipe: _Recipe) -> NDArray[Any]:
 
 def _text(word: Any) -> Any:
     return word.decode("latin1") if isinstance(word, bytes) else word
-
-
-def fetch(url: str, path: Path, expected: str, progress: bool = True) -> None:
-    """Download ``url`` to ``path``, which appears whole and with its digest, or not at all.
-
-    What had come before an interruption stays in ``path.part``; the next call goes on from there.
-    ``expected`` is "sha256:HEX" or "md5:HEX", or "" where no digest is published: then a file that
-    is there is taken as it is.
-    """
-    algorithm, _, value = expected.partition(":")
-    if algorithm not in ("sha256", "md5", ""):
-        raise ValueError(f"digest {expected!r}: write 'sha256:...' or 'md5:...'")
-    if path.exists() and (not algorithm or digest(path, algorithm) == value):
-        return
-    part = path.with_name(f"{path.name}.part")
-    for attempt in range(_ATTEMPTS):
-        time.sleep(0.1 * attempt)
-        if _received(url, part, progress):
-            break
-    else:
-        came = part.stat().st_size if part.exists() else 0
-        raise ConnectionError(
-            f"the connection to {url} broke after {came:,} bytes; they are kept: "
-            "give the same command again and it goes on from there"
-        )
-    if algorithm:
-        _check_digest(url, part, algorithm, value)
-    os.replace(part, path)
-
-
-def _received(url: str, part: Path, progress: bool) -> bool:
-    """Whether ``part`` is as long as the server says, after what it lacks was asked for."""
-    offset = part.stat().st_size if part.exists() else 0
-    wanted = {"Range": f"bytes={offset}-"} if offset else {}
-    request = Request(url, headers={"User-Agent": "scoreag", **wanted})
-    try:
-        answer = urlopen(request, timeout=_SILENCE)
-    except HTTPError as error:
-        error.close()
-        if error.code == 416 and offset:  # nothing is left to send: the digest decides
-            return True
-        raise ConnectionError(f"{url} answers {error.code} {error.reason}") from error
-    except (URLError, HTTPException, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConnectionError(
-            f"cannot reach {url} ({reason}); check the network, or fetch the file elsewhere "
-            f"and put it at {part.with_suffix('')}"
-        ) from error
-    with answer:
-        if answer.headers.get_content_type() == "text/html":
-            raise ValueError(f"{url} gives a web page instead of the file; check the address")
-        return _append(answer, part, offset if answer.status == 206 else 0, progress)
-
-
-def _append(answer: HTTPResponse, part: Path, offset: int, progress: bool) -> bool:
-    part.parent.mkdir(parents=True, exist_ok=True)  # not before: the address may be mistyped
-    left = answer.headers.get("Content-Length")
-    total = offset + int(left) if left else None
-    bar = tqdm(
-        total=total, initial=offset, unit="B", unit_scale=True, desc=part.stem,
-        disable=None if progress else True,
-    )  # fmt: skip
-    with bar, part.open("r+b" if offset else "wb") as file:
-        file.seek(offset)
-        for piece in _pieces(answer):
-            file.write(piece)
-            bar.update(len(piece))
-        return total is None or file.tell() >= total
-
-
-def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
-    """The bytes of an answer, up to where the connection ends or breaks."""
-    with suppress(OSError, HTTPException):
-        while piece := answer.read(1 << 18):
-            yield piece
-
-
-def _check_digest(url: str, part: Path, algorithm: str, value: str) -> None:
-    if (came := digest(part, algorithm)) == value:
-        return
-    with part.open("rb") as file:
-        page = file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))
-    part.unlink()
-    what = "is a web page" if page else f"has the {algorithm} {came}"
-    raise ValueError(
-        f"what came from {url} {what}; expected the {algorithm} {value}. Nothing was kept: "
-        "try again, or another address"
-    )

@@ -30,13 +30,19 @@ KINDS_OF = {"cuda": "GPU", "mps": "GPU of Apple's"}
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # which split a batch themselves
 
 
-def load_prior(name: str | Path, device: str | torch.device = "auto") -> Prior:
+def load_prior(
+    name: str | Path, device: str | torch.device = "auto", trust_code: bool = False
+) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
     Names are those of the zoo, and of public checkpoints, which are fetched on first use.
 
+    Args:
+        trust_code: whether code that the card names may be run; see SECURITY.md.
+
     Raises:
-        ValueError: no such card, one of another kind, or a checkpoint that is not read.
+        ValueError: no such card, one of another kind, or a checkpoint that is not read; or the
+            card names code, and it is not trusted.
         ConnectionError: a public checkpoint cannot be fetched.
     """
     _check_word(name, "a score model", "load_prior")
@@ -47,9 +53,9 @@ def load_prior(name: str | Path, device: str | torch.device = "auto") -> Prior:
             return load_prior(Path(aside) / file.stem, device)
     if str(name) in (public := known()):
         return load_prior(folder_of(public[str(name)]), device)
-    found = _of_kind(name, "score-model")
+    found = _of_kind(name, "score-model", trust_code)
     place = device_of(device)
-    model: nn.Module = load("score_models", found.family).load(found)
+    model = _family(found)
     if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
         model = model.to(torch.float32)
     return Prior(
@@ -63,6 +69,15 @@ def load_prior(name: str | Path, device: str | torch.device = "auto") -> Prior:
         origin=found.identity,
         judge=_judge_of(found),
     )
+
+
+def _family(found: Card) -> nn.Module:
+    """The network of a card, as its family is used."""
+    model = load("score_models", found.family).load(found)
+    if not isinstance(model, nn.Module):
+        got = type(model).__name__
+        raise ValueError(f"the family {found.family} returned {got}; expected a torch.nn.Module")
+    return model
 
 
 def _judge_of(found: Card) -> str:
@@ -88,6 +103,7 @@ def load_classifier(
     std: Sequence[float] | None = None,
     network: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> Frozen:
     """A classifier from images in [0, 1] to logits, by any of its names.
 
@@ -95,7 +111,6 @@ def load_classifier(
         "package.module:factory"               a function that returns the module
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
-        "net.pt2"                              a program of torch.export
         "masked:cifar10-resnet20"              any of these, with its gradients hidden
         "unmasked:cifar10-resnet20"            the same, to an attacker who knows how
         "guarded:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
@@ -104,6 +119,8 @@ def load_classifier(
         mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.
         network: a file of ``scoreag.networks``, "timm:NAME", "torchvision:NAME", or
             "my_module:function".
+        trust_code: whether code that a card names may be run; what ``name`` and ``network`` name
+            is run in any case, since you wrote it.
 
     Raises:
         ValueError: there is none, it cannot be read, or its normalisation is said twice or not.
@@ -115,7 +132,7 @@ def load_classifier(
             'expected a name and a table, e.g. "resnet" and {"depth": 20}'
         )
     place = device_of(device)
-    found = normalised(_given(name, network, arguments), str(name), mean, std)
+    found = normalised(_given(name, network, arguments, trust_code), str(name), mean, std)
     assert found.mean is not None and found.std is not None
     known = (found.mean, found.std, found.origin, found.image_shape)
     return classifier(found.module, *known).to(place)
@@ -130,40 +147,47 @@ def class_names(name: str | Path) -> tuple[str, ...]:
     try:
         if bare.startswith(robustbench.PREFIX):
             return getattr(load("datasets", robustbench.parts(bare)[0]), "CLASSES", ())
-        known = () if file_of(bare) else card(bare).classes
+        known = () if file_of(bare) else card(bare, trust_code=True).classes  # it is only read
     except ValueError:  # of a factory, and of what is no classifier, which is told elsewhere
         return ()
     return () if nameless(known) else known
 
 
-def _given(name: str | Path, network: str | None, arguments: Mapping[str, Any] | None) -> Given:
+def _given(
+    name: str | Path,
+    network: str | None,
+    arguments: Mapping[str, Any] | None,
+    trust_code: bool,
+) -> Given:
     if file := file_of(name):
         return of_file(file, network, arguments)
     if network or arguments:
         raise ValueError(f"{name} is no file of weights; leave out network and arguments")
     for prefix, kind in masked.KINDS.items():
         if str(name).startswith(prefix):
-            return _masked(str(name), prefix, kind)
+            return _masked(str(name), prefix, kind, trust_code)
     if str(name).startswith(guarded.PREFIX):
-        return _guarded(str(name))
+        return _guarded(str(name), trust_code)
     if ":" in str(name):
         return of_name(str(name))
-    return of_card(_of_kind(name, "classifier"))
+    return of_card(_of_kind(name, "classifier", trust_code))
 
 
-def _masked(name: str, prefix: str, kind: Callable[[nn.Module], nn.Module]) -> Given:
+def _masked(
+    name: str, prefix: str, kind: Callable[[nn.Module], nn.Module], trust_code: bool
+) -> Given:
     """A classifier whose own name follows, with its gradients hidden, or with the trick known."""
-    bare = load_classifier(name.removeprefix(prefix), "cpu")
+    bare = load_classifier(name.removeprefix(prefix), "cpu", trust_code=trust_code)
     because = "a masked classifier is normalised as the one that it hides"
     origin = {**bare.origin, "name": name}
     module = kind(bare).eval()
     return Given(module, origin, (0.0,), (1.0,), because, bare.image_shape)
 
 
-def _guarded(name: str) -> Given:
+def _guarded(name: str, trust_code: bool) -> Given:
     """A classifier and a detector of two classes, each by its own name, as one that may reject."""
     word, guard = guarded.words(name)
-    bare, detector = (load_classifier(each, "cpu") for each in (word, guard))
+    bare, detector = (load_classifier(each, "cpu", trust_code=trust_code) for each in (word, guard))
     shape = bare.image_shape or detector.image_shape
     if detector.image_shape and shape != detector.image_shape:
         raise ValueError(
@@ -291,8 +315,8 @@ def device_of(name: str | torch.device) -> torch.device:
     return found
 
 
-def _of_kind(name: str | Path, kind: str) -> Card:
-    found = card(name)
+def _of_kind(name: str | Path, kind: str, trust_code: bool) -> Card:
+    found = card(name, trust_code)
     if found.kind != kind:
         raise ValueError(f"{name} is a {found.kind}, and a {kind} is wanted here")
     return found

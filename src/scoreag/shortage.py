@@ -39,7 +39,7 @@ def wanted(error: BaseException) -> str:
 def advice(values: Mapping[str, Any]) -> str:
     """What to write instead, from the options that a verb was given; "" where it has none."""
     if values.get("micro_batch"):
-        more = f", or --batch-size (now {values['batch_size']})" if "judge" in values else ""
+        more = f", or --batch-size (now {values['batch_size']})" if "card" in values else ""
         return f"write a smaller --micro-batch (now {values['micro_batch']}){more}"
     names = {"plan": "micro_batch in the plan, or fewer --workers"}
     names |= {"batch_size": "--batch-size", "batch": "--batch"}

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from assess.killing import contents, start
 from assess.worlds_of_plans import write_world
+from scoreag.cards import card, rewrite
 
 DEADLY = '''
 """An attack that, once in its folder, kills the process which computes it."""
@@ -54,6 +55,8 @@ def world(tmp_path_factory):
     (folder / "of_ours").mkdir()
     (folder / "of_ours" / "__init__.py").touch()
     (folder / "of_ours" / "deadly.py").write_text(DEADLY)
+    (folder / "of_ours" / "nets.py").write_text("from scoreag.networks.plain_cnn import build\n")
+    rewrite(card(folder / "net"), network="of_ours.nets:build")  # all workers are to trust it
     return folder
 
 
@@ -66,7 +69,7 @@ def finished(process):
 def alone(world):
     """What one process finds that nobody kills."""
     (world / "killed").touch()
-    code, told = finished(start("alone", 4, world))
+    code, told = finished(start("alone", 4, world, "--trust-code"))
     assert code == 0, told
     return contents(world / "alone")
 
@@ -81,7 +84,7 @@ def test_rows_are_the_same_when_a_worker_is_killed_in_the_middle(world, alone, c
     out = f"out{len(crew)}"
     if "--ray" in crew and (os.cpu_count() or 1) < 2:
         pytest.skip("two actors of Ray want two processors")
-    code, told = finished(start(out, 4, world, *crew))
+    code, told = finished(start(out, 4, world, "--trust-code", *crew))
     assert code == 0, told
     assert (world / "killed").exists()  # one worker died in the middle of a shard
     rows, pictures = contents(world / out)

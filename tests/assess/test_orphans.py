@@ -44,6 +44,18 @@ def gone(pids, seconds=5.0):
     return not any(map(alive, pids))
 
 
+def killed(parent, pids):
+    """SIGKILL to the parent ends its two children, too; the test leaves none behind."""
+    parent.kill()
+    parent.wait()
+    if parent.stdout:
+        parent.stdout.close()
+    ended = gone(pids)
+    for pid in filter(alive, pids):
+        os.kill(pid, signal.SIGKILL)
+    assert len(pids) == 2 and ended
+
+
 def kernel_is_silent(text):
     """The same program on a system whose kernel tells nothing: the watch alone is left."""
     return text.replace("import pickle", "import pickle, scoreag.assess.orphan\n"
@@ -61,9 +73,7 @@ def test_processes_end_with_a_killed_parent(tmp_path, change, wait):
     )  # fmt: skip
     pids = [int(word) for word in parent.stdout.readline().split()]
     time.sleep(wait)
-    parent.kill()
-    parent.communicate()
-    assert len(pids) == 2 and gone(pids)
+    killed(parent, pids)
 
 
 def children(pid):
@@ -91,6 +101,4 @@ def test_the_workers_of_a_killed_assessment_end_in_five_seconds(planned, tmp_pat
         time.sleep(0.05)
         pids = children(parent.pid)
     time.sleep(1)  # they import torch
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    assert len(pids) == 2 and gone(pids)
+    killed(parent, pids)

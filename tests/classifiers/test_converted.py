@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import exported_files
 import scoreag
 import tiny
 from scoreag.cards import card
@@ -58,19 +57,6 @@ def test_the_card_of_a_state_dict_says_what_the_network_says_in_its_own_normalis
     assert made.licence == "MIT" and made.source == "converted from net.pth"
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_card_of_a_program_holds_it_and_refuses_another_one(here):
-    exported_files.write(here / "net.pt2", exported_files.linear().eval())
-    assert convert("net.pt2", "mine", *TELL) == 0
-    x = torch.rand(2, *exported_files.SHAPE)
-    bare = scoreag.load_classifier("net.pt2", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-    assert torch.equal(scoreag.load_classifier("mine")(x), bare(x))
-    assert card(here / "mine").image_shape == exported_files.SHAPE
-    exported_files.write(here / "mine" / "model.pt2", exported_files.linear().eval())
-    with pytest.raises(ValueError, match="was altered: its sha256 is"):
-        scoreag.load_classifier("mine")
-
-
 def test_a_verb_takes_the_card(here, capsys):
     assert convert("net.pth", "mine", *WHOLE) == 0
     tiny.write_score_model(here / "prior")
@@ -89,7 +75,8 @@ def test_another_normalisation_is_another_run(here, capsys):
     words = ["--model", "prior", "--classifier", "mine", "--data", "folder:data", "--out", "out"]
     assert main(["transform", *words, "--steps", "2", "--quiet"]) == 0
     text = (here / "mine" / "card.toml").read_text()
-    (here / "mine" / "card.toml").write_text(text.replace("0.4, 0.5", "0.1, 0.5"))
+    assert text.count("0.4,") == 1
+    (here / "mine" / "card.toml").write_text(text.replace("0.4,", "0.1,"))
     assert main(["transform", *words, "--steps", "2", "--quiet"]) == 1
     assert "classifier.mean was [0.4, 0.5, 0.6] and is now [0.1," in capsys.readouterr().err
 
@@ -119,18 +106,6 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, t
 def test_images_have_a_shape(here, capsys):
     bare = ["--network", "resnet", "--arguments", '{"depth": 8, "width": 4, "classes": 3}', *TELL]
     assert "write --shape, e.g. 3x32x32" in line(capsys, ["net.pth", "new", *bare], 1)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_names_of_a_program_are_as_many_as_its_classes(here, capsys):
-    exported_files.write(here / "net.pt2", exported_files.linear().eval())
-    words = ["net.pt2", "new", *TELL]
-    told = line(capsys, [*words, "--classes", "a,b"], 1)
-    assert "tells 5 classes apart, and 2 names came" in told
-    told = line(capsys, [*words, "--network", "resnet"], 1)
-    assert "is a whole program; leave out --network" in told
-    told = line(capsys, [*words, "--shape", "3x8x8"], 1)
-    assert "does not take images of 3 x 8 x 8: the program takes images of 3 x 16 x 16" in told
 
 
 AKAMASTER = (
@@ -186,19 +161,3 @@ def test_a_wrong_normalisation_of_public_weights_is_found_and_the_right_one_name
     file, network, arguments, *_ = given
     found = examined(public(file, network, arguments, mean, std))["normalisation"]
     assert found.fine is False and f"with that of {better}" in found.says
-
-
-@pytest.mark.weights
-@pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
-@pytest.mark.filterwarnings("ignore")
-def test_a_wrong_normalisation_of_a_program_is_found_and_named(here):
-    file, network, arguments, mean, std, _ = ROBUST
-    module = public(file, network, arguments, mean, std).module
-    program = torch.export.export(
-        module, (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
-    torch.export.save(program, here / "robust.pt2")
-    sound = examined(scoreag.load_classifier("robust.pt2", mean=mean, std=std))
-    assert not [f for f in sound.values() if f.fine is False]
-    found = examined(scoreag.load_classifier("robust.pt2", mean=(0.0,), std=(1.0,)))
-    assert "with that of CIFAR-10, the smaller std it" in found["normalisation"].says

@@ -139,7 +139,7 @@ def test_other_content_is_refused_and_not_kept(kind: Kind, served: Served, root:
     for name in kind.places:
         (served.folder / name).write_bytes(b"another")
     with pytest.raises(
-        ValueError, match=r"^[^\n]* has the md5 \w+; expected the md5 \w{32}\.[^\n]*$"
+        ValueError, match=r"^[^\n]* has the sha256 \w+; expected the sha256 \w{64}\.[^\n]*$"
     ):
         data.read(kind.spec, root)
     assert [path for path in root.rglob("*") if path.is_file()] == []

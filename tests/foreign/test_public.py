@@ -2,6 +2,9 @@
 
 import functools
 import hashlib
+import io
+import json
+import pickle
 import threading
 from dataclasses import replace
 from http.server import ThreadingHTTPServer
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import made_edm
 import made_states
@@ -16,7 +20,8 @@ from file_server import Handler, Served
 from scoreag import load_prior
 from scoreag.cards import card
 from scoreag.cli import main
-from scoreag.foreign.public import Public, fetched, folder_of, known
+from scoreag.files import cache_folder
+from scoreag.foreign.public import Public, check_whole, fetched, folder_of, known
 from scoreag.load import load, names
 
 MODEL = Public("mine", "http://nowhere.invalid/", ("edm.pkl",), 1, "MIT")
@@ -53,6 +58,73 @@ def test_a_broken_download_goes_on_where_it_broke(served):
     folder_of(MODEL, progress=False)
     half = (served.folder / "edm.pkl").stat().st_size // 2
     assert served.ranges == [None, f"bytes={half}-"]
+
+
+def test_what_is_no_checkpoint_is_not_pinned_and_is_fetched_anew(served):
+    """It ends as a pickle does, so that only reading it finds out."""
+    right = (served.folder / "edm.pkl").read_bytes()
+    (served.folder / "edm.pkl").write_bytes(pickle.dumps({"ema": 1}))
+    with pytest.raises(ValueError, match=r"no pickle of EDM.*; what was fetched was removed"):
+        folder_of(MODEL, progress=False)
+    place = cache_folder() / "models" / "mine"
+    assert not [file for file in place.rglob("*") if file.is_file()]
+    (served.folder / "edm.pkl").write_bytes(right)
+    assert card(folder_of(MODEL, progress=False)).licence == "MIT"
+    pins = json.loads((place / "sha256.json").read_text())
+    assert pins == {"edm.pkl": hashlib.sha256(right).hexdigest()}
+
+
+def test_what_was_cut_at_the_source_is_not_taken(served):
+    right = (served.folder / "edm.pkl").read_bytes()
+    (served.folder / "edm.pkl").write_bytes(right[:1000])
+    with pytest.raises(ValueError, match="not whole, or something else: it breaks off"):
+        folder_of(MODEL, progress=False)
+    assert not [file for file in cache_folder().rglob("*") if file.is_file()]
+
+
+def whole(kind):
+    """The bytes of a file of each kind."""
+    out = io.BytesIO()
+    if kind in (".pth", ".old"):
+        state = {"a": torch.arange(99.0)}
+        torch.save(state, out, _use_new_zipfile_serialization=kind == ".pth")
+    elif kind == ".safetensors":
+        return save({"a": torch.arange(99.0)})
+    elif kind == ".json":
+        return b'{"sample_size": 32}'
+    else:
+        return pickle.dumps([*range(99)])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [".pth", ".old", ".safetensors", ".json", ".pkl"])
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_file_of_each_kind_is_known_to_be_cut(tmp_path, kind, share):
+    data = whole(kind)
+    (tmp_path / "whole").write_bytes(data)
+    check_whole(tmp_path / "whole", kind)
+    (tmp_path / "cut").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError):
+        check_whole(tmp_path / "cut", kind)
+
+
+def test_a_file_that_is_far_larger_than_the_model_is_not_taken(served):
+    (served.folder / "edm.pkl").write_bytes(bytes(10 << 20))
+    with pytest.raises(ValueError, match=r"10,485,760 bytes or more, and 8,388,608 are the most"):
+        folder_of(MODEL, progress=False)
+
+
+def test_a_missing_package_does_not_cost_the_download(served, monkeypatch):
+    def lacking(*given, **more):
+        try:
+            raise ModuleNotFoundError("diffusers")
+        except ModuleNotFoundError as error:
+            raise ValueError("write pip install diffusers") from error
+
+    monkeypatch.setattr("scoreag.foreign.public.convert", lacking)
+    with pytest.raises(ValueError, match=r"pip install diffusers$"):
+        folder_of(MODEL, progress=False)
+    assert (cache_folder() / "models" / "mine" / "edm.pkl").is_file()
 
 
 def test_a_file_that_changed_after_the_first_download_is_refused(served, tmp_path):
@@ -114,8 +186,7 @@ def test_an_address_with_a_query_is_that_of_the_file(monkeypatch):
     asked = []
     monkeypatch.delenv("SCOREAG_MODELS_URL", raising=False)
     monkeypatch.setattr("scoreag.foreign.public.fetch", lambda url, *rest: asked.append(url))
-    with pytest.raises(OSError):
-        fetched(known_file, Path("/nowhere"), progress=False)
+    fetched(known_file, Path("/nowhere"), progress=False)
     assert asked == [known_file.address]
 
 

@@ -37,6 +37,7 @@ class Kit:
     Args:
         root: where the official files of data sets are.
         lpips: "FEATURES.npz,HEADS.npz", "fetch", or "" where LPIPS is not measured.
+        trust_code: whether code that cards name may be run.
         kept: the things themselves, by kind and word.
     """
 
@@ -44,6 +45,7 @@ class Kit:
     device: str = "auto"
     lpips: str = ""
     progress: bool = False
+    trust_code: bool = False
     kept: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -51,10 +53,13 @@ class Kit:
         return device_of(self.device)
 
     def prior(self, word: str) -> Prior:
-        return self._once(("prior", word), lambda: load_prior(word, self.device))
+        return self._once(("prior", word), lambda: load_prior(word, self.device, self.trust_code))
 
     def classifier(self, word: str) -> Frozen:
-        return self._once(("classifier", word), lambda: load_classifier(word, self.device))
+        def found() -> Frozen:
+            return load_classifier(word, self.device, trust_code=self.trust_code)
+
+        return self._once(("classifier", word), found)
 
     def data(self, word: str, classes: tuple[str, ...] = ()) -> Dataset:
         """The images of a word; of one's own, any first few hold the classes alike."""

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from scoreag.files import cache_folder, fetch, load_tensors, replace_file, sha256
+from scoreag.download import fetch
+from scoreag.files import cache_folder, load_tensors, replace_file
 from scoreag.metrics.lpips import HEAD, LAYERS
 
 FETCH = "fetch"
-ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"  # begins its sha256
+ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+ALEXNET_DIGEST = "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
 HEADS = (
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
     "alex.pth"
@@ -43,11 +45,7 @@ def fetched(
     if features.is_file() and linear.is_file():
         return features, linear
     source = folder / Path(alexnet).name
-    fetch(alexnet, source, "", progress)
-    begins = source.stem.rpartition("-")[2]
-    if not sha256(source).startswith(begins):
-        source.unlink()
-        raise ValueError(f"what came from {alexnet} has another sha256 than {begins}...; try again")
+    fetch(alexnet, source, ALEXNET_DIGEST, progress)
     fetch(heads, folder / "alex.pth", HEADS_DIGEST, progress)
     wanted = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
     _write(features, load_tensors(source), wanted)

@@ -34,11 +34,12 @@ strangers = "cifar100:test"     # its images are of another data set than the se
 
 import math
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scoreag import trust
 from scoreag.assess.places import Where, lines
 from scoreag.assess.plan_values import fraction, words
 from scoreag.bounded import TEXT, parsed_toml, read_text
@@ -138,11 +139,15 @@ def plans() -> dict[str, str]:
     return {file.stem: tomllib.loads(file.read_text("utf-8"))["about"] for file in files}
 
 
-def read(word: str | Path) -> Plan:
+def read(word: str | Path, trust_code: bool = False) -> Plan:
     """The plan of a file, or the one of that name that comes with the package.
 
+    Args:
+        trust_code: whether words such as ``package.module:function`` in it may be run.
+
     Raises:
-        ValueError: there is none, or something in it cannot be meant; with the line.
+        ValueError: there is none, or something in it cannot be meant; with the line.  Or it names
+            code, and that is not trusted.
     """
     file = PLANS / f"{word}.toml" if str(word) in plans() else Path(word)
     if not file.is_file():
@@ -152,7 +157,43 @@ def read(word: str | Path) -> Plan:
     except ValueError as error:
         told = cut(str(error).removeprefix(f"{file} "), 200)
         raise ValueError(f"{file}: {told}") from error
-    return _plan(file.stem, table, Where(str(file), lines(text)))
+    plan = _plan(file.stem, table, Where(str(file), lines(text)))
+    for code, named, path in _codes(plan):
+        trust.check(code, named, plan.where.at(*path), trust_code)
+    return plan
+
+
+def _codes(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
+    """Every word that may name code, whether it does, and where it stands."""
+    yield trust.features(plan.features), plan.features, ("features",)
+    for one in plan.sets:
+        for key in ("data", "victims", "judge"):
+            rule = trust.data if key == "data" else trust.classifier
+            for word in getattr(one, key):
+                yield rule(word), word, ("sets", one.name, key)
+    for put in plan.purifiers:
+        here = ("purifiers", put.name)
+        yield trust.component(put.purifier), put.purifier, (*here, "purifier")
+        yield from _of_options(put.options, *here)
+        yield from _of_options(put.attacked, *here, "attacked")
+    for attack in plan.attacks:
+        here = ("attacks", attack.name)
+        yield trust.component(attack.attack), attack.attack, (*here, "attack")
+        yield trust.data(attack.strangers), attack.strangers, (*here, "strangers")
+        yield from _of_options(attack.options, *here)
+
+
+def _of_options(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
+    """Options whose value is the name of a module, at any depth."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _of_options(inner, *path, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _of_options(inner, *path)
+    elif isinstance(value, str):
+        dotted = path[-1] == "sampler" or value.replace(".", "_").replace(":", "_").isidentifier()
+        yield dotted and trust.component(value), value, path
 
 
 def _plan(name: str, table: Mapping[str, Any], where: Where) -> Plan:

@@ -66,12 +66,15 @@ def _called(build: Callable[..., nn.Module], name: str, options: Mapping[str, An
         if option in WEIGHTS:
             raise ValueError(f"{name}: leave out {option!r}; the weights are those of the file")
     try:
-        return build(**options)
+        made = build(**options)
     except Exception as error:  # whatever somebody else's function may raise
         what = cut(str(error), 200)
         raise ValueError(
             f"the network {name} cannot be built of {shown(dict(options))}: {what}"
         ) from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")
+    return made
 
 
 def _timm(entry: str) -> Callable[..., nn.Module]:
@@ -105,7 +108,7 @@ def package(name: str, what: str) -> Any:
         ) from error
 
 
-PACKAGES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {
+PACKAGES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {  # those of trust.py
     "timm": _timm,
     "torchvision": _torchvision,
 }

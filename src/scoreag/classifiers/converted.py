@@ -1,4 +1,4 @@
-"""A user's classifier as a card: a state dict and its architecture, or a program of torch.export.
+"""A user's classifier as a card: a state dict and its architecture.
 
 The card says the normalisation, the classes and the digest once, so that every command can take the
 folder's name and needs no option for what is in it.
@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.cards import Card, rewrite, write_card
-from scoreag.classifiers import architecture, bundled, exported
+from scoreag.cards import Card, write_card
+from scoreag.classifiers import architecture
 from scoreag.classifiers.checkpoint import load_checkpoint
-from scoreag.classifiers.kinds import PROGRAM, STATE, kind_of, refuse
+from scoreag.classifiers.kinds import STATE, kind_of, refuse
 from scoreag.core.frozen import Frozen
-from scoreag.files import replace_file, sha256
 
 
 def convert(
@@ -36,21 +35,22 @@ def convert(
 
     Args:
         network, arguments: as in ``architecture``; classes and shape are told where it takes them.
-        image_shape: by default what a program says, or an argument.
+        image_shape: by default what an argument says.
         strip: as in ``load_checkpoint``.
 
     Raises:
         ValueError: it is not read, does not fit the network, or gives no such logits.
     """
-    options = _options(file, network, arguments or {}, len(classes), image_shape)
+    options = _options(network, arguments or {}, len(classes), image_shape)
     module = opened(file, network, options, strip)
+    assert network is not None  # else the file was refused
     _check_numbers(mean, std)
-    shape = image_shape or _shape(module, options)
+    shape = image_shape or _shape(options)
     card = Card(
         name=folder.resolve().name,
         kind="classifier",
-        network=network or bundled.PROGRAM,
-        file="model.safetensors" if network else "model.pt2",
+        network=network,
+        file="model.safetensors",
         licence=licence or "not told by the file",
         image_shape=shape,
         source=f"converted from {file.name}",
@@ -60,7 +60,7 @@ def convert(
         options=options,
         folder=folder,
     )
-    return write_card(card, module.state_dict(), half) if network else _copied(card, file)
+    return write_card(card, module.state_dict(), half)
 
 
 def opened(
@@ -69,14 +69,12 @@ def opened(
     arguments: Mapping[str, Any] | None = None,
     strip: str | None = None,
 ) -> nn.Module:
-    """The module of a file: a program as it is, a state dict in the network it belongs to.
+    """The module of a file: its state dict in the network it belongs to.
 
     Raises:
         ValueError: the file is not read, no network is named, or it does not fit.
     """
-    if (kind := kind_of(file)) == PROGRAM:
-        return exported.load(file).eval()
-    if kind != STATE:
+    if (kind := kind_of(file)) != STATE:
         refuse(file, kind)
     if not network:
         raise ValueError(
@@ -84,14 +82,6 @@ def opened(
             "as resnet, timm:NAME, torchvision:NAME, or my_module:function"
         )
     return load_checkpoint(file, network, strip, **(arguments or {})).requires_grad_(False)
-
-
-def _copied(card: Card, file: Path) -> Card:
-    """The card of a program, which is copied beside it."""
-    card.folder.mkdir(parents=True, exist_ok=True)
-    place = card.folder / card.file
-    replace_file(place, lambda aside: aside.write_bytes(file.read_bytes()))
-    return rewrite(card, sha256=sha256(place))
 
 
 def _names(classes: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
@@ -105,15 +95,12 @@ def _names(classes: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
 
 
 def _options(
-    file: Path,
     network: str | None,
     arguments: Mapping[str, Any],
     classes: int,
     shape: tuple[int, int, int] | None,
 ) -> dict[str, Any]:
     """The arguments, and what is known besides and the network can be told."""
-    if kind_of(file) == PROGRAM and (network or arguments):
-        raise ValueError(f"{file} is a whole program; leave out --network and --arguments")
     if not network:
         return dict(arguments)
     known = {"classes": classes, "num_classes": classes, "image_shape": shape and list(shape)}
@@ -128,9 +115,9 @@ def _check_numbers(mean: Sequence[float], std: Sequence[float]) -> None:
         )
 
 
-def _shape(module: nn.Module, options: Mapping[str, Any]) -> tuple[int, int, int]:
-    """What a program or an argument says that images are like."""
-    found: Any = options.get("image_shape") or getattr(module, "shape", ())
+def _shape(options: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What an argument says that images are like."""
+    found: Any = options.get("image_shape") or ()
     if len(found) != 3 or None in found:
         raise ValueError("nothing says what its images are like; write --shape, e.g. 3x32x32")
     channels, height, width = (size or 0 for size in found)

@@ -32,6 +32,8 @@ def load(name: str, **options: Any) -> nn.Module:
     if module_name.endswith(".py"):
         right = ".".join(Path(module_name).with_suffix("").parts)
         raise ValueError(f"{name!r} names a file; write {right}:{attribute}")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{name!r:.80} names no module; write package.module:factory")
     with _working_directory():
         return _made(name, _callable(_module(module_name), attribute), options)
 
@@ -70,9 +72,9 @@ def _of_file(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(f"{file} cannot be run: {what}") from error
     return module
 
@@ -80,9 +82,9 @@ def _of_file(file: Path) -> ModuleType:
 def _made(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> nn.Module:
     try:
         made = factory(**options)
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        given = f"of {options}" if options else "without arguments"
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        given = f"of {options}"[:100] if options else "without arguments"
         raise ValueError(f"{name} failed when called {given}: {what}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returned {type(made).__name__}; expected a torch.nn.Module")
@@ -99,8 +101,8 @@ def _module(name: str) -> ModuleType:
                 f"the module {name} needs {missing}, which is not installed"
             ) from error
         raise ValueError(f"no module {missing!r}; {_close_module(missing)}") from error
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(f"the module {name} cannot be imported: {what}") from error
 
 

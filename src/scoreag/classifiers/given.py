@@ -66,7 +66,7 @@ def of_name(name: str) -> Given:
 
 
 def of_file(file: Path, network: str | None, arguments: Mapping[str, Any] | None) -> Given:
-    """A state dict in its network, or a program of torch.export."""
+    """A state dict in its network."""
     _check_whole(file, network)
     about = {"network": network, "arguments": dict(arguments or {})} if network else {}
     module = opened(file, network, arguments)
@@ -74,7 +74,7 @@ def of_file(file: Path, network: str | None, arguments: Mapping[str, Any] | None
 
 
 def file_of(name: str | Path) -> Path | None:
-    """The file that a name is of, if it is one of weights or of a program.
+    """The file that a name is of, if it is one of weights.
 
     Raises:
         ValueError: it ends like one, and is not there.
@@ -113,10 +113,8 @@ def _check_whole(file: Path, network: str | None) -> None:
 
 def _ways(name: str | Path) -> str:
     """What to write instead of a bare file, at the prompt and in Python."""
-    state = "" if Path(name).suffix == ".pt2" else "--network resnet "
-    told = "" if Path(name).suffix == ".pt2" else 'network="resnet", '
     return (
-        f"make a card of it, and give that: scoreag convert {name} FOLDER {state}"
-        f"--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; in Python {told}mean=(0.5, 0.5, 0.5), "
+        f"make a card of it, and give that: scoreag convert {name} FOLDER --network resnet "
+        '--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; in Python network="resnet", mean=(0.5, 0.5, 0.5), '
         "std=(0.5, 0.5, 0.5), as it was trained (0 and 1 if it takes images in [0, 1])"
     )

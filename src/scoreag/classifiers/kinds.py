@@ -6,12 +6,11 @@ from typing import NoReturn
 
 from scoreag.bounded import archive, size_of
 
-STATE, PROGRAM, SCRIPT, ONNX, OLD, SCORE, OTHER = (
+STATE, PROGRAM, SCRIPT, ONNX, SCORE, OTHER = (
     "state dict",
     "torch.export",
     "torch.jit",
     "onnx",
-    "old torch.export",
     "score model",
     "other",
 )
@@ -29,15 +28,16 @@ SUFFIXES = (
 )
 INSTEAD = {
     SCRIPT: "a program of torch.jit, which would be run as it is: save the module's state_dict() "
-    "and give its network, or save it by torch.export.save(torch.export.export(...)); or load it "
-    "in a function of your own with torch.jit.load, and name that: package.module:factory",
-    ONNX: "an ONNX file: save the module that it was made from by torch.export.save, or turn it "
-    "into one in a function of your own (pip install onnx2torch; onnx2torch.convert(FILE).eval()), "
-    "and name that: package.module:factory",
-    OLD: "a program of torch.export from before torch 2.8: export and save it again",
+    "and give its network; or load it in a function of your own with torch.jit.load, and name "
+    "that: package.module:factory",
+    PROGRAM: "a program of torch.export, and no program in a file is run: save the module's "
+    "state_dict() and give its network; or load a file that you trust in a function of your own "
+    "with torch.export.load(FILE).module(), and name that: package.module:factory",
+    ONNX: "an ONNX file: save the state_dict() of the module that it was made from and give its "
+    "network; or turn the file into a module in a function of your own (pip install onnx2torch; "
+    "onnx2torch.convert(FILE).eval()), and name that: package.module:factory",
     SCORE: "the checkpoint of a score model: give it as --model, and a classifier here",
-    OTHER: "no file of a kind that is read: state dicts (torch.save, safetensors) and programs of "
-    "torch.export.save",
+    OTHER: "no file of a kind that is read: state dicts (torch.save, safetensors)",
 }
 
 
@@ -66,10 +66,8 @@ def refuse(file: Path, kind: str) -> NoReturn:
 
 def _zipped(names: list[str]) -> str:
     inside = {name.partition("/")[2] for name in names}
-    if "archive_format" in inside and "models/model.json" in inside:
+    if "archive_format" in inside or "serialized_exported_program.json" in names:
         return PROGRAM
-    if "serialized_exported_program.json" in names:
-        return OLD
     if "constants.pkl" in inside:
         return SCRIPT
     return STATE if "data.pkl" in inside else OTHER

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
-from scoreag.files import data_folder, fetch, load_pickle, replace_file
+from scoreag.download import fetch
+from scoreag.files import data_folder, load_pickle, replace_file
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-DIGEST = "md5:c32a1d4ab5d03f1284b67883e8d87530"
+DIGEST = "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 SPLITS = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 BYTES = 3 * 32 * 32  # of an image, in CIFAR-100 too
 

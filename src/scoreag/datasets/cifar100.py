@@ -44,7 +44,7 @@ COARSE = (
 # fmt: on
 CLASSES = FINE  # unless the coarse ones are asked for
 URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
-DIGEST = "md5:03b5dce01913d631647c71ecec9e9cb8"
+DIGEST = "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
 SPLITS = {"train": 50_000, "test": 10_000}  # the images of the whole
 
 _BINARY, _PYTHON = "cifar-100-binary", "cifar-100-python"

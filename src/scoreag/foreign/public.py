@@ -1,22 +1,29 @@
 """Public checkpoints by name: fetched on first use, kept, and converted once.
 
-Hardly anybody publishes their digests, so the first download pins them: a file that has another one
-later is refused.
+Hardly anybody publishes their digests, so the first files that are read whole pin them: a file that
+has another one later is refused.
 """
 
 import json
 import os
+import pickle
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scoreag.files import cache_folder, fetch, sha256, write_text
+from scoreag.download import fetch
+from scoreag.files import cache_folder, load_tensors, sha256, write_text
 from scoreag.foreign.checkpoint import convert
 from scoreag.load import load
+from scoreag.tensors import read_any
 
 PINS = "sha256.json"
+ROOM = 8 << 20  # bytes of a file for each megabyte of the parameters; optimizers take four
 
 
 @dataclass(frozen=True)
@@ -64,32 +71,101 @@ def folder_of(model: Public, progress: bool = True) -> Path:
     place = cache_folder() / "models" / model.name
     card = place / "card"
     if not (card / "card.toml").exists():
-        source = fetched(model, place, progress)
+        source, came = fetched(model, place, progress)
         names = load("datasets", model.classes).CLASSES if model.classes else ()
-        convert(source, card, names, model.licence, arguments=model.arguments or None)
+        try:
+            convert(source, card, names, model.licence, arguments=model.arguments or None)
+        except ValueError as error:
+            raise ValueError(f"{error}{_dropped(place, came, error)}") from error
+        _pin(model, place)
     return card
 
 
-def fetched(model: Public, place: Path, progress: bool = True) -> Path:
-    """Its file, or the folder of its files where there are several."""
+def fetched(model: Public, place: Path, progress: bool = True) -> tuple[Path, list[str]]:
+    """Its file, or the folder of its files where there are several; the names of those that came.
+
+    Each is checked for being whole, and against the digest that was pinned, if there is one.
+    """
     mirror = os.environ.get("SCOREAG_MODELS_URL", "")
-    pins: dict[str, str] = json.loads(_read(place / PINS) or "{}")
+    pins, came = _pins(place), []
     for name in model.files:
         file = place / name
+        came += [] if file.exists() else [name]
         if model.by_hand and not mirror and not file.exists():
             raise ValueError(
                 f"{model.name} is to be had with a browser only, from {model.address}; put the "
                 f"file at {file}, or name a mirror by SCOREAG_MODELS_URL"
             )
-        fetch(_url(mirror or model.address, name), file, model.digest, progress)
-        came = sha256(file)
-        if pins.setdefault(name, came) != came:
+        most = ROOM * model.megabytes
+        address = _url(mirror or model.address, name)
+        fetch(address, file, model.digest, progress, partial(check_whole, kind=file.suffix), most)
+        if name in pins and (found := sha256(file)) != pins[name]:
             raise ValueError(
-                f"{file} has the sha256 {came}, and the first that came had {pins[name]}; "
+                f"{file} has the sha256 {found}, and the first that came had {pins[name]}; "
                 f"remove it to fetch it again, or {place / PINS} if you trust the new one"
             )
-        write_text(place / PINS, json.dumps(pins, indent=1))
-    return place / model.files[0] if len(model.files) == 1 else place
+    return (place / model.files[0] if len(model.files) == 1 else place), came
+
+
+def check_whole(file: Path, kind: str) -> None:
+    """Refuse a file that was cut, whatever it says besides; its content is read later.
+
+    Args:
+        kind: how its name ends.
+
+    Raises:
+        ValueError: it is no whole JSON, safetensors, archive, or pickle.
+    """
+    if kind == ".json":
+        json.loads(file.read_text("utf-8"))
+    elif kind == ".safetensors":
+        read_any(file)
+    elif zipfile.is_zipfile(file):
+        _check_members(file)
+    elif kind == ".pkl" and not _ends_a_pickle(file):
+        raise ValueError("it breaks off before a pickle ends")
+    elif kind != ".pkl":
+        load_tensors(file)  # as torch.save wrote before it wrote archives
+
+
+def _check_members(file: Path) -> None:
+    """By the checksum that an archive has of each."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"it is no whole archive: {error}") from error
+    if damaged:
+        raise ValueError(f"its member {damaged!r:.80} is damaged")
+
+
+def _ends_a_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 1))
+        return opened.read() == pickle.STOP
+
+
+def _pins(place: Path) -> dict[str, str]:
+    pins: dict[str, str] = json.loads(_read(place / PINS) or "{}")
+    return pins
+
+
+def _pin(model: Public, place: Path) -> None:
+    """Remember the digests of files that were read whole."""
+    pins = {name: sha256(place / name) for name in model.files} | _pins(place)
+    write_text(place / PINS, json.dumps(pins, indent=1))
+
+
+def _dropped(place: Path, names: list[str], error: BaseException | None) -> str:
+    """Remove what came and could not be read, so that it is fetched anew, and say so."""
+    while error is not None:
+        if isinstance(error, ImportError):
+            return ""  # a package is missing: nothing is wrong with the files
+        error = error.__cause__
+    for name in names:
+        (place / name).unlink(missing_ok=True)
+    return "; what was fetched was removed" if names else ""
 
 
 def _url(address: str, name: str) -> str:

@@ -24,8 +24,8 @@ def assess(given: Given) -> None:
     from scoreag.assess.run import chosen
 
     _check(given)
-    plan = with_memory(read(given.plan), given.max_memory)
-    kit = Kit(given.root, given.device, given.lpips or "", loud(given))
+    plan = with_memory(read(given.plan, given.trust_code), given.max_memory)
+    kit = Kit(given.root, given.device, given.lpips or "", loud(given), given.trust_code)
     cells = resolve(plan, kit)
     if away := left_out(plan, kit):
         say(given, f"without the weights of LPIPS (--lpips) left out: {', '.join(away)}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scoreag import trust
 from scoreag.verbs import words
 from scoreag.verbs.judging import bundled
 from scoreag.verbs.options import Given, loud
@@ -22,7 +23,10 @@ PATHS = ("folder", "arrays", "run", "picture")  # kinds of data that have no tes
 
 def name_data(given: Given, card: "Card") -> None:
     """Where no data are named, those that the card was trained on, and the same set's test part."""
-    given.train_data = given.train_data or card.recipe.get("data")
+    word = str(card.recipe.get("data") or "")  # also in the words that its figures are of
+    place = f"the card of {card.name}, recipe.data"
+    trust.check(trust.data(f"{word}:"), word, place, given.trust_code)
+    given.train_data = given.train_data or word or None
     kind, colon, _ = str(given.train_data or "").partition(":")
     given.data = given.data or (f"{kind}:test" if colon and kind not in PATHS else None)
     needed = ("data", "train_data") if card.kind == "score-model" else ("data",)
@@ -47,7 +51,7 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, Bench, list[Model]]":
     except ValueError as error:
         raise UsageError(f"--sampler {given.sampler} --calls {given.calls}: {error}") from error
     device = device_of(given.device)
-    model = table.Model(card, load_prior(given.card, given.device))
+    model = table.Model(card, load_prior(given.card, given.device, given.trust_code))
     beside = [_other(given, word, card) for word in given.beside or ()]
     _check_beside(card, [one.card for one in beside])
     train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
@@ -77,13 +81,14 @@ def _other(given: Given, word: str, card: "Card") -> "Model":
     try:
         share = float(word)
     except ValueError:
-        return Model(cards.card(word), load_prior(word, given.device))
+        found = load_prior(word, given.device, given.trust_code)
+        return Model(cards.card(word, given.trust_code), found)
     with TemporaryDirectory() as aside:
         try:
             made = earlier(card, share, Path(aside))
         except ValueError as error:
             raise ValueError(f"--beside {word}: {error}") from error
-        return Model(made, load_prior(aside, given.device))
+        return Model(made, load_prior(aside, given.device, given.trust_code))
 
 
 def _check_names(names: "Sequence[str]") -> None:
@@ -113,13 +118,15 @@ def _judge(given: Given, card: "Card", test: "Dataset") -> "Frozen":
     from scoreag.models import check_classifier, device_of, load_classifier
 
     given.judge = given.judge or judge_of(card)
-    judge = load_classifier(given.judge, given.device)
+    judge = load_classifier(given.judge, given.device, trust_code=given.trust_code)
     images = to_float(test.images[:2]).to(device_of(given.device))
     try:
         count = check_classifier(judge, images, guides=False)
     except ValueError as error:
         raise ValueError(f"--judge {given.judge}: {error}; give another --judge") from error
-    known = cards.card(given.judge).classes if ":" not in given.judge else card.classes
+    known = card.classes
+    if ":" not in given.judge:
+        known = cards.card(given.judge, given.trust_code).classes
     if card.classes and (count != len(card.classes) or known != card.classes):
         raise ValueError(
             f"the judge {given.judge} knows other classes than {card.name}; "

@@ -10,6 +10,7 @@ from scoreag.verbs.options import (
     ROOT,
     SEED,
     SIZE,
+    TRUST_CODE,
     option,
 )
 
@@ -48,4 +49,5 @@ CERTIFIED = (
     JSON,
     DEVICE,
     option("--batch-size", int, "Images that the networks see at once; default: 100, draws 50."),
+    TRUST_CODE,
 )

@@ -53,8 +53,8 @@ def _smoothing(given: Given) -> None:
     batch = given.batch_size or Plan.batch
     known = {n: v for n, v in chosen.items() if v is not None}
     plan = Plan(batch=batch, compiled=given.compile, **known)
-    prior = load_prior(given.model, given.device)
-    victim: Frozen = load_classifier(given.classifier, given.device)
+    prior = load_prior(given.model, given.device, given.trust_code)
+    victim: Frozen = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     data = images(given, prior)
     check_labelled(data)
     assert data.labels is not None
@@ -117,8 +117,8 @@ def _question(given: Given) -> "Question":
     from scoreag.defence import defend
     from scoreag.models import load_classifier, load_prior
 
-    prior = load_prior(given.model, given.device)
-    victim = load_classifier(given.classifier, given.device)
+    prior = load_prior(given.model, given.device, given.trust_code)
+    victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     labels = words.labels(given.labels or "all", prior.classes, given.per_class or 1000)
     aim = words.wrong(given.wrong or "none", prior.classes)
     told = {"strength": 0.0, **settings(given), "retries": 0}

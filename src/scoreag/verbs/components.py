@@ -106,13 +106,13 @@ def doctor(given: Given) -> None:
     data = read(given.data, given.root, given.label, size, not given.quiet, classes)
     say(given, f"read {data.summary}")
     try:
-        victim = load_classifier(given.classifier, given.device)
+        victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     except UnknownName:
         raise
     except ValueError as error:
         found = [Finding("loading", False, str(error))]
     else:
-        shape = shape_of(given.classifier)
+        shape = shape_of(given.classifier, given.trust_code)
         found = examine(victim, data.images, data.labels, given.batch_size, shape)
         found += _other_classes(data, classes)
     if given.json:
@@ -135,8 +135,8 @@ def _other_classes(data: "Dataset", classes: tuple[str, ...]) -> "list[Finding]"
     return []
 
 
-def shape_of(classifier: str) -> tuple[int, int, int] | None:
+def shape_of(classifier: str, trust_code: bool = False) -> tuple[int, int, int] | None:
     """What the card of a classifier says that it was trained on; a factory says nothing."""
     from scoreag.cards import card
 
-    return None if ":" in classifier else card(classifier).image_shape
+    return None if ":" in classifier else card(classifier, trust_code).image_shape

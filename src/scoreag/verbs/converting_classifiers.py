@@ -1,10 +1,11 @@
-"""convert, of a classifier: a state dict with its network, or a program, as a card of one's own."""
+"""convert, of a classifier: a state dict with its network, as a card of one's own."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from scoreag import trust
 from scoreag.verbs.options import Given, say
 from scoreag.verbs.words import UsageError
 
@@ -55,7 +56,11 @@ def convert_classifier(given: Given, arguments: dict[str, Any] | None, classes: 
     elif not given.quiet:
         print("\n".join(f"{name:<22} {value}" for name, value in told.items()))
     say(given, f"the card is {folder / 'card.toml'}; use it as --classifier {folder}")
-    say(given, f"is that right? scoreag doctor --classifier {folder} --data ... tells")
+    more = ""
+    if trust.network(card.network):
+        more = " --trust-code"
+        say(given, f"it names code, {card.network}: write --trust-code wherever it is used")
+    say(given, f"is that right? scoreag doctor --classifier {folder}{more} --data ... tells")
 
 
 def numbers(text: str | None, flag: str) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ def evaluate(given: Given) -> None:
         if (value := getattr(given, name)) is not None and value < least:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is {value}; expected {least} or more")
-    found = card(given.card)
+    found = card(given.card, given.trust_code)
     given.out = given.out or f"runs/evaluation-{found.name}"
     _check_kind(given, found.kind)
     name_data(given, found)
@@ -128,7 +128,8 @@ def _on_device(card: "Card", given: Given) -> Any:
     """The classifier of a card where --device says, of images that lie elsewhere."""
     from scoreag.models import device_of, load_classifier
 
-    place, module = device_of(given.device), load_classifier(given.card, given.device)
+    place = device_of(given.device)
+    module = load_classifier(given.card, given.device, trust_code=given.trust_code)
     return lambda images: module(images.to(place)).to(images.device)
 
 

@@ -25,7 +25,8 @@ def judge_for(given: Given, prior: "Prior") -> "tuple[Frozen | None, dict[str, A
     word = given.judge or prior.judge or bundled(prior.image_shape, prior.classes) or NONE
     if word == NONE:
         return None, {}
-    judge, card = load_classifier(word, given.device), _card(word)
+    judge = load_classifier(word, given.device, trust_code=given.trust_code)
+    card = _card(word, given.trust_code)
     if card is None:
         return judge, {}
     if prior.classes and card.classes and card.classes != prior.classes:
@@ -49,8 +50,8 @@ def bundled(shape: tuple[int, int, int], classes: Sequence[str]) -> str:
     return ""
 
 
-def _card(word: str) -> "Card | None":
+def _card(word: str, trust_code: bool) -> "Card | None":
     """The card of a classifier; None of a function or a file of weights."""
     from scoreag.cards import card
 
-    return None if ":" in word or Path(word).is_file() else card(word)
+    return None if ":" in word or Path(word).is_file() else card(word, trust_code)

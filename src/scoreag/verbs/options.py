@@ -111,6 +111,9 @@ OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.
 QUIET = option("--quiet", bool, "No bars and no table.", False)
 JSON = option("--json", bool, "Print the summary as JSON on stdout.", False)
 DEVICE = option("--device", str, "auto, cpu, cuda, a certain one such as cuda:1, or mps.", "auto")
+TRUST_CODE = option(
+    "--trust-code", bool, "Run code that a card or plan names, module:function.", False
+)
 BATCH_SIZE = option(
     "--batch-size", int, "Images between two writes; whole micro-batches are written.", 64
 )
@@ -118,7 +121,7 @@ MICRO_BATCH = option(
     "--micro-batch", int,
     "Images that the networks see at once; 0: --batch-size, unpadded, not bit-identical.", 16,
 )  # fmt: skip
-COMMON = (SEED, OUT, OVERWRITE, QUIET, JSON, DEVICE, BATCH_SIZE, MICRO_BATCH)
+COMMON = (SEED, OUT, OVERWRITE, QUIET, JSON, DEVICE, BATCH_SIZE, MICRO_BATCH, TRUST_CODE)
 
 SETTINGS = tuple(
     option(flag, kind, f"{text}; {AUTO_TASK}.", metavar=metavar)
@@ -174,9 +177,13 @@ ASSESSED = (
     QUIET,
     JSON,
     DEVICE,
+    TRUST_CODE,
 )
 REPORTED = (argument("folder", "Folder of a run."), QUIET, JSON)
-EXAMINED = (QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250))
+EXAMINED = (
+    QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250),
+    TRUST_CODE,
+)  # fmt: skip
 LISTED = (
     argument(
         "kind",
@@ -204,6 +211,7 @@ TRAINED = (
     QUIET,
     JSON,
     DEVICE,
+    TRUST_CODE,
 )
 SCORE_MODEL = (
     option("--init", str, "Card whose weights to go on from, with a fresh optimiser."),
@@ -227,7 +235,7 @@ CONVERTED = (
     argument(
         "checkpoint",
         "A score model's, as docs/checkpoints.md lists them: a file, or a folder. "
-        "A classifier's: a state dict, or a .pt2 of torch.export.",
+        "A classifier's: a state dict.",
     ),
     argument("folder", "Folder of the card and the weights that are written."),
     option("--classes", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
@@ -284,4 +292,5 @@ EVALUATED = (
     DEVICE,
     option("--batch-size", int, "Images that judge and features see at once.", 250),
     option("--micro-batch", int, "Images that the score model sees at once.", 16),
+    TRUST_CODE,
 )  # fmt: skip

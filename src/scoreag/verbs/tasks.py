@@ -29,10 +29,10 @@ def synthesize(given: Given) -> None:
     from scoreag.api import synthesis
     from scoreag.models import load_classifier, load_prior
 
-    prior = load_prior(given.model, given.device)
+    prior = load_prior(given.model, given.device, given.trust_code)
     labels = words.labels(given.labels, prior.classes, given.per_class)
     aim = words.wrong(given.wrong, prior.classes)
-    victim = load_classifier(given.classifier, given.device)
+    victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     judge, known = judge_for(given, prior)
     job = synthesis(prior, victim, labels, aim, given.seed, judge=judge, **settings(given))
     run(job, given, {"wrong": given.wrong, **known})
@@ -43,9 +43,9 @@ def transform(given: Given) -> None:
     from scoreag.api import transformation
     from scoreag.models import load_classifier, load_prior
 
-    prior = load_prior(given.model, given.device)
+    prior = load_prior(given.model, given.device, given.trust_code)
     aim = words.wrong(given.wrong, prior.classes)
-    victim = load_classifier(given.classifier, given.device)
+    victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     data = images(given, prior)
     check_labelled(data)
     judge, known = judge_for(given, prior)
@@ -61,8 +61,10 @@ def purify(given: Given) -> None:
     from scoreag.api import purification
     from scoreag.models import load_classifier, load_prior
 
-    prior = load_prior(given.model, given.device)
-    victim = load_classifier(given.classifier, given.device) if given.classifier else None
+    prior = load_prior(given.model, given.device, given.trust_code)
+    victim = None
+    if given.classifier:
+        victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     data = images(given, prior)
     job = purification(
         prior, data.images, victim, data.labels, given.seed, data.image_ids, **settings(given)

@@ -98,7 +98,7 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
         if given.finer:
             raise UsageError("--finer is a level around another network; give it as --init CARD")
         return None
-    init = card(given.init)
+    init = card(given.init, given.trust_code)
     if not given.finer:
         return init
     folder = Path(mkdtemp(prefix="scoreag-"))
@@ -125,7 +125,7 @@ def classifier(given: Given) -> None:
     recipe = chosen(given, PRESETS, device.type)
     if given.extra_share is not None:
         recipe = replace(recipe, extra_share=given.extra_share)
-    init = card(given.init) if given.init else None
+    init = card(given.init, given.trust_code) if given.init else None
     data = labelled(given, recipe.plan.batch, init.classes if init else ())
     folder = Path(given.out)
     assert data.labels is not None

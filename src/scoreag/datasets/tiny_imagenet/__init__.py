@@ -17,12 +17,13 @@ from tqdm import tqdm
 from scoreag.bounded import read_bytes
 from scoreag.datasets import Labels, Pixels, Source, address, official, one_of
 from scoreag.datasets.tiny_imagenet.archive import MEMBER, content, opened
-from scoreag.files import data_folder, fetch
+from scoreag.download import fetch
+from scoreag.files import data_folder
 from scoreag.load import cut, shown
 
-URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+URL = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
 # Stanford publishes none: this is what those who fetched it in the last years wrote down
-DIGEST = "md5:90528d7ca1a48142e341f4ef8d21d0de"
+DIGEST = "sha256:6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"
 SPLITS = ("train", "val", "test")
 SIDE = 64  # pixels
 
