@@ -20,7 +20,7 @@ GROWN = {
     "hidden": (plain_cnn.build, {"hidden": 10**7}),
     "hidden, huge": (plain_cnn.build, {"hidden": 10**12}),
     "classes": (song_unet.build, {"classes": 10**12, "channels": 8, "blocks": 1}),
-    "layers": (sequential.build, {"layers": [["ReLU"]] * 50_000}),
+    "layers": (sequential.build, {"layers": [["ReLU"]] * 5000}),
     "words": (resnet.build, {"depth": "x" * 100_000}),
 }
 
