@@ -20,7 +20,7 @@ fashion: env
 	$(BIN)/python benchmarks/render.py
 
 test: env lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # old packages warn of what they use themselves; their types are checked by the full tests
 test-lowest: $(LOWEST)/.installed

@@ -219,7 +219,7 @@ def own(planned, tmp_path, monkeypatch):
     def run(how, shift, *more):
         monkeypatch.setenv("HOW", how)
         monkeypatch.setenv("SHIFT", str(shift))
-        words = ["--only", "*/none/pgd*", "--quiet", *more]
+        words = ["--only", "*/none/pgd*", "--quiet", "--trust-code", *more]
         return main(["assess", "own.toml", "--out", str(tmp_path / "out"), *words])
 
     yield run
