@@ -69,6 +69,23 @@ def test_every_manifest_names_the_algorithm():
     assert len(writers) >= 6 and all("**circumstances()" in text for text in writers)
 
 
+@pytest.mark.parametrize(
+    "change", [{"start": 0.5}, {"draws": 2}, {"seed": 1}, {"purifier": "diffpure"}], ids=str
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+def test_another_defense_of_the_same_network_is_another_run(job, tmp_path, change, inside):
+    def asked(**options):
+        words = {"purifier": "denoise_once", "start": 0.6, **options}
+        defense = scoreag.defend(tiny.victim(), tiny.prior(), words.pop("purifier"), **words)
+        return torch.nn.Sequential(torch.nn.Identity(), defense).eval() if inside else defense
+
+    some = replace(job.rows(range(2)), settings=replace(job.settings, retries=0))
+    drive(replace(some, classifier=asked()), tmp_path / "run", micro_batch=2)
+    drive(replace(some, classifier=asked()), tmp_path / "run", micro_batch=2)
+    with pytest.raises(ValueError, match=r"models\.classifier\.defenses was"):
+        drive(replace(some, classifier=asked(**change)), tmp_path / "run", micro_batch=2)
+
+
 def test_another_network_behind_the_same_name_is_another_run(job, run):
     other = tiny.classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
     with pytest.raises(ValueError, match=r"models\.classifier\.sha256 was"):

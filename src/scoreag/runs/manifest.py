@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.core.algorithm import ALGORITHM, UNMARKED
+from scoreag.defence import Defence, Defended
 from scoreag.jobs import Job
 from scoreag.runs.probe import probe
 
@@ -129,10 +131,26 @@ def _tensors(model: nn.Module) -> dict[str, Any]:
 
 
 def seen_through(classifier: Any) -> dict[str, Any]:
-    """A classifier with its normalisation, which decides what it says as its weights do."""
+    """A classifier with its normalisation, and with the settings of the defenses inside of it:
+    both decide what it says as its weights do."""
     known = named(classifier, getattr(classifier, "origin", {}))
     normalisation = {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
-    return known | normalisation
+    parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
+    defenses = [_defense(part.defence) for part in parts if isinstance(part, Defended)]
+    return known | normalisation | ({"defenses": defenses} if defenses else {})
+
+
+def _defense(defense: Defence) -> dict[str, Any]:
+    """All that determines what a defense answers, but its classifier, which is a part of it."""
+    chosen = {
+        name: getattr(defense, name) for name in ("seed", "draws", "vote", "backward", "bf16")
+    }
+    return {
+        "purifier": defense.purify.__module__.rpartition(".")[2],
+        "settings": asdict(defense.settings),
+        "score-model": named(defense.prior.model, defense.prior.origin),
+        **chosen,
+    }
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
