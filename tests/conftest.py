@@ -60,7 +60,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir(mode=0o555)
     root = os.geteuid() == 0
     if root:
-        for above in (tmp_path, *tmp_path.parents[:2]):  # made by pytest for its owner alone
+        for above in (tmp_path, *tmp_path.parents[:3]):  # made by pytest for its owner alone
             above.chmod(0o755)
         os.seteuid(65534)
     try:

@@ -169,14 +169,14 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
     assert (found[0] - given).abs().amax() > 0.05
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("targets", [0, 2])
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("stop", [0, 3])
 def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, seed):
     """Draws one by one, three at once, and each image by itself."""
     given, labels = noisy(count), torch.zeros(count, dtype=torch.int64)
-    attack = apgd.Attack(epsilon=0.06, steps=5, draws=7, stop=stop, targets=targets)
+    attack = apgd.Attack(epsilon=0.06, steps=5, draws=4, stop=stop, targets=targets)
     one_by_one = attack(defended(), given, labels, Noise(seed, range(count)))
     at_once = attack(defended(3 * count), given, labels, Noise(seed, range(count)))
     alone = [

@@ -46,7 +46,7 @@ def test_figures_count_what_is_right_before_and_under_attack():
     levels = torch.tensor([102, 125, 130, 153], dtype=torch.uint8)
     images, labels = levels.view(4, 1, 1, 1).repeat(1, 3, 4, 4), torch.tensor([0, 0, 0, 1])
     attacks = {"pgd": Attack(epsilon=0.05, steps=5)}
-    found = figures(Brightness(), images, labels, "images", attacks, batch=3)
+    found = figures(Brightness().eval(), images, labels, "images", attacks, batch=3)
     assert (found["accuracy"]["count"], found["accuracy"]["total"]) == (3, 4)
     assert found["accuracy_pgd"]["count"] == 2 and found["accuracy_pgd"]["of"] == "images"
 

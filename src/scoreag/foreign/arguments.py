@@ -27,7 +27,8 @@ def check(told: Mapping[str, Any], examples: Mapping[str, Any], file: str) -> No
 
 
 def check_sizes(told: Mapping[str, Any], file: str) -> None:
-    """
+    """Refuse arguments that no published network has.
+
     Raises:
         Refused: a number or a list of a network is larger than any that was published.
     """
