@@ -41,19 +41,25 @@ def words(keys: Keys, count: int, first: int = 0) -> Words:
 
 
 def _blocks(keys: Keys, blocks: int, first: int) -> Words:
+    """Both multiplications of a round are one, since calls cost more than numbers here."""
+    factors, steps = _constants(keys.device)
     counter = torch.arange(first, first + blocks, device=keys.device).expand(len(keys), -1)
-    k0, k1, high0, high1 = keys.T[:, :, None].unbind()
-    x = [counter & MASK, (counter >> 32) & MASK, high0.expand_as(counter), high1.expand_as(counter)]
-    for _ in range(ROUNDS):
-        p0, p1 = x[0] * MULTIPLIERS[0], x[2] * MULTIPLIERS[1]  # 64 bits: int64 wraps, and keeps all
-        x = [
-            (p1 >> 32).bitwise_and_(MASK).bitwise_xor_(x[1]).bitwise_xor_(k0),
-            p1.bitwise_and_(MASK),
-            (p0 >> 32).bitwise_and_(MASK).bitwise_xor_(x[3]).bitwise_xor_(k1),
-            p0.bitwise_and_(MASK),
-        ]
-        k0, k1 = k0 + WEYL[0] & MASK, k1 + WEYL[1] & MASK
-    return torch.stack(x, dim=2).flatten(1)
+    halves = keys.T[:, :, None]
+    even = torch.stack([counter & MASK, halves[2].expand_as(counter)])  # words 0 and 2
+    odd = torch.stack([(counter >> 32) & MASK, halves[3].expand_as(counter)])  # words 1 and 3
+    for key in (halves[:2] + steps).bitwise_and_(MASK):
+        product = (even * factors).flip(0)  # 64 bits: int64 wraps around, and keeps them all
+        even = (product >> 32).bitwise_and_(MASK).bitwise_xor_(odd).bitwise_xor_(key)
+        odd = product.bitwise_and_(MASK)
+    return torch.stack([even[0], odd[0], even[1], odd[1]], dim=2).flatten(1)
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The multipliers, and what is added to the key in each round."""
+    rounds = torch.arange(ROUNDS, device=device).view(ROUNDS, 1, 1, 1)
+    weyl = torch.tensor(WEYL, device=device).view(2, 1, 1)
+    return torch.tensor(MULTIPLIERS, device=device).view(2, 1, 1), rounds * weyl
 
 
 def uniform(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
