@@ -80,12 +80,13 @@ def doubt(name: str, right: Rate, classes: int = 0) -> str:
         return ""
     if not right.total:
         return f"how often the judge {name} is right on untouched images is not known"
-    told = f"the judge {name} is right on {right}"
+    told, better = f"the judge {name} is right on {right}", "a better judge"
     if classes and low <= 1 / classes:
         told += f", which is not clearly better than chance (1 of {classes})"
     elif right.value >= GOOD:
         told += f", too few to show that it is right on {100 * GOOD:.0f} % or more"
-    return f"{told}: what it says of changed images means little; give a better judge"
+        better = "more images"
+    return f"{told}: what it says of changed images means little; give {better}"
 
 
 def _core(classifier: Any) -> Any:
