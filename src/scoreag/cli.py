@@ -117,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"scoreag: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    _say(f"warning: {message}")
 
 
 def _run(given: list[str]) -> int:
@@ -157,6 +157,11 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _end(code: int, message: str) -> int:
-    with suppress(OSError):  # the terminal is gone, after SIGHUP
-        print(cut(f"scoreag: {message}", LONGEST), file=sys.stderr)
+    _say(message)
     return code
+
+
+def _say(text: str) -> None:
+    """One line on stderr, cut where it is too long."""
+    with suppress(OSError):  # the terminal is gone, after SIGHUP
+        print(cut(f"scoreag: {text}", LONGEST), file=sys.stderr)
