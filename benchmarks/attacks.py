@@ -22,8 +22,8 @@ import scoreag
 from scoreag.attacks import (
     advad,
     apgd,
+    auto_ensemble,
     di_fgsm,
-    ensemble,
     fgsm,
     gat,
     low_frequency,
@@ -31,12 +31,11 @@ from scoreag.attacks import (
     pgd,
     ppgd,
     si_ni_fgsm,
-    spatial,
     square,
+    stadv,
 )
-from scoreag.core.noise import Noise
-from scoreag.search.door import inside
-from scoreag.search.options import name_of
+from scoreag.attacks._common.validation import attack_name, skip_validation
+from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255
 BEFORE = "images that it had right before"
@@ -53,9 +52,9 @@ class Counted:
 
     def __call__(self, images: Tensor) -> Tensor:
         if images.requires_grad and torch.is_grad_enabled():
-            self.gradients += len(images)
+            self.uses_gradients += len(images)
         else:
-            self.answers += len(images)
+            self.eval_draws += len(images)
         return self.classifier(images)
 
 
@@ -67,7 +66,7 @@ def fooled(victim: Any, images: Tensor, labels: Tensor) -> Tensor:
 
 def ours(attack: Attack, victim: Any, images: Tensor, labels: Tensor) -> Tensor:
     """The attack alone: the look at the classifier before it is not counted or timed."""
-    with inside():
+    with skip_validation():
         return attack(victim, images, labels, Noise(0, range(len(images))))
 
 
@@ -97,8 +96,8 @@ def copied_apgd(steps: int, victim: Any, images: Tensor, labels: Tensor) -> Tens
 
 
 def pairs(steps: int) -> Iterable[tuple[str, Attack, str, Callable[..., Tensor]]]:
-    yield "PGD", pgd.Attack(EPSILON, steps), "foolbox LinfPGD", foolbox_pgd
-    mine = apgd.Attack(EPSILON, steps)
+    yield "PGD", pgd.PGD(EPSILON, steps), "foolbox LinfPGD", foolbox_pgd
+    mine = apgd.APGD(EPSILON, steps)
     if find_spec("autoattack"):
         yield "APGD, cross-entropy", mine, "autoattack APGD", authors_apgd
     if find_spec("torchattacks"):
@@ -132,20 +131,20 @@ def beside(victim: Any, images: Tensor, labels: Tensor, args: argparse.Namespace
 def contenders(metric: Any, prior: Any) -> Iterable[tuple[str, Attack]]:
     """Each attack, and what it is for; PGD first, which the others are held against."""
     ball: dict[str, Any] = {"epsilon": EPSILON}
-    yield "the measure of all others", pgd.Attack(**ball)
-    yield "one step", fgsm.Attack(**ball)
-    yield "success", apgd.Attack(**ball, steps=40)
-    yield "success", ensemble.Attack(**ball, steps=40, queries=200)
-    yield "no gradient", square.Attack(**ball, queries=500)
-    yield "transfer", di_fgsm.Attack(**ball)
-    yield "transfer", si_ni_fgsm.Attack(**ball)
-    yield "what a purifier leaves", low_frequency.Attack(**ball, steps=40)
-    yield "LPIPS", spatial.Attack(steps=60)
-    yield "LPIPS", advad.Attack(**ball, steps=60)
+    yield "the measure of all others", pgd.PGD(**ball)
+    yield "one step", fgsm.FGSM(**ball)
+    yield "success", apgd.APGD(**ball, steps=40)
+    yield "success", auto_ensemble.AutoEnsemble(**ball, steps=40, n_queries=200)
+    yield "no gradient", square.Square(**ball, n_queries=500)
+    yield "transfer", di_fgsm.DIFGSM(**ball)
+    yield "transfer", si_ni_fgsm.SINIFGSM(**ball)
+    yield "what a purifier leaves", low_frequency.LowFrequency(**ball, steps=40)
+    yield "LPIPS", stadv.StAdv(steps=60)
+    yield "LPIPS", advad.AdvAD(**ball, steps=60)
     if metric is not None:
-        yield "LPIPS", ppgd.Attack(bound=0.001, steps=20, lpips=metric)
-        yield "LPIPS", lpa.Attack(bound=0.001, steps=12, lpips=metric)
-    yield "what the judge says", gat.Attack(prior=prior)
+        yield "LPIPS", ppgd.PPGD(eps=0.001, steps=20, lpips=metric)
+        yield "LPIPS", lpa.LPA(eps=0.001, steps=12, lpips=metric)
+    yield "what the judge says", gat.GAT(prior=prior)
 
 
 @dataclass(frozen=True)
@@ -164,19 +163,20 @@ class Scene:
         found = ours(attack, counted, self.images, self.labels)
         seconds, count = time.perf_counter() - began, len(self.images)
         kept, hits = eight_bit(found), fooled(self.victim, found, self.labels)
-        elsewhere = fooled(self.other, self.images, self.labels)
+        elsewhere = fooled(self.scoring_seconds, self.images, self.labels)
         row = {
-            "settings": name_of(attack),
+            "settings": attack_name(attack),
             "resolved": repr(attack),
             "aim": aim,
             "success_8bit": rate(hits, BEFORE),
             "transferred": rate(
-                fooled(self.other, found, self.labels)[~elsewhere], "images that both had right"
+                fooled(self.scoring_seconds, found, self.labels)[~elsewhere],
+                "images that both had right",
             ),
-            "judge": rate(self.measure.says(kept) == self.labels, BEFORE),
+            "judge": rate(self.measure.message(kept) == self.labels, BEFORE),
             **self.measure.distances(kept, self.images),
-            "gradients": counted.gradients / count,
-            "answers": counted.answers / count,
+            "gradients": counted.uses_gradients / count,
+            "answers": counted.eval_draws / count,
             "seconds": seconds,
         }
         return {**row, **self.purified(aim, kept)}

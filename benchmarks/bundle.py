@@ -7,18 +7,18 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from scoreag.cards import ZOO, Card, card, stored, write_card
+from scoreag.models.model_cards import ZOO, Card, load_card, read_stored_weights, write_card
 
 MOST = 15_900_000  # bytes of numbers in a file of the package, which shall be below 16 MB
 
 
 def bundle(folder: str, name: str) -> Card:
     """The card and the weights of ``folder``, in the zoo under ``name``, as they are stored."""
-    given = card(Path(folder))
+    given = load_card(Path(folder))
     made = replace(given, name=name, file=f"{name}.safetensors", folder=ZOO)
-    made = write_card(made, stored(given), at_most=MOST)
+    made = write_card(made, read_stored_weights(given), max_shard_size=MOST)
     for old in (made.file, *(file.name for file in ZOO.glob(f"{name}-*-of-*.safetensors"))):
-        if old not in (made.shards or {made.file}):
+        if old not in (made.weight_files or {made.file}):
             (ZOO / old).unlink(missing_ok=True)
     return made
 
@@ -29,7 +29,7 @@ def main() -> None:
     for word in parser.parse_args().folders:
         folder, _, name = word.partition("=")
         made = bundle(folder, name or Path(folder).name)
-        sizes = [(ZOO / file).stat().st_size / 1e6 for file in made.shards or [made.file]]
+        sizes = [(ZOO / file).stat().st_size / 1e6 for file in made.weight_files or [made.file]]
         print(f"{made.name}: {' + '.join(f'{size:.2f}' for size in sizes)} MB")
 
 

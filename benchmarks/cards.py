@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common import Row, write
 
-from scoreag.cards import Card, card
+from scoreag.models.model_cards import Card, load_card
 
 CARD = ("settings", "figures", "neighbours", "speed")  # what is shown of an evaluation
 CURVE = ("settings", "figures", "curve")
@@ -27,8 +27,8 @@ def described(cards: Iterable[Card]) -> list[Row]:
             "name": known.name,
             "kind": known.kind,
             "sha256": known.sha256,
-            **{name: known.recipe[name] for name in shown},
-            "figures": known.figures,
+            **{name: known.training_config[name] for name in shown},
+            "figures": known.metrics,
         }
         for known in cards
     ]
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the file of results")
     args = parser.parse_args()
     found = evaluated(args.evaluation, args.evaluation)
-    write(args.name, {"models": described(map(card, args.models)), **found})
+    write(args.name, {"models": described(map(load_card, args.models)), **found})
 
 
 if __name__ == "__main__":

@@ -17,28 +17,28 @@ from torch import Tensor
 
 import scoreag
 from scoreag.attacks import pgd
+from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.frozen import Frozen
-from scoreag.core.noise import Noise
-from scoreag.files import write_text
-from scoreag.images import to_float, to_uint8
-from scoreag.metrics.accuracy import Rate
-from scoreag.metrics.fid import Moments, frechet_distance, moments
+from scoreag.core.rng import Noise
+from scoreag.io.filesystem import write_text
+from scoreag.io.images import to_float, to_uint8
+from scoreag.methods.config import SamplingConfig
+from scoreag.methods.result import Result
+from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
 from scoreag.metrics.lpips import Lpips
-from scoreag.result import Result
-from scoreag.settings import Settings
+from scoreag.stats.proportion import Proportion
 
 Row: TypeAlias = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
-PGD = pgd.Attack()
+PGD = pgd.PGD()
 
 
 @dataclass(frozen=True)
 class Ruler:
     """What outcomes are measured with: nothing here ever guides or is attacked."""
 
-    judge: Frozen
+    judge: NormalizedClassifier
     lpips: Lpips | None
 
     def features(self, images: Tensor) -> Tensor:
@@ -49,10 +49,10 @@ class Ruler:
         return self.judge.module.features((images - mean) / std)
 
     def moments(self, images: Tensor) -> Moments:
-        return moments(images, self.features, f"{self.judge.origin['name']}, last layer")
+        return compute_moments(images, self.features, f"{self.judge.metadata['name']}, last layer")
 
     @torch.no_grad()
-    def says(self, images: Tensor) -> Tensor:
+    def message(self, images: Tensor) -> Tensor:
         return torch.cat([self.judge(part).argmax(1) for part in images.split(128)])
 
     def distances(self, images: Tensor, originals: Tensor) -> dict[str, float]:
@@ -74,19 +74,21 @@ def eight_bit(images: Tensor) -> Tensor:
 
 def rate(hits: Tensor, of: str) -> dict[str, Any]:
     """The share of ``hits`` with its denominator by name and a 95 % Wilson interval."""
-    return Rate(int(hits.sum()), len(hits), of).to_dict()
+    return Proportion(int(hits.sum()), len(hits), of).to_dict()
 
 
-def attacked(victim: Frozen, images: Tensor, labels: Tensor, attack: pgd.Attack = PGD) -> Tensor:
+def attacked(
+    victim: NormalizedClassifier, images: Tensor, labels: Tensor, attack: pgd.PGD = PGD
+) -> Tensor:
     """PGD's images, to 8 bits."""
     cut = [range(len(images))[i : i + 64] for i in range(0, len(images), 64)]
     parts = [attack(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
     return eight_bit(torch.cat(parts))
 
 
-def by_pgd(more: str = "", attack: pgd.Attack = PGD) -> Row:
+def by_pgd(more: str = "", attack: pgd.PGD = PGD) -> Row:
     """What a row of PGD begins with: its label and its settings, from the attack itself."""
-    label = f"PGD-{attack.steps}, {255 * attack.epsilon:g}/255{more}"
+    label = f"PGD-{attack.steps}, {255 * attack.eps:g}/255{more}"
     return {"settings": label, "resolved": {"attack": "pgd", **asdict(attack), "seed": 0}}
 
 
@@ -95,7 +97,7 @@ def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
     return {
         "settings": dict(settings),
         "resolved": {**out.settings, "seed": out.seed},
-        "calls": out.calls.float().mean().item(),
+        "calls": out.nfe.float().mean().item(),
         "retries": out.retries.float().mean().item(),
     }
 
@@ -116,7 +118,7 @@ def value(name: str, word: str) -> Any:
         return known[word.lower()]
     if ":" in word:
         return tuple(float(end) for end in word.split(":"))
-    for kind in (int, float) if isinstance(getattr(Settings, name, None), int) else (float,):
+    for kind in (int, float) if isinstance(getattr(SamplingConfig, name, None), int) else (float,):
         try:
             return kind(word)
         except ValueError:
@@ -143,7 +145,9 @@ def crossed(grid: Mapping[str, list[Any]]) -> list[Row]:
 
 
 def measure(
-    args: argparse.Namespace, about: Mapping[str, Any], rows: Callable[[Frozen], Iterable[Row]]
+    args: argparse.Namespace,
+    about: Mapping[str, Any],
+    rows: Callable[[NormalizedClassifier], Iterable[Row]],
 ) -> None:
     """The rows of each victim, told and written as each is done: what is cut off keeps them."""
     figures: Row = {"model": Path(args.model).name, **about, "victims": {}}
@@ -221,7 +225,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--judge", default="cifar10-judge")
-    parser.add_argument("--epsilon", type=float, default=PGD.epsilon, help="of PGD, in [0, 1]")
+    parser.add_argument("--epsilon", type=float, default=PGD.eps, help="of PGD, in [0, 1]")
     parser.add_argument("--name", default=name, help="of the file of results")
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
@@ -231,11 +235,11 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
 
 def given_images(args: argparse.Namespace, data: str = "") -> tuple[Tensor, Tensor]:
     """The first --images of ``data``, or of --data, and their labels."""
-    images, labels = scoreag.data(data or args.data, root=args.root)
+    images, labels = scoreag.load_data(data or args.data, data_dir=args.root)
     return images[: args.images], labels[: args.images]
 
 
 def ruler(lpips: list[Path] | None = None, judge: str = "cifar10-judge") -> Ruler:
     from scoreag.metrics import lpips as metric
 
-    return Ruler(scoreag.load_classifier(judge), metric.load(*lpips) if lpips else None)
+    return Ruler(scoreag.load_classifier(judge), metric.load_lpips(*lpips) if lpips else None)

@@ -11,21 +11,23 @@ import torch
 from common import Row, eight_bit, given_images, options, rate, ruler, short, write
 
 import scoreag
-from scoreag.evaluation.draws import draw, spread_labels
-from scoreag.images import to_float
-from scoreag.metrics.fid import frechet_distance
+from scoreag.evaluation.sampling import cycle_labels, generate_samples
+from scoreag.io.images import to_float
+from scoreag.metrics.frechet import frechet_distance
 
 
 def row(prior: Any, judge: Any, real: Any, sampler: str, calls: int, images: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        pixels = draw(
-            prior, Path(folder), "draws", images, sampler, calls, seed=3, micro_batch=50,
+        pixels = generate_samples(
+            prior, Path(folder), "draws", images, sampler, calls, seed=3, batch_size=50,
             progress=False,
         )  # fmt: skip
     drawn = to_float(pixels)
     return {
         "settings": {"sampler": sampler, "calls": calls},
-        "judge": rate(judge.says(drawn) == spread_labels(images, len(prior.classes)), "all draws"),
+        "judge": rate(
+            judge.message(drawn) == cycle_labels(images, len(prior.classes)), "all draws"
+        ),
         "frechet": frechet_distance(judge.moments(drawn), judge.moments(real)),
     }
 
@@ -42,10 +44,10 @@ def main() -> None:
     prior, judge = scoreag.load_prior(args.model), ruler(judge=args.judge)
     images, labels = given_images(args)
     with torch.no_grad():
-        own = rate(judge.says(eight_bit(images)) == labels, "all test images")
+        own = rate(judge.message(eight_bit(images)) == labels, "all test images")
     figures: Row = {"model": Path(args.model).name, "images": args.images, "seed": 3, "judge": own}
     figures["rows"] = rows = list[Row]()
-    for calls in args.calls:
+    for calls in args.nfe:
         for sampler in args.sampler:
             rows.append(row(prior, judge, images, sampler, calls, args.images))
             print(short(rows[-1]), flush=True)

@@ -28,10 +28,10 @@ from torch import Tensor
 from transformation import row as transformed
 
 import scoreag
-from scoreag.api import run, synthesis
 from scoreag.attacks import pgd
-from scoreag.cards import card
-from scoreag.metrics.fid import frechet_distance
+from scoreag.methods.api import build_synthesis, run_in_memory
+from scoreag.metrics.frechet import frechet_distance
+from scoreag.models.model_cards import load_card
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=50)
     args = parser.parse_args()
     victim, judge = scoreag.load_classifier(args.classifier[0]), ruler(judge=args.judge)
-    attack, grid = pgd.Attack(epsilon=args.epsilon), values(args.grid)
+    attack, grid = pgd.PGD(eps=args.eps), values(args.grid)
     data, held = (beside(victim, words, args, attack) for words in (args.data, args.held_out))
     figures: Row = {"images": args.images, "per_class": args.per_class, "rows": []}
     for name in args.models:
@@ -64,30 +64,32 @@ class Attacked:
     labels: Tensor
 
 
-def beside(victim: Any, words: str, args: Any, attack: pgd.Attack) -> Attacked:
+def beside(victim: Any, words: str, args: Any, attack: pgd.PGD) -> Attacked:
     images, labels = given_images(args, words)
     return Attacked(images, attacked(victim, images, labels, attack), labels)
 
 
 def about(name: str) -> Row:
-    known = card(name)
+    known = load_card(name)
     return {
         "model": Path(name).name,
         "family": known.family,
-        **{key: known.recipe[key] for key in ("images_seen", "minutes", "loss")},
+        **{key: known.training_config[key] for key in ("images_seen", "minutes", "loss")},
     }
 
 
 def measured(prior: Any, victim: Any, judge: Any, data: Any, args: Any) -> Row:
     """Unguided draws, GAS and GAT, at the same settings for every model."""
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
-    free = run(synthesis(prior, victim, labels, "second", strength=0.0, retries=0), progress=False)
+    free = run_in_memory(
+        build_synthesis(prior, victim, labels, "second", strength=0.0, retries=0), progress=False
+    )
     drawn, (images, _) = eight_bit(free.images), data
     few = torch.arange(len(prior.classes)).repeat_interleave(max(1, args.per_class // 5))
     gas = synthesised(prior, victim, few, judge)
     gat = transformed(prior, victim, data, judge)
     return {
-        "draws_judge": rate(judge.says(drawn) == labels, "all images"),
+        "draws_judge": rate(judge.message(drawn) == labels, "all images"),
         "draws_frechet": frechet_distance(judge.moments(drawn), judge.moments(images)),
         "gas_success": gas["success_8bit"],
         "gas_judge": gas["judge"],

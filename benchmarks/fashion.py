@@ -19,7 +19,7 @@ from cards import described, evaluated
 from common import RESULTS, write
 from steps import Failed, Step, sat, work
 
-from scoreag.cards import card
+from scoreag.models.model_cards import load_card
 
 TRAIN, HELD, TEST = (f"fashion-mnist:{w}" for w in ("train[0:55000]", "train[55000:60000]", "test"))
 SMALL = "fashion-small"
@@ -66,7 +66,7 @@ class World:
         words, made = ("-m", "scoreag", "evaluate-model", *told), self.out / folder
         return Step(f"{what} of {name}", words, made / "figures.json", (name, JUDGE), after)
 
-    def table(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
+    def constructors(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
         told = ("--model", self.at(SMALL), "--classifier", *map(self.at, VICTIMS))
         told += ("--epsilon", str(RADIUS), *self.root, "--name", f"fashion_{name}", *more)
         told += () if script == "synthesis" else ("--data", data)
@@ -94,9 +94,11 @@ def whole(world: World) -> Iterable[Step]:
 
 def tables(world: World) -> Iterable[Step]:
     judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
-    yield world.table("transformation", "transformation", *many, *judge)
-    yield world.table("synthesis", "synthesis", "--per-class", str(world.images // 10), *judge)
-    yield world.table("purification", "purification", *many, "--grid", *GRID)
+    yield world.constructors("transformation", "transformation", *many, *judge)
+    yield world.constructors(
+        "synthesis", "synthesis", "--per-class", str(world.images // 10), *judge
+    )
+    yield world.constructors("purification", "purification", *many, "--grid", *GRID)
 
 
 def families(world: World) -> Step:
@@ -113,13 +115,13 @@ def trials(world: World) -> Iterable[Step]:
     drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
     drawn += ("sampler=dpmpp", "start=80", "retries=6")
     gas = ("--grid", "strength=0.5,1,2", "interval=0:1,0:2")
-    yield world.table("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
+    yield world.constructors("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
     given = (*many, *judge, "--setting", "sampler=dpmpp", "steps=8", "retries=6")
     gat = ("--grid", "start=0.2,0.3,0.4", "precision=30,60", "strength=5,10")
-    yield world.table("transformation_curves", "transformation", *given, *gat, data=HELD)
+    yield world.constructors("transformation_curves", "transformation", *given, *gat, data=HELD)
     same = (*many, "--setting", "sampler=ancestral", "steps=6")
     gap = ("--grid", "start=0.2,0.4,0.6,0.8", "precision=5,10,20,50")
-    yield world.table("purification_curves", "purification", *same, *gap, data=HELD)
+    yield world.constructors("purification_curves", "purification", *same, *gap, data=HELD)
 
 
 def main() -> None:
@@ -153,7 +155,7 @@ def make(world: World, workers: int) -> None:
     finally:
         sittings = sat(world.out, round((time.monotonic() - began) / 60, 1))
     about = {"workers": workers, "sittings": sittings, "steps": taken}
-    cards = [card(world.out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
+    cards = [load_card(world.out / name) for name in (SMALL, *FAMILIES, JUDGE, *VICTIMS)]
     found = evaluated(*(world.out / f"{what}-{SMALL}" for what in ("card", "curve")))
     write("fashion", {**about, "models": described(cards), **found})
 

@@ -16,30 +16,30 @@ import torch
 from common import resident, write
 
 import scoreag
-from scoreag.core.denoiser import of_class
-from scoreag.core.guide import guide
-from scoreag.core.noise import Noise
-from scoreag.core.prior import to_state
-from scoreag.guidance.resembles import resembles
-from scoreag.load import load
-from scoreag.settings import settings_for
-from scoreag.tasks import arranged
+from scoreag.core.rng import Noise
+from scoreag.diffusion.guidance import guide
+from scoreag.diffusion.likelihoods import reconstruction
+from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.prior import to_model_range
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.sampling import configure_prior
+from scoreag.registry import load_component
 
 
 def measure(steps: int, batch: int, plain: bool) -> dict[str, Any]:
     prior = scoreag.load_prior("cifar10")
-    settings = settings_for(prior, "purify", steps=steps, sampler="heun")
-    prior = arranged(prior, settings)
+    settings = resolve_task_config(prior, "purify", steps=steps, sampler="heun")
+    prior = configure_prior(prior, settings)
     noise = Noise(0, range(batch))
     images = torch.rand(batch, *prior.image_shape, generator=torch.Generator().manual_seed(0))
-    of_class(prior.model, None)(images[:1], torch.tensor(1.0))  # warm up
+    with_labels(prior.model, None)(images[:1], torch.tensor(1.0))  # warm up
     images.requires_grad_()
     before, started = resident(), time.perf_counter()
-    reference = to_state(images)
-    guided = guide(of_class(prior.model, None), resembles(reference, settings.precision))
+    reference = to_model_range(images)
+    guided = guide(with_labels(prior.model, None), reconstruction(reference, settings.precision))
     x = prior.start(noise, reference)
     if plain:
-        step = load("samplers", "heun").step
+        step = load_component("samplers", "heun").step
         for i, (sigma, lower) in enumerate(pairwise(prior.sigmas.to(x))):
             x = step(guided, x, sigma, lower, noise.at("step", i))
     else:

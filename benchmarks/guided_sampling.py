@@ -19,12 +19,12 @@ from common import eight_bit, rate, resident, ruler, write
 from torch import Tensor
 
 import scoreag
-from scoreag.api import synthesis
-from scoreag.core.denoiser import of_class
-from scoreag.core.noise import Noise
-from scoreag.core.prior import to_images
-from scoreag.jobs import compute, pieces
-from scoreag.tasks import arranged, second
+from scoreag.core.rng import Noise
+from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.prior import to_images
+from scoreag.methods.api import build_synthesis
+from scoreag.methods.sampling import configure_prior, runner_up_class
+from scoreag.methods.task import batch_ranges, run_batch
 
 REFERENCE = {"sampler": "euler_maruyama", "steps": 500, "start": 150.0, "interval": None}
 
@@ -61,13 +61,13 @@ def variants(calls: int) -> list[Variant]:
 
 def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
     """The draw of ``job`` as a script would do it: untargeted above 2, then the second class."""
-    prior, calls, wrong = arranged(job.prior, job.settings), 0, None
+    prior, calls, wrong = configure_prior(job.prior, job.settings), 0, None
     prior.model.requires_grad_(True)
-    victim, strength = job.classifier.module.requires_grad_(True), job.settings.strength
+    victim, strength = job.classifier.module.requires_grad_(True), job.settings.attack_scale
     mean, std = (
         torch.tensor(v).view(1, -1, 1, 1) for v in (job.classifier.mean, job.classifier.std)
     )
-    denoise = of_class(prior.model, job.labels)
+    denoise = with_labels(prior.model, job.labels)
 
     def look(x0: Tensor) -> Tensor:
         return victim(((x0 + 1) / 2 - mean) / std)
@@ -80,7 +80,7 @@ def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
             x0 = denoise(leaf, sigma)
             logits = look(x0)
             if wrong is None and sigma < 2:
-                wrong = second(logits.detach(), job.labels)
+                wrong = runner_up_class(logits.detach(), job.labels)
             if wrong is None:
                 others = logits.scatter(1, job.labels[:, None], -torch.inf)
                 value = others.logsumexp(1) - logits.logsumexp(1)
@@ -99,16 +99,16 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
     prior, victim = scoreag.load_prior("cifar10"), scoreag.load_classifier("cifar10-resnet20")
     judge = ruler()
     labels = torch.arange(10).repeat_interleave(per_class)
-    job = synthesis(prior, victim, labels, "second", **{"retries": 0, **variant.settings})
-    compute(replace(job.rows(range(2)), settings=replace(job.settings, steps=2)))  # warm up
+    job = build_synthesis(prior, victim, labels, "second", **{"retries": 0, **variant.settings})
+    run_batch(replace(job.rows(range(2)), settings=replace(job.settings, steps=2)))  # warm up
     started, parts, calls = time.perf_counter(), [], 0.0
-    for piece in pieces(len(job), micro_batch):
+    for piece in batch_ranges(len(job), micro_batch):
         if variant.plain:
             images, _, each = plainly(job.rows(piece))
             calls += each * len(piece)
         else:
-            out = compute(job.rows(piece), pad_to=micro_batch)
-            images, calls = out.images, calls + out.calls.float().sum().item()
+            out = run_batch(job.rows(piece), pad_to=micro_batch)
+            images, calls = out.images, calls + out.nfe.float().sum().item()
         parts.append(images)
     seconds = time.perf_counter() - started
     saved = eight_bit(torch.cat(parts))
@@ -117,7 +117,7 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
     return {
         "variant": variant.name,
         "success_8bit": rate(says != labels, "all images"),
-        "judge": rate(judge.says(saved) == labels, "all images"),
+        "judge": rate(judge.message(saved) == labels, "all images"),
         "calls": calls / len(job),
         "seconds": seconds,
         "peak_mib": resident(),
@@ -135,15 +135,15 @@ def main() -> None:
     parser.add_argument("--name", default="guided_sampling")
     args = parser.parse_args()
     prior = scoreag.load_prior("cifar10")
-    ours = synthesis(prior, scoreag.load_classifier("cifar10-resnet20"), [0]).settings
+    ours = build_synthesis(prior, scoreag.load_classifier("cifar10-resnet20"), [0]).settings
     known = variants(ours.steps * (2 if ours.sampler in ("heun", "churn") else 1))
     if args.variant is not None:
-        print(json.dumps(measure(known[args.variant], args.per_class, args.micro_batch)))
+        print(json.dumps(measure(known[args.variant], args.per_class, args.batch_size)))
         return
     rows = []
     for number in args.variants or range(len(known)):
         command = [sys.executable, __file__, "--variant", str(number)]
-        command += ["--per-class", str(args.per_class), "--micro-batch", str(args.micro_batch)]
+        command += ["--per-class", str(args.per_class), "--micro-batch", str(args.batch_size)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout))
         row = rows[-1]

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scoreag.assess import store
-from scoreag.assess.cells import Cell
-from scoreag.assess.measure import Measured
-from scoreag.assess.run import SHARD
-from scoreag.images import png
-from scoreag.result import Result
-from scoreag.runs import folder as place
-from scoreag.runs.rows import Row
+from scoreag.assess import storage
+from scoreag.assess.experiments import Cell
+from scoreag.assess.runner import SHARD_IMAGES
+from scoreag.assess.scoring import ScoredBatch
+from scoreag.io.images import encode_png
+from scoreag.methods.result import Result
+from scoreag.runs import run_dir as place
+from scoreag.runs.records import Row
 
 SHAPE = (3, 32, 32)
 CLASSES = tuple(f"class {i}" for i in range(10))
@@ -31,8 +31,8 @@ def write_run(folder: Path, count: int) -> None:
     zero = torch.zeros(count, dtype=torch.int64)
     Result(
         "transform", (originals + change).clamp(0, 1), torch.arange(count), zero + 24, zero, zero,
-        originals=originals, labels=label, wrong=zero - 1, before=before, predictions=saved,
-        success=saved != label, success_8bit=saved != label, as_wanted=saved != label,
+        originals=originals, labels=label, targets=zero - 1, clean_predictions=before, predictions=saved,
+        success_float=saved != label, success=saved != label, targeted_success=saved != label,
     ).save(folder)  # fmt: skip
 
 
@@ -40,10 +40,10 @@ def write_assessment(folder: Path, count: int) -> None:
     """One set with one victim: its images as they are, and under three attacks."""
     cells = [_cell("clean", count), *(_cell(name, count) for name in ATTACKS)]
     for seed, cell in enumerate(cells):
-        store.describe(folder, cell)
+        storage.write_cell(folder, cell)
         for shard in _shards(cell, torch.Generator().manual_seed(seed)):
-            store.write(folder, cell, shard)
-    place.write_json(folder / store.LIST, {cell.name: cell.key for cell in cells})
+            storage.write_shard(folder, cell, shard)
+    place.write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
     told = {"format": 1, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
     place.write_json(folder / place.MANIFEST, told)
 
@@ -51,8 +51,8 @@ def write_assessment(folder: Path, count: int) -> None:
 def _cell(attack: str, count: int) -> Cell:
     return Cell(
         name=f"s/{VICTIM}/none/{attack}" if attack != "clean" else "s/clean",
-        group="s", data="made up", victim=VICTIM, attack=attack, component=attack, images=count,
-        judges=("judge",), others=("other",), features="judge", classes=CLASSES,
+        group="s", data="made up", classifier=VICTIM, attack=attack, component=attack, images=count,
+        reference_classifiers=("judge",), transfer_targets=("other",), feature_extractor="judge", classes=CLASSES,
     )  # fmt: skip
 
 
@@ -63,21 +63,21 @@ def _answers(count: int, source: torch.Generator) -> tuple[Tensor, Tensor, Tenso
     return label, (label + (off[0] > 0.9)) % 10, (label + (off[1] > 0.5)) % 10
 
 
-def _shards(cell: Cell, source: torch.Generator) -> Iterator[Measured]:
+def _shards(cell: Cell, source: torch.Generator) -> Iterator[ScoredBatch]:
     label, before, saved = (part.tolist() for part in _answers(cell.images, source))
     lengths = torch.rand(cell.images, 4, generator=source, dtype=torch.float64).tolist()
-    for begin in range(0, cell.images, SHARD):
-        piece = range(begin, min(begin + SHARD, cell.images))
+    for begin in range(0, cell.images, SHARD_IMAGES):
+        piece = range(begin, min(begin + SHARD_IMAGES, cell.images))
         rows = [
             _row(cell, i, label[i], before[i], before[i] if cell.attack == "clean" else saved[i])
             | _figures(lengths[i])
             for i in piece
         ]
         pictures = torch.randint(0, 256, (len(rows), *SHAPE), generator=source, dtype=torch.uint8)
-        files = {row["file"]: png(one) for row, one in zip(rows, pictures, strict=True)}
+        files = {row["file"]: encode_png(one) for row, one in zip(rows, pictures, strict=True)}
         originals = {row["original_file"]: next(iter(files.values())) for row in rows}
         features = torch.randn(len(rows), FEATURES, generator=source)
-        yield Measured(rows, originals | files, features, 1.0, 2**20)
+        yield ScoredBatch(rows, originals | files, features, 1.0, 2**20)
 
 
 def _row(cell: Cell, i: int, label: int, before: int, saved: int) -> Row:

@@ -13,8 +13,8 @@ import torch
 from common import machine
 
 import scoreag
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
+from scoreag.core.rng import Noise
+from scoreag.diffusion.prior import Prior
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -18,12 +18,12 @@ from reexpressed import FAMILIES, apart, as_family
 from torch import Tensor
 
 import scoreag
-from scoreag.api import purification, run, transformation
 from scoreag.attacks import pgd
-from scoreag.core.guide import ESTIMATES
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior, to_state
-from scoreag.result import Result
+from scoreag.core.rng import Noise
+from scoreag.diffusion.guidance import X0_ESTIMATES
+from scoreag.diffusion.prior import Prior, to_model_range
+from scoreag.methods.api import build_purification, build_transformation, run_in_memory
+from scoreag.methods.result import Result
 
 Draw: TypeAlias = Callable[..., Result]
 BEFORE = "images that were right before"
@@ -42,12 +42,12 @@ class Given:
 
     def gat(self, prior: Prior, **settings: Any) -> Result:
         known = {"stop": None, "retries": 0, **settings}
-        job = transformation(prior, self.victim, self.images, self.labels, "second", **known)
-        return run(job, progress=False)
+        job = build_transformation(prior, self.victim, self.images, self.labels, "second", **known)
+        return run_in_memory(job, progress=False)
 
     def gap(self, prior: Prior, **settings: Any) -> Result:
-        job = purification(prior, self.images, self.victim, self.labels, **settings)
-        return run(job, progress=False)
+        job = build_purification(prior, self.images, self.victim, self.labels, **settings)
+        return run_in_memory(job, progress=False)
 
 
 def main() -> None:
@@ -60,23 +60,23 @@ def main() -> None:
     args = parser.parse_args()
     prior, (images, labels) = scoreag.load_prior(args.model), given_images(args)
     victim = scoreag.load_classifier(args.classifier[0])
-    adversarial = attacked(victim, images, labels, pgd.Attack(epsilon=args.epsilon))
+    adversarial = attacked(victim, images, labels, pgd.PGD(eps=args.eps))
     figures: Row = {
         "model": Path(args.model).name,
         "victim": Path(args.classifier[0]).name,
         "data": args.data,
         "images": len(images),
         "few": args.few,
-        "fine": args.fine,
+        "fine": args.ok,
         "same": same(prior, images[: args.few]),
     }
     few = Given(victim, images[: args.few], labels[: args.few])
     hostile = Given(victim, adversarial[: args.few], labels[: args.few])
     for name, draw in (("GAT", few.gat), ("GAP", hostile.gap)):
-        figures[name] = converging(prior, draw, args.steps, args.fine)
+        figures[name] = converging(prior, draw, args.steps, args.ok)
         write(args.name, figures)
     whole, bad = Given(victim, images, labels), Given(victim, adversarial, labels)
-    figures["estimates"] = [estimated(prior, whole, bad, name) for name in ESTIMATES]
+    figures["estimates"] = [estimated(prior, whole, bad, name) for name in X0_ESTIMATES]
     write(args.name, figures)
 
 
@@ -87,7 +87,7 @@ def same(prior: Prior, images: Tensor) -> list[Row]:
     found = []
     for level in SIGMAS:
         sigma = torch.tensor(level)
-        x = to_state(images) + sigma * noise
+        x = to_model_range(images) + sigma * noise
         between = {n: apart(prior.model, q.model, x, sigma) for n, q in priors.items()}
         found.append({"sigma": level, **between})
     return found
@@ -103,7 +103,7 @@ def converging(prior: Prior, draw: Draw, steps: list[int], fine: int) -> list[Ro
             outs = [draw(expressed, **chain(path, levels, order, n)) for n in steps]
             errors = [255 * float((out.images - best).square().mean().sqrt()) for out in outs]
             row = {"family": path, "levels": levels, "solver": solver, "steps": steps}
-            calls = [int(out.calls.float().mean()) for out in outs]
+            calls = [int(out.nfe.float().mean()) for out in outs]
             row |= {"calls": calls, "rms_255": errors, "order": order_of(steps, errors)}
             print(row, flush=True)
             found.append(row)
@@ -132,8 +132,8 @@ def estimated(prior: Prior, clean: Given, hostile: Given, estimate: str) -> Row:
     right = gat.before == gat.labels
     row = {
         "settings": {"estimate": estimate},
-        "gat": rate(again.success_8bit[right], BEFORE),
-        "gat_without_retries": rate(gat.success_8bit[right], BEFORE),
+        "gat": rate(again.success[right], BEFORE),
+        "gat_without_retries": rate(gat.success[right], BEFORE),
         "gap_attacked": rate(gap.predictions == gap.labels, "all images"),
         "gap_clean": rate(kept.predictions == kept.labels, "all images"),
         "gat_far": gat_far,
@@ -149,10 +149,10 @@ def followed(
     """A result, and at each level of its chain the distance of the estimate from the outcome."""
     seen.clear()
     out = draw(prior, estimate=estimate)
-    final = to_state(out.images)
+    final = to_model_range(out.images)
     batches: dict[float, list[Tensor]] = {}
     for sigma, x, denoised in seen:
-        a, b = ESTIMATES[estimate](torch.tensor(sigma))
+        a, b = X0_ESTIMATES[estimate](torch.tensor(sigma))
         batches.setdefault(sigma, []).append(a * x + b * denoised)
     far = []
     for sigma, parts in batches.items():

@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     rows = [promised(folder) for folder in args.folders]
     if len({repr([row[name] for name in ("models", "per_class", "alpha")]) for row in rows}) > 1:
-        parser.error("the folders are of other models, counts or alphas; write a file for each")
+        parser.std_error("the folders are of other models, counts or alphas; write a file for each")
     write(args.name, {"rows": rows})
 
 

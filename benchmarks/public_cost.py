@@ -16,9 +16,9 @@ from common import write
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scoreag.foreign import edm, guided, ho, score_sde
-from scoreag.foreign.public import Public, known
-from scoreag.load import load
+from scoreag.models.convert import ddpm_pytorch, edm, guided_diffusion, score_sde
+from scoreag.models.convert.hub import HubCheckpoint, list_checkpoints
+from scoreag.registry import load_component
 
 Built = tuple[str, dict[str, Any]]
 
@@ -43,7 +43,7 @@ SONG_OF_EDM = {  # what the training of the release builds, github.com/NVlabs/ed
 }
 
 
-def architecture(model: Public) -> Built:
+def architecture(model: HubCheckpoint) -> Built:
     """The network of a public model and its arguments."""
     if model.name in SONG_OF_EDM:
         return of_edm({"model_type": "SongUNet", **SONG_OF_EDM[model.name]})
@@ -55,23 +55,27 @@ def architecture(model: Public) -> Built:
             if model.name.endswith("vp")
             else "ve/cifar10_ncsnpp_continuous"
         )
-        return "song_unet", score_sde.options_of(score_sde.CONFIGS[config])
-    if model.files[0] in guided.PUBLISHED:
-        told = guided.complete(model.files[0], guided.PUBLISHED[model.files[0]], {})
+        return "song_unet", score_sde.network_options(score_sde.CONFIGS[config])
+    if model.files[0] in guided_diffusion.PUBLISHED:
+        told = guided_diffusion.complete_config(
+            model.files[0], guided_diffusion.PUBLISHED[model.files[0]], {}
+        )
         classes = 1000 if told["class_cond"] else 0
-        return "adm_unet", guided.options_of(told, 3, classes)
-    return "adm_unet", ho.options_of(HO)  # the network of both conversions of Ho et al.
+        return "adm_unet", guided_diffusion.network_options(told, 3, classes)
+    return "adm_unet", ddpm_pytorch.network_options(
+        HO
+    )  # the network of both conversions of Ho et al.
 
 
 def of_edm(arguments: dict[str, Any]) -> Built:
-    found = edm.found("EDMPrecond", arguments, {}, "public_cost")
+    found = edm.build_spec("EDMPrecond", arguments, {}, "public_cost")
     return found.network, dict(found.options)
 
 
 def built(made: Built, device: str) -> nn.Module:
     name, options = made
     with torch.device(device):
-        network = load("networks", name).build(**options)
+        network = load_component("networks", name).build(**options)
     return network.eval().requires_grad_(False)
 
 
@@ -112,7 +116,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}
-    models = [m for m in known().values() if not args.only or m.name in args.only]
+    models = [m for m in list_checkpoints().values() if not args.subset or m.name in args.subset]
     for model in sorted(models, key=lambda m: architecture(m)[1]["image_shape"][1]):
         made = architecture(model)
         side = made[1]["image_shape"][1]

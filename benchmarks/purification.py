@@ -22,8 +22,8 @@ from common import (
 )
 
 import scoreag
-from scoreag.api import purification, run
 from scoreag.attacks import pgd
+from scoreag.methods.api import build_purification, run_in_memory
 
 
 def row(
@@ -31,14 +31,16 @@ def row(
 ) -> Row:
     found: Row = {}
     for name, given in (("attacked", adversarial), ("clean", images)):
-        out = run(purification(prior, given, victim, labels, **settings), progress=False)
+        out = run_in_memory(
+            build_purification(prior, given, victim, labels, **settings), progress=False
+        )
         found[f"{name}_purified"] = rate(out.predictions == labels, "all images")
         found[f"{name}_l2"] = (eight_bit(out.images) - images).flatten(1).norm(dim=1).mean().item()
     return {**by_draw(settings, out), **found}
 
 
 @torch.no_grad()
-def unpurified(victim: Any, images: Any, adversarial: Any, labels: Any, attack: pgd.Attack) -> Row:
+def unpurified(victim: Any, images: Any, adversarial: Any, labels: Any, attack: pgd.PGD) -> Row:
     return {
         **by_pgd(", no purifier", attack),
         "clean": rate(victim(images).argmax(1) == labels, "all images"),
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--start", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, (images, labels) = scoreag.load_prior(args.model), given_images(args)
-    attack = pgd.Attack(epsilon=args.epsilon)
+    attack = pgd.PGD(eps=args.eps)
     grid = cells(args, start=args.start, precision=args.precision)
 
     def rows(victim: Any) -> Iterator[Row]:

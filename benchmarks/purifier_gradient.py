@@ -25,13 +25,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import scoreag
-from scoreag.core import integrate
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior, to_images, to_state
-from scoreag.core.schedule import vp_beta, vp_sigma, vp_time
-from scoreag.load import load
-from scoreag.samplers import euler_maruyama
-from scoreag.settings import Settings, chosen_for
+from scoreag.core.rng import Noise
+from scoreag.diffusion import solver
+from scoreag.diffusion.noise_schedules import vp_beta, vp_sigma, vp_time
+from scoreag.diffusion.prior import Prior, to_images, to_model_range
+from scoreag.diffusion.samplers import euler_maruyama
+from scoreag.methods.config import SamplingConfig, resolve_config
+from scoreag.registry import load_component
 
 CHAINS = {
     "diffpure": {"sampler": "euler_maruyama", "start": 0.34},
@@ -49,7 +49,7 @@ class Checkpointed:
     apply = staticmethod(lambda function, x, *wrt: checkpoint(function, x, use_reentrant=False))
 
 
-def by_adjoint(prior: Prior, images: Tensor, settings: Settings, noise: Noise) -> Tensor:
+def by_adjoint(prior: Prior, images: Tensor, settings: SamplingConfig, noise: Noise) -> Tensor:
     """DiffPure's chain of Euler-Maruyama steps, by torchsde, which differentiates by its adjoint.
 
     In VP coordinates and backward time: dx = beta (x/2 + score) ds + sqrt(beta) dw. The last step
@@ -61,7 +61,7 @@ def by_adjoint(prior: Prior, images: Tensor, settings: Settings, noise: Noise) -
     times = vp_time(sigmas.double())
     start, span, steps = float(times[0]), float(times[0] - times[-2]), len(times) - 2
     dt = span / steps
-    x = to_state(images)
+    x = to_model_range(images)
     x = (x + sigmas[0] * noise.at("start").normal_like(x)) / (1 + sigmas[0] ** 2).sqrt()
     shape = x.shape
     rows = [noise.at("step", i).normal_like(x).flatten(1) * dt**0.5 for i in range(steps)]
@@ -102,14 +102,14 @@ def by_adjoint(prior: Prior, images: Tensor, settings: Settings, noise: Noise) -
 
 
 def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[str, Any]:
-    part = load("purifiers", name)
+    part = load_component("purifiers", name)
     double = not truth.exists()
     prior = scoreag.load_prior("cifar10", "cpu").to(torch.float64 if double else torch.float32)
-    settings = chosen_for(prior, part.CARD, part.TAKES, part.DEFAULTS, {
+    settings = resolve_config(prior, part.CARD, part.TAKES, part.DEFAULTS, {
         **CHAINS[name], "steps": steps})  # fmt: skip
     purify = by_adjoint if way == "torchsde adjoint" else part.purify
     kinds = {"plain": Plain, "checkpoint": Checkpointed}
-    integrate._Recomputed = kinds.get(way, integrate._Recomputed)
+    solver._CheckpointedCall = kinds.get(way, solver._CheckpointedCall)
     source = torch.Generator().manual_seed(0)
     images = torch.rand(batch, *prior.image_shape, generator=source).to(prior.dtype)
     weights = torch.randn(images.shape, generator=source).to(images)
@@ -126,7 +126,7 @@ def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[st
         torch.save(found, truth)
     true = torch.load(truth)
     error = float((found.double() - true).norm() / true.norm())
-    resolved = {"purifier": name, **settings.only(part.TAKES), "seed": 0}
+    resolved = {"purifier": name, **settings.subset(part.TAKES), "seed": 0}
     return {
         **spent, "forward": forward, "error": error, "evaluations": len(calls),
         "resolved": resolved,
@@ -139,13 +139,13 @@ def forward_pass(prior: Prior, images: Tensor) -> float:
     took = []
     for _ in range(3):
         began = time.perf_counter()
-        prior.model(to_state(images), torch.tensor(1.0).to(images))
+        prior.model(to_model_range(images), torch.tensor(1.0).to(images))
         took.append(time.perf_counter() - began)
     return median(took)
 
 
 def gradient(
-    purify: Any, prior: Prior, settings: Settings, weights: Tensor, images: Tensor
+    purify: Any, prior: Prior, settings: SamplingConfig, weights: Tensor, images: Tensor
 ) -> Tensor:
     leaf = images.clone().requires_grad_()
     value = (purify(prior, leaf, settings, Noise(0, range(len(leaf)))) * weights).sum()

@@ -11,7 +11,7 @@ import torch
 from common import PGD, attacked, given_images, options, rate, write
 
 import scoreag
-from scoreag.load import load
+from scoreag.registry import load_component
 
 CHAINS: list[tuple[str, dict[str, Any]]] = [
     ("denoise_once", {"start": 0.2}),
@@ -51,7 +51,7 @@ def main() -> None:
         found = {name: accuracy(defended, given, labels) for name, given in both}
         seconds = (time.perf_counter() - began) / (2 * len(images))
         count.remove()
-        resolved = defended.defence.settings.only(load("purifiers", purifier).TAKES)
+        resolved = defended.defense.settings.subset(load_component("purifiers", purifier).TAKES)
         per_image = len(calls) // (2 * len(images.split(32)))
         rows.append({
             "purifier": purifier, "settings": settings, "calls": per_image, "seconds": seconds,

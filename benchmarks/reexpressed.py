@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.denoiser import Family, Preconditioned, ScoreModel
-from scoreag.core.families import edm, ncsn, vp
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import vp_sigma
+from scoreag.diffusion.noise_schedules import vp_sigma
+from scoreag.diffusion.parameterizations import edm, ncsn, vp
+from scoreag.diffusion.preconditioning import Parameterization, Preconditioned, ScoreModel
+from scoreag.diffusion.prior import Prior
 
 STEPS = 1000  # in which VP counts its time
 
@@ -28,7 +28,7 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, model: ScoreModel, family: Family, level: Callable[[Tensor], Tensor]
+        self, model: ScoreModel, family: Parameterization, level: Callable[[Tensor], Tensor]
     ) -> None:
         super().__init__()
         self.model, self.family, self.level = model, family, level
@@ -40,7 +40,7 @@ class Network(nn.Module):
         return (self.model(x, sigma, labels) - skip * x) / out
 
 
-FAMILIES: dict[str, tuple[Family, Callable[[Tensor], Tensor]]] = {
+FAMILIES: dict[str, tuple[Parameterization, Callable[[Tensor], Tensor]]] = {
     "edm": (edm(), lambda time: (4 * time).exp()),
     "vp": (vp(STEPS), lambda time: vp_sigma(time / (STEPS - 1))),
     "ve": (ncsn(), lambda time: (time + math.log(2)).exp()),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markdown_parts import Row, share, short, table
 
-from scoreag.metrics.accuracy import wilson
+from scoreag.stats.proportion import wilson_interval
 
 DONE = "done"
 REJECTED = ("rejected_before", "rejected")
@@ -149,7 +149,7 @@ def _vote(figures: Row, draws: int) -> str:
 def _percent(entry: Row | None) -> str:
     if entry is None:
         return ""
-    low, high = wilson(entry["value"], entry["total"])
+    low, high = wilson_interval(entry["value"], entry["total"])
     return f"{100 * entry['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markdown_parts import table
 
-from scoreag.foreign.public import known
+from scoreag.models.convert.hub import list_checkpoints
 
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 def models(results: Path) -> str:
     """A line a public model, the smaller images first."""
     data = json.loads((results / "public_cost.json").read_text())
-    about, entries = data["about"], known()
+    about, entries = data["about"], list_checkpoints()
     body = [
         [
             f"`{name}`",
@@ -22,8 +22,8 @@ def models(results: Path) -> str:
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['gflops']:.0f}",
             f"{row['seconds']:.2f}" if row["seconds"] < 10 else f"{row['seconds']:.0f}",
-            f"{entries[name].megabytes}" + (", by hand" if entries[name].by_hand else ""),
-            entries[name].licence,
+            f"{entries[name].megabytes}" + (", by hand" if entries[name].manual else ""),
+            entries[name].license,
         ]
         for name, row in data["rows"].items()
     ]

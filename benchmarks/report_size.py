@@ -24,7 +24,7 @@ REPORT = """
 import sys
 import time
 from pathlib import Path
-from scoreag.cli import main
+from scoreag.cli.app import main
 code = main(["report", sys.argv[1], "--quiet"])
 lines = Path("/proc/self/status").read_text().splitlines()
 peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from common import rate, write
 
-from scoreag.images import read_png
+from scoreag.io.images import read_png
 
 SAME = ("rows.jsonl", "summary.json", "images", "originals")  # the manifest holds times
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from common import Row
 
-from scoreag.cards import card
-from scoreag.files import write_text
+from scoreag.io.filesystem import write_text
+from scoreag.models.model_cards import load_card
 
 HERE = Path(__file__).parent
 
@@ -51,7 +51,7 @@ def work(todo: Iterable[Step], workers: int, out: Path) -> list[Row]:
     done: dict[str, float] = {}
 
     def ready(step: Step) -> bool:
-        return all(name in done or name not in order for name in (*step.models, *step.after))
+        return all(name in done or name not in order for name in (*step.models, *step.update))
 
     with ThreadPoolExecutor(workers) as pool:
         while pending or running:
@@ -88,7 +88,7 @@ def run(step: Step, out: Path) -> float:
 
 
 def _digests(step: Step, out: Path) -> dict[str, str]:
-    return {name: card(out / name).sha256 for name in step.models}
+    return {name: load_card(out / name).sha256 for name in step.models}
 
 
 def sat(out: Path, minutes: float) -> list[float]:

@@ -10,18 +10,20 @@ import torch
 from common import Row, by_draw, cells, eight_bit, measure, options_of_settings, rate, ruler
 
 import scoreag
-from scoreag.api import run, synthesis
+from scoreag.methods.api import build_synthesis, run_in_memory
 
 
 def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Row:
     """One setting; at strength 0 nothing guides, and success is the victim's own error."""
-    out = run(synthesis(prior, victim, labels, "second", **settings), progress=False)
+    out = run_in_memory(
+        build_synthesis(prior, victim, labels, "second", **settings), progress=False
+    )
     return {
         **by_draw(settings, out),
-        "success_8bit": rate(out.success_8bit, "all images"),
-        "without_retries": rate(out.success_8bit & (out.retries == 0), "all images"),
-        "as_wanted": rate(out.as_wanted, "all images"),
-        "judge": rate(judge.says(eight_bit(out.images)) == out.labels, "all images"),
+        "success_8bit": rate(out.success, "all images"),
+        "without_retries": rate(out.success & (out.retries == 0), "all images"),
+        "as_wanted": rate(out.targeted_success, "all images"),
+        "judge": rate(judge.message(eight_bit(out.images)) == out.labels, "all images"),
     }
 
 

@@ -13,7 +13,7 @@ from purification import row as purified
 from synthesis import row as synthesised
 
 import scoreag
-from scoreag.cards import card
+from scoreag.models.model_cards import load_card
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
         gap = purified(prior, victim, images, adversarial, labels)
         rows.append(
             {
-                "images_seen": card(name).recipe["images_seen"],
-                "loss": card(name).recipe["loss"],
+                "images_seen": load_card(name).training_config["images_seen"],
+                "loss": load_card(name).training_config["loss"],
                 "unguided_judge": free["judge"],
                 "attacked_purified": gap["attacked_purified"],
                 "clean_purified": gap["clean_purified"],

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from common import Row, write
 
-from scoreag.core.noise import Stream
-from scoreag.dataset import Dataset, read
-from scoreag.training.loop import Plan, State, fit
-from scoreag.training.means import Means
-from scoreag.training.presets import PRESETS, ScoreRecipe, preset
-from scoreag.training.score_card import loss_of
-from scoreag.training.score_start import options_for, started
+from scoreag.core.rng import Stream
+from scoreag.data.loading import Dataset, load_dataset
+from scoreag.training.execution import ExecutionConfig
+from scoreag.training.loop import TrainingSchedule, TrainState, fit
+from scoreag.training.score_model_training import build_loss
+from scoreag.training.score_presets import PRESETS, ScoreRecipe, get_preset
+from scoreag.training.setup import build_or_resume, resolve_options
 
-PLANNED = {setting.name for setting in fields(Plan)}
+PLANNED = {setting.name for setting in fields(TrainingSchedule)}
 
 
 def changed(recipe: ScoreRecipe, words: list[str]) -> tuple[ScoreRecipe, dict[str, Any]]:
@@ -47,9 +47,9 @@ def typed(word: str) -> Any:
 
 
 @torch.no_grad()
-def held_out(state: State, recipe: ScoreRecipe, data: Dataset, batch: int = 250) -> float:
+def held_out(state: TrainState, recipe: ScoreRecipe, data: Dataset, batch: int = 250) -> float:
     """The loss of the weights as they are, on all of ``data``."""
-    loss, total = loss_of(recipe, len(data.classes)), 0.0
+    loss, total = build_loss(recipe, len(data.classes)), 0.0
     assert data.labels is not None
     for first in range(0, len(data), batch):
         rows = slice(first, first + batch)
@@ -58,16 +58,24 @@ def held_out(state: State, recipe: ScoreRecipe, data: Dataset, batch: int = 250)
     return total / len(data)
 
 
-def trained(recipe: ScoreRecipe, data: Dataset) -> tuple[State, float]:
+def trained(recipe: ScoreRecipe, data: Dataset) -> tuple[TrainState, float]:
     """The state after the whole recipe, and the seconds that it took."""
-    options = options_for(recipe, data.images, data.classes, None)
+    options = resolve_options(recipe, data.images, data.classes, None)
     assert data.labels is not None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "checkpoint.pt"
-        state = started(recipe, options, None, file, "cpu", Means())
+        state = build_or_resume(recipe, options, None, file, "cpu", ExecutionConfig())
         began = time.perf_counter()
-        loss = loss_of(recipe, len(data.classes))
-        fit(state, loss, data.images, data.labels, recipe.schedule, file, save_every=1e9)
+        loss = build_loss(recipe, len(data.classes))
+        fit(
+            state,
+            loss,
+            data.images,
+            data.labels,
+            recipe.resolved_schedule,
+            file,
+            checkpoint_seconds=1e9,
+        )
         return state, time.perf_counter() - began
 
 
@@ -104,8 +112,8 @@ def main() -> None:
     parser.add_argument("--variant", nargs="*", action="append", default=[])
     parser.add_argument("--name", default="training_recipes")
     args = parser.parse_args()
-    recipe = preset(args.preset, PRESETS)
-    data, held = (read(words, args.root) for words in (args.data, args.held_out))
+    recipe = get_preset(args.preset, PRESETS)
+    data, held = (load_dataset(words, args.root) for words in (args.data, args.held_out))
     rows: list[Row] = []
     for words in args.variant:
         variant, table = changed(recipe, words)

@@ -22,8 +22,8 @@ from common import (
 )
 
 import scoreag
-from scoreag.api import run, transformation
 from scoreag.attacks import pgd
+from scoreag.methods.api import build_transformation, run_in_memory
 
 BEFORE = "images that were right before"
 
@@ -31,19 +31,21 @@ BEFORE = "images that were right before"
 def row(prior: Any, victim: Any, data: Any, judge: Any, **settings: Any) -> Row:
     """One setting on one victim; success counts retries, and stands beside that without them."""
     images, labels = data
-    out = run(transformation(prior, victim, images, labels, "second", **settings), progress=False)
+    out = run_in_memory(
+        build_transformation(prior, victim, images, labels, "second", **settings), progress=False
+    )
     right, first = out.before == labels, out.retries == 0
     return {
         **by_draw(settings, out),
         "clean": rate(right, "all images"),
-        "success_8bit": rate(out.success_8bit[right], BEFORE),
-        "without_retries": rate((out.success_8bit & first)[right], BEFORE),
-        "as_wanted": rate(out.as_wanted[right], BEFORE),
+        "success_8bit": rate(out.success[right], BEFORE),
+        "without_retries": rate((out.success & first)[right], BEFORE),
+        "as_wanted": rate(out.targeted_success[right], BEFORE),
         **seen(judge, eight_bit(out.images), data, right),
     }
 
 
-def pgd_row(victim: Any, data: Any, judge: Any, attack: pgd.Attack) -> Row:
+def pgd_row(victim: Any, data: Any, judge: Any, attack: pgd.PGD) -> Row:
     images, labels = data
     saved = attacked(victim, images, labels, attack)
     with torch.no_grad():
@@ -57,8 +59,8 @@ def seen(judge: Any, saved: Any, data: Any, right: Any) -> Row:
     """What the judge says of images that were right before, and how far they moved."""
     images, labels = data
     return {
-        "judge": rate((judge.says(saved) == labels)[right], BEFORE),
-        "judge_untouched": rate((judge.says(images) == labels)[right], BEFORE),
+        "judge": rate((judge.message(saved) == labels)[right], BEFORE),
+        "judge_untouched": rate((judge.message(images) == labels)[right], BEFORE),
         **judge.distances(saved[right], images[right]),
     }
 
@@ -71,7 +73,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, data = scoreag.load_prior(args.model), given_images(args)
-    judge, attack = ruler(args.lpips, args.judge), pgd.Attack(epsilon=args.epsilon)
+    judge, attack = ruler(args.lpips, args.judge), pgd.PGD(eps=args.eps)
 
     def rows(victim: Any) -> Iterator[Row]:
         yield pgd_row(victim, data, judge, attack)

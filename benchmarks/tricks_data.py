@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scoreag.cli import main as scoreag
-from scoreag.dataset import Dataset, read
+from scoreag.cli.app import main as scoreag
+from scoreag.data.loading import Dataset, load_dataset
 
 
 def made(folder: Path, task: str, *words: str) -> Dataset:
@@ -21,7 +21,7 @@ def made(folder: Path, task: str, *words: str) -> Dataset:
     given = ["--model", "cifar10", "--classifier", "cifar10-resnet20", "--seed", "1"]
     if code := scoreag([task, *given, *words, "--out", str(folder / task)]):
         raise SystemExit(code)
-    return read(str(folder / task))
+    return load_dataset(str(folder / task))
 
 
 def save(file: Path, images: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def main(given: Sequence[str] | None = None) -> None:
     assert moved.labels is not None and drawn.labels is not None
     images = torch.cat([moved.images, drawn.images])
     save(args.out / "extra.npz", images, torch.cat([moved.labels, drawn.labels]), moved.classes)
-    real = read(f"{args.data}[{args.images}:{args.images + len(images)}]").images
+    real = load_dataset(f"{args.data}[{args.images}:{args.images + len(images)}]").images
     kinds = torch.arange(2).repeat_interleave(len(images))
     save(args.out / "detect.npz", torch.cat([real, images]), kinds, ("real", "generated"))
 

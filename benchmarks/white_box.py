@@ -15,12 +15,12 @@ from common import Row, eight_bit, given_images, options, rate, write
 from torch import Tensor
 
 import scoreag
-from scoreag.assess.drawn import vote_of, worst_of
-from scoreag.assess.scene import JUDGED
+from scoreag.assess.randomized_metrics import majority_vote, worst_of_k
+from scoreag.assess.threat_model import DRAW_OFFSET_EVAL
 from scoreag.attacks import apgd
-from scoreag.core.noise import Noise
-from scoreag.defence import Defended
-from scoreag.settings import acting_in, settings_for
+from scoreag.core.rng import Noise
+from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.methods.config import fields_for_task, resolve_task_config
 
 BATCH = 16  # images at once
 
@@ -29,29 +29,32 @@ def batches(count: int) -> list[list[int]]:
     return [list(range(i, min(i + BATCH, count))) for i in range(0, count, BATCH)]
 
 
-def attacked(victim: Any, images: Tensor, labels: Tensor, attack: apgd.Attack) -> Tensor:
+def attacked(victim: Any, images: Tensor, labels: Tensor, attack: apgd.APGD) -> Tensor:
     """The saved images of an attack; each draws as itself, however they are batched."""
     parts = []
     for ids in batches(len(images)):
-        part = victim.for_rows(ids) if isinstance(victim, Defended) else victim
+        part = victim.select_rows(ids) if isinstance(victim, PurifiedClassifier) else victim
         parts.append(attack(part, images[ids], labels[ids], Noise(0, ids)))
     return eight_bit(torch.cat(parts))
 
 
 @torch.no_grad()
-def answers(defended: Defended, images: Tensor, draws: int) -> Tensor:
+def answers(defended: PurifiedClassifier, images: Tensor, draws: int) -> Tensor:
     """What is said at each of several draws, which no attack saw: a row an image."""
     rows = []
     for ids in batches(len(images)):
-        said = [defended.replay(JUDGED + k, ids)(images[ids]).argmax(1) for k in range(draws)]
+        said = [
+            defended.fix_randomness(DRAW_OFFSET_EVAL + k, ids)(images[ids]).argmax(1)
+            for k in range(draws)
+        ]
         rows.append(torch.stack(said, 1))
     return torch.cat(rows)
 
 
 def told(said: dict[str, Tensor], labels: Tensor, draws: int) -> Row:
     """Accuracies by vote of ``draws``, and what the exact attack leaves of those right blind."""
-    votes = {name: vote_of(found[:, :draws], labels, True) for name, found in said.items()}
-    worst = worst_of(said["exact"][:, :draws], labels, True)
+    votes = {name: majority_vote(found[:, :draws], labels, True) for name, found in said.items()}
+    worst = worst_of_k(said["exact"][:, :draws], labels, True)
     return {
         **{name: rate(hits, "all images") for name, hits in votes.items()},
         "exact_worst": rate(worst, "all images"),
@@ -68,9 +71,11 @@ class Bench:
         self.images, self.labels = given_images(args)
         self.blind = attacked(self.victim, self.images, self.labels, self.attack(1, 0))
 
-    def attack(self, draws: int, stop: int) -> apgd.Attack:
-        epsilon = self.args.epsilon
-        return apgd.Attack(epsilon=epsilon, steps=self.args.iterations, draws=draws, stop=stop)
+    def attack(self, draws: int, stop: int) -> apgd.APGD:
+        epsilon = self.args.eps
+        return apgd.APGD(
+            eps=epsilon, steps=self.args.iterations, eot_samples=draws, early_stop_draws=stop
+        )
 
     def judged(self, draws: int, **settings: Any) -> tuple[Row, dict[str, Tensor]]:
         """The resolved settings of GAP, and the answers to each kind of image."""
@@ -79,21 +84,21 @@ class Bench:
         exact = attacked(defended, self.images, self.labels, through)
         kinds = {"clean": self.images, "blind": self.blind, "exact": exact}
         said = {name: answers(defended, x, draws) for name, x in kinds.items()}
-        return defended.defence.settings.only(acting_in("purify")), said
+        return defended.defense.settings.subset(fields_for_task("purify")), said
 
 
 def rows(bench: Bench, args: Any) -> Iterator[Row]:
     """The card's own setting first; where an axis passes through it, it is not searched again."""
-    own = cache(partial(bench.judged, max([*args.votes, args.answers])))
-    card, labels = settings_for(bench.prior, "purify"), bench.labels
+    own = cache(partial(bench.judged, max([*args.votes, args.eval_draws])))
+    card, labels = resolve_task_config(bench.prior, "purify"), bench.labels
     for draws in args.votes:
         resolved, said = own()
         yield {"axis": "votes", "at": draws, "resolved": resolved, **told(said, labels, draws)}
     for axis, values in (("steps", args.steps), ("precision", args.precision)):
         for at in values:
             same = at == getattr(card, axis)
-            resolved, said = own() if same else bench.judged(args.answers, **{axis: at})
-            figures = told(said, labels, args.answers)
+            resolved, said = own() if same else bench.judged(args.eval_draws, **{axis: at})
+            figures = told(said, labels, args.eval_draws)
             yield {"axis": axis, "at": at, "resolved": resolved, **figures}
 
 

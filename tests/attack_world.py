@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.load import load, names
-from scoreag.metrics.lpips import HEAD, LAYERS, Lpips
-from scoreag.samplers import heun
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.metrics.lpips import HEAD_KEY, LAYERS, Lpips
+from scoreag.registry import component_names, load_component
 from worlds import TwoClasses
 
 FOREIGN = ("art", "autoattack", "torchattacks")  # libraries that need not be there
-NAMES = [name for name in names("attacks") if name not in FOREIGN or find_spec(name)]
+NAMES = [name for name in component_names("attacks") if name not in FOREIGN or find_spec(name)]
 DETERMINISTIC = {"advad", "fgsm", "si_ni_fgsm", "spatial"}
 LARGE, SMALL = 32, 16  # pixels a side; AlexNet sees nothing in smaller images than the first
 CORNER = 8
@@ -87,7 +87,7 @@ def lpips(channels: int = 4) -> Lpips:
         shape = (channels, before, size, size)
         convolutions[f"features.{layer}.weight"] = torch.randn(shape, generator=source)
         convolutions[f"features.{layer}.bias"] = torch.randn(channels, generator=source)
-    heads = {HEAD.format(n): torch.rand(1, channels, 1, 1, generator=source) for n in range(5)}
+    heads = {HEAD_KEY.format(n): torch.rand(1, channels, 1, 1, generator=source) for n in range(5)}
     return Lpips(convolutions, heads)
 
 
@@ -124,4 +124,4 @@ class Made:
 
 
 def made(name: str) -> Made:
-    return Made(name, load("attacks", name).Attack)
+    return Made(name, load_component("attacks", name).Attack)

@@ -9,10 +9,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scoreag.core import guide, integrate
-from scoreag.core.guide import Estimate
-from scoreag.core.noise import Noise
+from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
+from scoreag.diffusion import guidance, solver
+from scoreag.diffusion.guidance import X0Estimate
 
 
 class Plain:
@@ -25,7 +25,7 @@ class Plain:
 
 def plainly(monkeypatch) -> None:
     """From here on chains are what a loop over their steps is to autograd."""
-    monkeypatch.setattr(integrate, "_Recomputed", Plain)
+    monkeypatch.setattr(solver, "_CheckpointedCall", Plain)
 
 
 @contextmanager
@@ -42,13 +42,13 @@ def drawing(scheduler: Any, noise: Noise) -> Iterator[None]:
 def detached(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
-    estimate: Estimate,
+    estimate: X0Estimate,
     x: State,
     sigma: Sigma,
     deviation: float = 0.5,
 ) -> tuple[State, State]:
     """The mutant: guidance whose own gradient is taken for a constant, as a fast purifier would."""
-    denoised, score = guide.exact(denoise, log_likelihood, estimate, x, sigma, deviation)
+    denoised, score = guidance.exact_vjp(denoise, log_likelihood, estimate, x, sigma, deviation)
     return denoised, score.detach()
 
 

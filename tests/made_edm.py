@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from scoreag.foreign.edm import found
+from scoreag.models.convert.edm import build_spec
 
 ARGUMENTS = {
     "img_resolution": 8, "img_channels": 3, "label_dim": 3, "model_type": "SongUNet",
@@ -54,7 +54,7 @@ def persistent(module: nn.Module, name: str, **more) -> Persistent:
 
 
 def network() -> nn.Module:
-    made = found("EDMPrecond", ARGUMENTS, {}, "made")
+    made = build_spec("EDMPrecond", ARGUMENTS, {}, "made")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return import_module(f"scoreag.networks.{made.network}").build(**made.options).eval()

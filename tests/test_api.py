@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import scoreag
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import edm
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.jobs import CLASS_STRIDE, harder
-from scoreag.networks import unet
-from scoreag.samplers import heun
+from scoreag.diffusion.networks import unet
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.parameterizations import edm
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.methods.task import IDS_PER_CLASS, escalate_attack_scale
 
 QUICK = {"steps": 3, "start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
@@ -52,23 +52,23 @@ LABELS = [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_a_synthesised_image_does_not_depend_on_which_others_are_asked_for(prior, victim):
-    whole = scoreag.synthesize(prior, victim, [0, 0, 1, 1, 2, 2, 2], micro_batch=4, **QUICK)
-    alone = scoreag.synthesize(prior, victim, [2, 2, 2], micro_batch=4, **QUICK)
-    assert alone.image_ids.tolist() == [2 * CLASS_STRIDE + i for i in range(3)]
+    whole = scoreag.synthesize(prior, victim, [0, 0, 1, 1, 2, 2, 2], batch_size=4, **QUICK)
+    alone = scoreag.synthesize(prior, victim, [2, 2, 2], batch_size=4, **QUICK)
+    assert alone.image_ids.tolist() == [2 * IDS_PER_CLASS + i for i in range(3)]
     assert torch.equal(whole[4:].images, alone.images)
 
 
 def test_a_transformed_image_does_not_depend_on_how_the_work_is_cut(prior, victim, images):
-    whole = scoreag.transform(prior, victim, images, LABELS, micro_batch=4, **QUICK)
+    whole = scoreag.transform(prior, victim, images, LABELS, batch_size=4, **QUICK)
     tail = scoreag.transform(
-        prior, victim, images[4:], LABELS[4:], image_ids=[4, 5, 6], micro_batch=4, **QUICK
+        prior, victim, images[4:], LABELS[4:], image_ids=[4, 5, 6], batch_size=4, **QUICK
     )
     assert torch.equal(whole[4:].images, tail.images)
 
 
 def test_without_a_micro_batch_images_agree_to_rounding(prior, victim, images):
     fixed, free = (
-        scoreag.transform(prior, victim, images, LABELS, micro_batch=size, **QUICK).images
+        scoreag.transform(prior, victim, images, LABELS, batch_size=size, **QUICK).images
         for size in (4, 0)
     )
     assert (fixed - free).abs().max() < 1 / 255
@@ -77,7 +77,7 @@ def test_without_a_micro_batch_images_agree_to_rounding(prior, victim, images):
 def test_the_global_random_state_is_not_touched(prior, victim, images):
     before = torch.get_rng_state()
     scoreag.transform(prior, victim, images, LABELS, **QUICK)
-    scoreag.synthesize(prior, victim, [0], wrong="random", **QUICK)
+    scoreag.synthesize(prior, victim, [0], target="random", **QUICK)
     scoreag.purify(prior, images, **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -86,7 +86,7 @@ def test_the_global_random_state_is_not_touched(prior, victim, images):
 def test_everything_runs_in_the_dtype_of_the_images(dtype, prior, victim, images):
     images = images.to(dtype)
     out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
-    defended = scoreag.defend(victim, prior, steps=3, start=2.0)
+    defended = scoreag.defend(victim, prior, steps=3, sigma_start=2.0)
     assert out.images.dtype == dtype
     assert scoreag.purify(prior, images, **QUICK).dtype == dtype
     assert defended(images).dtype == dtype
@@ -102,13 +102,13 @@ def test_double_precision_is_more_than_a_label(prior, victim, images):
 
 
 def test_success_says_what_it_says(prior, victim, images):
-    out = scoreag.transform(prior, victim, images, LABELS, strength=30.0, **QUICK)
+    out = scoreag.transform(prior, victim, images, LABELS, attack_scale=30.0, **QUICK)
     labels = torch.tensor(LABELS)
     saved = (out.images * 255).round() / 255
     assert torch.equal(out.before, victim(images).argmax(1))
-    assert torch.equal(out.success, victim(out.images).argmax(1) != labels)
-    assert torch.equal(out.success_8bit, victim(saved).argmax(1) != labels)
-    assert torch.equal(out.as_wanted, victim(saved).argmax(1) == out.wrong)
+    assert torch.equal(out.success_float, victim(out.images).argmax(1) != labels)
+    assert torch.equal(out.success, victim(saved).argmax(1) != labels)
+    assert torch.equal(out.targeted_success, victim(saved).argmax(1) == out.wrong)
 
 
 class Bounded(torch.nn.Module):
@@ -116,11 +116,11 @@ class Bounded(torch.nn.Module):
 
     def __init__(self, model, most):
         super().__init__()
-        self.model, self.most = model, most
+        self.model, self.max_bytes = model, most
 
     def forward(self, x, sigma, labels=None):
         said = self.model(x, sigma, labels)
-        far = x.flatten(1).abs().amax(1) > self.most
+        far = x.flatten(1).abs().amax(1) > self.max_bytes
         return torch.where(far.view(-1, 1, 1, 1), torch.nan, said)
 
 
@@ -133,37 +133,42 @@ def test_an_image_whose_retries_explode_is_kept_as_it_was(prior, victim, images,
     once = run(prior, victim, *given, retries=0, **settings)
     fragile = replace(prior, model=Bounded(prior.model, 10.0).eval())
     out = run(fragile, victim, *given, retries=2000, **settings)
-    failed = ~out.success_8bit
-    assert (failed & ~once.success_8bit).any() and out.images.isfinite().all()
+    failed = ~out.success
+    assert (failed & ~once.success).any() and out.images.isfinite().all()
     kept = failed & (out.retries == 0)
     assert torch.equal(out.images[kept], once.images[kept])
-    assert (out.calls[failed] > once.calls[failed]).all()
-    assert torch.equal(out.images[once.success_8bit], once.images[once.success_8bit])
+    assert (out.nfe[failed] > once.nfe[failed]).all()
+    assert torch.equal(out.images[once.success], once.images[once.success])
 
 
 def test_a_first_draw_that_explodes_is_refused_still(prior, victim, images):
     broken = replace(prior, model=Bounded(prior.model, 0.0).eval())
     with pytest.raises(ValueError, match="the chain exploded"):
-        scoreag.transform(broken, victim, images, LABELS, retries=3, **QUICK)
+        scoreag.transform(broken, victim, images, LABELS, max_restarts=3, **QUICK)
 
 
 def test_the_strength_of_a_retry_ends_where_numbers_do():
-    assert [harder(3.0, n) for n in (0, 1, 10)] == [3.0, 6.0, 3072.0]
-    assert math.isfinite(harder(1e10, 5000)) and harder(1e10, 5000) > 1e300
+    assert [escalate_attack_scale(3.0, n) for n in (0, 1, 10)] == [3.0, 6.0, 3072.0]
+    assert (
+        math.isfinite(escalate_attack_scale(1e10, 5000))
+        and escalate_attack_scale(1e10, 5000) > 1e300
+    )
 
 
 def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images):
-    once = scoreag.transform(prior, victim, images, LABELS, strength=0.01, **QUICK)
-    again = scoreag.transform(prior, victim, images, LABELS, strength=0.01, retries=2, **QUICK)
-    failed = ~once.success_8bit
+    once = scoreag.transform(prior, victim, images, LABELS, attack_scale=0.01, **QUICK)
+    again = scoreag.transform(
+        prior, victim, images, LABELS, attack_scale=0.01, max_restarts=2, **QUICK
+    )
+    failed = ~once.success
     assert failed.any()
     assert (again.retries > 0).tolist() == failed.tolist()
     kept = ~failed
     assert torch.equal(again.images[kept], once.images[kept])
-    harder = scoreag.transform(prior, victim, images, LABELS, strength=0.04, **QUICK)
+    harder = scoreag.transform(prior, victim, images, LABELS, attack_scale=0.04, **QUICK)
     last = failed & (again.retries == 2)
     assert (again.images[last] - harder.images[last]).abs().max() < 1e-4  # rounding alone
-    assert (again.calls[last] == 3 * once.calls[last]).all()
+    assert (again.nfe[last] == 3 * once.nfe[last]).all()
 
 
 class Watched:
@@ -177,7 +182,7 @@ class Watched:
         self.seen.append((list(rows), images.detach().clone()))
         return self.victim(images)
 
-    def for_rows(self, rows):
+    def select_rows(self, rows):
         return Watched(self.victim, self.seen, [self.rows[i] if self.rows else i for i in rows])
 
 
@@ -205,7 +210,7 @@ def test_logits_that_are_no_numbers_on_drawn_images_alone_are_refused(prior, ima
         return logits if known else logits / 0
 
     with pytest.raises(ValueError, match=r"NaN or infinity for 3 of 3 images \(ids 0, 1, 2\)"):
-        scoreag.synthesize(prior, broken, [0, 0, 0], strength=0.0, **QUICK)
+        scoreag.synthesize(prior, broken, [0, 0, 0], attack_scale=0.0, **QUICK)
     with pytest.raises(ValueError, match=r"NaN or infinity for 3 of 3 images"):
         scoreag.purify(prior, images[:3], classifier=broken, labels=[0, 0, 0], **QUICK)
 
@@ -220,18 +225,18 @@ def test_the_networks_see_a_micro_batch_of_one_size_also_when_they_try_again(pri
 
     watched = replace(prior, model=model)
     out = scoreag.transform(
-        watched, victim, images, LABELS, strength=0.01, retries=2, micro_batch=4, **QUICK
+        watched, victim, images, LABELS, attack_scale=0.01, max_restarts=2, batch_size=4, **QUICK
     )
     assert out.retries.any() and sizes == {4}
 
 
 def test_an_unguided_draw_is_not_tried_again(prior, victim):
-    out = scoreag.synthesize(prior, victim, [0, 1, 2], strength=0.0, retries=2, **QUICK)
-    assert not out.retries.any() and len(set(out.calls.tolist())) == 1
+    out = scoreag.synthesize(prior, victim, [0, 1, 2], attack_scale=0.0, max_restarts=2, **QUICK)
+    assert not out.retries.any() and len(set(out.nfe.tolist())) == 1
 
 
 def test_inference_mode_around_a_call_does_not_matter(prior, victim, images):
-    defended = scoreag.defend(victim, prior, steps=3, start=2.0).replay(0)
+    defended = scoreag.defend(victim, prior, steps=3, sigma_start=2.0).fix_randomness(0)
     plain = scoreag.transform(prior, victim, images, LABELS, **QUICK).images, defended(images)
     with torch.inference_mode():
         again = scoreag.transform(prior, victim, images.clone(), LABELS, **QUICK).images
@@ -315,7 +320,7 @@ def test_a_model_without_classes_cannot_be_asked_for_one(prior, victim):
 
 def test_none_is_no_class_to_aim_at_also_as_a_word(prior, victim, images):
     found = [
-        scoreag.transform(prior, victim, images, LABELS, wrong=word, **QUICK).images
+        scoreag.transform(prior, victim, images, LABELS, target=word, **QUICK).images
         for word in (None, "none")
     ]
     assert torch.equal(*found)

@@ -24,7 +24,7 @@ def common(monkeypatch, tmp_path) -> ModuleType:
     monkeypatch.setattr(scoreag, "load_prior", lambda name: tiny.prior())
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(6) / 255, tiny.labels(6)
-    monkeypatch.setattr(scoreag, "data", lambda spec, root: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, root: given)
     return module
 
 
@@ -109,7 +109,7 @@ def test_a_grid_of_purification_attacks_once(common, monkeypatch):
 class Judge:
     """Says what the small classifier says, and measures one distance."""
 
-    def says(self, images):
+    def message(self, images):
         with torch.no_grad():
             return tiny.victim()(images).argmax(1)
 
@@ -151,7 +151,9 @@ def test_draws_by_sampler_are_judged_and_kept(common, monkeypatch):
 
     class Both(Judge):
         def moments(self, images):
-            return import_module("scoreag.metrics.fid").Moments.of(images.flatten(1)[:, :3], "x")
+            return import_module("scoreag.metrics.frechet").Moments.of(
+                images.flatten(1)[:, :3], "x"
+            )
 
     monkeypatch.setattr(module, "ruler", lambda **_: Both())
     words = ["draws.py", "--root", "x", "--images", "6", "--sampler", "euler", "--calls", "2"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from assess.worlds_of_plans import write_world
-from scoreag.cli import main
+from scoreag.cli.app import main
 
 
 @pytest.fixture

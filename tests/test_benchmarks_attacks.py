@@ -20,7 +20,7 @@ def test_gradients_and_answers_are_counted_by_image():
     images = torch.full((2, 1, 2, 2), 0.5)
     attack = import_module("scoreag.attacks.pgd").Attack(steps=3, keep="best")
     module.ours(attack, counted, images, torch.tensor([0, 1]))
-    assert (counted.gradients, counted.answers) == (6, 2)
+    assert (counted.uses_gradients, counted.eval_draws) == (6, 2)
 
 
 def test_a_row_holds_its_own_aim_against_that_of_pgd():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cards import card, stored
+from scoreag.models.model_cards import load_card, read_stored_weights
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def bundling(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     module = import_module("bundle")
     (tmp_path / "zoo").mkdir()
-    for place in (module, import_module("scoreag.cards")):
+    for place in (module, import_module("scoreag.models.model_cards")):
         monkeypatch.setattr(place, "ZOO", tmp_path / "zoo")
     return module
 
@@ -25,12 +25,13 @@ def test_a_bundled_model_has_the_weights_and_the_figures_of_the_trained_one(bund
     figures = {"evaluation": {"judge_accuracy": {"value": 0.5, "count": 1, "total": 2, "of": "x"}}}
     tiny.write_score_model(tmp_path / "trained", figures=figures)
     bundling.bundle(str(tmp_path / "trained"), "mine")
-    found, given = card("mine"), card(tmp_path / "trained")
-    assert (found.name, found.file, found.figures) == ("mine", "mine.safetensors", figures)
+    found, given = load_card("mine"), load_card(tmp_path / "trained")
+    assert (found.name, found.file, found.metrics) == ("mine", "mine.safetensors", figures)
     assert found.sha256 == given.sha256  # the same numbers in the same order: the same file
-    for name, tensor in stored(given).items():
+    for name, tensor in read_stored_weights(given).items():
         assert (
-            torch.equal(stored(found)[name], tensor) and stored(found)[name].dtype == tensor.dtype
+            torch.equal(read_stored_weights(found)[name], tensor)
+            and read_stored_weights(found)[name].dtype == tensor.dtype
         )
 
 
@@ -38,6 +39,8 @@ def test_a_large_one_comes_in_shards(bundling, tmp_path, monkeypatch):
     monkeypatch.setattr(bundling, "MOST", 40_000)
     tiny.write_score_model(tmp_path / "trained")
     made = bundling.bundle(str(tmp_path / "trained"), "mine")
-    assert len(made.shards) > 1
-    assert all((tmp_path / "zoo" / name).is_file() for name in made.shards)
-    assert set(stored(card("mine"))) == set(stored(card(tmp_path / "trained")))
+    assert len(made.weight_files) > 1
+    assert all((tmp_path / "zoo" / name).is_file() for name in made.weight_files)
+    assert set(read_stored_weights(load_card("mine"))) == set(
+        read_stored_weights(load_card(tmp_path / "trained"))
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.cli import main
+from scoreag.cli.app import main
 
 WORDS = ["certify", "--model", "fashion-small", "--classifier", "fashion-cnn", "--quiet",
          "--data", "fashion-mnist:sample[0:2]", "--samples", "40", "--select", "5"]  # fmt: skip

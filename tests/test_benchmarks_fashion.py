@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import tiny
-from scoreag.cards import card, write_card
-from scoreag.training.presets import PRESETS as SCORE_PRESETS
-from scoreag.training.recipes import PRESETS as CLASSIFIER_PRESETS
+from scoreag.models.model_cards import load_card, write_card
+from scoreag.training.classifier_presets import PRESETS as CLASSIFIER_PRESETS
+from scoreag.training.score_presets import PRESETS as SCORE_PRESETS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -35,7 +35,7 @@ def test_each_step_waits_for_steps_before_it_only(fashion, todo):
     trained = any(step.name == fashion.JUDGE for step in todo)
     seen = {fashion.SMALL} if trained else {fashion.SMALL, *fashion.VICTIMS, fashion.JUDGE}
     for step in todo:
-        assert {*step.models, *step.after} <= seen
+        assert {*step.models, *step.update} <= seen
         seen.add(step.name)
 
 
@@ -76,7 +76,7 @@ def test_a_step_is_done_again_only_where_its_command_its_models_or_its_file_chan
     assert ran(step) == 2
     other = tiny.victim().module
     other.linear.bias.data += 1
-    write_card(card(tmp_path / "net"), other.state_dict())
+    write_card(load_card(tmp_path / "net"), other.state_dict())
     fashion.work([counting("table", ("net",), more=("--images", "3"))], 1, tmp_path)
     assert ran(step) == 3
     step.made.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.foreign.public import known
+from scoreag.models.convert.hub import list_checkpoints
 
 ROOT = Path(__file__).parents[1]
 ROWS = json.loads((ROOT / "benchmarks" / "results" / "public_cost.json").read_text())["rows"]
@@ -19,14 +19,16 @@ def module(monkeypatch):
 
 
 def test_each_public_model_has_a_row():
-    assert ROWS.keys() == known().keys()
+    assert ROWS.keys() == list_checkpoints().keys()
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", list_checkpoints())
 def test_megabytes_are_those_of_the_parameters(name):
     """Four bytes each; score-SDE's own files have four such copies."""
-    size = 16 if known()[name].by_hand else 4
-    assert known()[name].megabytes == pytest.approx(ROWS[name]["parameters"] * size / 1e6, abs=1.1)
+    size = 16 if list_checkpoints()[name].manual else 4
+    assert list_checkpoints()[name].megabytes == pytest.approx(
+        ROWS[name]["parameters"] * size / 1e6, abs=1.1
+    )
 
 
 def test_a_convolution_costs_two_operations_for_each_product(module, monkeypatch):

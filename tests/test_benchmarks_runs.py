@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.assess.account import reckon
-from scoreag.cli import main
-from scoreag.runs.rows import holds, read
+from scoreag.assess.results import aggregate
+from scoreag.cli.app import main
+from scoreag.runs.records import files_intact, read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,8 @@ def benchmarks(monkeypatch):
 
 def test_a_made_up_run_has_its_pictures_and_a_report(tmp_path):
     import_module("made_folders").write_run(tmp_path / "run", 20)
-    rows = read(tmp_path / "run")
-    assert len(rows) == 20 and all(holds(tmp_path / "run", row) for row in rows)
+    rows = read_rows(tmp_path / "run")
+    assert len(rows) == 20 and all(files_intact(tmp_path / "run", row) for row in rows)
     assert main(["report", str(tmp_path / "run"), "--quiet"]) == 0
     assert (tmp_path / "run" / "report.html").is_file()
 
@@ -28,7 +28,7 @@ def test_a_made_up_assessment_is_whole_and_its_report_counts_its_rows(tmp_path):
     """130 images are two shards and a part of one."""
     import_module("made_folders").write_assessment(tmp_path, 130)
     assert main(["report", str(tmp_path), "--quiet"]) == 0
-    account = reckon(tmp_path)
+    account = aggregate(tmp_path)
     assert [one.state for one in account.cells] == ["done"] * 4
     attacked = account.cells[1:]
     lines = [
@@ -39,8 +39,8 @@ def test_a_made_up_assessment_is_whole_and_its_report_counts_its_rows(tmp_path):
     ]
     assert len(lines) == 3 * 130
     fooled = sum(json.loads(line)["success_8bit"] for line in lines)
-    assert sum(one.figures["success"]["count"] for one in attacked) == fooled > 0
-    assert all("frechet" in one.figures for one in attacked)
+    assert sum(one.metrics["success"]["count"] for one in attacked) == fooled > 0
+    assert all("frechet" in one.metrics for one in attacked)
 
 
 @pytest.mark.parametrize("harm, said", [({}, "yes"), ({"rows": False}, "NO")], ids=["", "harmed"])

@@ -22,7 +22,7 @@ def module(monkeypatch, tmp_path):
     monkeypatch.setattr(scoreag, "load_prior", lambda name: tiny.prior())
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(6) / 255, tiny.labels(6)
-    monkeypatch.setattr(scoreag, "data", lambda spec, root: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, root: given)
     return import_module("white_box")
 
 
@@ -60,6 +60,6 @@ def test_an_image_draws_as_itself_however_images_are_batched(module, monkeypatch
     for defended, size in zip(defence, (5, 2), strict=True):
         monkeypatch.setattr(module, "BATCH", size)
         adversarial = module.attacked(defended, images, labels, attack)
-        found.append((adversarial, module.answers(defended, adversarial, 3)))
+        found.append((adversarial, module.eval_draws(defended, adversarial, 3)))
     assert (found[0][0] - found[1][0]).abs().max() <= 1.01 / 255
     assert torch.equal(found[0][1], found[1][1])

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.bounded import (
-    archive,
-    inflated,
-    member,
-    parsed_json,
-    parsed_toml,
+from scoreag.io.bounded import (
+    get_file_size,
+    inflate,
+    open_zip_archive,
+    parse_json,
+    parse_toml,
     read_bytes,
     read_text,
-    size_of,
+    read_zip_member,
 )
-from scoreag.load import cut, hint, shown
+from scoreag.registry import did_you_mean, short_repr, truncate_text
 
 
 def special(kind: str, path: Path) -> Path:
@@ -42,7 +42,7 @@ def test_what_is_no_plain_file_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = special(kind, tmp_path / "a")
-    for read in (size_of, read_bytes, read_text, archive):
+    for read in (get_file_size, read_bytes, read_text, open_zip_archive):
         with pytest.raises(ValueError, match=rf"^\S+/a is a {kind}; expected a plain file$"):
             read(path)
 
@@ -60,10 +60,10 @@ def test_files_longer_than_expected_are_refused(tmp_path: Path) -> None:
 def test_text_that_nests_without_end_is_refused() -> None:
     for text in ("[" * 100_000, '{"a":' * 100_000):
         with pytest.raises(ValueError, match="nests too deeply"):
-            parsed_json(text)
+            parse_json(text)
     with pytest.raises(ValueError, match="nests too deeply"):
-        parsed_toml("a = " + "[" * 100_000)
-    assert parsed_toml("[a.b]\nc = [1.5]") == {"a": {"b": {"c": [1.5]}}}
+        parse_toml("a = " + "[" * 100_000)
+    assert parse_toml("[a.b]\nc = [1.5]") == {"a": {"b": {"c": [1.5]}}}
 
 
 @pytest.mark.parametrize(
@@ -77,20 +77,20 @@ def test_text_that_nests_without_end_is_refused() -> None:
 )
 def test_keys_of_thousands_of_parts_are_refused_before_hours_of_work(text: str) -> None:
     with pytest.raises(ValueError, match="lines with too many dots"):
-        parsed_toml(text)
+        parse_toml(text)
 
 
 def test_packed_bytes_unpack_within_their_bound() -> None:
     machine = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = machine.compress(b"\0" * 100_000) + machine.flush()
-    assert inflated(packed, 100_000) == b"\0" * 100_000
+    assert inflate(packed, 100_000) == b"\0" * 100_000
     for data, at_most, told in (
         (packed, 99_999, "it unpacks to more than 99,999 bytes"),
         (packed[:-5], 100_000, "break off"),
         (b"\xff" * 9, 100, "invalid"),
     ):
         with pytest.raises(ValueError, match=told):
-            inflated(data, at_most)
+            inflate(data, at_most)
 
 
 def written(path: Path, method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -101,12 +101,12 @@ def written(path: Path, method: int = zipfile.ZIP_DEFLATED) -> bytes:
 
 def test_a_member_is_read_within_its_bound(tmp_path: Path) -> None:
     written(tmp_path / "a.zip")
-    with archive(tmp_path / "a.zip") as opened:
-        assert member(opened, "a", 1_000_000) == b"\0" * 1_000_000
+    with open_zip_archive(tmp_path / "a.zip") as opened:
+        assert read_zip_member(opened, "a", 1_000_000) == b"\0" * 1_000_000
         with pytest.raises(ValueError, match="'a' is damaged: it unpacks to 1,000,000 bytes; exp"):
-            member(opened, "a", 999_999)
+            read_zip_member(opened, "a", 999_999)
         with pytest.raises(ValueError, match="'b' is damaged"):
-            member(opened, "b", 10)
+            read_zip_member(opened, "b", 10)
 
 
 @pytest.mark.parametrize(
@@ -120,27 +120,33 @@ def test_members_that_are_not_read_are_refused(
     data = bytearray(written(tmp_path / "a.zip"))
     struct.pack_into("<H", data, data.index(b"PK\1\2") + at, value)
     (tmp_path / "a.zip").write_bytes(data)
-    with archive(tmp_path / "a.zip") as opened, pytest.raises(ValueError, match="or encrypted"):
-        member(opened, "a", 1_000_000)
+    with (
+        open_zip_archive(tmp_path / "a.zip") as opened,
+        pytest.raises(ValueError, match="or encrypted"),
+    ):
+        read_zip_member(opened, "a", 1_000_000)
 
 
 def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
     data = bytearray(written(tmp_path / "a.zip"))
     struct.pack_into("<I", data, data.index(b"PK\1\2") + 24, 10)
     (tmp_path / "a.zip").write_bytes(data)
-    with archive(tmp_path / "a.zip") as opened, pytest.raises(ValueError, match="'a' is damaged"):
-        member(opened, "a", 1_000_000)
+    with (
+        open_zip_archive(tmp_path / "a.zip") as opened,
+        pytest.raises(ValueError, match="'a' is damaged"),
+    ):
+        read_zip_member(opened, "a", 1_000_000)
 
 
 def test_messages_are_one_line_whatever_they_quote() -> None:
     bomb: list[object] = ["x" * 10_000]
     for _ in range(60):
         bomb = [bomb, bomb]
-    assert len(shown(bomb)) <= 100
-    assert len(shown("x" * 1_000_000)) <= 100 and shown([1, "a"]) == "[1, 'a']"
-    told = cut("begins\n" + "x" * 1_000_000 + "\x1b[2J ends", 500)
+    assert len(short_repr(bomb)) <= 100
+    assert len(short_repr("x" * 1_000_000)) <= 100 and short_repr([1, "a"]) == "[1, 'a']"
+    told = truncate_text("begins\n" + "x" * 1_000_000 + "\x1b[2J ends", 500)
     assert len(told) <= 500 and told.startswith("begins x") and told.endswith("\\x1b[2J ends")
-    assert cut(" a \n b ", 500) == "a b"
+    assert truncate_text(" a \n b ", 500) == "a b"
     words = [f"word{i}" * 100 for i in range(20_000)]
-    assert len(hint("x" * 100_000, words)) <= 320
-    assert hint("pgb", ["pgd", "fgsm"]) == "did you mean 'pgd'?"
+    assert len(did_you_mean("x" * 100_000, words)) <= 320
+    assert did_you_mean("pgb", ["pgd", "fgsm"]) == "did you mean 'pgd'?"

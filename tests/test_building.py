@@ -8,25 +8,26 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.building import built, shapes, within
-from scoreag.cards import Card, write_card
-from scoreag.models import load_classifier
-from scoreag.networks import plain_cnn, resnet, sequential, song_unet
+from scoreag.classifiers.loading import load_classifier
+from scoreag.classifiers.networks import cifar_resnet, sequential, small_cnn
+from scoreag.diffusion.networks import song_unet
+from scoreag.models.build import build_bounded, infer_shapes, limit_network_size
+from scoreag.models.model_cards import Card, write_card
 
 LITTLE = {"weight": torch.zeros(3)}
 GROWN = {
     "blocks": (song_unet.build, {"blocks": 10**6, "channels": 8}),
-    "depth": (resnet.build, {"depth": 6 * 10**6 + 2, "width": 4}),
-    "hidden": (plain_cnn.build, {"hidden": 10**7}),
-    "hidden, huge": (plain_cnn.build, {"hidden": 10**12}),
+    "depth": (cifar_resnet.build, {"depth": 6 * 10**6 + 2, "width": 4}),
+    "hidden": (small_cnn.build, {"hidden": 10**7}),
+    "hidden, huge": (small_cnn.build, {"hidden": 10**12}),
     "classes": (song_unet.build, {"classes": 10**12, "channels": 8, "blocks": 1}),
     "layers": (sequential.build, {"layers": [["ReLU"]] * 5000}),
-    "words": (resnet.build, {"depth": "x" * 100_000}),
+    "words": (cifar_resnet.build, {"depth": "x" * 100_000}),
 }
 
 
 @pytest.mark.parametrize("name", GROWN)
-@pytest.mark.parametrize("make", [built, shapes])
+@pytest.mark.parametrize("make", [build_bounded, infer_shapes])
 def test_arguments_that_ask_for_more_are_refused_as_it_grows(make: Any, name: str) -> None:
     build, options = GROWN[name]
     with pytest.raises(
@@ -37,24 +38,26 @@ def test_arguments_that_ask_for_more_are_refused_as_it_grows(make: Any, name: st
 
 
 def test_the_network_of_the_tensors_is_built_and_the_bound_is_gone_afterwards() -> None:
-    given = resnet.build(depth=8).state_dict()
-    found = shapes(resnet.build, {"depth": 8}, given)
+    given = cifar_resnet.build(depth=8).state_dict()
+    found = infer_shapes(cifar_resnet.build, {"depth": 8}, given)
     assert found == {name: tensor.shape for name, tensor in given.items()}
-    assert built(resnet.build, {"depth": 8}, given).state_dict().keys() == given.keys()
-    plain_cnn.build(hidden=40_000)
+    assert (
+        build_bounded(cifar_resnet.build, {"depth": 8}, given).state_dict().keys() == given.keys()
+    )
+    small_cnn.build(hidden=40_000)
 
 
 def test_another_thread_builds_what_it_wants() -> None:
     made: list[nn.Module] = []
-    with within(LITTLE):
-        other = threading.Thread(target=lambda: made.append(plain_cnn.build(hidden=40_000)))
+    with limit_network_size(LITTLE):
+        other = threading.Thread(target=lambda: made.append(small_cnn.build(hidden=40_000)))
         other.start()
         other.join()
     assert made
 
 
 def test_a_card_that_asks_for_more_than_its_weights_is_refused(tmp_path: Path) -> None:
-    module = plain_cnn.build((3, 8, 8), hidden=4)
+    module = small_cnn.build((3, 8, 8), hidden=4)
     card = Card(
         "mine", "classifier", "plain_cnn", "model.safetensors", "MIT", (3, 8, 8),
         options={"image_shape": [3, 8, 8], "hidden": 10**7}, folder=tmp_path,

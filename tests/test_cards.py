@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoreag.cards import ZOO, Card, card, cards, fill, rewrite, to_toml, weights, write_card
-from scoreag.classifiers.bundled import load
-from scoreag.networks.plain_cnn import PlainCNN
+from scoreag.classifiers.networks.small_cnn import PlainCNN
+from scoreag.classifiers.resolve import load_card_classifier
+from scoreag.models.model_cards import (
+    ZOO,
+    Card,
+    list_cards,
+    load_card,
+    load_weights,
+    read_weights,
+    to_toml,
+    update_card,
+    write_card,
+)
 
 OPTIONS = {"image_shape": [3, 8, 8], "convolutions": [[4, 4, 2]], "hidden": 8}
 
@@ -29,7 +39,7 @@ def folder(tmp_path, network) -> Path:
             kind="classifier",
             network="plain_cnn",
             file="model.safetensors",
-            licence="MIT",
+            license="MIT",
             image_shape=(3, 8, 8),
             classes=tuple("abcdefghij"),
             mean=(0.5, 0.5, 0.5),
@@ -43,44 +53,44 @@ def folder(tmp_path, network) -> Path:
 
 
 def test_a_written_card_is_read_back(folder):
-    found = card(folder)
+    found = load_card(folder)
     assert (found.name, found.kind, found.image_shape) == ("mine", "classifier", (3, 8, 8))
     assert found.classes == tuple("abcdefghij") and found.options == OPTIONS
-    assert card(folder / "card.toml") == found == card(str(folder))
+    assert load_card(folder / "card.toml") == found == load_card(str(folder))
 
 
 def test_the_network_comes_back_with_its_weights(folder, network):
     x = torch.rand(2, 3, 8, 8)
-    loaded = load(card(folder))
+    loaded = load_card_classifier(load_card(folder))
     assert torch.equal(loaded(x), network(x)) and not loaded.training
 
 
 def test_half_precision_is_widened_and_keeps_eleven_bits(folder, network):
-    kept = weights(write_card(card(folder), network.state_dict(), half=True))
+    kept = read_weights(write_card(load_card(folder), network.state_dict(), fp16=True))
     assert kept["convolutions.1.num_batches_tracked"].dtype == torch.int64
     assert kept["linear.weight"].dtype == torch.float32
     torch.testing.assert_close(kept["linear.weight"], network.linear.weight, rtol=2**-11, atol=0)
 
 
 def test_the_same_weights_give_the_same_file(folder, network):
-    assert write_card(card(folder), network.state_dict()).sha256 == card(folder).sha256
+    assert write_card(load_card(folder), network.state_dict()).sha256 == load_card(folder).sha256
 
 
 def test_figures_are_added_without_a_change_to_the_rest(folder):
-    before = card(folder)
+    before = load_card(folder)
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    rewrite(before, figures=figures)
-    assert card(folder) == replace(before, figures=figures)
+    update_card(before, figures=figures)
+    assert load_card(folder) == replace(before, figures=figures)
 
 
 def test_figures_stay_as_long_as_the_weights_do(folder, network):
     """A training that is done exports its card anew when it is asked for again."""
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    rewrite(card(folder), figures=figures)
-    anew = replace(card(folder), figures={})
-    assert write_card(anew, network.state_dict()).figures == card(folder).figures == figures
+    update_card(load_card(folder), figures=figures)
+    anew = replace(load_card(folder), figures={})
+    assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == figures
     network.linear.bias.data += 1
-    assert write_card(anew, network.state_dict()).figures == card(folder).figures == {}
+    assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == {}
 
 
 def test_entries_survive_being_written_and_read():
@@ -116,8 +126,8 @@ def test_what_is_nothing_is_left_out_and_infinity_is_kept():
 
 def test_a_card_of_classes_in_any_script_is_read_back(folder):
     names = ("\U0001f98a", "日本", *"cdefghij")
-    rewrite(card(folder), classes=names, recipe={"fähre": 1})
-    assert card(folder).classes == names and card(folder).recipe == {"fähre": 1}
+    update_card(load_card(folder), classes=names, recipe={"fähre": 1})
+    assert load_card(folder).classes == names and load_card(folder).training_config == {"fähre": 1}
 
 
 def cut(file):
@@ -153,7 +163,7 @@ def alter(file):
 def test_weights_that_are_not_whole_are_refused_by_one_line(folder, damage, message):
     damage(folder / "model.safetensors")
     with pytest.raises(ValueError, match=message) as caught:
-        weights(card(folder))
+        read_weights(load_card(folder))
     assert "\n" not in str(caught.value) and "mine" in str(caught.value)
 
 
@@ -174,7 +184,7 @@ def test_a_card_with_a_mistake_is_refused(folder, change, message):
     file = folder / "card.toml"
     file.write_text(change(file.read_text()))
     with pytest.raises(ValueError, match=message):
-        card(folder)
+        load_card(folder)
 
 
 @pytest.mark.parametrize(
@@ -196,45 +206,47 @@ def test_a_tensor_that_does_not_fit_is_named(network, change, message):
     tensors = dict(network.state_dict())
     change(tensors)
     with pytest.raises(ValueError, match=message):
-        fill(network, tensors, "mine")
+        load_weights(network, tensors, "mine")
 
 
 def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
     old = {n: t for n, t in network.state_dict().items() if "num_batches" not in n}
-    fill(network, old, "mine")
+    load_weights(network, old, "mine")
 
 
 def test_an_option_that_the_network_lacks_is_refused(folder):
-    rewrite(card(folder), options={"hiden": 8})
+    update_card(load_card(folder), options={"hiden": 8})
     with pytest.raises(
         ValueError, match="plain_cnn takes no option 'hiden'; did you mean 'hidden'"
     ):
-        load(card(folder))
+        load_card_classifier(load_card(folder))
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has no card\.toml"):
-        card(tmp_path)
+        load_card(tmp_path)
 
 
 def test_the_zoo_is_listed_by_kind():
-    assert sorted(cards("classifier") + cards("score-model")) == cards()
-    assert {"cifar10-resnet20", "cifar10-judge", "cifar10-robust"} <= set(cards("classifier"))
+    assert sorted(list_cards("classifier") + list_cards("score-model")) == list_cards()
+    assert {"cifar10-resnet20", "cifar10-judge", "cifar10-robust"} <= set(list_cards("classifier"))
 
 
 def test_a_misspelt_name_is_answered_by_the_one_that_was_meant():
     with pytest.raises(ValueError, match="no card 'cifar10-resnet2'; did you mean 'cifar10-resn"):
-        card("cifar10-resnet2")
+        load_card("cifar10-resnet2")
 
 
 @pytest.mark.parametrize("file", sorted(ZOO.glob("*.toml")), ids=lambda file: file.stem)
 def test_a_bundled_card_is_complete(file):
     """Its weights are whole and at most 16 MB, and its figures name what they count."""
-    found = card(file.stem)
-    assert found.name == file.stem and found.licence == "MIT" and weights(found)
-    assert all((ZOO / name).stat().st_size <= 16e6 for name in found.shards or [found.file])
-    assert {"seed", "images", "minutes", "data"} <= set(json.dumps(found.recipe).split('"'))
-    for named in found.figures.values():
+    found = load_card(file.stem)
+    assert found.name == file.stem and found.license == "MIT" and read_weights(found)
+    assert all((ZOO / name).stat().st_size <= 16e6 for name in found.weight_files or [found.file])
+    assert {"seed", "images", "minutes", "data"} <= set(
+        json.dumps(found.training_config).split('"')
+    )
+    for named in found.metrics.values():
         for figure in (one for name, one in named.items() if name != "settings"):
             assert figure["low"] <= figure["value"] <= figure["high"]
             assert figure["total"] > 0 and figure["of"]
@@ -242,15 +254,18 @@ def test_a_bundled_card_is_complete(file):
                 assert figure["value"] == round(figure["count"] / figure["total"], 4)
 
 
-@pytest.mark.parametrize("name", cards("classifier"))
+@pytest.mark.parametrize("name", list_cards("classifier"))
 def test_a_bundled_classifier_answers(name):
-    found = card(name)
-    assert load(found)(torch.rand(2, *found.image_shape)).shape == (2, len(found.classes))
+    found = load_card(name)
+    assert load_card_classifier(found)(torch.rand(2, *found.image_shape)).shape == (
+        2,
+        len(found.classes),
+    )
 
 
 def test_a_folder_of_the_same_name_does_not_hide_a_bundled_card(tmp_path, monkeypatch):
     (tmp_path / "cifar10-resnet20").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert card("cifar10-resnet20").folder == ZOO
+    assert load_card("cifar10-resnet20").folder == ZOO
     with pytest.raises(ValueError, match=r"has no card\.toml"):
-        card("./cifar10-resnet20")
+        load_card("./cifar10-resnet20")

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.runs.rows import read
-from scoreag.settings import Settings
-from scoreag.verbs.options import MICRO_BATCH, SETTINGS
+from scoreag.cli.app import main
+from scoreag.cli.options import MICRO_BATCH, SETTINGS
+from scoreag.methods.config import SamplingConfig
+from scoreag.runs.records import read_rows
 
 OWN = """
 from torch import nn
@@ -99,7 +99,7 @@ def test_transform_writes_a_run_and_a_table(here, capsys):
 
 def test_synthesize_draws_the_classes_that_were_asked_for(here):
     assert main([*SYNTHESIZE, "--labels", "ship,cat", "--quiet"]) == 0
-    assert [row["label"] for row in read(here / "out")] == [2, 0]
+    assert [row["label"] for row in read_rows(here / "out")] == [2, 0]
 
 
 def test_a_file_system_without_locks_is_warned_of_once_in_one_line(here, capsys, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_file_system_without_locks_is_warned_of_once_in_one_line(here, capsys,
 
 def test_all_may_have_spaces_around_it(here):
     assert main([*SYNTHESIZE, "--labels", " all ", "--quiet"]) == 0
-    assert [row["label"] for row in read(here / "out")] == [0, 1, 2]
+    assert [row["label"] for row in read_rows(here / "out")] == [0, 1, 2]
 
 
 def test_an_image_does_not_depend_on_which_others_are_drawn(here):
@@ -133,7 +133,7 @@ def test_purify_takes_the_run_that_transform_wrote(here, capsys):
     assert main(words) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["rates"]["accuracy_before"]["total"] == 6
-    before, after = read(here / "out"), read(here / "clean")
+    before, after = read_rows(here / "out"), read_rows(here / "clean")
     assert [row["image_id"] for row in after] == [row["image_id"] for row in before]
     assert [r["predictions"]["before"] for r in after] == [
         r["predictions"]["saved"] for r in before
@@ -155,12 +155,12 @@ def test_every_setting_reaches_the_manifest(here):
 
 
 def test_every_setting_is_an_option_of_the_same_name():
-    known = {f.name for f in fields(Settings)} - {"sampler_options"} | {"sampler_option"}
+    known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
     assert {option.name for option in SETTINGS} == known
 
 
 def test_the_documented_micro_batch_is_that_of_the_functions():
-    from scoreag.api import MICRO_BATCH as THEIRS
+    from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
 
     assert MICRO_BATCH.default == THEIRS
 
@@ -169,7 +169,7 @@ def test_a_single_picture_with_a_label_by_name(here):
     picture = next((here / "images").glob("*/*.png"))
     words = ["transform", *MODELS, "--data", str(picture), "--label", "dog", "--out", "out"]
     assert main([*words, "--quiet"]) == 0
-    assert read(here / "out")[0]["label"] == 1
+    assert read_rows(here / "out")[0]["label"] == 1
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_reports_figures_come_as_json_and_a_quiet_list_is_silent(here, capsys)
 def test_a_training_has_data_of_its_own_choice(verb):
     import typer
 
-    from scoreag.cli import app
+    from scoreag.cli.app import app
 
     command = typer.main.get_command(app).commands["train"].commands[verb]
     example = command.epilog.split("scoreag train " + verb)[1].split()
@@ -406,7 +406,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scoreag.models.load_prior", interrupted)
+    monkeypatch.setattr("scoreag.classifiers.loading.load_prior", interrupted)
     assert main(TRANSFORM) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -436,7 +436,7 @@ def shown(*words):
 
 
 def test_importing_the_command_line_imports_no_torch():
-    code = "import sys, scoreag.cli; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    code = "import sys, scoreag.cli.app; print([m for m in ('torch', 'numpy') if m in sys.modules])"
     assert shown("-c", code) == "[]\n"
 
 

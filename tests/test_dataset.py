@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import scoreag
-from scoreag import dataset as data
-from scoreag.images import write_png
+from scoreag.data import loading as data
+from scoreag.io.images import write_png
 
 IMAGES = np.arange(5 * 2 * 2, dtype=np.uint8).reshape(5, 1, 2, 2)
 LABELS = np.array([4, 3, 2, 1, 0])
@@ -36,7 +36,7 @@ def five(tmp_path: Path) -> str:
     ],
 )
 def test_a_range_means_what_it_means_in_python(five: str, part: str, ids: tuple[int, ...]) -> None:
-    came = data.read(five + part)
+    came = data.load_dataset(five + part)
     assert came.image_ids == ids
     assert came.images[:, 0, 0, 0].tolist() == [4 * i for i in ids]
     assert came.labels is not None
@@ -61,7 +61,7 @@ REFUSED = [
 @pytest.mark.parametrize("part", [*REFUSED, "[1,2]", "[0:3", "[", "[ 1]", "[²]"])
 def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*five\.npz[^\n]*$") as raised:
-        data.read(five + part)
+        data.load_dataset(five + part)
     assert f"five.npz has 5 images; {part} is no part" in str(raised.value)
 
 
@@ -81,21 +81,21 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(spec: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        data.read(spec)
+        data.load_dataset(spec)
 
 
 def test_a_missing_file_of_arrays_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.npz"):
-        data.read(f"arrays:{tmp_path / 'none.npz'}")
+        data.load_dataset(f"arrays:{tmp_path / 'none.npz'}")
 
 
 def test_an_option_for_pictures_is_refused_elsewhere() -> None:
     with pytest.raises(ValueError, match="samples takes no option 'label'"):
-        data.read("samples", label=3)
+        data.load_dataset("samples", label=3)
 
 
 def test_a_slice_keeps_ids_and_labels_together(five: str) -> None:
-    part = data.read(five)[1:4][::2]
+    part = data.load_dataset(five)[1:4][::2]
     assert len(part) == 2
     assert part.image_ids == (1, 3)
     assert part.labels is not None
@@ -105,12 +105,12 @@ def test_a_slice_keeps_ids_and_labels_together(five: str) -> None:
 
 @pytest.mark.parametrize("place, image_id", [(0, 0), (-1, 4)])
 def test_one_row_is_a_data_set_of_one(five: str, place: int, image_id: int) -> None:
-    assert data.read(five)[place].image_ids == (image_id,)
+    assert data.load_dataset(five)[place].image_ids == (image_id,)
 
 
 def test_a_row_beyond_the_end_is_an_index_error(five: str) -> None:
     with pytest.raises(IndexError):
-        data.read(five)[5]
+        data.load_dataset(five)[5]
 
 
 def test_the_digest_tells_pixels_labels_and_shapes_apart(tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_the_digest_tells_pixels_labels_and_shapes_apart(tmp_path: Path) -> None
     digests = set()
     for version in versions:
         np.savez(tmp_path / "a.npz", **version)
-        digests.add(data.read(tmp_path / "a.npz").sha256)
+        digests.add(data.load_dataset(tmp_path / "a.npz").sha256)
     assert len(digests) == len(versions)
 
 
 def test_the_package_gives_floats_and_labels(five: str) -> None:
-    images, labels = scoreag.data(f"{five}[1:3]")
+    images, labels = scoreag.load_data(f"{five}[1:3]")
     assert images.dtype == torch.float32
     assert images[1, 0, 0].tolist() == pytest.approx([8 / 255, 9 / 255])
     assert labels is not None
@@ -140,7 +140,7 @@ def test_the_package_gives_floats_and_labels(five: str) -> None:
 
 FOREIGN = """
 import torch
-from scoreag.datasets import Source
+from scoreag.data.source import Source
 
 def load(what, root=None):
     pixels = torch.full((2, 1, 3, 3), int(what), dtype=torch.uint8)
@@ -155,7 +155,7 @@ def test_a_foreign_data_set_is_a_dotted_name(
     (tmp_path / "elsewhere" / "mine.py").write_text(FOREIGN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    came = data.read("elsewhere.mine:9[1]", root=tmp_path)
+    came = data.load_dataset("elsewhere.mine:9[1]", data_dir=tmp_path)
     assert (came.image_ids, came.images.max().item()) == ((11,), 9)
 
 
@@ -164,7 +164,7 @@ def test_a_foreign_data_set_is_a_dotted_name(
     [("", "five.npz"), ("[0:5]", "five.npz"), ("[:2]", "five.npz[0:2]"), ("[4]", "five.npz[4:5]")],
 )
 def test_the_name_says_the_range_unless_it_is_the_whole(five: str, part: str, name: str) -> None:
-    assert data.read(five + part).name == f"arrays:{name}"
+    assert data.load_dataset(five + part).name == f"arrays:{name}"
 
 
 def test_brackets_may_be_of_a_path_that_is_there(
@@ -187,9 +187,9 @@ def test_brackets_may_be_of_a_path_that_is_there(
         "folder:imgs[0:1]": [0],
     }
     for word, wanted in shades.items():
-        assert data.read(word).images[:, 0, 0, 0].tolist() == wanted, word
-    assert data.path_of("folder:imgs[1]") == Path("imgs[1]")
-    assert len(data.read("arrays:imgs[1]/x.npz[0:3]")) == 3
+        assert data.load_dataset(word).images[:, 0, 0, 0].tolist() == wanted, word
+    assert data.source_path("folder:imgs[1]") == Path("imgs[1]")
+    assert len(data.load_dataset("arrays:imgs[1]/x.npz[0:3]")) == 3
 
 
 @pytest.mark.parametrize(
@@ -206,38 +206,40 @@ def test_a_file_that_is_no_picture_is_told_what_to_write_instead(
 ) -> None:
     (tmp_path / name).write_bytes(b"any")
     with pytest.raises(ValueError, match=rf"{name} is not read as data; [^\n]*{told}"):
-        data.read(tmp_path / name)
+        data.load_dataset(tmp_path / name)
 
 
 def test_a_suffix_may_be_in_capitals(five: str, tmp_path: Path) -> None:
     (tmp_path / "five.npz").rename(tmp_path / "FIVE.NPZ")
-    assert len(data.read(tmp_path / "FIVE.NPZ")) == 5
+    assert len(data.load_dataset(tmp_path / "FIVE.NPZ")) == 5
 
 
 def test_counts_say_the_classes_that_a_range_lacks(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=[0, 0, 2, 1, 2], classes=["x", "y", "z"])
-    came = data.read(f"{tmp_path / 'a.npz'}[0:3]")
+    came = data.load_dataset(f"{tmp_path / 'a.npz'}[0:3]")
     assert came.counts == {"x": 2, "y": 0, "z": 1}
     assert came.summary == "arrays:a.npz[0:3]: 3 images, by class: x 2, y 0, z 1"
-    assert data.read("samples[0:1]").counts.keys() == set(data.read("samples").classes)
+    assert data.load_dataset("samples[0:1]").counts.keys() == set(
+        data.load_dataset("samples").classes
+    )
 
 
 def test_ones_own_images_can_be_put_in_an_order_in_which_the_classes_take_turns(
     tmp_path: Path,
 ) -> None:
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=[2, 2, 2, 0, 1])
-    came = data.balanced(data.read(tmp_path / "a.npz"))
+    came = data.interleave_classes(data.load_dataset(tmp_path / "a.npz"))
     assert came.image_ids == (0, 3, 4, 1, 2)
     assert came.labels is not None and came.labels.tolist() == [2, 0, 1, 2, 2]
     assert came.images[:, 0, 0, 0].tolist() == [0, 12, 16, 4, 8]
-    official = data.read("fashion-mnist:sample")
-    assert data.balanced(official) is official
+    official = data.load_dataset("fashion-mnist:sample")
+    assert data.interleave_classes(official) is official
 
 
 def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) -> None:
     file = tmp_path / "five.npz"
-    assert data.path_of(f"{five}[0:2]") == data.path_of(file) == file
-    assert data.path_of("samples") is None and data.path_of("cifar10:test[0:4]") is None
+    assert data.source_path(f"{five}[0:2]") == data.source_path(file) == file
+    assert data.source_path("samples") is None and data.source_path("cifar10:test[0:4]") is None
 
 
 @pytest.mark.parametrize("word", ["tiny-imagenet", "tiny_imagenet:val[0:2]", "cifar10:test"])
@@ -247,19 +249,19 @@ def test_a_data_set_is_no_path_even_where_a_folder_has_its_name(
     for name in ("tiny-imagenet", "val", "test"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert data.path_of(word) is None
+    assert data.source_path(word) is None
 
 
 def test_a_dash_and_an_underscore_are_one_in_the_name_of_a_data_set() -> None:
-    came = [data.read(f"{kind}:sample[0:2]") for kind in ("fashion-mnist", "fashion_mnist")]
+    came = [data.load_dataset(f"{kind}:sample[0:2]") for kind in ("fashion-mnist", "fashion_mnist")]
     assert came[0].name == came[1].name == "fashion-mnist:sample[0:2]"
     assert came[0].sha256 == came[1].sha256
 
 
 def test_data_that_would_have_to_be_fetched_is_not_at_hand(tmp_path):
     for word in ("cifar10:test[0:4]", "cifar100", "tiny-imagenet", "fashion-mnist:train"):
-        assert not data.at_hand(word, tmp_path) or word.startswith(
+        assert not data.is_cached(word, tmp_path) or word.startswith(
             "fashion"
         )  # Debian packs that one
-    assert data.at_hand("fashion-mnist:sample", tmp_path)
-    assert not data.at_hand("no-such-data:set", tmp_path)
+    assert data.is_cached("fashion-mnist:sample", tmp_path)
+    assert not data.is_cached("no-such-data:set", tmp_path)

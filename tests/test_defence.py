@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 import scoreag
-from scoreag.core.footprint import kept_bytes
-from scoreag.core.frozen import Frozen
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.load import load, names
-from scoreag.samplers import heun
-from scoreag.settings import settings_for
-from scoreag.tasks import purify
+from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.core.rng import Noise
+from scoreag.defenses.memory_budget import saved_tensor_bytes
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.sampling import purify
+from scoreag.registry import component_names, load_component
 
 SETTINGS = {"precision": 20.0, "start": 1.0, "steps": 4}
 
@@ -52,7 +52,7 @@ def test_each_call_draws_afresh_and_a_replay_does_not(victim, prior, images):
     defended = scoreag.defend(victim, prior, **SETTINGS)
     first, second = defended(images), defended(images)
     assert not torch.isclose(first, second).all(1).any()
-    replayed = defended.replay(1)
+    replayed = defended.fix_randomness(1)
     assert torch.equal(replayed(images), second) and torch.equal(replayed(images), second)
 
 
@@ -63,8 +63,8 @@ def test_two_defences_of_one_seed_draw_alike(victim, prior, images):
 
 def test_a_replayed_row_is_its_image(victim, prior, images):
     defended = scoreag.defend(victim, prior, **SETTINGS)
-    whole = defended.replay(2, image_ids=[10, 11, 12])(images)
-    alone = defended.replay(2, image_ids=[12])(images[2:])
+    whole = defended.fix_randomness(2, image_ids=[10, 11, 12])(images)
+    alone = defended.fix_randomness(2, image_ids=[12])(images[2:])
     assert torch.allclose(alone, whole[2:], rtol=0, atol=1e-12)  # sums of one row round otherwise
 
 
@@ -85,8 +85,8 @@ def test_mean_of_draws_is_the_mean_of_single_answers(victim, prior, images):
 
 def test_a_draw_is_the_same_whatever_others_are_taken_with_it(victim, prior, images):
     """Draws of one call are told apart by their number, which the first call of others has too."""
-    noises = [Noise(0, range(3)).at("call", 0, "draw", i) for i in range(3)]
-    settings = settings_for(prior, "purify", **SETTINGS)
+    noises = [Noise(0, range(3)).fold_in("call", 0, "draw", i) for i in range(3)]
+    settings = resolve_task_config(prior, "purify", **SETTINGS)
     alone = [victim(purify(prior, images, settings, noise)) for noise in noises]
     together = scoreag.defend(victim, prior, draws=3, **SETTINGS)(images)
     assert torch.allclose(together, torch.stack(alone).mean(0), rtol=1e-12)
@@ -98,13 +98,13 @@ def test_majority_counts_the_draws(prior, images):
     def say(purified):
         return torch.nn.functional.one_hot(answers.flatten(), 3).double() + 0 * purified.sum()
 
-    got = scoreag.defend(say, prior, draws=3, vote="majority", **SETTINGS)(images)
+    got = scoreag.defend(say, prior, draws=3, aggregate="majority", **SETTINGS)(images)
     expected = torch.tensor([[2.0, 0, 1], [0, 3, 0], [0, 2, 1]]) / 3
     assert torch.allclose(got, (expected + 1e-3).log())
 
 
 def test_exact_gradient_is_that_of_the_function(victim, prior, images):
-    defended = scoreag.defend(victim, prior, **SETTINGS).replay(0)
+    defended = scoreag.defend(victim, prior, **SETTINGS).fix_randomness(0)
     assert torch.autograd.gradcheck(defended, images[:1].clone().requires_grad_())
 
 
@@ -117,18 +117,22 @@ def test_bpda_takes_purification_for_the_identity(victim, prior, images):
 
 def room(defended, fits):
     """Bytes for the states of all draws of 3 images, of 16 numbers, and the graphs of some."""
-    states = defended.defence.settings.steps * 16 * 8
-    return int(3 * (5 * states + fits * (defended.defence.footprint - states)))
+    states = defended.defense.settings.steps * 16 * 8
+    return int(3 * (5 * states + fits * (defended.defense.bytes_per_draw - states)))
 
 
 @pytest.mark.parametrize("backward", ["exact", "bpda", "blind"])
-@pytest.mark.parametrize("purifier", names("purifiers"))
+@pytest.mark.parametrize("purifier", component_names("purifiers"))
 def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
     purifier, backward, victim, prior, images
 ):
-    taken = {name: v for name, v in SETTINGS.items() if name in load("purifiers", purifier).TAKES}
+    taken = {
+        name: v
+        for name, v in SETTINGS.items()
+        if name in load_component("purifiers", purifier).TAKES
+    }
     whole = scoreag.defend(victim, prior, purifier, draws=5, backward=backward, **taken)
-    assert whole.defence.footprint > 0
+    assert whole.defense.bytes_per_draw > 0
     for fits in (1, 2, 5):
         most = room(whole, fits)
         cut = scoreag.defend(
@@ -137,7 +141,7 @@ def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
         found = []
         for defended in (whole, cut):
             leaf = images.clone().requires_grad_()
-            logits = defended.replay(0)(leaf)
+            logits = defended.fix_randomness(0)(leaf)
             found.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), leaf)))
         for ours, theirs in zip(*found, strict=True):
             assert theirs.norm() > 0 and (ours - theirs).norm() < 1e-12 * theirs.norm()
@@ -164,7 +168,7 @@ def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, i
         needed.append(room(free, 1))
         cut = scoreag.defend(victim, prior, draws=5, max_memory=needed[-1], **settings)
         leaf = images.clone().requires_grad_()
-        kept.append(kept_bytes(lambda cut=cut, leaf=leaf: cut(leaf).sum().backward()))
+        kept.append(saved_tensor_bytes(lambda cut=cut, leaf=leaf: cut(leaf).sum().backward()))
     assert needed[1] - needed[0] == pytest.approx(kept[1] - kept[0], rel=0.05)
     with pytest.raises(ValueError, match="the gradient of 5 draws of 3 images takes about"):
         most = 3 * 5 * 40 * 16 * 8  # the states alone
@@ -173,7 +177,7 @@ def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, i
 
 def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, images):
     free = scoreag.defend(victim, prior, draws=2, **SETTINGS)
-    most = 2 * free.defence.footprint
+    most = 2 * free.defense.bytes_per_draw
     with pytest.raises(ValueError) as caught:
         scoreag.defend(victim, prior, max_memory=most, **SETTINGS)(images)
     told = str(caught.value)
@@ -187,13 +191,13 @@ def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, imag
 @pytest.mark.parametrize("backward", ["exact", "blind"])
 def test_a_defence_may_stand_within_another(backward, victim, prior, images):
     """A replay of the outer one replays both, in each pass, and however its draws are split."""
-    inner = scoreag.defend(victim, prior, "denoise_once", start=0.2)
+    inner = scoreag.defend(victim, prior, "denoise_once", sigma_start=0.2)
     outer = scoreag.defend(inner, prior, draws=3, backward=backward, **SETTINGS)
     cut = scoreag.defend(inner, prior, draws=3, max_memory=room(outer, 1), backward=backward,
                          **SETTINGS)  # fmt: skip
     assert inner.counts == {}
     found = []
-    for defended in (outer.replay(1), cut.replay(1)):
+    for defended in (outer.fix_randomness(1), cut.fix_randomness(1)):
         leaf = images.clone().requires_grad_()
         logits = defended(leaf)
         found.append((logits.detach(), *torch.autograd.grad(logits.square().sum(), leaf)))
@@ -202,7 +206,7 @@ def test_a_defence_may_stand_within_another(backward, victim, prior, images):
         assert one.norm() > 0 and (one - other).norm() < 1e-12 * one.norm()
     assert not torch.isclose(outer(images), outer(images)).all(1).any()
     if backward == "exact":
-        assert torch.autograd.gradcheck(cut.replay(0), images[:1].clone().requires_grad_())
+        assert torch.autograd.gradcheck(cut.fix_randomness(0), images[:1].clone().requires_grad_())
 
 
 def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defended(prior, images):
@@ -210,11 +214,11 @@ def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defen
         return torch.stack([x.square().flatten(1).sum(1), x.flatten(1).sum(1)], 1)
 
     leaf = images.clone().requires_grad_()
-    defended = scoreag.defend(square, prior, backward="blind", **SETTINGS).replay(0)
+    defended = scoreag.defend(square, prior, backward="blind", **SETTINGS).fix_randomness(0)
     logits = defended(leaf)
     logits[:, 0].sum().backward()
     assert torch.allclose(leaf.grad, 2 * images)
-    exact = scoreag.defend(square, prior, **SETTINGS).replay(0)(images)
+    exact = scoreag.defend(square, prior, **SETTINGS).fix_randomness(0)(images)
     assert torch.allclose(logits, exact)
 
 
@@ -245,7 +249,7 @@ def test_a_classifier_in_train_mode_is_refused(prior):
 
 def test_a_classifier_of_other_images_is_refused_before_any_work(prior):
     """One by its card, one because it fails on images of that size."""
-    known = Frozen(Linear(), image_shape=(3, 32, 32)).eval()
+    known = NormalizedClassifier(Linear(), image_shape=(3, 32, 32)).eval()
     with pytest.raises(ValueError, match="of images of 3 x 32 x 32, and the score model purifies"):
         scoreag.defend(known, prior)
     wide = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)).double().eval()
@@ -295,7 +299,7 @@ def attacked(two_classes):
     noise = Noise(0, range(20)).normal_like(torch.zeros(20, 1, 4, 4))
     labels = torch.arange(20) % 2
     images = (0.5 + 0.06 * (2.0 * labels - 1).view(-1, 1, 1, 1) + 0.02 * noise).clamp(0, 1)
-    defended = scoreag.defend(Brightness().eval(), prior, "diffpure", start=0.3, steps=3)
+    defended = scoreag.defend(Brightness().eval(), prior, "diffpure", sigma_start=0.3, steps=3)
     return defended, images, labels
 
 
@@ -325,11 +329,13 @@ def test_torchattacks_attacks_a_defence_as_it_is(attacked):
 def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, images):
     """They lie outside of [0, 1], which images that are still normalised do as well."""
     defended = scoreag.defend(victim, prior, **SETTINGS)
-    assert torch.equal(defended.replay(0).of_estimates(images), defended.replay(0)(images))
+    assert torch.equal(
+        defended.fix_randomness(0).forward_unclamped(images), defended.fix_randomness(0)(images)
+    )
     with pytest.raises(ValueError, match="undo the normalisation"):
         defended(images * 4 - 2)
     assert not defended.counts
-    found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), strength=500.0)
+    found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), attack_scale=500.0)
     assert found.images.isfinite().all() and not defended.counts  # a task counts for itself
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core.frozen import Frozen
-from scoreag.doctor import _beats, examine
+from scoreag.classifiers.diagnose import _is_significantly_better, diagnose
+from scoreag.classifiers.normalized import NormalizedClassifier
 
 LEVELS = (40, 110, 190)  # of 255: the classes
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,19 +42,19 @@ def images(count=30):
 
 def findings(module, mean=MEAN, std=STD, shown=None, labels=None):
     given, known = images()
-    victim = Frozen(module, mean, std).eval()
-    found = examine(victim, given if shown is None else shown, known if labels is None else labels)
+    victim = NormalizedClassifier(module, mean, std).eval()
+    found = diagnose(victim, given if shown is None else shown, known if labels is None else labels)
     return {finding.check: finding for finding in found}
 
 
 def wrong(found):
-    return {name: f.says for name, f in found.items() if f.fine is False}
+    return {name: f.message for name, f in found.items() if f.ok is False}
 
 
 def test_a_sound_classifier_is_found_sound():
     found = findings(Grey())
     assert wrong(found) == {}
-    assert "30 of 30" in found["accuracy"].says
+    assert "30 of 30" in found["accuracy"].message
 
 
 def test_a_missing_normalisation_is_found_and_named():
@@ -91,10 +91,10 @@ def test_dependence_on_the_batch_is_found():
 
 def test_train_mode_is_found():
     given, labels = images()
-    victim = Frozen(Grey(), MEAN, STD).eval()
+    victim = NormalizedClassifier(Grey(), MEAN, STD).eval()
     victim.module.train()
-    found = {f.check: f for f in examine(victim, given, labels)}
-    assert found["mode"].fine is False and "Grey is in train mode" in found["mode"].says
+    found = {f.check: f for f in diagnose(victim, given, labels)}
+    assert found["mode"].ok is False and "Grey is in train mode" in found["mode"].message
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_labels_that_it_does_not_know_are_found():
 
 def test_guessing_is_found():
     found = findings(Grey(), labels=images()[1].roll(1))
-    assert found["accuracy"].fine is False
+    assert found["accuracy"].ok is False
 
 
 def test_images_divided_twice_are_found():
@@ -136,13 +136,13 @@ def test_the_advice_for_a_gray_classifier_has_one_number_and_works(mean, std):
 
     gray, labels = images()
     gray = gray[:, :1]
-    victim = Frozen(Gray(), (0.9,), (0.1,)).eval()
-    (told,) = [f.says for f in examine(victim, gray, labels) if f.check == "normalisation"]
+    victim = NormalizedClassifier(Gray(), (0.9,), (0.1,)).eval()
+    (told,) = [f.message for f in diagnose(victim, gray, labels) if f.check == "normalisation"]
     found = re.search(r"mean=\(([\d.]+),\), std=\(([\d.]+),\)", told)
     assert found, told
-    follows = Frozen(Gray(), (float(found[1]),), (float(found[2]),)).eval()
-    (accuracy,) = [f for f in examine(follows, gray, labels) if f.check == "accuracy"]
-    assert "right on 30 of 30" in accuracy.says
+    follows = NormalizedClassifier(Gray(), (float(found[1]),), (float(found[2]),)).eval()
+    (accuracy,) = [f for f in diagnose(follows, gray, labels) if f.check == "accuracy"]
+    assert "right on 30 of 30" in accuracy.message
 
 
 def test_a_difference_that_chance_explains_is_none():
@@ -150,7 +150,11 @@ def test_a_difference_that_chance_explains_is_none():
     right = torch.zeros(100, dtype=torch.bool)
     nine, ten = right.clone(), right.clone()
     nine[:9], ten[:10] = True, True
-    assert not _beats(nine, right) and _beats(ten, right) and not _beats(right, ten)
+    assert (
+        not _is_significantly_better(nine, right)
+        and _is_significantly_better(ten, right)
+        and not _is_significantly_better(right, ten)
+    )
     lost = ~right
     lost[:10] = False
-    assert not _beats(lost, ~right)
+    assert not _is_significantly_better(lost, ~right)

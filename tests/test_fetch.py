@@ -19,7 +19,7 @@ from urllib.request import Request
 
 import pytest
 
-from scoreag.download import _Redirects, fetch
+from scoreag.io.download import _SafeRedirects, download_file
 
 CONTENT = hashlib.shake_128(b"an archive").digest(300_000)
 CHUNKS = ("Transfer-Encoding", "chunked")
@@ -71,18 +71,18 @@ class Server:
     def send(self, request: BaseHTTPRequestHandler, start: int) -> None:
         request.send_response(206 if start and self.status == 200 else self.status)
         if start:
-            place = f"bytes {start + self.shift}-{len(self.content) - 1}/{len(self.content)}"
+            place = f"bytes {start + self.random_shift}-{len(self.content) - 1}/{len(self.content)}"
             request.send_header("Content-Range", place)
-        sent = self.content[start + self.shift * bool(start) :]
+        sent = self.content[start + self.random_shift * bool(start) :]
         told = {"length": ("Content-Length", str(len(sent))), "chunks": CHUNKS}
-        known = [told.get(self.says), self.tag and ("ETag", self.tag)]
+        known = [told.get(self.message), self.tag and ("ETag", self.tag)]
         for name, value in [*filter(None, known), ("Content-Type", self.kind)]:
             if value:
                 request.send_header(name, value)
         request.end_headers()
-        part = sent[: self.after] if self.breaks > 0 else sent
+        part = sent[: self.update] if self.breaks > 0 else sent
         self.breaks -= 1
-        if self.says == "chunks":
+        if self.message == "chunks":
             part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
             part += b"0\r\n\r\n" if self.breaks < 0 else b""
         request.wfile.write(part)
@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def __init__(self, server: Server, *args: object) -> None:
         self.plan = server
-        if server.says == "chunks":
+        if server.message == "chunks":
             self.protocol_version = "HTTP/1.1"
         super().__init__(*args)  # type: ignore[arg-type]
 
@@ -121,38 +121,38 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.mark.parametrize("expected", [MD5, SHA256])
 def test_a_file_arrives_whole(server: Server, tmp_path: Path, expected: str) -> None:
-    fetch(server.url, tmp_path / "new" / "a", expected, progress=False)
+    download_file(server.url, tmp_path / "new" / "a", expected, progress=False)
     assert (tmp_path / "new" / "a").read_bytes() == CONTENT
     assert os.listdir(tmp_path / "new") == ["a"]
 
 
 def test_a_file_that_is_there_is_not_fetched(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(CONTENT)
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert server.ranges == []
 
 
 def test_a_damaged_file_that_is_there_is_fetched_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(CONTENT[:-1])
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
     server.breaks = 2
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert server.ranges == [None, "bytes=100000-", "bytes=200000-"]
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_what_came_is_kept_for_the_next_time(server: Server, tmp_path: Path) -> None:
-    server.breaks, server.after = 99, 20_000
+    server.breaks, server.update = 99, 20_000
     with pytest.raises(ConnectionError, match=r"broke after 100,000 bytes.*same command again"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == ["a.part"]
 
     server.breaks = 0
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert server.ranges[-1] == "bytes=100000-"
     assert (tmp_path / "a").read_bytes() == CONTENT
 
@@ -160,7 +160,7 @@ def test_what_came_is_kept_for_the_next_time(server: Server, tmp_path: Path) -> 
 def test_a_server_that_cannot_resume_sends_all_again(server: Server, tmp_path: Path) -> None:
     server.resumes = False
     (tmp_path / "a.part").write_bytes(b"x" * 1000)
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
@@ -171,7 +171,7 @@ def right(path: Path) -> None:
 
 
 def bare(server: Server, path: Path) -> None:
-    fetch(server.url, path, "", progress=False, check=right)
+    download_file(server.url, path, "", progress=False, check=right)
 
 
 @pytest.mark.parametrize("says", ["length", "chunks", "nothing"])
@@ -180,15 +180,15 @@ def bare(server: Server, path: Path) -> None:
 def test_a_download_that_is_cut_is_never_taken(
     server: Server, tmp_path: Path, says: str, after: int, expected: str
 ) -> None:
-    server.says, server.after, server.breaks = says, after, 99
+    server.message, server.update, server.breaks = says, after, 99
     told = "nothing" if says == "nothing" else "broke after"
     match = "has the sha256|its checksum is wrong" if told == "nothing" else told
     with pytest.raises((ConnectionError, ValueError), match=match):
-        fetch(server.url, tmp_path / "a", expected, progress=False, check=right)
+        download_file(server.url, tmp_path / "a", expected, progress=False, check=right)
     assert not (tmp_path / "a").exists()
 
     server.breaks = 0
-    fetch(server.url, tmp_path / "a", expected, progress=False, check=right)
+    download_file(server.url, tmp_path / "a", expected, progress=False, check=right)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert os.listdir(tmp_path) == ["a"]
 
@@ -197,14 +197,14 @@ def test_a_download_that_is_cut_is_never_taken(
 def test_a_whole_answer_is_taken_however_its_length_is_told(
     server: Server, tmp_path: Path, says: str
 ) -> None:
-    server.says = says
+    server.message = says
     bare(server, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_without_a_digest_a_check_is_needed(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without a digest what comes has to be checked"):
-        fetch(server.url, tmp_path / "a", "")
+        download_file(server.url, tmp_path / "a", "")
     assert server.ranges == []
 
 
@@ -231,7 +231,7 @@ def test_the_rest_of_another_file_is_not_put_behind_what_had_come(
     server: Server, tmp_path: Path
 ) -> None:
     """The file changes between two calls, and so does its tag."""
-    server.after = 20_000
+    server.update = 20_000
     server.tag, server.breaks, server.content = '"old"', 99, bytes(len(CONTENT))
     with pytest.raises(ConnectionError):
         bare(server, tmp_path / "a")
@@ -249,7 +249,7 @@ def test_a_part_of_another_file_costs_nothing_but_time(
 ) -> None:
     """Also one that is longer than the file, to which the server answers 416."""
     (tmp_path / "a.part").write_bytes(b"x" * size)
-    fetch(server.url, tmp_path / "a", expected, progress=False, check=right)
+    download_file(server.url, tmp_path / "a", expected, progress=False, check=right)
     assert (tmp_path / "a").read_bytes() == CONTENT and os.listdir(tmp_path) == ["a"]
 
 
@@ -265,17 +265,17 @@ def test_the_notes_of_another_address_are_not_used(server: Server, tmp_path: Pat
 def test_another_range_than_was_asked_for_is_not_taken(
     server: Server, tmp_path: Path, expected: str
 ) -> None:
-    server.tag, server.breaks, server.shift = '"one"', 1, 5000
-    fetch(server.url, tmp_path / "a", expected, progress=False, check=right)
+    server.tag, server.breaks, server.random_shift = '"one"', 1, 5000
+    download_file(server.url, tmp_path / "a", expected, progress=False, check=right)
     assert server.ranges == [None, "bytes=100000-", None]
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_more_than_a_file_can_have_is_not_taken(server: Server, tmp_path: Path) -> None:
     for says in ("length", "chunks"):
-        server.says = says
+        server.message = says
         with pytest.raises(ValueError, match="and 1,000 are the most that it can have"):
-            fetch(server.url, tmp_path / "a", MD5, progress=False, most=1000)
+            download_file(server.url, tmp_path / "a", MD5, progress=False, max_bytes=1000)
         assert os.listdir(tmp_path) == []
 
 
@@ -293,7 +293,7 @@ def test_more_than_a_file_can_have_is_not_taken(server: Server, tmp_path: Path) 
 )
 def test_an_address_that_is_none_of_https_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ValueError, match="is no address of https, so anybody on the way"):
-        fetch(url, tmp_path / "a", MD5)
+        download_file(url, tmp_path / "a", MD5)
 
 
 @pytest.mark.parametrize("to", ["http://example.org/a", "ftp://127.0.0.1/a"])
@@ -302,7 +302,7 @@ def test_an_address_that_leads_away_from_https_is_refused(
 ) -> None:
     server.to = to
     with pytest.raises(ValueError, match=r"leads to .*, which is no address of https"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == []
 
 
@@ -319,21 +319,21 @@ def test_an_address_that_leads_away_from_https_is_refused(
 def test_https_leads_to_https(start: str, to: str, fine: bool) -> None:
     given = (Request(start), None, 302, "Found", HTTPMessage(), to)
     if fine:
-        assert _Redirects().redirect_request(*given).full_url == to
+        assert _SafeRedirects().redirect_request(*given).full_url == to
     else:
         with pytest.raises(ValueError, match="no address of https"):
-            _Redirects().redirect_request(*given)
+            _SafeRedirects().redirect_request(*given)
 
 
 def test_a_full_disk_is_no_broken_connection(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        fetch(server.url, tmp_path / "a", "", progress=False, check=right)
+        download_file(server.url, tmp_path / "a", "", progress=False, check=right)
 
 
 def test_a_part_that_lacks_nothing_is_taken(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.part").write_bytes(CONTENT)
-    fetch(server.url, tmp_path / "a", MD5)
+    download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -341,7 +341,7 @@ def test_a_wrong_digest_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.content = CONTENT[:-1] + b"?"
     came = hashlib.md5(server.content).hexdigest()
     with pytest.raises(ValueError, match=rf"has the md5 {came}; expected the {MD5[:3]} {MD5[4:]}"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == []
 
 
@@ -349,7 +349,7 @@ def test_a_wrong_digest_leaves_nothing(server: Server, tmp_path: Path) -> None:
 def test_a_web_page_is_refused(server: Server, tmp_path: Path, kind: str | None) -> None:
     server.content, server.kind = b"\n<!DOCTYPE html><html>Sign in</html>", kind
     with pytest.raises(ValueError, match="web page"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == []
 
 
@@ -357,14 +357,14 @@ def test_a_web_page_does_not_cost_what_had_come(server: Server, tmp_path: Path) 
     server.content, server.kind, server.resumes = b"<html>Sign in</html>", "text/html", False
     (tmp_path / "a.part").write_bytes(CONTENT[:1000])
     with pytest.raises(ValueError, match="web page"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert (tmp_path / "a.part").read_bytes() == CONTENT[:1000]
 
 
 def test_a_missing_address_says_so(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(ConnectionError, match=r"/archive\.tar\.gz answers 404 Not Found"):
-        fetch(server.url, tmp_path / "a", MD5)
+        download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == []
 
 
@@ -373,18 +373,20 @@ def test_without_a_network_the_way_by_hand_is_told(
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(ConnectionError, match=rf"cannot reach .*put it at {tmp_path}/a\.gz$"):
-        fetch("http://127.0.0.1:9/a.gz", tmp_path / "a.gz", MD5)  # nobody listens at "discard"
+        download_file(
+            "http://127.0.0.1:9/a.gz", tmp_path / "a.gz", MD5
+        )  # nobody listens at "discard"
 
 
 def test_an_unknown_digest_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="write 'sha256:"):
-        fetch("http://127.0.0.1:9/a", tmp_path / "a", "crc32:00")
+        download_file("http://127.0.0.1:9/a", tmp_path / "a", "crc32:00")
 
 
 def test_a_bar_is_not_drawn_where_nobody_watches(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fetch(server.url, tmp_path / "a", MD5, progress=True)
+    download_file(server.url, tmp_path / "a", MD5, progress=True)
     assert capfd.readouterr() == ("", "")
 
 
@@ -395,8 +397,8 @@ def test_a_bar_is_drawn_on_a_terminal(
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(far, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        fetch(server.url, tmp_path / "a", MD5, progress=True)
-        fetch(server.url, tmp_path / "b", MD5, progress=False)
+        download_file(server.url, tmp_path / "a", MD5, progress=True)
+        download_file(server.url, tmp_path / "b", MD5, progress=False)
     shown = os.read(near, 10_000)
     os.close(near)
     assert b"a: 100%" in shown

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.files import (
-    asides,
+from scoreag.io.filesystem import (
+    atomic_write,
     cache_folder,
     data_folder,
-    digest,
+    file_hash,
+    find_temp_files,
     load_pickle,
     load_tensors,
-    replace_file,
     write_text,
 )
 
@@ -56,7 +56,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replace_file(tmp_path / "a.txt", write)
+        atomic_write(tmp_path / "a.txt", write)
     assert os.listdir(tmp_path) == []
 
 
@@ -83,13 +83,13 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
         aside.write_bytes((tmp_path / "source").read_bytes())
 
     with pytest.raises(FileNotFoundError, match="source"):
-        replace_file(tmp_path / "a.txt", write)
+        atomic_write(tmp_path / "a.txt", write)
 
 
 def test_digests_are_those_of_the_standards(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2, appendix B.1; RFC 1321, appendix A.5
-    assert digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
-    assert digest(tmp_path / "a", "sha256").startswith("ba7816bf8f01cfea414140de5dae2223")
+    assert file_hash(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert file_hash(tmp_path / "a", "sha256").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
 def test_the_cache_is_where_the_environment_says(
@@ -227,5 +227,5 @@ def test_a_folder_of_official_files_that_is_not_there_is_refused_by_who_named_it
 def test_what_killed_writes_left_is_known_by_its_number(tmp_path):
     for name in (".a.png.123", ".a.png.x", "a.png", ".b.txt.7"):
         (tmp_path / name).touch()
-    assert [path.name for path in asides(tmp_path, "*.png")] == [".a.png.123"]
-    assert asides(tmp_path, "nowhere/*.png") == []
+    assert [path.name for path in find_temp_files(tmp_path, "*.png")] == [".a.png.123"]
+    assert find_temp_files(tmp_path, "nowhere/*.png") == []

@@ -18,7 +18,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
 import scoreag, tiny
 from scoreag.attacks import pgd
-from scoreag.core.noise import Noise
+from scoreag.core.rng import Noise
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)

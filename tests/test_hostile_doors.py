@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag import cli, dataset
 from scoreag.assess import plan
-from scoreag.cards import Card, card, write_card
-from scoreag.foreign.checkpoint import open_checkpoint
-from scoreag.images import read_picture
-from scoreag.models import load_classifier
-from scoreag.networks.resnet import ResNet
+from scoreag.classifiers.loading import load_classifier
+from scoreag.classifiers.networks.cifar_resnet import ResNet
+from scoreag.cli import app
+from scoreag.data import loading
+from scoreag.io.images import read_picture
+from scoreag.models.convert.checkpoint import open_checkpoint
+from scoreag.models.model_cards import Card, load_card, write_card
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["doctor", "--classifier", "x" * 70_000, "--data", "samples"], ["x" * 70_000]):
-        assert cli.main(words) in (1, 2)
+        assert app.main(words) in (1, 2)
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and 400 < len(told) <= 501 and told.startswith("scoreag: ")
 
@@ -39,9 +40,9 @@ def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]
     "error", [MemoryError(), RecursionError("x"), RuntimeError("Symlink loop from 'a'")]
 )
 def test_what_a_file_can_cause_is_foreseen(error: Exception) -> None:
-    code, told = cli._told(error)
+    code, told = app._told(error)
     assert code == 1 and "not foreseen" not in told
-    assert "not foreseen" in cli._told(RuntimeError("x"))[1]
+    assert "not foreseen" in app._told(RuntimeError("x"))[1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
@@ -54,7 +55,7 @@ def test_weights_that_no_network_computes_with_are_refused(
     torch.save(state, here / "net.pth")
     words = ["convert", "net.pth", "mine", "--network", "resnet", "--mean", "0", "--std", "1"]
     more = ["--arguments", '{"depth": 8, "width": 4}', "--shape", "3x32x32"]
-    assert cli.main([*words, *more]) == 1
+    assert app.main([*words, *more]) == 1
     told = capsys.readouterr().err
     assert "'bn1.bias'" in told and told.count("\n") == 1 and not (here / "mine").exists()
 
@@ -63,7 +64,7 @@ def test_numbers_beyond_half_precision_are_not_halved(here: Path) -> None:
     given = Card("a", "classifier", "resnet", "a.safetensors", "MIT", (3, 8, 8), folder=here)
     write_card(given, {"a": torch.tensor([7e4])})
     with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --ha"):
-        write_card(given, {"a": torch.tensor([7e4])}, half=True)
+        write_card(given, {"a": torch.tensor([7e4])}, fp16=True)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -82,9 +83,9 @@ def test_a_picture_of_169_megapixels_in_a_few_bytes_is_refused_by_its_header(her
 def test_packed_arrays_are_refused_by_what_they_claim(here: Path) -> None:
     np.savez_compressed(here / "a.npz", images=np.zeros((9000, 3, 40, 40), np.uint8))
     with pytest.raises(ValueError, match=r"unpacks to 43,200,128 bytes, too many .* np\.savez"):
-        dataset.read(here / "a.npz")
+        loading.load_dataset(here / "a.npz")
     np.savez(here / "b.npz", images=np.zeros((9000, 3, 40, 40), np.uint8))
-    assert len(dataset.read(here / "b.npz[0:9]")) == 9
+    assert len(loading.load_dataset(here / "b.npz[0:9]")) == 9
 
 
 @pytest.mark.parametrize("name", ["images", "labels", "classes"])
@@ -92,7 +93,7 @@ def test_arrays_without_dimensions_are_refused(here: Path, name: str) -> None:
     given: dict[str, Any] = {"images": np.zeros((2, 3, 8, 8)), "labels": np.array([0, 1])}
     np.savez(here / "a.npz", **{**given, name: np.array(0.5)})
     with pytest.raises(ValueError, match=rf"a\.npz: {name} .*\(1?,?\)"):
-        dataset.read(here / "a.npz")
+        loading.load_dataset(here / "a.npz")
 
 
 def test_encrypted_arrays_are_refused(here: Path) -> None:
@@ -101,14 +102,14 @@ def test_encrypted_arrays_are_refused(here: Path) -> None:
     struct.pack_into("<H", data, data.index(b"PK\1\2") + 8, 1)
     (here / "a.npz").write_bytes(data)
     with pytest.raises(ValueError, match=r"damaged or holds objects.*encrypted"):
-        dataset.read(here / "a.npz")
+        loading.load_dataset(here / "a.npz")
 
 
 def test_a_member_of_tiny_imagenet_unpacks_to_no_more_than_any_published(here: Path) -> None:
     with zipfile.ZipFile(here / "tiny-imagenet-200.zip", "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("tiny-imagenet-200/wnids.txt", b"\n" * (1 << 25))
     with pytest.raises(ValueError, match=r"damaged at .*wnids\.txt: it unpacks to more than"):
-        dataset.read("tiny-imagenet:val", here, progress=False)
+        loading.load_dataset("tiny-imagenet:val", here, progress=False)
 
 
 CLAIMS = {
@@ -126,17 +127,17 @@ CLAIMS = {
 
 @pytest.mark.parametrize("entry", CLAIMS)
 def test_entries_of_a_card_of_another_kind_are_refused(here: Path, entry: str) -> None:
-    from scoreag.cards import to_toml
+    from scoreag.models.model_cards import to_toml
 
     given = {
         "name": "a", "kind": "classifier", "network": "resnet", "file": "a", "licence": "MIT",
         "image_shape": [3, 8, 8],
     }  # fmt: skip
     (here / "card.toml").write_text(to_toml(given))
-    assert card(here).name == "a"
+    assert load_card(here).name == "a"
     (here / "card.toml").write_text(to_toml({**given, entry: CLAIMS[entry]}))
     with pytest.raises(ValueError, match=rf"card\.toml: {entry} is .*; expected "):
-        card(here)
+        load_card(here)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +155,12 @@ def test_entries_of_a_card_of_another_kind_are_refused(here: Path, entry: str) -
 def test_plans_of_more_than_anybody_computes_are_refused(
     here: Path, old: str, new: str, told: str
 ) -> None:
-    text = (plan.PLANS / "quick.toml").read_text()
+    text = (plan.PLAN_DIR / "quick.toml").read_text()
     assert old in text
     (here / "p.toml").write_text(text.replace(old, new, 1))
     began = time.process_time()
     with pytest.raises(ValueError, match=told):
-        plan.read(here / "p.toml")
+        plan.load_plan(here / "p.toml")
     assert time.process_time() - began < 10
 
 
@@ -170,12 +171,12 @@ def test_a_pipe_is_no_file(here: Path) -> None:
     os.mkfifo(here / "folder" / "labels.csv")
     reads: list[Any] = [
         lambda: open_checkpoint(here / "a.pkl"),
-        lambda: dataset.read(here / "a.npz"),
-        lambda: dataset.read(here / "a.png"),
+        lambda: loading.load_dataset(here / "a.npz"),
+        lambda: loading.load_dataset(here / "a.png"),
         lambda: load_classifier(here),
-        lambda: plan.read(here / "p.toml"),
+        lambda: plan.load_plan(here / "p.toml"),
         lambda: load_classifier(here / "a.pth", network="resnet"),
-        lambda: dataset.read(here / "folder"),
+        lambda: loading.load_dataset(here / "folder"),
     ]
     for read in reads:
         with pytest.raises(ValueError, match=r"pipe|no plan|no picture|no file|has no"):
@@ -184,7 +185,7 @@ def test_a_pipe_is_no_file(here: Path) -> None:
 
 def test_arguments_that_nest_without_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["convert", "a.pt", "mine", "--arguments", "[" * 100_000]
-    assert cli.main(words) in (1, 2)
+    assert app.main(words) in (1, 2)
     assert "nests too deeply" in (told := capsys.readouterr().err) and len(told) <= 501
-    assert cli.main([*words[:-1], json.dumps(["x" * 90_000])]) in (1, 2)
+    assert app.main([*words[:-1], json.dumps(["x" * 90_000])]) in (1, 2)
     assert len(capsys.readouterr().err) <= 501

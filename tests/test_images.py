@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scoreag.images import (
+from scoreag.io.images import (
     check_images,
-    grid,
+    make_grid,
     read_picture,
     read_png,
     to_float,
@@ -263,11 +263,11 @@ def test_resizing_keeps_the_middle_and_its_aspect(tmp_path: Path) -> None:
 
 def test_a_grid_has_its_images_row_by_row_on_white() -> None:
     images = torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1, 1)
-    sheet = grid(images, columns=2, gap=1)
+    sheet = make_grid(images, columns=2, gap=1)
     assert sheet.tolist() == [[[1, 255, 2], [255, 255, 255], [3, 255, 255]]]
 
 
 @pytest.mark.parametrize("count, columns", [(0, 2), (2, 0)])
 def test_a_grid_of_nothing_is_refused(count: int, columns: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        grid(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), columns)
+        make_grid(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), columns)

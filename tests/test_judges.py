@@ -8,11 +8,11 @@ from torch import nn
 
 import tiny
 from scoreag import defend, synthesize, transform
-from scoreag.judges import checked_judge, doubt, same_network
-from scoreag.metrics.accuracy import Rate
-from scoreag.models import classifier
-from scoreag.networks.plain_cnn import build as plain_cnn
-from scoreag.result import Result
+from scoreag.classifiers.judges import describe_weak_judge, is_same_network, validate_judge
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.methods.result import Result
+from scoreag.stats.proportion import Proportion
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BLANK = torch.full((1, *tiny.SHAPE), 0.5)
@@ -23,7 +23,7 @@ def net(seed=10):
 
 
 def other():
-    return classifier(net(12))
+    return wrap_classifier(net(12))
 
 
 class Shifted(nn.Module):
@@ -41,10 +41,10 @@ class Shifted(nn.Module):
 
 DISGUISES = {
     "the same object": lambda one: one,
-    "another copy": lambda one: classifier(net()),
-    "another normalization": lambda one: classifier(net(), (0.5,) * 3, (0.5,) * 3),
-    "a wrapper": lambda one: classifier(Shifted(net())),
-    "half precision": lambda one: classifier(net().half().float()),
+    "another copy": lambda one: wrap_classifier(net()),
+    "another normalization": lambda one: wrap_classifier(net(), (0.5,) * 3, (0.5,) * 3),
+    "a wrapper": lambda one: wrap_classifier(Shifted(net())),
+    "half precision": lambda one: wrap_classifier(net().half().float()),
     "a function around it": lambda one: lambda images: one(images),
     "a defense around it": lambda one: defend(one, tiny.prior(), steps=1),
     "a defense around a copy": lambda one: defend(net(), tiny.prior(), steps=1),
@@ -54,19 +54,19 @@ DISGUISES = {
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_classifier_is_known_again_whatever_stands_around_it(disguise):
     one = tiny.victim()
-    assert same_network(one, DISGUISES[disguise](one), BLANK)
-    assert same_network(DISGUISES[disguise](one), one, BLANK)
+    assert is_same_network(one, DISGUISES[disguise](one), BLANK)
+    assert is_same_network(DISGUISES[disguise](one), one, BLANK)
 
 
 def test_other_weights_are_another_network():
-    assert not same_network(tiny.victim(), other(), BLANK)
-    assert not same_network(tiny.victim(), defend(other(), tiny.prior(), steps=1), BLANK)
-    assert not same_network(tiny.victim(), lambda images: other()(images), BLANK)
+    assert not is_same_network(tiny.victim(), other(), BLANK)
+    assert not is_same_network(tiny.victim(), defend(other(), tiny.prior(), steps=1), BLANK)
+    assert not is_same_network(tiny.victim(), lambda images: other()(images), BLANK)
 
 
 def test_untrained_layers_of_ones_and_zeros_make_no_two_networks_the_same():
     first, second = (nn.Sequential(nn.BatchNorm2d(3), net(seed)) for seed in (1, 2))
-    assert not same_network(nn.BatchNorm2d(3), first) and not same_network(first, second)
+    assert not is_same_network(nn.BatchNorm2d(3), first) and not is_same_network(first, second)
 
 
 def given(count=4):
@@ -92,14 +92,14 @@ def test_the_judge_of_a_defended_classifier_may_not_be_the_one_behind_the_defens
     prior, victim, images, labels = given()
     guarded = defend(victim, prior, steps=1)
     with pytest.raises(ValueError, match="the judge is the classifier that is attacked"):
-        transform(prior, guarded, images, labels, judge=classifier(net()), progress=False)
+        transform(prior, guarded, images, labels, judge=wrap_classifier(net()), progress=False)
 
 
 @pytest.mark.parametrize(
     "judge, told",
     [
         ("cifar10-judge", r"the judge is 'cifar10-judge'; expected a module"),
-        (defend(classifier(net(12)), tiny.prior(), steps=1), "the judge is a defense"),
+        (defend(wrap_classifier(net(12)), tiny.prior(), steps=1), "the judge is a defense"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval(), "the judge tells 4 classes apart"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 3)).eval(), "the judge cannot be asked: .*take"),
         (
@@ -110,20 +110,20 @@ def test_the_judge_of_a_defended_classifier_may_not_be_the_one_behind_the_defens
 )
 def test_what_cannot_judge_is_refused_in_a_line(judge, told):
     with pytest.raises(ValueError, match=told) as caught:
-        checked_judge(judge, tiny.victim(), BLANK, 3)
+        validate_judge(judge, tiny.victim(), BLANK, 3)
     assert "\n" not in str(caught.value)
 
 
 def test_the_judge_is_asked_about_the_8_bit_images_and_the_originals_and_guides_nothing():
     prior, victim, images, labels = given(5)
     judge = other()
-    found = transform(prior, victim, images, labels, judge=judge, micro_batch=3, progress=False)
-    bare = transform(prior, victim, images, labels, micro_batch=3, progress=False)
+    found = transform(prior, victim, images, labels, judge=judge, batch_size=3, progress=False)
+    bare = transform(prior, victim, images, labels, batch_size=3, progress=False)
     assert torch.equal(found.images, bare.images) and bare.judge_predictions is None
     with torch.no_grad():
         eight = found.images.mul(255).round() / 255
         assert torch.equal(found.judge_predictions, judge(eight).argmax(1))
-        assert torch.equal(found.judge_before, judge(images.float() / 255).argmax(1))
+        assert torch.equal(found.judge_clean_predictions, judge(images.float() / 255).argmax(1))
     assert torch.equal(found.shown, found.judge_predictions == labels) and bare.shown is None
     assert found.judge["name"] == "PlainCNN"
 
@@ -137,7 +137,7 @@ def test_results_of_two_judges_or_of_none_and_one_are_not_joined():
     with pytest.raises(ValueError, match="results of different judge"):
         Result.cat([one, replace(one, judge={"name": "another"})])
     both = Result.cat([one, one[:1]])
-    assert len(both.judge_predictions) == 3 == len(both.judge_before)
+    assert len(both.judge_predictions) == 3 == len(both.judge_clean_predictions)
     assert torch.equal(both[2].judge_predictions, one.judge_predictions[:1])
 
 
@@ -153,5 +153,5 @@ def test_results_of_two_judges_or_of_none_and_one_are_not_joined():
     ],
 )
 def test_a_judge_that_is_not_surely_right_on_most_images_is_doubted(count, total, told):
-    says = doubt("J", Rate(count, total, "untouched images"), 3)
+    says = describe_weak_judge("J", Proportion(count, total, "untouched images"), 3)
     assert told in says and bool(says) == bool(told)

@@ -44,7 +44,7 @@ FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]
 
 
 def absolute(node: ast.ImportFrom, file: Path) -> str:
-    """``from ..core import x`` in scoreag/samplers/heun.py is an import from scoreag.core."""
+    """``from ..core import x`` in scoreag/diffusion/samplers/heun.py is an import from scoreag.core."""
     if not node.level:
         return node.module or ""
     package = ["scoreag", *file.relative_to(ROOT).parts[:-1]]
@@ -65,7 +65,7 @@ def imports(source: str, file: Path) -> list[str]:
 
 
 def parts(source: str, file: Path) -> set[str]:
-    """The parts of this package that a file imports: scoreag.core.noise -> core"""
+    """The parts of this package that a file imports: scoreag.core.rng -> core"""
     own = [m.split(".") for m in imports(source, file) if m.split(".")[0] == "scoreag"]
     return {m[1] if len(m) > 1 and is_part(m[1]) else "scoreag" for m in own}
 
@@ -99,15 +99,15 @@ def test_the_core_needs_torch_and_the_standard_library_only(file):
     "source, wrong",
     [
         (
-            "import torch\nfrom scoreag.core.noise import Noise\nfrom scoreag.samplers import heun",
+            "import torch\nfrom scoreag.core.rng import Noise\nfrom scoreag.samplers import heun",
             "",
         ),
-        ("import scoreag.tasks", "tasks"),
+        ("import scoreag.methods.sampling", "tasks"),
         ("from scoreag import tasks", "tasks"),
         ("from scoreag import transform", "scoreag"),
         ("from ..guidance.margin import margin", "guidance"),
-        ("def late():\n    from scoreag.api import Result", "api"),
-        ("if TYPE_CHECKING:\n    from scoreag.runs.folder import Folder", "runs"),
+        ("def late():\n    from scoreag.methods.api import Result", "api"),
+        ("if TYPE_CHECKING:\n    from scoreag.runs.run_dir import Folder", "runs"),
     ],
 )
 def test_a_misplaced_import_is_seen_in_every_form(source, wrong):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoreag.core.noise import Noise, Stream, noisy
+from scoreag.core.rng import Noise, Stream, add_noise
 
 X = torch.zeros(3, 1, 4, 4)
 NOISE = Noise(seed=0, image_ids=[2, 3, 5])
@@ -42,7 +42,7 @@ def test_the_global_random_state_is_not_touched():
 
 def test_a_noisy_image_is_the_image_plus_sigma_times_its_own_numbers():
     n = NOISE.at("forward").normal_like(X)
-    assert torch.allclose(noisy(X + 0.5, torch.tensor(3.0), NOISE), 0.5 + 3 * n)
+    assert torch.allclose(add_noise(X + 0.5, torch.tensor(3.0), NOISE), 0.5 + 3 * n)
 
 
 def test_a_batch_of_another_size_is_refused():
@@ -51,19 +51,19 @@ def test_a_batch_of_another_size_is_refused():
 
 
 def test_joined_sources_draw_what_they_drew_apart():
-    parts = [Noise(3, [1, 2]).at("draw", i) for i in range(3)]
+    parts = [Noise(3, [1, 2]).fold_in("draw", i) for i in range(3)]
     x = torch.zeros(2, 4)
     apart = torch.cat([part.at("step", 5).normal_like(x) for part in parts])
-    joined = Noise.joined(parts)
+    joined = Noise.concat(parts)
     assert torch.equal(joined.at("step", 5).normal_like(torch.zeros(6, 4)), apart)
-    again = Noise.joined([joined, Noise(3, [9])]).at("step", 5)
-    alone = Noise(3, [9]).at("step", 5).normal_like(x[:1])
+    again = Noise.concat([joined, Noise(3, [9])]).at("step", 5)
+    alone = Noise(3, [9]).fold_in("step", 5).normal_like(x[:1])
     assert torch.equal(again.normal_like(torch.zeros(7, 4)), torch.cat([apart, alone]))
 
 
 def test_sources_of_two_seeds_are_not_one():
     with pytest.raises(ValueError, match=r"the seeds \[1, 2\]"):
-        Noise.joined([Noise(2, [0]), Noise(1, [0])])
+        Noise.concat([Noise(2, [0]), Noise(1, [0])])
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_no_two_of_a_million_streams_begin_alike():
     """A generator that keeps 32 bits of its key gives about 116 such pairs among them."""
     x = torch.zeros(10_000, 4)
     starts = [
-        Noise(seed, range(10_000)).at("step", k).normal_like(x)[:, :2]
+        Noise(seed, range(10_000)).fold_in("step", k).normal_like(x)[:, :2]
         for seed in range(10)
         for k in range(10)
     ]
@@ -85,7 +85,7 @@ def test_neighbors_share_nothing(by):
     count, size = 200, 2000
     like = torch.zeros(count, size, dtype=torch.float64)
     if by == "image":
-        n = Noise(0, range(count)).at("step", 0).normal_like(like)
+        n = Noise(0, range(count)).fold_in("step", 0).normal_like(like)
     elif by == "step":
         noise = Noise(0, [0])
         n = torch.cat([noise.at("step", k).normal_like(like[:1]) for k in range(count)])

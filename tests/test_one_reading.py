@@ -8,15 +8,15 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag import dataset
-from scoreag.assess.kit import Kit
-from scoreag.assess.plan import read
-from scoreag.assess.resolve import resolve
-from scoreag.assess.scene import scene
-from scoreag.cli import main
-from scoreag.images import write_png
-from scoreag.models import class_names, load_classifier, load_prior
-from scoreag.verbs import benches, tasks, training
+from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.plan import load_plan
+from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.threat_model import build_context
+from scoreag.classifiers.loading import class_names, load_classifier, load_prior
+from scoreag.cli import evaluation_inputs, tasks, train
+from scoreag.cli.app import main
+from scoreag.data import loading
+from scoreag.io.images import write_png
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,9 +90,9 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
         steps = 1
     """
     (tmp_path / "p.toml").write_text(plan)
-    kit = Kit(device="cpu")
-    clean = resolve(read(tmp_path / "p.toml"), kit)[0]
-    shown = scene(clean, kit)
+    kit = ModelCache(device="cpu")
+    clean = resolve_plan(load_plan(tmp_path / "p.toml"), kit)[0]
+    shown = build_context(clean, kit)
     assert clean.classes == CLASSES
     with torch.no_grad():
         said = load_classifier("net", "cpu")(shown.images).argmax(1)
@@ -106,7 +106,7 @@ def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
     ):
-        resolve(read(tmp_path / "p.toml"), Kit(device="cpu"))
+        resolve_plan(load_plan(tmp_path / "p.toml"), ModelCache(device="cpu"))
 
 
 def right(data, answers):
@@ -128,15 +128,15 @@ def test_a_score_model_without_names_leaves_the_numbering_to_the_classifier(
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_evaluation_and_training_from_a_card_number_by_it(answers, spec):
-    from scoreag.cards import card
+    from scoreag.models.model_cards import load_card
 
-    assert right(benches.labelled(given(spec), spec, card("net")), answers)
-    found = training.labelled(given(spec), 1, card("net").classes)
+    assert right(evaluation_inputs.labelled(given(spec), spec, load_card("net")), answers)
+    found = train.labelled(given(spec), 1, load_card("net").classes)
     assert right(found, answers) and found.classes == CLASSES
 
 
 def test_training_from_a_card_on_other_classes_numbers_them_by_the_alphabet(answers):
-    found = training.labelled(given("folder:named"), 1, ("car", "bus"))
+    found = train.labelled(given("folder:named"), 1, ("car", "bus"))
     assert found.classes == tuple(sorted({CLASSES[label] for label in answers}))
 
 
@@ -157,16 +157,16 @@ def test_a_range_of_a_sorted_table_is_balanced_in_a_plan_and_kept_elsewhere(tmp_
     rows = [f"{i}.png,{'aab'[i // 2]}{i // 4}" for i in range(6)]
     (tmp_path / "x" / "labels.csv").write_text("\n".join(["file,label", *rows]))
     word = f"folder:{tmp_path / 'x'}"
-    assert dataset.read(f"{word}[0:2]").image_ids == (0, 1)
-    assert Kit(device="cpu").data(word)[:2].counts == {"a0": 1, "b1": 1}
-    assert Kit(device="cpu").data(word).image_ids == (0, 4, 1, 5, 2, 3)
+    assert loading.load_dataset(f"{word}[0:2]").image_ids == (0, 1)
+    assert ModelCache(device="cpu").data(word)[:2].counts == {"a0": 1, "b1": 1}
+    assert ModelCache(device="cpu").data(word).image_ids == (0, 4, 1, 5, 2, 3)
 
 
 def test_images_at_even_distances_are_of_all_classes_where_classes_take_turns(tmp_path):
-    from scoreag.evaluation.bench import spread
+    from scoreag.evaluation.context import subsample
 
     for i in range(20):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         write_png(tmp_path / "ab"[i % 2] / f"{i:02d}.png", torch.zeros(3, 2, 2, dtype=torch.uint8))
-    found = spread(dataset.read(tmp_path), 10)
+    found = subsample(loading.load_dataset(tmp_path), 10)
     assert found.counts == {"a": 5, "b": 5} and len(set(found.image_ids)) == 10

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.samplers import heun
-from scoreag.settings import settings_for
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.methods.config import resolve_task_config
 
 PRIOR = Prior(
     lambda x, sigma, labels=None: x,
@@ -23,13 +23,15 @@ PRIOR = Prior(
 
 def test_none_switches_off_what_a_card_switched_on():
     card = {"transform": {"stop": 1.0, "interval": (0.1, 5.0)}}
-    chosen = settings_for(replace(PRIOR, defaults=card), "transform", stop=None, interval=None)
+    chosen = resolve_task_config(
+        replace(PRIOR, defaults=card), "transform", stop_margin=None, attack_interval=None
+    )
     assert chosen.stop is None and chosen.interval is None
 
 
 def test_the_card_decides_what_the_user_does_not():
-    chosen = settings_for(PRIOR, "transform", steps=5, strength=None)
-    assert (chosen.strength, chosen.sampler, chosen.steps) == (7.0, "churn", 5)
+    chosen = resolve_task_config(PRIOR, "transform", steps=5, attack_scale=None)
+    assert (chosen.attack_scale, chosen.sampler, chosen.steps) == (7.0, "churn", 5)
 
 
 @pytest.mark.parametrize(
@@ -68,21 +70,28 @@ def test_the_card_decides_what_the_user_does_not():
 )
 def test_a_slip_is_answered_with_the_right_word(changes, message):
     with pytest.raises(ValueError) as caught:
-        settings_for(PRIOR, "transform", **changes)
+        resolve_task_config(PRIOR, "transform", **changes)
     assert any(part in str(caught.value) for part in message.split("|"))
 
 
 @pytest.mark.parametrize("variance", ["constant", "widened"])
 def test_a_variance_that_would_explode_is_refused_with_the_level_that_would_not(variance):
     with pytest.raises(ValueError, match="explodes from start 80") as caught:
-        settings_for(PRIOR, "transform", variance=variance, start=80.0, precision=100.0)
+        resolve_task_config(
+            PRIOR, "transform", likelihood_variance=variance, sigma_start=80.0, similarity=100.0
+        )
     found = re.search(r"start <= ([0-9.e-]+)", str(caught.value))
     level = float(found[1]) * 0.99
-    assert settings_for(PRIOR, "transform", variance=variance, start=level).start == level
+    assert (
+        resolve_task_config(
+            PRIOR, "transform", likelihood_variance=variance, sigma_start=level
+        ).start
+        == level
+    )
 
 
 def test_levels_run_from_start_to_nothing():
-    sigmas = settings_for(PRIOR, "transform", start=1.5, steps=6).sigmas()
+    sigmas = resolve_task_config(PRIOR, "transform", sigma_start=1.5, steps=6).sigmas()
     assert sigmas[0] == pytest.approx(1.5) and sigmas[-1] == 0 and len(sigmas) == 7
     assert (sigmas.diff() < 0).all() and sigmas.dtype == torch.float64
 
@@ -94,14 +103,16 @@ def test_levels_run_from_start_to_nothing():
 )  # fmt: skip
 def test_purify_refuses_what_only_a_classifiers_guidance_has(name, value):
     with pytest.raises(ValueError, match=f"purify takes no {name}: no classifier guides it"):
-        settings_for(PRIOR, "purify", **{name: value})
+        resolve_task_config(PRIOR, "purify", **{name: value})
 
 
 def test_a_bound_that_bounds_nothing_is_none():
-    chosen = settings_for(PRIOR, "transform", interval=(0.0, math.inf), stop=math.inf)
-    assert chosen == settings_for(PRIOR, "transform")
+    chosen = resolve_task_config(
+        PRIOR, "transform", attack_interval=(0.0, math.inf), stop_margin=math.inf
+    )
+    assert chosen == resolve_task_config(PRIOR, "transform")
 
 
 def test_a_module_that_does_not_sample_is_named():
     with pytest.raises(ValueError, match=r"os\.path is no sampler"):
-        settings_for(PRIOR, "transform", sampler="os.path")
+        resolve_task_config(PRIOR, "transform", sampler="os.path")

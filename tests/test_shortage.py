@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.shortage import advice, ran_out, wanted
+from scoreag.cli.app import main
+from scoreag.core.memory_errors import describe_request, is_out_of_memory, suggest_option
 
 CPU = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
@@ -37,14 +37,14 @@ def caused(error):
     ],
 )
 def test_a_want_of_memory_is_seen(error, told):
-    assert ran_out(error) and wanted(error) == told
+    assert is_out_of_memory(error) and describe_request(error) == told
 
 
 @pytest.mark.parametrize(
     "error", [ValueError(CPU), RuntimeError("shape '[2]' is invalid"), KeyError("memory"), None]
 )
 def test_other_errors_are_not(error):
-    assert not ran_out(error)
+    assert not is_out_of_memory(error)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_other_errors_are_not(error):
     ],
 )
 def test_the_option_that_decides_it_is_named_with_its_value(values, told):
-    assert told in advice(values)
+    assert told in suggest_option(values)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
     def none_left(*given, **more):
         raise error
 
-    monkeypatch.setattr("scoreag.runs.drive.compute", none_left)
+    monkeypatch.setattr("scoreag.runs.run_task.run_batch", none_left)
     assert main([*WORDS, "--micro-batch", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
@@ -92,8 +92,8 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
 
 LIMITED = """
 import resource, sys, torch
-import scoreag.runs.drive, scoreag.verbs.tasks
-from scoreag.cli import main
+import scoreag.runs.run_task, scoreag.cli.tasks
+from scoreag.cli.app import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
 sys.exit(main(sys.argv[1:]))
@@ -114,13 +114,15 @@ def test_the_allocators_own_error_is_told_so(here):
 
 def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
     from assess.made_rows import cell
-    from scoreag.assess import workers
-    from scoreag.assess.kit import Kit
+    from scoreag.assess import executors
+    from scoreag.assess.model_cache import ModelCache
 
     def none_left(*given):
         raise RuntimeError(CPU)
 
-    monkeypatch.setattr(workers, "compute", none_left)
-    told = workers.done(workers.Shard(cell(micro_batch=32), (range(4),)), Kit()).told
+    monkeypatch.setattr(executors, "compute_rows", none_left)
+    told = executors.compute_shard(
+        executors.Shard(cell(micro_batch=32), (range(4),)), ModelCache()
+    ).told
     assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller micro_ba")
     assert "(now 32)" in told

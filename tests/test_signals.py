@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.stopping import ENDING, stop
+from scoreag.cli.app import main
+from scoreag.core.signals import STOP_SIGNALS, handle_signal
 
 SIGNALS = [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)]
 
@@ -28,8 +28,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def taken_over():
-    """Signals as they are answered once a command has begun; see ``scoreag.stopping``."""
-    before = {number: signal.signal(number, stop) for number in ENDING}
+    """Signals as they are answered once a command has begun; see ``scoreag.core.signals``."""
+    before = {number: signal.signal(number, handle_signal) for number in STOP_SIGNALS}
     yield
     for number, how in before.items():
         signal.signal(number, how)
@@ -64,8 +64,8 @@ MODELS = ["--model", "prior", "--classifier", "net", "--data", "folder:images", 
 TRANSFORM = ["transform", *MODELS, "--micro-batch", "4", "--batch-size", "64"]
 CERTIFY = ["certify", *MODELS, "--samples", "30", "--select", "10", "--alpha", "0.05"]
 VERBS = {
-    "transform": (TRANSFORM, "scoreag.runs.drive.compute", 8),
-    "certify": (CERTIFY, "scoreag.certify.smoothing.certified", 2),
+    "transform": (TRANSFORM, "scoreag.runs.run_task.run_batch", 8),
+    "certify": (CERTIFY, "scoreag.certify.smoothing.certify_image", 2),
 }
 
 
@@ -76,7 +76,7 @@ def test_what_is_computed_is_written_and_the_same_command_goes_on(
 ):
     """Of a transformation all images are one batch: the two micro-batches that are done count."""
     import scoreag.certify.smoothing
-    import scoreag.runs.drive  # noqa: F401
+    import scoreag.runs.run_task  # noqa: F401
 
     words, where, done = VERBS[verb]
     with monkeypatch.context() as patch:
@@ -93,11 +93,11 @@ def test_what_is_computed_is_written_and_the_same_command_goes_on(
 def test_an_assessment_keeps_the_shards_that_are_done(
     planned, tmp_path, capsys, monkeypatch, name, code
 ):
-    import scoreag.assess.workers  # noqa: F401
+    import scoreag.assess.executors  # noqa: F401
 
     words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--batch-size", "4", "--quiet"]
     with monkeypatch.context() as patch:
-        signalled(patch, "scoreag.assess.workers.compute", 2, getattr(signal, name))
+        signalled(patch, "scoreag.assess.executors.compute_rows", 2, getattr(signal, name))
         assert main([*words, "--out", str(tmp_path / "out")]) == code
     assert "stopped; what is done is kept" in capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("cells/*/*.jsonl"))) == 1

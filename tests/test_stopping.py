@@ -11,9 +11,13 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.stopping import Ended, Stopped, line
-from scoreag.training.interrupt import held_back
+from scoreag.cli.app import main
+from scoreag.core.signals import (
+    CommandInterrupted,
+    SignalInterrupt,
+    defer_signals,
+    format_interrupt,
+)
 
 SWALLOWS = """
 import os, signal
@@ -71,13 +75,16 @@ def test_what_is_ignored_stays_ignored(tmp_path):
 
 def test_a_line_says_which_signal_and_how_to_go_on():
     again = "the same command goes on from there"
-    assert line([]) == f"stopped; what is done is kept, and {again}"
-    told = line(["--overwrite"], signal.SIGTERM, "nothing was saved yet")
+    assert format_interrupt([]) == f"stopped; what is done is kept, and {again}"
+    told = format_interrupt(["--overwrite"], signal.SIGTERM, "nothing was saved yet")
     assert told == (
         "stopped; nothing was saved yet, and the same command without --overwrite "
         "goes on from there (SIGTERM)"
     )
-    assert (Ended(Stopped(signal.SIGHUP)).code, Ended(KeyboardInterrupt()).code) == (129, 130)
+    assert (
+        CommandInterrupted(SignalInterrupt(signal.SIGHUP)).code,
+        CommandInterrupted(KeyboardInterrupt()).code,
+    ) == (129, 130)
 
 
 @pytest.fixture
@@ -94,7 +101,7 @@ def at_a_terminal():
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_those_that_may_come_twice_are_only_noted(at_a_terminal, name):
     number = getattr(signal, name)
-    with held_back() as came:
+    with defer_signals() as came:
         assert came() == 0
         for _ in range(2):
             signal.raise_signal(number)
@@ -102,7 +109,7 @@ def test_those_that_may_come_twice_are_only_noted(at_a_terminal, name):
 
 
 def test_a_second_ctrl_c_ends_at_once(at_a_terminal):
-    with pytest.raises(Stopped), held_back() as came:
+    with pytest.raises(SignalInterrupt), defer_signals() as came:
         signal.raise_signal(signal.SIGINT)
         assert came() == signal.SIGINT
         signal.raise_signal(signal.SIGINT)
@@ -123,7 +130,7 @@ def test_a_training_writes_a_checkpoint_and_says_so(
 
     tiny.write_images(tmp_path / "images", 6)
     monkeypatch.chdir(tmp_path)
-    step, count = loop._step, [0]
+    step, count = loop._optimizer_step, [0]
 
     def interrupted(*given):
         count[0] += 1
@@ -131,7 +138,7 @@ def test_a_training_writes_a_checkpoint_and_says_so(
             signal.raise_signal(getattr(signal, name))
         step(*given)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "_optimizer_step", interrupted)
     assert main([*TRAIN, "--out", "out"]) == code
     err = last_line(capsys.readouterr().err)
     which = "" if name == "SIGINT" else f" ({name})"

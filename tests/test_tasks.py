@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 import tiny
-from scoreag import tasks
 from scoreag.attacks import pgd
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.defence import defend
-from scoreag.models import load_prior
-from scoreag.samplers import heun
-from scoreag.settings import Settings
+from scoreag.classifiers.loading import load_prior
+from scoreag.core.rng import Noise
+from scoreag.defenses.purified_classifier import defend
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.methods import sampling
+from scoreag.methods.config import SamplingConfig
 
 IDS = range(40)
 NOISE = Noise(seed=0, image_ids=IDS)
 LABELS = torch.arange(40) % 2
-FROM_NOISE = Settings(strength=16.0, precision=50.0, start=20.0, steps=24)
+FROM_NOISE = SamplingConfig(attack_scale=16.0, similarity=50.0, sigma_start=20.0, steps=24)
 
 
 def classify(images: Tensor) -> Tensor:
@@ -59,14 +59,14 @@ def semantic_rate(images, labels=LABELS):
 @pytest.mark.parametrize("guidance", ["likelihood", "margin"])
 def test_gas_fools_the_classifier_and_keeps_the_class(wrong, guidance, prior, natural):
     settings = replace(FROM_NOISE, guidance=guidance)
-    drawn = tasks.synthesize(prior, classify, LABELS, wrong, settings, NOISE)
+    drawn = sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE)
     assert wrong_rate(natural) < 0.1
     assert wrong_rate(drawn.images) > 0.6
     assert semantic_rate(drawn.images) == 1
 
 
 def test_strength_zero_is_an_unguided_draw(prior, natural):
-    drawn = tasks.synthesize(
+    drawn = sampling.synthesize(
         prior, classify, LABELS, 1 - LABELS, replace(FROM_NOISE, strength=0.0), NOISE
     )
     assert torch.equal(drawn.images, natural)
@@ -74,7 +74,7 @@ def test_strength_zero_is_an_unguided_draw(prior, natural):
 
 def test_second_is_the_likeliest_class_but_the_label():
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 1.0, 5.0]])
-    assert tasks.second(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 2]
+    assert sampling.runner_up_class(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 2]
 
 
 def classify_three(images: Tensor) -> Tensor:
@@ -90,18 +90,18 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
         return estimates[-1][1]
 
     prior = Prior(model, heun.sample, karras(8), (1, 4, 4), dtype=torch.float64)
-    settings = Settings(strength=1.0, start=20.0, steps=8, sampler="euler")
-    drawn = tasks.synthesize(prior, classify_three, LABELS, "second", settings, NOISE)
+    settings = SamplingConfig(attack_scale=1.0, sigma_start=20.0, steps=8, sampler="euler")
+    drawn = sampling.synthesize(prior, classify_three, LABELS, "second", settings, NOISE)
     decisive = next(x0 for sigma, x0 in estimates if sigma < 2)
-    expected = tasks.second(classify_three((decisive + 1) / 2), LABELS)
-    assert torch.equal(drawn.wrong, expected) and drawn.calls == len(estimates) == 8
+    expected = sampling.runner_up_class(classify_three((decisive + 1) / 2), LABELS)
+    assert torch.equal(drawn.wrong, expected) and drawn.nfe == len(estimates) == 8
 
 
 @pytest.mark.parametrize("sampler", ["heun", "churn", "ancestral", "dpmpp", "euler_maruyama"])
 def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
     settings = replace(FROM_NOISE, strength=0.0, sampler=sampler, steps=6)
     second, untargeted = (
-        tasks.synthesize(prior, classify, LABELS, wrong, settings, NOISE).images
+        sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE).images
         for wrong in ("second", None)
     )
     assert torch.equal(second, untargeted)
@@ -125,7 +125,7 @@ def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
 def test_no_setting_is_ignored(changes, prior, natural):
     base = replace(FROM_NOISE, steps=6, start=changes.get("start", 5.0))
     plain, changed = (
-        tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE).images
+        sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE).images
         for settings in (base, replace(base, **changes))
     )
     assert not torch.allclose(plain, changed, atol=1e-4)
@@ -135,24 +135,24 @@ def test_the_symmetric_gradient_costs_a_second_call_and_is_the_exact_one_here(pr
     """The denoiser of an exact world has a symmetric Jacobian."""
     base = replace(FROM_NOISE, steps=6, start=5.0)
     exact, symmetric = (
-        tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
+        sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
         for settings in (base, replace(base, gradient="symmetric"))
     )
-    assert symmetric.calls == 2 * exact.calls
+    assert symmetric.nfe == 2 * exact.nfe
     assert torch.allclose(symmetric.images, exact.images, atol=1e-3)
 
 
 def test_the_exact_variance_costs_no_further_call(prior, natural):
     settings = replace(FROM_NOISE, steps=6, start=5.0, sampler="euler", variance="exact")
-    drawn = tasks.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
-    assert drawn.calls == 6
+    drawn = sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
+    assert drawn.nfe == 6
 
 
 def test_the_variance_is_of_the_pixels_that_the_card_speaks_of(tmp_path):
     """One Euler step to 0 is D_c itself: D + sigma^2 dD/dx^T (y - D) / v, with sd = 1/4 in v."""
     prior = load_prior(tiny.write_score_model(tmp_path, sigma_data=0.25), "cpu")
     images, noise = torch.full((2, 3, 8, 8), 0.6), Noise(0, [0, 1])
-    settings = Settings(precision=4.0, start=1.0, steps=1, sampler="euler")
+    settings = SamplingConfig(similarity=4.0, sigma_start=1.0, steps=1, sampler="euler")
 
     y = torch.full((2, 3, 8, 8), 0.2)
     x = (y + noise.at("start").normal_like(y)).requires_grad_()
@@ -160,12 +160,12 @@ def test_the_variance_is_of_the_pixels_that_the_card_speaks_of(tmp_path):
     v = (1 / 4 + 1 / 17) * (1 + 16)  # r^2 = (1/16) / (1 + 1/16)
     (pull,) = torch.autograd.grad(denoised, x, (y - denoised.detach()) / v)
     expected = ((denoised.detach() + pull + 1) / 2).clamp(0, 1)
-    torch.testing.assert_close(tasks.purify(prior, images, settings, noise), expected)
+    torch.testing.assert_close(sampling.purify(prior, images, settings, noise), expected)
 
 
 def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):
     near, far = (
-        tasks.transform(
+        sampling.transform(
             prior,
             classify,
             natural,
@@ -182,9 +182,11 @@ def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):
 
 @pytest.mark.parametrize("variance", ["damped", "exact"])
 def test_gap_undoes_a_small_attack(variance, prior, natural):
-    adversarial = pgd.Attack(epsilon=0.25)(classify, natural, LABELS, NOISE)
-    settings = Settings(precision=4.0, start=20.0, steps=24, variance=variance)
-    purified = tasks.purify(prior, adversarial, settings, NOISE)
+    adversarial = pgd.PGD(eps=0.25)(classify, natural, LABELS, NOISE)
+    settings = SamplingConfig(
+        similarity=4.0, sigma_start=20.0, steps=24, likelihood_variance=variance
+    )
+    purified = sampling.purify(prior, adversarial, settings, NOISE)
     assert wrong_rate(adversarial) > 0.6
     assert wrong_rate(purified) < wrong_rate(adversarial) / 2
 
@@ -197,7 +199,9 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
 
     count = 4000
     prior = Prior(model, heun.sample, karras(40), (1, 2, 2), dtype=torch.float64)
-    settings = Settings(precision=4.0, start=80.0, steps=60, variance="exact")
+    settings = SamplingConfig(
+        similarity=4.0, sigma_start=80.0, steps=60, likelihood_variance="exact"
+    )
     images = torch.full((count, 1, 2, 2), 0.6)  # y = 0.2
     states = []
 
@@ -205,7 +209,7 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
         states.append(x)
         return model(x, sigma, labels)
 
-    tasks.purify(replace(prior, model=watched), images, settings, Noise(0, range(count)))
+    sampling.purify(replace(prior, model=watched), images, settings, Noise(0, range(count)))
     x0 = states[-1]  # before it is cut to [0, 1]; the last level is 0.002
     n = x0.numel()
     assert x0.mean().item() == pytest.approx(0.1, abs=5 * (0.125 / n) ** 0.5)
@@ -214,16 +218,18 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
 
 def test_guidance_rests_where_an_image_is_wrong_enough(prior):
     settings = replace(FROM_NOISE, stop=0.5)
-    drawn = tasks.synthesize(prior, classify, LABELS, 1 - LABELS, settings, NOISE)
-    without = tasks.synthesize(prior, classify, LABELS, 1 - LABELS, FROM_NOISE, NOISE)
-    assert drawn.rests.max() > 0 and without.rests.max() == 0
+    drawn = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, settings, NOISE)
+    without = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, FROM_NOISE, NOISE)
+    assert drawn.guidance_skipped.max() > 0 and without.guidance_skipped.max() == 0
     lead = classify(drawn.images).diff(dim=1).abs().mean()
     assert lead < classify(without.images).diff(dim=1).abs().mean()
 
 
 def test_white_box_attack_on_gap_is_stronger_than_transfer(prior, natural):
-    defended = defend(classify, prior, precision=4.0, start=20.0, steps=24).replay(0, IDS)
-    attack = pgd.Attack(epsilon=0.25, steps=5)
+    defended = defend(classify, prior, similarity=4.0, sigma_start=20.0, steps=24).fix_randomness(
+        0, IDS
+    )
+    attack = pgd.PGD(eps=0.25, steps=5)
 
     def rate(adversarial):
         return (defended(adversarial).argmax(1) != LABELS).double().mean().item()
@@ -238,7 +244,7 @@ def test_an_image_does_not_depend_on_its_batch(prior, natural):
     settings = replace(FROM_NOISE, start=5.0)
 
     def run(images, labels, noise):
-        return tasks.transform(prior, classify, images, labels, "second", settings, noise).images
+        return sampling.transform(prior, classify, images, labels, "second", settings, noise).images
 
     whole = run(natural, LABELS, NOISE)
     assert torch.equal(whole[:20], run(natural[:20], LABELS[:20], half))

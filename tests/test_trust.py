@@ -14,15 +14,15 @@ import torch
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_world
-from scoreag import trust
-from scoreag.assess import workers
-from scoreag.assess.kit import Kit
-from scoreag.assess.plan import read
-from scoreag.cards import card, rewrite
-from scoreag.classifiers import architecture, given
-from scoreag.cli import main
-from scoreag.images import write_png
-from scoreag.load import load
+from scoreag.assess import executors
+from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.plan import load_plan
+from scoreag.classifiers import build, resolve
+from scoreag.cli.app import main
+from scoreag.io.images import write_png
+from scoreag.models import trust
+from scoreag.models.model_cards import load_card, update_card
+from scoreag.registry import load_component
 
 SOURCE = Path(scoreag.__file__).parent
 HOSTILE = """
@@ -30,7 +30,7 @@ from pathlib import Path
 Path("ran").touch()
 
 import tiny
-from scoreag.networks.plain_cnn import build as plain_cnn
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 
 def network(**options):
     return plain_cnn(**options)
@@ -122,7 +122,7 @@ def test_what_torch_writes_is_known_for_a_program(here):
 
 
 def test_the_card_of_a_program_is_refused(here):
-    rewrite(card("net"), network="torch.export")
+    update_card(load_card("net"), network="torch.export")
     program(here / "net" / "model.safetensors", ROUTES[0])
     with pytest.raises(ValueError, match="no program in a file is run: make a card anew"):
         scoreag.load_classifier("net", trust_code=True)
@@ -147,7 +147,7 @@ OF_PRIOR = {
 @pytest.mark.parametrize("changes", OF_CLASSIFIER.values(), ids=OF_CLASSIFIER)
 @pytest.mark.parametrize("name", ["net", "masked:net", "guarded:other,net", "net/card.toml"])
 def test_code_in_the_card_of_a_classifier_is_not_run(here, changes, name):
-    rewrite(card("net"), **changes)
+    update_card(load_card("net"), **changes)
     with pytest.raises(ValueError, match=r"names code, '.*--trust-code"):
         scoreag.load_classifier(name)
     assert not ran(here)
@@ -155,7 +155,7 @@ def test_code_in_the_card_of_a_classifier_is_not_run(here, changes, name):
 
 @pytest.mark.parametrize("changes", OF_PRIOR.values(), ids=OF_PRIOR)
 def test_code_in_the_card_of_a_score_model_is_not_run(here, changes):
-    rewrite(card("prior"), **changes)
+    update_card(load_card("prior"), **changes)
     with pytest.raises(ValueError, match=r"names code, 'evil.code'.*--trust-code"):
         scoreag.load_prior("prior")
     assert not ran(here)
@@ -163,7 +163,7 @@ def test_code_in_the_card_of_a_score_model_is_not_run(here, changes):
 
 def test_a_judge_whose_folder_is_called_like_a_function_is_none(here, monkeypatch):
     """From within the folder of the card, the path of the judge is the name of the function."""
-    rewrite(card("prior"), judge="evil.code:victim")
+    update_card(load_card("prior"), judge="evil.code:victim")
     shutil.copytree(here / "net", here / "prior" / "evil.code:victim")
     shutil.copytree(here / "evil", here / "prior" / "evil")
     monkeypatch.chdir(here / "prior")
@@ -191,7 +191,7 @@ VERBS = {
 
 @pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
 def test_no_verb_runs_the_code_of_a_card_unless_it_is_told_to(here, words):
-    rewrite(card("net"), network="evil.code")
+    update_card(load_card("net"), network="evil.code")
     assert main([*words, "--quiet"]) == 1
     assert not ran(here) and not (here / "o").exists()
     assert main([*words, "--quiet", "--trust-code"]) == 1
@@ -200,12 +200,12 @@ def test_no_verb_runs_the_code_of_a_card_unless_it_is_told_to(here, words):
 
 def test_code_of_a_trusted_card_is_the_classifier(here):
     plain, x = scoreag.load_classifier("net"), torch.rand(2, *tiny.SHAPE)
-    rewrite(card("net"), network="evil.code:network")
+    update_card(load_card("net"), network="evil.code:network")
     assert torch.equal(scoreag.load_classifier("net", trust_code=True)(x), plain(x))
 
 
 def test_a_family_of_a_trusted_card_is_used(here):
-    rewrite(card("prior"), family="evil.code")
+    update_card(load_card("prior"), family="evil.code")
     prior, x = scoreag.load_prior("prior", trust_code=True), torch.rand(1, *tiny.SHAPE)
     sigma = torch.ones(1)
     assert torch.equal(prior.model(x, sigma), tiny.prior().model(x, sigma))
@@ -213,7 +213,7 @@ def test_a_family_of_a_trusted_card_is_used(here):
 
 @pytest.mark.parametrize("data", ["evil.code:all", "evil.code"])
 def test_the_data_that_a_card_names_are_no_code(here, capsys, data):
-    rewrite(card("net"), recipe={"data": data})
+    update_card(load_card("net"), recipe={"data": data})
     err = told(capsys, ["evaluate-model", "net", *DATA, "--out", "o", "--quiet"])
     assert "recipe.data names code" in err and not ran(here)
 
@@ -274,14 +274,17 @@ def test_code_in_a_plan_is_not_run(here, capsys, before, after):
     err = told(capsys, words)
     assert "plan.toml, line" in err and "names code" in err and "--trust-code" in err
     assert not ran(here) and not (here / "o").exists()
-    assert read("plan.toml", trust_code=True).sets  # what it says is refused only for that
+    assert load_plan("plan.toml", trust_code=True).datasets  # what it says is refused only for that
 
 
 def test_what_is_sent_to_other_processes_says_what_is_trusted(here):
     """A kit is all that a worker of either kind is told."""
     plain, x = scoreag.load_classifier("net"), torch.rand(2, *tiny.SHAPE)
-    rewrite(card("net"), network="evil.code:network")
-    sent = [workers.afresh(Kit(device="cpu", trust_code=trusted)) for trusted in (False, True)]
+    update_card(load_card("net"), network="evil.code:network")
+    sent = [
+        executors.fresh_cache(ModelCache(device="cpu", trust_code=trusted))
+        for trusted in (False, True)
+    ]
     wary, trusting = pickle.loads(pickle.dumps(sent))
     with pytest.raises(ValueError, match="--trust-code"):
         wary.classifier("net")
@@ -293,36 +296,39 @@ def test_what_is_sent_to_other_processes_says_what_is_trusted(here):
 
 @pytest.mark.parametrize("kind", ["attacks", "purifiers", "samplers", "score_models", "networks"])
 def test_what_comes_with_the_package_is_no_code_of_a_file(kind):
-    from scoreag.load import names
+    from scoreag.registry import component_names
 
-    assert not any(trust.component(name) or trust.network(name) for name in names(kind))
+    assert not any(
+        trust.is_custom_component(name) or trust.is_custom_network(name)
+        for name in component_names(kind)
+    )
 
 
 def test_the_rules_know_every_prefix():
-    assert {*given.PREFIXES} == {*trust.WRAPPERS, "robustbench:"}
-    assert {*architecture.PACKAGES} == {*trust.ARCHITECTURES}
+    assert {*resolve.PREFIXES} == {*trust.CLASSIFIER_PREFIXES, "robustbench:"}
+    assert {*build.MODEL_LIBRARIES} == {*trust.LIBRARY_PREFIXES}
 
 
 def test_the_plans_and_cards_of_the_package_need_no_trust():
-    from scoreag.assess.plan import plans
-    from scoreag.cards import cards
+    from scoreag.assess.plan import list_plans
+    from scoreag.models.model_cards import list_cards
 
-    assert all(read(name).sets for name in plans())
-    assert all(card(name).name == name for name in cards())
+    assert all(load_plan(name).datasets for name in list_plans())
+    assert all(load_card(name).name == name for name in list_cards())
 
 
 @pytest.mark.parametrize("name", ["../evil", "evil/code.x", ".evil", "a..b", "evil.code-x"])
 def test_a_module_is_named_as_python_names_it(here, name):
     with pytest.raises(ValueError, match=r"no module in attacks|no .* in attacks"):
-        load("attacks", name)
+        load_component("attacks", name)
 
 
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
     "load.py",  # a component: ``trust.component`` guards the files that name one
-    "classifiers/factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
-    "classifiers/architecture.py",  # timm, torchvision, robustbench: those names alone
-    "search/borrowed.py",  # foolbox, art, torchattacks, autoattack: those names alone
+    "classifiers/import_factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
+    "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
+    "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 
 
@@ -351,7 +357,7 @@ def test_a_file_of_python_is_run_in_one_place_only():
         for name, _ in calls(file)
         if name.endswith(("exec_module", "spec_from_file_location"))
     }
-    assert found == {"classifiers/factory.py"}
+    assert found == {"classifiers/import_factory.py"}
 
 
 RUN_FILES = (

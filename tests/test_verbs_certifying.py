@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tiny
-from scoreag.certify import generative, smoothing
-from scoreag.cli import main
+from scoreag.certify import generator_risk, smoothing
+from scoreag.cli.app import main
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_generator_has_a_bound_a_class(here, capsys):
 
 @pytest.mark.parametrize(
     "words, module, name",
-    [(SMOOTH, smoothing, "certified"), (DRAWS, generative, "verdicts")],
+    [(SMOOTH, smoothing, "certified"), (DRAWS, generator_risk, "verdicts")],
     ids=["smoothing", "generator"],
 )
 def test_what_was_stopped_goes_on_and_comes_to_the_same(here, monkeypatch, words, module, name):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 import made_edm
-from scoreag.cards import card
-from scoreag.cli import main
+from scoreag.cli.app import main
+from scoreag.models.model_cards import load_card
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +27,14 @@ def line(capsys, words, code):
 def test_a_checkpoint_becomes_a_card_and_the_report_says_what_it_was(here, capsys):
     words = ["convert", "edm.pkl", "mine", "--classes", "cat,dog,ship", "--licence", "MIT"]
     assert main([*words, "--json", "--quiet"]) == 0
-    told, made = json.loads(capsys.readouterr().out), card(here / "mine")
+    told, made = json.loads(capsys.readouterr().out), load_card(here / "mine")
     assert (told["format"], told["family"], told["network"]) == (
         "EDM, EDMPrecond",
         "edm",
         "song_unet",
     )
     assert told["parameters"] == sum(t.numel() for t in made_edm.network().state_dict().values())
-    assert told["sha256"] == made.sha256 and told["licence"] == made.licence == "MIT"
+    assert told["sha256"] == made.sha256 and told["licence"] == made.license == "MIT"
     assert made.classes == ("cat", "dog", "ship") and made.image_shape == (3, 8, 8)
     assert sorted(path.name for path in (here / "mine").iterdir()) == [
         "card.toml",
@@ -63,4 +63,7 @@ def test_a_card_that_is_there_is_left_alone(here, capsys):
     again = ["convert", "edm.pkl", "mine", "--licence", "other"]
     assert "mine has a card; give another folder, or --overwrite" in line(capsys, again, 1)
     assert (here / "mine" / "card.toml").read_text() == before
-    assert main([*again, "--overwrite", "--quiet"]) == 0 and card(here / "mine").licence == "other"
+    assert (
+        main([*again, "--overwrite", "--quiet"]) == 0
+        and load_card(here / "mine").license == "other"
+    )

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cards import Card, card, cards, rewrite, write_card
-from scoreag.cli import main
-from scoreag.evaluation import speed
-from scoreag.networks.plain_cnn import build as plain_cnn
-from scoreag.networks.unet import UNet
-from scoreag.verbs.benches import judge_of
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.cli.app import main
+from scoreag.cli.evaluation_inputs import judge_of
+from scoreag.diffusion.networks.unet import UNet
+from scoreag.evaluation import throughput
+from scoreag.models.model_cards import Card, list_cards, load_card, update_card, write_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     tiny.write_score_model(folder / "prior", recipe={"images_seen": 200})
     younger = tiny.write_score_model(folder / "younger", recipe={"images_seen": 100})
-    write_card(card(younger), tiny.filled(UNet(**tiny.UNET), 5).state_dict())
+    write_card(load_card(younger), tiny.filled(UNet(**tiny.UNET), 5).state_dict())
     tiny.write_classifier(folder / "net")
     tiny.write_images(folder / "images", 24)
     return folder
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
 def here(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speed, "REPEATS", 1)
+    monkeypatch.setattr(throughput, "REPEATS", 1)
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def finished(made, tmp_path_factory):
     shutil.copytree(made, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(speed, "REPEATS", 1)
+        patch.setattr(throughput, "REPEATS", 1)
         assert main([*SCORE, "--quiet"]) == 0
     return folder
 
@@ -121,7 +121,7 @@ def test_other_settings_are_refused_in_the_same_folder(done, capsys):
 
 def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done, capsys):
     assert main([*SCORE, "--quiet", "--write"]) == 0
-    kept = card("prior").figures["evaluation"]
+    kept = load_card("prior").metrics["evaluation"]
     assert kept["judge_accuracy"] == figures(done)["figures"]["judge_accuracy"]
     assert main([*SCORE, "--quiet"]) == 0
     assert {one["reproduced"] for one in figures(done)["compared"]} == {True}
@@ -176,13 +176,13 @@ def test_grey_images_are_evaluated_too(here):
 
 def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
     other = {"accuracy_square": {"value": 0.1, "total": 24, "of": "images"}}
-    rewrite(card("net"), figures={"test": other})
+    update_card(load_card("net"), figures={"test": other})
     assert main([*CLASSIFIER, "--quiet", "--write"]) == 0
-    assert card("net").figures["test"]["accuracy_square"]["value"] == 0.1
+    assert load_card("net").metrics["test"]["accuracy_square"]["value"] == 0.1
     with torch.no_grad():
         said = tiny.victim()(tiny.images(24).float() / 255).argmax(1)
     right = int((said == tiny.labels(24)).sum())
-    assert card("net").figures["test"]["accuracy"]["count"] == right == 23
+    assert load_card("net").metrics["test"]["accuracy"]["count"] == right == 23
     assert main(CLASSIFIER) == 0
     assert "reproduced: test.accuracy" in capsys.readouterr().out
     file = here / "net" / "card.toml"
@@ -193,7 +193,7 @@ def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
 
 def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here, capsys):
     assert main([*CLASSIFIER, "--quiet", "--under", "pgd3_25.5", "--write"]) == 0
-    kept = card("net").figures["test"]
+    kept = load_card("net").metrics["test"]
     assert kept["accuracy_pgd3_25.5"]["count"] < kept["accuracy"]["count"] == 23
     assert main([*CLASSIFIER, "--overwrite"]) == 0
     assert "reproduced: test.accuracy_pgd3_25.5" in capsys.readouterr().out
@@ -238,10 +238,13 @@ def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
     assert "tiny does not say what it was trained on; write --data" in told
 
 
-@pytest.mark.parametrize("name", cards("score-model"))
+@pytest.mark.parametrize("name", list_cards("score-model"))
 def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
-    judge = card(judge_of(card(name)))
-    assert (judge.image_shape, judge.classes) == (card(name).image_shape, card(name).classes)
+    judge = load_card(judge_of(load_card(name)))
+    assert (judge.image_shape, judge.classes) == (
+        load_card(name).image_shape,
+        load_card(name).classes,
+    )
 
 
 def test_a_score_model_of_other_classes_asks_for_a_judge(here, capsys):

@@ -6,12 +6,12 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.cards import card, cards
-from scoreag.cli import main
-from scoreag.models import load_prior
-from scoreag.runs.headline import UNJUDGED
-from scoreag.runs.rows import read
-from scoreag.verbs.judging import bundled
+from scoreag.classifiers.loading import load_prior
+from scoreag.cli.app import main
+from scoreag.cli.judging import bundled
+from scoreag.models.model_cards import list_cards, load_card
+from scoreag.runs.headline import NO_JUDGE_NOTE
+from scoreag.runs.records import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = ["--model", "prior", "--classifier", "net", "--out", "out"]
@@ -44,7 +44,7 @@ def refused(capsys, words):
 @pytest.mark.parametrize("words", [TRANSFORM, SYNTHESIZE], ids=lambda words: words[0])
 def test_the_headline_is_fooled_and_shown(here, capsys, words):
     found = said(capsys, [*words, "--judge", "judge"])
-    rows = read(here / "out")
+    rows = read_rows(here / "out")
     right = [r for r in rows if r["predictions"]["before"] in (None, r["label"])]
     both = [r for r in right if r["predictions"]["saved"] != r["label"] == r["judge"]["saved"]]
     head = found["headline"]
@@ -60,8 +60,10 @@ def test_the_headline_is_fooled_and_shown(here, capsys, words):
 def test_without_a_judge_nothing_is_said_to_be_shown(here, capsys, more):
     assert main([*TRANSFORM, *more]) == 0
     assert "not checked whether the class is still shown: give --judge" in capsys.readouterr().out
-    assert json.loads((here / "out" / "summary.json").read_text())["headline"]["says"] == UNJUDGED
-    assert all("judge" not in row for row in read(here / "out"))
+    assert (
+        json.loads((here / "out" / "summary.json").read_text())["headline"]["says"] == NO_JUDGE_NOTE
+    )
+    assert all("judge" not in row for row in read_rows(here / "out"))
 
 
 def test_the_models_card_names_the_judge(here, capsys):
@@ -110,13 +112,13 @@ def test_a_failure_of_all_says_what_to_try(here, capsys):
     assert "To try: no image fools the classifier" in html
 
 
-@pytest.mark.parametrize("name", cards("score-model"))
+@pytest.mark.parametrize("name", list_cards("score-model"))
 def test_every_bundled_score_model_has_a_judge_of_its_classes(name):
     prior = load_prior(name, "cpu")
-    judge = card(prior.judge)
+    judge = load_card(prior.judge)
     assert (judge.classes, judge.image_shape) == (prior.classes, prior.image_shape)
     assert bundled(prior.image_shape, prior.classes) == prior.judge
-    assert judge.figures["test"]["accuracy"]["value"] > 0.9
+    assert judge.metrics["test"]["accuracy"]["value"] > 0.9
 
 
 def test_no_bundled_judge_is_taken_for_images_without_known_classes():

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from scoreag.dataset import Dataset
-from scoreag.verbs.tasks import about, check_apart, check_classes, check_labelled, check_shape
+from scoreag.cli.tasks import about, check_apart, check_classes, check_labelled, check_shape
+from scoreag.data.loading import Dataset
 
 
 def labelled(*classes: str) -> Dataset:

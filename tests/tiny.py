@@ -6,21 +6,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scoreag import cards
-from scoreag.cards import Card, write_card
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import edm
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.images import write_png
-from scoreag.models import classifier
-from scoreag.networks.plain_cnn import build as plain_cnn
-from scoreag.networks.unet import UNet
-from scoreag.samplers.heun import sample
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.diffusion.networks.unet import UNet
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.parameterizations import edm
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers.heun import sample
+from scoreag.io.images import write_png
+from scoreag.models import model_cards
+from scoreag.models.model_cards import Card, write_card
 
 ENVIRONMENT = {  # of a process that is to find this package, and to compute as the test does
     **os.environ,
-    "PYTHONPATH": str(Path(cards.__file__).parents[1]),
+    "PYTHONPATH": str(Path(model_cards.__file__).parents[1]),
     "OMP_NUM_THREADS": "1",
 }
 CLASSES = ("cat", "dog", "ship")
@@ -52,7 +52,7 @@ def prior() -> Prior:
 
 
 def victim():
-    return classifier(filled(plain_cnn(**CNN), 10, 0.4))
+    return wrap_classifier(filled(plain_cnn(**CNN), 10, 0.4))
 
 
 def images(count: int) -> torch.Tensor:

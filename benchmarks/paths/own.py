@@ -15,11 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scoreag.core.families import geometric_levels
-from scoreag.core.integrate import integrate
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras, vp_beta, vp_time, vp_uniform
+from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
+from scoreag.diffusion.noise_schedules import karras, vp_beta, vp_time, vp_uniform
+from scoreag.diffusion.parameterizations import geometric_sigmas
+from scoreag.diffusion.solver import integrate
 
 SIGMA_MIN = 0.002  # the last level before 0, as EDM has it
 
@@ -36,7 +36,7 @@ class Path:
 
 
 def _geometric(steps: int, sigma_max: float) -> Tensor:
-    levels = geometric_levels(steps, SIGMA_MIN, sigma_max).flip(0)
+    levels = geometric_sigmas(steps, SIGMA_MIN, sigma_max).flip(0)
     return torch.cat([levels, levels.new_zeros(1)])
 
 

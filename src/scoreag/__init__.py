@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scoreag.api import purify, synthesize, transform
-    from scoreag.dataset import data
-    from scoreag.defence import defend
-    from scoreag.models import classifier, load_classifier, load_prior
-    from scoreag.result import Result
-    from scoreag.settings import Settings
+    from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+    from scoreag.data.loading import load_data
+    from scoreag.defenses.purified_classifier import defend
+    from scoreag.methods.api import purify, synthesize, transform
+    from scoreag.methods.config import SamplingConfig
+    from scoreag.methods.result import Result
 
 __version__ = "0.1.0"
 
@@ -33,15 +33,15 @@ _HOMES = {
 
 __all__ = [
     "Result",
-    "Settings",
-    "classifier",
-    "data",
+    "SamplingConfig",
     "defend",
     "load_classifier",
+    "load_data",
     "load_prior",
     "purify",
     "synthesize",
     "transform",
+    "wrap_classifier",
 ]
 
 

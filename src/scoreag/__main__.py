@@ -1,12 +1,12 @@
 """``python -m scoreag`` is ``scoreag``."""
 
-from scoreag.stopping import take_over
+from scoreag.core.signals import install_handlers
 
 
 def run() -> int:
     """Run the command that was typed, and answer signals from the first import on."""
-    take_over()
-    from scoreag.cli import main
+    install_handlers()
+    from scoreag.cli.app import main
 
     return main()
 

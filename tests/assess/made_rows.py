@@ -1,7 +1,7 @@
 """Rows of a made-up cell, whose every figure can be counted by hand."""
 
-from scoreag.assess.cells import Cell
-from scoreag.assess.columns import columns
+from scoreag.assess.experiments import Cell
+from scoreag.assess.table import to_columns
 
 
 def cell(**changes):
@@ -39,4 +39,4 @@ def four(**changes):
 
 
 def four_columns(**changes):
-    return columns(four(**changes))
+    return to_columns(four(**changes))

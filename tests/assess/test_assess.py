@@ -12,19 +12,19 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import store, workers
-from scoreag.assess.account import reckon
-from scoreag.assess.kit import Kit
-from scoreag.assess.plan import read
-from scoreag.assess.resolve import resolve
-from scoreag.assess.run import assess, manifest, unused
-from scoreag.cli import main
-from scoreag.core.noise import Noise
-from scoreag.images import read_png, to_float
-from scoreag.load import UnknownName, load
-from scoreag.metrics.distances import linf
-from scoreag.models import load_classifier
-from scoreag.search.objective import Objective
+from scoreag.assess import executors, storage
+from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.plan import load_plan
+from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.results import aggregate
+from scoreag.assess.runner import assess, build_manifest, stale_cells
+from scoreag.attacks._common.objective import Objective
+from scoreag.classifiers.loading import load_classifier
+from scoreag.cli.app import main
+from scoreag.core.rng import Noise
+from scoreag.io.images import read_png, to_float
+from scoreag.metrics.norms import linf
+from scoreag.registry import UnknownNameError, load_component
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,17 +32,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def run(folder, text=PLAN, size=4, only=None, crew=None, **options):
     """An assessment of ``text`` in ``folder``, in this process; the cells and how it went."""
     (folder.parent / f"{folder.name}.toml").write_text(text)
-    plan, kit = read(folder.parent / f"{folder.name}.toml", trust_code=True), Kit()
-    cells = resolve(plan, kit)
-    found = {**manifest(plan, kit, None), "task": "assess test"}
-    crew = crew or partial(workers.here, kit=kit)
+    plan, kit = load_plan(folder.parent / f"{folder.name}.toml", trust_code=True), ModelCache()
+    cells = resolve_plan(plan, kit)
+    found = {**build_manifest(plan, kit, None), "task": "assess test"}
+    crew = crew or partial(executors.run_serial, cache=kit)
     done = assess(cells, folder, found, crew, only, size, progress=False, **options)
     return cells, done
 
 
 def rows(folder):
     """All rows by cell, and all pictures: what must not depend on how the work was done."""
-    found = {cell.name: store.read(folder, cell).rows for cell in store.listed(folder)}
+    found = {cell.name: storage.read_cell(folder, cell).rows for cell in storage.list_cells(folder)}
     pictures = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
     return found, pictures
 
@@ -72,7 +72,7 @@ def stopping_after(count, kit):
     """A crew that does ``count`` shards, and then is gone."""
 
     def crew(shards):
-        for number, one in enumerate(workers.here(shards, kit)):
+        for number, one in enumerate(executors.run_serial(shards, kit)):
             if number == count:
                 raise Stopped
             yield one
@@ -83,19 +83,23 @@ def stopping_after(count, kit):
 def test_rows_do_not_depend_on_the_shard_size_or_on_stops(whole, planned, tmp_path):
     for stop, size in ((1, 1), (3, 5), (2, 4)):
         with pytest.raises(Stopped):
-            run(tmp_path / "out", size=size, crew=stopping_after(stop, Kit()))
+            run(tmp_path / "out", size=size, crew=stopping_after(stop, ModelCache()))
     run(tmp_path / "out", size=7)
     assert rows(tmp_path / "out") == rows(whole)
 
 
 def test_rows_do_not_depend_on_the_number_of_processes(whole, planned, tmp_path):
-    run(tmp_path / "out", size=4, crew=partial(workers.processes, kit=Kit(), count=2))
+    run(
+        tmp_path / "out",
+        size=4,
+        crew=partial(executors.run_in_processes, cache=ModelCache(), n_workers=2),
+    )
     assert rows(tmp_path / "out") == rows(whole)
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "features", "picture"])
 def test_a_harmed_file_is_found_and_done_again(whole, copy, harm):
-    cell = next(c for c in store.listed(copy) if c.attack == "pgd")
+    cell = next(c for c in storage.list_cells(copy) if c.attack == "pgd")
     place = copy / "cells" / cell.key
     file = next(
         place.glob({"picture": "images/*.png", "features": "*.features"}.get(harm, "*.jsonl"))
@@ -106,7 +110,7 @@ def test_a_harmed_file_is_found_and_done_again(whole, copy, harm):
     assert rows(copy) != rows(whole)
     _, done = run(copy, size=64)
     assert rows(copy) == rows(whole)
-    assert bool(done.harmed) == (harm != "picture")
+    assert bool(done.corrupt) == (harm != "picture")
 
 
 NOISY = """
@@ -136,7 +140,7 @@ def test_a_victim_that_draws_is_doubted_unless_it_is_declared(
     victims = 'victims = ["net", "noisy:Noisy"]\n' + 'random = ["noisy:Noisy"]\n' * declared
     text = PLAN.replace('victims = ["net", "other"]\n', victims)
     run(tmp_path / "out", text, only="tiny/clean")
-    checks = [finding.check for finding in reckon(tmp_path / "out").findings]
+    checks = [finding.check for finding in aggregate(tmp_path / "out").findings]
     assert ("randomness" in checks) != declared
 
 
@@ -147,7 +151,7 @@ def test_draws_of_a_gradient_taken_at_once_change_neither_images_nor_what_is_cou
     text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\ndraws = 3\npurifiers = "gap"')
     (tmp_path / "plan.toml").write_text(text)
     taken = []
-    slopes = Objective._slopes
+    slopes = Objective._draw_gradients
     monkeypatch.setattr(
         Objective, "_slopes", lambda self, x, many: taken.append(many) or slopes(self, x, many)
     )
@@ -180,7 +184,7 @@ def test_cells_of_another_version_are_told_and_not_read(copy):
     changed = json.loads(file.read_text()) | {"seed": 5}
     file.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"written by another version, .* --overwrite"):
-        reckon(copy)
+        aggregate(copy)
 
 
 def test_what_is_whole_is_not_computed_again(copy):
@@ -194,10 +198,10 @@ def test_what_is_whole_is_not_computed_again(copy):
 def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
     """The classifier, the distance and the digest of the file are looked up here once more."""
     net = load_classifier("net")
-    for cell in store.listed(whole):
-        if cell.purification != "none":
+    for cell in storage.list_cells(whole):
+        if cell.purifier_name != "none":
             continue
-        for row in store.read(whole, cell).rows:
+        for row in storage.read_cell(whole, cell).rows:
             saved = to_float(read_png(whole / row["file"]))[None]
             said = int(net(saved).argmax(1))
             assert row["predictions"]["saved"] == said
@@ -210,43 +214,47 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
 
 def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
     """PGD called directly on one padded micro-batch gives the saved images."""
-    cell = next(c for c in store.listed(whole) if c.name == "tiny/net/none/pgd,epsilon=64/255")
-    found = store.read(whole, cell).rows[:4]
+    cell = next(
+        c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,epsilon=64/255"
+    )
+    found = storage.read_cell(whole, cell).rows[:4]
     images = torch.cat([to_float(read_png(whole / r["original_file"]))[None] for r in found])
     labels = torch.tensor([row["label"] for row in found])
-    attack = load("attacks", "pgd").Attack(epsilon=64 / 255, steps=2)
-    noise = Noise(0, [row["image_id"] for row in found]).at("attack")
+    attack = load_component("attacks", "pgd").Attack(epsilon=64 / 255, steps=2)
+    noise = Noise(0, [row["image_id"] for row in found]).fold_in("attack")
     made = attack(load_classifier("net"), images, labels, noise)
     saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
     assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planned):
-    from scoreag.assess.scene import Tally, asked, scene
+    from scoreag.assess.threat_model import QueryCounter, build_context, make_view
 
-    cell = next(c for c in store.listed(whole) if c.purification == "gap")
+    cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
     blind = replace(cell, attacked={**cell.attacked, "backward": "blind"})
-    plain = scene(cell, Kit())
+    plain = build_context(cell, ModelCache())
     images, ids = plain.images[:4], plain.ids(range(4))
-    tally = Tally()
-    attacker = asked(replace(plain, cell=blind), Kit(), True, tally.counting(plain.prior))
+    tally = QueryCounter()
+    attacker = make_view(
+        replace(plain, cell=blind), ModelCache(), True, tally.counting(plain.prior)
+    )
     assert torch.equal(attacker(0, images, ids), plain.victim(images))
     assert tally.drawn == 0
-    judge = asked(replace(plain, cell=blind), Kit(), False, plain.prior)
+    judge = make_view(replace(plain, cell=blind), ModelCache(), False, plain.prior)
     assert not torch.equal(judge(0, images, ids), plain.victim(images))
 
 
 def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):
-    from scoreag.assess.scene import JUDGED, Tally, asked, scene
+    from scoreag.assess.threat_model import DRAW_OFFSET_EVAL, QueryCounter, build_context, make_view
 
-    cell = next(c for c in store.listed(whole) if c.purification == "gap")
-    kit = Kit()
-    plain = scene(cell, kit)
+    cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
+    kit = ModelCache()
+    plain = build_context(cell, kit)
     ids, images = plain.ids(range(4)), plain.images[:4]
-    attacked = asked(plain, kit, True, Tally().counting(plain.prior))
-    judged = asked(plain, kit, False, plain.prior)
+    attacked = make_view(plain, kit, True, QueryCounter().wrap_prior(plain.prior))
+    judged = make_view(plain, kit, False, plain.prior)
     assert torch.equal(attacked(0, images, ids), judged(0, images, ids))
-    assert not torch.equal(attacked(0, images, ids), judged(JUDGED, images, ids))
+    assert not torch.equal(attacked(0, images, ids), judged(DRAW_OFFSET_EVAL, images, ids))
     assert not torch.equal(attacked(0, images, ids), attacked(1, images, ids))
 
 
@@ -258,7 +266,7 @@ def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, planned, tmp_p
     found, _ = rows(tmp_path / "out")
     expected = {name: r for name, r in rows(whole)[0].items() if "/pgd" in name}
     assert {name: r for name, r in found.items() if r} == expected
-    states = {one.cell.name: one.state for one in reckon(tmp_path / "out").cells}
+    states = {one.cell.name: one.state for one in aggregate(tmp_path / "out").cells}
     assert states["tiny/net/none/broken"].startswith("failed: assess.broken returned")
 
 
@@ -272,7 +280,7 @@ def test_a_retrained_classifier_of_the_same_name_uses_no_old_row(planned, tmp_pa
     after, _ = rows(tmp_path / "out")
     name = "tiny/net/none/pgd,epsilon=8/255"
     assert before[name] and after[name] and before[name] != after[name]
-    assert len(unused(tmp_path / "out", cells)) == len(cells)
+    assert len(stale_cells(tmp_path / "out", cells)) == len(cells)
 
 
 def test_a_folder_of_another_plan_is_refused_and_left_alone(copy):
@@ -290,7 +298,7 @@ def test_overwrite_starts_afresh(copy):
 
 
 def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeypatch, capsys):
-    written = store._write_picture
+    written = storage._write_picture
 
     def full(path, data):
         if path.stem == "000004" and "cells" in str(path):
@@ -300,7 +308,7 @@ def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeyp
     words = ["assess", "plan.toml", "--out", str(tmp_path / "out"), "--batch-size", "4"]
     words += ["--only", "*/none/pgd*"]
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write_picture", full)
+        patch.setattr(storage, "_write_picture", full)
         assert main(words) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device; mend that and give the same command again" in told
@@ -315,7 +323,7 @@ def test_only_some_cells_are_done_and_a_mistyped_one_is_told(planned, tmp_path):
     assert [name for name, found in rows(tmp_path / "out")[0].items() if found] == [
         "tiny/net/none/gat"
     ]
-    with pytest.raises(UnknownName, match="no cell 'tiny/net/none/gta'; did you mean"):
+    with pytest.raises(UnknownNameError, match="no cell 'tiny/net/none/gta'; did you mean"):
         run(tmp_path / "out", only="tiny/net/none/gta")
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from assess.killing import contents, left_aside, start
-from scoreag.cli import main
+from scoreag.cli.app import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,15 +12,15 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import PLAN
-from scoreag.assess import store
-from scoreag.assess.account import reckon
-from scoreag.assess.kit import Kit
-from scoreag.assess.kit import of_classifier as content_of
-from scoreag.cli import main
-from scoreag.images import write_png
-from scoreag.models import load_classifier
-from scoreag.report.assessment import write_report
-from scoreag.runs import folder as place
+from scoreag.assess import storage
+from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.model_cache import classifier_digests as content_of
+from scoreag.assess.results import aggregate
+from scoreag.classifiers.loading import load_classifier
+from scoreag.cli.app import main
+from scoreag.io.images import write_png
+from scoreag.report.robustness import write_report
+from scoreag.runs import run_dir as place
 
 WORDS = ["--only", "*/none/pgd*", "--quiet"]
 
@@ -81,27 +81,27 @@ def test_what_no_row_names_survives_overwriting(out, planned):
 
 def test_every_table_of_the_report_is_one_that_overwriting_knows(finished):
     written = {path.relative_to(finished).as_posix() for path in finished.glob("tables/*")}
-    known = {*store.named(finished)}
+    known = {*storage.owned_paths(finished)}
     assert written and written <= known
     assert {p.relative_to(finished).as_posix() for p in finished.rglob("*.png")} <= known
 
 
 def test_all_tables_there_can_be_are_known():
     """By the name that the report gives each of them, in its source."""
-    from scoreag.report import assessment_defences, assessment_tables
+    from scoreag.report import robustness_defenses, robustness_tables
 
-    sources = (assessment_tables, assessment_defences)
+    sources = (robustness_tables, robustness_defenses)
     text = "".join(Path(module.__file__).read_text() for module in sources)
     names = set(re.findall(r'Table\(\s*f?"(\w+)', text))
     assert len(names) > 8
-    assert names - {*store.TABLES} == {"transfer_", "classes_"}
+    assert names - {*storage.REPORT_TABLES} == {"transfer_", "classes_"}
 
 
 def test_pictures_that_a_killed_worker_left_are_known(out):
     """Its rows were never written, but the cost of them was, before the pictures."""
     cell = cell_of(out)
     next(cell.glob("*.jsonl")).unlink()
-    known = {*store.named(out)}
+    known = {*storage.owned_paths(out)}
     assert {p.relative_to(out).as_posix() for p in cell.glob("images/*.png")} <= known
 
 
@@ -126,7 +126,7 @@ def test_a_pipe_is_refused_at_once(out, name):
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(ValueError, match="is a pipe"):
-        reckon(out)
+        aggregate(out)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "cost", "features"])
@@ -134,25 +134,25 @@ def test_a_pipe_as_rows_is_done_again(out, finished, suffix):
     path = next(cell_of(out).glob(f"*.{suffix}"))
     path.unlink()
     os.mkfifo(path)
-    reckon(out)
+    aggregate(out)
     assert again(out) == 0
-    for one, other in zip(store.listed(out), store.listed(finished), strict=True):
-        assert store.read(out, one).rows == store.read(finished, other).rows
+    for one, other in zip(storage.list_cells(out), storage.list_cells(finished), strict=True):
+        assert storage.read_cell(out, one).rows == storage.read_cell(finished, other).rows
 
 
 def test_the_report_shows_no_picture_outside_the_folder(out, tmp_path):
     secret = tmp_path / "secret.png"
     write_png(secret, torch.zeros(3, 8, 8, dtype=torch.uint8))
-    cell = next(c for c in store.listed(out) if store.read(out, c).rows)
+    cell = next(c for c in storage.list_cells(out) if storage.read_cell(out, c).rows)
     kept = cell_of(out) if cell.key == cell_of(out).name else out / "cells" / cell.key
     for name in ("../../../secret.png", "../secret.png", str(secret)):
         shutil.rmtree(kept / "crafted", ignore_errors=True)
-        found = store.read(out, cell)
+        found = storage.read_cell(out, cell)
         rows = [row | {"file": name} for row in found.rows]
         for file in kept.glob("0*"):
             file.unlink()
         text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        (kept / f"000000-000006-{store._digest(text, b'')}.jsonl").write_bytes(text)
+        (kept / f"000000-000006-{storage._digest(text, b'')}.jsonl").write_bytes(text)
         with pytest.raises(ValueError, match="which is outside its folder"):
             write_report(out)
 
@@ -170,7 +170,7 @@ def test_keys_that_are_none_are_refused(out, key):
     table = json.loads((out / "cells.json").read_text())
     (out / "cells.json").write_text(json.dumps({name: key for name in table}))
     with pytest.raises(ValueError, match="holds no assessment that was begun, or it is damaged"):
-        reckon(out)
+        aggregate(out)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -180,7 +180,7 @@ def test_a_start_that_fails_leaves_nothing(planned, tmp_path, monkeypatch, capsy
 
     if there:
         (tmp_path / "out").mkdir()
-    monkeypatch.setattr(store, "missing", full)
+    monkeypatch.setattr(storage, "pending_batches", full)
     assert again(tmp_path / "out") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == [] if there else not (tmp_path / "out").exists()
@@ -238,9 +238,9 @@ def test_a_corrected_classifier_is_refused_though_its_weights_are_the_same(own, 
 
 def test_a_buffer_that_no_state_dict_holds_makes_other_cells(own, tmp_path):
     assert own("buffer", 0.9) == 0
-    before = {cell.key for cell in store.listed(tmp_path / "out")}
+    before = {cell.key for cell in storage.list_cells(tmp_path / "out")}
     assert own("buffer", 0.0) == 0
-    assert before.isdisjoint(cell.key for cell in store.listed(tmp_path / "out"))
+    assert before.isdisjoint(cell.key for cell in storage.list_cells(tmp_path / "out"))
 
 
 def test_a_classifier_that_draws_is_not_refused_against_itself(own):
@@ -257,6 +257,6 @@ def test_other_code_under_the_same_name_makes_other_cells(planned, monkeypatch):
         found.append(content_of(load_classifier("inner_code:own")))
     assert found[0] == found[1] and found[0]["name"] == found[2]["name"] == "inner_code:own"
     assert {n for n in found[0] if found[0][n] != found[2][n]} == {"source"}
-    assert "source" not in content_of(Kit().classifier("net"))
+    assert "source" not in content_of(ModelCache().classifier("net"))
     sys.modules.pop("inner_code", None)
     assert place.MANIFEST == "manifest.json"

@@ -8,24 +8,24 @@ import pytest
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import kit, resolve
-from scoreag.assess.cells import cells
-from scoreag.assess.forecast import shortened
-from scoreag.assess.kit import Kit
-from scoreag.assess.places import line_of, lines
-from scoreag.assess.plan import plans, read
-from scoreag.assess.resolve import left_out
+from scoreag.assess import model_cache, plan_validation
+from scoreag.assess.cost_estimate import shorten_cell
+from scoreag.assess.experiments import build_cells
+from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.plan import list_plans, load_plan
+from scoreag.assess.plan_validation import skipped_attacks
 from scoreag.attacks import pgd
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.load import UnknownName
-from scoreag.purifiers import gap
+from scoreag.defenses.purifiers import gap
+from scoreag.io.toml_lines import find_line, key_lines
+from scoreag.registry import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def resolved(text, folder):
     (folder / "p.toml").write_text(text)
-    return resolve.resolve(read(folder / "p.toml"), Kit())
+    return plan_validation.resolve_plan(load_plan(folder / "p.toml"), ModelCache())
 
 
 def line(text):
@@ -34,9 +34,9 @@ def line(text):
 
 
 def test_lines_of_keys_and_tables_are_found_in_every_form():
-    found = lines('a = 1\n[b."c.d"]\n\ne.f = [\n  1,\n]\n"g h" = 2\n')
+    found = key_lines('a = 1\n[b."c.d"]\n\ne.f = [\n  1,\n]\n"g h" = 2\n')
     assert found == {("a",): 1, ("b", "c.d"): 2, ("b", "c.d", "e", "f"): 4, ("b", "c.d", "g h"): 7}
-    assert line_of(found, "b", "c.d", "unheard") == 2
+    assert find_line(found, "b", "c.d", "unheard") == 2
 
 
 def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(planned):
@@ -102,12 +102,12 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at
 def test_a_plan_that_is_no_toml_is_told_with_the_line_of_the_parser(tmp_path):
     (tmp_path / "p.toml").write_text("about = 1\nimages 6\n")
     with pytest.raises(ValueError, match=r"p\.toml: .*line 2"):
-        read(tmp_path / "p.toml")
+        load_plan(tmp_path / "p.toml")
 
 
 def test_an_unknown_plan_is_told_with_the_nearest_name():
-    with pytest.raises(UnknownName, match=r"no plan .quik.*did you mean .quick"):
-        read("quik")
+    with pytest.raises(UnknownNameError, match=r"no plan .quik.*did you mean .quick"):
+        load_plan("quik")
 
 
 def test_images_without_labels_are_refused(planned, tmp_path):
@@ -138,8 +138,8 @@ def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned)
 
 
 def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
-    assert {"quick", "paper", "full"} <= plans().keys()
-    assert all(about and "\n" not in about for about in plans().values())
+    assert {"quick", "paper", "full"} <= list_plans().keys()
+    assert all(about and "\n" not in about for about in list_plans().values())
 
 
 def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, m
 
 def test_rows_of_another_algorithm_have_another_key(planned, monkeypatch):
     before = {cell.key for cell in resolved(PLAN, planned)}
-    monkeypatch.setattr(resolve, "ALGORITHM", ALGORITHM + 1)
+    monkeypatch.setattr(plan_validation, "ALGORITHM", ALGORITHM + 1)
     after = {cell.key for cell in resolved(PLAN, planned)}
     assert len(after) == len(before) and not after & before
 
@@ -170,7 +170,7 @@ def test_a_comment_in_a_source_file_changes_no_key(planned, tmp_path, monkeypatc
     for component in (pgd, gap):
         moved = copy / Path(component.__file__).relative_to(root)
         monkeypatch.setattr(component, "__file__", str(moved))
-    monkeypatch.setattr(kit, "__file__", str(copy / "assess" / "kit.py"))
+    monkeypatch.setattr(model_cache, "__file__", str(copy / "assess" / "kit.py"))
     assert [cell.key for cell in resolved(PLAN, planned)] == before
 
 
@@ -179,20 +179,20 @@ def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(
     module.__file__ = str(tmp_path / "mine.py")
     for text in ("x = 1\n", "# one\nx = 1  # two\n", "x = 2\n"):
         Path(module.__file__).write_text(text)
-        digests.append(kit.of_source(module))
+        digests.append(model_cache.source_digest(module))
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):
     text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\nanswers = 5\npurifiers = ["none", "gap"]')
-    asked = {cell.name: cell.answers for cell in resolved(text, planned)}
+    asked = {cell.name: cell.eval_draws for cell in resolved(text, planned)}
     assert asked["tiny/net/none/pgd,epsilon=8/255"] == 1  # it does not draw
     assert asked["tiny/net/gap/pgd,epsilon=8/255"] == 5
     fresh, fixed = (
         next(c for c in resolved(t, planned) if c.purifier)
         for t in (text, text.replace("[purifiers.gap]", "[purifiers.gap]\nfixed = true"))
     )
-    assert fixed.fixed and fixed.answers == 1 and fixed.key != fresh.key
+    assert fixed.shared_draw and fixed.eval_draws == 1 and fixed.key != fresh.key
 
 
 @pytest.mark.parametrize(
@@ -216,18 +216,18 @@ def test_what_cannot_be_meant_of_draws_is_refused(planned, old, new, told):
 def test_an_attack_that_needs_lpips_may_be_left_out(planned):
     text = PLAN + '\n[attacks.lpips]\nattack = "ppgd"\nwith_lpips = true\n'
     assert not [cell for cell in resolved(text, planned) if cell.attack == "lpips"]
-    assert left_out(read(planned / "p.toml"), Kit()) == ["lpips"]
-    assert left_out(read(planned / "p.toml"), Kit(lpips="a.npz,b.npz")) == []
+    assert skipped_attacks(load_plan(planned / "p.toml"), ModelCache()) == ["lpips"]
+    assert skipped_attacks(load_plan(planned / "p.toml"), ModelCache(lpips="a.npz,b.npz")) == []
     with pytest.raises(ValueError, match="give its weights by --lpips"):
         resolved(text.replace("with_lpips = true", ""), planned)
 
 
 def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
     """APGD, 100 iterations, EOT 10, stop 10; 32 images and 128 answers where exact; 128 else."""
-    found = list(cells(read("purifier")))
+    found = list(build_cells(load_plan("purifier")))
     core = [c for c in found if fnmatch(c.name, "*/cifar10-resnet20/*/core*")]
     told = {
-        (c.purifier, c.attacked.get("backward", "exact"), c.images, c.answers, c.component)
+        (c.purifier, c.attacked.get("backward", "exact"), c.images, c.eval_draws, c.component)
         for c in core
     }
     assert told == {
@@ -239,22 +239,22 @@ def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
     drawn = [c for c in core if c.attacked.get("backward") != "blind"]
     assert all(c.options["draws"] == c.options["stop"] == 10 for c in drawn)
     losses = {c.options["loss"] for c in found if c.attack == "losses"}
-    assert losses == {"margin", "dlr"} and any(c.fixed for c in found)
+    assert losses == {"margin", "dlr"} and any(c.shared_draw for c in found)
     assert {c.victim for c in found} == {"cifar10-resnet20", "cifar10-robust"}
 
 
 def test_a_forecast_of_a_long_attack_on_a_purifier_is_scaled_up():
     """100 steps on 5 and 10 draws on 4 are 50 times as much, 128 answers on 10 are 12.8 times;
     what is cut to the same is one kind; a bare classifier's attack is measured whole."""
-    found = {c.name.removeprefix("cifar10/"): c for c in cells(read("purifier"))}
-    cut, times, answers = shortened(found["cifar10-resnet20/gap/core_exact"])
+    found = {c.name.removeprefix("cifar10/"): c for c in build_cells(load_plan("purifier"))}
+    cut, times, answers = shorten_cell(found["cifar10-resnet20/gap/core_exact"])
     assert {n: cut.options[n] for n in ("steps", "draws", "stop")} == {
         "steps": 5,
         "draws": 4,
         "stop": 0,
     }
-    assert (cut.answers, times, answers) == (10, 50.0, 12.8)
-    many, times, _ = shortened(found["cifar10-resnet20/gap/many_draws"])
+    assert (cut.eval_draws, times, answers) == (10, 50.0, 12.8)
+    many, times, _ = shorten_cell(found["cifar10-resnet20/gap/many_draws"])
     assert times == 20 * 16 and many.options == cut.options
-    bare = next(c for c in cells(read("paper")) if c.attack == "pgd_linf")
-    assert shortened(bare) == (bare, 1.0, 1.0)
+    bare = next(c for c in build_cells(load_plan("paper")) if c.attack == "pgd_linf")
+    assert shorten_cell(bare) == (bare, 1.0, 1.0)

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 
 from assess.made_rows import cell, four, four_columns, row
-from scoreag.assess.checks import Part, of_one
-from scoreag.assess.checks_between import of_all
-from scoreag.assess.columns import columns
+from scoreag.assess.sanity_checks import CheckInput, check_across_cells, check_cell
+from scoreag.assess.table import to_columns
 
 
 def told(**changes):
-    part = Part(cell(**changes.pop("of", {})), four_columns(**changes.pop("rows", {})), **changes)
-    return [(finding.check, finding.grave) for finding in of_one(part)]
+    part = CheckInput(
+        cell(**changes.pop("of", {})), four_columns(**changes.pop("rows", {})), **changes
+    )
+    return [(finding.check, finding.is_error) for finding in check_cell(part)]
 
 
 def test_a_sound_cell_raises_no_doubt():
@@ -40,43 +41,45 @@ def test_randomness_that_was_not_declared_is_doubted():
 
 def test_success_that_vanishes_at_8_bits_is_noted():
     rows = [row(i, 0, 0, 0, 0, success=True, success_8bit=i > 3) for i in range(10)]
-    (finding,) = of_one(Part(cell(), columns(rows)))
-    assert finding.check == "8 bits" and "4 of 10 successes" in finding.says
+    (finding,) = check_cell(CheckInput(cell(), to_columns(rows)))
+    assert finding.check == "8 bits" and "4 of 10 successes" in finding.message
 
 
 def test_an_attackers_copy_that_differs_is_doubted_by_name():
     guarded = {"purifier": "gap", "purification": "gap", "purifier_options": {"steps": 8}}
     assert told(of={**guarded, "attacked": {"steps": 8}}) == []
-    part = Part(cell(**guarded, attacked={"steps": 2}), four_columns())
-    assert "steps 2 instead of 8" in of_one(part)[0].says
+    part = CheckInput(cell(**guarded, attacked={"steps": 2}), four_columns())
+    assert "steps 2 instead of 8" in check_cell(part)[0].message
     assert told(of={**guarded, "attacked": {"steps": 8, "backward": "bpda"}}) == [
         ("settings", False)
     ]
 
 
-WEAK = columns([row(i, 0, 0, 0, 0) for i in range(20)])
-STRONG = columns([row(i, 0, 0, 1, 0) for i in range(20)])
-BLIND = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(20)])
+WEAK = to_columns([row(i, 0, 0, 0, 0) for i in range(20)])
+STRONG = to_columns([row(i, 0, 0, 1, 0) for i in range(20)])
+BLIND = to_columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(20)])
 BEHIND = {"purifier": "gap", "purifier_options": {"steps": 8}, "attacked": {"steps": 8}}
 
 
 def test_a_black_box_attack_that_beats_a_white_box_one_in_the_same_ball_is_told():
     white, black = cell(name="white"), cell(name="black", attack="square")
-    (finding,) = of_all([Part(white, WEAK), Part(black, BLIND)])
-    assert finding.cell == "white" and "black, which takes no gradient" in finding.says
-    assert "20 of 20" in finding.says
+    (finding,) = check_across_cells([CheckInput(white, WEAK), CheckInput(black, BLIND)])
+    assert finding.cell == "white" and "black, which takes no gradient" in finding.message
+    assert "20 of 20" in finding.message
     other_ball = replace(black, options={"norm": "linf", "epsilon": 0.2})
-    assert not [*of_all([Part(white, WEAK), Part(other_ball, BLIND)])]
-    assert not [*of_all([Part(white, STRONG), Part(black, BLIND)])]
-    fewer = columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(2)])
-    assert not [*of_all([Part(white, WEAK), Part(black, fewer)])]  # two images show nothing
+    assert not [*check_across_cells([CheckInput(white, WEAK), CheckInput(other_ball, BLIND)])]
+    assert not [*check_across_cells([CheckInput(white, STRONG), CheckInput(black, BLIND)])]
+    fewer = to_columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(2)])
+    assert not [
+        *check_across_cells([CheckInput(white, WEAK), CheckInput(black, fewer)])
+    ]  # two images show nothing
 
 
 def test_only_the_strongest_of_several_rivals_is_told():
-    some = columns([row(i, 0, 0, int(i < 15), 0, backwards=0.0) for i in range(20)])
-    rivals = [Part(cell(name="fifteen"), some), Part(cell(name="twenty"), BLIND)]
-    (finding,) = of_all([Part(cell(name="white"), WEAK), *rivals])
-    assert finding.says.startswith("twenty,")
+    some = to_columns([row(i, 0, 0, int(i < 15), 0, backwards=0.0) for i in range(20)])
+    rivals = [CheckInput(cell(name="fifteen"), some), CheckInput(cell(name="twenty"), BLIND)]
+    (finding,) = check_across_cells([CheckInput(cell(name="white"), WEAK), *rivals])
+    assert finding.message.startswith("twenty,")
 
 
 @pytest.mark.parametrize(
@@ -91,14 +94,14 @@ def test_only_the_strongest_of_several_rivals_is_told():
 def test_an_attack_of_no_known_ball_or_of_a_part_of_it_is_not_held_to_another(of):
     white = cell(name="white", **of)
     black = replace(cell(name="black"), options=white.options)
-    assert not [*of_all([Part(white, WEAK), Part(black, BLIND)])]
+    assert not [*check_across_cells([CheckInput(white, WEAK), CheckInput(black, BLIND)])]
 
 
 def test_attacks_without_a_choice_of_norm_are_compared_in_theirs():
     white, black = cell(name="white"), cell(component="di_fgsm", options={"epsilon": 0.1})
-    assert [*of_all([Part(white, WEAK), Part(black, BLIND)])]
+    assert [*check_across_cells([CheckInput(white, WEAK), CheckInput(black, BLIND)])]
     other_norm = replace(white, options={"norm": "l2", "epsilon": 0.1})
-    assert not [*of_all([Part(other_norm, WEAK), Part(black, BLIND)])]
+    assert not [*check_across_cells([CheckInput(other_norm, WEAK), CheckInput(black, BLIND)])]
 
 
 @pytest.mark.parametrize("backward", ["bpda", "blind"])
@@ -107,29 +110,40 @@ def test_false_gradients_that_beat_exact_ones_on_one_defence_are_told(backward):
     exact = cell(name="exact", purification="gap", **BEHIND)
     copy = BEHIND["attacked"] | {"backward": backward}
     false = cell(name="false", purification="gap_too", **BEHIND | {"attacked": copy})
-    (finding,) = of_all([Part(exact, WEAK), Part(false, STRONG)])
+    (finding,) = check_across_cells([CheckInput(exact, WEAK), CheckInput(false, STRONG)])
     told = {"bpda": "differentiates the purifier by 'bpda'", "blind": "does not know of the purif"}
-    assert finding.cell == "exact" and told[backward] in finding.says
-    assert not [*of_all([Part(exact, STRONG), Part(false, WEAK)])]
+    assert finding.cell == "exact" and told[backward] in finding.message
+    assert not [*check_across_cells([CheckInput(exact, STRONG), CheckInput(false, WEAK)])]
     shorter = replace(exact, name="shorter", attacked={"steps": 2})
-    assert not [*of_all([Part(shorter, WEAK), Part(false, STRONG)])]  # it is told as such
+    assert not [
+        *check_across_cells([CheckInput(shorter, WEAK), CheckInput(false, STRONG)])
+    ]  # it is told as such
     longer = replace(false, purifier_options={"steps": 9})
-    assert not [*of_all([Part(exact, WEAK), Part(longer, STRONG)])]
+    assert not [*check_across_cells([CheckInput(exact, WEAK), CheckInput(longer, STRONG)])]
 
 
 def test_images_made_against_another_classifier_that_do_more_than_ones_own_are_told():
     own, foreign = cell(name="own"), cell(name="foreign", victim="other", others=("net",))
     fooled = {"net": {"count": 15, "total": 20, "of": "images right before"}}
-    (finding,) = of_all([Part(own, WEAK), Part(foreign, STRONG, transfer=fooled)])
-    assert (
-        finding.cell == "own" and "foreign made against other succeeds on 15 of 20" in finding.says
+    (finding,) = check_across_cells(
+        [CheckInput(own, WEAK), CheckInput(foreign, STRONG, transfer=fooled)]
     )
-    assert not [*of_all([Part(own, STRONG), Part(foreign, STRONG, transfer=fooled)])]
+    assert (
+        finding.cell == "own"
+        and "foreign made against other succeeds on 15 of 20" in finding.message
+    )
+    assert not [
+        *check_across_cells([CheckInput(own, STRONG), CheckInput(foreign, STRONG, transfer=fooled)])
+    ]
     behind = replace(own, purification="gap", **BEHIND)
-    assert not [*of_all([Part(behind, WEAK), Part(foreign, STRONG, transfer=fooled)])]
+    assert not [
+        *check_across_cells(
+            [CheckInput(behind, WEAK), CheckInput(foreign, STRONG, transfer=fooled)]
+        )
+    ]
 
 
 def test_a_frechet_distance_of_few_images_is_noted():
     assert told(features=64, figures={"frechet": {}}) == [("Frechet", False)]
-    many = columns(four() * 200)
-    assert not of_one(Part(cell(), many, 64, {"frechet": {}}))
+    many = to_columns(four() * 200)
+    assert not check_cell(CheckInput(cell(), many, 64, {"frechet": {}}))

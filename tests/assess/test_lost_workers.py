@@ -8,7 +8,7 @@ import pytest
 import tiny
 from assess.killing import contents, start
 from assess.worlds_of_plans import write_world
-from scoreag.cards import card, rewrite
+from scoreag.models.model_cards import load_card, update_card
 
 DEADLY = '''
 """An attack that, once in its folder, kills the process which computes it."""
@@ -55,8 +55,12 @@ def world(tmp_path_factory):
     (folder / "of_ours").mkdir()
     (folder / "of_ours" / "__init__.py").touch()
     (folder / "of_ours" / "deadly.py").write_text(DEADLY)
-    (folder / "of_ours" / "nets.py").write_text("from scoreag.networks.plain_cnn import build\n")
-    rewrite(card(folder / "net"), network="of_ours.nets:build")  # all workers are to trust it
+    (folder / "of_ours" / "nets.py").write_text(
+        "from scoreag.classifiers.networks.small_cnn import build\n"
+    )
+    update_card(
+        load_card(folder / "net"), network="of_ours.nets:build"
+    )  # all workers are to trust it
     return folder
 
 

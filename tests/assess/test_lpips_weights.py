@@ -10,8 +10,8 @@ import torch
 
 from file_server import Handler, Served
 from metrics.test_lpips import images, random_weights
-from scoreag.assess import lpips_weights
-from scoreag.metrics.lpips import Lpips, load
+from scoreag.metrics import lpips_weights
+from scoreag.metrics.lpips import Lpips, load_lpips
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def published(tmp_path, monkeypatch):
 
 
 def test_fetched_weights_measure_as_the_published_ones_do(published, tmp_path):
-    metric = load(*lpips_weights.fetched(tmp_path / "cache", False, *published))
+    metric = load_lpips(*lpips_weights.download_lpips(tmp_path / "cache", False, *published))
     expected = Lpips(*random_weights())(images(), images(1))
     assert torch.equal(metric(images(), images(1)), expected)
     assert not list((tmp_path / "cache").glob("alexnet-*.pth"))
@@ -52,9 +52,9 @@ def test_another_file_under_that_name_is_refused(published, tmp_path):
     other = next(folder.glob("alexnet-*.pth"))
     other.write_bytes(other.read_bytes() + b"0")
     with pytest.raises(ValueError, match=r"has the sha256 .*; expected the sha256"):
-        lpips_weights.fetched(tmp_path / "cache", False, features, heads)
+        lpips_weights.download_lpips(tmp_path / "cache", False, features, heads)
 
 
 def test_one_file_alone_is_refused_with_what_to_write(tmp_path):
     with pytest.raises(ValueError, match=r"FEATURES\.npz,HEADS\.npz, or fetch"):
-        lpips_weights.files(str(tmp_path / "a.npz"))
+        lpips_weights.resolve_weight_files(str(tmp_path / "a.npz"))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from assess.made_rows import cell
-from scoreag.assess import ray_workers, workers
-from scoreag.assess.kit import Kit
-from scoreag.assess.workers import Failure, Lost, Shard, spread
+from scoreag.assess import executors, ray_executor
+from scoreag.assess.executors import Failure, Shard, WorkerLost, dispatch
+from scoreag.assess.model_cache import ModelCache
 
 
 def shards(count):
@@ -23,16 +23,16 @@ class Hand:
     def __init__(self, deadly=()):
         self.deadly, self.ended = deadly, False
 
-    def begin(self, shard):
+    def submit(self, shard):
         self.shard, self.number = shard, Hand.begun
         Hand.begun += 1
 
     def outcome(self):
         if self.deadly == "all" or self.number in self.deadly:
-            raise Lost("killed")
+            raise WorkerLost("killed")
         return self.shard.cell.name
 
-    def end(self):
+    def stop(self):
         self.ended = True
 
 
@@ -52,7 +52,7 @@ def hiring(hands, deadly=()):
 
 def test_every_shard_is_done_once_and_every_worker_ended(hands):
     given = shards(7)
-    done = [*spread(given, hiring(hands), lambda busy: busy[:1], 3)]
+    done = [*dispatch(given, hiring(hands), lambda busy: busy[:1], 3)]
     assert sorted(outcome for _, outcome in done) == [one.cell.name for one in given]
     assert all(shard.cell.name == outcome for shard, outcome in done)
     assert len(hands) == 3 and all(hand.ended for hand in hands)
@@ -68,19 +68,19 @@ def test_no_more_shards_are_taken_than_there_are_workers(hands):
             assert taken - done <= 2
             yield shard
 
-    for _ in spread(coming(), hiring(hands), lambda busy: busy[:1], 2):
+    for _ in dispatch(coming(), hiring(hands), lambda busy: busy[:1], 2):
         done += 1
     assert done == 9
 
 
 def test_the_shard_of_a_lost_worker_is_done_again_by_another(hands):
-    done = [*spread(shards(5), hiring(hands, deadly=(1, 3)), lambda busy: busy[:1], 2)]
+    done = [*dispatch(shards(5), hiring(hands, deadly=(1, 3)), lambda busy: busy[:1], 2)]
     assert sorted(outcome for _, outcome in done) == [f"cell {i}" for i in range(5)]
     assert len(hands) == 4
 
 
 def test_a_shard_that_kills_every_worker_is_given_up(hands):
-    ((_, outcome),) = spread(shards(1), hiring(hands, deadly="all"), lambda busy: busy, 1)
+    ((_, outcome),) = dispatch(shards(1), hiring(hands, deadly="all"), lambda busy: busy, 1)
     assert isinstance(outcome, Failure) and "lost 3 times (killed)" in outcome.told
     assert all(hand.ended for hand in hands)
 
@@ -124,21 +124,21 @@ def stand_in(deadly):
 
 def test_a_lost_actor_of_ray_is_replaced_and_nothing_is_lost(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", stand_in(deadly=(2,)))
-    monkeypatch.setattr(ray_workers, "done", lambda shard, kit: Failure(shard.cell.name))
-    done = [*ray_workers.on_ray(shards(6), Kit(), None, "auto")]
+    monkeypatch.setattr(ray_executor, "compute_shard", lambda shard, kit: Failure(shard.cell.name))
+    done = [*ray_executor.run_on_ray(shards(6), ModelCache(), None, "auto")]
     assert sorted(outcome.told for _, outcome in done) == [f"cell {i}" for i in range(6)]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'scoreag\[ray\]'"):
-        next(ray_workers.on_ray(shards(1), Kit(), None, "auto"))
+        next(ray_executor.run_on_ray(shards(1), ModelCache(), None, "auto"))
 
 
 def test_what_goes_wrong_in_a_shard_is_its_outcome(monkeypatch):
     def broken(*given):
         raise RuntimeError("no\nway")
 
-    monkeypatch.setattr(workers, "compute", broken)
-    outcome = workers.done(shards(1)[0], Kit())
+    monkeypatch.setattr(executors, "compute_rows", broken)
+    outcome = executors.compute_shard(shards(1)[0], ModelCache())
     assert outcome.told == "RuntimeError: no way" and "Traceback" in outcome.trace

@@ -1,8 +1,8 @@
 """Plans over models and images small enough for a test."""
 
 import tiny
-from scoreag.cards import Card, write_card
-from scoreag.networks.plain_cnn import build as plain_cnn
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.models.model_cards import Card, write_card
 
 PLAN = """\
 about = "a test"
@@ -54,6 +54,6 @@ def write_net(folder, seed, classes=tiny.CLASSES):
     options = {**tiny.CNN, "classes": len(classes)}
     card = Card(
         name=folder.name, kind="classifier", network="plain_cnn", file="model.safetensors",
-        licence="MIT", image_shape=tiny.SHAPE, classes=classes, options=options, folder=folder,
+        license="MIT", image_shape=tiny.SHAPE, classes=classes, options=options, folder=folder,
     )  # fmt: skip
     write_card(card, tiny.filled(plain_cnn(**options), seed, 0.4).state_dict())

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.attacks import art, autoattack, torchattacks
-from scoreag.core.noise import Noise
-from scoreag.search.borrowed import AsModule, one_by_one, seeded
+from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
+from scoreag.attacks.external import art, autoattack, torchattacks
+from scoreag.core.rng import Noise
 
 IMAGES = torch.full((3, 1, 2, 2), 0.5)
 LABELS = torch.tensor([0, 1, 0])
@@ -47,7 +47,7 @@ class Noisy:
 @pytest.fixture
 def noisy(monkeypatch):
     put(monkeypatch, "torchattacks", Noisy=Noisy)
-    return torchattacks.Attack("Noisy", {"eps": 0.2})
+    return torchattacks.TorchAttacks("Noisy", {"eps": 0.2})
 
 
 def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
@@ -66,10 +66,10 @@ def test_python_s_own_randomness_is_set_back_too():
     expected = random.Random(repr(words.tolist())).random()
     random.seed(9)
     kept = random.Random(9).random()
-    with seeded(words):
+    with temporary_seed(words):
         assert random.random() == expected
         first = torch.rand(3), np.random.rand(3)
-    with seeded(torch.tensor([5, 0, 0, 0])):  # another key, which agrees in 32 bits
+    with temporary_seed(torch.tensor([5, 0, 0, 0])):  # another key, which agrees in 32 bits
         assert not torch.equal(torch.rand(3), first[0])
     assert random.random() == kept
 
@@ -91,7 +91,7 @@ def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
 
     put(monkeypatch, "art.attacks.evasion", Evasion=Evasion)
     put(monkeypatch, "art.estimators.classification", PyTorchClassifier=estimator)
-    found = art.Attack("Evasion", {"eps": 0.25})(
+    found = art.ART("Evasion", {"eps": 0.25})(
         classify, IMAGES.double(), LABELS, Noise(0, [0, 1, 2])
     )
     assert found.dtype == torch.float64
@@ -115,7 +115,7 @@ def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
             return images + 0.1
 
     put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
-    attack = autoattack.Attack(epsilon=0.1, norm="l2", version="rand")
+    attack = autoattack.AutoAttack(eps=0.1, norm="l2", version="rand")
     assert torch.allclose(attack(four, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
     assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
     assert len({t["seed"] for t in told}) == 3
@@ -139,9 +139,11 @@ def test_what_is_not_installed_is_said(attack, package, monkeypatch):
 
 def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):
     with pytest.raises(ValueError, match="no 'Noisi' in torchattacks; did you mean 'Noisy'"):
-        torchattacks.Attack("Noisi")(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        torchattacks.TorchAttacks("Noisi")(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
     with pytest.raises(ValueError, match=r"torchattacks: Noisy: .*'epsilon'"):
-        torchattacks.Attack("Noisy", {"epsilon": 1})(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        torchattacks.TorchAttacks("Noisy", {"epsilon": 1})(
+            classify, IMAGES, LABELS, Noise(0, [0, 1, 2])
+        )
 
 
 def test_what_others_do_to_a_module_does_not_reach_the_classifier():
@@ -152,6 +154,6 @@ def test_what_others_do_to_a_module_does_not_reach_the_classifier():
         module.requires_grad_(False)
         return image
 
-    one_by_one(train, inner, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+    run_per_image(train, inner, IMAGES, LABELS, Noise(0, [0, 1, 2]))
     assert not inner.training and inner[1].weight.requires_grad
-    assert next(AsModule(inner, IMAGES).parameters()).device == IMAGES.device
+    assert next(ClassifierModule(inner, IMAGES).parameters()).device == IMAGES.device

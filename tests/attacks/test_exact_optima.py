@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from scoreag.attacks import apgd, ensemble, fgsm, low_frequency, pgd, square
-from scoreag.attacks.apgd import checkpoints
-from scoreag.core.noise import Noise
+from scoreag.attacks import apgd, auto_ensemble, fgsm, low_frequency, pgd, square
+from scoreag.attacks.apgd import compute_checkpoints
+from scoreag.core.rng import Noise
 
 WEIGHTS = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() / 10
 EPSILON = {"linf": 0.05, "l2": 0.5}
@@ -42,10 +42,10 @@ def likely() -> int:
 @pytest.mark.parametrize(
     "attack",
     [
-        lambda ball: pgd.Attack(**ball, keep="best", step_size=ball["epsilon"]),
-        lambda ball: pgd.Attack(**ball, restarts=2, step_size=ball["epsilon"]),
-        lambda ball: apgd.Attack(**ball),
-        lambda ball: apgd.Attack(**ball, targets=3),
+        lambda ball: pgd.PGD(**ball, return_iterate="best", step_size=ball["epsilon"]),
+        lambda ball: pgd.PGD(**ball, restarts=2, step_size=ball["epsilon"]),
+        lambda ball: apgd.APGD(**ball),
+        lambda ball: apgd.APGD(**ball, n_target_classes=3),
     ],
     ids=["pgd", "pgd-restarts", "apgd", "apgd-targets"],
 )
@@ -66,8 +66,10 @@ def test_the_ensemble_fools_wherever_a_change_in_the_ball_does(norm):
     needed = [
         -0.5 * a.sum() / g for j, (a, g) in enumerate(zip(apart, gained, strict=True)) if j != label
     ]
-    attack = ensemble.Attack(epsilon=1.01 * float(min(needed)), norm=norm, steps=50, queries=0)
-    assert 0 < attack.epsilon < EPSILON[norm]
+    attack = auto_ensemble.AutoEnsemble(
+        eps=1.01 * float(min(needed)), norm=norm, steps=50, n_queries=0
+    )
+    assert 0 < attack.eps < EPSILON[norm]
     assert all(value > 0 for value in reached(attack, label))
 
 
@@ -75,7 +77,7 @@ def test_the_ensemble_fools_wherever_a_change_in_the_ball_does(norm):
 def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
     """With two classes the gradient points the same way everywhere."""
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
-    attack = fgsm.Attack(epsilon=EPSILON[norm], norm=norm)
+    attack = fgsm.FGSM(eps=EPSILON[norm], norm=norm)
     found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
     towards = WEIGHTS[1] - WEIGHTS[0]
     unit = towards.sign() if norm == "linf" else towards / towards.norm()
@@ -95,7 +97,7 @@ def test_square_comes_near_without_a_gradient(norm, share):
         return linear(images) + offset
 
     images = torch.full((COUNT, 3, 8, 8), 0.5, dtype=torch.float64)
-    attack = square.Attack(epsilon=EPSILON[norm], norm=norm, queries=400, share=0.3)
+    attack = square.Square(eps=EPSILON[norm], norm=norm, n_queries=400, p_init=0.3)
     found = attack(certain, images, torch.full((COUNT,), label), Noise(0, range(COUNT)))
     logits = linear(found)
     lead = logits.scatter(1, torch.full((COUNT, 1), label), -torch.inf).amax(1) - logits[:, label]
@@ -104,8 +106,8 @@ def test_square_comes_near_without_a_gradient(norm, share):
 
 def test_the_checkpoints_are_those_of_the_paper():
     """p: 0, .22, .41, .57, .70, .80, .87, .93, .99."""
-    assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
-    assert checkpoints(1000) == [0, 220, 410, 570, 700, 800, 870, 930, 990]
+    assert compute_checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
+    assert compute_checkpoints(1000) == [0, 220, 410, 570, 700, 800, 870, 930, 990]
 
 
 def test_apgd_settles_on_a_peak_inside_the_ball():
@@ -119,7 +121,7 @@ def test_apgd_settles_on_a_peak_inside_the_ball():
         return torch.stack([torch.zeros_like(score), score], 1)
 
     images = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
-    attack = apgd.Attack(epsilon=0.05, loss="margin")
+    attack = apgd.APGD(eps=0.05, loss="margin")
     found = attack(classifier, images, torch.tensor([0]), Noise(0, [0]))
     assert (found - peak).abs().mean() < 0.05 * 4 / 2**8
 
@@ -135,8 +137,7 @@ def test_restarts_find_the_hill_that_a_single_start_misses():
     images = torch.full((16, 1, 1, 1), 0.5, dtype=torch.float64)
     labels, noise = torch.zeros(16, dtype=torch.int64), Noise(0, range(16))
     once, often = (
-        pgd.Attack(epsilon=0.05, steps=10, restarts=n)(classifier, images, labels, noise)
-        for n in (1, 8)
+        pgd.PGD(eps=0.05, steps=10, restarts=n)(classifier, images, labels, noise) for n in (1, 8)
     )
     right = [int((classifier(x).argmax(1) == 0).sum()) for x in (once, often)]
     assert right[0] >= 4 and right[1] == 0
@@ -145,7 +146,7 @@ def test_restarts_find_the_hill_that_a_single_start_misses():
 def test_low_frequency_finds_the_best_smooth_change_in_l2():
     """Within a subspace, the steepest direction is the projection of the gradient onto it."""
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
-    attack = low_frequency.Attack(0.3, norm="l2", share=0.5, step_size=0.3)
+    attack = low_frequency.LowFrequency(0.3, norm="l2", frequency_fraction=0.5, step_size=0.3)
     found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
     smooth = low_frequency.low_pass((WEIGHTS[1] - WEIGHTS[0])[None], 0.5)
     assert torch.allclose(found - images, 0.3 * smooth / smooth.norm(), atol=1e-6)

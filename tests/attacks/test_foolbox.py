@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import scoreag
-from scoreag.attacks.foolbox import NEEDS_MORE, Attack
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.samplers import heun
+from scoreag.attacks.external.foolbox import UNSUPPORTED, Foolbox
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
 
 with warnings.catch_warnings(action="ignore"):
     import foolbox
@@ -62,16 +62,16 @@ def quick(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_attack_runs_by_its_name(name):
     """What needs more than an image says so; results are images, the same for an image alone."""
-    if name in NEEDS_MORE:
+    if name in UNSUPPORTED:
         with pytest.raises(ValueError, match=f"{name} needs .*take another"):
-            Attack(name)
+            Foolbox(name)
         return
     images, labels = pixels(2)
     if "BrendelBethge" in name and not NUMBA:
         with pytest.raises(ValueError, match=rf"foolbox: {name}: .*numba"):
-            Attack(name)
+            Foolbox(name)
         return
-    attack = Attack(name, None if name in TO_THE_END else 2.0, quick(name))
+    attack = Foolbox(name, None if name in TO_THE_END else 2.0, quick(name))
     found = attack(Net().eval(), images, labels, Noise(0, [3, 4]))
     assert found.shape == images.shape and found.min() >= 0 and found.max() <= 1
     alone = attack(Net().eval(), images[1:], labels[1:], Noise(0, [4]))
@@ -81,7 +81,7 @@ def test_each_attack_runs_by_its_name(name):
 def test_a_radius_is_kept_to():
     images, labels = pixels(3)
     for name, order in (("LinfPGD", torch.inf), ("L2PGD", 2)):
-        found = Attack(name, epsilon=0.05)(Net().eval(), images, labels, Noise(0, range(3)))
+        found = Foolbox(name, eps=0.05)(Net().eval(), images, labels, Noise(0, range(3)))
         assert (found - images).flatten(1).norm(order, dim=1).max() <= 0.05 + 1e-6
 
 
@@ -89,15 +89,15 @@ def test_a_slip_is_refused_before_work_starts():
     with pytest.raises(
         ValueError, match=r"no 'LinfPDG' in foolbox.attacks; did you mean 'LinfPGD'"
     ):
-        Attack("LinfPDG")
+        Foolbox("LinfPDG")
     with pytest.raises(ValueError, match=r"foolbox: LinfPGD: .*'step'"):
-        Attack("LinfPGD", options={"step": 3})
+        Foolbox("LinfPGD", options={"step": 3})
     with pytest.raises(ValueError, match="InversionAttack has no norm of its own: write epsilon"):
-        Attack("InversionAttack")
+        Foolbox("InversionAttack")
     with pytest.raises(ValueError, match=r"no 'l3' in foolbox\.distances"):
-        Attack("InversionAttack", options={"distance": "l3"})
+        Foolbox("InversionAttack", options={"distance": "l3"})
     with pytest.raises(ValueError, match="foolbox: LinfPGD needs an epsilon"):
-        Attack("LinfPGD", epsilon=None)
+        Foolbox("LinfPGD", eps=None)
 
 
 def test_foolbox_attacks_a_defence_as_it_is(two_classes):
@@ -110,8 +110,8 @@ def test_foolbox_attacks_a_defence_as_it_is(two_classes):
     prior = Prior(two_classes, heun.sample, karras(8), (1, 4, 4), dtype=torch.float64)
     images = 0.3 + 0.4 * (torch.arange(8) % 2).double().view(8, 1, 1, 1).expand(8, 1, 4, 4)
     labels = torch.arange(8) % 2
-    defended = scoreag.defend(corner, prior, precision=20.0, start=1.0, steps=2)
-    fixed = defended.replay(0)
+    defended = scoreag.defend(corner, prior, similarity=20.0, sigma_start=1.0, steps=2)
+    fixed = defended.fix_randomness(0)
     right = fixed(images).argmax(1) == labels
     for model in (fixed, defended):
         attack = foolbox.attacks.LinfPGD(steps=2, rel_stepsize=0.5)

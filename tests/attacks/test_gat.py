@@ -3,33 +3,33 @@ import torch
 
 import scoreag
 import tiny
-from scoreag.attacks.gat import Attack
-from scoreag.core.noise import Noise
+from scoreag.attacks.gat import GAT
+from scoreag.core.rng import Noise
 
 
 def test_it_is_the_transformation_of_the_library():
     images, labels = tiny.images(3) / 255, tiny.labels(3)
     for wrong, given in (("second", "second"), ("random", "random"), ("none", None)):
-        attack = Attack(wrong=wrong, strength=20.0, prior=tiny.prior())
+        attack = GAT(target=wrong, attack_scale=20.0, prior=tiny.prior())
         found = attack(tiny.victim(), images, labels, Noise(5, [7, 8, 9]))
         same = scoreag.transform(
             tiny.prior(), tiny.victim(), images, labels, given, seed=5, image_ids=[7, 8, 9],
-            strength=20.0, micro_batch=0, progress=False,
+            attack_scale=20.0, batch_size=0, progress=False,
         )  # fmt: skip
         assert torch.equal(found, same.images)
 
 
 def test_a_named_part_of_the_noise_draws_anew():
     images, labels = tiny.images(1) / 255, tiny.labels(1)
-    attack, noise = Attack(prior=tiny.prior()), Noise(0, [0])
+    attack, noise = GAT(prior=tiny.prior()), Noise(0, [0])
     first, other = (attack(tiny.victim(), images, labels, n) for n in (noise, noise.at("turn", 1)))
     assert not torch.equal(first, other)
 
 
 def test_what_it_lacks_or_cannot_mean_is_said():
     with pytest.raises(ValueError, match=r"gat needs a prior: give prior=scoreag.load_prior"):
-        Attack()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), Noise(0, [0]))
+        GAT()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), Noise(0, [0]))
     with pytest.raises(ValueError, match="gat knows no wrong 'secnd'; did you mean 'second'"):
-        Attack(wrong="secnd")
+        GAT(target="secnd")
     with pytest.raises(ValueError, match="steps is 0; expected a number of at least 1"):
-        Attack(steps=0, prior=tiny.prior())
+        GAT(steps=0, prior=tiny.prior())

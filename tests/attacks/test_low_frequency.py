@@ -2,20 +2,20 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from scoreag.attacks.low_frequency import Attack, cosines, low_pass
-from scoreag.core.noise import Noise
+from scoreag.attacks.low_frequency import LowFrequency, dct_matrix, low_pass
+from scoreag.core.rng import Noise
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 32])
 def test_the_cosines_are_orthonormal(size):
-    basis = cosines(size)
+    basis = dct_matrix(size)
     assert torch.allclose(basis @ basis.T, torch.eye(size, dtype=torch.float64), atol=1e-12)
 
 
 def test_the_transform_is_that_of_scipy():
     x = torch.rand(6, 9, generator=torch.Generator().manual_seed(0)).double()
     assert torch.allclose(
-        cosines(6) @ x @ cosines(9).T, torch.from_numpy(dctn(x.numpy(), norm="ortho"))
+        dct_matrix(6) @ x @ dct_matrix(9).T, torch.from_numpy(dctn(x.numpy(), norm="ortho"))
     )
 
 
@@ -24,7 +24,7 @@ def test_the_change_has_no_frequency_above_its_share(norm):
     """On grey, where no pixel meets black or white; 2 of 8 each way are left."""
     images = torch.full((2, 3, 8, 8), 0.5, dtype=torch.float64)
     weights = torch.randn(192, 4, generator=torch.Generator().manual_seed(0)).double()
-    attack = Attack(epsilon=0.1, norm=norm, share=0.25, steps=10)
+    attack = LowFrequency(eps=0.1, norm=norm, frequency_fraction=0.25, steps=10)
     found = attack(lambda x: x.flatten(1) @ weights, images, torch.tensor([0, 1]), Noise(0, [0, 1]))
     spectrum = dctn((found - images).numpy(), axes=(2, 3), norm="ortho")
     kept = abs(spectrum[:, :, :2, :2]).sum()

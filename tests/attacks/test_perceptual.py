@@ -8,8 +8,8 @@ from torch import Tensor
 
 from attack_world import lpips
 from scoreag.attacks import lpa, ppgd
-from scoreag.core.noise import Noise
-from scoreag.search.perceptual import apart, drawn_back
+from scoreag.attacks._common.lpips_ball import embedding_distance, project_by_bisection
+from scoreag.core.rng import Noise
 
 GREY = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
 SCALES = torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64)
@@ -39,25 +39,25 @@ def test_the_squared_distance_of_embeddings_is_lpips():
     source = torch.Generator().manual_seed(1)
     a, b = (torch.rand(2, 3, 32, 32, generator=source).double() for _ in range(2))
     metric = lpips()
-    assert torch.allclose(apart(metric.embed(a), metric.embed(b)), metric(a, b))
+    assert torch.allclose(embedding_distance(metric.embed(a), metric.embed(b)), metric(a, b))
 
 
 def test_the_steepest_step_is_that_of_the_ellipsoid():
     gradient = GRADIENT.view(1, 1, 2, 2).expand(2, -1, -1, -1)
-    found = ppgd.steepest(Scaled(), GREY, gradient, 0.1, rounds=4)
+    found = ppgd.solve_steepest_step(Scaled(), GREY, gradient, 0.1, cg_iterations=4)
     assert torch.allclose(found.flatten(1), 0.1 * best_direction().expand(2, -1))
 
 
 def test_what_is_drawn_back_is_inside_and_close_to_the_edge():
     moved = GREY + 0.3 * torch.tensor([[[[1.0]]], [[[0.01]]]]).double()
-    found = drawn_back(Scaled(), GREY, moved, 0.04)
-    away = apart(Scaled().embed(found), Scaled().embed(GREY))
+    found = project_by_bisection(Scaled(), GREY, moved, 0.04)
+    away = embedding_distance(Scaled().embed(found), Scaled().embed(GREY))
     assert 0.04 * (1 - 2 / 4096 * 6) < away[0] <= 0.04
     assert torch.equal(found[1], moved[1])
 
 
 def test_ppgd_reaches_the_best_point_of_the_ellipsoid():
-    attack = ppgd.Attack(bound=0.01, rounds=4, loss="margin", lpips=Scaled())
+    attack = ppgd.PPGD(eps=0.01, cg_iterations=4, loss="margin", lpips=Scaled())
     found = attack(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
     best = 0.1 * (GRADIENT * best_direction()).sum()
     gained = linear(found)[:, 1] - linear(GREY)[:, 1]
@@ -65,7 +65,7 @@ def test_ppgd_reaches_the_best_point_of_the_ellipsoid():
 
 
 def test_lpa_comes_near_it():
-    attack = lpa.Attack(bound=0.01, confidence=10.0, lpips=Scaled())
+    attack = lpa.LPA(eps=0.01, confidence=10.0, lpips=Scaled())
     found = attack(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
     best = 0.1 * (GRADIENT * best_direction()).sum()
     gained = linear(found)[:, 1] - linear(GREY)[:, 1]

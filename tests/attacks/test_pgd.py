@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scoreag.attacks.pgd import Attack
-from scoreag.core.noise import Noise
+from scoreag.attacks.pgd import PGD
+from scoreag.core.rng import Noise
 
 WEIGHTS = torch.tensor([0.5, -1.0, 2.0, -0.25]).view(1, 1, 2, 2)
 
@@ -38,33 +38,33 @@ def noise(count, first=0):
 
 def test_on_a_linear_classifier_linf_ends_in_the_corner_of_the_cube():
     images, labels = greys()
-    found = Attack(epsilon=0.1)(linear, images, labels, noise(3))
+    found = PGD(eps=0.1)(linear, images, labels, noise(3))
     assert torch.allclose(found, images - 0.1 * WEIGHTS.sign())
 
 
 def test_on_a_linear_classifier_l2_ends_where_the_gradient_leaves_the_sphere():
     images, labels = greys()
-    found = Attack(epsilon=0.1, step_size=0.1, norm="l2")(linear, images, labels, noise(3))
+    found = PGD(eps=0.1, step_size=0.1, norm="l2")(linear, images, labels, noise(3))
     assert torch.allclose(found, images - 0.1 * WEIGHTS / WEIGHTS.norm(), atol=1e-6)
 
 
 def test_the_range_of_pixels_ends_the_way_before_the_ball_does():
     images, labels = greys()
-    found = Attack(epsilon=0.8)(linear, images, labels, noise(3))
+    found = PGD(eps=0.8)(linear, images, labels, noise(3))
     assert torch.equal(found, images - 0.5 * WEIGHTS.sign())
 
 
 @pytest.mark.parametrize("norm, order", [("linf", torch.inf), ("l2", 2)], ids=["linf", "l2"])
 def test_stays_in_the_ball_and_in_the_range_of_pixels(norm, order):
     images = pixels(16)
-    found = Attack(epsilon=0.3, norm=norm)(net(), images, net()(images).argmax(1), noise(16))
+    found = PGD(eps=0.3, norm=norm)(net(), images, net()(images).argmax(1), noise(16))
     assert (found - images).flatten(1).norm(order, dim=1).max() <= 0.3 + 1e-6
     assert found.min() >= 0 and found.max() <= 1
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_an_image_does_not_depend_on_its_batch(norm):
-    images, attack = pixels(5).double(), Attack(epsilon=0.1, norm=norm)
+    images, attack = pixels(5).double(), PGD(eps=0.1, norm=norm)
     classifier = net().double()
     labels = classifier(images).argmax(1)
     whole = attack(classifier, images, labels, noise(5))
@@ -78,7 +78,7 @@ def test_an_image_does_not_depend_on_its_batch(norm):
 def test_random_starts_fill_the_l2_ball_evenly():
     """The share within radius r of a ball in 4 dimensions is r^4; of 2,000 draws, 5 sigma."""
     images = torch.full((2000, 1, 2, 2), 0.5)
-    attack = Attack(epsilon=0.1, steps=1, step_size=0.0, norm="l2")
+    attack = PGD(eps=0.1, steps=1, step_size=0.0, norm="l2")
     found = attack(linear, images, torch.zeros(2000, dtype=torch.int64), noise(2000))
     inside = ((found - images).flatten(1).norm(dim=1) < 0.08).float().mean().item()
     share = 0.8**4
@@ -88,7 +88,7 @@ def test_random_starts_fill_the_l2_ball_evenly():
 def test_random_starts_fill_the_cube_evenly():
     """Uniform on (-e, e): variance e^2 / 3, and that of a squared one is 4 e^4 / 45."""
     images = torch.full((2000, 1, 2, 2), 0.5)
-    attack = Attack(epsilon=0.1, steps=1, step_size=0.0)
+    attack = PGD(eps=0.1, steps=1, step_size=0.0)
     found = attack(linear, images, torch.zeros(2000, dtype=torch.int64), noise(2000))
     squares = ((found - images) / 0.1).square().mean().item()
     assert squares == pytest.approx(1 / 3, abs=5 * (4 / 45 / 8000) ** 0.5)
@@ -100,7 +100,7 @@ def test_is_as_strong_as_that_of_foolbox(norm, epsilon):
     foolbox = pytest.importorskip("foolbox")
     images, classifier = pixels(200), net()
     labels = classifier(images).argmax(1)
-    ours = Attack(epsilon=epsilon, norm=norm)(classifier, images, labels, noise(200))
+    ours = PGD(eps=epsilon, norm=norm)(classifier, images, labels, noise(200))
     theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -117,23 +117,23 @@ def test_is_as_strong_as_that_of_foolbox(norm, epsilon):
 def test_leaves_the_gradients_of_the_classifier_alone():
     classifier = net().requires_grad_(True)
     images = pixels(2)
-    Attack()(classifier, images, classifier(images).argmax(1), noise(2))
+    PGD()(classifier, images, classifier(images).argmax(1), noise(2))
     assert all(weight.grad is None for weight in classifier.parameters())
 
 
 def test_raises_the_loss_of_a_net():
     images = pixels(32)
     labels = net()(images).argmax(1)
-    found = Attack(epsilon=0.05)(net(), images, labels, noise(32))
+    found = PGD(eps=0.05)(net(), images, labels, noise(32))
     before, after = (F.cross_entropy(net()(x), labels, reduction="none") for x in (images, found))
     assert (after > before).all()
 
 
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ValueError, match=r"pgd knows no norm 'l1'; there are: linf, l2"):
-        Attack(norm="l1")
+        PGD(norm="l1")
 
 
 def test_a_ball_of_no_size_is_refused():
     with pytest.raises(ValueError, match=r"pgd: epsilon is 0\.0; it must be above 0"):
-        Attack(epsilon=0.0)
+        PGD(eps=0.0)

@@ -8,10 +8,15 @@ import torch
 from scipy import stats
 
 import tiny
-from scoreag.api import run, synthesis
-from scoreag.certify.generative import Question, bounds, summary, verdicts
-from scoreag.defence import defend
-from scoreag.jobs import eight_bit
+from scoreag.certify.generator_risk import (
+    GeneratorSpec,
+    bound_class_risks,
+    classify_draws,
+    summarize,
+)
+from scoreag.defenses.purified_classifier import defend
+from scoreag.methods.api import build_synthesis, run_in_memory
+from scoreag.methods.task import quantize_8bit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +28,7 @@ def corner(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def job():
-    return synthesis(tiny.prior(), corner, [0, 1, 2] * 4, None, strength=0.0, retries=0)
+    return build_synthesis(tiny.prior(), corner, [0, 1, 2] * 4, None, strength=0.0, retries=0)
 
 
 def rows(label: int, wrong: int, total: int) -> list[dict]:
@@ -33,16 +38,16 @@ def rows(label: int, wrong: int, total: int) -> list[dict]:
 
 def test_alpha_is_shared_among_the_classes():
     """None of 100 in each of two classes at alpha 0.1: 1 - 0.05^(1/100), rounded up."""
-    found = bounds([*rows(0, 0, 100), *rows(1, 0, 100)], 0.1)
+    found = bound_class_risks([*rows(0, 0, 100), *rows(1, 0, 100)], 0.1)
     exact = 1 - 0.05 ** (1 / 100)
     assert [entry["upper"] for entry in found.values()] == [pytest.approx(exact, abs=1e-4)] * 2
     assert all(entry["upper"] >= exact for entry in found.values())
-    alone = bounds(rows(0, 0, 100), 0.1)[0]["upper"]
+    alone = bound_class_risks(rows(0, 0, 100), 0.1)[0]["upper"]
     assert alone == pytest.approx(1 - 0.1 ** (1 / 100), abs=1e-4)
 
 
 def test_the_summary_counts_misclassified_draws():
-    found = summary([*rows(0, 3, 10), *rows(1, 5, 20)], 0.01)
+    found = summarize([*rows(0, 3, 10), *rows(1, 5, 20)], 0.01)
     assert found["misclassified"]["count"] == 8 and found["misclassified"]["total"] == 30
     assert found["classes"]["0"]["count"] == 3 and found["classes"]["1"]["total"] == 20
     each = [found["classes"][label]["upper"] for label in ("0", "1")]
@@ -56,43 +61,47 @@ def test_any_bound_of_ten_fails_as_seldom_as_promised():
     counts = np.random.default_rng(1).binomial(50, truth, (1000, 10))
     failures = 0
     for drawn in counts:
-        found = bounds([r for c in range(10) for r in rows(c, int(drawn[c]), 50)], 0.1)
+        found = bound_class_risks([r for c in range(10) for r in rows(c, int(drawn[c]), 50)], 0.1)
         failures += any(found[c]["upper"] < truth[c] for c in range(10))
     assert 10 < failures <= stats.binom.ppf(0.999, 1000, 0.1)
 
 
 def test_verdicts_are_of_the_images_that_synthesis_saves(job):
-    found = verdicts(Question(job), range(12), 4)
-    out = run(job, 12, progress=False)
+    found = classify_draws(GeneratorSpec(job), range(12), 4)
+    out = run_in_memory(job, 12, progress=False)
     assert [row["said"] for row in found] == out.predictions.tolist()
     assert [row["label"] for row in found] == [0, 1, 2] * 4
     assert len({row["said"] for row in found}) == 3
 
 
 def test_verdicts_do_not_depend_on_how_they_are_cut(job):
-    whole = verdicts(Question(job), range(12), 4)
-    cut = [row for i in range(0, 12, 4) for row in verdicts(Question(job), range(i, i + 4), 4)]
+    whole = classify_draws(GeneratorSpec(job), range(12), 4)
+    cut = [
+        row
+        for i in range(0, 12, 4)
+        for row in classify_draws(GeneratorSpec(job), range(i, i + 4), 4)
+    ]
     assert whole == cut
 
 
 def test_behind_a_purifier_the_defended_classifier_is_asked(job):
     """And each image keeps its draw, whatever stands beside it."""
-    asked = defend(corner, tiny.prior(), "denoise_once", start=2.0)
-    found = verdicts(Question(job, asked), range(12), 12)
-    images = eight_bit(run(job, 12, progress=False).images)
-    said = asked.replay(0, job.image_ids)(images).argmax(1)
+    asked = defend(corner, tiny.prior(), "denoise_once", sigma_start=2.0)
+    found = classify_draws(GeneratorSpec(job, asked), range(12), 12)
+    images = quantize_8bit(run_in_memory(job, 12, progress=False).images)
+    said = asked.fix_randomness(0, job.image_ids)(images).argmax(1)
     assert [row["said"] for row in found] == said.tolist()
-    some = verdicts(Question(job, asked), range(6, 12), 6)
+    some = classify_draws(GeneratorSpec(job, asked), range(6, 12), 6)
     assert [row["said"] for row in some] == said[6:].tolist()
-    assert not torch.equal(said, run(job, 12, progress=False).predictions)
+    assert not torch.equal(said, run_in_memory(job, 12, progress=False).predictions)
 
 
 def test_draws_again_are_another_generator(job):
     again = replace(job, settings=replace(job.settings, retries=1))
     with pytest.raises(ValueError, match="retries is 1; draws again would be another generator"):
-        Question(again)
+        GeneratorSpec(again)
 
 
 def test_doubt_is_a_probability(job):
     with pytest.raises(ValueError, match=r"alpha is 2"):
-        Question(job, alpha=2.0)
+        GeneratorSpec(job, alpha=2.0)

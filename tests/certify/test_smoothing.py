@@ -6,15 +6,21 @@ import pytest
 import torch
 from scipy import stats
 
-from scoreag.certify.smoothing import Plan, certified, denoised, radius, summary
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.models import load_classifier, load_prior
-from scoreag.samplers.heun import sample
+from scoreag.certify.smoothing import (
+    SmoothingConfig,
+    certified_radius,
+    certify_image,
+    denoised_smoothing,
+    summarize,
+)
+from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers.heun import sample
 from worlds import Gaussian
 
 PHI = NormalDist().cdf
-TOY = Plan(noise=0.25, select=10, samples=100, alpha=0.05, batch=64)
+TOY = SmoothingConfig(sigma=0.25, n0=10, n=100, alpha=0.05, batch_size=64)
 
 
 def threshold(images: torch.Tensor) -> torch.Tensor:
@@ -32,7 +38,7 @@ def base():
         return world.denoise(x, sigma)
 
     prior = Prior(model, sample, karras(2), (1, 1, 1))
-    return denoised(prior, threshold, TOY.noise)
+    return denoised_smoothing(prior, threshold, TOY.noise)
 
 
 def pixel(value: float) -> torch.Tensor:
@@ -41,18 +47,18 @@ def pixel(value: float) -> torch.Tensor:
 
 def test_a_radius_worked_out_by_hand():
     """All of 10,000 at alpha 0.001: p = 0.001^(1/10000), Phi^-1(p) = 3.1988; Cohen et al., 4.1."""
-    found = radius(10_000, 10_000, 0.001, 0.25)
+    found = certified_radius(10_000, 10_000, 0.001, 0.25)
     assert found == pytest.approx(0.25 * NormalDist().inv_cdf(0.001**1e-4), rel=1e-9)
     assert found == pytest.approx(0.80, abs=0.001)
-    assert radius(100_000, 100_000, 0.001, 1.0) == pytest.approx(3.81, abs=0.005)
-    assert radius(5_000, 10_000, 0.001, 0.25) is None
+    assert certified_radius(100_000, 100_000, 0.001, 1.0) == pytest.approx(3.81, abs=0.005)
+    assert certified_radius(5_000, 10_000, 0.001, 0.25) is None
 
 
 @pytest.mark.parametrize("value", [0.4, 0.55, 0.75])
 def test_copies_are_counted_as_their_distribution_says(base, value):
     """P(pixel + 0.25 n > 1/2) in closed form, within five standard errors."""
-    plan = Plan(noise=0.25, select=50, samples=4000, alpha=0.05)
-    row = certified(base, pixel(value), 0, 1, plan)
+    plan = SmoothingConfig(sigma=0.25, n0=50, n=4000, alpha=0.05)
+    row = certify_image(base, pixel(value), 0, 1, plan)
     share = PHI(abs(value - 0.5) / 0.25)
     spread = (share * (1 - share) / 4000) ** 0.5
     assert row["top"] == int(value > 0.5)
@@ -62,7 +68,7 @@ def test_copies_are_counted_as_their_distribution_says(base, value):
 @pytest.mark.slow
 def test_a_certificate_goes_too_far_as_seldom_as_promised(base):
     """The smoothed pixel turns at 1/2: the true radius is 0.2. 1,000 images, alpha 0.05."""
-    rows = [certified(base, pixel(0.7), i, 1, TOY) for i in range(1000)]
+    rows = [certify_image(base, pixel(0.7), i, 1, TOY) for i in range(1000)]
     beyond = sum(row["radius"] is not None and row["radius"] > 0.2 for row in rows)
     wrong = sum(row["predicted"] == 0 for row in rows)
     assert beyond + wrong <= stats.binom.ppf(0.999, 1000, 0.05)
@@ -71,24 +77,28 @@ def test_a_certificate_goes_too_far_as_seldom_as_promised(base):
 
 
 def test_nearly_even_votes_are_abstained_from(base):
-    row = certified(base, pixel(0.5), 3, 1, TOY)
+    row = certify_image(base, pixel(0.5), 3, 1, TOY)
     assert row["predicted"] is None and row["radius"] is None and row["correct"] is False
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_the_copies_do_not_depend_on_the_batch(base, batch):
-    plan = Plan(noise=0.25, select=10, samples=50, alpha=0.05, batch=batch)
+    plan = SmoothingConfig(sigma=0.25, n0=10, n=50, alpha=0.05, batch_size=batch)
     told = []
-    row = certified(base, pixel(0.6), 5, 1, plan, told.append)
-    assert row == certified(base, pixel(0.6), 5, 1, Plan(0.25, 10, 50, 0.05, batch=13))
+    row = certify_image(base, pixel(0.6), 5, 1, plan, told.append)
+    assert row == certify_image(
+        base, pixel(0.6), 5, 1, SmoothingConfig(0.25, 10, 50, 0.05, batch_size=13)
+    )
     assert sum(told) == 60
 
 
 def test_choosing_and_counting_look_at_different_copies(base):
     """Of one seed and one image: else the choice would favour the count."""
-    plans = [Plan(0.25, n0, 100, 0.05) for n0 in (10, 100)]
-    assert len({certified(base, pixel(0.6), 1, 1, plan)["count"] for plan in plans}) == 1
-    tops = [certified(base, pixel(0.5), i, 1, Plan(0.25, 1, 10, 0.5)) for i in range(40)]
+    plans = [SmoothingConfig(0.25, n0, 100, 0.05) for n0 in (10, 100)]
+    assert len({certify_image(base, pixel(0.6), 1, 1, plan)["count"] for plan in plans}) == 1
+    tops = [
+        certify_image(base, pixel(0.5), i, 1, SmoothingConfig(0.25, 1, 10, 0.5)) for i in range(40)
+    ]
     assert any(row["count"] < 5 for row in tops)  # of the same ones, the chosen class would lead
 
 
@@ -100,19 +110,19 @@ def test_the_denoiser_is_told_twice_the_noise():
         return x
 
     prior = Prior(model, sample, karras(2), (1, 1, 1))
-    denoised(prior, threshold, 0.3)(torch.full((1, 1, 1, 1), 0.75))
+    denoised_smoothing(prior, threshold, 0.3)(torch.full((1, 1, 1, 1), 0.75))
     assert seen[0][1] == pytest.approx(0.6) and seen[0][0].item() == pytest.approx(0.5)
 
 
 def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_figure():
-    plan = Plan(noise=0.25, samples=10_000)
+    plan = SmoothingConfig(sigma=0.25, n=10_000)
     rows = [
         {"correct": True, "predicted": 1, "radius": 0.6},
         {"correct": True, "predicted": 1, "radius": 0.3},
         {"correct": False, "predicted": 0, "radius": 0.7},
         {"correct": False, "predicted": None, "radius": None},
     ]
-    found = summary(rows, plan)
+    found = summarize(rows, plan)
     counts = {far: entry and (entry["count"], entry["total"]) for far, entry in
               found["certified"].items()}  # fmt: skip
     assert counts == {"0.25": (2, 4), "0.5": (1, 4), "0.75": (0, 4), "1": None}
@@ -132,28 +142,28 @@ def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_fig
 )
 def test_a_plan_that_certifies_nothing_is_refused(given, told):
     with pytest.raises(ValueError) as caught:
-        Plan(**given)
+        SmoothingConfig(**given)
     assert told in str(caught.value)
 
 
 def test_the_smallest_number_of_samples_that_is_named_does_certify():
-    assert Plan(samples=10).largest > 0
+    assert SmoothingConfig(n=10).max_radius > 0
 
 
 def test_outputs_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match="NaN or infinity on noisy copies of image 4"):
-        certified(lambda x: x.flatten(1).repeat(1, 2) / 0 * 0, pixel(0.6), 4, 1, TOY)
+        certify_image(lambda x: x.flatten(1).repeat(1, 2) / 0 * 0, pixel(0.6), 4, 1, TOY)
 
 
 def test_the_bundled_models_are_certified_of_an_easy_image():
     prior, victim = load_prior("fashion-small", "cpu"), load_classifier("fashion-cnn", "cpu")
-    from scoreag import data
+    from scoreag import load_data
 
-    images, labels = data("fashion-mnist:sample[1:2]")
-    plan = Plan(noise=0.1, select=10, samples=30, alpha=0.05)
+    images, labels = load_data("fashion-mnist:sample[1:2]")
+    plan = SmoothingConfig(sigma=0.1, n0=10, n=30, alpha=0.05)
     image = images[0] if images.is_floating_point() else images[0].float() / 255
-    row = certified(denoised(prior, victim, 0.1), image, 0, int(labels[0]), plan)
-    assert row["correct"] and 0 < row["radius"] <= plan.largest
+    row = certify_image(denoised_smoothing(prior, victim, 0.1), image, 0, int(labels[0]), plan)
+    assert row["correct"] and 0 < row["radius"] <= plan.max_radius
 
 
 def test_bf16_is_a_base_classifier_of_its_own_and_nearly_the_same():
@@ -162,9 +172,10 @@ def test_bf16_is_a_base_classifier_of_its_own_and_nearly_the_same():
     images = torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole, short = (
-            denoised(prior, victim, 0.25, precision)(images) for precision in ("float32", "bf16")
+            denoised_smoothing(prior, victim, 0.25, precision)(images)
+            for precision in ("float32", "bf16")
         )
     assert 0 < (short - whole).abs().max() < 0.05 * whole.abs().max()
     assert (short.argmax(1) == whole.argmax(1)).float().mean() > 0.9
     with pytest.raises(ValueError, match=r"precision is 'half'; write float32 or bf16"):
-        Plan(precision="half")
+        SmoothingConfig(dtype="half")

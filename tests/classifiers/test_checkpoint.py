@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.classifiers.checkpoint import load_checkpoint
-from scoreag.networks.resnet import ResNet
+from scoreag.classifiers.networks.cifar_resnet import ResNet
+from scoreag.classifiers.state_dict import load_checkpoint
 
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere"))
 

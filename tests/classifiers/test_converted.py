@@ -9,10 +9,10 @@ import torch
 
 import scoreag
 import tiny
-from scoreag.cards import card
-from scoreag.cli import main
-from scoreag.doctor import examine
-from scoreag.networks.resnet import ResNet
+from scoreag.classifiers.diagnose import diagnose
+from scoreag.classifiers.networks.cifar_resnet import ResNet
+from scoreag.cli.app import main
+from scoreag.models.model_cards import load_card
 
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere"))
 ARGUMENTS = {"depth": 8, "width": 4}
@@ -50,11 +50,11 @@ def line(capsys, words, code):
 
 def test_the_card_of_a_state_dict_says_what_the_network_says_in_its_own_normalisation():
     assert convert("net.pth", "mine", *WHOLE, "--licence", "MIT") == 0
-    made, victim, x = card(Path("mine")), scoreag.load_classifier("mine"), images()
+    made, victim, x = load_card(Path("mine")), scoreag.load_classifier("mine"), images()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
     assert torch.allclose(victim(x), net()((x - mean) / std), atol=1e-5)
     assert made.classes == ("cat", "dog", "ship") and made.image_shape == tiny.SHAPE
-    assert made.licence == "MIT" and made.source == "converted from net.pth"
+    assert made.license == "MIT" and made.source == "converted from net.pth"
 
 
 def test_a_verb_takes_the_card(here, capsys):
@@ -65,7 +65,7 @@ def test_a_verb_takes_the_card(here, capsys):
     assert main(["transform", *words, "--steps", "2", "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 4
     told = json.loads((here / "out" / "manifest.json").read_text())["models"]["classifier"]
-    assert told["mean"] == [0.4, 0.5, 0.6] and told["sha256"] == card(Path("mine")).sha256
+    assert told["mean"] == [0.4, 0.5, 0.6] and told["sha256"] == load_card(Path("mine")).sha256
 
 
 def test_another_normalisation_is_another_run(here, capsys):
@@ -124,8 +124,8 @@ ROBUST = (
 
 def examined(victim, count=200):
     """What doctor says of test images, by check."""
-    pixels, labels = scoreag.data(f"cifar10:test[0:{count}]", root=SHARED / "data")
-    found = examine(victim, (pixels * 255).round().to(torch.uint8), labels)
+    pixels, labels = scoreag.load_data(f"cifar10:test[0:{count}]", data_dir=SHARED / "data")
+    found = diagnose(victim, (pixels * 255).round().to(torch.uint8), labels)
     return {finding.check: finding for finding in found}
 
 
@@ -143,8 +143,8 @@ def test_public_weights_are_found_sound_in_their_own_normalisation(
 ):
     """Their published accuracy, within five standard errors on 200 images."""
     found = examined(public(file, network, arguments, mean, std))
-    assert not [f for f in found.values() if f.fine is False]
-    count = int(found["accuracy"].says.split("right on ")[1].split()[0])
+    assert not [f for f in found.values() if f.ok is False]
+    count = int(found["accuracy"].message.split("right on ")[1].split()[0])
     assert count / 200 == pytest.approx(right, abs=5 * (right * (1 - right) / 200) ** 0.5)
 
 
@@ -160,4 +160,4 @@ def test_a_wrong_normalisation_of_public_weights_is_found_and_the_right_one_name
     """Where several do alike, all of them are named."""
     file, network, arguments, *_ = given
     found = examined(public(file, network, arguments, mean, std))["normalisation"]
-    assert found.fine is False and f"with that of {better}" in found.says
+    assert found.ok is False and f"with that of {better}" in found.message

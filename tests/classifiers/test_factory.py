@@ -3,8 +3,8 @@ import pickle
 import pytest
 from torch import nn
 
-from scoreag.classifiers.factory import is_file, load, load_file
-from scoreag.models import load_classifier
+from scoreag.classifiers.import_factory import call_factory, call_factory_file, is_factory_file
+from scoreag.classifiers.loading import load_classifier
 
 SOURCE = """
 from torch import nn
@@ -31,7 +31,7 @@ def a_module_in_the_working_directory(tmp_path, monkeypatch):
 
 
 def test_the_module_is_what_the_factory_returns():
-    made = load("my_nets_for_test:make")
+    made = call_factory("my_nets_for_test:make")
     assert isinstance(made, nn.Linear) and made.out_features == 3
 
 
@@ -52,7 +52,7 @@ def test_the_module_is_what_the_factory_returns():
 )
 def test_a_mistake_is_answered_by_one_line_with_the_way_out(name, message):
     with pytest.raises(ValueError, match=message) as caught:
-        load(name)
+        call_factory(name)
     assert "\n" not in str(caught.value)
 
 
@@ -82,12 +82,12 @@ def elsewhere(tmp_path):
 def test_a_function_is_found_in_a_file_by_its_path(elsewhere, tmp_path):
     """Whatever the file is called; what it imports may lie beside it."""
     for name in (f"{elsewhere}/my-nets.v2.py:make", "some where/odd-name/my-nets.v2.py:make"):
-        assert is_file(name)
+        assert is_factory_file(name)
         victim = load_classifier(name, "cpu")
         assert type(pickle.loads(pickle.dumps(victim)).module).__name__ == "Mine"
-        assert victim.origin == {"name": name}
-    assert load_file("my_nets_for_test.py:make").out_features == 3
-    assert not is_file("my_nets_for_test:make")
+        assert victim.metadata == {"name": name}
+    assert call_factory_file("my_nets_for_test.py:make").out_features == 3
+    assert not is_factory_file("my_nets_for_test:make")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 import scoreag
 import stand_in_packages
 import tiny
-from scoreag.networks.resnet import ResNet
+from scoreag.classifiers.networks.cifar_resnet import ResNet
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 FACTORY = """
@@ -67,11 +67,11 @@ def test_a_state_dict_sees_the_images_normalised_as_was_said():
         mean=MEAN, std=STD,
     )  # fmt: skip
     assert torch.allclose(victim(images()), by_hand(net(), images()), atol=1e-5)
-    assert victim.origin["name"] == "net.pth" and victim.origin["network"] == "resnet"
+    assert victim.metadata["name"] == "net.pth" and victim.metadata["network"] == "resnet"
 
 
 def test_safetensors_are_a_state_dict_too(here):
-    scoreag.tensors.write(here / "net.safetensors", net().state_dict())
+    scoreag.models.safetensors.write_safetensors(here / "net.safetensors", net().state_dict())
     known = {"network": "resnet", "mean": MEAN, "std": STD}
     one, other = (
         scoreag.load_classifier(f, arguments={"depth": 8, "width": 4, "classes": 3}, **known)

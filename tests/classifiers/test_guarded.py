@@ -8,8 +8,8 @@ import torch
 import tiny
 from assess.worlds_of_plans import write_net
 from scoreag import load_classifier
-from scoreag.classifiers.guarded import Guarded
-from scoreag.cli import main
+from scoreag.classifiers.detector_wrapper import WithDetector
+from scoreag.cli.app import main
 
 
 class Fixed(torch.nn.Module):
@@ -34,12 +34,12 @@ class Bright(torch.nn.Module):
 def test_its_probabilities_by_hand():
     """d = 3/4 of odds 1 : 3, softmax(0, log 3) = (1/4, 3/4)."""
     third = float(torch.tensor(3.0).log())
-    found = Guarded(Fixed(0.0, third), Fixed(0.0, third))(torch.zeros(1, 1, 2, 2)).exp()
+    found = WithDetector(Fixed(0.0, third), Fixed(0.0, third))(torch.zeros(1, 1, 2, 2)).exp()
     assert torch.allclose(found, torch.tensor([[1 / 16, 3 / 16, 3 / 4]]))
 
 
 def test_logits_of_any_size_stay_finite():
-    found = Guarded(Fixed(0.0, 1e4), Fixed(1e4, -1e4))(torch.zeros(1, 1, 2, 2))
+    found = WithDetector(Fixed(0.0, 1e4), Fixed(1e4, -1e4))(torch.zeros(1, 1, 2, 2))
     assert found.isfinite().all() and found.argmax() == 1
 
 
@@ -52,7 +52,7 @@ def guarded(planned, tmp_path):
 
 def test_it_is_made_of_two_by_their_names(guarded):
     module, net = load_classifier(guarded), load_classifier("net")
-    assert module.image_shape == net.image_shape and module.origin["name"] == guarded
+    assert module.image_shape == net.image_shape and module.metadata["name"] == guarded
     images = torch.rand(3, *net.image_shape)
     assert module(images).shape == (3, len(tiny.CLASSES) + 1)
     assert torch.equal(module(images)[:, :-1].argmax(1), net(images).argmax(1))
@@ -106,8 +106,12 @@ def test_no_rejection_counts_as_fooled_and_each_is_counted(found, guarded):
 def test_an_attack_on_it_avoids_being_rejected(planned):
     """An image at the detector's edge: who knows only the classifier climbs into the rejection."""
     from scoreag.attacks import pgd
-    from scoreag.core.noise import Noise
-    from scoreag.core.rejection import answers, as_attacked, errs
+    from scoreag.classifiers.rejection import (
+        is_misclassified,
+        predict_or_reject,
+        rejection_adapted_logits,
+    )
+    from scoreag.core.rng import Noise
 
     class Side(torch.nn.Module):
         """Class 1 where the right half is brighter than the left, and the more so the brighter."""
@@ -117,13 +121,13 @@ def test_an_attack_on_it_avoids_being_rejected(planned):
             lead = 40 * (right - left) + 4 * (right + left - 1)
             return torch.stack([-lead, lead], 1)
 
-    whole = Guarded(Side(), Bright()).eval()
+    whole = WithDetector(Side(), Bright()).eval()
     images = torch.full((4, 1, 4, 4), 0.49)
     images[..., :2] += 0.05
     images[..., 2:] -= 0.05
     labels, noise = torch.zeros(4, dtype=torch.long), Noise(0, range(4))
-    attack = pgd.Attack(epsilon=0.1, steps=20)
+    attack = pgd.PGD(eps=0.1, steps=20)
     plain = attack(Side().eval(), images * 1.0, labels, noise)
-    adapted = attack(lambda x: as_attacked(whole(x), labels), images, labels, noise)
+    adapted = attack(lambda x: rejection_adapted_logits(whole(x), labels), images, labels, noise)
     assert (Side()(plain).argmax(1) == 1).all()
-    assert errs(answers(whole(adapted), True), labels).all()
+    assert is_misclassified(predict_or_reject(whole(adapted), True), labels).all()

@@ -7,9 +7,9 @@ import torch
 
 from scoreag import load_classifier
 from scoreag.attacks import pgd, square
-from scoreag.classifiers.masked import Masked, Unmasked
-from scoreag.cli import main
-from scoreag.core.noise import Noise
+from scoreag.classifiers.gradient_masking import BpdaView, GradientMasked
+from scoreag.cli.app import main
+from scoreag.core.rng import Noise
 
 
 class Brightness(torch.nn.Module):
@@ -30,28 +30,28 @@ class Squares(torch.nn.Module):
 
 def test_the_input_is_rounded_to_its_levels_and_the_logits_scaled_by_hand():
     images = torch.tensor([0.1, 0.3, 0.6, 0.9]).view(1, 1, 2, 2)  # of 3 levels: 0, .5, .5, 1
-    assert Masked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[0.0, 0.0]]
+    assert GradientMasked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[0.0, 0.0]]
     images[0, 0, 0, 1] = 0.2
-    assert Masked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[5.0, -5.0]]
+    assert GradientMasked(Brightness(), levels=3, scale=10.0)(images).tolist() == [[5.0, -5.0]]
 
 
 def test_attacks_along_gradients_find_nothing_and_those_without_do():
     images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
     bare = Brightness().eval()
-    hidden, noise = Masked(bare).eval(), Noise(0, range(4))
+    hidden, noise = GradientMasked(bare).eval(), Noise(0, range(4))
     for classifier, fooled in ((bare, 4), (hidden, 0)):
-        still = pgd.Attack(epsilon=0.1, steps=20)(classifier, images, labels, noise)
+        still = pgd.PGD(eps=0.1, steps=20)(classifier, images, labels, noise)
         assert int((classifier(still).argmax(1) != labels).sum()) == fooled
-    found = square.Attack(epsilon=0.1, queries=200)(hidden, images, labels, noise)
+    found = square.Square(eps=0.1, n_queries=200)(hidden, images, labels, noise)
     assert (hidden(found).argmax(1) != labels).all()
-    made_elsewhere = pgd.Attack(epsilon=0.1, steps=20)(bare, images, labels, noise)
+    made_elsewhere = pgd.PGD(eps=0.1, steps=20)(bare, images, labels, noise)
     assert (hidden(made_elsewhere).argmax(1) != labels).all()
 
 
 def test_to_who_knows_the_trick_it_answers_alike_and_has_the_gradient_of_what_it_hides():
     """Levels of 0, 1/2 and 1: the gradient at 0.3 is that of x^2 at 1/2, where x is rounded to."""
     images = torch.tensor([0.1, 0.3, 0.6, 0.9]).view(1, 1, 2, 2).requires_grad_()
-    known, hidden = Unmasked(Squares(), levels=3), Masked(Squares(), levels=3, scale=10.0)
+    known, hidden = BpdaView(Squares(), levels=3), GradientMasked(Squares(), levels=3, scale=10.0)
     assert torch.allclose(10 * known(images), hidden(images))
     (gradient,) = torch.autograd.grad(known(images)[0, 0], images)
     assert torch.allclose(gradient.flatten(), torch.tensor([0.0, 1.0, 1.0, 2.0]))
@@ -59,14 +59,14 @@ def test_to_who_knows_the_trick_it_answers_alike_and_has_the_gradient_of_what_it
 
 def test_who_knows_the_trick_fools_it_along_gradients():
     images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
-    hidden, known = Masked(Brightness()).eval(), Unmasked(Brightness()).eval()
-    found = pgd.Attack(epsilon=0.1, steps=20)(known, images, labels, Noise(0, range(4)))
+    hidden, known = GradientMasked(Brightness()).eval(), BpdaView(Brightness()).eval()
+    found = pgd.PGD(eps=0.1, steps=20)(known, images, labels, Noise(0, range(4)))
     assert (hidden(found).argmax(1) != labels).all()
 
 
 def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
     bare, hidden = load_classifier("net"), load_classifier("masked:net")
-    assert hidden.origin["name"] == "masked:net" and hidden.image_shape == bare.image_shape
+    assert hidden.metadata["name"] == "masked:net" and hidden.image_shape == bare.image_shape
     images = torch.randint(0, 16, (3, *bare.image_shape)) / 15
     assert torch.allclose(hidden(images), 1e4 * bare(images), rtol=1e-4)
     known = load_classifier("unmasked:net")

@@ -6,14 +6,14 @@ from torch import nn
 
 import scoreag
 from attack_world import FOREIGN, NAMES, SMALL, classify, made, natural
-from scoreag.attacks import apgd, ensemble, pgd
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.rows import of_images
-from scoreag.core.schedule import karras
-from scoreag.load import UnknownName
-from scoreag.samplers import heun
-from scoreag.search.door import inside
+from scoreag.attacks import apgd, auto_ensemble, pgd
+from scoreag.attacks._common.validation import skip_validation
+from scoreag.core.batching import bind_image_ids
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.registry import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -149,13 +149,13 @@ def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
     victim = net()
     victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
     images, labels = natural(5)
-    ensemble.Attack(steps=2, targets=2, queries=5, epsilon=1e-4)(
+    auto_ensemble.AutoEnsemble(steps=2, n_target_classes=2, n_queries=5, eps=1e-4)(
         victim, images, labels, Noise(0, range(5))
     )
     assert sizes.count(1) == 2 and len(sizes) > 10  # the door, and the number of classes
     sizes.clear()
-    with inside():
-        pgd.Attack(steps=2)(victim, images, labels, Noise(0, range(5)))
+    with skip_validation():
+        pgd.PGD(steps=2)(victim, images, labels, Noise(0, range(5)))
     assert sizes == [5, 5]
 
 
@@ -175,7 +175,7 @@ def test_a_word_of_another_library_is_answered_by_ours(name, word):
         ours = next((o for o in ("bound", "reach", "precision") if attack.takes(o)), "none")
     if ours == "steps" and not attack.takes("steps"):
         ours = "queries"
-    with pytest.raises(UnknownName, match=f"{name} takes no option '{word}'") as caught:
+    with pytest.raises(UnknownNameError, match=f"{name} takes no option '{word}'") as caught:
         attack.factory(**{word: 1})
     assert isinstance(caught.value, TypeError)
     told = f"did you mean '{ours}'" if attack.takes(ours) else "there are: "
@@ -187,7 +187,7 @@ def test_a_word_of_another_library_is_answered_by_ours(name, word):
 )
 def test_norms_as_others_write_them_are_answered(norm, told):
     with pytest.raises(ValueError, match=f"knows no norm '{norm}'; did you mean {told}"):
-        pgd.Attack(norm=norm)
+        pgd.PGD(norm=norm)
 
 
 def test_a_defense_draws_for_the_images_of_the_noise():
@@ -198,10 +198,10 @@ def test_a_defense_draws_for_the_images_of_the_noise():
 
     prior = Prior(model, heun.sample, karras(3), (3, SMALL, SMALL), dtype=torch.float64)
     images, labels = natural(4)
-    attack = apgd.Attack(epsilon=0.05, steps=3, restarts=2, draws=2)
+    attack = apgd.APGD(eps=0.05, steps=3, restarts=2, eot_samples=2)
 
     def kinds():
-        inside = scoreag.defend(classify, prior, "denoise_once", start=0.3)
+        inside = scoreag.defend(classify, prior, "denoise_once", sigma_start=0.3)
         return inside, nn.Sequential(inside).eval(), lambda x: inside(x)
 
     for kind in range(3):
@@ -212,5 +212,5 @@ def test_a_defense_draws_for_the_images_of_the_noise():
             for a, b in ((0, 1), (1, 4))
         ]
         assert torch.allclose(torch.cat(some), found, rtol=0, atol=1e-9)
-        shown = of_images(whole, [9, 3, 7, 5])
+        shown = bind_image_ids(whole, [9, 3, 7, 5])
         assert not torch.isclose(shown(images), shown(images)).all(1).any()

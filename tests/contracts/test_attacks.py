@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.core.noise import Noise
-from scoreag.load import check_options, load
-from scoreag.verbs.components import entries
+from scoreag.cli.components import entries
+from scoreag.core.rng import Noise
+from scoreag.registry import check_options, load_component
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +49,7 @@ def test_attack_stays_in_its_ball_and_in_the_range_of_pixels(attack, norm):
             1e-6 if attack.name in FOREIGN else 1e-9
         )
     if attack.takes("bound"):
-        assert lpips()(images, found).max() <= attack().bound * (1 + 1e-9)
+        assert lpips()(images, found).max() <= attack().eps * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -84,13 +84,13 @@ def test_an_attack_is_a_value(attack):
     assert one == same and hash(one) == hash(same)
     assert not ({"prior", "lpips"} & {f.name for f in fields(one) if f.compare or f.repr})
     with pytest.raises(FrozenInstanceError):
-        one.epsilon = 1.0
+        one.eps = 1.0
 
 
 def test_every_option_has_a_default_and_a_slip_is_refused(attack):
     assert attack.factory() is not None
     with pytest.raises(ValueError, match=f"{attack.name} takes no option 'epsilom'"):
-        check_options(load("attacks", attack.name).Attack, {"epsilom": 1.0}, attack.name)
+        check_options(load_component("attacks", attack.name).Attack, {"epsilom": 1.0}, attack.name)
 
 
 @pytest.mark.parametrize("option", ["epsilon", "bound", "steps", "draws", "queries", "restarts"])

@@ -11,9 +11,9 @@ import torch
 import scoreag
 import tiny
 from chains import detached, difference, gradient, plainly
-from scoreag.core.footprint import kept_bytes
-from scoreag.core.guide import GRADIENTS
-from scoreag.load import load, names
+from scoreag.defenses.memory_budget import saved_tensor_bytes
+from scoreag.diffusion.guidance import JACOBIANS
+from scoreag.registry import component_names, load_component
 
 STEPS = {"start": 0.8, "steps": 3}
 MORE = {("gap", "heun"): [{"variance": "exact"}, {"estimate": "ode_euler"}]}
@@ -21,10 +21,10 @@ MORE = {("gap", "heun"): [{"variance": "exact"}, {"estimate": "ode_euler"}]}
 
 def cases():
     """Name, then options: each sampler where the purifier takes one."""
-    for name in names("purifiers"):
-        takes = load("purifiers", name).TAKES
+    for name in component_names("purifiers"):
+        takes = load_component("purifiers", name).TAKES
         own = {option: value for option, value in STEPS.items() if option in takes}
-        for sampler in names("samplers") if "sampler" in takes else [None]:
+        for sampler in component_names("samplers") if "sampler" in takes else [None]:
             chain = own | ({"sampler": sampler} if sampler else {})
             for more in [{}, *MORE.get((name, sampler), [])]:
                 words = [name, sampler or "", *map(str, more.values())]
@@ -47,7 +47,7 @@ def images():
 
 def value(prior, purifier, options, dtype=torch.float64, **more):
     """Of the images, through a purifier and a classifier: one number."""
-    defended = scoreag.defend(tiny.victim(), prior, purifier, **options, **more).replay(0)
+    defended = scoreag.defend(tiny.victim(), prior, purifier, **options, **more).fix_randomness(0)
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=dtype)
     return lambda x: (defended(x) @ weights).sin().sum()
 
@@ -121,7 +121,7 @@ def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior,
 
     def kept(steps):
         chain = {"sampler": sampler, "start": 0.8, "steps": steps}
-        return kept_bytes(lambda: gradient(value(prior, "gap", chain), images))
+        return saved_tensor_bytes(lambda: gradient(value(prior, "gap", chain), images))
 
     more = kept(9) - kept(4) - 5 * 8 * states * images.numel()
     assert more in (0, 5 * 8)
@@ -137,7 +137,7 @@ def test_a_mutant_that_detaches_the_inner_gradient_is_found_out(prior, images, m
     along = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).double()
     true = gradient(value(*given), images)
     slope = difference(value(*given), images, along)
-    monkeypatch.setitem(GRADIENTS, "exact", detached)
+    monkeypatch.setitem(JACOBIANS, "exact", detached)
     mutant = gradient(value(*given), images)
     assert difference(value(*given), images, along) == pytest.approx(slope, rel=1e-9)
     assert (mutant - true).norm() > 0.01 * true.norm()
@@ -146,22 +146,22 @@ def test_a_mutant_that_detaches_the_inner_gradient_is_found_out(prior, images, m
 
 def test_diffpure_is_the_sampler_from_a_noisy_image(prior, images):
     """By hand: add the noise, walk down."""
-    noise = scoreag.core.noise.Noise(4, [7, 9])
-    module = load("purifiers", "diffpure")
-    chosen = scoreag.Settings(start=0.5, steps=3, sampler="ancestral")
+    noise = scoreag.core.rng.Noise(4, [7, 9])
+    module = load_component("purifiers", "diffpure")
+    chosen = scoreag.SamplingConfig(sigma_start=0.5, steps=3, sampler="ancestral")
     found = module.purify(prior, images, chosen, noise)
     sigmas = chosen.sigmas()
     x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
     for i in range(3):
-        step = load("samplers", "ancestral").step
+        step = load_component("samplers", "ancestral").step
         x = step(prior.model, x, sigmas[i], sigmas[i + 1], noise.at("step", i))
     assert torch.allclose(found, ((x + 1) / 2).clamp(0, 1), atol=1e-12)
 
 
 def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
-    noise = scoreag.core.noise.Noise(4, [7, 9])
-    module = load("purifiers", "denoise_once")
-    found = module.purify(prior, images, scoreag.Settings(start=0.5), noise)
+    noise = scoreag.core.rng.Noise(4, [7, 9])
+    module = load_component("purifiers", "denoise_once")
+    found = module.purify(prior, images, scoreag.SamplingConfig(sigma_start=0.5), noise)
     x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
     estimate = prior.model(x, torch.tensor(0.5).double())
     assert torch.allclose(found, ((estimate + 1) / 2).clamp(0, 1), atol=1e-12)
@@ -169,18 +169,18 @@ def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
 
 def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
     given = {"draws": 3, "start": 0.6}
-    once = scoreag.defend(tiny.victim(), prior, "denoise_once", **given).replay(0)
+    once = scoreag.defend(tiny.victim(), prior, "denoise_once", **given).fix_randomness(0)
     step = scoreag.defend(tiny.victim(), prior, "diffpure", sampler="euler", steps=1, **given)
-    assert torch.allclose(once(images), step.replay(0)(images), atol=1e-12)
+    assert torch.allclose(once(images), step.fix_randomness(0)(images), atol=1e-12)
 
 
-@pytest.mark.parametrize("purifier", names("purifiers"))
+@pytest.mark.parametrize("purifier", component_names("purifiers"))
 def test_settings_come_from_the_card_where_it_has_them(purifier, prior):
-    part = load("purifiers", purifier)
+    part = load_component("purifiers", purifier)
     tuned = replace(prior, defaults={part.CARD: {"start": 0.123}})
-    assert scoreag.defend(tiny.victim(), tuned, purifier).defence.settings.start == 0.123
+    assert scoreag.defend(tiny.victim(), tuned, purifier).defense.settings.start == 0.123
     bare = replace(prior, defaults={})
-    chosen = scoreag.defend(tiny.victim(), bare, purifier).defence.settings
+    chosen = scoreag.defend(tiny.victim(), bare, purifier).defense.settings
     assert {name: getattr(chosen, name) for name in part.DEFAULTS} == part.DEFAULTS
     assert set(part.DEFAULTS) <= {*part.TAKES, "strength"}
 

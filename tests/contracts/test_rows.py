@@ -12,19 +12,26 @@ from torch import nn
 
 import scoreag
 import tiny
-from scoreag.api import purification, synthesis, transformation
-from scoreag.certify.generative import Question, verdicts
-from scoreag.certify.smoothing import Plan, certified, denoised
-from scoreag.classifiers.guarded import Guarded
-from scoreag.classifiers.masked import Masked, Unmasked
-from scoreag.core.frozen import Frozen
-from scoreag.core.prior import Prior
-from scoreag.core.rows import PADDING, Batch, batch, of_rows, showing, tiled
-from scoreag.core.schedule import karras
-from scoreag.defence import Defended
-from scoreag.jobs import compute
-from scoreag.runs.drive import drive
-from scoreag.samplers import heun
+from scoreag.certify.generator_risk import GeneratorSpec, classify_draws
+from scoreag.certify.smoothing import SmoothingConfig, certify_image, denoised_smoothing
+from scoreag.classifiers.detector_wrapper import WithDetector
+from scoreag.classifiers.gradient_masking import BpdaView, GradientMasked
+from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.core.batching import (
+    PADDING_ID,
+    BatchContext,
+    current_batch,
+    select_rows,
+    tile_rows,
+    use_batch,
+)
+from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
+from scoreag.methods.api import build_purification, build_synthesis, build_transformation
+from scoreag.methods.task import run_batch
+from scoreag.runs.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +49,7 @@ def world() -> Prior:
     return Prior(model, heun.sample, karras(3), tiny.SHAPE, tiny.CLASSES, dtype=torch.float64)
 
 
-def defended(**options) -> Defended:
+def defended(**options) -> PurifiedClassifier:
     return scoreag.defend(tiny.victim(), world(), "diffpure", **CHAIN | options)
 
 
@@ -71,7 +78,7 @@ class Copies(nn.Module):
 
 def detector(inside) -> nn.Module:
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    return Frozen(tiny.filled(net, 3) if inside is None else inside).eval()
+    return NormalizedClassifier(tiny.filled(net, 3) if inside is None else inside).eval()
 
 
 def hidden():
@@ -85,13 +92,13 @@ KINDS = {
     "defended": defended,
     "several draws": lambda: defended(draws=2, vote="majority"),
     "blind": lambda: defended(backward="blind"),
-    "replayed": lambda: defended().replay(3),
-    "replayed images": lambda: defended().replay([3, 1, 4, 1], IDS),
-    "nested": lambda: scoreag.defend(defended(), world(), "denoise_once", draws=2, start=0.2),
-    "normalized": lambda: scoreag.classifier(defended()),
-    "masked": lambda: Masked(defended(), scale=2.0).eval(),
-    "unmasked": lambda: Frozen(Unmasked(defended())).eval(),
-    "guarded": lambda: Frozen(Guarded(defended(), detector(None)).eval()).eval(),
+    "replayed": lambda: defended().fix_randomness(3),
+    "replayed images": lambda: defended().fix_randomness([3, 1, 4, 1], IDS),
+    "nested": lambda: scoreag.defend(defended(), world(), "denoise_once", draws=2, sigma_start=0.2),
+    "normalized": lambda: scoreag.wrap_classifier(defended()),
+    "masked": lambda: GradientMasked(defended(), scale=2.0).eval(),
+    "unmasked": lambda: NormalizedClassifier(BpdaView(defended())).eval(),
+    "guarded": lambda: NormalizedClassifier(WithDetector(defended(), detector(None)).eval()).eval(),
     "module": lambda: Behind().eval(),
     "copies": lambda: Copies().eval(),
     "function": hidden,
@@ -109,14 +116,14 @@ def of(task: str, kind: str, rows=(0, 1, 2, 3)):
     if kind == "guarded":
         prior = replace(prior, classes=(*prior.classes, "rejected"))
     if kind == "replayed images":
-        victim = victim.for_rows(rows)
+        victim = victim.select_rows(rows)
     given = {"image_ids": ids, "seed": 1}
     if task == "synthesize":
-        return synthesis(tiny_with(prior), victim, labels, "second", **given, **synthesized())
+        return build_synthesis(tiny_with(prior), victim, labels, "second", **given, **synthesized())
     x = images()[list(rows)]
     if task == "transform":
-        return transformation(prior, victim, x, labels, "second", **given, **KNOWN)
-    return purification(prior, x, victim, labels, **given, steps=2)
+        return build_transformation(prior, victim, x, labels, "second", **given, **KNOWN)
+    return build_purification(prior, x, victim, labels, **given, steps=2)
 
 
 def synthesized():
@@ -129,7 +136,7 @@ def tiny_with(prior):
 
 def found(job, size):
     """All that is told of each image, computed ``size`` images at a time."""
-    return scoreag.api.run(job, size, False)
+    return scoreag.methods.api.run_in_memory(job, size, False)
 
 
 def same(one, other):
@@ -174,10 +181,10 @@ def test_an_image_depends_neither_on_the_order_nor_on_who_computes_the_others(ta
 def test_a_job_computed_again_is_the_same(task, kind):
     """The draws that were taken before, by this job or by anybody, move nothing."""
     job = of(task, kind)
-    first = compute(job, 6)
+    first = run_batch(job, 6)
     with torch.no_grad():
         job.classifier(images())
-    again = compute(job, 6)
+    again = run_batch(job, 6)
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.predictions, again.predictions)
 
@@ -185,40 +192,40 @@ def test_a_job_computed_again_is_the_same(task, kind):
 @pytest.mark.parametrize("kind", ["defended", "nested", "normalized", "module", "function"])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(kind, tmp_path):
     whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
-    drive(of("transform", kind), whole, micro_batch=2, batch_size=2, progress=False)
-    drive(of("transform", kind), stopped, micro_batch=2, batch_size=5, progress=False)
+    run_task(of("transform", kind), whole, batch_size=2, write_every=2, progress=False)
+    run_task(of("transform", kind), stopped, batch_size=2, write_every=5, progress=False)
     kept = (stopped / "rows.jsonl").read_text().splitlines(keepends=True)
     (stopped / "rows.jsonl").write_text("".join(kept[:2]))
-    drive(of("transform", kind), stopped, micro_batch=2, batch_size=5, progress=False)
+    run_task(of("transform", kind), stopped, batch_size=2, write_every=5, progress=False)
     assert tiny.contents(stopped) == tiny.contents(whole)
 
 
 @pytest.mark.parametrize("kind", ["defended", "nested", "normalized", "module"])
 def test_certificates_do_not_depend_on_the_batch(kind):
-    base = denoised(world(), KINDS[kind](), 0.25)
-    image, plan = tiny.images(1)[0] / 255, Plan(samples=30, select=7, alpha=0.01)
-    rows = [certified(base, image, 4, 0, replace(plan, batch=size)) for size in (1, 8, 64)]
+    base = denoised_smoothing(world(), KINDS[kind](), 0.25)
+    image, plan = tiny.images(1)[0] / 255, SmoothingConfig(n=30, n0=7, alpha=0.01)
+    rows = [certify_image(base, image, 4, 0, replace(plan, batch=size)) for size in (1, 8, 64)]
     assert (rows[0] == rows[1] == rows[2] and 0 < rows[0]["count"] < 30) or rows[0]["radius"]
     job = replace(of("synthesize", kind), settings=replace(of("synthesize", kind).settings,
                                                            retries=0))  # fmt: skip
     for asked in (None, defended()):
-        question = Question(job, asked)
-        one = verdicts(question, range(4), 4)
-        parts = [row for i in range(4) for row in verdicts(question, range(i, i + 1), 3)]
+        question = GeneratorSpec(job, asked)
+        one = classify_draws(question, range(4), 4)
+        parts = [row for i in range(4) for row in classify_draws(question, range(i, i + 1), 3)]
         assert parts == one
 
 
 def test_the_answer_that_counts_is_drawn_otherwise_than_those_that_guided():
     """Or a task would be judged by the very draws that its images were bent to fool."""
     inside, seen = defended(), []
-    replaced = Defended._noise
+    replaced = PurifiedClassifier._next_noise
 
     def noted(self, count):
         noise = replaced(self, count)
-        seen.append(noise.within)
+        seen.append(noise.row_prefixes)
         return noise
 
-    Defended._noise = noted
+    PurifiedClassifier._next_noise = noted
     try:
         out = scoreag.transform(
             world(), inside, images().float(), tiny.labels(4), progress=False, **KNOWN
@@ -226,7 +233,7 @@ def test_the_answer_that_counts_is_drawn_otherwise_than_those_that_guided():
         guiding = set(seen)
         inside(out.images)
     finally:
-        Defended._noise = replaced
+        PurifiedClassifier._next_noise = replaced
     assert guiding and seen[-1] not in guiding
 
 
@@ -235,30 +242,30 @@ def test_rows_that_fill_a_batch_up_draw_for_nobody():
     shown = []
 
     class Noted(nn.Module):
-        def for_rows(self, rows):
+        def select_rows(self, rows):
             raise AssertionError("it is asked from outside")
 
         def forward(self, x):
-            shown.append(batch().ids)
+            shown.append(current_batch().ids)
             return x.flatten(1)[:, :3]
 
     victim = nn.Sequential(Noted()).eval()
-    job = transformation(
+    job = build_transformation(
         world(), victim, images()[:2].float(), [0, 1], image_ids=[7, 9], strength=0.0, steps=2
     )
     shown.clear()
-    compute(job, 4)
+    run_batch(job, 4)
     for ids in shown:
-        assert ids[:2] == (7, 9) and len(set(ids)) == 4 and max(ids[2:]) <= PADDING
+        assert ids[:2] == (7, 9) and len(set(ids)) == 4 and max(ids[2:]) <= PADDING_ID
 
 
 def test_what_fits_no_rows_is_said():
-    assert tiled([1, 2], 0) == ()
+    assert tile_rows([1, 2], 0) == ()
     with pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"):
-        defended().replay(0, [1, 2])(images().float()[:3])
+        defended().fix_randomness(0, [1, 2])(images().float()[:3])
     with (
         pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"),
-        showing(Batch((1, 2))),
+        use_batch(BatchContext((1, 2))),
     ):
         defended()(images().float()[:3])
 
@@ -266,8 +273,8 @@ def test_what_fits_no_rows_is_said():
 def test_a_module_with_a_defense_inside_is_shown_rows_of_its_batch():
     """Row 2 alone draws what it draws beside the others."""
     with torch.no_grad():
-        whole = scoreag.classifier(defended())(images())
-        alone = of_rows(scoreag.classifier(defended()), [2])(images()[2:3])
-        plain = scoreag.classifier(defended())(images()[2:3])
+        whole = scoreag.wrap_classifier(defended())(images())
+        alone = select_rows(scoreag.wrap_classifier(defended()), [2])(images()[2:3])
+        plain = scoreag.wrap_classifier(defended())(images()[2:3])
     assert torch.allclose(alone, whole[2:3]) and not torch.allclose(plain, whole[2:3])
-    assert isinstance(of_rows(tiny.victim(), [2]), Frozen)
+    assert isinstance(select_rows(tiny.victim(), [2]), NormalizedClassifier)

@@ -5,22 +5,22 @@ import inspect
 import pytest
 import torch
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
-from scoreag.load import check_options, load, names
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.registry import check_options, component_names, load_component
 from worlds import pulled
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
 
 
-@pytest.fixture(params=names("samplers"))
+@pytest.fixture(params=component_names("samplers"))
 def name(request):
     return request.param
 
 
 @pytest.fixture
 def module(name):
-    return load("samplers", name)
+    return load_component("samplers", name)
 
 
 @pytest.fixture

@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import (
-    cosine_alphas,
+from scoreag.diffusion.parameterizations import (
+    alphas_cumprod_to_sigmas,
+    cosine_alphas_cumprod,
     ddpm,
     edm,
     flow,
     iddpm,
-    levels_of,
     ncsn,
     smld,
     unit_score,
     v_prediction,
     x0_prediction,
 )
+from scoreag.diffusion.preconditioning import Preconditioned
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -117,8 +117,8 @@ def test_smld_is_told_the_number_of_the_nearest_level_the_largest_first(sigma, n
 
 def test_a_pace_divides_what_the_network_is_told():
     """Of 4000 steps told at the pace of 1000, step 2000 is told as 500."""
-    alphas = cosine_alphas(4000)
-    level = levels_of(alphas)[2000:2001]
+    alphas = cosine_alphas_cumprod(4000)
+    level = alphas_cumprod_to_sigmas(alphas)[2000:2001]
     assert ddpm(alphas, 0.25)(level).time.item() == pytest.approx(500, abs=1e-9)
     assert ddpm(alphas)(level).time.item() == pytest.approx(2000, abs=1e-9)
 

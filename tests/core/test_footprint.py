@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scoreag.core.footprint import kept_bytes
-from scoreag.core.integrate import fold
+from scoreag.defenses.memory_budget import saved_tensor_bytes
+from scoreag.diffusion.solver import checkpoint_chain
 
 
 def leaf(count: int = 1000) -> torch.Tensor:
@@ -13,8 +13,8 @@ def leaf(count: int = 1000) -> torch.Tensor:
 
 def test_each_result_that_the_next_function_differentiates_is_kept():
     """exp keeps its result, sin its argument, which is that result: 8000 bytes, once."""
-    assert kept_bytes(lambda: leaf().exp().sin().sum().backward()) == 8000
-    assert kept_bytes(lambda: leaf().exp().sin().cos().sum().backward()) == 16000
+    assert saved_tensor_bytes(lambda: leaf().exp().sin().sum().backward()) == 8000
+    assert saved_tensor_bytes(lambda: leaf().exp().sin().cos().sum().backward()) == 16000
 
 
 def test_what_is_not_kept_any_more_is_not_counted():
@@ -24,11 +24,11 @@ def test_what_is_not_kept_any_more_is_not_counted():
         for _ in range(5):
             leaf().exp().sin().cos().sum().backward()
 
-    assert kept_bytes(run) == 16000
+    assert saved_tensor_bytes(run) == 16000
 
 
 def test_without_gradients_nothing_is_kept():
-    assert kept_bytes(lambda: leaf().detach().exp().sin()) == 0
+    assert saved_tensor_bytes(lambda: leaf().detach().exp().sin()) == 0
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -39,10 +39,10 @@ def test_a_fold_keeps_its_states_and_the_graph_of_one_step(steps):
         return x.exp().sin().cos()
 
     def run():
-        fold([step] * steps, leaf()).sum().backward()
+        checkpoint_chain([step] * steps, leaf()).sum().backward()
 
     states, graph = 8000 * steps, 16000
-    assert kept_bytes(run) <= states + graph
+    assert saved_tensor_bytes(run) <= states + graph
 
 
 def test_other_bytes_of_another_type():
@@ -50,4 +50,4 @@ def test_other_bytes_of_another_type():
         x = torch.linspace(0.1, 1, 1000, dtype=torch.float32).requires_grad_()
         x.exp().sin().sum().backward()
 
-    assert kept_bytes(run) == 4000
+    assert saved_tensor_bytes(run) == 4000

@@ -16,27 +16,27 @@ from torch.utils.checkpoint import checkpoint
 import scoreag
 import tiny
 from scoreag import load_classifier, load_prior, synthesize
-from scoreag.api import transformation
 from scoreag.attacks import pgd
-from scoreag.classifiers.straight_through import StraightThrough
+from scoreag.classifiers.diagnose import diagnose
+from scoreag.classifiers.gradient_masking import StraightThrough
+from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core import gradient
-from scoreag.core.frozen import Frozen
-from scoreag.core.noise import Noise
-from scoreag.core.steady import alike
-from scoreag.doctor import examine
-from scoreag.load import names
-from scoreag.runs.manifest import manifest, tensors_sha256
+from scoreag.core.rng import Noise
+from scoreag.core.steady import outputs_match
+from scoreag.methods.api import build_transformation
+from scoreag.registry import component_names
+from scoreag.runs.manifest import build_manifest, tensors_sha256
 
 
 def test_grey_images_are_not_shown_as_three_colours():
-    victim = Frozen(nn.Flatten(), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)).eval()
+    victim = NormalizedClassifier(nn.Flatten(), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)).eval()
     assert victim(torch.zeros(1, 3, 2, 2)).shape == (1, 12)
     with pytest.raises(ValueError, match="normalised with 3 numbers, one a colour, and the images"):
         victim(torch.zeros(1, 1, 2, 2))
 
 
 def test_one_number_is_for_all_colours():
-    victim = Frozen(nn.Flatten(), (0.5,), (0.5,)).eval()
+    victim = NormalizedClassifier(nn.Flatten(), (0.5,), (0.5,)).eval()
     assert victim(torch.ones(1, 3, 1, 1)).tolist() == [[1.0, 1.0, 1.0]]
 
 
@@ -44,7 +44,7 @@ def test_a_classifier_of_colour_images_is_not_attacked_with_grey_ones():
     prior, known = load_prior("fashion-small"), load_classifier("cifar10-resnet20")
     with pytest.raises(ValueError, match=r"of images of 3 x 32 x 32, and these are 1 x 28 x 28"):
         synthesize(prior, known, [0])
-    of_any_size = Frozen(known.module, known.mean, known.std).eval()
+    of_any_size = NormalizedClassifier(known.module, known.mean, known.std).eval()
     with pytest.raises(ValueError, match=r"cannot take images of \(1, 28, 28\): it is normalised"):
         synthesize(prior, of_any_size, [0])
 
@@ -67,9 +67,9 @@ class Casts(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_a_module_that_casts_its_images_itself_keeps_its_weights(dtype):
     module = Casts(dtype).eval()
-    victim = scoreag.classifier(module)
+    victim = scoreag.wrap_classifier(module)
     logits = victim(images())
-    assert logits.dtype == torch.float32 and victim.casts
+    assert logits.dtype == torch.float32 and victim.casts_input
     assert torch.equal(logits, module(images()).float())
     leaf = images().requires_grad_()
     victim(leaf).sum().backward()
@@ -80,16 +80,16 @@ def test_a_module_that_casts_its_images_itself_keeps_its_weights(dtype):
 def test_half_weights_work_in_every_verb(dtype, tmp_path):
     """In the images' precision: as the same weights, widened."""
     module = copy.deepcopy(tiny.victim().module).to(dtype)
-    half = scoreag.classifier(module)
-    wide = scoreag.classifier(copy.deepcopy(module).float())
+    half = scoreag.wrap_classifier(module)
+    wide = scoreag.wrap_classifier(copy.deepcopy(module).float())
     assert torch.equal(half(images()), wide(images()))
     given = {"steps": 2, "progress": False}
     out = scoreag.transform(tiny.prior(), half, images(), [0, 1], **given)
     same = scoreag.transform(tiny.prior(), wide, images(), [0, 1], **given)
     assert torch.equal(out.images, same.images)
     out.save(tmp_path / "run")
-    job = transformation(tiny.prior(), half, images(), [0, 1], steps=2)
-    assert len(manifest(job, {}, 2, 2)["models"]["classifier"]["sha256"]) == 64
+    job = build_transformation(tiny.prior(), half, images(), [0, 1], steps=2)
+    assert len(build_manifest(job, {}, 2, 2)["models"]["classifier"]["sha256"]) == 64
     assert torch.isfinite(scoreag.defend(half, tiny.prior(), steps=1)(images())).all()
 
 
@@ -109,7 +109,7 @@ def test_what_fails_otherwise_is_told_in_its_own_words():
             raise RuntimeError("this dtype is not what I want")
 
     with pytest.raises(RuntimeError, match="this dtype is not what I want"):
-        Frozen(Odd()).eval()(images())
+        NormalizedClassifier(Odd()).eval()(images())
 
 
 def test_converted_weights_are_kept_until_they_change(monkeypatch):
@@ -164,13 +164,13 @@ def test_wrappers_are_taken_off_and_programs_of_torch_jit_work():
         nn.Sequential(program),
         nn.DataParallel(program),
     ):
-        victim = scoreag.classifier(module.eval())
+        victim = scoreag.wrap_classifier(module.eval())
         assert torch.allclose(victim(images()), bare(images()), atol=1e-5)
         leaf = images(torch.float64).requires_grad_()
         logits = victim(leaf)
         logits.sum().backward()
         assert logits.dtype == torch.float64 and leaf.grad.abs().sum() > 0
-    assert scoreag.classifier(nn.DataParallel(bare)).module is bare
+    assert scoreag.wrap_classifier(nn.DataParallel(bare)).module is bare
 
 
 class Saving(nn.Module):
@@ -188,7 +188,7 @@ class Saving(nn.Module):
         lambda v, x: scoreag.transform(tiny.prior(), v, x, [0, 1], progress=False),
         lambda v, x: scoreag.synthesize(tiny.prior(), v, [0, 1], progress=False),
         lambda v, x: scoreag.defend(v, tiny.prior(), steps=1),
-        lambda v, x: pgd.Attack(steps=1)(v, x, [0, 1], Noise(0, [0, 1])),
+        lambda v, x: pgd.PGD(steps=1)(v, x, [0, 1], Noise(0, [0, 1])),
     ],
     ids=["transform", "synthesize", "defend", "attack"],
 )
@@ -197,11 +197,11 @@ def test_a_reentrant_checkpoint_is_refused_before_any_work(call):
     with pytest.raises(
         ValueError, match=r"use_reentrant=True, .*write use_reentrant=False"
     ) as told:
-        call(scoreag.classifier(Saving().eval()), images())
+        call(scoreag.wrap_classifier(Saving().eval()), images())
     assert "\n" not in str(told.value)
     data = (images() * 255).to(torch.uint8)
-    found = {f.check: f for f in examine(scoreag.classifier(Saving().eval()), data, None)}
-    assert found["gradient"].fine is False and "use_reentrant=False" in found["gradient"].says
+    found = {f.check: f for f in diagnose(scoreag.wrap_classifier(Saving().eval()), data, None)}
+    assert found["gradient"].ok is False and "use_reentrant=False" in found["gradient"].message
 
 
 def rounded(x):
@@ -236,8 +236,8 @@ def test_a_gradient_that_is_zero_everywhere_is_told_and_bpda_is_the_way_out(caps
             call(seeing)
             call(blind, strength=0.0)  # nothing is guided
     data = (images() * 255).to(torch.uint8)
-    found = [examine(scoreag.classifier(v), data, None) for v in (blind, seeing)]
-    assert [f.fine for each in found for f in each if f.check == "gradient"] == [False, True]
+    found = [diagnose(scoreag.wrap_classifier(v), data, None) for v in (blind, seeing)]
+    assert [f.ok for each in found for f in each if f.check == "gradient"] == [False, True]
 
 
 def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
@@ -247,14 +247,17 @@ def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
         return net(x) - net(x).mean(1, keepdim=True)
 
     leaf = images().requires_grad_()
-    assert gradient.fault(centred(leaf), leaf) == ""
-    assert gradient.fault(net(leaf.detach()).requires_grad_(), leaf) == gradient.NONE
+    assert gradient.diagnose_gradient(centred(leaf), leaf) == ""
+    assert (
+        gradient.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
+        == gradient.NO_GRADIENT
+    )
 
 
 def test_a_classifier_of_another_size_is_refused_in_one_line():
     """A network that takes any size would say something of images that it has never seen."""
     prior = tiny.prior()
-    known = scoreag.classifier(
+    known = scoreag.wrap_classifier(
         nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(),
         image_shape=(3, 32, 32),
     )
@@ -263,7 +266,7 @@ def test_a_classifier_of_another_size_is_refused_in_one_line():
         lambda: scoreag.synthesize(prior, known, [0], **given),
         lambda: scoreag.transform(prior, known, images(), [0, 1], **given),
         lambda: scoreag.defend(known, prior, steps=1),
-        lambda: pgd.Attack(steps=1)(known, images(), [0, 1], Noise(0, [0, 1])),
+        lambda: pgd.PGD(steps=1)(known, images(), [0, 1], Noise(0, [0, 1])),
     ):
         with pytest.raises(ValueError, match="of images of 3 x 32 x 32, and"):
             call()
@@ -293,14 +296,14 @@ def test_a_device_that_is_not_there_is_told(device, told):
         load_prior("fashion-small", device)
 
 
-@pytest.mark.parametrize("family", names("score_models"))
+@pytest.mark.parametrize("family", component_names("score_models"))
 def test_a_score_model_and_a_defense_can_be_pickled(family, tmp_path):
     """As a worker that is spawned gets them."""
     prior = load_prior(tiny.write_score_model(tmp_path, family=family), "cpu")
     again = pickle.loads(pickle.dumps(prior))
     x, sigma = torch.randn(2, 3, 8, 8), torch.tensor(0.7)
     assert torch.equal(again.model(x, sigma), prior.model(x, sigma))
-    defended = scoreag.defend(tiny.victim(), prior, "diffpure", start=0.3, steps=2, draws=2)
+    defended = scoreag.defend(tiny.victim(), prior, "diffpure", sigma_start=0.3, steps=2, draws=2)
     same = pickle.loads(pickle.dumps(defended))
     assert torch.equal(same(images()), defended(images()))
 
@@ -318,4 +321,4 @@ def test_rows_of_no_index_and_arrays_of_classes():
 
 def test_answers_are_alike_to_rounding():
     logits = torch.tensor([[3.0, -20.0]])
-    assert alike(logits, logits + 1e-4) and not alike(logits, logits + 1e-3)
+    assert outputs_match(logits, logits + 1e-4) and not outputs_match(logits, logits + 1e-3)

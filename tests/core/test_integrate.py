@@ -5,8 +5,8 @@ import weakref
 import pytest
 import torch
 
-from scoreag.core.integrate import fold, integrate, slope
-from scoreag.core.noise import Noise
+from scoreag.core.rng import Noise
+from scoreag.diffusion.solver import checkpoint_chain, integrate, ode_derivative
 from worlds import pulled
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -14,14 +14,16 @@ X = torch.tensor([[0.3, -0.7, 1.1], [0.2, 0.9, -0.4]], dtype=torch.float64)
 
 
 def test_functions_are_applied_from_first_to_last():
-    assert torch.equal(fold([lambda x: x + 1, lambda x: 2 * x], X), 2 * (X + 1))
-    assert torch.equal(fold([], X), X)
+    assert torch.equal(checkpoint_chain([lambda x: x + 1, lambda x: 2 * x], X), 2 * (X + 1))
+    assert torch.equal(checkpoint_chain([], X), X)
 
 
 def test_functions_may_change_the_shape():
     """As a multistep method does, which carries more than the state: d/dx sin(x)^2 = sin 2x."""
     x = X.clone().requires_grad_()
-    fold([lambda x: torch.stack([x, x.sin()], 1), lambda p: p[:, 1] ** 2], x).sum().backward()
+    checkpoint_chain(
+        [lambda x: torch.stack([x, x.sin()], 1), lambda p: p[:, 1] ** 2], x
+    ).sum().backward()
     assert torch.allclose(x.grad, (2 * X).sin())
 
 
@@ -38,20 +40,20 @@ def test_integrate_passes_the_levels_in_pairs_and_numbers_the_noise():
 
 def test_slope_by_hand():
     """D = x / 4 at sigma = 3: (x - x/4) / 3 = x / 4."""
-    assert torch.allclose(slope(lambda x, sigma: x / 4, X, torch.tensor(3.0)), X / 4)
+    assert torch.allclose(ode_derivative(lambda x, sigma: x / 4, X, torch.tensor(3.0)), X / 4)
 
 
 def test_gradient_of_a_named_input():
     """y = (x w) w: dy/dx = w^2 and dy/dw = 2 x w."""
     x, w = X.clone().requires_grad_(), torch.tensor(3.0, requires_grad=True)
-    fold([lambda x: x * w] * 2, x, wrt=[w]).sum().backward()
+    checkpoint_chain([lambda x: x * w] * 2, x, wrt=[w]).sum().backward()
     assert torch.allclose(x.grad, torch.full_like(X, 9.0))
     assert torch.allclose(w.grad, 6 * X.sum())
 
 
 def test_named_input_gets_its_gradient_when_the_state_wants_none():
     w = torch.tensor(3.0, requires_grad=True)
-    fold([lambda x: x * w] * 2, X, wrt=[w]).sum().backward()
+    checkpoint_chain([lambda x: x * w] * 2, X, wrt=[w]).sum().backward()
     assert torch.allclose(w.grad, 6 * X.sum())
 
 
@@ -59,7 +61,7 @@ def test_named_input_that_was_computed_gets_and_passes_on_its_gradient():
     """z = w^2 is named, and y = x z^3: dy/dw = 6 x w^5."""
     w = torch.tensor(1.5, requires_grad=True)
     z = w**2
-    fold([lambda x: x * z] * 3, X, wrt=[z]).sum().backward()
+    checkpoint_chain([lambda x: x * z] * 3, X, wrt=[z]).sum().backward()
     assert torch.allclose(w.grad, 6 * X.sum() * 1.5**5)
 
 
@@ -67,7 +69,7 @@ def test_named_input_may_be_used_through_something_computed_once_outside():
     """w is named, and every step looks at the same z = w^2, whose graph must outlive the first."""
     w = torch.tensor(1.5, requires_grad=True)
     z = w**2
-    fold([lambda x: x * z] * 3, X, wrt=[w]).sum().backward()
+    checkpoint_chain([lambda x: x * z] * 3, X, wrt=[w]).sum().backward()
     assert torch.allclose(w.grad, 6 * X.sum() * 1.5**5)
 
 
@@ -75,20 +77,20 @@ def test_start_may_depend_on_a_named_input_too():
     """As in GAP from a low level: sin w starts the chain, z = 2 w pulls at it, y = z^2 sin w."""
     w = X.clone().requires_grad_()
     z = 2 * w
-    fold([lambda x: x * z] * 2, w.sin(), wrt=[z]).sum().backward()
+    checkpoint_chain([lambda x: x * z] * 2, w.sin(), wrt=[z]).sum().backward()
     assert torch.allclose(w.grad, 8 * X * X.sin() + 4 * X**2 * X.cos())
 
 
 def test_the_state_itself_may_be_a_named_input():
     """y = (x + x) + x, the first x the state, the others a closure."""
     x = X.clone().requires_grad_()
-    fold([lambda s: s + x] * 2, x, wrt=[x]).sum().backward()
+    checkpoint_chain([lambda s: s + x] * 2, x, wrt=[x]).sum().backward()
     assert torch.allclose(x.grad, torch.full_like(X, 3.0))
 
 
 def test_named_inputs_that_want_no_gradient_are_left_alone():
     x, w = X.clone().requires_grad_(), torch.tensor(3.0)
-    fold([lambda x: x * w], x, wrt=[w, torch.tensor([1, 2])]).sum().backward()
+    checkpoint_chain([lambda x: x * w], x, wrt=[w, torch.tensor([1, 2])]).sum().backward()
     assert torch.allclose(x.grad, torch.full_like(X, 3.0)) and w.grad is None
 
 
@@ -101,13 +103,13 @@ def test_labels_masks_and_frozen_weights_need_not_be_named():
         return torch.where(mask[:, None], layer(x) + table(labels), x)
 
     x = X.clone().requires_grad_()
-    fold([function], x).sum().backward()
+    checkpoint_chain([function], x).sum().backward()
     assert torch.allclose(x.grad, torch.stack([layer.weight.sum(0), torch.ones(3)]))
 
 
 def test_a_function_that_forgets_its_argument_has_no_gradient():
     x = X.clone().requires_grad_()
-    fold([lambda x: torch.zeros_like(x)], x).sum().backward()
+    checkpoint_chain([lambda x: torch.zeros_like(x)], x).sum().backward()
     assert x.grad is None or not x.grad.any()
 
 
@@ -118,19 +120,19 @@ def test_a_hidden_input_is_refused_however_it_was_made(depth):
     for _ in range(depth):
         made = made.sin()
     with pytest.raises(RuntimeError, match=r"shape \(3,\).*name it in wrt, or freeze it"):
-        fold([lambda x: x * made], x).sum().backward()
+        checkpoint_chain([lambda x: x * made], x).sum().backward()
 
 
 def test_a_weight_that_was_not_frozen_is_refused():
     layer = torch.nn.Linear(3, 3)
     with pytest.raises(RuntimeError, match=r"shape \(3, 3\)|shape \(3,\)"):
-        fold([layer], X.clone().requires_grad_()).sum().backward()
+        checkpoint_chain([layer], X.clone().requires_grad_()).sum().backward()
 
 
 def test_half_of_a_tensor_that_was_split_does_not_stand_for_the_other():
     whole = torch.ones(2, requires_grad=True)
     hidden, named = whole.unbind()
-    y = fold([lambda x: x * named + hidden], X, wrt=[named])
+    y = checkpoint_chain([lambda x: x * named + hidden], X, wrt=[named])
     with pytest.raises(RuntimeError, match=r"shape \(2,\)"):
         y.sum().backward()
 
@@ -138,7 +140,7 @@ def test_half_of_a_tensor_that_was_split_does_not_stand_for_the_other():
 def test_half_of_a_tensor_that_was_split_can_be_named_alone():
     whole = torch.ones(2, requires_grad=True)
     _, named = whole.unbind()
-    fold([lambda x: x * named], X, wrt=[named]).sum().backward()
+    checkpoint_chain([lambda x: x * named], X, wrt=[named]).sum().backward()
     assert torch.allclose(whole.grad, torch.stack([torch.tensor(0.0), X.sum()]))
 
 
@@ -146,7 +148,7 @@ def test_half_of_a_tensor_that_was_split_can_be_named_alone():
 def test_counting_a_gradient_twice_is_refused(again):
     w = torch.tensor(3.0, requires_grad=True)
     with pytest.raises(ValueError, match="count its gradient twice; name only the one"):
-        fold([lambda x: x * w], X, wrt=[w, again(w)])
+        checkpoint_chain([lambda x: x * w], X, wrt=[w, again(w)])
 
 
 def states_alive(x, steps=6):
@@ -160,7 +162,7 @@ def states_alive(x, steps=6):
         most = max(most, sum(ref() is not None for ref in refs))
         return inner.cos()
 
-    fold([function] * steps, x)
+    checkpoint_chain([function] * steps, x)
     return most
 
 
@@ -179,7 +181,7 @@ def saved(x, context):
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), context:
-        fold([lambda x: x.sin().cos()] * 6, x)
+        checkpoint_chain([lambda x: x.sin().cos()] * 6, x)
     return count
 
 
@@ -198,13 +200,13 @@ def test_guidance_knows_whether_someone_attacks_the_chain():
         modes.append(torch.is_grad_enabled())
         return x.sin()
 
-    fold([function] * 2, X.clone().requires_grad_()).sum().backward()
+    checkpoint_chain([function] * 2, X.clone().requires_grad_()).sum().backward()
     assert modes == [False, False, True, True]
 
 
 def test_a_function_may_return_its_argument():
     x = X.clone().requires_grad_()
-    y = fold([lambda x: x, lambda x: x[:, :2], lambda x: 3 * x], x)
+    y = checkpoint_chain([lambda x: x, lambda x: x[:, :2], lambda x: 3 * x], x)
     y.sum().backward()
     assert torch.equal(x.grad, torch.tensor([[3.0, 3.0, 0.0]] * 2))
 
@@ -218,7 +220,9 @@ def test_guidance_may_look_at_a_part_of_the_state():
         first, second = pair.unbind(1)
         return torch.stack([guided(first, sigma), second], 1)
 
-    assert torch.autograd.gradcheck(lambda x: fold([function] * 2, torch.stack([x, x], 1)), x)
+    assert torch.autograd.gradcheck(
+        lambda x: checkpoint_chain([function] * 2, torch.stack([x, x], 1)), x
+    )
 
 
 def test_second_derivatives_of_guidance_inside_a_function():
@@ -227,7 +231,7 @@ def test_second_derivatives_of_guidance_inside_a_function():
     x = X.clone().requires_grad_()
     sigma = torch.tensor(0.8)
     assert torch.autograd.gradcheck(
-        lambda x, w: fold([lambda x: guided(x, sigma)] * 3, x, wrt=[w]), (x, w)
+        lambda x, w: checkpoint_chain([lambda x: guided(x, sigma)] * 3, x, wrt=[w]), (x, w)
     )
 
 
@@ -242,7 +246,7 @@ def test_the_backward_pass_computes_in_the_arithmetic_of_the_forward_pass():
 
     x = X.float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        y = fold([function], x)
+        y = checkpoint_chain([function], x)
     y.sum().backward()
-    fold([function], x).sum().backward()
+    checkpoint_chain([function], x).sum().backward()
     assert seen == [torch.bfloat16] * 2 + [torch.float32] * 2

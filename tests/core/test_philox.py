@@ -32,18 +32,18 @@ def test_the_words_are_those_that_the_authors_publish(counter, key, expected):
 
 
 def test_words_are_the_same_however_many_are_asked_for_at_once(monkeypatch):
-    whole = philox.words(KEYS, 50)
-    assert torch.equal(philox.words(KEYS, 22, first=12), whole[:, 12:34])
-    monkeypatch.setattr(philox, "AT_ONCE", 16)
-    assert torch.equal(philox.words(KEYS, 50), whole)
-    assert torch.equal(philox.words(KEYS[1:2], 50), whole[1:2])
-    assert philox.words(KEYS[:0], 5).shape == (0, 5)
+    whole = philox.random_words(KEYS, 50)
+    assert torch.equal(philox.random_words(KEYS, 22, start=12), whole[:, 12:34])
+    monkeypatch.setattr(philox, "CHUNK_WORDS", 16)
+    assert torch.equal(philox.random_words(KEYS, 50), whole)
+    assert torch.equal(philox.random_words(KEYS[1:2], 50), whole[1:2])
+    assert philox.random_words(KEYS[:0], 5).shape == (0, 5)
 
 
 @pytest.mark.parametrize(
     "bits",
     [
-        philox.words(KEYS, 200_000).flatten(),
+        philox.random_words(KEYS, 200_000).flatten(),
         torch.arange(100_000),  # the tails
         2**32 - 1 - torch.arange(100_000),  # around 0
         2 ** torch.arange(32),
@@ -57,7 +57,7 @@ def test_normal_numbers_are_the_inverse_of_their_distribution(bits):
 
 def test_normal_numbers_are_rounded_step_by_step():
     """numpy, which fuses nothing, rounds to the same bits: so does any device that follows IEEE."""
-    bits = philox.words(KEYS, 100_000).flatten()
+    bits = philox.random_words(KEYS, 100_000).flatten()
     scaled = (bits.numpy() | 1).astype(np.float64).astype(np.float32)
     pattern = scaled.view(np.int32)
     chosen = (pattern >> 18) - (127 << 5)
@@ -69,7 +69,7 @@ def test_normal_numbers_are_rounded_step_by_step():
 
 
 def test_a_normal_number_and_its_opposite_differ_in_the_last_bit():
-    bits = philox.words(KEYS, 1000)
+    bits = philox.random_words(KEYS, 1000)
     assert torch.equal(philox.normal(bits), -philox.normal(bits ^ 1))
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scoreag.core.schedule import karras, vp_beta, vp_sigma, vp_time, vp_uniform
+from scoreag.diffusion.noise_schedules import karras, vp_beta, vp_sigma, vp_time, vp_uniform
 
 
 def test_karras_levels_by_hand():
@@ -15,7 +15,7 @@ def test_karras_levels_by_hand():
 
 def test_vp_levels_by_hand():
     """ln(1 + sigma^2) is 10.05 at t = 1, the integral of beta; and t = 1/2 has 0.05 + 19.9 / 8."""
-    levels = vp_uniform(3, end=0.5)
+    levels = vp_uniform(3, t_min=0.5)
     middle = 0.1 * 0.75 + 19.9 * 0.75**2 / 2
     expected = [math.sqrt(math.exp(e) - 1) for e in (10.05, middle, 0.05 + 19.9 / 8)]
     assert levels.tolist() == pytest.approx([*expected, 0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from file_server import Handler, Served
-from scoreag.datasets import cifar10, fashion_mnist
+from scoreag.data import cifar10, fashion_mnist
 
 ADDRESSES = [f"SCOREAG_{name}_URL" for name in ("CIFAR10", "CIFAR100", "TINY_IMAGENET")]
 ADDRESSES.append("SCOREAG_FASHION_MNIST_URL")
@@ -20,7 +20,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Official files are nowhere: not in a cache, not from a package, at no address."""
     monkeypatch.setenv("SCOREAG_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SCOREAG_DATA", raising=False)
-    monkeypatch.setattr(fashion_mnist, "_DEBIAN", tmp_path / "package")
+    monkeypatch.setattr(fashion_mnist, "_DEBIAN_FOLDER", tmp_path / "package")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for variable in ADDRESSES:
         monkeypatch.setenv(variable, "http://127.0.0.1:9/")  # nobody listens at "discard"
@@ -29,7 +29,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, offline: None) -> None:
     """CIFAR-10 with 4 images in a file."""
-    monkeypatch.setattr(cifar10, "_IMAGES", 4)
+    monkeypatch.setattr(cifar10, "_IMAGES_PER_FILE", 4)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag import dataset as data
+from scoreag.data import loading as data
 
 RGB = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 
@@ -24,20 +24,20 @@ def saved(folder: Path, **arrays: Any) -> str:
     ids=["nhwc", "nchw", "float64", "float32"],
 )
 def test_every_layout_gives_the_same_pixels(tmp_path: Path, images: Any) -> None:
-    came = data.read(saved(tmp_path, images=images))
+    came = data.load_dataset(saved(tmp_path, images=images))
     assert came.images.shape == (2, 3, 4, 5)
     assert came.images[1, 2, 3, 4] == RGB[1, 3, 4, 2]
-    assert came.sha256 == data.read(saved(tmp_path, images=RGB)).sha256
+    assert came.sha256 == data.load_dataset(saved(tmp_path, images=RGB)).sha256
 
 
 def test_grey_images_need_no_channels(tmp_path: Path) -> None:
-    came = data.read(saved(tmp_path, images=RGB[..., 0]))
+    came = data.load_dataset(saved(tmp_path, images=RGB[..., 0]))
     assert torch.equal(came.images[:, 0], torch.from_numpy(RGB[..., 0].copy()))
 
 
 def test_labels_classes_and_ranges(tmp_path: Path) -> None:
     spec = saved(tmp_path, images=RGB, labels=np.array([1, 0], np.int32), classes=["ape", "bee"])
-    came = data.read(f"{spec}[1]")
+    came = data.load_dataset(f"{spec}[1]")
     assert came.labels is not None
     assert came.labels.dtype == torch.int64
     assert (came.labels.tolist(), came.image_ids) == ([0], (1,))
@@ -46,7 +46,7 @@ def test_labels_classes_and_ranges(tmp_path: Path) -> None:
 
 def test_a_path_needs_no_prefix(tmp_path: Path) -> None:
     spec = saved(tmp_path, images=RGB)
-    assert data.read(tmp_path / "a.npz").sha256 == data.read(spec).sha256
+    assert data.load_dataset(tmp_path / "a.npz").sha256 == data.load_dataset(spec).sha256
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_other_arrays_are_refused_with_what_came(
     tmp_path: Path, arrays: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"a\.npz[^\n]*{fault}"):
-        data.read(saved(tmp_path, **arrays))
+        data.load_dataset(saved(tmp_path, **arrays))
 
 
 class Harmful:
@@ -85,7 +85,7 @@ class Harmful:
 def test_objects_are_refused_and_not_run(tmp_path: Path) -> None:
     harmful = np.array([Harmful(tmp_path / "came")], dtype=object)
     with pytest.raises(ValueError, match="damaged or holds objects"):
-        data.read(saved(tmp_path, images=RGB, labels=harmful))
+        data.load_dataset(saved(tmp_path, images=RGB, labels=harmful))
     assert not (tmp_path / "came").exists()
 
 
@@ -105,13 +105,13 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> Non
     path = tmp_path / "a.npz"
     path.write_bytes(_damaged(kind, path.read_bytes()))
     with pytest.raises(ValueError, match=r"^\S+a\.npz is (no whole \.npz|damaged)[^\n]*$"):
-        data.read(spec)
+        data.load_dataset(spec)
 
 
 def test_classes_that_are_given_number_the_names_of_the_file(tmp_path: Path) -> None:
     spec = saved(tmp_path, images=RGB, labels=[0, 1], classes=["dog", "cat"])
-    came = data.read(spec, classes=("cat", "bee", "dog"))
+    came = data.load_dataset(spec, classes=("cat", "bee", "dog"))
     assert came.labels is not None
     assert (came.labels.tolist(), came.classes) == ([2, 0], ("cat", "bee", "dog"))
     with pytest.raises(ValueError, match=r"a\.npz: no class 'dog'"):
-        data.read(spec, classes=("cat", "bee"))
+        data.load_dataset(spec, classes=("cat", "bee"))

@@ -11,8 +11,8 @@ import pytest
 
 from cifar_files import FILES, write_binary
 from file_server import Served
-from scoreag import dataset as data
-from scoreag.datasets import cifar10
+from scoreag.data import cifar10
+from scoreag.data import loading as data
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,8 @@ def test_the_archive_is_fetched_where_there_is_none(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(official(lambda member: member, tmp_path / "made"), served.folder, monkeypatch)
-    fetched = data.read("cifar10:train", tmp_path / "root")
-    assert fetched.sha256 == data.read("cifar10:train", tmp_path / "made").sha256
+    fetched = data.load_dataset("cifar10:train", tmp_path / "root")
+    assert fetched.sha256 == data.load_dataset("cifar10:train", tmp_path / "made").sha256
     names = [*(f"{name}.bin" for name in FILES), "batches.meta.txt"]
     assert os.listdir(tmp_path / "root") == ["cifar-10-batches-bin"]
     assert sorted(os.listdir(tmp_path / "root" / "cifar-10-batches-bin")) == sorted(names)
@@ -54,7 +54,7 @@ def test_without_a_root_it_goes_to_the_cache(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(official(lambda member: member, tmp_path / "made"), served.folder, monkeypatch)
-    assert len(data.read("cifar10:test")) == 4
+    assert len(data.load_dataset("cifar10:test")) == 4
     assert (tmp_path / "cache" / "cifar-10-batches-bin" / "test_batch.bin").is_file()
 
 
@@ -63,7 +63,7 @@ def test_an_archive_brought_by_hand_is_unpacked_and_kept(
 ) -> None:
     serve(official(lambda member: member, tmp_path / "made"), served.folder, monkeypatch)
     (served.folder / "cifar-10-binary.tar.gz").rename(tmp_path / "root" / "cifar-10-binary.tar.gz")
-    assert len(data.read("cifar10:test", tmp_path / "root")) == 4
+    assert len(data.load_dataset("cifar10:test", tmp_path / "root")) == 4
     assert (tmp_path / "root" / "cifar-10-binary.tar.gz").exists()
 
 
@@ -77,5 +77,5 @@ def test_links_in_an_archive_are_not_followed(
 
     serve(official(linked, tmp_path / "made"), served.folder, monkeypatch)
     with pytest.raises(ValueError, match=r"lacks test_batch\.bin"):
-        data.read("cifar10:test", tmp_path / "root")
+        data.load_dataset("cifar10:test", tmp_path / "root")
     assert not os.path.lexists(tmp_path / "root" / "cifar-10-batches-bin" / "test_batch.bin")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from official_files import CLOTHES, SHARED, clothes, fashion, idx, write_fashion
-from scoreag import dataset as data
-from scoreag.datasets import fashion_mnist
+from scoreag.data import fashion_mnist
+from scoreag.data import loading as data
 
-DEBIAN = fashion_mnist._DEBIAN
+DEBIAN = fashion_mnist._DEBIAN_FOLDER
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
@@ -26,7 +26,7 @@ def test_images_and_labels_are_those_of_the_files(
     tmp_path: Path, packed: bool, inside: str, split: str, part: str
 ) -> None:
     write_fashion(tmp_path / inside, packed)
-    came = data.read(f"fashion-mnist:{split}", tmp_path)
+    came = data.load_dataset(f"fashion-mnist:{split}", tmp_path)
     np.testing.assert_array_equal(came.images[:, 0].numpy(), clothes(part))
     assert came.labels is not None and came.labels.tolist() == CLOTHES[part]
     assert came.images.shape[1:] == (1, 28, 28)
@@ -36,7 +36,7 @@ def test_images_and_labels_are_those_of_the_files(
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_range_has_the_images_of_its_positions(tmp_path: Path, packed: bool) -> None:
     write_fashion(tmp_path, packed)
-    came = data.read("fashion_mnist:test[1:3]", tmp_path)
+    came = data.load_dataset("fashion_mnist:test[1:3]", tmp_path)
     np.testing.assert_array_equal(came.images[:, 0].numpy(), clothes("t10k")[1:3])
     assert came.labels is not None and came.labels.tolist() == [9, 1]
     assert (came.image_ids, came.name) == ((1, 2), "fashion-mnist:test[1:3]")
@@ -45,7 +45,7 @@ def test_a_range_has_the_images_of_its_positions(tmp_path: Path, packed: bool) -
 def test_the_files_of_a_package_are_found(tmp_path: Path) -> None:
     write_fashion(tmp_path / "package", packed=True)
     (tmp_path / "empty").mkdir()
-    assert len(data.read("fashion-mnist:test", tmp_path / "empty")) == 4
+    assert len(data.load_dataset("fashion-mnist:test", tmp_path / "empty")) == 4
 
 
 def _spoiled(name: str, content: bytes, folder: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_spoiled_file_is_refused_in_one_line(
     _spoiled(name, content, tmp_path)
     match = rf"^\S+ubyte is no whole file of Fashion-MNIST: [^\n]*{fault}[^\n]*; remove it[^\n]*$"
     with pytest.raises(ValueError, match=match):
-        data.read("fashion-mnist:test", tmp_path)
+        data.load_dataset("fashion-mnist:test", tmp_path)
 
 
 @pytest.mark.parametrize("name", [LABELS, IMAGES])
@@ -97,11 +97,11 @@ def test_a_spoiled_packed_file_is_refused_in_one_line(
     path.write_bytes(spoil(path.read_bytes()))
     match = rf"^\S+ubyte\.gz is no whole file of Fashion-MNIST: [^\n]*{fault}[^\n]*$"
     with pytest.raises(ValueError, match=match):
-        data.read("fashion-mnist:test", tmp_path)
+        data.load_dataset("fashion-mnist:test", tmp_path)
 
 
 def test_the_sample_has_four_images_a_class_and_needs_no_files(tmp_path: Path) -> None:
-    came = data.read("fashion-mnist:sample")
+    came = data.load_dataset("fashion-mnist:sample")
     assert came.images.shape == (40, 1, 28, 28)
     assert came.labels is not None and torch.bincount(came.labels).tolist() == [4] * 10
     assert came.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]  # the published first ones
@@ -109,12 +109,12 @@ def test_the_sample_has_four_images_a_class_and_needs_no_files(tmp_path: Path) -
 
 
 def test_ids_in_the_sample_are_positions_in_the_test_split() -> None:
-    came = data.read("fashion-mnist:sample[36:40]")
+    came = data.load_dataset("fashion-mnist:sample[36:40]")
     assert came.image_ids == (39, 40, 46, 59)
 
 
 def test_the_licence_of_the_sample_is_beside_it() -> None:
-    text = fashion_mnist.SAMPLE.with_suffix(".LICENSE").read_text(encoding="utf-8")
+    text = fashion_mnist.SAMPLE_FILE.with_suffix(".LICENSE").read_text(encoding="utf-8")
     assert "MIT License" in text and "Zalando SE" in text and "shall be included in all" in text
 
 
@@ -132,7 +132,7 @@ REAL = next((p for p in (SHARED / "fashion-mnist", DEBIAN) if p.is_dir()), None)
 def test_the_real_images_are_read_as_they_lie(
     split: str, count: int, first: list[int], last: list[int], digest: str
 ) -> None:
-    came = data.read(f"fashion-mnist:{split}", REAL)
+    came = data.load_dataset(f"fashion-mnist:{split}", REAL)
     assert came.labels is not None
     assert (len(came), came.labels[:5].tolist(), came.labels[-5:].tolist()) == (count, first, last)
     assert hashlib.sha256(came.images.numpy().tobytes()).hexdigest().startswith(digest)
@@ -143,6 +143,9 @@ def test_the_sample_is_the_first_four_real_test_images_of_each_class() -> None:
     assert REAL is not None
     raw = gzip.decompress((REAL / f"{LABELS}.gz").read_bytes())[8:]
     places = sorted(i for c in range(10) for i in [j for j, b in enumerate(raw) if b == c][:4])
-    came, whole = data.read("fashion-mnist:sample"), data.read("fashion-mnist:test[0:60]", REAL)
+    came, whole = (
+        data.load_dataset("fashion-mnist:sample"),
+        data.load_dataset("fashion-mnist:test[0:60]", REAL),
+    )
     assert list(came.image_ids) == places
     assert torch.equal(came.images, whole.images[places])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scoreag import dataset as data
+from scoreag.data import loading as data
 
 NAMES = ("bär.png", "b.png", "c.png")
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 def labeled(folder: Path, *rows: str, head: str = "file,label") -> data.Dataset:
     (folder / "labels.csv").write_text("".join(f"{row}\n" for row in (head, *rows)))
-    return data.read(folder)
+    return data.load_dataset(folder)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -32,7 +32,7 @@ def test_every_way_in_which_excel_saves_is_read(
     rows = [("file", "label"), ("bär.png", "Kröte"), ("b.png", "Frosch")]
     text = "".join(f"{separator.join(row)}\r\n" for row in rows)
     (folder / "labels.csv").write_bytes(text.encode(encoding))
-    came = data.read(folder)
+    came = data.load_dataset(folder)
     assert (came.files, came.classes) == (("bär.png", "b.png"), ("Frosch", "Kröte"))
     assert came.counts == {"Frosch": 1, "Kröte": 1}
 
@@ -40,14 +40,14 @@ def test_every_way_in_which_excel_saves_is_read(
 def test_big_endian_is_read_by_its_mark(folder: Path) -> None:
     text = "file,label\nb.png,toad\n"
     (folder / "labels.csv").write_bytes(b"\xfe\xff" + text.encode("utf-16-be"))
-    assert data.read(folder).classes == ("toad",)
+    assert data.load_dataset(folder).classes == ("toad",)
 
 
 @pytest.mark.parametrize("raw", [b"\x00\x01", "file,label\nb.png,a\n".encode("utf-16-le"), b"\x81"])
 def test_what_is_no_text_is_refused(folder: Path, raw: bytes) -> None:
     (folder / "labels.csv").write_bytes(raw)
     with pytest.raises(ValueError, match=r"labels\.csv is no text in UTF-8, UTF-16 or"):
-        data.read(folder)
+        data.load_dataset(folder)
 
 
 def test_quotes_and_blank_lines_count_in_the_number_of_the_line(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_names_that_have_digits_are_names(folder: Path) -> None:
 def test_a_class_that_is_not_of_the_model_is_told_with_its_line(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,label\nb.png,toad\nc.png,taod\n")
     with pytest.raises(ValueError, match=r"line 3: no class 'taod'; did you mean 'toad'"):
-        data.read(folder, classes=("frog", "toad"))
+        data.load_dataset(folder, classes=("frog", "toad"))
 
 
 def test_folders_that_mix_numbers_and_names_are_refused(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_folders_that_mix_numbers_and_names_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name / "a.png")
     with pytest.raises(ValueError, match=r"/unknown: the label 'unknown' is no whole number"):
-        data.read(tmp_path)
+        data.load_dataset(tmp_path)
 
 
 def test_a_picture_with_two_labels_is_refused_and_one_that_is_named_twice_is_not(
@@ -115,8 +115,8 @@ def test_a_picture_with_two_labels_is_refused_and_one_that_is_named_twice_is_not
 
 def test_a_model_whose_classes_are_numbers_takes_names_by_the_alphabet(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,label\nb.png,toad\nc.png,frog\n")
-    came = data.read(folder, classes=("0", "1", "2"))
+    came = data.load_dataset(folder, classes=("0", "1", "2"))
     assert came.labels is not None
     assert (came.labels.tolist(), came.classes) == ([1, 0], ("frog", "toad"))
     with pytest.raises(ValueError, match="2 classes by name, and the model has 1"):
-        data.read(folder, classes=("0",))
+        data.load_dataset(folder, classes=("0",))

@@ -15,8 +15,8 @@ import pytest
 from cifar_files import write_binary
 from file_server import Served
 from official_files import tiny, write_cifar100_binary, write_fashion, write_tiny_zip
-from scoreag import dataset as data
-from scoreag.datasets import cifar10, cifar100, fashion_mnist, tiny_imagenet
+from scoreag.data import cifar10, cifar100, fashion_mnist, tiny_imagenet
+from scoreag.data import loading as data
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def offered(kind: Kind, served: Served, monkeypatch: pytest.MonkeyPatch) -> Serv
     kind.write(served.folder)
     digests = {
         name: "md5:" + hashlib.md5((served.folder / name).read_bytes()).hexdigest()
-        for name in kind.places
+        for name in kind.locations
     }
     if hasattr(kind.module, "DIGESTS"):
         monkeypatch.setattr(kind.module, "DIGESTS", digests)
@@ -93,85 +93,85 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_files_are_fetched_where_there_are_none(kind: Kind, offered: Served, root: Path) -> None:
-    fetched = data.read(kind.spec, root)
-    assert fetched.sha256 == data.read(kind.spec, offered.folder).sha256
+    fetched = data.load_dataset(kind.spec, root)
+    assert fetched.sha256 == data.load_dataset(kind.spec, offered.folder).sha256
     assert os.listdir(root) == kind.left
 
 
 def test_files_that_are_there_are_not_fetched_again(
     kind: Kind, offered: Served, root: Path
 ) -> None:
-    data.read(kind.spec, root)
+    data.load_dataset(kind.spec, root)
     asked = len(offered.ranges)
-    data.read(kind.spec, root)
-    assert len(offered.ranges) == asked == len(kind.places)
+    data.load_dataset(kind.spec, root)
+    assert len(offered.ranges) == asked == len(kind.locations)
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(
     kind: Kind, offered: Served, root: Path
 ) -> None:
     offered.breaks = 1
-    fetched = data.read(kind.spec, root)
+    fetched = data.load_dataset(kind.spec, root)
     assert offered.ranges[0] is None
     assert offered.ranges[1] is not None
-    assert fetched.sha256 == data.read(kind.spec, offered.folder).sha256
+    assert fetched.sha256 == data.load_dataset(kind.spec, offered.folder).sha256
 
 
 def test_the_environment_says_where_the_files_go(
     kind: Kind, offered: Served, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCOREAG_DATA", str(root))
-    data.read(kind.spec)
+    data.load_dataset(kind.spec)
     assert os.listdir(root) == kind.left
 
 
 def test_the_address_of_a_file_can_be_given_itself(
     kind: Kind, offered: Served, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if len(kind.places) > 1:
+    if len(kind.locations) > 1:
         pytest.skip("its files have one folder")
     variable = f"SCOREAG_{kind.spec.split(':')[0].replace('-', '_').upper()}_URL"
-    monkeypatch.setenv(variable, f"{os.environ[variable]}/{next(iter(kind.places))}")
-    assert len(data.read(kind.spec, root))
+    monkeypatch.setenv(variable, f"{os.environ[variable]}/{next(iter(kind.locations))}")
+    assert len(data.load_dataset(kind.spec, root))
 
 
 def test_other_content_is_refused_and_not_kept(kind: Kind, served: Served, root: Path) -> None:
-    for name in kind.places:
+    for name in kind.locations:
         (served.folder / name).write_bytes(b"another")
     with pytest.raises(
         ValueError, match=r"^[^\n]* has the sha256 \w+; expected the sha256 \w{64}\.[^\n]*$"
     ):
-        data.read(kind.spec, root)
+        data.load_dataset(kind.spec, root)
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
 def test_a_web_page_is_refused(kind: Kind, offered: Served, root: Path) -> None:
     offered.kind = "text/html"
     with pytest.raises(ValueError, match=r"^http\S+ gives a web page instead of the file[^\n]*$"):
-        data.read(kind.spec, root)
+        data.load_dataset(kind.spec, root)
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.usefixtures("offline")
 def test_without_a_network_the_way_by_hand_is_told(kind: Kind, root: Path) -> None:
-    place = "|".join(str(root / place) for place in kind.places.values())
+    place = "|".join(str(root / place) for place in kind.locations.values())
     told = rf"^no {kind.title} files in {root}, and cannot reach [^\n]*put it at ({place})$"
     with pytest.raises(ConnectionError, match=told):
-        data.read(kind.spec, root)
+        data.load_dataset(kind.spec, root)
     assert os.listdir(root) == []
 
 
 @pytest.mark.usefixtures("offline")
 def test_a_mistyped_root_is_refused_and_not_made(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no folder '\S+/rot'; give as --root the one with"):
-        data.read(kind.spec, tmp_path / "rot")
+        data.load_dataset(kind.spec, tmp_path / "rot")
     assert not (tmp_path / "rot").exists()
 
 
 @pytest.mark.usefixtures("offline")
 def test_a_cache_is_not_made_before_anything_comes(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
-        data.read(kind.spec)
+        data.load_dataset(kind.spec)
     assert not (tmp_path / "cache").exists()
 
 
@@ -184,13 +184,13 @@ def test_a_terminal_sees_what_comes_and_silence_is_kept(
     kind: Kind, offered: Served, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    data.read(kind.spec, tmp_path / "root")
-    assert all(f"{name}: 100%" in sys.stderr.getvalue() for name in kind.places)
+    data.load_dataset(kind.spec, tmp_path / "root")
+    assert all(f"{name}: 100%" in sys.stderr.getvalue() for name in kind.locations)
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     (tmp_path / "other").mkdir()
     monkeypatch.setenv("SCOREAG_DATA", str(tmp_path / "other"))
-    data.read(kind.spec, progress=False)
+    data.load_dataset(kind.spec, progress=False)
     assert sys.stderr.getvalue() == ""
 
 
@@ -201,4 +201,4 @@ def test_an_unknown_split_gets_a_hint(kind: Kind) -> None:
     with pytest.raises(
         ValueError, match=rf"^{name} has no split '{wrong}'; did you mean '{split}'\?$"
     ):
-        data.read(f"{name}:{wrong}")
+        data.load_dataset(f"{name}:{wrong}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scoreag import dataset as data
+from scoreag.data import loading as data
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -17,7 +17,7 @@ def cat(tmp_path: Path) -> str:
 
 
 def test_a_picture_keeps_its_size_and_colours(cat: str) -> None:
-    came = data.read(cat)
+    came = data.load_dataset(cat)
     assert came.images.shape == (1, 3, 6, 8)
     assert came.images[0, :, 5, 7].tolist() == [1, 2, 3]
     assert (came.labels, came.image_ids, came.name) == (None, (0,), "picture:cat.png")
@@ -26,14 +26,14 @@ def test_a_picture_keeps_its_size_and_colours(cat: str) -> None:
 
 @pytest.mark.parametrize("label", ["cat", 1, "1"])
 def test_its_label_is_a_name_or_a_number(cat: str, label: str | int) -> None:
-    came = data.read(cat, label=label, classes=CLASSES)
+    came = data.load_dataset(cat, label=label, classes=CLASSES)
     assert came.labels is not None
     assert came.labels.tolist() == [1]
     assert came.classes == CLASSES
 
 
 def test_a_number_needs_no_classes(cat: str) -> None:
-    came = data.read(cat, label=3)
+    came = data.load_dataset(cat, label=3)
     assert came.labels is not None
     assert came.labels.tolist() == [3]
 
@@ -51,19 +51,19 @@ def test_another_label_is_refused_with_the_right_ones(
     cat: str, label: str | int, classes: tuple[str, ...], fault: str
 ) -> None:
     with pytest.raises(ValueError, match=fault):
-        data.read(cat, label=label, classes=classes)
+        data.load_dataset(cat, label=label, classes=classes)
 
 
 def test_it_is_resized_when_asked(cat: str) -> None:
-    assert data.read(cat, size=(3, 3)).images.shape == (1, 3, 3, 3)
+    assert data.load_dataset(cat, size=(3, 3)).images.shape == (1, 3, 3, 3)
 
 
 @pytest.mark.parametrize("size", [(0, 3), (3, -1)])
 def test_an_impossible_size_is_refused(cat: str, size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"expected \(height, width\)"):
-        data.read(cat, size=size)
+        data.load_dataset(cat, size=size)
 
 
 def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no file or folder '\S*dog\.png'"):
-        data.read(tmp_path / "dog.png")
+        data.load_dataset(tmp_path / "dog.png")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from scoreag import dataset as data
-from scoreag.images import write_png
+from scoreag.data import loading as data
+from scoreag.io.images import write_png
 
 
 def write_run(folder: Path, *rows: dict[str, Any]) -> Path:
@@ -55,7 +55,7 @@ def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
     tmp_path: Path, prefix: str
 ) -> None:
     run = write_run(tmp_path / "gat", row(300, label=5), row(7))
-    came = data.read(f"{prefix}{run}")
+    came = data.load_dataset(f"{prefix}{run}")
     assert came.image_ids == (7, 300)
     assert came.labels is not None
     assert came.labels.tolist() == [2, 5]
@@ -65,17 +65,17 @@ def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
 def test_a_run_is_read_as_it_is(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
     with pytest.raises(ValueError, match="is a run, whose images are read as they are"):
-        data.read(f"folder:{run}", size=(2, 2))
+        data.load_dataset(f"folder:{run}", size=(2, 2))
 
 
 def test_a_range_counts_images_not_ids(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
-    assert data.read(f"{run}[1]").image_ids == (300,)
+    assert data.load_dataset(f"{run}[1]").image_ids == (300,)
 
 
 def test_a_run_without_labels_is_unlabelled(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gap", row(7, label=None))
-    assert data.read(run).labels is None
+    assert data.load_dataset(run).labels is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_run_with_a_fault_is_refused(
     tmp_path: Path, rows: list[dict[str, Any]], fault: str
 ) -> None:
     with pytest.raises(ValueError, match=fault):
-        data.read(write_run(tmp_path / "gat", *rows))
+        data.load_dataset(write_run(tmp_path / "gat", *rows))
 
 
 def test_a_cut_row_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_cut_row_is_refused_with_its_line(tmp_path: Path) -> None:
     text = (run / "rows.jsonl").read_text()
     (run / "rows.jsonl").write_text(text[:-20])
     with pytest.raises(ValueError, match="line 2, is no whole row of an image"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_a_changed_row_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_changed_row_is_refused_with_its_line(tmp_path: Path) -> None:
     text = (run / "rows.jsonl").read_text()
     (run / "rows.jsonl").write_text(text.replace('"label": 2', '"label": 1', 1))
     with pytest.raises(ValueError, match="line 1, is no whole row of an image"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_a_run_that_lost_a_row_is_refused(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_run_that_lost_a_row_is_refused(tmp_path: Path) -> None:
     text = (run / "rows.jsonl").read_text().splitlines(keepends=True)
     (run / "rows.jsonl").write_text(text[0])
     with pytest.raises(ValueError, match=r"not finished \(1 of 2 images\)"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     del told["seal"]
     (run / "manifest.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="was written by an earlier version"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 @pytest.mark.parametrize("kind", ["picture", "folder", "rows"])
@@ -137,14 +137,14 @@ def test_a_link_out_of_a_run_is_not_followed(tmp_path: Path, kind: str) -> None:
     (run / names[kind]).rename(kept / "it")
     (run / names[kind]).symlink_to(kept / "it")
     with pytest.raises(ValueError, match="which is outside its folder"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_an_absolute_name_is_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     write_png(secret, torch.zeros(3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="which is outside its folder"):
-        data.read(write_run(tmp_path / "gat", row(7, file=str(secret))))
+        data.load_dataset(write_run(tmp_path / "gat", row(7, file=str(secret))))
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "images/000007.png"])
@@ -153,26 +153,26 @@ def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path, name: str) -> None:
     (run / name).unlink()
     os.mkfifo(run / name)
     with pytest.raises(ValueError, match=f"{name} is a pipe; expected a plain file"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_another_folder_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it has no rows\.jsonl"):
-        data.read(f"run:{tmp_path}")
+        data.load_dataset(f"run:{tmp_path}")
 
 
 def test_an_unfinished_run_is_refused_with_its_command(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7))
     finish(run, None)
     with pytest.raises(ValueError, match=r"not finished \(1 of 2 images\).*: scoreag transform"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_rows_without_a_manifest_are_no_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7))
     (run / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"manifest\.json is missing"):
-        data.read(run)
+        data.load_dataset(run)
 
 
 def test_a_picture_that_was_changed_or_lost_is_refused(tmp_path: Path) -> None:
@@ -180,11 +180,11 @@ def test_a_picture_that_was_changed_or_lost_is_refused(tmp_path: Path) -> None:
     write_png(run / "images/000300.png", torch.zeros(3, 4, 4, dtype=torch.uint8))
     (run / "images/000007.png").unlink()
     with pytest.raises(ValueError, match=r"000300\.png is not what the run wrote"):
-        data.read(f"{run}[1]")
+        data.load_dataset(f"{run}[1]")
     with pytest.raises(ValueError, match=r"000007\.png is not there any more"):
-        data.read(f"{run}[0]")
+        data.load_dataset(f"{run}[0]")
 
 
 def test_the_files_that_a_run_began_with_are_handed_on(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7, source="cat/a.png"), row(300, source="dog/b.png"))
-    assert data.read(f"{run}[1]").files == ("dog/b.png",)
+    assert data.load_dataset(f"{run}[1]").files == ("dog/b.png",)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from official_files import SHARED, TRAIN, VAL, jpeg, tiny, write_tiny_folder, write_tiny_zip
-from scoreag import dataset as data
+from scoreag.data import loading as data
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -28,7 +28,7 @@ def greys(came: data.Dataset) -> list[int]:
 
 def test_train_is_read_class_by_class_in_the_order_of_numbers(tmp_path: Path, write: Write) -> None:
     write(tmp_path, tiny())
-    came = data.read("tiny-imagenet:train", tmp_path)
+    came = data.load_dataset("tiny-imagenet:train", tmp_path)
     assert came.images.shape == (6, 3, 64, 64)
     assert greys(came) == [30, 32, 31, 10, 20, 21]
     assert came.labels is not None and came.labels.tolist() == [0, 0, 0, 1, 2, 2]
@@ -40,7 +40,7 @@ def test_val_is_read_as_annotated_and_is_the_test_set(
     tmp_path: Path, write: Write, split: str
 ) -> None:
     write(tmp_path, tiny())
-    came = data.read(f"tiny-imagenet{split}", tmp_path)
+    came = data.load_dataset(f"tiny-imagenet{split}", tmp_path)
     assert greys(came) == [120, 130, 122]
     assert came.labels is not None and came.labels.tolist() == [2, 0, 2]
     assert came.files == tuple(f"val/images/{name}.JPEG" for name, _, _ in VAL)
@@ -53,20 +53,20 @@ def test_a_class_has_its_first_word_and_a_second_where_that_is_taken(
     files["wnids.txt"] += b"\nn05\nn06\n"
     files["words.txt"] += b"n05\tcrane, derrick\nn06\tcrane, derrick\n"
     write(tmp_path, files)
-    classes = data.read("tiny-imagenet:val", tmp_path).classes
+    classes = data.load_dataset("tiny-imagenet:val", tmp_path).classes
     assert classes == ("goldfish", "crane", "crane (n02)", "crane (derrick)", "crane (n06)")
 
 
 def test_a_grey_picture_becomes_rgb(tmp_path: Path, write: Write) -> None:
     write(tmp_path, tiny())
     assert TRAIN["n02"][1] == 21  # the one that is written grey
-    last = data.read("tiny-imagenet:train[5]", tmp_path)
+    last = data.load_dataset("tiny-imagenet:train[5]", tmp_path)
     assert last.images[0, :, 0, 0].tolist() == [21, 21, 21]
 
 
 def test_the_folder_itself_is_a_root_and_an_underscore_a_dash(tmp_path: Path) -> None:
     write_tiny_folder(tmp_path, tiny())
-    came = data.read("tiny_imagenet:train[0:2]", tmp_path / "tiny-imagenet-200")
+    came = data.load_dataset("tiny_imagenet:train[0:2]", tmp_path / "tiny-imagenet-200")
     assert (came.name, greys(came)) == ("tiny-imagenet:train[0:2]", [30, 32])
 
 
@@ -74,9 +74,9 @@ def test_only_the_pictures_of_the_range_are_decoded(tmp_path: Path, write: Write
     files = tiny()
     spoiled = [name for name in files if name.endswith("JPEG") and "n01" not in name]
     write(tmp_path, files | dict.fromkeys(spoiled, b"no picture"))
-    assert greys(data.read("tiny-imagenet:train[3]", tmp_path)) == [10]
+    assert greys(data.load_dataset("tiny-imagenet:train[3]", tmp_path)) == [10]
     with pytest.raises(ValueError, match=r"n02_0\.JPEG is no whole JPEG"):
-        data.read("tiny-imagenet:train[4]", tmp_path)
+        data.load_dataset("tiny-imagenet:train[4]", tmp_path)
 
 
 def _without(word: str) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ def test_what_is_missing_or_spoiled_is_told_in_one_line(
     write(tmp_path, files)
     place = r"tiny-imagenet-200(\.zip)?"
     with pytest.raises(ValueError, match=rf"^[^\n]*{place}[^\n]*{fault}[^\n]*$"):
-        data.read(f"tiny-imagenet:{split}", tmp_path)
+        data.load_dataset(f"tiny-imagenet:{split}", tmp_path)
 
 
 REAL = SHARED / "tiny-imagenet-200.zip"
@@ -142,8 +142,8 @@ def test_the_real_images_are_those_of_the_archive(split: str, ends: int) -> None
     with zipfile.ZipFile(REAL) as archive:
         labels = official(archive, split)
     count = len(labels)
-    head = data.read(f"tiny-imagenet:{split}[0:{ends}]", SHARED)
-    tail = data.read(f"tiny-imagenet:{split}[{count - ends}:]", SHARED)
+    head = data.load_dataset(f"tiny-imagenet:{split}[0:{ends}]", SHARED)
+    tail = data.load_dataset(f"tiny-imagenet:{split}[{count - ends}:]", SHARED)
     assert head.labels is not None and head.labels.tolist() == labels[:ends]
     assert tail.labels is not None and tail.labels.tolist() == labels[-ends:]
     assert tail.image_ids[-1] == count - 1
@@ -157,7 +157,7 @@ def test_the_real_images_are_those_of_the_archive(split: str, ends: int) -> None
 
 @pytest.mark.skipif(not REAL.is_file(), reason="no real images of Tiny ImageNet here")
 def test_the_real_classes_have_200_different_names() -> None:
-    classes = data.read("tiny-imagenet:val[0]", SHARED).classes
+    classes = data.load_dataset("tiny-imagenet:val[0]", SHARED).classes
     assert (len(set(classes)), classes[0], classes[199]) == (
         200,
         "Egyptian cat",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from official_files import tiny, write_tiny_zip
-from scoreag import dataset as data
-from scoreag.datasets.tiny_imagenet.archive import content, opened
+from scoreag.data import loading as data
+from scoreag.data.zip_reader import open_zip, read_member
 
 MEMBERS = {"a/ä.txt": b"first" * 100, "b": b"", "c/d": bytes(range(256))}
 
@@ -24,13 +24,13 @@ def write(path: Path, method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("comment", [b"", b"x" * 0xFFFF])
 def test_members_are_those_that_were_written(tmp_path: Path, method: int, comment: bytes) -> None:
-    archive = opened(write(tmp_path / "a.zip", method, comment))
-    assert {name: content(archive, name) for name in archive.entries} == MEMBERS
+    archive = open_zip(write(tmp_path / "a.zip", method, comment))
+    assert {name: read_member(archive, name) for name in archive.entries} == MEMBERS
 
 
 def test_a_member_that_is_not_there_is_a_key_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        content(opened(write(tmp_path / "a.zip")), "e")
+        read_member(open_zip(write(tmp_path / "a.zip")), "e")
 
 
 def test_members_written_to_a_pipe_are_read(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_members_written_to_a_pipe_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
         archive.writestr("a", b"content")
     pipe.file.close()
-    assert content(opened(tmp_path / "a.zip"), "a") == b"content"
+    assert read_member(open_zip(tmp_path / "a.zip"), "a") == b"content"
 
 
 def test_more_than_65535_members_are_all_listed(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_more_than_65535_members_are_all_listed(tmp_path: Path) -> None:
     whole = b"".join(struct.pack("<4s6H3I5H2I", *head, len(n), *[0] * 6) + n for n in names)
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(whole), 0, 0)
     (tmp_path / "a.zip").write_bytes(whole + end)
-    archive = opened(tmp_path / "a.zip")
+    archive = open_zip(tmp_path / "a.zip")
     assert list(archive.entries) == [name.decode() for name in names]
 
 
@@ -68,8 +68,8 @@ def test_a_list_whose_place_is_told_in_64_bits_is_found(tmp_path: Path) -> None:
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
     short = raw[end : end + 8] + b"\xff" * 12 + raw[end + 20 :]
     path.write_bytes(raw[:end] + long + locator + short)
-    archive = opened(path)
-    assert {name: content(archive, name) for name in archive.entries} == MEMBERS
+    archive = open_zip(path)
+    assert {name: read_member(archive, name) for name in archive.entries} == MEMBERS
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path: Path, spoil, fault: 
     path.write_bytes(spoil(write(path).read_bytes()))
     match = rf"^{path} is no whole zip archive: [^\n]*{fault}; remove it, and it is fetched again$"
     with pytest.raises(ValueError, match=match):
-        data.read("tiny-imagenet:val", tmp_path)
+        data.load_dataset("tiny-imagenet:val", tmp_path)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -101,11 +101,11 @@ def test_a_member_whose_checksum_does_not_hold_is_refused(tmp_path: Path, method
     raw[raw.index(name) + len(name) + 300] ^= 1
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=rf"^{path} is damaged at \S+val_0\.JPEG: [^\n]+$"):
-        data.read("tiny-imagenet:val", tmp_path)
-    assert len(data.read("tiny-imagenet:val[1:]", tmp_path)) == 2
+        data.load_dataset("tiny-imagenet:val", tmp_path)
+    assert len(data.load_dataset("tiny-imagenet:val[1:]", tmp_path)) == 2
 
 
 def test_another_packing_is_refused(tmp_path: Path) -> None:
-    archive = opened(write(tmp_path / "a.zip", zipfile.ZIP_BZIP2))
+    archive = open_zip(write(tmp_path / "a.zip", zipfile.ZIP_BZIP2))
     with pytest.raises(ValueError, match=r"a\.zip is damaged at c/d: it is packed by method 12"):
-        content(archive, "c/d")
+        read_member(archive, "c/d")

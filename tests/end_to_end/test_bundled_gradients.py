@@ -8,14 +8,14 @@ import torch
 
 import chains
 import scoreag
-from scoreag import tasks
-from scoreag.core.denoiser import of_class
-from scoreag.core.guide import guide
-from scoreag.core.noise import Noise
-from scoreag.core.prior import to_images, to_state
-from scoreag.guidance.resembles import EXACT, posterior, resembles
-from scoreag.load import load
-from scoreag.settings import settings_for
+from scoreag.core.rng import Noise
+from scoreag.diffusion.guidance import guide
+from scoreag.diffusion.likelihoods import EXACT_VARIANCE, mmps_denoiser, reconstruction
+from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.prior import to_images, to_model_range
+from scoreag.methods import sampling
+from scoreag.methods.config import resolve_task_config
+from scoreag.registry import load_component
 
 NOISE = Noise(seed=0, image_ids=[0])
 
@@ -33,14 +33,16 @@ def images():
 
 def looped(prior, images, settings):
     """The same chain without this library's memory-saving function: a loop over the steps."""
-    reference, denoise = to_state(images), of_class(prior.model, None)
-    if settings.variance == EXACT:
-        bent = posterior(denoise, reference, settings.precision)
+    reference, denoise = to_model_range(images), with_labels(prior.model, None)
+    if settings.likelihood_variance == EXACT_VARIANCE:
+        bent = mmps_denoiser(denoise, reference, settings.precision)
     else:
-        bent = guide(denoise, resembles(reference, settings.precision, settings.variance))
-    arranged = tasks.arranged(prior, settings)
+        bent = guide(
+            denoise, reconstruction(reference, settings.precision, settings.likelihood_variance)
+        )
+    arranged = sampling.configure_prior(prior, settings)
     x = arranged.start(NOISE, reference)
-    step = load("samplers", settings.sampler).step
+    step = load_component("samplers", settings.sampler).step
     for i, (sigma, lower) in enumerate(pairwise(arranged.sigmas.to(x))):
         x = step(bent, x, sigma, lower, NOISE.at("step", i))
     return to_images(x)
@@ -51,7 +53,9 @@ def looped(prior, images, settings):
 )
 def test_gradient_of_a_purification_is_that_of_plain_autograd(sampler, variance, prior, images):
     """``ancestral`` and ``damped`` are the card's own."""
-    settings = settings_for(prior, "purify", sampler=sampler, steps=2, variance=variance)
+    settings = resolve_task_config(
+        prior, "purify", sampler=sampler, steps=2, likelihood_variance=variance
+    )
     settings = replace(settings, sampler_options={})
     weights = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).double()
 
@@ -60,7 +64,7 @@ def test_gradient_of_a_purification_is_that_of_plain_autograd(sampler, variance,
         (purify(leaf) * weights).sum().backward()
         return leaf.grad
 
-    ours = gradient(lambda x: tasks.purify(prior, x, settings, NOISE))
+    ours = gradient(lambda x: sampling.purify(prior, x, settings, NOISE))
     plain = gradient(lambda x: looped(prior, x, settings))
     assert plain.norm() > 0
     assert (ours - plain).norm() <= 1e-9 * plain.norm()
@@ -68,12 +72,12 @@ def test_gradient_of_a_purification_is_that_of_plain_autograd(sampler, variance,
 
 def test_gradient_of_a_purification_is_its_derivative(prior, images):
     """Central differences along a random direction: neither of the two routes above."""
-    settings = settings_for(prior, "purify", sampler="heun", steps=2)
+    settings = resolve_task_config(prior, "purify", sampler="heun", steps=2)
     settings = replace(settings, sampler_options={})
     along = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
 
     def value(x):
-        return tasks.purify(prior, x, settings, NOISE).square().sum()
+        return sampling.purify(prior, x, settings, NOISE).square().sum()
 
     leaf = images.clone().requires_grad_()
     value(leaf).backward()
@@ -100,7 +104,9 @@ def test_gradient_of_a_defence_is_plain_autograd_s_and_the_derivative(
     prior = scoreag.load_prior(model, device="cpu").to(torch.float64)
     victim = scoreag.load_classifier(VICTIMS[model], device="cpu")
     steps = {"steps": 2} if chain else {}
-    defended = scoreag.defend(victim, prior, purifier, start=0.5, **steps, **chain).replay(0)
+    defended = scoreag.defend(
+        victim, prior, purifier, sigma_start=0.5, **steps, **chain
+    ).fix_randomness(0)
     source = torch.Generator().manual_seed(3)
     x, along = torch.rand(2, 1, *prior.image_shape, generator=source, dtype=torch.float64)
     x = 0.25 + x / 2

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
+from scoreag.cli.app import main
 
 LIMIT = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-from scoreag.cli import main
+from scoreag.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """  # no file may grow beyond 3000 bytes: what a full disk is, without filling one
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import tiny
-from scoreag.attacks.pgd import Attack
-from scoreag.cards import Card
-from scoreag.dataset import Dataset
-from scoreag.evaluation.classifier import evaluate, parts
+from scoreag.attacks.pgd import PGD
+from scoreag.data.loading import Dataset
+from scoreag.evaluation.classifier import evaluate, plan_evaluation
+from scoreag.models.model_cards import Card
 
 
 def data(count):
@@ -17,7 +17,7 @@ def data(count):
 def card(**figures):
     return Card(
         "net", "classifier", "plain_cnn", "f", "MIT", tiny.SHAPE,
-        recipe={"data": "cifar10:train[0:45000]"}, figures=figures,
+        training_config={"data": "cifar10:train[0:45000]"}, metrics=figures,
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def entry(of):
 )
 def test_a_part_names_its_images(of, word):
     asked = []
-    found, left = parts(
+    found, left = plan_evaluation(
         card(held_out={"accuracy": entry(of)}), data(4), "test images",
         lambda word: asked.append(word) or data(4),
     )  # fmt: skip
@@ -43,30 +43,32 @@ def test_a_part_names_its_images(of, word):
 
 
 def test_a_part_that_names_none_is_left_out_and_told():
-    _, left = parts(card(odd={"accuracy": entry("some images")}), data(4), "test images", data)
+    _, left = plan_evaluation(
+        card(odd={"accuracy": entry("some images")}), data(4), "test images", data
+    )
     assert left == ["figures.odd: it does not say which images it is of"]
 
 
 def test_a_figure_of_another_kind_is_told():
     figures = {"accuracy": entry("test images"), "accuracy_square": entry("test images")}
-    _, left = parts(card(test=figures), data(4), "test images", data)
+    _, left = plan_evaluation(card(test=figures), data(4), "test images", data)
     assert left == ["figures.test.accuracy_square: how it is computed is not known"]
 
 
 def test_an_attack_is_read_from_the_name_of_its_figure():
     figures = {"accuracy": entry("test images"), "accuracy_pgd40_8": entry("test images")}
-    found, _ = parts(card(test=figures), data(4), "test images", data)
-    assert found["test"].attacks == {"pgd40_8": Attack(8 / 255, 40)}
+    found, _ = plan_evaluation(card(test=figures), data(4), "test images", data)
+    assert found["test"].attacks == {"pgd40_8": PGD(8 / 255, 40)}
 
 
 def test_an_attack_may_be_asked_for_and_its_radius_need_not_be_whole():
-    found, _ = parts(card(), data(4), "test images", data, ["pgd20_25.5"])
-    assert found["test"].attacks == {"pgd20_25.5": Attack(0.1, 20)}
+    found, _ = plan_evaluation(card(), data(4), "test images", data, ["pgd20_25.5"])
+    assert found["test"].attacks == {"pgd20_25.5": PGD(0.1, 20)}
 
 
 def test_accuracy_is_the_share_of_right_answers_and_less_under_attack():
     figures = {"accuracy": entry("test images"), "accuracy_pgd5_60": entry("test images")}
-    found, _ = parts(card(test=figures), data(9), "test images", data)
+    found, _ = plan_evaluation(card(test=figures), data(9), "test images", data)
     out = evaluate(tiny.victim(), found)["test"]
     with torch.no_grad():
         right = (tiny.victim()(tiny.images(9).float() / 255).argmax(1) == tiny.labels(9)).sum()

@@ -7,21 +7,26 @@ import torch
 
 import tiny
 from scoreag import synthesize
-from scoreag.evaluation.draws import draw, image_ids, spread_labels, steps_of
-from scoreag.images import to_uint8
-from scoreag.load import names
+from scoreag.evaluation.sampling import (
+    cycle_labels,
+    generate_samples,
+    make_image_ids,
+    steps_for_nfe,
+)
+from scoreag.io.images import to_uint8
+from scoreag.registry import component_names
 
 
 def drawn(folder, count=7, **options):
-    return draw(
-        tiny.prior(), folder, "tiny", count, calls=5, micro_batch=4, progress=False, **options
+    return generate_samples(
+        tiny.prior(), folder, "tiny", count, nfe=5, batch_size=4, progress=False, **options
     )
 
 
 @pytest.mark.parametrize("sampler, steps", [("heun", 3), ("ancestral", 5), ("dpmpp", 5)])
 def test_draws_are_those_of_synthesize_at_strength_0(tmp_path, sampler, steps):
     settings = {"sampler": sampler, "steps": steps, "strength": 0.0, "start": 80.0, "retries": 0}
-    labels, ids = spread_labels(7, 3), image_ids(7, 3)
+    labels, ids = cycle_labels(7, 3), make_image_ids(7, 3)
     asked = {"image_ids": ids, "seed": 4, "micro_batch": 4, "progress": False}
     found = synthesize(tiny.prior(), tiny.victim(), labels, **asked, **settings)
     assert torch.equal(drawn(tmp_path, seed=4, sampler=sampler), to_uint8(found.images))
@@ -34,22 +39,22 @@ def test_draws_are_the_same_bits_after_an_interruption(tmp_path):
 
 
 def test_classes_take_turns_and_number_their_images():
-    assert spread_labels(5, 3).tolist() == [0, 1, 2, 0, 1]
-    assert image_ids(5, 3) == [0, 1_000_000, 2_000_000, 1, 1_000_001]
-    assert image_ids(3, 0) == [0, 1, 2]
+    assert cycle_labels(5, 3).tolist() == [0, 1, 2, 0, 1]
+    assert make_image_ids(5, 3) == [0, 1_000_000, 2_000_000, 1, 1_000_001]
+    assert make_image_ids(3, 0) == [0, 1, 2]
 
 
 def test_heun_calls_the_denoiser_once_at_its_last_step():
-    assert [steps_of("heun", calls) for calls in (1, 35, 63)] == [1, 18, 32]
+    assert [steps_for_nfe("heun", calls) for calls in (1, 35, 63)] == [1, 18, 32]
     with pytest.raises(ValueError, match=r"64 denoiser calls are no whole.*odd number, e\.g\. 65"):
-        steps_of("heun", 64)
+        steps_for_nfe("heun", 64)
 
 
-@pytest.mark.parametrize("sampler", names("samplers"))
+@pytest.mark.parametrize("sampler", component_names("samplers"))
 def test_the_denoiser_is_called_as_often_as_was_asked(tmp_path, sampler):
     calls = []
     prior = tiny.prior()
     model = prior.model
     counted = replace(prior, model=lambda *given: calls.append(0) or model(*given))
-    draw(counted, tmp_path, "tiny", 2, sampler, calls=9, micro_batch=2, progress=False)
+    generate_samples(counted, tmp_path, "tiny", 2, sampler, nfe=9, batch_size=2, progress=False)
     assert len(calls) == 9

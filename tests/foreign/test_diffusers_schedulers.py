@@ -10,11 +10,16 @@ import torch
 
 from made_diffusers import pipeline, unet
 from scoreag import load_prior
-from scoreag.cards import rewrite
-from scoreag.core.noise import Noise
-from scoreag.foreign.checkpoint import convert
-from scoreag.foreign.diffusers_scheduler import DISTILLED, KNOWN, TABLES, levels_of
-from scoreag.load import load
+from scoreag.core.rng import Noise
+from scoreag.models.convert.checkpoint import convert_checkpoint
+from scoreag.models.convert.diffusers_scheduler import (
+    BETA_SCHEDULERS,
+    DISTILLED,
+    SCHEDULERS,
+    parse_scheduler,
+)
+from scoreag.models.model_cards import update_card
+from scoreag.registry import load_component
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -26,7 +31,9 @@ OTHERS = {  # draw words, codes, sounds or paths of their own, and no images by 
     "HeliosDMDScheduler", "HeliosScheduler", "IPNDMScheduler", "LTXEulerAncestralRFScheduler",
     "MiniMaxH3Scheduler", "PiflowScheduler", "RFD4ProteinaScheduler", "VQDiffusionScheduler",
 }  # fmt: skip
-ZEROED = [name for name, settings in TABLES.items() if "rescale_betas_zero_snr" in settings]
+ZEROED = [
+    name for name, settings in BETA_SCHEDULERS.items() if "rescale_betas_zero_snr" in settings
+]
 SCHEDULES = [
     *(("DDPMScheduler", name) for name in ("scaled_linear", "sigmoid", "laplace")),
     *(("DDIMScheduler", name) for name in ("squaredcos_cap_v2", "scaled_linear")),
@@ -68,33 +75,37 @@ def same_steps(scheduler, folder):
     kept = scheduler.alphas_cumprod.double()
     steps = (kept > 2**-23).nonzero().flatten()[1:]  # a last one may hold no image at all
     sigmas = (1 / kept[steps] - 1).sqrt()
-    found = levels_of(saved(scheduler, folder), "file")
-    told = load("score_models", found.family).family(**found.levels) if found.levels else None
+    found = parse_scheduler(saved(scheduler, folder), "file")
+    told = (
+        load_component("score_models", found.family).family(**found.levels)
+        if found.levels
+        else None
+    )
     told = told or _family(found.family)
     assert (told(sigmas).time - steps).abs().max() <= 0.02  # alphas near 1, of float32
 
 
 def _family(name):
     if name == "v_prediction":
-        return load("score_models", "discrete").family(predicts=name)
-    return load("score_models", name).family()
+        return load_component("score_models", "discrete").family(predicts=name)
+    return load_component("score_models", name).family()
 
 
 def test_every_class_of_the_package_is_read_or_refused_on_purpose(diffusers):
     there = {name for name in dir(diffusers) if name.endswith("Scheduler")}
-    assert there - KNOWN.keys() - set(DISTILLED) - OTHERS == set()
+    assert there - SCHEDULERS.keys() - set(DISTILLED) - OTHERS == set()
 
 
-@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("name", sorted(BETA_SCHEDULERS))
 def test_a_table_is_that_of_its_class(schedulers, tmp_path, name):
     same_steps(schedulers(name)(), tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("name", sorted(BETA_SCHEDULERS))
 def test_settings_that_a_file_lacks_are_those_of_the_class(schedulers, tmp_path, name):
     scheduler = schedulers(name)()
-    whole = levels_of(saved(scheduler, tmp_path), "file")
-    assert levels_of({"_class_name": name}, "file") == whole
+    whole = parse_scheduler(saved(scheduler, tmp_path), "file")
+    assert parse_scheduler({"_class_name": name}, "file") == whole
 
 
 @pytest.mark.parametrize("name", ZEROED)
@@ -283,7 +294,7 @@ def test_the_levels_of_a_card_are_checked_again(diffusers, tmp_path, settings, c
         diffusers.EDMEulerScheduler() if settings is None else diffusers.DDPMScheduler(**settings)
     )
     folder = pipeline(tmp_path / "net", unet(diffusers), kind)
-    rewrite(convert(folder, tmp_path / "card")[1], levels=change)
+    update_card(convert_checkpoint(folder, tmp_path / "card")[1], levels=change)
     with pytest.raises(ValueError, match=message):
         load_prior(tmp_path / "card", "cpu")
 
@@ -336,7 +347,7 @@ FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 )
 def test_settings_that_are_not_known_are_refused_in_one_line(settings, message):
     with pytest.raises(ValueError) as refused:
-        levels_of(settings, "scheduler.json")
+        parse_scheduler(settings, "scheduler.json")
     text = str(refused.value)
     assert message in text and text.startswith("scheduler.json") and len(text.splitlines()) == 1
     assert len(text) <= 500
@@ -351,4 +362,4 @@ def test_settings_that_are_not_known_are_refused_in_one_line(settings, message):
     ],
 )
 def test_settings_of_the_way_down_change_nothing(settings):
-    assert levels_of(DDPM | settings, "file") == ("ddpm", {}, 0.5)
+    assert parse_scheduler(DDPM | settings, "file") == ("ddpm", {}, 0.5)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 import scoreag
 from made_diffusers import pipeline, unet
 from scoreag import load_prior
-from scoreag.foreign.checkpoint import convert, open_checkpoint
+from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -241,7 +241,10 @@ def test_the_label_behind_ten_classes_is_the_null_label(diffusers, made):
 
 
 def test_every_task_takes_a_network_with_a_null_label(diffusers, made):
-    prior, victim = load_prior(labelled(diffusers, made, 11), "cpu"), scoreag.classifier(CLASSIFIER)
+    prior, victim = (
+        load_prior(labelled(diffusers, made, 11), "cpu"),
+        scoreag.wrap_classifier(CLASSIFIER),
+    )
     x, y = torch.rand(2, 3, 8, 8), [1, 2]
     assert scoreag.synthesize(prior, victim, y, **FAST).images.isfinite().all()
     assert scoreag.transform(prior, victim, x, y, **FAST).images.isfinite().all()
@@ -272,7 +275,9 @@ def test_a_null_label_is_seen_by_the_names_or_told(
 
 
 def test_names_of_the_classes_alone_make_the_last_label_the_null_label(diffusers, made, tmp_path):
-    found, card = convert(labelled(diffusers, made, 4), tmp_path / "card", ["a", "b", "c"])
+    found, card = convert_checkpoint(
+        labelled(diffusers, made, 4), tmp_path / "card", ["a", "b", "c"]
+    )
     assert card.classes == ("a", "b", "c") and found.options["null_label"]
     assert load_prior(tmp_path / "card", "cpu").classes == ("a", "b", "c")
 
@@ -299,7 +304,7 @@ def test_a_network_without_labels_has_no_null_label(model, made):
 )
 def test_where_classes_differ_it_is_said_how_labels_are_counted(diffusers, made, labels, advice):
     prior = load_prior(labelled(diffusers, made, labels), "cpu")
-    victim = scoreag.classifier(
+    victim = scoreag.wrap_classifier(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 11)).eval()
     )
     with pytest.raises(ValueError) as refused:

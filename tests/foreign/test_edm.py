@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import made_edm
 from scoreag import load_prior
-from scoreag.foreign.checkpoint import convert, open_checkpoint
-from scoreag.foreign.inert import Refused
+from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
+from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 
 SIGMA = torch.tensor(0.7)
 
@@ -41,7 +41,7 @@ def test_a_pickle_gives_the_network_that_was_put_into_it(here):
 def test_a_converted_model_denoises_as_the_one_in_the_pickle(here):
     """And so does the file itself, where a model is asked for."""
     path = made_edm.write(here / "edm.pkl")
-    _, card = convert(path, here / "edm", ("cat", "dog", "ship"))
+    _, card = convert_checkpoint(path, here / "edm", ("cat", "dog", "ship"))
     network, x = made_edm.network(), torch.randn(2, 3, 8, 8)
     labels, total = torch.tensor([2, 0]), SIGMA**2 + 0.25
     time = (SIGMA.log() / 4).expand(2)
@@ -62,7 +62,7 @@ def test_safetensors_that_name_their_class_are_read_alike(here):
     assert (found.family, found.options) == (other.family, other.options)
     assert all(torch.equal(found.tensors[n], other.tensors[n]) for n in other.tensors)
     save_file(tensors, here / "bare.safetensors", metadata={**about, "arguments": "{}"})
-    with pytest.raises(Refused, match="its arguments lack 'img_resolution'"):
+    with pytest.raises(UnsupportedCheckpoint, match="its arguments lack 'img_resolution'"):
         open_checkpoint(here / "bare.safetensors")
     with pytest.raises(ValueError, match="says itself what it is of; leave out --arguments"):
         open_checkpoint(here / "edm.safetensors", {"image_size": 8})
@@ -88,7 +88,9 @@ def alone(here):
 @pytest.mark.parametrize("write", [alone, beside_the_network, nested_in_the_state])
 def test_a_hostile_pickle_is_refused_by_what_it_wanted_and_nothing_is_run(here, write):
     path = write(here)
-    with pytest.raises(Refused, match=r"it asks for (posix|nt)\.system.*nothing was run"):
+    with pytest.raises(
+        UnsupportedCheckpoint, match=r"it asks for (posix|nt)\.system.*nothing was run"
+    ):
         open_checkpoint(path)
     assert not (here / "trace").exists()
     pickle.loads(path.read_bytes()) if write is alone else None
@@ -103,7 +105,7 @@ def test_a_hostile_storage_is_refused_too(here):
             return torch.storage._load_from_bytes, (pickle.dumps(Hostile()),)
 
     path = made_edm.write(here / "x.pkl", ema=Storage())
-    with pytest.raises(Refused, match="is no whole pickle"):
+    with pytest.raises(UnsupportedCheckpoint, match="is no whole pickle"):
         open_checkpoint(path)
     assert not (here / "trace").exists()
 
@@ -128,7 +130,7 @@ def test_a_tensor_is_no_larger_than_its_bytes(here, arguments, message):
             return torch._utils._rebuild_tensor_v2, (storage, *arguments[1:], False, {})
 
     path = made_edm.write(here / "x.pkl", ema=Tensor())
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UnsupportedCheckpoint, match=message):
         open_checkpoint(path)
 
 
@@ -139,7 +141,7 @@ def test_arguments_that_repeat_without_end_are_refused(here):
         bomb = [bomb, bomb]
     state = {"_init_kwargs": {"channel_mult": bomb}}
     path = made_edm.write(here / "x.pkl", ema=made_edm.Persistent("EDMPrecond", state))
-    with pytest.raises(Refused, match="its arguments are more than 1000"):
+    with pytest.raises(UnsupportedCheckpoint, match="its arguments are more than 1000"):
         open_checkpoint(path)
 
 
@@ -153,7 +155,7 @@ def test_arguments_that_repeat_without_end_are_refused(here):
 )
 def test_another_network_is_named(here, ema, message):
     path = made_edm.write(here / "x.pkl", ema=ema)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UnsupportedCheckpoint, match=message):
         open_checkpoint(path)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoreag.cli import main
-from scoreag.foreign.checkpoint import open_checkpoint
-from scoreag.foreign.inert import Refused
+from scoreag.cli.app import main
+from scoreag.models.convert.checkpoint import open_checkpoint
+from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 
 GOLDEN = json.loads((Path(__file__).parent / "guided_golden.json").read_text())["cases"]
 NORMS = ("in_layers.0.weight", "out_layers.0.weight", "norm.weight", "out.0.weight")
@@ -81,7 +81,9 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, monkeypatch, capsys, chan
 
 def test_a_file_of_another_name_asks_for_its_arguments(tmp_path):
     path = saved("legacy", tmp_path / "model.pt")
-    with pytest.raises(Refused, match=r"does not say how it was trained; write --arguments"):
+    with pytest.raises(
+        UnsupportedCheckpoint, match=r"does not say how it was trained; write --arguments"
+    ):
         open_checkpoint(path)
 
 

@@ -18,13 +18,19 @@ import made_edm
 import made_states
 from file_server import Handler, Served
 from scoreag import load_prior
-from scoreag.cards import card
-from scoreag.cli import main
-from scoreag.files import cache_folder
-from scoreag.foreign.public import Public, check_whole, fetched, folder_of, known
-from scoreag.load import load, names
+from scoreag.cli.app import main
+from scoreag.io.filesystem import cache_folder
+from scoreag.models.convert.hub import (
+    HubCheckpoint,
+    check_complete,
+    download_files,
+    fetch_card_folder,
+    list_checkpoints,
+)
+from scoreag.models.model_cards import load_card
+from scoreag.registry import component_names, load_component
 
-MODEL = Public("mine", "http://nowhere.invalid/", ("edm.pkl",), 1, "MIT")
+MODEL = HubCheckpoint("mine", "http://nowhere.invalid/", ("edm.pkl",), 1, "MIT")
 
 
 @pytest.fixture
@@ -42,20 +48,20 @@ def served(tmp_path, monkeypatch):
 
 
 def test_a_public_model_is_fetched_once_and_then_kept(served):
-    made = card(folder_of(MODEL, progress=False))
-    assert made.licence == "MIT" and made.classes == ("0", "1", "2") and served.ranges == [None]
+    made = load_card(fetch_card_folder(MODEL, progress=False))
+    assert made.license == "MIT" and made.classes == ("0", "1", "2") and served.ranges == [None]
     expected = made_edm.network().state_dict()
     assert torch.equal(
         load_prior(made.folder).model.state_dict()["network.map_label.weight"],
         expected["map_label.weight"],
     )
-    folder_of(MODEL, progress=False)
+    fetch_card_folder(MODEL, progress=False)
     assert served.ranges == [None]
 
 
 def test_a_broken_download_goes_on_where_it_broke(served):
     served.breaks = 1
-    folder_of(MODEL, progress=False)
+    fetch_card_folder(MODEL, progress=False)
     half = (served.folder / "edm.pkl").stat().st_size // 2
     assert served.ranges == [None, f"bytes={half}-"]
 
@@ -65,11 +71,11 @@ def test_what_is_no_checkpoint_is_not_pinned_and_is_fetched_anew(served):
     right = (served.folder / "edm.pkl").read_bytes()
     (served.folder / "edm.pkl").write_bytes(pickle.dumps({"ema": 1}))
     with pytest.raises(ValueError, match=r"no pickle of EDM.*; what was fetched was removed"):
-        folder_of(MODEL, progress=False)
+        fetch_card_folder(MODEL, progress=False)
     place = cache_folder() / "models" / "mine"
     assert not [file for file in place.rglob("*") if file.is_file()]
     (served.folder / "edm.pkl").write_bytes(right)
-    assert card(folder_of(MODEL, progress=False)).licence == "MIT"
+    assert load_card(fetch_card_folder(MODEL, progress=False)).license == "MIT"
     pins = json.loads((place / "sha256.json").read_text())
     assert pins == {"edm.pkl": hashlib.sha256(right).hexdigest()}
 
@@ -78,7 +84,7 @@ def test_what_was_cut_at_the_source_is_not_taken(served):
     right = (served.folder / "edm.pkl").read_bytes()
     (served.folder / "edm.pkl").write_bytes(right[:1000])
     with pytest.raises(ValueError, match="not whole, or something else: it breaks off"):
-        folder_of(MODEL, progress=False)
+        fetch_card_folder(MODEL, progress=False)
     assert not [file for file in cache_folder().rglob("*") if file.is_file()]
 
 
@@ -102,16 +108,16 @@ def whole(kind):
 def test_a_file_of_each_kind_is_known_to_be_cut(tmp_path, kind, share):
     data = whole(kind)
     (tmp_path / "whole").write_bytes(data)
-    check_whole(tmp_path / "whole", kind)
+    check_complete(tmp_path / "whole", kind)
     (tmp_path / "cut").write_bytes(data[: int(share * len(data))])
     with pytest.raises(ValueError):
-        check_whole(tmp_path / "cut", kind)
+        check_complete(tmp_path / "cut", kind)
 
 
 def test_a_file_that_is_far_larger_than_the_model_is_not_taken(served):
     (served.folder / "edm.pkl").write_bytes(bytes(10 << 20))
     with pytest.raises(ValueError, match=r"10,485,760 bytes or more, and 8,388,608 are the most"):
-        folder_of(MODEL, progress=False)
+        fetch_card_folder(MODEL, progress=False)
 
 
 def test_a_missing_package_does_not_cost_the_download(served, monkeypatch):
@@ -121,21 +127,21 @@ def test_a_missing_package_does_not_cost_the_download(served, monkeypatch):
         except ModuleNotFoundError as error:
             raise ValueError("write pip install diffusers") from error
 
-    monkeypatch.setattr("scoreag.foreign.public.convert", lacking)
+    monkeypatch.setattr("scoreag.models.convert.hub.convert_checkpoint", lacking)
     with pytest.raises(ValueError, match=r"pip install diffusers$"):
-        folder_of(MODEL, progress=False)
+        fetch_card_folder(MODEL, progress=False)
     assert (cache_folder() / "models" / "mine" / "edm.pkl").is_file()
 
 
 def test_a_file_that_changed_after_the_first_download_is_refused(served, tmp_path):
-    made = folder_of(MODEL, progress=False)
+    made = fetch_card_folder(MODEL, progress=False)
     (made / "card.toml").unlink()
     kept = made.parent / "edm.pkl"
     kept.write_bytes(kept.read_bytes() + b"x")
     with pytest.raises(ValueError, match=r"and the first that came had .* remove it to fetch it"):
-        folder_of(MODEL, progress=False)
+        fetch_card_folder(MODEL, progress=False)
     kept.unlink()
-    assert folder_of(MODEL, progress=False) == made
+    assert fetch_card_folder(MODEL, progress=False) == made
 
 
 def test_an_address_that_is_not_reached_is_one_line(served, tmp_path, monkeypatch, capsys):
@@ -147,13 +153,13 @@ def test_an_address_that_is_not_reached_is_one_line(served, tmp_path, monkeypatc
     assert err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("model", known().values(), ids=known())
+@pytest.mark.parametrize("model", list_checkpoints().values(), ids=list_checkpoints())
 def test_an_entry_names_a_data_set_that_there_is_a_licence_and_an_address(model):
-    assert not model.classes or model.classes in names("datasets")
-    assert not model.classes or len(load("datasets", model.classes).CLASSES) in (10, 100)
-    assert model.licence and model.megabytes > 0 and model.address.startswith("https://")
-    assert model.by_hand or model.address.endswith("/") or "?" in model.address
-    assert len(model.files) == 1 or not (model.digest or model.by_hand)
+    assert not model.classes or model.classes in component_names("datasets")
+    assert not model.classes or len(load_component("datasets", model.classes).CLASSES) in (10, 100)
+    assert model.license and model.megabytes > 0 and model.url.startswith("https://")
+    assert model.manual or model.url.endswith("/") or "?" in model.url
+    assert len(model.files) == 1 or not (model.digest or model.manual)
 
 
 def test_a_file_that_only_a_browser_gets_is_asked_for_and_then_taken(tmp_path, monkeypatch):
@@ -162,14 +168,16 @@ def test_a_file_that_only_a_browser_gets_is_asked_for_and_then_taken(tmp_path, m
     monkeypatch.delenv("SCOREAG_MODELS_URL", raising=False)
     told = made_states.arguments("ddpmpp_continuous")
     page = "https://drive.google.com/x"
-    model = Public("sde", page, ("checkpoint.pth",), 1, "Apache-2.0", arguments=told, by_hand=True)
+    model = HubCheckpoint(
+        "sde", page, ("checkpoint.pth",), 1, "Apache-2.0", config=told, manual=True
+    )
     with pytest.raises(ValueError, match=r"with a browser only, from https://drive.* put the file"):
-        folder_of(model)
+        fetch_card_folder(model)
     place = tmp_path / "models" / "sde" / "checkpoint.pth"
     place.parent.mkdir(parents=True)
     made_states.write("ddpmpp_continuous", place)
-    made = card(folder_of(model))
-    assert (made.family, made.licence) == ("vp", "Apache-2.0")
+    made = load_card(fetch_card_folder(model))
+    assert (made.family, made.license) == ("vp", "Apache-2.0")
 
 
 def test_a_published_digest_is_asked_for(served, tmp_path):
@@ -177,17 +185,19 @@ def test_a_published_digest_is_asked_for(served, tmp_path):
     right = f"md5:{hashlib.md5(kept).hexdigest()}"
     wrong = replace(MODEL, digest="md5:" + "0" * 32)
     with pytest.raises(ValueError, match="expected the md5 0000"):
-        folder_of(wrong, progress=False)
-    assert folder_of(replace(MODEL, digest=right), progress=False).name == "card"
+        fetch_card_folder(wrong, progress=False)
+    assert fetch_card_folder(replace(MODEL, digest=right), progress=False).name == "card"
 
 
 def test_an_address_with_a_query_is_that_of_the_file(monkeypatch):
-    known_file = known()["ddpm-cifar10-ema"]
+    known_file = list_checkpoints()["ddpm-cifar10-ema"]
     asked = []
     monkeypatch.delenv("SCOREAG_MODELS_URL", raising=False)
-    monkeypatch.setattr("scoreag.foreign.public.fetch", lambda url, *rest: asked.append(url))
-    fetched(known_file, Path("/nowhere"), progress=False)
-    assert asked == [known_file.address]
+    monkeypatch.setattr(
+        "scoreag.models.convert.hub.download_file", lambda url, *rest: asked.append(url)
+    )
+    download_files(known_file, Path("/nowhere"), progress=False)
+    assert asked == [known_file.url]
 
 
 def test_the_list_of_models_says_what_would_be_fetched(capsys):

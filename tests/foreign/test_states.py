@@ -10,13 +10,13 @@ import torch
 import made_states
 from made_states import GOLDEN
 from scoreag import load_prior
-from scoreag.cards import rewrite
-from scoreag.cli import main
-from scoreag.foreign import guided, guided_places, ho, score_sde, score_sde_places
-from scoreag.foreign.checkpoint import convert, open_checkpoint
-from scoreag.foreign.inert import Refused
-from scoreag.foreign.score_sde import CONFIGS
-from scoreag.load import load
+from scoreag.cli.app import main
+from scoreag.models.convert import ddpm_pytorch, guided_diffusion, score_sde
+from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
+from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
+from scoreag.models.convert.score_sde import CONFIGS
+from scoreag.models.model_cards import update_card
+from scoreag.registry import load_component
 
 
 def denoised(prior, case, sigma):
@@ -34,7 +34,7 @@ def denoised(prior, case, sigma):
 def test_a_converted_file_denoises_as_the_released_code_does(case, tmp_path):
     """At three levels; differences are below 2e-6."""
     path = made_states.write(case, tmp_path / "model.pt")
-    convert(path, tmp_path / "mine", arguments=made_states.arguments(case))
+    convert_checkpoint(path, tmp_path / "mine", config=made_states.arguments(case))
     prior = load_prior(tmp_path / "mine")
     for sigma, wanted in GOLDEN[case]["denoised"].items():
         got, expected = denoised(prior, case, float(sigma)), torch.tensor(wanted)
@@ -66,7 +66,7 @@ def test_a_folder_tells_the_configuration(case, tmp_path):
 
 def shapes_of(network, options):
     with torch.device("meta"):
-        tensors = load("networks", network).build(**options).state_dict()
+        tensors = load_component("networks", network).build(**options).state_dict()
     return {n: t.shape for n, t in tensors.items() if "resample_filter" not in n}
 
 
@@ -74,12 +74,12 @@ def published(name):
     """The network of a published file, and where its tensors come from."""
     if name in CONFIGS:
         told = CONFIGS[name]
-        return shapes_of("song_unet", score_sde.options_of(told)), score_sde_places.places(told)
-    if name in guided.PUBLISHED:
-        told = guided.complete(name, guided.PUBLISHED[name], {})
-        options = guided.options_of(told, 3, 1000 if told["class_cond"] else 0)
-        return shapes_of("adm_unet", options), guided_places.places(told)
-    return shapes_of("adm_unet", ho.options_of(HO)), ho.places(HO)
+        return shapes_of("song_unet", score_sde.network_options(told)), score_sde.key_map(told)
+    if name in guided_diffusion.PUBLISHED:
+        told = guided_diffusion.complete_config(name, guided_diffusion.PUBLISHED[name], {})
+        options = guided_diffusion.network_options(told, 3, 1000 if told["class_cond"] else 0)
+        return shapes_of("adm_unet", options), guided_diffusion.key_map(told)
+    return shapes_of("adm_unet", ddpm_pytorch.network_options(HO)), ddpm_pytorch.key_map(HO)
 
 
 HO = {
@@ -107,7 +107,9 @@ def test_all_configurations_are_those_of_the_release():
 
 def test_a_file_of_no_known_folder_is_asked_for_its_configuration(tmp_path):
     path = made_states.write("ddpmpp_continuous", tmp_path / "checkpoint_8.pth")
-    with pytest.raises(Refused, match=r'write --arguments as JSON, e.g. \{"config": "vp/cifar10'):
+    with pytest.raises(
+        UnsupportedCheckpoint, match=r'write --arguments as JSON, e.g. \{"config": "vp/cifar10'
+    ):
         open_checkpoint(path)
 
 
@@ -151,7 +153,7 @@ def test_an_average_that_does_not_fit_is_refused_by_the_name_of_a_tensor(tmp_pat
     tree = made_states.score_sde("ddpmpp_continuous")
     change(tree)
     path = made_states.write("", tmp_path / "x.pth", tree)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UnsupportedCheckpoint, match=message):
         open_checkpoint(path, made_states.arguments("ddpmpp_continuous"))
 
 
@@ -187,9 +189,9 @@ def test_an_argument_that_does_not_fit_is_named(tmp_path, capsys, case, change, 
 def test_the_steps_of_a_training_are_kept_by_the_card_and_checked(tmp_path):
     path = made_states.write("improved_hybrid", tmp_path / "model.pt")
     told = made_states.arguments("improved_hybrid")
-    _, made = convert(path, tmp_path / "mine", arguments=told)
+    _, made = convert_checkpoint(path, tmp_path / "mine", config=told)
     assert dict(made.levels) == {"steps": 4000, "pace": 0.25}
-    rewrite(made, levels={"step": 4000})
+    update_card(made, levels={"step": 4000})
     with pytest.raises(ValueError, match=r"the table of levels takes no option 'step'; did you"):
         load_prior(tmp_path / "mine")
 

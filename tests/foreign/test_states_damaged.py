@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 import made_edm
 import made_states
-from scoreag.classifiers.checkpoint import load_checkpoint
-from scoreag.cli import main
-from scoreag.foreign.checkpoint import open_checkpoint
-from scoreag.models import load_classifier
-from scoreag.networks.resnet import ResNet
+from scoreag.classifiers.loading import load_classifier
+from scoreag.classifiers.networks.cifar_resnet import ResNet
+from scoreag.classifiers.state_dict import load_checkpoint
+from scoreag.cli.app import main
+from scoreag.models.convert.checkpoint import open_checkpoint
 
 FORMATS = ["ddpmpp_continuous", "improved_hybrid", "ho_told"]
 

@@ -6,19 +6,19 @@ from functools import partial
 import pytest
 import torch
 
-from scoreag.core.guide import (
-    ESTIMATES,
-    GRADIENTS,
-    both,
-    during,
+from scoreag.core.rng import Noise
+from scoreag.diffusion.guidance import (
+    JACOBIANS,
+    X0_ESTIMATES,
     guide,
-    normalized,
-    sum_of,
+    normalize_gradient,
+    restrict_to_interval,
+    sum_conditions,
+    sum_log_likelihoods,
 )
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
-from scoreag.guidance.resembles import resembles
-from scoreag.samplers import heun
+from scoreag.diffusion.likelihoods import reconstruction
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.samplers import heun
 from worlds import assert_drawn_from
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -33,7 +33,7 @@ def x():
 
 
 def towards(y, precision=2.0):
-    return resembles(y, precision, "constant")
+    return reconstruction(y, precision, "constant")
 
 
 def test_guided_score_is_the_sum_of_two_scores(world, x):
@@ -64,7 +64,7 @@ def test_symmetric_gradient_is_the_exact_one_where_the_jacobian_is_symmetric(wor
     """A Gaussian's denoiser is linear, so that even the finite difference is exact."""
     sigma, y = torch.tensor(0.7), torch.ones(3, 2)
     exact, symmetric = (
-        guide(world.denoise, towards(y), gradient=name)(x, sigma) for name in ("exact", "symmetric")
+        guide(world.denoise, towards(y), jacobian=name)(x, sigma) for name in ("exact", "symmetric")
     )
     assert torch.allclose(exact, symmetric, rtol=1e-9)
 
@@ -74,23 +74,23 @@ def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(devi
     """By hand: sigma 1 and sd 1/2 give J = 1/5, so D_c = D + sigma^2 J 2 (y - D) = 0.6 x + 0.4 y,
     for a denoiser that changes nothing; sd 2 gives J = 4/5."""
     y = torch.ones(3, 2)
-    straight = guide(lambda x, _: x, towards(y), gradient="straight", deviation=deviation)
+    straight = guide(lambda x, _: x, towards(y), jacobian="straight", sigma_data=deviation)
     assert torch.allclose(straight(x, torch.tensor(1.0)), (1 - share) * x + share * y)
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name", JACOBIANS)
 def test_every_gradient_can_itself_be_differentiated(name, world, x):
     def guided(x, y):
-        return guide(world.denoise, towards(y), gradient=name)(x, torch.tensor(0.7))
+        return guide(world.denoise, towards(y), jacobian=name)(x, torch.tensor(0.7))
 
     y = torch.ones(4, 3, 2)
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y.requires_grad_()))
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name", JACOBIANS)
 def test_guidance_builds_no_graph_unless_asked(name, world, x):
     with torch.no_grad():
-        guided = guide(world.denoise, towards(x), gradient=name)(x, torch.tensor(1.0))
+        guided = guide(world.denoise, towards(x), jacobian=name)(x, torch.tensor(1.0))
     assert not guided.requires_grad
 
 
@@ -99,7 +99,7 @@ def test_guidance_builds_no_graph_unless_asked(name, world, x):
     [("denoiser", 0.0, 1.0), ("ode_euler", 0.5, 0.5), ("sde_euler", 0.0, 1.0)],
 )
 def test_estimates_tend_to_what_paper_says_as_the_noise_vanishes(name, a, b):
-    got = ESTIMATES[name](torch.tensor(1e-5))
+    got = X0_ESTIMATES[name](torch.tensor(1e-5))
     assert [float(v) for v in got] == pytest.approx([a, b], abs=1e-4)
 
 
@@ -113,7 +113,7 @@ def test_estimates_take_one_step_in_vp_time(name, share):
     x_vp, beta = mean * x, 0.1 + t * 19.9
     score = (mean * d - x_vp) / (1 - mean**2)
     expected = x_vp + t * (beta / 2 * x_vp + share * beta * score)
-    a, b = ESTIMATES[name](torch.tensor(sigma))
+    a, b = X0_ESTIMATES[name](torch.tensor(sigma))
     assert float(a * x + b * d) == pytest.approx(expected, rel=1e-9)
 
 
@@ -126,7 +126,7 @@ def test_guidance_acts_only_within_its_interval(world, x):
 
 def test_a_term_outside_its_interval_weighs_nothing(world, x):
     y = torch.ones(3, 2)
-    term = both(towards(y), during((5.0, 9.0), towards(-y)))
+    term = sum_log_likelihoods(towards(y), restrict_to_interval((5.0, 9.0), towards(-y)))
     alone = guide(world.denoise, towards(y))
     level = torch.tensor(1.0)
     assert torch.equal(guide(world.denoise, term)(x, level), alone(x, level))
@@ -135,13 +135,15 @@ def test_a_term_outside_its_interval_weighs_nothing(world, x):
 def test_normalised_evidence_pulls_every_image_equally_hard(x):
     """With D the identity and sigma 1 the correction is the gradient itself."""
     y = torch.stack([torch.full((3, 2), 10.0**k) for k in range(4)])
-    guided = guide(lambda x, sigma: x, normalized(towards(y), length=1.7))(x, torch.tensor(1.0))
+    guided = guide(lambda x, sigma: x, normalize_gradient(towards(y), length=1.7))(
+        x, torch.tensor(1.0)
+    )
     assert torch.allclose((guided - x).flatten(1).norm(dim=1), torch.tensor(1.7))
 
 
 def test_normalised_evidence_can_be_differentiated_twice(world, x):
     def guided(x):
-        term = normalized(towards(torch.ones(3, 2)), length=1.7)
+        term = normalize_gradient(towards(torch.ones(3, 2)), length=1.7)
         return guide(world.denoise, term)(x, torch.tensor(0.7))
 
     assert torch.autograd.gradcheck(guided, x.requires_grad_())
@@ -150,8 +152,10 @@ def test_normalised_evidence_can_be_differentiated_twice(world, x):
 def test_corrections_of_separate_conditions_add_up(world, x):
     """With one Jacobian, guiding by two terms at once is guiding by each and adding."""
     sigma, y, z = torch.tensor(0.7), torch.ones(3, 2), -2 * torch.ones(3, 2)
-    apart = sum_of(world.denoise, *(partial(guide, log_likelihood=towards(t)) for t in (y, z)))
-    together = guide(world.denoise, both(towards(y), towards(z)))
+    apart = sum_conditions(
+        world.denoise, *(partial(guide, log_likelihood=towards(t)) for t in (y, z))
+    )
+    together = guide(world.denoise, sum_log_likelihoods(towards(y), towards(z)))
     assert torch.allclose(apart(x, sigma), together(x, sigma))
 
 
@@ -166,9 +170,9 @@ def test_conditions_share_one_look_at_the_state(name, calls, attacked, world, x)
         return world.denoise(state, sigma)
 
     y, level = torch.ones(3, 2), torch.tensor(0.7)
-    puts = [partial(guide, log_likelihood=towards(t), gradient=name) for t in (y, -2 * y)]
+    puts = [partial(guide, log_likelihood=towards(t), jacobian=name) for t in (y, -2 * y)]
     with torch.set_grad_enabled(attacked):
-        together = sum_of(watched, *puts)(x, level)
+        together = sum_conditions(watched, *puts)(x, level)
     plain = world.denoise(x, level)
     assert len(looks) == calls and together.requires_grad is attacked
     assert torch.allclose(
@@ -179,7 +183,9 @@ def test_conditions_share_one_look_at_the_state(name, calls, attacked, world, x)
 def test_shared_conditions_can_be_differentiated(world, x):
     def guided(x, y):
         puts = [partial(guide, log_likelihood=towards(t)) for t in (y, -2 * y)]
-        return sum_of(lambda x, sigma: world.denoise(x, sigma).sin(), *puts)(x, torch.tensor(0.7))
+        return sum_conditions(lambda x, sigma: world.denoise(x, sigma).sin(), *puts)(
+            x, torch.tensor(0.7)
+        )
 
     y = torch.ones(4, 3, 2)
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y.requires_grad_()))

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from scoreag.core.guide import guide
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
-from scoreag.guidance.resembles import VARIANCES, posterior, resembles, stable_below
-from scoreag.samplers import euler, heun
+from scoreag.core.rng import Noise
+from scoreag.diffusion.guidance import guide
+from scoreag.diffusion.likelihoods import VARIANCES, max_stable_sigma, mmps_denoiser, reconstruction
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.samplers import euler, heun
 from worlds import Gaussian, assert_drawn_from
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -28,7 +28,7 @@ def purified(denoise, y, sigmas, shape=(4, 4, 5000), sampler=heun):
 def test_exact_variance_gives_the_posterior_in_a_gaussian_world_from_80():
     """Four distinct variances: four steps of conjugate gradients solve the system."""
     y, precision = torch.tensor([[20.0], [-4.0], [0.5], [0.05]]), 30.0
-    denoise = posterior(IMAGES.denoise, y.expand(4, 4, 5000), precision, solves=4)
+    denoise = mmps_denoiser(IMAGES.denoise, y.expand(4, 4, 5000), precision, cg_steps=4)
     sigmas = karras(100)
     exact = IMAGES.posterior(y, 1 / precision)
     # at 80 the marginal given y is N(E[x0 | y], Var[x0 | y] + 80^2)
@@ -41,7 +41,7 @@ def test_exact_variance_is_bayes_rule_at_every_level():
     """The posterior's own denoiser, on paper: E[x0 | x, y] of a Gaussian."""
     y, precision = torch.tensor([[20.0], [-4.0], [0.5], [0.05]]), 30.0
     x = NOISE.normal_like(torch.zeros(4, 4, 2))
-    guided = posterior(IMAGES.denoise, y.expand(4, 4, 2), precision, solves=4)
+    guided = mmps_denoiser(IMAGES.denoise, y.expand(4, 4, 2), precision, cg_steps=4)
     for sigma in (0.01, 1.0, 80.0):
         level = torch.tensor(sigma)
         expected = IMAGES.posterior(y, 1 / precision).denoise(x, level)
@@ -52,7 +52,7 @@ def test_exact_variance_can_be_differentiated():
     x = NOISE.normal_like(torch.zeros(2, 4, 1).repeat(2, 1, 1))
 
     def guided(x, y):
-        return posterior(IMAGES.denoise, y, 3.0)(x, torch.tensor(0.7))
+        return mmps_denoiser(IMAGES.denoise, y, 3.0)(x, torch.tensor(0.7))
 
     y = NOISE.at("y").normal_like(x).requires_grad_()
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y))
@@ -60,7 +60,7 @@ def test_exact_variance_can_be_differentiated():
 
 def test_default_stays_bounded_in_a_gaussian_world_from_80():
     y = torch.tensor([[20.0], [-4.0], [0.5], [0.05]])
-    denoise = guide(IMAGES.denoise, resembles(y, 100.0))
+    denoise = guide(IMAGES.denoise, reconstruction(y, 100.0))
     x0 = purified(denoise, y, karras(18), sampler=euler)
     # never further from y than the prior and the measurement allow together
     assert ((x0 - y).abs() < 6 * (IMAGES.var.sqrt() + 0.1) + y.abs()).all()
@@ -69,7 +69,7 @@ def test_default_stays_bounded_in_a_gaussian_world_from_80():
 @pytest.mark.parametrize("variance", ["constant", "widened"])
 def test_the_plain_readings_explode_from_80(variance):
     y = torch.zeros(4, 1)
-    denoise = guide(IMAGES.denoise, resembles(y, 100.0, variance))
+    denoise = guide(IMAGES.denoise, reconstruction(y, 100.0, variance))
     x0 = purified(denoise, y, karras(18), sampler=euler)
     assert x0.abs().amax() > 1000
 
@@ -78,10 +78,10 @@ def test_the_plain_readings_explode_from_80(variance):
 def test_below_the_level_that_is_named_they_do_not(variance):
     """Errors in the direction of largest variance shrink from there, and grow from above."""
     sigmas = karras(18)
-    level = stable_below(variance, 100.0, sigmas, pixels=3072)
+    level = max_stable_sigma(variance, 100.0, sigmas, pixels=3072)
     assert 0 < level < 80
     y = torch.zeros(4, 1)
-    denoise = guide(IMAGES.denoise, resembles(y, 100.0, variance))
+    denoise = guide(IMAGES.denoise, reconstruction(y, 100.0, variance))
     inside = sigmas[sigmas <= level + 1e-9]
     x = inside[0] * torch.ones(1, 4, 1)
     for k in range(1, len(inside)):
@@ -111,16 +111,16 @@ def test_variances_of_other_pixels_by_hand(name, expected):
     """Precision 100, sigma 1 and sd 2: r^2 = 4/5, and 1 + sigma^2 / sd^2 = 5/4."""
     sigma = torch.tensor(1.0)
     assert float(VARIANCES[name](sigma, 100.0, 2.0)) == pytest.approx(expected)
-    found = resembles(torch.ones(1, 3), 100.0, name, deviation=2.0)(torch.zeros(1, 3), sigma)
+    found = reconstruction(torch.ones(1, 3), 100.0, name, sigma_data=2.0)(torch.zeros(1, 3), sigma)
     assert found.item() == pytest.approx(-1.5 / expected)
 
 
 def test_the_largest_variance_grows_with_that_of_a_pixel_and_with_their_number():
     """0.29 sd^2 pixels: twice the deviation is four times the pixels."""
     sigmas = karras(100)
-    level = stable_below("constant", 100.0, sigmas, pixels=3, deviation=1.0)
-    assert level == stable_below("constant", 100.0, sigmas, pixels=12)
-    assert level != stable_below("constant", 100.0, sigmas, pixels=3)
+    level = max_stable_sigma("constant", 100.0, sigmas, pixels=3, sigma_data=1.0)
+    assert level == max_stable_sigma("constant", 100.0, sigmas, pixels=12)
+    assert level != max_stable_sigma("constant", 100.0, sigmas, pixels=3)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 10.0, 80.0])
@@ -132,4 +132,4 @@ def test_default_gain_is_below_one(sigma):
 
 def test_precision_zero_forgets_the_reference():
     x0, far = torch.zeros(1, 3), torch.ones(1, 3)
-    assert torch.equal(resembles(far, 0.0)(x0, torch.tensor(1.0)), torch.zeros(1))
+    assert torch.equal(reconstruction(far, 0.0)(x0, torch.tensor(1.0)), torch.zeros(1))

@@ -5,9 +5,7 @@ import math
 import pytest
 import torch
 
-from scoreag.guidance.classified_as import classified_as
-from scoreag.guidance.margin import margin
-from scoreag.guidance.misclassified import misclassified
+from scoreag.diffusion.likelihoods import margin, targeted, untargeted
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
 
@@ -24,21 +22,21 @@ X0 = torch.zeros(2, 1, 1, 1)
 
 
 def test_classified_as_is_the_log_softmax():
-    value = classified_as(says(LOGITS), torch.tensor([1, 1]), 2.0)(X0, SIGMA)
+    value = targeted(says(LOGITS), torch.tensor([1, 1]), 2.0)(X0, SIGMA)
     first = -math.log(math.e**2 + 1 + math.e**-1)
     second = 3 - math.log(1 + math.e**3 + math.e)
     assert value.tolist() == pytest.approx([2 * first, 2 * second])
 
 
 def test_misclassified_is_the_log_of_one_minus_p():
-    value = misclassified(says(LOGITS), torch.tensor([0, 1]), 1.0)(X0, SIGMA)
+    value = untargeted(says(LOGITS), torch.tensor([0, 1]), 1.0)(X0, SIGMA)
     p = LOGITS.softmax(1)
     assert value.tolist() == pytest.approx([math.log(1 - p[0, 0]), math.log(1 - p[1, 1])])
 
 
 def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
     logits = torch.tensor([[100.0, 0.0, 0.0]], dtype=torch.float32, requires_grad=True)
-    value = misclassified(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
+    value = untargeted(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
     value.sum().backward()
     assert value.item() == pytest.approx(math.log(2) - 100)
     assert logits.grad[0].tolist() == pytest.approx([-1.0, 0.5, 0.5])
@@ -47,7 +45,7 @@ def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
 def test_misclassified_keeps_its_gradient_where_p_rounds_to_zero():
     """d log(1 - p) / d z_other = p softmax(others): tiny, but of the right direction."""
     logits = torch.tensor([[-16.0, 0.0, 1.0, 0.5]], dtype=torch.float32, requires_grad=True)
-    value = misclassified(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
+    value = untargeted(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
     value.sum().backward()
     others = torch.tensor([0.0, 1.0, 0.5]).exp()
     p = math.exp(-16) / (math.exp(-16) + others.sum().item())
@@ -57,21 +55,21 @@ def test_misclassified_keeps_its_gradient_where_p_rounds_to_zero():
 
 def test_margin_is_the_lead_of_the_best_other_class_up_to_its_cap():
     labels = torch.tensor([0, 0])
-    value = margin(says(LOGITS), labels, 2.0, most=2.5)(X0, SIGMA)
+    value = margin(says(LOGITS), labels, 2.0, max_margin=2.5)(X0, SIGMA)
     assert value.tolist() == pytest.approx([2 * -2.0, 2 * 2.5])
 
 
 def test_margin_towards_a_class_is_its_lead_over_all_others():
     labels = torch.tensor([0, 1])
-    value = margin(says(LOGITS), labels, 1.0, wanted=torch.tensor([1, 2]))(X0, SIGMA)
+    value = margin(says(LOGITS), labels, 1.0, targets=torch.tensor([1, 2]))(X0, SIGMA)
     assert value.tolist() == pytest.approx([-2.0, -2.0])
 
 
 @pytest.mark.parametrize(
     "term, labels, resting",
     [
-        (classified_as, [0, 0], [1, 0]),  # leads 2 and -3
-        (misclassified, [1, 0], [1, 1]),  # leads 2 and 3
+        (targeted, [0, 0], [1, 0]),  # leads 2 and -3
+        (untargeted, [1, 0], [1, 1]),  # leads 2 and 3
         (margin, [1, 1], [1, 0]),  # leads 2 and -2
     ],
 )
@@ -91,5 +89,5 @@ def test_the_classifier_sees_images_not_states():
         return images.flatten(1)
 
     states = torch.tensor([[[[-1.0, 0.0, 1.0]]]])
-    classified_as(classify, torch.tensor([0]), 1.0)(states, SIGMA)
+    targeted(classify, torch.tensor([0]), 1.0)(states, SIGMA)
     assert seen[0].flatten().tolist() == [0.0, 0.5, 1.0]

@@ -18,20 +18,20 @@ from safetensors.torch import save, save_file
 import made_edm
 import made_states
 import official_files
-from scoreag import dataset
 from scoreag.assess import plan
-from scoreag.assess.cells import cells
-from scoreag.cards import ZOO
-from scoreag.classifiers import converted
-from scoreag.foreign import checkpoint
-from scoreag.images import write_png
-from scoreag.load import load, names
-from scoreag.models import load_classifier, load_prior
-from scoreag.networks.resnet import ResNet
-from scoreag.runs import folder as runs
-from scoreag.runs import rows
-from scoreag.runs.manifest import FORMAT, seal
-from scoreag.sealed import line
+from scoreag.assess.experiments import build_cells
+from scoreag.classifiers import convert
+from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers.networks.cifar_resnet import ResNet
+from scoreag.data import loading
+from scoreag.io.images import write_png
+from scoreag.io.row_digests import seal_row
+from scoreag.models.convert import checkpoint
+from scoreag.models.model_cards import ZOO
+from scoreag.registry import component_names, load_component
+from scoreag.runs import records
+from scoreag.runs import run_dir as runs
+from scoreag.runs.manifest import FORMAT, compute_seal
 
 Files = dict[str, Any]
 RESNET = {"depth": 8, "width": 4}
@@ -40,14 +40,14 @@ SCORE_SDE, IMPROVED, HO = "ddpmpp_continuous", "improved_hybrid", "ho_told"
 
 def score_model(name: str, arguments: dict[str, Any] | None = None) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        checkpoint.convert(folder / name, folder / "out", arguments=arguments)
+        checkpoint.convert_checkpoint(folder / name, folder / "out", config=arguments)
 
     return read
 
 
 def classifier(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        converted.convert(
+        convert.convert_state_dict(
             folder / name, folder / "out", (0.5,), (0.5,), "resnet", RESNET,
             image_shape=(3, 32, 32),
         )  # fmt: skip
@@ -64,28 +64,30 @@ def prior_card(folder: Path) -> None:
 
 
 def read_plan(folder: Path) -> None:
-    list(cells(plan.read(folder / "plan.toml")))
+    list(build_cells(plan.load_plan(folder / "plan.toml")))
 
 
 def data(word: str = "", root: str | None = None, size: tuple[int, int] | None = None) -> Any:
     def read(folder: Path) -> None:
         spec = word if root is not None else str(folder / word) if word else str(folder)
-        dataset.read(spec, None if root is None else folder / root, size=size, progress=False)
+        loading.load_dataset(
+            spec, None if root is None else folder / root, size=size, progress=False
+        )
 
     return read
 
 
 def read_run(folder: Path) -> None:
-    runs.read(folder)
-    for row in rows.read(folder):
-        rows.holds(folder, row)
-    dataset.read(folder, progress=False)
+    runs.read_manifest(folder)
+    for row in records.read_rows(folder):
+        records.files_intact(folder, row)
+    loading.load_dataset(folder, progress=False)
 
 
 def warm() -> None:
     """Import what whole files do not need, but changed ones may."""
-    for name in names("networks"):
-        load("networks", name)
+    for name in component_names("networks"):
+        load_component("networks", name)
     for code in ("raw_unicode_escape", "unicode_escape", "latin1", "ascii", "cp1252", "utf-16"):
         codecs.lookup(code)
     Image.init()
@@ -252,7 +254,7 @@ def card_files(name: str) -> Files:
 
 
 def _cards() -> dict[str, Any]:
-    quick = (plan.PLANS / "quick.toml").read_bytes()
+    quick = (plan.PLAN_DIR / "quick.toml").read_bytes()
     return {
         "card": (classifier_card, card_files("fashion-cnn"), ["card.toml"]),
         "score card": (prior_card, card_files("fashion-small"), ["card.toml"]),
@@ -266,17 +268,19 @@ def run_files(place: Path) -> Files:
     lines = []
     for number in (3, 7):
         image = torch.full((3, 4, 4), number, dtype=torch.uint8)
-        write_png(place / "run" / rows.name_of("images", number), image)
-        file = rows.name_of("images", number)
-        digest = rows.sha256(place / "run" / file)
+        write_png(place / "run" / records.name_of("images", number), image)
+        file = records.name_of("images", number)
+        digest = records.file_sha256(place / "run" / file)
         lines.append({"image_id": number, "label": 1, "file": file, "sha256": digest})
     told: Files = {"format": FORMAT, "images": 2, "finished": "today", "command": "x"}
-    told["seal"] = seal(told)
+    told["seal"] = compute_seal(told)
     return {
-        "rows.jsonl": b"".join(line(row, told["seal"]) for row in lines),
+        "rows.jsonl": b"".join(seal_row(row, told["seal"]) for row in lines),
         "manifest.json": json.dumps(told).encode(),
         **{
-            rows.name_of("images", n): (place / "run" / rows.name_of("images", n)).read_bytes()
+            records.name_of("images", n): (
+                place / "run" / records.name_of("images", n)
+            ).read_bytes()
             for n in (3, 7)
         },
     }

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from scoreag.metrics.distances import distances
-from scoreag.metrics.psnr import psnr
+from scoreag.metrics.norms import compute_norms, psnr
 
 CLEAN = torch.full((2, 3, 2, 2), 0.5)
 
@@ -20,7 +19,7 @@ def moved():
     "norm, length", [("l0", 2), ("l1", 0.8), ("l2", 0.26**0.5), ("linf", 0.4)], ids=lambda v: str(v)
 )
 def test_distance_of_two_moved_pixels_by_hand(norm, length):
-    assert distances(CLEAN, moved())[norm].tolist() == pytest.approx([0, length])
+    assert compute_norms(CLEAN, moved())[norm].tolist() == pytest.approx([0, length])
 
 
 def test_a_change_of_a_tenth_everywhere_is_twenty_decibels():

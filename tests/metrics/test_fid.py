@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scoreag.metrics.fid import Moments, frechet_distance, moments
+from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
 
 
 def gaussian(mean, std, extractor="pixels", n=1000):
@@ -29,7 +29,7 @@ def test_distance_of_gaussians_that_do_not_commute():
 
 def test_moments_of_shards_add_up_to_those_of_the_whole():
     features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    parts = Moments.of(features[:13], "f") + Moments.of(features[13:], "f")
+    parts = Moments.from_features(features[:13], "f") + Moments.from_features(features[13:], "f")
     assert torch.allclose(parts.covariance, features.T.cov().double())
 
 
@@ -40,7 +40,7 @@ def test_distance_does_not_depend_on_the_number_of_shards(shards):
     real, drawn = (torch.randn(500, 5, generator=source) * s + 3 for s in (1.0, 1.5))
 
     def merged(features, count):
-        first, *rest = (Moments.of(part, "f") for part in features.tensor_split(count))
+        first, *rest = (Moments.from_features(part, "f") for part in features.tensor_split(count))
         return sum(rest, start=first)
 
     expected = frechet_distance(merged(real, 1), merged(drawn, 1))
@@ -52,13 +52,13 @@ def test_distance_does_not_depend_on_the_number_of_shards(shards):
 def test_distance_in_one_feature_is_that_of_means_and_deviations():
     """(m_a - m_b)^2 + (s_a - s_b)^2: means of 2 and 5, standard deviations of 1 and 4."""
     a, b = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [5.0], [9.0]])
-    distance = frechet_distance(Moments.of(a, "f"), Moments.of(b, "f"))
+    distance = frechet_distance(Moments.from_features(a, "f"), Moments.from_features(b, "f"))
     assert distance == pytest.approx(3**2 + (4 - 1) ** 2)
 
 
 def test_moments_of_images_are_those_of_their_features():
     images = torch.rand(9, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    found = moments(images, lambda part: part.flatten(1), "pixels", batch=4)
+    found = compute_moments(images, lambda part: part.flatten(1), "pixels", batch_size=4)
     assert (found.count, found.extractor) == (9, "pixels")
     assert torch.allclose(found.mean, images.flatten(1).double().mean(0))
 
@@ -71,4 +71,4 @@ def test_features_of_two_networks_are_not_compared():
 
 def test_one_image_has_no_covariance():
     with pytest.raises(ValueError, match="1 images have no covariance"):
-        _ = Moments.of(torch.zeros(1, 3), "pixels").covariance
+        _ = Moments.from_features(torch.zeros(1, 3), "pixels").covariance

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from scoreag.metrics.fid import Moments, frechet_distance
+from scoreag.metrics.frechet import Moments, frechet_distance
 
 
 class Given(nn.Module):
@@ -41,5 +41,7 @@ def theirs(real: Tensor, drawn: Tensor) -> float:
 def test_the_distance_is_that_of_torchmetrics(counts, dtype):
     """Of more images than features, and of fewer, whose covariance is singular."""
     real, drawn = (features(seed, n, dtype) for seed, n in enumerate(counts))
-    ours = frechet_distance(Moments.of(real, "given"), Moments.of(drawn, "given"))
+    ours = frechet_distance(
+        Moments.from_features(real, "given"), Moments.from_features(drawn, "given")
+    )
     assert ours == pytest.approx(theirs(real, drawn), rel=1e-6)

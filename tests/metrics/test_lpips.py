@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.metrics.lpips import HEAD, LAYERS, Lpips, load
+from scoreag.metrics.lpips import HEAD_KEY, LAYERS, Lpips, load_lpips
 
 SIZES = (11, 5, 3, 3, 3)  # of AlexNet's kernels, in pixels
 
@@ -15,7 +15,7 @@ def random_weights(channels=4):
         shape = (channels, before, size, size)
         convolutions[f"features.{layer}.weight"] = torch.randn(shape, generator=source)
         convolutions[f"features.{layer}.bias"] = torch.randn(channels, generator=source)
-    heads = {HEAD.format(n): torch.rand(1, channels, 1, 1, generator=source) for n in range(5)}
+    heads = {HEAD_KEY.format(n): torch.rand(1, channels, 1, 1, generator=source) for n in range(5)}
     return convolutions, heads
 
 
@@ -28,7 +28,9 @@ def passing_on():
         weight[1, 1, size // 2, size // 2] = float(layer > 0)
         convolutions[f"features.{layer}.weight"] = weight
         convolutions[f"features.{layer}.bias"] = torch.tensor([0.0, float(layer == 0)])
-    heads = {HEAD.format(n): torch.tensor([1.0, 10.0]).view(1, 2, 1, 1) * 10**n for n in range(5)}
+    heads = {
+        HEAD_KEY.format(n): torch.tensor([1.0, 10.0]).view(1, 2, 1, 1) * 10**n for n in range(5)
+    }
     return Lpips(convolutions, heads)
 
 
@@ -65,7 +67,7 @@ def test_is_symmetric_and_positive():
 
 
 def test_does_not_depend_on_the_batch():
-    metric, a, b = Lpips(*random_weights(), batch=2), images(0), images(1)
+    metric, a, b = Lpips(*random_weights(), batch_size=2), images(0), images(1)
     alone = torch.cat([metric(x[None], y[None]) for x, y in zip(a, b, strict=True)])
     assert torch.allclose(metric(a, b), alone, rtol=1e-5)
 
@@ -80,12 +82,14 @@ def write(tmp_path, drop=()):
 
 def test_weights_are_read_by_name(tmp_path):
     metric = Lpips(*random_weights())
-    assert torch.equal(load(*write(tmp_path))(images(0), images(1)), metric(images(0), images(1)))
+    assert torch.equal(
+        load_lpips(*write(tmp_path))(images(0), images(1)), metric(images(0), images(1))
+    )
 
 
 def test_a_missing_array_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"features.npz has no array 'features.6.bias'"):
-        load(*write(tmp_path, drop=("features.6.bias",)))
+        load_lpips(*write(tmp_path, drop=("features.6.bias",)))
 
 
 @pytest.mark.parametrize(
@@ -95,4 +99,4 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     features, heads = write(tmp_path)
     heads.write_bytes(content)
     with pytest.raises(ValueError, match=r"heads.npz is no complete .npz file.*copy it again"):
-        load(features, heads)
+        load_lpips(features, heads)

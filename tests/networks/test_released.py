@@ -10,11 +10,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import edm, iddpm, ncsn, vp
-from scoreag.foreign.edm import found
-from scoreag.networks.adm_unet import build as adm_unet
-from scoreag.networks.released import Block, Resampling, named, normalisation, waves
+from scoreag.diffusion.networks.adm_unet import build as adm_unet
+from scoreag.diffusion.networks.edm_blocks import (
+    Block,
+    ResamplingConv,
+    group_norm,
+    one_hot_labels,
+    sinusoidal_embedding,
+)
+from scoreag.diffusion.parameterizations import edm, iddpm, ncsn, vp
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.models.convert.edm import build_spec
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "")) / "golden"
@@ -36,7 +42,7 @@ def invented(network: torch.nn.Module) -> torch.nn.Module:
 def denoiser(name: str) -> Preconditioned:
     """The golden case of that name, with invented weights."""
     case = GOLDEN["cases"][name]
-    made = found(case["class"], case["arguments"], {}, name)
+    made = build_spec(case["class"], case["arguments"], {}, name)
     network = import_module(f"scoreag.networks.{made.network}").build(**made.options)
     return Preconditioned(invented(network), FAMILIES[made.family])
 
@@ -63,7 +69,7 @@ def test_golden_files_are_met_at_every_level(name):
     with safe_open(SHARED / f"{name}.safetensors", "pt") as file:
         about = file.metadata()
     tensors = load_file(SHARED / f"{name}.safetensors")
-    made = found(about["class"], json.loads(about["arguments"]), tensors, name)
+    made = build_spec(about["class"], json.loads(about["arguments"]), tensors, name)
     network = import_module(f"scoreag.networks.{made.network}").build(**made.options).eval()
     network.load_state_dict(dict(made.tensors))
     denoise = Preconditioned(network, FAMILIES[made.family])
@@ -107,7 +113,7 @@ def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
 
 def test_groups_that_cannot_be_equal_and_an_unknown_resampling_are_refused():
     with pytest.raises(ValueError, match="48 channels make no 32 equal groups"):
-        normalisation(48, least=1)
+        group_norm(48, min_channels_per_group=1)
     with pytest.raises(ValueError, match="resample is 'evn'; did you mean 'even'"):
         adm_unet(resample="evn")
 
@@ -115,28 +121,32 @@ def test_groups_that_cannot_be_equal_and_an_unknown_resampling_are_refused():
 def test_an_untold_label_is_no_label():
     """As None and as the null label, which is the number behind the last."""
     like = torch.zeros(2, 1)
-    assert torch.equal(named(None, 3, like), torch.zeros(2, 3))
-    assert named(torch.tensor([3, 1]), 3, like).tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert torch.equal(one_hot_labels(None, 3, like), torch.zeros(2, 3))
+    assert one_hot_labels(torch.tensor([3, 1]), 3, like).tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
 def test_waves_have_the_cosine_first_and_end_at_a_ten_thousandth():
     """Of four numbers at t = 1: cos 1, cos 1/10000, sin 1, sin 1/10000."""
     time = torch.ones(1, dtype=torch.float64)
     expected = torch.tensor([[0.5403023, 1.0, 0.8414710, 1e-4]]).double()
-    torch.testing.assert_close(waves(time, 4, ends=True), expected, atol=1e-7, rtol=0)
-    assert waves(time, 4)[0, 1].item() == pytest.approx(torch.tensor(0.01).cos().item())
+    torch.testing.assert_close(
+        sinusoidal_embedding(time, 4, endpoint=True), expected, atol=1e-7, rtol=0
+    )
+    assert sinusoidal_embedding(time, 4)[0, 1].item() == pytest.approx(
+        torch.tensor(0.01).cos().item()
+    )
 
 
 def test_a_filter_of_two_taps_halves_by_means_and_doubles_by_copies():
     image = torch.arange(4.0).view(1, 1, 2, 2)
-    assert Resampling(1, 1, 0, "down")(image).item() == 1.5
-    doubled = Resampling(1, 1, 0, "up")(image)[0, 0]
+    assert ResamplingConv(1, 1, 0, "down")(image).item() == 1.5
+    doubled = ResamplingConv(1, 1, 0, "up")(image)[0, 0]
     assert torch.equal(doubled, image[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1))
 
 
 def test_a_block_without_weights_leaves_the_image_and_shrinks_it():
     """Both sums, of the convolutions and of the attention, are multiplied by sqrt(1/2)."""
-    block = Block(8, 8, 4, heads=1, shrink=0.5**0.5).eval()
+    block = Block(8, 8, 4, heads=1, skip_scale=0.5**0.5).eval()
     for layer in (block.conv1, block.proj):
         torch.nn.init.zeros_(layer.weight)
     x = torch.randn(2, 8, 4, 4)

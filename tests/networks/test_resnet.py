@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from scoreag.networks.resnet import Block, ResNet, Subsample
+from scoreag.classifiers.networks.cifar_resnet import Block, ResNet, Subsample
 
 
 def learnt(network) -> int:

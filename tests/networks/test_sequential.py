@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scoreag.networks.sequential import build
+from scoreag.classifiers.networks.sequential import build
 
 
 def test_layers_are_torchs_with_their_arguments_in_order():

@@ -6,8 +6,8 @@ from torch import nn
 from torch.autograd import gradgradcheck
 from torch.nn.functional import scaled_dot_product_attention
 
-from scoreag.cards import card
-from scoreag.networks.unet import Attention, Block, UNet
+from scoreag.diffusion.networks.unet import Attention, Block, UNet
+from scoreag.models.model_cards import load_card
 from tiny import filled
 
 TINY = {"image_shape": (3, 8, 8), "classes": 3, "channels": 16, "multipliers": (1,)}
@@ -57,7 +57,7 @@ def test_attention_is_that_of_torch():
 
 def test_a_block_scales_and_shifts_what_was_normalised():
     """Maps of +1 and -1 and convolutions that copy, scale 1 and shift 1/2: silu(2 (+-1) + 1/2)."""
-    block = Block(16, 16, told=4)
+    block = Block(16, 16, emb_channels=4)
     for conv in (block.conv1, block.conv2):
         nn.init.dirac_(conv.weight)
         nn.init.zeros_(conv.bias)
@@ -97,12 +97,14 @@ def test_number_of_weights_of_the_bundled_model_by_hand():
     up += block(64 + 32, 32) + block(32 + 32, 32) + conv(32, 32)  # 32, 32
     up += 2 * block(32 + 32, 32)  # 32, 32
     ends = conv(3, 32) + 2 * 32 + conv(32, 3)
-    network = UNet(**card("cifar10").options)
+    network = UNet(**load_card("cifar10").options)
     assert sum(p.numel() for p in network.parameters()) == told + down + deepest + up + ends
 
 
 def test_channels_of_the_bundled_model_are_normalised_in_sixteens():
-    norms = [m for m in UNet(**card("cifar10").options).modules() if isinstance(m, nn.GroupNorm)]
+    norms = [
+        m for m in UNet(**load_card("cifar10").options).modules() if isinstance(m, nn.GroupNorm)
+    ]
     assert {norm.num_channels / norm.num_groups for norm in norms} == {16}
 
 

@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import unfold
 
-from scoreag.networks.whitened_cnn import WhitenedCNN, whiten
+from scoreag.classifiers.networks.airbench_cnn import WhitenedCNN, whiten
 
 
 def second_moment(maps):

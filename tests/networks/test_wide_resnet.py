@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, silu
 
-from scoreag.networks.wide_resnet import Block, WideResNet
+from scoreag.classifiers.networks.wide_resnet import Block, WideResNet
 
 
 def learnt(depth, width, **options) -> int:

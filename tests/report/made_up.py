@@ -2,14 +2,14 @@
 
 import torch
 
-from scoreag.report.tour import Shown, Tour
+from scoreag.report.demo import DemoReport, PredictedImages
 
 REAL = torch.arange(4 * 3 * 5 * 5, dtype=torch.int64).remainder(200).byte().view(4, 3, 5, 5)
 
 
 def shown(classifier, judge, moved=0, count=4):
     images = REAL[:count] + moved
-    return Shown(images, torch.tensor(classifier), torch.tensor(judge))
+    return PredictedImages(images, torch.tensor(classifier), torch.tensor(judge))
 
 
 def made_up(**changes):
@@ -32,4 +32,4 @@ def made_up(**changes):
         "classifier": "net <i>",
         "foot": ("seed 0",),
     }
-    return Tour(**{**told, **changes})
+    return DemoReport(**{**told, **changes})

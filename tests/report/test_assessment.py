@@ -10,25 +10,25 @@ import torch
 import tiny
 from assess.made_rows import cell, four
 from report.test_page import checked
-from scoreag.assess import store
-from scoreag.assess.account import reckon
-from scoreag.assess.measure import Measured
-from scoreag.images import png
-from scoreag.report.assessment import lead, write_report
-from scoreag.report.assessment_tables import tables
-from scoreag.report.table_files import Table, to_csv, to_latex, to_markdown
-from scoreag.runs import folder as place
+from scoreag.assess import storage
+from scoreag.assess.results import aggregate
+from scoreag.assess.scoring import ScoredBatch
+from scoreag.io.images import encode_png
+from scoreag.report.robustness import summary_sentences, write_report
+from scoreag.report.robustness_tables import build_tables
+from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
+from scoreag.runs import run_dir as place
 
 
 def write_cell(folder, of, rows):
-    image = png(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    image = encode_png(torch.zeros(3, 8, 8, dtype=torch.uint8))
     files = {f"cells/{of.key}/images/{row['position']}.png": image for row in rows}
     rows = [
         row | {"file": name, "original_file": name} for row, name in zip(rows, files, strict=True)
     ]
-    store.describe(folder, of)
+    storage.write_cell(folder, of)
     if rows:
-        store.write(folder, of, Measured(rows, files, None, 1.0, 2**20))
+        storage.write_shard(folder, of, ScoredBatch(rows, files, None, 1.0, 2**20))
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def folder(tmp_path):
     cells.append((failed, []))
     for one in cells:
         write_cell(tmp_path, *one)
-    store.fail(tmp_path, failed, "it broke\ntrace")
-    place.write_json(tmp_path / store.LIST, {one.name: one.key for one, _ in cells})
+    storage.record_failure(tmp_path, failed, "it broke\ntrace")
+    place.write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
     place.write_json(
         tmp_path / place.MANIFEST,
         {"format": 1, "task": "assess <made up>", "plan": {"images": 4}, "device": "cpu"},
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 
 def test_the_page_says_it_in_a_sentence_first(folder):
-    first, *_ = lead(reckon(folder))
+    first, *_ = summary_sentences(aggregate(folder))
     assert first == (
         "net is right on 3 of 4 images as they are; the attack pgd (epsilon 0.1) fools it on 1 of "
         "3 images that it got right, while the judges still see in them what they show (judge: "
@@ -98,7 +98,7 @@ def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
 def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
     place.write_json(folder / place.MANIFEST, {"format": 1, "task": "transform"})
     with pytest.raises(ValueError, match="no assessment"):
-        reckon(folder)
+        aggregate(folder)
 
 
 SMALL = Table(
@@ -169,11 +169,11 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     ]
     for one in cells:
         write_cell(tmp_path, *one)
-    place.write_json(tmp_path / store.LIST, {one.name: one.key for one, _ in cells})
+    place.write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
     place.write_json(
         tmp_path / place.MANIFEST, {"format": 1, "task": "assess x", "plan": {"images": 4}}
     )
-    made = {table.name: table for table in tables(reckon(tmp_path))}
+    made = {table.name: table for table in build_tables(aggregate(tmp_path))}
     drawn = made["randomised"]
     told = [["exact", "fresh"], ["bpda", "fresh"], ["exact", "fixed"]]
     assert [row[2:4] for row in drawn.rows] == told

@@ -4,11 +4,11 @@ import pytest
 
 from assess.made_rows import cell, row
 from report.test_assessment import write_cell
-from scoreag.assess import store
-from scoreag.assess.account import reckon
-from scoreag.report.assessment import lead, write_report
-from scoreag.report.assessment_tables import tables
-from scoreag.runs import folder as place
+from scoreag.assess import storage
+from scoreag.assess.results import aggregate
+from scoreag.report.robustness import summary_sentences, write_report
+from scoreag.report.robustness_tables import build_tables
+from scoreag.runs import run_dir as place
 
 DIGESTS = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "j"}}}
 
@@ -45,14 +45,14 @@ def assessed(folder, *cells, clean=None):
     cells = [(first, steady), *cells]
     for one in cells:
         write_cell(folder, *one)
-    place.write_json(folder / store.LIST, {one.name: one.key for one, _ in cells})
+    place.write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
     manifest = {"format": 1, "task": "assess made up", "plan": {"images": 4}}
     place.write_json(folder / place.MANIFEST, manifest)
-    return reckon(folder)
+    return aggregate(folder)
 
 
 def ranked(account):
-    return [text for text in lead(account) if text.startswith("Under the same")]
+    return [text for text in summary_sentences(account) if text.startswith("Under the same")]
 
 
 def test_defenses_under_the_same_attacks_on_the_same_images_are_compared(tmp_path):
@@ -96,7 +96,7 @@ def test_a_defense_that_was_attacked_otherwise_is_not_compared(tmp_path, how):
     assert ranked(account) == []
     html = write_report(tmp_path).read_text()
     assert "most is left" not in html.lower()
-    letters = {t.name: t for t in tables(account)}["worst_case"].rows
+    letters = {t.name: t for t in build_tables(account)}["worst_case"].rows
     assert [line[2] for line in letters] == ["alone", "alone"]
 
 
@@ -107,7 +107,7 @@ def test_of_three_defenses_those_are_compared_that_were_treated_alike(tmp_path):
     )  # fmt: skip
     (says,) = ranked(account)
     assert "gap" not in says and "robust 30 of 40" in says
-    letters = {t.name: t for t in tables(account)}["worst_case"].rows
+    letters = {t.name: t for t in build_tables(account)}["worst_case"].rows
     assert [line[2] for line in letters] == ["A", "A", "alone"]
 
 
@@ -125,14 +125,16 @@ def test_the_attack_that_is_named_first_was_given_as_many_images_as_the_others(t
     account = assessed(
         tmp_path, attacked("net", rows(40, 30)), attacked("net", rows(2, 0), attack="square")
     )
-    first = next(iter(lead(account)))
+    first = next(iter(summary_sentences(account)))
     assert "the attack pgd (epsilon 0.1) fools it on 10 of 40" in first
 
 
 def test_the_judges_accuracy_stands_beside_what_it_says(tmp_path):
     account = assessed(tmp_path, attacked("net", rows(40, 2)))
-    assert "(judge: right on 40 of 40 untouched images, 91 to 100 %)" in next(iter(lead(account)))
-    main = {table.name: table for table in tables(account)}["cells"]
+    assert "(judge: right on 40 of 40 untouched images, 91 to 100 %)" in next(
+        iter(summary_sentences(account))
+    )
+    main = {table.name: table for table in build_tables(account)}["cells"]
     (line,) = [dict(zip(main.header, one, strict=True)) for one in main.rows]
     assert (line["judges right, untouched"]["count"], line["judges right, untouched"]["total"]) == (
         40, 40
@@ -148,7 +150,7 @@ def test_of_images_from_nothing_the_judges_accuracy_is_that_on_the_sets_images(t
         for one in rows(10, 5)
     ]  # fmt: skip
     account = assessed(tmp_path, attacked("net", made, attack="gas", options={"strength": 1.0}))
-    main = {table.name: table for table in tables(account)}["cells"]
+    main = {table.name: table for table in build_tables(account)}["cells"]
     line = dict(zip(main.header, main.rows[0], strict=True))
     assert line["judges right, untouched"]["total"] == 40
 
@@ -162,22 +164,22 @@ def test_a_judge_of_low_accuracy_is_a_grave_doubt(tmp_path, right, told):
         tmp_path, attacked("net", rows(40, 2, right)), clean=rows(40, 40, right)
     )  # fmt: skip
     (finding,) = [finding for finding in account.findings if finding.check == "judge"]
-    assert finding.grave and told in finding.says
-    assert any(text.startswith("Read this first") for text in lead(account))
+    assert finding.is_error and told in finding.message
+    assert any(text.startswith("Read this first") for text in summary_sentences(account))
 
 
 def test_a_judge_with_the_weights_of_a_victim_is_a_grave_doubt_and_no_page_calls_it_apart(tmp_path):
     same = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "v"}}}
     account = assessed(tmp_path, attacked("net", rows(40, 2), content=same))
     (finding,) = [finding for finding in account.findings if finding.check == "judge"]
-    assert finding.grave and "the judge judge has the weights of net" in finding.says
-    main = {table.name: table for table in tables(account)}["cells"]
+    assert finding.is_error and "the judge judge has the weights of net" in finding.message
+    main = {table.name: table for table in build_tables(account)}["cells"]
     assert "a judge is attacked itself" in main.caption
 
 
 def test_independence_that_was_not_checked_is_not_asserted(tmp_path):
     account = assessed(tmp_path, attacked("net", rows(40, 2), content={}))
-    main = {table.name: table for table in tables(account)}["cells"]
+    main = {table.name: table for table in build_tables(account)}["cells"]
     assert "whether a judge is one of the classifiers attacked was not checked" in main.caption
     html = write_report(tmp_path).read_text()
     assert "trained apart" not in html and "were not attacked" not in html

@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.attacks.pgd import Attack
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.dataset import Dataset
-from scoreag.demo import Cast, tour
-from scoreag.models import classifier
-from scoreag.report.tour_page import tour_page
-from scoreag.samplers.heun import sample
+from scoreag.attacks.pgd import PGD
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.cli.demo import DemoModels, run_demo
+from scoreag.data.loading import Dataset
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers.heun import sample
+from scoreag.report.demo_html import render_demo_page
 
 QUICK = {"sampler": "heun", "steps": 2, "precision": 30.0, "retries": 0}
 
@@ -28,7 +28,7 @@ class Shrinking(nn.Module):
 def net(seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval())
+        return wrap_classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval())
 
 
 def cast():
@@ -39,7 +39,7 @@ def cast():
     }
     classes = ("cat", "dog", "ship")
     prior = Prior(Shrinking().eval(), sample, karras(4), (3, 4, 4), classes, defaults)
-    return Cast(prior, net(0), net(1), ("a net", "another"))
+    return DemoModels(prior, net(0), net(1), ("a net", "another"))
 
 
 def real(labels=(0, 1, 2, 0)):
@@ -50,13 +50,15 @@ def real(labels=(0, 1, 2, 0)):
 
 
 def quick(out, **options):
-    return tour(cast(), real(), out, attack=Attack(steps=3), per_class=1, progress=False, **options)
+    return run_demo(
+        cast(), real(), out, attack=PGD(steps=3), per_class=1, progress=False, **options
+    )
 
 
 def test_a_tour_shows_saved_images_with_the_answers_to_them(tmp_path):
     made = quick(tmp_path)
     assert made.asked.tolist() == [0, 1, 2]
-    for shown in (made.original, made.pgd, made.gat, made.gap, made.gas, made.free):
+    for shown in (made.original, made.pgd, made.gat, made.gap, made.gas, made.unguided):
         answers = cast().classifier(shown.images.float() / 255).argmax(1)
         assert torch.equal(shown.classifier, answers)
     moved = (made.pgd.images.int() - made.original.images.int()).abs()
@@ -71,10 +73,10 @@ def test_a_tour_leaves_a_run_for_each_task(tmp_path):
 
 def test_a_second_tour_finds_the_same(tmp_path):
     first, again = quick(tmp_path), quick(tmp_path)
-    assert tour_page(first) == tour_page(again)
+    assert render_demo_page(first) == render_demo_page(again)
 
 
 def test_images_without_labels_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"made up have no labels.*a labels.csv"):
-        tour(cast(), real(None), tmp_path / "out", progress=False)
+        run_demo(cast(), real(None), tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from report.made_up import made_up
-from scoreag.metrics.accuracy import Rate
-from scoreag.report.page import page, rates, section, table, terms
-from scoreag.report.pictures import Cell, data_uri, strip
-from scoreag.report.plots import Curve, curves
-from scoreag.report.tour_page import tour_page
+from scoreag.report.demo_html import render_demo_page
+from scoreag.report.html import definition_list, proportions_table, render_page, section, table
+from scoreag.report.image_grid import ImageCell, data_uri, strip
+from scoreag.report.svg_plots import Curve, plot_curves
+from scoreag.stats.proportion import Proportion
 
 EMPTY = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -48,11 +48,11 @@ def checked(html):
 
 def chart():
     lines = [Curve("a <b>", [1, 2], [0.1, 0.9], [0, 0.8], [0.2, 1]), Curve("c", [1, 2], [1, 0])]
-    return curves(lines, "x", "y", alt='a "rising" line', log_x=True, mark=(1.5, "here"))
+    return plot_curves(lines, "x", "y", alt='a "rising" line', log_x=True, mark=(1.5, "here"))
 
 
 def test_the_page_loads_nothing_from_elsewhere():
-    html = tour_page(made_up()) + chart()
+    html = render_demo_page(made_up()) + chart()
     assert "http" not in html and "@import" not in html and "<script" not in html
     assert "url(" not in re.sub(r"url\(#", "", html)
     loads = checked(html).loads
@@ -60,12 +60,12 @@ def test_the_page_loads_nothing_from_elsewhere():
 
 
 def test_every_image_has_an_alternative_text():
-    images = [attrs for tag, attrs in checked(tour_page(made_up())).tags if tag == "img"]
+    images = [attrs for tag, attrs in checked(render_demo_page(made_up())).tags if tag == "img"]
     assert images and all(attrs["alt"] for attrs in images)
 
 
 def test_the_page_is_dark_where_the_reader_is_and_fits_a_narrow_window():
-    html = tour_page(made_up())
+    html = render_demo_page(made_up())
     assert "prefers-color-scheme: dark" in html and "color-scheme: light dark" in html
     assert 'content="width=device-width, initial-scale=1"' in html
     assert "image-rendering: pixelated" in html
@@ -74,12 +74,14 @@ def test_the_page_is_dark_where_the_reader_is_and_fits_a_narrow_window():
 @pytest.mark.parametrize(
     "html",
     [
-        page("<x>", ["<x>"], [], ["<x>"]),
+        render_page("<x>", ["<x>"], [], ["<x>"]),
         section("<x>"),
-        terms([("<x>", "<x>")]),
+        definition_list([("<x>", "<x>")]),
         table("<x>", ("<x>", "<x>"), [("<x>", ("<x>", "<x>"))]),
-        rates("<x>", [("<x>", Rate(1, 2, "<x>"))]),
-        strip("<x>", [Cell(torch.zeros(1, 2, 2).byte(), "<x>", '<x>"', (("<x>", "<x>"),), "<x>")]),
+        proportions_table("<x>", [("<x>", Proportion(1, 2, "<x>"))]),
+        strip(
+            "<x>", [ImageCell(torch.zeros(1, 2, 2).byte(), "<x>", '<x>"', (("<x>", "<x>"),), "<x>")]
+        ),
     ],
     ids=["page", "section", "terms", "table", "rates", "strip"],
 )
@@ -102,13 +104,15 @@ def test_a_grey_picture_stays_grey():
 
 
 def test_a_rate_shows_count_denominator_share_and_interval():
-    html = rates("", [("fooled", Rate(5, 10, "images right before"))])
+    html = proportions_table("", [("fooled", Proportion(5, 10, "images right before"))])
     for words in ("5 of 10<small>images right before", "50.0&nbsp;%", "24 to 76 %"):
         assert words in html
 
 
 def test_a_rate_of_nothing_is_said_to_be_one():
-    assert "nothing to count" in rates("", [("fooled", Rate(0, 0, "images right before"))])
+    assert "nothing to count" in proportions_table(
+        "", [("fooled", Proportion(0, 0, "images right before"))]
+    )
 
 
 def test_a_curve_has_the_same_bytes_every_time():
@@ -125,4 +129,4 @@ def test_a_curve_takes_the_colours_of_the_page():
 
 def test_more_curves_than_can_be_told_apart_are_refused():
     with pytest.raises(ValueError, match="5 curves in one figure; show at most 4"):
-        curves([Curve("", [0.0], [0.0])] * 5, "", "", alt="")
+        plot_curves([Curve("", [0.0], [0.0])] * 5, "", "", alt="")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scoreag.report.run import run_page, write_report
-from scoreag.result import Result
-from scoreag.runs.save import save
+from scoreag.methods.result import Result
+from scoreag.report.task_run import render_run_page, write_report
+from scoreag.runs.save import save_result
 
 
 def result(task="transform"):
@@ -20,18 +20,18 @@ def result(task="transform"):
         task=task,
         images=originals + 16 / 255,
         image_ids=numbers + 5,
-        calls=torch.full((4,), 24),
-        retries=torch.tensor([0, 1, 1, 0]),
-        rests=torch.zeros(4, dtype=torch.int64),
+        nfe=torch.full((4,), 24),
+        restarts=torch.tensor([0, 1, 1, 0]),
+        guidance_skipped=torch.zeros(4, dtype=torch.int64),
         originals=originals,
         labels=labels,
-        wrong=torch.tensor([1, 0, 1, 0]),
-        before=torch.tensor([0, 1, 2, 0]),
+        targets=torch.tensor([1, 0, 1, 0]),
+        clean_predictions=torch.tensor([0, 1, 2, 0]),
         predictions=predictions,
+        success_float=wrong,
         success=wrong,
-        success_8bit=wrong,
-        as_wanted=torch.tensor([True, False, False, True]),
-        settings={"strength": 3.0, "sampler": "<heun>"},
+        targeted_success=torch.tensor([True, False, False, True]),
+        config={"strength": 3.0, "sampler": "<heun>"},
     )
 
 
@@ -40,25 +40,25 @@ ABOUT = {"models": {"classifier": {"name": "net <i>"}}, "classes": ["cat", "dog 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save(result(), tmp_path / "run", about=ABOUT)
+    return save_result(result(), tmp_path / "run", provenance=ABOUT)
 
 
 def test_the_first_sentence_tells_the_outcome(folder):
     assert (
         "net &lt;i&gt; gets 3 of 4 images right as they are, and errs on 2 of those 3 after the "
         "transformation; whether they still show their class was not checked: give --judge."
-    ) in run_page(folder)
+    ) in render_run_page(folder)
 
 
 def test_figures_stand_with_their_denominators(folder):
-    html = run_page(folder)
+    html = render_run_page(folder)
     assert html.count("2 of 3<small>images classified correctly before</small>") == 2
     assert html.count("1 of 3<small>images classified correctly before</small>") == 4
     assert "16/255" in html and "96" in html  # the median change, and all calls
 
 
 def test_failures_are_shown_beside_successes(folder):
-    html = run_page(folder)
+    html = render_run_page(folder)
     assert html.count("<img ") == 2 * 4
     assert html.count("\N{CHECK MARK} fooled") == 2
     assert html.count("\N{MULTIPLICATION X} not fooled") == 1
@@ -67,15 +67,15 @@ def test_failures_are_shown_beside_successes(folder):
 
 
 def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
-    html = run_page(folder)
+    html = render_run_page(folder)
     assert "<heun>" not in html and "&lt;heun&gt;" in html and "dog &lt;b&gt;" in html
     loads = re.findall(r'(?:src|href)="([^"]{0,9})', html)
     assert loads and all(load.startswith(("data:", "#")) for load in loads)
 
 
 def test_purified_images_are_right_or_wrong(tmp_path):
-    purified = replace(result("purify"), wrong=None, as_wanted=result().success_8bit)
-    html = run_page(save(purified, tmp_path / "run", about=ABOUT))
+    purified = replace(result("purify"), wrong=None, as_wanted=result().success)
+    html = render_run_page(save_result(purified, tmp_path / "run", provenance=ABOUT))
     assert "net &lt;i&gt; gets 1 of 4 images right after purification, and 3 of 4 before" in html
     assert html.count("\N{CHECK MARK} right") == 1
     assert html.count("\N{MULTIPLICATION X} wrong") == 3
@@ -85,34 +85,34 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
     nothing = dict.fromkeys(
         ("labels", "wrong", "before", "predictions", "success", "success_8bit", "as_wanted")
     )
-    html = run_page(save(replace(result("purify"), **nothing), tmp_path / "run"))
+    html = render_run_page(save_result(replace(result("purify"), **nothing), tmp_path / "run"))
     assert "4 images were purified" in html
     assert html.count("<img ") == 8
 
 
 def test_drawn_images_have_no_originals(tmp_path):
     drawn = replace(result("synthesize"), originals=None, before=None)
-    html = run_page(save(drawn, tmp_path / "run", about=ABOUT))
+    html = render_run_page(save_result(drawn, tmp_path / "run", provenance=ABOUT))
     assert "net &lt;i&gt; errs on 3 of 4 images drawn from noise; whether they still show" in html
     assert html.count("<img ") == 4
 
 
 def test_the_page_lies_in_the_folder_of_the_run(folder):
-    assert write_report(folder).read_text() == run_page(folder)
+    assert write_report(folder).read_text() == render_run_page(folder)
 
 
 def test_an_unfinished_run_is_refused(folder):
     (folder / "summary.json").unlink()
     with pytest.raises(ValueError, match=r"the run is not finished; give the command of the run"):
-        run_page(folder)
+        render_run_page(folder)
 
 
 def test_a_damaged_summary_is_refused(folder):
     (folder / "summary.json").write_text(json.dumps({"rates": 1})[:-3])
     with pytest.raises(ValueError, match=r"summary.json is damaged"):
-        run_page(folder)
+        render_run_page(folder)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no manifest.json"):
-        run_page(tmp_path)
+        render_run_page(tmp_path)

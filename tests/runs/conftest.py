@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tiny
-from scoreag.api import transformation
-from scoreag.runs.drive import drive
+from scoreag.methods.api import build_transformation
+from scoreag.runs.run_task import run_task
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,9 @@ def one_thread():
 def job():
     """Ten images, of which some are fooled, some at the second try, some not at all."""
     prior, victim = tiny.prior(), tiny.victim()
-    return transformation(prior, victim, tiny.images(10), tiny.labels(10), image_ids=range(20, 30))
+    return build_transformation(
+        prior, victim, tiny.images(10), tiny.labels(10), image_ids=range(20, 30)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def finished(job, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    drive(job, folder, batch_size=4, micro_batch=4)
+    run_task(job, folder, write_every=4, batch_size=4)
     torch.set_num_threads(before)
     return folder
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import tiny
-from scoreag.api import purification, synthesis
-from scoreag.runs.drive import drive, groups, wrong_from
-from scoreag.runs.rows import read
+from scoreag.methods.api import build_purification, build_synthesis
+from scoreag.runs.records import read_rows
+from scoreag.runs.run_task import group_batches, run_task, target_source
 
 
 def pixels(file):
@@ -20,31 +20,31 @@ def pixels(file):
 
 
 def test_the_same_job_twice_gives_the_same_files(job, run, tmp_path):
-    drive(job, tmp_path / "again", batch_size=4, micro_batch=4)
+    run_task(job, tmp_path / "again", write_every=4, batch_size=4)
     assert tiny.contents(tmp_path / "again") == tiny.contents(run)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_the_files_do_not_depend_on_the_batch_size(job, run, tmp_path, batch_size):
-    drive(job, tmp_path / "other", batch_size=batch_size, micro_batch=4)
+    run_task(job, tmp_path / "other", write_every=batch_size, batch_size=4)
     assert tiny.contents(tmp_path / "other") == tiny.contents(run)
 
 
 def test_groups_are_whole_micro_batches_that_fill_a_batch():
     pieces = [range(0, 4), range(4, 8), range(8, 10)]
-    assert list(groups(pieces, 5)) == [pieces[:2], pieces[2:]]
+    assert list(group_batches(pieces, 5)) == [pieces[:2], pieces[2:]]
 
 
 def test_the_outcomes_of_this_job_are_mixed(run):
     """Otherwise the tests of this file would pass with many a mistake."""
-    rows = read(run)
+    rows = read_rows(run)
     assert {row["success_8bit"] for row in rows} == {True, False}
     assert {row["retries"] for row in rows} == {0, 1}
     assert any(row["predictions"]["before"] != row["label"] for row in rows)
 
 
 def test_rows_are_in_the_order_of_the_job_and_name_their_files(run):
-    rows = read(run)
+    rows = read_rows(run)
     assert [row["image_id"] for row in rows] == list(range(20, 30))
     assert rows[3]["file"] == "images/000023.png"
     assert rows[3]["original_file"] == "originals/000023.png"
@@ -54,7 +54,7 @@ def test_rows_are_in_the_order_of_the_job_and_name_their_files(run):
 
 def test_verdicts_are_what_the_classifier_says_of_the_files(run):
     victim = tiny.victim()
-    for row in read(run):
+    for row in read_rows(run):
         seen = torch.tensor(pixels(run / row["file"])).permute(2, 0, 1)[None] / 255
         said = int(victim(seen).argmax())
         assert row["predictions"]["saved"] == said
@@ -63,7 +63,7 @@ def test_verdicts_are_what_the_classifier_says_of_the_files(run):
 
 
 def test_distances_are_those_between_the_files(run):
-    for row in read(run):
+    for row in read_rows(run):
         moved = (pixels(run / row["file"]) - pixels(run / row["original_file"])) / 255
         assert row["distances"]["linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
         assert row["distances"]["l2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
@@ -71,12 +71,12 @@ def test_distances_are_those_between_the_files(run):
 
 def test_originals_are_the_given_images(run):
     given = tiny.images(10)
-    for i, row in enumerate(read(run)):
+    for i, row in enumerate(read_rows(run)):
         assert (pixels(run / row["original_file"]) == given[i].permute(1, 2, 0).numpy()).all()
 
 
 def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
-    rows = read(run)
+    rows = read_rows(run)
     assert {(row["retries"], row["strength"]) for row in rows} == {(0, 30.0), (1, 60.0)}
     first, second = ({r["calls"] for r in rows if r["retries"] == n} for n in (0, 1))
     assert second == {2 * calls for calls in first}
@@ -88,7 +88,7 @@ def test_rows_hold_no_time(run):
         "as_wanted", "retries", "rests", "strength", "seed", "calls", "distances", "file",
         "sha256", "original_file", "original_sha256",
     }  # fmt: skip
-    assert all(set(row) == known for row in read(run))
+    assert all(set(row) == known for row in read_rows(run))
 
 
 def test_the_manifest_says_what_determined_the_run(run):
@@ -100,42 +100,42 @@ def test_the_manifest_says_what_determined_the_run(run):
 
 
 def test_unpadded_the_batch_size_is_part_of_the_settings(job, tmp_path):
-    drive(job, tmp_path, batch_size=5, micro_batch=0)
+    run_task(job, tmp_path, write_every=5, batch_size=0)
     with pytest.raises(ValueError, match="batch_size was 5 and is now 4"):
-        drive(job, tmp_path, batch_size=4, micro_batch=0)
+        run_task(job, tmp_path, write_every=4, batch_size=0)
 
 
 def test_synthesis_has_no_originals_and_no_distances(tmp_path):
-    job = synthesis(tiny.prior(), tiny.victim(), [0, 2, 2], retries=0)
-    figures = drive(job, tmp_path, micro_batch=4)
-    rows = read(tmp_path)
+    job = build_synthesis(tiny.prior(), tiny.victim(), [0, 2, 2], retries=0)
+    figures = run_task(job, tmp_path, batch_size=4)
+    rows = read_rows(tmp_path)
     assert [row["image_id"] for row in rows] == [0, 2_000_000, 2_000_001]
     assert not (tmp_path / "originals").exists() and "distances" not in rows[0]
     assert figures["rates"]["success_8bit"]["of"] == "all images" and figures["medians"] == {}
 
 
 def test_purification_without_a_classifier_judges_nothing(tmp_path):
-    figures = drive(purification(tiny.prior(), tiny.images(3)), tmp_path, micro_batch=4)
-    row = read(tmp_path)[0]
+    figures = run_task(build_purification(tiny.prior(), tiny.images(3)), tmp_path, batch_size=4)
+    row = read_rows(tmp_path)[0]
     assert row["predictions"] == {"before": None, "float": None, "saved": None}
     assert row["success_8bit"] is None and row["wrong_from"] is None
     assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "l2", "linf"}
 
 
 def test_a_purification_says_nothing_of_settings_that_no_classifier_obeyed(tmp_path):
-    job = purification(tiny.prior(), tiny.images(3), tiny.victim(), tiny.labels(3))
-    drive(job, tmp_path, micro_batch=4)
+    job = build_purification(tiny.prior(), tiny.images(3), tiny.victim(), tiny.labels(3))
+    run_task(job, tmp_path, batch_size=4)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     of_the_classifier = {"strength", "interval", "guidance", "normalized", "stop", "retries"}
     assert not of_the_classifier & manifest["settings"].keys()
     assert {"precision", "start", "variance"} < manifest["settings"].keys()
-    assert [row["strength"] for row in read(tmp_path)] == [None] * 3
+    assert [row["strength"] for row in read_rows(tmp_path)] == [None] * 3
 
 
 def test_purification_with_a_classifier_counts_the_right_answers_before_and_after(tmp_path):
-    job = purification(tiny.prior(), tiny.images(5), tiny.victim(), tiny.labels(5))
-    figures = drive(job, tmp_path, micro_batch=4)
-    rates, rows = figures["rates"], read(tmp_path)
+    job = build_purification(tiny.prior(), tiny.images(5), tiny.victim(), tiny.labels(5))
+    figures = run_task(job, tmp_path, batch_size=4)
+    rates, rows = figures["rates"], read_rows(tmp_path)
     assert rates["accuracy_before"]["count"] == 4  # of five, the fourth has a wrong label
     after = sum(row["predictions"]["saved"] == row["label"] for row in rows)
     assert rates["accuracy_after"]["count"] == after and rates["accuracy_after"]["total"] == 5
@@ -151,45 +151,45 @@ def test_purification_with_a_classifier_counts_the_right_answers_before_and_afte
     ],
 )
 def test_a_row_says_who_chose_the_wrong_class(job, wrong, word, source):
-    assert wrong_from(replace(job, wrong=wrong), {"wrong": word}) == source
+    assert target_source(replace(job, wrong=wrong), {"wrong": word}) == source
 
 
 def test_an_untargeted_row_wants_no_class_in_particular(job, tmp_path):
-    drive(replace(job, wrong=None).rows(range(4)), tmp_path, micro_batch=4)
-    for row in read(tmp_path):
+    run_task(replace(job, wrong=None).rows(range(4)), tmp_path, batch_size=4)
+    for row in read_rows(tmp_path):
         assert row["wrong"] is None and row["wrong_from"] == "untargeted"
         assert row["as_wanted"] == row["success_8bit"]
 
 
 def test_nonsensical_sizes_are_refused_before_anything_is_written(job, tmp_path):
     with pytest.raises(ValueError, match="batch-size is 0 and micro-batch 4"):
-        drive(job, tmp_path / "new", batch_size=0, micro_batch=4)
+        run_task(job, tmp_path / "new", write_every=0, batch_size=4)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_micro_batch_that_fills_the_memory_is_refused(job, tmp_path):
     with pytest.raises(ValueError, match=r"micro-batch is 5000.* at most 4096"):
-        drive(job, tmp_path / "new", micro_batch=5000)
+        run_task(job, tmp_path / "new", batch_size=5000)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_exploding_chain_is_refused_and_leaves_nothing(job, tmp_path):
     settings = replace(job.settings, strength=math.inf)
     with pytest.raises(ValueError, match=r"exploded: \d of 4 images .*strength inf.* --strength"):
-        drive(replace(job, settings=settings), tmp_path / "new", micro_batch=4)
+        run_task(replace(job, settings=settings), tmp_path / "new", batch_size=4)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_exploding_purification_names_no_strength(tmp_path):
-    job = purification(tiny.prior(), tiny.images(2))
+    job = build_purification(tiny.prior(), tiny.images(2))
     job = replace(job, settings=replace(job.settings, precision=math.nan))
     with pytest.raises(
         ValueError, match=r"2 of 2 .*\(ids 0, 1\) at precision nan, 2 steps"
     ) as told:
-        drive(job, tmp_path / "new", micro_batch=4)
+        run_task(job, tmp_path / "new", batch_size=4)
     assert "strength" not in str(told.value)
 
 
 def test_rows_name_the_files_that_the_images_came_from(job, tmp_path):
-    drive(job.rows(range(2)), tmp_path, {"sources": {20: "cat/a.png"}}, micro_batch=4)
-    assert [row.get("source") for row in read(tmp_path)] == ["cat/a.png", None]
+    run_task(job.rows(range(2)), tmp_path, {"sources": {20: "cat/a.png"}}, batch_size=4)
+    assert [row.get("source") for row in read_rows(tmp_path)] == ["cat/a.png", None]

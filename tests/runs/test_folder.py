@@ -10,9 +10,16 @@ import torch
 import scoreag
 import tiny
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.runs.drive import drive
-from scoreag.runs.folder import alone, claim, clear, read, withdrawn, write
-from scoreag.runs.manifest import INCIDENTAL, changes, circumstances
+from scoreag.runs.manifest import NON_IDENTITY_KEYS, describe_environment, diff_manifests
+from scoreag.runs.run_dir import (
+    cleanup_on_error,
+    delete_owned,
+    exclusive_lock,
+    open_run_dir,
+    read_manifest,
+    write_manifest,
+)
+from scoreag.runs.run_task import run_task
 
 
 def changed(job, **settings):
@@ -22,7 +29,7 @@ def changed(job, **settings):
 def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
     before = tiny.contents(run)
     with pytest.raises(ValueError, match=r"settings\.strength was 30\.0 and is now 31\.0.*--over"):
-        drive(changed(job, strength=31.0), run, batch_size=4, micro_batch=4)
+        run_task(changed(job, strength=31.0), run, write_every=4, batch_size=4)
     assert tiny.contents(run) == before
 
 
@@ -38,32 +45,32 @@ def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
 )
 def test_whatever_determines_the_images_may_not_change(job, run, change, told):
     with pytest.raises(ValueError, match=told):
-        drive(change(job), run, batch_size=4, micro_batch=4)
+        run_task(change(job), run, write_every=4, batch_size=4)
 
 
 @pytest.mark.parametrize("before", [None, 99], ids=["unmarked", "other"])
 def test_a_run_of_another_algorithm_is_refused_in_one_line(job, run, before):
     """Whatever else differs: the other differences would not be the reason."""
-    marked = read(run)
+    marked = read_manifest(run)
     assert marked.pop("algorithm") == ALGORITHM
-    write(run, marked if before is None else {**marked, "algorithm": before})
+    write_manifest(run, marked if before is None else {**marked, "algorithm": before})
     kept = tiny.contents(run)
     with pytest.raises(ValueError, match=rf"algorithm {before or 1}, and .* {ALGORITHM}, ") as told:
-        drive(replace(job, seed=1), run, batch_size=4, micro_batch=4)
+        run_task(replace(job, seed=1), run, write_every=4, batch_size=4)
     assert "\n" not in str(told.value) and tiny.contents(run) == kept
 
 
 @pytest.mark.parametrize("name", ["torch", "scoreag"])
 def test_a_run_of_other_versions_resumes_with_a_warning(job, run, name):
-    marked = read(run)
-    write(run, {**marked, "versions": {**marked["versions"], name: "0.0.1"}})
+    marked = read_manifest(run)
+    write_manifest(run, {**marked, "versions": {**marked["versions"], name: "0.0.1"}})
     with pytest.warns(UserWarning, match=rf"{name} 0\.0\.1 is now .* rounding"):
-        drive(job, run, batch_size=4, micro_batch=4)
+        run_task(job, run, write_every=4, batch_size=4)
 
 
 def test_every_manifest_names_the_algorithm():
     """Whoever writes a manifest's format writes its circumstances, of which it is one."""
-    assert circumstances()["algorithm"] == ALGORITHM and "algorithm" not in INCIDENTAL
+    assert describe_environment()["algorithm"] == ALGORITHM and "algorithm" not in NON_IDENTITY_KEYS
     sources = [file.read_text() for file in Path(scoreag.__file__).parent.rglob("*.py")]
     writers = [text for text in sources if '"format": FORMAT' in text]
     assert len(writers) >= 6 and all("**circumstances()" in text for text in writers)
@@ -80,33 +87,33 @@ def test_another_defense_of_the_same_network_is_another_run(job, tmp_path, chang
         return torch.nn.Sequential(torch.nn.Identity(), defense).eval() if inside else defense
 
     some = replace(job.rows(range(2)), settings=replace(job.settings, retries=0))
-    drive(replace(some, classifier=asked()), tmp_path / "run", micro_batch=2)
-    drive(replace(some, classifier=asked()), tmp_path / "run", micro_batch=2)
+    run_task(replace(some, classifier=asked()), tmp_path / "run", batch_size=2)
+    run_task(replace(some, classifier=asked()), tmp_path / "run", batch_size=2)
     with pytest.raises(ValueError, match=r"models\.classifier\.defenses was"):
-        drive(replace(some, classifier=asked(**change)), tmp_path / "run", micro_batch=2)
+        run_task(replace(some, classifier=asked(**change)), tmp_path / "run", batch_size=2)
 
 
 def test_another_network_behind_the_same_name_is_another_run(job, run):
     other = tiny.classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
     with pytest.raises(ValueError, match=r"models\.classifier\.sha256 was"):
-        drive(replace(job, classifier=other), run, batch_size=4, micro_batch=4)
+        run_task(replace(job, classifier=other), run, write_every=4, batch_size=4)
 
 
 def test_overwrite_starts_afresh_and_leaves_other_peoples_files(job, run):
     (run / "notes.txt").write_text("mine")
     (run / "images" / "mine.txt").write_text("mine too")
-    drive(changed(job, retries=0).rows(range(4)), run, micro_batch=4, overwrite=True)
+    run_task(changed(job, retries=0).rows(range(4)), run, batch_size=4, overwrite=True)
     assert (run / "notes.txt").read_text() == "mine"
     assert (run / "images" / "mine.txt").read_text() == "mine too"
     assert len(list(run.glob("images/*.png"))) == 4
-    assert read(run)["settings"]["retries"] == 0
+    assert read_manifest(run)["settings"]["retries"] == 0
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_holds_no_run_is_left_alone(job, tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(ValueError, match="is not empty and holds no run"):
-        drive(job, tmp_path, overwrite=overwrite)
+        run_task(job, tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -114,19 +121,19 @@ def test_a_folder_that_holds_no_run_is_left_alone(job, tmp_path, overwrite):
 def test_somebody_elses_manifest_is_no_run(job, tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(ValueError, match=r"manifest\.json"):
-        drive(job, tmp_path, overwrite=True)
+        run_task(job, tmp_path, overwrite=True)
     assert (tmp_path / "manifest.json").read_text() == text
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(job, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ValueError, match="is a file; --out takes a folder"):
-        drive(job, tmp_path / "out")
+        run_task(job, tmp_path / "out")
 
 
 def test_a_folder_that_could_not_be_begun_is_not_left_behind(tmp_path):
     with pytest.raises(ValueError):
-        claim(tmp_path / "new" / "deep", {"format": 1, "value": float("nan")})
+        open_run_dir(tmp_path / "new" / "deep", {"format": 1, "value": float("nan")})
     assert not (tmp_path / "new").exists()
 
 
@@ -134,9 +141,9 @@ def test_two_processes_do_not_write_to_one_folder(job, run):
     place = os.open(run, os.O_RDONLY)
     fcntl.flock(place, fcntl.LOCK_EX)
     with pytest.raises(ValueError, match="another process is writing to"):
-        drive(job, run, batch_size=4, micro_batch=4)
+        run_task(job, run, write_every=4, batch_size=4)
     os.close(place)
-    with alone(run):
+    with exclusive_lock(run):
         pass
 
 
@@ -147,7 +154,7 @@ def test_a_file_system_without_locks_is_warned_of(job, tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.warns(UserWarning, match="has no locks .*no second process writes there"):
-        drive(job.rows(range(4)), tmp_path / "run", micro_batch=4)
+        run_task(job.rows(range(4)), tmp_path / "run", batch_size=4)
     assert len(list((tmp_path / "run/images").iterdir())) == 4
 
 
@@ -158,31 +165,31 @@ def test_a_lock_that_another_holds_is_none_that_is_lacking(job, tmp_path, monkey
 
     monkeypatch.setattr(fcntl, "flock", held)
     with pytest.raises(ValueError, match="another process is writing to"):
-        drive(job.rows(range(4)), tmp_path / "run", micro_batch=4)
+        run_task(job.rows(range(4)), tmp_path / "run", batch_size=4)
     assert not (tmp_path / "run").exists()
 
 
 def test_clearing_keeps_the_manifest_until_the_end(run):
-    clear(run)
+    delete_owned(run)
     assert [path.name for path in run.iterdir()] == ["manifest.json"]
 
 
 def test_no_run_says_that_it_is_none(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run: there is no manifest\.json in it"):
-        read(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_a_running_run_is_not_cleared_away(job, run):
     before = tiny.contents(run)
-    with alone(run), pytest.raises(ValueError, match="another process is writing to"):
-        drive(job, run, batch_size=4, micro_batch=4, overwrite=True)
+    with exclusive_lock(run), pytest.raises(ValueError, match="another process is writing to"):
+        run_task(job, run, write_every=4, batch_size=4, overwrite=True)
     assert tiny.contents(run) == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_does_not_take_the_place_of_a_training(run, overwrite):
     with pytest.raises(ValueError, match="holds the files of 'transform', which 'train classif"):
-        claim(run, {"format": 1, "task": "train classifier"}, overwrite)
+        open_run_dir(run, {"format": 1, "task": "train classifier"}, overwrite)
     assert (run / "rows.jsonl").exists()
 
 
@@ -190,20 +197,20 @@ def test_a_run_does_not_take_the_place_of_a_training(run, overwrite):
 def test_what_killed_writes_left_is_deleted(job, run, overwrite):
     for name in (".manifest.json.123", "images/.000020.png.99", ".notes.txt.5"):
         (run / name).write_text("half")
-    drive(job, run, batch_size=4, micro_batch=4, overwrite=overwrite)
+    run_task(job, run, write_every=4, batch_size=4, overwrite=overwrite)
     assert [path.name for path in run.rglob(".*")] == [".notes.txt.5"]
 
 
 def test_a_folder_with_half_a_manifest_only_is_empty(job, tmp_path):
     (tmp_path / ".manifest.json.123").write_text("{")
-    drive(job.rows(range(4)), tmp_path, micro_batch=4)
+    run_task(job.rows(range(4)), tmp_path, batch_size=4)
     assert not (tmp_path / ".manifest.json.123").exists()
 
 
 def test_any_failure_at_once_leaves_no_fresh_folder(tmp_path):
     out = tmp_path / "new" / "deep"
-    with pytest.raises(OSError), alone(out) as fresh, withdrawn(out, fresh):
-        claim(out, {"format": 1})
+    with pytest.raises(OSError), exclusive_lock(out) as fresh, cleanup_on_error(out, fresh):
+        open_run_dir(out, {"format": 1})
         raise OSError("no memory")
     assert not (tmp_path / "new").exists()
 
@@ -211,4 +218,8 @@ def test_any_failure_at_once_leaves_no_fresh_folder(tmp_path):
 def test_names_are_told_before_digests():
     old = {"data": {"sha256": "a", "name": "x"}, "labels": [0]}
     new = {"data": {"sha256": "b", "name": "y"}, "labels": [1]}
-    assert [told.split()[0] for told in changes(old, new)] == ["data.name", "labels", "data.sha256"]
+    assert [told.split()[0] for told in diff_manifests(old, new)] == [
+        "data.name",
+        "labels",
+        "data.sha256",
+    ]

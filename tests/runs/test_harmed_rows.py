@@ -7,12 +7,12 @@ import json
 import pytest
 
 import tiny
-from scoreag.cli import main
-from scoreag.report.run import run_page
-from scoreag.runs.drive import drive
-from scoreag.runs.rows import read
-from scoreag.runs.rows import replace as replace_rows
-from scoreag.runs.summary import summary
+from scoreag.cli.app import main
+from scoreag.report.task_run import render_run_page
+from scoreag.runs.records import read_rows
+from scoreag.runs.records import replace_rows as replace_rows
+from scoreag.runs.run_task import run_task
+from scoreag.runs.summary import summarize_rows
 
 
 def of_line(number, change):
@@ -112,13 +112,13 @@ def harmed(request, run):
 
 
 def test_the_command_makes_harmed_rows_anew(job, finished, harmed):
-    drive(job, harmed, batch_size=4, micro_batch=4)
+    run_task(job, harmed, write_every=4, batch_size=4)
     assert tiny.contents(harmed) == tiny.contents(finished)
 
 
 def test_the_report_refuses_harmed_rows_and_says_where(harmed):
     with pytest.raises(ValueError, match=r"rows\.jsonl(, line \d+:| has \d+ rows of 10)") as told:
-        run_page(harmed)
+        render_run_page(harmed)
     assert len(str(told.value)) < 500 and "\n" not in str(told.value)
 
 
@@ -126,13 +126,13 @@ def test_rows_of_another_run_are_not_taken(job, run, finished, tmp_path):
     """The same images under another seed: each of its rows is whole, but not of this run."""
     from dataclasses import replace
 
-    drive(replace(job, seed=1), tmp_path / "other", batch_size=4, micro_batch=4)
+    run_task(replace(job, seed=1), tmp_path / "other", write_every=4, batch_size=4)
     for part in ("rows.jsonl", "images"):
         (run / part).rename(tmp_path / f"old {part}")
         (tmp_path / "other" / part).rename(run / part)
     with pytest.raises(ValueError, match=r"rows\.jsonl, line 1: it is not as the run wrote it"):
-        run_page(run)
-    drive(job, run, batch_size=4, micro_batch=4)
+        render_run_page(run)
+    run_task(job, run, write_every=4, batch_size=4)
     assert tiny.contents(run) == tiny.contents(finished)
 
 
@@ -149,7 +149,7 @@ def test_a_changed_manifest_is_refused(run, change, told):
     file = run / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ValueError, match=told):
-        run_page(run)
+        render_run_page(run)
 
 
 def test_a_run_of_an_earlier_version_is_told_and_can_be_started_afresh(job, run, finished):
@@ -157,8 +157,8 @@ def test_a_run_of_an_earlier_version_is_told_and_can_be_started_afresh(job, run,
     kept = json.loads(file.read_text())
     file.write_text(json.dumps({n: v for n, v in kept.items() if n not in ("seal", "image_ids")}))
     with pytest.raises(ValueError, match=r"was written by an earlier version, .* --overwrite"):
-        drive(job, run, batch_size=4, micro_batch=4)
-    drive(job, run, batch_size=4, micro_batch=4, overwrite=True)
+        run_task(job, run, write_every=4, batch_size=4)
+    run_task(job, run, write_every=4, batch_size=4, overwrite=True)
     assert tiny.contents(run) == tiny.contents(finished)
 
 
@@ -168,8 +168,8 @@ def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, ru
     figures["rates"]["success_8bit"]["count"] += 1
     file.write_text(json.dumps(figures))
     with pytest.raises(ValueError, match=r"summary\.json does not say what the rows of the run"):
-        run_page(run)
-    drive(job, run, batch_size=4, micro_batch=4)
+        render_run_page(run)
+    run_task(job, run, write_every=4, batch_size=4)
     assert tiny.contents(run) == tiny.contents(finished)
 
 
@@ -185,11 +185,11 @@ def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, ru
     ],
 )
 def test_crafted_rows_whose_digests_hold_end_in_one_line(run, capsys, change, told):
-    rows = read(run)
+    rows = read_rows(run)
     rows[4] |= change
     replace_rows(run, rows)
     with contextlib.suppress(Exception):
-        (run / "summary.json").write_text(json.dumps(summary("transform", rows)))
+        (run / "summary.json").write_text(json.dumps(summarize_rows("transform", rows)))
     assert main(["report", str(run)]) == 1
     err = capsys.readouterr().err
     assert told in err and err.count("\n") == 1 and len(err) < 500

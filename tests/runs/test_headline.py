@@ -9,17 +9,17 @@ import torch
 
 import tiny
 from scoreag import synthesize, transform
-from scoreag.api import transformation
-from scoreag.models import classifier, load_classifier, load_prior
-from scoreag.networks.plain_cnn import build as plain_cnn
-from scoreag.report.run import run_page
-from scoreag.result import Result
-from scoreag.runs.drive import drive
-from scoreag.runs.headline import BY_CHANCE, UNJUDGED
-from scoreag.runs.rows import read
-from scoreag.runs.save import save
-from scoreag.runs.summary import summary
-from scoreag.verbs.tasks import table
+from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.cli.tasks import table
+from scoreag.methods.api import build_transformation
+from scoreag.methods.result import Result
+from scoreag.report.task_run import render_run_page
+from scoreag.runs.headline import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
+from scoreag.runs.records import read_rows
+from scoreag.runs.run_task import run_task
+from scoreag.runs.save import save_result
+from scoreag.runs.summary import summarize_rows
 
 JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}
 
@@ -47,9 +47,9 @@ GIVEN = [
 
 
 def test_of_a_synthesis_all_images_count():
-    found = summary("synthesize", DRAWN, JUDGE)
+    found = summarize_rows("synthesize", DRAWN, JUDGE)
     head = found["headline"]
-    assert summary("synthesize", DRAWN * 10, JUDGE)["headline"]["says"] == (
+    assert summarize_rows("synthesize", DRAWN * 10, JUDGE)["headline"]["says"] == (
         "fooled, while the judge J still sees the class"
     )
     assert (head["name"], head["count"], head["total"]) == ("fooled_and_shown", 2, 4)
@@ -60,7 +60,7 @@ def test_of_a_synthesis_all_images_count():
 
 
 def test_of_a_transformation_those_count_that_were_right_before():
-    found = summary("transform", GIVEN, JUDGE)
+    found = summarize_rows("transform", GIVEN, JUDGE)
     head = found["headline"]
     assert (head["count"], head["total"]) == (1, 3)
     assert found["rates"]["success_8bit"]["count"] == 2
@@ -71,15 +71,19 @@ def test_of_a_transformation_those_count_that_were_right_before():
 
 @pytest.mark.parametrize("task, rows", [("synthesize", DRAWN), ("transform", GIVEN)])
 def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
-    found = summary(task, unjudged(rows))
-    assert found["headline"]["name"] == "success_8bit" and found["headline"]["says"] == UNJUDGED
-    assert UNJUDGED.startswith("fooled; not checked whether the class is still shown: give --judge")
+    found = summarize_rows(task, unjudged(rows))
+    assert (
+        found["headline"]["name"] == "success_8bit" and found["headline"]["says"] == NO_JUDGE_NOTE
+    )
+    assert NO_JUDGE_NOTE.startswith(
+        "fooled; not checked whether the class is still shown: give --judge"
+    )
     assert "fooled_and_shown" not in found["rates"]
     assert "not checked whether the class is still shown" in table(found)
 
 
 def test_the_headline_stands_first_in_the_table_and_only_once():
-    lines = table(summary("transform", GIVEN, JUDGE)).splitlines()
+    lines = table(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
     assert lines[1].startswith("fooled and shown") and "1 of 3" in lines[1]
     assert sum(line.startswith("fooled and shown") for line in lines) == 1
     assert any(line.startswith("success 8bit ") for line in lines)
@@ -90,18 +94,20 @@ def test_the_headline_stands_first_in_the_table_and_only_once():
 def test_of_images_from_nothing_the_judges_card_says_how_good_it_is(of, doubted):
     known = {} if of is None else {"accuracy": {"count": of[0], "total": of[1], "of": "tests"}}
     rows = DRAWN * 10
-    found = summary("synthesize", rows, {"models": {"judge": {"name": "J", **known}}})
+    found = summarize_rows("synthesize", rows, {"models": {"judge": {"name": "J", **known}}})
     assert bool(found["warnings"]) == doubted
 
 
 def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
     """A judge that always says 0 agrees with half of two classes: as often as by chance."""
     rows = [row(i % 2, 2, 0) for i in range(40)]
-    found = summary("synthesize", rows, JUDGE)
-    assert found["headline"]["count"] == 20 and found["headline"]["says"].endswith(BY_CHANCE)
+    found = summarize_rows("synthesize", rows, JUDGE)
+    assert found["headline"]["count"] == 20 and found["headline"]["says"].endswith(
+        CHANCE_LEVEL_NOTE
+    )
     assert any("20 of 40 images, and 50 % is what" in text for text in found["warnings"])
     sound = [row(i % 2, 2, i % 2) for i in range(40)]
-    assert BY_CHANCE not in summary("synthesize", sound, JUDGE)["headline"]["says"]
+    assert CHANCE_LEVEL_NOTE not in summarize_rows("synthesize", sound, JUDGE)["headline"]["says"]
 
 
 @pytest.mark.parametrize(
@@ -119,13 +125,13 @@ def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
     ],
 )
 def test_where_nothing_succeeds_it_is_said_what_to_try(rows, settings, told):
-    hints = summary("transform", rows, {**JUDGE, "settings": settings})["hints"]
+    hints = summarize_rows("transform", rows, {**JUDGE, "settings": settings})["hints"]
     assert bool(hints) == bool(told) and told in "".join(hints)
     assert len("".join(hints)) < 300
 
 
 def judge():
-    return classifier(tiny.filled(plain_cnn(**tiny.CNN), 12, 0.4))
+    return wrap_classifier(tiny.filled(plain_cnn(**tiny.CNN), 12, 0.4))
 
 
 def test_noise_that_fools_is_no_success():
@@ -135,7 +141,7 @@ def test_noise_that_fools_is_no_success():
     victim, sees = load_classifier("fashion-cnn"), load_classifier("fashion-judge")
     quick = {"steps": 2, "retries": 0, "progress": False, "judge": sees}
     found = synthesize(replace(good, model=noise), victim, [0, 1, 2, 3, 4, 5], **quick)
-    assert int(found.success_8bit.sum()) >= 4 and not (found.success_8bit & found.shown).any()
+    assert int(found.success.sum()) >= 4 and not (found.success & found.shown).any()
 
 
 def filled(network, scale):
@@ -148,12 +154,12 @@ def filled(network, scale):
 @pytest.fixture
 def judged():
     given = (tiny.prior(), tiny.victim(), tiny.images(10), tiny.labels(10))
-    return transformation(*given, image_ids=range(20, 30), judge=judge())
+    return build_transformation(*given, image_ids=range(20, 30), judge=judge())
 
 
 def test_rows_hold_the_judges_answers_and_the_manifest_its_name(judged, tmp_path):
-    figures = drive(judged, tmp_path / "run", batch_size=4, micro_batch=4)
-    rows = read(tmp_path / "run")
+    figures = run_task(judged, tmp_path / "run", write_every=4, batch_size=4)
+    rows = read_rows(tmp_path / "run")
     assert all({*one["judge"]} == {"before", "saved"} for one in rows)
     both = sum(
         r["predictions"]["before"] == r["label"] != r["predictions"]["saved"]
@@ -169,34 +175,34 @@ def test_rows_hold_the_judges_answers_and_the_manifest_its_name(judged, tmp_path
 
 
 def test_an_interrupted_run_gives_the_same_rows(judged, tmp_path, monkeypatch):
-    drive(judged, tmp_path / "whole", batch_size=4, micro_batch=4)
-    drive(judged, tmp_path / "again", batch_size=4, micro_batch=4)
+    run_task(judged, tmp_path / "whole", write_every=4, batch_size=4)
+    run_task(judged, tmp_path / "again", write_every=4, batch_size=4)
     file = tmp_path / "again" / "rows.jsonl"
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
     (tmp_path / "again" / "summary.json").unlink()
-    drive(judged, tmp_path / "again", batch_size=8, micro_batch=4)
+    run_task(judged, tmp_path / "again", write_every=8, batch_size=4)
     assert tiny.contents(tmp_path / "again") == tiny.contents(tmp_path / "whole")
 
 
 def test_a_run_of_another_judge_or_of_none_is_another_run(judged, tmp_path):
-    drive(judged, tmp_path / "run", micro_batch=4)
-    for who in (None, classifier(tiny.filled(plain_cnn(**tiny.CNN), 13, 0.4))):
+    run_task(judged, tmp_path / "run", batch_size=4)
+    for who in (None, wrap_classifier(tiny.filled(plain_cnn(**tiny.CNN), 13, 0.4))):
         with pytest.raises(ValueError, match=r"another --out, or --overwrite") as told:
-            drive(replace(judged, judge=who), tmp_path / "run", micro_batch=4)
+            run_task(replace(judged, judge=who), tmp_path / "run", batch_size=4)
         assert "models.judge" in str(told.value)
 
 
 def test_a_saved_result_tells_its_judge(tmp_path):
     given = (tiny.prior(), tiny.victim(), tiny.images(3), tiny.labels(3))
     result = transform(*given, judge=judge(), progress=False)
-    save(result, tmp_path / "a", about={"models": {"classifier": {"name": "net"}}})
+    save_result(result, tmp_path / "a", provenance={"models": {"classifier": {"name": "net"}}})
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["models"]["judge"]["name"] == result.judge["name"]
     assert manifest["models"]["classifier"] == {"name": "net"}
     found = json.loads((tmp_path / "a" / "summary.json").read_text())
     assert found["headline"]["name"] == "fooled_and_shown"
     assert [
-        one["judge"]["saved"] for one in read(tmp_path / "a")
+        one["judge"]["saved"] for one in read_rows(tmp_path / "a")
     ] == result.judge_predictions.tolist()
 
 
@@ -207,16 +213,18 @@ def result():
     predictions, labels = torch.tensor([1, 2, 2, 0]), torch.tensor([0, 1, 2, 1])
     wrong = predictions != labels
     return Result(
-        task="transform", images=images, image_ids=numbers, calls=numbers, retries=numbers * 0,
-        rests=numbers * 0, originals=images, labels=labels, wrong=torch.tensor([1, 0, 1, 0]),
-        before=torch.tensor([0, 1, 2, 0]), predictions=predictions, success=wrong,
-        success_8bit=wrong, as_wanted=wrong, judge={"name": "J <b>"},
-        judge_predictions=torch.tensor([0, 0, 2, 1]), judge_before=torch.tensor([0, 1, 2, 1]),
+        task="transform", images=images, image_ids=numbers, nfe=numbers, restarts=numbers * 0,
+        guidance_skipped=numbers * 0, originals=images, labels=labels, targets=torch.tensor([1, 0, 1, 0]),
+        clean_predictions=torch.tensor([0, 1, 2, 0]), predictions=predictions, success_float=wrong,
+        success=wrong, targeted_success=wrong, judge={"name": "J <b>"},
+        judge_predictions=torch.tensor([0, 0, 2, 1]), judge_clean_predictions=torch.tensor([0, 1, 2, 1]),
     )  # fmt: skip
 
 
 def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path):
-    html = run_page(save(result(), tmp_path / "run", about={"classes": ["cat", "dog", "ship"]}))
+    html = render_run_page(
+        save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
+    )
     assert "is fooled by 1 of those 3 after the transformation that still show their class" in html
     assert "J &lt;b&gt; (95 %, interval 6-79 %), and errs on 2 whatever they show" in html
     assert "The judge J &lt;b&gt;: right on untouched images is 4 of 4 untouched images" in html

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import tiny
-from scoreag.images import write_png
-from scoreag.report.run import run_page
-from scoreag.result import Result
-from scoreag.runs.drive import drive
-from scoreag.runs.folder import check_own, claim
-from scoreag.runs.rows import append, read, whole
+from scoreag.io.images import write_png
+from scoreag.methods.result import Result
+from scoreag.report.task_run import render_run_page
+from scoreag.runs.records import append_rows, read_complete_rows, read_rows
+from scoreag.runs.run_dir import open_run_dir, refuse_links
+from scoreag.runs.run_task import run_task
 
 
 def same(job, run, **more):
-    return drive(job, run, batch_size=4, micro_batch=4, **more)
+    return run_task(job, run, write_every=4, batch_size=4, **more)
 
 
 def linked(path, aside):
@@ -51,8 +51,8 @@ def test_pictures_without_rows_that_a_killed_run_left_are_deleted(job, run):
 
 
 def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp_path):
-    from scoreag.evaluation.place import OURS as EVALUATION
-    from scoreag.training.journal import OURS as TRAINING
+    from scoreag.evaluation.run_dir import OWNED_FILES as EVALUATION
+    from scoreag.training.log import OWNED_FILES as TRAINING
 
     training = ["samples/000000120.png", "snapshots/000000064.safetensors", "checkpoint.pt",
                 "tensorboard/events.out.tfevents.1.host"]  # fmt: skip
@@ -62,11 +62,11 @@ def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp
             "tensorboard/events.txt", "samples/2024.png"]  # fmt: skip
     for ours, written in ((TRAINING, training), (EVALUATION, evaluation)):
         folder = tmp_path / written[0].replace("/", "-")
-        claim(folder, {"format": 1, "task": "train x"}, ours=ours)
+        open_run_dir(folder, {"format": 1, "task": "train x"}, owned=ours)
         for name in (*written, *mine):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text("it")
-        claim(folder, {"format": 1, "task": "train x", "seed": 1}, True, ours)
+        open_run_dir(folder, {"format": 1, "task": "train x", "seed": 1}, True, ours)
         left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert left == {"manifest.json", *mine}
 
@@ -87,7 +87,7 @@ def test_links_in_a_run_are_refused_and_what_they_lead_to_is_left(
 def test_the_report_of_a_run_with_links_is_refused(run, tmp_path, name):
     linked(run / name, tmp_path / "aside")
     with pytest.raises(ValueError, match=f"{name} is a link"):
-        run_page(run)
+        render_run_page(run)
 
 
 def test_a_link_to_nothing_is_not_written_through(job, run, tmp_path):
@@ -110,15 +110,15 @@ def test_a_saved_result_does_not_go_through_links(run, tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_trainings_and_evaluations_do_not_go_through_links(tmp_path, overwrite):
-    from scoreag.evaluation.place import OURS as EVALUATION
-    from scoreag.training.journal import OURS as TRAINING
+    from scoreag.evaluation.run_dir import OWNED_FILES as EVALUATION
+    from scoreag.training.log import OWNED_FILES as TRAINING
 
     for ours, name in ((TRAINING, "snapshots"), (EVALUATION, "parts")):
         folder = tmp_path / name
-        claim(folder, {"format": 1, "task": "train x"}, ours=ours)
+        open_run_dir(folder, {"format": 1, "task": "train x"}, owned=ours)
         (folder / name).symlink_to(tmp_path)
         with pytest.raises(ValueError, match=f"{name} is a link"):
-            claim(folder, {"format": 1, "task": "train x"}, overwrite, ours)
+            open_run_dir(folder, {"format": 1, "task": "train x"}, overwrite, ours)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "manifest.json", "summary.json"])
@@ -128,7 +128,7 @@ def test_a_pipe_is_refused_at_once(job, run, name):
     with pytest.raises(ValueError, match=f"{name} is a pipe"):
         same(job, run)
     with pytest.raises(ValueError, match=r"is a pipe|has no summary\.json"):
-        run_page(run)
+        render_run_page(run)
 
 
 def test_a_device_or_a_folder_as_rows_is_refused(job, run):
@@ -138,7 +138,7 @@ def test_a_device_or_a_folder_as_rows_is_refused(job, run):
         same(job, run)
     (run / "rows.jsonl").rmdir()
     (run / "rows.jsonl").symlink_to("/dev/zero")
-    for reader in (read, whole):
+    for reader in (read_rows, read_complete_rows):
         with pytest.raises(ValueError, match=r"rows\.jsonl is a device"):
             reader(run)
 
@@ -147,7 +147,7 @@ def test_a_pipe_as_picture_is_made_anew_and_refused_by_the_report(job, run, fini
     (run / "images/000024.png").unlink()
     os.mkfifo(run / "images/000024.png")
     with pytest.raises(ValueError, match=r"000024\.png is a pipe"):
-        run_page(run)
+        render_run_page(run)
     same(job, run)
     assert tiny.contents(run) == tiny.contents(finished)
 
@@ -156,26 +156,26 @@ def test_the_report_shows_no_picture_but_those_of_the_rows(run, tmp_path):
     """A crafted row, whose digest holds: it names a picture that is somebody else's."""
     secret = tmp_path / "secret.png"
     write_png(secret, torch.zeros(3, 8, 8, dtype=torch.uint8))
-    rows = read(run)
+    rows = read_rows(run)
     for name in ("../secret.png", str(secret)):
         (run / "rows.jsonl").unlink()
-        append(run, [rows[0] | {"file": name}, *rows[1:]])
+        append_rows(run, [rows[0] | {"file": name}, *rows[1:]])
         with pytest.raises(ValueError, match="which is outside its folder"):
-            run_page(run)
+            render_run_page(run)
     (run / "images/000020.png").unlink()
     (run / "images/000020.png").symlink_to(secret)
     (run / "rows.jsonl").unlink()
-    append(run, rows)
+    append_rows(run, rows)
     with pytest.raises(ValueError, match="which is outside its folder"):
-        run_page(run)
+        render_run_page(run)
 
 
 def test_a_picture_that_was_changed_is_not_shown(run):
     shutil.copy(run / "images/000020.png", run / "images/000021.png")
     with pytest.raises(ValueError, match=r"000021\.png is not what the run wrote"):
-        run_page(run)
+        render_run_page(run)
 
 
 def test_a_plain_folder_has_nothing_to_refuse(run):
     (run / "images" / "mine").symlink_to(run)  # a user's own link, through which nothing goes
-    check_own(run)
+    refuse_links(run)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import tiny
-from scoreag.models import classifier
-from scoreag.runs.drive import drive
-from scoreag.runs.manifest import named, tensors_sha256
-from scoreag.runs.probe import changed, differ, pictures, probe
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.runs.manifest import model_identity, tensors_sha256
+from scoreag.runs.probe import changed_classifiers, probe_classifier, probe_images, probes_differ
+from scoreag.runs.run_task import run_task
 
 LIKE = torch.zeros(1, *tiny.SHAPE)
 
@@ -35,7 +35,7 @@ class Own(nn.Module):
 
 
 def own(*given):
-    return classifier(Own(*given).eval())
+    return wrap_classifier(Own(*given).eval())
 
 
 @pytest.fixture
@@ -45,29 +45,29 @@ def short(job):
 
 @pytest.mark.parametrize("kind", ["buffer", "attribute"])
 def test_a_corrected_classifier_is_another_run(short, tmp_path, kind):
-    drive(replace(short, classifier=own(kind, 0.5)), tmp_path, micro_batch=4)
+    run_task(replace(short, classifier=own(kind, 0.5)), tmp_path, batch_size=4)
     with pytest.raises(ValueError, match=r"classifier.*was|the classifier answers otherwise"):
-        drive(replace(short, classifier=own(kind, 0.0)), tmp_path, micro_batch=4)
-    drive(replace(short, classifier=own(kind, 0.5)), tmp_path, micro_batch=4)
+        run_task(replace(short, classifier=own(kind, 0.0)), tmp_path, batch_size=4)
+    run_task(replace(short, classifier=own(kind, 0.5)), tmp_path, batch_size=4)
 
 
 def test_a_corrected_judge_is_another_run(short, tmp_path):
-    drive(replace(short, judge=own("attribute", 0.5)), tmp_path, micro_batch=4)
+    run_task(replace(short, judge=own("attribute", 0.5)), tmp_path, batch_size=4)
     with pytest.raises(ValueError, match="the judge answers otherwise than when it was begun"):
-        drive(replace(short, judge=own("attribute", 0.0)), tmp_path, micro_batch=4)
+        run_task(replace(short, judge=own("attribute", 0.0)), tmp_path, batch_size=4)
 
 
 def test_a_buffer_that_is_not_persistent_is_part_of_the_digest():
-    one, other = (named(own("buffer", mean), {})["sha256"] for mean in (0.5, 0.0))
+    one, other = (model_identity(own("buffer", mean), {})["sha256"] for mean in (0.5, 0.0))
     assert one != other
     plain = tiny.victim()  # all of whose buffers are in its state dict
-    assert named(plain, {})["sha256"] == tensors_sha256(plain.state_dict())
+    assert model_identity(plain, {})["sha256"] == tensors_sha256(plain.state_dict())
 
 
 @pytest.mark.parametrize("spread", [1e-6, 1e-4, 0.01, 1.0])
 def test_a_classifier_that_draws_is_itself(short, tmp_path, spread):
     for _ in range(6):
-        drive(replace(short, classifier=own("attribute", 0.5, spread)), tmp_path, micro_batch=4)
+        run_task(replace(short, classifier=own("attribute", 0.5, spread)), tmp_path, batch_size=4)
 
 
 def test_a_coin_is_seen_to_be_one():
@@ -78,7 +78,7 @@ def test_a_coin_is_seen_to_be_one():
             return x.flatten(1)[:, :3] * (1 + torch.randint(2, ()))
 
     torch.manual_seed(0)
-    told = [probe(Coin().eval(), LIKE) for _ in range(20)]
+    told = [probe_classifier(Coin().eval(), LIKE) for _ in range(20)]
     assert sum(one is not None for one in told) <= 2
 
 
@@ -87,30 +87,30 @@ def test_the_callers_random_numbers_stay():
     torch.manual_seed(1)
     wanted = torch.rand(3)
     torch.manual_seed(1)
-    probe(drawing, LIKE)
+    probe_classifier(drawing, LIKE)
     assert torch.equal(torch.rand(3), wanted)
 
 
 @pytest.mark.parametrize("off, told", [(1e-4, False), (3e-4, False), (0.05, True), (1.0, True)])
 def test_rounding_is_no_change_and_more_is_one(off, told):
-    was = probe(tiny.victim(), LIKE)
+    was = probe_classifier(tiny.victim(), LIKE)
     now = [[value + off for value in row] for row in was]
-    assert differ(was, now) == told
+    assert probes_differ(was, now) == told
 
 
 @pytest.mark.parametrize("table", [None, "logits", [], [["x"]], [[1.0]], {"a": 1}])
 def test_what_is_no_table_is_a_change_unless_nothing_was_kept(table):
-    was = probe(tiny.victim(), LIKE)
-    assert differ(table, was) == (table is not None)
+    was = probe_classifier(tiny.victim(), LIKE)
+    assert probes_differ(table, was) == (table is not None)
     now = {"probe": {"classifier": was, "judge": was}}
-    assert changed({"probe": {"classifier": was, "judge": table}}, now) == ["judge"] * differ(
-        table, was
-    )
-    assert not changed({}, now) and not changed({"probe": {}}, now)
+    assert changed_classifiers({"probe": {"classifier": was, "judge": table}}, now) == [
+        "judge"
+    ] * probes_differ(table, was)
+    assert not changed_classifiers({}, now) and not changed_classifiers({"probe": {}}, now)
 
 
 def test_the_pictures_are_eight_bit_ones_and_differ():
-    first, second = pictures(LIKE)
+    first, second = probe_images(LIKE)
     for one in (first, second):
         assert one.min() >= 0 and one.max() <= 1 and len(one.unique()) > 50
         assert torch.equal((one * 255).round() / 255, one)
@@ -119,7 +119,7 @@ def test_the_pictures_are_eight_bit_ones_and_differ():
 
 def test_a_classifier_of_many_classes_keeps_few_numbers():
     wide = nn.Sequential(nn.Flatten(), nn.Linear(192, 1000)).eval()
-    assert [len(row) for row in probe(wide, LIKE)] == [32, 32]
+    assert [len(row) for row in probe_classifier(wide, LIKE)] == [32, 32]
 
 
 def test_one_that_takes_no_two_images_is_not_asked():
@@ -128,7 +128,7 @@ def test_one_that_takes_no_two_images_is_not_asked():
             assert len(x) == 4
             return x.flatten(1)[:, :3]
 
-    assert probe(One().eval(), LIKE) is None
+    assert probe_classifier(One().eval(), LIKE) is None
 
 
 PROGRAM = """
@@ -149,4 +149,4 @@ def test_another_process_with_more_threads_says_the_same():
         [sys.executable, "-c", PROGRAM, *paths, "2"], capture_output=True, text=True, check=True
     )
     theirs = ast.literal_eval(done.stdout)
-    assert not differ(theirs, probe(tiny.victim(), LIKE))
+    assert not probes_differ(theirs, probe_classifier(tiny.victim(), LIKE))

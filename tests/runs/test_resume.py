@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 import tiny
-from scoreag.jobs import compute
-from scoreag.runs.drive import drive
-from scoreag.runs.rows import read as rows
+from scoreag.methods.task import run_batch
+from scoreag.runs.records import read_rows as rows
+from scoreag.runs.run_task import run_task
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def swap_two_lines(folder):
 def test_damage_is_repaired_to_the_same_files(job, finished, hurt, damage):
     damage(hurt)
     assert tiny.contents(hurt) != tiny.contents(finished)
-    drive(job, hurt, batch_size=8, micro_batch=4)
+    run_task(job, hurt, write_every=8, batch_size=4)
     assert tiny.contents(hurt) == tiny.contents(finished)
 
 
 def test_only_the_micro_batch_of_a_lost_picture_is_computed_again(job, hurt):
     before = {path: path.stat().st_mtime_ns for path in hurt.glob("images/*")}
     lose_a_picture(hurt)  # number 25 is in the micro-batch 24-27
-    drive(job, hurt, batch_size=4, micro_batch=4)
+    run_task(job, hurt, write_every=4, batch_size=4)
     renewed = {int(p.stem) for p, time in before.items() if p.stat().st_mtime_ns != time}
     assert renewed == {24, 25, 26, 27}
 
@@ -73,7 +73,7 @@ def test_only_the_micro_batch_of_a_lost_picture_is_computed_again(job, hurt):
 def test_a_finished_run_is_left_as_it_is(job, hurt):
     before = {path: path.stat().st_mtime_ns for path in hurt.rglob("*.png")}
     manifest = (hurt / "manifest.json").read_bytes()
-    drive(job, hurt, batch_size=4, micro_batch=4)
+    run_task(job, hurt, write_every=4, batch_size=4)
     assert {path: path.stat().st_mtime_ns for path in hurt.rglob("*.png")} == before
     assert (hurt / "manifest.json").read_bytes() == manifest
 
@@ -81,7 +81,7 @@ def test_a_finished_run_is_left_as_it_is(job, hurt):
 def test_the_first_start_is_remembered(job, hurt):
     started = json.loads((hurt / "manifest.json").read_text())["started"]
     lose_a_picture(hurt)
-    drive(job, hurt, batch_size=4, micro_batch=4)
+    run_task(job, hurt, write_every=4, batch_size=4)
     assert json.loads((hurt / "manifest.json").read_text())["started"] == started
 
 
@@ -92,11 +92,11 @@ def test_what_was_computed_before_a_stop_is_kept(job, finished, tmp_path, monkey
         asked.append(piece)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return compute(piece, pad_to)
+        return run_batch(piece, pad_to)
 
-    monkeypatch.setattr("scoreag.runs.drive.compute", stopped_at_the_third)
+    monkeypatch.setattr("scoreag.runs.run_task.run_batch", stopped_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        drive(job, tmp_path, batch_size=64, micro_batch=4)
+        run_task(job, tmp_path, write_every=64, batch_size=4)
     assert [row["image_id"] for row in rows(tmp_path)] == list(range(20, 28))
-    drive(job, tmp_path, batch_size=64, micro_batch=4)
+    run_task(job, tmp_path, write_every=64, batch_size=4)
     assert len(asked) == 4 and tiny.contents(tmp_path) == tiny.contents(finished)

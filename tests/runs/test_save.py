@@ -4,10 +4,10 @@ import pytest
 
 import tiny
 from scoreag import transform
-from scoreag.dataset import read
-from scoreag.images import to_uint8
-from scoreag.runs.rows import read as rows
-from scoreag.runs.save import save
+from scoreag.data.loading import load_dataset
+from scoreag.io.images import to_uint8
+from scoreag.runs.records import read_rows as rows
+from scoreag.runs.save import save_result
 
 
 @pytest.fixture
@@ -15,31 +15,31 @@ def result():
     ids = [7, 9, 11]
     given = tiny.images(3), tiny.labels(3)
     return transform(
-        tiny.prior(), tiny.victim(), *given, image_ids=ids, micro_batch=4, progress=False
+        tiny.prior(), tiny.victim(), *given, image_ids=ids, batch_size=4, progress=False
     )
 
 
 def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
-    save(result, tmp_path / "run")
-    again = read(str(tmp_path / "run"))
+    save_result(result, tmp_path / "run")
+    again = load_dataset(str(tmp_path / "run"))
     assert again.image_ids == (7, 9, 11)
     assert (again.images == to_uint8(result.images)).all()
     assert again.labels.tolist() == result.labels.tolist()
 
 
 def test_its_rows_say_what_the_result_says(result, tmp_path):
-    save(result, tmp_path)
+    save_result(result, tmp_path)
     found = rows(tmp_path)
-    assert [r["success_8bit"] for r in found] == result.success_8bit.tolist()
+    assert [r["success_8bit"] for r in found] == result.success.tolist()
     assert [r["predictions"]["before"] for r in found] == result.before.tolist()
-    assert [r["calls"] for r in found] == result.calls.tolist()
+    assert [r["calls"] for r in found] == result.nfe.tolist()
     figures = json.loads((tmp_path / "summary.json").read_text())
     assert figures["rates"]["clean_accuracy"]["total"] == 3
 
 
 def test_a_folder_with_something_in_it_is_refused(result, tmp_path):
-    save(result, tmp_path)
+    save_result(result, tmp_path)
     with pytest.raises(ValueError, match="is not empty"):
-        save(result, tmp_path)
-    save(result[:1], tmp_path, overwrite=True)
+        save_result(result, tmp_path)
+    save_result(result[:1], tmp_path, overwrite=True)
     assert len(rows(tmp_path)) == 1

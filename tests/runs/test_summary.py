@@ -1,6 +1,6 @@
 import pytest
 
-from scoreag.runs.summary import median, summary
+from scoreag.runs.summary import median_with_interval, summarize_rows
 
 
 def row(before=0, saved=1, wrong=1, retries=0, calls=10, linf=0.1, float_too=True):
@@ -29,7 +29,7 @@ ROWS = [
 
 
 def test_the_denominator_of_a_transformation_is_what_was_right_before():
-    rates = summary("transform", ROWS)["rates"]
+    rates = summarize_rows("transform", ROWS)["rates"]
     counted = {name: (r["count"], r["total"], r["of"]) for name, r in rates.items()}
     right = "images classified correctly before"
     assert counted == {
@@ -44,19 +44,19 @@ def test_the_denominator_of_a_transformation_is_what_was_right_before():
 
 
 def test_the_share_without_retries_is_said_first():
-    names = list(summary("transform", ROWS)["rates"])
+    names = list(summarize_rows("transform", ROWS)["rates"])
     assert names.index("success_8bit_without_retries") < names.index("success_8bit")
 
 
 def test_the_denominator_of_a_synthesis_is_all_images():
-    rates = summary("synthesize", ROWS)["rates"]
+    rates = summarize_rows("synthesize", ROWS)["rates"]
     assert (rates["success_8bit"]["count"], rates["success_8bit"]["total"]) == (4, 5)
     assert "clean_accuracy" not in rates
 
 
 def test_every_rate_has_an_interval():
     """Wilson for 3 of 4, by hand: (0.75 + 0.4802 -+ 0.6496) / 1.9604."""
-    rate = summary("transform", ROWS)["rates"]["success_8bit"]
+    rate = summarize_rows("transform", ROWS)["rates"]["success_8bit"]
     assert (rate["low"], rate["high"]) == (
         pytest.approx(0.3006, abs=1e-4),
         pytest.approx(0.9544, abs=1e-4),
@@ -64,16 +64,16 @@ def test_every_rate_has_an_interval():
 
 
 def test_calls_are_counted_in_all_and_for_an_image():
-    calls = summary("transform", ROWS)["calls"]
+    calls = summarize_rows("transform", ROWS)["calls"]
     assert (calls["sum"], calls["per_image"], calls["total"]) == (70, 14.0, 5)
 
 
 def test_nothing_right_before_leaves_no_share():
-    rates = summary("transform", [row(before=1)])["rates"]
+    rates = summarize_rows("transform", [row(before=1)])["rates"]
     assert rates["success_8bit"]["value"] is None and rates["success_8bit"]["total"] == 0
 
 
 def test_the_median_and_its_interval_are_order_statistics():
     """n = 100: 50 -+ 9.8 gives the ranks 40 and 61."""
-    found = median([float(i) for i in range(100, 0, -1)], "images")
+    found = median_with_interval([float(i) for i in range(100, 0, -1)], "images")
     assert (found["value"], found["low"], found["high"]) == (50.5, 40.0, 61.0)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from chains import drawing
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.families import ddpm
-from scoreag.core.noise import Noise
-from scoreag.samplers import ancestral, dpmpp, euler
+from scoreag.core.rng import Noise
+from scoreag.diffusion.parameterizations import ddpm
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.samplers import ancestral, dpmpp_2m, euler
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float32).neg().add(1).cumprod(0)
 NOISE = Noise(seed=0, image_ids=[3, 1])
@@ -85,5 +85,5 @@ def test_dpmpp_is_dpm_solver_2m(diffusers, stochastic):
     )
     scheduler.set_timesteps(10)
     theirs = their_chain(scheduler, start(torch.float32))
-    ours = our_chain(dpmpp, scheduler.timesteps, start(torch.float32), stochastic=stochastic)
+    ours = our_chain(dpmpp_2m, scheduler.timesteps, start(torch.float32), stochastic=stochastic)
     assert distance(ours, theirs) < 1e-5

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
-from scoreag.load import load, names
-from scoreag.samplers import churn, dpmpp
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.samplers import dpmpp_2m, edm_stochastic
+from scoreag.registry import component_names, load_component
 from worlds import pulled
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
@@ -24,7 +24,7 @@ def plain(step, denoise, x, sigmas, noise):
 
 def plain_churn(denoise, x, sigmas, noise):
     gamma = min(40 / (len(sigmas) - 1), 2**0.5 - 1)
-    step = partial(churn.step, gamma=gamma, inflate=1.003, low=0.05, high=50)
+    step = partial(edm_stochastic.step, gamma=gamma, s_noise=1.003, s_tmin=0.05, s_tmax=50)
     return plain(step, denoise, x, sigmas, noise)
 
 
@@ -49,18 +49,18 @@ def plain_dpmpp(denoise, x, sigmas, noise, stochastic=False):
 
 
 def sde_dpmpp(*chain, wrt=()):
-    return dpmpp.sample(*chain, wrt, stochastic=True)
+    return dpmpp_2m.sample(*chain, wrt, sde=True)
 
 
 def chains(name):
     """The sampler and its plain loop; a new one needs a line only if it has no plain ``step``."""
-    module = load("samplers", name)
+    module = load_component("samplers", name)
     written = {"churn": plain_churn, "dpmpp": plain_dpmpp}
     loop = written[name] if name in written else partial(plain, module.step)
     return module.sample, loop, getattr(module, "grid", karras)
 
 
-CHAINS = {name: chains(name) for name in names("samplers")}
+CHAINS = {name: chains(name) for name in component_names("samplers")}
 CHAINS["dpmpp sde"] = (sde_dpmpp, partial(plain_dpmpp, stochastic=True), karras)
 EVERY = pytest.mark.parametrize("sample, loop, grid", CHAINS.values(), ids=CHAINS)
 

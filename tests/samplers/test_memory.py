@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 CHAIN = """
 from itertools import pairwise
 import torch
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
 from scoreag.samplers import {sampler} as sampler
 from worlds import pulled
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras
-from scoreag.samplers import churn, dpmpp, euler, heun
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.samplers import dpmpp_2m, edm_stochastic, euler, heun
 from worlds import assert_drawn_from
 
 NOISE = Noise(seed=0, image_ids=range(4))
@@ -15,10 +15,10 @@ NOISE = Noise(seed=0, image_ids=range(4))
 
 def calm(*chain):
     """Churn without noise."""
-    return churn.sample(*chain, amount=0)
+    return edm_stochastic.sample(*chain, s_churn=0)
 
 
-ODE = {"euler": (euler.sample, 1), "heun": (heun.sample, 2), "dpmpp": (dpmpp.sample, 2)}
+ODE = {"euler": (euler.sample, 1), "heun": (heun.sample, 2), "dpmpp": (dpmpp_2m.sample, 2)}
 SOLVERS = pytest.mark.parametrize("sample, order", [*ODE.values(), (calm, 2)], ids=[*ODE, "churn"])
 
 
@@ -49,7 +49,7 @@ def test_dpmpp_by_hand():
     x = 5 + (12 - 5) / 2 = 8.5; D = 4.25 and 4.25 + (4.25 - 6) / 2 = 3.375, so x = 5.9375.
     """
     sigmas, noise = torch.tensor([4.0, 2.0, 1.0, 0.5]), Noise(0, [0])
-    x = dpmpp.sample(lambda x, sigma: x / 2, torch.tensor([[16.0]]), sigmas, noise)
+    x = dpmpp_2m.sample(lambda x, sigma: x / 2, torch.tensor([[16.0]]), sigmas, noise)
     assert x.item() == pytest.approx(5.9375)
 
 
@@ -59,5 +59,5 @@ def test_dpmpp_weighs_the_last_estimate_by_the_ratio_of_the_steps():
     From x = 16 to 12 as above; 6 + (6 - 8) = 4, and x = 4 + (12 - 4) / 4 = 6.
     """
     sigmas, noise = torch.tensor([4.0, 2.0, 0.5]), Noise(0, [0])
-    x = dpmpp.sample(lambda x, sigma: x / 2, torch.tensor([[16.0]]), sigmas, noise)
+    x = dpmpp_2m.sample(lambda x, sigma: x / 2, torch.tensor([[16.0]]), sigmas, noise)
     assert x.item() == pytest.approx(6)

@@ -12,9 +12,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import karras, vp_uniform
-from scoreag.samplers import ancestral, churn, dpmpp, euler_maruyama, heun
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras, vp_uniform
+from scoreag.diffusion.samplers import ancestral, dpmpp_2m, edm_stochastic, euler_maruyama, heun
 from worlds import Gaussian, assert_drawn_from
 
 NOISE = Noise(seed=0, image_ids=range(4))
@@ -61,8 +61,8 @@ def of_euler_maruyama(var, sigma, end, steps):
 
 METHODS = {
     "ancestral": (ancestral.sample, of_ancestral, karras(20, sigma_max=40.0)),
-    "churn": (churn.sample, of_churn, karras(20, sigma_max=40.0)),
-    "churn, many steps": (churn.sample, of_churn, karras(110, sigma_max=80.0)),
+    "churn": (edm_stochastic.sample, of_churn, karras(20, sigma_max=40.0)),
+    "churn, many steps": (edm_stochastic.sample, of_churn, karras(110, sigma_max=80.0)),
     "euler_maruyama": (euler_maruyama.sample, of_euler_maruyama, vp_uniform(60)),
 }
 CASES = pytest.mark.parametrize("sample, of, sigmas", METHODS.values(), ids=METHODS)
@@ -116,7 +116,7 @@ def of_dpmpp(var, sigmas, i):
 def test_the_sde_form_of_dpmpp_is_the_chain_on_paper(world):
     sigmas = karras(12, sigma_max=40.0)
     centred = 30 * NOISE.at("start").normal_like(torch.zeros(4, 3, 2))
-    x0 = dpmpp.sample(world.denoise, world.mean + centred, sigmas, NOISE, stochastic=True)
+    x0 = dpmpp_2m.sample(world.denoise, world.mean + centred, sigmas, NOISE, sde=True)
     pair = torch.stack([centred, torch.zeros_like(centred)])
     for i in range(12):
         matrix, spread = of_dpmpp(world.var, sigmas.tolist(), i)
@@ -135,17 +135,17 @@ def test_the_sde_form_of_dpmpp_has_the_variance_of_its_recursion(world):
         cov = matrix @ cov @ matrix.mT
         cov[:, 0, 0] += spread**2
     x = world.mean + sigmas[0] * NOISE.at("start").normal_like(torch.zeros(SHAPE))
-    x0 = dpmpp.sample(world.denoise, x, sigmas, NOISE, stochastic=True)
+    x0 = dpmpp_2m.sample(world.denoise, x, sigmas, NOISE, sde=True)
     assert_drawn_from(replace(world, var=cov[:, 0, :1]), x0)
 
 
 def sde_dpmpp(*chain):
-    return dpmpp.sample(*chain, stochastic=True)
+    return dpmpp_2m.sample(*chain, sde=True)
 
 
 @pytest.mark.parametrize(
     "sample, sigmas",
-    [(sde_dpmpp, karras(60, sigma_max=40.0)), (churn.sample, karras(60, sigma_max=40.0))],
+    [(sde_dpmpp, karras(60, sigma_max=40.0)), (edm_stochastic.sample, karras(60, sigma_max=40.0))],
     ids=["dpmpp", "churn"],
 )
 def test_with_many_steps_the_draws_have_the_moments_of_the_data(sample, sigmas, world):
@@ -157,7 +157,7 @@ def test_the_recursion_of_euler_maruyama_tends_to_the_data(world):
     """Its variance is that of the data up to a term of order dt: halving dt halves it."""
 
     def bias(steps):
-        _, var = moments(world, of_euler_maruyama, vp_uniform(steps, end=1e-5))
+        _, var = moments(world, of_euler_maruyama, vp_uniform(steps, t_min=1e-5))
         return var - world.var
 
     assert torch.allclose(bias(4000) / bias(2000), torch.tensor(0.5), atol=0.05)
@@ -166,5 +166,5 @@ def test_the_recursion_of_euler_maruyama_tends_to_the_data(world):
 def test_churn_without_noise_is_heun(world):
     x = 10 * NOISE.at("start").normal_like(torch.zeros(4, 3, 2))
     chain = world.denoise, x, karras(8, sigma_max=10.0), NOISE
-    assert torch.equal(churn.sample(*chain, amount=0), heun.sample(*chain))
-    assert torch.equal(churn.sample(*chain, low=20, high=30), heun.sample(*chain))
+    assert torch.equal(edm_stochastic.sample(*chain, s_churn=0), heun.sample(*chain))
+    assert torch.equal(edm_stochastic.sample(*chain, s_tmin=20, s_tmax=30), heun.sample(*chain))

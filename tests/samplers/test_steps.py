@@ -5,9 +5,16 @@ import math
 import pytest
 import torch
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import vp_sigma
-from scoreag.samplers import ancestral, churn, dpmpp, euler, euler_maruyama, heun
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import vp_sigma
+from scoreag.diffusion.samplers import (
+    ancestral,
+    dpmpp_2m,
+    edm_stochastic,
+    euler,
+    euler_maruyama,
+    heun,
+)
 
 pytestmark = pytest.mark.usefixtures("in_double_precision")
 NOISE = Noise(seed=0, image_ids=[0])
@@ -51,7 +58,7 @@ def test_churn_by_hand():
     level = 4 * 2**0.5
     euler_step = x + (2 - level) * (x / 2) / level
     expected = x + (2 - level) * (x / 2 / level + euler_step / 2 / 2) / 2
-    found = one_step(churn, 16.0, [4.0, 2.0], amount=1, inflate=2.0)
+    found = one_step(edm_stochastic, 16.0, [4.0, 2.0], amount=1, inflate=2.0)
     assert found == pytest.approx(expected)
 
 
@@ -59,14 +66,16 @@ def test_churn_spreads_its_amount_over_the_steps():
     """amount 0.5 over two steps: gamma = 1/4, from 4 to 5 and from 2 to 2.5, and D = 0."""
     x = 16 + 3 * drawn(0)  # 5^2 - 4^2 = 3^2
     x = x * 2 / 5 + 1.5 * drawn(1)  # 2.5^2 - 2^2 = 1.5^2
-    found = one_step(churn, 16.0, [4.0, 2.0, 1.0], lambda x, s: 0 * x, amount=0.5, inflate=1.0)
+    found = one_step(
+        edm_stochastic, 16.0, [4.0, 2.0, 1.0], lambda x, s: 0 * x, amount=0.5, inflate=1.0
+    )
     assert found == pytest.approx(x / 2.5)
 
 
 @pytest.mark.parametrize("low, high, noisy", [(4, 4, True), (0, 3.9, False), (4.1, 50, False)])
 def test_churn_adds_noise_between_its_bounds_only(low, high, noisy):
     calm = one_step(heun, 16.0, [4.0, 2.0])
-    assert (one_step(churn, 16.0, [4.0, 2.0], low=low, high=high) != calm) == noisy
+    assert (one_step(edm_stochastic, 16.0, [4.0, 2.0], low=low, high=high) != calm) == noisy
 
 
 def test_euler_maruyama_by_hand():
@@ -85,7 +94,7 @@ def test_the_last_step_of_euler_maruyama_tends_to_the_estimate():
     assert one_step(euler_maruyama, 16.0, [sigma, 0.0]) == pytest.approx(8, abs=1e-5)
 
 
-@pytest.mark.parametrize("sampler", [euler, heun, churn, ancestral, dpmpp])
+@pytest.mark.parametrize("sampler", [euler, heun, edm_stochastic, ancestral, dpmpp_2m])
 def test_the_step_to_0_lands_on_the_estimate(sampler):
     assert one_step(sampler, 16.0, [0.03, 0.0]) == pytest.approx(8, abs=1e-12)
     assert one_step(sampler, 16.0, [4.0, 0.03, 0.0], lambda x, s: x * 0 + 7) == pytest.approx(7)
@@ -94,19 +103,27 @@ def test_the_step_to_0_lands_on_the_estimate(sampler):
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_dpmpp_takes_no_extrapolated_estimate_to_0(stochastic):
     """The last estimate is the image: half of a state that has just been 12, or drawn."""
-    before = one_step(dpmpp, 16.0, [4.0, 2.0], stochastic=stochastic)
-    found = one_step(dpmpp, 16.0, [4.0, 2.0, 0.0], stochastic=stochastic)
+    before = one_step(dpmpp_2m, 16.0, [4.0, 2.0], stochastic=stochastic)
+    found = one_step(dpmpp_2m, 16.0, [4.0, 2.0, 0.0], stochastic=stochastic)
     assert found == pytest.approx(before / 2)
 
 
 @pytest.mark.parametrize(
     "sampler, options, message",
     [
-        (churn, {"amount": -1.0}, "churn's amount is -1.0; write a number from 0.0 to inf"),
-        (churn, {"amount": math.nan}, "churn's amount is nan; write a number"),
-        (churn, {"low": 60.0}, "churn's low is 60.0; write a number from 0.0 to 50.0"),
-        (churn, {"high": 0.01}, "churn's low is 0.05; write a number from 0.0 to 0.01"),
-        (churn, {"inflate": 1003.0}, "churn's inflate is 1003.0; write a number from 0.5 to 2.0"),
+        (
+            edm_stochastic,
+            {"amount": -1.0},
+            "churn's amount is -1.0; write a number from 0.0 to inf",
+        ),
+        (edm_stochastic, {"amount": math.nan}, "churn's amount is nan; write a number"),
+        (edm_stochastic, {"low": 60.0}, "churn's low is 60.0; write a number from 0.0 to 50.0"),
+        (edm_stochastic, {"high": 0.01}, "churn's low is 0.05; write a number from 0.0 to 0.01"),
+        (
+            edm_stochastic,
+            {"inflate": 1003.0},
+            "churn's inflate is 1003.0; write a number from 0.5 to 2.0",
+        ),
     ],
 )
 def test_an_option_out_of_range_is_refused(sampler, options, message):

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from scoreag.search.losses import (
+from scoreag.attacks._common.losses import (
     LOSSES,
-    TARGETED,
+    TARGETED_LOSSES,
     cross_entropy,
     dlr,
-    likeliest_others,
-    log_wrong,
+    log_misclassified_prob,
     margin,
+    top_k_wrong_classes,
 )
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, -1.0, 0.0], [4.0, 1.0, 3.0, -1.0, 0.0]]).double()
@@ -30,28 +30,28 @@ def test_dlr_by_hand():
 
 def test_targeted_dlr_by_hand():
     """Towards class 4: (0 - 4) / (4 - (1 + 0) / 2) and (0 - 1) / 3.5."""
-    found = TARGETED["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
+    found = TARGETED_LOSSES["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
     assert found.tolist() == pytest.approx([-4 / 3.5, -1 / 3.5])
 
 
 def test_targeted_margin_and_cross_entropy_by_hand():
     targets = torch.tensor([2, 4])
-    assert TARGETED["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
+    assert TARGETED_LOSSES["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
     total = sum(math.exp(z) for z in LOGITS[0].tolist())
     expected = [math.log(math.exp(3) / total), math.log(1 / total)]
-    assert TARGETED["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
+    assert TARGETED_LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
 
 
 def test_cross_entropy_and_log_wrong_are_logs_of_a_share_and_of_the_rest():
     share = math.exp(4) / sum(math.exp(z) for z in LOGITS[0].tolist())
     assert cross_entropy(LOGITS, LABELS)[0].item() == pytest.approx(-math.log(share))
-    assert log_wrong(LOGITS, LABELS)[0].item() == pytest.approx(math.log(1 - share))
+    assert log_misclassified_prob(LOGITS, LABELS)[0].item() == pytest.approx(math.log(1 - share))
 
 
 def test_log_wrong_keeps_its_gradient_where_the_label_is_certain():
     """d log(1 - p_y) / dz_y = -p_y, which is -1 at p = 1, however small 1 - p is."""
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
-    log_wrong(logits, torch.tensor([0])).sum().backward()
+    log_misclassified_prob(logits, torch.tensor([0])).sum().backward()
     assert logits.grad is not None and logits.grad[0, 0].item() == pytest.approx(-1.0)
 
 
@@ -65,20 +65,23 @@ def test_a_loss_rises_as_the_label_falls_behind(name):
     assert (LOSSES[name](less, LABELS) > LOSSES[name](LOGITS, LABELS)).tolist()[0]
 
 
-@pytest.mark.parametrize("name", TARGETED)
+@pytest.mark.parametrize("name", TARGETED_LOSSES)
 def test_a_targeted_loss_rises_as_its_class_does(name):
     targets = torch.tensor([3, 3])
     more = LOGITS + torch.eye(5, dtype=LOGITS.dtype)[targets] * 0.1
-    assert (TARGETED[name](more, LABELS, targets) > TARGETED[name](LOGITS, LABELS, targets)).all()
+    assert (
+        TARGETED_LOSSES[name](more, LABELS, targets)
+        > TARGETED_LOSSES[name](LOGITS, LABELS, targets)
+    ).all()
 
 
 def test_the_likeliest_others_come_in_order_and_no_more_than_there_are():
-    assert likeliest_others(LOGITS, LABELS, 2).tolist() == [[2, 1], [0, 2]]
-    assert likeliest_others(LOGITS, LABELS, 9).shape == (2, 4)
+    assert top_k_wrong_classes(LOGITS, LABELS, 2).tolist() == [[2, 1], [0, 2]]
+    assert top_k_wrong_classes(LOGITS, LABELS, 9).shape == (2, 4)
 
 
 def test_too_few_classes_for_dlr_are_refused():
     with pytest.raises(ValueError, match=r"dlr needs 3 classes.*knows 2; write loss 'margin'"):
         dlr(LOGITS[:, :2], LABELS)
     with pytest.raises(ValueError, match="dlr with targets needs 4 classes"):
-        TARGETED["dlr"](LOGITS[:, :3], LABELS, LABELS)
+        TARGETED_LOSSES["dlr"](LOGITS[:, :3], LABELS, LABELS)

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from scoreag.attacks import di_fgsm, si_ni_fgsm
-from scoreag.core.noise import Noise
-from scoreag.search.momentum import momentum_steps
+from scoreag.attacks._common.momentum import run_mi_fgsm
+from scoreag.core.rng import Noise
 
 GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
 
 
 def test_all_steps_together_use_up_the_ball():
-    found = momentum_steps(lambda x, i: torch.ones_like(x), GREY, 0.1, 7, 1.0)
+    found = run_mi_fgsm(lambda x, i: torch.ones_like(x), GREY, 0.1, 7, 1.0)
     assert torch.allclose(found, GREY + 0.1)
 
 
@@ -22,7 +22,7 @@ def test_momentum_outlasts_a_gradient_that_turns():
 
     def moved(decay):
         gradients = [turn.double().view_as(GREY) for turn in turns]
-        found = momentum_steps(lambda x, i: gradients[i], GREY, 0.3, 3, decay)
+        found = run_mi_fgsm(lambda x, i: gradients[i], GREY, 0.3, 3, decay)
         return (found - GREY).flatten().tolist()
 
     assert moved(0.5) == pytest.approx([0.3, -0.1])
@@ -38,7 +38,7 @@ def test_looking_ahead_means_where_the_momentum_leads():
         seen.append(x[0, 0, 0, 0].item())
         return torch.ones_like(x)
 
-    momentum_steps(gradient, GREY, 0.2, 2, 0.5, look_ahead=True)
+    run_mi_fgsm(gradient, GREY, 0.2, 2, 0.5, nesterov=True)
     assert seen == pytest.approx([0.5, 0.65])
 
 
@@ -52,20 +52,20 @@ def test_copies_weigh_by_how_dark_they_are():
         return torch.stack([torch.zeros_like(score), score], 1)
 
     image = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
-    attack = si_ni_fgsm.Attack(epsilon=0.05, steps=1, copies=2, loss="margin")
+    attack = si_ni_fgsm.SINIFGSM(eps=0.05, steps=1, copies=2, loss="margin")
     found = attack(classifier, image, torch.tensor([0]), Noise(0, [0]))
     assert found.item() == pytest.approx(0.45)
 
 
 def test_without_resizing_an_image_is_itself():
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    assert torch.allclose(di_fgsm.diverse(images, Noise(0, range(3)), 0.0, 0.5), images)
+    assert torch.allclose(di_fgsm.resize_and_pad(images, Noise(0, range(3)), 0.0, 0.5), images)
 
 
 def test_a_resized_white_image_is_a_square_of_its_size_inside_black():
     """Its mean is the square's area: between shrink^2 and 1, and not always the same."""
     white = torch.ones(40, 1, 32, 32, dtype=torch.float64)
-    found = di_fgsm.diverse(white, Noise(0, range(40)), 1.0, 0.5)
+    found = di_fgsm.resize_and_pad(white, Noise(0, range(40)), 1.0, 0.5)
     shares = found.mean((1, 2, 3))
     assert (shares > 0.5**2).all() and (shares < 1).all()
     assert shares.sqrt().mean().item() == pytest.approx(
@@ -77,6 +77,6 @@ def test_a_resized_white_image_is_a_square_of_its_size_inside_black():
 def test_some_of_the_images_are_resized():
     """With probability 1/2; of 400, five standard errors."""
     white = torch.ones(400, 1, 8, 8, dtype=torch.float64)
-    found = di_fgsm.diverse(white, Noise(0, range(400)), 0.5, 0.5)
+    found = di_fgsm.resize_and_pad(white, Noise(0, range(400)), 0.5, 0.5)
     whole = (found.mean((1, 2, 3)) > 1 - 1e-9).double().mean().item()
     assert whole == pytest.approx(0.5, abs=5 * (0.25 / 400) ** 0.5)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from scoreag.load import load
-from scoreag.search.options import check, pairs
+from scoreag.attacks._common.validation import options_to_pairs, validate_attack_options
+from scoreag.registry import load_component
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Attack:
     weights: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        check(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["linf", "l2"])
+        validate_attack_options(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["linf", "l2"])
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,16 @@ def test_what_can_be_meant_is_taken(options):
 
 
 def test_options_of_others_are_pairs_in_order():
-    assert pairs({"b": 1, "a": [2]}) == pairs((("a", [2]), ("b", 1))) == (("a", [2]), ("b", 1))
+    assert (
+        options_to_pairs({"b": 1, "a": [2]})
+        == options_to_pairs((("a", [2]), ("b", 1)))
+        == (("a", [2]), ("b", 1))
+    )
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fgsm", "low_frequency", "ensemble"])
 def test_a_radius_in_levels_of_255_is_told(name):
     """Any image lies within it; in L2 it may be meant."""
     with pytest.raises(ValueError, match=r"epsilon is 8, and pixels are in \[0, 1\]; write 8/255"):
-        load("attacks", name).Attack(epsilon=8.0)
-    assert load("attacks", name).Attack(epsilon=8.0, norm="l2").epsilon == 8
+        load_component("attacks", name).Attack(epsilon=8.0)
+    assert load_component("attacks", name).Attack(epsilon=8.0, norm="l2").eps == 8

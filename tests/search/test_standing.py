@@ -7,13 +7,13 @@ import torch
 
 import scoreag
 from scoreag.attacks import apgd, pgd
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.schedule import karras
-from scoreag.samplers import heun
-from scoreag.search.losses import margin
-from scoreag.search.objective import Objective
-from scoreag.search.standing import all_standing, misread
+from scoreag.attacks._common.active_set import find_misclassified, init_active_set
+from scoreag.attacks._common.losses import margin
+from scoreag.attacks._common.objective import Objective
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Scripted:
         wrong = images.mean((1, 2, 3)) * 0 + torch.tensor(leads)
         return torch.stack([torch.zeros_like(wrong), wrong], 1)
 
-    def for_rows(self, rows):
+    def select_rows(self, rows):
         places = tuple(self.rows[i] if self.rows else i for i in rows)
         return Scripted(self.script, places, self.counts, self.shown)
 
@@ -52,7 +52,7 @@ def images(count):
 def test_only_what_was_misread_so_far_is_asked_again():
     classifier = Scripted(["xxx", "x.x", ".xx", "xx."])
     among = torch.tensor([True, True, True, False])
-    wrong = misread(objective(classifier), images(4), 3, among)
+    wrong = find_misclassified(objective(classifier), images(4), 3, among)
     assert wrong.tolist() == [True, False, False, False]
     assert classifier.shown == [(0, 1, 2), (0, 1), (0,)]
 
@@ -61,12 +61,12 @@ def test_an_image_is_asked_about_after_a_gradient_all_of_whose_draws_erred():
     """Two draws a gradient, one to stop: row 0 falls at once; row 1 errs in one draw only; row 2
     errs in both and is read right when asked; in the next round it falls."""
     classifier = Scripted(["xxx", "x....", "xx.xxx"])
-    standing = all_standing(objective(classifier, draws=2), 1, images(3))
-    slope, standing = standing.slope(images(3))
-    assert slope.least.tolist() == [1.0, -1.0, 1.0] and slope.lead.tolist() == [1.0, 0.0, 1.0]
-    assert standing.stands.tolist() == [False, True, True]
-    slope, standing = standing.slope(images(3) + 0.1)
-    assert standing.stands.tolist() == [False, True, False] and slope.lead[0] == 0
+    standing = init_active_set(objective(classifier, draws=2), 1, images(3))
+    slope, standing = standing.loss_gradient(images(3))
+    assert slope.min_margin.tolist() == [1.0, -1.0, 1.0] and slope.lead.tolist() == [1.0, 0.0, 1.0]
+    assert standing.active.tolist() == [False, True, True]
+    slope, standing = standing.loss_gradient(images(3) + 0.1)
+    assert standing.active.tolist() == [False, True, False] and slope.lead[0] == 0
     everyone = (0, 1, 2)
     assert classifier.shown == [everyone, everyone, (0, 2), (1, 2), (1, 2), (2,)]
     left = standing.found(images(3) + 0.2)
@@ -75,8 +75,8 @@ def test_an_image_is_asked_about_after_a_gradient_all_of_whose_draws_erred():
 
 def test_without_a_stop_nobody_falls_and_nothing_more_is_asked():
     classifier = Scripted(["xx", "xx"])
-    _, standing = all_standing(objective(classifier), 0, images(2)).slope(images(2))
-    assert standing.stands.all() and len(classifier.shown) == 1
+    _, standing = init_active_set(objective(classifier), 0, images(2)).loss_gradient(images(2))
+    assert standing.active.all() and len(classifier.shown) == 1
 
 
 def lines(images):
@@ -90,8 +90,8 @@ def test_an_attack_goes_no_further_than_it_must():
     erred, at most one step of 0.02 and the rounding to 8 bits beyond 0.5."""
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
     options = {"epsilon": 0.2, "steps": 40, "step_size": 0.02}
-    far = pgd.Attack(**options)(lines, image, label, Noise(0, [3]))
-    near = pgd.Attack(**options, stop=2)(lines, image, label, Noise(0, [3]))
+    far = pgd.PGD(**options)(lines, image, label, Noise(0, [3]))
+    near = pgd.PGD(**options, early_stop_draws=2)(lines, image, label, Noise(0, [3]))
     assert far.mean().item() == pytest.approx(0.6, abs=1e-6)
     assert 0.5 < near.mean() <= 0.525
 
@@ -123,7 +123,7 @@ def defended(two_classes):
         settings = {"purifier": "denoise_once", "start": 0.6}
         if draws_of_images is None:
             return scoreag.defend(victim, prior, **settings)
-        one = scoreag.defend(victim, prior, draws=2, **settings).defence.footprint
+        one = scoreag.defend(victim, prior, draws=2, **settings).defense.bytes_per_draw
         return scoreag.defend(victim, prior, max_memory=draws_of_images * one, **settings)
 
     made.shown = []
@@ -145,7 +145,7 @@ def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, 
     attack = kind.Attack(epsilon=0.06, steps=6, draws=3, stop=3, restarts=2, weights=weights)
     whole = attack(defended(), given, labels, Noise(0, range(5)))
     alone = [
-        attack(defended().for_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))
+        attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))
         for i in range(5)
     ]
     assert torch.allclose(whole, torch.cat(alone), rtol=0, atol=1e-12)
@@ -157,7 +157,7 @@ def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, 
 def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defended, weights):
     """Seven draws of five images: one after the other, and three at once, of which 3 + 3 + 1."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
-    attack = pgd.Attack(epsilon=0.06, steps=4, draws=7, stop=3, weights=weights)
+    attack = pgd.PGD(eps=0.06, steps=4, eot_samples=7, early_stop_draws=3, eot_weighting=weights)
     found, shown = [], []
     for room in (None, 3):
         defence = defended(room and 5 * room)
@@ -176,11 +176,13 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
 def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, seed):
     """Draws one by one, three at once, and each image by itself."""
     given, labels = noisy(count), torch.zeros(count, dtype=torch.int64)
-    attack = apgd.Attack(epsilon=0.06, steps=5, draws=4, stop=stop, targets=targets)
+    attack = apgd.APGD(
+        eps=0.06, steps=5, eot_samples=4, early_stop_draws=stop, n_target_classes=targets
+    )
     one_by_one = attack(defended(), given, labels, Noise(seed, range(count)))
     at_once = attack(defended(3 * count), given, labels, Noise(seed, range(count)))
     alone = [
-        attack(defended().for_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(seed, [i]))
+        attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(seed, [i]))
         for i in range(count)
     ]
     for other in (at_once, torch.cat(alone)):
@@ -192,8 +194,8 @@ def test_those_left_alone_are_misread_by_draws_that_no_attack_saw(defended):
     """One that is misread in 70 % of the draws would pass 23 draws in 20 tries in 1 case of 200."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
     defence = defended()
-    found = pgd.Attack(epsilon=0.2, steps=20, draws=3, stop=20)(
+    found = pgd.PGD(eps=0.2, steps=20, eot_samples=3, early_stop_draws=20)(
         defence, given, labels, Noise(0, range(5))
     )
-    said = torch.stack([defence.replay(10**9 + k)(found).argmax(1) for k in range(20)])
+    said = torch.stack([defence.fix_randomness(10**9 + k)(found).argmax(1) for k in range(20)])
     assert (said != 0).double().mean() > 0.7

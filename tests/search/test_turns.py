@@ -4,14 +4,14 @@ import pytest
 import torch
 
 import scoreag
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior
-from scoreag.core.rows import of_ids, of_rows
-from scoreag.core.schedule import karras
-from scoreag.samplers import heun
-from scoreag.search.losses import margin
-from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.turns import in_turn
+from scoreag.attacks._common.losses import margin
+from scoreag.attacks._common.objective import Objective, init_best
+from scoreag.attacks._common.sequential import run_sequentially
+from scoreag.core.batching import select_noise, select_rows
+from scoreag.core.rng import Noise
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.samplers import heun
 
 LABELS = torch.zeros(3, dtype=torch.int64)
 IMAGES = torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1, 1)
@@ -35,13 +35,15 @@ def brighter(by, seen):
 def test_each_search_sees_only_what_the_ones_before_left_standing():
     seen = []
     searches = [brighter(by, seen) for by in (0.2, 0.1, 0.6, 0.5)]
-    found = in_turn(searches, bright, IMAGES, LABELS, NOISE)
+    found = run_sequentially(searches, bright, IMAGES, LABELS, NOISE)
     assert seen == [((11, 12), ("turn", 0)), ((12,), ("turn", 1)), ((12,), ("turn", 2))]
     assert found.flatten().tolist() == pytest.approx([0.9, 0.7, 0.7])
 
 
 def test_of_what_fails_the_nearest_to_success_is_kept():
-    found = in_turn([brighter(by, []) for by in (0.1, 0.3, 0.2)], bright, IMAGES, LABELS, NOISE)
+    found = run_sequentially(
+        [brighter(by, []) for by in (0.1, 0.3, 0.2)], bright, IMAGES, LABELS, NOISE
+    )
     assert found.flatten().tolist()[2] == pytest.approx(0.4)
 
 
@@ -55,7 +57,7 @@ def test_a_success_that_8_bits_undo_still_stands():
 
     seen = []
     searches = [brighter(0.4027, seen), brighter(0.45, seen)]
-    found = in_turn(searches, strict, IMAGES[2:], LABELS[2:], of_ids(NOISE, [2]))
+    found = run_sequentially(searches, strict, IMAGES[2:], LABELS[2:], select_noise(NOISE, [2]))
     assert len(seen) == 2 and found.item() == pytest.approx(0.55)
 
 
@@ -67,17 +69,17 @@ def test_the_mean_over_draws_is_that_of_the_calls():
         score = next(calls) * images.sum((1, 2, 3))
         return torch.stack([torch.zeros_like(score), score], 1)
 
-    slope = Objective(classifier, LABELS, margin, draws=4).slope(IMAGES)
+    slope = Objective(classifier, LABELS, margin, eot_samples=4).loss_gradient(IMAGES)
     assert slope.gradient.flatten().tolist() == pytest.approx([2.5] * 3)
     assert slope.value.tolist() == pytest.approx([2.25, 1.25, 0.25])
     assert slope.lead.tolist() == slope.value.tolist()
-    lead = Objective(classifier, LABELS, margin, draws=2).lead(IMAGES)
+    lead = Objective(classifier, LABELS, margin, eot_samples=2).mean_margin(IMAGES)
     assert lead.tolist() == pytest.approx([5.5 * 0.9, 5.5 * 0.5, 5.5 * 0.1])
 
 
 def test_the_best_is_chosen_for_each_image_alone():
-    best = nothing_yet(IMAGES).offered(IMAGES + 1, torch.tensor([1.0, 0.0, 2.0]))
-    best = best.offered(IMAGES + 2, torch.tensor([0.0, 1.0, 2.0]))
+    best = init_best(IMAGES).update(IMAGES + 1, torch.tensor([1.0, 0.0, 2.0]))
+    best = best.update(IMAGES + 2, torch.tensor([0.0, 1.0, 2.0]))
     assert (best.images - IMAGES).flatten().tolist() == pytest.approx([1.0, 2.0, 1.0])
 
 
@@ -91,23 +93,23 @@ def guarded(two_classes):
     """That victim behind a purifier, and three images."""
     prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
     images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    return scoreag.defend(mean_or_corner, prior, precision=20.0, start=1.0, steps=2), images
+    return scoreag.defend(mean_or_corner, prior, similarity=20.0, sigma_start=1.0, steps=2), images
 
 
 def test_a_replayed_defence_answers_for_the_rows_that_are_shown(guarded):
     defended, images = guarded
-    for whole in (defended.replay(1), defended.replay(1, [7, 8, 9])):
-        assert torch.equal(of_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
-    assert of_rows(mean_or_corner, [0]) is mean_or_corner
+    for whole in (defended.fix_randomness(1), defended.fix_randomness(1, [7, 8, 9])):
+        assert torch.equal(select_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
+    assert select_rows(mean_or_corner, [0]) is mean_or_corner
 
 
 def test_rows_of_a_defence_draw_as_they_would_have_however_often_others_are_asked(guarded):
     """Row 2 alone at its second call draws what it draws at the second call of all three."""
     defended, images = guarded
-    whole, again = defended.replay(0)(images), defended.replay(1)(images)
+    whole, again = defended.fix_randomness(0)(images), defended.fix_randomness(1)(images)
     assert torch.equal(defended(images), whole)
-    assert torch.equal(of_rows(defended, [2])(images[2:]), again[2:])
+    assert torch.equal(select_rows(defended, [2])(images[2:]), again[2:])
     assert torch.equal(defended(images)[:2], again[:2])
-    mixed = defended.replay([1, 0, 1])
+    mixed = defended.fix_randomness([1, 0, 1])
     assert torch.equal(mixed(images), torch.stack([again[0], whole[1], again[2]]))
-    assert torch.equal(of_rows(mixed, [2, 1])(images[[2, 1]]), mixed(images)[[2, 1]])
+    assert torch.equal(select_rows(mixed, [2, 1])(images[[2, 1]]), mixed(images)[[2, 1]])

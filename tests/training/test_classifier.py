@@ -4,25 +4,25 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core.noise import Stream
+from scoreag.core.rng import Stream
 from scoreag.training.classifier import (
-    augmented,
-    look_ahead,
-    loss_of,
-    optimizer,
-    plain_loss,
-    start,
+    apply_lookahead,
+    augment,
+    build_loss,
+    build_optimizer,
+    build_state,
+    classification_loss,
     train,
 )
-from scoreag.training.loop import Batch, Plan, begin
-from scoreag.training.recipes import PRESETS, Recipe
+from scoreag.training.classifier_presets import PRESETS, Recipe
+from scoreag.training.loop import Batch, TrainingSchedule, init_state
 
 TINY = Recipe(
     network="plain_cnn",
     options={"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8},
-    plan=Plan(images=1600, batch=16),
-    sides=((1.0, 8),),
-    shift=1,
+    schedule=TrainingSchedule(images=1600, batch=16),
+    crop_schedule=((1.0, 8),),
+    random_shift=1,
 )
 
 
@@ -54,7 +54,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(bright_and_dark, tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, *bright_and_dark, tmp_path / "part.pt", watch=stop, save_every=0.0)
+        train(recipe, *bright_and_dark, tmp_path / "part.pt", callback=stop, checkpoint_seconds=0.0)
     resumed = train(recipe, *bright_and_dark, tmp_path / "part.pt")
     assert resumed.losses == whole.losses
     for name, tensor in whole.average.state_dict().items():
@@ -63,7 +63,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(bright_and_dark, tmp_p
 
 def test_the_loss_normalises_each_colour():
     images = torch.tensor([0.5, 0.75, 0.0]).view(1, 3, 1, 1)
-    found = plain_loss(
+    found = classification_loss(
         nn.Flatten(), images, torch.tensor([1]), Stream(0), (0.5, 0.25, 0.5), (0.5, 0.25, 0.25)
     )
     logits = torch.tensor([0.0, 2.0, -2.0])
@@ -71,7 +71,7 @@ def test_the_loss_normalises_each_colour():
 
 
 def test_fast_biases_decay_as_slowly_as_the_rest():
-    groups = optimizer(start(PRESETS["cifar10-judge"], random_images()).network,
+    groups = build_optimizer(build_state(PRESETS["cifar10-judge"], random_images()).network,
                        PRESETS["cifar10-judge"]).param_groups  # fmt: skip
     slow, fast = (group["lr"] * group["weight_decay"] for group in groups)
     assert fast == pytest.approx(slow) and groups[1]["lr"] == 64 * groups[0]["lr"]
@@ -79,12 +79,12 @@ def test_fast_biases_decay_as_slowly_as_the_rest():
 
 def test_looking_ahead_moves_the_network_to_its_average():
     network = nn.Linear(1, 1, bias=False)
-    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    plan = Plan(images=100, batch=10)
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    plan = TrainingSchedule(images=100, batch=10)
     state.average.weight.data.fill_(1.0)
     network.weight.data.fill_(3.0)
     state.seen = 50
-    look_ahead(state, plan, every=5)
+    apply_lookahead(state, plan, every=5)
     kept = 0.95**5 / 8
     assert network.weight.item() == pytest.approx(3 - 2 * kept)
     assert state.average.weight.item() == network.weight.item()
@@ -93,14 +93,14 @@ def test_looking_ahead_moves_the_network_to_its_average():
 def test_without_sides_whole_images_are_seen_as_they_are():
     recipe = replace(TINY, sides=(), shift=0, mirror=False)
     images, batch = torch.rand(3, 1, 5, 9), Batch(0, 0, torch.arange(3), 0.0)
-    assert torch.equal(augmented(images, batch, Stream(0), recipe), images)
+    assert torch.equal(augment(images, batch, Stream(0), recipe), images)
 
 
 def test_windows_grow_to_the_whole_image_after_the_last_side():
     recipe = replace(TINY, sides=((0.5, 4),))
     images = torch.rand(3, 3, 6, 9)
     shapes = [
-        augmented(images, Batch(0, 0, torch.arange(3), done), Stream(0), recipe).shape[2:]
+        augment(images, Batch(0, 0, torch.arange(3), done), Stream(0), recipe).shape[2:]
         for done in (0.49, 0.5)
     ]
     assert shapes == [(4, 4), (6, 9)]
@@ -109,7 +109,7 @@ def test_windows_grow_to_the_whole_image_after_the_last_side():
 def test_only_a_recipe_with_mirrors_mirrors():
     plain = replace(TINY, sides=(), shift=0, mirror=False)
     images, ids = torch.rand(8, 3, 4, 4), torch.arange(8)
-    mirrored = augmented(images, Batch(0, 0, ids, 0.0), Stream(0), replace(plain, mirror=True))
+    mirrored = augment(images, Batch(0, 0, ids, 0.0), Stream(0), replace(plain, mirror=True))
     turned = (mirrored == images.flip(3)).flatten(1).all(1)
     assert 0 < turned.sum() < 8
 
@@ -118,7 +118,7 @@ def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
     """Two classes: 0.2 of the weight leaves the label, 0.1 of it comes back to it."""
     logit = torch.tensor([[0.0, 2.0]]).view(1, 2, 1, 1)
     recipe = replace(TINY, smoothing=0.2, mean=(0.0,), std=(1.0,))
-    found = loss_of(recipe)(nn.Flatten(), logit, torch.tensor([1]), Stream(0))
+    found = build_loss(recipe)(nn.Flatten(), logit, torch.tensor([1]), Stream(0))
     log_p = logit.flatten().log_softmax(0)
     torch.testing.assert_close(found, -0.9 * log_p[1] - 0.1 * log_p[0])
 
@@ -140,7 +140,7 @@ def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp
         ({"adversary": "fgsm-rs", "radius": 0.1, "steps": 2}, "fgsm-rs takes 1 step, not 2"),
         ({"extra_share": 1.0}, "extra_share is 1; expected 0 or a share, e.g. 0.7"),
         (
-            {"lookahead": 5, "plan": Plan(100, 10, ema=0.1)},
+            {"lookahead": 5, "plan": TrainingSchedule(100, 10, ema=0.1)},
             "lookahead 5 is an average .* another one .ema 0.1",
         ),
     ],
@@ -152,7 +152,7 @@ def test_a_recipe_that_contradicts_itself_is_refused(changes, message):
 
 def test_the_start_belongs_to_the_seed_and_leaves_the_global_state_alone():
     before = torch.random.get_rng_state()
-    first, second = (start(TINY, random_images()).network for _ in range(2))
+    first, second = (build_state(TINY, random_images()).network for _ in range(2))
     assert all(map(torch.equal, first.parameters(), second.parameters()))
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -8,18 +8,24 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy
 
-from scoreag.attacks.pgd import Attack
-from scoreag.core.noise import Stream
-from scoreag.models import classifier
-from scoreag.training.adversary import adversarial_loss, divergence, pgd, settled, trades_loss
-from scoreag.training.classifier import logits, plain_loss, train
-from scoreag.training.export import figures
-from scoreag.training.loop import Plan
-from scoreag.training.recipes import Recipe
+from scoreag.attacks.pgd import PGD
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.core.rng import Stream
+from scoreag.training.adversarial import (
+    adversarial_loss,
+    frozen_batchnorm,
+    mean_kl_divergence,
+    pgd,
+    trades_loss,
+)
+from scoreag.training.classifier import classification_loss, compute_logits, train
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.export import measure_accuracy
+from scoreag.training.loop import TrainingSchedule
 
 AS_IT_IS = {"mean": (0.0,), "std": (1.0,)}
-PLAIN = partial(plain_loss, **AS_IT_IS)
-SEEN = partial(logits, **AS_IT_IS)
+PLAIN = partial(classification_loss, **AS_IT_IS)
+SEEN = partial(compute_logits, **AS_IT_IS)
 
 
 class Linear(nn.Module):
@@ -75,7 +81,7 @@ def test_the_adversary_climbs_by_its_stride_from_a_random_place():
 
 def test_the_adversarial_loss_is_the_plain_one_at_the_corner():
     w, images = torch.tensor([[[1.0, -2.0]]]), torch.full((1, 1, 1, 2), 0.5)
-    search = partial(pgd, radius=0.1, stride=0.2)
+    search = partial(pgd, eps=0.1, step_size=0.2)
     found = adversarial_loss(Linear(w), images, torch.tensor([0]), Stream(0), PLAIN, search)
     said = torch.tensor(1.0 * 0.6 - 2.0 * 0.4)  # -log p(0) = log(1 + e^said)
     torch.testing.assert_close(found, (1 + said.exp()).log())
@@ -85,17 +91,17 @@ def test_the_divergence_of_two_classes_by_hand():
     p, q = torch.tensor([0.8, 0.5]), torch.tensor([0.6, 0.9])
     first, second = (torch.stack([v.log(), (1 - v).log()], 1) for v in (p, q))
     by_hand = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    torch.testing.assert_close(divergence(first, second), by_hand.mean())
+    torch.testing.assert_close(mean_kl_divergence(first, second), by_hand.mean())
 
 
 def test_the_divergence_is_that_of_torch():
     first, second = (3 * Stream(k).normal((6, 7)) for k in range(2))
     expected = kl_divergence(Categorical(logits=first), Categorical(logits=second)).mean()
-    torch.testing.assert_close(divergence(first, second), expected)
+    torch.testing.assert_close(mean_kl_divergence(first, second), expected)
 
 
 def trades(network, images, labels, beta, radius=0.1):
-    search = partial(pgd, radius=radius, stride=radius / 2, steps=5)
+    search = partial(pgd, eps=radius, step_size=radius / 2, steps=5)
     return trades_loss(network, images, labels, Stream(0), SEEN, cross_entropy, search, beta)
 
 
@@ -134,7 +140,7 @@ def test_a_settled_network_is_as_in_use_and_learns_no_statistics():
     network, x = normalised().train(), torch.rand(8, 3, 4, 4)
     network(x)
     kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with settled(network):
+    with frozen_batchnorm(network):
         inside = network(x)
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
     assert network[1].training
@@ -142,11 +148,11 @@ def test_a_settled_network_is_as_in_use_and_learns_no_statistics():
 
 
 @pytest.mark.parametrize(
-    "during, passes", [(nullcontext, 1 + 4), (settled, 1)], ids=["fgsm-rs", "pgd"]
+    "during, passes", [(nullcontext, 1 + 4), (frozen_batchnorm, 1)], ids=["fgsm-rs", "pgd"]
 )
 def test_the_statistics_follow_the_passes_that_the_search_is_to_leave(during, passes):
     network, images = normalised(), torch.rand(8, 3, 4, 4)
-    search = partial(pgd, radius=0.1, stride=0.05, steps=4)
+    search = partial(pgd, eps=0.1, step_size=0.05, steps=4)
     labels = torch.arange(8) % 2
     adversarial_loss(network, images, labels, Stream(0), PLAIN, search, during)
     assert network[1].num_batches_tracked == passes
@@ -176,10 +182,10 @@ def strong_and_weak():
 TWO_WORLDS = Recipe(
     network="plain_cnn",
     options={"image_shape": [1, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8},
-    plan=Plan(images=3840, batch=32),
-    rate=0.05,
-    shift=0,
-    mirror=False,
+    schedule=TrainingSchedule(images=3840, batch=32),
+    lr=0.05,
+    random_shift=0,
+    hflip=False,
     mean=(0.5,),
     std=(0.25,),
 )
@@ -188,8 +194,8 @@ TWO_WORLDS = Recipe(
 def accuracies(recipe, data, folder):
     images, labels = data
     network = train(recipe, images, labels, folder / "state.pt").average.eval()
-    victim = classifier(network, recipe.mean, recipe.std)
-    found = figures(victim, images, labels, "", {"pgd": Attack(0.06, 10)})
+    victim = wrap_classifier(network, recipe.mean, recipe.std)
+    found = measure_accuracy(victim, images, labels, "", {"pgd": PGD(0.06, 10)})
     return found["accuracy"]["value"], found["accuracy_pgd"]["value"]
 
 

@@ -4,16 +4,21 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cards import card, network
-from scoreag.core.noise import Stream
-from scoreag.dataset import Dataset
-from scoreag.models import load_classifier
-from scoreag.training.classifier import start, train
-from scoreag.training.classifier_card import completed, moments, origin, train_classifier
-from scoreag.training.loop import Plan
-from scoreag.training.recipes import PRESETS, Recipe
+from scoreag.classifiers.loading import load_classifier
+from scoreag.core.rng import Stream
+from scoreag.data.loading import Dataset
+from scoreag.models.model_cards import build_network, load_card
+from scoreag.training.classifier import build_state, train
+from scoreag.training.classifier_presets import PRESETS, Recipe
+from scoreag.training.classifier_training import (
+    channel_stats,
+    complete_recipe,
+    describe_extra_data,
+    train_classifier,
+)
+from scoreag.training.loop import TrainingSchedule
 
-OPEN = Recipe(network="wide_resnet", plan=Plan(100, 10), options={"depth": 10, "width": 1},
+OPEN = Recipe(network="wide_resnet", schedule=TrainingSchedule(100, 10), options={"depth": 10, "width": 1},
               mean=(), std=())  # fmt: skip
 SHAPES = {"cifar10": (3, 32, 32), "fashion": (1, 28, 28)}
 
@@ -25,7 +30,7 @@ def pixels(shape, count=10):
 @pytest.mark.parametrize("shape, classes", [((1, 12, 10), 3), ((3, 64, 64), 200)])
 def test_shape_classes_and_normalisation_come_from_the_data(shape, classes):
     images = pixels(shape)
-    recipe = completed(OPEN, images, [str(i) for i in range(classes)])
+    recipe = complete_recipe(OPEN, images, [str(i) for i in range(classes)])
     known = {"image_shape": list(shape), "classes": classes}
     assert recipe.options == {"depth": 10, "width": 1, **known}
     values = images.double().div(255).transpose(0, 1).flatten(1)
@@ -34,12 +39,12 @@ def test_shape_classes_and_normalisation_come_from_the_data(shape, classes):
 
 
 def test_a_channel_that_never_changes_is_not_divided_by_nothing():
-    assert moments(torch.full((2, 1, 3, 3), 51, dtype=torch.uint8)) == ((0.2,), (0.0039,))
+    assert channel_stats(torch.full((2, 1, 3, 3), 51, dtype=torch.uint8)) == ((0.2,), (0.0039,))
 
 
 def test_a_normalisation_of_the_recipe_is_kept():
     preset = PRESETS["cifar10-resnet20"]
-    recipe = completed(preset, pixels((3, 32, 32)), tiny.CLASSES)
+    recipe = complete_recipe(preset, pixels((3, 32, 32)), tiny.CLASSES)
     assert (recipe.mean, recipe.std) == (preset.mean, preset.std)
 
 
@@ -53,14 +58,14 @@ def test_a_normalisation_of_the_recipe_is_kept():
 )
 def test_a_recipe_for_other_images_is_refused(recipe, shape, message):
     with pytest.raises(ValueError, match=message):
-        completed(recipe, pixels(shape), tiny.CLASSES)
+        complete_recipe(recipe, pixels(shape), tiny.CLASSES)
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if "wrn" not in name])
 def test_a_preset_takes_the_images_it_is_named_after(name):
     shape = SHAPES[name.split("-")[0]]
-    recipe = completed(PRESETS[name], pixels(shape), [str(i) for i in range(10)])
-    assert start(recipe, pixels(shape)).network.eval()(torch.rand(2, *shape)).shape == (2, 10)
+    recipe = complete_recipe(PRESETS[name], pixels(shape), [str(i) for i in range(10)])
+    assert build_state(recipe, pixels(shape)).network.eval()(torch.rand(2, *shape)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +77,20 @@ def test_a_preset_takes_the_images_it_is_named_after(name):
     ],
 )
 def test_a_wide_preset_is_the_network_it_is_named_after(name, count):
-    recipe = completed(PRESETS[name], pixels((3, 32, 32)), [str(i) for i in range(10)])
+    recipe = complete_recipe(PRESETS[name], pixels((3, 32, 32)), [str(i) for i in range(10)])
     with torch.device("meta"):
-        network = start(recipe, pixels((3, 32, 32)), "meta").network
+        network = build_state(recipe, pixels((3, 32, 32)), "meta").network
     assert sum(p.numel() for p in network.parameters()) == count
 
 
 def test_a_card_of_grey_images_can_be_used(tmp_path):
-    recipe = replace(OPEN, plan=Plan(images=20, batch=5))
+    recipe = replace(OPEN, plan=TrainingSchedule(images=20, batch=5))
     made = train_classifier(
         recipe, pixels((1, 9, 7)), tiny.labels(10), tiny.CLASSES, tmp_path, progress=False
     )
-    assert card(tmp_path).image_shape == (1, 9, 7) and made.classes == tiny.CLASSES
+    assert load_card(tmp_path).image_shape == (1, 9, 7) and made.classes == tiny.CLASSES
     images = torch.rand(2, 1, 9, 7)
-    expected = network(made).eval()((images - made.mean[0]) / made.std[0])
+    expected = build_network(made).eval()((images - made.mean[0]) / made.std[0])
     torch.testing.assert_close(load_classifier(str(tmp_path))(images), expected)
 
 
@@ -93,21 +98,21 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
     """Own images of class 0 only: that there are dark ones, only the extra data say."""
     bright = torch.full((8, 1, 8, 8), 200, dtype=torch.uint8)
     dark = Dataset(bright // 4, torch.ones(8, dtype=torch.int64), tuple(range(8)), (), "dark")
-    plan = Plan(images=400, batch=8)
+    plan = TrainingSchedule(images=400, batch=8)
     recipe = replace(OPEN, plan=plan, extra_share=0.5, shift=0, mean=(0.5,), std=(0.25,))
     data = bright, torch.zeros(8, dtype=torch.int64), ("bright", "dark")
-    made = train_classifier(recipe, *data, tmp_path, progress=False, extra=dark)
+    made = train_classifier(recipe, *data, tmp_path, progress=False, extra_data=dark)
     said = load_classifier(str(tmp_path))(torch.cat([bright, dark.images]) / 255).argmax(1)
     assert said.tolist() == [0] * 8 + [1] * 8
-    told = card(tmp_path).recipe
+    told = load_card(tmp_path).training_config
     assert (told["extra"], told["extra_share"], told["extra_images"]) == ("dark", 0.5, 8)
-    assert told["extra_sha256"] == dark.sha256 and made.recipe["images_seen"] == 400
+    assert told["extra_sha256"] == dark.sha256 and made.training_config["images_seen"] == 400
 
 
 def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_path):
     extra = Dataset(tiny.images(12), tiny.labels(12), tuple(range(12)), (), "extra")
-    recipe = replace(OPEN, plan=Plan(images=40, batch=4), extra_share=0.5)
-    recipe = completed(recipe, tiny.images(9), tiny.CLASSES)
+    recipe = replace(OPEN, plan=TrainingSchedule(images=40, batch=4), extra_share=0.5)
+    recipe = complete_recipe(recipe, tiny.images(9), tiny.CLASSES)
     data = {"images": tiny.images(9), "labels": tiny.labels(9), "extra": extra}
     whole = train(recipe, **data, file=tmp_path / "whole.pt")
 
@@ -116,7 +121,7 @@ def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, **data, file=tmp_path / "part.pt", watch=stop, save_every=0.0)
+        train(recipe, **data, file=tmp_path / "part.pt", callback=stop, checkpoint_seconds=0.0)
     resumed = train(recipe, **data, file=tmp_path / "part.pt")
     pairs = zip(whole.network.parameters(), resumed.network.parameters(), strict=True)
     assert resumed.losses == whole.losses and all(torch.equal(a, b) for a, b in pairs)
@@ -133,4 +138,4 @@ def test_a_share_without_extra_data_is_refused_before_anything_is_written(tmp_pa
 def test_the_card_says_which_extra_data_there_were():
     extra = Dataset(tiny.images(3), torch.tensor([0, 1, 2]), (0, 1, 2), (), "run:drawn")
     told = {"extra": "run:drawn", "extra_sha256": extra.sha256, "extra_images": 3}
-    assert origin(extra) == told and origin(None) == {}
+    assert describe_extra_data(extra) == told and describe_extra_data(None) == {}

@@ -4,16 +4,19 @@ import pytest
 import torch
 
 import tiny
-from scoreag.dataset import Dataset
-from scoreag.training.extra import check_extra, extra_of, joined, mixed
-from scoreag.training.loop import Plan, batches
+from scoreag.data.loading import Dataset
+from scoreag.training.extra_data import check_extra, concat_extra, extra_batch_size, mix_batches
+from scoreag.training.loop import TrainingSchedule, iter_batches
 
-PLAN = Plan(images=200, batch=10)
+PLAN = TrainingSchedule(images=200, batch=10)
 SAMPLES = Dataset(tiny.images(20), torch.arange(20) % 3, tuple(range(20)), (), "samples")
 
 
 def ids(plan=PLAN, first=0, own=12, extra=21, share=0.7):
-    return [batch.ids for batch in mixed(own + extra, plan, first, own=own, share=share)]
+    return [
+        batch.ids
+        for batch in mix_batches(own + extra, plan, first, n_own=own, extra_fraction=share)
+    ]
 
 
 def test_a_share_of_each_batch_is_extra_and_comes_last():
@@ -44,17 +47,17 @@ def test_the_parts_have_orders_of_their_own():
 
 
 def test_the_way_is_measured_as_without_extra_data():
-    mine = [(b.step, b.done) for b in mixed(40, PLAN, own=20, share=0.5)]
-    assert mine == [(b.step, b.done) for b in batches(40, PLAN)]
+    mine = [(b.step, b.done) for b in mix_batches(40, PLAN, n_own=20, extra_fraction=0.5)]
+    assert mine == [(b.step, b.done) for b in iter_batches(40, PLAN)]
 
 
 @pytest.mark.parametrize("share, count", [(0.7, 7), (0.01, 1), (0.99, 9)])
 def test_a_batch_has_some_of_either(share, count):
-    assert extra_of(10, share) == count
+    assert extra_batch_size(10, share) == count
 
 
 def test_labels_stay_with_their_images():
-    images, labels = joined(tiny.images(4), torch.tensor([0, 1, 2, 0]), SAMPLES)
+    images, labels = concat_extra(tiny.images(4), torch.tensor([0, 1, 2, 0]), SAMPLES)
     assert torch.equal(images[4:], SAMPLES.images) and torch.equal(labels[4:], SAMPLES.labels)
     assert torch.equal(images[:4], tiny.images(4)) and labels[:4].tolist() == [0, 1, 2, 0]
 

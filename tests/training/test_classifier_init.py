@@ -7,31 +7,37 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cards import card, weights
-from scoreag.cli import main
-from scoreag.training.classifier import start
-from scoreag.training.classifier_card import completed, train_classifier
-from scoreag.training.loop import Plan
-from scoreag.training.recipes import Recipe
+from scoreag.cli.app import main
+from scoreag.models.model_cards import load_card, read_weights
+from scoreag.training.classifier import build_state
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.classifier_training import complete_recipe, train_classifier
+from scoreag.training.loop import TrainingSchedule
 
-RECIPE = Recipe(network="resnet", plan=Plan(images=20, batch=10), rate=1e-9, decay=0.0, shift=1)
+RECIPE = Recipe(
+    network="resnet",
+    schedule=TrainingSchedule(images=20, batch=10),
+    lr=1e-9,
+    weight_decay=0.0,
+    random_shift=1,
+)
 LABELS = torch.arange(20) % 3
 
 
 @pytest.fixture
 def net(tmp_path):
     tiny.write_classifier(tmp_path / "net")
-    return card(str(tmp_path / "net"))
+    return load_card(str(tmp_path / "net"))
 
 
 def test_it_begins_with_the_weights_of_the_card_in_its_network(net):
-    recipe = completed(RECIPE, tiny.images(20), tiny.CLASSES, net)
+    recipe = complete_recipe(RECIPE, tiny.images(20), tiny.CLASSES, net)
     assert (recipe.network, dict(recipe.options)) == (net.network, dict(net.options))
     assert (recipe.mean, recipe.std) == (3 * net.mean, 3 * net.std)
     for seed in (0, 1):
         seeded = replace(recipe, plan=replace(recipe.plan, seed=seed))
-        found = start(seeded, tiny.images(20), init=net).network.state_dict()
-        assert all(torch.equal(found[name], value) for name, value in weights(net).items())
+        found = build_state(seeded, tiny.images(20), init=net).network.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in read_weights(net).items())
 
 
 def test_the_new_card_says_where_it_began_and_has_hardly_moved_at_hardly_any_rate(net, tmp_path):
@@ -39,17 +45,20 @@ def test_the_new_card_says_where_it_began_and_has_hardly_moved_at_hardly_any_rat
     made = train_classifier(
         RECIPE, tiny.images(20), LABELS, tiny.CLASSES, tmp_path / "out", progress=False, init=net
     )
-    assert (made.recipe["init"], made.recipe["init_sha256"]) == (net.name, net.sha256)
+    assert (made.training_config["init"], made.training_config["init_sha256"]) == (
+        net.name,
+        net.sha256,
+    )
     assert made.source == f"trained as a classifier, from {net.name}"
-    before, after = weights(net), weights(made)
+    before, after = read_weights(net), read_weights(made)
     for name, _ in tiny_parameters(net):
         assert torch.allclose(after[name], before[name], atol=1e-2, rtol=1e-2)
 
 
 def tiny_parameters(net):
-    from scoreag.cards import network
+    from scoreag.models.model_cards import build_network
 
-    return network(net).named_parameters()
+    return build_network(net).named_parameters()
 
 
 @pytest.mark.parametrize(
@@ -61,9 +70,9 @@ def tiny_parameters(net):
 )
 def test_what_does_not_fit_is_refused(net, tmp_path, classes, told):
     tiny.write_score_model(tmp_path / "prior")
-    other = net if len(classes) == 2 else replace(card(str(tmp_path / "prior")), name="prior")
+    other = net if len(classes) == 2 else replace(load_card(str(tmp_path / "prior")), name="prior")
     with pytest.raises(ValueError, match=told):
-        completed(RECIPE, tiny.images(20), classes, other)
+        complete_recipe(RECIPE, tiny.images(20), classes, other)
 
 
 def test_the_command_takes_it_and_another_one_is_another_training(

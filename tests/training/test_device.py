@@ -6,18 +6,18 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.core.noise import Stream
+from scoreag.cli.app import main
+from scoreag.core.rng import Stream
 from scoreag.training import augment, classifier
-from scoreag.training.loop import Plan, begin, fit
-from scoreag.training.objectives import edm
-from scoreag.training.presets import PRESETS
-from scoreag.training.recipes import Recipe
-from scoreag.training.score_card import train_score_model
-from scoreag.training.score_model import denoising
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.denoising_loss import build_denoising_loss
+from scoreag.training.loop import TrainingSchedule, fit, init_state
+from scoreag.training.noise_distributions import edm
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS
 
 META = torch.device("meta")
-PLAN = Plan(images=8, batch=4)
+PLAN = TrainingSchedule(images=8, batch=4)
 
 
 class Arrived(Exception):
@@ -39,10 +39,10 @@ def stop(network, images, labels, *rest, **options):
 @pytest.mark.parametrize(
     "change",
     [
-        augment.flip,
+        augment.random_flip,
         lambda x, source: augment.alternating_flip(x, torch.arange(4), 0),
-        lambda x, source: augment.shift(x, 1, source),
-        lambda x, source: augment.crop(x, (5, 6), source),
+        lambda x, source: augment.random_shift(x, 1, source),
+        lambda x, source: augment.random_crop(x, (5, 6), source),
     ],
     ids=["flip", "alternating_flip", "shift", "crop"],
 )
@@ -54,19 +54,22 @@ def test_a_changed_image_is_where_the_image_was(change):
 def test_the_denoising_loss_is_where_the_images_are(labels_at):
     images = torch.empty(4, 3, 8, 8, device=META)
     labels = torch.zeros(4, dtype=torch.int64, device=labels_at)
-    assert denoising(edm(), null_label=3)(Placed(), images, labels, Stream(0)).device == META
+    assert (
+        build_denoising_loss(edm(), null_label=3)(Placed(), images, labels, Stream(0)).device
+        == META
+    )
 
 
 def test_a_batch_goes_where_the_network_is(tmp_path):
     network = torch.nn.Linear(1, 1, device=META)
-    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
     with pytest.raises(Arrived) as came:
         fit(state, stop, tiny.images(8), torch.zeros(8, dtype=torch.int64), PLAN, tmp_path / "x.pt")
     assert came.value.args == ({META},)
 
 
 def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("scoreag.training.score_card.loss_of", lambda *_: stop)
+    monkeypatch.setattr("scoreag.training.score_model_training.build_loss", lambda *_: stop)
     recipe = replace(PRESETS["tiny"], plan=PLAN)
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64), tiny.CLASSES
     with pytest.raises(Arrived) as came:
@@ -75,8 +78,8 @@ def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monk
 
 
 def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "plain_loss", stop)
-    recipe = Recipe(network="plain_cnn", options=tiny.CNN, plan=PLAN, sides=((1.0, 8),))
+    monkeypatch.setattr(classifier, "classification_loss", stop)
+    recipe = Recipe(network="plain_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
     with pytest.raises(Arrived) as came:
         classifier.train(recipe, *data, tmp_path / "state.pt", device=META)

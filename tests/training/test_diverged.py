@@ -5,32 +5,34 @@ import math
 import pytest
 import torch
 
-from scoreag.training.diverged import Diverged, Health
-from scoreag.training.loop import begin, fit
-from scoreag.training.plan import Plan
+from scoreag.training.divergence import DivergenceError, DivergenceMonitor
+from scoreag.training.loop import fit, init_state
+from scoreag.training.schedule import TrainingSchedule
 
 IMAGES = torch.zeros(10, 3, 2, 2, dtype=torch.uint8)
 LABELS = torch.zeros(10, dtype=torch.int64)
-PLAN = Plan(images=400, batch=4, warmup=0.0, decay=0.0)
+PLAN = TrainingSchedule(total_images=400, batch_size=4, warmup_fraction=0.0, decay_fraction=0.0)
 
 
 def trained(file, values, broken=False):
     """Steps whose losses are ``values(step)``; the checkpoint's state afterwards."""
     network = torch.nn.Linear(12, 1)
-    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
 
     def loss(net, images, labels, source):
         at_a_corner = (net.bias - net.bias.detach()).abs().sqrt().sum()  # 0, with gradient NaN
         usual = 0 * net.weight.sum()
         return values(state.seen // 4) + usual + (at_a_corner if broken else 0)
 
-    return fit(state, loss, IMAGES, LABELS, PLAN, file, save_every=0.0)
+    return fit(state, loss, IMAGES, LABELS, PLAN, file, checkpoint_seconds=0.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path, value):
     file = tmp_path / "state.pt"
-    with pytest.raises(Diverged, match=r"the loss is (nan|inf), after 80 images.*state\.pt is the"):
+    with pytest.raises(
+        DivergenceError, match=r"the loss is (nan|inf), after 80 images.*state\.pt is the"
+    ):
         trained(file, lambda step: value if step == 20 else 1.0)
     saved = torch.load(file)
     assert saved["seen"] == 80
@@ -40,31 +42,33 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, value):
 def test_a_loss_that_ran_away_ends_the_training(tmp_path):
     """Ten steps, of which none is saved: the checkpoint is that of the last usual loss."""
     file = tmp_path / "state.pt"
-    with pytest.raises(Diverged, match=r"above 10 times its median, 1, for 10 steps.*lower --rate"):
+    with pytest.raises(
+        DivergenceError, match=r"above 10 times its median, 1, for 10 steps.*lower --rate"
+    ):
         trained(file, lambda step: 1.0 if step < 30 else 11.0)
     assert torch.load(file)["seen"] == 30 * 4
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     file = tmp_path / "state.pt"
-    with pytest.raises(Diverged, match=r"the weights bias hold NaN"):
+    with pytest.raises(DivergenceError, match=r"the weights bias hold NaN"):
         trained(file, lambda step: 1.0, broken=True)
     assert not file.exists()
 
 
 def test_single_high_losses_are_no_divergence():
-    health = Health()
+    health = DivergenceMonitor()
     for step in range(300):
         health.check(50.0 if step % 5 == 4 else 1.0)
 
 
 def test_a_loss_that_falls_and_rises_slowly_is_no_divergence():
-    health = Health()
+    health = DivergenceMonitor()
     for step in range(1000):
         health.check(10 ** (step / 250))
 
 
 def test_the_first_steps_may_be_high():
-    health = Health()
+    health = DivergenceMonitor()
     for loss in [1000.0] * 9 + [1.0] * 100:
         health.check(loss)

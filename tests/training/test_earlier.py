@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 import tiny
 from scoreag import load_prior
-from scoreag.cards import card
-from scoreag.cli import main
-from scoreag.training.earlier import earlier
-from scoreag.training.presets import PRESETS
-from scoreag.training.score_card import train_score_model
+from scoreag.cli.app import main
+from scoreag.models.model_cards import load_card
+from scoreag.training.intermediate_checkpoint import checkpoint_at
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,14 +27,14 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     folder.mkdir()
     data = tiny.images(16), tiny.labels(16), tiny.CLASSES
-    return train_score_model(RECIPE, *data, folder, samples_every=40, progress=False)
+    return train_score_model(RECIPE, *data, folder, sample_every_images=40, progress=False)
 
 
 @pytest.mark.parametrize("share, seen", [(0.5, 16), (0.25, 8), (0.85, 32)])
 def test_it_is_the_running_average_of_that_time(trained, tmp_path, share, seen):
     """Which the snapshot holds: an average of its own width is made of itself alone."""
-    made = earlier(trained, share, tmp_path)
-    assert made.recipe["images_seen"] == seen and "loss" not in made.recipe
+    made = checkpoint_at(trained, share, tmp_path)
+    assert made.training_config["images_seen"] == seen and "loss" not in made.training_config
     snapshot = load_file(trained.folder / "snapshots" / f"{seen:09d}.safetensors")
     for name, tensor in load_prior(tmp_path).model.state_dict().items():
         torch.testing.assert_close(tensor, snapshot[f"0.05:{name}"].float(), atol=1e-6, rtol=2**-10)
@@ -43,7 +43,7 @@ def test_it_is_the_running_average_of_that_time(trained, tmp_path, share, seen):
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
 def test_a_share_that_is_none_is_refused(trained, tmp_path, share):
     with pytest.raises(ValueError, match="is no share of a training; expected one above 0"):
-        earlier(trained, share, tmp_path / "new")
+        checkpoint_at(trained, share, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -53,13 +53,13 @@ def test_a_share_without_a_snapshot_near_it_is_refused(trained, tmp_path, share)
     with pytest.raises(
         ValueError, match=r"no snapshot was kept near 0\.\d5; write .* 0\.2 to 0\.8"
     ):
-        earlier(trained, share, tmp_path)
+        checkpoint_at(trained, share, tmp_path)
 
 
 def test_a_card_without_snapshots_cannot_be_had_earlier(tmp_path):
-    bundled = card("cifar10")
+    bundled = load_card("cifar10")
     with pytest.raises(ValueError, match="cifar10 has no snapshots beside its card"):
-        earlier(bundled, 0.5, tmp_path)
+        checkpoint_at(bundled, 0.5, tmp_path)
 
 
 def test_an_evaluation_sets_a_model_beside_itself_as_it_was(trained, tmp_path, monkeypatch):

@@ -2,15 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.attacks.pgd import Attack
-from scoreag.cards import card
-from scoreag.models import load_classifier
-from scoreag.training.export import entered, export, figures
-from scoreag.training.loop import Plan
-from scoreag.training.recipes import Recipe
+from scoreag.attacks.pgd import PGD
+from scoreag.classifiers.loading import load_classifier
+from scoreag.models.model_cards import load_card
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.export import add_metrics, export, measure_accuracy
+from scoreag.training.loop import TrainingSchedule
 
 OPTIONS = {"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8}
-RECIPE = Recipe(network="plain_cnn", options=OPTIONS, plan=Plan(images=10, batch=5, seed=7))
+RECIPE = Recipe(
+    network="plain_cnn", options=OPTIONS, schedule=TrainingSchedule(images=10, batch=5, seed=7)
+)
 
 
 class Brightness(nn.Module):
@@ -23,7 +25,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def network():
-    from scoreag.networks.plain_cnn import PlainCNN
+    from scoreag.classifiers.networks.small_cnn import PlainCNN
 
     return PlainCNN(**OPTIONS).eval()
 
@@ -37,7 +39,7 @@ def test_what_was_exported_can_be_loaded_by_its_folder(network, tmp_path):
 
 def test_the_card_holds_the_numbers_of_the_recipe_and_how_it_went(network, tmp_path):
     export(network, RECIPE, "mine", tmp_path, ("dark", "bright"), (3, 8, 8), minutes=3.5)
-    recipe = card(tmp_path).recipe
+    recipe = load_card(tmp_path).training_config
     assert recipe["plan"]["seed"] == 7 and recipe["minutes"] == 3.5 and recipe["rate"] == 0.2
 
 
@@ -45,17 +47,17 @@ def test_figures_count_what_is_right_before_and_under_attack():
     """Means 0.4, 0.49, 0.51, 0.6, the third of class 0: PGD at 0.05 turns the two near 0.5."""
     levels = torch.tensor([102, 125, 130, 153], dtype=torch.uint8)
     images, labels = levels.view(4, 1, 1, 1).repeat(1, 3, 4, 4), torch.tensor([0, 0, 0, 1])
-    attacks = {"pgd": Attack(epsilon=0.05, steps=5)}
-    found = figures(Brightness().eval(), images, labels, "images", attacks, batch=3)
+    attacks = {"pgd": PGD(eps=0.05, steps=5)}
+    found = measure_accuracy(Brightness().eval(), images, labels, "images", attacks, batch_size=3)
     assert (found["accuracy"]["count"], found["accuracy"]["total"]) == (3, 4)
     assert found["accuracy_pgd"]["count"] == 2 and found["accuracy_pgd"]["of"] == "images"
 
 
 def test_figures_are_entered_beside_those_that_are_there(network, tmp_path):
     made = export(network, RECIPE, "mine", tmp_path, ("dark", "bright"), (3, 8, 8))
-    made = entered(made, "held_out", {"accuracy": {"value": 0.5}})
-    entered(made, "test", {"accuracy": {"value": 0.25}})
-    found = card(tmp_path).figures
+    made = add_metrics(made, "held_out", {"accuracy": {"value": 0.5}})
+    add_metrics(made, "test", {"accuracy": {"value": 0.25}})
+    found = load_card(tmp_path).metrics
     assert (found["held_out"]["accuracy"]["value"], found["test"]["accuracy"]["value"]) == (
         0.5,
         0.25,

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoreag.cards import Card, card, network, weights, write_card
-from scoreag.networks.unet import UNet
-from scoreag.training.finer import finer
+from scoreag.diffusion.networks.unet import UNet
+from scoreag.models.model_cards import Card, build_network, load_card, read_weights, write_card
+from scoreag.training.progressive_growing import grow_resolution
 
 SHAPE = (3, 8, 8)
 
@@ -21,8 +21,8 @@ def coarse(folder: Path, blocks: int = 1, **options: object) -> Card:
     built = UNet(**told)  # type: ignore[arg-type]
     made = Card(
         name="coarse", kind="score-model", network="unet", file="model.safetensors",
-        licence="MIT", image_shape=SHAPE, classes=("a", "b", "c"), family="edm",
-        sigma_data=0.5, options=told, folder=folder, figures={"test": {"value": 1.0}},
+        license="MIT", image_shape=SHAPE, classes=("a", "b", "c"), family="edm",
+        sigma_data=0.5, options=told, folder=folder, metrics={"test": {"value": 1.0}},
     )  # fmt: skip
     folder.mkdir()
     return write_card(made, {n: torch.randn_like(t) for n, t in built.state_dict().items()})
@@ -32,8 +32,8 @@ def coarse(folder: Path, blocks: int = 1, **options: object) -> Card:
 def test_the_levels_inside_compute_what_they_did(tmp_path: Path, blocks: int) -> None:
     """The maps that leave the old network's last level, given those that enter its first."""
     before = coarse(tmp_path / "coarse", blocks)
-    after = finer(before, tmp_path / "finer")
-    old, new = network(before), network(after)
+    after = grow_resolution(before, tmp_path / "finer")
+    old, new = build_network(before), build_network(after)
     entering, told = torch.randn(2, 16, 4, 4), torch.randn(2, 64)
     kept = [x := entering]
     for layer in old.down:
@@ -54,22 +54,24 @@ def through(x: torch.Tensor, layers: object, kept: list, told: torch.Tensor) -> 
 
 
 def test_it_sees_single_pixels_and_has_one_level_more(tmp_path: Path) -> None:
-    after = finer(coarse(tmp_path / "coarse"), tmp_path / "finer")
+    after = grow_resolution(coarse(tmp_path / "coarse"), tmp_path / "finer")
     assert (after.options["patch"], after.options["multipliers"]) == (1, [1, 1, 2])
-    assert weights(after)["first.weight"].shape == (16, 3, 3, 3)
-    assert not after.figures
-    assert card(tmp_path / "finer").sha256 == after.sha256
+    assert read_weights(after)["first.weight"].shape == (16, 3, 3, 3)
+    assert not after.metrics
+    assert load_card(tmp_path / "finer").sha256 == after.sha256
 
 
 def test_the_same_seed_gives_the_same_card(tmp_path: Path) -> None:
     before = coarse(tmp_path / "coarse")
-    one, two, other = (finer(before, tmp_path / str(i), seed) for i, seed in enumerate((0, 0, 1)))
+    one, two, other = (
+        grow_resolution(before, tmp_path / str(i), seed) for i, seed in enumerate((0, 0, 1))
+    )
     assert one.sha256 == two.sha256 != other.sha256
 
 
 def test_what_has_no_patches_is_refused(tmp_path: Path) -> None:
     before = coarse(tmp_path / "coarse")
     with pytest.raises(ValueError, match=r"of patch 1 and multipliers.*leave out --finer"):
-        finer(replace(before, options={**before.options, "patch": 1}), tmp_path / "finer")
+        grow_resolution(replace(before, options={**before.options, "patch": 1}), tmp_path / "finer")
     with pytest.raises(ValueError, match="is a song_unet"):
-        finer(replace(before, network="song_unet"), tmp_path / "finer")
+        grow_resolution(replace(before, network="song_unet"), tmp_path / "finer")

@@ -16,25 +16,27 @@ import torch
 from matplotlib.figure import Figure
 
 import tiny
-from scoreag.cli import main
-from scoreag.core.schedule import karras
-from scoreag.files import load_tensors
-from scoreag.training import loop, score_card
-from scoreag.training.classifier_card import train_classifier
-from scoreag.training.plan import Plan
-from scoreag.training.presets import PRESETS
-from scoreag.training.recipes import Recipe
-from scoreag.training.score_card import train_score_model
+from scoreag.cli.app import main
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.io.filesystem import load_tensors
+from scoreag.training import loop, score_model_training
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.classifier_training import train_classifier
+from scoreag.training.schedule import TrainingSchedule
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PLAN = Plan(images=24, batch=2, warmup=0.1, decay=0.5, clip=1.0)
+PLAN = TrainingSchedule(
+    total_images=24, batch_size=2, warmup_fraction=0.1, decay_fraction=0.5, max_grad_norm=1.0
+)
 SCORE = replace(
     PRESETS["tiny"], plan=replace(PLAN, widths=(0.05, 0.1), snapshots=4), optimizer="muon"
 )
 CLASSIFIER = Recipe(
-    network="plain_cnn", options=tiny.CNN, plan=PLAN, sides=((0.5, 8),),
-    shift=1, lookahead=3, mean=(), std=(),
+    network="plain_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((0.5, 8),),
+    random_shift=1, lookahead=3, mean=(), std=(),
 )  # fmt: skip
 DATA = tiny.images(12), tiny.labels(12), tiny.CLASSES
 
@@ -50,9 +52,9 @@ def small(monkeypatch):
     def saved(drawing, aside, **options):
         aside.write_text(str(drawing.axes[0].lines[0].get_xydata().tolist()))
 
-    monkeypatch.setattr(loop, "CURVE", 3)
-    monkeypatch.setattr(score_card, "SHOWN", 1)
-    monkeypatch.setattr(score_card, "karras", lambda steps: karras(2))
+    monkeypatch.setattr(loop, "CURVE_STEPS", 3)
+    monkeypatch.setattr(score_model_training, "SAMPLES_PER_CLASS", 1)
+    monkeypatch.setattr(score_model_training, "karras", lambda steps: karras(2))
     monkeypatch.setattr(Figure, "savefig", saved)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -247,7 +249,7 @@ def saved(*given):
         os.kill(os.getpid(), signal.SIGKILL)
 
 loop.save = saved
-from scoreag.cli import main
+from scoreag.cli.app import main
 sys.exit(main(sys.argv[2:]))
 """
 WORDS = {

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.core.noise import Stream
-from scoreag.files import load_tensors
-from scoreag.images import write_png
+from scoreag.cli.app import main
+from scoreag.core.rng import Stream
+from scoreag.io.filesystem import load_tensors
+from scoreag.io.images import write_png
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

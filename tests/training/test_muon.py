@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.networks.unet import UNet
-from scoreag.training.muon import Muon, hidden_matrices, orthogonal
+from scoreag.diffusion.networks.unet import UNet
+from scoreag.training.muon import Muon, hidden_matrices, orthogonalize
 
 SHAPES = [(8, 8), (16, 72), (72, 16)]
 
@@ -15,7 +15,7 @@ def test_all_directions_of_a_step_count_about_alike(shape):
     """Singular values end near 1, on the singular vectors that torch's decomposition finds."""
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    inside = u.T @ orthogonal(matrix) @ v.T
+    inside = u.T @ orthogonalize(matrix) @ v.T
     values = inside.diagonal()
     assert values.min() > 0.65 and values.max() < 1.25
     assert (inside - values.diag()).abs().max() < 1e-4
@@ -25,7 +25,7 @@ def test_all_directions_of_a_step_count_about_alike(shape):
 def test_a_first_step_has_elements_of_the_size_of_adams(shape):
     weight = nn.Parameter(torch.zeros(shape))
     weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    Muon([weight], [], rate=1.0, decay=0.0).step()
+    Muon([weight], [], lr=1.0, weight_decay=0.0).step()
     assert 0.15 < weight.detach().square().mean().sqrt() < 0.25
 
 
@@ -33,7 +33,7 @@ def test_what_is_no_matrix_moves_as_with_torchs_adamw():
     ours = nn.Parameter(torch.linspace(-1, 1, 7))
     theirs = nn.Parameter(ours.detach().clone())
     settings = {"betas": (0.9, 0.99), "eps": 1e-8}
-    a = Muon([], [ours], others_rate=0.01, decay=0.1, **settings)
+    a = Muon([], [ours], adam_lr=0.01, weight_decay=0.1, **settings)
     b = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1, **settings)
     for k in range(5):
         ours.grad = torch.randn(7, generator=torch.Generator().manual_seed(k))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core import families
-from scoreag.core.denoiser import Preconditioned
-from scoreag.core.noise import Stream
-from scoreag.training.objectives import FAMILIES, objective
-from scoreag.training.score_model import denoising
+from scoreag.core.rng import Stream
+from scoreag.diffusion import parameterizations
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.training.denoising_loss import build_denoising_loss
+from scoreag.training.noise_distributions import FAMILIES, build_objective
 
 VAR = 0.25
 PIXELS = (1, 8, 8)
@@ -39,7 +39,7 @@ class Answer(nn.Module):
 
 
 def loss_at(model, family, count=DRAWS, images=None, seed=0):
-    learnt = denoising(objective(family, 0.5), null_label=1, mirror=False)
+    learnt = build_denoising_loss(build_objective(family, 0.5), null_label=1, hflip=False)
     if images is None:
         source = torch.Generator().manual_seed(5)
         x0 = math.sqrt(VAR) * torch.randn(count, *PIXELS, generator=source)
@@ -102,8 +102,10 @@ def test_ddpm_is_asked_at_the_step_of_its_noise():
 
 def test_every_step_of_ddpm_is_as_likely():
     """A thousand steps in ten parts: each has a tenth, to five standard errors."""
-    sigma = objective("ddpm", 0.5).levels(50_000, Stream(0))
-    edges = families.levels_of(families.linear_alphas())[99::100].float()
+    sigma = build_objective("ddpm", 0.5).levels(50_000, Stream(0))
+    edges = parameterizations.alphas_cumprod_to_sigmas(parameterizations.linear_alphas_cumprod())[
+        99::100
+    ].float()
     shares = torch.bucketize(sigma, edges).bincount(minlength=10)[:10] / len(sigma)
     assert (shares - 0.1).abs().max() < 5 * math.sqrt(0.09 / len(sigma))
 
@@ -113,36 +115,36 @@ def test_the_logarithm_of_edm_s_levels_has_the_mean_and_the_deviation_asked_for(
     options, mean, deviation
 ):
     """To five standard errors: of a mean sd / n^(1/2), of a deviation sd / (2 n)^(1/2)."""
-    found = objective("edm", 0.5, *options).levels(20_000, Stream(0)).log()
+    found = build_objective("edm", 0.5, *options).levels(20_000, Stream(0)).log()
     error = 5 * deviation / math.sqrt(20_000)
     assert found.mean().item() == pytest.approx(mean, abs=error)
     assert found.std().item() == pytest.approx(deviation, abs=error / math.sqrt(2))
 
 
 def test_the_levels_of_ncsn_have_equal_ratios():
-    levels = families.geometric_levels()
+    levels = parameterizations.geometric_sigmas()
     ratios = levels[1:] / levels[:-1]
     assert levels[0].item() == pytest.approx(0.02) and levels[-1].item() == pytest.approx(100)
     torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
-    drawn = objective("ncsn", 0.5).levels(20_000, Stream(0))
+    drawn = build_objective("ncsn", 0.5).levels(20_000, Stream(0))
     near = (drawn[:, None] - levels.float()).abs().min(1).values
     assert len(drawn.unique()) == 232 and (near <= 1e-6 * drawn).all()
 
 
 def test_times_of_vp_are_uniform():
     """``ln(1 + sigma^2) = 0.1 t + 9.95 t^2`` solved for t by hand."""
-    sigma = objective("vp", 0.5).levels(20_000, Stream(0)).double()
+    sigma = build_objective("vp", 0.5).levels(20_000, Stream(0)).double()
     total = torch.log1p(sigma**2)
     t = (-0.1 + (0.01 + 4 * 9.95 * total).sqrt()) / (2 * 9.95)
     assert t.mean().item() == pytest.approx(0.5, abs=5 * math.sqrt(1 / 12 / 20_000))
     assert t.var().item() == pytest.approx(1 / 12, rel=0.03)
-    time = families.vp()(sigma).time
+    time = parameterizations.vp()(sigma).time
     torch.testing.assert_close(time, 999 * t, atol=1e-6, rtol=1e-9)
 
 
 def test_the_cosine_schedule_by_hand():
     """Halfway: ``cos^2(0.508 / 1.008 pi / 2) / cos^2(0.008 / 1.008 pi / 2)``."""
-    alphas = families.cosine_alphas()
+    alphas = parameterizations.cosine_alphas_cumprod()
     expected = (
         math.cos(0.508 / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     )
@@ -152,9 +154,11 @@ def test_the_cosine_schedule_by_hand():
 
 def test_linear_alphas_by_hand():
     """Three steps with betas 0.1, 0.2, 0.3: 0.9, 0.72, 0.504."""
-    assert families.linear_alphas(3, 0.1, 0.3).tolist() == pytest.approx([0.9, 0.72, 0.504])
+    assert parameterizations.linear_alphas_cumprod(3, 0.1, 0.3).tolist() == pytest.approx(
+        [0.9, 0.72, 0.504]
+    )
 
 
 def test_a_wrong_family_is_refused():
     with pytest.raises(ValueError, match="no family 'ddmp'; did you mean 'ddpm'"):
-        objective("ddmp", 0.5)
+        build_objective("ddmp", 0.5)

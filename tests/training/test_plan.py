@@ -5,22 +5,22 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.training.loop import Plan, batches, begin, fit, resume
+from scoreag.training.loop import TrainingSchedule, fit, init_state, iter_batches, load_checkpoint
 
-PLAN = Plan(images=1000, batch=100, warmup=0.2, decay=0.4)
+PLAN = TrainingSchedule(images=1000, batch=100, warmup=0.2, decay=0.4)
 IMAGES = (torch.arange(10 * 12) * 2).to(torch.uint8).reshape(10, 3, 2, 2)
 LABELS = torch.arange(10)
 
 
 def rates(plan):
-    return [plan.factor(plan.batch * step) for step in range(plan.steps)]
+    return [plan.lr_factor(plan.batch * step) for step in range(plan.steps)]
 
 
 def beginning(rate=0.1, kind=torch.optim.AdamW):
     network = nn.Linear(12, 1)
     nn.init.ones_(network.weight)
     nn.init.zeros_(network.bias)
-    return begin(network, kind(network.parameters(), lr=rate))
+    return init_state(network, kind(network.parameters(), lr=rate))
 
 
 def squared(network, images, labels, source):
@@ -45,7 +45,9 @@ def test_without_rise_and_fall_the_rate_is_constant():
 
 def test_the_last_step_counts_also_where_its_batch_exceeds_the_plan():
     """Two steps of 64 for 65 images, at a quarter and three quarters of the way down."""
-    assert rates(Plan(images=65, batch=64, warmup=0.0, decay=1.0)) == pytest.approx([0.75, 0.25])
+    assert rates(TrainingSchedule(images=65, batch=64, warmup=0.0, decay=1.0)) == pytest.approx(
+        [0.75, 0.25]
+    )
 
 
 def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
@@ -59,7 +61,7 @@ def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
 def test_the_gradient_is_no_longer_than_clip(tmp_path):
     """(300, 400) has length 500."""
     state = beginning(1.0, torch.optim.SGD)
-    plan = Plan(images=10, batch=10, warmup=0.0, decay=0.0, clip=2.0)
+    plan = TrainingSchedule(images=10, batch=10, warmup=0.0, decay=0.0, clip=2.0)
     direction = torch.tensor([300.0, 400.0])
     fit(state, lambda net, *_: (net.weight[0, :2] * direction).sum(), IMAGES, LABELS, plan,
         tmp_path / "state.pt")  # fmt: skip
@@ -68,33 +70,40 @@ def test_the_gradient_is_no_longer_than_clip(tmp_path):
 
 def test_an_epoch_shows_no_image_twice():
     """Ten images in batches of three: three steps an epoch, and one image is left out."""
-    epoch = torch.cat([batch.ids for batch in batches(10, Plan(images=9, batch=3))])
+    epoch = torch.cat(
+        [batch.ids for batch in iter_batches(10, TrainingSchedule(images=9, batch=3))]
+    )
     assert len(epoch) == 9 and len(epoch.unique()) == 9
 
 
 def test_epochs_have_different_orders():
-    seen = [b.ids for b in batches(100, Plan(images=200, batch=100))]
+    seen = [b.ids for b in iter_batches(100, TrainingSchedule(images=200, batch=100))]
     assert torch.equal(seen[0].sort().values, seen[1].sort().values)
     assert not torch.equal(*seen)
 
 
 def test_a_batch_knows_its_place():
     """25 images in batches of three are nine steps, the last not begun at 25 / 25."""
-    found = [(b.step, b.epoch, b.done * 25) for b in batches(10, Plan(images=25, batch=3))]
+    found = [
+        (b.step, b.epoch, b.done * 25)
+        for b in iter_batches(10, TrainingSchedule(images=25, batch=3))
+    ]
     expected = [(step, step // 3, pytest.approx(3 * step)) for step in range(9)]
     assert found == expected
 
 
 def test_batches_from_the_middle_are_those_of_the_whole():
-    plan = Plan(images=60, batch=3, seed=4)
-    whole, rest = list(batches(10, plan)), list(batches(10, plan, first=7))
+    plan = TrainingSchedule(images=60, batch=3, seed=4)
+    whole, rest = list(iter_batches(10, plan)), list(iter_batches(10, plan, first=7))
     assert [(b.step, b.epoch, b.ids.tolist()) for b in rest] == [
         (b.step, b.epoch, b.ids.tolist()) for b in whole[7:]
     ]
 
 
 def test_the_order_belongs_to_the_seed():
-    first, other = (next(batches(100, Plan(images=9, batch=9, seed=seed))) for seed in (0, 1))
+    first, other = (
+        next(iter_batches(100, TrainingSchedule(images=9, batch=9, seed=seed))) for seed in (0, 1)
+    )
     assert not torch.equal(first.ids, other.ids)
 
 
@@ -103,15 +112,24 @@ def test_pixels_are_between_0_and_1_and_keep_their_labels(tmp_path):
         assert torch.equal(images, IMAGES[labels] / 255)
         return network.bias.sum()
 
-    fit(beginning(), loss, IMAGES, LABELS, Plan(images=20, batch=5), tmp_path / "state.pt")
+    fit(
+        beginning(),
+        loss,
+        IMAGES,
+        LABELS,
+        TrainingSchedule(images=20, batch=5),
+        tmp_path / "state.pt",
+    )
 
 
 def test_a_stopped_training_ends_in_the_same_average(tmp_path):
     """With an optimiser that has a memory, a falling rate, noise in the loss, and an average."""
-    plan = Plan(images=500, batch=5, warmup=0.1, decay=0.5, ema=0.1, clip=1.0)
+    plan = TrainingSchedule(images=500, batch=5, warmup=0.1, decay=0.5, ema=0.1, clip=1.0)
 
     def train(file, **options):
-        return fit(resume(beginning(), file), squared, IMAGES, LABELS, plan, file, **options)
+        return fit(
+            load_checkpoint(beginning(), file), squared, IMAGES, LABELS, plan, file, **options
+        )
 
     def stop(state):
         if state.seen == 350:
@@ -132,7 +150,7 @@ def test_a_stopped_training_ends_in_the_same_average(tmp_path):
 
 def test_ctrl_c_saves_the_step_at_which_it_came(tmp_path):
     """However long ago the last checkpoint was, and between two entries of the curve."""
-    plan, file = Plan(images=500, batch=5), tmp_path / "state.pt"
+    plan, file = TrainingSchedule(images=500, batch=5), tmp_path / "state.pt"
 
     def interrupted(network, images, labels, source):
         signal.raise_signal(signal.SIGINT)

@@ -7,10 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.training.plan import Plan
-from scoreag.training.power_ema import combination, exponent, follow_power, overlap
-from scoreag.training.snapshots import due, keep, post_hoc
-from scoreag.training.state import begin
+from scoreag.training.checkpoint import init_state
+from scoreag.training.ema_snapshots import is_snapshot_due, load_posthoc_average, write_snapshot
+from scoreag.training.posthoc_ema import (
+    profile_overlap,
+    solve_posthoc_weights,
+    update_power_ema,
+    width_to_gamma,
+)
+from scoreag.training.schedule import TrainingSchedule
 
 STEPS = 400
 WIDTHS = (0.05, 0.10)
@@ -29,7 +34,7 @@ def followed(values, width):
     found = []
     for step, value in enumerate(values, start=1):
         network.weight.data.fill_(value)
-        follow_power(average, network, step, width)
+        update_power_ema(average, network, step, width)
         found.append(average.weight.item())
     return np.array(found)
 
@@ -44,24 +49,24 @@ def deviation(gamma, n=1_000_000):
 
 @pytest.mark.parametrize("width", [0.05, 0.10, 0.2, 0.28])
 def test_the_width_is_the_deviation_of_the_profile(width):
-    assert deviation(exponent(width)) == pytest.approx(width, rel=1e-5)
+    assert deviation(width_to_gamma(width)) == pytest.approx(width, rel=1e-5)
 
 
 def test_the_exponents_of_the_paper():
     """Karras et al. (2024): widths 0.05 and 0.10 are gamma 16.97 and 6.94."""
-    assert [exponent(w) for w in WIDTHS] == pytest.approx([16.97, 6.94], abs=0.005)
+    assert [width_to_gamma(w) for w in WIDTHS] == pytest.approx([16.97, 6.94], abs=0.005)
 
 
 @pytest.mark.parametrize("width", [0.0, -0.1, 0.3, math.nan])
 def test_a_width_that_no_profile_has_is_refused(width):
     with pytest.raises(ValueError, match=r"the width of an average is .*above 0 to 0\.28"):
-        exponent(width)
+        width_to_gamma(width)
 
 
 @pytest.mark.parametrize("width", [0.05, 0.15])
 def test_the_running_average_is_the_sum_of_all_weights(width):
     """Written out: step i counts ``(1 - beta_i) beta_(i+1) ... beta_n``."""
-    values, power = trajectory(60), exponent(width) + 1
+    values, power = trajectory(60), width_to_gamma(width) + 1
     weights = [
         (1 - (1 - 1 / i) ** power) * math.prod((1 - 1 / j) ** power for j in range(i + 1, 61))
         for i in range(1, 61)
@@ -72,7 +77,7 @@ def test_the_running_average_is_the_sum_of_all_weights(width):
 
 def test_the_running_average_weighs_by_a_power_of_time():
     """``(i / n)^(gamma + 1) - ((i - 1) / n)^(gamma + 1)``: the profile's integral over a step."""
-    values, power = trajectory(), exponent(0.1) + 1
+    values, power = trajectory(), width_to_gamma(0.1) + 1
     edges = (np.arange(STEPS + 1) / STEPS) ** power
     assert followed(values, 0.1)[-1] == pytest.approx(np.dot(np.diff(edges), values))
 
@@ -90,12 +95,12 @@ def test_the_product_of_two_profiles_is_their_integral(one, other):
         return np.where(x < t, (gamma + 1) * x**gamma / t ** (gamma + 1), 0)
 
     expected = (profile(*one) * profile(*other)).sum() / n
-    assert overlap(one, other) == pytest.approx(expected, rel=1e-5)
+    assert profile_overlap(one, other) == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_average_that_was_kept_is_itself():
     times = [t for t in (100.0, 200.0, 300.0) for _ in WIDTHS]
-    found = combination(times, WIDTHS * 3, 300.0, WIDTHS[1])
+    found = solve_posthoc_weights(times, WIDTHS * 3, 300.0, WIDTHS[1])
     assert found == pytest.approx([0, 0, 0, 0, 0, 1], abs=1e-5)
 
 
@@ -103,18 +108,21 @@ class Recorded:
     """A training whose only weight takes given values, with snapshots of its averages."""
 
     def __init__(self, folder, values, snapshots=16, batch=4):
-        self.plan = Plan(
-            images=batch * len(values), batch=batch, widths=WIDTHS, snapshots=snapshots
+        self.plan = TrainingSchedule(
+            total_images=batch * len(values),
+            batch_size=batch,
+            ema_widths=WIDTHS,
+            n_snapshots=snapshots,
         )
         network = nn.Linear(1, 1, bias=False)
-        state = begin(network, torch.optim.SGD(network.parameters()), len(WIDTHS))
+        state = init_state(network, torch.optim.SGD(network.parameters()), len(WIDTHS))
         for step, value in enumerate(values, start=1):
             network.weight.data.fill_(value)
             state.seen = batch * step
             for average, width in zip(state.averages, WIDTHS, strict=True):
-                follow_power(average, network, step, width)
-            if due(state.seen, self.plan):
-                keep(state, self.plan, folder)
+                update_power_ema(average, network, step, width)
+            if is_snapshot_due(state.seen, self.plan):
+                write_snapshot(state, self.plan, folder)
         self.state = state
 
 
@@ -126,7 +134,7 @@ def test_any_width_can_be_made_afterwards(tmp_path, width):
     """
     values = trajectory()
     Recorded(tmp_path, values)
-    found = post_hoc(tmp_path, width)["weight"].item()
+    found = load_posthoc_average(tmp_path, width)["weight"].item()
     assert found == pytest.approx(followed(values, width)[-1], abs=0.8 * 3 * 2**-11)
 
 
@@ -144,22 +152,22 @@ def test_fewer_steps_than_snapshots_leave_one_each(tmp_path):
 def test_a_kept_width_comes_back_to_half_precision(tmp_path):
     made = Recorded(tmp_path, trajectory())
     for width, average in zip(WIDTHS, made.state.averages, strict=True):
-        found = post_hoc(tmp_path, width)["weight"].item()
+        found = load_posthoc_average(tmp_path, width)["weight"].item()
         assert found == pytest.approx(average.weight.item(), rel=2**-10)
 
 
 def test_without_snapshots_there_is_no_average(tmp_path):
     with pytest.raises(ValueError, match="has no snapshots to make an average of"):
-        post_hoc(tmp_path, 0.1)
+        load_posthoc_average(tmp_path, 0.1)
 
 
 def test_a_damaged_snapshot_is_named(tmp_path):
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "000000100.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"000000100\.safetensors is no snapshot"):
-        post_hoc(tmp_path, 0.1)
+        load_posthoc_average(tmp_path, 0.1)
 
 
 def test_two_kinds_of_average_are_refused():
     with pytest.raises(ValueError, match="are two kinds of average"):
-        Plan(images=10, batch=1, ema=0.1, widths=WIDTHS)
+        TrainingSchedule(total_images=10, batch_size=1, ema_rampup_ratio=0.1, ema_widths=WIDTHS)

@@ -11,19 +11,25 @@ import torch
 import typer
 
 import tiny
-from scoreag.cards import card, network
-from scoreag.cli import app, main
-from scoreag.core.noise import Stream
-from scoreag.dataset import Dataset
-from scoreag.images import write_png
-from scoreag.training.classifier_card import completed
-from scoreag.training.fitting import SHAPES, deviation, fitted, is_foreign, made_for
-from scoreag.training.listing import presets
-from scoreag.training.presets import PRESETS as SCORE_MODELS
-from scoreag.training.recipes import PRESETS as CLASSIFIERS
-from scoreag.training.terms import license_of
-from scoreag.verbs.options import Given
-from scoreag.verbs.training import chosen
+from scoreag.cli.app import app, main
+from scoreag.cli.options import Given
+from scoreag.cli.train import chosen
+from scoreag.core.rng import Stream
+from scoreag.data.loading import Dataset
+from scoreag.io.images import write_png
+from scoreag.models.model_cards import build_network, load_card
+from scoreag.training.classifier_presets import PRESETS as CLASSIFIERS
+from scoreag.training.classifier_training import complete_recipe
+from scoreag.training.data_terms import resolve_license
+from scoreag.training.fitting import (
+    DATASET_SHAPES,
+    adapt_recipe,
+    estimate_sigma_data,
+    is_other_dataset,
+    preset_dataset,
+)
+from scoreag.training.preset_listing import list_presets
+from scoreag.training.score_presets import PRESETS as SCORE_MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,8 +45,8 @@ def data(shape, name="folder:mine", count=12):
 @pytest.mark.parametrize("side", [28, 48, 64])
 def test_a_preset_takes_images_of_another_size(name, side):
     """Of as many channels as it was made for; the robust preset once crashed on 48 x 48."""
-    own = data((SHAPES[made_for(name)][0], side, side))
-    recipe = completed(fitted(CLASSIFIERS[name], name, own), own.images, own.classes)
+    own = data((DATASET_SHAPES[preset_dataset(name)][0], side, side))
+    recipe = complete_recipe(adapt_recipe(CLASSIFIERS[name], name, own), own.images, own.classes)
     assert all(one <= side for _, one in recipe.sides)
     assert recipe.mean == pytest.approx([own.images.double().mean().item() / 255] * len(
         recipe.mean), abs=0.02)  # fmt: skip
@@ -48,26 +54,26 @@ def test_a_preset_takes_images_of_another_size(name, side):
 
 def test_windows_and_shifts_grow_with_the_images():
     """24 of 32 pixels are 36 of 48, and a window of the whole is none."""
-    recipe = fitted(CLASSIFIERS["cifar10-resnet20"], "cifar10-resnet20", data((3, 48, 60)))
-    assert (recipe.sides, recipe.shift, recipe.mean) == (((0.6, 36),), 3, ())
+    recipe = adapt_recipe(CLASSIFIERS["cifar10-resnet20"], "cifar10-resnet20", data((3, 48, 60)))
+    assert (recipe.sides, recipe.random_shift, recipe.mean) == (((0.6, 36),), 3, ())
 
 
 def test_on_its_own_data_a_preset_stays_as_it_is():
     for name in ("cifar10:train[0:45000]", "cifar10"):
         own = data((3, 32, 32), name)
         assert (
-            fitted(CLASSIFIERS["cifar10-judge"], "cifar10-judge", own)
+            adapt_recipe(CLASSIFIERS["cifar10-judge"], "cifar10-judge", own)
             == (CLASSIFIERS["cifar10-judge"])
         )
-    assert made_for("cifar100-small") == "cifar100" and made_for("tiny") == ""
-    assert made_for("fashion-cnn") == "fashion-mnist" and not is_foreign("tiny", own)
-    assert made_for("tiny-imagenet-small") == "tiny-imagenet"
+    assert preset_dataset("cifar100-small") == "cifar100" and preset_dataset("tiny") == ""
+    assert preset_dataset("fashion-cnn") == "fashion-mnist" and not is_other_dataset("tiny", own)
+    assert preset_dataset("tiny-imagenet-small") == "tiny-imagenet"
 
 
 def test_the_deviation_is_that_of_pixels_between_minus_1_and_1():
     images = torch.tensor([0, 255, 255, 0], dtype=torch.uint8).view(1, 1, 2, 2)
-    assert deviation(images) == 1.0
-    assert deviation(images // 5 + 100) == pytest.approx(0.2)
+    assert estimate_sigma_data(images) == 1.0
+    assert estimate_sigma_data(images // 5 + 100) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def test_a_shift_that_is_wider_than_the_images_is_refused():
     own = data((3, 4, 4))
     recipe = replace(CLASSIFIERS["cifar10-wrn-16-4"], mean=(), std=())
     with pytest.raises(ValueError, match="moves images by 4 pixels, and these are 4 x 4"):
-        completed(recipe, own.images, own.classes)
+        complete_recipe(recipe, own.images, own.classes)
 
 
 @pytest.fixture
@@ -138,7 +144,7 @@ NET = [
 def test_the_command_of_a_card_can_be_given_again(mixed, words, known):
     """It is understood as the one that was given, and trains the same weights."""
     assert main([*words, "--quiet"]) == 0
-    made = card(words[-1])
+    made = load_card(words[-1])
     assert made.source.startswith("trained by: scoreag train ")
     told = shlex.split(made.source.removeprefix("trained by: "))
     before, after = parsed(["scoreag", *words]), parsed(told)
@@ -146,7 +152,7 @@ def test_the_command_of_a_card_can_be_given_again(mixed, words, known):
     differ = {n for n in vars(before) if getattr(before, n) != getattr(after, n)}
     assert differ <= {"precision"} and after.precision in ("float32", "bf16")
     again = [*told[1:], "--quiet", "--overwrite"]
-    assert main(again) == 0 and card(words[-1]).sha256 == made.sha256
+    assert main(again) == 0 and load_card(words[-1]).sha256 == made.sha256
 
 
 def test_a_folder_of_mixed_sizes_is_trained_on_and_evaluated_at_one(mixed, capsys):
@@ -161,18 +167,20 @@ def test_a_folder_of_mixed_sizes_is_trained_on_and_evaluated_at_one(mixed, capsy
 
 
 def test_a_model_is_under_the_licence_that_its_maker_gives(mixed):
-    assert main([*SCORE, "--quiet"]) == 0 and card("made here").licence == "CC BY 4.0; ask first"
+    assert (
+        main([*SCORE, "--quiet"]) == 0 and load_card("made here").license == "CC BY 4.0; ask first"
+    )
 
 
 def test_a_model_without_a_licence_tells_the_terms_of_what_it_was_made_from(mixed):
     assert main([*NET, "--quiet"]) == 0
-    made = card("net")
-    assert made.licence == "unspecified; made from folder:my images: terms not known"
+    made = load_card("net")
+    assert made.license == "unspecified; made from folder:my images: terms not known"
     assert made.name == "net"
-    other = license_of(None, "fashion-mnist:train[0:9]", made, data((1, 8, 8), "cifar10[0:3]"))
+    other = resolve_license(None, "fashion-mnist:train[0:9]", made, data((1, 8, 8), "cifar10[0:3]"))
     assert other == (
         "unspecified; made from fashion-mnist:train[0:9]: MIT, cifar10[0:3]: no terms are stated, "
-        f"net: {made.licence}"
+        f"net: {made.license}"
     )
 
 
@@ -181,13 +189,13 @@ def test_a_score_model_on_other_images_knows_their_deviation(mixed):
     assert main([*words, "--quiet"]) == 0
     values = torch.tensor([40.0 * i for i in range(6)]) / 127.5 - 1
     expected = values.std(correction=0).item()
-    assert card("made here").sigma_data == pytest.approx(expected, abs=0.006)
+    assert load_card("made here").sigma_data == pytest.approx(expected, abs=0.006)
 
 
 def test_presets_are_listed_as_the_page_tells_them(capsys):
     assert main(["list", "presets"]) == 0
     lines = dict(re.findall(r"^  (\S+) +(.*)$", capsys.readouterr().out, re.MULTILINE))
-    assert lines == presets() and lines.keys() == {*CLASSIFIERS, *SCORE_MODELS}
+    assert lines == list_presets() and lines.keys() == {*CLASSIFIERS, *SCORE_MODELS}
     rows = [re.split(r" *\| *", row) for row in DOCS.read_text().splitlines()]
     found = {
         name: next(cell for cell in row if cell.endswith(" M")).removesuffix(" M")
@@ -203,7 +211,10 @@ def test_presets_are_listed_as_the_page_tells_them(capsys):
 def test_a_card_of_a_network_on_foreign_images_is_whole(mixed):
     """The normalisation in the card is that of the images, by which the network learnt."""
     assert main([*NET, "--quiet"]) == 0
-    made = card("net")
+    made = load_card("net")
     levels = torch.tensor([40.0 * i for i in range(6)]) / 255
     assert made.mean == pytest.approx([levels.mean().item()] * 3, abs=1e-3)
-    assert made.image_shape == (3, 8, 8) and network(made)(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
+    assert made.image_shape == (3, 8, 8) and build_network(made)(torch.zeros(2, 3, 8, 8)).shape == (
+        2,
+        3,
+    )

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.training.plan import LATER, Plan, told
-from scoreag.training.presets import PRESETS
-from scoreag.training.score_card import train_score_model
-from scoreag.training.state import begin, resume, save
+from scoreag.cli.app import main
+from scoreag.training.checkpoint import init_state, load_checkpoint, save_checkpoint
+from scoreag.training.schedule import OMIT_IF_DEFAULT, TrainingSchedule, to_config_dict
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS
 
 PLAN = replace(PRESETS["tiny"].plan, images=8, batch=4)
 RECIPE = replace(PRESETS["tiny"], plan=PLAN)
@@ -88,26 +88,29 @@ def test_a_folder_with_other_settings_is_refused(here, capsys, more, told_):
 
 def test_a_folder_from_before_a_setting_goes_on(here):
     """What a manifest does not tell is at its default, which was the only way then."""
-    assert {"family", "mirror"} & told(RECIPE).keys() == set()
-    assert {"widths", "snapshots"} & told(RECIPE)["plan"].keys() == set()
-    changed = told(replace(RECIPE, family="ddpm", plan=replace(PLAN, snapshots=3)))
+    assert {"family", "mirror"} & to_config_dict(RECIPE).keys() == set()
+    assert {"widths", "snapshots"} & to_config_dict(RECIPE)["plan"].keys() == set()
+    changed = to_config_dict(replace(RECIPE, family="ddpm", plan=replace(PLAN, snapshots=3)))
     assert changed["family"] == "ddpm" and changed["plan"]["snapshots"] == 3
-    assert LATER["later"] and told(Plan(images=8, batch=2))["batch"] == 2
+    assert (
+        OMIT_IF_DEFAULT["later"]
+        and to_config_dict(TrainingSchedule(total_images=8, batch_size=2))["batch"] == 2
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_checkpoint_without_space_says_so_and_the_old_one_is_kept(tmp_path, monkeypatch):
     """Every write to /dev/full fails as on a full disk."""
     network = torch.nn.Linear(3000, 1)
-    state = begin(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
     file = tmp_path / "checkpoint.pt"
-    save(state, file)
+    save_checkpoint(state, file)
     state.seen = 8
     (tmp_path / f".checkpoint.pt.{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device.*checkpoint\.pt"):
-        save(state, file)
+        save_checkpoint(state, file)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert resume(begin(network, state.optimizer), file).seen == 0
+    assert load_checkpoint(init_state(network, state.optimizer), file).seen == 0
 
 
 def test_images_of_another_size_than_the_card_are_refused(here, capsys):
@@ -134,7 +137,7 @@ def test_what_makes_no_sense_is_refused_before_the_folder(here, capsys, more, to
 
 
 def test_tensorboard_that_is_not_there_is_told(here, capsys, monkeypatch):
-    monkeypatch.setattr("scoreag.training.board.find_spec", lambda name: None)
+    monkeypatch.setattr("scoreag.training.tensorboard.find_spec", lambda name: None)
     assert main(words("--tensorboard")) == 1
     assert "pip install 'scoreag[train]'" in capsys.readouterr().err
     assert not (here / "out").exists()

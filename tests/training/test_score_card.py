@@ -8,10 +8,10 @@ from PIL import Image
 
 import tiny
 from scoreag import load_prior
-from scoreag.cards import weights
-from scoreag.settings import settings_for
-from scoreag.training.presets import PRESETS, TUNED, preset
-from scoreag.training.score_card import train_score_model
+from scoreag.methods.config import resolve_task_config
+from scoreag.models.model_cards import read_weights
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS, TASK_SETTINGS, get_preset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,14 +61,16 @@ def test_samples_are_a_row_for_each_class(made):
 
 def test_going_on_from_a_card_adds_up_what_was_seen(made, tmp_path):
     again = train(tmp_path / "second", RECIPE, made)
-    assert again.recipe["images_seen"] == 200 and again.recipe["init"] == made.name
+    assert (
+        again.training_config["images_seen"] == 200 and again.training_config["init"] == made.name
+    )
     assert (tmp_path / "second" / "samples" / "000000152.png").exists()
 
 
 def test_going_on_begins_with_the_weights_of_the_card(made, tmp_path):
     """At a rate of nothing, they are also what it ends with."""
     still = train(tmp_path / "still", replace(RECIPE, rate=0.0), made)
-    before, after = weights(made), weights(still)
+    before, after = read_weights(made), read_weights(still)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -79,19 +81,21 @@ def test_a_card_for_other_images_is_refused(made, tmp_path):
 
 
 def test_the_warm_up_is_counted_in_images():
-    assert PRESETS["cifar10-small"].schedule.warmup * 2_000_000 == pytest.approx(12_800)
-    assert RECIPE.schedule.factor(0) == pytest.approx(2 / 20)  # half of a batch of 4
+    assert PRESETS["cifar10-small"].resolved_schedule.warmup_fraction * 2_000_000 == pytest.approx(
+        12_800
+    )
+    assert RECIPE.resolved_schedule.lr_factor(0) == pytest.approx(2 / 20)  # half of a batch of 4
 
 
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="did you mean 'cifar10-small'"):
-        preset("cifar10-smal", PRESETS)
+        get_preset("cifar10-smal", PRESETS)
 
 
 def test_the_card_of_a_preset_has_the_settings_that_were_tuned_for_it(tmp_path):
     data = tiny.images(4), tiny.labels(4), tiny.CLASSES
     about = {"preset": "cifar10-small", "data": "noise"}
     made = train_score_model(RECIPE, *data, tmp_path, None, about, 50, progress=False)
-    assert made.defaults == TUNED["cifar10-small"]
+    assert made.defaults == TASK_SETTINGS["cifar10-small"]
     for task in made.defaults:
-        settings_for(load_prior(tmp_path, "cpu"), task)  # all of them are known to the task
+        resolve_task_config(load_prior(tmp_path, "cpu"), task)  # all of them are known to the task

@@ -7,11 +7,11 @@ import torch
 
 import tiny
 from scoreag import load_prior
-from scoreag.cards import card
-from scoreag.training.presets import PRESETS
-from scoreag.training.score_card import train_score_model
-from scoreag.training.score_start import network
-from scoreag.training.snapshots import post_hoc
+from scoreag.models.model_cards import load_card
+from scoreag.training.ema_snapshots import load_posthoc_average
+from scoreag.training.score_model_training import train_score_model
+from scoreag.training.score_presets import PRESETS
+from scoreag.training.setup import build_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,12 +23,14 @@ RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
 def train(folder, recipe, **options):
     folder.mkdir(exist_ok=True)
     data = tiny.images(16), tiny.labels(16), tiny.CLASSES
-    return train_score_model(recipe, *data, folder, samples_every=60, progress=False, **options)
+    return train_score_model(
+        recipe, *data, folder, sample_every_images=60, progress=False, **options
+    )
 
 
 def saved_denoiser(made, recipe):
     """What the training itself would use: its network, its average from the checkpoint."""
-    model = network(recipe, made.options, None)
+    model = build_network(recipe, made.options, None)
     saved = torch.load(made.folder / "checkpoint.pt")["average"]
     model.load_state_dict({n: t.half().float() for n, t in saved.items()})
     return model.eval()
@@ -52,9 +54,9 @@ def test_the_card_can_have_an_average_of_another_width(tmp_path):
     """The same command again, when all is trained, makes it of the snapshots."""
     first = train(tmp_path / "model", RECIPE)
     wider = train(tmp_path / "model", RECIPE, width=0.2)
-    assert wider.recipe["ema"] == 0.2 and "ema" not in first.recipe
-    assert wider.recipe["images_seen"] == 60 and wider.sha256 != first.sha256
-    wanted = post_hoc(tmp_path / "model", 0.2)
+    assert wider.training_config["ema"] == 0.2 and "ema" not in first.training_config
+    assert wider.training_config["images_seen"] == 60 and wider.sha256 != first.sha256
+    wanted = load_posthoc_average(tmp_path / "model", 0.2)
     found = load_prior(tmp_path / "model").model.state_dict()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, wanted[name], rtol=2**-10, atol=1e-7)
@@ -67,7 +69,7 @@ def test_no_average_can_be_made_without_snapshots(tmp_path):
 
 
 def test_going_on_in_another_family_is_refused(tmp_path):
-    init = card(tiny.write_score_model(tmp_path / "prior"))
+    init = load_card(tiny.write_score_model(tmp_path / "prior"))
     with pytest.raises(ValueError, match="is of family edm, and the preset of ddpm"):
         train(tmp_path / "model", replace(RECIPE, family="ddpm"), init=init)
 
@@ -79,7 +81,7 @@ def test_a_stopped_training_ends_in_the_same_averages_and_snapshots(tmp_path):
 
     whole = train(tmp_path / "whole", RECIPE)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("scoreag.training.score_card.further", lambda *_: [stop])
+        patch.setattr("scoreag.training.score_model_training.make_callbacks", lambda *_: [stop])
         train(tmp_path / "part", RECIPE, save_every=0.0)
     again = train(tmp_path / "part", RECIPE)
     assert again.sha256 == whole.sha256
@@ -90,12 +92,12 @@ def test_a_stopped_training_ends_in_the_same_averages_and_snapshots(tmp_path):
 
 
 def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
-    from scoreag.core.noise import Stream
-    from scoreag.training.score_card import loss_of
+    from scoreag.core.rng import Stream
+    from scoreag.training.score_model_training import build_loss
 
     images = torch.tensor([0.0, 1.0]).expand(50, 1, 1, 2)
     recipe = PRESETS["fashion-small"]
-    x0 = loss_of(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), Stream(0))[0]
+    x0 = build_loss(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), Stream(0))[0]
     assert torch.equal(x0, 2 * images - 1)
 
 
@@ -114,7 +116,7 @@ def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
 )
 def test_the_network_of_a_preset_fits_its_images(name, shape, millions):
     recipe = PRESETS[name]
-    model = network(recipe, {**recipe.options, "image_shape": shape, "classes": 10}, None)
+    model = build_network(recipe, {**recipe.options, "image_shape": shape, "classes": 10}, None)
     count = sum(p.numel() for p in model.parameters()) / 1e6
     assert millions[0] < count < millions[1]
     if count < 10:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.core.noise import Stream
-from scoreag.training.objectives import edm
-from scoreag.training.score_model import denoising
+from scoreag.core.rng import Stream
+from scoreag.training.denoising_loss import build_denoising_loss
+from scoreag.training.noise_distributions import edm
 
 NULL = 3
 PIXEL = (20_000, 1, 1, 1)
@@ -17,16 +17,16 @@ class Oracle(nn.Module):
 
     def __init__(self, x0, error=torch.zeros_like):
         super().__init__()
-        self.x0, self.error = x0, error
+        self.x0, self.std_error = x0, error
 
     def forward(self, x, sigma, labels):
         self.x, self.sigma, self.labels = x, sigma, labels
-        return self.x0 + self.error(sigma)[:, None, None, None]
+        return self.x0 + self.std_error(sigma)[:, None, None, None]
 
 
 def loss(model, images, labels=None, seed=0, dropped=0.1, sigma_data=0.5):
     told = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    return denoising(edm(sigma_data), NULL, dropped)(model, images, told, Stream(seed))
+    return build_denoising_loss(edm(sigma_data), NULL, dropped)(model, images, told, Stream(seed))
 
 
 def asked(shape=PIXEL, labels=None, **options):

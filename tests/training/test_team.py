@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import tiny
-from scoreag.cli import main
-from scoreag.core.noise import Stream
-from scoreag.training.loop import Rowwise, begin, fit
-from scoreag.training.plan import Plan
-from scoreag.training.presets import PRESETS
-from scoreag.training.score_card import loss_of, train_score_model
-from scoreag.training.team import Team
+from scoreag.cli.app import main
+from scoreag.core.rng import Stream
+from scoreag.training.distributed import DistContext
+from scoreag.training.loop import PerSampleLoss, fit, init_state
+from scoreag.training.schedule import TrainingSchedule
+from scoreag.training.score_model_training import build_loss, train_score_model
+from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,7 +31,7 @@ def averaged(state, plan):
         signal.raise_signal(signal.SIGTERM)
 
 loop.averaged = averaged
-from scoreag.cli import main
+from scoreag.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """  # only the second process is told to end, after 30 of 60 steps
 
@@ -56,17 +56,29 @@ def fitted(team, batch, tmp_path, name):
     network = torch.nn.Linear(12, 1)
     torch.nn.init.ones_(network.weight)
     torch.nn.init.zeros_(network.bias)
-    state = begin(network, torch.optim.SGD(network.parameters(), lr=0.1))
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=0.1))
     images = torch.arange(120).to(torch.uint8).reshape(10, 3, 2, 2)
-    plan = Plan(images=50 * batch, batch=batch, clip=1.0)
+    plan = TrainingSchedule(total_images=50 * batch, batch_size=batch, max_grad_norm=1.0)
     labels = torch.zeros(10, dtype=torch.int64)
-    return fit(state, Rowwise(question, squares), images, labels, plan, tmp_path / name, team=team)
+    return fit(
+        state,
+        PerSampleLoss(question, squares),
+        images,
+        labels,
+        plan,
+        tmp_path / name,
+        dist_context=team,
+    )
 
 
 @pytest.mark.parametrize("count, size, turns", [(8, 2, 2), (7, 2, 1), (10, 3, 3), (5, 1, 5)])
 def test_the_pieces_of_all_processes_are_the_batch_once(count, size, turns):
     rows = torch.arange(count)
-    found = [rows[p] for rank in range(size) for p in Team(rank, size, turns).pieces(count)]
+    found = [
+        rows[p]
+        for rank in range(size)
+        for p in DistContext(rank, size, turns).micro_batch_slices(count)
+    ]
     assert torch.equal(torch.cat(found), rows)
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
@@ -74,8 +86,8 @@ def test_the_pieces_of_all_processes_are_the_batch_once(count, size, turns):
 @pytest.mark.parametrize("turns", [2, 3, 5])
 def test_a_batch_in_turns_gives_the_same_curve(turns, tmp_path):
     """Also where the pieces are not alike: 5 images in 2 or 3 turns."""
-    whole = fitted(Team(), 5, tmp_path, "whole.pt")
-    cut = fitted(Team(turns=turns), 5, tmp_path, "cut.pt")
+    whole = fitted(DistContext(), 5, tmp_path, "whole.pt")
+    cut = fitted(DistContext(grad_accum_steps=turns), 5, tmp_path, "cut.pt")
     for one, other in zip(whole.losses, cut.losses, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     torch.testing.assert_close(whole.network.weight, cut.network.weight, rtol=1e-5, atol=1e-6)
@@ -83,13 +95,13 @@ def test_a_batch_in_turns_gives_the_same_curve(turns, tmp_path):
 
 def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
     recipe = replace(PRESETS["tiny"], plan=replace(PRESETS["tiny"].plan, images=60, batch=6))
-    loss, found = loss_of(recipe, 3), []
+    loss, found = build_loss(recipe, 3), []
     for turns in (1, 4):
         torch.manual_seed(0)
         network = tiny.prior().model.requires_grad_(True)
-        state = begin(network, torch.optim.SGD(network.parameters(), lr=0.01))
+        state = init_state(network, torch.optim.SGD(network.parameters(), lr=0.01))
         fit(state, loss, tiny.images(12), tiny.labels(12), recipe.plan,
-            tmp_path / f"{turns}.pt", team=Team(turns=turns))  # fmt: skip
+            tmp_path / f"{turns}.pt", dist_context=DistContext(grad_accum_steps=turns))  # fmt: skip
         found.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     assert not torch.equal(
         found[0], torch.cat([p.flatten() for p in tiny.prior().model.parameters()])
@@ -98,7 +110,7 @@ def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
 
 
 def test_the_mean_of_the_rows_is_the_loss_of_the_batch():
-    loss = loss_of(PRESETS["tiny"], 3)
+    loss = build_loss(PRESETS["tiny"], 3)
     images, labels = tiny.images(6) / 255, tiny.labels(6)
     asked = loss.ask(images, labels, Stream(1))
     model = tiny.prior().model
@@ -134,18 +146,21 @@ def test_two_processes_stop_together_and_one_goes_on_to_the_same_end(tmp_path, m
 
 def test_more_pieces_than_images_are_refused(tmp_path):
     data = tiny.images(4), tiny.labels(4), tiny.CLASSES
-    from scoreag.training.means import Means
+    from scoreag.training.execution import ExecutionConfig
 
     plan = replace(PRESETS["tiny"].plan, images=8, batch=4)
     with pytest.raises(ValueError, match="a batch of 4 cannot be cut into 5 pieces"):
         train_score_model(
-            replace(PRESETS["tiny"], plan=plan), *data, tmp_path, means=Means(Team(turns=5))
+            replace(PRESETS["tiny"], plan=plan),
+            *data,
+            tmp_path,
+            execution=ExecutionConfig(DistContext(grad_accum_steps=5)),
         )
 
 
 def test_no_turn_is_refused():
     with pytest.raises(ValueError, match="accumulate is 0"):
-        Team(turns=0)
+        DistContext(grad_accum_steps=0)
 
 
 def test_a_classifier_is_not_trained_by_several(tmp_path, capsys, monkeypatch):

@@ -34,62 +34,82 @@ strangers = "cifar100:test"     # its images are of another data set than the se
 
 import math
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scoreag import trust
-from scoreag.assess.places import Where, lines
-from scoreag.assess.plan_values import fraction, words
-from scoreag.bounded import TEXT, parsed_toml, read_text
-from scoreag.load import UnknownName, cut, hint, shown
+from scoreag.io.bounded import MAX_TEXT_BYTES, parse_toml, read_text
+from scoreag.io.toml_lines import TomlLocations, key_lines
+from scoreag.models import trust
+from scoreag.registry import UnknownNameError, did_you_mean, short_repr, truncate_text
 
-PLANS = Path(__file__).parent / "plans"
-CELLS = 20_000  # of a plan
+
+def as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    """One word or a list of them, as several."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def parse_fraction(value: Any) -> Any:
+    """``"8/255"`` as a number; TOML has no fractions."""
+    above, slash, below = value.partition("/") if isinstance(value, str) else ("", "", "")
+    try:
+        return float(above) / float(below) if slash else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def parse_values(value: Any) -> list[tuple[str, Any]]:
+    """The values of a sweep, each as it is written and as it is meant; of one value, that one."""
+    several = value if isinstance(value, list) else [value]
+    return [(str(one), parse_fraction(one)) for one in several]
+
+
+PLAN_DIR = Path(__file__).parent / "plans"
+MAX_CELLS = 20_000  # of a plan
 NONE = "none"  # in place of a purifier: the classifier itself
 
 
 @dataclass(frozen=True)
-class Set:
+class Benchmark:
     """Data with its classifiers, score model and judges; see the top of this file."""
 
     name: str
     data: tuple[str, ...]
-    victims: tuple[str, ...]
+    classifiers: tuple[str, ...]
     prior: str = ""
-    judge: tuple[str, ...] = ()
-    random: tuple[str, ...] = ()
-    bring: str = ""
+    reference_classifier: tuple[str, ...] = ()
+    stochastic: tuple[str, ...] = ()
+    missing_hint: str = ""
 
 
 @dataclass(frozen=True)
-class Purifier:
+class PurifierSpec:
     """A defence, its options, and those of the attacker's copy where they differ."""
 
     name: str
     purifier: str
     options: Mapping[str, Any]
-    attacked: Mapping[str, Any]
-    fixed: bool = False
-    victims: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
+    attacker_options: Mapping[str, Any]
+    shared_draw: bool = False
+    classifiers: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Attack:
+class AttackSpec:
     """An attack with its options, of which a list of values is a sweep."""
 
     name: str
     attack: str
     options: Mapping[str, Any]
     images: int | None = None
-    answers: int | None = None
-    with_lpips: bool = False
-    victims: tuple[str, ...] = ()
+    eval_draws: int | None = None
+    requires_lpips: bool = False
+    classifiers: tuple[str, ...] = ()
     purifiers: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
-    strangers: str = ""
+    datasets: tuple[str, ...] = ()
+    ood_data: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,49 +117,49 @@ class Plan:
     """All that a plan's file says, and where it says so."""
 
     name: str
-    about: str
-    sets: tuple[Set, ...]
-    purifiers: tuple[Purifier, ...]
-    attacks: tuple[Attack, ...]
+    description: str
+    datasets: tuple[Benchmark, ...]
+    purifiers: tuple[PurifierSpec, ...]
+    attacks: tuple[AttackSpec, ...]
     images: int
     seeds: tuple[int, ...]
-    answers: int
-    micro_batch: int
-    features: str
-    text: Mapping[str, Any]
-    where: Where
+    eval_draws: int
+    batch_size: int
+    feature_extractor: str
+    table: Mapping[str, Any]
+    locations: TomlLocations
 
 
-TOP = {
+TOP_LEVEL_KEYS = {
     "about": str, "images": int, "seeds": list, "answers": int, "micro_batch": int,
     "features": str, "sets": dict, "purifiers": dict, "attacks": dict,
 }  # fmt: skip
-WORDS: tuple[type, ...] = (str, list)
-OF_SET: dict[str, tuple[type, ...]] = {
-    f.name: WORDS for f in fields(Set) if f.name not in ("name", "prior", "bring")
+STRING_OR_LIST: tuple[type, ...] = (str, list)
+BENCHMARK_KEYS: dict[str, tuple[type, ...]] = {
+    f.name: STRING_OR_LIST for f in fields(Benchmark) if f.name not in ("name", "prior", "bring")
 }
-OF_SET |= {"prior": (str,), "bring": (str,)}
-OF_PURIFIER: dict[str, tuple[type, ...]] = {
+BENCHMARK_KEYS |= {"prior": (str,), "bring": (str,)}
+PURIFIER_KEYS: dict[str, tuple[type, ...]] = {
     "purifier": (str,),
     "attacked": (dict,),
     "fixed": (bool,),
-    "victims": WORDS,
-    "sets": WORDS,
+    "victims": STRING_OR_LIST,
+    "sets": STRING_OR_LIST,
 }
-OF_ATTACK: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "strangers": (str,)}
-OF_ATTACK |= {"answers": (int,), "with_lpips": (bool,)}
-OF_ATTACK |= {name: WORDS for name in ("victims", "purifiers", "sets")}
+ATTACK_KEYS: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "strangers": (str,)}
+ATTACK_KEYS |= {"answers": (int,), "with_lpips": (bool,)}
+ATTACK_KEYS |= {name: STRING_OR_LIST for name in ("victims", "purifiers", "sets")}
 
-Member = TypeVar("Member", Set, Purifier, Attack)
+Member = TypeVar("Member", Benchmark, PurifierSpec, AttackSpec)
 
 
-def plans() -> dict[str, str]:
+def list_plans() -> dict[str, str]:
     """The plans that come with the package, each with its line."""
-    files = sorted(PLANS.glob("*.toml"))
+    files = sorted(PLAN_DIR.glob("*.toml"))
     return {file.stem: tomllib.loads(file.read_text("utf-8"))["about"] for file in files}
 
 
-def read(word: str | Path, trust_code: bool = False) -> Plan:
+def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
     """The plan of a file, or the one of that name that comes with the package.
 
     Args:
@@ -149,102 +169,112 @@ def read(word: str | Path, trust_code: bool = False) -> Plan:
         ValueError: there is none, or something in it cannot be meant; with the line.  Or it names
             code, and that is not trusted.
     """
-    file = PLANS / f"{word}.toml" if str(word) in plans() else Path(word)
+    file = PLAN_DIR / f"{source}.toml" if str(source) in list_plans() else Path(source)
     if not file.is_file():
-        raise UnknownName(f"no plan {str(word)!r} and no such file; {hint(str(word), [*plans()])}")
+        raise UnknownNameError(
+            f"no plan {str(source)!r} and no such file; {did_you_mean(str(source), [*list_plans()])}"
+        )
     try:
-        table = parsed_toml(text := read_text(file, TEXT))
+        table = parse_toml(text := read_text(file, MAX_TEXT_BYTES))
     except ValueError as error:
-        told = cut(str(error).removeprefix(f"{file} "), 200)
+        told = truncate_text(str(error).removeprefix(f"{file} "), 200)
         raise ValueError(f"{file}: {told}") from error
-    plan = _plan(file.stem, table, Where(str(file), lines(text)))
-    for code, named, path in _codes(plan):
-        trust.check(code, named, plan.where.at(*path), trust_code)
+    plan = _parse_plan(file.stem, table, TomlLocations(str(file), key_lines(text)))
+    for code, named, path in _code_references(plan):
+        trust.check_trusted(code, named, plan.locations.at(*path), trust_code)
     return plan
 
 
-def _codes(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
+def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Every word that may name code, whether it does, and where it stands."""
-    yield trust.features(plan.features), plan.features, ("features",)
-    for one in plan.sets:
+    yield trust.is_custom_features(plan.feature_extractor), plan.feature_extractor, ("features",)
+    for one in plan.datasets:
         for key in ("data", "victims", "judge"):
-            rule = trust.data if key == "data" else trust.classifier
+            rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
             for word in getattr(one, key):
                 yield rule(word), word, ("sets", one.name, key)
     for put in plan.purifiers:
         here = ("purifiers", put.name)
-        yield trust.component(put.purifier), put.purifier, (*here, "purifier")
-        yield from _of_options(put.options, *here)
-        yield from _of_options(put.attacked, *here, "attacked")
+        yield trust.is_custom_component(put.purifier), put.purifier, (*here, "purifier")
+        yield from _option_references(put.options, *here)
+        yield from _option_references(put.attacker_options, *here, "attacked")
     for attack in plan.attacks:
         here = ("attacks", attack.name)
-        yield trust.component(attack.attack), attack.attack, (*here, "attack")
-        yield trust.data(attack.strangers), attack.strangers, (*here, "strangers")
-        yield from _of_options(attack.options, *here)
+        yield trust.is_custom_component(attack.attack), attack.attack, (*here, "attack")
+        yield trust.is_custom_data(attack.ood_data), attack.ood_data, (*here, "strangers")
+        yield from _option_references(attack.options, *here)
 
 
-def _of_options(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
+def _option_references(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Options whose value is the name of a module, at any depth."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _of_options(inner, *path, name)
+            yield from _option_references(inner, *path, name)
     elif isinstance(value, list):
         for inner in value:
-            yield from _of_options(inner, *path)
+            yield from _option_references(inner, *path)
     elif isinstance(value, str):
         dotted = path[-1] == "sampler" or value.replace(".", "_").replace(":", "_").isidentifier()
-        yield dotted and trust.component(value), value, path
+        yield dotted and trust.is_custom_component(value), value, path
 
 
-def _plan(name: str, table: Mapping[str, Any], where: Where) -> Plan:
-    where.check_keys(table, TOP, "a plan")
+def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -> Plan:
+    locations.check_keys(table, TOP_LEVEL_KEYS, "a plan")
     for member in ("sets", "attacks"):
         if not table.get(member):
-            raise ValueError(f"{where.file}: it has no [{member}.NAME]; see docs/assess.md")
+            raise ValueError(f"{locations.file}: it has no [{member}.NAME]; see docs/assess.md")
     seeds = tuple(table.get("seeds", [0]))
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ValueError(f"{where.at('seeds')}: seeds are {shown(seeds)}; expected [0], or [0, 1]")
+        raise ValueError(
+            f"{locations.at('seeds')}: seeds are {short_repr(seeds)}; expected [0], or [0, 1]"
+        )
     for key in ("images", "answers", "micro_batch"):
-        where.check_count(table, key)
+        locations.check_count(table, key)
     plan = Plan(
         name=name,
-        about=table.get("about", ""),
-        sets=tuple(_set(where, *item) for item in where.tables(table, "sets")),
-        purifiers=tuple(_purifier(where, *item) for item in where.tables(table, "purifiers")),
-        attacks=tuple(_attack(where, *item) for item in where.tables(table, "attacks")),
+        description=table.get("about", ""),
+        datasets=tuple(
+            _parse_benchmark(locations, *item) for item in locations.tables(table, "sets")
+        ),
+        purifiers=tuple(
+            _parse_purifier(locations, *item) for item in locations.tables(table, "purifiers")
+        ),
+        attacks=tuple(
+            _parse_attack(locations, *item) for item in locations.tables(table, "attacks")
+        ),
         images=table.get("images", 100),
         seeds=seeds,
-        answers=table.get("answers", 10),
-        micro_batch=table.get("micro_batch", 16),
-        features=table.get("features", "judge"),
-        text=table,
-        where=where,
+        eval_draws=table.get("answers", 10),
+        batch_size=table.get("micro_batch", 16),
+        feature_extractor=table.get("features", "judge"),
+        table=table,
+        locations=locations,
     )
     _check_names(plan)
-    _check_count(plan)
+    _check_cell_count(plan)
     return plan
 
 
-def _check_count(plan: Plan) -> None:
+def _check_cell_count(plan: Plan) -> None:
     """Refuse a plan that crosses to more cells than anybody computes, before they are listed."""
     every = 0
     for attack in plan.attacks:
         swept = [len(value) for value in attack.options.values() if isinstance(value, list)]
         variants = math.prod(swept) * len(plan.seeds)
-        victims = sum(len(one.victims) for one in plan.sets)
+        victims = sum(len(one.classifiers) for one in plan.datasets)
         every += victims * (1 + len(plan.purifiers)) * variants
-    if every > CELLS:
+    if every > MAX_CELLS:
         raise ValueError(
-            f"{plan.where.file}: it crosses to {cut(f'{every:,}', 60)} cells; expected {CELLS:,} "
+            f"{plan.locations.file}: it crosses to {truncate_text(f'{every:,}', 60)} cells; expected {MAX_CELLS:,} "
             "at most: leave out victims, purifiers, or values"
         )
 
 
 def _check_names(plan: Plan) -> None:
     """Refuse words for members that the plan does not have."""
-    victims = {word for one in plan.sets for word in one.victims}
+    victims = {word for one in plan.datasets for word in one.classifiers}
     known: dict[str, Collection[str]] = {
-        "sets": [one.name for one in plan.sets],
+        "sets": [one.name for one in plan.datasets],
         "purifiers": [NONE, *(one.name for one in plan.purifiers)],
         "victims": dict.fromkeys(sorted(victims)),
         "random": dict.fromkeys(sorted(victims)),
@@ -255,56 +285,62 @@ def _check_names(plan: Plan) -> None:
                 if table == "sets" and key == "victims":
                     continue
                 for word in getattr(member, key, ()):
-                    _check_known(plan.where, (table, member.name, key), word, known[key])
+                    _check_known(plan.locations, (table, member.name, key), word, known[key])
 
 
-def _check_known(where: Where, path: tuple[str, ...], word: str, known: Collection[str]) -> None:
+def _check_known(
+    locations: TomlLocations, path: tuple[str, ...], word: str, known: Collection[str]
+) -> None:
     if word not in known:
-        told = f"the plan has no {shown(word)} in its {path[2]}; {hint(word, [*known])}"
-        raise UnknownName(f"{where.at(*path)}: {told}")
+        told = (
+            f"the plan has no {short_repr(word)} in its {path[2]}; {did_you_mean(word, [*known])}"
+        )
+        raise UnknownNameError(f"{locations.at(*path)}: {told}")
 
 
-def _set(where: Where, name: str, table: Mapping[str, Any]) -> Set:
-    where.check_keys(table, OF_SET, "a set", "sets", name)
+def _parse_benchmark(locations: TomlLocations, name: str, table: Mapping[str, Any]) -> Benchmark:
+    locations.check_keys(table, BENCHMARK_KEYS, "a set", "sets", name)
     for key in ("data", "victims"):
         if not table.get(key):
-            raise ValueError(f"{where.at('sets', name)}: the set {name!r} lacks {key}")
+            raise ValueError(f"{locations.at('sets', name)}: the set {name!r} lacks {key}")
     listed: dict[str, Any]
-    listed = {k: words(v) if OF_SET[k] is WORDS else v for k, v in table.items()}
-    return Set(name=name, **listed)
+    listed = {
+        k: as_tuple(v) if BENCHMARK_KEYS[k] is STRING_OR_LIST else v for k, v in table.items()
+    }
+    return Benchmark(name=name, **listed)
 
 
-def _purifier(where: Where, name: str, table: Mapping[str, Any]) -> Purifier:
+def _parse_purifier(locations: TomlLocations, name: str, table: Mapping[str, Any]) -> PurifierSpec:
     if name == NONE:
-        raise ValueError(f"{where.at('purifiers', name)}: 'none' is no purifier's name")
-    where.check_types(table, OF_PURIFIER, "purifiers", name)
-    options = {k: fraction(v) for k, v in table.items() if k not in OF_PURIFIER}
-    others = {k: words(table.get(k, ())) for k in ("victims", "sets")}
-    attacked = {k: fraction(v) for k, v in table.get("attacked", {}).items()}
+        raise ValueError(f"{locations.at('purifiers', name)}: 'none' is no purifier's name")
+    locations.check_types(table, PURIFIER_KEYS, "purifiers", name)
+    options = {k: parse_fraction(v) for k, v in table.items() if k not in PURIFIER_KEYS}
+    others = {k: as_tuple(table.get(k, ())) for k in ("victims", "sets")}
+    attacked = {k: parse_fraction(v) for k, v in table.get("attacked", {}).items()}
     fixed = table.get("fixed", False)
     if fixed and {**options, **attacked}.get("backward") == "blind":
         raise ValueError(
-            f"{where.at('purifiers', name, 'fixed')}: fixed shares the attacker's draw with the "
+            f"{locations.at('purifiers', name, 'fixed')}: fixed shares the attacker's draw with the "
             "judge, and a blind attacker draws nothing; leave out one of the two"
         )
-    return Purifier(name, table.get("purifier", name), options, attacked, fixed, **others)
+    return PurifierSpec(name, table.get("purifier", name), options, attacked, fixed, **others)
 
 
-def _attack(where: Where, name: str, table: Mapping[str, Any]) -> Attack:
-    where.check_types(table, OF_ATTACK, "attacks", name)
+def _parse_attack(locations: TomlLocations, name: str, table: Mapping[str, Any]) -> AttackSpec:
+    locations.check_types(table, ATTACK_KEYS, "attacks", name)
     for key in ("images", "answers"):
-        where.check_count(table, key, "attacks", name)
-    options = {k: v for k, v in table.items() if k not in OF_ATTACK}
+        locations.check_count(table, key, "attacks", name)
+    options = {k: v for k, v in table.items() if k not in ATTACK_KEYS}
     for key, value in options.items():
         if value == []:
-            raise ValueError(f"{where.at('attacks', name, key)}: {key} is a list of no values")
-    others = {k: words(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
+            raise ValueError(f"{locations.at('attacks', name, key)}: {key} is a list of no values")
+    others = {k: as_tuple(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
     if table.get("attack", name) == "gap" and others["purifiers"] not in ((), (NONE,)):
         raise ValueError(
-            f"{where.at('attacks', name, 'purifiers')}: gap purifies images that nobody attacked, "
+            f"{locations.at('attacks', name, 'purifiers')}: gap purifies images that nobody attacked, "
             "which is no attack on a purifier; leave out purifiers"
         )
-    return Attack(
+    return AttackSpec(
         name, table.get("attack", name), options, table.get("images"), table.get("answers"),
-        table.get("with_lpips", False), strangers=table.get("strangers", ""), **others,
+        table.get("with_lpips", False), ood_data=table.get("strangers", ""), **others,
     )  # fmt: skip

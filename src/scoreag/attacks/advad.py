@@ -13,18 +13,21 @@ cheap rival without a ball to fill: it moves a pixel no further once the label i
 from dataclasses import dataclass
 from itertools import pairwise
 
-from scoreag.core.noise import Noise
-from scoreag.core.schedule import vp_uniform
+from scoreag.attacks._common.losses import log_misclassified_prob
+from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.search.door import door
-from scoreag.search.losses import log_wrong
-from scoreag.search.objective import Objective
-from scoreag.search.options import answering, check
+from scoreag.diffusion.noise_schedules import vp_uniform
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class AdvAD:
     """AdvAD-like: many small changes that cease with success. No randomness is left in it.
 
     Args:
@@ -34,25 +37,25 @@ class Attack:
         draws: calls of the classifier that a gradient is the mean of.
     """
 
-    epsilon: float = 8 / 255
+    eps: float = 8 / 255
     steps: int = 200
     scale: float = 1.0
-    draws: int = 1
+    eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        check(self, above_zero=("epsilon", "steps", "scale", "draws"))
+        validate_attack_options(self, positive=("epsilon", "steps", "scale", "draws"))
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        objective = Objective(classifier, labels, log_wrong, self.draws)
+        objective = Objective(classifier, labels, log_misclassified_prob, self.eot_samples)
         sigmas = vp_uniform(self.steps).tolist()
-        bound = self.epsilon / sigmas[0]
+        bound = self.eps / sigmas[0]
         moved = images
         for sigma, next_sigma in pairwise(sigmas):
-            gradient = objective.slope(moved.clamp(0, 1)).gradient
+            gradient = objective.loss_gradient(moved.clamp(0, 1)).gradient
             # a state is twice an image: of the gradient half, and of the change half again
             push = (self.scale * sigma * gradient / 4).clamp(-bound, bound)
             moved = moved + (sigma - next_sigma) * push

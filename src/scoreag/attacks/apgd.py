@@ -8,24 +8,31 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scoreag.core.noise import Noise
-from scoreag.core.types import Classifier, Images, Labels, PerImage
-from scoreag.search.balls import BALLS, within
-from scoreag.search.door import door
-from scoreag.search.losses import LOSSES, TARGETED, likeliest_others
-from scoreag.search.objective import Objective, Slope, chosen, nothing_yet
-from scoreag.search.options import answering, check
-from scoreag.search.standing import all_standing
-from scoreag.search.turns import Search, in_turn
-from scoreag.search.weights import WEIGHTS, check_weights, weighing
+from scoreag.attacks._common.active_set import init_active_set
+from scoreag.attacks._common.eot_weighting import (
+    EOT_WEIGHTINGS,
+    make_eot_weighting,
+    validate_eot_weighting,
+)
+from scoreag.attacks._common.losses import LOSSES, TARGETED_LOSSES, top_k_wrong_classes
+from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
+from scoreag.attacks._common.objective import LossGradient, Objective, init_best, where_per_image
+from scoreag.attacks._common.sequential import AttackFunction, run_sequentially
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
+from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 
 MOMENTUM = 0.75  # alpha of the paper
-RISING = 0.75  # rho: the share of steps that must raise the loss, or the step size is halved
+RHO = 0.75  # rho: the share of steps that must raise the loss, or the step size is halved
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class APGD:
     """APGD: ``restarts`` runs from random starts, or one towards each of the likeliest classes.
 
     Each run goes on with the images that the ones before left standing, and gives for each the
@@ -46,38 +53,40 @@ class Attack:
         weights: of the draws' gradients: "mean"; or "selective", those that one step can fool.
     """
 
-    epsilon: float = 8 / 255
+    eps: float = 8 / 255
     steps: int = 100
     norm: str = "linf"
     loss: str = "ce"
-    targets: int = 0
+    n_target_classes: int = 0
     restarts: int = 1
-    draws: int = 1
-    stop: int = 0
-    weights: str = "mean"
+    eot_samples: int = 1
+    early_stop_draws: int = 0
+    eot_weighting: str = "mean"
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "restarts", "draws")
         words: dict[str, Collection[str]]
-        words = {"norm": BALLS, "loss": LOSSES, "weights": WEIGHTS}
+        words = {"norm": NORM_BALLS, "loss": LOSSES, "weights": EOT_WEIGHTINGS}
         ranges = {"targets": (0, 1000), "stop": (0, math.inf)}
-        check(self, above_zero=positive, ranges=ranges, **words)
-        check_weights("apgd", self.weights, self.draws)
+        validate_attack_options(self, positive=positive, ranges=ranges, **words)
+        validate_eot_weighting("apgd", self.eot_weighting, self.eot_samples)
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        runs = self.searches()
-        return in_turn(runs, classifier, images, labels, noise, self.draws, self.stop)
+        runs = self.build_runs()
+        return run_sequentially(
+            runs, classifier, images, labels, noise, self.eot_samples, self.early_stop_draws
+        )
 
-    def searches(self) -> Iterator[Search]:
+    def build_runs(self) -> Iterator[AttackFunction]:
         """The runs, in their order."""
         for _ in range(self.restarts):
-            if not self.targets:
+            if not self.n_target_classes:
                 yield self._untargeted
-            for place in range(self.targets):
+            for place in range(self.n_target_classes):
                 yield partial(self._targeted, place)
 
     def _untargeted(
@@ -86,14 +95,14 @@ class Attack:
         return self._run(classifier, images, labels, noise)
 
     def _targeted(
-        self, place: int, classifier: Classifier, images: Images, labels: Labels, noise: Noise
+        self, rank: int, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Towards the wrong class that is the ``place``-th likeliest of the image given."""
         with torch.no_grad():
-            likely = likeliest_others(classifier(images), labels, place + 1)
-        if likely.shape[1] <= place:  # the classifier knows no further class
+            likely = top_k_wrong_classes(classifier(images), labels, rank + 1)
+        if likely.shape[1] <= rank:  # the classifier knows no further class
             return images
-        return self._run(classifier, images, labels, noise, likely[:, place])
+        return self._run(classifier, images, labels, noise, likely[:, rank])
 
     def _run(
         self,
@@ -104,28 +113,32 @@ class Attack:
         targets: Labels | None = None,
     ) -> Images:
         """Algorithm 1 of the paper; a run leaves every image of its batch to itself."""
-        weigh = weighing(self.weights, self.norm, self.epsilon)
-        loss = (LOSSES if targets is None else TARGETED)[self.loss]
-        objective = Objective(classifier, labels, loss, self.draws, weigh, targets)
-        start = BALLS[self.norm].start(images, noise.at("apgd"))
-        point = within(images, start, self.epsilon)
-        slope, standing = all_standing(objective, self.stop, images).slope(point)
-        worst = nothing_yet(images).offered(point, slope.lead)
-        state = _State.at(point, slope)
-        turns = checkpoints(self.steps)
+        weigh = make_eot_weighting(self.eot_weighting, self.norm, self.eps)
+        loss = (LOSSES if targets is None else TARGETED_LOSSES)[self.loss]
+        objective = Objective(classifier, labels, loss, self.eot_samples, weigh, targets)
+        start = NORM_BALLS[self.norm].random_start(images, noise.fold_in("apgd"))
+        point = apply_perturbation(images, start, self.eps)
+        slope, standing = init_active_set(objective, self.early_stop_draws, images).loss_gradient(
+            point
+        )
+        worst = init_best(images).update(point, slope.margin)
+        state = _RunState.initialize(point, slope)
+        turns = compute_checkpoints(self.steps)
         for k in range(1, self.steps + 1):
-            state = state.moved(images, self.norm, self.epsilon, first=k == 1)
-            if k == self.steps or not standing.stands.any():
+            state = state.take_step(images, self.norm, self.eps, first=k == 1)
+            if k == self.steps or not standing.active.any():
                 break
-            slope, standing = standing.slope(state.point)
-            worst = worst.offered(state.point, slope.lead)
-            state = state.seen(slope)
+            slope, standing = standing.loss_gradient(state.point)
+            worst = worst.update(state.point, slope.margin)
+            state = state.update(slope)
             if k in turns:
-                state = state.checked(k - max(t for t in turns if t < k))
-        return standing.found(worst.offered(state.point, standing.lead(state.point)).images)
+                state = state.halve_if_stalled(k - max(t for t in turns if t < k))
+        return standing.merge_finished(
+            worst.update(state.point, standing.mean_margin(state.point)).images
+        )
 
 
-def checkpoints(steps: int) -> list[int]:
+def compute_checkpoints(steps: int) -> list[int]:
     """``ceil(p_j steps)``: p_0 = 0, p_1 = 0.22, ``p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)``."""
     shares, gap = [0.0, 0.22], 0.22
     while shares[-1] < 1:
@@ -135,68 +148,79 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class _RunState:
     """Where each image is in its run; step sizes in radii of the ball."""
 
     point: Images
-    before: Images
-    slope: Slope
+    previous: Images
+    loss_gradient: LossGradient
     best: Images
-    best_slope: Slope
-    step: PerImage
-    rises: PerImage  # since the last checkpoint
-    at_checkpoint: tuple[PerImage, PerImage]  # the step size and the best value there
+    best_loss_gradient: LossGradient
+    step_size: BatchScalar
+    n_increases: BatchScalar  # since the last checkpoint
+    last_checkpoint: tuple[BatchScalar, BatchScalar]  # the step size and the best value there
 
     @classmethod
-    def at(cls, point: Images, slope: Slope) -> "_State":
-        step = torch.full_like(slope.value, 2.0)
+    def initialize(cls, point: Images, loss_gradient: LossGradient) -> "_RunState":
+        step = torch.full_like(loss_gradient.loss, 2.0)
         rises = torch.zeros_like(step)
-        return cls(point, point, slope, point, slope, step, rises, (step, slope.value))
+        return cls(
+            point,
+            point,
+            loss_gradient,
+            point,
+            loss_gradient,
+            step,
+            rises,
+            (step, loss_gradient.loss),
+        )
 
-    def moved(self, images: Images, norm: str, epsilon: float, first: bool) -> "_State":
+    def take_step(self, images: Images, norm: str, eps: float, first: bool) -> "_RunState":
         """A step of its size, then a share of it and of the last movement."""
-        ball = BALLS[norm]
+        ball = NORM_BALLS[norm]
 
         def project(point: Images) -> Images:
-            return within(images, ball.project((point - images) / epsilon), epsilon)
+            return apply_perturbation(images, ball.project((point - images) / eps), eps)
 
-        length = epsilon * self.step[:, None, None, None]
-        ahead = project(self.point + length * ball.ascent(self.slope.gradient))
+        length = eps * self.step_size[:, None, None, None]
+        ahead = project(self.point + length * ball.steepest_ascent(self.loss_gradient.gradient))
         if not first:
-            carried = (1 - MOMENTUM) * (self.point - self.before)
+            carried = (1 - MOMENTUM) * (self.point - self.previous)
             ahead = project(self.point + MOMENTUM * (ahead - self.point) + carried)
-        return replace(self, point=ahead, before=self.point)
+        return replace(self, point=ahead, previous=self.point)
 
-    def seen(self, slope: Slope) -> "_State":
-        rises = self.rises + (slope.value > self.slope.value).to(self.rises)
-        better = slope.value > self.best_slope.value
+    def update(self, loss_gradient: LossGradient) -> "_RunState":
+        rises = self.n_increases + (loss_gradient.loss > self.loss_gradient.loss).to(
+            self.n_increases
+        )
+        better = loss_gradient.loss > self.best_loss_gradient.loss
         return replace(
             self,
-            slope=slope,
-            best=chosen(better, self.point, self.best),
-            best_slope=_chosen(better, slope, self.best_slope),
-            rises=rises,
+            loss_gradient=loss_gradient,
+            best=where_per_image(better, self.point, self.best),
+            best_loss_gradient=_where_loss_gradient(better, loss_gradient, self.best_loss_gradient),
+            n_increases=rises,
         )
 
-    def checked(self, steps: int) -> "_State":
+    def halve_if_stalled(self, steps: int) -> "_RunState":
         """Halve the step and go back to the best point, where the last ``steps`` did too little."""
-        step, value = self.at_checkpoint
-        stuck = (self.step == step) & (self.best_slope.value == value)
-        halve = (self.rises < RISING * steps) | stuck
+        step, value = self.last_checkpoint
+        stuck = (self.step_size == step) & (self.best_loss_gradient.loss == value)
+        halve = (self.n_increases < RHO * steps) | stuck
         return replace(
             self,
-            point=chosen(halve, self.best, self.point),
-            slope=_chosen(halve, self.best_slope, self.slope),
-            step=torch.where(halve, self.step / 2, self.step),
-            rises=torch.zeros_like(self.rises),
-            at_checkpoint=(self.step, self.best_slope.value),
+            point=where_per_image(halve, self.best, self.point),
+            loss_gradient=_where_loss_gradient(halve, self.best_loss_gradient, self.loss_gradient),
+            step_size=torch.where(halve, self.step_size / 2, self.step_size),
+            n_increases=torch.zeros_like(self.n_increases),
+            last_checkpoint=(self.step_size, self.best_loss_gradient.loss),
         )
 
 
-def _chosen(which: Tensor, yes: Slope, no: Slope) -> Slope:
-    return Slope(
-        chosen(which, yes.gradient, no.gradient),
-        torch.where(which, yes.value, no.value),
-        torch.where(which, yes.lead, no.lead),
-        torch.where(which, yes.least, no.least),
+def _where_loss_gradient(mask: Tensor, yes: LossGradient, no: LossGradient) -> LossGradient:
+    return LossGradient(
+        where_per_image(mask, yes.gradient, no.gradient),
+        torch.where(mask, yes.loss, no.loss),
+        torch.where(mask, yes.margin, no.margin),
+        torch.where(mask, yes.min_margin, no.min_margin),
     )

@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass
 
-from scoreag.core.noise import Noise
+from scoreag.attacks._common.losses import LOSSES
+from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
+from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.search.balls import BALLS, within
-from scoreag.search.door import door
-from scoreag.search.losses import LOSSES
-from scoreag.search.objective import Objective
-from scoreag.search.options import answering, check
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class FGSM:
     """``x + epsilon sign(grad)``, or ``x + epsilon grad / |grad|``; no randomness.
 
     Args:
@@ -23,18 +26,22 @@ class Attack:
         draws: calls of the classifier that the gradient is the mean of.
     """
 
-    epsilon: float = 8 / 255
+    eps: float = 8 / 255
     norm: str = "linf"
     loss: str = "ce"
-    draws: int = 1
+    eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        check(self, above_zero=("epsilon", "draws"), norm=BALLS, loss=LOSSES)
+        validate_attack_options(self, positive=("epsilon", "draws"), norm=NORM_BALLS, loss=LOSSES)
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        slope = Objective(classifier, labels, LOSSES[self.loss], self.draws).slope(images)
-        return within(images, BALLS[self.norm].ascent(slope.gradient), self.epsilon)
+        slope = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples).loss_gradient(
+            images
+        )
+        return apply_perturbation(
+            images, NORM_BALLS[self.norm].steepest_ascent(slope.gradient), self.eps
+        )

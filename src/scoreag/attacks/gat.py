@@ -8,22 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoreag.asked import agree, checked_wrong
-from scoreag.core.noise import Noise, key
-from scoreag.core.prior import Prior
-from scoreag.core.rows import of_rows
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.batching import select_rows
+from scoreag.core.rng import Noise, derive_key
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.jobs import Job, compute
-from scoreag.search.door import door
-from scoreag.search.options import answering, check
-from scoreag.settings import settings_for
+from scoreag.diffusion.prior import Prior
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.task import TaskSpec, run_batch
+from scoreag.methods.validation import validate_class_count, validate_target
 
-SETTINGS = ("strength", "precision", "start", "steps", "sampler", "gradient", "guidance", "retries")
+SAMPLING_OPTIONS = (
+    "strength",
+    "precision",
+    "start",
+    "steps",
+    "sampler",
+    "gradient",
+    "guidance",
+    "retries",
+)
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class GAT:
     """``scoreag.transform`` with the seed and the image ids of the noise.
 
     Args:
@@ -33,50 +45,54 @@ class Attack:
         prior: no option, but what the attack needs.
     """
 
-    wrong: str = "second"
-    strength: float | None = None
-    precision: float | None = None
-    start: float | None = None
+    target: str = "second"
+    attack_scale: float | None = None
+    similarity: float | None = None
+    sigma_start: float | None = None
     steps: int | None = None
     sampler: str | None = None
-    gradient: str | None = None
-    guidance: str | None = None
-    retries: int | None = None
+    jacobian: str | None = None
+    attack_loss: str | None = None
+    max_restarts: int | None = None
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        check(self, wrong=["second", "random", "none"])
+        validate_attack_options(self, wrong=["second", "random", "none"])
         if self.prior is not None:
-            settings_for(self.prior, "transform", **self._given())
+            resolve_task_config(self.prior, "transform", **self._sampling_options())
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] near those given, in no ball."""
         if self.prior is None:
             raise ValueError('gat needs a prior: give prior=scoreag.load_prior("cifar10")')
-        classes = of_rows(classifier, [0])(images[:1]).shape[1]
-        agree(self.prior, classes)
-        seed = seed_of(noise)
-        wrong = None if self.wrong == "none" else self.wrong
-        job = Job(
+        classes = select_rows(classifier, [0])(images[:1]).shape[1]
+        validate_class_count(self.prior, classes)
+        seed = derive_seed(noise)
+        wrong = None if self.target == "none" else self.target
+        job = TaskSpec(
             task="transform",
             prior=self.prior.to(images.dtype, images.device),
-            settings=settings_for(self.prior, "transform", **self._given()),
+            config=resolve_task_config(self.prior, "transform", **self._sampling_options()),
             seed=seed,
             image_ids=tuple(noise.image_ids),
             classifier=classifier,
             images=images,
             labels=labels,
-            wrong=checked_wrong(wrong, labels, classes, seed, noise.image_ids),
+            target=validate_target(wrong, labels, classes, seed, noise.image_ids),
         )
-        return compute(job).images
+        return run_batch(job).images
 
-    def _given(self) -> Mapping[str, Any]:
-        return {n: getattr(self, n) for n in SETTINGS if getattr(self, n) is not None}
+    def _sampling_options(self) -> Mapping[str, Any]:
+        return {n: getattr(self, n) for n in SAMPLING_OPTIONS if getattr(self, n) is not None}
 
 
-def seed_of(noise: Noise) -> int:
+def derive_seed(noise: Noise) -> int:
     """Its own seed, or for a named part of it one that belongs to that name."""
-    return noise.seed if not noise.name else int.from_bytes(key(noise.seed, noise.name), "little")
+    return (
+        noise.seed
+        if not noise.name
+        else int.from_bytes(derive_key(noise.seed, noise.name), "little")
+    )

@@ -10,20 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.core.noise import Noise
+from scoreag.attacks._common.losses import LOSSES
+from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
+from scoreag.attacks._common.objective import Objective, init_best
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.search.balls import BALLS, within
-from scoreag.search.door import door
-from scoreag.search.losses import LOSSES
-from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import answering, check
 
-ROUNDS = 4  # of ball and smoothness in turn, which come near the nearest point of both
+PROJECTION_STEPS = 4  # of ball and smoothness in turn, which come near the nearest point of both
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class LowFrequency:
     """Changes within the ball whose spectrum ends at a share of the frequencies, each way.
 
     Every step is made smooth, and what leaves the ball is scaled down, which keeps it smooth; only
@@ -40,57 +43,59 @@ class Attack:
         draws: calls of the classifier that a gradient is the mean of.
     """
 
-    epsilon: float = 8 / 255
-    share: float = 0.5
+    eps: float = 8 / 255
+    frequency_fraction: float = 0.5
     steps: int = 100
     step_size: float | None = None
     norm: str = "linf"
     loss: str = "ce"
-    draws: int = 1
+    eot_samples: int = 1
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "share", "draws")
-        check(self, above_zero=positive, norm=BALLS, loss=LOSSES, ranges={"share": (0, 1)})
+        validate_attack_options(
+            self, positive=positive, norm=NORM_BALLS, loss=LOSSES, ranges={"share": (0, 1)}
+        )
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        ball = BALLS[self.norm]
-        objective = Objective(classifier, labels, LOSSES[self.loss], self.draws)
+        ball = NORM_BALLS[self.norm]
+        objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
 
         def fitted(change: Images) -> Images:
-            for _ in range(ROUNDS):
-                change = low_pass(ball.project(change), self.share)
-            return change / ball.size(change).clamp(min=1)
+            for _ in range(PROJECTION_STEPS):
+                change = low_pass(ball.project(change), self.frequency_fraction)
+            return change / ball.norm(change).clamp(min=1)
 
-        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.epsilon
-        change = fitted(ball.start(images, noise.at("low")))
-        best = nothing_yet(images)
+        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
+        change = fitted(ball.random_start(images, noise.fold_in("low")))
+        best = init_best(images)
         for _ in range(self.steps):
-            point = within(images, change, self.epsilon)
-            slope = objective.slope(point)
-            best = best.offered(point, slope.lead)
-            uphill = low_pass(slope.gradient, self.share)
-            change = fitted(change + length * ball.ascent(uphill))
-        point = within(images, change, self.epsilon)
-        return best.offered(point, objective.lead(point)).images
+            point = apply_perturbation(images, change, self.eps)
+            slope = objective.loss_gradient(point)
+            best = best.update(point, slope.margin)
+            uphill = low_pass(slope.gradient, self.frequency_fraction)
+            change = fitted(change + length * ball.steepest_ascent(uphill))
+        point = apply_perturbation(images, change, self.eps)
+        return best.update(point, objective.mean_margin(point)).images
 
 
-def low_pass(images: Images, share: float) -> Images:
+def low_pass(images: Images, fraction: float) -> Images:
     """The nearest images without the frequencies above ``share`` of those in rows and columns."""
-    rows, columns = (kept(n, share).to(images) for n in images.shape[-2:])
+    rows, columns = (dct_projection(n, fraction).to(images) for n in images.shape[-2:])
     return rows @ images @ columns
 
 
-def kept(size: int, share: float) -> Float[Tensor, "{size} {size}"]:
+def dct_projection(size: int, fraction: float) -> Float[Tensor, "{size} {size}"]:
     """The projection onto the lowest ``ceil(share size)`` cosines."""
-    lowest = cosines(size)[: math.ceil(share * size)]
+    lowest = dct_matrix(size)[: math.ceil(fraction * size)]
     return lowest.T @ lowest
 
 
-def cosines(size: int) -> Float[Tensor, "{size} {size}"]:
+def dct_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
     """The orthonormal DCT-II, a frequency a row: ``cos(pi (n + 1/2) k / size)``, k = 0 first."""
     n = torch.arange(size, dtype=torch.float64)
     waves = torch.cos(math.pi / size * (n[None, :] + 0.5) * n[:, None]) * math.sqrt(2 / size)

@@ -4,23 +4,30 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from scoreag.core.noise import Noise
+from scoreag.attacks._common.active_set import init_active_set
+from scoreag.attacks._common.eot_weighting import (
+    EOT_WEIGHTINGS,
+    make_eot_weighting,
+    validate_eot_weighting,
+)
+from scoreag.attacks._common.losses import LOSSES
+from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
+from scoreag.attacks._common.objective import Objective, init_best
+from scoreag.attacks._common.sequential import run_sequentially
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.search.balls import BALLS, within
-from scoreag.search.door import door
-from scoreag.search.losses import LOSSES
-from scoreag.search.objective import Objective, nothing_yet
-from scoreag.search.options import answering, check
-from scoreag.search.standing import all_standing
-from scoreag.search.turns import in_turn
-from scoreag.search.weights import WEIGHTS, check_weights, weighing
 
-KEPT = ("last", "best")
+RETURN_ITERATES = ("last", "best")
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class PGD:
     """PGD from a random start in the ball.
 
     Args:
@@ -39,49 +46,67 @@ class Attack:
         weights: of the draws' gradients: "mean"; or "selective", those that one step can fool.
     """
 
-    epsilon: float = 8 / 255
+    eps: float = 8 / 255
     steps: int = 40
     step_size: float | None = None
     norm: str = "linf"
     loss: str = "ce"
-    keep: str = "last"
+    return_iterate: str = "last"
     restarts: int = 1
-    draws: int = 1
-    stop: int = 0
-    weights: str = "mean"
+    eot_samples: int = 1
+    early_stop_draws: int = 0
+    eot_weighting: str = "mean"
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "restarts", "draws")
         words: dict[str, Collection[str]]
-        words = {"norm": BALLS, "loss": LOSSES, "keep": [*KEPT], "weights": WEIGHTS}
-        check(self, above_zero=positive, ranges={"stop": (0, math.inf)}, **words)
-        check_weights("pgd", self.weights, self.draws)
+        words = {
+            "norm": NORM_BALLS,
+            "loss": LOSSES,
+            "keep": [*RETURN_ITERATES],
+            "weights": EOT_WEIGHTINGS,
+        }
+        validate_attack_options(self, positive=positive, ranges={"stop": (0, math.inf)}, **words)
+        validate_eot_weighting("pgd", self.eot_weighting, self.eot_samples)
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given, with a high loss at ``labels``."""
         if self.restarts == 1:
-            return self._once(classifier, images, labels, noise)
-        starts = [self._once] * self.restarts
-        return in_turn(starts, classifier, images, labels, noise, self.draws, self.stop)
+            return self._run_once(classifier, images, labels, noise)
+        starts = [self._run_once] * self.restarts
+        return run_sequentially(
+            starts, classifier, images, labels, noise, self.eot_samples, self.early_stop_draws
+        )
 
-    def _once(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        ball = BALLS[self.norm]
-        weigh = weighing(self.weights, self.norm, self.epsilon)
-        objective = Objective(classifier, labels, LOSSES[self.loss], self.draws, weigh)
-        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.epsilon
-        adversarial = within(images, ball.start(images, noise.at("pgd")), self.epsilon)
-        best, standing = nothing_yet(images), all_standing(objective, self.stop, images)
+    def _run_once(
+        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
+    ) -> Images:
+        ball = NORM_BALLS[self.norm]
+        weigh = make_eot_weighting(self.eot_weighting, self.norm, self.eps)
+        objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples, weigh)
+        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
+        adversarial = apply_perturbation(
+            images, ball.random_start(images, noise.fold_in("pgd")), self.eps
+        )
+        best, standing = (
+            init_best(images),
+            init_active_set(objective, self.early_stop_draws, images),
+        )
         for _ in range(self.steps):
-            slope, standing = standing.slope(adversarial)
-            if not standing.stands.any():
+            slope, standing = standing.loss_gradient(adversarial)
+            if not standing.active.any():
                 break
-            if self.keep == "best":
-                best = best.offered(adversarial, slope.lead)
-            change = (adversarial - images) / self.epsilon + length * ball.ascent(slope.gradient)
-            adversarial = within(images, ball.project(change), self.epsilon)
-        if self.keep == "last":
-            return standing.found(adversarial)
-        return standing.found(best.offered(adversarial, standing.lead(adversarial)).images)
+            if self.return_iterate == "best":
+                best = best.update(adversarial, slope.margin)
+            change = (adversarial - images) / self.eps + length * ball.steepest_ascent(
+                slope.gradient
+            )
+            adversarial = apply_perturbation(images, ball.project(change), self.eps)
+        if self.return_iterate == "last":
+            return standing.merge_finished(adversarial)
+        return standing.merge_finished(
+            best.update(adversarial, standing.mean_margin(adversarial)).images
+        )

@@ -5,18 +5,21 @@ from dataclasses import dataclass
 
 import torch
 
-from scoreag.core.noise import Noise
+from scoreag.attacks._common.losses import LOSSES
+from scoreag.attacks._common.momentum import run_mi_fgsm
+from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.search.door import door
-from scoreag.search.losses import LOSSES
-from scoreag.search.momentum import momentum_steps
-from scoreag.search.objective import Objective
-from scoreag.search.options import answering, check
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class SINIFGSM:
     """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; no randomness of its own.
 
     Args:
@@ -28,30 +31,32 @@ class Attack:
         draws: calls of the classifier for each copy that a gradient is the mean of.
     """
 
-    epsilon: float = 8 / 255
+    eps: float = 8 / 255
     steps: int = 10
     decay: float = 1.0
     copies: int = 5
     loss: str = "ce"
-    draws: int = 1
+    eot_samples: int = 1
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "steps", "copies", "draws")
-        check(self, above_zero=positive, loss=LOSSES, ranges={"decay": (0, math.inf)})
+        validate_attack_options(
+            self, positive=positive, loss=LOSSES, ranges={"decay": (0, math.inf)}
+        )
 
-    @door()
+    @validate_inputs()
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
-        objective = Objective(classifier, labels, LOSSES[self.loss], self.draws)
+        objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
 
         def gradient(point: Images, step: int) -> Images:
             """Of ``f(x / 2^i)`` with respect to x: half the size for each halving."""
             parts = [
-                objective.slope((point / 2**i).clamp(0, 1)).gradient / 2**i
+                objective.loss_gradient((point / 2**i).clamp(0, 1)).gradient / 2**i
                 for i in range(self.copies)
             ]
             return torch.stack(parts).mean(0)
 
-        return momentum_steps(gradient, images, self.epsilon, self.steps, self.decay, True)
+        return run_mi_fgsm(gradient, images, self.eps, self.steps, self.decay, True)

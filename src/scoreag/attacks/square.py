@@ -5,21 +5,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoreag.core.noise import Noise
-from scoreag.core.rows import of_rows
-from scoreag.core.types import Classifier, Images, Labels, PerImage
-from scoreag.search.balls import BALLS, lengths, uniform, within
-from scoreag.search.door import door
-from scoreag.search.losses import margin
-from scoreag.search.objective import Objective, chosen
-from scoreag.search.options import answering, check
-from scoreag.search.squares import dice, moved_in_l2, share, side, two_bumps, window
-from scoreag.search.turns import in_turn
+from scoreag.attacks._common.losses import margin
+from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation, l2_norms, sample_uniform
+from scoreag.attacks._common.objective import Objective, where_per_image
+from scoreag.attacks._common.sequential import run_sequentially
+from scoreag.attacks._common.square_proposals import (
+    make_proposal_randomness,
+    p_selection,
+    propose_l2,
+    sample_window,
+    square_side,
+    two_pseudo_gaussians,
+)
+from scoreag.attacks._common.validation import (
+    suggest_option_names,
+    validate_attack_options,
+    validate_inputs,
+)
+from scoreag.core.batching import select_rows
+from scoreag.core.rng import Noise
+from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 
 
-@answering
+@suggest_option_names
 @dataclass(frozen=True)
-class Attack:
+class Square:
     """Square: a change is kept where it brings the likeliest wrong class nearer.
 
     An image is left alone once the classifier errs on it.
@@ -33,87 +43,95 @@ class Attack:
         draws: calls of the classifier that an answer is the mean of, each of them counted once.
     """
 
-    epsilon: float = 8 / 255
-    queries: int = 5000
+    eps: float = 8 / 255
+    n_queries: int = 5000
     norm: str = "linf"
-    share: float = 0.8
+    p_init: float = 0.8
     restarts: int = 1
-    draws: int = 1
+    eot_samples: int = 1
 
     def __post_init__(self) -> None:
         positive = ("epsilon", "queries", "share", "restarts", "draws")
-        check(self, above_zero=positive, norm=BALLS, ranges={"share": (0, 1)})
+        validate_attack_options(self, positive=positive, norm=NORM_BALLS, ranges={"share": (0, 1)})
 
-    @door(guides=False)
+    @validate_inputs(require_grad=False)
     def __call__(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
         """Images in [0, 1] within epsilon of those given."""
         searches = [self._search] * self.restarts
-        return in_turn(searches, classifier, images, labels, noise, self.draws)
+        return run_sequentially(searches, classifier, images, labels, noise, self.eot_samples)
 
     def _search(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
-        begin, propose = (_stripes, self._linf) if self.norm == "linf" else (_tiles, self._l2)
-        rolled = dice(noise, images, 5 + 2 * images.shape[1])
-        found = begin(images, noise.at("start"), self.epsilon)
-        lead = Objective(classifier, labels, margin, self.draws).lead(found)
-        for query in range(1, self.queries):
+        begin, propose = (
+            (_init_stripes, self._propose_linf)
+            if self.norm == "linf"
+            else (_init_tiles, self._propose_l2)
+        )
+        rolled = make_proposal_randomness(noise, images, 5 + 2 * images.shape[1])
+        found = begin(images, noise.fold_in("start"), self.eps)
+        lead = Objective(classifier, labels, margin, self.eot_samples).mean_margin(found)
+        for query in range(1, self.n_queries):
             rows = (lead <= 0).nonzero().flatten()
             if not len(rows):
                 break
-            covered = share(query, self.queries, self.share)
+            covered = p_selection(query, self.n_queries, self.p_init)
             tried = propose(images[rows], found[rows], rolled(query)[rows], covered)
-            part = of_rows(classifier, rows.tolist())
-            said = Objective(part, labels[rows], margin, self.draws).lead(tried)
-            found, lead = _accepted(found, lead, rows, tried, said)
+            part = select_rows(classifier, rows.tolist())
+            said = Objective(part, labels[rows], margin, self.eot_samples).mean_margin(tried)
+            found, lead = _accept_better(found, lead, rows, tried, said)
         return found
 
-    def _linf(self, images: Images, found: Images, query: Tensor, covered: float) -> Images:
+    def _propose_linf(
+        self, images: Images, current: Images, uniforms: Tensor, fraction: float
+    ) -> Images:
         """A square of one colour: each channel at plus or minus epsilon.
 
         Where that would change nothing, the signs are turned round.
         """
-        inside = window(side(images, covered), images, query[:, :2]).mask(images)
-        signs = torch.where(query[:, 5 : 5 + images.shape[1]] > 0.5, 1.0, -1.0)
+        inside = sample_window(square_side(images, fraction), images, uniforms[:, :2]).mask(images)
+        signs = torch.where(uniforms[:, 5 : 5 + images.shape[1]] > 0.5, 1.0, -1.0)
         colour = signs.to(images)[:, :, None, None]
 
         def put(sign: float) -> Images:
-            coloured = within(images, (sign * colour).expand_as(images), self.epsilon)
-            return torch.where(inside > 0, coloured, found)
+            coloured = apply_perturbation(images, (sign * colour).expand_as(images), self.eps)
+            return torch.where(inside > 0, coloured, current)
 
-        same = (put(1.0) - found).abs().flatten(1).amax(1) < 1e-7
-        return chosen(same, put(-1.0), put(1.0))
+        same = (put(1.0) - current).abs().flatten(1).amax(1) < 1e-7
+        return where_per_image(same, put(-1.0), put(1.0))
 
-    def _l2(self, images: Images, found: Images, query: Tensor, covered: float) -> Images:
-        size = side(images, covered, least=3)
+    def _propose_l2(
+        self, images: Images, current: Images, uniforms: Tensor, fraction: float
+    ) -> Images:
+        size = square_side(images, fraction, min_side=3)
         size += 1 - size % 2 if size < min(images.shape[-2:]) else 0
-        return moved_in_l2(images, found, query, size, self.epsilon)
+        return propose_l2(images, current, uniforms, size, self.eps)
 
 
-def _accepted(
-    found: Images, lead: PerImage, rows: Tensor, tried: Tensor, said: Tensor
-) -> tuple[Images, PerImage]:
-    better = said > lead[rows]
-    found, lead = found.clone(), lead.clone()
-    found[rows] = chosen(better, tried, found[rows])
-    lead[rows] = torch.where(better, said, lead[rows])
-    return found, lead
+def _accept_better(
+    current: Images, margins: BatchScalar, rows: Tensor, proposals: Tensor, new_margins: Tensor
+) -> tuple[Images, BatchScalar]:
+    better = new_margins > margins[rows]
+    current, margins = current.clone(), margins.clone()
+    current[rows] = where_per_image(better, proposals, current[rows])
+    margins[rows] = torch.where(better, new_margins, margins[rows])
+    return current, margins
 
 
-def _stripes(images: Images, noise: Noise, epsilon: float) -> Images:
+def _init_stripes(images: Images, noise: Noise, eps: float) -> Images:
     """Vertical, one pixel wide, of random sign in each channel."""
-    signs = uniform(noise, images[:, :, :1]).sign()
-    return within(images, signs.expand_as(images), epsilon)
+    signs = sample_uniform(noise, images[:, :, :1]).sign()
+    return apply_perturbation(images, signs.expand_as(images), eps)
 
 
-def _tiles(images: Images, noise: Noise, epsilon: float) -> Images:
+def _init_tiles(images: Images, noise: Noise, eps: float) -> Images:
     """Bumps side by side, of random sign in each tile and channel."""
     height, width = images.shape[-2:]
     size = max(min(height, width) // 5, 1)
-    template = two_bumps(size).to(images)
+    template = two_pseudo_gaussians(size).to(images)
     rows, columns = -(-height // size), -(-width // size)
-    signs = uniform(noise, images.new_zeros(*images.shape[:2], rows, columns)).sign()
+    signs = sample_uniform(noise, images.new_zeros(*images.shape[:2], rows, columns)).sign()
     whole = torch.kron(signs, template)[:, :, :height, :width]
-    return (images + epsilon * whole / lengths(whole)).clamp(0, 1)
+    return (images + eps * whole / l2_norms(whole)).clamp(0, 1)

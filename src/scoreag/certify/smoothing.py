@@ -17,23 +17,22 @@ from scipy.special import ndtri
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoreag.certify.binomial import lower
-from scoreag.core.denoiser import of_class
-from scoreag.core.noise import Noise
-from scoreag.core.prior import Prior, to_images, to_state
-from scoreag.core.rows import Batch, showing
+from scoreag.core.batching import BatchContext, use_batch
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
-from scoreag.jobs import pieces
-from scoreag.metrics.accuracy import Rate
-from scoreag.runs.rows import Row
+from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.prior import Prior, to_images, to_model_range
+from scoreag.methods.task import batch_ranges
+from scoreag.runs.records import Row
+from scoreag.stats.proportion import Proportion, clopper_pearson_lower
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # L2, pixels in [0, 1]
-ALL = "all images"
-PRECISIONS = ("float32", "bf16")
+ALL_IMAGES = "all images"
+DTYPES = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SmoothingConfig:
     """How an image is certified.
 
     Args:
@@ -47,60 +46,60 @@ class Plan:
         compiled: whether ``compiled`` makes a program of both networks.
     """
 
-    noise: float = 0.25
-    select: int = 100
-    samples: int = 10_000
+    sigma: float = 0.25
+    n0: int = 100
+    n: int = 10_000
     alpha: float = 0.001
     seed: int = 0
-    batch: int = 100
-    precision: str = "float32"
+    batch_size: int = 100
+    dtype: str = "float32"
     compiled: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("select", 1), ("samples", 1), ("batch", 1)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name} is {value}; expected at least {least}")
-        if not (self.noise > 0 and math.isfinite(self.noise)):
-            raise ValueError(f"noise is {self.noise}; expected more than 0, e.g. 0.25")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; write float32 or bf16")
+        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise ValueError(f"noise is {self.sigma}; expected more than 0, e.g. 0.25")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"precision is {self.dtype!r}; write float32 or bf16")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
-        if self.largest is None:
+        if self.max_radius is None:
             least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1  # alpha^(1/N) > 1/2
             raise ValueError(
-                f"with {self.samples} samples and alpha {self.alpha:g} every image is abstained "
+                f"with {self.n} samples and alpha {self.alpha:g} every image is abstained "
                 f"from; write at least {least} samples"
             )
 
     @property
-    def largest(self) -> float | None:
+    def max_radius(self) -> float | None:
         """The radius if all copies agree, the largest that N and alpha can reach."""
-        return radius(self.samples, self.samples, self.alpha, self.noise)
+        return certified_radius(self.n, self.n, self.alpha, self.sigma)
 
 
-def radius(count: int, samples: int, alpha: float, noise: float) -> float | None:
+def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float | None:
     """``noise Phi^-1(p)``, p the lower bound of ``count / samples``; None if p is 1/2 or less."""
-    p = lower(count, samples, alpha)
-    return noise * float(ndtri(p)) if p > 0.5 else None
+    p = clopper_pearson_lower(count, n, alpha)
+    return sigma * float(ndtri(p)) if p > 0.5 else None
 
 
-def denoised(
-    prior: Prior, classifier: Classifier, noise: float, precision: str = "float32"
+def denoised_smoothing(
+    prior: Prior, classifier: Classifier, sigma: float, dtype: str = "float32"
 ) -> Classifier:
     """Noisy images to logits: ``f(D(x; 2 noise))``, the base classifier of the smoothed one."""
-    denoise = of_class(prior.model, None)
+    denoise = with_labels(prior.model, None)
 
     def classify(noisy: Images) -> Logits:
-        x = to_state(noisy)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return classifier(to_images(denoise(x, x.new_tensor(2 * noise))))
+        x = to_model_range(noisy)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bf16"):
+            return classifier(to_images(denoise(x, x.new_tensor(2 * sigma))))
 
     return classify
 
 
 @torch.no_grad()
-def compiled(base: Classifier, images: Images) -> Classifier:
+def compile_classifier(base: Classifier, images: Images) -> Classifier:
     """A program of ``base``, by torch.compile, for as many images as these or fewer.
 
     It equals ``base`` to rounding.  Fewer images are filled up, for a program of every number of
@@ -126,13 +125,13 @@ def compiled(base: Classifier, images: Images) -> Classifier:
 
 
 @torch.no_grad()
-def certified(
+def certify_image(
     base: Classifier,
     image: Float[Tensor, "channels height width"],
     image_id: int,
     label: int,
-    plan: Plan,
-    tick: Callable[[int], None] = lambda copies: None,
+    config: SmoothingConfig,
+    on_progress: Callable[[int], None] = lambda copies: None,
 ) -> Row:
     """The certificate of one image: Cohen et al. (2019), CERTIFY; ``predicted`` None abstains.
 
@@ -142,63 +141,66 @@ def certified(
     """
 
     def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
-        found = [_said(base, image, image_id, purpose, ids, plan, tick) for ids in
-                 pieces(number, plan.batch)]  # fmt: skip
+        found = [_count_predictions(base, image, image_id, purpose, ids, config, on_progress) for ids in
+                 batch_ranges(number, config.batch_size)]  # fmt: skip
         return torch.stack(found).sum(0)
 
-    top = int(counts("select", plan.select).argmax())
-    count = int(counts("estimate", plan.samples)[top])
-    far = radius(count, plan.samples, plan.alpha, plan.noise)
+    top = int(counts("select", config.n0).argmax())
+    count = int(counts("estimate", config.n)[top])
+    far = certified_radius(count, config.n, config.alpha, config.sigma)
     return {
         "image_id": image_id,
         "label": label,
         "top": top,
         "count": count,
-        "p_lower": _down(lower(count, plan.samples, plan.alpha)),
+        "p_lower": _round_down(clopper_pearson_lower(count, config.n, config.alpha)),
         "predicted": None if far is None else top,
-        "radius": None if far is None else _down(far),
+        "radius": None if far is None else _round_down(far),
         "correct": far is not None and top == label,
     }
 
 
-def _said(
+def _count_predictions(
     base: Classifier,
     image: Float[Tensor, "channels height width"],
     image_id: int,
     purpose: str,
-    copies: range,
-    plan: Plan,
-    tick: Callable[[int], None],
+    copy_ids: range,
+    config: SmoothingConfig,
+    on_progress: Callable[[int], None],
 ) -> Int[Tensor, " classes"]:
     """How often each class is said of some noisy copies; copy i has the noise of row i."""
-    noise = Noise(plan.seed, copies).at("smoothing", image_id, purpose)
-    many = image.expand(len(copies), *image.shape)
-    with showing(Batch(tuple(copies), (("smoothing", image_id, purpose),), {})):
-        logits = base(many + plan.noise * noise.normal_like(many))
+    noise = Noise(config.seed, copy_ids).fold_in("smoothing", image_id, purpose)
+    many = image.expand(len(copy_ids), *image.shape)
+    with use_batch(BatchContext(tuple(copy_ids), (("smoothing", image_id, purpose),), {})):
+        logits = base(many + config.sigma * noise.normal_like(many))
     if not logits.isfinite().all():
         raise ValueError(
             f"the classifier returned NaN or infinity on noisy copies of image {image_id}; "
             "nothing can be certified of it"
         )
-    tick(len(copies))
+    on_progress(len(copy_ids))
     return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
 
 
-def summary(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
+def summarize(rows: Sequence[Row], config: SmoothingConfig) -> dict[str, Any]:
     """Accuracy of the smoothed classifier at radius 0 and certified at ``RADII``; its abstentions.
 
     A radius that N and alpha cannot reach has no figure: it is "beyond N".
     """
 
     def share(hits: Callable[[Row], bool]) -> dict[str, Any]:
-        return Rate(sum(map(hits, rows)), len(rows), ALL).to_dict()
+        return Proportion(sum(map(hits, rows)), len(rows), ALL_IMAGES).to_dict()
 
     rates = {
         "accuracy": share(lambda row: row["correct"]),
         "abstained": share(lambda row: row["predicted"] is None),
     }
-    reach = plan.largest or 0.0
-    at = {f"{r:g}": share(partial(_holds, far=r)) if r <= reach else None for r in RADII}
+    reach = config.max_radius or 0.0
+    at = {
+        f"{r:g}": share(partial(_is_certified_at, threshold=r)) if r <= reach else None
+        for r in RADII
+    }
     total = sum(row["radius"] for row in rows if row["correct"])
     return {
         "images": len(rows),
@@ -206,14 +208,14 @@ def summary(rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
         "certified": at,
         "largest_radius": round(reach, 4),
         "mean_radius": round(total / max(1, len(rows)), 4),
-        "alpha": plan.alpha,
+        "alpha": config.alpha,
     }
 
 
-def _holds(row: Row, far: float) -> bool:
-    return bool(row["correct"] and row["radius"] >= far)
+def _is_certified_at(row: Row, threshold: float) -> bool:
+    return bool(row["correct"] and row["radius"] >= threshold)
 
 
-def _down(value: float) -> float:
+def _round_down(value: float) -> float:
     """Six digits, never more than the value: what is promised must not grow by rounding."""
     return math.floor(value * 1e6) / 1e6

@@ -10,24 +10,24 @@ from typing import Any
 
 from torch import nn
 
-from scoreag.classifiers.architecture import package
-from scoreag.files import cache_folder
-from scoreag.load import hint
+from scoreag.classifiers.build import import_package
+from scoreag.io.filesystem import cache_folder
+from scoreag.registry import did_you_mean
 
 PREFIX = "robustbench:"
 DATASETS = ("cifar10", "cifar100", "imagenet")
-THREATS = ("Linf", "L2", "corruptions", "corruptions_3d")
+THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 
 
-def load(name: str) -> nn.Module:
+def load_robustbench(name: str) -> nn.Module:
     """The model, which takes images in [0, 1] and normalises them itself.
 
     Raises:
         ValueError: the package is not installed, has no such model, or cannot fetch it.
     """
-    dataset, threat, model = parts(name)
-    utils = package("robustbench.utils", name)
-    _check_known(model, dataset, threat)
+    dataset, threat, model = parse_name(name)
+    utils = import_package("robustbench.utils", name)
+    _check_model_name(model, dataset, threat)
     folder = cache_folder() / "robustbench"
     try:
         with redirect_stdout(sys.stderr):  # it tells of its downloads
@@ -40,7 +40,7 @@ def load(name: str) -> nn.Module:
     return made.eval().requires_grad_(False)
 
 
-def parts(name: str) -> tuple[str, str, str]:
+def parse_name(name: str) -> tuple[str, str, str]:
     """Data set, threat model and model of a name.
 
     >>> parts("robustbench:Standard")
@@ -53,28 +53,28 @@ def parts(name: str) -> tuple[str, str, str]:
             "robustbench:DATASET/THREAT/MODEL, e.g. robustbench:cifar10/L2/Augustin2020Adversarial"
         )
     dataset, threat, model = words if len(words) == 3 else ("cifar10", "Linf", *words)
-    for word, known in ((dataset, DATASETS), (threat, THREATS)):
+    for word, known in ((dataset, DATASETS), (threat, THREAT_MODELS)):
         if word not in known:
-            raise ValueError(f"{name}: RobustBench has no {word!r}; {hint(word, [*known])}")
+            raise ValueError(f"{name}: RobustBench has no {word!r}; {did_you_mean(word, [*known])}")
     return dataset, threat, model
 
 
-def _check_known(model: str, dataset: str, threat: str) -> None:
+def _check_model_name(model: str, dataset: str, threat: str) -> None:
     """Say which name was probably meant; what timm brings beside the zoo is in no list."""
-    zoo = package("robustbench.model_zoo", model).model_dicts
-    known = [*_named(_named(zoo, dataset), threat.removesuffix("_3d"))]
-    if known and model not in known and not _of_timm(model, dataset, threat):
+    zoo = import_package("robustbench.model_zoo", model).model_dicts
+    known = [*_lookup(_lookup(zoo, dataset), threat.removesuffix("_3d"))]
+    if known and model not in known and not _is_timm_model(model, dataset, threat):
         raise ValueError(
-            f"RobustBench has no {model!r} for {dataset} under {threat}; {hint(model, known)[:300]}"
+            f"RobustBench has no {model!r} for {dataset} under {threat}; {did_you_mean(model, known)[:300]}"
         )
 
 
-def _named(table: Any, word: str) -> Any:
+def _lookup(table: Any, word: str) -> Any:
     """The entry of a table whose keys are an enumeration's members."""
     return next((v for key, v in table.items() if getattr(key, "value", key) == word), {})
 
 
-def _of_timm(model: str, dataset: str, threat: str) -> bool:
+def _is_timm_model(model: str, dataset: str, threat: str) -> bool:
     lower = model.lower().replace("-", "_")
     word = f"{lower}_{dataset}_{threat.removesuffix('_3d').lower()}"
-    return bool(package("timm", "RobustBench").is_model(word))
+    return bool(import_package("timm", "RobustBench").is_model(word))

@@ -8,4 +8,4 @@ is not rounding, and then only.  Every manifest, card and key of a cell holds it
 """
 
 ALGORITHM = 2
-UNMARKED = 1  # what is meant where no version stands
+LEGACY_ALGORITHM = 1  # what is meant where no version stands

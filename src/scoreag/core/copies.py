@@ -6,10 +6,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 
 
-class Copies(Generic[Thing]):
+class WeightCache(Generic[T]):
     """The last copy of some weights that was asked for, as long as they are what they were.
 
     It is no part of what it belongs to: a copy or a pickle of that begins without it.
@@ -17,35 +17,35 @@ class Copies(Generic[Thing]):
 
     def __init__(self) -> None:
         self.key: Any = None
-        self.seen: list[tuple[Tensor, int]] = []  # kept, so that their memory is nobody else's
-        self.kept: Thing | None = None
+        self.sources: list[tuple[Tensor, int]] = []  # kept, so that their memory is nobody else's
+        self.value: T | None = None
 
-    def of(self, key: Any, weights: Iterable[Tensor], make: Callable[[], Thing]) -> Thing:
+    def get(self, key: Any, weights: Iterable[Tensor], factory: Callable[[], T]) -> T:
         """What ``make`` returns; it is called where ``key`` or ``weights`` are others than last.
 
         Weights that are written to in place are others, and so are those in another memory.
         """
-        now = [(tensor.detach(), _writes(tensor)) for tensor in weights]
-        if self.kept is None or self.key != key or not _same(self.seen, now):
+        now = [(tensor.detach(), _tensor_version(tensor)) for tensor in weights]
+        if self.value is None or self.key != key or not _same_tensors(self.sources, now):
             with torch.inference_mode(False), torch.no_grad():  # later gradients may need it
-                self.kept = make()
-            self.key, self.seen = key, now
-        return self.kept
+                self.value = factory()
+            self.key, self.sources = key, now
+        return self.value
 
-    def __deepcopy__(self, memory: Any) -> "Copies[Thing]":
+    def __deepcopy__(self, memory: Any) -> "WeightCache[T]":
         return type(self)()
 
     def __reduce__(self) -> Any:
         return type(self), ()
 
 
-def _same(seen: list[tuple[Tensor, int]], now: list[tuple[Tensor, int]]) -> bool:
-    return len(seen) == len(now) and all(
+def _same_tensors(before: list[tuple[Tensor, int]], after: list[tuple[Tensor, int]]) -> bool:
+    return len(before) == len(after) and all(
         a.data_ptr() == b.data_ptr() and writes == again
-        for (a, writes), (b, again) in zip(seen, now, strict=True)
+        for (a, writes), (b, again) in zip(before, after, strict=True)
     )
 
 
-def _writes(tensor: Tensor) -> int:
+def _tensor_version(tensor: Tensor) -> int:
     """How often it was written to in place; inference tensors do not count it."""
     return 0 if tensor.is_inference() else tensor._version

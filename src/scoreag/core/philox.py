@@ -21,21 +21,21 @@ MASK = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # added to the two words of the key after each round
 ROUNDS = 10
-AT_ONCE = 2**20  # words that are computed together: more would only take memory
+CHUNK_WORDS = 2**20  # words that are computed together: more would only take memory
 
-BITS = 5  # of a float's mantissa that choose a cubic, beside its exponent
-MANTISSA = 23 - BITS
+INDEX_BITS = 5  # of a float's mantissa that choose a cubic, beside its exponent
+FRACTION_BITS = 23 - INDEX_BITS
 
 
-def words(keys: Keys, count: int, first: int = 0) -> Words:
+def random_words(keys: Keys, count: int, start: int = 0) -> Words:
     """The words ``first`` to ``first + count - 1`` of the stream of each key.
 
     Args:
         first: a multiple of 4, the words of a block.
     """
     blocks = -(-count // 4)
-    size = max(1, AT_ONCE // max(1, 4 * blocks))
-    parts = [_blocks(part, blocks, first // 4) for part in keys.split(size)]
+    size = max(1, CHUNK_WORDS // max(1, 4 * blocks))
+    parts = [_blocks(part, blocks, start // 4) for part in keys.split(size)]
     found = parts[0] if len(parts) == 1 else torch.cat(parts)
     return found[:, :count]
 
@@ -76,8 +76,8 @@ def normal(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """
     scaled = (bits | 1).to(torch.float64).to(torch.float32)  # 2^33 p; exact, then rounded once
     pattern = scaled.view(torch.int32)
-    chosen = (pattern >> MANTISSA).sub_(127 << BITS)
-    t = (pattern & ((1 << MANTISSA) - 1)).to(torch.float32).mul_(2.0**-MANTISSA)
+    chosen = (pattern >> FRACTION_BITS).sub_(127 << INDEX_BITS)
+    t = (pattern & ((1 << FRACTION_BITS) - 1)).to(torch.float32).mul_(2.0**-FRACTION_BITS)
     columns = (column.index_select(0, chosen.flatten()) for column in _cubics(bits.device))
     c0, c1, c2, c3 = (column.view(bits.shape) for column in columns)
     z = c3.mul_(t).add_(c2).mul_(t).add_(c1).mul_(t).add_(c0)
@@ -87,7 +87,7 @@ def normal(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 @cache
 def _cubics(device: torch.device) -> tuple[Tensor, ...]:
     """``Phi^-1(p)`` on each interval, as the cubic through four Chebyshev points of it."""
-    parts = 2**BITS
+    parts = 2**INDEX_BITS
     ends = 2.0 ** torch.arange(33, dtype=torch.float64)[:, None]
     low = (ends * (1 + torch.arange(parts, dtype=torch.float64) / parts)).flatten()
     step = (ends / parts).expand(-1, parts).flatten()

@@ -8,12 +8,12 @@ from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "batch channel height width"]  # pixels in [0, 1]
 Labels: TypeAlias = Int[Tensor, " batch"]
-PerImage: TypeAlias = Float[Tensor, " batch"]
+BatchScalar: TypeAlias = Float[Tensor, " batch"]
 State: TypeAlias = Float[Tensor, " batch *dims"]  # x = x0 + sigma n, data scaled to [-1, 1]
 Sigma: TypeAlias = Float[Tensor, ""]  # one noise level, in units of the state
-Levels: TypeAlias = Float[Tensor, ""] | Float[Tensor, " batch"]  # one for all, or one an image
+Sigmas: TypeAlias = Float[Tensor, ""] | Float[Tensor, " batch"]  # one for all, or one an image
 Logits: TypeAlias = Float[Tensor, "batch classes"]
 
 Denoise: TypeAlias = Callable[[State, Sigma], State]  # (x, sigma) -> E[x0 | x]
-LogLikelihood: TypeAlias = Callable[[State, Sigma], PerImage]  # (x0, sigma) -> log p(c | x0)
+LogLikelihood: TypeAlias = Callable[[State, Sigma], BatchScalar]  # (x0, sigma) -> log p(c | x0)
 Classifier: TypeAlias = Callable[[Images], Logits]  # images -> logits

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from scoreag.core.types import Images, Labels, PerImage
+from scoreag.core.types import BatchScalar, Images, Labels
 
 
 class Metric(Protocol):
@@ -10,4 +10,4 @@ class Metric(Protocol):
 
     def __call__(
         self, clean: Images, adversarial: Images, labels: Labels | None = None
-    ) -> PerImage: ...
+    ) -> BatchScalar: ...

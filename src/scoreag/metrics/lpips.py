@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag import npz
-from scoreag.core.types import Images, Labels, PerImage
+from scoreag.core.types import BatchScalar, Images, Labels
+from scoreag.io import npz
 
 LAYERS = (0, 3, 6, 8, 10)
-STRIDES, PADDINGS, POOLED = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
+STRIDES, PADDINGS, POOL_BEFORE = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
-SMALLEST = 31  # pixels a side: of a smaller image the second pooling leaves nothing
-HEAD = "lin{}.model.1.weight"
+MIN_SIDE = 31  # pixels a side: of a smaller image the second pooling leaves nothing
+HEAD_KEY = "lin{}.model.1.weight"
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,41 @@ class Lpips:
 
     convolutions: Mapping[str, Tensor]
     heads: Mapping[str, Tensor]
-    batch: int = 128
+    batch_size: int = 128
 
     @torch.no_grad()
     def __call__(
         self, clean: Images, adversarial: Images, labels: Labels | None = None
-    ) -> PerImage:
+    ) -> BatchScalar:
         """``sum_l mean_pixels w_l . (u_l - v_l)^2``, u and v of unit length in each pixel; >= 0."""
-        pairs = zip(clean.split(self.batch), adversarial.split(self.batch), strict=True)
+        pairs = zip(clean.split(self.batch_size), adversarial.split(self.batch_size), strict=True)
         return torch.cat([self._distance(a, b) for a, b in pairs])
 
     def embed(self, images: Images) -> Float[Tensor, "batch features"]:
         """Vectors whose squared Euclidean distance is the metric; they pass gradients on."""
         parts = []
-        for layer, u in enumerate(self._maps(images)):
-            head = self.heads[HEAD.format(layer)].to(images).clamp(min=0)
+        for layer, u in enumerate(self._feature_maps(images)):
+            head = self.heads[HEAD_KEY.format(layer)].to(images).clamp(min=0)
             parts.append((u * (head / u[0, 0].numel()).sqrt()).flatten(1))
         return torch.cat(parts, dim=1)
 
-    def _distance(self, clean: Images, adversarial: Images) -> PerImage:
-        maps = zip(self._maps(clean), self._maps(adversarial), strict=True)
+    def _distance(self, clean: Images, adversarial: Images) -> BatchScalar:
+        maps = zip(self._feature_maps(clean), self._feature_maps(adversarial), strict=True)
         total = clean.new_zeros(len(clean))
         for layer, (u, v) in enumerate(maps):
-            head = self.heads[HEAD.format(layer)].to(clean)
+            head = self.heads[HEAD_KEY.format(layer)].to(clean)
             total = total + F.conv2d((u - v).square(), head).mean((1, 2, 3))
         return total
 
-    def _maps(self, images: Images) -> Iterator[Float[Tensor, "batch channel height width"]]:
+    def _feature_maps(
+        self, images: Images
+    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
         """The five maps after a ReLU, scaled to unit length along the channels."""
         shift, scale = images.new_tensor(SHIFT), images.new_tensor(SCALE)
         x = (2 * images - 1 - shift[:, None, None]) / scale[:, None, None]
-        for layer, stride, padding, pooled in zip(LAYERS, STRIDES, PADDINGS, POOLED, strict=True):
+        for layer, stride, padding, pooled in zip(
+            LAYERS, STRIDES, PADDINGS, POOL_BEFORE, strict=True
+        ):
             weight = self.convolutions[f"features.{layer}.weight"].to(x)
             bias = self.convolutions[f"features.{layer}.bias"].to(x)
             x = F.max_pool2d(x, 3, 2) if pooled else x
@@ -70,21 +74,23 @@ class Lpips:
             yield x / (x.norm(dim=1, keepdim=True) + 1e-10)
 
 
-def load(features: Path, heads: Path) -> Lpips:
+def load_lpips(features: Path, heads: Path) -> Lpips:
     """The metric with the weights of two .npz files, see above for the names in them."""
     wanted = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
-    return Lpips(_read(features, wanted), _read(heads, [HEAD.format(n) for n in range(5)]))
+    return Lpips(
+        _read_arrays(features, wanted), _read_arrays(heads, [HEAD_KEY.format(n) for n in range(5)])
+    )
 
 
-def _read(path: Path, wanted: list[str]) -> dict[str, Tensor]:
+def _read_arrays(path: Path, keys: list[str]) -> dict[str, Tensor]:
     """The arrays of those names; no array of Python objects is accepted."""
     try:
-        arrays, _ = npz.arrays(path, wanted)
+        arrays, _ = npz.read_npz(path, keys)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (ValueError, TypeError) as error:
         told = str(error).removeprefix(f"{path} ")
         raise ValueError(f"{path} is no complete .npz file ({told}); copy it again") from error
-    for name in wanted:
+    for name in keys:
         if name not in found:
             raise ValueError(f"{path} has no array {name!r}; give the weights of LPIPS v0.1")
     return found

@@ -4,40 +4,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scoreag.core.types import Images, Labels, PerImage
+from scoreag.core.types import BatchScalar, Images, Labels
 
-WINDOW, SPREAD = 11, 1.5  # pixels: the width of the Gaussian window and its standard deviation
+WINDOW_SIZE, WINDOW_STD = (
+    11,
+    1.5,
+)  # pixels: the width of the Gaussian window and its standard deviation
 C1, C2 = 0.01**2, 0.03**2  # for pixels in [0, 1]
 
 
-def ssim(clean: Images, adversarial: Images, labels: Labels | None = None) -> PerImage:
+def ssim(clean: Images, adversarial: Images, labels: Labels | None = None) -> BatchScalar:
     """``(2 m m' + C1)(2 cov + C2) / ((m^2 + m'^2 + C1)(var + var' + C2))``, the mean over windows.
 
     The moments are those of each channel under a Gaussian window of 11 x 11 pixels, taken only
     where it fits into the image whole; the mean runs over windows and channels.
     """
-    if min(clean.shape[-2:]) < WINDOW:
+    if min(clean.shape[-2:]) < WINDOW_SIZE:
         raise ValueError(
             f"images of {clean.shape[-2]} x {clean.shape[-1]} pixels are smaller than the window "
-            f"of SSIM; give images of at least {WINDOW} x {WINDOW}"
+            f"of SSIM; give images of at least {WINDOW_SIZE} x {WINDOW_SIZE}"
         )
-    m, m2 = _mean(clean), _mean(adversarial)
-    var = _mean(clean.square()) - m.square()
-    var2 = _mean(adversarial.square()) - m2.square()
-    cov = _mean(clean * adversarial) - m * m2
+    m, m2 = _windowed_mean(clean), _windowed_mean(adversarial)
+    var = _windowed_mean(clean.square()) - m.square()
+    var2 = _windowed_mean(adversarial.square()) - m2.square()
+    cov = _windowed_mean(clean * adversarial) - m * m2
     structure = (2 * cov + C2) / (var + var2 + C2)
     luminance = (2 * m * m2 + C1) / (m.square() + m2.square() + C1)
     return (luminance * structure).flatten(1).mean(1)
 
 
-def _mean(images: Tensor) -> Tensor:
+def _windowed_mean(images: Tensor) -> Tensor:
     """The weighted mean in every window, rows and columns one after the other."""
-    weights = _window(images).expand(images.shape[1], 1, 1, WINDOW)
+    weights = _gaussian_window(images).expand(images.shape[1], 1, 1, WINDOW_SIZE)
     rows = F.conv2d(images, weights, groups=images.shape[1])
     return F.conv2d(rows, weights.transpose(2, 3), groups=images.shape[1])
 
 
-def _window(like: Tensor) -> Tensor:
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = (-(offsets**2) / (2 * SPREAD**2)).exp()
+def _gaussian_window(like: Tensor) -> Tensor:
+    offsets = torch.arange(WINDOW_SIZE, dtype=torch.float64) - WINDOW_SIZE // 2
+    weights = (-(offsets**2) / (2 * WINDOW_STD**2)).exp()
     return (weights / weights.sum()).to(like)

@@ -4,78 +4,93 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scoreag.judges import UNTOUCHED, doubt
-from scoreag.metrics.accuracy import Rate
-from scoreag.runs.rows import Row
+from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
+from scoreag.runs.records import Row
+from scoreag.stats.proportion import Proportion
 
-SHOWN, FOOLED = "fooled_and_shown", "success_8bit"  # names of rates
-UNJUDGED = "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success_8bit"  # names of rates
+NO_JUDGE_NOTE = (
+    "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+)
 
-BY_CHANCE = "not established: the judge does not clearly see the classes more often than by chance"
+CHANCE_LEVEL_NOTE = (
+    "not established: the judge does not clearly see the classes more often than by chance"
+)
 
 
-def judged(rows: Sequence[Row]) -> bool:
+def has_judge(rows: Sequence[Row]) -> bool:
     """Whether a judge was asked about every image."""
     return bool(rows) and all("judge" in row for row in rows)
 
 
-def of_judge(rows: Sequence[Row], right: Sequence[Row], of: str) -> dict[str, Rate]:
+def judge_rates(
+    rows: Sequence[Row], eligible: Sequence[Row], population: str
+) -> dict[str, Proportion]:
     """Fooled and shown, of ``right``, and how often the judge says the label at all.
 
     Args:
         right: the images that count, which are ``of``.
     """
-    if not judged(rows):
+    if not has_judge(rows):
         return {}
-    shown = [row for row in right if row["success_8bit"] and row["judge"]["saved"] == row["label"]]
-    found = {SHOWN: Rate(len(shown), len(right), of)}
+    shown = [
+        row for row in eligible if row["success_8bit"] and row["judge"]["saved"] == row["label"]
+    ]
+    found = {PRESERVED_SUCCESS: Proportion(len(shown), len(eligible), population)}
     for name, form, among in (
         ("judge_agreement", "saved", "all images"),
-        ("judge_agreement_before", "before", UNTOUCHED),
+        ("judge_agreement_before", "before", CLEAN_IMAGES),
     ):
         if all(row["judge"][form] is not None for row in rows):
             hits = sum(row["judge"][form] == row["label"] for row in rows)
-            found[name] = Rate(hits, len(rows), among)
+            found[name] = Proportion(hits, len(rows), among)
     return found
 
 
-def headline(
-    rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]
+def build_headline(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The figure that a run is told by: fooled and shown, or fooled where nobody was asked."""
-    name = SHOWN if SHOWN in rates else FOOLED
-    says = UNJUDGED
-    if name == SHOWN:
-        says = f"fooled, while the judge {judge_name(about)} still sees the class"
-        if _unrelated(rows, rates["judge_agreement"]):
-            says += f"; {BY_CHANCE}"
+    name = PRESERVED_SUCCESS if PRESERVED_SUCCESS in rates else ATTACK_SUCCESS
+    says = NO_JUDGE_NOTE
+    if name == PRESERVED_SUCCESS:
+        says = f"fooled, while the judge {judge_name(manifest)} still sees the class"
+        if _chance_level_warning(rows, rates["judge_agreement"]):
+            says += f"; {CHANCE_LEVEL_NOTE}"
     return {"name": name, "says": says, **rates[name].to_dict()}
 
 
-def judge_name(about: Mapping[str, Any]) -> str:
+def judge_name(manifest: Mapping[str, Any]) -> str:
     """The name of the judge in a manifest."""
-    return str(about.get("models", {}).get("judge", {}).get("name", "")) or "that was given"
+    return str(manifest.get("models", {}).get("judge", {}).get("name", "")) or "that was given"
 
 
-def judge_quality(rates: Mapping[str, Rate], about: Mapping[str, Any]) -> Rate | None:
+def judge_accuracy(
+    rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> Proportion | None:
     """How often the judge is right on images that nobody changed: these, or those of its card."""
     if "judge_agreement_before" in rates:
         return rates["judge_agreement_before"]
-    told = about.get("models", {}).get("judge", {}).get("accuracy")
-    return Rate(told["count"], told["total"], told["of"]) if told else None
+    told = manifest.get("models", {}).get("judge", {}).get("accuracy")
+    return Proportion(told["count"], told["total"], told["of"]) if told else None
 
 
-def warnings(rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]) -> list[str]:
+def list_warnings(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> list[str]:
     """What would make the headline mean something else than it seems to."""
-    if SHOWN not in rates:
+    if PRESERVED_SUCCESS not in rates:
         return []
-    right, classes = judge_quality(rates, about), len(about.get("classes", ()))
-    right = right or Rate(0, 0, UNTOUCHED)
-    found = [doubt(judge_name(about), right, classes), _unrelated(rows, rates["judge_agreement"])]
+    right, classes = judge_accuracy(rates, manifest), len(manifest.get("classes", ()))
+    right = right or Proportion(0, 0, CLEAN_IMAGES)
+    found = [
+        describe_weak_judge(judge_name(manifest), right, classes),
+        _chance_level_warning(rows, rates["judge_agreement"]),
+    ]
     return [text for text in found if text]
 
 
-def _unrelated(rows: Sequence[Row], agreement: Rate) -> str:
+def _chance_level_warning(rows: Sequence[Row], agreement: Proportion) -> str:
     """Whether the judge's answers have anything to do with the labels, where these differ.
 
     Answers that do not look at the image agree with ``sum_k p_k q_k`` of the labels, p the shares
@@ -93,17 +108,17 @@ def _unrelated(rows: Sequence[Row], agreement: Rate) -> str:
     )
 
 
-def hints(rates: Mapping[str, Rate], settings: Mapping[str, Any]) -> list[str]:
+def suggest_fixes(rates: Mapping[str, Proportion], settings: Mapping[str, Any]) -> list[str]:
     """What to try where nothing succeeded."""
-    fooled = rates[FOOLED]
+    fooled = rates[ATTACK_SUCCESS]
     if not fooled.total:
         return [
             "the classifier is right on none of the images as they are, so nothing counts; see "
             "what scoreag doctor says of it on these images"
         ]
     if not fooled.count:
-        return [_stronger(settings)]
-    if SHOWN in rates and not rates[SHOWN].count:
+        return [_suggest_stronger(settings)]
+    if PRESERVED_SUCCESS in rates and not rates[PRESERVED_SUCCESS].count:
         return [
             "in no image that fools the classifier the judge still sees the class: write a smaller "
             "--strength, a larger --precision, or see whether the score model draws its classes"
@@ -111,7 +126,7 @@ def hints(rates: Mapping[str, Rate], settings: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _stronger(settings: Mapping[str, Any]) -> str:
+def _suggest_stronger(settings: Mapping[str, Any]) -> str:
     strength, precision = (settings.get(name) for name in ("strength", "precision"))
     if strength == 0:
         return "strength is 0, so nothing guides the images; write --strength 10"

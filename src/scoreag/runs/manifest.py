@@ -15,17 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.algorithm import ALGORITHM, UNMARKED
-from scoreag.defence import Defence, Defended
-from scoreag.jobs import Job
-from scoreag.runs.probe import probe
+from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
+from scoreag.defenses.purified_classifier import DefenseConfig, PurifiedClassifier
+from scoreag.methods.task import TaskSpec
+from scoreag.runs.probe import probe_classifier
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it
-INCIDENTAL = ("format", "command", "versions", "machine", "started", "finished", "probe", "seal")
+NON_IDENTITY_KEYS = (
+    "format",
+    "command",
+    "versions",
+    "machine",
+    "started",
+    "finished",
+    "probe",
+    "seal",
+)
 
 
-def manifest(
-    job: Job, about: Mapping[str, Any], batch_size: int, micro_batch: int
+def build_manifest(
+    job: TaskSpec, provenance: Mapping[str, Any], write_every: int, batch_size: int
 ) -> dict[str, Any]:
     """All that determines the images of ``job``, and the circumstances of computing them.
 
@@ -35,39 +44,39 @@ def manifest(
         micro_batch: how many images the networks see at once, which their rounding depends on;
             0: ``batch_size``.
     """
-    models = {"score-model": named(job.prior.model, job.prior.origin)}
+    models = {"score-model": model_identity(job.prior.model, job.prior.metadata)}
     if job.classifier is not None:
-        models["classifier"] = seen_through(job.classifier)
+        models["classifier"] = classifier_identity(job.classifier)
     if job.judge is not None:
-        models["judge"] = {**seen_through(job.judge), **about.get("judge", {})}
+        models["judge"] = {**classifier_identity(job.judge), **provenance.get("judge", {})}
     return {
         "format": FORMAT,
-        "command": about.get("command"),
+        "command": provenance.get("command"),
         "task": job.task,
-        "settings": plain(job.settings.to_dict(job.task)),
+        "settings": to_jsonable(job.config.to_dict(job.task)),
         "seed": job.seed,
-        "wrong": about.get("wrong", word(job.wrong)),
-        "micro_batch": micro_batch,
-        **({} if micro_batch else {"batch_size": batch_size}),
+        "wrong": provenance.get("wrong", target_word(job.target)),
+        "micro_batch": batch_size,
+        **({} if batch_size else {"batch_size": write_every}),
         "device": job.prior.sigmas.device.type,
-        "data": {**about.get("data", {}), "rows_sha256": rows_sha256(job)},
+        "data": {**provenance.get("data", {}), "rows_sha256": rows_sha256(job)},
         "images": len(job),
-        "image_ids": spans(job.image_ids),
+        "image_ids": format_spans(job.image_ids),
         "labels": None if job.labels is None else sorted(set(job.labels.tolist())),
         "classes": list(job.prior.classes),
-        "models": plain(models),
+        "models": to_jsonable(models),
         "probe": _probe(job),
-        **circumstances(),
+        **describe_environment(),
     }
 
 
-def _probe(job: Job) -> dict[str, Any]:
+def _probe(job: TaskSpec) -> dict[str, Any]:
     like = job.prior.sigmas.new_zeros(1, *job.prior.image_shape, dtype=job.prior.dtype)
     asked = {"classifier": job.classifier, "judge": job.judge}
-    return {role: probe(one, like) for role, one in asked.items() if one is not None}
+    return {role: probe_classifier(one, like) for role, one in asked.items() if one is not None}
 
 
-def circumstances() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """The version of what is computed; and versions, machine and time, which may change between
     two halves of a run."""
     return {
@@ -79,88 +88,90 @@ def circumstances() -> dict[str, Any]:
         },
         "machine": {
             "system": platform.platform(),
-            "processor": processor(),
+            "processor": cpu_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
-        "started": now(),
+        "started": utc_now(),
         "finished": None,
     }
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def diff_manifests(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In words, each setting whose value differs, digests last; what is incidental may."""
-    was, wanted = dict(leaves(old)), dict(leaves(new))
+    was, wanted = dict(flatten(old)), dict(flatten(new))
     if "algorithm" in wanted:
-        was.setdefault("algorithm", UNMARKED)
-    names = [n for n in {**was, **wanted} if n.split(".")[0] not in INCIDENTAL]
+        was.setdefault("algorithm", LEGACY_ALGORITHM)
+    names = [n for n in {**was, **wanted} if n.split(".")[0] not in NON_IDENTITY_KEYS]
     differ = [n for n in names if was.get(n) != wanted.get(n)]
     # first what the user cannot mend; last digests, as what they are digests of says more
     differ.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
     return [f"{n} was {was.get(n)!r} and is now {wanted.get(n)!r}" for n in differ]
 
 
-def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def version_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """In words, the versions of this package and of torch that have changed since."""
     pairs = [(name, *(dict(t.get("versions") or {}).get(name) for t in (old, new)))
              for name in ("scoreag", "torch")]  # fmt: skip
     return [f"{name} {was} is now {now}" for name, was, now in pairs if was and was != now]
 
 
-def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested tables, with their names joined by dots."""
     for name, value in table.items():
         if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def named(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
+def model_identity(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a model; its weights speak for themselves where no file does."""
     known = {"name": type(model).__name__, **origin}
     if "sha256" not in known and isinstance(model, nn.Module):
-        known["sha256"] = tensors_sha256(_tensors(model))
+        known["sha256"] = tensors_sha256(_all_tensors(model))
     return known
 
 
-def _tensors(model: nn.Module) -> dict[str, Any]:
+def _all_tensors(model: nn.Module) -> dict[str, Any]:
     """All that a module computes with; a state dict lacks the buffers that are not persistent."""
     buffers = dict(model.named_buffers(remove_duplicate=False))
     return {**buffers, **dict(model.state_dict())}
 
 
-def seen_through(classifier: Any) -> dict[str, Any]:
+def classifier_identity(classifier: Any) -> dict[str, Any]:
     """A classifier with its normalisation, and with the settings of the defenses inside of it:
     both decide what it says as its weights do."""
-    known = named(classifier, getattr(classifier, "origin", {}))
+    known = model_identity(classifier, getattr(classifier, "metadata", {}))
     normalisation = {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
-    defenses = [_defense(part.defence) for part in parts if isinstance(part, Defended)]
+    defenses = [
+        _defense_identity(part.config) for part in parts if isinstance(part, PurifiedClassifier)
+    ]
     return known | normalisation | ({"defenses": defenses} if defenses else {})
 
 
-def _defense(defense: Defence) -> dict[str, Any]:
+def _defense_identity(defense: DefenseConfig) -> dict[str, Any]:
     """All that determines what a defense answers, but its classifier, which is a part of it."""
     chosen = {
         name: getattr(defense, name) for name in ("seed", "draws", "vote", "backward", "bf16")
     }
     return {
         "purifier": defense.purify.__module__.rpartition(".")[2],
-        "settings": asdict(defense.settings),
-        "score-model": named(defense.prior.model, defense.prior.origin),
+        "settings": asdict(defense.sampling),
+        "score-model": model_identity(defense.prior.model, defense.prior.metadata),
         **chosen,
     }
 
 
-def seal(manifest: Mapping[str, Any]) -> str:
+def compute_seal(manifest: Mapping[str, Any]) -> str:
     """The digest of all that determines a run; it binds the rows of the run to its manifest."""
-    fixed = {name: value for name, value in manifest.items() if name not in INCIDENTAL}
+    fixed = {name: value for name, value in manifest.items() if name not in NON_IDENTITY_KEYS}
     text = json.dumps(fixed, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def spans(image_ids: Sequence[int]) -> str:
+def format_spans(image_ids: Sequence[int]) -> str:
     """Image ids in short: ``0-63,70``."""
     found: list[list[int]] = []
     for i in sorted(image_ids):
@@ -171,14 +182,14 @@ def spans(image_ids: Sequence[int]) -> str:
     return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in found)
 
 
-def ids_of(spans: str) -> list[int]:
+def parse_spans(spans: str) -> list[int]:
     """The image ids of ``spans``."""
     ends = [(first, last or first) for first, _, last in
             (part.partition("-") for part in spans.split(",") if part)]  # fmt: skip
     return [i for first, last in ends for i in range(int(first), int(last) + 1)]
 
 
-def rows_sha256(job: Job) -> str:
+def rows_sha256(job: TaskSpec) -> str:
     """The digest of what is given for each image: its id, label, wrong class and pixels."""
     given: dict[str, Any] = {"ids": torch.tensor(job.image_ids)}
     for name in ("labels", "wrong", "images"):
@@ -199,23 +210,23 @@ def tensors_sha256(tensors: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def word(wrong: Tensor | str | None) -> Any:
+def target_word(target: Tensor | str | None) -> Any:
     """``wrong`` of a job as JSON keeps it."""
-    return wrong.tolist() if isinstance(wrong, Tensor) else wrong
+    return target.tolist() if isinstance(target, Tensor) else target
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """As JSON would give it back: lists for tuples, text for paths and for infinity."""
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): to_jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, int | float | str | bool | None) else str(value)
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """The processor's name, as the system tells it."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text(errors="replace").splitlines() if table.is_file() else []
@@ -223,6 +234,6 @@ def processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

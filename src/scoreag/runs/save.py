@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scoreag.result import Result
-from scoreag.runs import folder as place
-from scoreag.runs import rows as lines
-from scoreag.runs.manifest import FORMAT, circumstances, now, plain, spans
-from scoreag.runs.summary import summary
+from scoreag.methods.result import Result
+from scoreag.runs import records as lines
+from scoreag.runs import run_dir as place
+from scoreag.runs.manifest import FORMAT, describe_environment, format_spans, to_jsonable, utc_now
+from scoreag.runs.summary import summarize_rows
 
 
-def save(
+def save_result(
     result: Result,
     folder: str | Path,
-    about: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write pictures, rows, manifest and summary of ``result``; the folder.
@@ -32,22 +32,22 @@ def save(
     found = {
         "format": FORMAT,
         "task": result.task,
-        "settings": plain(result.settings),
+        "settings": to_jsonable(result.config),
         "seed": result.seed,
         "images": len(result),
-        "image_ids": spans(result.image_ids.tolist()),
-        **plain(dict(about or {})),
-        **circumstances(),
+        "image_ids": format_spans(result.image_ids.tolist()),
+        **to_jsonable(dict(provenance or {})),
+        **describe_environment(),
     }
     if result.judge:
-        found["models"] = {**found.get("models", {}), "judge": plain(result.judge)}
-    with place.alone(folder) as fresh, place.withdrawn(folder, fresh):
+        found["models"] = {**found.get("models", {}), "judge": to_jsonable(result.judge)}
+    with place.exclusive_lock(folder) as fresh, place.cleanup_on_error(folder, fresh):
         if any(folder.iterdir()) and not overwrite:
             raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
-        found = place.claim(folder, found, overwrite)
-        saved, originals = lines.write_all(folder, result)
-        rows = lines.rows_of(folder, result, saved, originals, result.seed, None)
-        lines.replace(folder, rows)
-        place.write_json(folder / "summary.json", summary(result.task, rows, found))
-        place.write(folder, {**found, "finished": now()})
+        found = place.open_run_dir(folder, found, overwrite)
+        saved, originals = lines.write_result_pictures(folder, result)
+        rows = lines.build_rows(folder, result, saved, originals, result.seed, None)
+        lines.replace_rows(folder, rows)
+        place.write_json(folder / "summary.json", summarize_rows(result.task, rows, found))
+        place.write_manifest(folder, {**found, "finished": utc_now()})
     return folder

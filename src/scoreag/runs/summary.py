@@ -3,101 +3,108 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scoreag.metrics.accuracy import Rate
-from scoreag.metrics.quantiles import ends
-from scoreag.runs.headline import headline, hints, of_judge, warnings
-from scoreag.runs.rows import Row
+from scoreag.runs.headline import build_headline, judge_rates, list_warnings, suggest_fixes
+from scoreag.runs.records import Row
+from scoreag.stats.proportion import Proportion
+from scoreag.stats.quantiles import quantile_interval
 
-ALL = "all images"
-RIGHT = "images classified correctly before"
+ALL_IMAGES = "all images"
+CLEAN_CORRECT = "images classified correctly before"
 
 
-def summary(
-    task: str, rows: Sequence[Row], about: Mapping[str, Any] | None = None
+def summarize_rows(
+    task: str, rows: Sequence[Row], manifest: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Shares with Wilson intervals, medians with theirs, and what it all cost.
 
     Args:
         about: the manifest of the run, for the name of the judge and the settings.
     """
-    rates = {"synthesize": _synthesized, "transform": _transformed, "purify": _purified}[task](rows)
+    rates = {
+        "synthesize": _synthesis_rates,
+        "transform": _transform_rates,
+        "purify": _purify_rates,
+    }[task](rows)
     return {
         "task": task,
         "images": len(rows),
-        **(_told(rows, rates, about or {}) if task != "purify" else {}),
+        **(_headline_entries(rows, rates, manifest or {}) if task != "purify" else {}),
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
-        "medians": _moved(rows),
+        "medians": _perturbation_sizes(rows),
         "calls": _cost(rows, "calls"),
         "retries": _cost(rows, "retries"),
         "rests": _cost(rows, "rests"),
     }
 
 
-def _told(
-    rows: Sequence[Row], rates: Mapping[str, Rate], about: Mapping[str, Any]
+def _headline_entries(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The headline, what it is worth, and what to try."""
     return {
-        "headline": headline(rows, rates, about),
-        "warnings": warnings(rows, rates, about),
-        "hints": hints(rates, about.get("settings", {})),
+        "headline": build_headline(rows, rates, manifest),
+        "warnings": list_warnings(rows, rates, manifest),
+        "hints": suggest_fixes(rates, manifest.get("settings", {})),
     }
 
 
-def _synthesized(rows: Sequence[Row]) -> dict[str, Rate]:
-    return {**of_judge(rows, rows, ALL), **_verdicts(rows, ALL)}
+def _synthesis_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
+    return {**judge_rates(rows, rows, ALL_IMAGES), **_success_rates(rows, ALL_IMAGES)}
 
 
-def _transformed(rows: Sequence[Row]) -> dict[str, Rate]:
+def _transform_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
     right = [row for row in rows if row["predictions"]["before"] == row["label"]]
     return {
-        "clean_accuracy": Rate(len(right), len(rows), ALL),
-        **of_judge(rows, right, RIGHT),
-        **_verdicts(right, RIGHT),
+        "clean_accuracy": Proportion(len(right), len(rows), ALL_IMAGES),
+        **judge_rates(rows, right, CLEAN_CORRECT),
+        **_success_rates(right, CLEAN_CORRECT),
     }
 
 
-def _purified(rows: Sequence[Row]) -> dict[str, Rate]:
+def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
     """Accuracy before and after, where labels and answers are known."""
     if any(row["label"] is None or row["predictions"]["saved"] is None for row in rows):
         return {}
     return {
-        f"accuracy_{name}": _share(
-            rows, ALL, lambda row, said=said: row["predictions"][said] == row["label"]
+        f"accuracy_{name}": _rate(
+            rows, ALL_IMAGES, lambda row, said=said: row["predictions"][said] == row["label"]
         )
         for name, said in (("before", "before"), ("after", "saved"))
     }
 
 
-def _verdicts(rows: Sequence[Row], of: str) -> dict[str, Rate]:
+def _success_rates(rows: Sequence[Row], population: str) -> dict[str, Proportion]:
     """The three verdicts, first of those images that needed no retry, then of all."""
     found = {}
     for verdict in ("success", "success_8bit", "as_wanted"):
-        found[f"{verdict}_without_retries"] = _share(
-            rows, of, lambda row, verdict=verdict: row[verdict] and not row["retries"]
+        found[f"{verdict}_without_retries"] = _rate(
+            rows, population, lambda row, verdict=verdict: row[verdict] and not row["retries"]
         )
-        found[verdict] = _share(rows, of, lambda row, verdict=verdict: row[verdict])
+        found[verdict] = _rate(rows, population, lambda row, verdict=verdict: row[verdict])
     return found
 
 
-def _share(rows: Sequence[Row], of: str, hit: Callable[..., bool]) -> Rate:
-    return Rate(sum(bool(hit(row)) for row in rows), len(rows), of)
+def _rate(rows: Sequence[Row], population: str, hit: Callable[..., bool]) -> Proportion:
+    return Proportion(sum(bool(hit(row)) for row in rows), len(rows), population)
 
 
-def _moved(rows: Sequence[Row]) -> dict[str, Any]:
+def _perturbation_sizes(rows: Sequence[Row]) -> dict[str, Any]:
     """How far the saved pictures are from their originals, in pixel units."""
     moved = [row["distances"] for row in rows if "distances" in row]
-    return {norm: median([d[norm] for d in moved], ALL) for norm in (moved[0] if moved else ())}
+    return {
+        norm: median_with_interval([d[norm] for d in moved], ALL_IMAGES)
+        for norm in (moved[0] if moved else ())
+    }
 
 
-def median(values: Sequence[float], of: str) -> dict[str, Any]:
+def median_with_interval(values: Sequence[float], population: str) -> dict[str, Any]:
     """The median and its interval from order statistics, which has the coverage that it says.
 
     Of fewer than 6 values no interval holds the median in 95 % of cases, so there is none.
     """
     ordered, n = sorted(values), len(values)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    return {"value": round(middle, 6), "of": of, "total": n, **ends(ordered)}
+    return {"value": round(middle, 6), "of": population, "total": n, **quantile_interval(ordered)}
 
 
 def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:
@@ -105,6 +112,6 @@ def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:
     return {
         "sum": total,
         "per_image": round(total / max(1, len(rows)), 4),
-        "of": ALL,
+        "of": ALL_IMAGES,
         "total": len(rows),
     }

@@ -5,13 +5,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoreag.core.noise import Stream
+from scoreag.core.rng import Stream
 from scoreag.core.types import Images
 
-Windows = Float[Tensor, "_ _ _ _"]
+Crops = Float[Tensor, "_ _ _ _"]
 
 
-def flip(images: Images, source: Stream) -> Images:
+def random_flip(images: Images, source: Stream) -> Images:
     """Each image mirrored left to right with probability one half."""
     mirrored = (source.uniform((len(images),)) < 0.5).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
@@ -26,12 +26,12 @@ def alternating_flip(images: Images, ids: Int[Tensor, " batch"], epoch: int) -> 
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
-def shift(images: Images, pixels: int, source: Stream) -> Images:
+def random_shift(images: Images, pixels: int, source: Stream) -> Images:
     """Each image moved by up to ``pixels`` along both axes, its border mirrored to fill the gap."""
-    return crop(pad(images, (pixels,) * 4, mode="reflect"), tuple(images.shape[2:]), source)
+    return random_crop(pad(images, (pixels,) * 4, mode="reflect"), tuple(images.shape[2:]), source)
 
 
-def crop(images: Images, size: tuple[int, ...], source: Stream) -> Windows:
+def random_crop(images: Images, size: tuple[int, ...], source: Stream) -> Crops:
     """A window of ``size`` (height, width) of each image, anywhere with equal probability."""
     count, _, high, wide = images.shape
     height, width = size

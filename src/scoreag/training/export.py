@@ -9,15 +9,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from scoreag.attacks.pgd import Attack
-from scoreag.cards import ZOO, Card, rewrite, write_card
+from scoreag.attacks.pgd import PGD
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.noise import Noise
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
-from scoreag.images import to_float
-from scoreag.metrics.accuracy import Rate
-from scoreag.training.recipes import Recipe
-from scoreag.training.terms import license_of
+from scoreag.io.images import to_float
+from scoreag.models.model_cards import ZOO, Card, update_card, write_card
+from scoreag.stats.proportion import Proportion
+from scoreag.training.classifier_presets import Recipe
+from scoreag.training.data_terms import resolve_license
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
     half: bool = True,
     license: str = "",
     command: str = "",
-    **how: Any,
+    **provenance: Any,
 ) -> Card:
     """Write the card and the weights into ``folder``.
 
@@ -45,45 +45,47 @@ def export(
         kind="classifier",
         network=recipe.network,
         file=f"{name}.safetensors" if folder == ZOO else "model.safetensors",
-        licence=license or license_of(None, str(how.get("data", ""))),
-        source=trained_by("classifier", command, how),
+        license=license or resolve_license(None, str(provenance.get("data", ""))),
+        source=describe_source("classifier", command, provenance),
         algorithm=ALGORITHM,
         image_shape=image_shape,
         classes=tuple(classes),
         mean=tuple(recipe.mean),
         std=tuple(recipe.std),
         options=dict(recipe.options),
-        recipe=how | numbers(recipe),
+        training_config=provenance | recipe_to_dict(recipe),
         folder=folder,
     )
     return write_card(card, network.state_dict(), half)
 
 
-def trained_by(kind: str, command: str, how: Mapping[str, Any]) -> str:
+def describe_source(kind: str, command: str, provenance: Mapping[str, Any]) -> str:
     """The source of a card: the command, or what is known of a training by other means."""
     if command:
         return f"trained by: {command}"
     parts = [f"trained as a {kind}"]
     parts += [
-        f"{word} {how[name]}" for name, word in (("data", "on"), ("init", "from")) if how.get(name)
+        f"{word} {provenance[name]}"
+        for name, word in (("data", "on"), ("init", "from"))
+        if provenance.get(name)
     ]
     return ", ".join(parts)
 
 
-def numbers(recipe: Recipe) -> dict[str, Any]:
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values; what the card says elsewhere is left out."""
     plain = asdict(recipe)
     elsewhere = ("network", "options", "mean", "std")
     return {key: value for key, value in plain.items() if key not in elsewhere}
 
 
-def figures(
+def measure_accuracy(
     classifier: Classifier,
     images: UInt8[Tensor, "count channel height width"],
     labels: Labels,
-    of: str,
-    attacks: Mapping[str, Attack] | None = None,
-    batch: int = 250,
+    population: str,
+    attacks: Mapping[str, PGD] | None = None,
+    batch_size: int = 250,
 ) -> dict[str, dict[str, Any]]:
     """Accuracy with its denominator and interval, on the images and under each attack.
 
@@ -94,20 +96,22 @@ def figures(
     found = {}
     for name, attack in {"": None, **(attacks or {})}.items():
         right = 0
-        for start in range(0, len(images), batch):
-            x, y = to_float(images[start : start + batch]), labels[start : start + batch]
+        for start in range(0, len(images), batch_size):
+            x, y = to_float(images[start : start + batch_size]), labels[start : start + batch_size]
             if attack:
                 x = attack(classifier, x, y, Noise(0, range(start, start + len(x))))
-            right += _right(classifier, x, y)
-        found[f"accuracy_{name}" if name else "accuracy"] = Rate(right, len(images), of).to_dict()
+            right += _count_correct(classifier, x, y)
+        found[f"accuracy_{name}" if name else "accuracy"] = Proportion(
+            right, len(images), population
+        ).to_dict()
     return found
 
 
-def entered(card: Card, where: str, found: Mapping[str, Mapping[str, Any]]) -> Card:
+def add_metrics(card: Card, split: str, metrics: Mapping[str, Mapping[str, Any]]) -> Card:
     """The card with ``found`` under ``where``, e.g. "test"; what was there is replaced."""
-    return rewrite(card, figures={**card.figures, where: found})
+    return update_card(card, figures={**card.metrics, split: metrics})
 
 
 @torch.no_grad()
-def _right(classifier: Classifier, images: Images, labels: Labels) -> int:
+def _count_correct(classifier: Classifier, images: Images, labels: Labels) -> int:
     return int((classifier(images).argmax(1) == labels).sum())

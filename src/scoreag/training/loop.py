@@ -19,34 +19,33 @@ from typing import TypeAlias
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from scoreag.core.noise import Stream
-from scoreag.core.types import Images, Labels, PerImage
-from scoreag.stopping import KEPT, Stopped
-from scoreag.training.diverged import Diverged, check_finite
-from scoreag.training.ema import follow
-from scoreag.training.interrupt import held_back
-from scoreag.training.plan import Batch as Batch
-from scoreag.training.plan import Plan as Plan
-from scoreag.training.plan import batches as batches
-from scoreag.training.power_ema import follow_power
-from scoreag.training.precision import bf16_is_fast as bf16_is_fast
-from scoreag.training.precision import precision
-from scoreag.training.state import State as State
-from scoreag.training.state import begin as begin
-from scoreag.training.state import resume as resume
-from scoreag.training.state import save
-from scoreag.training.team import ALONE, Team
+from scoreag.core.rng import Stream
+from scoreag.core.signals import PROGRESS_KEPT, SignalInterrupt, defer_signals
+from scoreag.core.types import BatchScalar, Images, Labels
+from scoreag.training.checkpoint import TrainState as TrainState
+from scoreag.training.checkpoint import init_state as init_state
+from scoreag.training.checkpoint import load_checkpoint as load_checkpoint
+from scoreag.training.checkpoint import save_checkpoint
+from scoreag.training.distributed import SINGLE_PROCESS, DistContext
+from scoreag.training.divergence import DivergenceError, check_finite
+from scoreag.training.ema import update_ema
+from scoreag.training.execution import autocast_context
+from scoreag.training.execution import bf16_is_fast as bf16_is_fast
+from scoreag.training.posthoc_ema import update_power_ema
+from scoreag.training.schedule import Batch as Batch
+from scoreag.training.schedule import TrainingSchedule as TrainingSchedule
+from scoreag.training.schedule import iter_batches as iter_batches
 
 Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Stream], Tensor]
 Prepare: TypeAlias = Callable[[Images, Batch, Stream], Images]
-Order: TypeAlias = Callable[[int, Plan, int], Iterator[Batch]]
-Rows: TypeAlias = tuple[Tensor, ...]  # tensors with a row an image
-Watch: TypeAlias = Callable[[State], None]
-CURVE = 50  # steps of which the curve has the mean
+BatchSampler: TypeAlias = Callable[[int, TrainingSchedule, int], Iterator[Batch]]
+BatchTensors: TypeAlias = tuple[Tensor, ...]  # tensors with a row an image
+Callback: TypeAlias = Callable[[TrainState], None]
+CURVE_STEPS = 50  # steps of which the curve has the mean
 
 
 @dataclass(frozen=True)
-class Rowwise:
+class PerSampleLoss:
     """A loss that can be cut: no row looks at another one.
 
     Args:
@@ -54,30 +53,30 @@ class Rowwise:
         answer: the loss of each row, of all of them or of some.
     """
 
-    ask: Callable[[Images, Labels, Stream], Rows]
-    answer: Callable[[nn.Module, Rows], PerImage]
+    prepare: Callable[[Images, Labels, Stream], BatchTensors]
+    per_sample: Callable[[nn.Module, BatchTensors], BatchScalar]
 
     def __call__(
         self, network: nn.Module, images: Images, labels: Labels, source: Stream
     ) -> Tensor:
-        return self.answer(network, self.ask(images, labels, source)).mean()
+        return self.per_sample(network, self.prepare(images, labels, source)).mean()
 
 
 def fit(
-    state: State,
+    state: TrainState,
     loss: Loss,
     images: UInt8[Tensor, "count channel height width"],
     labels: Labels,
-    plan: Plan,
+    schedule: TrainingSchedule,
     file: Path,
-    save_every: float = 60.0,
-    watch: Watch = lambda state: None,
+    checkpoint_seconds: float = 60.0,
+    callback: Callback = lambda state: None,
     prepare: Prepare = lambda images, batch, source: images,
-    after: Callable[["State", Plan], None] | None = None,
-    order: Order = batches,
-    team: Team = ALONE,
-    again: Watch = lambda state: None,
-) -> State:
+    on_step_end: Callable[["TrainState", TrainingSchedule], None] | None = None,
+    batch_sampler: BatchSampler = iter_batches,
+    dist_context: DistContext = SINGLE_PROCESS,
+    on_resume: Callback = lambda state: None,
+) -> TrainState:
     """Train until ``plan.images`` were seen; a checkpoint in ``file`` each ``save_every`` seconds.
 
     Args:
@@ -96,113 +95,139 @@ def fit(
         Stopped: at the end of the step at which a signal came, after a checkpoint.
         Diverged: the loss ran away or is no number; the last good checkpoint is kept.
     """
-    saved, kept = time.monotonic(), state.seen
-    with held_back(team.size > 1) as interrupted:
-        if state.seen:
-            again(state)
-        for batch in order(len(images), plan, state.seen // plan.batch):
-            source = Stream(plan.seed, "step", batch.step)
-            x = prepare(images[batch.ids].float() / 255, batch, source)
-            value = _gradient(state.network, loss, x, labels[batch.ids], source, plan, team)
-            value, stopping = team.sum(_gradients(state.network), value, float(interrupted()))
-            _checked(partial(state.health.check, value), state, file)
-            _step(state, plan)
-            (after or averaged)(state, plan)
-            _enter(state, value, batch.step % CURVE == CURVE - 1 or state.seen >= plan.images)
-            due = stopping or time.monotonic() - saved > save_every
-            if due and not state.health.far:  # no checkpoint of a loss that may be running away
-                _save(state, file, team)
-                saved, kept = time.monotonic(), state.seen
+    saved, kept = time.monotonic(), state.images_seen
+    with defer_signals(dist_context.world_size > 1) as interrupted:
+        if state.images_seen:
+            on_resume(state)
+        for batch in batch_sampler(len(images), schedule, state.images_seen // schedule.batch_size):
+            source = Stream(schedule.seed, "step", batch.step)
+            x = prepare(images[batch.indices].float() / 255, batch, source)
+            value = _backward(
+                state.network, loss, x, labels[batch.indices], source, schedule, dist_context
+            )
+            value, stopping = dist_context.all_reduce_sum(
+                _collect_gradients(state.network), value, float(interrupted())
+            )
+            _check_divergence(partial(state.monitor.check, value), state, file)
+            _optimizer_step(state, schedule)
+            (on_step_end or update_averages)(state, schedule)
+            _record_loss(
+                state,
+                value,
+                batch.step % CURVE_STEPS == CURVE_STEPS - 1
+                or state.images_seen >= schedule.total_images,
+            )
+            due = stopping or time.monotonic() - saved > checkpoint_seconds
+            if due and not state.monitor.n_bad:  # no checkpoint of a loss that may be running away
+                _save(state, file, dist_context)
+                saved, kept = time.monotonic(), state.images_seen
             if stopping:
-                raise Stopped(interrupted() or signal.SIGINT, _done(kept, plan, file))
-            watch(state)
-        _save(state, file, team)
-        if team.sum([], float(interrupted()))[0]:
-            raise Stopped(interrupted() or signal.SIGINT, _done(state.seen, plan, file))
+                raise SignalInterrupt(
+                    interrupted() or signal.SIGINT, _interrupt_message(kept, schedule, file)
+                )
+            callback(state)
+        _save(state, file, dist_context)
+        if dist_context.all_reduce_sum([], float(interrupted()))[0]:
+            raise SignalInterrupt(
+                interrupted() or signal.SIGINT,
+                _interrupt_message(state.images_seen, schedule, file),
+            )
     return state
 
 
-def _gradient(
+def _backward(
     network: nn.Module,
     loss: Loss,
     images: Images,
     labels: Labels,
     source: Stream,
-    plan: Plan,
-    team: Team,
+    schedule: TrainingSchedule,
+    dist_context: DistContext,
 ) -> float:
     """This process's share of the mean loss, whose gradient it leaves in the parameters."""
     place = next(network.parameters()).device
     network.zero_grad(set_to_none=True)
-    pieces, total = team.pieces(len(images)), 0.0
-    if len(pieces) * team.size == 1:
-        with precision(plan.precision, place.type):
+    pieces, total = dist_context.micro_batch_slices(len(images)), 0.0
+    if len(pieces) * dist_context.world_size == 1:
+        with autocast_context(schedule.dtype, place.type):
             value = loss(network, images.to(place), labels.to(place), source)
         value.backward()
         return value.item()
-    assert isinstance(loss, Rowwise), "a loss that is not Rowwise cannot be cut into pieces"
-    asked = loss.ask(images, labels, source)
+    assert isinstance(loss, PerSampleLoss), "a loss that is not Rowwise cannot be cut into pieces"
+    asked = loss.prepare(images, labels, source)
     for rows in pieces:
-        with precision(plan.precision, place.type):
-            answered = loss.answer(network, tuple(told[rows].to(place) for told in asked))
+        with autocast_context(schedule.dtype, place.type):
+            answered = loss.per_sample(network, tuple(told[rows].to(place) for told in asked))
         value = answered.sum() / len(images)
         value.backward()
         total += value.item()
     return total
 
 
-def _gradients(network: nn.Module) -> list[Tensor]:
+def _collect_gradients(network: nn.Module) -> list[Tensor]:
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
-def _step(state: State, plan: Plan) -> None:
+def _optimizer_step(state: TrainState, schedule: TrainingSchedule) -> None:
     """Go along the gradient that the parameters have."""
-    if plan.clip:
-        nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip)
+    if schedule.max_grad_norm:
+        nn.utils.clip_grad_norm_(state.network.parameters(), schedule.max_grad_norm)
     for group in state.optimizer.param_groups:
-        group["lr"] = group.setdefault("full_rate", group["lr"]) * plan.factor(state.seen)
+        group["lr"] = group.setdefault("full_rate", group["lr"]) * schedule.lr_factor(
+            state.images_seen
+        )
     state.optimizer.step()
-    state.seen += plan.batch
+    state.images_seen += schedule.batch_size
 
 
-def averaged(state: State, plan: Plan) -> None:
+def update_averages(state: TrainState, schedule: TrainingSchedule) -> None:
     """The running averages that the plan asks for, or the network itself."""
-    if plan.widths:
-        for average, width in zip(state.averages, plan.widths, strict=True):
-            follow_power(average, state.network, state.seen // plan.batch, width)
-    elif plan.ema:
-        follow(state.average, state.network, plan.batch, state.seen, plan.ema)
+    if schedule.ema_widths:
+        for average, width in zip(state.averages, schedule.ema_widths, strict=True):
+            update_power_ema(
+                average, state.network, state.images_seen // schedule.batch_size, width
+            )
+    elif schedule.ema_rampup_ratio:
+        update_ema(
+            state.average,
+            state.network,
+            schedule.batch_size,
+            state.images_seen,
+            schedule.ema_rampup_ratio,
+        )
     else:
         state.average.load_state_dict(state.network.state_dict())
 
 
-def _enter(state: State, value: float, entry: bool) -> None:
+def _record_loss(state: TrainState, value: float, is_entry: bool) -> None:
     """Remember the loss of a step; at an entry of the curve, the mean of those since the last."""
-    state.recent.append(value)
-    if entry:
-        state.losses.append((state.seen, sum(state.recent) / len(state.recent)))
-        state.recent.clear()
+    state.recent_losses.append(value)
+    if is_entry:
+        state.losses.append(
+            (state.images_seen, sum(state.recent_losses) / len(state.recent_losses))
+        )
+        state.recent_losses.clear()
 
 
-def _save(state: State, file: Path, team: Team) -> None:
-    _checked(partial(check_finite, state.network), state, file)
-    if team.first:
-        save(state, file)
+def _save(state: TrainState, file: Path, dist_context: DistContext) -> None:
+    _check_divergence(partial(check_finite, state.network), state, file)
+    if dist_context.is_main:
+        save_checkpoint(state, file)
 
 
-def _done(kept: int, plan: Plan, file: Path) -> str:
+def _interrupt_message(images_saved: int, schedule: TrainingSchedule, file: Path) -> str:
     """What a signal leaves."""
-    held = f"{KEPT}: {file} has seen {kept:,} of {plan.images:,} images"
-    return held if kept else "nothing was saved yet"
+    held = f"{PROGRESS_KEPT}: {file} has seen {images_saved:,} of {schedule.total_images:,} images"
+    return held if images_saved else "nothing was saved yet"
 
 
-def _checked(check: Callable[[], None], state: State, file: Path) -> None:
+def _check_divergence(check: Callable[[], None], state: TrainState, file: Path) -> None:
     """Say, where a check fails, when that was and what is left."""
     try:
         check()
-    except Diverged as error:
+    except DivergenceError as error:
         left = f"{file} is the last good checkpoint" if file.exists() else "nothing was saved yet"
-        raise Diverged(
-            f"{error}, after {state.seen} images: the training diverged, and {left}; "
+        raise DivergenceError(
+            f"{error}, after {state.images_seen} images: the training diverged, and {left}; "
             "train afresh with a lower --rate, or with --precision float32"
         ) from None

@@ -1,0 +1,297 @@
+"""Checks that distrust a result: what would make a figure mean something else than it seems to."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scoreag.assess.experiments import CLEAN, Cell
+from scoreag.assess.table import Columns
+from scoreag.classifiers.judges import describe_weak_judge
+from scoreag.stats.proportion import Proportion, compute_proportion
+
+MAX_GRADIENT_NORM = 1e6  # length of a gradient of the loss, pixels in [0, 1]
+MIN_AFFECTED_FRACTION = 0.1  # of the images: what is rarer is no pattern
+MAX_ROUNDING_LOSS = 0.1  # of the successes, that 8 bits may undo
+MIN_FRECHET_IMAGES = 500  # images, for a Frechet distance
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is doubtful about a cell; ``grave`` where its figures should not be used as they are."""
+
+    check: str
+    cell: str
+    is_error: bool
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckInput:
+    """A cell with its columns, and the number of features that it was compared in.
+
+    Args:
+        transfer: by classifier, how often the cell's images fool it.
+    """
+
+    cell: Cell
+    columns: Columns
+    n_features: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def check_cell(part: CheckInput) -> list[Finding]:
+    """What is doubtful about a cell by itself."""
+    if not len(part.columns):
+        return []
+    return [finding for check in CELL_CHECKS for finding in check(part)]
+
+
+def _check_gradients(part: CheckInput) -> Iterator[Finding]:
+    """Zero or exploding gradients: an attack along them says nothing about the classifier."""
+    lengths = [row["gradient"] for row in part.columns.rows if "gradient" in row]
+    if not part.columns.uses_gradients:  # it took none: no false ones can have led it astray
+        return
+    zero = sum(length == 0 for length in lengths)
+    large = sum(length is None or length > MAX_GRADIENT_NORM for length in lengths)
+    for count, what in ((zero, "zero"), (large, f"not finite or above {MAX_GRADIENT_NORM:g}")):
+        if count > MIN_AFFECTED_FRACTION * len(lengths):
+            yield Finding(
+                "gradients", part.cell.name, True,
+                f"the gradient that the attacker sees is {what} at {count} of {len(lengths)} "
+                "images; attack it without gradients, or differentiate the defence exactly",
+            )  # fmt: skip
+
+
+def _check_randomness(part: CheckInput) -> Iterator[Finding]:
+    """Randomness where none was declared: one answer is then no measurement."""
+    if part.cell.task != CLEAN:
+        return
+    for word in (part.cell.classifier, *part.cell.transfer_targets):
+        unsteady = sum(not row["steady"][word] for row in part.columns.rows)
+        if unsteady and word not in part.cell.stochastic:
+            yield Finding(
+                "randomness", part.cell.name, True,
+                f"two calls of {word} on the same images differ; if it is meant to be random, "
+                f"write random = [\"{word}\"] in the set",
+            )  # fmt: skip
+
+
+def _check_rounding(part: CheckInput) -> Iterator[Finding]:
+    """Success that vanishes when the image is saved."""
+    as_float = part.columns.misclassified_float
+    lost = compute_proportion(
+        ~part.columns.adv_misclassified, "successes before rounding", as_float
+    )
+    if lost.count >= 3 and lost.value > MAX_ROUNDING_LOSS:
+        yield Finding(
+            "8 bits", part.cell.name, False,
+            f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
+            "the figures are of the saved images",
+        )  # fmt: skip
+
+
+def differing_options(cell: Cell) -> list[str]:
+    """The options in which the attacker's copy of the purifier is another than the one judged,
+    but for how it is differentiated and for its memory, which changes no answer."""
+    judged, attacked = cell.purifier_options, cell.attacker_options
+    names = [n for n in {**judged, **attacked} if n not in ("backward", "max_memory")]
+    return [n for n in names if judged.get(n) != attacked.get(n)]
+
+
+def _check_settings(part: CheckInput) -> Iterator[Finding]:
+    """Attack and defence that differ: the attacker's copy is not what is judged."""
+    cell = part.cell
+    if not cell.purifier:
+        return
+    judged, attacked = cell.purifier_options, cell.attacker_options
+    if differ := differing_options(cell):
+        told = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in differ)
+        yield Finding(
+            "settings", cell.name, True,
+            f"the attacker's copy of {cell.purifier_name} has {told}: this is a weaker attacker "
+            "than one who knows the defence",
+        )  # fmt: skip
+    if cell.shared_draw:
+        yield Finding(
+            "settings", cell.name, False,
+            f"attacker and judge of {cell.purifier_name} share one draw: how far an attack gets "
+            "that knows the random numbers, not how a real one does",
+        )  # fmt: skip
+    if (backward := attacked.get("backward", "exact")) != "exact":
+        yield Finding(
+            "settings", cell.name, False,
+            f"the attacker differentiates {cell.purifier_name} by {backward!r}, not exactly; such "
+            "an attack overstates the defence",
+        )  # fmt: skip
+
+
+def _check_sample_size(part: CheckInput) -> Iterator[Finding]:
+    """Too few images for a Frechet distance."""
+    count = len(part.columns)
+    if "frechet" in part.metrics and count < max(MIN_FRECHET_IMAGES, part.n_features):
+        yield Finding(
+            "Frechet", part.cell.name, False,
+            f"{count} images in {part.n_features} features: the Frechet distance is mostly the "
+            "bias of a small sample; compare it with equal counts only, or use the kernel distance",
+        )  # fmt: skip
+
+
+CELL_CHECKS: tuple[Callable[[CheckInput], Iterator[Finding]], ...] = (
+    _check_gradients, _check_randomness, _check_rounding, _check_settings, _check_sample_size,
+)  # fmt: skip
+
+
+FIXED_NORM_ATTACKS = {
+    "di_fgsm": "linf",
+    "si_ni_fgsm": "linf",
+    "advad": "linf",
+}  # they have no option norm
+PARTIAL_SEARCH_ATTACKS = (
+    "fgsm",
+    "low_frequency",
+)  # search a part of the ball by design: less is no failure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Who does more than a cell, in words, and by how much: both on the images of both."""
+
+    attacker: str
+    other_rate: Proportion
+    own_rate: Proportion
+
+    @property
+    def is_significant(self) -> bool:
+        return self.other_rate.interval[0] > self.own_rate.interval[1]
+
+
+def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
+    """For each attack along exact gradients the strongest of those that should be weaker."""
+    parts = [part for part in parts if len(part.columns) and part.cell.task == "attack"]
+    for white in parts:
+        if _missing_knowledge(white) or white.cell.component in PARTIAL_SEARCH_ATTACKS:
+            continue
+        others = [other for other in parts if _same_threat_model(other.cell, white.cell)]
+        rivals = [*_weaker_attackers(others, white), *_transfer_attackers(others, white)]
+        beaten = [rival for rival in rivals if rival.is_significant]
+        if beaten:
+            worst = max(beaten, key=lambda rival: rival.other_rate.value - rival.own_rate.value)
+            yield Finding(
+                "weaker attacker", white.cell.name, True,
+                f"{worst.attacker} on {worst.other_rate.count} of {worst.other_rate.total} and this one on "
+                f"{worst.own_rate.count} of {worst.own_rate.total}: its gradients mislead, or its search "
+                "ends too early",
+            )  # fmt: skip
+
+
+def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
+    """On the same defence, with less to go by."""
+    for other in others:
+        what = _missing_knowledge(other)
+        if what and _defense_identity(other.cell) == _defense_identity(white.cell):
+            ids = {*other.columns.image_ids.tolist()} & {*white.columns.image_ids.tolist()}
+            rates = (_success_rate(part, ids) for part in (other, white))
+            yield Comparison(f"{other.cell.name}, which {what}, succeeds", *rates)
+
+
+def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
+    """Images made against another classifier, without a look at this one; of its images only."""
+    for other in others:
+        entry = other.transfer.get(white.cell.classifier)
+        bare = not other.cell.purifier and not white.cell.purifier
+        ids = {*other.columns.image_ids.tolist()}
+        shared = ids <= {*white.columns.image_ids.tolist()}
+        if bare and entry and shared and other.cell.classifier != white.cell.classifier:
+            more = Proportion(entry["count"], entry["total"], entry["of"])
+            made = f"what {other.cell.name} made against {other.cell.classifier} succeeds"
+            yield Comparison(made, more, _success_rate(white, ids))
+
+
+def _missing_knowledge(part: CheckInput) -> str:
+    """What an attacker lacks of exact gradients, in words; nothing where he has them."""
+    if not part.columns.uses_gradients:
+        return "takes no gradient"
+    how = part.cell.attacker_options.get("backward", "exact")
+    if how == "blind":
+        return "does not know of the purifier"
+    if how != "exact":
+        return f"differentiates the purifier by {how!r}"
+    return "has a copy of the purifier with other settings" if differing_options(part.cell) else ""
+
+
+def _same_threat_model(a: Cell, b: Cell) -> bool:
+    """The same images, and the same ball around them, where an attack has one that is known."""
+    same = all(getattr(a, name) == getattr(b, name) for name in ("group", "data", "seed"))
+    return same and None not in norm_ball(a) and norm_ball(a) == norm_ball(b)
+
+
+def norm_ball(cell: Cell) -> tuple[object, object]:
+    """The norm and the radius of the ball that an attack looks in; None where it knows of none."""
+    norm = cell.options.get("norm", FIXED_NORM_ATTACKS.get(cell.component))
+    return norm, cell.options.get("epsilon")
+
+
+def _defense_identity(cell: Cell) -> tuple[str, ...]:
+    """The classifier and how it is judged; the attackers' copies of a purifier may differ."""
+    return (
+        cell.classifier,
+        cell.purifier,
+        repr(dict(cell.purifier_options)),
+        str(cell.shared_draw),
+    )
+
+
+def _success_rate(part: CheckInput, ids: set[int]) -> Proportion:
+    """At the first draw, of the images among ``ids`` that were right before."""
+    among = part.columns.image_ids.new_tensor([i in ids for i in part.columns.image_ids.tolist()])
+    return compute_proportion(
+        part.columns.adv_misclassified, "images right before", part.columns.eligible & among.bool()
+    )
+
+
+def check_judges(cells: Sequence[Cell], accuracy: Mapping[str, Proportion]) -> Iterator[Finding]:
+    """What is doubtful about the judges of a set.
+
+    Args:
+        cells: those of the set, the first of them that of its images as they are.
+        right: how often each judge is right on these images; empty where nobody was asked.
+    """
+    first = cells[0]
+    for word in first.reference_classifiers:
+        if not accuracy.get(word):
+            told = f"how often the judge {word} is right on untouched images is not known; do "
+            yield Finding("judge", first.name, True, f"{told}the cell {first.group}/clean, too")
+        elif told := describe_weak_judge(word, accuracy[word], len(first.classes)):
+            yield Finding("judge", first.name, True, told)
+    for word, victim in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
+        yield Finding(
+            "judge", first.name, True,
+            f"the judge {word} has the weights of {victim}, which is attacked: its agreement says "
+            "nothing of what the images show; give another judge, trained apart",
+        )  # fmt: skip
+
+
+def find_attacked_judges(cell: Cell) -> list[tuple[str, str]]:
+    """The judges of a cell that have the weights of a victim of its set, each with the victim."""
+    content = cell.content
+    victims = {cell.classifier: content.get("victim"), **content.get("others", {})}
+    return [
+        (word, victim)
+        for word, judge in content.get("judges", {}).items()
+        for victim, of in victims.items()
+        if judge and of and judge.get("sha256") == of.get("sha256")
+    ]
+
+
+def digests_known(cells: Sequence[Cell]) -> bool:
+    """Whether the digests of all judges and victims are known, so that they can be compared."""
+    return all(
+        cell.content.get("victim")
+        and {*cell.reference_classifiers} <= {*cell.content.get("judges", {})}
+        for cell in cells
+        if cell.reference_classifiers
+    )

@@ -1,0 +1,317 @@
+"""Rows on disk: a file a shard, whole or absent, whose name says what must be in it.
+
+    cells.json                               the keys by the names of the cells
+    cells/KEY/cell.json                      what the cell is
+    cells/KEY/000000-000064-DIGEST.jsonl     rows of the positions 0 to 63, and their sha256
+    cells/KEY/000000-000064-DIGEST.features  their features, written before, with the digest of both
+    cells/KEY/000000-000064-DIGEST.cost      written first: seconds and memory, which differ from
+                                             time to time, and the pictures that were written
+    cells/KEY/images/000123.png              originals/DATA/000123.png
+
+A file that is not what its name says is deleted, and its images are done again.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from scoreag.assess.experiments import Cell, cell_from_dict
+from scoreag.assess.scoring import ScoredBatch
+from scoreag.io.filesystem import (
+    atomic_write,
+    check_regular_file,
+    describe_file_type,
+    file_sha256,
+    write_text,
+)
+from scoreag.runs.probe import probes_differ
+from scoreag.runs.records import NONE_TYPE, Fields, Row, files_intact, row_error
+
+CELLS_FILE = "cells.json"  # the keys of an assessment's cells, by their names
+PROBES_FILE = "probes.json"  # what its classifiers said of two pictures
+REPORT_TABLES = (  # of its report; those of a set or of a cell have its name behind theirs
+    "cells", "changes", "randomised", "worst_case", "differences", "generator", "strangers", "cost",
+)  # fmt: skip
+ROW_PATTERN = "cells/*/*.jsonl"
+ROW_FIELDS: Fields = {  # of every row, whatever its cell
+    **dict.fromkeys(("image_id", "position", "label"), (int,)),
+    "wrong": (int, NONE_TYPE),
+    **dict.fromkeys(("predictions", "judges"), (dict,)),
+    **dict.fromkeys(("success", "success_8bit", "as_wanted"), (bool,)),
+    "backwards": (int, float),
+    **dict.fromkeys(("file", "sha256"), (str,)),
+}
+OWNED_FILES = (
+    CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
+    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
+    "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCell:
+    """What is there of a cell: rows in the order of their positions, features row by row."""
+
+    rows: list[Row]
+    features: Tensor | None
+    seconds: float
+    memory_bytes: int
+    corrupt: list[Path]
+
+    @property
+    def positions(self) -> set[int]:
+        return {row["position"] for row in self.rows}
+
+
+def write_shard(folder: Path, cell: Cell, scored: ScoredBatch) -> None:
+    """The cost of some rows, then their pictures and features, then the rows themselves.
+
+    Raises:
+        OSError: what is read from the disk is not what was measured, or there is no room.
+    """
+    place = folder / "cells" / cell.key
+    (place / "images").mkdir(parents=True, exist_ok=True)
+    begin, end = scored.rows[0]["position"], scored.rows[-1]["position"] + 1
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in scored.rows).encode()
+    packed = b"" if scored.features is None else save({"features": scored.features.contiguous()})
+    stem = f"{begin:06d}-{end:06d}-{_digest(text, packed)}"
+    cost = {
+        "seconds": round(scored.attack_seconds + scored.scoring_seconds, 4),
+        "memory": scored.memory_bytes,
+        "images": len(scored.rows),
+        "files": sorted(scored.files),
+    }
+    write_text(place / f"{stem}.cost", json.dumps(cost))
+    for name, data in scored.files.items():
+        _write_picture(folder / name, data)
+    if packed:
+        atomic_write(place / f"{stem}.features", lambda aside: aside.write_bytes(packed))
+    atomic_write(place / f"{stem}.jsonl", lambda aside: aside.write_bytes(text))
+
+
+def _write_picture(path: Path, data: bytes) -> None:
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda aside: aside.write_bytes(data))
+    if file_sha256(path) != hashlib.sha256(data).hexdigest():
+        raise OSError(f"{path} does not hold what was written to it")
+
+
+def _digest(text: bytes, packed: bytes) -> str:
+    return hashlib.sha256(text + packed).hexdigest()[:12]
+
+
+def write_cell(folder: Path, cell: Cell) -> None:
+    """Write down what a cell is, before its first row."""
+    file = folder / "cells" / cell.key / "cell.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(cell.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_cell(folder: Path, cell: Cell, check_pictures: bool = False) -> StoredCell:
+    """What is there of a cell and is what it was when it was written.
+
+    Args:
+        pictures: look at them, too: rows whose pictures are gone or other ones do not count.
+    """
+    place, harmed = folder / "cells" / cell.key, []
+    rows: dict[int, Row] = {}
+    features: dict[int, Tensor] = {}
+    costs: list[dict[str, Any]] = []
+    for file in sorted(place.glob("*.jsonl")):
+        found = None if describe_file_type(file) else _read_shard(file, cell)
+        if found is None:
+            harmed.append(file)
+            continue
+        some, packed = found
+        if check_pictures:
+            some = [row for row in some if files_intact(folder, row)]
+        rows |= {row["position"]: row for row in some}
+        features |= {} if packed is None else dict(packed)
+        costs.append(_shard_cost(file))
+    order = sorted(rows)
+    stacked = torch.stack([features[i] for i in order]) if features and order else None
+    return StoredCell(
+        [rows[i] for i in order],
+        stacked,
+        math.fsum(cost["seconds"] for cost in costs),
+        max((cost["memory"] for cost in costs), default=0),
+        harmed,
+    )
+
+
+def _read_shard(
+    file: Path, cell: Cell
+) -> tuple[list[Row], Iterable[tuple[int, Tensor]] | None] | None:
+    """The rows of a file with their features; None where it is not what its name says."""
+    side = file.with_suffix(".features")
+    text, packed = file.read_bytes(), side.read_bytes() if side.is_file() else b""
+    if file.stem.rpartition("-")[2] != _digest(text, packed):
+        return None
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+        positions = [row["position"] for row in rows]
+        features = load(packed)["features"] if packed else None
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+        return None
+    if (
+        any(row_error(row, ROW_FIELDS) for row in rows)
+        or not positions
+        or min(positions) < 0
+        or max(positions) >= cell.images
+    ):
+        return None
+    return rows, None if features is None else zip(positions, features, strict=True)
+
+
+def _shard_cost(file: Path) -> dict[str, Any]:
+    found = _read_cost(file.with_suffix(".cost"))
+    numbers = {name: found.get(name) for name in ("seconds", "memory")}
+    if all(isinstance(value, float | int) for value in numbers.values()):
+        return numbers
+    return {"seconds": 0.0, "memory": 0}
+
+
+def _read_cost(file: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, RecursionError):
+        check_regular_file(file)
+        found = json.loads(file.read_text("utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def pending_batches(cell: Cell, stored: StoredCell) -> list[range]:
+    """The pieces of a cell that lack a row; a piece is computed whole, so that it rounds alike."""
+    there = stored.positions
+    return [piece for piece in cell.batches if not there.issuperset(piece)]
+
+
+def delete_shards(files: Iterable[Path]) -> None:
+    """Delete row files that are not what they were, with what lies beside them."""
+    for file in files:
+        for suffix in (".jsonl", ".features", ".cost"):
+            file.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def list_cells(folder: Path) -> list[Cell]:
+    """The cells of an assessment, in the order of its plan.
+
+    Raises:
+        ValueError: the folder holds none, or its files are damaged.
+    """
+    try:
+        keys = _read_json(folder / CELLS_FILE)
+        files = [folder / "cells" / _validate_key(key) / "cell.json" for key in keys.values()]
+        cells = [cell_from_dict(_read_json(file)) for file in files]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{folder} holds no assessment that was begun, or it is damaged ({error}); "
+            "give the command of the assessment again"
+        ) from error
+    if other := [cell.name for cell in cells if cell.key != keys.get(cell.name)]:
+        raise ValueError(
+            f"{folder} was written by another version, which keyed {other[0]} otherwise; read it "
+            "with that version, or give the command of the assessment again with --overwrite"
+        )
+    return cells
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    check_regular_file(file)
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return found
+
+
+def _validate_key(key: Any) -> str:
+    if not re.fullmatch("[0-9a-f]{16}", str(key)):
+        raise ValueError(f"{key!r:.60} is no key of a cell")
+    return str(key)
+
+
+def owned_paths(folder: Path) -> Iterator[str]:
+    """Of the files of an assessment those that its cells, its rows and their costs name."""
+    for file in folder.glob("cells/*/cell.json"):
+        key = file.parent.name
+        if re.fullmatch("[0-9a-f]{16}", key):
+            yield from (f"cells/{key}/{name}" for name in ("cell.json", "failed.txt"))
+            yield f"cells/{key}/likeness.json"
+            yield from _owned_cell_paths(folder, key)
+            yield from _table_paths(folder, file)
+
+
+def _owned_cell_paths(folder: Path, key: str) -> Iterator[str]:
+    """The row files of a cell with what lies beside them, and the pictures that they name."""
+    form = re.compile(r"\d{6,}-\d{6,}-[0-9a-f]{12}\.(jsonl|features|cost)")
+    for file in (folder / "cells" / key).iterdir():
+        if form.fullmatch(file.name):
+            yield f"cells/{key}/{file.name}"
+            yield from (name for name in _referenced_files(file) if isinstance(name, str))
+
+
+def _referenced_files(file: Path) -> Iterator[Any]:
+    if file.suffix == ".cost":
+        found = _read_cost(file).get("files")
+        yield from found if isinstance(found, list) else ()
+    elif file.suffix == ".jsonl" and not describe_file_type(file):
+        for line in file.read_bytes().splitlines():
+            with suppress(ValueError, AttributeError, RecursionError):
+                row = json.loads(line)
+                yield from (row.get("file"), row.get("original_file"))
+
+
+def _table_paths(folder: Path, file: Path) -> Iterator[str]:
+    """The tables that the report of an assessment with this cell may have written."""
+    names = [*REPORT_TABLES, f"classes_{file.parent.name}"]
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        names.append(f"transfer_{_read_json(file).get('group')}")
+    yield from (f"tables/{name}.{form}" for name in names for form in ("csv", "json", "md", "tex"))
+
+
+def record_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:
+    """Note what the classifiers answered, by the digests of their content.
+
+    Raises:
+        ValueError: one with the digests that it had answers otherwise.
+    """
+    file = folder / PROBES_FILE
+    try:
+        before = _read_json(file) if file.exists() else {}
+        for key, one in (probes or {}).items():
+            if probes_differ(before.get(key, {}).get("probe"), one["probe"]):
+                raise ValueError(
+                    f"{folder} holds rows of another {one['name']}: its weights and its code are "
+                    "the same, but it answers otherwise; give another --out, or --overwrite to "
+                    "start it afresh"
+                )
+    except (AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is damaged; give --overwrite to start it afresh") from error
+    write_text(file, json.dumps({**(probes or {}), **before}, indent=1) + "\n")
+
+
+def record_failure(folder: Path, cell: Cell, message: str) -> None:
+    """Write down why a cell failed."""
+    write_text(folder / "cells" / cell.key / "failed.txt", message + "\n")
+
+
+def read_failure(folder: Path, cell: Cell) -> str:
+    """Why a cell failed when it was last tried, in a line; "" where it did not."""
+    file = folder / "cells" / cell.key / "failed.txt"
+    told = file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
+    return told[0] if told else ""
+
+
+def clear_failure(folder: Path, cell: Cell) -> None:
+    """A cell is tried again: whatever was said of it is forgotten."""
+    (folder / "cells" / cell.key / "failed.txt").unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""When memory runs out: how that is seen, and which option decides it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_OOM_MESSAGES = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|cannot allocate memory|bad_alloc"
+    r"|unable to allocate",
+    re.IGNORECASE,
+)
+
+
+class OutOfMemory(ValueError):
+    """Memory ran out; the message names the option to lower."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it came of, is torch's or Python's want of memory."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        named = type(error).__name__ in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
+        if named or (isinstance(error, RuntimeError) and _OOM_MESSAGES.search(str(error))):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def describe_request(error: BaseException) -> str:
+    """``, when 3.2 GiB more were wanted``, as far as the message of the allocator says it."""
+    found = re.search(r"you tried to allocate (\d+) bytes", str(error))
+    if found:
+        return f", when {int(found[1]) / 2**30:.2g} GiB more were wanted"
+    found = re.search(r"Tried to allocate (\d+(?:\.\d+)? [KMG]iB)", str(error))
+    return f", when {found[1]} more were wanted" if found else ""
+
+
+def suggest_option(values: Mapping[str, Any]) -> str:
+    """What to write instead, from the options that a verb was given; "" where it has none."""
+    if values.get("micro_batch"):
+        more = f", or --batch-size (now {values['batch_size']})" if "card" in values else ""
+        return f"write a smaller --micro-batch (now {values['micro_batch']}){more}"
+    names = {"plan": "micro_batch in the plan, or fewer --workers"}
+    names |= {"batch_size": "--batch-size", "batch": "--batch"}
+    for name, flag in names.items():
+        if name in values:
+            told = "the default" if values[name] is None else values[name]
+            now = "" if name == "plan" else f" (now {told})"
+            split = ", or a larger --accumulate" if "accumulate" in values else ""
+            zero = "; --micro-batch 0 takes them all at once" if "micro_batch" in values else ""
+            return f"write a smaller {flag}{now}{split}{zero}"
+    return "end other programs, or take a machine with more memory"
+
+
+def explain_out_of_memory(error: BaseException, values: Mapping[str, Any]) -> OutOfMemory:
+    """The error that a user reads instead of the allocator's."""
+    return OutOfMemory(f"memory ran out{describe_request(error)}; {suggest_option(values)}")

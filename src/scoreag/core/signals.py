@@ -1,0 +1,102 @@
+"""Signals that end a command: each with one line and its own exit code, whenever it comes."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = tuple(
+    getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)
+)
+PROGRESS_KEPT = "what is done is kept"
+
+
+class SignalInterrupt(KeyboardInterrupt):
+    """A signal came.
+
+    Args:
+        number: of the signal.
+        done: what became of the work until then.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT) -> None:
+        super().__init__(signum, outcome)
+        self.signum, self.outcome = signum, outcome
+
+
+class CommandInterrupted(Exception):
+    """A signal ended a command; not a ``KeyboardInterrupt``, which typer keeps to itself."""
+
+    def __init__(self, error: KeyboardInterrupt) -> None:
+        super().__init__(error)
+        known = error if isinstance(error, SignalInterrupt) else SignalInterrupt()
+        self.code, self.signum, self.outcome = 128 + known.signum, known.signum, known.outcome
+
+
+def format_interrupt(
+    argv: list[str], signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT
+) -> str:
+    """What is said of a command, given as ``words``, that a signal ended."""
+    name = "" if signum == signal.SIGINT else f" ({signal.Signals(signum).name})"
+    again = "without --overwrite " if "--overwrite" in argv else ""
+    return f"stopped; {outcome}, and the same command {again}goes on from there{name}"
+
+
+def install_handlers() -> None:
+    """From here on ``stop`` answers the signals; those that are ignored stay so, as under nohup."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle_signal)
+
+
+def handle_signal(signum: int, frame: FrameType | None) -> None:
+    """End the command; at once while a module is imported, where exceptions are swallowed.
+
+    An import holds nothing that could be lost, and a module may catch whatever is raised in it.
+    """
+    if not _is_importing(frame):
+        raise SignalInterrupt(signum)
+    os.write(2, f"scoreag: {format_interrupt(sys.argv[1:], signum)}\n".encode())
+    os._exit(128 + signum)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
+    """A first Ctrl-C, SIGTERM or SIGHUP is only noted, and the function tells its number, else 0.
+
+    A second Ctrl-C ends at once; the other two may come twice, as from a terminal that is closed.
+    Signals that somebody else takes care of are left to him.
+
+    Args:
+        patient: a second Ctrl-C is only noted, too: a launcher of several processes repeats to each
+            what the terminal told it already.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came and not defer_repeated and number == signal.SIGINT:
+            raise SignalInterrupt(number)
+        came.append(number)
+
+    usual = (signal.default_int_handler, signal.SIG_DFL, handle_signal)
+    ours = threading.current_thread() is threading.main_thread()
+    held = {n: how for n in STOP_SIGNALS if ours and (how := signal.getsignal(n)) in usual}
+    for number in held:
+        signal.signal(number, note)
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, how in held.items():
+            signal.signal(number, how)

@@ -1,0 +1,260 @@
+"""The x0-estimate looks like a given image: four readings of how far an estimate can be trusted."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from scoreag.core.types import (
+    BatchScalar,
+    Classifier,
+    Denoise,
+    Labels,
+    Logits,
+    LogLikelihood,
+    Sigma,
+    State,
+)
+from scoreag.diffusion.guidance import SIGMA_DATA
+
+
+def classifier_likelihood(
+    classifier: Classifier,
+    log_prob: Callable[[Logits], BatchScalar],
+    margin: Callable[[Logits], BatchScalar],
+    attack_scale: float,
+    stop_margin: float | None = None,
+    on_skip: Callable[[BatchScalar], None] = lambda resting: None,
+) -> LogLikelihood:
+    """``strength * value(f(x0))``, and 0 for an image that is already seen as wanted.
+
+    Args:
+        value: log-likelihood of what is wanted, from the logits.
+        lead: by how much, in logits, what is wanted is ahead; negative while it is behind.
+        stop: the lead from which on an image is left alone; None never stops.
+        rest: is told at each call which images were left alone.
+    """
+
+    ask = getattr(classifier, "of_estimates", classifier)  # a defence looks at images it is given
+
+    def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
+        logits = ask((x0 + 1) / 2)
+        pull = attack_scale * log_prob(logits)
+        if stop_margin is None:
+            return pull
+        resting = margin(logits).detach() >= stop_margin
+        on_skip(resting.to(pull.dtype))
+        return torch.where(resting, pull * 0, pull)
+
+    return log_likelihood
+
+
+def logit_margin(logits: Logits, labels: torch.Tensor) -> BatchScalar:
+    """By how much the logit of ``labels`` exceeds the largest other one."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
+
+VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, precision, deviation) -> v(sigma)
+
+MAX_VARIANCE_FRACTION = (
+    0.29  # of the variance of images lies along one direction (CIFAR-10: 222 of 768)
+)
+
+
+def reconstruction(
+    reference: State,
+    similarity: float,
+    variance: str = "damped",
+    sigma_data: float = SIGMA_DATA,
+) -> LogLikelihood:
+    """``log N(reference; x0_hat, v(sigma))`` up to a constant: ``-|x0_hat - reference|^2 / 2v``.
+
+    Args:
+        reference: the image to stay close to, in the units of the state, [-1, 1].
+        precision: s_x of the paper; 0 forgets the reference.
+        variance: the name of v(sigma) in ``VARIANCES``.
+        deviation: sd, that of a pixel of images, in the units of the state.
+    """
+
+    def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
+        known = (sigma, similarity, sigma_data)
+        weight = 1 / VARIANCES[variance](*known) if similarity else 0 * sigma
+        return -0.5 * weight * (x0 - reference).flatten(1).square().sum(1)
+
+    return log_likelihood
+
+
+def constant_variance(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """``1 / s_x``: as if the estimate were certain at every level."""
+    return torch.ones_like(sigma) / similarity
+
+
+def widened_variance(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """``1 / s_x + r^2``, where ``r^2 = sigma^2 sd^2 / (sigma^2 + sd^2)``; Song et al. (2023)."""
+    return 1 / similarity + sigma**2 * sigma_data**2 / (sigma**2 + sigma_data**2)
+
+
+def damped_variance(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+    """``(1 / s_x + r^2) (1 + sigma^2 / sd^2)``: pulls with a gain below 1 at every level.
+
+    The gain of a guided denoiser is ``sigma^2 J / v`` along a direction in which ``dD/dx`` is J;
+    here it is ``J r^2 / (r^2 + 1/s_x)``, and J is at most 1.
+    """
+    return widened_variance(sigma, similarity, sigma_data) * (1 + sigma**2 / sigma_data**2)
+
+
+def mmps_denoiser(
+    denoise: Denoise, reference: State, similarity: float, cg_steps: int = 3
+) -> Denoise:
+    """The denoiser given ``reference = x0 + N(0, 1/s_x)``, with the estimate's own covariance.
+
+        D_c = D + sigma^2 J^T (I / s_x + sigma^2 J)^-1 (reference - D),  J = dD/dx,
+
+    exact where x0 is Gaussian.  Rozet et al. (2024).  The system is solved by conjugate gradients,
+    each step of which is one product with J, taken as symmetric.
+
+    Args:
+        solves: steps of conjugate gradients; each finds one more distinct variance of x0.
+    """
+
+    def guided(x: State, sigma: Sigma) -> State:
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            leaf = x if x.requires_grad else x.detach().requires_grad_()
+            denoised = denoise(leaf, sigma)
+
+            def through(v: State) -> State:
+                return torch.autograd.grad(
+                    denoised, leaf, v, retain_graph=True, create_graph=differentiable
+                )[0]
+
+            residual = reference - denoised
+            residual = residual if differentiable else residual.detach()
+            solved = _conjugate_gradients(
+                lambda v: v / similarity + sigma**2 * through(v), residual, cg_steps
+            )
+            shift = sigma**2 * through(solved)
+        return denoised + shift if differentiable else denoised.detach() + shift.detach()
+
+    return guided if similarity else denoise
+
+
+def max_stable_sigma(
+    variance: str,
+    similarity: float,
+    sigmas: Float[Tensor, " levels"],
+    pixels: int,
+    sigma_data: float = SIGMA_DATA,
+) -> float:
+    """The level of ``sigmas`` below which an Euler step does not push errors up.
+
+    In a direction of variance L the denoiser is ``J x``, ``J = L / (L + sigma^2)``, and one step
+    to ``sigma' = q sigma`` multiplies an error by ``q + (1 - q) J (1 - gain)``.  L is the largest
+    that images have, which is where a pull that is too strong first explodes.
+    """
+    largest = MAX_VARIANCE_FRACTION * sigma_data**2 * pixels
+    stable = 0.0
+    for sigma, lower in reversed(list(pairwise(sigmas.double()))):
+        jacobian = largest / (largest + sigma**2)
+        gain = sigma**2 * jacobian / VARIANCES[variance](sigma, similarity, sigma_data)
+        ratio = lower / sigma
+        if abs(ratio + (1 - ratio) * jacobian * (1 - gain)) > 1:
+            break
+        stable = float(sigma)
+    return stable
+
+
+def _conjugate_gradients(product: Callable[[State], State], target: State, steps: int) -> State:
+    """``product^-1 target`` for each image by conjugate gradients, from zero."""
+    solution, residual, direction = torch.zeros_like(target), target, target
+    square = _dot(residual, residual)
+    tiny = torch.finfo(target.dtype).tiny
+    for _ in range(steps):
+        image = product(direction)
+        length = square / (_dot(direction, image) + tiny)
+        solution, residual = solution + length * direction, residual - length * image
+        square, last = _dot(residual, residual), square
+        direction = residual + square / (last + tiny) * direction
+    return solution
+
+
+def _dot(a: State, b: State) -> Tensor:
+    return (a * b).flatten(1).sum(1).view(-1, *(1,) * (a.ndim - 1))
+
+
+VARIANCES: dict[str, VarianceFn] = {
+    "constant": constant_variance,
+    "widened": widened_variance,
+    "damped": damped_variance,
+}
+EXACT_VARIANCE = "exact"  # the fourth reading is no function of sigma alone: see ``posterior``
+
+
+def targeted(
+    classifier: Classifier, targets: Labels, attack_scale: float, **options: Any
+) -> LogLikelihood:
+    """``strength * log softmax(f(x0))[label]``; ``strength`` is s_y of the paper.
+
+    Args:
+        options: ``stop`` and ``rest`` of ``verdict``.
+    """
+
+    def log_prob(logits: Logits) -> BatchScalar:
+        return logits.log_softmax(1).gather(1, targets[:, None]).squeeze(1)
+
+    return classifier_likelihood(
+        classifier, log_prob, partial(logit_margin, labels=targets), attack_scale, **options
+    )
+
+
+def untargeted(
+    classifier: Classifier, labels: Labels, attack_scale: float, **options: Any
+) -> LogLikelihood:
+    """``strength * log(1 - softmax(f(x0))[label])``.
+
+    Computed as ``log sigmoid(logsumexp(other logits) - label's logit)``, which loses neither its
+    value where the label's probability rounds to 1 nor its gradient where that rounds to 0.
+
+    Args:
+        options: ``stop`` and ``rest`` of ``verdict``.
+    """
+
+    def log_prob(logits: Logits) -> BatchScalar:
+        own = logits.gather(1, labels[:, None]).squeeze(1)
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        return logsigmoid(others.logsumexp(1) - own)
+
+    return classifier_likelihood(
+        classifier, log_prob, lambda z: -logit_margin(z, labels), attack_scale, **options
+    )
+
+
+def margin(
+    classifier: Classifier,
+    labels: Labels,
+    attack_scale: float,
+    targets: Labels | None = None,
+    max_margin: float = 5.0,
+    **options: Any,
+) -> LogLikelihood:
+    """``strength * min(most, lead)``: the gradient does not fade as the label's probability does.
+
+    Args:
+        labels: the true classes; the lead is that of the best other class over them.
+        wanted: if given, the lead is that of these classes over all others.
+        most: the lead, in logits, beyond which nothing is gained.
+        options: ``stop`` and ``rest`` of ``verdict``.
+    """
+
+    def lead(logits: Logits) -> BatchScalar:
+        return -logit_margin(logits, labels) if targets is None else logit_margin(logits, targets)
+
+    return classifier_likelihood(
+        classifier, lambda z: lead(z).clamp(max=max_margin), lead, attack_scale, **options
+    )

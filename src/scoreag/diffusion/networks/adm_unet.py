@@ -1,0 +1,178 @@
+"""ADM (Dhariwal and Nichol 2021), under the parameter names of Karras et al. (2022), and by options
+the U-Nets that it comes from: Ho et al. (2020), Nichol and Dhariwal (2021).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from scoreag.diffusion.networks.edm_blocks import (
+    Block,
+    Maps,
+    ResamplingConv,
+    Vector,
+    group_norm,
+    one_hot_labels,
+    sinusoidal_embedding,
+)
+from scoreag.registry import did_you_mean
+
+RESAMPLE_MODES = ("blocks", "even", "uneven")
+
+Level: TypeAlias = tuple[str, int, bool]  # place, width, whether positions look at each other
+
+
+class AdmUNet(nn.Module):
+    """The U-Net of Dhariwal and Nichol (2021), and its relatives in the published releases.
+
+    Args:
+        channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
+        classes: number of labels; 0 knows none.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention_at: sides of the maps after whose blocks positions look at each other.
+        head: channels of one head of attention.
+        heads: their number, where it does not depend on the width; 0 goes by ``head``.
+        augment: number of augmentations that it was told in training; here none is told.
+        variance: it predicts a variance, too, which is left out.
+        resample: who halves and doubles: residual blocks; or a convolution with stride 2, with a
+            margin of zeros on both sides ("even") or behind only ("uneven", Ho et al.), and one
+            behind copies.
+        scaled: whether noise level and class scale and shift the maps, or only shift them.
+        least: channels of a group of the normalisations, at least; all releases but EDM's have 1.
+        ends: the slowest wave that tells the noise level has a frequency of just 1/10000.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 64, 64),
+        classes: int = 0,
+        channels: int = 192,
+        multipliers: Sequence[int] = (1, 2, 3, 4),
+        blocks: int = 3,
+        attention_at: Sequence[int] = (32, 16, 8),
+        head: int = 64,
+        augment: int = 0,
+        variance: bool = False,
+        widening: int = 4,
+        heads: int = 0,
+        resample: str = "blocks",
+        scaled: bool = True,
+        min_channels_per_group: int = 4,
+        eps: float = 1e-5,
+        ends: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_resample(resample)
+        colours, side, _ = image_shape
+        self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
+        told = channels * widening
+        if augment:
+            self.map_augment = nn.Linear(augment, channels, bias=False)
+        self.map_layer0, self.map_layer1 = nn.Linear(channels, told), nn.Linear(told, told)
+        if classes:
+            self.map_label = nn.Linear(classes, told, bias=False)
+
+        self.block = partial(
+            Block,
+            emb_channels=told,
+            adaptive_scale=scaled,
+            min_channels_per_group=min_channels_per_group,
+            eps=eps,
+        )
+        self.head, self.heads, self.blocks = head, heads, blocks
+        self.resample, self.embed_layers = resample, ends
+        levels = _levels(side, [channels * m for m in multipliers], attention_at)
+        self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
+        kept = self._add_down(colours, levels)
+        width = self._add_up(levels, kept)
+        self.out_norm = group_norm(width, eps, min_channels_per_group)
+        self.out_conv = ResamplingConv(width, colours * (2 if variance else 1), 3)
+
+    def _add_down(self, image_channels: int, levels: Sequence[Level]) -> list[int]:
+        """The way down; the widths of what it leaves for the way up."""
+        (first, width, _), *_ = levels
+        self.enc[f"{first}_conv"] = ResamplingConv(image_channels, width, 3)
+        kept = [width]
+        for at, wide, looks in levels:
+            if at != first:
+                self.enc[f"{at}_down"] = self._make_downsample(width)
+                kept.append(width)
+            for i in range(self.blocks):
+                self.enc[f"{at}_block{i}"] = self._make_block(width, wide, looks)
+                kept.append(width := wide)
+        return kept
+
+    def _add_up(self, levels: Sequence[Level], skip_channels: list[int]) -> int:
+        """The way up; its width at the end."""
+        *_, (last, width, _) = levels
+        self.dec[f"{last}_in0"] = self._make_block(width, width, True)
+        self.dec[f"{last}_in1"] = self._make_block(width, width)
+        for at, wide, looks in reversed(levels):
+            if at != last:
+                self.dec[f"{at}_up"] = self._make_upsample(width)
+            for i in range(self.blocks + 1):
+                self.dec[f"{at}_block{i}"] = self._make_block(
+                    width + skip_channels.pop(), wide, looks
+                )
+                width = wide
+        return width
+
+    def _make_block(self, in_channels: int, out_channels: int, attention: bool = False) -> Block:
+        return self.block(
+            in_channels,
+            out_channels,
+            heads=(self.heads or out_channels // self.head) if attention else 0,
+        )
+
+    def _make_downsample(self, width: int) -> nn.Module:
+        if self.resample == "blocks":
+            return self.block(width, width, resample="down")
+        if self.resample == "even":
+            return nn.Conv2d(width, width, 3, stride=2, padding=1)
+        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2))
+
+    def _make_upsample(self, width: int) -> nn.Module:
+        if self.resample == "blocks":
+            return self.block(width, width, resample="up")
+        return ResamplingConv(width, width, 3, "up")
+
+    def forward(
+        self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Maps:
+        told, colours = self._embed(time, labels), x.shape[1]
+        kept = list[Tensor]()
+        for layer in self.enc.values():
+            x = layer(x, told) if isinstance(layer, Block) else layer(x)
+            kept.append(x)
+        for name, layer in self.dec.items():
+            x = torch.cat([x, kept.pop()], 1) if "block" in name else x
+            x = layer(x, told) if isinstance(layer, Block) else layer(x)
+        return self.out_conv(silu(self.out_norm(x)))[:, :colours]
+
+    def _embed(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
+        told = self.map_layer1(
+            silu(self.map_layer0(sinusoidal_embedding(time, self.width, self.embed_layers)))
+        )
+        if self.classes:
+            told = told + self.map_label(one_hot_labels(labels, self.classes, told))
+        return silu(told)
+
+
+def _levels(side: int, widths: Sequence[int], attention_at: Sequence[int]) -> list[Level]:
+    sides = [side >> level for level in range(len(widths))]
+    return [(f"{s}x{s}", wide, s in attention_at) for s, wide in zip(sides, widths, strict=True)]
+
+
+def _check_resample(resample: str) -> None:
+    if resample not in RESAMPLE_MODES:
+        raise ValueError(
+            f"resample is {resample!r}; {did_you_mean(resample, list(RESAMPLE_MODES))}"
+        )
+
+
+build = AdmUNet

@@ -1,0 +1,84 @@
+"""The UNet2DModel of the package diffusers, with attention that has a second derivative."""
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
+
+
+class DiffusersUNet(nn.Module):
+    """A ``UNet2DModel`` of diffusers, as a network of this package.
+
+    Args:
+        config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
+        null_label: it has one more label than ``classes``, which says that none is told.
+        unit: it sees images in [0, 1].
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        classes: int,
+        config: str,
+        null_label: bool = False,
+        unit: bool = False,
+    ) -> None:
+        super().__init__()
+        try:
+            library: Any = import_module("diffusers")
+            plain: Any = import_module("diffusers.models.attention_processor").AttnProcessor
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"this model needs {error.name}; write pip install diffusers"
+            ) from error
+        self.image_shape, self.classes = tuple(image_shape), classes
+        self.null_label, self.unit = null_label, unit
+        known = signature(library.UNet2DModel.__init__).parameters  # it warns of all others
+        told = {name: value for name, value in json.loads(config).items() if name in known}
+        self.unet = library.UNet2DModel.from_config(told)
+        for layer in self.unet.modules():  # fused kernels have no second derivative
+            if hasattr(layer, "set_processor"):
+                layer.set_processor(plain())
+
+    def forward(
+        self, x: Maps, time: Float[Tensor, " _"], labels: Int[Tensor, " _"] | None = None
+    ) -> Maps:
+        if labels is None and self.null_label:
+            labels = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
+        if self.classes and labels is None:
+            raise ValueError(
+                "this network was never asked without a label; give labels. "
+                f"{self.null_label_hint}, or take a model without classes"
+            )
+        told = labels if self.classes else None
+        seen = (x + 1) / 2 if self.unit else x
+        return self.unet(seen, time, class_labels=told).sample[:, : x.shape[1]]
+
+    @property
+    def null_label_hint(self) -> str:
+        """What to do where its number of classes is not the one that is wanted."""
+        if not self.classes:
+            return ""
+        if self.null_label:
+            return (
+                f"Its {self.classes + 1} labels are read as {self.classes} classes and a null "
+                "label; if all are classes, convert its folder with --arguments "
+                """'{"null_label": false}'"""
+            )
+        return (
+            f"If the last of its {self.classes} labels is a null label, convert its folder with "
+            """--arguments '{"null_label": true}'"""
+        )
+
+
+build = DiffusersUNet

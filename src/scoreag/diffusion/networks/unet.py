@@ -1,0 +1,200 @@
+"""A class-conditional U-Net: the raw network ``F(x, time, labels)`` inside a denoiser.
+
+Residual blocks told the noise level and the class by scale and shift (Ho et al. 2020; Dhariwal and
+Nichol 2021), on pixels gathered into patches, so that the widest maps are the small ones.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Maps = Float[Tensor, "batch channels height width"]
+Wider = Float[Tensor, "batch wide height width"]
+Resized = Float[Tensor, "batch channels tall broad"]
+Vector = Float[Tensor, "batch features"]
+
+
+class UNet(nn.Module):
+    """A U-Net of residual blocks, told the noise level and, where there are any, the class.
+
+    Args:
+        channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
+        classes: number of labels; one more is kept for "not told", which ``labels=None`` means.
+        patch: side of the square of pixels that becomes one position with ``patch^2`` times the
+            colours.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention_at: sides of the maps after which positions may look at each other.
+        period: of the slowest wave of time: about the length of the interval that time is from.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        classes: int = 10,
+        channels: int = 64,
+        multipliers: Sequence[int] = (1, 2, 3),
+        blocks: int = 1,
+        attention_at: Sequence[int] = (8,),
+        patch: int = 2,
+        period: float = 3.0,
+    ) -> None:
+        super().__init__()
+        colours, side, _ = image_shape
+        _check_image_shape(image_shape, patch * 2 ** (len(multipliers) - 1))
+        side //= patch
+        self.image_shape = tuple(image_shape)
+        self.classes = classes
+        self.told = Conditioning(classes, 4 * channels, period=period)
+        self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
+        widths = [channels * m for m in multipliers]
+        self.first = nn.Conv2d(colours * patch**2, channels, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        kept = [width := channels]
+        for level, wide in enumerate(widths):
+            if level:
+                self.down.append(Resize(width, 0.5))
+                side //= 2
+                kept.append(width)
+            for _ in range(blocks):
+                self.down.append(Block(width, wide, 4 * channels, side in attention_at))
+                kept.append(width := wide)
+        self.middle = Block(width, width, 4 * channels, attention=True)
+        for level, wide in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                self.up.append(Block(width + kept.pop(), wide, 4 * channels, side in attention_at))
+                width = wide
+            if level:
+                self.up.append(Resize(width, 2.0))
+                side *= 2
+        self.last = nn.Sequential(
+            nn.GroupNorm(_num_groups(width), width),
+            nn.SiLU(),
+            _zero_init(nn.Conv2d(width, colours * patch**2, 3, padding=1)),
+        )
+
+    def forward(
+        self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
+    ) -> Maps:
+        told = self.told(time, labels)
+        kept = [x := self.first(self.unshuffle(x))]
+        for layer in self.down:
+            kept.append(x := layer(x, told))
+        x = self.middle(x, told)
+        for layer in self.up:
+            x = layer(x if isinstance(layer, Resize) else torch.cat([x, kept.pop()], 1), told)
+        return self.shuffle(self.last(x))
+
+
+class Conditioning(nn.Module):
+    """One vector that says the noise level and the class; row ``classes`` is the null label."""
+
+    def __init__(
+        self, classes: int, width: int, num_frequencies: int = 32, period: float = 3.0
+    ) -> None:
+        super().__init__()
+        self.classes, self.period = classes, period
+        self.frequencies: Tensor
+        # waves from one a period to 64; EDM's time, ln(sigma)/4, is within [-1.6, 1.1]
+        self.register_buffer(
+            "frequencies", torch.logspace(0, 6, num_frequencies, 2.0), persistent=False
+        )
+        self.time = nn.Sequential(
+            nn.Linear(2 * num_frequencies, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.label = nn.Embedding(classes + 1, width)
+
+    def forward(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
+        angles = (2 * math.pi / self.period) * time[:, None] * self.frequencies.to(time)
+        if labels is None:
+            labels = torch.full_like(time, self.classes, dtype=torch.int64)
+        waves = torch.cat([angles.sin(), angles.cos()], 1)
+        return nn.functional.silu(self.time(waves) + self.label(labels))
+
+
+class Block(nn.Module):
+    """``x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift))``, then attention if wanted."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, emb_channels: int, attention: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_num_groups(in_channels), in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.told = _zero_init(nn.Linear(emb_channels, 2 * out_channels))
+        self.norm2 = nn.GroupNorm(_num_groups(out_channels), out_channels)
+        self.conv2 = _zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = (
+            nn.Conv2d(in_channels, out_channels, 1)
+            if in_channels != out_channels
+            else nn.Identity()
+        )
+        self.attention = Attention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Maps, emb: Vector) -> Wider:
+        scale, shift = self.told(emb)[:, :, None, None].chunk(2, 1)
+        y = self.conv1(nn.functional.silu(self.norm1(x)))
+        y = nn.functional.silu(self.norm2(y) * (1 + scale) + shift)
+        return self.attention(self.skip(x) + self.conv2(y))
+
+
+class Attention(nn.Module):
+    """Each position looks at all others; written out: fused kernels have no 2nd derivative."""
+
+    def __init__(self, channels: int, head_channels: int = 32) -> None:
+        super().__init__()
+        self.heads = _max_equal_parts(channels, head_channels)
+        self.norm = nn.GroupNorm(_num_groups(channels), channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Maps) -> Maps:
+        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
+        q, k, v = qkv.unbind(1)  # (batch, heads, features, positions)
+        weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
+        seen = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
+        return x + self.out(seen)
+
+
+class Resize(nn.Module):
+    """Half or double the side of the maps, and mix them."""
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Maps, emb: Vector) -> Resized:
+        if self.scale < 1:
+            return self.conv(nn.functional.avg_pool2d(x, 2))
+        return self.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def _num_groups(width: int) -> int:
+    return _max_equal_parts(width, 16)
+
+
+def _max_equal_parts(width: int, size: int) -> int:
+    """The most equal parts, of ``size`` channels or more each, into which ``width`` is cut."""
+    return next((n for n in range(width // size, 1, -1) if width % n == 0), 1)
+
+
+def _check_image_shape(image_shape: Sequence[int], step: int) -> None:
+    """Sides that are halved at each level must be whole numbers down to the last."""
+    if any(side % step for side in image_shape[1:]):
+        raise ValueError(
+            f"image_shape is {tuple(image_shape)}; its sides must be multiples of {step}, which is "
+            "patch * 2^(levels - 1): resize the images, or give fewer multipliers"
+        )
+
+
+def _zero_init(layer: nn.Module) -> nn.Module:
+    """Starts at zero, so that the block begins as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+build = UNet

@@ -1,0 +1,232 @@
+"""How each family of score models reads a noise level; Karras et al. (2022), Table 1.
+
+A family is a module's function with its numbers filled in, so that a score model can be pickled.
+"""
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.core.types import Sigmas
+from scoreag.diffusion.noise_schedules import vp_time
+from scoreag.diffusion.preconditioning import Parameterization, Preconditioning
+
+
+def edm(sigma_data: float = 0.5, sign: int = 1) -> Parameterization:
+    """EDM: input and target of the network have unit variance at every noise level.
+
+    Args:
+        sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho has it.
+    """
+    return partial(_edm, sigma_data, sign)
+
+
+def _edm(sigma_data: float, sign: int, sigma: Sigmas) -> Preconditioning:
+    total = sigma**2 + sigma_data**2
+    return Preconditioning(
+        c_skip=sigma_data**2 / total,
+        c_out=sign * sigma * sigma_data / total.sqrt(),
+        c_in=1 / total.sqrt(),
+        c_noise=sigma.log() / 4,
+    )
+
+
+def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Parameterization:
+    """DDPM: the network predicts the noise at step t, where sigma_t^2 = 1 / alpha_bar_t - 1.
+
+    Between two steps, t is interpolated linearly in log sigma.
+
+    Args:
+        pace: what the network is told of t is ``pace * t``.
+    """
+    return partial(_ddpm, _log_sigmas(alphas_cumprod), time_scale)
+
+
+def _ddpm(log_sigmas: Tensor, time_scale: float, sigma: Sigmas) -> Preconditioning:
+    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+    return Preconditioning(
+        c_skip=one, c_out=-sigma, c_in=inner, c_noise=time_scale * _timestep(log_sigmas, sigma)
+    )
+
+
+def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
+    """As ``ddpm``, but the network predicts ``v = a n - b x0``, a and b of ``x_vp = a x0 + b n``.
+
+    With ``a^2 = 1 / (1 + s^2)`` and ``b = a s``, ``x0 = a x_vp - b v``; Salimans and Ho (2022).
+    """
+    return partial(_v_prediction, _log_sigmas(alphas_cumprod))
+
+
+def _v_prediction(log_sigmas: Tensor, sigma: Sigmas) -> Preconditioning:
+    squared = 1 / (1 + sigma**2)
+    a = squared.sqrt()
+    return Preconditioning(
+        c_skip=squared, c_out=-sigma * a, c_in=a, c_noise=_timestep(log_sigmas, sigma)
+    )
+
+
+def x0_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
+    """As ``ddpm``, but the network predicts the image itself."""
+    return partial(_x0_prediction, _log_sigmas(alphas_cumprod))
+
+
+def _x0_prediction(log_sigmas: Tensor, sigma: Sigmas) -> Preconditioning:
+    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+    return Preconditioning(
+        c_skip=0 * one, c_out=one, c_in=inner, c_noise=_timestep(log_sigmas, sigma)
+    )
+
+
+def flow(steps: int = 1000) -> Parameterization:
+    """Flow matching: at ``x_s = (1 - s) x0 + s n`` the network predicts ``n - x0``.
+
+    It is told ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
+    """
+    return partial(_flow, steps)
+
+
+def _flow(steps: int, sigma: Sigmas) -> Preconditioning:
+    kept = 1 / (1 + sigma)
+    share = sigma * kept
+    return Preconditioning(c_skip=kept, c_out=-share, c_in=kept, c_noise=steps * share)
+
+
+def unit_score() -> Parameterization:
+    """The network predicts the score of images in [0, 1], where a level is half as high as here.
+
+    ``D = x + 2 s^2 score((x + 1) / 2; s)``, ``s = sigma / 2``; the network shifts ``x`` itself.
+    Karras et al. (2022), eq. 213.
+    """
+    return _unit_score
+
+
+def _unit_score(sigma: Sigmas) -> Preconditioning:
+    one = torch.ones_like(sigma)
+    return Preconditioning(c_skip=one, c_out=sigma**2 / 2, c_in=one, c_noise=sigma / 2)
+
+
+def _log_sigmas(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    return (1 / alphas_cumprod.double() - 1).log() / 2
+
+
+def _timestep(log_sigmas: Tensor, sigma: Sigmas) -> Sigmas:
+    """The step t of a noise level, between two of them linear in log sigma."""
+    levels = log_sigmas.to(sigma.device)
+    log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
+    high = torch.searchsorted(levels, log_sigma).clamp(min=1)
+    low = high - 1
+    weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
+    return (low + weight).to(sigma)
+
+
+def ncsn() -> Parameterization:
+    """NCSN++: the network predicts minus the noise, and is told log(sigma / 2)."""
+    return _ncsn
+
+
+def _ncsn(sigma: Sigmas) -> Preconditioning:
+    one = torch.ones_like(sigma)
+    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=sigma.log() - math.log(2))
+
+
+def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Parameterization:
+    """NCSN++ as first trained: as ``ncsn``, but told the number of the nearest of ``steps`` levels.
+
+    They have equal ratios, and the largest is the number 0; Song et al. (2021), section 3.1.
+    """
+    return partial(_smld, steps, sigma_min, sigma_max)
+
+
+def _smld(steps: int, sigma_min: float, sigma_max: float, sigma: Sigmas) -> Preconditioning:
+    share = (math.log(sigma_max) - sigma.log()) / math.log(sigma_max / sigma_min)
+    time = ((steps - 1) * share).round().clamp(0, steps - 1)
+    one = torch.ones_like(sigma)
+    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=time)
+
+
+def vp(steps: int = 1000) -> Parameterization:
+    """Continuous VP (Song et al. 2021): as DDPM, but told ``(steps - 1) t``, t in [0, 1]."""
+    return partial(_vp, steps)
+
+
+def _vp(steps: int, sigma: Sigmas) -> Preconditioning:
+    return Preconditioning(
+        c_skip=torch.ones_like(sigma),
+        c_out=-sigma,
+        c_in=1 / (1 + sigma**2).sqrt(),
+        c_noise=(steps - 1) * vp_time(sigma),
+    )
+
+
+def iddpm(
+    steps: int = 1000, c1: float = 0.001, c2: float = 0.008, rounded: bool = True
+) -> Parameterization:
+    """iDDPM: the network predicts the noise at step t of a cosine table; Karras et al., table 1.
+
+    ``t = M - 1 - j``, ``j`` the place of the nearest level in ``u_0 > ... > u_M = 0``, where
+    ``u_{j-1}^2 = (u_j^2 + 1) / max(abar(j-1) / abar(j), C1) - 1`` and
+    ``abar(j) = sin^2(pi/2 j / (M (C2 + 1)))``.
+
+    Args:
+        low, high: C1 and C2.
+        rounded: as released; else j lies between two places, in proportion.
+    """
+    return partial(_iddpm, iddpm_sigmas(steps, c1, c2), rounded)
+
+
+def _iddpm(table: Tensor, rounded: bool, sigma: Sigmas) -> Preconditioning:
+    levels = table.to(sigma.device).flip(0)  # rising
+    given = sigma.double().clamp(levels[0], levels[-1])
+    above = torch.searchsorted(levels, given).clamp(1, len(levels) - 1)
+    share = (given - levels[above - 1]) / (levels[above] - levels[above - 1])
+    place = (above - 1) + (share.round() if rounded else share)  # counted from u_M
+    one = torch.ones_like(sigma)
+    inner = 1 / (1 + sigma**2).sqrt()
+    return Preconditioning(c_skip=one, c_out=-sigma, c_in=inner, c_noise=(place - 1).to(sigma))
+
+
+def iddpm_sigmas(steps: int, c1: float, c2: float) -> Float[Tensor, " {steps}+1"]:
+    """``u_0 > u_1 > ... > u_M = 0``."""
+    j = torch.arange(steps + 1, dtype=torch.float64)
+    kept = (math.pi / 2 * j / (steps * (c2 + 1))).sin() ** 2
+    levels = torch.zeros(steps + 1, dtype=torch.float64)
+    for place in range(steps, 0, -1):
+        ratio = (kept[place - 1] / kept[place]).clamp(min=c1)
+        levels[place - 1] = ((levels[place] ** 2 + 1) / ratio - 1).sqrt()
+    return levels
+
+
+def linear_alphas_cumprod(
+    steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Float[Tensor, " {steps}"]:
+    """``alpha_bar_t``, the product of ``1 - beta`` up to t; Ho et al. (2020), section 4."""
+    return (1 - torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)).cumprod(0)
+
+
+def cosine_alphas_cumprod(steps: int = 1000, offset: float = 0.008) -> Float[Tensor, " {steps}"]:
+    """``alpha_bar_t = f(t) / f(0)``, ``f(t) = cos^2((t/T + s) / (1 + s) pi/2)``.
+
+    No beta is above 0.999.  Nichol and Dhariwal (2021), eq. 17.
+    """
+    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    f = ((t + offset) / (1 + offset) * math.pi / 2).cos() ** 2
+    return (f[1:] / f[:-1]).clamp(min=0.001).cumprod(0)
+
+
+def alphas_cumprod_to_sigmas(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    """``sigma_t = sqrt(1 / alpha_bar_t - 1)``."""
+    return (1 / alphas_cumprod.double() - 1).sqrt()
+
+
+def geometric_sigmas(
+    count: int = 232, sigma_min: float = 0.02, sigma_max: float = 100.0
+) -> Float[Tensor, " {count}"]:
+    """Noise levels of equal ratios, rising; Song and Ermon (2020) for CIFAR-10.
+
+    Theirs go from 0.01 to 50 for pixels in [0, 1]; states are twice as far apart.
+    """
+    ends = math.log(sigma_min), math.log(sigma_max)
+    return torch.linspace(*ends, count, dtype=torch.float64).exp()

@@ -1,0 +1,106 @@
+"""The prior over images, and draws from it given evidence: each task is another evidence."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.core.copies import WeightCache
+from scoreag.core.rng import Noise
+from scoreag.core.types import Denoise, Images, Labels, State
+from scoreag.diffusion.preconditioning import ScoreModel, with_labels
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Carry a state along all noise levels; ``wrt`` as in ``integrate``."""
+
+    def __call__(
+        self, denoise: Denoise, x: State, sigmas: Tensor, noise: Noise, wrt: Sequence[Tensor] = ()
+    ) -> State: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """``p(x0 | label)``: a score model and a way to draw from it.
+
+    Args:
+        model: the denoiser, which may be class-conditional.
+        sampler: carries a state along the noise levels.
+        sigmas: the noise levels, decreasing, the last of them 0.
+        image_shape: channel, height, width.
+        classes: the names of the labels that the model knows; none if it knows no classes.
+        defaults: for each task the settings that were tuned for this model.
+        dtype: of the states; the weights of ``model`` have the same.
+        origin: what a manifest says of the model: name, sha256, licence.
+        sigma_data: standard deviation of a pixel of the data, in units of the state.
+        judge: the name of a classifier that may say what its images show; "" where none is known.
+    """
+
+    model: ScoreModel
+    sampler: Sampler
+    sigmas: Tensor
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    sigma_data: float = 0.5
+    judge: str = ""
+    weight_cache: WeightCache[ScoreModel] = field(
+        default_factory=WeightCache, repr=False
+    )  # see ``to``
+
+    def sample(
+        self,
+        noise: Noise,
+        labels: Labels | None = None,
+        condition: Callable[[Denoise], Denoise] = lambda denoise: denoise,
+        init_image: State | None = None,
+        wrt: Sequence[Tensor] = (),
+    ) -> Images:
+        """One image per id of ``noise``, from ``p(x0 | label)`` or, with evidence, a posterior.
+
+        Args:
+            bend: puts evidence into a denoiser, e.g. ``partial(guide, log_likelihood=...)``.
+            near: states around which the chain starts, ``near + sigmas[0] n``; else around 0.
+            wrt: what ``bend`` looks at and wants a gradient, as in ``integrate``.
+        """
+        denoise = condition(with_labels(self.model, labels))
+        start = self.initial_state(noise, init_image)
+        return to_images(self.sampler(denoise, start, self.sigmas, noise, wrt))
+
+    def initial_state(self, noise: Noise, init_image: State | None = None) -> State:
+        """The state at the first noise level."""
+        if init_image is None:
+            shape = (len(noise.image_ids), *self.image_shape)
+            init_image = torch.zeros(shape, dtype=self.dtype, device=self.sigmas.device)
+        return init_image + self.sigmas[0].to(init_image) * noise.fold_in("start").normal_like(
+            init_image
+        )
+
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
+        """The same prior in another precision or place; copied weights are kept for the next."""
+        sigmas, source = self.sigmas.to(device), self.model
+        model, key = source, (source, dtype, sigmas.device)
+        if isinstance(source, nn.Module) and key[1:] != (self.dtype, self.sigmas.device):
+
+            def converted() -> ScoreModel:
+                return copy.deepcopy(source).to(dtype=dtype, device=sigmas.device)
+
+            weights = [*source.parameters(), *source.buffers()]
+            model = self.weight_cache.get(key, weights, converted)
+        return replace(self, model=model, sigmas=sigmas, dtype=dtype)
+
+
+def to_images(x0: State) -> Images:
+    """[-1, 1] to [0, 1]; what the sampler leaves outside is cut off."""
+    return ((x0 + 1) / 2).clamp(0, 1)
+
+
+def to_model_range(images: Images) -> State:
+    """[0, 1] to [-1, 1]."""
+    return 2 * images - 1

@@ -1,0 +1,78 @@
+"""DPM-Solver++ (2M): second order with one denoiser call a step.  Lu et al. (2022), algorithm 2.
+
+With ``lambda = -ln sigma`` it is Euler's step, or the ancestral one in its SDE form, but towards an
+x0-estimate that is extrapolated from the last two to the middle of the step.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from scoreag.core.rng import Noise
+from scoreag.core.types import Denoise, Sigma, State
+from scoreag.diffusion.samplers import ancestral, euler
+from scoreag.diffusion.solver import Step, checkpoint_chain
+
+
+def step(
+    denoise: Denoise,
+    x_and_prev_x0: State,
+    sigma: Sigma,
+    next_sigma: Sigma,
+    noise: Noise,
+    *,
+    prev_sigma: Sigma | None,
+    base_step: Step,
+) -> State:
+    """From the state and the x0-estimate one step ago, side by side, to the next such pair.
+
+    ``D' = D + (h / 2h_before) (D - D_before)``, ``h`` the step in lambda; the first step and the
+    one to sigma = 0, where h is infinite, take D itself.
+    """
+    x, x0_before = x_and_prev_x0.unbind(1)
+    x0 = denoise(x, sigma)
+    ahead = x0
+    if prev_sigma is not None and next_sigma > 0:
+        reach = (sigma / next_sigma).log() / (2 * (prev_sigma / sigma).log())
+        ahead = x0 + reach * (x0 - x0_before)
+    return torch.stack([base_step(lambda *_: ahead, x, sigma, next_sigma, noise), x0], 1)
+
+
+def sample(
+    denoise: Denoise,
+    x: State,
+    sigmas: Tensor,
+    noise: Noise,
+    wrt: Sequence[Tensor] = (),
+    *,
+    sde: bool = False,
+) -> State:
+    """The whole chain.  The last estimate rides in the state, and so do its gradients.
+
+    Args:
+        stochastic: the SDE form, which adds fresh noise at each step, instead of the ODE's.
+    """
+    if not isinstance(sde, bool):
+        raise ValueError(
+            f"dpmpp's stochastic is {sde!r}; write true (SDE form) or false (ODE form)"
+        )
+    levels = list(sigmas.to(x))
+    towards = ancestral.step if sde else euler.step
+    steps = [
+        partial(
+            step,
+            denoise,
+            sigma=sigma,
+            next_sigma=next_sigma,
+            noise=noise.fold_in("step", i),
+            prev_sigma=before,
+            base_step=towards,
+        )
+        for i, (before, (sigma, next_sigma)) in enumerate(
+            zip([None, *levels], pairwise(levels), strict=False)
+        )
+    ]
+    return checkpoint_chain(steps, torch.stack([x, x], 1), wrt)[:, 0]

@@ -1,0 +1,70 @@
+"""Churn: a Heun step from a raised noise level.  Karras et al. (2022), algorithm 2.
+
+The fresh noise repairs errors of earlier steps, at the price of two denoiser calls a step.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+from torch import Tensor
+
+from scoreag.core.rng import Noise
+from scoreag.core.types import Denoise, Sigma, State
+from scoreag.diffusion.samplers import heun
+from scoreag.diffusion.solver import integrate
+
+Number: TypeAlias = float | int
+
+
+def step(
+    denoise: Denoise,
+    x: State,
+    sigma: Sigma,
+    next_sigma: Sigma,
+    noise: Noise,
+    *,
+    gamma: Number,
+    s_noise: Number,
+    s_tmin: Number = 0.0,
+    s_tmax: Number = math.inf,
+) -> State:
+    """Add noise up to the level ``(1 + gamma) sigma``, if sigma is in [low, high]; then Heun's."""
+    raised = (1 + gamma) * sigma if s_tmin <= sigma <= s_tmax else sigma
+    fresh = s_noise * (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
+    return heun.step(denoise, x + fresh, raised, next_sigma, noise)
+
+
+def sample(
+    denoise: Denoise,
+    x: State,
+    sigmas: Tensor,
+    noise: Noise,
+    wrt: Sequence[Tensor] = (),
+    *,
+    s_churn: Number = 40.0,
+    s_tmin: Number = 0.05,
+    s_tmax: Number = 50.0,
+    s_noise: Number = 1.003,
+) -> State:
+    """The whole chain, with ``gamma = min(amount / steps, sqrt 2 - 1)``.
+
+    Args:
+        amount: S_churn of the paper; 0 leaves Heun's method.
+        low, high: S_min and S_max, the noise levels between which noise is added.
+        inflate: S_noise, which makes up for what the denoiser removes too much; 1 is neutral.
+    """
+    _check_range("amount", s_churn, 0.0, math.inf)
+    _check_range("low", s_tmin, 0.0, s_tmax)
+    _check_range("high", s_tmax, s_tmin, math.inf)
+    _check_range("inflate", s_noise, 0.5, 2.0)
+    gamma = min(s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+    churned = partial(step, gamma=gamma, s_noise=s_noise, s_tmin=s_tmin, s_tmax=s_tmax)
+    return integrate(churned, denoise, x, sigmas, noise, wrt)
+
+
+def _check_range(name: str, value: object, low: Number, high: object) -> None:
+    number = isinstance(value, float | int) and not isinstance(value, bool)
+    if not number or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"churn's {name} is {value!r}; write a number from {low} to {high}")

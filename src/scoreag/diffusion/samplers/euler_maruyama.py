@@ -1,0 +1,30 @@
+"""Euler-Maruyama on the VP reverse SDE, the slow reference.  Song et al. (2021), eq. 6 and 11.
+
+One denoiser call a step; hundreds of steps are usual.
+"""
+
+from functools import partial
+
+from scoreag.core.rng import Noise
+from scoreag.core.types import Denoise, Sigma, State
+from scoreag.diffusion.noise_schedules import vp_beta, vp_time, vp_uniform
+from scoreag.diffusion.solver import integrate
+
+noise_schedule = vp_uniform  # the noise levels that this method wants, instead of Karras'
+
+
+def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise) -> State:
+    """``x' = x + (x/2 + score) beta dt + sqrt(beta dt) n``, all in VP coordinates.
+
+    There ``x_vp = a x`` and ``score = a (D - x) / (1 - a^2)`` with ``a^2 = 1 / (1 + sigma^2)``.
+    The last step, to sigma = 0, adds no noise.
+    """
+    span = vp_beta(sigma) * (vp_time(sigma) - vp_time(next_sigma))
+    drift = x / 2 + (denoise(x, sigma) - x) * (1 + sigma**2) / sigma**2
+    mean = (x + span * drift) * ((1 + next_sigma**2) / (1 + sigma**2)).sqrt()
+    if next_sigma == 0:
+        return mean
+    return mean + (span * (1 + next_sigma**2)).sqrt() * noise.normal_like(x)
+
+
+sample = partial(integrate, step)

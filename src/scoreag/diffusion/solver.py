@@ -1,0 +1,152 @@
+"""From one step of a solver to a whole chain, with exact gradients in constant memory."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node, get_gradient_edge
+
+from scoreag.core.rng import Noise
+from scoreag.core.types import Denoise, Sigma, State
+
+GradEdge: TypeAlias = tuple[
+    Node, int
+]  # a tensor's place in the graph: a node, and which output of it
+
+
+@runtime_checkable
+class Step(Protocol):
+    """Carry the state from one noise level to the next, lower one.  Must be pure."""
+
+    def __call__(
+        self, denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise
+    ) -> State: ...
+
+
+def integrate(
+    step: Step,
+    denoise: Denoise,
+    x: State,
+    sigmas: Float[Tensor, " levels"],
+    noise: Noise,
+    wrt: Sequence[Tensor] = (),
+) -> State:
+    """Fold ``step`` over the noise grid ``sigmas``, from the first level to the last.
+
+    Step ``i`` draws from ``noise.at("step", i)``; gradients and ``wrt`` are those of ``fold``.
+    """
+    steps = [
+        partial(step, denoise, sigma=sigma, next_sigma=next_sigma, noise=noise.fold_in("step", i))
+        for i, (sigma, next_sigma) in enumerate(pairwise(sigmas.to(x)))
+    ]
+    return checkpoint_chain(steps, x, wrt)
+
+
+def checkpoint_chain(
+    functions: Iterable[Callable[[Tensor], Tensor]], x: Tensor, wrt: Sequence[Tensor] = ()
+) -> Tensor:
+    """``f_n(... f_2(f_1(x)))``, for pure functions, which may change the shape.
+
+    The gradient is that of the composition, exactly: the backward pass recomputes one function at
+    a time, so that memory holds the argument of each and the graph of a single one.
+
+    Args:
+        wrt: what the functions look at, besides their argument, and wants a gradient: a purifier's
+            input.  A tensor that wants one, but is not named, is refused in the backward pass.
+    """
+    _refuse_dependent(wrt)
+    for function in functions:
+        x = _CheckpointedCall.apply(function, x, *wrt)
+    return x
+
+
+def ode_derivative(denoise: Denoise, x: State, sigma: Sigma) -> State:
+    """dx/dsigma of the probability-flow ODE: ``(x - D(x; sigma)) / sigma = -sigma * score``."""
+    return (x - denoise(x, sigma)) / sigma
+
+
+class _CheckpointedCall(torch.autograd.Function):
+    """``function(x)``, remembering only its inputs, and the arithmetic that autocast had set.
+
+    torch.utils.checkpoint would do, but for guidance: a gradient taken inside a checkpoint makes
+    it recompute in the forward pass, and keep what it recomputed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor, *wrt: Tensor) -> Tensor:
+        ctx.function, ctx.arithmetic = function, _autocast_state(x.device.type)
+        ctx.save_for_backward(x, *wrt)
+        return function(x.detach())  # or guidance inside would take it for a part of its own graph
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *wrt = ctx.saved_tensors
+        with torch.enable_grad(), torch.autocast(**ctx.arithmetic):
+            leaf = x.detach().requires_grad_()
+            y = ctx.function(leaf)
+        wanted = [leaf, *(t for t in wrt if t.requires_grad)]
+        if not y.requires_grad:
+            return None, *(None for _ in (x, *wrt))
+        _refuse_hidden(y, wanted)
+        shared = len(wanted) > 1  # what the caller made of wrt serves every step: keep its buffers
+        found = torch.autograd.grad(y, wanted, grad, retain_graph=shared, allow_unused=True)
+        rest = iter(found[1:])
+        return None, found[0], *(next(rest) if t.requires_grad else None for t in wrt)
+
+
+def _autocast_state(device: str) -> dict[str, Any]:
+    """What autocast does at this moment: a backward pass is usually called from outside of it."""
+    return {
+        "device_type": device,
+        "dtype": torch.get_autocast_dtype(device),
+        "enabled": torch.is_autocast_enabled(device),
+    }
+
+
+def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:
+    """A tensor that the step looks at, but ``wrt`` lacks, would silently get no gradient."""
+    for node, _ in _upstream_edges([_grad_edge(y)], stop={_grad_edge(t) for t in inputs}):
+        if hasattr(node, "variable"):
+            shape = tuple(node.variable.shape)
+            raise RuntimeError(
+                f"the chain depends on a tensor of shape {shape} that requires a gradient; "
+                "name it in wrt, or freeze it with requires_grad_(False)"
+            )
+
+
+def _refuse_dependent(wrt: Sequence[Tensor]) -> None:
+    """The gradient of a tensor already holds what reaches it through others made from it."""
+    edges = [_grad_edge(t) for t in wrt if t.requires_grad]
+    for i, edge in enumerate(edges):
+        others = {*edges[:i], *edges[i + 1 :]}
+        if not others.isdisjoint(_upstream_edges([edge])):
+            shape = tuple(wrt[i].shape)
+            raise ValueError(
+                f"wrt names a tensor of shape {shape} twice, or beside one that it was made from, "
+                "which would count its gradient twice; name only the one that the chain looks at"
+            )
+
+
+def _grad_edge(t: Tensor) -> GradEdge:
+    edge = get_gradient_edge(t)
+    return edge.node, edge.output_nr
+
+
+def _upstream_edges(pending: list[GradEdge], stop: Iterable[GradEdge] = ()) -> Iterator[GradEdge]:
+    """The edges that lead here, each once; the search goes no further than ``stop``."""
+    seen, passed = set(stop), set[Node]()
+    while pending:
+        edge = pending.pop()
+        if edge in seen:
+            continue
+        seen.add(edge)
+        yield edge
+        if edge[0] not in passed:  # what lies behind a node is the same for all of its outputs
+            passed.add(edge[0])
+            pending += [(child, i) for child, i in edge[0].next_functions if child is not None]

@@ -1,0 +1,142 @@
+"""Files of others, read within bounds: what they claim is checked before room is made for it.
+
+A file may say that it unpacks to a terabyte, nest without end, or be a pipe that nobody writes to.
+"""
+
+import json
+import stat
+import tomllib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from scoreag.registry import truncate_text
+
+MAX_TEXT_BYTES = 1 << 20  # bytes of a card or a plan
+MAX_TABLE_BYTES = 1 << 26  # bytes of JSON and of tables of words
+MAX_DOTS = (
+    20_000_000  # steps in taking keys such as a.b.c apart, whose number grows with its square
+)
+_CHUNK_BYTES = 1 << 20  # bytes that are unpacked at a time
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_FILE_TYPES = {
+    stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device", stat.S_IFBLK: "device",
+}  # fmt: skip
+
+
+def get_file_size(path: Path) -> int:
+    """How many bytes a file has; what is no plain file is refused, since it may have no end."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        kind = _FILE_TYPES.get(stat.S_IFMT(facts.st_mode), "special file")
+        raise ValueError(f"{path} is a {kind}; expected a plain file")
+    return facts.st_size
+
+
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+    """The bytes of a plain file.
+
+    Raises:
+        ValueError: it is none, or longer than ``at_most``.
+    """
+    size = get_file_size(path)
+    if max_bytes is not None and size > max_bytes:
+        raise ValueError(f"{path} has {size:,} bytes; expected {max_bytes:,} at most")
+    return path.read_bytes()
+
+
+def read_text(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> str:
+    """A plain file as text in UTF-8."""
+    try:
+        return read_bytes(path, max_bytes).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at {error.start}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is none, or nests too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML says.
+
+    Raises:
+        ValueError: it is none, nests too deeply, or has keys of thousands of parts.
+    """
+    dots = [line.count(".") for line in text.split("\n")]
+    if sum(n * n for n in dots) + len(dots) * max(dots) > MAX_DOTS:
+        raise ValueError("it has lines with too many dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def inflate(data: bytes, max_bytes: int) -> bytes:
+    """What bytes that zip archives pack unpack to.
+
+    Raises:
+        ValueError: they are damaged, or unpack to more than ``at_most``.
+    """
+    machine = zlib.decompressobj(-15)
+    try:
+        found = machine.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(found) > max_bytes:
+        raise ValueError(f"it unpacks to more than {max_bytes:,} bytes")
+    if not machine.eof:
+        raise ValueError("its packed bytes break off")
+    return found
+
+
+def open_zip_archive(path: Path) -> zipfile.ZipFile:
+    """A zip archive with the list of its members.
+
+    Raises:
+        ValueError: it is none, or damaged.
+    """
+    get_file_size(path)
+    try:
+        return zipfile.ZipFile(path)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
+        raise ValueError(
+            f"{path} is no whole zip archive: {truncate_text(str(error), 200)}"
+        ) from error
+
+
+def read_zip_member(archive_file: zipfile.ZipFile, name: str, max_bytes: int) -> bytearray:
+    """The bytes of a member, unpacked piece by piece, whose checksum holds.
+
+    Raises:
+        ValueError: there is none, it is damaged, encrypted, or unpacks to more than ``at_most``.
+    """
+    try:
+        about = archive_file.getinfo(name)
+        if about.flag_bits & 1 or about.compress_type not in _COMPRESSIONS:
+            raise ValueError(f"it is packed by method {about.compress_type}, or encrypted")
+        if about.file_size > max_bytes:
+            raise ValueError(f"it unpacks to {about.file_size:,} bytes; expected {max_bytes:,}")
+        found = bytearray()
+        with archive_file.open(about) as stream:
+            while piece := stream.read(_CHUNK_BYTES):
+                found += piece
+        if len(found) != about.file_size:
+            raise ValueError("it breaks off")
+    except Exception as error:  # a damaged archive can raise anything
+        raise ValueError(
+            f"its member {name[:80]!r} is damaged: {truncate_text(str(error), 200)}"
+        ) from error
+    return found

@@ -1,0 +1,269 @@
+"""What a task can be told: one table of settings, checked before any work starts."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import signature
+from types import UnionType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.diffusion.guidance import JACOBIANS, X0_ESTIMATES, Interval
+from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_sigma
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.registry import (
+    UnknownNameError,
+    component_names,
+    describe_value,
+    did_you_mean,
+    load_component,
+)
+
+ATTACK_LOSSES = ("likelihood", "margin")
+TASK_ARGUMENTS = {  # of the functions that take settings, for a word that is neither
+    **dict.fromkeys(
+        ("synthesize", "transform"), ("wrong", "seed", "image_ids", "micro_batch", "progress")
+    ),
+    "purify": ("seed", "image_ids", "micro_batch", "progress"),
+}
+CLASSIFIER_ONLY_FIELDS = ("strength", "interval", "guidance", "normalized", "stop", "retries")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a task draws.
+
+    Args:
+        strength: s_y, how hard the classifier's verdict pulls; 0 is an unguided draw.
+        precision: s_x, how closely a given image is kept, the inverse of a variance in [-1, 1].
+        start: the noise level at which the chain begins, in units of [-1, 1].
+        steps: noise levels before 0.
+        sampler: a file of ``samplers``; ``sampler_options`` are its own.
+        gradient: exact, straight or symmetric.
+        estimate: denoiser, ode_euler or sde_euler.
+        interval: lowest and highest noise level at which the classifier is listened to.
+        variance: constant, widened, damped or exact: how far an estimate is trusted.
+        guidance: likelihood (of the wrong class, or of any but the label) or margin (of logits).
+        normalized: the classifier's gradient has length ``strength`` at every call.
+        stop: lead in logits from which on an image's guidance rests; None never rests.
+        retries: how often an image that failed is drawn again, each time at doubled strength.
+    """
+
+    attack_scale: float = 10.0
+    similarity: float = 100.0
+    sigma_start: float = 80.0
+    steps: int = 18
+    sampler: str = "heun"
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    jacobian: str = "exact"
+    x0_estimate: str = "denoiser"
+    attack_interval: Interval | None = None
+    likelihood_variance: str = "damped"
+    attack_loss: str = "likelihood"
+    normalize_gradient: bool = False
+    stop_margin: float | None = None
+    max_restarts: int = 0
+
+    def sigmas(self) -> Float[Tensor, " levels"]:
+        """The noise levels, from ``start`` down to 0."""
+        grid = getattr(load_component("samplers", self.sampler), "grid", karras)
+        levels: Tensor = grid(self.steps, sigma_max=self.sigma_start)
+        return levels
+
+    def to_dict(self, task: str = "") -> dict[str, Any]:
+        """Plain values, as a manifest keeps them; of a ``task`` only those that act in it."""
+        return self.subset(fields_for_task(task))
+
+    def subset(self, field_names: Iterable[str]) -> dict[str, Any]:
+        """The plain values of some settings."""
+        plain = {**asdict(self), "sampler_options": dict(self.sampler_options)}
+        return {name: plain[name] for name in field_names}
+
+
+def fields_for_task(task: str) -> list[str]:
+    """The names of the settings that a task can be told; no classifier guides ``purify``."""
+    every = [f.name for f in fields(SamplingConfig)]
+    return [name for name in every if task != "purify" or name not in CLASSIFIER_ONLY_FIELDS]
+
+
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # for a model whose card says nothing
+    "synthesize": {},
+    "transform": {"start": 1.0, "steps": 12, "precision": 100.0, "strength": 10.0},
+    "purify": {"start": 1.0, "steps": 10, "precision": 30.0, "strength": 0.0},
+}
+
+
+def resolve_task_config(prior: Prior, task: str, **changes: Any) -> SamplingConfig:
+    """The settings of a task: the card's, with the user's ``changes``, checked.
+
+    Raises:
+        ValueError: a name, a value or a combination that cannot work; says what to write instead.
+    """
+    return resolve_config(
+        prior, task, fields_for_task(task), TASK_DEFAULTS[task], changes, TASK_ARGUMENTS[task]
+    )
+
+
+def resolve_config(
+    prior: Prior,
+    task: str,
+    field_names: Sequence[str],
+    base: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    other_arguments: Sequence[str] = (),
+) -> SamplingConfig:
+    """The settings of whatever takes those called ``acting``: ``fallback``, card, ``changes``.
+
+    Args:
+        others: arguments that it takes besides, for a word that is none of either.
+    """
+    _check_known(task, field_names, overrides, other_arguments)
+    off = ("stop", "interval")  # None is a value of these
+    given = {name: value for name, value in overrides.items() if value is not None or name in off}
+    tuned = {**base, **prior.defaults.get(task, {})}
+    if "sampler" in given and given["sampler"] != tuned.get("sampler"):
+        tuned.pop("sampler_options", None)
+    merged = {**tuned, **given}
+    _check_types(merged)
+    if merged.get("interval") is not None:  # cards have no tuples
+        merged["interval"] = tuple(merged["interval"])
+    chosen = SamplingConfig(**merged)
+    _check_names(chosen)
+    _check_numbers(chosen)
+    _check_exact_variance(chosen)
+    chosen = _drop_trivial_bounds(chosen)
+    if task != "synthesize":
+        _check_stability(chosen, prior)
+    return chosen
+
+
+def _check_known(
+    task: str, known: Sequence[str], overrides: Mapping[str, Any], other_arguments: Sequence[str]
+) -> None:
+    closely = ", and set how closely it keeps to the image by precision"
+    for name, value in overrides.items():
+        if name not in known and name in CLASSIFIER_ONLY_FIELDS and value is not None:
+            raise ValueError(
+                f"{task} takes no {name}: no classifier guides it; leave {name} out"
+                + (closely if "precision" in known else "")
+            )
+        if name not in known and name not in CLASSIFIER_ONLY_FIELDS:
+            raise UnknownNameError(
+                f"{task} takes no setting {name!r}; {did_you_mean(name, [*known, *other_arguments])}"
+            )
+
+
+def _drop_trivial_bounds(config: SamplingConfig) -> SamplingConfig:
+    """A bound that bounds nothing is written as None: such settings are the same."""
+    interval = None if config.attack_interval == (0, math.inf) else config.attack_interval
+    return replace(
+        config,
+        attack_interval=interval,
+        stop_margin=None if config.stop_margin == math.inf else config.stop_margin,
+    )
+
+
+def _check_types(merged: Mapping[str, Any]) -> None:
+    """Each setting is of its kind: what came, and what was expected."""
+    kinds: dict[str, tuple[type | UnionType, str]] = {
+        **dict.fromkeys(("strength", "precision", "start"), (float | int, "a number")),
+        **dict.fromkeys(("steps", "retries"), (int, "a whole number")),
+        **dict.fromkeys(("sampler", "gradient", "estimate", "variance"), (str, "a name")),
+        "guidance": (str, "a name"),
+        "sampler_options": (Mapping, "a mapping of names to values"),
+        "normalized": (bool, "True or False"),
+        "stop": (float | int | None, "a number, or None"),
+        "interval": (tuple | list | None, "(low, high), or None"),
+    }
+    for name, value in merged.items():
+        kind, wanted = kinds[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and name != "normalized"):
+            raise ValueError(f"{name} is {describe_value(value)}; expected {wanted}")
+    pair = merged.get("interval")
+    if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
+        raise ValueError(
+            f"interval is {describe_value(pair)}; expected two numbers, e.g. (0.1, 10)"
+        )
+
+
+def _check_names(config: SamplingConfig) -> None:
+    for kind, word, known in (
+        ("sampler", config.sampler, component_names("samplers")),
+        ("gradient", config.jacobian, list(JACOBIANS)),
+        ("estimate", config.x0_estimate, list(X0_ESTIMATES)),
+        ("variance", config.likelihood_variance, [*VARIANCES, EXACT_VARIANCE]),
+        ("guidance", config.attack_loss, list(ATTACK_LOSSES)),
+    ):
+        if word not in known and not (kind == "sampler" and "." in word):
+            raise UnknownNameError(f"no {kind} {word!r}; {did_you_mean(word, known)}")
+    sample = _load_sampler(config.sampler)
+    own = [n for n, p in signature(sample).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for option in config.sampler_options:
+        if option not in own:
+            others = did_you_mean(option, own) if own else "it has none"
+            raise ValueError(f"{config.sampler} takes no option {option!r}; {others}")
+
+
+def _load_sampler(sampler: str) -> Callable[..., Any]:
+    """The function of a sampler, which may be a foreign module."""
+    try:
+        sample: Callable[..., Any] = load_component("samplers", sampler).sample
+    except ImportError as error:
+        raise UnknownNameError(
+            f"the sampler {sampler!r} cannot be imported ({error}); write one of "
+            f"{', '.join(component_names('samplers'))}, or a module that Python finds, e.g. in PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{sampler} is no sampler: it has no function 'sample'") from error
+    return sample
+
+
+def _check_numbers(config: SamplingConfig) -> None:
+    for name, least in (("strength", 0), ("precision", 0), ("retries", 0), ("steps", 1)):
+        value = getattr(config, name)
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} is {value}; expected a number of at least {least}")
+    if not 0.002 < config.sigma_start <= 1000:
+        raise ValueError(
+            f"start is {config.sigma_start}; expected a noise level above 0.002 and at most 1000, "
+            "e.g. 80 (from nothing) or 1 (near the given image)"
+        )
+    if (
+        config.attack_interval is not None
+        and not 0 <= config.attack_interval[0] < config.attack_interval[1]
+    ):
+        raise ValueError(
+            f"interval is {config.attack_interval}; expected 0 <= low < high, e.g. 0.1,10"
+        )
+    if config.stop_margin is not None and math.isnan(config.stop_margin):
+        raise ValueError("stop is nan; expected a lead in logits, or None")
+
+
+def _check_exact_variance(config: SamplingConfig) -> None:
+    """The exact variance is of the denoiser's own estimate, and goes through its Jacobian."""
+    for name, only in (("estimate", "denoiser"), ("gradient", "exact")):
+        came = getattr(config, name)
+        if config.likelihood_variance == EXACT_VARIANCE and came != only:
+            raise ValueError(
+                f"variance 'exact' needs {name} {only!r}, not {came!r}; "
+                f"write --{name} {only} or --variance damped"
+            )
+
+
+def _check_stability(config: SamplingConfig, prior: Prior) -> None:
+    if config.likelihood_variance in (EXACT_VARIANCE, "damped") or not config.similarity:
+        return
+    pixels = math.prod(prior.image_shape)
+    level = max_stable_sigma(
+        config.likelihood_variance, config.similarity, config.sigmas(), pixels, prior.sigma_data
+    )
+    if config.sigma_start > level * (1 + 1e-9):
+        nearer = f"start <= {level:.3g}, " if level > 0.0021 else ""
+        raise ValueError(
+            f"variance {config.likelihood_variance!r} with precision {config.similarity:g} explodes from start "
+            f"{config.sigma_start:g}: with these {config.steps} steps it is stable up to {level:.3g}; "
+            f"write {nearer}more steps, or variance 'damped'"
+        )

