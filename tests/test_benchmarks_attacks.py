@@ -28,7 +28,7 @@ def test_a_row_holds_its_own_aim_against_that_of_pgd():
     said = {"value": 0.75, "count": 3, "total": 4, "low": 0.3, "high": 0.95}
     row = {
         "settings": "advad", "aim": "LPIPS", "success_8bit": said, "transferred": said,
-        "judge": said, "linf_255": 8.0, "l2": 1.0, "lpips": 0.0003, "gradients": 60.0,
+        "judge": said, "linf_255": 8.0, "L2": 1.0, "lpips": 0.0003, "gradients": 60.0,
         "answers": 0.0,
     }  # fmt: skip
     line = render._line(row, row | {"lpips": 0.0019})

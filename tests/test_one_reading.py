@@ -142,7 +142,7 @@ def test_training_from_a_card_on_other_classes_numbers_them_by_the_alphabet(answ
 
 def test_the_names_of_classes_are_known_of_cards_and_data_sets_only(answers, tmp_path):
     write_net(tmp_path / "numbers", 11, ("0", "1", "2"))
-    found = {word: class_names(word) for word in ("net", "masked:net", "unmasked:net")}
+    found = {word: class_names(word) for word in ("net", "obfuscated:net", "bpda:net")}
     assert set(found.values()) == {CLASSES}
     assert class_names("robustbench:Standard")[:2] == ("airplane", "automobile")
     for word in ("numbers", "robustbench:imagenet/Linf/Any", "mine:factory", "nothing", "no.pth"):

@@ -145,7 +145,9 @@ OF_PRIOR = {
 
 
 @pytest.mark.parametrize("changes", OF_CLASSIFIER.values(), ids=OF_CLASSIFIER)
-@pytest.mark.parametrize("name", ["net", "masked:net", "guarded:other,net", "net/card.toml"])
+@pytest.mark.parametrize(
+    "name", ["net", "obfuscated:net", "with-detector:other,net", "net/card.toml"]
+)
 def test_code_in_the_card_of_a_classifier_is_not_run(here, changes, name):
     update_card(load_card("net"), **changes)
     with pytest.raises(ValueError, match=r"names code, '.*--trust-code"):
@@ -249,8 +251,8 @@ IN_PLANS = {
     "second data": ('data = "folder:images"', 'data = ["folder:no", "evil.code:all"]'),
     "a victim of a file": ('victims = ["net", "other"]', 'victims = ["net", "x/code.py:victim"]'),
     "a victim": ('victims = ["net", "other"]', 'victims = ["net", "os:abort"]'),
-    "a masked victim": ('victims = ["net", "other"]', 'victims = ["net", "masked:os:abort"]'),
-    "a detector": ('victims = ["net", "other"]', 'victims = ["net", "guarded:net, os:abort"]'),
+    "a masked victim": ('victims = ["net", "other"]', 'victims = ["net", "obfuscated:os:abort"]'),
+    "a detector": ('victims = ["net", "other"]', 'victims = ["net", "with-detector:net, os:abort"]'),
     "a judge": ('judge = "judge"', 'judge = "evil.code:victim"'),
     "features": ('about = "a test"', 'features = "evil.code:victim"'),
     "an attack": ("[attacks.pgd]\n", '[attacks.pgd]\nattack = "evil.code"\n'),

@@ -89,7 +89,7 @@ def test_a_card_may_name_no_code_and_no_file_as_its_judge(here, capsys, judge, f
 
 def test_the_victim_itself_may_not_judge_and_nothing_is_left_behind(here, capsys):
     tiny.write_classifier(here / "copy")
-    for word in ("net", "copy", "unmasked:net"):
+    for word in ("net", "copy", "bpda:net"):
         for words in (TRANSFORM, SYNTHESIZE):
             told = refused(capsys, [*words, "--judge", word])
             assert "the judge is the classifier that is attacked" in told

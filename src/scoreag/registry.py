@@ -11,46 +11,60 @@ from reprlib import Repr
 from types import ModuleType
 from typing import Any
 
-MAX_KNOWN_NAMES, MAX_NAME_LENGTH = (
-    1000,
-    100,
-)  # words that one is compared with, and their characters
-FOREIGN_NAMES = {  # words that other libraries write, and ours for the same
+MAX_KNOWN_NAMES = 1000  # that a word is compared with
+MAX_NAME_LENGTH = 100  # characters
+FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for the same
     **dict.fromkeys(
-        ("eps", "max_eps", "epsilons", "radius"), ("epsilon", "bound", "reach", "precision")
+        ("epsilon", "max_eps", "epsilons", "radius", "bound"),
+        ("eps", "max_displacement", "similarity"),
     ),
+    "reach": ("max_displacement", "eps"),
     **dict.fromkeys(
         ("n_iter", "nb_iter", "num_steps", "n_steps", "max_iter", "iterations", "iters",
          "num_inference_steps", "nfe"),
-        ("steps", "queries"),
+        ("steps", "n_queries"),
     ),
     **dict.fromkeys(
         ("alpha", "eps_step", "eps_iter", "stepsize", "rel_stepsize", "abs_stepsize", "lr"),
         ("step_size",),
     ),
     **dict.fromkeys(
-        ("n_restarts", "num_restarts", "num_random_init", "random_start", "random_starts"),
-        ("restarts", "retries"),
+        ("n_restarts", "num_restarts", "num_random_init", "random_start", "random_starts",
+         "retries"),
+        ("restarts", "max_restarts"),
     ),
-    **dict.fromkeys(("eot_iter", "eot_samples", "eot", "n_samples"), ("draws",)),
-    **dict.fromkeys(("n_queries", "max_queries", "nqueries"), ("queries",)),
-    **dict.fromkeys(("n_target_classes", "num_targets"), ("targets",)),
+    **dict.fromkeys(("eot_iter", "eot", "n_samples", "n_draws", "num_draws", "votes"),
+                    ("eot_samples", "draws")),
+    **dict.fromkeys(("draws",), ("eot_samples",)),
+    **dict.fromkeys(("eot_samples",), ("draws",)),
+    **dict.fromkeys(("queries", "max_queries", "nqueries"), ("n_queries",)),
+    **dict.fromkeys(("num_targets",), ("n_target_classes",)),
     **dict.fromkeys(("p", "ord", "lp_norm", "p_norm"), ("norm",)),
-    **dict.fromkeys(("p_init",), ("share",)),
+    **dict.fromkeys(("share", "p_init"), ("p_init", "frequency_fraction")),
+    **dict.fromkeys(("weights",), ("eot_weighting",)),
+    **dict.fromkeys(("keep",), ("return_iterate",)),
     **dict.fromkeys(
-        ("target", "targeted", "target_class", "y_target", "aim"), ("wrong", "targets")
+        ("wrong", "targets", "target_labels", "targeted", "target_class", "y_target", "aim"),
+        ("target", "n_target_classes"),
     ),
-    **dict.fromkeys(("targets", "target_labels"), ("wrong",)),
-    **dict.fromkeys(("batch_size", "batchsize", "bs", "batch"), ("micro_batch", "max_memory")),
+    **dict.fromkeys(("target",), ("n_target_classes",)),
+    **dict.fromkeys(("micro_batch", "batchsize", "bs", "batch", "batch_size"),
+                    ("batch_size", "max_memory")),
     **dict.fromkeys(("ids", "image_id", "indices"), ("image_ids",)),
     **dict.fromkeys(("random_seed", "rng", "generator", "random_state"), ("seed",)),
     **dict.fromkeys(("verbose", "disable_progress_bar", "quiet"), ("progress",)),
-    **dict.fromkeys(("guidance_scale", "s_y", "scale", "attack_scale"), ("strength",)),
-    **dict.fromkeys(("s_x", "similarity"), ("precision",)),
+    **dict.fromkeys(("guidance_scale", "s_y", "scale", "strength"), ("attack_scale",)),
+    **dict.fromkeys(("s_x", "precision"), ("similarity",)),
     **dict.fromkeys(("scheduler", "solver"), ("sampler",)),
-    **dict.fromkeys(("sigma", "sigma_max", "t_start", "noise_level"), ("start",)),
-    **dict.fromkeys(("loss_fn", "loss_type", "criterion"), ("loss", "guidance")),
-    **dict.fromkeys(("n_draws", "num_draws", "votes"), ("draws",)),
+    **dict.fromkeys(("sigma", "sigma_max", "t_start", "noise_level", "start"), ("sigma_start",)),
+    **dict.fromkeys(("loss_fn", "loss_type", "criterion", "guidance"), ("loss", "attack_loss")),
+    **dict.fromkeys(("gradient",), ("jacobian",)),
+    **dict.fromkeys(("estimate",), ("x0_estimate",)),
+    **dict.fromkeys(("interval",), ("attack_interval",)),
+    **dict.fromkeys(("variance",), ("likelihood_variance",)),
+    **dict.fromkeys(("normalized",), ("normalize_gradient",)),
+    **dict.fromkeys(("stop",), ("stop_margin", "early_stop_draws")),
+    **dict.fromkeys(("vote",), ("aggregate",)),
     **dict.fromkeys(("model", "score_model", "diffusion"), ("prior",)),
     **dict.fromkeys(("mean_std", "normalization", "preprocessing"), ("mean",)),
 }  # fmt: skip

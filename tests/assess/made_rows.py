@@ -8,7 +8,7 @@ def cell(**changes):
     told = {
         "name": "s/net/none/pgd", "group": "s", "data": "d", "victim": "net", "attack": "pgd",
         "component": "pgd", "images": 4, "classes": ("cat", "dog", "ship"), "others": ("other",),
-        "judges": ("judge",), "options": {"norm": "linf", "epsilon": 0.1},
+        "judges": ("judge",), "options": {"norm": "Linf", "epsilon": 0.1},
     }  # fmt: skip
     return Cell(**{**told, **changes})
 
@@ -22,7 +22,7 @@ def row(position, label, before, saved, judge, **changes):
         "judges": {"judge": {"before": label, "saved": judge}},
         "transfer": {"other": {"before": label, "saved": saved if position else label}},
         "calls": 2.0, "retries": 0, "rests": 0, "forwards": 4.0, "backwards": 4.0,
-        "gradient": 0.5, "distances": {"l0": 1.0, "l1": 1.0, "l2": 1.0 + position, "linf": 0.1},
+        "gradient": 0.5, "distances": {"l0": 1.0, "l1": 1.0, "L2": 1.0 + position, "Linf": 0.1},
         "psnr": 30.0, "ssim": 0.5 + 0.1 * position, "file": f"f{position}", "sha256": "0",
     }  # fmt: skip
     return told | changes

@@ -209,7 +209,7 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
             if "original_file" in row:
                 origin = to_float(read_png(whole / row["original_file"]))[None]
                 moved = float(linf(origin.double(), saved.double()))
-                assert row["distances"]["linf"] == pytest.approx(moved, abs=1e-6)
+                assert row["distances"]["Linf"] == pytest.approx(moved, abs=1e-6)
 
 
 def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):

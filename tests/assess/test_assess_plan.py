@@ -57,7 +57,7 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
     cells = {cell.name: cell for cell in resolved(PLAN, planned)}
     pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
     assert pgd == {
-        "epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "linf", "loss": "ce",
+        "epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "Linf", "loss": "ce",
         "restarts": 1, "keep": "last", "draws": 1, "stop": 0, "weights": "mean",
     }  # fmt: skip
     assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
@@ -122,7 +122,7 @@ def test_members_that_count_other_classes_are_refused(planned, tmp_path):
         resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
 
 
-@pytest.mark.parametrize("judge", ["net", "other", "copy", "unmasked:net"])
+@pytest.mark.parametrize("judge", ["net", "other", "copy", "bpda:net"])
 def test_a_judge_that_is_attacked_is_refused_with_its_line(planned, tmp_path, judge):
     """Also a victim of the set that this cell does not attack, and a copy under another name."""
     write_net(tmp_path / "copy", 10)

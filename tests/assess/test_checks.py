@@ -66,7 +66,7 @@ def test_a_black_box_attack_that_beats_a_white_box_one_in_the_same_ball_is_told(
     (finding,) = check_across_cells([CheckInput(white, WEAK), CheckInput(black, BLIND)])
     assert finding.cell == "white" and "black, which takes no gradient" in finding.message
     assert "20 of 20" in finding.message
-    other_ball = replace(black, options={"norm": "linf", "epsilon": 0.2})
+    other_ball = replace(black, options={"norm": "Linf", "epsilon": 0.2})
     assert not [*check_across_cells([CheckInput(white, WEAK), CheckInput(other_ball, BLIND)])]
     assert not [*check_across_cells([CheckInput(white, STRONG), CheckInput(black, BLIND)])]
     fewer = to_columns([row(i, 0, 0, 1, 0, backwards=0.0) for i in range(2)])
@@ -100,7 +100,7 @@ def test_an_attack_of_no_known_ball_or_of_a_part_of_it_is_not_held_to_another(of
 def test_attacks_without_a_choice_of_norm_are_compared_in_theirs():
     white, black = cell(name="white"), cell(component="di_fgsm", options={"epsilon": 0.1})
     assert [*check_across_cells([CheckInput(white, WEAK), CheckInput(black, BLIND)])]
-    other_norm = replace(white, options={"norm": "l2", "epsilon": 0.1})
+    other_norm = replace(white, options={"norm": "L2", "epsilon": 0.1})
     assert not [*check_across_cells([CheckInput(other_norm, WEAK), CheckInput(black, BLIND)])]
 
 

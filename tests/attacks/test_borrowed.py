@@ -115,7 +115,7 @@ def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
             return images + 0.1
 
     put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
-    attack = autoattack.AutoAttack(eps=0.1, norm="l2", version="rand")
+    attack = autoattack.AutoAttack(eps=0.1, norm="L2", version="rand")
     assert torch.allclose(attack(four, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
     assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
     assert len({t["seed"] for t in told}) == 3

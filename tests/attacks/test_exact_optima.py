@@ -8,7 +8,7 @@ from scoreag.attacks.apgd import compute_checkpoints
 from scoreag.core.rng import Noise
 
 WEIGHTS = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() / 10
-EPSILON = {"linf": 0.05, "l2": 0.5}
+EPSILON = {"Linf": 0.05, "L2": 0.5}
 COUNT = 3
 
 
@@ -19,7 +19,7 @@ def linear(images):
 def best_margin(label: int, norm: str) -> float:
     """On grey: the largest of ``(w_j - w_y) . x + epsilon |w_j - w_y|``, in the dual norm."""
     apart = (WEIGHTS - WEIGHTS[label]).flatten(1)
-    gained = apart.norm(1 if norm == "linf" else 2, dim=1)
+    gained = apart.norm(1 if norm == "Linf" else 2, dim=1)
     reached = 0.5 * apart.sum(1) + EPSILON[norm] * gained
     return max(value.item() for j, value in enumerate(reached) if j != label)
 
@@ -62,7 +62,7 @@ def test_the_ensemble_fools_wherever_a_change_in_the_ball_does(norm):
     """Down to 1 % above the smallest radius at which any does."""
     label = likely()
     apart = (WEIGHTS - WEIGHTS[label]).flatten(1)
-    gained = apart.norm(1 if norm == "linf" else 2, dim=1)
+    gained = apart.norm(1 if norm == "Linf" else 2, dim=1)
     needed = [
         -0.5 * a.sum() / g for j, (a, g) in enumerate(zip(apart, gained, strict=True)) if j != label
     ]
@@ -80,11 +80,11 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
     attack = fgsm.FGSM(eps=EPSILON[norm], norm=norm)
     found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
     towards = WEIGHTS[1] - WEIGHTS[0]
-    unit = towards.sign() if norm == "linf" else towards / towards.norm()
+    unit = towards.sign() if norm == "Linf" else towards / towards.norm()
     assert torch.allclose(found[0], images[0] + EPSILON[norm] * unit, atol=1e-12)
 
 
-@pytest.mark.parametrize("norm, share", [("linf", 0.7), ("l2", 0.45)])
+@pytest.mark.parametrize("norm, share", [("Linf", 0.7), ("L2", 0.45)])
 def test_square_comes_near_without_a_gradient(norm, share):
     """Of the way from where grey is to the best. Success would end it, so none is in reach."""
     label = likely()
@@ -146,7 +146,7 @@ def test_restarts_find_the_hill_that_a_single_start_misses():
 def test_low_frequency_finds_the_best_smooth_change_in_l2():
     """Within a subspace, the steepest direction is the projection of the gradient onto it."""
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
-    attack = low_frequency.LowFrequency(0.3, norm="l2", frequency_fraction=0.5, step_size=0.3)
+    attack = low_frequency.LowFrequency(0.3, norm="L2", frequency_fraction=0.5, step_size=0.3)
     found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
     smooth = low_frequency.low_pass((WEIGHTS[1] - WEIGHTS[0])[None], 0.5)
     assert torch.allclose(found - images, 0.3 * smooth / smooth.norm(), atol=1e-6)

@@ -19,7 +19,7 @@ def test_the_transform_is_that_of_scipy():
     )
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_the_change_has_no_frequency_above_its_share(norm):
     """On grey, where no pixel meets black or white; 2 of 8 each way are left."""
     images = torch.full((2, 3, 8, 8), 0.5, dtype=torch.float64)

@@ -44,7 +44,7 @@ def test_on_a_linear_classifier_linf_ends_in_the_corner_of_the_cube():
 
 def test_on_a_linear_classifier_l2_ends_where_the_gradient_leaves_the_sphere():
     images, labels = greys()
-    found = PGD(eps=0.1, step_size=0.1, norm="l2")(linear, images, labels, noise(3))
+    found = PGD(eps=0.1, step_size=0.1, norm="L2")(linear, images, labels, noise(3))
     assert torch.allclose(found, images - 0.1 * WEIGHTS / WEIGHTS.norm(), atol=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_the_range_of_pixels_ends_the_way_before_the_ball_does():
     assert torch.equal(found, images - 0.5 * WEIGHTS.sign())
 
 
-@pytest.mark.parametrize("norm, order", [("linf", torch.inf), ("l2", 2)], ids=["linf", "l2"])
+@pytest.mark.parametrize("norm, order", [("Linf", torch.inf), ("L2", 2)], ids=["Linf", "L2"])
 def test_stays_in_the_ball_and_in_the_range_of_pixels(norm, order):
     images = pixels(16)
     found = PGD(eps=0.3, norm=norm)(net(), images, net()(images).argmax(1), noise(16))
@@ -62,7 +62,7 @@ def test_stays_in_the_ball_and_in_the_range_of_pixels(norm, order):
     assert found.min() >= 0 and found.max() <= 1
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_an_image_does_not_depend_on_its_batch(norm):
     images, attack = pixels(5).double(), PGD(eps=0.1, norm=norm)
     classifier = net().double()
@@ -78,7 +78,7 @@ def test_an_image_does_not_depend_on_its_batch(norm):
 def test_random_starts_fill_the_l2_ball_evenly():
     """The share within radius r of a ball in 4 dimensions is r^4; of 2,000 draws, 5 sigma."""
     images = torch.full((2000, 1, 2, 2), 0.5)
-    attack = PGD(eps=0.1, steps=1, step_size=0.0, norm="l2")
+    attack = PGD(eps=0.1, steps=1, step_size=0.0, norm="L2")
     found = attack(linear, images, torch.zeros(2000, dtype=torch.int64), noise(2000))
     inside = ((found - images).flatten(1).norm(dim=1) < 0.08).float().mean().item()
     share = 0.8**4
@@ -94,14 +94,14 @@ def test_random_starts_fill_the_cube_evenly():
     assert squares == pytest.approx(1 / 3, abs=5 * (4 / 45 / 8000) ** 0.5)
 
 
-@pytest.mark.parametrize("norm, epsilon", [("linf", 0.04), ("l2", 0.2)], ids=["linf", "l2"])
+@pytest.mark.parametrize("norm, epsilon", [("Linf", 0.04), ("L2", 0.2)], ids=["Linf", "L2"])
 def test_is_as_strong_as_that_of_foolbox(norm, epsilon):
     """Both lower the accuracy of the same net on the same images in the same ball."""
     foolbox = pytest.importorskip("foolbox")
     images, classifier = pixels(200), net()
     labels = classifier(images).argmax(1)
     ours = PGD(eps=epsilon, norm=norm)(classifier, images, labels, noise(200))
-    theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm]
+    theirs = {"Linf": foolbox.attacks.LinfPGD, "L2": foolbox.attacks.L2PGD}[norm]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = foolbox.PyTorchModel(classifier, bounds=(0, 1))

@@ -47,7 +47,7 @@ def test_logits_of_any_size_stay_finite():
 def guarded(planned, tmp_path):
     """The folder of a plan, with two detectors: one of two classes, and one that is none."""
     write_net(tmp_path / "detector", 13, ("real", "generated"))
-    return f"guarded:net,{tmp_path / 'detector'}"
+    return f"with-detector:net,{tmp_path / 'detector'}"
 
 
 def test_it_is_made_of_two_by_their_names(guarded):
@@ -61,8 +61,11 @@ def test_it_is_made_of_two_by_their_names(guarded):
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("guarded:net", r"guarded:net: expected a classifier and a detector, with a comma"),
-        ("guarded:net,other", r"other tells \d+ classes apart; a detector has two"),
+        (
+            "with-detector:net",
+            r"with-detector:net: expected a classifier and a detector, with a comma",
+        ),
+        ("with-detector:net,other", r"other tells \d+ classes apart; a detector has two"),
     ],
 )
 def test_what_is_no_pair_is_refused_in_a_line(planned, name, told):

@@ -65,21 +65,21 @@ def test_who_knows_the_trick_fools_it_along_gradients():
 
 
 def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
-    bare, hidden = load_classifier("net"), load_classifier("masked:net")
-    assert hidden.metadata["name"] == "masked:net" and hidden.image_shape == bare.image_shape
+    bare, hidden = load_classifier("net"), load_classifier("obfuscated:net")
+    assert hidden.metadata["name"] == "obfuscated:net" and hidden.image_shape == bare.image_shape
     images = torch.randint(0, 16, (3, *bare.image_shape)) / 15
     assert torch.allclose(hidden(images), 1e4 * bare(images), rtol=1e-4)
-    known = load_classifier("unmasked:net")
+    known = load_classifier("bpda:net")
     assert torch.allclose(known(images), bare(images), rtol=1e-4) and known.image_shape
-    with pytest.raises(ValueError, match=r"masked:net: .*leave out mean"):
-        load_classifier("masked:net", mean=(0.5,))
-    with pytest.raises(ValueError, match="or did you mean masked:net"):
+    with pytest.raises(ValueError, match=r"obfuscated:net: .*leave out mean"):
+        load_classifier("obfuscated:net", mean=(0.5,))
+    with pytest.raises(ValueError, match="or did you mean obfuscated:net"):
         load_classifier("maskd:net")
 
 
 def test_an_assessment_says_that_its_gradients_are_zero(planned, tmp_path):
     text = (planned / "plan.toml").read_text()
-    (planned / "masked.toml").write_text(text.replace('"net"', '"masked:net"'))
+    (planned / "masked.toml").write_text(text.replace('"net"', '"obfuscated:net"'))
     words = ["--only", "*none/pgd,epsilon=8*", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["assess", "masked.toml", *words]) == 0
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["findings"]

@@ -35,16 +35,16 @@ def test_attack_fools_where_an_image_can(attack):
     assert (classify(run(attack(), 4)).argmax(1) != labels).double().mean() >= 0.75
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_attack_stays_in_its_ball_and_in_the_range_of_pixels(attack, norm):
     options = {"norm": norm} if attack.takes("norm") else {}
-    radius = {"linf": 0.1, "l2": 2.0}[norm] if options else 0.1
+    radius = {"Linf": 0.1, "L2": 2.0}[norm] if options else 0.1
     small = {"epsilon": radius} if attack.takes("epsilon") else {}
     images, found = natural(3, attack.side)[0], run(attack(**options, **small), 3)
     assert found.min() >= 0 and found.max() <= 1 and found.shape == images.shape
     change = (found - images).flatten(1)
     if small:
-        order = 2 if options and norm == "l2" else torch.inf
+        order = 2 if options and norm == "L2" else torch.inf
         assert change.norm(order, dim=1).max() <= radius + (
             1e-6 if attack.name in FOREIGN else 1e-9
         )

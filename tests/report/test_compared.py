@@ -24,7 +24,7 @@ def rows(count, right, judge_right=None, **changes):
 
 
 def attacked(victim, made, purifier="none", attack="pgd", epsilon=0.1, **changes):
-    options = {"norm": "linf", "epsilon": epsilon, "steps": 10}
+    options = {"norm": "Linf", "epsilon": epsilon, "steps": 10}
     behind = {} if purifier == "none" else {"purification": purifier, "purifier": purifier}
     told = {
         "name": f"s/{victim}/{purifier}/{attack},{epsilon},{len(made)}", "victim": victim,

@@ -65,8 +65,8 @@ def test_verdicts_are_what_the_classifier_says_of_the_files(run):
 def test_distances_are_those_between_the_files(run):
     for row in read_rows(run):
         moved = (pixels(run / row["file"]) - pixels(run / row["original_file"])) / 255
-        assert row["distances"]["linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
-        assert row["distances"]["l2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
+        assert row["distances"]["Linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
+        assert row["distances"]["L2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
 
 
 def test_originals_are_the_given_images(run):
@@ -119,7 +119,7 @@ def test_purification_without_a_classifier_judges_nothing(tmp_path):
     row = read_rows(tmp_path)[0]
     assert row["predictions"] == {"before": None, "float": None, "saved": None}
     assert row["success_8bit"] is None and row["wrong_from"] is None
-    assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "l2", "linf"}
+    assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "L2", "Linf"}
 
 
 def test_a_purification_says_nothing_of_settings_that_no_classifier_obeyed(tmp_path):

@@ -71,7 +71,7 @@ MUTATIONS = {
     "a strength that is none": value("strength", None),
     "another seed": value("seed", 5),
     "distances that are nothing": value("distances", {}),
-    "another distance": value("distances", {"l0": 0, "l1": 0, "l2": 0, "linf": 0}),
+    "another distance": value("distances", {"l0": 0, "l1": 0, "L2": 0, "Linf": 0}),
     "another picture": value("file", "images/000020.png"),
     "a picture elsewhere": value("file", "../secret.png"),
     "an absolute picture": value("file", "/etc/hostname"),

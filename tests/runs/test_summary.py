@@ -15,7 +15,7 @@ def row(before=0, saved=1, wrong=1, retries=0, calls=10, linf=0.1, float_too=Tru
         "retries": retries,
         "rests": 0,
         "calls": calls,
-        "distances": {"l2": 1.0, "linf": linf},
+        "distances": {"L2": 1.0, "Linf": linf},
     }
 
 

@@ -16,12 +16,12 @@ class Attack:
     epsilon: Any = 0.1
     steps: int = 3
     size: float | None = None
-    norm: str = "linf"
+    norm: str = "Linf"
     quiet: bool = False
     weights: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["linf", "l2"])
+        validate_attack_options(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["Linf", "L2"])
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_a_radius_in_levels_of_255_is_told(name):
     """Any image lies within it; in L2 it may be meant."""
     with pytest.raises(ValueError, match=r"epsilon is 8, and pixels are in \[0, 1\]; write 8/255"):
         load_component("attacks", name).Attack(epsilon=8.0)
-    assert load_component("attacks", name).Attack(epsilon=8.0, norm="l2").eps == 8
+    assert load_component("attacks", name).Attack(epsilon=8.0, norm="L2").eps == 8

@@ -28,7 +28,7 @@ def logistic(x):
     return 1 / (1 + math.exp(-x))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_draws_that_one_step_can_fool_outweigh_those_that_it_cannot(norm):
     """Slopes 2, 2, 2 and -1 at loss 0 and reach 1: the step is 1, the weights s(2) and s(-1)."""
     many, other = logistic(2), logistic(-1)
@@ -40,7 +40,7 @@ def test_draws_that_one_step_can_fool_outweigh_those_that_it_cannot(norm):
 def test_a_step_against_the_mean_is_found_where_it_fools_more_draws():
     """Slopes 1, 1, 1 and -4: the mean points down, where it fools one draw; up it fools three."""
     losses, slopes = values(-3, -3, -3, -8), along(4, 4, 4, -13)
-    chance = selection_probabilities(NORM_BALLS["linf"], 1.0, losses, slopes)
+    chance = selection_probabilities(NORM_BALLS["Linf"], 1.0, losses, slopes)
     assert average_gradients(losses, slopes).item() < 0
     assert chance.flatten().tolist() == pytest.approx([logistic(1)] * 3 + [logistic(-21)])
 
@@ -48,7 +48,7 @@ def test_a_step_against_the_mean_is_found_where_it_fools_more_draws():
 def test_draws_that_agree_are_averaged():
     gradient = torch.randn(1, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     same = gradient.repeat(5, 1, 1, 1, 1)
-    found = weight_selectively(NORM_BALLS["linf"], 0.03, torch.zeros(5, 2), same)
+    found = weight_selectively(NORM_BALLS["Linf"], 0.03, torch.zeros(5, 2), same)
     assert torch.allclose(found, gradient[0], atol=1e-6)
 
 
@@ -56,9 +56,9 @@ def test_images_are_weighed_apart():
     source = torch.Generator().manual_seed(1)
     losses = torch.randn(6, 2, generator=source, dtype=torch.float64)
     slopes = torch.randn(6, 2, 1, 2, 2, generator=source, dtype=torch.float64)
-    both = weight_selectively(NORM_BALLS["l2"], 0.5, losses, slopes)
+    both = weight_selectively(NORM_BALLS["L2"], 0.5, losses, slopes)
     alone = [
-        weight_selectively(NORM_BALLS["l2"], 0.5, losses[:, [i]], slopes[:, [i]]) for i in (0, 1)
+        weight_selectively(NORM_BALLS["L2"], 0.5, losses[:, [i]], slopes[:, [i]]) for i in (0, 1)
     ]
     assert torch.allclose(both, torch.cat(alone), atol=1e-12)
 
@@ -71,16 +71,16 @@ def test_the_shared_step_is_near_the_best_of_the_whole_cube():
     ticks = torch.linspace(-1, 1, 201, dtype=torch.float64)
     steps = torch.cartesian_prod(ticks, ticks)
     best = torch.sigmoid(losses + slopes.view(6, 2) @ steps.T).sum(0).max()
-    found = selection_probabilities(NORM_BALLS["linf"], 1.0, losses, slopes).sum()
-    along_mean = NORM_BALLS["linf"].steepest_ascent(slopes.mean(0)).flatten()
+    found = selection_probabilities(NORM_BALLS["Linf"], 1.0, losses, slopes).sum()
+    along_mean = NORM_BALLS["Linf"].steepest_ascent(slopes.mean(0)).flatten()
     by_mean = torch.sigmoid(losses.flatten() + slopes.view(6, 2) @ along_mean).sum()
     assert by_mean <= found <= best + 1e-9
     assert found >= best - 0.02
 
 
 def test_weights_go_by_their_names():
-    assert make_eot_weighting("mean", "linf", 0.1) is average_gradients
-    found = make_eot_weighting("selective", "linf", 1.0)(values(0, 0), along(2, -1))
+    assert make_eot_weighting("mean", "Linf", 0.1) is average_gradients
+    found = make_eot_weighting("selective", "Linf", 1.0)(values(0, 0), along(2, -1))
     many, other = logistic(2), logistic(-1)
     assert found.item() == pytest.approx((2 * many - other) / (many + other))
 

@@ -23,7 +23,8 @@ from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips
 from scoreag.metrics.lpips import load_lpips as load_lpips
 from scoreag.metrics.lpips_weights import resolve_weight_files
-from scoreag.runs.manifest import model_identity, tensors_sha256, to_jsonable
+from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.runs.manifest import to_jsonable
 
 PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 
@@ -128,7 +129,7 @@ def classifier_digests(module: NormalizedClassifier) -> dict[str, Any]:
 def _source_info(module: NormalizedClassifier) -> dict[str, Any]:
     """What a classifier that is not of this package is called, and the digests of its sources."""
     name = str(module.metadata.get("name", ""))
-    words = re.split("[:,]", name)[:-1]  # guarded:net,my_module:factory
+    words = re.split("[:,]", name)[:-1]  # with-detector:net,my_module:factory
     modules = {type(part).__module__ for part in module.modules()} | {*words}
     known = {one: sys.modules[one] for one in sorted(modules) if one in sys.modules}
     found = {

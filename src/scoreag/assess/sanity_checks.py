@@ -146,9 +146,9 @@ CELL_CHECKS: tuple[Callable[[CheckInput], Iterator[Finding]], ...] = (
 
 
 FIXED_NORM_ATTACKS = {
-    "di_fgsm": "linf",
-    "si_ni_fgsm": "linf",
-    "advad": "linf",
+    "di_fgsm": "Linf",
+    "si_ni_fgsm": "Linf",
+    "advad": "Linf",
 }  # they have no option norm
 PARTIAL_SEARCH_ATTACKS = (
     "fgsm",

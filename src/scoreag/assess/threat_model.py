@@ -279,9 +279,7 @@ def _make_raw_view(
         return bare
     made = context.attacker_defense if for_attacker else context.eval_defense
     assert made is not None and prior is not None
-    defended = PurifiedClassifier(
-        replace(made.config, prior=prior)
-    )  # one that may count its calls
+    defended = PurifiedClassifier(replace(made.config, prior=prior))  # one that may count its calls
 
     def ask(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None

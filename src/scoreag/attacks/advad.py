@@ -43,7 +43,7 @@ class AdvAD:
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, positive=("epsilon", "steps", "scale", "draws"))
+        validate_attack_options(self, positive=("eps", "steps", "scale", "eot_samples"))
 
     @validate_inputs()
     def __call__(

@@ -41,7 +41,7 @@ class APGD:
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
         steps: of each run; a gradient each.
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         loss: "ce", "margin" or "dlr".
         targets: how many classes are aimed at, one after the other, from the likeliest wrong one
             on; 0 aims at none.
@@ -55,7 +55,7 @@ class APGD:
 
     eps: float = 8 / 255
     steps: int = 100
-    norm: str = "linf"
+    norm: str = "Linf"
     loss: str = "ce"
     n_target_classes: int = 0
     restarts: int = 1
@@ -64,10 +64,10 @@ class APGD:
     eot_weighting: str = "mean"
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "restarts", "draws")
+        positive = ("eps", "steps", "restarts", "eot_samples")
         words: dict[str, Collection[str]]
-        words = {"norm": NORM_BALLS, "loss": LOSSES, "weights": EOT_WEIGHTINGS}
-        ranges = {"targets": (0, 1000), "stop": (0, math.inf)}
+        words = {"norm": NORM_BALLS, "loss": LOSSES, "eot_weighting": EOT_WEIGHTINGS}
+        ranges = {"n_target_classes": (0, 1000), "early_stop_draws": (0, math.inf)}
         validate_attack_options(self, positive=positive, ranges=ranges, **words)
         validate_eot_weighting("apgd", self.eot_weighting, self.eot_samples)
 

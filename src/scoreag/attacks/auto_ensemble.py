@@ -36,7 +36,7 @@ class AutoEnsemble:
 
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         steps: of each run of APGD.
         targets: classes aimed at, one after the other, from the likeliest wrong one on.
         queries: of Square; 0 leaves it out, as for a defence that draws.
@@ -45,16 +45,16 @@ class AutoEnsemble:
     """
 
     eps: float = 8 / 255
-    norm: str = "linf"
+    norm: str = "Linf"
     steps: int = 100
     n_target_classes: int = 9
     n_queries: int = 5000
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "targets", "draws")
+        positive = ("eps", "steps", "n_target_classes", "eot_samples")
         validate_attack_options(
-            self, positive=positive, norm=NORM_BALLS, ranges={"queries": (0, math.inf)}
+            self, positive=positive, norm=NORM_BALLS, ranges={"n_queries": (0, math.inf)}
         )
 
     @validate_inputs()
@@ -69,7 +69,7 @@ class AutoEnsemble:
         )
 
     def _build_attacks(self, n_classes: int) -> Iterator[AttackFunction]:
-        size: dict[str, Any] = {"epsilon": self.eps, "norm": self.norm, "draws": self.eot_samples}
+        size: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "eot_samples": self.eot_samples}
         run = partial(apgd.APGD, **size, steps=self.steps)
         yield run(loss="ce")
         yield run(

@@ -43,7 +43,7 @@ class DIFGSM:
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "shrink", "draws")
+        positive = ("eps", "steps", "shrink", "eot_samples")
         ranges = {"probability": (0, 1), "shrink": (0, 1), "decay": (0, math.inf)}
         validate_attack_options(self, positive=positive, loss=LOSSES, ranges=ranges)
 

@@ -21,18 +21,18 @@ class FGSM:
 
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         loss: "ce", "margin" or "dlr".
         draws: calls of the classifier that the gradient is the mean of.
     """
 
     eps: float = 8 / 255
-    norm: str = "linf"
+    norm: str = "Linf"
     loss: str = "ce"
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, positive=("epsilon", "draws"), norm=NORM_BALLS, loss=LOSSES)
+        validate_attack_options(self, positive=("eps", "eot_samples"), norm=NORM_BALLS, loss=LOSSES)
 
     @validate_inputs()
     def __call__(

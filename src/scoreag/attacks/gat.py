@@ -22,14 +22,14 @@ from scoreag.methods.task import TaskSpec, run_batch
 from scoreag.methods.validation import validate_class_count, validate_target
 
 SAMPLING_OPTIONS = (
-    "strength",
-    "precision",
-    "start",
+    "attack_scale",
+    "similarity",
+    "sigma_start",
     "steps",
     "sampler",
-    "gradient",
-    "guidance",
-    "retries",
+    "jacobian",
+    "attack_loss",
+    "max_restarts",
 )
 
 
@@ -45,7 +45,7 @@ class GAT:
         prior: no option, but what the attack needs.
     """
 
-    target: str = "second"
+    target: str = "runner_up"
     attack_scale: float | None = None
     similarity: float | None = None
     sigma_start: float | None = None
@@ -57,7 +57,7 @@ class GAT:
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, wrong=["second", "random", "none"])
+        validate_attack_options(self, target=["runner_up", "random", "none"])
         if self.prior is not None:
             resolve_task_config(self.prior, "transform", **self._sampling_options())
 

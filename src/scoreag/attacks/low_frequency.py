@@ -38,7 +38,7 @@ class LowFrequency:
         share: of the frequencies in each direction, from the lowest on.
         steps: number of gradient steps.
         step_size: length of one step in the norm; by default 2.5 epsilon / steps.
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         loss: "ce", "margin" or "dlr".
         draws: calls of the classifier that a gradient is the mean of.
     """
@@ -47,14 +47,18 @@ class LowFrequency:
     frequency_fraction: float = 0.5
     steps: int = 100
     step_size: float | None = None
-    norm: str = "linf"
+    norm: str = "Linf"
     loss: str = "ce"
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "share", "draws")
+        positive = ("eps", "steps", "frequency_fraction", "eot_samples")
         validate_attack_options(
-            self, positive=positive, norm=NORM_BALLS, loss=LOSSES, ranges={"share": (0, 1)}
+            self,
+            positive=positive,
+            norm=NORM_BALLS,
+            loss=LOSSES,
+            ranges={"frequency_fraction": (0, 1)},
         )
 
     @validate_inputs()

@@ -55,7 +55,7 @@ class LPA:
     lpips: PerceptualEmbedding | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        positive = ("bound", "steps", "turns", "draws")
+        positive = ("eps", "steps", "outer_steps", "eot_samples")
         validate_attack_options(self, positive=positive, ranges={"confidence": (0, math.inf)})
 
     @validate_inputs()

@@ -34,7 +34,7 @@ class PGD:
         epsilon: radius of the ball, pixels in [0, 1].
         steps: number of gradient steps.
         step_size: length of one step in the norm; by default 2.5 epsilon / steps.
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         loss: "ce", "margin" or "dlr".
         keep: "last", the last iterate, as in the paper; or "best", for each image the iterate on
             which the likeliest wrong class is furthest ahead.
@@ -49,7 +49,7 @@ class PGD:
     eps: float = 8 / 255
     steps: int = 40
     step_size: float | None = None
-    norm: str = "linf"
+    norm: str = "Linf"
     loss: str = "ce"
     return_iterate: str = "last"
     restarts: int = 1
@@ -58,15 +58,17 @@ class PGD:
     eot_weighting: str = "mean"
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "restarts", "draws")
+        positive = ("eps", "steps", "restarts", "eot_samples")
         words: dict[str, Collection[str]]
         words = {
             "norm": NORM_BALLS,
             "loss": LOSSES,
-            "keep": [*RETURN_ITERATES],
-            "weights": EOT_WEIGHTINGS,
+            "return_iterate": [*RETURN_ITERATES],
+            "eot_weighting": EOT_WEIGHTINGS,
         }
-        validate_attack_options(self, positive=positive, ranges={"stop": (0, math.inf)}, **words)
+        validate_attack_options(
+            self, positive=positive, ranges={"early_stop_draws": (0, math.inf)}, **words
+        )
         validate_eot_weighting("pgd", self.eot_weighting, self.eot_samples)
 
     @validate_inputs()

@@ -47,7 +47,9 @@ class PPGD:
     lpips: PerceptualEmbedding | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, positive=("bound", "steps", "rounds", "draws"), loss=LOSSES)
+        validate_attack_options(
+            self, positive=("eps", "steps", "cg_iterations", "eot_samples"), loss=LOSSES
+        )
 
     @validate_inputs()
     def __call__(

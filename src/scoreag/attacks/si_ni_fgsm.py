@@ -39,7 +39,7 @@ class SINIFGSM:
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "steps", "copies", "draws")
+        positive = ("eps", "steps", "copies", "eot_samples")
         validate_attack_options(
             self, positive=positive, loss=LOSSES, ranges={"decay": (0, math.inf)}
         )

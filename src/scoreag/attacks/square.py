@@ -37,7 +37,7 @@ class Square:
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
         queries: how often the classifier may be asked about each image.
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         share: of the pixels that the first squares cover.
         restarts: each for the images that still stand.
         draws: calls of the classifier that an answer is the mean of, each of them counted once.
@@ -45,14 +45,14 @@ class Square:
 
     eps: float = 8 / 255
     n_queries: int = 5000
-    norm: str = "linf"
+    norm: str = "Linf"
     p_init: float = 0.8
     restarts: int = 1
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("epsilon", "queries", "share", "restarts", "draws")
-        validate_attack_options(self, positive=positive, norm=NORM_BALLS, ranges={"share": (0, 1)})
+        positive = ("eps", "n_queries", "p_init", "restarts", "eot_samples")
+        validate_attack_options(self, positive=positive, norm=NORM_BALLS, ranges={"p_init": (0, 1)})
 
     @validate_inputs(require_grad=False)
     def __call__(
@@ -67,7 +67,7 @@ class Square:
     ) -> Images:
         begin, propose = (
             (_init_stripes, self._propose_linf)
-            if self.norm == "linf"
+            if self.norm == "Linf"
             else (_init_tiles, self._propose_l2)
         )
         rolled = make_proposal_randomness(noise, images, 5 + 2 * images.shape[1])

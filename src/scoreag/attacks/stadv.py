@@ -50,7 +50,7 @@ class StAdv:
     eot_samples: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("reach", "steps", "step_size", "draws")
+        positive = ("max_displacement", "steps", "step_size", "eot_samples")
         validate_attack_options(
             self,
             positive=positive,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-PREFIX = "guarded:"  # guarded:CLASSIFIER,DETECTOR
+PREFIX = "with-detector:"  # with-detector:CLASSIFIER,DETECTOR
 
 
 class WithDetector(nn.Module):
@@ -32,7 +32,7 @@ class WithDetector(nn.Module):
 
 
 def parse_prefix(name: str) -> tuple[str, str]:
-    """The words for the classifier and the detector of ``guarded:CLASSIFIER,DETECTOR``."""
+    """The words for the classifier and the detector of ``with-detector:CLASSIFIER,DETECTOR``."""
     classifier, comma, detector = name.removeprefix(PREFIX).partition(",")
     if not (classifier and comma and detector) or "," in detector:
         raise ValueError(

@@ -24,8 +24,8 @@ class StraightThrough(nn.Module):
         return images + (plain.to(images) - images).detach()
 
 
-PREFIX = "masked:"
-BPDA_PREFIX = "unmasked:"  # the same, as an attacker sees it who knows the trick
+PREFIX = "obfuscated:"
+BPDA_PREFIX = "bpda:"  # the same, as an attacker sees it who knows the trick
 PIXEL_LEVELS = 16  # of each pixel
 LOGIT_SCALE = 1e4  # of the logits
 

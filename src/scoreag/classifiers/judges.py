@@ -35,7 +35,7 @@ def validate_judge(
         raise ValueError(
             f"the judge is {judge!r:.60}; expected a module: write scoreag.load_classifier(...)"
         )
-    if hasattr(judge, "of_estimates"):
+    if hasattr(judge, "forward_unclamped"):
         raise ValueError(
             "the judge is a defense, which answers otherwise each time; give a plain classifier"
         )
@@ -93,7 +93,7 @@ def _unwrap(classifier: Any) -> Any:
     """The network itself, without the wrappers around it that have no weights of their own."""
     while True:
         inner = [getattr(classifier, "classifier", None)]  # what a defense stands before
-        if not hasattr(classifier, "of_estimates"):
+        if not hasattr(classifier, "forward_unclamped"):
             inner = list(classifier.children()) if isinstance(classifier, nn.Module) else []
             if inner and [*classifier.parameters(recurse=False)]:
                 return classifier

@@ -123,9 +123,9 @@ def load_classifier(
         "package.module:factory"               a function that returns the module
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
-        "masked:cifar10-resnet20"              any of these, with its gradients hidden
-        "unmasked:cifar10-resnet20"            the same, to an attacker who knows how
-        "guarded:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
+        "obfuscated:cifar10-resnet20"              any of these, with its gradients hidden
+        "bpda:cifar10-resnet20"            the same, to an attacker who knows how
+        "with-detector:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
 
     Args:
         mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.

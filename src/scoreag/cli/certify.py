@@ -161,7 +161,7 @@ def _images(data: "Dataset") -> dict[str, Any]:
     """Whose bytes they are: the data set's, and the rows that were asked for."""
     import torch
 
-    from scoreag.runs.manifest import tensors_sha256
+    from scoreag.models.identity import tensors_sha256
 
     rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
     return {"data": {**about(data)["data"], "rows_sha256": tensors_sha256(rows)}}
@@ -200,13 +200,8 @@ def _manifest(
 ) -> dict[str, Any]:
     import torch
 
-    from scoreag.runs.manifest import (
-        FORMAT,
-        classifier_identity,
-        describe_environment,
-        model_identity,
-        to_jsonable,
-    )
+    from scoreag.models.identity import model_identity
+    from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
     from scoreag.runs.probe import probe_classifier
 
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)

@@ -97,7 +97,7 @@ def reset_draws(
 def _contains_defense(classifier: Any) -> bool:
     """Whether a module has a defence among its parts."""
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
-    return any(hasattr(type(part), "for_rows") for part in parts)
+    return any(hasattr(type(part), "select_rows") for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ class BoundClassifier:
 
     def forward_unclamped(self, images: Images) -> Logits:
         """The same of a chain's estimates of x0, which may lie outside of [0, 1]."""
-        ask = getattr(self.classifier, "of_estimates", self.classifier)
+        ask = getattr(self.classifier, "forward_unclamped", self.classifier)
         return self._call_in_context(ask, images, True)
 
     def select_rows(self, rows: Sequence[int]) -> "BoundClassifier":

@@ -202,7 +202,7 @@ def is_cached(spec: str | Path, data_dir: str | Path | None = None) -> bool:
     what, _ = _split_spec(spec)
     try:
         _, module, word = _resolve_kind(what)
-        there: bool = module.at_hand(word, data_dir) if hasattr(module, "at_hand") else True
+        there: bool = module.at_hand(word, data_dir) if hasattr(module, "is_cached") else True
     except ValueError:
         return False
     return there

@@ -68,8 +68,8 @@ def validate_logits(logits: Any, images: Images) -> Logits:
     return logits
 
 
-DEFEND_ARGUMENTS = ("seed", "draws", "vote", "backward", "max_memory", "bf16")
-BACKWARD_MODES = ("exact", "bpda", "blind")
+DEFEND_ARGUMENTS = ("seed", "draws", "aggregate", "backward", "max_memory", "bf16")
+BACKWARD_MODES = ("exact", "bpda", "none")
 AGGREGATIONS = ("mean", "majority")
 VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that the log of none is a number
 
@@ -160,7 +160,7 @@ def defend(
 def _check_options(draws: int, aggregate: str, backward: str) -> None:
     for kind, word, known in (
         ("backward", backward, BACKWARD_MODES),
-        ("vote", aggregate, AGGREGATIONS),
+        ("aggregate", aggregate, AGGREGATIONS),
     ):
         if not isinstance(word, str) or word not in known:
             raise ValueError(
@@ -215,7 +215,11 @@ class PurifiedClassifier(nn.Module):
 
     def _with_ids(self, image_ids: tuple[int, ...]) -> "PurifiedClassifier":
         part = PurifiedClassifier(self.config)
-        part.call_counts, part.fixed_calls, part.image_ids = self.call_counts, self.fixed_calls, image_ids
+        part.call_counts, part.fixed_calls, part.image_ids = (
+            self.call_counts,
+            self.fixed_calls,
+            image_ids,
+        )
         return part
 
     def draws_per_batch(self, images: Images, draws: int) -> int:

@@ -216,8 +216,8 @@ def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) 
 
 JACOBIANS: dict[str, VJP] = {
     "exact": exact_vjp,
-    "straight": identity_jacobian,
-    "symmetric": finite_difference_jvp,
+    "identity": identity_jacobian,
+    "finite_difference": finite_difference_jvp,
 }
 X0_ESTIMATES: dict[str, X0Estimate] = {
     "denoiser": posterior_mean,

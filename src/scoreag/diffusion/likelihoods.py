@@ -40,7 +40,9 @@ def classifier_likelihood(
         rest: is told at each call which images were left alone.
     """
 
-    ask = getattr(classifier, "of_estimates", classifier)  # a defence looks at images it is given
+    ask = getattr(
+        classifier, "forward_unclamped", classifier
+    )  # a defence looks at images it is given
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
         logits = ask((x0 + 1) / 2)

@@ -25,11 +25,18 @@ from scoreag.registry import (
 ATTACK_LOSSES = ("likelihood", "margin")
 TASK_ARGUMENTS = {  # of the functions that take settings, for a word that is neither
     **dict.fromkeys(
-        ("synthesize", "transform"), ("wrong", "seed", "image_ids", "micro_batch", "progress")
+        ("synthesize", "transform"), ("target", "seed", "image_ids", "batch_size", "progress")
     ),
-    "purify": ("seed", "image_ids", "micro_batch", "progress"),
+    "purify": ("seed", "image_ids", "batch_size", "progress"),
 }
-CLASSIFIER_ONLY_FIELDS = ("strength", "interval", "guidance", "normalized", "stop", "retries")
+CLASSIFIER_ONLY_FIELDS = (
+    "attack_scale",
+    "attack_interval",
+    "attack_loss",
+    "normalize_gradient",
+    "stop_margin",
+    "max_restarts",
+)
 
 
 @dataclass(frozen=True)
@@ -37,19 +44,19 @@ class SamplingConfig:
     """How a task draws.
 
     Args:
-        strength: s_y, how hard the classifier's verdict pulls; 0 is an unguided draw.
-        precision: s_x, how closely a given image is kept, the inverse of a variance in [-1, 1].
-        start: the noise level at which the chain begins, in units of [-1, 1].
+        attack_scale: s_y, how hard the classifier's verdict pulls; 0 is an unguided draw.
+        similarity: s_x, how closely a given image is kept, the inverse of a variance in [-1, 1].
+        sigma_start: the noise level at which the chain begins, in units of [-1, 1].
         steps: noise levels before 0.
         sampler: a file of ``samplers``; ``sampler_options`` are its own.
-        gradient: exact, straight or symmetric.
-        estimate: denoiser, ode_euler or sde_euler.
-        interval: lowest and highest noise level at which the classifier is listened to.
-        variance: constant, widened, damped or exact: how far an estimate is trusted.
-        guidance: likelihood (of the wrong class, or of any but the label) or margin (of logits).
-        normalized: the classifier's gradient has length ``strength`` at every call.
-        stop: lead in logits from which on an image's guidance rests; None never rests.
-        retries: how often an image that failed is drawn again, each time at doubled strength.
+        jacobian: exact, identity or finite_difference.
+        x0_estimate: denoiser, ode_euler or sde_euler.
+        attack_interval: lowest and highest noise level at which the classifier is listened to.
+        likelihood_variance: constant, widened, damped or exact: how far an estimate is trusted.
+        attack_loss: likelihood (of the wrong class, or of any but the label) or margin (of logits).
+        normalize_gradient: the classifier's gradient has length ``attack_scale`` at every call.
+        stop_margin: lead in logits from which on an image's guidance rests; None never rests.
+        max_restarts: how often an image that failed is drawn again, each time at doubled strength.
     """
 
     attack_scale: float = 10.0
@@ -68,8 +75,8 @@ class SamplingConfig:
     max_restarts: int = 0
 
     def sigmas(self) -> Float[Tensor, " levels"]:
-        """The noise levels, from ``start`` down to 0."""
-        grid = getattr(load_component("samplers", self.sampler), "grid", karras)
+        """The noise levels, from ``sigma_start`` down to 0."""
+        grid = getattr(load_component("samplers", self.sampler), "noise_schedule", karras)
         levels: Tensor = grid(self.steps, sigma_max=self.sigma_start)
         return levels
 
@@ -91,8 +98,8 @@ def fields_for_task(task: str) -> list[str]:
 
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # for a model whose card says nothing
     "synthesize": {},
-    "transform": {"start": 1.0, "steps": 12, "precision": 100.0, "strength": 10.0},
-    "purify": {"start": 1.0, "steps": 10, "precision": 30.0, "strength": 0.0},
+    "transform": {"sigma_start": 1.0, "steps": 12, "similarity": 100.0, "attack_scale": 10.0},
+    "purify": {"sigma_start": 1.0, "steps": 10, "similarity": 30.0, "attack_scale": 0.0},
 }
 
 
@@ -121,15 +128,15 @@ def resolve_config(
         others: arguments that it takes besides, for a word that is none of either.
     """
     _check_known(task, field_names, overrides, other_arguments)
-    off = ("stop", "interval")  # None is a value of these
+    off = ("stop_margin", "attack_interval")  # None is a value of these
     given = {name: value for name, value in overrides.items() if value is not None or name in off}
     tuned = {**base, **prior.defaults.get(task, {})}
     if "sampler" in given and given["sampler"] != tuned.get("sampler"):
         tuned.pop("sampler_options", None)
     merged = {**tuned, **given}
     _check_types(merged)
-    if merged.get("interval") is not None:  # cards have no tuples
-        merged["interval"] = tuple(merged["interval"])
+    if merged.get("attack_interval") is not None:  # cards have no tuples
+        merged["attack_interval"] = tuple(merged["attack_interval"])
     chosen = SamplingConfig(**merged)
     _check_names(chosen)
     _check_numbers(chosen)
@@ -143,12 +150,12 @@ def resolve_config(
 def _check_known(
     task: str, known: Sequence[str], overrides: Mapping[str, Any], other_arguments: Sequence[str]
 ) -> None:
-    closely = ", and set how closely it keeps to the image by precision"
+    closely = ", and set how closely it keeps to the image by similarity"
     for name, value in overrides.items():
         if name not in known and name in CLASSIFIER_ONLY_FIELDS and value is not None:
             raise ValueError(
                 f"{task} takes no {name}: no classifier guides it; leave {name} out"
-                + (closely if "precision" in known else "")
+                + (closely if "similarity" in known else "")
             )
         if name not in known and name not in CLASSIFIER_ONLY_FIELDS:
             raise UnknownNameError(
@@ -169,33 +176,37 @@ def _drop_trivial_bounds(config: SamplingConfig) -> SamplingConfig:
 def _check_types(merged: Mapping[str, Any]) -> None:
     """Each setting is of its kind: what came, and what was expected."""
     kinds: dict[str, tuple[type | UnionType, str]] = {
-        **dict.fromkeys(("strength", "precision", "start"), (float | int, "a number")),
-        **dict.fromkeys(("steps", "retries"), (int, "a whole number")),
-        **dict.fromkeys(("sampler", "gradient", "estimate", "variance"), (str, "a name")),
-        "guidance": (str, "a name"),
+        **dict.fromkeys(("attack_scale", "similarity", "sigma_start"), (float | int, "a number")),
+        **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
+        **dict.fromkeys(
+            ("sampler", "jacobian", "x0_estimate", "likelihood_variance"), (str, "a name")
+        ),
+        "attack_loss": (str, "a name"),
         "sampler_options": (Mapping, "a mapping of names to values"),
-        "normalized": (bool, "True or False"),
-        "stop": (float | int | None, "a number, or None"),
-        "interval": (tuple | list | None, "(low, high), or None"),
+        "normalize_gradient": (bool, "True or False"),
+        "stop_margin": (float | int | None, "a number, or None"),
+        "attack_interval": (tuple | list | None, "(low, high), or None"),
     }
     for name, value in merged.items():
         kind, wanted = kinds[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and name != "normalized"):
+        if not isinstance(value, kind) or (
+            isinstance(value, bool) and name != "normalize_gradient"
+        ):
             raise ValueError(f"{name} is {describe_value(value)}; expected {wanted}")
-    pair = merged.get("interval")
+    pair = merged.get("attack_interval")
     if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
         raise ValueError(
-            f"interval is {describe_value(pair)}; expected two numbers, e.g. (0.1, 10)"
+            f"attack_interval is {describe_value(pair)}; expected two numbers, e.g. (0.1, 10)"
         )
 
 
 def _check_names(config: SamplingConfig) -> None:
     for kind, word, known in (
         ("sampler", config.sampler, component_names("samplers")),
-        ("gradient", config.jacobian, list(JACOBIANS)),
-        ("estimate", config.x0_estimate, list(X0_ESTIMATES)),
-        ("variance", config.likelihood_variance, [*VARIANCES, EXACT_VARIANCE]),
-        ("guidance", config.attack_loss, list(ATTACK_LOSSES)),
+        ("jacobian", config.jacobian, list(JACOBIANS)),
+        ("x0_estimate", config.x0_estimate, list(X0_ESTIMATES)),
+        ("likelihood_variance", config.likelihood_variance, [*VARIANCES, EXACT_VARIANCE]),
+        ("attack_loss", config.attack_loss, list(ATTACK_LOSSES)),
     ):
         if word not in known and not (kind == "sampler" and "." in word):
             raise UnknownNameError(f"no {kind} {word!r}; {did_you_mean(word, known)}")
@@ -222,13 +233,13 @@ def _load_sampler(sampler: str) -> Callable[..., Any]:
 
 
 def _check_numbers(config: SamplingConfig) -> None:
-    for name, least in (("strength", 0), ("precision", 0), ("retries", 0), ("steps", 1)):
+    for name, least in (("attack_scale", 0), ("similarity", 0), ("max_restarts", 0), ("steps", 1)):
         value = getattr(config, name)
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} is {value}; expected a number of at least {least}")
     if not 0.002 < config.sigma_start <= 1000:
         raise ValueError(
-            f"start is {config.sigma_start}; expected a noise level above 0.002 and at most 1000, "
+            f"sigma_start is {config.sigma_start}; expected a noise level above 0.002 and at most 1000, "
             "e.g. 80 (from nothing) or 1 (near the given image)"
         )
     if (
@@ -236,20 +247,20 @@ def _check_numbers(config: SamplingConfig) -> None:
         and not 0 <= config.attack_interval[0] < config.attack_interval[1]
     ):
         raise ValueError(
-            f"interval is {config.attack_interval}; expected 0 <= low < high, e.g. 0.1,10"
+            f"attack_interval is {config.attack_interval}; expected 0 <= low < high, e.g. 0.1,10"
         )
     if config.stop_margin is not None and math.isnan(config.stop_margin):
-        raise ValueError("stop is nan; expected a lead in logits, or None")
+        raise ValueError("stop_margin is nan; expected a lead in logits, or None")
 
 
 def _check_exact_variance(config: SamplingConfig) -> None:
     """The exact variance is of the denoiser's own estimate, and goes through its Jacobian."""
-    for name, only in (("estimate", "denoiser"), ("gradient", "exact")):
+    for name, only in (("x0_estimate", "denoiser"), ("jacobian", "exact")):
         came = getattr(config, name)
         if config.likelihood_variance == EXACT_VARIANCE and came != only:
             raise ValueError(
-                f"variance 'exact' needs {name} {only!r}, not {came!r}; "
-                f"write --{name} {only} or --variance damped"
+                f"likelihood_variance 'exact' needs {name} {only!r}, not {came!r}; "
+                f"write --{name.replace('_', '-')} {only} or --likelihood-variance damped"
             )
 
 
@@ -261,9 +272,9 @@ def _check_stability(config: SamplingConfig, prior: Prior) -> None:
         config.likelihood_variance, config.similarity, config.sigmas(), pixels, prior.sigma_data
     )
     if config.sigma_start > level * (1 + 1e-9):
-        nearer = f"start <= {level:.3g}, " if level > 0.0021 else ""
+        nearer = f"sigma_start <= {level:.3g}, " if level > 0.0021 else ""
         raise ValueError(
-            f"variance {config.likelihood_variance!r} with precision {config.similarity:g} explodes from start "
-            f"{config.sigma_start:g}: with these {config.steps} steps it is stable up to {level:.3g}; "
-            f"write {nearer}more steps, or variance 'damped'"
+            f"likelihood_variance {config.likelihood_variance!r} with similarity {config.similarity:g} "
+            f"explodes from sigma_start {config.sigma_start:g}: with these {config.steps} steps it is stable up to {level:.3g}; "
+            f"write {nearer}more steps, or likelihood_variance 'damped'"
         )

@@ -81,7 +81,7 @@ class Result:
         if not parts:
             raise ValueError("no results to join; give at least one")
         first = parts[0]
-        for name in ("task", "settings", "seed", "judge"):
+        for name in ("task", "config", "seed", "judge"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise ValueError(f"results of different {name} are not one result; keep them apart")
         joined = {

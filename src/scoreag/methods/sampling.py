@@ -38,7 +38,7 @@ from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.methods.config import SamplingConfig
 from scoreag.registry import load_component
 
-RUNNER_UP = "second"  # the likeliest class but the label
+RUNNER_UP = "runner_up"  # the likeliest class but the label
 SIGMA_FREEZE_TARGET = (
     2.0  # the noise level under which a draw's first estimate settles its wrong class
 )
@@ -180,7 +180,7 @@ def _attack_likelihood(
     """``classifier`` errs, in the way that ``settings.guidance`` says; None at strength 0."""
     if not config.attack_scale:
         return None
-    options: dict[str, Any] = {"stop": config.stop_margin, "rest": counter.record_skipped}
+    options: dict[str, Any] = {"stop_margin": config.stop_margin, "on_skip": counter.record_skipped}
     strength = config.attack_scale
     if config.attack_loss == "margin":
         term = margin(classifier, labels, strength, targets=targets, **options)
@@ -202,7 +202,9 @@ def _runner_up_likelihood(
     free = _attack_likelihood(classifier, labels, None, config, counter)
     if free is None:
         return None
-    ask = getattr(classifier, "of_estimates", classifier)  # a defence looks at images it is given
+    ask = getattr(
+        classifier, "forward_unclamped", classifier
+    )  # a defence looks at images it is given
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
         if target_state.targets is None and sigma < SIGMA_FREEZE_TARGET:

@@ -171,7 +171,7 @@ def _check_finite(job: TaskSpec, images: Images, config: SamplingConfig) -> None
     which = _describe_nonfinite(job, images.flatten(1).isfinite().all(1), " are not finite")
     if not which:
         return
-    names = ("precision",) if job.task == "purify" else ("strength", "precision")
+    names = ("similarity",) if job.task == "purify" else ("attack_scale", "similarity")
     pulled = ", ".join(f"{name} {getattr(config, name):g}" for name in names)
     raise ValueError(
         f"the chain exploded: {which} at {pulled}, {config.steps} steps; "
@@ -223,9 +223,11 @@ def _run_judge(job: TaskSpec, images: Images) -> dict[str, Any]:
         return {}
     given = job.images
     return {
-        "judge": dict(getattr(job.judge, "origin", {"name": type(job.judge).__name__})),
+        "judge": dict(getattr(job.judge, "metadata", {"name": type(job.judge).__name__})),
         "judge_predictions": _predict(job, job.judge, quantize_8bit(images), "judge"),
-        "judge_before": None if given is None else _predict(job, job.judge, given, "judge"),
+        "judge_clean_predictions": None
+        if given is None
+        else _predict(job, job.judge, given, "judge"),
     }
 
 

@@ -42,7 +42,7 @@ def validate_classifier(
     """The classifier with its weights held constant, and how many classes it tells apart."""
     check_callable(classifier)
     known = isinstance(classifier, NormalizedClassifier) or hasattr(
-        classifier, "of_estimates"
+        classifier, "forward_unclamped"
     )  # a defence
     if isinstance(classifier, torch.nn.Module) and not known:
         classifier = as_classifier(classifier)

@@ -21,8 +21,8 @@ from scoreag.core.types import Images
 from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import to_float
 from scoreag.metrics.inception import Inception
+from scoreag.models.identity import model_identity
 from scoreag.registry import did_you_mean, load_component
-from scoreag.runs.manifest import model_identity
 
 Features = Float[Tensor, "_ features"]
 Pixels = UInt8[Tensor, "_ channel height width"]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.core.types import Images
-from scoreag.metrics.kid import Estimate
+from scoreag.stats.estimates import Estimate
 
 Features = Float[Tensor, "batch features"]
 

@@ -6,21 +6,15 @@ average, so that single values fall below 0.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoreag.stats.estimates import Estimate
+
 Features = Float[Tensor, "_ features"]
 CHUNK = 512  # rows of the kernel's matrix that are held at once
-
-
-class Estimate(NamedTuple):
-    """A value with its standard error."""
-
-    value: float
-    std_error: float
 
 
 def compute_kid(a: Features, b: Features) -> float:

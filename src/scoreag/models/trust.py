@@ -6,9 +6,9 @@ err on the safe side: a word of a kind that is not known here counts as code.
 
 LIBRARY_PREFIXES = ("timm", "torchvision")  # packages whose networks are named, PACKAGE:NETWORK
 CLASSIFIER_PREFIXES = (
-    "masked:",
-    "unmasked:",
-    "guarded:",
+    "obfuscated:",
+    "bpda:",
+    "with-detector:",
 )  # before the words for one or two classifiers
 
 

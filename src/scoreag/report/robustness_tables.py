@@ -31,7 +31,7 @@ MAIN_COLUMNS = {  # the heading of each figure in the table of all cells
 BASELINE_METRIC = "judge_agreement_before"
 REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before"}  # where any may
 PERTURBATION_COLUMNS = {
-    "LPIPS": "lpips", "SSIM": "ssim", "l2": "l2", "linf": "linf", "PSNR": "psnr",
+    "LPIPS": "lpips", "SSIM": "ssim", "L2": "l2", "Linf": "linf", "PSNR": "psnr",
     "Frechet": "frechet", "kernel": "kernel",
 }  # fmt: skip
 
@@ -195,7 +195,7 @@ def _attack_scale(one: CellResult) -> float:
 
 def ood_table(assessment: AssessmentResults) -> Table:
     names = {"answer changed": "success", "sure before": "confidence_before",
-             "sure after": "confidence", "l2": "l2"}  # fmt: skip
+             "sure after": "confidence", "L2": "l2"}  # fmt: skip
     rows: list[list[FieldValue]] = [
         [
             cell_label(assessment, one.cell.name),

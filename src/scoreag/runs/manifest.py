@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.defenses.purified_classifier import DefenseConfig, PurifiedClassifier
 from scoreag.methods.task import TaskSpec
+from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.runs.probe import probe_classifier
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it
@@ -125,20 +126,6 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def model_identity(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a model; its weights speak for themselves where no file does."""
-    known = {"name": type(model).__name__, **origin}
-    if "sha256" not in known and isinstance(model, nn.Module):
-        known["sha256"] = tensors_sha256(_all_tensors(model))
-    return known
-
-
-def _all_tensors(model: nn.Module) -> dict[str, Any]:
-    """All that a module computes with; a state dict lacks the buffers that are not persistent."""
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    return {**buffers, **dict(model.state_dict())}
-
-
 def classifier_identity(classifier: Any) -> dict[str, Any]:
     """A classifier with its normalisation, and with the settings of the defenses inside of it:
     both decide what it says as its weights do."""
@@ -197,17 +184,6 @@ def rows_sha256(job: TaskSpec) -> str:
         if isinstance(value, Tensor):
             given[name] = value
     return tensors_sha256(given)
-
-
-def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """One digest of named tensors: names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            plain_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(plain_bytes.numpy().tobytes())  # numpy knows no bfloat16
-    return digest.hexdigest()
 
 
 def target_word(target: Tensor | str | None) -> Any:

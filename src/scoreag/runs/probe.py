@@ -24,7 +24,7 @@ def probe_classifier(classifier: Any, like: Tensor) -> list[list[float]] | None:
     A defense is not asked: each call would take draws that are the attacker's.
     """
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
-    if not parts or any(hasattr(part, "for_rows") for part in parts):
+    if not parts or any(hasattr(part, "select_rows") for part in parts):
         return None
     seen = probe_images(like)
     try:

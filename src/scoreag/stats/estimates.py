@@ -2,17 +2,23 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from scoreag.metrics.kid import Estimate
 from scoreag.stats.proportion import Z_975, Proportion, wilson_interval
 from scoreag.stats.quantiles import TOO_SMALL, quantile_interval
 
 MetricEntry: TypeAlias = dict[str, Any]
+
+
+class Estimate(NamedTuple):
+    """A value with its standard error."""
+
+    value: float
+    std_error: float
 
 
 def from_proportion(proportion: Proportion) -> MetricEntry:

@@ -172,28 +172,28 @@ PRESETS = {
 
 FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "synthesize": {
-        "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 2.0, "interval": [0.0, 1.0],
-        "retries": 6,
+        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 2.0, "attack_interval": [0.0, 1.0],
+        "max_restarts": 6,
     },
     "transform": {
-        "sampler": "dpmpp", "start": 0.4, "steps": 8, "precision": 60.0, "strength": 10.0,
-        "retries": 6,
+        "sampler": "dpmpp_2m", "sigma_start": 0.4, "steps": 8, "similarity": 60.0, "attack_scale": 10.0,
+        "max_restarts": 6,
     },
-    "purify": {"sampler": "ancestral", "start": 0.6, "steps": 6, "precision": 5.0},
+    "purify": {"sampler": "ancestral", "sigma_start": 0.6, "steps": 6, "similarity": 5.0},
 }  # fmt: skip
 
 TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # settings of the tasks, for the preset's card
     **{f"fashion-{which}": FASHION_SETTINGS for which in ("small", "edm", "ddpm", "ncsn")},
     "cifar10-small": {
         "synthesize": {
-            "sampler": "dpmpp", "start": 80.0, "steps": 20, "strength": 1.5,
-            "interval": [0.0, 2.0], "retries": 3,
+            "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 1.5,
+            "attack_interval": [0.0, 2.0], "max_restarts": 3,
         },
         "transform": {
-            "sampler": "dpmpp", "start": 0.2, "steps": 8, "precision": 1000.0, "strength": 10.0,
-            "retries": 3,
+            "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0, "attack_scale": 10.0,
+            "max_restarts": 3,
         },
-        "purify": {"sampler": "ancestral", "start": 0.3, "steps": 6, "precision": 10.0},
+        "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
     },
 }  # fmt: skip
 

@@ -55,13 +55,13 @@ def _sample_l2_ball(images: Images, noise: Noise) -> Images:
 
 
 NORM_BALLS = {
-    "linf": NormBall(
+    "Linf": NormBall(
         random_start=lambda images, noise: sample_uniform(noise.fold_in("start"), images),
         steepest_ascent=torch.sign,
         project=lambda x: x.clamp(-1, 1),
         norm=lambda x: x.abs().flatten(1).amax(1)[:, None, None, None],
     ),
-    "l2": NormBall(
+    "L2": NormBall(
         random_start=_sample_l2_ball,
         steepest_ascent=lambda gradient: gradient / l2_norms(gradient),
         project=lambda x: x / l2_norms(x).clamp(min=1),

@@ -57,7 +57,7 @@ class Objective:
         parts = [part for many in sizes for part in self._draw_gradients(images, many)]
         if self.eot_samples == 1:
             return parts[0]
-        values, leads = (torch.stack([getattr(p, n) for p in parts]) for n in ("value", "lead"))
+        values, leads = (torch.stack([getattr(p, n) for p in parts]) for n in ("loss", "margin"))
         gradients = torch.stack([part.gradient for part in parts])
         return LossGradient(
             self.combine_gradients(values, gradients), values.mean(0), leads.mean(0), leads.amin(0)

@@ -14,7 +14,7 @@ from scoreag.attacks._common.validation import (
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
-NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"Linf": "Linf", "L2": "L2"}
 
 
 @suggest_option_names
@@ -26,17 +26,17 @@ class AutoAttack:
 
     Args:
         epsilon: radius of the ball, pixels in [0, 1].
-        norm: "linf" or "l2".
+        norm: "Linf" or "L2".
         version: "standard", "plus", or "rand" for a defence that draws.
     """
 
     eps: float = 8 / 255
-    norm: str = "linf"
+    norm: str = "Linf"
     version: str = "standard"
 
     def __post_init__(self) -> None:
         validate_attack_options(
-            self, positive=("epsilon",), norm=NORMS, version=["standard", "plus", "rand"]
+            self, positive=("eps",), norm=NORMS, version=["standard", "plus", "rand"]
         )
 
     @validate_inputs(require_grad=False)

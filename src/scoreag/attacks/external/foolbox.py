@@ -53,7 +53,7 @@ class Foolbox:
     options: Mapping[str, Any] | OptionPairs = ()
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, positive=("epsilon",))
+        validate_attack_options(self, positive=("eps",))
         object.__setattr__(self, "options", options_to_pairs(self.options))
         self._build_attack()
 

@@ -12,8 +12,8 @@ from scoreag.methods.config import SamplingConfig
 from scoreag.methods.sampling import configure_prior
 
 CARD_SECTION = "diffpure"
-CONFIG_FIELDS = ("start", "steps", "sampler", "sampler_options")
-DEFAULTS = {"start": 0.25, "steps": 8, "sampler": "ancestral"}
+CONFIG_FIELDS = ("sigma_start", "steps", "sampler", "sampler_options")
+DEFAULTS = {"sigma_start": 0.25, "steps": 8, "sampler": "ancestral"}
 
 
 def purify(prior: Prior, images: Images, config: SamplingConfig, noise: Noise) -> Images:

@@ -11,8 +11,8 @@ from scoreag.diffusion.solver import checkpoint_chain
 from scoreag.methods.config import SamplingConfig
 
 CARD_SECTION = "denoise_once"
-CONFIG_FIELDS = ("start",)
-DEFAULTS = {"start": 0.3}
+CONFIG_FIELDS = ("sigma_start",)
+DEFAULTS = {"sigma_start": 0.3}
 
 
 def purify(prior: Prior, images: Images, config: SamplingConfig, noise: Noise) -> Images:

@@ -55,10 +55,10 @@ def sample(
         low, high: S_min and S_max, the noise levels between which noise is added.
         inflate: S_noise, which makes up for what the denoiser removes too much; 1 is neutral.
     """
-    _check_range("amount", s_churn, 0.0, math.inf)
-    _check_range("low", s_tmin, 0.0, s_tmax)
-    _check_range("high", s_tmax, s_tmin, math.inf)
-    _check_range("inflate", s_noise, 0.5, 2.0)
+    _check_range("s_churn", s_churn, 0.0, math.inf)
+    _check_range("s_tmin", s_tmin, 0.0, s_tmax)
+    _check_range("s_tmax", s_tmax, s_tmin, math.inf)
+    _check_range("s_noise", s_noise, 0.5, 2.0)
     gamma = min(s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     churned = partial(step, gamma=gamma, s_noise=s_noise, s_tmin=s_tmin, s_tmax=s_tmax)
     return integrate(churned, denoise, x, sigmas, noise, wrt)

@@ -1,1 +1,0 @@
-"""Figures with their intervals, and the networks in whose features sets of images are compared."""
