@@ -1,0 +1,250 @@
+"""The calls of golden.py into the library: what each kind of line in golden.toml computes."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from golden_words import TABLE, options, taken, word
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+import scoreag
+from scoreag.api import synthesis
+from scoreag.certify import binomial, generative, smoothing
+from scoreag.cli import main as command_line
+from scoreag.core import families, schedule
+from scoreag.core.noise import Noise, Stream
+from scoreag.figures import bootstrap, frechet_error
+from scoreag.load import load
+from scoreag.metrics import distances, fid, kernel_distance, lpips, neighbours, psnr, recall, ssim
+from scoreag.metrics.quantiles import ranks
+from scoreag.training import classifier_card, presets, recipes, score_card
+
+NOISE = Noise(seed=3, image_ids=[4, 9, 2])
+
+prior = cache(partial(scoreag.load_prior, device="cpu"))
+plain = cache(partial(scoreag.load_classifier, device="cpu"))
+
+
+def victim(name: str) -> Any:
+    """A classifier; one that purifies begins its draws anew."""
+    if name not in TABLE["defended"]:
+        return plain(name)
+    inner, model, purifier, more = TABLE["defended"][name]
+    purifier, more = word("defend", purifier), options("defend", more)
+    return scoreag.defend(victim(inner), prior(model), purifier, seed=1, **more)
+
+
+def data(of: str = "", dtype: str = "float32") -> tuple[Tensor, Tensor]:
+    """Three images with labels; for models of CIFAR-10 they are larger, and labelled by one."""
+    images, labels = scoreag.data("fashion-mnist:sample")
+    images, labels = images[::14].to(getattr(torch, dtype)), labels[::14]
+    if not of.startswith("cifar10"):
+        return images, labels
+    images = pad(images, (2, 2, 2, 2)).repeat(1, 3, 1, 1)
+    return images, plain("cifar10-resnet20")(images).argmax(1)
+
+
+def synthesize(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: Any) -> Any:
+    return scoreag.synthesize(model, asked, labels, **more)
+
+
+def purify(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: Any) -> Any:
+    return scoreag.purify(model, images, **more)
+
+
+def task(call: Callable[..., Any], _: str = "", **more: Any) -> dict[str, Any]:
+    model, asked, dtype = taken(more, prior="fashion-small", victim="fashion-cnn", dtype="float32")
+    if "judge" in more:
+        more["judge"] = plain(more["judge"])
+    found = call(prior(model), victim(asked), *data(dtype=dtype), progress=False, **more)
+    if isinstance(found, Tensor):
+        return {"images": found}
+    names = TABLE["fields"]["result"].split()
+    return {name: getattr(found, word("result", name)) for name in names}
+
+
+def attack(name: str, /, **more: Any) -> Tensor:
+    factory, (asked,) = load("attacks", name).Attack, taken(more, victim="fashion-cnn")
+    needed = {"lpips": distance, "prior": lambda: prior("fashion-small")}
+    known = {field.name for field in fields(factory)}
+    more |= {each: make() for each, make in needed.items() if each in known}
+    return factory(**more)(victim(asked), *data(asked), NOISE)
+
+
+def defense(name: str, /, **more: Any) -> dict[str, Tensor]:
+    model, asked, dtype = taken(more, prior="fashion-small", victim="fashion-cnn", dtype="float32")
+    images, labels = data(dtype=dtype)
+    made = scoreag.defend(victim(asked), prior(model), name, seed=1, **more)
+    first = slope(made, images, labels)
+    return {**first, "next": made(images), "replayed": made.replay(1, [7, 0, 3])(images)}
+
+
+def slope(classifier: Any, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    leaf = images.clone().requires_grad_()
+    logits = classifier(leaf)
+    value = logits.log_softmax(1).gather(1, labels[:, None]).sum()
+    return {"logits": logits, "gradient": torch.autograd.grad(value, leaf)[0]}
+
+
+@torch.no_grad()
+def denoiser(name: str) -> dict[str, list[Tensor]]:
+    images, labels = data(name)
+    levels, model = torch.tensor([0.05, 1.0, 40.0]), prior(name).model
+    return {
+        "unconditional": [model(2 * images - 1, level) for level in levels],
+        "conditional": [model(2 * images - 1, level, labels) for level in levels],
+    }
+
+
+@torch.no_grad()
+def network(name: str, /, **more: Any) -> Tensor:
+    """What a network of score models with random weights says."""
+    x, labels = torch.randn(3, 3, 16, 16, generator=torch.manual_seed(0)), torch.tensor([0, 2, 1])
+    made = load("networks", name).build(image_shape=[3, 16, 16], classes=3, **more).eval()
+    for _, weights in sorted(made.named_parameters()):
+        weights.copy_(0.1 * torch.randn(weights.shape))
+    return made(x, torch.tensor([-0.5, 0.2, 1.0]), labels)
+
+
+def certified(_: str = "", **more: Any) -> dict[str, Any]:
+    plan, (images, labels) = smoothing.Plan(**more), data()
+    networks = prior("fashion-small"), plain("fashion-cnn")
+    base = smoothing.denoised(*networks, plan.noise, plan.precision)
+    pairs = zip(images, labels.tolist(), strict=True)
+    return rows([smoothing.certified(base, x, i, y, plan) for i, (x, y) in enumerate(pairs)])
+
+
+def bounded(_: str = "", **more: Any) -> dict[str, Any]:
+    labels, wrong, asked, alpha = taken(more, labels=[1, 1, 8], wrong=None, asked="", alpha=0.01)
+    job = synthesis(prior("fashion-small"), plain("fashion-cnn"), labels, wrong, 0, **more)
+    question = generative.Question(job, victim(asked) if asked else None, alpha)
+    said = generative.verdicts(question, range(len(job)), 4)
+    bounds = [each["upper"] for each in generative.bounds(said, alpha).values()]
+    return {**rows(said), "upper": bounds}
+
+
+def trained(train: Callable[..., Any], known: Any, name: str, /, **more: Any) -> Tensor:
+    """All weights of the card, after a few steps on the bundled images."""
+    images, batch = taken(more, images=96, batch=8)
+    plan = replace(known[name].plan, images=images, batch=batch, precision="float32")
+    read = scoreag.data("fashion-mnist:sample").dataset
+    with TemporaryDirectory() as folder:
+        given = (read.images, read.labels, read.classes, Path(folder))
+        train(replace(known[name], plan=plan, **more), *given, progress=False)
+        weights = load_file(Path(folder) / "model.safetensors")
+    return torch.cat([weights[key].flatten() for key in sorted(weights)])
+
+
+def run(command: str, *more: str) -> dict[str, Any]:
+    """What a command leaves here: numbers of rows, and pictures, wherever they are."""
+    Path("plan.toml").write_text(TABLE["plan"]["text"])
+    if command_line([command, *more, "--out", command, "--device", "cpu", "--quiet"]):
+        raise RuntimeError("the command failed")
+    files = sorted(Path(command).rglob("*.jsonl"))
+    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    found.sort(key=lambda row: repr(rows([row])))
+    pictures = [np.asarray(Image.open(file)) for file in Path(command).rglob("*.png")]
+    return {**rows(found), "pictures": sorted(pictures, key=lambda picture: picture.tobytes())}
+
+
+def rows(found: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The numbers of rows by their names; NaN is none."""
+    names = {name: word("row", name) for name in TABLE["fields"]["row"].split()}
+    told = {name: [n for row in found if key in row for n in numbers(row[key])]
+            for name, key in names.items()}  # fmt: skip
+    return {name: each for name, each in told.items() if each}
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """The numbers in a table or a list, in their order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from numbers(each)
+    elif not isinstance(value, str):
+        yield float("nan" if value is None else value)
+
+
+def noise() -> dict[str, Any]:
+    like, wide = torch.zeros(3, 2, 5), torch.zeros(3, 7, dtype=torch.float64)
+    joined, stream = Noise.joined([NOISE.at("draw", 0), NOISE.at("draw", 1)]), Stream(5, "step", 2)
+    return {
+        "normal": [NOISE.normal_like(like), NOISE.at("step", 1).normal_like(like)],
+        "normal of float64": NOISE.at("start").normal_like(wide),
+        "uniform": [NOISE.uniform_like(wide), Noise(2**40, [0, 10**6, 7]).uniform_like(wide)],
+        "joined": joined.at("more").normal_like(torch.zeros(6, 3)),
+        "stream": [stream.normal([5]), stream.uniform([5]), stream.integers(9, [5])],
+        "permutation": Stream("order").permutation(11),
+    }
+
+
+def levels() -> dict[str, Any]:
+    """Noise grids, and how each family reads a level."""
+    sigmas, linear = torch.tensor([0.01, 0.3, 2.0, 70.0]), families.linear_alphas()
+    known = {
+        "edm": families.edm(), "edm sign": families.edm(0.7, -1), "ddpm": families.ddpm(linear),
+        "cosine": families.ddpm(families.cosine_alphas()), "v": families.v_prediction(linear),
+        "x0": families.x0_prediction(linear), "flow": families.flow(), "ncsn": families.ncsn(),
+        "unit score": families.unit_score(), "smld": families.smld(), "vp": families.vp(),
+        "iddpm": families.iddpm(), "iddpm between": families.iddpm(rounded=False),
+    }  # fmt: skip
+    grids = {"karras": schedule.karras(7), "vp grid": schedule.vp_uniform(7, 2.0)}
+    return {name: list(family(sigmas)) for name, family in known.items()} | grids
+
+
+def metrics() -> dict[str, Any]:
+    source = torch.Generator().manual_seed(1)
+    a, b = torch.rand(2, 3, 3, 40, 40, generator=source)
+    x, y = torch.randn(2, 60, 5, generator=source)
+    moments = [fid.Moments.of(features, "x") for features in (x, y)]
+    return {
+        "ssim": ssim.ssim(a, b), "psnr": psnr.psnr(a, b), "lpips": distance()(a, b),
+        "lpips embedding": distance().embed(a), "frechet": fid.frechet_distance(*moments),
+        "frechet error": list(frechet_error.with_error(x, y, "x")),
+        "kernel": list(kernel_distance.with_error(x, y)), "recall": recall.recall(x, y),
+        "precision": recall.precision(x, y), "nearest": list(neighbours.nearest(x, y)),
+        "distances": list(distances.distances(a, b).values()), "ranks": list(ranks(40, 0.3) or ()),
+        "bootstrap": list(numbers(bootstrap.of_bootstrap(x[:, 0], "x"))),
+        "binomial": [f(c, 30, 0.01) for f in (binomial.lower, binomial.upper) for c in (0, 9, 30)],
+    }  # fmt: skip
+
+
+def distance() -> lpips.Lpips:
+    """LPIPS with random weights, four channels in every layer."""
+    source, sizes, inputs = torch.Generator().manual_seed(0), (11, 5, 3, 3, 3), (3, 4, 4, 4, 4)
+    weights, heads = {}, {}
+    for n, (layer, size, width) in enumerate(zip(lpips.LAYERS, sizes, inputs, strict=True)):
+        weights[f"features.{layer}.weight"] = torch.randn(4, width, size, size, generator=source)
+        weights[f"features.{layer}.bias"] = torch.randn(4, generator=source)
+        heads[lpips.HEAD.format(n)] = torch.rand(1, 4, 1, 1, generator=source)
+    return lpips.Lpips(weights, heads)
+
+
+FIXED = {"data": lambda: list(data()), "noise": noise, "levels": levels, "metrics": metrics}
+CALLS: dict[str, Callable[..., Any]] = {
+    "synthesize": partial(task, synthesize),
+    "transform": partial(task, scoreag.transform),
+    "purify": partial(task, purify),
+    "attacks": attack,
+    "defend": defense,
+    "smoothing": certified,
+    "generative": bounded,
+    "score_model": partial(
+        trained, partial(score_card.train_score_model, samples_every=10**9), presets.PRESETS
+    ),
+    "classifier": partial(trained, classifier_card.train_classifier, recipes.PRESETS),
+    "network": network,
+    "denoiser": denoiser,
+    "logits": lambda name: slope(plain(name), *data(name)),
+    "run": run,
+}
