@@ -67,9 +67,9 @@ def resolve_task_options(cell: Cell, prior: Prior, classes: Sequence[str]) -> di
         raise ValueError("gas draws from nothing, so there are no strangers; leave them out")
     if cell.component == "gas" and not prior.classes:
         raise ValueError(f"gas asks for classes, and {cell.prior} knows none")
-    wrong = options.pop("wrong", "second") if cell.component != "gap" else None
+    wrong = options.pop("target", "runner_up") if cell.component != "gap" else None
     chosen = to_jsonable(resolve_task_config(prior, cell.task, **options).to_dict(cell.task))
-    return chosen if wrong is None else {**chosen, "wrong": _parse_target(wrong, classes)}
+    return chosen if wrong is None else {**chosen, "target": _parse_target(wrong, classes)}
 
 
 def build_defense(

@@ -93,7 +93,7 @@ def _cost_key(cell: Cell) -> tuple[Any, ...]:
     ]
     return (
         cell.group, cell.classifier, cell.component, cell.purifier, cell.eval_draws, cell.is_ood,
-        repr(counts), bool(cell.options.get("strength", 1)),
+        repr(counts), bool(cell.options.get("attack_scale", 1)),
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _measure_sample(cell: Cell, cache: ModelCache) -> CostSample:
         else done
     )
     count = len(again.rows)
-    names = ("calls", "forwards", "backwards")
+    names = ("nfe", "forwards", "backwards")
     return CostSample(
         attack_seconds=again.attack_seconds / count,
         scoring_seconds=again.scoring_seconds / count,

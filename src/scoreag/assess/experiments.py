@@ -69,7 +69,7 @@ class Cell:
             "purifier": self.purifier, "purifier_options": dict(self.purifier_options),
             "attacked": dict(self.attacker_options), "strangers": self.is_ood,
             "answers": self.eval_draws, "seed": self.seed, "images": self.images,
-            "micro_batch": self.batch_size, "features": self.feature_extractor,
+            "batch_size": self.batch_size, "features": self.feature_extractor,
             "content": dict(self.content),
         }  # fmt: skip
         if self.shared_draw:

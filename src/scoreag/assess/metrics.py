@@ -30,7 +30,7 @@ from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 CLEAN_CORRECT = "images right before"
 MEDIAN_METRICS = ("l0", "l1", "l2", "linf", "psnr")
 MEAN_METRICS = ("ssim", "lpips")
-COST_FIELDS = ("calls", "forwards", "backwards", "retries")
+COST_FIELDS = ("nfe", "forwards", "backwards", "restarts")
 
 
 def compute_metrics(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
@@ -88,7 +88,7 @@ def _accuracy_and_success(columns: Columns) -> dict[str, MetricEntry]:
         if (flags := getattr(columns, name)) is not None:
             rates[name] = compute_proportion(flags, ALL_IMAGES)
     if bool((columns.targets >= 0).any()):
-        rates["as_wanted"] = compute_proportion(columns.targeted_success, ALL_IMAGES)
+        rates["targeted_success"] = compute_proportion(columns.targeted_success, ALL_IMAGES)
     return {name: from_proportion(rate) for name, rate in rates.items()}
 
 

@@ -131,7 +131,7 @@ class Plan:
 
 
 TOP_LEVEL_KEYS = {
-    "about": str, "images": int, "seeds": list, "answers": int, "micro_batch": int,
+    "description": str, "images": int, "seeds": list, "eval_draws": int, "batch_size": int,
     "features": str, "sets": dict, "purifiers": dict, "attacks": dict,
 }  # fmt: skip
 STRING_OR_LIST: tuple[type, ...] = (str, list)
@@ -228,7 +228,7 @@ def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -
         raise ValueError(
             f"{locations.at('seeds')}: seeds are {short_repr(seeds)}; expected [0], or [0, 1]"
         )
-    for key in ("images", "answers", "micro_batch"):
+    for key in ("images", "answers", "batch_size"):
         locations.check_count(table, key)
     plan = Plan(
         name=name,
@@ -245,7 +245,7 @@ def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -
         images=table.get("images", 100),
         seeds=seeds,
         eval_draws=table.get("answers", 10),
-        batch_size=table.get("micro_batch", 16),
+        batch_size=table.get("batch_size", 16),
         feature_extractor=table.get("features", "judge"),
         table=table,
         locations=locations,

@@ -77,9 +77,9 @@ def score_batch(
         **_classify(told, output, seen, given),
         "judges": told.predict_labels(cell.reference_classifiers, seen, given),
         "transfer": told.predict_labels(cell.transfer_targets, seen, given),
-        "calls": _round_values(output.nfe),
-        "retries": output.restarts.tolist(),
-        "rests": output.guidance_skipped.tolist(),
+        "nfe": _round_values(output.nfe),
+        "restarts": output.restarts.tolist(),
+        "guidance_skipped": output.guidance_skipped.tolist(),
         "forwards": [round(output.forwards, 4)] * len(positions),
         "backwards": [round(output.backwards, 4)] * len(positions),
         **saved,
@@ -140,14 +140,14 @@ def _classify(
     }
     found = {
         "label": labels.tolist(),
-        "wrong": [None if w < 0 else w for w in wrong.tolist()],
+        "target": [None if w < 0 else w for w in wrong.tolist()],
         "predictions": _to_rows(predictions, len(decoded)),
         "confidence": _to_rows(
             {"before": _confidence(before), "saved": _confidence(saved)}, len(decoded)
         ),
-        "success": is_misclassified(as_float, labels).tolist(),
-        "success_8bit": fooled.tolist(),
-        "as_wanted": torch.where(wrong >= 0, after == wrong, fooled).tolist(),
+        "success_float": is_misclassified(as_float, labels).tolist(),
+        "success": fooled.tolist(),
+        "targeted_success": torch.where(wrong >= 0, after == wrong, fooled).tolist(),
     }
     if len(saved) > 1:
         every = {

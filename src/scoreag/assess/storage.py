@@ -46,9 +46,9 @@ REPORT_TABLES = (  # of its report; those of a set or of a cell have its name be
 ROW_PATTERN = "cells/*/*.jsonl"
 ROW_FIELDS: Fields = {  # of every row, whatever its cell
     **dict.fromkeys(("image_id", "position", "label"), (int,)),
-    "wrong": (int, NONE_TYPE),
+    "target": (int, NONE_TYPE),
     **dict.fromkeys(("predictions", "judges"), (dict,)),
-    **dict.fromkeys(("success", "success_8bit", "as_wanted"), (bool,)),
+    **dict.fromkeys(("success_float", "success", "targeted_success"), (bool,)),
     "backwards": (int, float),
     **dict.fromkeys(("file", "sha256"), (str,)),
 }

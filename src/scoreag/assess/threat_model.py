@@ -151,8 +151,8 @@ def _build_task(context: CellContext) -> TaskSpec | None:
     if cell.task in ("attack", CLEAN):
         return None
     assert prior is not None
-    settings = {name: value for name, value in cell.options.items() if name != "wrong"}
-    wrong = cell.options.get("wrong")
+    settings = {name: value for name, value in cell.options.items() if name != "target"}
+    wrong = cell.options.get("target")
     given = {"seed": cell.seed, "image_ids": context.image_ids, **settings}
     aim, victim = None if wrong == "none" else wrong, without_reject_output(context.classifier)
     if cell.task == "synthesize":

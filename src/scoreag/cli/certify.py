@@ -19,7 +19,7 @@ OF_SMOOTHING = (
     "data", "root", "label", "size", "noise", "select", "samples", "precision", "compile",
 )  # fmt: skip
 OF_GENERATOR = (
-    "labels", "per_class", "wrong", "purifier", "draws", "vote", "max_memory", "strength", "steps",
+    "labels", "per_class", "target", "purifier", "draws", "vote", "max_memory", "attack_scale", "steps",
     "sampler", "sampler_option",
 )  # fmt: skip
 
@@ -123,7 +123,7 @@ def _question(given: Given) -> "GeneratorSpec":
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     labels = parsing.labels(given.labels or "all", prior.classes, given.per_class or 1000)
     aim = parsing.wrong(given.wrong or "none", prior.classes)
-    told = {"strength": 0.0, **settings(given), "retries": 0}
+    told = {"attack_scale": 0.0, **settings(given), "restarts": 0}
     job = build_synthesis(prior, victim, labels, aim, given.seed, **told)
     asked = None
     if given.purifier:
@@ -186,7 +186,7 @@ def _generator_manifest(
             "max_memory": asked.config.max_memory,
             **asked.config.sampling.subset(takes),
         }
-    more = {"wrong": target_word(job.target), "data": {"rows_sha256": rows_sha256(job)}}
+    more = {"target": target_word(job.target), "data": {"rows_sha256": rows_sha256(job)}}
     return _manifest(given, task, found, job.prior, job.classifier, more)
 
 

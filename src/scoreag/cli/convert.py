@@ -25,7 +25,7 @@ def convert(given: Given) -> None:
     found, card = checkpoint.convert_checkpoint(
         path, folder, classes, given.license or "", given.half, arguments_of(given.arguments)
     )
-    told = checkpoint.summarize(found) | {"licence": card.license, "sha256": card.sha256}
+    told = checkpoint.summarize(found) | {"license": card.license, "sha256": card.sha256}
     if given.json:
         print(json.dumps(told, indent=2))
     elif not given.quiet:

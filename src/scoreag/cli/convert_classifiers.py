@@ -50,7 +50,7 @@ def convert_classifier(given: Given, arguments: dict[str, Any] | None, classes: 
         "images": f"{' x '.join(map(str, card.image_shape))}, in [0, 1]",
         "normalisation": f"mean {list(card.mean)}, std {list(card.std)}",
         "classes": len(card.classes),
-        "licence": card.license,
+        "license": card.license,
         "sha256": card.sha256,
     }
     if given.json:

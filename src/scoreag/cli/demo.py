@@ -172,9 +172,9 @@ def _run_task(
     about = {"data": data} if data else {}
     run_task(job, folder, about, batch_size=BATCH_SIZE, progress=progress, overwrite=overwrite)
     run = read_run(folder)
-    aimed = [-1 if row["wrong"] is None else row["wrong"] for row in run.rows]
+    aimed = [-1 if row["target"] is None else row["target"] for row in run.rows]
     saved = torch.stack([read_picture(folder, row) for row in run.rows])
-    calls = float(run.summary["calls"]["per_image"])
+    calls = float(run.summary["nfe"]["per_image"])
     return DemoRun(_predict(demo_models, saved), torch.tensor(aimed), calls)
 
 

@@ -145,7 +145,7 @@ def _settings(bench: "EvalContext") -> dict[str, Any]:
     return {
         "images": bench.n_images,
         "sampler": bench.sampler,
-        "calls": bench.nfe,
+        "nfe": bench.nfe,
         "seed": bench.seed,
         "micro_batch": bench.batch_size,
         "batch_size": bench.feature_batch_size,

@@ -35,7 +35,7 @@ def synthesize(given: Given) -> None:
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     judge, known = judge_for(given, prior)
     job = build_synthesis(prior, victim, labels, aim, given.seed, judge=judge, **settings(given))
-    run(job, given, {"wrong": given.wrong, **known})
+    run(job, given, {"target": given.wrong, **known})
 
 
 def transform(given: Given) -> None:
@@ -53,7 +53,7 @@ def transform(given: Given) -> None:
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, judge,
         **settings(given),
     )  # fmt: skip
-    run(job, given, {"wrong": given.wrong, **about(data), **known}, data)
+    run(job, given, {"target": given.wrong, **about(data), **known}, data)
 
 
 def purify(given: Given) -> None:
@@ -234,7 +234,7 @@ def table(figures: dict[str, Any]) -> str:
             f"{found['low']:.4g} to {found['high']:.4g}" if "low" in found else found["interval"]
         )
         lines.append((f"median {name}", f"{found['value']:.4g} ({inside})"))
-    calls = figures["calls"]
+    calls = figures["nfe"]
     lines.append(("denoiser calls", f"{calls['sum']}, {calls['per_image']:g} an image"))
     lines += [(kind, text) for kind in ("warning", "hint") for text in figures.get(f"{kind}s", ())]
     width = max(len(name) for name, _ in lines)

@@ -20,9 +20,9 @@ BatchInt = Int[Tensor, " batch"]
 class Result:
     """Images of one task, a row each; rows can be indexed, joined and saved.
 
-    ``success`` and ``success_8bit``: the classifier does not say the label, to the image as drawn
+    ``success`` and ``success``: the classifier does not say the label, to the image as drawn
     and to the 8-bit image. ``as_wanted``: to the 8-bit image it says ``wrong``; where nothing
-    particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success_8bit``.
+    particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success``.
     ``predictions`` are those for the 8-bit image, ``before`` those for the original.
     Purification wants nothing wrong: there the three are about errors that are left.
     ``judge_predictions`` and ``judge_before`` are what a judge says, who was not attacked; None

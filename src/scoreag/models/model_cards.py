@@ -91,7 +91,7 @@ class Card:
     @property
     def identity(self) -> dict[str, str]:
         """What a manifest says of the model."""
-        return {name: getattr(self, name) for name in ("name", "sha256", "licence", "source")}
+        return {name: getattr(self, name) for name in ("name", "sha256", "license", "source")}
 
 
 def list_cards(kind: str | None = None) -> list[str]:
@@ -354,7 +354,7 @@ def _are_tables(value: Any) -> bool:
 
 
 _ENTRY_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **{n: ("a word in quotes", _is_text) for n in ("name", "kind", "network", "file", "licence")},
+    **{n: ("a word in quotes", _is_text) for n in ("name", "kind", "network", "file", "license")},
     **{n: ("a word in quotes", _is_text) for n in ("sha256", "source", "family", "judge")},
     "image_shape": ("[channels, height, width] of images", _is_shape),
     "classes": ("a list of words", _are_words),

@@ -33,7 +33,7 @@ def plot_strength_sweep(assessment: AssessmentResults) -> list[str]:
     for where, members in _group_by_defense(assessment):
         for attack, some in groupby(members, key=lambda one: one.cell.attack):
             swept = sorted(
-                (one for one in some if "strength" in one.cell.sweep),
+                (one for one in some if "attack_scale" in one.cell.sweep),
                 key=lambda one: _attack_scale(one),
             )
             if len({_attack_scale(one) for one in swept}) > 1:
@@ -43,7 +43,7 @@ def plot_strength_sweep(assessment: AssessmentResults) -> list[str]:
 
 
 def _attack_scale(one: CellResult) -> float:
-    return float(one.cell.options["strength"])
+    return float(one.cell.options["attack_scale"])
 
 
 def _group_by_defense(assessment: AssessmentResults) -> list[tuple[str, list[CellResult]]]:

@@ -33,7 +33,7 @@ def _render_block(folder: Path, one: CellResult, is_open: bool) -> str:
         (
             "not fooled",
             False,
-            [r for r in one.sample_rows if _is_counted(r) and not r["success_8bit"]],
+            [r for r in one.sample_rows if _is_counted(r) and not r["success"]],
         ),
         (
             "class not seen",
@@ -61,7 +61,7 @@ def _is_counted(row: Row) -> bool:
 
 
 def _is_fooled(row: Row) -> bool:
-    return _is_counted(row) and bool(row["success_8bit"])
+    return _is_counted(row) and bool(row["success"])
 
 
 def _label_preserved(row: Row) -> bool:

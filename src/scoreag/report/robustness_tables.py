@@ -186,11 +186,11 @@ def generator_table(assessment: AssessmentResults) -> Table:
         "was asked for, in the draws with the least guidance. Judge "
         f"{'; '.join(describe_judges(assessment, group) for group in weakest)}."
     )
-    return Table("generator", caption, ["class", "strength", "judges see the class"], rows)
+    return Table("generator", caption, ["class", "attack_scale", "judges see the class"], rows)
 
 
 def _attack_scale(one: CellResult) -> float:
-    return float(one.cell.options.get("strength", 0))
+    return float(one.cell.options.get("attack_scale", 0))
 
 
 def ood_table(assessment: AssessmentResults) -> Table:
@@ -214,8 +214,8 @@ def ood_table(assessment: AssessmentResults) -> Table:
 
 
 def cost_table(assessment: AssessmentResults) -> Table:
-    names = {"score-model calls": "calls", "classifier calls": "forwards",
-             "gradients": "backwards", "retries": "retries", "seconds": "seconds",
+    names = {"score-model calls": "nfe", "classifier calls": "forwards",
+             "gradients": "backwards", "restarts": "restarts", "seconds": "seconds",
              "memory, MB": "memory_mb"}  # fmt: skip
     rows: list[list[FieldValue]] = [
         [

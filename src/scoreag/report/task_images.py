@@ -64,13 +64,13 @@ def render_groups(
 
 def classify_outcome(task: str, row: Row) -> OutcomeGroup:
     """Where an image belongs, by what classifier and judge say of the saved picture."""
-    if row["success_8bit"] is None:
+    if row["success"] is None:
         return UNJUDGED
     if task == "purify":
-        return NOT_REPAIRED if row["success_8bit"] else REPAIRED
+        return NOT_REPAIRED if row["success"] else REPAIRED
     if task == "transform" and row["predictions"]["before"] != row["label"]:
         return WRONG_BEFORE
-    if not row["success_8bit"]:
+    if not row["success"]:
         return NOT_FOOLED
     return CLASS_LOST if "judge" in row and row["judge"]["saved"] != row["label"] else FOOLED
 
@@ -96,7 +96,7 @@ def _strip(folder: Path, classes: Sequence[str], group: OutcomeGroup, row: Row) 
             _judge_line(row, "before", classes),
         )
         cells.append(_cell(original, "original", said["before"], classes, judge))
-    aim = () if row["wrong"] is None else (("wanted", class_name(row["wrong"], classes)),)
+    aim = () if row["target"] is None else (("wanted", class_name(row["target"], classes)),)
     more = (*aim, *_judge_line(row, "saved", classes))
     cells.append(_cell(read_picture(folder, row), "result", said["saved"], classes, more, group))
     title = "" if label is None else f"{class_name(label, classes)}, "

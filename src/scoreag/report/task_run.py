@@ -35,9 +35,9 @@ TITLES = {
 RATE_LABELS = {
     "clean_accuracy": "right before",
     "fooled_and_shown": "fooled, and the judge still sees the class",
-    "success_8bit": "fooled, by the saved 8-bit image",
-    "as_wanted": "taken for the wanted class, saved image",
-    "success": "fooled, by the image before rounding",
+    "success": "fooled, by the saved 8-bit image",
+    "targeted_success": "taken for the wanted class, saved image",
+    "success_float": "fooled, by the image before rounding",
     "judge_agreement": "the judge sees the class, saved image",
     "judge_agreement_before": "the judge is right on the images as they are",
     "accuracy_before": "right before purification",
@@ -50,9 +50,9 @@ NORM_LABELS = {
     "linf": "linf: the largest change of a colour value",
 }
 COST_LABELS = {
-    "calls": "score-model calls",
-    "retries": "retries",
-    "rests": "calls without guidance",
+    "nfe": "score-model calls",
+    "restarts": "restarts",
+    "guidance_skipped": "calls without guidance",
 }
 FOOTER_KEYS = (
     "versions.scoreag",
@@ -187,7 +187,7 @@ def _proportions_table(run: Run) -> list[str]:
 
 
 def _base_name(rate: str) -> str:
-    return rate.removesuffix("_without_retries")
+    return rate.removesuffix("_without_restarts")
 
 
 def _rate_label(rate: str) -> str:

@@ -8,7 +8,7 @@ from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
 from scoreag.runs.records import Row
 from scoreag.stats.proportion import Proportion
 
-PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success_8bit"  # names of rates
+PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success"  # names of rates
 NO_JUDGE_NOTE = (
     "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
 )
@@ -34,7 +34,7 @@ def judge_rates(
     if not has_judge(rows):
         return {}
     shown = [
-        row for row in eligible if row["success_8bit"] and row["judge"]["saved"] == row["label"]
+        row for row in eligible if row["success"] and row["judge"]["saved"] == row["label"]
     ]
     found = {PRESERVED_SUCCESS: Proportion(len(shown), len(eligible), population)}
     for name, form, among in (
@@ -127,7 +127,7 @@ def suggest_fixes(rates: Mapping[str, Proportion], settings: Mapping[str, Any]) 
 
 
 def _suggest_stronger(settings: Mapping[str, Any]) -> str:
-    strength, precision = (settings.get(name) for name in ("strength", "precision"))
+    strength, precision = (settings.get(name) for name in ("attack_scale", "precision"))
     if strength == 0:
         return "strength is 0, so nothing guides the images; write --strength 10"
     now = "" if strength is None else f" (now {strength:g})"

@@ -54,11 +54,11 @@ def build_manifest(
         "format": FORMAT,
         "command": provenance.get("command"),
         "task": job.task,
-        "settings": to_jsonable(job.config.to_dict(job.task)),
+        "config": to_jsonable(job.config.to_dict(job.task)),
         "seed": job.seed,
-        "wrong": provenance.get("wrong", target_word(job.target)),
-        "micro_batch": batch_size,
-        **({} if batch_size else {"batch_size": write_every}),
+        "target": provenance.get("target", target_word(job.target)),
+        "batch_size": batch_size,
+        **({} if batch_size else {"write_every": write_every}),
         "device": job.prior.sigmas.device.type,
         "data": {**provenance.get("data", {}), "rows_sha256": rows_sha256(job)},
         "images": len(job),
@@ -145,7 +145,7 @@ def _defense_identity(defense: DefenseConfig) -> dict[str, Any]:
     }
     return {
         "purifier": defense.purify.__module__.rpartition(".")[2],
-        "settings": asdict(defense.sampling),
+        "config": asdict(defense.sampling),
         "score-model": model_identity(defense.prior.model, defense.prior.metadata),
         **chosen,
     }
@@ -179,7 +179,7 @@ def parse_spans(spans: str) -> list[int]:
 def rows_sha256(job: TaskSpec) -> str:
     """The digest of what is given for each image: its id, label, wrong class and pixels."""
     given: dict[str, Any] = {"ids": torch.tensor(job.image_ids)}
-    for name in ("labels", "wrong", "images"):
+    for name in ("labels", "target", "images"):
         value = getattr(job, name)
         if isinstance(value, Tensor):
             given[name] = value

@@ -31,10 +31,10 @@ NONE_TYPE = type(None)
 ROW_FIELDS: Fields = {  # what every row of a run of a task has
     "image_id": (int,),
     "label": (int, NONE_TYPE),
-    "wrong": (int, NONE_TYPE),
+    "target": (int, NONE_TYPE),
     "predictions": (dict,),
-    **dict.fromkeys(("success", "success_8bit", "as_wanted"), (bool, NONE_TYPE)),
-    **dict.fromkeys(("retries", "rests", "calls"), (int,)),
+    **dict.fromkeys(("success_float", "success", "targeted_success"), (bool, NONE_TYPE)),
+    **dict.fromkeys(("restarts", "guidance_skipped", "nfe"), (int,)),
     **dict.fromkeys(("file", "sha256"), (str,)),
 }
 
@@ -116,25 +116,25 @@ def _build_row(
 ) -> Row:
     wrong = _item(result.targets, i)
     retries = int(result.restarts[i])
-    strength = result.config.get("strength")
+    strength = result.config.get("attack_scale")
     return {
         "image_id": int(result.image_ids[i]),
         "label": _item(result.labels, i),
-        "wrong": None if wrong == -1 else wrong,
-        "wrong_from": target_source,
+        "target": None if wrong == -1 else wrong,
+        "target_source": target_source,
         "predictions": {
             "before": _item(result.clean_predictions, i),
             "float": _item(float_predictions, i),
             "saved": _item(result.predictions, i),
         },
-        "success": _item(result.success_float, i),
-        "success_8bit": _item(result.success, i),
-        "as_wanted": _item(result.targeted_success, i),
-        "retries": retries,
-        "rests": int(result.guidance_skipped[i]),
-        "strength": None if strength is None else escalate_attack_scale(strength, retries),
+        "success_float": _item(result.success_float, i),
+        "success": _item(result.success, i),
+        "targeted_success": _item(result.targeted_success, i),
+        "restarts": retries,
+        "guidance_skipped": int(result.guidance_skipped[i]),
+        "attack_scale": None if strength is None else escalate_attack_scale(strength, retries),
         "seed": seed,
-        "calls": int(result.nfe[i]),
+        "nfe": int(result.nfe[i]),
     }
 
 

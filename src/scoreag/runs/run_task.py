@@ -181,7 +181,7 @@ def target_source(job: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     if job.task == "purify":
         return None
     if isinstance(job.target, Tensor):
-        return RANDOM if provenance.get("wrong") == RANDOM else "given"
+        return RANDOM if provenance.get("target") == RANDOM else "given"
     return RUNNER_UP if job.target == RUNNER_UP else "untargeted"
 
 

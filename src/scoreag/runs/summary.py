@@ -31,9 +31,9 @@ def summarize_rows(
         **(_headline_entries(rows, rates, manifest or {}) if task != "purify" else {}),
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
         "medians": _perturbation_sizes(rows),
-        "calls": _cost(rows, "calls"),
-        "retries": _cost(rows, "retries"),
-        "rests": _cost(rows, "rests"),
+        "nfe": _cost(rows, "nfe"),
+        "restarts": _cost(rows, "restarts"),
+        "guidance_skipped": _cost(rows, "guidance_skipped"),
     }
 
 
@@ -44,7 +44,7 @@ def _headline_entries(
     return {
         "headline": build_headline(rows, rates, manifest),
         "warnings": list_warnings(rows, rates, manifest),
-        "hints": suggest_fixes(rates, manifest.get("settings", {})),
+        "hints": suggest_fixes(rates, manifest.get("config", {})),
     }
 
 
@@ -76,9 +76,9 @@ def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
 def _success_rates(rows: Sequence[Row], population: str) -> dict[str, Proportion]:
     """The three verdicts, first of those images that needed no retry, then of all."""
     found = {}
-    for verdict in ("success", "success_8bit", "as_wanted"):
-        found[f"{verdict}_without_retries"] = _rate(
-            rows, population, lambda row, verdict=verdict: row[verdict] and not row["retries"]
+    for verdict in ("success_float", "success", "targeted_success"):
+        found[f"{verdict}_without_restarts"] = _rate(
+            rows, population, lambda row, verdict=verdict: row[verdict] and not row["restarts"]
         )
         found[verdict] = _rate(rows, population, lambda row, verdict=verdict: row[verdict])
     return found

@@ -157,6 +157,6 @@ def summarize(spec: CheckpointSpec) -> dict[str, object]:
         "parameters": sum(t.numel() for t in spec.tensors.values()),
         "images": f"{' x '.join(map(str, spec.image_shape))}, in [-1, 1]",
         "classes": spec.classes,
-        "licence": spec.license,
+        "license": spec.license,
         "left out": ", ".join(spec.unused_keys) or "nothing",
     }
