@@ -1,8 +1,8 @@
 """ScoreAG: how an image classifier fails on natural images, and what can protect it.
 
 prior = scoreag.load_prior("cifar10")
-victim = scoreag.load_classifier("cifar10-resnet20")
-out = scoreag.synthesize(prior, victim, labels=[3, 5], wrong="second", seed=0)
+classifier = scoreag.load_classifier("cifar10-resnet20")
+result = scoreag.synthesize(prior, classifier, labels=[3, 5], target="runner_up", seed=0)
 """
 
 from importlib import import_module
@@ -16,33 +16,22 @@ if TYPE_CHECKING:
     from scoreag.methods.config import SamplingConfig
     from scoreag.methods.result import Result
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
-    "synthesize": "api",
-    "transform": "api",
-    "purify": "api",
-    "data": "dataset",
-    "classifier": "models",
-    "load_classifier": "models",
-    "load_prior": "models",
-    "defend": "defence",
-    "Result": "result",
-    "Settings": "settings",
+    "Result": "methods.result",
+    "SamplingConfig": "methods.config",
+    "defend": "defenses.purified_classifier",
+    "load_classifier": "classifiers.loading",
+    "load_data": "data.loading",
+    "load_prior": "classifiers.loading",
+    "purify": "methods.api",
+    "synthesize": "methods.api",
+    "transform": "methods.api",
+    "wrap_classifier": "classifiers.loading",
 }
 
-__all__ = [
-    "Result",
-    "SamplingConfig",
-    "defend",
-    "load_classifier",
-    "load_data",
-    "load_prior",
-    "purify",
-    "synthesize",
-    "transform",
-    "wrap_classifier",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
