@@ -19,7 +19,7 @@ import tiny
 from scoreag.cli.app import main
 from scoreag.cli.options import MICRO_BATCH, SETTINGS
 from scoreag.methods.config import SamplingConfig
-from scoreag.runs.records import read_rows
+from scoreag.io.records import read_rows
 
 OWN = """
 from torch import nn

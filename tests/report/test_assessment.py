@@ -17,7 +17,7 @@ from scoreag.io.images import encode_png
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
-from scoreag.runs import run_dir as place
+from scoreag.io import run_dir as place
 
 
 def write_cell(folder, of, rows):

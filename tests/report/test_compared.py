@@ -8,7 +8,7 @@ from scoreag.assess import storage
 from scoreag.assess.results import aggregate
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
-from scoreag.runs import run_dir as place
+from scoreag.io import run_dir as place
 
 DIGESTS = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "j"}}}
 

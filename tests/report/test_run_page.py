@@ -7,7 +7,7 @@ import torch
 
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page, write_report
-from scoreag.runs.save import save_result
+from scoreag.UNKNOWN import save_result
 
 
 def result(task="transform"):

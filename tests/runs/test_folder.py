@@ -10,16 +10,11 @@ import torch
 import scoreag
 import tiny
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.runs.manifest import NON_IDENTITY_KEYS, describe_environment, diff_manifests
-from scoreag.runs.run_dir import (
-    cleanup_on_error,
-    delete_owned,
-    exclusive_lock,
-    open_run_dir,
-    read_manifest,
-    write_manifest,
-)
-from scoreag.runs.run_task import run_task
+from scoreag.io.manifest import NON_IDENTITY_KEYS, describe_environment, diff_manifests
+from scoreag.UNKNOWN import cleanup_on_error, exclusive_lock
+from scoreag.io.manifest import read_manifest, write_manifest
+from scoreag.io.run_dir import delete_owned, open_run_dir
+from scoreag.methods.run_task import run_task
 
 
 def changed(job, **settings):

@@ -15,11 +15,11 @@ from scoreag.cli.tasks import table
 from scoreag.methods.api import build_transformation
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page
-from scoreag.runs.headline import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
-from scoreag.runs.records import read_rows
-from scoreag.runs.run_task import run_task
-from scoreag.runs.save import save_result
-from scoreag.runs.summary import summarize_rows
+from scoreag.methods.summary import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
+from scoreag.io.records import read_rows
+from scoreag.methods.run_task import run_task
+from scoreag.UNKNOWN import save_result
+from scoreag.methods.summary import summarize_rows
 
 JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}
 

@@ -27,7 +27,7 @@ from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import compute_norms, psnr
 from scoreag.metrics.ssim import WINDOW_SIZE, ssim
-from scoreag.runs.records import Row
+from scoreag.io.records import Row
 
 if TYPE_CHECKING:
     from scoreag.assess.run_attack import AttackOutput

@@ -175,7 +175,7 @@ def _generator_manifest(
     given: Given, question: "GeneratorSpec", task: str, batch: int
 ) -> dict[str, Any]:
     from scoreag.registry import load_component
-    from scoreag.runs.manifest import rows_sha256, target_word
+    from scoreag.methods.run_task import rows_sha256, target_word
 
     job, asked = question.job, question.evaluated_classifier
     found: dict[str, Any] = {
@@ -205,8 +205,9 @@ def _manifest(
     import torch
 
     from scoreag.models.identity import model_identity
-    from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
-    from scoreag.runs.probe import probe_classifier
+    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.models.identity import classifier_identity
+    from scoreag.models.identity import probe_classifier
 
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     models = {

@@ -22,8 +22,8 @@ from scoreag.methods.task import TaskSpec
 from scoreag.report.demo import DemoReport, PredictedImages, summary_sentences
 from scoreag.report.demo_html import format_demo_text, render_demo_page
 from scoreag.report.task_run import read_run
-from scoreag.runs.records import read_picture
-from scoreag.runs.run_task import run_task
+from scoreag.io.records import read_picture
+from scoreag.methods.run_task import run_task
 
 PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
 SAMPLE_DATA, SAMPLE_SOURCE = "foolbox-samples", "from the test set of CIFAR-10"  # where no others are given

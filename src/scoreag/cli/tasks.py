@@ -167,7 +167,7 @@ def run(
 ) -> None:
     """Do the job in --out, and tell how it went."""
     from scoreag.methods.api import find_gradient_problem
-    from scoreag.runs.run_task import run_task
+    from scoreag.methods.run_task import run_task
 
     if told := find_gradient_problem(job):
         print(f"scoreag: warning: {told}", file=sys.stderr)
@@ -189,7 +189,7 @@ def run(
 def render(folder: Path) -> Path:
     """Write the report of a run's folder, or of an assessment's."""
     from scoreag.report import robustness, task_run
-    from scoreag.runs.run_dir import read_manifest
+    from scoreag.io.manifest import read_manifest
 
     assessed = str(read_manifest(folder).get("task")).startswith("assess ")
     return readable(folder, (robustness if assessed else task_run).write_report)

@@ -20,10 +20,10 @@ from scoreag.report.html import (
     table,
 )
 from scoreag.report.svg_plots import Curve, plot_curves
-from scoreag.runs import records as lines
-from scoreag.runs import run_dir as place
-from scoreag.runs.manifest import flatten
-from scoreag.runs.records import Row
+from scoreag.io import records as lines
+from scoreag.io import run_dir as place
+from scoreag.io.manifest import flatten
+from scoreag.io.records import Row
 from scoreag.stats.proportion import Proportion
 
 SMOOTHING_GUARANTEES = (

@@ -28,7 +28,7 @@ from scoreag.report.robustness_images import render_image_blocks
 from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import Table
 from scoreag.report.task_run import FOOTER_KEYS
-from scoreag.runs.manifest import flatten
+from scoreag.io.manifest import flatten
 from scoreag.stats.estimates import MetricEntry
 
 SECTION_TITLES = {  # of the sections, by the names of their tables

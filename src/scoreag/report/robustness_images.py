@@ -11,7 +11,7 @@ from scoreag.report.html import paragraph
 from scoreag.report.image_grid import ImageCell, gallery, strip
 from scoreag.report.robustness_cells import attacked_cells, cell_title, strongest_variants
 from scoreag.report.task_images import class_name
-from scoreag.runs.records import Row
+from scoreag.io.records import Row
 
 IMAGES_PER_OUTCOME = 6  # images of an outcome that are shown of a cell
 MAX_CELLS = 24  # cells whose images are shown; the pictures of all are in the folder

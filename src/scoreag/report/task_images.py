@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scoreag.report.html import paragraph, section
 from scoreag.report.image_grid import ImageCell, gallery, strip
-from scoreag.runs.records import Row, read_picture
+from scoreag.io.records import Row, read_picture
 
 MAX_PER_GROUP = 24  # images of a group; a page of thousands would open nowhere
 

@@ -19,12 +19,12 @@ from scoreag.report.html import (
 )
 from scoreag.report.svg_plots import Curve, plot_curves
 from scoreag.report.task_images import render_groups
-from scoreag.runs import records as lines
-from scoreag.runs import run_dir as place
-from scoreag.runs.headline import ATTACK_SUCCESS, PRESERVED_SUCCESS, judge_accuracy, judge_name
-from scoreag.runs.manifest import flatten
-from scoreag.runs.records import Row
-from scoreag.runs.summary import summarize_rows as figures_of
+from scoreag.io import records as lines
+from scoreag.io import run_dir as place
+from scoreag.methods.summary import ATTACK_SUCCESS, PRESERVED_SUCCESS, judge_accuracy, judge_name
+from scoreag.io.manifest import flatten
+from scoreag.io.records import Row
+from scoreag.methods.summary import summarize_rows as figures_of
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
