@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.attacks import attack_class
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.metrics.lpips import HEAD_KEY, LAYERS, Lpips
-from scoreag.registry import component_names
+from scoreag.registry import component_names, load_attack
 from worlds import TwoClasses
 
-FOREIGN = ("art", "autoattack", "torchattacks")  # libraries that need not be there
+FOREIGN = ("art", "autoattack", "foolbox", "torchattacks")  # libraries that need not be there
 NAMES = [name for name in component_names("attacks") if name not in FOREIGN or find_spec(name)]
 DETERMINISTIC = {"advad", "fgsm", "si_ni_fgsm", "stadv"}
 LARGE, SMALL = 32, 16  # pixels a side; AlexNet sees nothing in smaller images than the first
@@ -131,4 +130,4 @@ class Made:
 
 
 def made(name: str) -> Made:
-    return Made(name, attack_class(name))
+    return Made(name, load_attack(name))

@@ -109,6 +109,25 @@ def load_component(kind: str, name: str) -> ModuleType:
     return import_module(_modules(kind)[name])
 
 
+def load_attack(name: str) -> Any:
+    """The attack class of a component: the one public class that its module defines."""
+    module = load_component("attacks", name)
+    classes = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type)
+        and each.__module__ == module.__name__
+        and "__call__" in vars(each)
+        and not each.__name__.startswith("_")
+    ]
+    if len(classes) != 1:
+        raise ValueError(
+            f"{name} defines {len(classes)} attacks; expected one public class with "
+            "__call__(classifier, images, labels, seed)"
+        )
+    return classes[0]
+
+
 def _modules(kind: str) -> dict[str, str]:
     """The dotted name of each component's module."""
     folders = [f"scoreag.{folder}" for folder in FOLDERS[kind]]
@@ -132,12 +151,12 @@ def check_options(factory: Any, options: dict[str, Any], owner: str) -> None:
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of an error message: the known word that was probably meant, or all of them."""
     ours = [name for name in FOREIGN_NAMES.get(word, ()) if name in known]
-    words = (
-        [] if word in FOREIGN_NAMES else [word[:MAX_NAME_LENGTH], word[:MAX_NAME_LENGTH].lower()]
-    )
     some = [name for name in known[:MAX_KNOWN_NAMES] if len(name) <= MAX_NAME_LENGTH]
-    near = (get_close_matches(each, some, n=1) for each in words)
-    close = ours or next((found for found in near if found), [])
+    lower, word = {name.lower(): name for name in reversed(some)}, word[:MAX_NAME_LENGTH]
+    close = ours
+    if not close and word not in FOREIGN_NAMES:
+        near = [lower[name] for name in get_close_matches(word.lower(), lower, n=1)]
+        close = get_close_matches(word, some, n=1) or near
     return (
         f"did you mean {close[0]!r}?"
         if close

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.attacks import attack_class
+from scoreag.registry import load_attack
 from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
 from scoreag.attacks.external import art, autoattack, torchattacks
 from scoreag.core.rng import Noise
@@ -136,7 +136,7 @@ def test_what_is_not_installed_is_said(attack, package, monkeypatch):
     for part in ("art.attacks.evasion",):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):
-        attack_class(attack.__name__.rpartition(".")[2])()(
+        load_attack(attack.__name__.rpartition(".")[2])()(
             classify, IMAGES, LABELS, Noise(0, [0, 1, 2])
         )
 

@@ -55,7 +55,7 @@ def pixels(count, side=8):
 
 def quick(name):
     known = inspect.signature(getattr(foolbox.attacks, name)).parameters
-    given = {"distance": "L2", **FEW, **BY_NAME.get(name, {})}
+    given = {"distance": "l2", **FEW, **BY_NAME.get(name, {})}
     return {k: v for k, v in given.items() if k in known}
 
 

@@ -9,8 +9,7 @@ import torch
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
 from scoreag.cli.components import entries
 from scoreag.core.rng import Noise
-from scoreag.attacks import attack_class
-from scoreag.registry import check_options
+from scoreag.registry import check_options, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +90,7 @@ def test_an_attack_is_a_value(attack):
 def test_every_option_has_a_default_and_a_slip_is_refused(attack):
     assert attack.factory() is not None
     with pytest.raises(ValueError, match=f"{attack.name} takes no option 'epps'"):
-        check_options(attack_class(attack.name), {"epps": 1.0}, attack.name)
+        check_options(load_attack(attack.name), {"epps": 1.0}, attack.name)
 
 
 @pytest.mark.parametrize("option", ["eps", "steps", "eot_samples", "n_queries", "restarts"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scoreag.attacks import attack_class
+from scoreag.registry import load_attack
 from scoreag.attacks._common.validation import options_to_pairs, validate_attack_options
 
 
@@ -64,5 +64,5 @@ def test_options_of_others_are_pairs_in_order():
 def test_a_radius_in_levels_of_255_is_told(name):
     """Any image lies within it; in L2 it may be meant."""
     with pytest.raises(ValueError, match=r"eps is 8, and pixels are in \[0, 1\]; write 8/255"):
-        attack_class(name)(eps=8.0)
-    assert attack_class(name)(eps=8.0, norm="L2").eps == 8
+        load_attack(name)(eps=8.0)
+    assert load_attack(name)(eps=8.0, norm="L2").eps == 8

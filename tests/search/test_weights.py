@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks import attack_class
+from scoreag.registry import load_attack
 from scoreag.attacks._common.eot_weighting import (
     average_gradients,
     make_eot_weighting,
@@ -90,4 +90,4 @@ def test_of_one_draw_there_is_nothing_to_weigh(name):
     with pytest.raises(
         ValueError, match=f"{name}: eot_weighting is 'selective', and eot_samples is 1: there"
     ):
-        attack_class(name)(eot_weighting="selective")
+        load_attack(name)(eot_weighting="selective")

@@ -1,10 +1,8 @@
 """Attacks, one class a file, named as in the field: ``from scoreag.attacks import PGD, APGD``."""
 
-import inspect
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from scoreag.registry import component_names, load_component
+from scoreag.registry import component_names, load_attack
 
 if TYPE_CHECKING:
     from scoreag.attacks.advad import AdvAD
@@ -32,32 +30,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def attack_class(name: str) -> Any:
-    """The class of an attack, by its file: "di_fgsm" has DIFGSM, "my_package.my_attack" MyAttack.
-
-    Raises:
-        ValueError: there is no such file, or it has no class of its name.
-    """
-    module = load_component("attacks", name)
-    stem = _flatten(module.__name__.rpartition(".")[2])
-    for symbol, member in vars(module).items():
-        if inspect.isclass(member) and _flatten(symbol) == stem:
-            return member
-    raise ValueError(f"{module.__name__} has no attack; expected a class of the name of its file")
-
-
-def _flatten(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
 def __getattr__(name: str) -> Any:
     """Imported on first use, so that ``import scoreag`` is instant."""
-    if name in __all__:
-        return attack_class(
-            next(n for n in component_names("attacks") if _flatten(n) == _flatten(name))
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    files = {file.replace("_", ""): file for file in component_names("attacks")}
+    return load_attack(files[name.lower()])
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "attack_class"]
+    return __all__
