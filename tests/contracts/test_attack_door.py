@@ -161,7 +161,8 @@ def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
 
 FOREIGN_WORDS = {
     "epsilon": "eps", "num_steps": "steps", "nb_iter": "steps", "alpha": "step_size",
-    "n_restarts": "restarts", "eot_iter": "eot_samples", "targets": "n_target_classes", "ord": "norm",
+    "n_restarts": "restarts", "eot_iter": "eot_samples", "ord": "norm",
+    "targets": "n_target_classes",
 }  # fmt: skip
 
 
