@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Attack:
+class Deadly:
     length: float = 0.1
 
     def __call__(self, classifier, images, labels, noise):
