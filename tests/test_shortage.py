@@ -50,13 +50,16 @@ def test_other_errors_are_not(error):
 @pytest.mark.parametrize(
     "values, told",
     [
-        ({"micro_batch": 16, "batch_size": 64, "judge": None}, "a smaller --micro-batch (now 16)"),
-        ({"micro_batch": 0, "batch_size": 64}, "smaller --batch-size (now 64); --micro-batch 0"),
-        ({"micro_batch": 16, "batch_size": 250, "card": "it"}, "or --batch-size (now 250)"),
-        ({"batch_size": None, "samples": 3}, "write a smaller --batch-size (now the default)"),
-        ({"batch": 512, "accumulate": 1}, "--batch (now 512), or a larger --accumulate"),
-        ({"batch": None}, "write a smaller --batch (now the default)"),
-        ({"plan": "quick", "batch_size": 64}, "micro_batch in the plan, or fewer --workers"),
+        ({"batch_size": 16, "write_every": 64, "seed": 0}, "a smaller --batch-size (now 16)"),
+        ({"batch_size": 0, "write_every": 64}, "smaller --write-every (now 64); --batch-size 0"),
+        ({"batch_size": 16, "feature_batch_size": 250}, "or --feature-batch-size (now 250)"),
+        ({"batch_size": None, "n": 3}, "write a smaller --batch-size (now the default)"),
+        (
+            {"batch_size": 512, "grad_accum_steps": 1},
+            "--batch-size (now 512), or a larger --grad-accum-steps",
+        ),
+        ({"batch_size": None}, "write a smaller --batch-size (now the default)"),
+        ({"plan": "quick", "write_every": 64}, "batch_size in the plan, or fewer --workers"),
         ({"kind": None}, "more memory"),
     ],
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
 PLANS, PRESETS = "plans", "presets"
-FOLDERS = ("attacks", "purifiers", "samplers", "guidance", "metrics", "datasets")
+FOLDERS = ("attacks", "purifiers", "samplers", "networks", "datasets")
 
 
 def listed(given: Given) -> None:
@@ -106,7 +106,7 @@ def doctor(given: Given) -> None:
         raise UsageError(f"--batch-size is {given.batch_size}; expected 1 or more")
     size = parsing.size(given.size) if given.size else None
     classes = class_names(given.classifier)
-    data = load_dataset(given.data, given.root, given.label, size, not given.quiet, classes)
+    data = load_dataset(given.data, given.data_dir, given.class_, size, not given.quiet, classes)
     say(given, f"read {data.summary}")
     try:
         victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
