@@ -16,13 +16,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from scoreag.classifiers.import_factory import call_factory
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Images
 from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import to_float
 from scoreag.metrics.inception import Inception
 from scoreag.models.identity import model_identity
-from scoreag.registry import did_you_mean, load_component
+from scoreag.registry import did_you_mean
 
 Features = Float[Tensor, "_ features"]
 Pixels = UInt8[Tensor, "_ channel height width"]
@@ -55,7 +56,7 @@ def load_extractor(
     elif spec.startswith("inception:"):
         made = load_inception(Path(spec.partition(":")[2]), device)
     elif ":" in spec:
-        module = load_component("classifiers", "factory").load(spec).to(device).eval()
+        module = call_factory(spec).to(device).eval()
         made = FeatureExtractor(
             spec.rpartition(":")[2], module, model_identity(module, {})["sha256"]
         )
