@@ -249,21 +249,21 @@ IN_PLANS = {
     "data": ('data = "image-folder:images"', 'data = "evil.code:all"'),
     "a program as data": ('data = "image-folder:images"', 'data = "torch.export:evil.pt2"'),
     "second data": ('data = "image-folder:images"', 'data = ["image-folder:no", "evil.code:all"]'),
-    "a victim of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
-    "a victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
-    "a masked victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
+    "a classifier of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
+    "a classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
+    "a masked classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
     "a detector": ('classifiers = ["net", "other"]', 'classifiers = ["net", "with-detector:net, os:abort"]'),
-    "a judge": ('judge = "judge"', 'judge = "evil.code:victim"'),
-    "features": ('about = "a test"', 'features = "evil.code:victim"'),
+    "a judge": ('reference_classifier = "judge"', 'reference_classifier = "evil.code:victim"'),
+    "a feature extractor": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),
     "an attack": ("[attacks.pgd]\n", '[attacks.pgd]\nattack = "evil.code"\n'),
     "an attack by its name": ("[attacks.gas]", '[attacks."evil.code"]'),
-    "strangers": ("[attacks.gat]\n", '[attacks.gat]\nstrangers = "evil.code:all"\n'),
+    "out-of-distribution data": ("[attacks.gat]\n", '[attacks.gat]\nood_data = "evil.code:all"\n'),
     "a sampler": ("[attacks.gat]\n", '[attacks.gat]\nsampler = "evil.code"\n'),
     "a swept sampler": ("[attacks.gat]\n", '[attacks.gat]\nsampler = ["heun", "evil.code"]\n'),
     "a purifier": ("[purifiers.gap]\n", '[purifiers.gap]\npurifier = "evil.code"\n'),
     "a purifier's sampler": ("[purifiers.gap]\n", '[purifiers.gap]\nsampler = "evil.code"\n'),
     "the attacker's copy": (
-        "[purifiers.gap]\n", '[purifiers.gap]\nattacked = { sampler = "evil.code" }\n'
+        "[purifiers.gap]\n", '[purifiers.gap]\nattacker_options = { sampler = "evil.code" }\n'
     ),
 }  # fmt: skip
 
