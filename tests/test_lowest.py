@@ -20,7 +20,7 @@ def pins(name):
 def declared():
     """The lower bound of each dependency; each must have one, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = [re.fullmatch(r"([a-z-]+)>=([\d.]+)", one) for one in project["dependencies"]]
+    found = [re.fullmatch(r"([a-z0-9-]+)>=([\d.]+)", one) for one in project["dependencies"]]
     assert all(found), project["dependencies"]
     return {one[1]: numbers(one[2]) for one in found}
 

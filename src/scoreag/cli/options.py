@@ -196,7 +196,7 @@ EXAMINED = (
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets, plans or "
+        "models, classifiers, attacks, purifiers, samplers, networks, metrics, datasets, plans or "
         "presets.",
         None,
     ),
