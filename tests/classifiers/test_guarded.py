@@ -77,8 +77,8 @@ def test_what_is_no_pair_is_refused_in_a_line(planned, name, told):
 def found(guarded, planned, tmp_path):
     """An assessment of it beside the bare one."""
     text = (planned / "plan.toml").read_text()
-    text = text.replace('victims = ["net", "other"]', f'victims = ["net", "{guarded}"]')
-    text = text.replace('victims = "net"\n', "")
+    text = text.replace('classifiers = ["net", "other"]', f'classifiers = ["net", "{guarded}"]')
+    text = text.replace('classifiers = "net"\n', "")
     (planned / "guarded.toml").write_text(text)
     words = ["--only", "*", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["assess", "guarded.toml", *words]) == 0
