@@ -17,27 +17,33 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.metrics.lpips import HEAD_KEY, LAYERS, Lpips
-from scoreag.registry import component_names, load_component
+from scoreag.registry import component_names, load_attack
 from worlds import TwoClasses
 
-FOREIGN = ("art", "autoattack", "torchattacks")  # libraries that need not be there
+FOREIGN = ("art", "autoattack", "foolbox", "torchattacks")  # libraries that need not be there
 NAMES = [name for name in component_names("attacks") if name not in FOREIGN or find_spec(name)]
-DETERMINISTIC = {"advad", "fgsm", "si_ni_fgsm", "spatial"}
+DETERMINISTIC = {"advad", "fgsm", "si_ni_fgsm", "stadv"}
 LARGE, SMALL = 32, 16  # pixels a side; AlexNet sees nothing in smaller images than the first
 CORNER = 8
 QUICK: dict[str, dict[str, Any]] = {  # options that suit a world of strong signals
     "advad": {"steps": 20, "scale": 100.0},
     "apgd": {"steps": 6},
     "autoattack": {},
-    "ensemble": {"steps": 4, "queries": 20},
+    "auto_ensemble": {"steps": 4, "n_queries": 20},
     "foolbox": {"options": {"steps": 5, "rel_stepsize": 0.5}},
-    "gat": {"strength": 300.0, "precision": 2.0, "start": 1.0, "steps": 8, "retries": 0},
-    "low_frequency": {"epsilon": 0.5, "steps": 10},
-    "lpa": {"bound": 0.5, "steps": 4, "turns": 2},
+    "gat": {
+        "attack_scale": 300.0,
+        "similarity": 2.0,
+        "sigma_start": 1.0,
+        "steps": 8,
+        "max_restarts": 0,
+    },
+    "low_frequency": {"eps": 0.5, "steps": 10},
+    "lpa": {"eps": 0.5, "steps": 4, "outer_steps": 2},
     "pgd": {"steps": 5},
-    "ppgd": {"bound": 0.5, "steps": 4, "rounds": 2},
-    "spatial": {"reach": 4.0, "steps": 16, "step_size": 0.5},
-    "square": {"epsilon": 0.5, "queries": 150},
+    "ppgd": {"eps": 0.5, "steps": 4, "cg_iterations": 2},
+    "stadv": {"max_displacement": 4.0, "steps": 16, "step_size": 0.5},
+    "square": {"eps": 0.5, "n_queries": 150},
     "torchattacks": {"options": {"eps": 0.25, "alpha": 0.1, "steps": 5}},
     "art": {
         "options": {
@@ -110,7 +116,7 @@ class Made:
 
     def __call__(self, **changes: Any) -> Any:
         known = {f.name for f in fields(self.factory)}
-        given = {"epsilon": 0.25} if "epsilon" in known else {}
+        given = {"eps": 0.25} if "eps" in known else {}
         needed = {"lpips": lpips, "prior": prior}
         resources = {name: make() for name, make in needed.items() if name in known}
         return self.factory(**given | QUICK.get(self.name, {}) | resources | changes)
@@ -124,4 +130,4 @@ class Made:
 
 
 def made(name: str) -> Made:
-    return Made(name, load_component("attacks", name).Attack)
+    return Made(name, load_attack(name))

@@ -129,7 +129,7 @@ def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
     taken = {
         name: v
         for name, v in SETTINGS.items()
-        if name in load_component("purifiers", purifier).TAKES
+        if name in load_component("purifiers", purifier).CONFIG_FIELDS
     }
     whole = scoreag.defend(victim, prior, purifier, draws=5, backward=backward, **taken)
     assert whole.defense.bytes_per_draw > 0

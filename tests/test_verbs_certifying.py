@@ -52,18 +52,18 @@ def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
     rows = [json.loads(line) for line in (here / "out" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and all(0 <= row["count"] <= 30 for row in rows)
     manifest = json.loads((here / "out" / "manifest.json").read_text())
-    assert manifest["settings"]["noise"] == 0.25 and manifest["finished"]
+    assert manifest["config"]["noise"] == 0.25 and manifest["finished"]
     page = (here / "out" / "report.html").read_text()
     assert "What it does not promise" in page and "beyond N" in page
 
 
 def test_a_generator_has_a_bound_a_class(here, capsys):
-    assert main([*DRAWS, "--purifier", "denoise_once", "--json"]) == 0
+    assert main([*DRAWS, "--purifier", "one_step_denoising", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert set(figures["classes"]) == {"0", "1", "2"} and figures["images"] == 12
     assert all(entry["value"] <= entry["upper"] <= 1 for entry in figures["classes"].values())
-    settings = json.loads((here / "out" / "manifest.json").read_text())["settings"]
-    assert settings["strength"] == 0.0 and settings["purifier"]["name"] == "denoise_once"
+    settings = json.loads((here / "out" / "manifest.json").read_text())["config"]
+    assert settings["attack_scale"] == 0.0 and settings["purifier"]["name"] == "one_step_denoising"
     assert "What it does not promise" in (here / "out" / "report.html").read_text()
 
 

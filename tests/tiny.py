@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.classifiers.networks.small_cnn import build as small_cnn
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import edm
@@ -20,7 +20,7 @@ from scoreag.models.model_cards import Card, write_card
 
 ENVIRONMENT = {  # of a process that is to find this package, and to compute as the test does
     **os.environ,
-    "PYTHONPATH": str(Path(model_cards.__file__).parents[1]),
+    "PYTHONPATH": str(Path(model_cards.__file__).parents[2]),
     "OMP_NUM_THREADS": "1",
 }
 CLASSES = ("cat", "dog", "ship")
@@ -34,8 +34,13 @@ CNN = {
     "convolutions": [[4, 3, 1], [8, 3, 2]],
     "hidden": 8,
 }
-HARD = {"strength": 30.0, "normalized": True, "retries": 1, "steps": 3}  # fools some, not all
-QUICK = {"synthesize": HARD, "transform": {**HARD, "precision": 10.0}, "purify": {"steps": 2}}
+HARD = {  # fools some, not all
+    "attack_scale": 30.0,
+    "normalize_gradient": True,
+    "max_restarts": 1,
+    "steps": 3,
+}
+QUICK = {"synthesize": HARD, "transform": {**HARD, "similarity": 10.0}, "purify": {"steps": 2}}
 
 
 def filled(network: nn.Module, seed: int, scale: float = 0.1) -> nn.Module:
@@ -52,7 +57,7 @@ def prior() -> Prior:
 
 
 def victim():
-    return wrap_classifier(filled(plain_cnn(**CNN), 10, 0.4))
+    return wrap_classifier(filled(small_cnn(**CNN), 10, 0.4))
 
 
 def images(count: int) -> torch.Tensor:
@@ -73,7 +78,7 @@ def write_score_model(folder: Path, **changes) -> Path:
     """A card of the score model above."""
     entries = {
         "name": "tiny", "kind": "score-model", "network": "unet", "file": "model.safetensors",
-        "licence": "MIT", "image_shape": SHAPE, "classes": CLASSES, "family": "edm",
+        "license": "MIT", "image_shape": SHAPE, "classes": CLASSES, "family": "edm",
         "options": UNET, "defaults": QUICK, "folder": folder,
     }  # fmt: skip
     write_card(Card(**entries | changes), filled(UNet(**UNET), 0).state_dict())
@@ -83,11 +88,11 @@ def write_score_model(folder: Path, **changes) -> Path:
 def write_classifier(folder: Path) -> Path:
     """A card of the classifier above."""
     entries = {
-        "name": "net", "kind": "classifier", "network": "plain_cnn", "file": "model.safetensors",
-        "licence": "MIT", "image_shape": SHAPE, "classes": CLASSES, "options": CNN,
+        "name": "net", "kind": "classifier", "network": "small_cnn", "file": "model.safetensors",
+        "license": "MIT", "image_shape": SHAPE, "classes": CLASSES, "options": CNN,
         "folder": folder,
     }  # fmt: skip
-    write_card(Card(**entries), filled(plain_cnn(**CNN), 10, 0.4).state_dict())
+    write_card(Card(**entries), filled(small_cnn(**CNN), 10, 0.4).state_dict())
     return folder
 
 

@@ -109,6 +109,25 @@ def load_component(kind: str, name: str) -> ModuleType:
     return import_module(_modules(kind)[name])
 
 
+def load_attack(name: str) -> Any:
+    """The attack class of a component: the one public class that its module defines."""
+    module = load_component("attacks", name)
+    classes = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type)
+        and each.__module__ == module.__name__
+        and "__call__" in vars(each)
+        and not each.__name__.startswith("_")
+    ]
+    if len(classes) != 1:
+        raise ValueError(
+            f"{name} defines {len(classes)} attacks; expected one public class with "
+            "__call__(classifier, images, labels, seed)"
+        )
+    return classes[0]
+
+
 def _modules(kind: str) -> dict[str, str]:
     """The dotted name of each component's module."""
     folders = [f"scoreag.{folder}" for folder in FOLDERS[kind]]

@@ -1,40 +1,40 @@
 """Plans over models and images small enough for a test."""
 
 import tiny
-from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.classifiers.networks.small_cnn import build as small_cnn
 from scoreag.models.model_cards import Card, write_card
 
 PLAN = """\
-about = "a test"
+description = "a test"
 images = 6
-micro_batch = 4
-answers = 2
+batch_size = 4
+eval_draws = 2
 
-[sets.tiny]
+[datasets.tiny]
 data = "folder:images"
 prior = "prior"
-judge = "judge"
-victims = ["net", "other"]
+reference_classifier = "judge"
+classifiers = ["net", "other"]
 
 [purifiers.gap]
 steps = 1
-victims = "net"
+classifiers = "net"
 
 [attacks.pgd]
-epsilon = ["8/255", "64/255"]
+eps = ["8/255", "64/255"]
 steps = 2
-victims = "net"
+classifiers = "net"
 
 [attacks.gat]
 steps = 2
-purifiers = "none"
-victims = "net"
+purifiers = []
+classifiers = "net"
 
 [attacks.gas]
-strength = [0.0, 30.0]
+attack_scale = [0.0, 30.0]
 steps = 2
-purifiers = "none"
-victims = "net"
+purifiers = []
+classifiers = "net"
 """
 
 
@@ -53,7 +53,7 @@ def write_net(folder, seed, classes=tiny.CLASSES):
     """A classifier whose weights come from ``seed``, under the name of its folder."""
     options = {**tiny.CNN, "classes": len(classes)}
     card = Card(
-        name=folder.name, kind="classifier", network="plain_cnn", file="model.safetensors",
+        name=folder.name, kind="classifier", network="small_cnn", file="model.safetensors",
         license="MIT", image_shape=tiny.SHAPE, classes=classes, options=options, folder=folder,
     )  # fmt: skip
-    write_card(card, tiny.filled(plain_cnn(**options), seed, 0.4).state_dict())
+    write_card(card, tiny.filled(small_cnn(**options), seed, 0.4).state_dict())

@@ -22,7 +22,7 @@ MORE = {("gap", "heun"): [{"variance": "exact"}, {"estimate": "ode_euler"}]}
 def cases():
     """Name, then options: each sampler where the purifier takes one."""
     for name in component_names("purifiers"):
-        takes = load_component("purifiers", name).TAKES
+        takes = load_component("purifiers", name).CONFIG_FIELDS
         own = {option: value for option, value in STEPS.items() if option in takes}
         for sampler in component_names("samplers") if "sampler" in takes else [None]:
             chain = own | ({"sampler": sampler} if sampler else {})
@@ -177,12 +177,12 @@ def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
 @pytest.mark.parametrize("purifier", component_names("purifiers"))
 def test_settings_come_from_the_card_where_it_has_them(purifier, prior):
     part = load_component("purifiers", purifier)
-    tuned = replace(prior, defaults={part.CARD: {"start": 0.123}})
+    tuned = replace(prior, defaults={part.CARD_SECTION: {"start": 0.123}})
     assert scoreag.defend(tiny.victim(), tuned, purifier).defense.settings.start == 0.123
     bare = replace(prior, defaults={})
     chosen = scoreag.defend(tiny.victim(), bare, purifier).defense.settings
     assert {name: getattr(chosen, name) for name in part.DEFAULTS} == part.DEFAULTS
-    assert set(part.DEFAULTS) <= {*part.TAKES, "strength"}
+    assert set(part.DEFAULTS) <= {*part.CONFIG_FIELDS, "strength"}
 
 
 @pytest.mark.gpu

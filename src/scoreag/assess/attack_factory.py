@@ -11,7 +11,7 @@ from scoreag.assess.model_cache import ModelCache
 from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import resolve_task_config
-from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_component
+from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
 from scoreag.runs.manifest import to_jsonable
 
 RUNNER_OPTIONS = ("prior", "lpips")  # fields of an attack that the runner fills
@@ -24,7 +24,7 @@ def build_attack(cell: Cell, cache: ModelCache, prior: Prior | None = None) -> A
     Raises:
         ValueError: an option that it does not take, or a value that cannot be meant.
     """
-    factory = load_component("attacks", cell.component).Attack
+    factory = load_attack(cell.component)
     taken = [f.name for f in fields(factory)] if is_dataclass(factory) else []
     _check_reserved_options(cell.component, cell.options)
     check_options(factory, dict(cell.options), cell.component)
@@ -45,8 +45,7 @@ def requires_prior(cell: Cell) -> bool:
         or cell.task in ("synthesize", "transform", "purify")
         or (
             cell.task == "attack"
-            and "prior"
-            in getattr(load_component("attacks", cell.component).Attack, "__dataclass_fields__", {})
+            and "prior" in getattr(load_attack(cell.component), "__dataclass_fields__", {})
         )
     )
 

@@ -216,7 +216,7 @@ def _missing_knowledge(part: CheckInput) -> str:
     if not part.columns.uses_gradients:
         return "takes no gradient"
     how = part.cell.attacker_options.get("backward", "exact")
-    if how == "blind":
+    if how == "none":
         return "does not know of the purifier"
     if how != "exact":
         return f"differentiates the purifier by {how!r}"

@@ -178,7 +178,7 @@ def _generator_manifest(
         **job.config.to_dict("synthesize"), "alpha": question.alpha, "micro_batch": batch
     }  # fmt: skip
     if asked is not None:
-        takes = load_component("purifiers", given.purifier).TAKES
+        takes = load_component("purifiers", given.purifier).CONFIG_FIELDS
         found["purifier"] = {
             "name": given.purifier,
             "draws": asked.config.draws,

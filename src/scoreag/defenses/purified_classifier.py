@@ -63,7 +63,7 @@ def validate_logits(logits: Any, images: Images) -> Logits:
     if not sound.all():
         blame = "the classifier returned NaN or infinity"
         if not images.detach().isfinite().all():
-            blame = "the purified images are not finite: write a smaller precision, or more steps"
+            blame = "the purified images are not finite: write a smaller similarity, or more steps"
         raise ValueError(f"{blame} (for {int((~sound).sum())} of {len(sound)} purified images)")
     return logits
 
@@ -118,14 +118,14 @@ def defend(
     Args:
         purifier: a file of ``purifiers``, or a module of one's own, named with dots.
         draws: purified images that are looked at for each answer; 1 is the one-shot defence.
-        vote: "mean" of the logits, or "majority": the log of the share of draws that say a class.
+        aggregate: "mean" of the logits, or "majority": the log of the share of draws that say a class.
         backward: how an attacker differentiates it: "exact", the gradient of the discrete chain;
-            "bpda", as if purification were the identity; "blind", as if there were none.
+            "bpda", as if purification were the identity; "none", as if there were none.
         max_memory: bytes, or "4 GiB", for the gradient of the draws that are taken at once; a
             single draw that needs more is refused.  By default draws are taken at once as far as
             2 GiB reach, and at least one.
         bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
-        settings: fields of ``Settings`` that the purifier takes; what is not given comes from the
+        settings: fields of ``SamplingConfig`` that the purifier takes; what is not given comes from the
             prior's card.
 
     Raises:
@@ -145,7 +145,9 @@ def defend(
         part = load_component("purifiers", purifier)
     except ModuleNotFoundError as error:
         raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
-    chosen = resolve_config(prior, part.CARD, part.TAKES, part.DEFAULTS, settings, DEFEND_ARGUMENTS)
+    chosen = resolve_config(
+        prior, part.CARD_SECTION, part.CONFIG_FIELDS, part.DEFAULTS, settings, DEFEND_ARGUMENTS
+    )
     most = None if max_memory is None else parse_bytes(max_memory)
     defence = DefenseConfig(
         classifier, prior, part.purify, chosen, seed, draws, aggregate, backward, most, bf16
@@ -272,7 +274,7 @@ def _compute_logits(config: DefenseConfig, images: Images, draws: Sequence[Noise
     with _autocast(config, images):
         seen = [_logits_of_draws(config, prior, images, part, len(parts) > 1) for part in parts]
         logits = torch.cat(seen)
-        if config.backward == "blind":
+        if config.backward == "none":
             plain = _classify(config, images, draws[:1], "blind").to(images.dtype)
             logits = (logits.detach() - plain.detach()) + plain
     return _majority_vote(logits) if config.aggregate == "majority" else logits.mean(0)

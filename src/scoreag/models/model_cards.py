@@ -245,7 +245,7 @@ def _update_weights(card: Card, digest: str, shards: Mapping[str, str]) -> Card:
     place, figures = card.folder / _card_filename(card), card.metrics
     if not figures and place.is_file() and (before := _read_card(place)).sha256 == digest:
         figures = before.metrics
-    return update_card(card, sha256=digest, shards=shards, figures=figures)
+    return update_card(card, sha256=digest, weight_files=shards, metrics=figures)
 
 
 def _card_filename(card: Card) -> str:

@@ -10,7 +10,7 @@ from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.diffusion.solver import checkpoint_chain
 from scoreag.methods.config import SamplingConfig
 
-CARD_SECTION = "denoise_once"
+CARD_SECTION = "one_step_denoising"
 CONFIG_FIELDS = ("sigma_start",)
 DEFAULTS = {"sigma_start": 0.3}
 
