@@ -149,10 +149,10 @@ def test_every_setting_reaches_the_manifest(here):
     }  # fmt: skip
     flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
     words = [word for pair in flags.items() for word in pair]
-    more = ["--attack-interval", "0.1,5", "--no-normalize-gradient", "--sampler-option", "amount=10.5"]
+    more = ["--attack-interval", "0.1,5", "--no-normalize-gradient", "--sampler-option", "s_churn=10.5"]
     assert main([*TRANSFORM, *words, *more, "--quiet"]) == 0
     kept = json.loads((here / "out" / "manifest.json").read_text())["config"]
-    expected = {"attack_interval": [0.1, 5.0], "normalize_gradient": False, "sampler_options": {"amount": 10.5}}
+    expected = {"attack_interval": [0.1, 5.0], "normalize_gradient": False, "sampler_options": {"s_churn": 10.5}}
     assert kept == given | expected
 
 
@@ -197,7 +197,7 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
     "words, told",
     [
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
-        ([*CHURN, "--quiet", "--sampler-option", "amount=-1"], "edm_stochastic's amount is -1"),
+        ([*CHURN, "--quiet", "--sampler-option", "s_churn=-1"], "edm_stochastic's s_churn is -1"),
         ([*TRANSFORM, "--likelihood-variance", "constant", "--sigma-start", "80"], "explodes from sigma_start 80"),
         ([*TRANSFORM, "--attack-scale", "-1"], "attack_scale is -1.0; expected a number of at least 0"),
         ([*TRANSFORM, "--target", "0"], "target equals the label 0"),

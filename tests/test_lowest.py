@@ -12,9 +12,9 @@ def lines(name):
 
 
 def pins(name):
-    """The releases of a file; tomli_w and tomli-w are one name."""
+    """The releases of a file; tomli_w and tomli-w, Jinja2 and jinja2 are one name."""
     found = dict(line.split("==") for line in lines(name))
-    return {package.replace("_", "-"): release for package, release in found.items()}
+    return {package.lower().replace("_", "-"): release for package, release in found.items()}
 
 
 def declared():

@@ -126,6 +126,6 @@ def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     monkeypatch.setattr(executors, "compute_rows", none_left)
     told = executors.compute_shard(
         executors.Shard(cell(batch_size=32), (range(4),)), ModelCache()
-    ).told
+    ).message
     assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller batch_si")
     assert "(now 32)" in told

@@ -52,7 +52,7 @@ def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
     rows = [json.loads(line) for line in (here / "out" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and all(0 <= row["count"] <= 30 for row in rows)
     manifest = json.loads((here / "out" / "manifest.json").read_text())
-    assert manifest["config"]["noise"] == 0.25 and manifest["finished"]
+    assert manifest["config"]["sigma"] == 0.25 and manifest["finished"]
     page = (here / "out" / "report.html").read_text()
     assert "What it does not promise" in page and "beyond N" in page
 
@@ -158,7 +158,7 @@ def test_wrong_usage_is_told_in_one_line(here, capsys, words, told):
 @pytest.mark.parametrize(
     "words, told",
     [
-        ([*SMOOTH[:-4], "--n", "9"], "write at least 10 samples"),
+        ([*SMOOTH[:-4], "--n", "9"], "write n = 10 or more"),
         ([*SMOOTH, "--sigma", "-1"], "sigma is -1.0"),
         ([*DRAWS, "--alpha", "3"], "alpha is 3.0"),
         ([*DRAWS, "--purifier", "gab"], "did you mean 'gap'?"),

@@ -223,7 +223,7 @@ def test_an_attack_that_is_none_gets_one_line(here, capsys, words, told):
         (["--nfe", "0"], 2, "0 denoiser calls draw nothing; write 1 or more"),
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
         (["--batch-size", "0"], 2, "--batch-size is 0; expected 1 or more"),
-        (["--reference-classifier", "cifar10-judge"], 1, "--reference-classifier cifar10-judge: .*give another --judge"),
+        (["--reference-classifier", "cifar10-judge"], 1, "--reference-classifier cifar10-judge: .*give another --reference-classifier"),
         (["--feature-extractor", "inception:w.pth"], 1, "inception:w.pth: there is no such file"),
         (["--compare-with", "net"], 1, "net is a classifier|has no images_seen"),
         (["--data", "image-folder:images[0:3]"], 1, "has 3 images; give at least 4"),

@@ -105,7 +105,7 @@ def test_a_judge_of_other_classes_is_refused(here, capsys):
 
 def test_a_failure_of_all_says_what_to_try(here, capsys):
     assert main([*TRANSFORM, "--attack-scale", "0.0001", "--no-normalize-gradient", "--max-restarts", "0",
-                 "--precision", "1e6"]) == 0  # fmt: skip
+                 "--similarity", "1e6"]) == 0  # fmt: skip
     out = capsys.readouterr().out
     assert "hint" in out and "write a larger --attack-scale (now 0.0001)" in out
     html = (here / "out" / "report.html").read_text()
