@@ -149,10 +149,20 @@ def test_every_setting_reaches_the_manifest(here):
     }  # fmt: skip
     flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
     words = [word for pair in flags.items() for word in pair]
-    more = ["--attack-interval", "0.1,5", "--no-normalize-gradient", "--sampler-option", "s_churn=10.5"]
+    more = [
+        "--attack-interval",
+        "0.1,5",
+        "--no-normalize-gradient",
+        "--sampler-option",
+        "s_churn=10.5",
+    ]
     assert main([*TRANSFORM, *words, *more, "--quiet"]) == 0
     kept = json.loads((here / "out" / "manifest.json").read_text())["config"]
-    expected = {"attack_interval": [0.1, 5.0], "normalize_gradient": False, "sampler_options": {"s_churn": 10.5}}
+    expected = {
+        "attack_interval": [0.1, 5.0],
+        "normalize_gradient": False,
+        "sampler_options": {"s_churn": 10.5},
+    }
     assert kept == given | expected
 
 
@@ -188,6 +198,26 @@ def test_wrong_usage_ends_with_2_and_one_line(here, capsys, words, told):
     assert told in refused(capsys, [*TRANSFORM, *words], code=2)
 
 
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([*TRANSFORM, "--strength", "3"], "--strength is now --attack-scale; write that"),
+        ([*TRANSFORM, "--precision", "3"], "--precision is now --similarity; write that"),
+        ([*TRANSFORM, "--no-normalized"], "--no-normalized is now --no-normalize-gradient"),
+        ([*PURIFY, "--micro-batch", "3"], "--micro-batch is now --batch-size; write that"),
+        (["train", "classifier", "--precision", "bf16"], "--precision is now --dtype; write that"),
+        (["certify", "--samples", "9"], "--samples is now --n; write that"),
+        (["convert", "a", "b", "--classes", "cifar10"], "--classes is now --class-names"),
+        (["assess", "quick", "--batch-size", "9"], "--batch-size is now --write-every"),
+        (["evaluate", "--under", "pgd40_8"], "is now --attack pgd --attack-steps 40 --eps 8/255"),
+        (["evaluate-model", "cifar10"], "evaluate-model is now evaluate; write that"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_word_of_version_0_1_is_answered_with_the_new_one(here, capsys, words, told):
+    assert told in refused(capsys, words, code=2)
+
+
 def test_a_missing_option_is_wrong_usage(here, capsys):
     assert "--out" in refused(capsys, TRANSFORM[:-2], code=2)
     assert "transfrom" in refused(capsys, ["transfrom"], code=2)
@@ -219,7 +249,16 @@ def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
     assert told in refused(capsys, words)
 
 
-TRAIN = ["train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--out", "out"]
+TRAIN = [
+    "train",
+    "score-model",
+    "--preset",
+    "tiny",
+    "--data",
+    "image-folder:images",
+    "--out",
+    "out",
+]
 
 
 @pytest.mark.parametrize(

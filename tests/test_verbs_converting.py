@@ -47,7 +47,11 @@ def test_a_checkpoint_becomes_a_card_and_the_report_says_what_it_was(here, capsy
     [
         (["nowhere.pkl", "new"], 1, "there is no file nowhere.pkl"),
         (["edm.pkl", "new", "--class-names", "cifar10"], 1, "knows 3 classes, and 10 names came"),
-        (["edm.pkl", "new", "--class-names", "cifra10"], 2, "no such data set; did you mean 'cifar10'"),
+        (
+            ["edm.pkl", "new", "--class-names", "cifra10"],
+            2,
+            "no such data set; did you mean 'cifar10'",
+        ),
         (["text.pkl", "new"], 1, "text.pkl is no checkpoint of a kind that is read"),
     ],
 )

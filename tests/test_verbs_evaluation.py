@@ -170,7 +170,15 @@ def test_grey_images_are_evaluated_too(here):
         folder.mkdir(parents=True, exist_ok=True)
         tiny.write_png(folder / f"{i}.png", image)
     words = ["evaluate", "grey", "--reference-classifier", "greynet", "--images", "6", "--nfe", "3"]
-    data = ["--data", "image-folder:greys", "--train-data", "image-folder:greys", "--out", "out", "--quiet"]
+    data = [
+        "--data",
+        "image-folder:greys",
+        "--train-data",
+        "image-folder:greys",
+        "--out",
+        "out",
+        "--quiet",
+    ]
     assert main([*words, *data]) == 0
     assert figures(here)["figures"]["judge_accuracy"]["total"] == 6
 
@@ -223,7 +231,11 @@ def test_an_attack_that_is_none_gets_one_line(here, capsys, words, told):
         (["--nfe", "0"], 2, "0 denoiser calls draw nothing; write 1 or more"),
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
         (["--batch-size", "0"], 2, "--batch-size is 0; expected 1 or more"),
-        (["--reference-classifier", "cifar10-judge"], 1, "--reference-classifier cifar10-judge: .*give another --reference-classifier"),
+        (
+            ["--reference-classifier", "cifar10-judge"],
+            1,
+            "--reference-classifier cifar10-judge: .*give another --reference-classifier",
+        ),
         (["--feature-extractor", "inception:w.pth"], 1, "inception:w.pth: there is no such file"),
         (["--compare-with", "net"], 1, "net is a classifier|has no images_seen"),
         (["--data", "image-folder:images[0:3]"], 1, "has 3 images; give at least 4"),

@@ -59,7 +59,10 @@ def test_the_headline_is_fooled_and_shown(here, capsys, words):
 @pytest.mark.parametrize("more", [[], ["--reference-classifier", "none"]])
 def test_without_a_judge_nothing_is_said_to_be_shown(here, capsys, more):
     assert main([*TRANSFORM, *more]) == 0
-    assert "not checked whether the class is still shown: give --reference-classifier" in capsys.readouterr().out
+    assert (
+        "not checked whether the class is still shown: give --reference-classifier"
+        in capsys.readouterr().out
+    )
     assert (
         json.loads((here / "out" / "summary.json").read_text())["headline"]["says"] == NO_JUDGE_NOTE
     )

@@ -16,7 +16,9 @@ def labelled(*classes: str) -> Dataset:
     return Dataset(pixels, torch.tensor([0]), (7,), classes, "image-folder:pets", ("cat/a.png",))
 
 
-@pytest.mark.parametrize("spec", ["gat", "gat[0:2]", "image-folder:gat", "gat/images", "./gat/../gat"])
+@pytest.mark.parametrize(
+    "spec", ["gat", "gat[0:2]", "image-folder:gat", "gat/images", "./gat/../gat"]
+)
 def test_data_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gat" / "images").mkdir(parents=True)
@@ -26,7 +28,9 @@ def test_data_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_data_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="classes of image-folder:pets are 0 cat, 1 dog, those of the m"):
+    with pytest.raises(
+        ValueError, match="classes of image-folder:pets are 0 cat, 1 dog, those of the m"
+    ):
         check_classes(labelled("cat", "dog"), ("dog", "cat"))
 
 
