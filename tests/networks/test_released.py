@@ -34,8 +34,8 @@ def invented(network: torch.nn.Module) -> torch.nn.Module:
         if "resample_filter" in name:
             continue
         scale = 0.3 if tensor.ndim < 2 else (1 / tensor[0].numel()) ** 0.5
-        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + centre)
+        center = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + center)
     return network.eval()
 
 
