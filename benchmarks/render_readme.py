@@ -17,7 +17,7 @@ def summary(results: Path) -> str:
             rows += pick(json.loads(file.read_text()))
             if name == "purification":
                 rows += _white_box(results)
-    return table(["what", "victim", "result"], rows)
+    return table(["what", "classifier", "result"], rows)
 
 
 KINDS = {"blind": "blind PGD", "exact": "APGD along exact gradients"}
@@ -32,7 +32,7 @@ def _white_box(results: Path) -> Iterator[list[str]]:
             figures = cell["figures"]
             (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
             clean = figures[vote.replace("attacked", "clean")]
-            said = f"{share(figures[vote])}; untouched {short(clean)}"
+            said = f"{share(figures[vote])}; originals {short(clean)}"
             purifier = cell["purification"].removesuffix("_blind")
             draws = vote.rpartition("_")[2]
             what = f"{purifier}, vote of {draws}, under {KINDS[cell['attack']]}, 8/255"
@@ -47,14 +47,14 @@ def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
 def _gat(data: Row) -> Iterator[list[str]]:
     for victim, pgd, row in _pairs(data):
         yield ["GAT success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}"
+        said = f"{short(row['judge'])}; originals {short(row['judge_untouched'])}"
         yield ["the judge still says y*", victim, f"{said}; PGD {short(pgd['judge'])}"]
 
 
 def _gas(data: Row) -> Iterator[list[str]]:
     for victim, free, row in _pairs(data):
         yield ["GAS success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
+        said = f"{short(row['judge'])}; unguided samples {short(free['judge'])}"
         yield ["the judge says y*", victim, said]
 
 
