@@ -27,8 +27,9 @@ JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 10
 def row(label, saved, judge, before=None, judge_before=None, **changes):
     told = {
         "label": label, "target": None, "predictions": {"before": before, "saved": saved},
-        "success_float": saved != label, "success": saved != label, "targeted_success": saved != label,
-        "restarts": 0, "guidance_skipped": 0, "nfe": 1, "judge": {"before": judge_before, "saved": judge},
+        "success_float": saved != label, "success": saved != label,
+        "targeted_success": saved != label, "restarts": 0, "guidance_skipped": 0, "nfe": 1,
+        "judge": {"before": judge_before, "saved": judge},
     }  # fmt: skip
     return told | changes
 
@@ -72,9 +73,7 @@ def test_of_a_transformation_those_count_that_were_right_before():
 @pytest.mark.parametrize("task, rows", [("synthesize", DRAWN), ("transform", GIVEN)])
 def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
-    assert (
-        found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
-    )
+    assert found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     assert NO_JUDGE_NOTE.startswith(
         "fooled; not checked whether the class is still shown: give --judge"
     )
@@ -214,10 +213,12 @@ def result():
     wrong = predictions != labels
     return Result(
         task="transform", images=images, image_ids=numbers, nfe=numbers, restarts=numbers * 0,
-        guidance_skipped=numbers * 0, originals=images, labels=labels, targets=torch.tensor([1, 0, 1, 0]),
+        guidance_skipped=numbers * 0, originals=images, labels=labels,
+        targets=torch.tensor([1, 0, 1, 0]),
         clean_predictions=torch.tensor([0, 1, 2, 0]), predictions=predictions, success_float=wrong,
         success=wrong, targeted_success=wrong, judge={"name": "J <b>"},
-        judge_predictions=torch.tensor([0, 0, 2, 1]), judge_clean_predictions=torch.tensor([0, 1, 2, 1]),
+        judge_predictions=torch.tensor([0, 0, 2, 1]),
+        judge_clean_predictions=torch.tensor([0, 1, 2, 1]),
     )  # fmt: skip
 
 
