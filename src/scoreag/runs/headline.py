@@ -10,7 +10,7 @@ from scoreag.stats.proportion import Proportion
 
 PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success"  # names of rates
 NO_JUDGE_NOTE = (
-    "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+    "fooled; not checked whether the class is still shown: give --reference-classifier (in Python, judge=)"
 )
 
 CHANCE_LEVEL_NOTE = (
