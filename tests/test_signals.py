@@ -95,7 +95,7 @@ def test_an_assessment_keeps_the_shards_that_are_done(
 ):
     import scoreag.assess.executors  # noqa: F401
 
-    words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--batch-size", "4", "--quiet"]
+    words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--write-every", "4", "--quiet"]
     with monkeypatch.context() as patch:
         signalled(patch, "scoreag.assess.executors.compute_rows", 2, getattr(signal, name))
         assert main([*words, "--out", str(tmp_path / "out")]) == code
