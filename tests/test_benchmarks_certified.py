@@ -48,5 +48,5 @@ def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
         read = [
             json.loads(row) for row in (tmp_path / name / "rows.jsonl").read_text().splitlines()
         ]
-        assert f"({sum(row['said'] != row['label'] for row in read)} of 20;" in line
+        assert f"({sum(row['predicted'] != row['label'] for row in read)} of 20;" in line
         assert float(line.split("|")[-2].split()[0]) > 98  # two draws promise next to nothing

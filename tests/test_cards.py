@@ -37,7 +37,7 @@ def folder(tmp_path, network) -> Path:
         Card(
             name="mine",
             kind="classifier",
-            network="plain_cnn",
+            network="small_cnn",
             file="model.safetensors",
             license="MIT",
             image_shape=(3, 8, 8),
@@ -79,15 +79,15 @@ def test_the_same_weights_give_the_same_file(folder, network):
 def test_figures_are_added_without_a_change_to_the_rest(folder):
     before = load_card(folder)
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    update_card(before, figures=figures)
-    assert load_card(folder) == replace(before, figures=figures)
+    update_card(before, metrics=figures)
+    assert load_card(folder) == replace(before, metrics=figures)
 
 
 def test_figures_stay_as_long_as_the_weights_do(folder, network):
     """A training that is done exports its card anew when it is asked for again."""
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    update_card(load_card(folder), figures=figures)
-    anew = replace(load_card(folder), figures={})
+    update_card(load_card(folder), metrics=figures)
+    anew = replace(load_card(folder), metrics={})
     assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == figures
     network.linear.bias.data += 1
     assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == {}
@@ -126,7 +126,7 @@ def test_what_is_nothing_is_left_out_and_infinity_is_kept():
 
 def test_a_card_of_classes_in_any_script_is_read_back(folder):
     names = ("\U0001f98a", "日本", *"cdefghij")
-    update_card(load_card(folder), classes=names, recipe={"fähre": 1})
+    update_card(load_card(folder), classes=names, training_config={"fähre": 1})
     assert load_card(folder).classes == names and load_card(folder).training_config == {"fähre": 1}
 
 
@@ -175,7 +175,7 @@ def without(entry):
     "change, message",
     [
         (without("network ="), "lacks the entry 'network'"),
-        (lambda text: 'licences = "MIT"\n' + text, "an entry 'licences'; did you mean 'licence'"),
+        (lambda text: 'licenses = "MIT"\n' + text, "an entry 'licenses'; did you mean 'license'"),
         (lambda text: text.replace('"classifier"', '"clasifier"'), "did you mean 'classifier'"),
         (lambda text: text + "\n[oops", "is no card: "),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.registry import component_names, load_component
+from scoreag.registry import component_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,7 +50,7 @@ def told(value) -> str:
 def test_the_page_of_attacks_has_each_with_its_defaults(name):
     text = (ROOT / "docs" / "attacks.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
-    given = {f.name: f.default for f in fields(load_component("attacks", name).Attack) if f.compare}
+    given = {f.name: f.default for f in fields(load_attack(name)) if f.compare}
     for option, default in given.items():
         shown = option if default in (None, ()) else f"{option} {told(default)}"
         assert shown in line

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSES = ("ship", "cat", "dog")  # not in the order of the alphabet
 COUNT = 6
-SPECS = ["folder:named", "folder:listed", "arrays:a.npz"]
+SPECS = ["image-folder:named", "image-folder:listed", "npz:a.npz"]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_doctor_takes_the_label_of_a_picture_by_name(answers, capsys):
 
 
 def test_doctor_says_that_data_count_other_classes(answers, capsys):
-    assert main(["doctor", "--classifier", "net", "--data", "samples"]) == 1
+    assert main(["doctor", "--classifier", "net", "--data", "foolbox-samples"]) == 1
     assert "WRONG  classes" in capsys.readouterr().out
 
 
@@ -83,9 +83,9 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
     plan = f"""
         features = "none"
         images = {COUNT}
-        [sets.a]
+        [datasets.a]
         data = "{spec}"
-        victims = "net"
+        classifiers = "net"
         [attacks.pgd]
         steps = 1
     """
@@ -101,7 +101,7 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
 
 def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp_path):
     write_net(tmp_path / "other", 11, tuple(sorted(CLASSES)))
-    sets = '[sets.a]\ndata = "folder:named"\nvictims = ["net", "other"]\n'
+    sets = '[datasets.a]\ndata = "image-folder:named"\nclassifiers = ["net", "other"]\n'
     (tmp_path / "p.toml").write_text(f'features = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
@@ -136,7 +136,7 @@ def test_evaluation_and_training_from_a_card_number_by_it(answers, spec):
 
 
 def test_training_from_a_card_on_other_classes_numbers_them_by_the_alphabet(answers):
-    found = train.labelled(given("folder:named"), 1, ("car", "bus"))
+    found = train.labelled(given("image-folder:named"), 1, ("car", "bus"))
     assert found.classes == tuple(sorted({CLASSES[label] for label in answers}))
 
 
@@ -156,7 +156,7 @@ def test_a_range_of_a_sorted_table_is_balanced_in_a_plan_and_kept_elsewhere(tmp_
         write_png(tmp_path / "x" / f"{i}.png", image)
     rows = [f"{i}.png,{'aab'[i // 2]}{i // 4}" for i in range(6)]
     (tmp_path / "x" / "labels.csv").write_text("\n".join(["file,label", *rows]))
-    word = f"folder:{tmp_path / 'x'}"
+    word = f"image-folder:{tmp_path / 'x'}"
     assert loading.load_dataset(f"{word}[0:2]").image_ids == (0, 1)
     assert ModelCache(device="cpu").data(word)[:2].counts == {"a0": 1, "b1": 1}
     assert ModelCache(device="cpu").data(word).image_ids == (0, 4, 1, 5, 2, 3)

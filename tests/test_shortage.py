@@ -50,13 +50,16 @@ def test_other_errors_are_not(error):
 @pytest.mark.parametrize(
     "values, told",
     [
-        ({"micro_batch": 16, "batch_size": 64, "judge": None}, "a smaller --micro-batch (now 16)"),
-        ({"micro_batch": 0, "batch_size": 64}, "smaller --batch-size (now 64); --micro-batch 0"),
-        ({"micro_batch": 16, "batch_size": 250, "card": "it"}, "or --batch-size (now 250)"),
-        ({"batch_size": None, "samples": 3}, "write a smaller --batch-size (now the default)"),
-        ({"batch": 512, "accumulate": 1}, "--batch (now 512), or a larger --accumulate"),
-        ({"batch": None}, "write a smaller --batch (now the default)"),
-        ({"plan": "quick", "batch_size": 64}, "micro_batch in the plan, or fewer --workers"),
+        ({"batch_size": 16, "write_every": 64, "seed": 0}, "a smaller --batch-size (now 16)"),
+        ({"batch_size": 0, "write_every": 64}, "smaller --write-every (now 64); --batch-size 0"),
+        ({"batch_size": 16, "feature_batch_size": 250}, "or --feature-batch-size (now 250)"),
+        ({"batch_size": None, "n": 3}, "write a smaller --batch-size (now the default)"),
+        (
+            {"batch_size": 512, "grad_accum_steps": 1},
+            "--batch-size (now 512), or a larger --grad-accum-steps",
+        ),
+        ({"batch_size": None}, "write a smaller --batch-size (now the default)"),
+        ({"plan": "quick", "write_every": 64}, "batch_size in the plan, or fewer --workers"),
         ({"kind": None}, "more memory"),
     ],
 )
@@ -73,7 +76,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-WORDS = ["transform", "--model", "prior", "--classifier", "net", "--data", "folder:images",
+WORDS = ["transform", "--model", "prior", "--classifier", "net", "--data", "image-folder:images",
          "--out", "out", "--quiet"]  # fmt: skip
 
 
@@ -83,10 +86,10 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
         raise error
 
     monkeypatch.setattr("scoreag.runs.run_task.run_batch", none_left)
-    assert main([*WORDS, "--micro-batch", "8"]) == 1
+    assert main([*WORDS, "--batch-size", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
-    assert "write a smaller --micro-batch (now 8)" in err and "not foreseen" not in err
+    assert "write a smaller --batch-size (now 8)" in err and "not foreseen" not in err
     assert not (here / "out").exists()
 
 
@@ -102,17 +105,17 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_the_allocators_own_error_is_told_so(here):
-    """A micro-batch of 4096 padded images, in 100 MiB more than Python and torch take."""
+    """A batch of 4096 padded images, in 100 MiB more than Python and torch take."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, *WORDS, "--micro-batch", "4096", "--batch-size", "4096"],
+        [sys.executable, "-c", LIMITED, *WORDS, "--batch-size", "4096", "--write-every", "4096"],
         env=tiny.ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("scoreag: memory ran out")
-    assert "write a smaller --micro-batch (now 4096)" in done.stderr
+    assert "write a smaller --batch-size (now 4096)" in done.stderr
 
 
-def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
+def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
     from scoreag.assess import executors
     from scoreag.assess.model_cache import ModelCache
@@ -122,7 +125,7 @@ def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
 
     monkeypatch.setattr(executors, "compute_rows", none_left)
     told = executors.compute_shard(
-        executors.Shard(cell(micro_batch=32), (range(4),)), ModelCache()
-    ).told
-    assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller micro_ba")
+        executors.Shard(cell(batch_size=32), (range(4),)), ModelCache()
+    ).message
+    assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller batch_si")
     assert "(now 32)" in told

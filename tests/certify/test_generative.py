@@ -28,12 +28,12 @@ def corner(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def job():
-    return build_synthesis(tiny.prior(), corner, [0, 1, 2] * 4, None, strength=0.0, retries=0)
+    return build_synthesis(tiny.prior(), corner, [0, 1, 2] * 4, None, attack_scale=0.0, max_restarts=0)
 
 
 def rows(label: int, wrong: int, total: int) -> list[dict]:
     said = [label + 1] * wrong + [label] * (total - wrong)
-    return [{"image_id": i, "label": label, "said": word} for i, word in enumerate(said)]
+    return [{"image_id": i, "label": label, "predicted": word} for i, word in enumerate(said)]
 
 
 def test_alpha_is_shared_among_the_classes():
@@ -69,9 +69,9 @@ def test_any_bound_of_ten_fails_as_seldom_as_promised():
 def test_verdicts_are_of_the_images_that_synthesis_saves(job):
     found = classify_draws(GeneratorSpec(job), range(12), 4)
     out = run_in_memory(job, 12, progress=False)
-    assert [row["said"] for row in found] == out.predictions.tolist()
+    assert [row["predicted"] for row in found] == out.predictions.tolist()
     assert [row["label"] for row in found] == [0, 1, 2] * 4
-    assert len({row["said"] for row in found}) == 3
+    assert len({row["predicted"] for row in found}) == 3
 
 
 def test_verdicts_do_not_depend_on_how_they_are_cut(job):
@@ -86,19 +86,19 @@ def test_verdicts_do_not_depend_on_how_they_are_cut(job):
 
 def test_behind_a_purifier_the_defended_classifier_is_asked(job):
     """And each image keeps its draw, whatever stands beside it."""
-    asked = defend(corner, tiny.prior(), "denoise_once", sigma_start=2.0)
+    asked = defend(corner, tiny.prior(), "one_step_denoising", sigma_start=2.0)
     found = classify_draws(GeneratorSpec(job, asked), range(12), 12)
     images = quantize_8bit(run_in_memory(job, 12, progress=False).images)
     said = asked.fix_randomness(0, job.image_ids)(images).argmax(1)
-    assert [row["said"] for row in found] == said.tolist()
+    assert [row["predicted"] for row in found] == said.tolist()
     some = classify_draws(GeneratorSpec(job, asked), range(6, 12), 6)
-    assert [row["said"] for row in some] == said[6:].tolist()
+    assert [row["predicted"] for row in some] == said[6:].tolist()
     assert not torch.equal(said, run_in_memory(job, 12, progress=False).predictions)
 
 
 def test_draws_again_are_another_generator(job):
-    again = replace(job, settings=replace(job.settings, retries=1))
-    with pytest.raises(ValueError, match="retries is 1; draws again would be another generator"):
+    again = replace(job, config=replace(job.config, max_restarts=1))
+    with pytest.raises(ValueError, match="max_restarts is 1; draws again would be another generator"):
         GeneratorSpec(again)
 
 

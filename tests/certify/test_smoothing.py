@@ -38,7 +38,7 @@ def base():
         return world.denoise(x, sigma)
 
     prior = Prior(model, sample, karras(2), (1, 1, 1))
-    return denoised_smoothing(prior, threshold, TOY.noise)
+    return denoised_smoothing(prior, threshold, TOY.sigma)
 
 
 def pixel(value: float) -> torch.Tensor:
@@ -133,11 +133,11 @@ def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_fig
 @pytest.mark.parametrize(
     "given, told",
     [
-        ({"noise": 0.0}, "noise is 0.0; expected more than 0"),
+        ({"sigma": 0.0}, "sigma is 0.0; expected more than 0"),
         ({"alpha": 1.5}, "alpha is 1.5"),
-        ({"samples": 0}, "samples is 0"),
-        ({"samples": 9}, "every image is abstained from; write at least 10 samples"),
-        ({"select": 0}, "select is 0"),
+        ({"n": 0}, "n is 0"),
+        ({"n": 9}, "every image is abstained from; write n = 10 or more"),
+        ({"n0": 0}, "n0 is 0"),
     ],
 )
 def test_a_plan_that_certifies_nothing_is_refused(given, told):
@@ -177,5 +177,5 @@ def test_bf16_is_a_base_classifier_of_its_own_and_nearly_the_same():
         )
     assert 0 < (short - whole).abs().max() < 0.05 * whole.abs().max()
     assert (short.argmax(1) == whole.argmax(1)).float().mean() > 0.9
-    with pytest.raises(ValueError, match=r"precision is 'half'; write float32 or bf16"):
+    with pytest.raises(ValueError, match=r"dtype is 'half'; write float32 or bf16"):
         SmoothingConfig(dtype="half")

@@ -20,7 +20,7 @@ def bare():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
 
 def made():
-    return scoreag.classifier(bare(), (0.5,) * 3, (0.5,) * 3)
+    return scoreag.wrap_classifier(bare(), (0.5,) * 3, (0.5,) * 3)
 
 def sized(width, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(width, classes)).eval()
@@ -63,16 +63,16 @@ def by_hand(module, x):
 
 def test_a_state_dict_sees_the_images_normalised_as_was_said():
     victim = scoreag.load_classifier(
-        "net.pth", network="resnet", arguments={"depth": 8, "width": 4, "classes": 3},
+        "net.pth", network="cifar_resnet", arguments={"depth": 8, "width": 4, "classes": 3},
         mean=MEAN, std=STD,
     )  # fmt: skip
     assert torch.allclose(victim(images()), by_hand(net(), images()), atol=1e-5)
-    assert victim.metadata["name"] == "net.pth" and victim.metadata["network"] == "resnet"
+    assert victim.metadata["name"] == "net.pth" and victim.metadata["network"] == "cifar_resnet"
 
 
 def test_safetensors_are_a_state_dict_too(here):
     scoreag.models.safetensors.write_safetensors(here / "net.safetensors", net().state_dict())
-    known = {"network": "resnet", "mean": MEAN, "std": STD}
+    known = {"network": "cifar_resnet", "mean": MEAN, "std": STD}
     one, other = (
         scoreag.load_classifier(f, arguments={"depth": 8, "width": 4, "classes": 3}, **known)
         for f in ("net.pth", here / "net.safetensors")
@@ -121,7 +121,7 @@ def test_what_a_factory_leaves_open_may_be_said():
     "name, options, told",
     [
         ("net.pth", {}, "net.pth may hold weights, but no network .* scoreag convert net.pth"),
-        ("net.pth", {"network": "resnet"}, "lack|shape"),
+        ("net.pth", {"network": "cifar_resnet"}, "lack|shape"),
         ("lost.pth", {}, "there is no file lost.pth"),
         (
             "nets_of_mine:made",
@@ -129,7 +129,7 @@ def test_what_a_factory_leaves_open_may_be_said():
             "its factory says .*; leave out mean and",
         ),
         ("cifar10-resnet20", {"std": STD}, "its card says its normalisation; leave out std"),
-        ("cifar10-resnet20", {"network": "resnet"}, "is no file of weights; leave out network"),
+        ("cifar10-resnet20", {"network": "cifar_resnet"}, "is no file of weights; leave out network"),
         ("nets_of_mine:bare", {"std": STD}, "std came alone; mean and std belong together"),
         ("cifar10", {}, "cifar10 is a score-model, and a classifier is wanted here"),
         ("robustbench:Any", {}, "needs the package robustbench, which cannot be imported here"),
@@ -142,7 +142,7 @@ def test_a_mistake_at_the_door_is_answered_by_what_to_write(name, options, told)
     assert "\n" not in str(caught.value)
 
 
-FULL = {"network": "resnet", "arguments": {"depth": 8, "width": 4, "classes": 3}}
+FULL = {"network": "cifar_resnet", "arguments": {"depth": 8, "width": 4, "classes": 3}}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ FULL = {"network": "resnet", "arguments": {"depth": 8, "width": 4, "classes": 3}
         ({}, "net.pth: normalisation is explicit, and no file tells it; .* --mean"),
         ({"mean": MEAN}, "normalisation is explicit"),
         ({"mean": MEAN, "std": (0.2, 0.0, 0.2)}, "std above 0"),
-        ({"network": "resnt"}, "no 'resnt' in networks; did you mean 'resnet'"),
+        ({"network": "resnt"}, "no 'resnt' in networks; did you mean 'cifar_resnet'"),
         ({"network": "no_such.module"}, "the network no_such.module cannot be imported"),
         ({"arguments": {"dept": 8}}, "resnet takes no option 'dept'; did you mean 'depth'"),
         ({"arguments": {"depth": "8"}}, "the network resnet cannot be built of"),

@@ -77,8 +77,8 @@ def test_what_is_no_pair_is_refused_in_a_line(planned, name, told):
 def found(guarded, planned, tmp_path):
     """An assessment of it beside the bare one."""
     text = (planned / "plan.toml").read_text()
-    text = text.replace('victims = ["net", "other"]', f'victims = ["net", "{guarded}"]')
-    text = text.replace('victims = "net"\n', "")
+    text = text.replace('classifiers = ["net", "other"]', f'classifiers = ["net", "{guarded}"]')
+    text = text.replace('classifiers = "net"\n', "")
     (planned / "guarded.toml").write_text(text)
     words = ["--only", "*", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["assess", "guarded.toml", *words]) == 0
@@ -93,16 +93,16 @@ def rows_of(folder, key):
 def test_no_rejection_counts_as_fooled_and_each_is_counted(found, guarded):
     summary, folder = found
     cells = [c for c in summary["cells"].values() if c["attack"] != "clean" and c["rows"]]
-    assert {cell["victim"] for cell in cells} == {"net", guarded}
+    assert {cell["classifier"] for cell in cells} == {"net", guarded}
     for cell in cells:
         rows = [row for row in rows_of(folder, cell["key"]) if "image_id" in row]
         said = [row["predictions"]["saved"] for row in rows]
         wrong = [s not in (-1, row["label"]) for s, row in zip(said, rows, strict=True)]
-        assert wrong == [row["success_8bit"] for row in rows]
-        if cell["victim"] == guarded:
-            assert cell["figures"]["rejected"]["count"] == said.count(-1)
+        assert wrong == [row["success"] for row in rows]
+        if cell["classifier"] == guarded:
+            assert cell["metrics"]["rejected"]["count"] == said.count(-1)
         else:
-            assert "rejected" not in cell["figures"] and -1 not in said
+            assert "rejected" not in cell["metrics"] and -1 not in said
     assert "rejected" in (folder / "report.html").read_text()
 
 

@@ -83,4 +83,4 @@ def test_an_assessment_says_that_its_gradients_are_zero(planned, tmp_path):
     words = ["--only", "*none/pgd,epsilon=8*", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["assess", "masked.toml", *words]) == 0
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["findings"]
-    assert [one for one in found if one["check"] == "gradients" and one["grave"]]
+    assert [one for one in found if one["check"] == "gradients" and one["is_error"]]

@@ -36,15 +36,15 @@ def folder(tmp_path):
     """The images as they are, PGD, GAT at two strengths, and a cell that failed."""
     clean = cell(name="s/clean", attack="clean", component="clean", options={})
     steady = [row | {"steady": {"net": True, "other": True}} for row in four()]
-    right = [row | {"success_8bit": False, "success": False} for row in steady]
+    right = [row | {"success": False, "success_float": False} for row in steady]
     cells = [(clean, right), (cell(), four(gradient=0.0))]
     for strength in (1.0, 10.0):
-        options = {"strength": strength, "wrong": "second"}
+        options = {"attack_scale": strength, "target": "runner_up"}
         gat = cell(
-            name=f"s/net/none/gat,strength={strength}", attack="gat", component="gat",
-            options=options, swept={"strength": str(strength)},
+            name=f"s/net/none/gat,attack_scale={strength}", attack="gat", component="gat",
+            options=options, sweep={"attack_scale": str(strength)},
         )  # fmt: skip
-        cells.append((gat, four(wrong=2)))
+        cells.append((gat, four(target=2)))
     failed = cell(name="s/net/none/<b>", attack="<b>", component="<b>")
     cells.append((failed, []))
     for one in cells:
@@ -61,7 +61,7 @@ def folder(tmp_path):
 def test_the_page_says_it_in_a_sentence_first(folder):
     first, *_ = summary_sentences(aggregate(folder))
     assert first == (
-        "net is right on 3 of 4 images as they are; the attack pgd (epsilon 0.1) fools it on 1 of "
+        "net is right on 3 of 4 images as they are; the attack pgd (eps 0.1) fools it on 1 of "
         "3 images that it got right, while the judges still see in them what they show (judge: "
         "right on 4 of 4 untouched images, 51 to 100 %)."
     )
@@ -92,7 +92,7 @@ def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
     told = pgd["figures"]["success_of_right"]
     assert (told["count"], told["total"], told["of"]) == (2, 3, "images right before")
     assert found["cells"]["s/net/none/<b>"]["state"] == "failed: it broke"
-    assert [one["check"] for one in found["findings"] if one["grave"]] == ["gradients", "judge"]
+    assert [one["check"] for one in found["findings"] if one["is_error"]] == ["gradients", "judge"]
 
 
 def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
@@ -154,8 +154,8 @@ def drawing(answers, name, attacked, **changes):
     """A cell of a purifier that was judged by so many draws."""
     said = {"before": [0] * answers, "saved": [0] * answers}
     one = cell(
-        name=f"s/net/{name}/pgd", purification=name, purifier="gap", attacked=attacked,
-        answers=answers, **changes,
+        name=f"s/net/{name}/pgd", purifier_name=name, purifier="gap", attacker_options=attacked,
+        eval_draws=answers, **changes,
     )  # fmt: skip
     return one, four(answers=said) if answers > 1 else four()
 
@@ -165,7 +165,7 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     cells = [
         drawing(12, "gap", {}),
         drawing(3, "gap_bpda", {"backward": "bpda"}),
-        drawing(1, "gap_fixed", {}, fixed=True),
+        drawing(1, "gap_fixed", {}, shared_draw=True),
     ]
     for one in cells:
         write_cell(tmp_path, *one)

@@ -24,12 +24,12 @@ def rows(count, right, judge_right=None, **changes):
 
 
 def attacked(victim, made, purifier="none", attack="pgd", epsilon=0.1, **changes):
-    options = {"norm": "Linf", "epsilon": epsilon, "steps": 10}
-    behind = {} if purifier == "none" else {"purification": purifier, "purifier": purifier}
+    options = {"norm": "Linf", "eps": epsilon, "steps": 10}
+    behind = {} if purifier == "none" else {"purifier_name": purifier, "purifier": purifier}
     told = {
-        "name": f"s/{victim}/{purifier}/{attack},{epsilon},{len(made)}", "victim": victim,
+        "name": f"s/{victim}/{purifier}/{attack},{epsilon},{len(made)}", "classifier": victim,
         "attack": attack, "component": attack, "options": options, "images": len(made),
-        "others": (), "content": {**DIGESTS, "victim": {"sha256": victim}}, **behind,
+        "transfer_targets": (), "content": {**DIGESTS, "victim": {"sha256": victim}}, **behind,
     }  # fmt: skip
     return cell(**{**told, **changes}), [one | {"transfer": {}} for one in made]
 
@@ -39,7 +39,7 @@ def assessed(folder, *cells, clean=None):
     steady = [one | {"steady": {"net": True, "robust": True}, "transfer": {
         "robust": {"before": 0, "saved": 0}}} for one in clean]  # fmt: skip
     first = cell(
-        name="s/clean", attack="clean", component="clean", options={}, others=("robust",),
+        name="s/clean", attack="clean", component="clean", options={}, transfer_targets=("robust",),
         images=len(clean), content=DIGESTS,
     )  # fmt: skip
     cells = [(first, steady), *cells]
@@ -80,9 +80,12 @@ WEAKER = {
     "another attack": {"attack": "fgsm"},
     "another seed": {"seed": 1},
     "fewer images": {},
-    "false gradients": {"attacked": {"backward": "bpda"}},
-    "a draw that the attacker knows": {"fixed": True},
-    "a copy with other settings": {"attacked": {"steps": 1}, "purifier_options": {"steps": 8}},
+    "false gradients": {"attacker_options": {"backward": "bpda"}},
+    "a draw that the attacker knows": {"shared_draw": True},
+    "a copy with other settings": {
+        "attacker_options": {"steps": 1},
+        "purifier_options": {"steps": 8},
+    },
 }
 
 
@@ -115,7 +118,7 @@ def test_attacks_are_compared_within_one_ball_only(tmp_path):
     account = assessed(
         tmp_path, attacked("net", rows(40, 30), epsilon=2 / 255), attacked("net", rows(40, 2)),
         attacked("net", rows(40, 8), attack="square"),
-        attacked("net", rows(40, 8), attack="gat", options={"strength": 10.0}),
+        attacked("net", rows(40, 8), attack="gat", options={"attack_scale": 10.0}),
     )  # fmt: skip
     (pair,) = account.differences
     assert ("square" in pair[0], "pgd,0.1," in pair[1]) == (True, True)
@@ -126,7 +129,7 @@ def test_the_attack_that_is_named_first_was_given_as_many_images_as_the_others(t
         tmp_path, attacked("net", rows(40, 30)), attacked("net", rows(2, 0), attack="square")
     )
     first = next(iter(summary_sentences(account)))
-    assert "the attack pgd (epsilon 0.1) fools it on 10 of 40" in first
+    assert "the attack pgd (eps 0.1) fools it on 10 of 40" in first
 
 
 def test_the_judges_accuracy_stands_beside_what_it_says(tmp_path):
@@ -149,7 +152,7 @@ def test_of_images_from_nothing_the_judges_accuracy_is_that_on_the_sets_images(t
                "judges": {"judge": {"saved": 0}}}
         for one in rows(10, 5)
     ]  # fmt: skip
-    account = assessed(tmp_path, attacked("net", made, attack="gas", options={"strength": 1.0}))
+    account = assessed(tmp_path, attacked("net", made, attack="gas", options={"attack_scale": 1.0}))
     main = {table.name: table for table in build_tables(account)}["cells"]
     line = dict(zip(main.header, main.rows[0], strict=True))
     assert line["judges right, untouched"]["total"] == 40

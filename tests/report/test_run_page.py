@@ -31,7 +31,7 @@ def result(task="transform"):
         success_float=wrong,
         success=wrong,
         targeted_success=torch.tensor([True, False, False, True]),
-        config={"strength": 3.0, "sampler": "<heun>"},
+        config={"attack_scale": 3.0, "sampler": "<heun>"},
     )
 
 
@@ -74,7 +74,7 @@ def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
 
 
 def test_purified_images_are_right_or_wrong(tmp_path):
-    purified = replace(result("purify"), wrong=None, as_wanted=result().success)
+    purified = replace(result("purify"), targets=None, targeted_success=result().success)
     html = render_run_page(save_result(purified, tmp_path / "run", provenance=ABOUT))
     assert "net &lt;i&gt; gets 1 of 4 images right after purification, and 3 of 4 before" in html
     assert html.count("\N{CHECK MARK} right") == 1
@@ -83,7 +83,15 @@ def test_purified_images_are_right_or_wrong(tmp_path):
 
 def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
     nothing = dict.fromkeys(
-        ("labels", "wrong", "before", "predictions", "success", "success_8bit", "as_wanted")
+        (
+            "labels",
+            "targets",
+            "clean_predictions",
+            "predictions",
+            "success_float",
+            "success",
+            "targeted_success",
+        )
     )
     html = render_run_page(save_result(replace(result("purify"), **nothing), tmp_path / "run"))
     assert "4 images were purified" in html
@@ -91,7 +99,7 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
 
 
 def test_drawn_images_have_no_originals(tmp_path):
-    drawn = replace(result("synthesize"), originals=None, before=None)
+    drawn = replace(result("synthesize"), originals=None, clean_predictions=None)
     html = render_run_page(save_result(drawn, tmp_path / "run", provenance=ABOUT))
     assert "net &lt;i&gt; errs on 3 of 4 images drawn from noise; whether they still show" in html
     assert html.count("<img ") == 4

@@ -38,8 +38,8 @@ def test_groups_are_whole_micro_batches_that_fill_a_batch():
 def test_the_outcomes_of_this_job_are_mixed(run):
     """Otherwise the tests of this file would pass with many a mistake."""
     rows = read_rows(run)
-    assert {row["success_8bit"] for row in rows} == {True, False}
-    assert {row["retries"] for row in rows} == {0, 1}
+    assert {row["success"] for row in rows} == {True, False}
+    assert {row["restarts"] for row in rows} == {0, 1}
     assert any(row["predictions"]["before"] != row["label"] for row in rows)
 
 
@@ -58,15 +58,15 @@ def test_verdicts_are_what_the_classifier_says_of_the_files(run):
         seen = torch.tensor(pixels(run / row["file"])).permute(2, 0, 1)[None] / 255
         said = int(victim(seen).argmax())
         assert row["predictions"]["saved"] == said
-        assert row["success_8bit"] == (said != row["label"])
-        assert row["as_wanted"] == (said == row["wrong"])
+        assert row["success"] == (said != row["label"])
+        assert row["targeted_success"] == (said == row["target"])
 
 
 def test_distances_are_those_between_the_files(run):
     for row in read_rows(run):
         moved = (pixels(run / row["file"]) - pixels(run / row["original_file"])) / 255
-        assert row["distances"]["Linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
-        assert row["distances"]["L2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
+        assert row["distances"]["linf"] == pytest.approx(np.abs(moved).max(), abs=1e-6)
+        assert row["distances"]["l2"] == pytest.approx(np.sqrt((moved**2).sum()), abs=1e-6)
 
 
 def test_originals_are_the_given_images(run):
@@ -77,15 +77,15 @@ def test_originals_are_the_given_images(run):
 
 def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
     rows = read_rows(run)
-    assert {(row["retries"], row["strength"]) for row in rows} == {(0, 30.0), (1, 60.0)}
-    first, second = ({r["calls"] for r in rows if r["retries"] == n} for n in (0, 1))
+    assert {(row["restarts"], row["attack_scale"]) for row in rows} == {(0, 30.0), (1, 60.0)}
+    first, second = ({r["nfe"] for r in rows if r["restarts"] == n} for n in (0, 1))
     assert second == {2 * calls for calls in first}
 
 
 def test_rows_hold_no_time(run):
     known = {
-        "image_id", "label", "wrong", "wrong_from", "predictions", "success", "success_8bit",
-        "as_wanted", "retries", "rests", "strength", "seed", "calls", "distances", "file",
+        "image_id", "label", "target", "target_source", "predictions", "success_float", "success",
+        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "seed", "nfe", "distances", "file",
         "sha256", "original_file", "original_sha256",
     }  # fmt: skip
     assert all(set(row) == known for row in read_rows(run))
@@ -93,7 +93,7 @@ def test_rows_hold_no_time(run):
 
 def test_the_manifest_says_what_determined_the_run(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    assert manifest["settings"]["strength"] == 30.0 and manifest["seed"] == 0
+    assert manifest["config"]["attack_scale"] == 30.0 and manifest["seed"] == 0
     assert set(manifest["models"]) == {"score-model", "classifier"}
     assert all(len(model["sha256"]) == 64 for model in manifest["models"].values())
     assert manifest["started"] <= manifest["finished"]
@@ -101,35 +101,38 @@ def test_the_manifest_says_what_determined_the_run(run):
 
 def test_unpadded_the_batch_size_is_part_of_the_settings(job, tmp_path):
     run_task(job, tmp_path, write_every=5, batch_size=0)
-    with pytest.raises(ValueError, match="batch_size was 5 and is now 4"):
+    with pytest.raises(ValueError, match="write_every was 5 and is now 4"):
         run_task(job, tmp_path, write_every=4, batch_size=0)
 
 
 def test_synthesis_has_no_originals_and_no_distances(tmp_path):
-    job = build_synthesis(tiny.prior(), tiny.victim(), [0, 2, 2], retries=0)
+    job = build_synthesis(tiny.prior(), tiny.victim(), [0, 2, 2], max_restarts=0)
     figures = run_task(job, tmp_path, batch_size=4)
     rows = read_rows(tmp_path)
     assert [row["image_id"] for row in rows] == [0, 2_000_000, 2_000_001]
     assert not (tmp_path / "originals").exists() and "distances" not in rows[0]
-    assert figures["rates"]["success_8bit"]["of"] == "all images" and figures["medians"] == {}
+    assert figures["rates"]["success"]["of"] == "all images" and figures["medians"] == {}
 
 
 def test_purification_without_a_classifier_judges_nothing(tmp_path):
     figures = run_task(build_purification(tiny.prior(), tiny.images(3)), tmp_path, batch_size=4)
     row = read_rows(tmp_path)[0]
     assert row["predictions"] == {"before": None, "float": None, "saved": None}
-    assert row["success_8bit"] is None and row["wrong_from"] is None
-    assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "L2", "Linf"}
+    assert row["success"] is None and row["target_source"] is None
+    assert figures["rates"] == {} and set(figures["medians"]) == {"l0", "l1", "l2", "linf"}
 
 
 def test_a_purification_says_nothing_of_settings_that_no_classifier_obeyed(tmp_path):
     job = build_purification(tiny.prior(), tiny.images(3), tiny.victim(), tiny.labels(3))
     run_task(job, tmp_path, batch_size=4)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    of_the_classifier = {"strength", "interval", "guidance", "normalized", "stop", "retries"}
-    assert not of_the_classifier & manifest["settings"].keys()
-    assert {"precision", "start", "variance"} < manifest["settings"].keys()
-    assert [row["strength"] for row in read_rows(tmp_path)] == [None] * 3
+    of_the_classifier = {
+        "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
+        "max_restarts",
+    }  # fmt: skip
+    assert not of_the_classifier & manifest["config"].keys()
+    assert {"similarity", "sigma_start", "likelihood_variance"} < manifest["config"].keys()
+    assert [row["attack_scale"] for row in read_rows(tmp_path)] == [None] * 3
 
 
 def test_purification_with_a_classifier_counts_the_right_answers_before_and_after(tmp_path):
@@ -142,54 +145,54 @@ def test_purification_with_a_classifier_counts_the_right_answers_before_and_afte
 
 
 @pytest.mark.parametrize(
-    "wrong, word, source",
+    "target, word, source",
     [
-        ("second", "second", "second"),
+        ("runner_up", "runner_up", "runner_up"),
         (None, "none", "untargeted"),
         (torch.tensor([1] * 10), "1", "given"),
         (torch.tensor([1] * 10), "random", "random"),
     ],
 )
-def test_a_row_says_who_chose_the_wrong_class(job, wrong, word, source):
-    assert target_source(replace(job, wrong=wrong), {"wrong": word}) == source
+def test_a_row_says_who_chose_the_target(job, target, word, source):
+    assert target_source(replace(job, target=target), {"target": word}) == source
 
 
 def test_an_untargeted_row_wants_no_class_in_particular(job, tmp_path):
-    run_task(replace(job, wrong=None).rows(range(4)), tmp_path, batch_size=4)
+    run_task(replace(job, target=None).select(range(4)), tmp_path, batch_size=4)
     for row in read_rows(tmp_path):
-        assert row["wrong"] is None and row["wrong_from"] == "untargeted"
-        assert row["as_wanted"] == row["success_8bit"]
+        assert row["target"] is None and row["target_source"] == "untargeted"
+        assert row["targeted_success"] == row["success"]
 
 
 def test_nonsensical_sizes_are_refused_before_anything_is_written(job, tmp_path):
-    with pytest.raises(ValueError, match="batch-size is 0 and micro-batch 4"):
+    with pytest.raises(ValueError, match="write-every is 0 and batch-size 4"):
         run_task(job, tmp_path / "new", write_every=0, batch_size=4)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_micro_batch_that_fills_the_memory_is_refused(job, tmp_path):
-    with pytest.raises(ValueError, match=r"micro-batch is 5000.* at most 4096"):
+    with pytest.raises(ValueError, match=r"batch-size is 5000.* at most 4096"):
         run_task(job, tmp_path / "new", batch_size=5000)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_exploding_chain_is_refused_and_leaves_nothing(job, tmp_path):
-    settings = replace(job.settings, strength=math.inf)
-    with pytest.raises(ValueError, match=r"exploded: \d of 4 images .*strength inf.* --strength"):
-        run_task(replace(job, settings=settings), tmp_path / "new", batch_size=4)
+    config = replace(job.config, attack_scale=math.inf)
+    with pytest.raises(ValueError, match=r"exploded: \d of 4 images .*attack_scale inf.* --attack-scale"):
+        run_task(replace(job, config=config), tmp_path / "new", batch_size=4)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_exploding_purification_names_no_strength(tmp_path):
     job = build_purification(tiny.prior(), tiny.images(2))
-    job = replace(job, settings=replace(job.settings, precision=math.nan))
+    job = replace(job, config=replace(job.config, similarity=math.nan))
     with pytest.raises(
-        ValueError, match=r"2 of 2 .*\(ids 0, 1\) at precision nan, 2 steps"
+        ValueError, match=r"2 of 2 .*\(ids 0, 1\) at similarity nan, 2 steps"
     ) as told:
         run_task(job, tmp_path / "new", batch_size=4)
-    assert "strength" not in str(told.value)
+    assert "attack_scale" not in str(told.value)
 
 
 def test_rows_name_the_files_that_the_images_came_from(job, tmp_path):
-    run_task(job.rows(range(2)), tmp_path, {"sources": {20: "cat/a.png"}}, batch_size=4)
+    run_task(job.select(range(2)), tmp_path, {"sources": {20: "cat/a.png"}}, batch_size=4)
     assert [row.get("source") for row in read_rows(tmp_path)] == ["cat/a.png", None]

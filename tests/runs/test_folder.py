@@ -23,13 +23,13 @@ from scoreag.runs.run_task import run_task
 
 
 def changed(job, **settings):
-    return replace(job, settings=replace(job.settings, **settings))
+    return replace(job, config=replace(job.config, **settings))
 
 
 def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
     before = tiny.contents(run)
-    with pytest.raises(ValueError, match=r"settings\.strength was 30\.0 and is now 31\.0.*--over"):
-        run_task(changed(job, strength=31.0), run, write_every=4, batch_size=4)
+    with pytest.raises(ValueError, match=r"config\.attack_scale was 30\.0 and is now 31\.0.*--over"):
+        run_task(changed(job, attack_scale=31.0), run, write_every=4, batch_size=4)
     assert tiny.contents(run) == before
 
 
@@ -37,10 +37,10 @@ def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
     "change, told",
     [
         (lambda job: replace(job, seed=1), "seed was 0 and is now 1"),
-        (lambda job: job.rows(range(6)), "images was 10 and is now 6"),
+        (lambda job: job.select(range(6)), "images was 10 and is now 6"),
         (lambda job: replace(job, images=1 - job.images), "data.rows_sha256 was"),
-        (lambda job: replace(job, wrong=torch.tensor([1] * 10)), "wrong was 'second' and is now"),
-        (lambda job: changed(job, interval=(0.1, 10.0)), "settings.interval was None and is now"),
+        (lambda job: replace(job, target=torch.tensor([1] * 10)), "target was 'runner_up' and is now"),
+        (lambda job: changed(job, attack_interval=(0.1, 10.0)), "config.attack_interval was None and is now"),
     ],
 )
 def test_whatever_determines_the_images_may_not_change(job, run, change, told):
@@ -73,20 +73,20 @@ def test_every_manifest_names_the_algorithm():
     assert describe_environment()["algorithm"] == ALGORITHM and "algorithm" not in NON_IDENTITY_KEYS
     sources = [file.read_text() for file in Path(scoreag.__file__).parent.rglob("*.py")]
     writers = [text for text in sources if '"format": FORMAT' in text]
-    assert len(writers) >= 6 and all("**circumstances()" in text for text in writers)
+    assert len(writers) >= 6 and all("**describe_environment()" in text for text in writers)
 
 
 @pytest.mark.parametrize(
-    "change", [{"start": 0.5}, {"draws": 2}, {"seed": 1}, {"purifier": "diffpure"}], ids=str
+    "change", [{"sigma_start": 0.5}, {"draws": 2}, {"seed": 1}, {"purifier": "diffpure"}], ids=str
 )
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
 def test_another_defense_of_the_same_network_is_another_run(job, tmp_path, change, inside):
     def asked(**options):
-        words = {"purifier": "denoise_once", "start": 0.6, **options}
+        words = {"purifier": "one_step_denoising", "sigma_start": 0.6, **options}
         defense = scoreag.defend(tiny.victim(), tiny.prior(), words.pop("purifier"), **words)
         return torch.nn.Sequential(torch.nn.Identity(), defense).eval() if inside else defense
 
-    some = replace(job.rows(range(2)), settings=replace(job.settings, retries=0))
+    some = replace(job.select(range(2)), config=replace(job.config, max_restarts=0))
     run_task(replace(some, classifier=asked()), tmp_path / "run", batch_size=2)
     run_task(replace(some, classifier=asked()), tmp_path / "run", batch_size=2)
     with pytest.raises(ValueError, match=r"models\.classifier\.defenses was"):
@@ -94,7 +94,7 @@ def test_another_defense_of_the_same_network_is_another_run(job, tmp_path, chang
 
 
 def test_another_network_behind_the_same_name_is_another_run(job, run):
-    other = tiny.classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
+    other = tiny.wrap_classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
     with pytest.raises(ValueError, match=r"models\.classifier\.sha256 was"):
         run_task(replace(job, classifier=other), run, write_every=4, batch_size=4)
 
@@ -102,11 +102,11 @@ def test_another_network_behind_the_same_name_is_another_run(job, run):
 def test_overwrite_starts_afresh_and_leaves_other_peoples_files(job, run):
     (run / "notes.txt").write_text("mine")
     (run / "images" / "mine.txt").write_text("mine too")
-    run_task(changed(job, retries=0).rows(range(4)), run, batch_size=4, overwrite=True)
+    run_task(changed(job, max_restarts=0).select(range(4)), run, batch_size=4, overwrite=True)
     assert (run / "notes.txt").read_text() == "mine"
     assert (run / "images" / "mine.txt").read_text() == "mine too"
     assert len(list(run.glob("images/*.png"))) == 4
-    assert read_manifest(run)["settings"]["retries"] == 0
+    assert read_manifest(run)["config"]["max_restarts"] == 0
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -154,7 +154,7 @@ def test_a_file_system_without_locks_is_warned_of(job, tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.warns(UserWarning, match="has no locks .*no second process writes there"):
-        run_task(job.rows(range(4)), tmp_path / "run", batch_size=4)
+        run_task(job.select(range(4)), tmp_path / "run", batch_size=4)
     assert len(list((tmp_path / "run/images").iterdir())) == 4
 
 
@@ -165,7 +165,7 @@ def test_a_lock_that_another_holds_is_none_that_is_lacking(job, tmp_path, monkey
 
     monkeypatch.setattr(fcntl, "flock", held)
     with pytest.raises(ValueError, match="another process is writing to"):
-        run_task(job.rows(range(4)), tmp_path / "run", batch_size=4)
+        run_task(job.select(range(4)), tmp_path / "run", batch_size=4)
     assert not (tmp_path / "run").exists()
 
 
@@ -203,7 +203,7 @@ def test_what_killed_writes_left_is_deleted(job, run, overwrite):
 
 def test_a_folder_with_half_a_manifest_only_is_empty(job, tmp_path):
     (tmp_path / ".manifest.json.123").write_text("{")
-    run_task(job.rows(range(4)), tmp_path, batch_size=4)
+    run_task(job.select(range(4)), tmp_path, batch_size=4)
     assert not (tmp_path / ".manifest.json.123").exists()
 
 

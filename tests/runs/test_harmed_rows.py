@@ -57,21 +57,21 @@ MUTATIONS = {
     "a label that is a fraction": value("label", 1.0),
     "a label that is true": value("label", True),
     "no label": without("label"),
-    "another wrong class": value("wrong", 0),
+    "another wrong class": value("target", 0),
     "other predictions": value("predictions", {"before": 2, "float": 1, "saved": 0}),
     "no prediction": value("predictions", {}),
     "predictions as a list": value("predictions", [0, 0, 0]),
-    "success": text('"success": false', '"success": true'),
-    "success of the saved image": text('"success_8bit": false', '"success_8bit": true'),
-    "as wanted": text('"as_wanted": false', '"as_wanted": true'),
-    "retries below none": value("retries", -1),
-    "retries as text": value("retries", "many"),
-    "no calls": without("calls"),
-    "calls beyond number": value("calls", 10**400),
-    "a strength that is none": value("strength", None),
+    "success": text('"success_float": false', '"success_float": true'),
+    "success of the saved image": text('"success": false', '"success": true'),
+    "as wanted": text('"targeted_success": false', '"targeted_success": true'),
+    "restarts below none": value("restarts", -1),
+    "restarts as text": value("restarts", "many"),
+    "no calls": without("nfe"),
+    "calls beyond number": value("nfe", 10**400),
+    "a strength that is none": value("attack_scale", None),
     "another seed": value("seed", 5),
     "distances that are nothing": value("distances", {}),
-    "another distance": value("distances", {"l0": 0, "l1": 0, "L2": 0, "Linf": 0}),
+    "another distance": value("distances", {"l0": 0, "l1": 0, "l2": 0, "linf": 0}),
     "another picture": value("file", "images/000020.png"),
     "a picture elsewhere": value("file", "../secret.png"),
     "an absolute picture": value("file", "/etc/hostname"),
@@ -165,7 +165,7 @@ def test_a_run_of_an_earlier_version_is_told_and_can_be_started_afresh(job, run,
 def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, run, finished):
     file = run / "summary.json"
     figures = json.loads(file.read_text())
-    figures["rates"]["success_8bit"]["count"] += 1
+    figures["rates"]["success"]["count"] += 1
     file.write_text(json.dumps(figures))
     with pytest.raises(ValueError, match=r"summary\.json does not say what the rows of the run"):
         render_run_page(run)
@@ -179,7 +179,7 @@ def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, ru
         ({"predictions": {}}, "holds what this version does not write (KeyError"),
         ({"distances": {"l7": 1.0}}, "holds what this version does not write (KeyError"),
         ({"distances": 3}, "line 5: distances is 3; expected dict"),
-        ({"calls": "many"}, "line 5: calls is 'many'; expected int"),
+        ({"nfe": "many"}, "line 5: nfe is 'many'; expected int"),
         ({"label": True}, "line 5: label is True; expected int or NoneType"),
         ({"original_file": None}, "line 5: original_file is None; expected str"),
     ],

@@ -26,9 +26,9 @@ JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 10
 
 def row(label, saved, judge, before=None, judge_before=None, **changes):
     told = {
-        "label": label, "wrong": None, "predictions": {"before": before, "saved": saved},
-        "success": saved != label, "success_8bit": saved != label, "as_wanted": saved != label,
-        "retries": 0, "rests": 0, "calls": 1, "judge": {"before": judge_before, "saved": judge},
+        "label": label, "target": None, "predictions": {"before": before, "saved": saved},
+        "success_float": saved != label, "success": saved != label, "targeted_success": saved != label,
+        "restarts": 0, "guidance_skipped": 0, "nfe": 1, "judge": {"before": judge_before, "saved": judge},
     }  # fmt: skip
     return told | changes
 
@@ -54,7 +54,7 @@ def test_of_a_synthesis_all_images_count():
     )
     assert (head["name"], head["count"], head["total"]) == ("fooled_and_shown", 2, 4)
     assert (head["low"], head["high"]) == (0.15, 0.85)  # Wilson of 2 of 4
-    assert found["rates"]["success_8bit"]["count"] == 3
+    assert found["rates"]["success"]["count"] == 3
     agreed = found["rates"]["judge_agreement"]
     assert (agreed["count"], agreed["total"]) == (3, 4)
 
@@ -63,7 +63,7 @@ def test_of_a_transformation_those_count_that_were_right_before():
     found = summarize_rows("transform", GIVEN, JUDGE)
     head = found["headline"]
     assert (head["count"], head["total"]) == (1, 3)
-    assert found["rates"]["success_8bit"]["count"] == 2
+    assert found["rates"]["success"]["count"] == 2
     before = found["rates"]["judge_agreement_before"]
     assert (before["count"], before["total"], before["of"]) == (3, 4, "untouched images")
     assert any("right on 3 of 4 untouched images" in text for text in found["warnings"])
@@ -73,7 +73,7 @@ def test_of_a_transformation_those_count_that_were_right_before():
 def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
     assert (
-        found["headline"]["name"] == "success_8bit" and found["headline"]["says"] == NO_JUDGE_NOTE
+        found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     )
     assert NO_JUDGE_NOTE.startswith(
         "fooled; not checked whether the class is still shown: give --judge"
@@ -86,7 +86,7 @@ def test_the_headline_stands_first_in_the_table_and_only_once():
     lines = table(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
     assert lines[1].startswith("fooled and shown") and "1 of 3" in lines[1]
     assert sum(line.startswith("fooled and shown") for line in lines) == 1
-    assert any(line.startswith("success 8bit ") for line in lines)
+    assert any(line.startswith("success ") for line in lines)
     assert any(line.startswith("warning") for line in lines)
 
 
@@ -115,17 +115,17 @@ def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
     [
         (
             [row(0, 0, 0, 0, 0)] * 3,
-            {"strength": 20.0, "precision": 1e3},
-            "larger --strength (now 20)",
+            {"attack_scale": 20.0, "similarity": 1e3},
+            "larger --attack-scale (now 20)",
         ),
-        ([row(0, 0, 0, 0, 0)] * 3, {"strength": 0.0}, "strength is 0"),
+        ([row(0, 0, 0, 0, 0)] * 3, {"attack_scale": 0.0}, "attack_scale is 0"),
         ([row(0, 1, 0, 1, 0)] * 3, {}, "right on none of the images as they are"),
         ([row(0, 1, 2, 0, 0)] * 3, {}, "in no image that fools the classifier the judge"),
         ([row(0, 1, 0, 0, 0)] * 3, {}, ""),
     ],
 )
 def test_where_nothing_succeeds_it_is_said_what_to_try(rows, settings, told):
-    hints = summarize_rows("transform", rows, {**JUDGE, "settings": settings})["hints"]
+    hints = summarize_rows("transform", rows, {**JUDGE, "config": settings})["hints"]
     assert bool(hints) == bool(told) and told in "".join(hints)
     assert len("".join(hints)) < 300
 
@@ -139,9 +139,9 @@ def test_noise_that_fools_is_no_success():
     good = load_prior("fashion-small")
     noise = filled(copy.deepcopy(good.model), 0.05)
     victim, sees = load_classifier("fashion-cnn"), load_classifier("fashion-judge")
-    quick = {"steps": 2, "retries": 0, "progress": False, "judge": sees}
+    quick = {"steps": 2, "max_restarts": 0, "progress": False, "judge": sees}
     found = synthesize(replace(good, model=noise), victim, [0, 1, 2, 3, 4, 5], **quick)
-    assert int(found.success.sum()) >= 4 and not (found.success & found.shown).any()
+    assert int(found.success.sum()) >= 4 and not (found.success & found.label_preserved).any()
 
 
 def filled(network, scale):

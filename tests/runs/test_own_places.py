@@ -30,7 +30,7 @@ def test_pictures_that_no_row_names_survive_overwriting(job, run):
     mine = [run / "images/mine.png", run / "images/999999.png", run / "originals/cat.png"]
     for file in mine:
         shutil.copy(run / "images/000020.png", file)
-    same(replace(job, seed=3).rows(range(4)), run, overwrite=True)
+    same(replace(job, seed=3).select(range(4)), run, overwrite=True)
     left = sorted(path.name for path in run.glob("images/*"))
     assert left == [
         "000020.png",
@@ -46,7 +46,7 @@ def test_pictures_that_no_row_names_survive_overwriting(job, run):
 def test_pictures_without_rows_that_a_killed_run_left_are_deleted(job, run):
     """The manifest names them: the run was killed after the pictures and before the rows."""
     (run / "rows.jsonl").unlink()
-    same(replace(job, seed=3).rows(range(2)), run, overwrite=True)
+    same(replace(job, seed=3).select(range(2)), run, overwrite=True)
     assert sorted(path.name for path in run.glob("images/*")) == ["000020.png", "000021.png"]
 
 

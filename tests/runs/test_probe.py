@@ -40,7 +40,7 @@ def own(*given):
 
 @pytest.fixture
 def short(job):
-    return job.rows(range(4))
+    return job.select(range(4))
 
 
 @pytest.mark.parametrize("kind", ["buffer", "attribute"])
@@ -136,8 +136,8 @@ import sys, torch
 sys.path[:0] = sys.argv[1:3]
 torch.set_num_threads(int(sys.argv[3]))
 import tiny
-from scoreag.runs.probe import probe
-print(probe(tiny.victim(), torch.zeros(1, *tiny.SHAPE)))
+from scoreag.runs.probe import probe_classifier
+print(probe_classifier(tiny.victim(), torch.zeros(1, *tiny.SHAPE)))
 """
 
 

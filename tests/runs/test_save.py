@@ -30,9 +30,9 @@ def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
 def test_its_rows_say_what_the_result_says(result, tmp_path):
     save_result(result, tmp_path)
     found = rows(tmp_path)
-    assert [r["success_8bit"] for r in found] == result.success.tolist()
-    assert [r["predictions"]["before"] for r in found] == result.before.tolist()
-    assert [r["calls"] for r in found] == result.nfe.tolist()
+    assert [r["success"] for r in found] == result.success.tolist()
+    assert [r["predictions"]["before"] for r in found] == result.clean_predictions.tolist()
+    assert [r["nfe"] for r in found] == result.nfe.tolist()
     figures = json.loads((tmp_path / "summary.json").read_text())
     assert figures["rates"]["clean_accuracy"]["total"] == 3
 

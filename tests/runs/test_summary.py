@@ -3,27 +3,27 @@ import pytest
 from scoreag.runs.summary import median_with_interval, summarize_rows
 
 
-def row(before=0, saved=1, wrong=1, retries=0, calls=10, linf=0.1, float_too=True):
+def row(before=0, saved=1, target=1, restarts=0, nfe=10, linf=0.1, float_too=True):
     """An image of class 0, right before unless said otherwise."""
     return {
         "label": 0,
-        "wrong": wrong,
+        "target": target,
         "predictions": {"before": before, "float": saved, "saved": saved},
-        "success": saved != 0 if float_too else False,
-        "success_8bit": saved != 0,
-        "as_wanted": saved == wrong,
-        "retries": retries,
-        "rests": 0,
-        "calls": calls,
-        "distances": {"L2": 1.0, "Linf": linf},
+        "success_float": saved != 0 if float_too else False,
+        "success": saved != 0,
+        "targeted_success": saved == target,
+        "restarts": restarts,
+        "guidance_skipped": 0,
+        "nfe": nfe,
+        "distances": {"l2": 1.0, "linf": linf},
     }
 
 
 ROWS = [
     row(),
     row(saved=2),
-    row(saved=0, retries=1, calls=20),
-    row(retries=1, calls=20, float_too=False),
+    row(saved=0, restarts=1, nfe=20),
+    row(restarts=1, nfe=20, float_too=False),
     row(before=1),  # was wrong before: counts for clean accuracy alone
 ]
 
@@ -34,29 +34,29 @@ def test_the_denominator_of_a_transformation_is_what_was_right_before():
     right = "images classified correctly before"
     assert counted == {
         "clean_accuracy": (4, 5, "all images"),
-        "success_without_retries": (2, 4, right),
-        "success": (2, 4, right),
-        "success_8bit_without_retries": (2, 4, right),
-        "success_8bit": (3, 4, right),
-        "as_wanted_without_retries": (1, 4, right),
-        "as_wanted": (2, 4, right),
+        "success_float_without_restarts": (2, 4, right),
+        "success_float": (2, 4, right),
+        "success_without_restarts": (2, 4, right),
+        "success": (3, 4, right),
+        "targeted_success_without_restarts": (1, 4, right),
+        "targeted_success": (2, 4, right),
     }
 
 
-def test_the_share_without_retries_is_said_first():
+def test_the_share_without_restarts_is_said_first():
     names = list(summarize_rows("transform", ROWS)["rates"])
-    assert names.index("success_8bit_without_retries") < names.index("success_8bit")
+    assert names.index("success_without_restarts") < names.index("success")
 
 
 def test_the_denominator_of_a_synthesis_is_all_images():
     rates = summarize_rows("synthesize", ROWS)["rates"]
-    assert (rates["success_8bit"]["count"], rates["success_8bit"]["total"]) == (4, 5)
+    assert (rates["success"]["count"], rates["success"]["total"]) == (4, 5)
     assert "clean_accuracy" not in rates
 
 
 def test_every_rate_has_an_interval():
     """Wilson for 3 of 4, by hand: (0.75 + 0.4802 -+ 0.6496) / 1.9604."""
-    rate = summarize_rows("transform", ROWS)["rates"]["success_8bit"]
+    rate = summarize_rows("transform", ROWS)["rates"]["success"]
     assert (rate["low"], rate["high"]) == (
         pytest.approx(0.3006, abs=1e-4),
         pytest.approx(0.9544, abs=1e-4),
@@ -64,13 +64,13 @@ def test_every_rate_has_an_interval():
 
 
 def test_calls_are_counted_in_all_and_for_an_image():
-    calls = summarize_rows("transform", ROWS)["calls"]
+    calls = summarize_rows("transform", ROWS)["nfe"]
     assert (calls["sum"], calls["per_image"], calls["total"]) == (70, 14.0, 5)
 
 
 def test_nothing_right_before_leaves_no_share():
     rates = summarize_rows("transform", [row(before=1)])["rates"]
-    assert rates["success_8bit"]["value"] is None and rates["success_8bit"]["total"] == 0
+    assert rates["success"]["value"] is None and rates["success"]["total"] == 0
 
 
 def test_the_median_and_its_interval_are_order_statistics():

@@ -108,7 +108,7 @@ def compute_shard(shard: Shard, cache: ModelCache) -> Outcome:
         return compute_rows(shard.cell, list(shard.batches), cache)
     except Exception as error:  # whatever somebody else's attack may raise
         if is_out_of_memory(error):
-            told = f"memory ran out{describe_request(error)}; write a smaller micro_batch in the plan (now "
+            told = f"memory ran out{describe_request(error)}; write a smaller batch_size in the plan (now "
             fewer = f"{shard.cell.batch_size}), --max-memory of purifiers, or fewer --workers"
             return Failure(told + fewer, traceback.format_exc())
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -19,9 +19,9 @@ class GeneratorSpec:
     """What is asked: of which draws, which classifier, with how much doubt.
 
     Args:
-        job: a synthesis without retries, whose labels are those to be seen; a generator that draws
+        job: a synthesis without restarts, whose labels are those to be seen; a generator that draws
             again where it failed would be another one.
-        asked: the classifier that is judged, such as one behind a purifier; None: the job's own.
+        evaluated_classifier: the classifier that is judged, such as one behind a purifier; None: the job's own.
         alpha: the probability with which any of all bounds may be wrong.
     """
 
@@ -32,8 +32,8 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         if self.job.config.max_restarts:
             raise ValueError(
-                f"retries is {self.job.config.max_restarts}; draws again would be another generator: "
-                "write retries=0"
+                f"max_restarts is {self.job.config.max_restarts}; draws again would be another "
+                "generator: write max_restarts=0"
             )
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
@@ -49,7 +49,7 @@ def classify_draws(spec: GeneratorSpec, indices: range, pad_to: int = 0) -> list
         said = judge(quantize_8bit(result.images)).detach().argmax(1)
     assert said is not None and result.labels is not None
     answers = zip(ids, result.labels.tolist(), said.tolist(), strict=True)
-    return [{"image_id": i, "label": label, "said": word} for i, label, word in answers]
+    return [{"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers]
 
 
 def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, Any]]:
@@ -63,7 +63,7 @@ def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, 
     found = {}
     for label in labels:
         own = [row for row in rows if row["label"] == label]
-        wrong = sum(row["said"] != label for row in own)
+        wrong = sum(row["predicted"] != label for row in own)
         most = clopper_pearson_upper(wrong, len(own), alpha / len(labels))
         share = Proportion(wrong, len(own), "draws of the class").to_dict()
         found[label] = {**share, "upper": _round_up(most)}
@@ -73,7 +73,7 @@ def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, 
 def summarize(rows: Sequence[Row], alpha: float) -> dict[str, Any]:
     """The bounds by class, their mean and the largest of them."""
     each = bound_class_risks(rows, alpha)
-    wrong = sum(row["said"] != row["label"] for row in rows)
+    wrong = sum(row["predicted"] != row["label"] for row in rows)
     most = [entry["upper"] for entry in each.values()]
     return {
         "images": len(rows),

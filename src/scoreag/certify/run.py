@@ -18,7 +18,7 @@ SMOOTHING_TASK, GENERATOR_TASK = "certify smoothing", "certify generator"
 OWNED_FILES = ("rows.jsonl", "summary.json", "report.html")
 _LABEL_FIELDS = {"image_id": (int,), "label": (int,)}
 ROW_FIELDS: dict[str, lines.Fields] = {  # of the rows, by task
-    GENERATOR_TASK: {**_LABEL_FIELDS, "said": (int,)},
+    GENERATOR_TASK: {**_LABEL_FIELDS, "predicted": (int,)},
     SMOOTHING_TASK: {
         **_LABEL_FIELDS,
         **dict.fromkeys(("top", "count"), (int,)),

@@ -1,8 +1,8 @@
 """Randomised smoothing with one-shot denoising.  Cohen et al. (2019), Carlini et al. (2023).
 
 The smoothed classifier says the class that the base classifier, behind the denoiser, says most
-often of ``image + noise n``.  Where that class has a probability of at least p > 1/2, no change of
-an L2 length below ``noise Phi^-1(p)`` makes the smoothed classifier say another one.
+often of ``image + sigma n``.  Where that class has a probability of at least p > 1/2, no change of
+an L2 length below ``sigma Phi^-1(p)`` makes the smoothed classifier say another one.
 """
 
 import math
@@ -36,14 +36,14 @@ class SmoothingConfig:
     """How an image is certified.
 
     Args:
-        noise: tau, the deviation of the noise, pixels in [0, 1]; in states it is twice that.
-        select: N0, noisy copies by which the class is chosen that is then certified.
-        samples: N, further copies by which its probability is bounded.
+        sigma: standard deviation of the noise, pixels in [0, 1]; in states it is twice that.
+        n0: noisy copies by which the class is chosen that is then certified.
+        n: further copies by which its probability is bounded.
         alpha: the probability with which the certificate of an image may be wrong.
-        batch: copies that the networks see at once.
-        precision: "float32", or "bf16": the networks compute in bfloat16.  Either is a base
+        batch_size: copies that the networks see at once.
+        dtype: "float32", or "bf16": the networks compute in bfloat16.  Either is a base
             classifier of its own; a certificate holds for the one that it was made with.
-        compiled: whether ``compiled`` makes a program of both networks.
+        compiled: whether ``compile_classifier`` makes a program of both networks.
     """
 
     sigma: float = 0.25
@@ -56,20 +56,20 @@ class SmoothingConfig:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("select", 1), ("samples", 1), ("batch", 1)):
+        for name, least in (("n0", 1), ("n", 1), ("batch_size", 1)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name} is {value}; expected at least {least}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ValueError(f"noise is {self.sigma}; expected more than 0, e.g. 0.25")
+            raise ValueError(f"sigma is {self.sigma}; expected more than 0, e.g. 0.25")
         if self.dtype not in DTYPES:
-            raise ValueError(f"precision is {self.dtype!r}; write float32 or bf16")
+            raise ValueError(f"dtype is {self.dtype!r}; write float32 or bf16")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
         if self.max_radius is None:
             least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1  # alpha^(1/N) > 1/2
             raise ValueError(
-                f"with {self.n} samples and alpha {self.alpha:g} every image is abstained "
-                f"from; write at least {least} samples"
+                f"with n = {self.n} and alpha = {self.alpha:g} every image is abstained from; "
+                f"write n = {least} or more"
             )
 
     @property
@@ -79,7 +79,7 @@ class SmoothingConfig:
 
 
 def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float | None:
-    """``noise Phi^-1(p)``, p the lower bound of ``count / samples``; None if p is 1/2 or less."""
+    """``sigma Phi^-1(p)``, p the lower bound of ``count / n``; None if p is 1/2 or less."""
     p = clopper_pearson_lower(count, n, alpha)
     return sigma * float(ndtri(p)) if p > 0.5 else None
 
@@ -87,7 +87,7 @@ def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float | 
 def denoised_smoothing(
     prior: Prior, classifier: Classifier, sigma: float, dtype: str = "float32"
 ) -> Classifier:
-    """Noisy images to logits: ``f(D(x; 2 noise))``, the base classifier of the smoothed one."""
+    """Noisy images to logits: ``f(D(x; 2 sigma))``, the base classifier of the smoothed one."""
     denoise = with_labels(prior.model, None)
 
     def classify(noisy: Images) -> Logits:
@@ -136,8 +136,8 @@ def certify_image(
     """The certificate of one image: Cohen et al. (2019), CERTIFY; ``predicted`` None abstains.
 
     Args:
-        base: of noisy images, as ``denoised`` makes it.
-        tick: is told how many copies were looked at.
+        base: of noisy images, as ``denoised_smoothing`` makes it.
+        on_progress: gets the number of copies that were classified.
     """
 
     def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:

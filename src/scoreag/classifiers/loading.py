@@ -128,8 +128,8 @@ def load_classifier(
         "with-detector:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
 
     Args:
-        mean, std: as in ``classifier``; files do not know them, cards and RobustBench do.
-        network: a file of ``scoreag.networks``, "timm:NAME", "torchvision:NAME", or
+        mean, std: as in ``wrap_classifier``; files do not know them, cards and RobustBench do.
+        network: a file of ``scoreag.classifiers.networks``, "timm:NAME", "torchvision:NAME", or
             "my_module:function".
         trust_code: whether code that a card names may be run; what ``name`` and ``network`` name
             is run in any case, since you wrote it.
@@ -141,7 +141,7 @@ def load_classifier(
     if not isinstance(network, str | None) or not isinstance(arguments, Mapping | None):
         raise ValueError(
             f"network is {describe_value(network)} and its arguments are {describe_value(arguments)}; "
-            'expected a name and a table, e.g. "resnet" and {"depth": 20}'
+            'expected a name and a table, e.g. "cifar_resnet" and {"depth": 20}'
         )
     place = resolve_device(device)
     found = with_normalization(
@@ -234,7 +234,7 @@ def wrap_classifier(
     Args:
         mean, std: what the module expects its input to be normalised with, a number a channel;
             without them it sees [0, 1].
-        origin: what a manifest says of it, e.g. its name and where it is from.
+        metadata: what a manifest says of it, e.g. its name and where it is from.
         image_shape: the (channels, height, width) that it was trained on, where that is known.
 
     Raises:
@@ -254,7 +254,7 @@ def wrap_classifier(
         )
     if not isinstance(metadata, Mapping | None):
         raise ValueError(
-            f"origin is {describe_value(metadata)}; expected a table, e.g. {{'name': 'mine'}}"
+            f"metadata is {describe_value(metadata)}; expected a table, e.g. {{'name': 'mine'}}"
         )
     return NormalizedClassifier(
         module, means, stds, metadata, _validate_image_shape(image_shape)
@@ -310,7 +310,7 @@ def _check_name(name: Any, expected: str, function: str) -> None:
         raise ValueError(
             f"{function} was given {describe_value(name)}, which is loaded already; use it"
         )
-    fix = "; for a module write scoreag.classifier(module, mean, std)"
+    fix = "; for a module write scoreag.wrap_classifier(module, mean, std)"
     raise ValueError(
         f"{function} was given {describe_value(name)}; expected the name or the path of {expected}"
         + (fix if callable(name) and function == "load_classifier" else "")

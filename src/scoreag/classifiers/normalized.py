@@ -21,7 +21,7 @@ class NormalizedClassifier(nn.Module):
 
     Args:
         mean, std: of the channels, as the module was trained: it sees ``(images - mean) / std``.
-        origin: what a manifest says of the module: its name, sha256, licence.
+        metadata: what a manifest says of the module: its name, sha256, licence.
         image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 

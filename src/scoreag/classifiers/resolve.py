@@ -156,7 +156,7 @@ def _check_file(file: Path, network: str | None) -> None:
 def _usage_hint(name: str | Path) -> str:
     """What to write instead of a bare file, at the prompt and in Python."""
     return (
-        f"make a card of it, and give that: scoreag convert {name} FOLDER --network resnet "
-        '--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; in Python network="resnet", mean=(0.5, 0.5, 0.5), '
+        f"make a card of it, and give that: scoreag convert {name} FOLDER --network cifar_resnet "
+        '--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; in Python network="cifar_resnet", mean=(0.5, 0.5, 0.5), '
         "std=(0.5, 0.5, 0.5), as it was trained (0 and 1 if it takes images in [0, 1])"
     )

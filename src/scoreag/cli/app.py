@@ -36,21 +36,21 @@ train_app = typer.Typer(
 
 verb(app, "demo", *o.TOUR, example="scoreag demo --out runs/demo")(demo_report.demo)
 verb(
-    app, "synthesize", o.MODEL, o.CLASSIFIER, o.LABELS, o.PER_CLASS, o.WRONG, o.JUDGE,
+    app, "synthesize", o.MODEL, o.CLASSIFIER, o.CLASSES, o.PER_CLASS, o.TARGET, o.JUDGE,
     *o.COMMON,
     *o.SETTINGS,
-    example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --labels cat,dog "
+    example="scoreag synthesize --model cifar10 --classifier cifar10-resnet20 --classes cat,dog "
     "--per-class 8 --out runs/gas",
 )(tasks.synthesize)  # fmt: skip
 verb(
-    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, o.WRONG, o.JUDGE,
+    app, "transform", o.MODEL, o.CLASSIFIER, o.DATA, o.DATA_DIR, o.CLASS, o.SIZE, o.TARGET, o.JUDGE,
     *o.COMMON,
     *o.SETTINGS,
-    example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data samples "
+    example="scoreag transform --model cifar10 --classifier cifar10-resnet20 --data foolbox-samples "
     "--out runs/gat",
 )(tasks.transform)  # fmt: skip
 verb(
-    app, "purify", o.MODEL, o.JUDGED_BY, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.COMMON,
+    app, "purify", o.MODEL, o.JUDGED_BY, o.DATA, o.DATA_DIR, o.CLASS, o.SIZE, *o.COMMON,
     *o.UNGUIDED,
     example="scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat "
     "--out runs/gap",
@@ -59,12 +59,12 @@ verb(app, "assess", *o.ASSESSED, example="scoreag assess quick --out runs/quick"
 verb(
     app, "certify", o.MODEL, o.CLASSIFIER, *CERTIFIED,
     example="scoreag certify --model cifar10 --classifier cifar10-resnet20 "
-    "--data cifar10:test[0:100] --noise 0.25 --out runs/certify",
+    "--data cifar10:test[0:100] --sigma 0.25 --out runs/certify",
 )(certify.certify)  # fmt: skip
 verb(app, "report", *o.REPORTED, example="scoreag report runs/gat")(demo_report.report)
 verb(
-    app, "doctor", o.CLASSIFIER, o.DATA, o.ROOT, o.LABEL, o.SIZE, *o.EXAMINED,
-    example="scoreag doctor --classifier cifar10-resnet20 --data samples",
+    app, "doctor", o.CLASSIFIER, o.DATA, o.DATA_DIR, o.CLASS, o.SIZE, *o.EXAMINED,
+    example="scoreag doctor --classifier cifar10-resnet20 --data foolbox-samples",
 )(components.doctor)  # fmt: skip
 verb(app, "list", *o.LISTED, example="scoreag list samplers")(components.listed)
 verb(
@@ -80,11 +80,11 @@ verb(
 app.add_typer(train_app, name="train")
 verb(
     app, "convert", *o.CONVERTED,
-    example="scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --classes cifar10\n"
-    "  scoreag convert resnet20.th models/mine --network resnet --arguments '{\"depth\": 20}' "
-    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes cifar10",
+    example="scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --class-names cifar10\n"
+    "  scoreag convert resnet20.th models/mine --network cifar_resnet --config '{\"depth\": 20}' "
+    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --class-names cifar10",
 )(convert.convert)  # fmt: skip
-verb(app, "evaluate-model", *o.EVALUATED, example="scoreag evaluate-model cifar10 --images 100")(
+verb(app, "evaluate", *o.EVALUATED, example="scoreag evaluate cifar10 --images 100")(
     evaluate.evaluate
 )
 
@@ -128,8 +128,43 @@ def _run(given: list[str]) -> int:
         return _end(*_told(error))
 
 
+RENAMED = {  # of version 0.1; those that a verb has
+    "strength": ["attack-scale"], "precision": ["similarity", "dtype"], "start": ["sigma-start"],
+    "gradient": ["jacobian"], "estimate": ["x0-estimate"], "interval": ["attack-interval"],
+    "variance": ["likelihood-variance"], "guidance": ["attack-loss"], "stop": ["stop-margin"],
+    "retries": ["max-restarts"], "normalized": ["normalize-gradient"],
+    "no-normalized": ["no-normalize-gradient"], "wrong": ["target"], "label": ["class"],
+    "labels": ["classes"], "root": ["data-dir"], "judge": ["reference-classifier"],
+    "micro-batch": ["batch-size"], "batch": ["batch-size"], "batch-size": ["write-every"],
+    "lpips": ["lpips-weights FEATURES.npz,HEADS.npz or --download-lpips"],
+    "noise": ["sigma"], "select": ["n0"], "samples": ["n"], "draws": ["purifier-draws"],
+    "vote": ["aggregate"], "images": ["train-images"], "rate": ["lr"],
+    "save-every": ["checkpoint-seconds"], "samples-every": ["sample-every-images"],
+    "accumulate": ["grad-accum-steps"], "ema": ["ema-width"], "finer": ["grow-resolution"],
+    "extra": ["extra-data"], "extra-share": ["extra-fraction"], "classes": ["class-names"],
+    "arguments": ["config"], "licence": ["license"], "half": ["fp16"], "calls": ["nfe"],
+    "features": ["feature-extractor"], "beside": ["compare-with"], "write": ["update-card"],
+    "under": ["attack pgd --attack-steps 40 --eps 8/255"],
+}  # fmt: skip
+
+
+def _renamed(error: Exception) -> str:
+    """What an option or a verb of version 0.1 is called now; "" where it is none."""
+    context = getattr(error, "ctx", None)
+    if isinstance(old := getattr(error, "option_name", None), str) and context is not None:
+        known = {opt for option in context.command.params for opt in option.opts}
+        known |= {opt for option in context.command.params for opt in option.secondary_opts}
+        new = [f"--{word}" for word in RENAMED.get(old.lstrip("-"), ())]
+        here = [word for word in new if word.split()[0] in known]
+        return f"{old} is now {here[0]}; write that" if here else ""
+    verb = "evaluate-model"
+    return f"{verb} is now evaluate; write that" if f"'{verb}'" in str(error) else ""
+
+
 def _told(error: Exception) -> tuple[int, str]:
     """Exit code and message; what no user can have caused says how to see more."""
+    if told := _renamed(error):
+        return 2, told
     if hasattr(error, "format_message"):  # of the parser of the command line
         return 2, f"{error.format_message().rstrip('.')}; see --help"
     if isinstance(error, UsageError | UnknownNameError):

@@ -25,15 +25,24 @@ def assess(given: Given) -> None:
 
     _check(given)
     plan = set_max_memory(load_plan(given.plan, given.trust_code), given.max_memory)
-    kit = ModelCache(given.root, given.device, given.lpips or "", loud(given), given.trust_code)
+    kit = ModelCache(
+        given.data_dir,
+        given.device,
+        "fetch" if given.download_lpips else given.lpips_weights or "",
+        loud(given),
+        given.trust_code,
+    )
     cells = resolve_plan(plan, kit)
     if away := skipped_attacks(plan, kit):
-        say(given, f"without the weights of LPIPS (--lpips) left out: {', '.join(away)}")
-    select_cells(cells, given.subset)  # a mistyped name is told before anything is written
+        say(
+            given,
+            f"without the weights of LPIPS (--lpips-weights, --download-lpips) left out: {', '.join(away)}",
+        )
+    select_cells(cells, given.only)  # a mistyped name is told before anything is written
     for data in kit.datasets:
         say(given, f"read {data.summary}")
     if given.dry_run:
-        _forecast(given, kit, select_cells(cells, given.subset))
+        _forecast(given, kit, select_cells(cells, given.only))
         return
     _run(given, plan, kit, cells)
 
@@ -41,7 +50,7 @@ def assess(given: Given) -> None:
 def _check(given: Given) -> None:
     if not given.out and not given.dry_run:
         raise UsageError("--out is missing: the folder of the assessment")
-    for flag, value in (("workers", given.workers), ("batch-size", given.batch_size)):
+    for flag, value in (("workers", given.workers), ("write-every", given.write_every)):
         least = 0 if flag == "workers" else 1
         if value is not None and value < least:
             raise UsageError(f"--{flag} is {value}; expected {least} or more")
@@ -53,7 +62,7 @@ def _run(given: Given, plan: Any, kit: "ModelCache", cells: Any) -> None:
     folder = Path(given.out)
     done = assess(
         cells, folder, build_manifest(plan, kit, command()), partial(_crew, given, kit),
-        given.subset, given.batch_size, given.overwrite, loud(given), probe_classifiers(cells, kit),
+        given.only, given.write_every, given.overwrite, loud(given), probe_classifiers(cells, kit),
     )  # fmt: skip
     for file in done.corrupt:
         say(given, f"{file} was not what had been written; its images were done again")

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
 
 OF_SMOOTHING = (
-    "data", "root", "label", "size", "noise", "select", "samples", "precision", "compile",
+    "data", "data_dir", "class_", "size", "sigma", "n0", "n", "dtype", "compile",
 )  # fmt: skip
 OF_GENERATOR = (
-    "labels", "per_class", "target", "purifier", "draws", "vote", "max_memory", "attack_scale", "steps",
-    "sampler", "sampler_option",
+    "classes", "per_class", "target", "purifier", "purifier_draws", "aggregate", "max_memory", "attack_scale",
+    "steps", "sampler", "sampler_option",
 )  # fmt: skip
 
 
@@ -29,10 +29,10 @@ def certify(given: Given) -> None:
     for name in OF_SMOOTHING if given.generative else OF_GENERATOR:
         value = getattr(given, name)
         if value is not None and value is not False:  # 0 was given, too
-            flag = "--" + name.replace("_", "-")
+            flag = "--" + name.strip("_").replace("_", "-")
             has = "with --generative there is" if given.generative else "without --generative is"
             raise UsageError(f"{has} no {flag}; leave it out")
-    for name in ("batch_size", "per_class", "draws"):
+    for name in ("batch_size", "per_class", "purifier_draws"):
         if (count := getattr(given, name)) is not None and count < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {count}; expected at least 1")
     (_generator if given.generative else _smoothing)(given)
@@ -48,7 +48,7 @@ def _smoothing(given: Given) -> None:
 
     if given.data is None:
         raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
-    names = ("noise", "select", "samples", "alpha", "seed", "precision")
+    names = ("sigma", "n0", "n", "alpha", "seed", "dtype")
     chosen = {n: getattr(given, n) for n in names}
     batch = given.batch_size or SmoothingConfig.batch_size
     known = {n: v for n, v in chosen.items() if v is not None}
@@ -121,17 +121,23 @@ def _question(given: Given) -> "GeneratorSpec":
 
     prior = load_prior(given.model, given.device, given.trust_code)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
-    labels = parsing.labels(given.labels or "all", prior.classes, given.per_class or 1000)
-    aim = parsing.wrong(given.wrong or "none", prior.classes)
-    told = {"attack_scale": 0.0, **settings(given), "restarts": 0}
+    labels = parsing.labels(given.classes or "all", prior.classes, given.per_class or 1000)
+    aim = parsing.target(given.target or "none", prior.classes)
+    told = {"attack_scale": 0.0, **settings(given), "max_restarts": 0}
     job = build_synthesis(prior, victim, labels, aim, given.seed, **told)
     asked = None
     if given.purifier:
-        more = {n: getattr(given, n) for n in ("draws", "vote", "max_memory")}
+        more = {
+            "draws": given.purifier_draws,
+            "aggregate": given.aggregate,
+            "max_memory": given.max_memory,
+        }
         known = {n: v for n, v in more.items() if v is not None}
         asked = defend(victim, prior, given.purifier, seed=given.seed, **known)
-    elif given.draws or given.aggregate or given.max_memory:
-        raise UsageError("--draws, --vote and --max-memory are of a purifier; name --purifier")
+    elif given.purifier_draws or given.aggregate or given.max_memory:
+        raise UsageError(
+            "--purifier-draws, --aggregate and --max-memory are of a purifier; name --purifier"
+        )
     return GeneratorSpec(job, asked, 0.001 if given.alpha is None else given.alpha)
 
 
@@ -175,14 +181,14 @@ def _generator_manifest(
 
     job, asked = question.job, question.evaluated_classifier
     found: dict[str, Any] = {
-        **job.config.to_dict("synthesize"), "alpha": question.alpha, "micro_batch": batch
+        **job.config.to_dict("synthesize"), "alpha": question.alpha, "batch_size": batch
     }  # fmt: skip
     if asked is not None:
         takes = load_component("purifiers", given.purifier).CONFIG_FIELDS
         found["purifier"] = {
             "name": given.purifier,
             "draws": asked.config.draws,
-            "vote": asked.config.aggregate,
+            "aggregate": asked.config.aggregate,
             "max_memory": asked.config.max_memory,
             **asked.config.sampling.subset(takes),
         }
@@ -213,7 +219,7 @@ def _manifest(
         "format": FORMAT,
         "command": command(),
         "task": task,
-        "settings": to_jsonable(found),
+        "config": to_jsonable(found),
         "seed": given.seed,
         "device": prior.sigmas.device.type,
         **to_jsonable(more),

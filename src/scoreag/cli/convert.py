@@ -19,11 +19,11 @@ def convert(given: Given) -> None:
     if (folder / "card.toml").exists() and not given.overwrite:
         raise ValueError(f"{folder} has a card; give another folder, or --overwrite")
     path = Path(given.checkpoint)
-    classes = names_of(given.classes) if given.classes else []
+    classes = names_of(given.class_names) if given.class_names else []
     if is_classifier(given):
-        return convert_classifier(given, arguments_of(given.arguments), classes)
+        return convert_classifier(given, arguments_of(given.config), classes)
     found, card = checkpoint.convert_checkpoint(
-        path, folder, classes, given.license or "", given.half, arguments_of(given.arguments)
+        path, folder, classes, given.license or "", given.fp16, arguments_of(given.config)
     )
     told = checkpoint.summarize(found) | {"license": card.license, "sha256": card.sha256}
     if given.json:
@@ -44,10 +44,10 @@ def arguments_of(text: str | None) -> dict[str, Any] | None:
     try:
         found = parse_json(text)
     except ValueError as error:
-        raise UsageError(f"--arguments is no JSON: {error}") from error
+        raise UsageError(f"--config is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError(
-            f"--arguments is {short_repr(found)}; expected a table, e.g. " + '{"image_size": 64}'
+            f"--config is {short_repr(found)}; expected a table, e.g. " + '{"image_size": 64}'
         )
     return found
 
@@ -67,6 +67,6 @@ def names_of(word: str) -> list[str]:
     ]
     if (name := word.replace("-", "_")) not in known:
         raise UsageError(
-            f"--classes {word}: no such data set; {did_you_mean(name, known)}, or cat,dog,..."
+            f"--class-names {word}: no such data set; {did_you_mean(name, known)}, or cat,dog,..."
         )
     return list(load_component("datasets", name).CLASSES)

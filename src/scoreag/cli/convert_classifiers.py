@@ -39,16 +39,16 @@ def convert_classifier(given: Given, arguments: dict[str, Any] | None, classes: 
         given.network,
         arguments,
         classes,
-        shape(given.shape) if given.shape else SHAPES.get(given.classes or ""),
+        shape(given.shape) if given.shape else SHAPES.get(given.class_names or ""),
         given.license or "",
-        given.half,
+        given.fp16,
         given.strip,
     )
     told = {
         "network": card.network,
         **{f"network.{name}": value for name, value in card.options.items()},
         "images": f"{' x '.join(map(str, card.image_shape))}, in [0, 1]",
-        "normalisation": f"mean {list(card.mean)}, std {list(card.std)}",
+        "normalization": f"mean {list(card.mean)}, std {list(card.std)}",
         "classes": len(card.classes),
         "license": card.license,
         "sha256": card.sha256,
@@ -73,7 +73,7 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...]:
     """
     if text is None:
         raise UsageError(
-            f"{flag} is missing: normalisation is explicit. Write what the classifier was trained "
+            f"{flag} is missing: normalization is explicit. Write what the classifier was trained "
             "with, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; --mean 0 --std 1 if it "
             "takes images in [0, 1]"
         )

@@ -18,7 +18,7 @@ def demo(given: Given) -> None:
         device=given.device,
         seed=given.seed,
         overwrite=given.overwrite,
-        root=given.root,
+        root=given.data_dir,
         echo=print if loud(given) and not given.json else lambda text: None,
     )
     if given.json:

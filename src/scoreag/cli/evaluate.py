@@ -1,10 +1,11 @@
-"""evaluate-model: a card's figures, computed again, and how good its model is."""
+"""evaluate: a card's figures, computed again, and how good its model is."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scoreag.cli import parsing
 from scoreag.cli.evaluation_inputs import FEWEST, bench_for, labelled, name_data
 from scoreag.cli.options import Given, say
 from scoreag.cli.parsing import UsageError
@@ -23,7 +24,7 @@ def evaluate(given: Given) -> None:
     """Compute the figures of a card again, and tell how good its model is."""
     from scoreag.models.model_cards import load_card
 
-    for name in ("images", "batch_size", "micro_batch"):
+    for name in ("images", "batch_size", "feature_batch_size"):
         least = FEWEST if name == "images" else 1
         if (value := getattr(given, name)) is not None and value < least:
             flag = name.replace("_", "-")
@@ -38,17 +39,25 @@ def evaluate(given: Given) -> None:
 
 def _check_kind(given: Given, kind: str) -> None:
     """What can be asked of a model of its kind."""
-    from scoreag.evaluation.classifier import validate_attack_spec
+    if (given.attack or given.attack_steps or given.eps) and kind == "score-model":
+        raise UsageError("--attack is for classifiers; a score model is not attacked here")
+    if given.compare_with and kind == "classifier":
+        raise UsageError("--compare-with is for score models; evaluate one classifier at a time")
 
-    if given.under and kind == "score-model":
-        raise UsageError("--under is for classifiers; a score model is not attacked here")
-    if given.beside and kind == "classifier":
-        raise UsageError("--beside is for score models; evaluate one classifier at a time")
-    for word in given.under or ():
-        try:
-            validate_attack_spec(word)
-        except ValueError as error:
-            raise UsageError(f"--under: {error}") from error
+
+def attack_specs(given: Given) -> list[str]:
+    """The attacks of --attack, as the names of figures say them: pgd40_8 is 40 steps, 8/255."""
+    if given.attack is None:
+        if given.attack_steps is not None or given.eps:
+            raise UsageError("--attack-steps and --eps are of an attack; write --attack pgd, too")
+        return []
+    if given.attack != "pgd":
+        raise UsageError(f"--attack {given.attack!r}: only pgd is run here; write --attack pgd")
+    steps = 40 if given.attack_steps is None else given.attack_steps
+    if steps < 1:
+        raise UsageError(f"--attack-steps is {steps}; expected 1 or more")
+    radii = [parsing.radius(text, "--eps") for text in given.eps or ["8/255"]]
+    return sorted({f"pgd{steps}_{float(255 * radius):g}" for radius in radii})
 
 
 def _score_model(given: Given, card: "Card") -> None:
@@ -73,12 +82,12 @@ def _score_model(given: Given, card: "Card") -> None:
         )
         return found
 
-    fixed = {name: value for name, value in settings.items() if name != "features"}
+    fixed = {name: value for name, value in settings.items() if name != "feature_extractors"}
     manifest = _manifest(given, card, fixed, {"judge": bench.judge.metadata})
     found = run_dir.run_in_folder(folder, manifest, given.overwrite, work)
     _tell(given, found, format_text(found["figures"], outcome))
-    if given.write:
-        _enter(given, card, {PART: {**found["figures"], "settings": settings}})
+    if given.update_card:
+        _enter(given, card, {PART: {**found["figures"], "config": settings}})
     else:
         require_reproduced(outcome, card.name)
 
@@ -95,19 +104,19 @@ def _classifier(given: Given, card: "Card") -> None:
         data = labelled(given, spec, card)
         return subsample(data, given.images) if given.images else data
 
-    test = some(given.data)
-    computed, left = plan_evaluation(card, test, f"images of {test.name}", some, given.under or ())
+    test, specs = some(given.data), attack_specs(given)
+    computed, left = plan_evaluation(card, test, f"images of {test.name}", some, specs)
     settings = {
         "images": {name: len(part.data) for name, part in computed.items()},
         "data": {name: part.data.sha256 for name, part in computed.items()},
-        **({"under": sorted(given.under)} if given.under else {}),
+        **({"attacks": specs} if specs else {}),
         "algorithm": ALGORITHM,
     }
     folder, outcome = Path(given.out), list[Any]()
 
     def work() -> dict[str, Any]:
         say(given, f"read {test.summary}")
-        found = evaluate(_on_device(card, given), computed, given.batch_size)
+        found = evaluate(_on_device(card, given), computed, given.batch_size or 250)
         for name, entries in found.items():
             outcome.extend(compare_with_card(card.metrics.get(name, {}), entries, name))
         whole = _head(card, settings) | {"figures": found, "left": left}
@@ -120,7 +129,7 @@ def _classifier(given: Given, card: "Card") -> None:
     )
     flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
     _tell(given, found, format_text(flat, outcome))
-    if given.write:
+    if given.update_card:
         kept = card.metrics  # of which some may be what is not computed here
         entered = {part: {**kept.get(part, {}), **one} for part, one in found["figures"].items()}
         _enter(given, card, entered)
@@ -147,9 +156,9 @@ def _settings(bench: "EvalContext") -> dict[str, Any]:
         "sampler": bench.sampler,
         "nfe": bench.nfe,
         "seed": bench.seed,
-        "micro_batch": bench.batch_size,
-        "batch_size": bench.feature_batch_size,
-        "features": {one.name: one.sha256 for one in bench.extractors},
+        "batch_size": bench.batch_size,
+        "feature_batch_size": bench.feature_batch_size,
+        "feature_extractors": {one.name: one.sha256 for one in bench.extractors},
         "judge": model_identity(bench.judge.module, bench.judge.metadata)["sha256"],
         "data": f"{bench.test.name}, sha256 {bench.test.sha256}",
         "train_data": f"{bench.train.name}, sha256 {bench.train.sha256}",
@@ -168,7 +177,7 @@ def _manifest(
         "format": FORMAT,
         "command": command(),
         "task": TASK,
-        "settings": to_jsonable(settings),
+        "config": to_jsonable(settings),
         "models": to_jsonable({"evaluated": card.identity, **models}),
         **describe_environment(),
     }
@@ -176,7 +185,7 @@ def _manifest(
 
 def _head(card: "Card", settings: Mapping[str, Any]) -> dict[str, Any]:
     about = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
-    return about | {"settings": dict(settings)}
+    return about | {"config": dict(settings)}
 
 
 def _foot() -> list[str]:
@@ -191,7 +200,7 @@ def _enter(given: Given, card: "Card", figures: Mapping[str, Mapping[str, Any]])
     """The figures into the card, each part in place of the one of its name."""
     from scoreag.models.model_cards import update_card
 
-    update_card(card, figures={**card.metrics, **figures})
+    update_card(card, metrics={**card.metrics, **figures})
     say(given, f"the figures are in the card of {card.name}")
 
 

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from scoreag.models.model_cards import Card
 
 IMAGES, FEWEST = 10_000, 4  # draws; fewer than four have no error
-PATHS = ("folder", "arrays", "run", "picture")  # kinds of data that have no test part of their own
+PATHS = (
+    "image-folder",
+    "npz",
+    "run-dir",
+    "single-image",
+)  # kinds of data that have no test part of their own
 
 
 def name_data(given: Given, card: "Card") -> None:
     """Where no data are named, those that the card was trained on, and the same set's test part."""
     word = str(card.training_config.get("data") or "")  # also in the words that its figures are of
-    place = f"the card of {card.name}, recipe.data"
+    place = f"the card of {card.name}, training_config.data"
     trust.check_trusted(trust.is_custom_data(f"{word}:"), word, place, given.trust_code)
     given.train_data = given.train_data or word or None
     kind, colon, _ = str(given.train_data or "").partition(":")
@@ -35,7 +40,7 @@ def name_data(given: Given, card: "Card") -> None:
             flag = name.replace("_", "-")
             raise UsageError(
                 f"{card.name} does not say what it was trained on; "
-                f"write --{flag}, e.g. --{flag} folder:PATH"
+                f"write --{flag}, e.g. --{flag} image-folder:PATH"
             )
 
 
@@ -49,21 +54,21 @@ def bench_for(given: Given, card: "Card") -> "tuple[Model, EvalContext, list[Mod
     try:
         steps_for_nfe(given.sampler, given.nfe)
     except ValueError as error:
-        raise UsageError(f"--sampler {given.sampler} --calls {given.nfe}: {error}") from error
+        raise UsageError(f"--sampler {given.sampler} --nfe {given.nfe}: {error}") from error
     device = resolve_device(given.device)
     model = table.Model(card, load_prior(given.card, given.device, given.trust_code))
-    beside = [_other(given, word, card) for word in given.beside or ()]
+    beside = [_other(given, word, card) for word in given.compare_with or ()]
     _check_beside(card, [one.card for one in beside])
     train, test = (labelled(given, spec, card) for spec in (given.train_data, given.data))
     judge = _judge(given, card, test)
-    wanted = list(dict.fromkeys(given.features or ["judge"]))
+    wanted = list(dict.fromkeys(given.feature_extractor or ["judge"]))
     extractors = tuple(load_extractor(word, judge, card.image_shape, device) for word in wanted)
     _check_names([one.name for one in extractors])
     return (
         model,
         table.EvalContext(
             test, train, judge, extractors, Path(given.out), given.images or IMAGES, given.sampler,
-            given.nfe, given.seed, given.batch_size, given.batch_size, device, loud(given),
+            given.nfe, given.seed, given.batch_size or 16, given.feature_batch_size, device, loud(given),
         ),
         beside,
     )  # fmt: skip
@@ -87,7 +92,7 @@ def _other(given: Given, word: str, card: "Card") -> "Model":
         try:
             made = checkpoint_at(card, share, Path(aside))
         except ValueError as error:
-            raise ValueError(f"--beside {word}: {error}") from error
+            raise ValueError(f"--compare-with {word}: {error}") from error
         return Model(made, load_prior(aside, given.device, given.trust_code))
 
 
@@ -95,19 +100,23 @@ def _check_names(names: "Sequence[str]") -> None:
     """Figures are told apart by the name of the network."""
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--features has two networks called {name}; rename one factory")
+            raise UsageError(
+                f"--feature-extractor has two networks called {name}; rename one factory"
+            )
 
 
 def _check_beside(card: "Card", others: "Sequence[Card]") -> None:
     """Other cards are for the same images, and say where on the curve they belong."""
     for one in others:
         if (one.image_shape, one.classes) != (card.image_shape, card.classes):
-            raise ValueError(f"--beside {one.name} is for other images or classes than {card.name}")
+            raise ValueError(
+                f"--compare-with {one.name} is for other images or classes than {card.name}"
+            )
     for one in [card, *others] if others else []:
         if not isinstance(one.training_config.get("images_seen"), int):
             raise ValueError(
-                f"{one.name} has no images_seen in its recipe, so it has no place on the curve; "
-                "leave out --beside, or write images_seen into the card"
+                f"{one.name} has no images_seen in its training_config, so it has no place on the curve; "
+                "leave out --compare-with, or write images_seen into the card"
             )
 
 
@@ -117,20 +126,22 @@ def _judge(given: Given, card: "Card", test: "Dataset") -> "NormalizedClassifier
     from scoreag.io.images import to_float
     from scoreag.models import model_cards
 
-    given.judge = given.judge or judge_of(card)
-    judge = load_classifier(given.judge, given.device, trust_code=given.trust_code)
+    given.reference_classifier = given.reference_classifier or judge_of(card)
+    judge = load_classifier(given.reference_classifier, given.device, trust_code=given.trust_code)
     images = to_float(test.images[:2]).to(resolve_device(given.device))
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
-        raise ValueError(f"--judge {given.judge}: {error}; give another --judge") from error
+        raise ValueError(
+            f"--reference-classifier {given.reference_classifier}: {error}; give another --reference-classifier"
+        ) from error
     known = card.classes
-    if ":" not in given.judge:
-        known = model_cards.load_card(given.judge, given.trust_code).classes
+    if ":" not in given.reference_classifier:
+        known = model_cards.load_card(given.reference_classifier, given.trust_code).classes
     if card.classes and (count != len(card.classes) or known != card.classes):
         raise ValueError(
-            f"the judge {given.judge} knows other classes than {card.name}; "
-            "give a classifier of its classes: --judge CARD"
+            f"the judge {given.reference_classifier} knows other classes than {card.name}; "
+            "give a classifier of its classes: --reference-classifier CARD"
         )
     return judge
 
@@ -146,7 +157,7 @@ def judge_of(card: "Card") -> str:
             return name
     raise UsageError(
         f"no bundled judge knows the images and classes of {card.name}; "
-        "give a classifier that does: --judge CARD"
+        "give a classifier that does: --reference-classifier CARD"
     )
 
 
@@ -155,7 +166,7 @@ def labelled(given: Given, spec: str, card: "Card") -> "Dataset":
     from scoreag.data.loading import load_dataset
 
     size = parsing.size(given.size) if given.size else None
-    data = load_dataset(spec, given.root, size=size, progress=loud(given), classes=card.classes)
+    data = load_dataset(spec, given.data_dir, size=size, progress=loud(given), classes=card.classes)
     if tuple(data.images.shape[1:]) != card.image_shape:
         found, wanted = (
             " x ".join(map(str, size)) for size in (data.images.shape[1:], card.image_shape)

@@ -1,4 +1,4 @@
-"""Who judges a run: --judge, the model card's, the bundled judge of the classes, or nobody."""
+"""Who judges a run: --reference-classifier, the model card's, the bundled judge of the classes, or nobody."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,12 @@ def judge_for(given: Given, prior: "Prior") -> "tuple[NormalizedClassifier | Non
     """
     from scoreag.classifiers.loading import load_classifier
 
-    word = given.judge or prior.judge or bundled(prior.image_shape, prior.classes) or NONE
+    word = (
+        given.reference_classifier
+        or prior.judge
+        or bundled(prior.image_shape, prior.classes)
+        or NONE
+    )
     if word == NONE:
         return None, {}
     judge = load_classifier(word, given.device, trust_code=given.trust_code)
@@ -32,7 +37,7 @@ def judge_for(given: Given, prior: "Prior") -> "tuple[NormalizedClassifier | Non
     if prior.classes and card.classes and card.classes != prior.classes:
         raise ValueError(
             f"the judge {word} knows other classes than the score model; give a classifier of its "
-            f"classes, or --judge {NONE}"
+            f"classes, or --reference-classifier {NONE}"
         )
     told = card.metrics.get("test", {}).get("accuracy", {})
     known = {name: told[name] for name in ("count", "total", "of") if name in told}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 from scoreag.registry import did_you_mean
 
@@ -28,12 +29,14 @@ def labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
     words = [w.strip() for w in text.split(",")]
     if ALL in words and ALL not in classes:
         if len(words) > 1:
-            raise UsageError(f"--labels {text}: 'all' is every class; write all alone, or leave it")
+            raise UsageError(
+                f"--classes {text}: 'all' is every class; write all alone, or leave it"
+            )
         words = [f"0-{len(classes) - 1}"]
     chosen = [number for word in words for number in _numbers(word, classes)]
     twice = [number for number in chosen if chosen.count(number) > 1]
     if twice:
-        raise UsageError(f"--labels {text} names class {twice[0]} twice; use --per-class for more")
+        raise UsageError(f"--classes {text} names class {twice[0]} twice; use --per-class for more")
     return [number for number in chosen for _ in range(per_class)]
 
 
@@ -46,16 +49,16 @@ def class_of(word: str, classes: Sequence[str]) -> int:
     return list(classes).index(word)
 
 
-def wrong(text: str, classes: Sequence[str]) -> int | str | None:
-    """``second``, ``random``, ``none``, or a class."""
-    if text in ("second", "random"):
-        return text
+def target(text: str, classes: Sequence[str]) -> int | str | None:
+    """``runner-up``, ``random``, ``none``, or a class."""
+    if text in ("runner-up", "random"):
+        return text.replace("-", "_")
     if text == "none":
         return None
     if re.fullmatch(r"\d+", text) or text in classes:
         return class_of(text, classes)
-    known = ["second", "random", "none", *classes]
-    raise UsageError(f"--wrong {text!r} is no class and no choice; {did_you_mean(text, known)}")
+    known = ["runner-up", "random", "none", *classes]
+    raise UsageError(f"--target {text!r} is no class and no choice; {did_you_mean(text, known)}")
 
 
 def interval(text: str) -> tuple[float, float]:
@@ -63,8 +66,22 @@ def interval(text: str) -> tuple[float, float]:
     try:
         low, high = map(float, text.split(","))
     except ValueError as error:
-        raise UsageError(f"--interval {text!r}: write two noise levels, e.g. 0.1,10") from error
+        raise UsageError(
+            f"--attack-interval {text!r}: write two noise levels, e.g. 0.1,10"
+        ) from error
     return low, high
+
+
+def radius(text: str, flag: str) -> Fraction:
+    """``8/255`` or ``0.03``: above 0 and at most 1."""
+    try:
+        above, slash, below = text.partition("/")
+        value = Fraction(above) / (Fraction(below) if slash else 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"{flag} {text!r}: write a radius in [0, 1], e.g. 8/255") from error
+    if not 0 < value <= 1:
+        raise UsageError(f"{flag} is {text}; expected a radius in (0, 1], e.g. 8/255")
+    return value
 
 
 def size(text: str) -> tuple[int, int]:
@@ -93,9 +110,9 @@ def _numbers(word: str, classes: Sequence[str]) -> Sequence[int]:
         return [class_of(word, classes)]
     first, last = int(match[1]), int(match[2])
     if last < first:
-        raise UsageError(f"--labels {word}: the range ends before it begins")
+        raise UsageError(f"--classes {word}: the range ends before it begins")
     if last >= len(classes):
-        raise UsageError(f"--labels {word}, but the classes are 0..{len(classes) - 1}")
+        raise UsageError(f"--classes {word}, but the classes are 0..{len(classes) - 1}")
     return range(first, last + 1)
 
 

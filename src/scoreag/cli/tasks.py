@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from scoreag.methods.task import TaskSpec
 
 LABELLED = {  # how each kind of data comes by labels
-    "picture": "write --label",
-    "folder": "use class folders or a labels.csv",
-    "arrays": "put an array 'labels' into it",
+    "single-image": "write --class",
+    "image-folder": "use class folders or a labels.csv",
+    "npz": "put an array 'labels' into it",
 }
 
 
@@ -30,12 +30,12 @@ def synthesize(given: Given) -> None:
     from scoreag.methods.api import build_synthesis
 
     prior = load_prior(given.model, given.device, given.trust_code)
-    labels = parsing.labels(given.labels, prior.classes, given.per_class)
-    aim = parsing.wrong(given.wrong, prior.classes)
+    labels = parsing.labels(given.classes, prior.classes, given.per_class)
+    aim = parsing.target(given.target, prior.classes)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     judge, known = judge_for(given, prior)
     job = build_synthesis(prior, victim, labels, aim, given.seed, judge=judge, **settings(given))
-    run(job, given, {"target": given.wrong, **known})
+    run(job, given, {"target": given.target, **known})
 
 
 def transform(given: Given) -> None:
@@ -44,7 +44,7 @@ def transform(given: Given) -> None:
     from scoreag.methods.api import build_transformation
 
     prior = load_prior(given.model, given.device, given.trust_code)
-    aim = parsing.wrong(given.wrong, prior.classes)
+    aim = parsing.target(given.target, prior.classes)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
     data = images(given, prior)
     check_labelled(data)
@@ -53,7 +53,7 @@ def transform(given: Given) -> None:
         prior, victim, data.images, data.labels, aim, given.seed, data.image_ids, judge,
         **settings(given),
     )  # fmt: skip
-    run(job, given, {"target": given.wrong, **about(data), **known}, data)
+    run(job, given, {"target": given.target, **about(data), **known}, data)
 
 
 def purify(given: Given) -> None:
@@ -78,8 +78,8 @@ def settings(given: Given) -> dict[str, Any]:
     pairs = found.pop("sampler_option")
     if pairs:
         found["sampler_options"] = parsing.options(pairs)
-    if found["interval"] is not None:
-        found["interval"] = parsing.interval(found["interval"])
+    if found["attack_interval"] is not None:
+        found["attack_interval"] = parsing.interval(found["attack_interval"])
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -90,8 +90,8 @@ def images(given: Given, prior: "Prior") -> "Dataset":
     check_apart(given)
     data = load_dataset(
         given.data,
-        given.root,
-        label=given.label,
+        given.data_dir,
+        label=given.class_,
         size=parsing.size(given.size) if given.size else None,
         progress=loud(given),
         classes=names_of(given, prior),
@@ -144,7 +144,7 @@ def check_shape(data: "Dataset", shape: tuple[int, int, int]) -> None:
         return
     has, takes = (" x ".join(map(str, sizes)) for sizes in (came, shape))
     fix = "give images of that shape"
-    if data.name.startswith(("picture:", "folder:")) and came[0] == shape[0]:
+    if data.name.startswith(("single-image:", "image-folder:")) and came[0] == shape[0]:
         fix = f"write --size {shape[1]}" + (f"x{shape[2]}" if shape[1] != shape[2] else "")
     raise ValueError(f"the images of {data.name} are {has}, and the model takes {takes}; {fix}")
 
@@ -176,7 +176,7 @@ def run(
         job,
         folder,
         {"command": command(), **known},
-        write_every=given.batch_size,
+        write_every=given.write_every,
         batch_size=given.batch_size,
         progress=loud(given),
         overwrite=given.overwrite,

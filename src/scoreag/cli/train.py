@@ -31,13 +31,15 @@ def score_model(given: Given) -> None:
     from scoreag.training.distributed import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
-    if given.samples_every is not None and given.samples_every < 1:
-        raise UsageError(f"--samples-every is {given.samples_every}; expected 1 or more")
-    if given.accumulate < 1:
-        raise UsageError(f"--accumulate is {given.accumulate}; expected 1 or more")
+    if given.sample_every_images is not None and given.sample_every_images < 1:
+        raise UsageError(
+            f"--sample-every-images is {given.sample_every_images}; expected 1 or more"
+        )
+    if given.grad_accum_steps < 1:
+        raise UsageError(f"--grad-accum-steps is {given.grad_accum_steps}; expected 1 or more")
     device = local_device(resolve_device(given.device))
     recipe = chosen(given, PRESETS, device.type)
-    with join_process_group(device, given.accumulate) as team:
+    with join_process_group(device, given.grad_accum_steps) as team:
         if not team.is_main:
             given.quiet, given.json = True, False
         denoiser(given, recipe, team, device)
@@ -63,7 +65,7 @@ def denoiser(
     assert data.labels is not None
     recipe = _scaled(recipe, given.preset, data, init)
     resolve_options(recipe, data.images, data.classes, init)
-    check_recipe(recipe, data.labels, data.classes, folder, team, given.ema_rampup_ratio)
+    check_recipe(recipe, data.labels, data.classes, folder, team, given.ema_width)
     with ExitStack() as held:
         team.main_process_first(
             lambda: own(held, given, "score-model", recipe, data, init, team.is_main)
@@ -80,14 +82,14 @@ def denoiser(
                 "preset": given.preset,
                 "data": data.name,
                 "data_sha256": data.sha256,
-                **({"finer": True} if given.finer else {}),
+                **({"grow_resolution": True} if given.grow_resolution else {}),
             },
-            given.samples_every,
-            given.save_every,
+            given.sample_every_images,
+            given.checkpoint_seconds,
             loud(given),
             device,
             means,
-            given.ema_rampup_ratio,
+            given.ema_width,
             given.license or "",
             spelled("score-model", given, recipe.schedule, (*TRAINED, *SCORE_MODEL)),
         )
@@ -101,11 +103,13 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
     from scoreag.training.progressive_growing import grow_resolution
 
     if not given.init:
-        if given.finer:
-            raise UsageError("--finer is a level around another network; give it as --init CARD")
+        if given.grow_resolution:
+            raise UsageError(
+                "--grow-resolution is a level around another network; give it as --init CARD"
+            )
         return None
     init = load_card(given.init, given.trust_code)
-    if not given.finer:
+    if not given.grow_resolution:
         return init
     folder = Path(mkdtemp(prefix="scoreag-"))
     atexit.register(rmtree, folder, ignore_errors=True)
@@ -124,21 +128,25 @@ def classifier(given: Given) -> None:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "train classifier runs in one process: batch normalisation wants the whole batch; "
+            "train classifier runs in one process: batch normalization wants the whole batch; "
             "start it without torchrun or accelerate"
         )
     device = resolve_device(given.device)
     recipe = chosen(given, PRESETS, device.type)
     if given.extra_fraction is not None:
-        recipe = replace(recipe, extra_share=given.extra_fraction)
+        recipe = replace(recipe, extra_fraction=given.extra_fraction)
     init = load_card(given.init, given.trust_code) if given.init else None
-    data = labelled(given, recipe.plan.batch, init.classes if init else ())
+    data = labelled(given, recipe.schedule.batch_size, init.classes if init else ())
     folder = Path(given.out)
     assert data.labels is not None
     recipe, extra = adapt_recipe(recipe, given.preset, data), None
-    if given.extra:
+    if given.extra_data:
         extra = load_dataset(
-            given.extra, given.root, size=_size(given), progress=loud(given), classes=data.classes
+            given.extra_data,
+            given.data_dir,
+            size=_size(given),
+            progress=loud(given),
+            classes=data.classes,
         )
     complete_recipe(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
@@ -152,7 +160,7 @@ def classifier(given: Given) -> None:
             data.classes,
             folder,
             {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
-            given.save_every,
+            given.checkpoint_seconds,
             loud(given),
             device,
             extra,
@@ -180,21 +188,25 @@ def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
     from scoreag.training.execution import bf16_is_fast
     from scoreag.training.score_presets import get_preset
 
-    if given.precision not in ("auto", "float32", "bf16"):
-        raise UsageError(f"--precision is {given.precision!r}; write auto, float32 or bf16")
+    if given.dtype not in ("auto", "float32", "bf16"):
+        raise UsageError(f"--dtype is {given.dtype!r}; write auto, float32 or bf16")
     recipe = get_preset(given.preset, presets)
-    asked = {"images": given.images, "batch": given.batch, "seed": given.seed}
-    plan = {name: value for name, value in asked.items() if value is not None}
-    for name in ("images", "batch"):
-        if plan.get(name, 1) < 1:
-            raise UsageError(f"--{name} is {plan[name]}; expected 1 or more")
+    for flag, count in (("train-images", given.train_images), ("batch-size", given.batch_size)):
+        if count is not None and count < 1:
+            raise UsageError(f"--{flag} is {count}; expected 1 or more")
+    changes = {
+        "total_images": given.train_images,
+        "batch_size": given.batch_size,
+        "seed": given.seed,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
     rate = recipe.lr if given.lr is None else given.lr
     if not 0 < rate < math.inf:
-        raise UsageError(f"--rate is {rate}; expected a number above 0, e.g. {recipe.lr:g}")
-    precision = given.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" or bf16_is_fast() else "float32"
-    return replace(recipe, rate=rate, plan=replace(recipe.plan, **plan, precision=precision))
+        raise UsageError(f"--lr is {rate}; expected a number above 0, e.g. {recipe.lr:g}")
+    dtype = given.dtype
+    if dtype == "auto":
+        dtype = "bf16" if device == "cuda" or bf16_is_fast() else "float32"
+    return replace(recipe, lr=rate, schedule=replace(recipe.schedule, **changes, dtype=dtype))
 
 
 def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset":
@@ -208,18 +220,18 @@ def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset"
 
     try:
         data = load_dataset(
-            given.data, given.root, size=_size(given), progress=loud(given), classes=known
+            given.data, given.data_dir, size=_size(given), progress=loud(given), classes=known
         )
     except ValueError:  # other classes, or a fault that is told now
         if not known:
             raise
-        data = load_dataset(given.data, given.root, size=_size(given), progress=loud(given))
+        data = load_dataset(given.data, given.data_dir, size=_size(given), progress=loud(given))
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if batch > len(data):
         raise ValueError(
-            f"--batch is {batch}, and there are {len(data)} images; "
-            f"write --batch {len(data)} or fewer"
+            f"--batch-size is {batch}, and there are {len(data)} images; "
+            f"write --batch-size {len(data)} or fewer"
         )
     if not data.classes:
         count = int(data.labels.max()) + 1

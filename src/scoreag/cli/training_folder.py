@@ -58,10 +58,10 @@ def claim(
         "command": command(),
         "task": f"train {kind}",
         "preset": given.preset,
-        "settings": to_jsonable(to_config_dict(recipe)),
+        "config": to_jsonable(to_config_dict(recipe)),
         "data": {"name": data.name, "sha256": data.sha256},
         **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
-        "seed": recipe.plan.seed,
+        "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
         "made": None if given.overwrite else product(Path(given.out)),
         **describe_environment(),
@@ -74,7 +74,7 @@ def spelled(kind: str, given: Given, plan: "TrainingSchedule", options: Sequence
 
     The precision is the one that was chosen, and the images are told in any case.
     """
-    settled = {"images": plan.total_images, "precision": plan.dtype}
+    settled = {"train_images": plan.total_images, "dtype": plan.dtype}
     words = ["scoreag", "train", kind]
     for option in options:
         value = settled.get(option.name, getattr(given, option.name))

@@ -38,19 +38,20 @@ def describe_request(error: BaseException) -> str:
 
 def suggest_option(values: Mapping[str, Any]) -> str:
     """What to write instead, from the options that a verb was given; "" where it has none."""
-    if values.get("micro_batch"):
-        more = f", or --batch-size (now {values['batch_size']})" if "card" in values else ""
-        return f"write a smaller --micro-batch (now {values['micro_batch']}){more}"
-    names = {"plan": "micro_batch in the plan, or fewer --workers"}
-    names |= {"batch_size": "--batch-size", "batch": "--batch"}
-    for name, flag in names.items():
-        if name in values:
-            told = "the default" if values[name] is None else values[name]
-            now = "" if name == "plan" else f" (now {told})"
-            split = ", or a larger --accumulate" if "accumulate" in values else ""
-            zero = "; --micro-batch 0 takes them all at once" if "micro_batch" in values else ""
-            return f"write a smaller {flag}{now}{split}{zero}"
-    return "end other programs, or take a machine with more memory"
+    if "plan" in values:
+        return "write a smaller batch_size in the plan, or fewer --workers"
+    if "batch_size" not in values:
+        return "end other programs, or take a machine with more memory"
+    size = values["batch_size"]
+    if size == 0 and "write_every" in values:
+        now = f"(now {values['write_every']})"
+        return f"write a smaller --write-every {now}; --batch-size 0 takes them all at once"
+    other = ""
+    if "feature_batch_size" in values:
+        other = f", or --feature-batch-size (now {values['feature_batch_size']})"
+    if "grad_accum_steps" in values:
+        other = ", or a larger --grad-accum-steps"
+    return f"write a smaller --batch-size (now {'the default' if size is None else size}){other}"
 
 
 def explain_out_of_memory(error: BaseException, values: Mapping[str, Any]) -> OutOfMemory:

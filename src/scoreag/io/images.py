@@ -64,7 +64,7 @@ def check_images(
 def _tensor_hint(images: object) -> str:
     """What to write so that images of another kind are a tensor."""
     if isinstance(images, str | Path):
-        return "write images, labels = scoreag.data(...)"
+        return "write images, labels = scoreag.load_data(...)"
     if hasattr(images, "images"):
         return "write its .images"
     return "write torch.as_tensor(images)"

@@ -94,7 +94,7 @@ def write_page(folder: Path) -> Path:
 
 def _recompute_summary(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """The summary, from the rows and the settings that the manifest tells."""
-    settings = dict(manifest["settings"])
+    settings = dict(manifest["config"])
     if manifest["task"] != SMOOTHING_TASK:
         return generator_risk.summarize(rows, settings["alpha"])
     return smoothing.summarize(rows, smoothing.SmoothingConfig(**settings, seed=manifest["seed"]))
@@ -106,7 +106,7 @@ def render_smoothing_page(
     """Certified accuracy over the radius."""
     known = summary["rates"]
     lead = (
-        f"Smoothed with noise {manifest['settings']['noise']:g}, the classifier is right on "
+        f"Smoothed with noise {manifest['config']['sigma']:g}, the classifier is right on "
         f"{known['accuracy']['count']} of {len(rows)} images, and abstains on "
         f"{known['abstained']['count']}."
     )

@@ -135,8 +135,8 @@ def _largest_common_set(cells: Sequence[CellResult]) -> list[CellResult]:
 def _attack_label(one: CellResult) -> str:
     """The attack with what is swept, and with its radius."""
     told = dict(one.cell.sweep)
-    if "epsilon" not in told and "epsilon" in one.cell.options:
-        told["epsilon"] = f"{one.cell.options['epsilon']:.4g}"
+    if "eps" not in told and "eps" in one.cell.options:
+        told["eps"] = f"{one.cell.options['eps']:.4g}"
     swept = ", ".join(f"{name} {value}" for name, value in told.items())
     return f"{one.cell.attack} ({swept})" if swept else one.cell.attack
 

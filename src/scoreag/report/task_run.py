@@ -152,7 +152,7 @@ def summary_sentence(run: Run) -> str:
     if rate is None:
         return (
             f"{name} {before}errs on {fooled.count} of {made}; whether they still show their class "
-            "was not checked: give --judge."
+            "was not checked: give --reference-classifier."
         )
     low, high = (f"{100 * end:.0f}" for end in rate.interval)
     return (

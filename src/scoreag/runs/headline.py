@@ -10,7 +10,7 @@ from scoreag.stats.proportion import Proportion
 
 PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success"  # names of rates
 NO_JUDGE_NOTE = (
-    "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+    "fooled; not checked whether the class is still shown: give --reference-classifier (in Python, judge=)"
 )
 
 CHANCE_LEVEL_NOTE = (
@@ -108,7 +108,7 @@ def _chance_level_warning(rows: Sequence[Row], agreement: Proportion) -> str:
     )
 
 
-def suggest_fixes(rates: Mapping[str, Proportion], settings: Mapping[str, Any]) -> list[str]:
+def suggest_fixes(rates: Mapping[str, Proportion], config: Mapping[str, Any]) -> list[str]:
     """What to try where nothing succeeded."""
     fooled = rates[ATTACK_SUCCESS]
     if not fooled.total:
@@ -117,22 +117,23 @@ def suggest_fixes(rates: Mapping[str, Proportion], settings: Mapping[str, Any]) 
             "what scoreag doctor says of it on these images"
         ]
     if not fooled.count:
-        return [_suggest_stronger(settings)]
+        return [_suggest_stronger(config)]
     if PRESERVED_SUCCESS in rates and not rates[PRESERVED_SUCCESS].count:
         return [
             "in no image that fools the classifier the judge still sees the class: write a smaller "
-            "--strength, a larger --precision, or see whether the score model draws its classes"
+            "--attack-scale, a larger --similarity, or see whether the score model draws its classes"
         ]
     return []
 
 
-def _suggest_stronger(settings: Mapping[str, Any]) -> str:
-    strength, precision = (settings.get(name) for name in ("attack_scale", "precision"))
-    if strength == 0:
-        return "strength is 0, so nothing guides the images; write --strength 10"
-    now = "" if strength is None else f" (now {strength:g})"
-    near = "" if precision is None else f", a smaller --precision (now {precision:g})"
+def _suggest_stronger(config: Mapping[str, Any]) -> str:
+    scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
+    if scale == 0:
+        return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
+    now = "" if scale is None else f" (now {scale:g})"
+    near = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
     return (
-        f"no image fools the classifier: write a larger --strength{now}{near}, or more --retries; "
+        f"no image fools the classifier: write a larger --attack-scale{now}{near}, "
+        "or more --max-restarts; "
         "it may be robust, or pass on no useful gradient: see scoreag doctor"
     )

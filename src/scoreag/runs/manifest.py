@@ -40,10 +40,9 @@ def build_manifest(
     """All that determines the images of ``job``, and the circumstances of computing them.
 
     Args:
-        about: what a job does not know: ``command``, the ``data``'s name, the word for ``wrong``,
-            the ``judge``'s accuracy as its card tells it.
-        micro_batch: how many images the networks see at once, which their rounding depends on;
-            0: ``batch_size``.
+        provenance: what a job does not know: ``command``, the ``data``'s name, the word for
+            ``target``, the ``judge``'s accuracy by its card.
+        batch_size: images a forward pass, on which the rounding depends; 0: ``write_every``.
     """
     models = {"score-model": model_identity(job.prior.model, job.prior.metadata)}
     if job.classifier is not None:
@@ -141,7 +140,7 @@ def classifier_identity(classifier: Any) -> dict[str, Any]:
 def _defense_identity(defense: DefenseConfig) -> dict[str, Any]:
     """All that determines what a defense answers, but its classifier, which is a part of it."""
     chosen = {
-        name: getattr(defense, name) for name in ("seed", "draws", "vote", "backward", "bf16")
+        name: getattr(defense, name) for name in ("seed", "draws", "aggregate", "backward", "bf16")
     }
     return {
         "purifier": defense.purify.__module__.rpartition(".")[2],
@@ -177,7 +176,7 @@ def parse_spans(spans: str) -> list[int]:
 
 
 def rows_sha256(job: TaskSpec) -> str:
-    """The digest of what is given for each image: its id, label, wrong class and pixels."""
+    """The digest of what is given for each image: its id, label, target and pixels."""
     given: dict[str, Any] = {"ids": torch.tensor(job.image_ids)}
     for name in ("labels", "target", "images"):
         value = getattr(job, name)
@@ -187,7 +186,7 @@ def rows_sha256(job: TaskSpec) -> str:
 
 
 def target_word(target: Tensor | str | None) -> Any:
-    """``wrong`` of a job as JSON keeps it."""
+    """The target of a job as JSON keeps it."""
     return target.tolist() if isinstance(target, Tensor) else target
 
 

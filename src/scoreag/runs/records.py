@@ -85,8 +85,8 @@ def build_rows(
 
     Args:
         saved, originals: those pictures, as they were read from there.
-        wrong_from: who chose the wrong class: given, second, random or untargeted.
-        as_float: what the classifier says of the images before they were rounded to 8 bits.
+        target_source: who chose the target: given, runner_up, random or untargeted.
+        float_predictions: what the classifier says of the images before they were rounded to 8 bits.
         sources: by image id, the file that an image was read from.
     """
     moved = {} if originals is None else _distances(originals, saved)

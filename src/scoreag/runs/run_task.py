@@ -13,6 +13,7 @@ from scoreag.core.types import Classifier, Labels
 from scoreag.io.images import to_float
 from scoreag.methods.api import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE
 from scoreag.methods.result import Result
+from scoreag.methods.sampling import RUNNER_UP
 from scoreag.methods.task import TaskSpec, batch_ranges, run_batch
 from scoreag.runs import records as lines
 from scoreag.runs import run_dir as place
@@ -21,7 +22,7 @@ from scoreag.runs.records import Row
 from scoreag.runs.summary import summarize_rows
 
 WRITE_EVERY = 64  # images between two writes
-RUNNER_UP, RANDOM = "second", "random"
+RANDOM = "random"
 
 
 def run_task(
@@ -36,14 +37,14 @@ def run_task(
 ) -> dict[str, Any]:
     """Compute what ``folder`` still lacks of ``job``; its summary.
 
-    Micro-batches are cut by position in the whole job and computed whole, so that neither
-    ``batch_size`` nor an interruption changes a bit of any image.
+    Batches are cut by position in the whole job and computed whole, so that neither
+    ``write_every`` nor an interruption changes a bit of any image.
 
     Args:
-        about: for the manifest: ``command``, ``data`` (name, sha256), the word for ``wrong``;
+        provenance: for the manifest: ``command``, ``data`` (name, sha256), the word for the target;
             for the rows: ``sources``, the files that the images were read from, by image id.
-        micro_batch: 0: the networks see ``batch_size`` images at once, and nothing is padded.
-        begun: called when all is checked, before the first image is computed.
+        batch_size: images a forward pass; 0: ``write_every``, and nothing is padded.
+        on_start: called when all is checked, before the first image is computed.
     """
     provenance = provenance or {}
     _check_sizes(write_every, batch_size)
@@ -62,12 +63,12 @@ def run_task(
 def _check_sizes(write_every: int, batch_size: int) -> None:
     if write_every < 1 or batch_size < 0:
         raise ValueError(
-            f"batch-size is {write_every} and micro-batch {batch_size}; expected at least 1 and 0"
+            f"write-every is {write_every} and batch-size {batch_size}; expected at least 1 and 0"
         )
     if batch_size > MAX_BATCH_SIZE:
         raise ValueError(
-            f"micro-batch is {batch_size}, and short ones are padded to it; "
-            f"expected at most {MAX_BATCH_SIZE}, or 0 for batches of --batch-size, unpadded"
+            f"batch-size is {batch_size}, and short batches are padded to it; "
+            f"expected at most {MAX_BATCH_SIZE}, or 0 for batches of --write-every, unpadded"
         )
 
 
@@ -94,22 +95,22 @@ def _run_pending(
     progress: bool,
     done: int,
 ) -> None:
-    batch_size, micro_batch = sizes
+    write_every, batch_size = sizes
     bar = tqdm(
         total=len(job), initial=done, unit="image", desc=job.task, delay=2,
         disable=None if progress else True,
     )  # fmt: skip
     with bar:
-        for group in group_batches(pending, batch_size):
+        for group in group_batches(pending, write_every):
             computed: list[tuple[TaskSpec, Result]] = []
             try:
                 for piece in group:
                     part = job.select(piece)
-                    computed.append((part, run_batch(part, pad_to=micro_batch)))
+                    computed.append((part, run_batch(part, pad_to=batch_size)))
                     bar.update(len(piece))
             finally:  # also what was done when the user stops it
                 written = [
-                    _write_batch(one, folder, provenance, r, micro_batch) for one, r in computed
+                    _write_batch(one, folder, provenance, r, batch_size) for one, r in computed
                 ]
                 if written:
                     lines.append_rows(folder, [row for some in written for row in some])
@@ -177,7 +178,7 @@ def _predict(job: TaskSpec, classifier: Classifier, images: Tensor, pad_to: int)
 
 
 def target_source(job: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
-    """Who chose the wrong class: given, second, random, or untargeted; None where there is none."""
+    """Who chose the target: given, runner_up, random, or untargeted; None where there is none."""
     if job.task == "purify":
         return None
     if isinstance(job.target, Tensor):

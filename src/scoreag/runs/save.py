@@ -23,7 +23,7 @@ def save_result(
     the disk are these images is checked.
 
     Args:
-        about: what else the manifest shall say, e.g. ``models`` and ``data``.
+        provenance: what else the manifest shall say, e.g. ``models`` and ``data``.
 
     Raises:
         ValueError: the folder is not empty, or, with ``overwrite``, holds something but a run.
@@ -32,7 +32,7 @@ def save_result(
     found = {
         "format": FORMAT,
         "task": result.task,
-        "settings": to_jsonable(result.config),
+        "config": to_jsonable(result.config),
         "seed": result.seed,
         "images": len(result),
         "image_ids": format_spans(result.image_ids.tolist()),

@@ -157,7 +157,7 @@ def _has_null_label(
     """Whether the last label says "not told": as it is told, or K + 1 for K tens of classes."""
     if unknown := [name for name in overrides if name != NULL_LABEL]:
         raise ValueError(
-            f"{path} says itself what it is of; leave out --arguments, or its {short_repr(unknown[0])}: "
+            f"{path} says itself what it is of; leave out --config, or its {short_repr(unknown[0])}: "
             f'only {{"{NULL_LABEL}": true}} can be told beside'
         )
     told = overrides.get(NULL_LABEL)

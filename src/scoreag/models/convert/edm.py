@@ -34,7 +34,7 @@ SHARED_OPTIONS = {
 }  # fmt: skip
 SONG_OPTIONS = {
     "embedding_type": "time", "channel_mult_noise": "noise_width", "encoder_type": "encoder",
-    "decoder_type": "decoder", "resample_filter": "taps",
+    "decoder_type": "decoder", "resample_filter": "resample_filter",
 }  # fmt: skip
 NETWORKS: dict[str, tuple[str, dict[str, str]]] = {
     "SongUNet": ("song_unet", SHARED_OPTIONS | SONG_OPTIONS), "DhariwalUNet": ("adm_unet", SHARED_OPTIONS)
