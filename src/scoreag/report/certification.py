@@ -52,7 +52,7 @@ def render_smoothing_page(
     """Certified accuracy vs. radius."""
     rates = {name: _parse_proportion(entry) for name, entry in summary["rates"].items()}
     certified = [
-        (radius, "beyond n" if entry is None else format_count(_parse_proportion(entry)))
+        (radius, "beyond N" if entry is None else format_count(_parse_proportion(entry)))
         for radius, entry in summary["certified"].items()
     ]
     sentence = (

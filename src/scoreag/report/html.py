@@ -33,7 +33,7 @@ FOOTER_KEYS = (
 
 
 def render_page(template: str, **view: Any) -> str:
-    """``templates/TEMPLATE.html.jinja`` with ``title``, ``summary``, ``footer`` and its own data."""
+    """``templates/TEMPLATE.html.jinja`` with a title, summary, footer and its own data."""
     return TEMPLATES.get_template(f"{template}.html.jinja").render(view)
 
 
