@@ -12,7 +12,7 @@ def start(out: str, size: int, where: Path, *more: str) -> subprocess.Popen:
     """An assessment of plan.toml in ``where``, with ``size`` images a shard."""
     words = ["assess", "plan.toml", "--out", out, "--quiet", *more]
     return subprocess.Popen(
-        [sys.executable, "-m", "scoreag", *words, "--batch-size", str(size)],
+        [sys.executable, "-m", "scoreag", *words, "--write-every", str(size)],
         cwd=where, env=tiny.ENVIRONMENT, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -6,23 +6,23 @@ from scoreag.assess.table import to_columns
 
 def cell(**changes):
     told = {
-        "name": "s/net/none/pgd", "group": "s", "data": "d", "victim": "net", "attack": "pgd",
-        "component": "pgd", "images": 4, "classes": ("cat", "dog", "ship"), "others": ("other",),
-        "judges": ("judge",), "options": {"norm": "Linf", "epsilon": 0.1},
+        "name": "s/net/none/pgd", "group": "s", "data": "d", "classifier": "net", "attack": "pgd",
+        "component": "pgd", "images": 4, "classes": ("cat", "dog", "ship"), "transfer_targets": ("other",),
+        "reference_classifiers": ("judge",), "options": {"norm": "Linf", "eps": 0.1},
     }  # fmt: skip
     return Cell(**{**told, **changes})
 
 
 def row(position, label, before, saved, judge, **changes):
     told = {
-        "image_id": 10 + position, "position": position, "seed": 0, "label": label, "wrong": None,
+        "image_id": 10 + position, "position": position, "seed": 0, "label": label, "target": None,
         "predictions": {"before": before, "float": saved, "saved": saved},
         "confidence": {"before": 0.9, "saved": 0.6},
-        "success": saved != label, "success_8bit": saved != label, "as_wanted": saved != label,
+        "success_float": saved != label, "success": saved != label, "targeted_success": saved != label,
         "judges": {"judge": {"before": label, "saved": judge}},
         "transfer": {"other": {"before": label, "saved": saved if position else label}},
-        "calls": 2.0, "retries": 0, "rests": 0, "forwards": 4.0, "backwards": 4.0,
-        "gradient": 0.5, "distances": {"l0": 1.0, "l1": 1.0, "L2": 1.0 + position, "Linf": 0.1},
+        "nfe": 2.0, "restarts": 0, "guidance_skipped": 0, "forwards": 4.0, "backwards": 4.0,
+        "gradient_norm": 0.5, "distances": {"l0": 1.0, "l1": 1.0, "l2": 1.0 + position, "linf": 0.1},
         "psnr": 30.0, "ssim": 0.5 + 0.1 * position, "file": f"f{position}", "sha256": "0",
     }  # fmt: skip
     return told | changes

@@ -24,7 +24,7 @@ from scoreag.cli.app import main
 from scoreag.core.rng import Noise
 from scoreag.io.images import read_png, to_float
 from scoreag.metrics.norms import linf
-from scoreag.registry import UnknownNameError, load_component
+from scoreag.registry import UnknownNameError, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -137,8 +137,8 @@ def test_a_victim_that_draws_is_doubted_unless_it_is_declared(
     """It is the second of the victims: every victim is asked, and each may be declared."""
     (planned / "noisy.py").write_text(NOISY)
     monkeypatch.syspath_prepend(planned)
-    victims = 'victims = ["net", "noisy:Noisy"]\n' + 'random = ["noisy:Noisy"]\n' * declared
-    text = PLAN.replace('victims = ["net", "other"]\n', victims)
+    victims = 'classifiers = ["net", "noisy:Noisy"]\n' + 'stochastic = ["noisy:Noisy"]\n' * declared
+    text = PLAN.replace('classifiers = ["net", "other"]\n', victims)
     run(tmp_path / "out", text, only="tiny/clean")
     checks = [finding.check for finding in aggregate(tmp_path / "out").findings]
     assert ("randomness" in checks) != declared
@@ -148,18 +148,20 @@ def test_draws_of_a_gradient_taken_at_once_change_neither_images_nor_what_is_cou
     planned, tmp_path, monkeypatch
 ):
     """Three draws of four images a gradient, behind a purifier: one by one, and within 1 GiB."""
-    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\ndraws = 3\npurifiers = "gap"')
+    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\neot_samples = 3\npurifiers = "gap"')
     (tmp_path / "plan.toml").write_text(text)
     taken = []
     slopes = Objective._draw_gradients
     monkeypatch.setattr(
-        Objective, "_slopes", lambda self, x, many: taken.append(many) or slopes(self, x, many)
+        Objective,
+        "_draw_gradients",
+        lambda self, x, many: taken.append(many) or slopes(self, x, many),
     )
     found = []
     for name, more in (("one", []), ("many", ["--max-memory", "1GiB"])):
         words = ["--only", "*/gap/pgd*", "--out", str(tmp_path / name), "--quiet", *more]
         assert main(["assess", str(tmp_path / "plan.toml"), *words]) == 0
-        told = ("sha256", "calls", "forwards", "backwards", "answers", "success")
+        told = ("sha256", "nfe", "forwards", "backwards", "draw_predictions", "success_float")
         each, _ = rows(tmp_path / name)
         found.append({k: [[row[n] for n in told] for row in rs] for k, rs in each.items() if rs})
         assert set(taken) == ({1} if name == "one" else {3})
@@ -205,22 +207,20 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
             saved = to_float(read_png(whole / row["file"]))[None]
             said = int(net(saved).argmax(1))
             assert row["predictions"]["saved"] == said
-            assert row["success_8bit"] == (said != row["label"])
+            assert row["success"] == (said != row["label"])
             if "original_file" in row:
                 origin = to_float(read_png(whole / row["original_file"]))[None]
                 moved = float(linf(origin.double(), saved.double()))
-                assert row["distances"]["Linf"] == pytest.approx(moved, abs=1e-6)
+                assert row["distances"]["linf"] == pytest.approx(moved, abs=1e-6)
 
 
 def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
     """PGD called directly on one padded micro-batch gives the saved images."""
-    cell = next(
-        c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,epsilon=64/255"
-    )
+    cell = next(c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,eps=64/255")
     found = storage.read_cell(whole, cell).rows[:4]
     images = torch.cat([to_float(read_png(whole / r["original_file"]))[None] for r in found])
     labels = torch.tensor([row["label"] for row in found])
-    attack = load_component("attacks", "pgd").Attack(epsilon=64 / 255, steps=2)
+    attack = load_attack("pgd")(eps=64 / 255, steps=2)
     noise = Noise(0, [row["image_id"] for row in found]).fold_in("attack")
     made = attack(load_classifier("net"), images, labels, noise)
     saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
@@ -231,17 +231,17 @@ def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planne
     from scoreag.assess.threat_model import QueryCounter, build_context, make_view
 
     cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
-    blind = replace(cell, attacked={**cell.attacked, "backward": "blind"})
+    blind = replace(cell, attacker_options={**cell.attacker_options, "backward": "none"})
     plain = build_context(cell, ModelCache())
     images, ids = plain.images[:4], plain.ids(range(4))
     tally = QueryCounter()
     attacker = make_view(
-        replace(plain, cell=blind), ModelCache(), True, tally.counting(plain.prior)
+        replace(plain, cell=blind), ModelCache(), True, tally.wrap_prior(plain.prior)
     )
-    assert torch.equal(attacker(0, images, ids), plain.victim(images))
-    assert tally.drawn == 0
+    assert torch.equal(attacker(0, images, ids), plain.classifier(images))
+    assert tally.nfe == 0
     judge = make_view(replace(plain, cell=blind), ModelCache(), False, plain.prior)
-    assert not torch.equal(judge(0, images, ids), plain.victim(images))
+    assert not torch.equal(judge(0, images, ids), plain.classifier(images))
 
 
 def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):
@@ -259,7 +259,7 @@ def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(who
 
 
 def test_a_cell_that_fails_is_told_and_the_others_are_done(whole, planned, tmp_path):
-    text = PLAN + '\n[attacks.broken]\nattack = "assess.broken"\nvictims = "net"\n'
+    text = PLAN + '\n[attacks.broken]\nattack = "assess.broken"\nclassifiers = "net"\n'
     _, done = run(tmp_path / "out", text, only="tiny/*/[pb]*")
     assert done.failed.keys() == {"tiny/net/none/broken", "tiny/net/gap/broken"}
     assert "assess.broken returned images in [0, 2]" in done.failed["tiny/net/none/broken"]
@@ -278,7 +278,7 @@ def test_a_retrained_classifier_of_the_same_name_uses_no_old_row(planned, tmp_pa
     write_net(tmp_path / "net", 99)
     cells, _ = run(tmp_path / "out", text, only="*/none/pgd*")
     after, _ = rows(tmp_path / "out")
-    name = "tiny/net/none/pgd,epsilon=8/255"
+    name = "tiny/net/none/pgd,eps=8/255"
     assert before[name] and after[name] and before[name] != after[name]
     assert len(stale_cells(tmp_path / "out", cells)) == len(cells)
 
@@ -305,14 +305,14 @@ def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         written(path, data)
 
-    words = ["assess", "plan.toml", "--out", str(tmp_path / "out"), "--batch-size", "4"]
+    words = ["assess", "plan.toml", "--out", str(tmp_path / "out"), "--write-every", "4"]
     words += ["--only", "*/none/pgd*"]
     with monkeypatch.context() as patch:
         patch.setattr(storage, "_write_picture", full)
         assert main(words) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device; mend that and give the same command again" in told
-    name = "tiny/net/none/pgd,epsilon=8/255"
+    name = "tiny/net/none/pgd,eps=8/255"
     assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name][:4]
     assert main([*words, "--quiet"]) == 0
     assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name]
@@ -330,7 +330,7 @@ def test_only_some_cells_are_done_and_a_mistyped_one_is_told(planned, tmp_path):
 def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(planned, tmp_path, capsys):
     assert main(["assess", "plan.toml", "--dry-run", "--json", "--only", "*/none/pgd*"]) == 0
     told = json.loads(capsys.readouterr().out)
-    pgd = next(row for row in told if row["cell"] == "tiny/net/none/pgd,epsilon=8/255")
+    pgd = next(row for row in told if row["cell"] == "tiny/net/none/pgd,eps=8/255")
     assert pgd["gradients"] == 6 * 2 and pgd["images"] == 6  # two steps for each of six images
     assert not list(tmp_path.iterdir())
     assert (
@@ -354,8 +354,10 @@ def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(planned
 
 def test_strangers_are_judged_by_the_classifiers_own_first_answer(planned, tmp_path):
     tiny.write_images(tmp_path / "others", 5)
-    text = PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nstrangers = "folder:{tmp_path}"\n'
-    text = text.replace(f"folder:{tmp_path}", f"folder:{tmp_path / 'others'}")
+    text = (
+        PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nood_data = "image-folder:{tmp_path}"\n'
+    )
+    text = text.replace(f"image-folder:{tmp_path}", f"image-folder:{tmp_path / 'others'}")
     run(tmp_path / "out", text, only="*/net/none/new")
     found = rows(tmp_path / "out")[0]["tiny/net/none/new"]
     assert len(found) == 5
@@ -369,7 +371,7 @@ from torch import nn
 class Behind(nn.Module):
     def __init__(self):
         super().__init__()
-        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", start=0.6, steps=1)
+        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", sigma_start=0.6, steps=1)
 
     def forward(self, images):
         return self.inside(images)
@@ -385,17 +387,17 @@ def test_a_defense_inside_of_a_victim_draws_for_images_whatever_the_shards_are(p
     word = f"{tmp_path / 'defended_inside.py'}:made"
     text = f"""\
 images = 5
-micro_batch = 2
-answers = 2
+batch_size = 2
+eval_draws = 2
 
-[sets.tiny]
-data = "folder:images"
+[datasets.tiny]
+data = "image-folder:images"
 prior = "prior"
-judge = "judge"
-victims = ["{word}"]
+reference_classifier = "judge"
+classifiers = ["{word}"]
 
 [attacks.pgd]
-epsilon = "32/255"
+eps = "32/255"
 steps = 2
 
 [attacks.gat]

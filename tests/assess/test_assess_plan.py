@@ -43,25 +43,26 @@ def test_a_plan_is_crossed_in_order_and_a_list_is_a_sweep(planned):
     names = [cell.name for cell in resolved(PLAN, planned)]
     assert names == [
         "tiny/clean",
-        "tiny/net/none/pgd,epsilon=8/255",
-        "tiny/net/none/pgd,epsilon=64/255",
-        "tiny/net/gap/pgd,epsilon=8/255",
-        "tiny/net/gap/pgd,epsilon=64/255",
+        "tiny/net/none/pgd,eps=8/255",
+        "tiny/net/none/pgd,eps=64/255",
+        "tiny/net/gap/pgd,eps=8/255",
+        "tiny/net/gap/pgd,eps=64/255",
         "tiny/net/none/gat",
-        "tiny/net/none/gas,strength=0.0",
-        "tiny/net/none/gas,strength=30.0",
+        "tiny/net/none/gas,attack_scale=0.0",
+        "tiny/net/none/gas,attack_scale=30.0",
     ]
 
 
 def test_options_are_resolved_with_their_defaults_before_any_work(planned):
     cells = {cell.name: cell for cell in resolved(PLAN, planned)}
-    pgd = cells["tiny/net/none/pgd,epsilon=8/255"].options
+    pgd = cells["tiny/net/none/pgd,eps=8/255"].options
     assert pgd == {
-        "epsilon": 8 / 255, "steps": 2, "step_size": None, "norm": "Linf", "loss": "ce",
-        "restarts": 1, "keep": "last", "draws": 1, "stop": 0, "weights": "mean",
+        "eps": 8 / 255, "steps": 2, "step_size": None, "norm": "Linf", "loss": "ce",
+        "restarts": 1, "return_iterate": "last", "eot_samples": 1, "early_stop_draws": 0,
+        "eot_weighting": "mean",
     }  # fmt: skip
-    assert cells["tiny/net/none/gat"].options["precision"] == tiny.QUICK["transform"]["precision"]
-    assert cells["tiny/net/none/gat"].options["wrong"] == "second"
+    assert cells["tiny/net/none/gat"].options["similarity"] == tiny.QUICK["transform"]["similarity"]
+    assert cells["tiny/net/none/gat"].options["target"] == "runner_up"
 
 
 @pytest.mark.parametrize(
@@ -71,21 +72,23 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
         ("images = 6", "imagse = 6", "images = 6", "no 'imagse'; did you mean 'images'"),
         ("images = 6", 'images = "all"', "images = 6", "images is 'all'; expected a whole number"),
         ("images = 6", "images = 0", "images = 6", "images is 0; expected 1 or more"),
-        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "no setting 'step'"),
-        ('epsilon = ["8/255", "64/255"]', "epsilon = 0", "[attacks.pgd]", "epsilon is 0"),
-        ('epsilon = ["8/255", "64/255"]', 'epsilon = "x"', "[attacks.pgd]", "expected float"),
-        ('victims = "net"\n\n[attacks.pgd]', 'victims = "nett"\n\n[attacks.pgd]',
-         'victims = "net"\n\n[attacks.pgd]', "did you mean 'net'"),
+        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "'step'; did you mean 'steps'"),
+        ('eps = ["8/255", "64/255"]', "eps = 0", "[attacks.pgd]", "eps is 0"),
+        ('eps = ["8/255", "64/255"]', 'eps = "x"', "[attacks.pgd]", "expected float"),
+        ('classifiers = "net"\n\n[attacks.pgd]', 'classifiers = "nett"\n\n[attacks.pgd]',
+         'classifiers = "net"\n\n[attacks.pgd]', "did you mean 'net'"),
         ("[purifiers.gap]", '[purifiers.gap]\nbackward = "exat"', "[purifiers.gap]", "'exact'"),
         ('prior = "prior"', 'prior = "prio"', 'prior = "prior"', "no folder and no card 'prio'"),
-        ('prior = "prior"\n', "", "[purifiers.gap]", "write prior = in the set"),
-        ('judge = "judge"', 'judge = "prior"', 'judge = "judge"', "a classifier is wanted here"),
-        ("[attacks.gas]", '[attacks.gas]\nstrangers = "folder:images"', "[attacks.gas]", "no stra"),
-        ("[attacks.gas]", '[attacks.gas]\nwrong = "bird"', "[attacks.gas]", "no class"),
-        ("[attacks.gas]", '[attacks.gas]\nprior = "x"', "[attacks.gas]", "no setting 'prior'"),
-        ('steps = 2\nvictims = "net"', 'steps = 2\nvictims = "other"\npurifiers = "gap"',
+        ('prior = "prior"\n', "", "[purifiers.gap]", "write prior = in the dataset"),
+        ('reference_classifier = "judge"', 'reference_classifier = "prior"',
+         'reference_classifier = "judge"', "a classifier is wanted here"),
+        ("[attacks.gas]", '[attacks.gas]\nood_data = "image-folder:images"', "[attacks.gas]",
+         "no ood_data"),
+        ("[attacks.gas]", '[attacks.gas]\ntarget = "bird"', "[attacks.gas]", "no class"),
+        ("[attacks.gas]", '[attacks.gas]\nprior = "x"', "[attacks.gas]", "no option 'prior'"),
+        ('steps = 2\nclassifiers = "net"', 'steps = 2\nclassifiers = "other"\npurifiers = "gap"',
          "[attacks.pgd]", "pgd has nobody to attack"),
-        ('steps = 2\nvictims = "net"', 'steps = 2\nvictims = "net"\npurifiers = "none"',
+        ('steps = 2\nclassifiers = "net"', 'steps = 2\nclassifiers = "net"\npurifiers = []',
          "[purifiers.gap]", "no attack takes gap"),
     ],
 )  # fmt: skip
@@ -100,7 +103,7 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at
 
 
 def test_a_plan_that_is_no_toml_is_told_with_the_line_of_the_parser(tmp_path):
-    (tmp_path / "p.toml").write_text("about = 1\nimages 6\n")
+    (tmp_path / "p.toml").write_text("description = 1\nimages 6\n")
     with pytest.raises(ValueError, match=r"p\.toml: .*line 2"):
         load_plan(tmp_path / "p.toml")
 
@@ -113,13 +116,18 @@ def test_an_unknown_plan_is_told_with_the_nearest_name():
 def test_images_without_labels_are_refused(planned, tmp_path):
     tiny.write_png(tmp_path / "a.png", tiny.images(1)[0])
     with pytest.raises(ValueError, match=r"line 7: .*no labels"):
-        resolved(PLAN.replace("folder:images", f"folder:{tmp_path}"), planned)
+        resolved(PLAN.replace("image-folder:images", f"image-folder:{tmp_path}"), planned)
 
 
 def test_members_that_count_other_classes_are_refused(planned, tmp_path):
     write_net(tmp_path / "four", 3, (*tiny.CLASSES, "tree"))
-    with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* set 3"):
-        resolved(PLAN.replace('judge = "judge"', f'judge = "{tmp_path / "four"}"'), planned)
+    with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* dataset 3"):
+        resolved(
+            PLAN.replace(
+                'reference_classifier = "judge"', f'reference_classifier = "{tmp_path / "four"}"'
+            ),
+            planned,
+        )
 
 
 @pytest.mark.parametrize("judge", ["net", "other", "copy", "bpda:net"])
@@ -127,13 +135,20 @@ def test_a_judge_that_is_attacked_is_refused_with_its_line(planned, tmp_path, ju
     """Also a victim of the set that this cell does not attack, and a copy under another name."""
     write_net(tmp_path / "copy", 10)
     word = str(tmp_path / "copy") if judge == "copy" else judge
-    with pytest.raises(ValueError, match=r"line 9: the judge .* is the victim (net|other) "):
-        resolved(PLAN.replace('judge = "judge"', f'judge = ["judge", "{word}"]'), planned)
+    with pytest.raises(ValueError, match=r"line 9: the judge .* is the classifier (net|other) "):
+        resolved(
+            PLAN.replace(
+                'reference_classifier = "judge"', f'reference_classifier = ["judge", "{word}"]'
+            ),
+            planned,
+        )
 
 
 def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned):
-    second = '[sets.two]\ndata = "folder:images"\nvictims = ["judge"]\n\n[purifiers.gap]'
-    with pytest.raises(ValueError, match=r"line 9: the judge judge is the victim judge"):
+    second = (
+        '[datasets.two]\ndata = "image-folder:images"\nclassifiers = ["judge"]\n\n[purifiers.gap]'
+    )
+    with pytest.raises(ValueError, match=r"line 9: the judge judge is the classifier judge"):
         resolved(PLAN.replace("[purifiers.gap]", second), planned)
 
 
@@ -184,13 +199,15 @@ def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(
 
 
 def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):
-    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\nanswers = 5\npurifiers = ["none", "gap"]')
+    text = PLAN.replace(
+        "[attacks.pgd]", '[attacks.pgd]\neval_draws = 5\npurifiers = ["none", "gap"]'
+    )
     asked = {cell.name: cell.eval_draws for cell in resolved(text, planned)}
-    assert asked["tiny/net/none/pgd,epsilon=8/255"] == 1  # it does not draw
-    assert asked["tiny/net/gap/pgd,epsilon=8/255"] == 5
+    assert asked["tiny/net/none/pgd,eps=8/255"] == 1  # it does not draw
+    assert asked["tiny/net/gap/pgd,eps=8/255"] == 5
     fresh, fixed = (
         next(c for c in resolved(t, planned) if c.purifier)
-        for t in (text, text.replace("[purifiers.gap]", "[purifiers.gap]\nfixed = true"))
+        for t in (text, text.replace("[purifiers.gap]", "[purifiers.gap]\nshared_draw = true"))
     )
     assert fixed.shared_draw and fixed.eval_draws == 1 and fixed.key != fresh.key
 
@@ -198,14 +215,16 @@ def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(pl
 @pytest.mark.parametrize(
     "old, new, told",
     [
-        ("[purifiers.gap]", "[purifiers.gap]\nfixed = 1", "fixed is 1; expected true or false"),
-        ("[attacks.pgd]", "[attacks.pgd]\nanswers = 0", "answers is 0; expected 1 or more"),
+        ("[purifiers.gap]", "[purifiers.gap]\nshared_draw = 1", "shared_draw is 1; expected true or false"),
+        ("[attacks.pgd]", "[attacks.pgd]\neval_draws = 0", "eval_draws is 0; expected 1 or more"),
         ("[attacks.pgd]", '[attacks.gap]\npurifiers = "gap"\n[attacks.pgd]',
          "line 17: gap .* no attack on a purifier"),
-        ("[purifiers.gap]", '[purifiers.gap]\nfixed = true\nattacked = {backward = "blind"}',
-         "line 13: .*a blind attacker draws nothing"),
-        ("steps = 2\nvictims", "steps = 2\nstop = -1\nvictims", "stop is -1; expected 0 to inf"),
-        ("steps = 2\nvictims", 'steps = 2\nweights = "medium"\nvictims', "no weights 'medium'"),
+        ("[purifiers.gap]", '[purifiers.gap]\nshared_draw = true\nattacker_options = {backward = "none"}',
+         "line 13: .*an attacker .* draws nothing"),
+        ("steps = 2\nclassifiers", "steps = 2\nearly_stop_draws = -1\nclassifiers",
+         "early_stop_draws is -1; expected 0 to inf"),
+        ("steps = 2\nclassifiers", 'steps = 2\neot_weighting = "medium"\nclassifiers',
+         "no eot_weighting 'medium'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_of_draws_is_refused(planned, old, new, told):
@@ -214,12 +233,12 @@ def test_what_cannot_be_meant_of_draws_is_refused(planned, old, new, told):
 
 
 def test_an_attack_that_needs_lpips_may_be_left_out(planned):
-    text = PLAN + '\n[attacks.lpips]\nattack = "ppgd"\nwith_lpips = true\n'
+    text = PLAN + '\n[attacks.lpips]\nattack = "ppgd"\nrequires_lpips = true\n'
     assert not [cell for cell in resolved(text, planned) if cell.attack == "lpips"]
     assert skipped_attacks(load_plan(planned / "p.toml"), ModelCache()) == ["lpips"]
     assert skipped_attacks(load_plan(planned / "p.toml"), ModelCache(lpips="a.npz,b.npz")) == []
     with pytest.raises(ValueError, match="give its weights by --lpips"):
-        resolved(text.replace("with_lpips = true", ""), planned)
+        resolved(text.replace("requires_lpips = true", ""), planned)
 
 
 def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
@@ -227,20 +246,26 @@ def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
     found = list(build_cells(load_plan("purifier")))
     core = [c for c in found if fnmatch(c.name, "*/cifar10-resnet20/*/core*")]
     told = {
-        (c.purifier, c.attacked.get("backward", "exact"), c.images, c.eval_draws, c.component)
+        (
+            c.purifier,
+            c.attacker_options.get("backward", "exact"),
+            c.images,
+            c.eval_draws,
+            c.component,
+        )
         for c in core
     }
     assert told == {
         (purifier, kind, images, answers, "apgd")
         for purifier in ("gap", "diffpure")
-        for kind, images, answers in (("exact", 32, 128), ("bpda", 128, 10), ("blind", 128, 10))
+        for kind, images, answers in (("exact", 32, 128), ("bpda", 128, 10), ("none", 128, 10))
     }
-    assert all(c.options["steps"] == 100 and c.options["epsilon"] == 8 / 255 for c in core)
-    drawn = [c for c in core if c.attacked.get("backward") != "blind"]
-    assert all(c.options["draws"] == c.options["stop"] == 10 for c in drawn)
+    assert all(c.options["steps"] == 100 and c.options["eps"] == 8 / 255 for c in core)
+    drawn = [c for c in core if c.attacker_options.get("backward") != "none"]
+    assert all(c.options["eot_samples"] == c.options["early_stop_draws"] == 10 for c in drawn)
     losses = {c.options["loss"] for c in found if c.attack == "losses"}
     assert losses == {"margin", "dlr"} and any(c.shared_draw for c in found)
-    assert {c.victim for c in found} == {"cifar10-resnet20", "cifar10-robust"}
+    assert {c.classifier for c in found} == {"cifar10-resnet20", "cifar10-robust"}
 
 
 def test_a_forecast_of_a_long_attack_on_a_purifier_is_scaled_up():
@@ -248,10 +273,10 @@ def test_a_forecast_of_a_long_attack_on_a_purifier_is_scaled_up():
     what is cut to the same is one kind; a bare classifier's attack is measured whole."""
     found = {c.name.removeprefix("cifar10/"): c for c in build_cells(load_plan("purifier"))}
     cut, times, answers = shorten_cell(found["cifar10-resnet20/gap/core_exact"])
-    assert {n: cut.options[n] for n in ("steps", "draws", "stop")} == {
+    assert {n: cut.options[n] for n in ("steps", "eot_samples", "early_stop_draws")} == {
         "steps": 5,
-        "draws": 4,
-        "stop": 0,
+        "eot_samples": 4,
+        "early_stop_draws": 0,
     }
     assert (cut.eval_draws, times, answers) == (10, 50.0, 12.8)
     many, times, _ = shorten_cell(found["cifar10-resnet20/gap/many_draws"])

@@ -46,10 +46,10 @@ def test_a_randomised_classifier_is_judged_by_average_worst_draw_and_vote():
     """Three draws: always right; right twice; right once; never."""
     draws = [[0, 0, 0], [1, 1, 2], [2, 0, 0], [0, 0, 0]]
     rows = [
-        one | {"answers": {"before": [one["label"]] * 3, "saved": said}}
+        one | {"draw_predictions": {"before": [one["label"]] * 3, "saved": said}}
         for one, said in zip(four(), draws, strict=True)
     ]
-    found = metrics.compute_metrics(cell(answers=3), to_columns(rows))
+    found = metrics.compute_metrics(cell(eval_draws=3), to_columns(rows))
     assert found["attacked_accuracy_single"]["value"] == pytest.approx(6 / 12)
     assert counted(found["attacked_accuracy_worst_of_3"]) == (1, 4)
     assert counted(found["attacked_accuracy_vote_of_3"]) == (2, 4)
@@ -123,13 +123,13 @@ def drawn(*answers):
     """Images 0, 1, ..., each of which is right where its word has a dot."""
     said = [[int(draw != ".") for draw in word] for word in answers]
     told = [{"before": [0] * len(saved), "saved": saved} for saved in said]
-    return to_columns([row(i, 0, 0, 0, 0, answers=of) for i, of in enumerate(told)])
+    return to_columns([row(i, 0, 0, 0, 0, draw_predictions=of) for i, of in enumerate(told)])
 
 
 def test_beside_all_draws_the_first_ten_tell_the_worst_and_the_vote():
     """Of 12 draws: wrong at the last two; wrong at six of the first ten, and one; always right."""
     found = drawn("..........xx", "xxxxxx.....x", "............")
-    figures = metrics.compute_metrics(cell(answers=12), found)
+    figures = metrics.compute_metrics(cell(eval_draws=12), found)
     told = {n: counted(e) for n, e in figures.items() if n.startswith("attacked") and "count" in e}
     assert told == {
         "attacked_accuracy_worst_of_10": (2, 3),

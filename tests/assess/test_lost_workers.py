@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Attack:
+class Deadly:
     length: float = 0.1
 
     def __call__(self, classifier, images, labels, noise):
@@ -29,17 +29,17 @@ class Attack:
         os.kill(os.getpid(), signal.SIGKILL)
 '''
 PLAN = """\
-about = "a test"
+description = "a test"
 images = 16
-micro_batch = 4
+batch_size = 4
 
-[sets.tiny]
-data = "folder:images"
+[datasets.tiny]
+data = "image-folder:images"
 prior = "prior"
-victims = ["net", "other"]
+classifiers = ["net", "other"]
 
 [attacks.pgd]
-epsilon = "8/255"
+eps = "8/255"
 steps = 2
 
 [attacks.deadly]

@@ -81,7 +81,7 @@ def test_the_shard_of_a_lost_worker_is_done_again_by_another(hands):
 
 def test_a_shard_that_kills_every_worker_is_given_up(hands):
     ((_, outcome),) = dispatch(shards(1), hiring(hands, deadly="all"), lambda busy: busy, 1)
-    assert isinstance(outcome, Failure) and "lost 3 times (killed)" in outcome.told
+    assert isinstance(outcome, Failure) and "lost 3 times (killed)" in outcome.message
     assert all(hand.ended for hand in hands)
 
 
@@ -126,7 +126,7 @@ def test_a_lost_actor_of_ray_is_replaced_and_nothing_is_lost(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", stand_in(deadly=(2,)))
     monkeypatch.setattr(ray_executor, "compute_shard", lambda shard, kit: Failure(shard.cell.name))
     done = [*ray_executor.run_on_ray(shards(6), ModelCache(), None, "auto")]
-    assert sorted(outcome.told for _, outcome in done) == [f"cell {i}" for i in range(6)]
+    assert sorted(outcome.message for _, outcome in done) == [f"cell {i}" for i in range(6)]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
@@ -141,4 +141,4 @@ def test_what_goes_wrong_in_a_shard_is_its_outcome(monkeypatch):
 
     monkeypatch.setattr(executors, "compute_rows", broken)
     outcome = executors.compute_shard(shards(1)[0], ModelCache())
-    assert outcome.told == "RuntimeError: no way" and "Traceback" in outcome.trace
+    assert outcome.message == "RuntimeError: no way" and "Traceback" in outcome.trace

@@ -11,7 +11,7 @@ batch_size = 4
 eval_draws = 2
 
 [datasets.tiny]
-data = "folder:images"
+data = "image-folder:images"
 prior = "prior"
 reference_classifier = "judge"
 classifiers = ["net", "other"]
@@ -39,7 +39,7 @@ classifiers = "net"
 
 
 def write_world(folder):
-    """A score model, two victims, a judge, and 6 images in class folders."""
+    """A score model, two classifiers, a judge, and 6 images in class folders."""
     tiny.write_score_model(folder / "prior")
     tiny.write_classifier(folder / "net")
     for name, seed in (("other", 11), ("judge", 12)):

@@ -93,16 +93,16 @@ def rows_of(folder, key):
 def test_no_rejection_counts_as_fooled_and_each_is_counted(found, guarded):
     summary, folder = found
     cells = [c for c in summary["cells"].values() if c["attack"] != "clean" and c["rows"]]
-    assert {cell["victim"] for cell in cells} == {"net", guarded}
+    assert {cell["classifier"] for cell in cells} == {"net", guarded}
     for cell in cells:
         rows = [row for row in rows_of(folder, cell["key"]) if "image_id" in row]
         said = [row["predictions"]["saved"] for row in rows]
         wrong = [s not in (-1, row["label"]) for s, row in zip(said, rows, strict=True)]
-        assert wrong == [row["success_8bit"] for row in rows]
-        if cell["victim"] == guarded:
-            assert cell["figures"]["rejected"]["count"] == said.count(-1)
+        assert wrong == [row["success"] for row in rows]
+        if cell["classifier"] == guarded:
+            assert cell["metrics"]["rejected"]["count"] == said.count(-1)
         else:
-            assert "rejected" not in cell["figures"] and -1 not in said
+            assert "rejected" not in cell["metrics"] and -1 not in said
     assert "rejected" in (folder / "report.html").read_text()
 
 

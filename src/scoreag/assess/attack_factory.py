@@ -15,7 +15,7 @@ from scoreag.registry import UnknownNameError, check_options, did_you_mean, load
 from scoreag.io.manifest import to_jsonable
 
 RUNNER_OPTIONS = ("prior", "lpips")  # fields of an attack that the runner fills
-TARGET_OPTIONS = ("second", "random", "none")
+TARGET_OPTIONS = ("runner_up", "random", "none")
 
 
 def build_attack(cell: Cell, cache: ModelCache, prior: Prior | None = None) -> Any:
@@ -59,11 +59,11 @@ def attack_identity(attack: Any) -> dict[str, Any]:
 
 
 def resolve_task_options(cell: Cell, prior: Prior, classes: Sequence[str]) -> dict[str, Any]:
-    """The settings of gas, gat or gap with the card's defaults, and the word for ``wrong``."""
+    """The options of gas, gat or gap with the card's defaults, and its ``target``."""
     options = dict(cell.options)
     _check_reserved_options(cell.component, options)
     if cell.component == "gas" and cell.is_ood:
-        raise ValueError("gas draws from nothing, so there are no strangers; leave them out")
+        raise ValueError("gas draws from nothing, so it takes no ood_data; leave it out")
     if cell.component == "gas" and not prior.classes:
         raise ValueError(f"gas asks for classes, and {cell.prior} knows none")
     wrong = options.pop("target", "runner_up") if cell.component != "gap" else None
@@ -74,10 +74,10 @@ def resolve_task_options(cell: Cell, prior: Prior, classes: Sequence[str]) -> di
 def build_defense(
     cell: Cell, cache: ModelCache, options: Mapping[str, Any], prior: Prior
 ) -> PurifiedClassifier:
-    """The victim behind the cell's purifier.
+    """The classifier behind the cell's purifier.
 
     Args:
-        of: its options, of the copy that is judged or of the one that is attacked.
+        options: its options, of the copy that is judged or of the one that is attacked.
     """
     _check_reserved_options(cell.purifier, options)
     return defend(
@@ -86,22 +86,22 @@ def build_defense(
 
 
 def _check_reserved_options(component: str, options: Mapping[str, Any]) -> None:
-    """Refuse what is no option: the set and the plan say it for all members."""
+    """Refuse what is no option: the dataset and the plan say it for all members."""
     for name in (*RUNNER_OPTIONS, "classifier", "seed", "task"):
         if name in options:
             raise UnknownNameError(
-                f"{component} takes no setting {name!r}; the set or the plan has it"
+                f"{component} takes no option {name!r}; the dataset or the plan has it"
             )
 
 
 def _require_prior(cell: Cell, cache: ModelCache) -> Prior:
     if not cell.prior:
-        raise ValueError(f"{cell.component} needs a score model; write prior = in the set")
+        raise ValueError(f"{cell.component} needs a score model; write prior = in the dataset")
     return cache.prior(cell.prior)
 
 
 def _parse_target(target: Any, classes: Sequence[str]) -> str | int:
-    """ "second", "random", "none", or the number of a class."""
+    """ "runner_up", "random", "none", or the number of a class."""
     if type(target) is int and 0 <= target < max(1, len(classes)):
         return target
     if target in TARGET_OPTIONS:
@@ -109,7 +109,7 @@ def _parse_target(target: Any, classes: Sequence[str]) -> str | int:
     if target in classes:
         return list(classes).index(target)
     raise UnknownNameError(
-        f"wrong {target!r} is no class; {did_you_mean(str(target), [*TARGET_OPTIONS, *classes])}"
+        f"target {target!r} is no class; {did_you_mean(str(target), [*TARGET_OPTIONS, *classes])}"
     )
 
 

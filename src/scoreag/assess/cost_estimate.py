@@ -3,7 +3,7 @@
 Seconds, calls and memory are those of this machine, of one process on one core; what an attack
 does to other images may take longer or shorter, so that a forecast is good to a factor of two.
 Long attacks on a purifier are measured on a few steps and draws, as if no image were left alone
-early: where an attack has ``stop`` that is an upper bound, which may be ten times too high.
+early: where an attack has ``early_stop_draws`` that is an upper bound, which may be ten times too high.
 Memory is that of these few images and draws: more of them at once take more.
 """
 
@@ -19,11 +19,11 @@ from scoreag.assess.run_attack import compute_rows
 SAMPLE_IMAGES = 2  # images that are measured of each kind of cell
 SAMPLE_OPTIONS = {
     "steps": 5,
-    "queries": 10,
-    "draws": 4,
+    "n_queries": 10,
+    "eot_samples": 4,
 }  # of an attack on a purifier that has many more
 SAMPLE_DRAWS = 10  # of its judging
-COST_NEUTRAL_OPTIONS = ("loss", "norm", "weights")  # words that cost the same
+COST_NEUTRAL_OPTIONS = ("loss", "norm", "eot_weighting")  # words that cost the same
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def shorten_cell(cell: Cell) -> tuple[Cell, float, float]:
         count = options.get(name)
         if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * few:
             options[name], cuts[name] = few, count / few
-    times = cuts["draws"] * max(cuts["steps"], cuts["queries"])  # who has both does one, then one
-    if times > 1 and "stop" in options:
-        options["stop"] = 0
+    times = cuts["eot_samples"] * max(
+        cuts["steps"], cuts["n_queries"]
+    )  # who has both does one, then one
+    if times > 1 and "early_stop_draws" in options:
+        options["early_stop_draws"] = 0
     answers = SAMPLE_DRAWS if cell.eval_draws > 2 * SAMPLE_DRAWS else cell.eval_draws
     return replace(cell, options=options, eval_draws=answers), times, cell.eval_draws / answers
 

@@ -10,7 +10,9 @@ from typing import Any
 from scoreag.assess.plan import NONE, AttackSpec, Benchmark, Plan, PurifierSpec, parse_values
 from scoreag.methods.task import batch_ranges
 
-CLEAN = "clean"  # the cell of a set whose images nothing is done to; features are held against it
+CLEAN = (
+    "clean"  # the cell of a dataset whose images nothing is done to; features are held against it
+)
 TASKS = {"gas": "synthesize", "gat": "transform", "gap": "purify"}  # attacks that jobs computes
 
 
@@ -19,16 +21,16 @@ class Cell:
     """One setting of an assessment; plain values only, so that it can be sent to a worker.
 
     Args:
-        name: SET/VICTIM/PURIFIER/ATTACK, with the values of a sweep, as a person writes it.
-        data: the word for the images; ``strangers``: they are of another data set.
-        others: the set's other victims, who are asked about the images, too.
+        name: DATASET/CLASSIFIER/PURIFIER/ATTACK, with the values of a sweep, as a person writes it.
+        data: the word for the images; ``is_ood``: they are of another data set.
+        transfer_targets: the dataset's other classifiers, which are asked about the images, too.
         options: of the attack; a task's are resolved with the card's defaults.
-        purifier: the component, "" for none; ``attacked`` are the options of the attacker's copy;
-            ``fixed``: one draw of it for the attacker and the judge.
+        purifier: the component, "" for none; ``attacker_options``: of the attacker's copy;
+            ``shared_draw``: one draw of it for the attacker and the judge.
         content: digests of the data, of all weights and of the components' sources.
         classes: the names of the labels, for people; no part of the key.
-        random: those of the victims that are meant to answer otherwise each time.
-        swept: those options that the plan gives several values, as they are written.
+        stochastic: those of the classifiers that are meant to answer otherwise each time.
+        sweep: those options that the plan gives several values, as they are written.
     """
 
     name: str
@@ -67,19 +69,19 @@ class Cell:
         named = {
             "component": self.component, "options": dict(self.options),
             "purifier": self.purifier, "purifier_options": dict(self.purifier_options),
-            "attacked": dict(self.attacker_options), "strangers": self.is_ood,
-            "answers": self.eval_draws, "seed": self.seed, "images": self.images,
-            "batch_size": self.batch_size, "features": self.feature_extractor,
+            "attacker_options": dict(self.attacker_options), "is_ood": self.is_ood,
+            "eval_draws": self.eval_draws, "seed": self.seed, "images": self.images,
+            "batch_size": self.batch_size, "feature_extractor": self.feature_extractor,
             "content": dict(self.content),
         }  # fmt: skip
         if self.shared_draw:
-            named["fixed"] = True
+            named["shared_draw"] = True
         text = json.dumps(named, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def defense(self) -> str:
-        """SET/VICTIM/PURIFIER, the beginning of the name."""
+        """DATASET/CLASSIFIER/PURIFIER, the beginning of the name."""
         variant = ",".join([self.attack, *(f"{n}={word}" for n, word in self.sweep.items())])
         return self.name.removesuffix(variant).rstrip("/")
 
@@ -114,7 +116,7 @@ def _to_plain(value: Any) -> Any:
 def build_cells(plan: Plan) -> Iterator[Cell]:
     """The cells that a plan crosses, as it says it: not yet checked, without content.
 
-    For each set the first is that of its images as they are.
+    For each dataset the first is that of its images as they are.
     """
     for one in plan.datasets:
         yield _base_cell(plan, one, one.classifiers[0], f"{one.name}/{CLEAN}", CLEAN, CLEAN)
@@ -135,14 +137,14 @@ def _cross_attack(plan: Plan, benchmark: Benchmark, attack: AttackSpec) -> Itera
 def _matching_purifiers(
     plan: Plan, benchmark: Benchmark, classifier: str, attack: AttackSpec
 ) -> list[PurifierSpec | None]:
-    """None, and those that are put to this victim, where the attack takes them."""
+    """None, and those that are put to this classifier, where the attack takes them."""
     put = [
         p for p in plan.purifiers
         if benchmark.name in (p.datasets or [benchmark.name]) and classifier in (p.classifiers or [classifier])
     ]  # fmt: skip
-    wanted = attack.purifiers or [NONE, *(p.name for p in put)]
+    wanted = attack.purifiers or (NONE, *(p.name for p in put))
     if attack.attack == "gap":  # a purification is no attack on one
-        wanted = [NONE]
+        wanted = (NONE,)
     found: list[PurifierSpec | None] = [None] if NONE in wanted else []
     return [*found, *(p for p in put if p.name in wanted)]
 
@@ -171,10 +173,10 @@ def _build_cell(
     if purifier:
         options = dict(purifier.options)
         guarded = {
-            "purification": purifier.name, "purifier": purifier.purifier,
+            "purifier_name": purifier.name, "purifier": purifier.purifier,
             "purifier_options": {n: v for n, v in options.items() if n != "max_memory"},
-            "attacked": {**options, **purifier.attacker_options},
-            "fixed": purifier.shared_draw,
+            "attacker_options": {**options, **purifier.attacker_options},
+            "shared_draw": purifier.shared_draw,
         }  # fmt: skip
     drawn = classifier in benchmark.stochastic or (
         purifier is not None and not purifier.shared_draw

@@ -1,35 +1,35 @@
 """A plan: which data, classifiers, purifiers and attacks an assessment crosses.
 
-about = "one line, which ``scoreag list plans`` shows"
+description = "one line, which ``scoreag list plans`` shows"
 images = 256                    # of a cell, at most; an attack may have fewer
 seeds = [0]
-answers = 10                    # fresh draws by which a randomised classifier is judged
-micro_batch = 16                # images that the networks see at once
-features = "judge"              # for Frechet and kernel distances; "none": without
+eval_draws = 10                 # fresh draws by which a randomized classifier is judged
+batch_size = 16                 # images that the networks see at once
+feature_extractor = "judge"     # for Frechet and kernel distances; "none": without
 
-[sets.cifar10]
+[datasets.cifar10]
 data = "cifar10:test"           # or several words, of which the first that is at hand counts
 prior = "cifar10"               # the score model
-judge = "cifar10-judge"         # one or several; they guide nothing
-victims = ["cifar10-resnet20"]  # each is attacked, and asked about the others' images
-random = []                     # those of the victims that are meant to be random
-bring = "..."                   # what to bring where something is missing
+reference_classifier = "cifar10-judge"  # one or several; they guide nothing
+classifiers = ["cifar10-resnet20"]  # each is attacked, and asked about the others' images
+stochastic = []                 # those of the classifiers that are meant to be random
+missing_hint = "..."            # what to do where something is missing
 
 [purifiers.gap]                 # a name; ``purifier`` is the component, by default the name
 draws = 1                       # its options
-attacked = { steps = 2 }        # where the attacker's copy differs from the one judged
-fixed = true                    # one draw for attacker and judge, again and again; by default fresh
-victims = ["cifar10-resnet20"]  # to which of them it is put; by default to all
+attacker_options = { steps = 2 }  # where the attacker's copy differs from the one judged
+shared_draw = true              # one draw for attacker and judge, again and again; by default fresh
+classifiers = ["cifar10-resnet20"]  # to which of them it is put; by default to all
 
 [attacks.pgd]                   # a name; ``attack`` is the component, by default the name
-epsilon = ["2/255", "8/255"]    # its options; a list of values is a sweep
+eps = ["2/255", "8/255"]        # its options; a list of values is a sweep
 images = 64
-answers = 128                   # where it shall be judged by more draws, or fewer
-with_lpips = true               # left out where no weights of LPIPS are given
-purifiers = ["none", "gap"]     # by default all, and none
-victims = [...]                 # by default all
-sets = [...]                    # by default all
-strangers = "cifar100:test"     # its images are of another data set than the set's
+eval_draws = 128                # where it shall be judged by more draws, or fewer
+requires_lpips = true           # left out where no weights of LPIPS are given
+purifiers = ["none", "gap"]     # by default all, and none; []: only none
+classifiers = [...]             # by default all
+datasets = [...]                # by default all
+ood_data = "cifar100:test"      # its images are of another data set than the dataset's
 """
 
 import math
@@ -85,7 +85,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class PurifierSpec:
-    """A defence, its options, and those of the attacker's copy where they differ."""
+    """A defense, its options, and those of the attacker's copy where they differ."""
 
     name: str
     purifier: str
@@ -107,7 +107,7 @@ class AttackSpec:
     eval_draws: int | None = None
     requires_lpips: bool = False
     classifiers: tuple[str, ...] = ()
-    purifiers: tuple[str, ...] = ()
+    purifiers: tuple[str, ...] | None = None  # all, and none
     datasets: tuple[str, ...] = ()
     ood_data: str = ""
 
@@ -132,23 +132,25 @@ class Plan:
 
 TOP_LEVEL_KEYS = {
     "description": str, "images": int, "seeds": list, "eval_draws": int, "batch_size": int,
-    "features": str, "sets": dict, "purifiers": dict, "attacks": dict,
+    "feature_extractor": str, "datasets": dict, "purifiers": dict, "attacks": dict,
 }  # fmt: skip
 STRING_OR_LIST: tuple[type, ...] = (str, list)
 BENCHMARK_KEYS: dict[str, tuple[type, ...]] = {
-    f.name: STRING_OR_LIST for f in fields(Benchmark) if f.name not in ("name", "prior", "bring")
+    f.name: STRING_OR_LIST
+    for f in fields(Benchmark)
+    if f.name not in ("name", "prior", "missing_hint")
 }
-BENCHMARK_KEYS |= {"prior": (str,), "bring": (str,)}
+BENCHMARK_KEYS |= {"prior": (str,), "missing_hint": (str,)}
 PURIFIER_KEYS: dict[str, tuple[type, ...]] = {
     "purifier": (str,),
-    "attacked": (dict,),
-    "fixed": (bool,),
-    "victims": STRING_OR_LIST,
-    "sets": STRING_OR_LIST,
+    "attacker_options": (dict,),
+    "shared_draw": (bool,),
+    "classifiers": STRING_OR_LIST,
+    "datasets": STRING_OR_LIST,
 }
-ATTACK_KEYS: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "strangers": (str,)}
-ATTACK_KEYS |= {"answers": (int,), "with_lpips": (bool,)}
-ATTACK_KEYS |= {name: STRING_OR_LIST for name in ("victims", "purifiers", "sets")}
+ATTACK_KEYS: dict[str, tuple[type, ...]] = {"attack": (str,), "images": (int,), "ood_data": (str,)}
+ATTACK_KEYS |= {"eval_draws": (int,), "requires_lpips": (bool,)}
+ATTACK_KEYS |= {name: STRING_OR_LIST for name in ("classifiers", "purifiers", "datasets")}
 
 Member = TypeVar("Member", Benchmark, PurifierSpec, AttackSpec)
 
@@ -156,7 +158,7 @@ Member = TypeVar("Member", Benchmark, PurifierSpec, AttackSpec)
 def list_plans() -> dict[str, str]:
     """The plans that come with the package, each with its line."""
     files = sorted(PLAN_DIR.glob("*.toml"))
-    return {file.stem: tomllib.loads(file.read_text("utf-8"))["about"] for file in files}
+    return {file.stem: tomllib.loads(file.read_text("utf-8"))["description"] for file in files}
 
 
 def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
@@ -187,21 +189,25 @@ def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
 
 def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Every word that may name code, whether it does, and where it stands."""
-    yield trust.is_custom_features(plan.feature_extractor), plan.feature_extractor, ("features",)
+    yield (
+        trust.is_custom_features(plan.feature_extractor),
+        plan.feature_extractor,
+        ("feature_extractor",),
+    )
     for one in plan.datasets:
-        for key in ("data", "victims", "judge"):
+        for key in ("data", "classifiers", "reference_classifier"):
             rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
             for word in getattr(one, key):
-                yield rule(word), word, ("sets", one.name, key)
+                yield rule(word), word, ("datasets", one.name, key)
     for put in plan.purifiers:
         here = ("purifiers", put.name)
         yield trust.is_custom_component(put.purifier), put.purifier, (*here, "purifier")
         yield from _option_references(put.options, *here)
-        yield from _option_references(put.attacker_options, *here, "attacked")
+        yield from _option_references(put.attacker_options, *here, "attacker_options")
     for attack in plan.attacks:
         here = ("attacks", attack.name)
         yield trust.is_custom_component(attack.attack), attack.attack, (*here, "attack")
-        yield trust.is_custom_data(attack.ood_data), attack.ood_data, (*here, "strangers")
+        yield trust.is_custom_data(attack.ood_data), attack.ood_data, (*here, "ood_data")
         yield from _option_references(attack.options, *here)
 
 
@@ -220,7 +226,7 @@ def _option_references(value: Any, *path: str) -> Iterator[tuple[bool, str, tupl
 
 def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -> Plan:
     locations.check_keys(table, TOP_LEVEL_KEYS, "a plan")
-    for member in ("sets", "attacks"):
+    for member in ("datasets", "attacks"):
         if not table.get(member):
             raise ValueError(f"{locations.file}: it has no [{member}.NAME]; see docs/assess.md")
     seeds = tuple(table.get("seeds", [0]))
@@ -228,13 +234,13 @@ def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -
         raise ValueError(
             f"{locations.at('seeds')}: seeds are {short_repr(seeds)}; expected [0], or [0, 1]"
         )
-    for key in ("images", "answers", "batch_size"):
+    for key in ("images", "eval_draws", "batch_size"):
         locations.check_count(table, key)
     plan = Plan(
         name=name,
-        description=table.get("about", ""),
+        description=table.get("description", ""),
         datasets=tuple(
-            _parse_benchmark(locations, *item) for item in locations.tables(table, "sets")
+            _parse_benchmark(locations, *item) for item in locations.tables(table, "datasets")
         ),
         purifiers=tuple(
             _parse_purifier(locations, *item) for item in locations.tables(table, "purifiers")
@@ -244,9 +250,9 @@ def _parse_plan(name: str, table: Mapping[str, Any], locations: TomlLocations) -
         ),
         images=table.get("images", 100),
         seeds=seeds,
-        eval_draws=table.get("answers", 10),
+        eval_draws=table.get("eval_draws", 10),
         batch_size=table.get("batch_size", 16),
-        feature_extractor=table.get("features", "judge"),
+        feature_extractor=table.get("feature_extractor", "judge"),
         table=table,
         locations=locations,
     )
@@ -266,7 +272,7 @@ def _check_cell_count(plan: Plan) -> None:
     if every > MAX_CELLS:
         raise ValueError(
             f"{plan.locations.file}: it crosses to {truncate_text(f'{every:,}', 60)} cells; expected {MAX_CELLS:,} "
-            "at most: leave out victims, purifiers, or values"
+            "at most: leave out classifiers, purifiers, or values"
         )
 
 
@@ -274,17 +280,17 @@ def _check_names(plan: Plan) -> None:
     """Refuse words for members that the plan does not have."""
     victims = {word for one in plan.datasets for word in one.classifiers}
     known: dict[str, Collection[str]] = {
-        "sets": [one.name for one in plan.datasets],
+        "datasets": [one.name for one in plan.datasets],
         "purifiers": [NONE, *(one.name for one in plan.purifiers)],
-        "victims": dict.fromkeys(sorted(victims)),
-        "random": dict.fromkeys(sorted(victims)),
+        "classifiers": dict.fromkeys(sorted(victims)),
+        "stochastic": dict.fromkeys(sorted(victims)),
     }
-    for table in ("sets", "purifiers", "attacks"):
+    for table in ("datasets", "purifiers", "attacks"):
         for member in getattr(plan, table):
             for key in known:
-                if table == "sets" and key == "victims":
+                if table == "datasets" and key == "classifiers":
                     continue
-                for word in getattr(member, key, ()):
+                for word in getattr(member, key, None) or ():
                     _check_known(plan.locations, (table, member.name, key), word, known[key])
 
 
@@ -299,10 +305,10 @@ def _check_known(
 
 
 def _parse_benchmark(locations: TomlLocations, name: str, table: Mapping[str, Any]) -> Benchmark:
-    locations.check_keys(table, BENCHMARK_KEYS, "a set", "sets", name)
-    for key in ("data", "victims"):
+    locations.check_keys(table, BENCHMARK_KEYS, "a dataset", "datasets", name)
+    for key in ("data", "classifiers"):
         if not table.get(key):
-            raise ValueError(f"{locations.at('sets', name)}: the set {name!r} lacks {key}")
+            raise ValueError(f"{locations.at('datasets', name)}: the dataset {name!r} lacks {key}")
     listed: dict[str, Any]
     listed = {
         k: as_tuple(v) if BENCHMARK_KEYS[k] is STRING_OR_LIST else v for k, v in table.items()
@@ -315,32 +321,33 @@ def _parse_purifier(locations: TomlLocations, name: str, table: Mapping[str, Any
         raise ValueError(f"{locations.at('purifiers', name)}: 'none' is no purifier's name")
     locations.check_types(table, PURIFIER_KEYS, "purifiers", name)
     options = {k: parse_fraction(v) for k, v in table.items() if k not in PURIFIER_KEYS}
-    others = {k: as_tuple(table.get(k, ())) for k in ("victims", "sets")}
-    attacked = {k: parse_fraction(v) for k, v in table.get("attacked", {}).items()}
-    fixed = table.get("fixed", False)
-    if fixed and {**options, **attacked}.get("backward") == "blind":
+    others = {k: as_tuple(table.get(k, ())) for k in ("classifiers", "datasets")}
+    attacked = {k: parse_fraction(v) for k, v in table.get("attacker_options", {}).items()}
+    fixed = table.get("shared_draw", False)
+    if fixed and {**options, **attacked}.get("backward") == "none":
         raise ValueError(
-            f"{locations.at('purifiers', name, 'fixed')}: fixed shares the attacker's draw with the "
-            "judge, and a blind attacker draws nothing; leave out one of the two"
+            f"{locations.at('purifiers', name, 'shared_draw')}: shared_draw shares the attacker's draw with the "
+            'judge, and an attacker with backward = "none" draws nothing; leave out one of the two'
         )
     return PurifierSpec(name, table.get("purifier", name), options, attacked, fixed, **others)
 
 
 def _parse_attack(locations: TomlLocations, name: str, table: Mapping[str, Any]) -> AttackSpec:
     locations.check_types(table, ATTACK_KEYS, "attacks", name)
-    for key in ("images", "answers"):
+    for key in ("images", "eval_draws"):
         locations.check_count(table, key, "attacks", name)
     options = {k: v for k, v in table.items() if k not in ATTACK_KEYS}
     for key, value in options.items():
         if value == []:
             raise ValueError(f"{locations.at('attacks', name, key)}: {key} is a list of no values")
-    others = {k: as_tuple(table.get(k, ())) for k in ("victims", "purifiers", "sets")}
-    if table.get("attack", name) == "gap" and others["purifiers"] not in ((), (NONE,)):
+    others: dict[str, Any] = {k: as_tuple(table.get(k, ())) for k in ("classifiers", "datasets")}
+    purifiers = as_tuple(table["purifiers"]) or (NONE,) if "purifiers" in table else None
+    if table.get("attack", name) == "gap" and purifiers not in (None, (NONE,)):
         raise ValueError(
             f"{locations.at('attacks', name, 'purifiers')}: gap purifies images that nobody attacked, "
             "which is no attack on a purifier; leave out purifiers"
         )
     return AttackSpec(
-        name, table.get("attack", name), options, table.get("images"), table.get("answers"),
-        table.get("with_lpips", False), ood_data=table.get("strangers", ""), **others,
+        name, table.get("attack", name), options, table.get("images"), table.get("eval_draws"),
+        table.get("requires_lpips", False), purifiers=purifiers, ood_data=table.get("ood_data", ""), **others,
     )  # fmt: skip

@@ -75,18 +75,18 @@ def set_max_memory(plan: Plan, max_memory: str | None) -> Plan:
 
 def _check_used(plan: Plan, found: Sequence[Cell]) -> None:
     """Refuse members that lead to no cell: they would be dropped without a word."""
-    attacks, purifiers = ({getattr(c, of) for c in found} for of in ("attack", "purification"))
+    attacks, purifiers = ({getattr(c, of) for c in found} for of in ("attack", "purifier_name"))
     for one in plan.attacks:
         if one.name not in attacks:
             raise ValueError(
                 f"{plan.locations.at('attacks', one.name)}: {one.name} has nobody to attack: its "
-                "sets, victims and purifiers exclude each other; widen one of them, or leave it out"
+                "datasets, classifiers and purifiers exclude each other; widen one of them, or leave it out"
             )
     for put in plan.purifiers:
         if put.name not in purifiers:
             raise ValueError(
                 f"{plan.locations.at('purifiers', put.name)}: no attack takes {put.name}; name it in "
-                "the purifiers of an attack on one of its victims, or leave it out"
+                "the purifiers of an attack on one of its classifiers, or leave it out"
             )
 
 
@@ -97,9 +97,9 @@ def _check_judges(plan: Plan, cache: ModelCache) -> None:
         for word, victim in product(one.reference_classifier, attacked):
             if is_same_network(cache.classifier(word), cache.classifier(victim)):
                 raise ValueError(
-                    f"{plan.locations.at('sets', one.name, 'judge')}: the judge {word} is the victim "
-                    f"{victim} (the same weights), so it cannot tell what images show that were "
-                    "made against it; give another judge, trained apart, or a plan of its own"
+                    f"{plan.locations.at('datasets', one.name, 'reference_classifier')}: the judge {word} is the classifier "
+                    f"{victim} (the same weights), which is attacked, so it cannot tell what images show that were "
+                    "made against it; give another reference_classifier, trained apart, or a plan of its own"
                 )
 
 
@@ -122,7 +122,7 @@ def error_at(plan: Plan, *path: str, suffix: str = "") -> Iterator[None]:
 def _resolve_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> ResolvedDataset:
     """Load the members of a set; they must count the same classes and take its images."""
     here, more = (
-        ("sets", benchmark.name),
+        ("datasets", benchmark.name),
         f"; {benchmark.missing_hint}" if benchmark.missing_hint else "",
     )
     classes: tuple[str, ...] = ()
@@ -144,18 +144,18 @@ def _resolve_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> R
         check_images(data.images[:1], shape)
     count = len(classes)
     for role, words in (
-        ("victims", benchmark.classifiers),
-        ("judge", benchmark.reference_classifier),
+        ("classifiers", benchmark.classifiers),
+        ("reference_classifier", benchmark.reference_classifier),
     ):
         for name in words:
             with error_at(plan, *here, role, suffix=more):
                 module = cache.classifier(name)
-                count = _check_class_count(name, module, data, cache, role == "victims", count)
+                count = _check_class_count(name, module, data, cache, role == "classifiers", count)
                 _check_names(name, classes)
     with error_at(plan, *here, "data", suffix=more):
         _check_classes(data, count, classes)
     if plan.feature_extractor != NONE and benchmark.reference_classifier:
-        with error_at(plan, "features"):
+        with error_at(plan, "feature_extractor"):
             cache.feature_extractor(
                 plan.feature_extractor, benchmark.reference_classifier[0], _image_shape(data)
             )
@@ -175,7 +175,7 @@ def _check_class_count(
     found = check_classifier(module, images, require_grad=require_grad) - can_reject(module)
     if count and found != count:
         raise ValueError(
-            f"{name} tells {found} classes apart, and the other members of the set {count}; "
+            f"{name} tells {found} classes apart, and the other members of the dataset {count}; "
             "give members that were trained on the same classes"
         )
     return found
@@ -196,7 +196,7 @@ def require_labels(data: Dataset) -> None:
     if data.labels is None:
         raise ValueError(
             f"{data.name} has no labels, and success is judged by them; give class folders, a "
-            "labels.csv, or use the images as strangers of an attack"
+            "labels.csv, or use the images as ood_data of an attack"
         )
 
 
@@ -207,7 +207,7 @@ def _check_classes(data: Dataset, count: int, classes: Sequence[str]) -> None:
         raise ValueError(
             f"the classes of {data.name} are {', '.join(data.classes[:4])}, ..., those of the "
             f"models {', '.join(classes[:4])}, ...; give data of their classes, or use the "
-            "images as strangers of an attack"
+            "images as ood_data of an attack"
         )
     if int(data.labels.max()) >= count:
         raise ValueError(
@@ -224,7 +224,7 @@ def _image_shape(data: Dataset) -> tuple[int, int, int]:
 def _resolve_cell(plan: Plan, cell: Cell, dataset: ResolvedDataset, cache: ModelCache) -> Cell:
     data, word = dataset.data, dataset.name
     if cell.is_ood:
-        with error_at(plan, "attacks", cell.attack, "strangers"):
+        with error_at(plan, "attacks", cell.attack, "ood_data"):
             data, word = cache.data(cell.data), cell.data
             check_images(data.images[:1], _image_shape(dataset.data))
     images = cell.images if cell.component == "gas" else min(cell.images, len(data))
@@ -270,7 +270,7 @@ def _resolve_attack(
             load_component("attacks", cell.component)
         )
     if not cell.prior:
-        raise ValueError(f"{cell.component} draws from a score model; write prior = in the set")
+        raise ValueError(f"{cell.component} draws from a score model; write prior = in the dataset")
     return attack_factory.resolve_task_options(cell, cache.prior(cell.prior), dataset.classes), ""
 
 
@@ -289,7 +289,7 @@ def _check_purifier(plan: Plan, cell: Cell, cache: ModelCache) -> str:
         return ""
     with error_at(plan, "purifiers", cell.purifier_name):
         if not cell.prior:
-            raise ValueError(f"{cell.purifier} needs a score model; write prior = in the set")
+            raise ValueError(f"{cell.purifier} needs a score model; write prior = in the dataset")
         module, prior = load_component("purifiers", cell.purifier), cache.prior(cell.prior)
         for of in (cell.purifier_options, cell.attacker_options):
             made = attack_factory.build_defense(cell, cache, of, prior)

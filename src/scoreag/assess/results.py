@@ -40,22 +40,31 @@ class CellResult:
 
     @property
     def gradient_mode(self) -> str:
-        """Of which kind the attacker's were: exact, bpda or blind; "" where he took none."""
+        """Of which kind the attacker's were: exact, bpda or none; "" where he took none."""
         kind = self.cell.attacker_options.get("backward", "exact")
         return str(kind) if self.columns.uses_gradients else ""
 
     def to_dict(self) -> dict[str, Any]:
         cell = self.cell
-        named = ("name", "group", "victim", "purification", "attack", "component", "seed", "images")
+        named = (
+            "name",
+            "group",
+            "classifier",
+            "purifier_name",
+            "attack",
+            "component",
+            "seed",
+            "images",
+        )
         return {
             "key": cell.key,
             **{name: getattr(cell, name) for name in named},
-            "swept": dict(cell.sweep),
-            "gradient": self.gradient_mode,
-            "fixed_draw": cell.shared_draw,
+            "sweep": dict(cell.sweep),
+            "gradient_mode": self.gradient_mode,
+            "shared_draw": cell.shared_draw,
             "state": self.state,
             "rows": len(self.columns),
-            "figures": dict(self.metrics),
+            "metrics": dict(self.metrics),
             "transfer": dict(self.transfer),
             "per_class": list(self.per_class),
             "cost": dict(self.cost),
@@ -81,7 +90,7 @@ class WorstCase:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "set": self.group, "victim": self.classifier, "purifier": self.purifier,
+            "group": self.group, "classifier": self.classifier, "purifier": self.purifier,
             "attacks": self.n_attacks, "accuracy_under_all": self.accuracy,
             **{f"{name}_under_all": entry for name, entry in self.randomized.items()},
         }  # fmt: skip
@@ -122,7 +131,7 @@ class AssessmentResults:
                 {"of": of, "minus": other, "success": entry}
                 for of, other, entry in self.differences
             ],
-            "defences": [left.to_dict() for left in self.defenses],
+            "defenses": [left.to_dict() for left in self.defenses],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 

@@ -52,7 +52,7 @@ def check_cell(part: CheckInput) -> list[Finding]:
 
 def _check_gradients(part: CheckInput) -> Iterator[Finding]:
     """Zero or exploding gradients: an attack along them says nothing about the classifier."""
-    lengths = [row["gradient"] for row in part.columns.rows if "gradient" in row]
+    lengths = [row["gradient_norm"] for row in part.columns.rows if "gradient_norm" in row]
     if not part.columns.uses_gradients:  # it took none: no false ones can have led it astray
         return
     zero = sum(length == 0 for length in lengths)
@@ -62,7 +62,7 @@ def _check_gradients(part: CheckInput) -> Iterator[Finding]:
             yield Finding(
                 "gradients", part.cell.name, True,
                 f"the gradient that the attacker sees is {what} at {count} of {len(lengths)} "
-                "images; attack it without gradients, or differentiate the defence exactly",
+                "images; attack it without gradients, or differentiate the defense exactly",
             )  # fmt: skip
 
 
@@ -71,12 +71,12 @@ def _check_randomness(part: CheckInput) -> Iterator[Finding]:
     if part.cell.task != CLEAN:
         return
     for word in (part.cell.classifier, *part.cell.transfer_targets):
-        unsteady = sum(not row["steady"][word] for row in part.columns.rows)
+        unsteady = sum(not row["is_deterministic"][word] for row in part.columns.rows)
         if unsteady and word not in part.cell.stochastic:
             yield Finding(
                 "randomness", part.cell.name, True,
                 f"two calls of {word} on the same images differ; if it is meant to be random, "
-                f"write random = [\"{word}\"] in the set",
+                f"write stochastic = [\"{word}\"] in the dataset",
             )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def _check_settings(part: CheckInput) -> Iterator[Finding]:
         yield Finding(
             "settings", cell.name, True,
             f"the attacker's copy of {cell.purifier_name} has {told}: this is a weaker attacker "
-            "than one who knows the defence",
+            "than one who knows the defense",
         )  # fmt: skip
     if cell.shared_draw:
         yield Finding(
@@ -125,7 +125,7 @@ def _check_settings(part: CheckInput) -> Iterator[Finding]:
         yield Finding(
             "settings", cell.name, False,
             f"the attacker differentiates {cell.purifier_name} by {backward!r}, not exactly; such "
-            "an attack overstates the defence",
+            "an attack overstates the defense",
         )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def _same_threat_model(a: Cell, b: Cell) -> bool:
 def norm_ball(cell: Cell) -> tuple[object, object]:
     """The norm and the radius of the ball that an attack looks in; None where it knows of none."""
     norm = cell.options.get("norm", FIXED_NORM_ATTACKS.get(cell.component))
-    return norm, cell.options.get("epsilon")
+    return norm, cell.options.get("eps")
 
 
 def _defense_identity(cell: Cell) -> tuple[str, ...]:

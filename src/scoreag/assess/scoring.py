@@ -85,9 +85,11 @@ def score_batch(
         **saved,
     }
     if output.gradient_norm is not None:
-        columns["gradient"] = _round_significant(output.gradient_norm)
+        columns["gradient_norm"] = _round_significant(output.gradient_norm)
     if cell.task == CLEAN:
-        columns["steady"] = told.is_deterministic((cell.classifier, *cell.transfer_targets), seen)
+        columns["is_deterministic"] = told.is_deterministic(
+            (cell.classifier, *cell.transfer_targets), seen
+        )
     if given is not None:
         origin, originals, before = _encode_pngs(
             context, batch, given, f"originals/{_data_prefix(cell)}"
@@ -154,9 +156,9 @@ def _classify(
             "before": _draws_by_image(said_before) if said_before else None,
             "saved": _draws_by_image(said),
         }
-        found["answers"] = _to_rows(every, len(decoded))
+        found["draw_predictions"] = _to_rows(every, len(decoded))
     if rejecting:
-        found["rejects"] = [True] * len(decoded)
+        found["can_reject"] = [True] * len(decoded)
     return found
 
 

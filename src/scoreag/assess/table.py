@@ -122,12 +122,12 @@ def _judge_predictions(judges: list[dict[str, Any]]) -> Tensor | None:
 
 
 def _draw_predictions(rows: Sequence[Row], image_kind: str) -> Tensor | None:
-    if not rows or "answers" not in rows[0]:
+    if not rows or "draw_predictions" not in rows[0]:
         return None
-    return torch.tensor([row["answers"][image_kind] for row in rows])
+    return torch.tensor([row["draw_predictions"][image_kind] for row in rows])
 
 
 def _rejected(rows: Sequence[Row], predictions: list[int]) -> Tensor | None:
-    if not rows or not rows[0].get("rejects"):
+    if not rows or not rows[0].get("can_reject"):
         return None
     return _int_tensor(predictions) == REJECT

@@ -274,7 +274,7 @@ def _make_raw_view(
     if not cell.purifier:
         return bare
     if (
-        for_attacker and cell.attacker_options.get("backward") == "blind"
+        for_attacker and cell.attacker_options.get("backward") == "none"
     ):  # who knows of none asks the victim
         return bare
     made = context.attacker_defense if for_attacker else context.eval_defense
