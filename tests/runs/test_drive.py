@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 
 import tiny
+from scoreag.io.records import group_batches, read_rows
 from scoreag.methods.api import build_purification, build_synthesis
-from scoreag.io.records import read_rows
-from scoreag.io.records import group_batches
 from scoreag.methods.run_task import run_task, target_source
 
 

@@ -11,10 +11,9 @@ from torch import nn
 
 import tiny
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.io.manifest import changed_classifiers, probes_differ
-from scoreag.models.identity import probe_classifier, probe_images
 from scoreag.methods.run_task import run_task
+from scoreag.models.identity import model_identity, probe_classifier, probe_images, tensors_sha256
 
 LIKE = torch.zeros(1, *tiny.SHAPE)
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 import tiny
-from scoreag.methods.task import run_batch
 from scoreag.io.records import read_rows as rows
 from scoreag.methods.run_task import run_task
+from scoreag.methods.task import run_batch
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from scoreag.data.loading import Dataset, interleave_classes, load_dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
+from scoreag.io.records import read_picture
 from scoreag.methods import api
+from scoreag.methods.run_task import run_task
 from scoreag.methods.task import TaskSpec
 from scoreag.report.demo import (
     DemoReport,
@@ -27,8 +29,6 @@ from scoreag.report.demo import (
     summary_sentences,
 )
 from scoreag.report.task_run import read_run
-from scoreag.io.records import read_picture
-from scoreag.methods.run_task import run_task
 
 PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
 SAMPLE_DATA, SAMPLE_SOURCE = (

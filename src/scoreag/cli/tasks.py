@@ -188,8 +188,8 @@ def run(
 
 def render(folder: Path) -> Path:
     """Write the report of a run's folder, or of an assessment's."""
-    from scoreag.report import robustness, task_run
     from scoreag.io.manifest import read_manifest
+    from scoreag.report import robustness, task_run
 
     assessed = str(read_manifest(folder).get("task")).startswith("assess ")
     return readable(folder, (robustness if assessed else task_run).write_report)
