@@ -11,7 +11,7 @@ import tiny
 from scoreag import synthesize, transform
 from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
-from scoreag.cli.tasks import table
+from scoreag.cli.outputs import format_summary
 from scoreag.methods.api import build_transformation
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page
@@ -79,11 +79,11 @@ def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
         "fooled; not checked whether the class is still shown: give --judge"
     )
     assert "fooled_and_shown" not in found["rates"]
-    assert "not checked whether the class is still shown" in table(found)
+    assert "not checked whether the class is still shown" in format_summary(found)
 
 
 def test_the_headline_stands_first_in_the_table_and_only_once():
-    lines = table(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
+    lines = format_summary(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
     assert lines[1].startswith("fooled and shown") and "1 of 3" in lines[1]
     assert sum(line.startswith("fooled and shown") for line in lines) == 1
     assert any(line.startswith("success ") for line in lines)
