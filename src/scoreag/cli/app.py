@@ -122,11 +122,16 @@ def version(
         raise typer.Exit()
 
 
+def check_shell(shell: str) -> str:
+    one_of(*SHELLS)("the shell", shell)
+    return shell
+
+
 @app.command(epilog="\b\nExample:\n  scoreag completion bash >> ~/.bashrc")
 def completion(
     shell: Annotated[
         str,
-        typer.Argument(help=", ".join(SHELLS) + ".", show_default=False, callback=one_of(*SHELLS)),
+        typer.Argument(help=", ".join(SHELLS) + ".", show_default=False, callback=check_shell),
     ],
 ) -> None:
     """Print the script that completes commands and options in a shell."""

@@ -32,7 +32,7 @@ class AssessOptions:
     workers: Annotated[
         int | None,
         o.option("--workers", "Processes, or actors of Ray.", "this process alone",
-                 callback=o.at_least(0)),
+                 check=o.at_least(0)),
     ] = None  # fmt: skip
     ray: Annotated[
         str | None, o.option("--ray", "Work on a Ray cluster: auto, local, or its ADDRESS.")
@@ -56,7 +56,7 @@ class AssessOptions:
     write_every: Annotated[
         int,
         o.option("--write-every", "Images between two writes; whole batches are written.",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = 64  # fmt: skip
     overwrite: o.Overwrite = False
     output: o.OutputOptions

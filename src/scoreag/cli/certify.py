@@ -69,7 +69,7 @@ class GeneratorOptions:
     per_class: Annotated[
         int | None,
         o.option("--per-class", f"{GENERATOR}: images of each class.", "1000",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = None  # fmt: skip
     target: Annotated[
         str | None,
@@ -84,7 +84,7 @@ class GeneratorOptions:
     purifier_draws: Annotated[
         int | None,
         o.option("--purifier-draws", "Purified images per prediction.", "1",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = None  # fmt: skip
     aggregate: Annotated[
         str | None, o.option("--aggregate", "Over these: mean (of logits) or majority.", "mean")
@@ -108,7 +108,7 @@ class CertifyOptions:
     batch_size: Annotated[
         int | None,
         o.option("--batch-size", "Images per forward pass.", "100; with --generative 50",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = None  # fmt: skip
     output: o.OutputOptions
     compute: o.DeviceOptions

@@ -10,9 +10,7 @@ from scoreag.cli import options as o
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    out: Annotated[str, o.option("--out", "Folder of the report.", callback=o.not_empty)] = (
-        "runs/demo"
-    )
+    out: Annotated[str, o.option("--out", "Folder of the report.", check=o.not_empty)] = "runs/demo"
     data: Annotated[
         str | None,
         o.option("--data", "Real images, as for transform; of CIFAR-10's classes.",

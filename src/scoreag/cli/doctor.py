@@ -18,7 +18,7 @@ class DoctorOptions:
     output: o.OutputOptions
     compute: o.DeviceOptions
     batch_size: Annotated[
-        int, o.option("--batch-size", "Images per forward pass.", callback=o.at_least(1))
+        int, o.option("--batch-size", "Images per forward pass.", check=o.at_least(1))
     ] = 250
 
 

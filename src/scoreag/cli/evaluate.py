@@ -40,7 +40,7 @@ class EvaluateOptions:
     images: Annotated[
         int | None,
         o.option("--images", "Images to generate, and of each set.",
-                 "10000; of a classifier all", callback=o.at_least(MIN_IMAGES)),
+                 "10000; of a classifier all", check=o.at_least(MIN_IMAGES)),
     ] = None  # fmt: skip
     sampler: Annotated[
         str, o.option("--sampler", "Sampler of the images; see: scoreag list samplers.")
@@ -66,11 +66,11 @@ class EvaluateOptions:
     attack: Annotated[
         str | None,
         o.option("--attack", "Classifier: accuracy under this attack, too: pgd.", "none",
-                 callback=o.one_of("pgd")),
+                 check=o.one_of("pgd")),
     ] = None  # fmt: skip
     attack_steps: Annotated[
         int | None,
-        o.option("--attack-steps", "Steps of --attack.", "40", callback=o.at_least(1)),
+        o.option("--attack-steps", "Steps of --attack.", "40", check=o.at_least(1)),
     ] = None
     eps: Annotated[
         list[str] | None, o.option("--eps", "Linf radius of --attack; repeatable.", "8/255")
@@ -81,7 +81,7 @@ class EvaluateOptions:
     seed: o.Seed = 0
     out: Annotated[
         str,
-        o.option("--out", "Folder of the results.", "runs/evaluation-NAME", callback=o.not_empty),
+        o.option("--out", "Folder of the results.", "runs/evaluation-NAME", check=o.not_empty),
     ] = "runs/evaluation-NAME"
     overwrite: o.Overwrite = False
     output: o.OutputOptions
@@ -89,13 +89,13 @@ class EvaluateOptions:
     batch_size: Annotated[
         int | None,
         o.option("--batch-size", "Images per forward pass of the evaluated model.",
-                 "16; a classifier's 250", callback=o.at_least(1)),
+                 "16; a classifier's 250", check=o.at_least(1)),
     ] = None  # fmt: skip
     feature_batch_size: Annotated[
         int,
         o.option("--feature-batch-size",
                  "Images per forward pass of reference classifier and feature extractors.",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = 250  # fmt: skip
 
 

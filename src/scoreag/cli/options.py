@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
@@ -19,41 +19,57 @@ from scoreag.core.signals import CommandInterrupted
 from scoreag.registry import did_you_mean
 
 CARD = "the card's"  # the default where the score model's card decides
+Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
 T = TypeVar("T")
 
 
-def at_least(least: int) -> Any:
+def at_least(least: int) -> Check:
     """Refuse a smaller number."""
 
-    def check(param: typer.CallbackParam, value: int | None) -> int | None:
-        if value is not None and value < least:
-            raise UsageError(f"{param.opts[0]} is {value}; expected {least} or more")
-        return value
+    def check(flag: str, value: Any) -> None:
+        if value < least:
+            raise UsageError(f"{flag} is {value}; expected {least} or more")
 
     return check
 
 
-def one_of(*known: str) -> Any:
+def one_of(*known: str) -> Check:
     """Refuse another word."""
 
-    def check(param: typer.CallbackParam, value: str | None) -> str | None:
-        if value is not None and value not in known:
-            raise UsageError(f"{param.opts[0]} is {value!r}; {did_you_mean(value, [*known])}")
-        return value
+    def check(flag: str, value: Any) -> None:
+        if value not in known:
+            raise UsageError(f"{flag} is {value!r}; {did_you_mean(value, [*known])}")
 
     return check
 
 
-def not_empty(param: typer.CallbackParam, value: str | None) -> str | None:
+def not_empty(flag: str, value: Any) -> None:
     """Refuse a folder without a name."""
     if value == "":
-        raise UsageError(f"{param.opts[0]} is empty; write a folder's name")
-    return value
+        raise UsageError(f"{flag} is empty; write a folder's name")
 
 
-def option(flag: str, text: str, default: str | bool = True, **more: Any) -> Any:
-    """``--flag`` with its help; ``default`` says what decides where nothing is given."""
-    return typer.Option(flag, help=text, show_default=default, **more)
+def option(
+    flag: str,
+    text: str,
+    default: str | bool = True,
+    check: Check | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """``--flag`` with its help.
+
+    Args:
+        default: what decides where nothing is given, if that is no value of its own.
+        check: refuses values; it is not asked about None.
+    """
+
+    def checked(value: Any) -> Any:
+        if check is not None and value is not None:
+            check(flag, value)
+        return value
+
+    callback = checked if check else None
+    return typer.Option(flag, help=text, show_default=default, callback=callback, metavar=metavar)
 
 
 ModelName = Annotated[
@@ -116,12 +132,12 @@ Out = Annotated[
     option(
         "--out",
         "Folder of the run; the same command resumes it.",
-        callback=not_empty,
+        check=not_empty,
         metavar="FOLDER",
     ),
 ]
 OptionalOut = Annotated[
-    str | None, option("--out", "Folder of the results.", callback=not_empty, metavar="FOLDER")
+    str | None, option("--out", "Folder of the results.", check=not_empty, metavar="FOLDER")
 ]
 Overwrite = Annotated[bool, option("--overwrite", "Start afresh, whatever run is in --out.")]
 Quiet = Annotated[bool, option("--quiet", "Suppress progress bars and the summary table.")]
@@ -146,7 +162,7 @@ MaxMemory = Annotated[
     option("--max-memory", "Memory for a purifier's parallel draws, e.g. 4GiB.", "2GiB"),
 ]
 Debug = Annotated[bool, option("--debug", "Show the traceback of an error.", default=False)]
-Dtype = Annotated[str, option("--dtype", "float32 or bf16.", callback=one_of("float32", "bf16"))]
+Dtype = Annotated[str, option("--dtype", "float32 or bf16.", check=one_of("float32", "bf16"))]
 Steps = Annotated[int | None, option("--steps", "Noise levels before 0, 1 or more.", CARD)]
 Sampler = Annotated[str | None, option("--sampler", "Sampler; see: scoreag list samplers.", CARD)]
 SamplerOption = Annotated[

@@ -15,7 +15,7 @@ class SynthesizeOptions:
     classifier: o.ClassifierName
     classes: o.Classes = "all"
     per_class: Annotated[
-        int, o.option("--per-class", "Images of each class.", callback=o.at_least(1))
+        int, o.option("--per-class", "Images of each class.", check=o.at_least(1))
     ] = 10
     target: o.TargetName = "runner-up"
     reference_classifier: o.ReferenceName = None

@@ -41,21 +41,21 @@ class TrainOptions:
     out: Annotated[
         str,
         o.option("--out", "Folder of the training and its card; the same command resumes it.",
-                 callback=o.not_empty),
+                 check=o.not_empty),
     ]  # fmt: skip
     train_images: Annotated[
         int | None,
         o.option("--train-images", "Images to train on, each time counted.", PRESET,
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = None  # fmt: skip
     batch_size: Annotated[
-        int | None, o.option("--batch-size", "Images per step.", PRESET, callback=o.at_least(1))
+        int | None, o.option("--batch-size", "Images per step.", PRESET, check=o.at_least(1))
     ] = None
     lr: Annotated[float | None, o.option("--lr", "Peak learning rate.", PRESET)] = None
     dtype: Annotated[
         str,
         o.option("--dtype", "float32, bf16, or auto: bf16 where it is fast.",
-                 callback=o.one_of("auto", "float32", "bf16")),
+                 check=o.one_of("auto", "float32", "bf16")),
     ] = "auto"  # fmt: skip
     seed: Annotated[int | None, o.option("--seed", "Seed of weights, order and noise.", PRESET)] = (
         None
@@ -91,12 +91,12 @@ class ScoreModelOptions:
     sample_every_images: Annotated[
         int | None,
         o.option("--sample-every-images", "Images between two sample grids.", "a tenth of all",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = None  # fmt: skip
     grad_accum_steps: Annotated[
         int,
         o.option("--grad-accum-steps", "Pieces of a batch whose gradients are added up.",
-                 callback=o.at_least(1)),
+                 check=o.at_least(1)),
     ] = 1  # fmt: skip
     ema_width: Annotated[
         float | None,
