@@ -50,7 +50,7 @@ def row(image_id: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-@pytest.mark.parametrize("prefix", ["", "run-dir:", "folder:"])
+@pytest.mark.parametrize("prefix", ["", "run-dir:", "image-folder:"])
 def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
     tmp_path: Path, prefix: str
 ) -> None:

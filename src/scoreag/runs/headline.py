@@ -33,9 +33,7 @@ def judge_rates(
     """
     if not has_judge(rows):
         return {}
-    shown = [
-        row for row in eligible if row["success"] and row["judge"]["saved"] == row["label"]
-    ]
+    shown = [row for row in eligible if row["success"] and row["judge"]["saved"] == row["label"]]
     found = {PRESERVED_SUCCESS: Proportion(len(shown), len(eligible), population)}
     for name, form, among in (
         ("judge_agreement", "saved", "all images"),
