@@ -74,13 +74,13 @@ def test_it_is_named_by_what_it_hides_and_keeps_its_weights_and_size(planned):
     with pytest.raises(ValueError, match=r"obfuscated:net: .*leave out mean"):
         load_classifier("obfuscated:net", mean=(0.5,))
     with pytest.raises(ValueError, match="or did you mean obfuscated:net"):
-        load_classifier("maskd:net")
+        load_classifier("obfuscatd:net")
 
 
 def test_an_assessment_says_that_its_gradients_are_zero(planned, tmp_path):
     text = (planned / "plan.toml").read_text()
     (planned / "masked.toml").write_text(text.replace('"net"', '"obfuscated:net"'))
-    words = ["--only", "*none/pgd,epsilon=8*", "--out", str(tmp_path / "out"), "--quiet"]
+    words = ["--only", "*none/pgd,eps=8*", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["assess", "masked.toml", *words]) == 0
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["findings"]
     assert [one for one in found if one["check"] == "gradients" and one["is_error"]]
