@@ -54,7 +54,7 @@ def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["config"]["sigma"] == 0.25 and manifest["finished"]
     page = (here / "out" / "report.html").read_text()
-    assert "What it does not promise" in page and "beyond N" in page
+    assert "Limitations" in page and "beyond N" in page
 
 
 def test_a_generator_has_a_bound_a_class(here, capsys):
@@ -64,7 +64,7 @@ def test_a_generator_has_a_bound_a_class(here, capsys):
     assert all(entry["value"] <= entry["upper"] <= 1 for entry in figures["classes"].values())
     settings = json.loads((here / "out" / "manifest.json").read_text())["config"]
     assert settings["attack_scale"] == 0.0 and settings["purifier"]["name"] == "one_step_denoising"
-    assert "What it does not promise" in (here / "out" / "report.html").read_text()
+    assert "Limitations" in (here / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def refused(capsys, words, code):
         ([*SMOOTH, "--per-class", "3"], "without --generative is no --per-class"),
         ([*SMOOTH, "--attack-scale", "0"], "without --generative is no --attack-scale"),
         ([*DRAWS, "--sigma", "0.5"], "with --generative there is no --sigma"),
-        ([*DRAWS, "--per-class", "0"], "--per-class is 0; expected at least 1"),
-        ([*DRAWS, "--purifier-draws", "0"], "--purifier-draws is 0; expected at least 1"),
-        ([*SMOOTH, "--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        ([*DRAWS, "--per-class", "0"], "--per-class is 0; expected 1 or more"),
+        ([*DRAWS, "--purifier-draws", "0"], "--purifier-draws is 0; expected 1 or more"),
+        ([*SMOOTH, "--batch-size", "0"], "--batch-size is 0; expected 1 or more"),
         ([*DRAWS, "--compile"], "with --generative there is no --compile"),
         ([*DRAWS, "--purifier-draws", "3"], "name --purifier"),
         ([*DRAWS, "--classes", "horse"], "no class 'horse'"),

@@ -38,8 +38,9 @@ def command(out):
 
 def training(out):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--batch-size", "1",
-        "--train-images", "120", "--sample-every-images", "120", "--checkpoint-seconds", "0", "--out", out,
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images",
+        "--batch-size", "1", "--train-images", "120", "--sample-every-images", "120",
+        "--checkpoint-seconds", "0", "--out", out,
     ]  # fmt: skip
 
 

@@ -4,12 +4,12 @@ from torch import nn
 
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.cli.demo import DemoModels, run_demo
+from scoreag.cli.demo_run import DemoModels, run_demo
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers.heun import sample
-from scoreag.report.demo_html import render_demo_page
+from scoreag.report.demo import render_demo_page
 
 QUICK = {"sampler": "heun", "steps": 2, "similarity": 30.0, "max_restarts": 0}
 

@@ -50,8 +50,8 @@ class Moments:
         """The unbiased one."""
         if self.count < 2:
             raise ValueError(f"{self.count} images have no covariance; give at least 2")
-        centred = self.second_moment - self.count * torch.outer(self.mean, self.mean)
-        return centred / (self.count - 1)
+        centered = self.second_moment - self.count * torch.outer(self.mean, self.mean)
+        return centered / (self.count - 1)
 
 
 @torch.no_grad()
