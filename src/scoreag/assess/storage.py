@@ -54,7 +54,7 @@ ROW_FIELDS: Fields = {  # of every row, whatever its cell
 }
 OWNED_FILES = (
     CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
-    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
+    "cells/*/failed.txt", "cells/*/distances.json", "cells/*/*.jsonl", "cells/*/*.features",
     "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
 )  # fmt: skip
 
@@ -246,7 +246,7 @@ def owned_paths(folder: Path) -> Iterator[str]:
         key = file.parent.name
         if re.fullmatch("[0-9a-f]{16}", key):
             yield from (f"cells/{key}/{name}" for name in ("cell.json", "failed.txt"))
-            yield f"cells/{key}/likeness.json"
+            yield f"cells/{key}/distances.json"
             yield from _owned_cell_paths(folder, key)
             yield from _table_paths(folder, file)
 

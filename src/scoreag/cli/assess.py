@@ -12,15 +12,14 @@ from scoreag.cli.tasks import command, render
 
 if TYPE_CHECKING:
     from scoreag.assess.executors import Outcome, Shard
-    from scoreag.assess.experiments import Cell
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import Cell, ModelCache
 
 
 def assess(given: Given) -> None:
     """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
-    from scoreag.assess.model_cache import ModelCache
-    from scoreag.assess.plan import load_plan
-    from scoreag.assess.plan_validation import resolve_plan, set_max_memory, skipped_attacks
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.plan import load_plan, set_max_memory
+    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
     _check(given)
@@ -131,9 +130,7 @@ def _crew(
     from scoreag.assess import executors
 
     if given.ray:
-        from scoreag.assess.ray_executor import run_on_ray
-
-        return run_on_ray(shards, kit, given.workers, given.ray)
+        return executors.run_on_ray(shards, kit, given.workers, given.ray)
     if given.workers:
         return executors.run_in_processes(shards, kit, given.workers)
     return executors.run_serial(shards, kit)

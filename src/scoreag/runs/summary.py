@@ -5,8 +5,8 @@ from typing import Any
 
 from scoreag.runs.headline import build_headline, judge_rates, list_warnings, suggest_fixes
 from scoreag.runs.records import Row
+from scoreag.stats.estimates import quantile_interval
 from scoreag.stats.proportion import Proportion
-from scoreag.stats.quantiles import quantile_interval
 
 ALL_IMAGES = "all images"
 CLEAN_CORRECT = "images classified correctly before"
