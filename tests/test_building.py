@@ -59,7 +59,7 @@ def test_another_thread_builds_what_it_wants() -> None:
 def test_a_card_that_asks_for_more_than_its_weights_is_refused(tmp_path: Path) -> None:
     module = small_cnn.build((3, 8, 8), hidden=4)
     card = Card(
-        "mine", "classifier", "plain_cnn", "model.safetensors", "MIT", (3, 8, 8),
+        "mine", "classifier", "small_cnn", "model.safetensors", "MIT", (3, 8, 8),
         options={"image_shape": [3, 8, 8], "hidden": 10**7}, folder=tmp_path,
     )  # fmt: skip
     write_card(card, module.state_dict())

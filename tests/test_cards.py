@@ -37,7 +37,7 @@ def folder(tmp_path, network) -> Path:
         Card(
             name="mine",
             kind="classifier",
-            network="plain_cnn",
+            network="small_cnn",
             file="model.safetensors",
             license="MIT",
             image_shape=(3, 8, 8),
@@ -79,15 +79,15 @@ def test_the_same_weights_give_the_same_file(folder, network):
 def test_figures_are_added_without_a_change_to_the_rest(folder):
     before = load_card(folder)
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    update_card(before, figures=figures)
-    assert load_card(folder) == replace(before, figures=figures)
+    update_card(before, metrics=figures)
+    assert load_card(folder) == replace(before, metrics=figures)
 
 
 def test_figures_stay_as_long_as_the_weights_do(folder, network):
     """A training that is done exports its card anew when it is asked for again."""
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
-    update_card(load_card(folder), figures=figures)
-    anew = replace(load_card(folder), figures={})
+    update_card(load_card(folder), metrics=figures)
+    anew = replace(load_card(folder), metrics={})
     assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == figures
     network.linear.bias.data += 1
     assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == {}
@@ -126,7 +126,7 @@ def test_what_is_nothing_is_left_out_and_infinity_is_kept():
 
 def test_a_card_of_classes_in_any_script_is_read_back(folder):
     names = ("\U0001f98a", "日本", *"cdefghij")
-    update_card(load_card(folder), classes=names, recipe={"fähre": 1})
+    update_card(load_card(folder), classes=names, training_config={"fähre": 1})
     assert load_card(folder).classes == names and load_card(folder).training_config == {"fähre": 1}
 
 
@@ -175,7 +175,7 @@ def without(entry):
     "change, message",
     [
         (without("network ="), "lacks the entry 'network'"),
-        (lambda text: 'licences = "MIT"\n' + text, "an entry 'licences'; did you mean 'licence'"),
+        (lambda text: 'licenses = "MIT"\n' + text, "an entry 'licenses'; did you mean 'license'"),
         (lambda text: text.replace('"classifier"', '"clasifier"'), "did you mean 'classifier'"),
         (lambda text: text + "\n[oops", "is no card: "),
     ],
@@ -209,7 +209,7 @@ def test_a_tensor_that_does_not_fit_is_named(network, change, message):
         load_weights(network, tensors, "mine")
 
 
-def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
+def test_an_old_file_without_the_counters_of_normalizations_is_taken(network):
     old = {n: t for n, t in network.state_dict().items() if "num_batches" not in n}
     load_weights(network, old, "mine")
 
@@ -217,7 +217,7 @@ def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
 def test_an_option_that_the_network_lacks_is_refused(folder):
     update_card(load_card(folder), options={"hiden": 8})
     with pytest.raises(
-        ValueError, match="plain_cnn takes no option 'hiden'; did you mean 'hidden'"
+        ValueError, match="small_cnn takes no option 'hiden'; did you mean 'hidden'"
     ):
         load_card_classifier(load_card(folder))
 
@@ -243,7 +243,7 @@ def test_a_bundled_card_is_complete(file):
     found = load_card(file.stem)
     assert found.name == file.stem and found.license == "MIT" and read_weights(found)
     assert all((ZOO / name).stat().st_size <= 16e6 for name in found.weight_files or [found.file])
-    assert {"seed", "images", "minutes", "data"} <= set(
+    assert {"seed", "total_images", "minutes", "data"} <= set(
         json.dumps(found.training_config).split('"')
     )
     for named in found.metrics.values():

@@ -80,7 +80,7 @@ def test_an_altered_list_of_shards_is_refused(sharded):
     made = load_card(sharded)
     name = "model-2-of-2.safetensors"
     alter(sharded / name)
-    update_card(made, shards={**made.weight_files, name: file_sha256(sharded / name)})
+    update_card(made, weight_files={**made.weight_files, name: file_sha256(sharded / name)})
     with pytest.raises(ValueError, match="net: its list of shards was altered: their sha256"):
         read_weights(load_card(sharded))
 

@@ -17,9 +17,9 @@ LABELS = np.array([4, 3, 2, 1, 0])
 
 @pytest.fixture
 def five(tmp_path: Path) -> str:
-    """Five grey images whose first pixels are 0, 4, 8, 12 and 16."""
+    """Five gray images whose first pixels are 0, 4, 8, 12 and 16."""
     np.savez(tmp_path / "five.npz", images=IMAGES, labels=LABELS)
-    return f"arrays:{tmp_path / 'five.npz'}"
+    return f"npz:{tmp_path / 'five.npz'}"
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
     "spec, fault",
     [
         ("cifra10:test", "no 'cifra10' in datasets; did you mean 'cifar10'"),
-        ("sample", "did you mean 'samples'"),
+        ("sample", "did you mean 'foolbox-samples'"),
         ("tiny-imagnet:val", "no 'tiny-imagnet' in datasets; did you mean 'tiny-imagenet'"),
         ("tiny_imagnet:val", "did you mean 'tiny-imagenet'"),
         ("fashion-mnist:samples", "fashion-mnist has no split 'samples'; did you mean 'sample'"),
-        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: arrays, cifar10, ci"),
+        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: cifar10, cifar100, fash"),
         ("no.such.module:x", r"no data set 'no\.such\.module'"),
-        ("folder:nowhere", "no folder 'nowhere'"),
+        ("image-folder:nowhere", "no folder 'nowhere'"),
         ("", "no '' in datasets"),
     ],
 )
@@ -86,12 +86,12 @@ def test_an_unknown_name_is_refused_with_the_known_ones(spec: str, fault: str) -
 
 def test_a_missing_file_of_arrays_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.npz"):
-        data.load_dataset(f"arrays:{tmp_path / 'none.npz'}")
+        data.load_dataset(f"npz:{tmp_path / 'none.npz'}")
 
 
 def test_an_option_for_pictures_is_refused_elsewhere() -> None:
     with pytest.raises(ValueError, match="samples takes no option 'label'"):
-        data.load_dataset("samples", label=3)
+        data.load_dataset("foolbox-samples", label=3)
 
 
 def test_a_slice_keeps_ids_and_labels_together(five: str) -> None:
@@ -164,7 +164,7 @@ def test_a_foreign_data_set_is_a_dotted_name(
     [("", "five.npz"), ("[0:5]", "five.npz"), ("[:2]", "five.npz[0:2]"), ("[4]", "five.npz[4:5]")],
 )
 def test_the_name_says_the_range_unless_it_is_the_whole(five: str, part: str, name: str) -> None:
-    assert data.load_dataset(five + part).name == f"arrays:{name}"
+    assert data.load_dataset(five + part).name == f"npz:{name}"
 
 
 def test_brackets_may_be_of_a_path_that_is_there(
@@ -178,18 +178,18 @@ def test_brackets_may_be_of_a_path_that_is_there(
             picture = torch.full((1, 2, 2), 10 * i + position, dtype=torch.uint8)
             write_png(tmp_path / name / f"{position}.png", picture)
     shades = {
-        "folder:imgs[1]": [10, 11],
+        "image-folder:imgs[1]": [10, 11],
         "imgs[1]": [10, 11],
-        "folder:set[v2]": [20, 21],
-        "folder:imgs[1][1]": [11],
+        "image-folder:set[v2]": [20, 21],
+        "image-folder:imgs[1][1]": [11],
         "imgs[1][0:1]": [10],
-        "folder:imgs/[1]": [1],
-        "folder:imgs[0:1]": [0],
+        "image-folder:imgs/[1]": [1],
+        "image-folder:imgs[0:1]": [0],
     }
     for word, wanted in shades.items():
         assert data.load_dataset(word).images[:, 0, 0, 0].tolist() == wanted, word
-    assert data.source_path("folder:imgs[1]") == Path("imgs[1]")
-    assert len(data.load_dataset("arrays:imgs[1]/x.npz[0:3]")) == 3
+    assert data.source_path("image-folder:imgs[1]") == Path("imgs[1]")
+    assert len(data.load_dataset("npz:imgs[1]/x.npz[0:3]")) == 3
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_counts_say_the_classes_that_a_range_lacks(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=[0, 0, 2, 1, 2], classes=["x", "y", "z"])
     came = data.load_dataset(f"{tmp_path / 'a.npz'}[0:3]")
     assert came.counts == {"x": 2, "y": 0, "z": 1}
-    assert came.summary == "arrays:a.npz[0:3]: 3 images, by class: x 2, y 0, z 1"
-    assert data.load_dataset("samples[0:1]").counts.keys() == set(
-        data.load_dataset("samples").classes
+    assert came.summary == "npz:a.npz[0:3]: 3 images, by class: x 2, y 0, z 1"
+    assert data.load_dataset("foolbox-samples[0:1]").counts.keys() == set(
+        data.load_dataset("foolbox-samples").classes
     )
 
 
@@ -239,7 +239,7 @@ def test_ones_own_images_can_be_put_in_an_order_in_which_the_classes_take_turns(
 def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) -> None:
     file = tmp_path / "five.npz"
     assert data.source_path(f"{five}[0:2]") == data.source_path(file) == file
-    assert data.source_path("samples") is None and data.source_path("cifar10:test[0:4]") is None
+    assert data.source_path("foolbox-samples") is None and data.source_path("cifar10:test[0:4]") is None
 
 
 @pytest.mark.parametrize("word", ["tiny-imagenet", "tiny_imagenet:val[0:2]", "cifar10:test"])

@@ -127,7 +127,7 @@ def test_code_in_a_pickle_is_refused_by_name_and_not_run(tmp_path: Path) -> None
         b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.",
         b"cnumpy\nload\n.",
         b"cnumpy\ndtype.type\n.",
-        b"cscoreag.files\nwrite_text\n.",
+        b"cscoreag.io.filesystem\nwrite_text\n.",
     ],
     ids=["global", "inst", "stack-global", "numpy-load", "dotted", "own"],
 )
@@ -214,14 +214,14 @@ def test_official_files_are_where_root_says_else_the_variable_else_in_the_cache(
     assert data_folder(tmp_path / "root", "CIFAR-10") == tmp_path / "root"
 
 
-@pytest.mark.parametrize("word", ["--root", "SCOREAG_DATA"])
+@pytest.mark.parametrize("word", ["--data-dir", "SCOREAG_DATA"])
 def test_a_folder_of_official_files_that_is_not_there_is_refused_by_who_named_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     missing = tmp_path / "typo"
-    monkeypatch.setenv("SCOREAG_DATA", str(tmp_path if word == "--root" else missing))
+    monkeypatch.setenv("SCOREAG_DATA", str(tmp_path if word == "--data-dir" else missing))
     with pytest.raises(ValueError, match=rf"^no folder '\S+/typo'; give as {word} the one with C"):
-        data_folder(missing if word == "--root" else None, "CIFAR-10")
+        data_folder(missing if word == "--data-dir" else None, "CIFAR-10")
 
 
 def test_what_killed_writes_left_is_known_by_its_number(tmp_path):

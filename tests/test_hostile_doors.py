@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["doctor", "--classifier", "x" * 70_000, "--data", "samples"], ["x" * 70_000]):
+    for words in (["doctor", "--classifier", "x" * 70_000, "--data", "foolbox-samples"], ["x" * 70_000]):
         assert app.main(words) in (1, 2)
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and 400 < len(told) <= 501 and told.startswith("scoreag: ")
@@ -40,9 +40,9 @@ def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]
     "error", [MemoryError(), RecursionError("x"), RuntimeError("Symlink loop from 'a'")]
 )
 def test_what_a_file_can_cause_is_foreseen(error: Exception) -> None:
-    code, told = app._told(error)
+    code, told = app.explain_error(error)
     assert code == 1 and "not foreseen" not in told
-    assert "not foreseen" in app._told(RuntimeError("x"))[1]
+    assert "not foreseen" in app.explain_error(RuntimeError("x"))[1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])
@@ -53,15 +53,15 @@ def test_weights_that_no_network_computes_with_are_refused(
     kind = torch.complex64 if isinstance(value, complex) else torch.float32
     state["bn1.bias"] = torch.full((4,), value, dtype=kind)
     torch.save(state, here / "net.pth")
-    words = ["convert", "net.pth", "mine", "--network", "resnet", "--mean", "0", "--std", "1"]
-    more = ["--arguments", '{"depth": 8, "width": 4}', "--shape", "3x32x32"]
+    words = ["convert", "net.pth", "mine", "--network", "cifar_resnet", "--mean", "0", "--std", "1"]
+    more = ["--config", '{"depth": 8, "width": 4}', "--shape", "3x32x32"]
     assert app.main([*words, *more]) == 1
     told = capsys.readouterr().err
     assert "'bn1.bias'" in told and told.count("\n") == 1 and not (here / "mine").exists()
 
 
 def test_numbers_beyond_half_precision_are_not_halved(here: Path) -> None:
-    given = Card("a", "classifier", "resnet", "a.safetensors", "MIT", (3, 8, 8), folder=here)
+    given = Card("a", "classifier", "cifar_resnet", "a.safetensors", "MIT", (3, 8, 8), folder=here)
     write_card(given, {"a": torch.tensor([7e4])})
     with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --ha"):
         write_card(given, {"a": torch.tensor([7e4])}, fp16=True)
@@ -117,11 +117,11 @@ CLAIMS = {
     "mean": [float("nan")],
     "std": [0.0],
     "classes": "cat",
-    "levels": {"steps": 10**12},
+    "schedule_kwargs": {"steps": 10**12},
     "sigma_data": True,
     "options": [1],
-    "shards": {"a": 7},
-    "figures": 3,
+    "weight_files": {"a": 7},
+    "metrics": 3,
 }
 
 
@@ -130,7 +130,7 @@ def test_entries_of_a_card_of_another_kind_are_refused(here: Path, entry: str) -
     from scoreag.models.model_cards import to_toml
 
     given = {
-        "name": "a", "kind": "classifier", "network": "resnet", "file": "a", "licence": "MIT",
+        "name": "a", "kind": "classifier", "network": "cifar_resnet", "file": "a", "license": "MIT",
         "image_shape": [3, 8, 8],
     }  # fmt: skip
     (here / "card.toml").write_text(to_toml(given))
@@ -175,7 +175,7 @@ def test_a_pipe_is_no_file(here: Path) -> None:
         lambda: loading.load_dataset(here / "a.png"),
         lambda: load_classifier(here),
         lambda: plan.load_plan(here / "p.toml"),
-        lambda: load_classifier(here / "a.pth", network="resnet"),
+        lambda: load_classifier(here / "a.pth", network="cifar_resnet"),
         lambda: loading.load_dataset(here / "folder"),
     ]
     for read in reads:
@@ -184,7 +184,7 @@ def test_a_pipe_is_no_file(here: Path) -> None:
 
 
 def test_arguments_that_nest_without_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["convert", "a.pt", "mine", "--arguments", "[" * 100_000]
+    words = ["convert", "a.pt", "mine", "--config", "[" * 100_000]
     assert app.main(words) in (1, 2)
     assert "nests too deeply" in (told := capsys.readouterr().err) and len(told) <= 501
     assert app.main([*words[:-1], json.dumps(["x" * 90_000])]) in (1, 2)

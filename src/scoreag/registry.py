@@ -67,6 +67,7 @@ FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for t
     **dict.fromkeys(("vote",), ("aggregate",)),
     **dict.fromkeys(("model", "score_model", "diffusion"), ("prior",)),
     **dict.fromkeys(("mean_std", "normalization", "preprocessing"), ("mean",)),
+    "resnet": ("cifar_resnet",), "plain_cnn": ("small_cnn",), "whitened_cnn": ("airbench_cnn",),
 }  # fmt: skip
 
 
@@ -151,12 +152,12 @@ def check_options(factory: Any, options: dict[str, Any], owner: str) -> None:
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of an error message: the known word that was probably meant, or all of them."""
     ours = [name for name in FOREIGN_NAMES.get(word, ()) if name in known]
-    words = (
-        [] if word in FOREIGN_NAMES else [word[:MAX_NAME_LENGTH], word[:MAX_NAME_LENGTH].lower()]
-    )
     some = [name for name in known[:MAX_KNOWN_NAMES] if len(name) <= MAX_NAME_LENGTH]
-    near = (get_close_matches(each, some, n=1) for each in words)
-    close = ours or next((found for found in near if found), [])
+    lower, word = {name.lower(): name for name in reversed(some)}, word[:MAX_NAME_LENGTH]
+    close = ours
+    if not close and word not in FOREIGN_NAMES:
+        near = [lower[name] for name in get_close_matches(word.lower(), lower, n=1)]
+        close = get_close_matches(word, some, n=1) or near
     return (
         f"did you mean {close[0]!r}?"
         if close

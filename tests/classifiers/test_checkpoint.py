@@ -36,7 +36,7 @@ def network():
 def test_a_checkpoint_comes_back_however_it_was_wrapped(network, tmp_path, wrap):
     torch.save(wrap(network.state_dict()), tmp_path / "net.th")
     x = torch.rand(2, 3, 16, 16)
-    loaded = load_checkpoint(tmp_path / "net.th", "resnet", depth=8, width=4)
+    loaded = load_checkpoint(tmp_path / "net.th", "cifar_resnet", depth=8, width=4)
     assert torch.equal(loaded(x), network(x)) and not loaded.training
 
 
@@ -48,17 +48,17 @@ def test_a_prefix_that_was_given_takes_its_tensors_alone(network, tmp_path):
     x, built = torch.rand(2, 3, 16, 16), {"depth": 8, "width": 4}
     torch.save(model | {"loss.weight": torch.ones(10)}, tmp_path / "beside.pt")
     with pytest.raises(ValueError, match=r"have 'model\.' before .*beside others such as 'loss"):
-        load_checkpoint(tmp_path / "beside.pt", "resnet", **built)
+        load_checkpoint(tmp_path / "beside.pt", "cifar_resnet", **built)
     torch.save(average | model, tmp_path / "two.pt")
     with pytest.raises(ValueError, match=r"have 'ema\.' or 'model\.' before their names; write st"):
-        load_checkpoint(tmp_path / "two.pt", "resnet", **built)
+        load_checkpoint(tmp_path / "two.pt", "cifar_resnet", **built)
     for file in ("beside.pt", "two.pt"):
-        found = load_checkpoint(tmp_path / file, "resnet", "model.", **built)
+        found = load_checkpoint(tmp_path / file, "cifar_resnet", "model.", **built)
         assert torch.equal(found(x), network(x))
-    ema = load_checkpoint(tmp_path / "two.pt", "resnet", ["ema."], **built)
+    ema = load_checkpoint(tmp_path / "two.pt", "cifar_resnet", ["ema."], **built)
     assert torch.equal(ema.linear.weight, 2 * network.linear.weight)
     with pytest.raises(ValueError, match=r"no name begins with 'net\.'; names are ema\.bn1"):
-        load_checkpoint(tmp_path / "two.pt", "resnet", "net.", **built)
+        load_checkpoint(tmp_path / "two.pt", "cifar_resnet", "net.", **built)
 
 
 def test_a_network_of_ones_own_is_filled(network, tmp_path):
@@ -88,7 +88,7 @@ def test_a_bad_file_is_refused_by_one_line(tmp_path, monkeypatch, write, message
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "net.th")
     with pytest.raises(ValueError, match=message) as caught:
-        load_checkpoint(tmp_path / "net.th", "resnet", depth=8)
+        load_checkpoint(tmp_path / "net.th", "cifar_resnet", depth=8)
     assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
@@ -97,19 +97,19 @@ def test_a_cut_file_is_refused(network, tmp_path):
     whole = (tmp_path / "net.th").read_bytes()
     (tmp_path / "net.th").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="it is damaged"):
-        load_checkpoint(tmp_path / "net.th", "resnet", depth=8, width=4)
+        load_checkpoint(tmp_path / "net.th", "cifar_resnet", depth=8, width=4)
 
 
 def test_an_option_that_the_network_lacks_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"resnet takes no option 'shortcuts'; did.*'shortcut'"):
-        load_checkpoint(tmp_path / "net.th", "resnet", shortcuts="A")
+        load_checkpoint(tmp_path / "net.th", "cifar_resnet", shortcuts="A")
 
 
 @pytest.mark.weights
 @pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
 def test_a_well_known_checkpoint_has_its_published_accuracy():
     """91.73 % on the whole test set: within five standard errors on 500 images."""
-    module = load_checkpoint(SHARED / "weights/resnet20-12fca82f.th", "resnet", depth=20)
+    module = load_checkpoint(SHARED / "weights/resnet20-12fca82f.th", "cifar_resnet", depth=20)
     rows = np.fromfile(SHARED / "data/cifar-10-batches-bin/test_batch.bin", np.uint8)
     rows = torch.from_numpy(rows.reshape(-1, 3073)[:500].copy())
     x = rows[:, 1:].reshape(-1, 3, 32, 32) / 255

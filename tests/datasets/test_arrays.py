@@ -15,7 +15,7 @@ RGB = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 
 def saved(folder: Path, **arrays: Any) -> str:
     np.savez_compressed(folder / "a.npz", **arrays)
-    return f"arrays:{folder / 'a.npz'}"
+    return f"npz:{folder / 'a.npz'}"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_labels_classes_and_ranges(tmp_path: Path) -> None:
     assert came.labels is not None
     assert came.labels.dtype == torch.int64
     assert (came.labels.tolist(), came.image_ids) == ([0], (1,))
-    assert (came.classes, came.name) == (("ape", "bee"), "arrays:a.npz[1:2]")
+    assert (came.classes, came.name) == (("ape", "bee"), "npz:a.npz[1:2]")
 
 
 def test_a_path_needs_no_prefix(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_other_files_and_empty_classes_are_told(pets: Path) -> None:
     }
     assert came.counts == {"cat": 2, "dog": 1, "emu": 0}
     assert came.summary == (
-        "folder:pets: 3 images, by class: cat 2, dog 1, emu 0; left out: 3 no picture that is read "
+        "image-folder:pets: 3 images, by class: cat 2, dog 1, emu 0; left out: 3 no picture that is read "
         "(README.txt, dog/1.gif, dog/gone.png); left out: 1 an empty class (emu)"
     )
 
@@ -115,12 +115,12 @@ def test_many_classes_are_told_in_short(tmp_path: Path) -> None:
         paint(tmp_path / f"c{i:02d}" / "0.png")
     paint(tmp_path / "c03" / "1.png")
     assert "13 images, of 12 of 12 classes, 1 to 2 of each" in data.load_dataset(tmp_path).summary
-    part = data.load_dataset(f"folder:{tmp_path}[0:4]")
+    part = data.load_dataset(f"image-folder:{tmp_path}[0:4]")
     assert "4 images, of 4 of 12 classes, 1 of each" in part.summary
 
 
 def test_the_pair_of_the_package_knows_its_data_set(pets: Path) -> None:
-    found = scoreag.load_data(f"folder:{pets}", classes=("dog", "cat"))
+    found = scoreag.load_data(f"image-folder:{pets}", classes=("dog", "cat"))
     images, labels = found
     assert images.shape == (3, 3, 4, 4) and labels is not None
     assert labels.tolist() == [1, 0, 1]

@@ -20,7 +20,7 @@ def test_a_picture_keeps_its_size_and_colours(cat: str) -> None:
     came = data.load_dataset(cat)
     assert came.images.shape == (1, 3, 6, 8)
     assert came.images[0, :, 5, 7].tolist() == [1, 2, 3]
-    assert (came.labels, came.image_ids, came.name) == (None, (0,), "picture:cat.png")
+    assert (came.labels, came.image_ids, came.name) == (None, (0,), "single-image:cat.png")
     assert came.files == ("cat.png",)
 
 

@@ -50,7 +50,7 @@ def row(image_id: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
-@pytest.mark.parametrize("prefix", ["", "run:", "folder:"])
+@pytest.mark.parametrize("prefix", ["", "run-dir:", "image-folder:"])
 def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
     tmp_path: Path, prefix: str
 ) -> None:
@@ -65,7 +65,7 @@ def test_images_come_with_their_ids_and_labels_in_the_order_of_ids(
 def test_a_run_is_read_as_it_is(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
     with pytest.raises(ValueError, match="is a run, whose images are read as they are"):
-        data.load_dataset(f"folder:{run}", size=(2, 2))
+        data.load_dataset(f"image-folder:{run}", size=(2, 2))
 
 
 def test_a_range_counts_images_not_ids(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path, name: str) -> None:
 
 def test_another_folder_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it has no rows\.jsonl"):
-        data.load_dataset(f"run:{tmp_path}")
+        data.load_dataset(f"run-dir:{tmp_path}")
 
 
 def test_an_unfinished_run_is_refused_with_its_command(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def saved(diffusers, folder, pipeline=True, network=(), **schedule):
 def their_chain(model, scheduler, x, **options):
     for i, t in enumerate(scheduler.timesteps):
         predicted = model(x, t).sample
-        with drawing(scheduler, NOISE.at("step", i)):
+        with drawing(scheduler, NOISE.fold_in("step", i)):
             x = scheduler.step(predicted, t, x, **options).prev_sample
     return x
 
@@ -53,7 +53,7 @@ def our_chain(prior, sampler, times):
     sigmas = torch.cat(
         [alphas_cumprod_to_sigmas(linear_alphas_cumprod())[times].float(), torch.zeros(1)]
     )
-    x = NOISE.at("start").normal_like(torch.zeros(2, 3, 8, 8)) * (1 + sigmas[0] ** 2).sqrt()
+    x = NOISE.fold_in("start").normal_like(torch.zeros(2, 3, 8, 8)) * (1 + sigmas[0] ** 2).sqrt()
     return sampler.sample(lambda x, sigma: prior.model(x, sigma), x, sigmas, NOISE)
 
 
@@ -73,7 +73,7 @@ def test_its_chains_are_those_of_the_package(diffusers, tmp_path, kind, predicti
     }  # fmt: skip
     scheduler = made[kind]()
     scheduler.set_timesteps(steps)
-    start = NOISE.at("start").normal_like(torch.zeros(2, 3, 8, 8))
+    start = NOISE.fold_in("start").normal_like(torch.zeros(2, 3, 8, 8))
     theirs = their_chain(model, scheduler, start)
     sampler = {"DDIM": euler, "DDPM": ancestral}[kind]
     ours = our_chain(load_prior(tmp_path), sampler, scheduler.timesteps)
@@ -92,7 +92,7 @@ def test_a_model_alone_and_old_weights_are_read_too(diffusers, tmp_path):
 
 def test_a_folder_says_itself_what_it_is(diffusers, tmp_path):
     saved(diffusers, tmp_path)
-    with pytest.raises(ValueError, match="says itself what it is of; leave out --arguments"):
+    with pytest.raises(ValueError, match="says itself what it is of; leave out --config"):
         open_checkpoint(tmp_path, {"image_size": 8})
 
 

@@ -77,8 +77,8 @@ def same_steps(scheduler, folder):
     sigmas = (1 / kept[steps] - 1).sqrt()
     found = parse_scheduler(saved(scheduler, folder), "file")
     told = (
-        load_component("score_models", found.family).family(**found.levels)
-        if found.levels
+        load_component("score_models", found.family).family(**found.schedule_kwargs)
+        if found.schedule_kwargs
         else None
     )
     told = told or _family(found.family)
@@ -283,8 +283,8 @@ def test_a_ve_network_has_a_second_derivative(diffusers, schedulers, tmp_path):
 @pytest.mark.parametrize(
     "settings, change, message",
     [
-        ({"beta_end": 0.03}, {"last": 2.0}, "the table of levels: betas from 0.0001 to 2.0"),
-        ({"beta_end": 0.03}, {"final": 0.1}, "the table of levels takes no option 'final'"),
+        ({"beta_end": 0.03}, {"beta_end": 2.0}, "its schedule_kwargs: betas from 0.0001 to 2.0"),
+        ({"beta_end": 0.03}, {"final": 0.1}, "its schedule_kwargs takes no option 'final'"),
         (None, {"sign": 2}, "the sign 2; expected 1 or -1"),
     ],
     ids=["value", "name", "sign"],
@@ -294,7 +294,7 @@ def test_the_levels_of_a_card_are_checked_again(diffusers, tmp_path, settings, c
         diffusers.EDMEulerScheduler() if settings is None else diffusers.DDPMScheduler(**settings)
     )
     folder = pipeline(tmp_path / "net", unet(diffusers), kind)
-    update_card(convert_checkpoint(folder, tmp_path / "card")[1], levels=change)
+    update_card(convert_checkpoint(folder, tmp_path / "card")[1], schedule_kwargs=change)
     with pytest.raises(ValueError, match=message):
         load_prior(tmp_path / "card", "cpu")
 

@@ -226,7 +226,7 @@ def labelled(diffusers, made, labels):
 
 
 CLASSIFIER = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
-FAST = {"steps": 2, "retries": 0, "progress": False}
+FAST = {"steps": 2, "max_restarts": 0, "progress": False}
 
 
 @torch.no_grad()
@@ -286,7 +286,7 @@ def test_names_of_the_classes_alone_make_the_last_label_the_null_label(diffusers
     "arguments, message",
     [
         ({"null_label": 1}, "null_label is 1; expected true or false"),
-        ({"null_label": True, "x": 2}, "leave out --arguments, or its 'x'"),
+        ({"null_label": True, "x": 2}, "leave out --config, or its 'x'"),
     ],
 )
 def test_what_is_told_of_a_folder_is_checked(model, made, arguments, message):

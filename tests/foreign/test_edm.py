@@ -35,7 +35,7 @@ def test_a_pickle_gives_the_network_that_was_put_into_it(here):
     assert found.tensors.keys() == expected.keys()
     assert all(torch.equal(found.tensors[name], expected[name]) for name in expected)
     assert (found.family, found.network, found.classes) == ("edm", "song_unet", 3)
-    assert found.image_shape == (3, 8, 8) and found.left[0] == "loss_fn"
+    assert found.image_shape == (3, 8, 8) and found.unused_keys[0] == "loss_fn"
 
 
 def test_a_converted_model_denoises_as_the_one_in_the_pickle(here):
@@ -64,7 +64,7 @@ def test_safetensors_that_name_their_class_are_read_alike(here):
     save_file(tensors, here / "bare.safetensors", metadata={**about, "arguments": "{}"})
     with pytest.raises(UnsupportedCheckpoint, match="its arguments lack 'img_resolution'"):
         open_checkpoint(here / "bare.safetensors")
-    with pytest.raises(ValueError, match="says itself what it is of; leave out --arguments"):
+    with pytest.raises(ValueError, match="says itself what it is of; leave out --config"):
         open_checkpoint(here / "edm.safetensors", {"image_size": 8})
     save_file(tensors, here / "nameless.safetensors")
     with pytest.raises(ValueError, match=r"nameless\.safetensors does not say what"):

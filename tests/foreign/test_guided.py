@@ -22,8 +22,8 @@ def invented(shapes) -> dict[str, torch.Tensor]:
     source, tensors = torch.Generator().manual_seed(0), {}
     for name, shape in shapes.items():
         scale = 0.3 if len(shape) < 2 else (1 / torch.Size(shape[1:]).numel()) ** 0.5
-        centre = 1.0 if name.endswith(NORMS) else 0.0
-        tensors[name] = torch.randn(shape, generator=source) * scale + centre
+        center = 1.0 if name.endswith(NORMS) else 0.0
+        tensors[name] = torch.randn(shape, generator=source) * scale + center
     return tensors
 
 
@@ -38,7 +38,7 @@ def test_the_network_computes_what_the_released_one_does(case, tmp_path):
     """Every 16th number of two images, at steps 3 and 700."""
     told = GOLDEN[case]["arguments"]
     found = open_checkpoint(saved(case, tmp_path / "model.pt"), told)
-    network = import_module(f"scoreag.networks.{found.network}").build(**found.options).eval()
+    network = import_module(f"scoreag.diffusion.networks.{found.network}").build(**found.options).eval()
     network.load_state_dict(dict(found.tensors))
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([1, 4]) if told["class_cond"] else None
@@ -52,7 +52,7 @@ def test_a_checkpoint_is_converted_by_the_arguments_of_its_training(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     saved("legacy", tmp_path / "model.pt")
     told = GOLDEN["legacy"]["arguments"] | {"noise_schedule": "cosine"}
-    words = ["convert", "model.pt", "mine", "--arguments", json.dumps(told), "--json", "--quiet"]
+    words = ["convert", "model.pt", "mine", "--config", json.dumps(told), "--json", "--quiet"]
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["family"] == "ddpm_cosine"
 
@@ -73,7 +73,7 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, monkeypatch, capsys, chan
     monkeypatch.chdir(tmp_path)
     saved("legacy", tmp_path / "model.pt")
     told = json.dumps(GOLDEN["legacy"]["arguments"] | change)
-    assert main(["convert", "model.pt", "mine", "--arguments", told]) == 1
+    assert main(["convert", "model.pt", "mine", "--config", told]) == 1
     err = capsys.readouterr().err
     assert re.search(message, err) and err.count("\n") == 1
     assert not (tmp_path / "mine").exists()
@@ -82,7 +82,7 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, monkeypatch, capsys, chan
 def test_a_file_of_another_name_asks_for_its_arguments(tmp_path):
     path = saved("legacy", tmp_path / "model.pt")
     with pytest.raises(
-        UnsupportedCheckpoint, match=r"does not say how it was trained; write --arguments"
+        UnsupportedCheckpoint, match=r"does not say how it was trained; write --config"
     ):
         open_checkpoint(path)
 

@@ -61,7 +61,7 @@ def test_a_folder_tells_the_configuration(case, tmp_path):
     family = {"vpsde": ("ddpm", "vp"), "vesde": ("smld", "ncsn")}[told["sde"]]
     assert found.format == f"score-SDE, {FOLDERS[case]} with other arguments"
     assert found.family == family[told["continuous"]]
-    assert found.left == ("optimizer", "model", "step")
+    assert found.unused_keys == ("optimizer", "model", "step")
 
 
 def shapes_of(network, options):
@@ -83,7 +83,7 @@ def published(name):
 
 
 HO = {
-    "colours": 3, "channels": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention_at": [16],
+    "colors": 3, "channels": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention_at": [16],
     "sides": [32, 16, 8, 4],
 }  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_all_configurations_are_those_of_the_release():
 def test_a_file_of_no_known_folder_is_asked_for_its_configuration(tmp_path):
     path = made_states.write("ddpmpp_continuous", tmp_path / "checkpoint_8.pth")
     with pytest.raises(
-        UnsupportedCheckpoint, match=r'write --arguments as JSON, e.g. \{"config": "vp/cifar10'
+        UnsupportedCheckpoint, match=r'write --config as JSON, e.g. \{"config": "vp/cifar10'
     ):
         open_checkpoint(path)
 
@@ -120,7 +120,7 @@ def test_a_list_of_states_gives_its_average_where_it_has_one(averaged, tmp_path)
     found = open_checkpoint(path)
     assert all(torch.equal(found.tensors[n], alone.tensors[n]) for n in alone.tensors)
     assert (found.options, found.family) == (alone.options, "ddpm")
-    assert found.image_shape == (3, 32, 32) and found.left[0].startswith("the optimizer")
+    assert found.image_shape == (3, 32, 32) and found.unused_keys[0].startswith("the optimizer")
 
 
 def shortened(tree):
@@ -179,7 +179,7 @@ def test_an_average_that_does_not_fit_is_refused_by_the_name_of_a_tensor(tmp_pat
 def test_an_argument_that_does_not_fit_is_named(tmp_path, capsys, case, change, message):
     path = made_states.write(case, tmp_path / "model.pt")
     told = {**(made_states.arguments(case) or {}), **change}
-    words = ["convert", str(path), str(tmp_path / "mine"), "--arguments", json.dumps(told)]
+    words = ["convert", str(path), str(tmp_path / "mine"), "--config", json.dumps(told)]
     assert main(words) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and not (tmp_path / "mine").exists()
@@ -190,9 +190,9 @@ def test_the_steps_of_a_training_are_kept_by_the_card_and_checked(tmp_path):
     path = made_states.write("improved_hybrid", tmp_path / "model.pt")
     told = made_states.arguments("improved_hybrid")
     _, made = convert_checkpoint(path, tmp_path / "mine", config=told)
-    assert dict(made.levels) == {"steps": 4000, "pace": 0.25}
-    update_card(made, levels={"step": 4000})
-    with pytest.raises(ValueError, match=r"the table of levels takes no option 'step'; did you"):
+    assert dict(made.schedule_kwargs) == {"steps": 4000, "time_scale": 0.25}
+    update_card(made, schedule_kwargs={"step": 4000})
+    with pytest.raises(ValueError, match=r"its schedule_kwargs takes no option 'step'; did you"):
         load_prior(tmp_path / "mine")
 
 

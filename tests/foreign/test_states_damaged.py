@@ -123,14 +123,14 @@ def diffusion(prefix):
         ([], "holds a list, not a state dict"),
         (torch.zeros(3), "holds a Tensor, not a state dict"),
     ],
-    ids=["resnet", "wrapped", "latent", "autoencoder", "noisy", "channels", "transformer",
+    ids=["cifar_resnet", "wrapped", "latent", "autoencoder", "noisy", "channels", "transformer",
          "optimizer", "lucidrains", "k-diffusion", "patches", "averaged", "vit", "numbers",
          "list", "empty", "tensor"],
 )  # fmt: skip
 def test_another_file_of_torch_is_told_what_it_looks_like(here, capsys, tree, message):
     torch.save(tree, here / "x.pt")
     told = '{"image_size": 32, "num_channels": 32, "num_res_blocks": 1}'
-    assert main(["convert", "x.pt", "mine", "--arguments", told]) == 1
+    assert main(["convert", "x.pt", "mine", "--config", told]) == 1
     err = capsys.readouterr().err
     assert re.search(message, err), err
     assert err.count("\n") == 1 and not (here / "mine").exists()
@@ -144,13 +144,13 @@ def test_a_score_model_given_as_a_classifier_is_told_so(here):
         with pytest.raises(
             ValueError, match=rf"{name} .*looks like a score model.* --model"
         ) as told:
-            load_checkpoint(here / name, "resnet", depth=8)
+            load_checkpoint(here / name, "cifar_resnet", depth=8)
         assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("edm.pkl", "the checkpoint of a score model.*--model"), ("net.pth", "--network resnet")],
+    [("edm.pkl", "the checkpoint of a score model.*--model"), ("net.pth", "--network cifar_resnet")],
 )
 def test_a_file_in_the_place_of_a_classifiers_name_is_told_what_it_is(here, capsys, name, told):
     made_edm.write(here / "edm.pkl")

@@ -471,7 +471,7 @@ def cards() -> Iterator[Case]:
         "kind",
         "network",
         "file",
-        "licence",
+        "license",
         "sha256",
         "source",
         "classes",
@@ -514,18 +514,18 @@ def networks() -> Iterator[Case]:
     text = plain["card.toml"].decode()
     layers = ", ".join(['["ReLU"]'] * 50_000)
     for name, network, options in (
-        ("hidden", "plain_cnn", "hidden = 10000000"),
-        ("hidden, huge", "plain_cnn", "hidden = 1000000000000"),
-        ("stride 0", "plain_cnn", "convolutions = [[8, 3, 0]]"),
-        ("kernel", "plain_cnn", "convolutions = [[8, 100000, 1]]"),
+        ("hidden", "small_cnn", "hidden = 10000000"),
+        ("hidden, huge", "small_cnn", "hidden = 1000000000000"),
+        ("stride 0", "small_cnn", "convolutions = [[8, 3, 0]]"),
+        ("kernel", "small_cnn", "convolutions = [[8, 100000, 1]]"),
         ("layers", "sequential", f"layers = [{layers}]"),
         ("layer", "sequential", 'layers = [["Linear", 100000000, 100000]]'),
         ("no layer", "sequential", 'layers = [[], 7, "x"]'),
         ("layer of nothing", "sequential", 'layers = [["Conv2d"]]'),
         ("layer of lists", "sequential", 'layers = [[["Linear"], 1, 2]]'),
-        ("resnet", "resnet", "depth = 6000002"),
-        ("whitened", "whitened_cnn", "widths = [100000, 100000, 100000]"),
-        ("widths", "whitened_cnn", "widths = []"),
+        ("cifar_resnet", "cifar_resnet", "depth = 6000002"),
+        ("whitened", "airbench_cnn", "widths = [100000, 100000, 100000]"),
+        ("widths", "airbench_cnn", "widths = []"),
         ("not there", "x" * 100_000, ""),
         ("upwards", "../../networks", ""),
         ("score model's", "unet", "channels = 64"),
@@ -583,15 +583,15 @@ def priors() -> Iterator[Case]:
     prior = card_files("fashion-small")
     text = prior["card.toml"].decode()
     for name, line in (
-        ("steps", "[levels]\nsteps = 1000000000000\n"),
-        ("steps 0", "[levels]\nsteps = 0\n"),
-        ("levels", "levels = 7\n"),
-        ("pace", '[levels]\npace = "x"\n'),
+        ("steps", "[schedule_kwargs]\nsteps = 1000000000000\n"),
+        ("steps 0", "[schedule_kwargs]\nsteps = 0\n"),
+        ("levels", "schedule_kwargs = 7\n"),
+        ("time_scale", '[schedule_kwargs]\ntime_scale = "x"\n'),
         ("defaults", "defaults = []\n"),
-        ("shards", '[shards]\n"a" = 7\n'),
-        ("shards away", '[shards]\n"/dev/zero" = "aa"\n'),
-        ("figures", "figures = 1\n"),
-        ("recipe", "recipe = 1\n"),
+        ("shards", '[weight_files]\n"a" = 7\n'),
+        ("shards away", '[weight_files]\n"/dev/zero" = "aa"\n'),
+        ("figures", "metrics = 1\n"),
+        ("recipe", "training_config = 1\n"),
     ):
         top, rest = text.split("\n[", 1)
         made = f"{top}\n{line}\n" if "[" in line[:1] else f"{line}{top}\n[{rest}"
@@ -602,17 +602,17 @@ def priors() -> Iterator[Case]:
 
 def plans(given: bytes) -> Iterator[Case]:
     text = given.decode()
-    victims = 'victims = ["cifar10-resnet20", "cifar10-robust"]'
+    classifiers = 'classifiers = ["cifar10-resnet20", "cifar10-robust"]'
     words = ", ".join(f'"w{i}"' for i in range(100_000))
     epsilon = 'epsilon = ["2/255", "8/255"]'
     sweep = "\n".join(f"o{i} = [{', '.join(map(str, range(9)))}]" for i in range(30))
     for name, old, new in (
-        ("100,000 victims", victims, f"victims = [{words}]"),
+        ("100,000 victims", victims, f"classifiers = [{words}]"),
         ("100,000 random", victims, f"{victims}\nrandom = [{words}]"),
         ("100,000 values", epsilon, f"epsilon = [{words}]"),
         ("crossing", epsilon, sweep),
         ("100,000 sets", "[attacks.gat]", f"[attacks.gat]\nsets = [{words}]"),
-        ("900 victims, crossed", victims, f"victims = [{', '.join(words.split(', ')[:900])}]"),
+        ("900 victims, crossed", victims, f"classifiers = [{', '.join(words.split(', ')[:900])}]"),
         ("seeds", "images = 256", f"images = 256\nseeds = {[*range(100_000)]}"),
         ("seed", "images = 256", "images = 256\nseeds = [-1]"),
         ("seeds of words", "images = 256", f"images = 256\nseeds = [{words[:9000]}]"),
@@ -622,9 +622,9 @@ def plans(given: bytes) -> Iterator[Case]:
         ("long fraction", epsilon, f'epsilon = "{"9" * 9000}/1"'),
         ("nested", epsilon, "epsilon = [[[[1]]]]"),
         ("no values", epsilon, "epsilon = []"),
-        ("sets", "[sets.cifar10]", "[sets]\nx = 1\n[sets.cifar10]"),
-        ("set of a word", "[sets.cifar10]", f"[sets.{'x' * 70_000}]"),
-        ("unknown", "[attacks.gas]", f'[attacks.gas]\nvictims = "{"y" * 70_000}"'),
+        ("sets", "[datasets.cifar10]", "[sets]\nx = 1\n[datasets.cifar10]"),
+        ("set of a word", "[datasets.cifar10]", f"[datasets.{'x' * 70_000}]"),
+        ("unknown", "[attacks.gas]", f'[attacks.gas]\nclassifiers = "{"y" * 70_000}"'),
         ("table", "steps = 10", "steps = { a = { b = 1 } }"),
         ("attack", "[attacks.gat]", "[attacks.gat]\nattack = 7"),
     ):
@@ -642,14 +642,14 @@ def png(
     height: int,
     *more: bytes,
     depth: int = 1,
-    colour: int = 0,
+    color: int = 0,
     rows: bytes | None = None,
 ) -> bytes:
     if rows is None:
         machine = zlib.compressobj(1)
         row = b"\0" * (1 + (width * depth + 7) // 8)
         rows = b"".join(machine.compress(row) for _ in range(height)) + machine.flush()
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -675,7 +675,7 @@ def pictures() -> Iterator[Case]:
         "exif of nothing.png": png(8, 8, chunk(b"eXIf", b"")),
         "transparent.png": png(8, 8, chunk(b"tRNS", b"")),
         "16 bits.png": png(8, 8, depth=16),
-        "palette.png": png(8, 8, depth=8, colour=3),
+        "palette.png": png(8, 8, depth=8, color=3),
         "bomb.png": png(8, 8, rows=zlib.compress(b"\0" * (1 << 28))),
         "animated.png": png(8, 8, chunk(b"acTL", struct.pack(">II", 0xFFFFFFFF, 0))),
         "header twice.png": png(

@@ -48,7 +48,7 @@ def score_model(name: str, arguments: dict[str, Any] | None = None) -> Callable[
 def classifier(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
         convert.convert_state_dict(
-            folder / name, folder / "out", (0.5,), (0.5,), "resnet", RESNET,
+            folder / name, folder / "out", (0.5,), (0.5,), "cifar_resnet", RESNET,
             image_shape=(3, 32, 32),
         )  # fmt: skip
 

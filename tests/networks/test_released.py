@@ -34,8 +34,8 @@ def invented(network: torch.nn.Module) -> torch.nn.Module:
         if "resample_filter" in name:
             continue
         scale = 0.3 if tensor.ndim < 2 else (1 / tensor[0].numel()) ** 0.5
-        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + centre)
+        center = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + center)
     return network.eval()
 
 
@@ -43,7 +43,7 @@ def denoiser(name: str) -> Preconditioned:
     """The golden case of that name, with invented weights."""
     case = GOLDEN["cases"][name]
     made = build_spec(case["class"], case["arguments"], {}, name)
-    network = import_module(f"scoreag.networks.{made.network}").build(**made.options)
+    network = load_component("networks", made.network).build(**made.options)
     return Preconditioned(invented(network), FAMILIES[made.family])
 
 
@@ -70,7 +70,7 @@ def test_golden_files_are_met_at_every_level(name):
         about = file.metadata()
     tensors = load_file(SHARED / f"{name}.safetensors")
     made = build_spec(about["class"], json.loads(about["arguments"]), tensors, name)
-    network = import_module(f"scoreag.networks.{made.network}").build(**made.options).eval()
+    network = load_component("networks", made.network).build(**made.options).eval()
     network.load_state_dict(dict(made.tensors))
     denoise = Preconditioned(network, FAMILIES[made.family])
     expected = load_file(SHARED / f"{name}.expected.safetensors")

@@ -11,7 +11,7 @@ from torch import Tensor
 from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.classifiers.judges import CLEAN_IMAGES
 from scoreag.classifiers.rejection import REJECT, is_misclassified
-from scoreag.runs.records import Row
+from scoreag.io.records import Row
 from scoreag.stats.estimates import (
     MetricEntry,
     bootstrap_ci,

@@ -17,10 +17,11 @@ from scoreag.assess.metrics import Columns, to_columns
 from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
 from scoreag.classifiers.judges import CLEAN_IMAGES
 from scoreag.core.rng import Stream
-from scoreag.io.filesystem import check_regular_file, write_text
+from scoreag.io.filesystem import check_regular_file, write_json, write_text
+from scoreag.io.manifest import read_manifest
+from scoreag.io.records import Row
+from scoreag.io.run_dir import refuse_links
 from scoreag.metrics import frechet, kid
-from scoreag.runs import run_dir
-from scoreag.runs.records import Row
 from scoreag.stats.estimates import MetricEntry, from_estimate, from_proportion
 from scoreag.stats.proportion import Proportion, compute_proportion
 
@@ -148,10 +149,10 @@ def aggregate(folder: Path) -> AssessmentResults:
     Raises:
         ValueError: the folder holds no assessment.
     """
-    manifest = run_dir.read_manifest(folder)
+    manifest = read_manifest(folder)
     if not str(manifest.get("task")).startswith("assess "):
         raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
-    run_dir.refuse_links(folder, storage.OWNED_FILES)
+    refuse_links(folder, storage.ASSESSMENT_FILES)
     groups = [
         _aggregate_group(folder, group, list(cells))
         for group, cells in groupby(storage.list_cells(folder), key=lambda cell: cell.group)
@@ -173,7 +174,7 @@ def aggregate(folder: Path) -> AssessmentResults:
 
 def write_summary(results: AssessmentResults) -> None:
     """summary.json of an assessment."""
-    run_dir.write_json(results.folder / "summary.json", results.to_dict())
+    write_json(results.folder / "summary.json", results.to_dict())
 
 
 @dataclass
@@ -269,7 +270,7 @@ def _cached_distances(
     """
     if min(len(generated), len(real)) < MIN_IMAGES:
         return {}
-    file = folder / "cells" / cell.key / "distances.json"
+    file = storage.cell_folder(folder, cell) / storage.DISTANCES_FILE
     digest = hashlib.sha256()
     for rows in (generated, real):
         digest.update(rows.contiguous().numpy().tobytes())

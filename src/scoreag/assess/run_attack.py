@@ -29,10 +29,10 @@ from scoreag.attacks._common.validation import skip_validation
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.diffusion.prior import Prior
+from scoreag.io.manifest import to_jsonable
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.task import run_batch
 from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
-from scoreag.runs.manifest import to_jsonable
 
 RANGE_TOLERANCE = 1e-6  # by which rounding may carry an image out of [0, 1]
 RUNNER_OPTIONS = ("prior", "lpips")  # fields of an attack that the runner fills

@@ -14,11 +14,12 @@ from scoreag.assess import storage
 from scoreag.assess.executors import Failure, Outcome, Shard
 from scoreag.assess.experiments import Cell, ModelCache, classifier_digests, content_digest
 from scoreag.assess.plan import Plan
+from scoreag.io.filesystem import write_json
+from scoreag.io.manifest import to_jsonable
+from scoreag.io.records import group_batches
+from scoreag.io.run_dir import open_run_dir
+from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
-from scoreag.runs import run_dir
-from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable, utc_now
-from scoreag.runs.probe import probe_classifier
-from scoreag.runs.run_task import group_batches
 
 SHARD_IMAGES = 64  # images between two writes
 Executor = Callable[[Iterable[Shard]], Iterator[tuple[Shard, Outcome]]]
@@ -35,12 +36,10 @@ class RunStatus:
 def build_manifest(plan: Plan, cache: ModelCache, command: str | None) -> dict[str, Any]:
     """What determines an assessment; the content of each cell is in its own file."""
     return {
-        "format": FORMAT,
         "command": command,
         "task": f"assess {plan.name}",
         "plan": to_jsonable(plan.table),
         "device": cache.torch_device.type,
-        **describe_environment(),
     }
 
 
@@ -104,26 +103,20 @@ def assess(
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
     selected = select_cells(cells, only)
-    owned = storage.OWNED_FILES
-    with (
-        run_dir.exclusive_lock(folder) as fresh,
-        run_dir.cleanup_on_error(folder, fresh, owned, (storage.ROW_PATTERN,)),
-    ):
-        kept = run_dir.open_run_dir(folder, manifest, overwrite, owned, storage.owned_paths)
+    with open_run_dir(folder, manifest, storage.ASSESSMENT_FILES, overwrite) as run:
         status = RunStatus()
         storage.record_probes(folder, probes)
         for cell in cells:
             storage.write_cell(folder, cell)
-        run_dir.write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
+        write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
         pending = _pending_batches(selected, folder, status)
         total = sum(len(batch) for _, batches in pending for batch in batches)
         bar = tqdm(total=total, unit="image", desc="assess", delay=2,
                    disable=None if progress else True)  # fmt: skip
         with bar:
             _run_pending(pending, folder, executor, shard_size, status, bar.update)
-        complete = not status.failed and len(selected) == len(cells)
-        if complete and not kept.get("finished"):
-            run_dir.write_manifest(folder, {**kept, "finished": utc_now()})
+        if not status.failed and len(selected) == len(cells):
+            run.finish()
         return status
 
 

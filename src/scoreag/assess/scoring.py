@@ -22,10 +22,10 @@ from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_
 from scoreag.core.steady import outputs_match
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
+from scoreag.io.records import Row
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import compute_norms, psnr
 from scoreag.metrics.ssim import WINDOW_SIZE, ssim
-from scoreag.runs.records import Row
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,9 +27,9 @@ from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float
+from scoreag.io.manifest import to_jsonable
 from scoreag.methods.api import build_purification, build_synthesis, build_transformation
 from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
-from scoreag.runs.manifest import to_jsonable
 
 DRAW_OFFSET_SHARED = 0  # the draw of a cell that has but one
 DRAW_OFFSET_EVAL = 10**9  # the draws that judge a defense are counted from here: no attack saw them

@@ -1,6 +1,6 @@
 """An architecture by name, without weights: ours, timm's or torchvision's, or one's own function.
 
-resnet                 a file of scoreag.networks
+cifar_resnet           a file of scoreag.classifiers.networks
 timm:resnet18          timm.create_model("resnet18", pretrained=False, ...)
 torchvision:resnet18   torchvision.models.get_model("resnet18", weights=None, ...)
 my_nets:make           make(...) of the module my_nets, in the working directory or installed

@@ -1,6 +1,6 @@
 """A user's classifier as a card: a state dict and its architecture.
 
-The card says the normalisation, the classes and the digest once, so that every command can take the
+The card says the normalization, the classes and the digest once, so that every command can take the
 folder's name and needs no option for what is in it.
 """
 
@@ -34,7 +34,7 @@ def convert_state_dict(
     """Write the card and the weights of a classifier into ``folder``.
 
     Args:
-        network, arguments: as in ``architecture``; classes and shape are told where it takes them.
+        network, arguments: as in ``build``; classes and shape are told where it takes them.
         image_shape: by default what an argument says.
         strip: as in ``load_checkpoint``.
 
@@ -82,8 +82,8 @@ def open_state_dict(
         reject_format(file, kind)
     if not network:
         raise ValueError(
-            f"{file} holds tensors; say which network they are of: a file of scoreag.networks such "
-            "as resnet, timm:NAME, torchvision:NAME, or my_module:function"
+            f"{file} holds tensors; say which network they are of: a file of scoreag.classifiers."
+            "networks such as cifar_resnet, timm:NAME, torchvision:NAME, or my_module:function"
         )
     return load_checkpoint(file, network, strip, **(config or {})).requires_grad_(False)
 
@@ -93,7 +93,7 @@ def _validate_class_names(class_names: Sequence[str], count: int, file: Path) ->
     if class_names and len(class_names) != count:
         raise ValueError(
             f"{file} tells {count} classes apart, and {len(class_names)} names came; give the names of "
-            "its own, or leave out --classes"
+            "its own, or leave out --class-names"
         )
     return tuple(class_names) or tuple(map(str, range(count)))
 

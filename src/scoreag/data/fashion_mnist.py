@@ -1,4 +1,4 @@
-"""Fashion-MNIST (fashion-mnist), 28 x 28 grey, 10 classes: IDX files, or 40 bundled test images."""
+"""Fashion-MNIST (fashion-mnist), 28 x 28 gray, 10 classes: IDX files, or 40 bundled test images."""
 
 import gzip
 import zlib
@@ -54,9 +54,9 @@ def load(
     images as ids.
 
     Args:
-        root: holds the four files, packed by gzip or not, or a folder fashion-mnist with them; else
+        data_dir: holds the four files, packed by gzip or not, or a folder fashion-mnist with them; else
             SCOREAG_DATA, else the cache folder.  Where neither it nor Debian's package has them,
-            they are fetched into it; a ``root`` that is given must be there.
+            they are fetched into it; a ``data_dir`` that is given must be there.
         url: of the folder that the files are in; else SCOREAG_FASHION_MNIST_URL, else the official.
     """
     split = pick_split([*IMAGE_FILES, "sample"], split_name or "test", "fashion-mnist")

@@ -29,7 +29,7 @@ def load(
     classes: Sequence[str] = (),
     progress: bool = True,
 ) -> Source:
-    """The pictures of the folder ``what``; their ids are their positions in it.
+    """The pictures of ``folder``; their ids are their positions in it.
 
     Class folders: the first picture of each class by their sorted names, then the second of each,
     and so on, so that any range holds the classes alike; classes are the folders' sorted names.
@@ -94,7 +94,7 @@ def _check_splits(path: Path, classes: Sequence[str]) -> None:
     first = next((name for name in splits if name.lower().startswith("train")), splits[0])
     raise ValueError(
         f"{path} holds the splits {', '.join(splits)}, which are no classes; "
-        f"write the one that you want, e.g. folder:{path / first}"
+        f"write the one that you want, e.g. image-folder:{path / first}"
     )
 
 

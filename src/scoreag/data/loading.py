@@ -23,7 +23,11 @@ from scoreag.registry import (
     load_component,
 )
 
-_PATH_KINDS = ("folder", "arrays", "picture", "run")  # the kinds whose word is a path
+_PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # the kinds whose word is a path
+_OTHER_NAMES = {  # words for a kind that are none of its name
+    "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
+    "samples": "foolbox-samples", "sample": "foolbox-samples",
+}  # fmt: skip
 _TENSOR_HINT = (
     "write np.savez('data.npz', images=images.numpy(), labels=labels.numpy()), give data.npz"
 )
@@ -48,7 +52,7 @@ class Dataset:
         classes: names by number; empty where they have none.
         name: what was read, with its range unless that is the whole, e.g. "cifar10:test[0:4]".
         files: where each was read from, relative to the whole; empty where they have no files.
-        left_out: what else the whole holds and is not read, by the reason why.
+        skipped: what else the whole holds and is not read, by the reason why.
     """
 
     images: Pixels
@@ -80,7 +84,7 @@ class Dataset:
     @property
     def is_user_data(self) -> bool:
         """Whether they are one's own, in an order that may go class by class."""
-        return self.name.startswith(("folder:", "arrays:", "run:"))
+        return self.name.startswith(("image-folder:", "npz:", "run-dir:"))
 
     @property
     def sha256(self) -> str:
@@ -151,7 +155,7 @@ def load_data(spec: str | Path, data_dir: str | Path | None = None, **options: A
     """The images in [0, 1] and the labels that ``spec`` names, as a pair.
 
     The pair's ``dataset`` tells what they are: ``classes``, the names by number, ``image_ids``,
-    ``files``, ``counts``, ``left_out``, and all in one line, ``summary``.
+    ``files``, ``counts``, ``skipped``, and all in one line, ``summary``.
     """
     dataset = load_dataset(spec, data_dir, **options)
     loaded = LoadedData((to_float(dataset.images), dataset.labels))
@@ -170,12 +174,12 @@ def load_dataset(
     """The images that ``spec`` names: ``WHAT``, ``WHAT[a:b]``, ``[a:]``, ``[:b]``, ``[i]``.
 
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
-    ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``samples``, ``folder:PATH``,
-    ``arrays:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
+    ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``foolbox-samples``, ``image-folder:PATH``,
+    ``npz:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
     Where the whole of it is a path that is there, ``imgs[1]``, its brackets are of the name.
 
     Args:
-        root: where the official files of a data set are, or are fetched to.
+        data_dir: where the official files of a data set are, or are fetched to.
         label: the class of a single picture, by number or by a name in ``classes``.
         size: (height, width) that pictures are resized to; None takes them as they are.
         classes: the model's, by number: labels that are given by name are numbered by them; by
@@ -183,7 +187,7 @@ def load_dataset(
     """
     if not isinstance(spec, str | Path):
         raise ValueError(
-            f"the data is {describe_value(spec)}; expected a word or a path, such as 'samples'; a "
+            f"the data is {describe_value(spec)}; expected a word or a path, such as 'cifar10:test'; a "
             "tensor of images is given to tasks and attacks as it is"
         )
     what, part = _split_spec(spec)
@@ -202,7 +206,7 @@ def is_cached(spec: str | Path, data_dir: str | Path | None = None) -> bool:
     what, _ = _split_spec(spec)
     try:
         _, module, word = _resolve_kind(what)
-        there: bool = module.at_hand(word, data_dir) if hasattr(module, "is_cached") else True
+        there: bool = module.is_cached(word, data_dir) if hasattr(module, "is_cached") else True
     except ValueError:
         return False
     return there
@@ -243,7 +247,7 @@ def _open_source(
     options: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     check_options(module.load, options, kind)
     taken = signature(module.load).parameters
-    offered = {"root": data_dir, "progress": progress, "classes": classes}
+    offered = {"data_dir": data_dir, "progress": progress, "classes": classes}
     options |= {key: value for key, value in offered.items() if key in taken}
     last = Path(word).resolve().name if kind in _PATH_KINDS else word
     return module.load(word, **options), f"{kind}:{last}" if last else kind
@@ -261,12 +265,13 @@ def _resolve_kind(spec: str) -> tuple[str, ModuleType, str]:
     path = Path(spec).expanduser()
     if spec and path.exists():
         kind = _detect_kind(path)
-        return kind, load_component("datasets", kind), spec
+        return kind, load_component("datasets", _list_kinds()[kind]), spec
     if not colon and ("." in spec or "/" in spec):
         raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(_list_kinds())}")
     if "." not in kind:
         raise ValueError(
-            f"no {kind!r} in datasets; {did_you_mean(_display_name(kind), list(_list_kinds()))}"
+            f"no {kind!r} in datasets; "
+            + did_you_mean(_OTHER_NAMES.get(kind, _display_name(kind)), list(_list_kinds()))
         )
     try:
         return kind, load_component("datasets", kind), word
@@ -286,10 +291,10 @@ def _list_kinds() -> dict[str, str]:
 
 def _detect_kind(path: Path) -> str:
     if path.is_dir():
-        return "run" if (path / "rows.jsonl").is_file() else "folder"
+        return "run-dir" if (path / "rows.jsonl").is_file() else "image-folder"
     if (fix := _FORMAT_HINTS.get(path.suffix.lower())) is not None:
         raise ValueError(f"{path} is not read as data; {fix}")
-    return "arrays" if path.suffix.lower() == ".npz" else "picture"
+    return "npz" if path.suffix.lower() == ".npz" else "single-image"
 
 
 def _parse_range(part: str | None, count: int, name: str) -> range:

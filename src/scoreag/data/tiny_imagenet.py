@@ -57,9 +57,9 @@ def load(
     Classes are counted as in wnids.txt, and named by the first word for them in words.txt.
 
     Args:
-        root: holds tiny-imagenet-200.zip or the folder tiny-imagenet-200, or is that folder; else
+        data_dir: holds tiny-imagenet-200.zip or the folder tiny-imagenet-200, or is that folder; else
             SCOREAG_DATA, else the cache folder.  Where it has none, the archive is fetched into
-            it; a ``root`` that is given must be there.
+            it; a ``data_dir`` that is given must be there.
         url: of the archive or of the folder it is in; else SCOREAG_TINY_IMAGENET_URL, else the
             official.
     """
@@ -205,7 +205,7 @@ def _read_images(
 
 
 def _decode_jpeg(files: _Files, name: str) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a JPEG; a grey one's are three times the same."""
+    """The pixels of a JPEG; a gray one's are three times the same."""
     data = files.read(name)
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:

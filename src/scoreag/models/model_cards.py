@@ -4,10 +4,10 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
 
     name = "cifar10-resnet20"
     kind = "classifier"                    # or "score-model"
-    network = "resnet"                     # a file of networks/, which has ``build``
+    network = "cifar_resnet"               # a file of networks/, which has ``build``
     file = "cifar10-resnet20.safetensors"  # the weights, beside the card; half precision is widened
     sha256 = "..."                         # of that file; another one is refused
-    licence = "MIT"
+    license = "MIT"
     source = "trained by: scoreag train classifier --preset cifar10-resnet20"
     algorithm = 2                          # of the version that trained it; see core/algorithm.py
     image_shape = [3, 32, 32]
@@ -18,13 +18,13 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
     judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
                                            #   folder beside this one
-    [levels]                               #   arguments of its ``family``, e.g. steps and pace
+    [schedule_kwargs]                      #   arguments of its family, e.g. steps, time_scale
     [options]                              # arguments of the network's ``build``
-    [shards]                               # where there are several files in place of ``file``:
+    [weight_files]                         # where there are several files in place of ``file``:
     "NAME-1-of-2.safetensors" = "..."      #   each with its sha256; the one above is of these
     [defaults.transform]                   # score model: the tuned settings of a task
-    [recipe]                               # how it was trained: seed, images seen, minutes, ...
-    [figures.test]                         # value, count, total, of, low, high; written by commands
+    [training_config]                      # how it was trained: seed, images seen, minutes, ...
+    [metrics.test]                         # value, count, total, of, low, high; written by commands
 """
 
 import hashlib
@@ -58,7 +58,9 @@ MAX_SIDE, MAX_PIXELS, MAX_STEPS = (
     1 << 26,
     100_000,
 )  # that a card may claim: of an image; noise levels
-OPTIONAL_KEY = "num_batches_tracked"  # of normalisations; files from before 2018 lack it
+OLD_ENTRIES = ("licence", "levels", "shards", "recipe", "figures")  # of version 0.1
+OLD_NETWORKS = ("plain_cnn", "resnet", "whitened_cnn")
+OPTIONAL_KEY = "num_batches_tracked"  # of normalizations; files from before 2018 lack it
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,8 @@ def write_card(
     """Write the weights and the card into ``card.folder``; the card with its sha256.
 
     Args:
-        half: store floating-point tensors in half the space, with 11 significant bits.
-        at_most: bytes of numbers in a file; what is more comes in shards.
+        fp16: store floating-point tensors in half the space, with 11 significant bits.
+        max_shard_size: bytes of numbers in a file; what is more comes in shards.
     """
     safetensors.check_tensors(weights, card.name)
     kept = safetensors.to_half(weights) if fp16 else weights
@@ -258,7 +260,7 @@ def _combine_digests(shards: Mapping[str, str]) -> str:
 
 
 def build_network(card: Card) -> nn.Module:
-    """The network of a card with its weights; it wants normalised images.
+    """The network of a card with its weights; it wants normalized images.
 
     Raises:
         ValueError: it names no network or wrong options, or its weights do not fit.
@@ -278,7 +280,7 @@ def build_network(card: Card) -> nn.Module:
 
 
 def update_card(card: Card, **changes: Any) -> Card:
-    """Write the card again with other entries, e.g. ``figures``."""
+    """Write the card again with other entries, e.g. ``metrics``."""
     entries = {f.name: getattr(card, f.name) for f in fields(card)} | changes
     changed = Card(**entries)
     plain = {key: value for key, value in asdict(changed).items() if key != "folder"}
@@ -306,6 +308,17 @@ def _to_toml_value(value: Any) -> Any:
 def _to_utf8(value: str | Path) -> str:
     """Text without the halves of characters that a file's name may hold."""
     return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _check_version(file: Path, entries: Mapping[str, Any]) -> None:
+    """Refuse a card in the words of version 0.1."""
+    words = [entry for entry in OLD_ENTRIES if entry in entries]
+    words += [repr(entries["network"])] if entries.get("network") in OLD_NETWORKS else []
+    if words:
+        raise ValueError(
+            f"{file} is a card of version 0.1, which says {words[0]}; write it in today's words: "
+            f"python benchmarks/migrate_0_2.py {file}"
+        )
 
 
 def _check_entries(file: Path, entries: Mapping[str, Any]) -> None:
@@ -364,19 +377,19 @@ _ENTRY_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: _are_numbers(value) and min(value) > 0,
     ),
     "sigma_data": ("a number above 0", lambda value: _is_number(value) and value > 0),
-    "levels": (
+    "schedule_kwargs": (
         f"a table, of at most {MAX_STEPS} steps",
         lambda value: _is_table(value) and _is_count(value.get("steps", 1)),
     ),
     "algorithm": ("a whole number", lambda value: type(value) is int),
     "options": ("a table", _is_table),
-    "recipe": ("a table", _is_table),
-    "shards": (
+    "training_config": ("a table", _is_table),
+    "weight_files": (
         "a table of digests",
         lambda value: _is_table(value) and all(map(_is_text, value.values())),
     ),
     "defaults": ("tables such as [defaults.transform]", _are_tables),
-    "figures": ("tables such as [figures.test]", _are_tables),
+    "metrics": ("tables such as [metrics.test]", _are_tables),
 }
 
 
@@ -387,6 +400,7 @@ def _read_card(file: Path) -> Card:
     except ValueError as error:
         raise ValueError(f"{file} is no card: {truncate_text(str(error), 200)}") from error
     known = {f.name: f for f in fields(Card) if f.name != "folder"}
+    _check_version(file, entries)
     for entry in entries:
         if entry not in known:
             raise ValueError(

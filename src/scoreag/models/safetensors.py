@@ -71,12 +71,12 @@ def check_tensors(tensors: Mapping[str, Tensor], name: str, fp16: bool = False) 
 
     Args:
         name: of the model, for what is said of it.
-        half: they were halved, which large numbers do not survive.
+        fp16: they were halved, which large numbers do not survive.
 
     Raises:
         ValueError: one is complex, or holds NaN or infinity; names it.
     """
-    advice = "; leave out --half, or mend them" if fp16 else "; get whole weights"
+    advice = "; leave out --fp16, or mend them" if fp16 else "; get whole weights"
     for tensor, value in tensors.items():
         if value.is_complex():
             raise ValueError(

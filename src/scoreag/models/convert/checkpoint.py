@@ -51,7 +51,7 @@ def _open(path: Path, config: Mapping[str, Any] | None, class_count: int) -> Che
     if diffusers.is_folder(path):
         return diffusers.open_folder(path, config, class_count)
     if config:
-        raise ValueError(f"{path} says itself what it is of; leave out --arguments")
+        raise ValueError(f"{path} says itself what it is of; leave out --config")
     if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return edm.open_pickle(path)
     if head[8:9] == b"{":
@@ -106,7 +106,7 @@ def convert_checkpoint(
 
     Args:
         classes: names by number; without them the numbers themselves.
-        licence: of the weights; by default what the format says.
+        license: of the weights; by default what the format says.
         half: store the weights with 11 significant bits.
         arguments: as in ``open_checkpoint``.
 

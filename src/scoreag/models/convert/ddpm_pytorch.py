@@ -60,7 +60,7 @@ def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``adm_unet`` for such a network."""
     side = config["sides"][0]
     return {
-        "image_shape": [config["colours"], side, side],
+        "image_shape": [config["colors"], side, side],
         "channels": config["channels"],
         "multipliers": config["multipliers"],
         "blocks": config["blocks"],
@@ -68,7 +68,7 @@ def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "heads": 1,
         "resample": "uneven",
         "scaled": False,
-        "least": 1,
+        "min_channels_per_group": 1,
         "eps": 1e-6,
         "ends": True,
     }
@@ -86,11 +86,11 @@ def _infer_config(tensors: Mapping[str, Tensor], file: str, side: Any) -> dict[s
     looking = [level for level in range(levels) if f"down.{level}.attn.0.q.weight" in tensors]
     if side is None and not looking:
         raise UnsupportedCheckpoint(
-            f"{file} does not say how large images are; write --arguments with image_size"
+            f"{file} does not say how large images are; write --config with image_size"
         )
     side = side or 16 << looking[0]
     return {
-        "colours": first.shape[1],
+        "colors": first.shape[1],
         "channels": len(first),
         "multipliers": [len(width) // len(first) for width in widths],
         "blocks": _count_indices(tensors, r"down\.0\.block\.(\d+)\."),

@@ -192,8 +192,8 @@ def _parse_betas(config: SchedulerConfig) -> Prediction:
         "predicts": predicts,
         "schedule": _get_str(config, "beta_schedule"),
         "steps": steps,
-        "first": _get_float(config, "beta_start", 1e-4),
-        "last": _get_float(config, "beta_end", 0.02),
+        "beta_start": _get_float(config, "beta_start", 1e-4),
+        "beta_end": _get_float(config, "beta_end", 0.02),
         "betas": betas or [],
         "snr_shift": _get_float(config, "snr_shift_scale", 1.0),
         "zero_snr": bool(config.get("rescale_betas_zero_snr")),
@@ -205,14 +205,14 @@ def _parse_betas(config: SchedulerConfig) -> Prediction:
 def _drop_defaults(kwargs: dict[str, Any]) -> dict[str, Any]:
     """What changes the table: betas need no schedule, and a cosine no ends."""
     usual = {
-        "predicts": "epsilon", "schedule": "linear", "steps": 1000, "first": 1e-4, "last": 0.02,
+        "predicts": "epsilon", "schedule": "linear", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.02,
         "betas": [], "snr_shift": 1.0, "zero_snr": False,
     }  # fmt: skip
     needless: tuple[str, ...] = ()
     if kwargs["betas"]:
-        needless = ("schedule", "steps", "first", "last")
+        needless = ("schedule", "steps", "beta_start", "beta_end")
     elif kwargs["schedule"] not in ("linear", "scaled_linear", "sigmoid"):
-        needless = ("first", "last")
+        needless = ("beta_start", "beta_end")
     return {n: v for n, v in kwargs.items() if v != usual[n] and n not in needless}
 
 

@@ -181,30 +181,30 @@ def open_state_dict(
     asked = dict(config) if config else PUBLISHED.get(path.name)
     if asked is None:
         raise UnsupportedCheckpoint(
-            f"{path.name} does not say how it was trained; write --arguments as JSON, with "
+            f"{path.name} does not say how it was trained; write --config as JSON, with "
             f"{', '.join(REQUIRED)}; or keep the published name, e.g. {next(iter(PUBLISHED))}"
         )
     told = complete_config(path.name, asked, _infer_config(tensors))
-    colours, side = tensors[FIRST_KEY].shape[1], told["image_size"]
-    if colours not in (1, 3):
+    colors, side = tensors[FIRST_KEY].shape[1], told["image_size"]
+    if colors not in (1, 3):
         raise UnsupportedCheckpoint(
-            f"{path.name} takes {colours} channels: an upsampler, which is not read"
+            f"{path.name} takes {colors} channels: an upsampler, which is not read"
         )
     labels = tensors.get("label_emb.weight")
     classes = len(labels) if told["class_cond"] and labels is not None else 0
-    options = network_options(told, colours, classes)
+    options = network_options(told, colors, classes)
     steps = told["diffusion_steps"]
     return CheckpointSpec(
         format="guided-diffusion" if told["resblock_updown"] else "improved-diffusion",
         family=FAMILIES[told["noise_schedule"]],
-        schedule_kwargs={"steps": steps, "pace": _time_scale(told)} if steps != 1000 else {},
+        schedule_kwargs={"steps": steps, "time_scale": _time_scale(told)} if steps != 1000 else {},
         network="adm_unet",
         options=options,
         tensors=apply_key_map(
             "adm_unet", options, key_map(told), tensors, path.name,
             lambda ours, parts: convert_tensor(ours, parts, told),
         ),
-        image_shape=(colours, side, side),
+        image_shape=(colors, side, side),
         classes=classes,
         license="MIT (OpenAI)" if not config else "not told by the file",
     )  # fmt: skip
@@ -224,7 +224,7 @@ def network_options(config: Mapping[str, Any], channels: int, classes: int) -> d
         "variance": config["learn_sigma"],
         "resample": "blocks" if config["resblock_updown"] else "even",
         "scaled": config["use_scale_shift_norm"],
-        "least": 1,
+        "min_channels_per_group": 1,
     }
 
 
@@ -253,7 +253,7 @@ def complete_config(
     _check_config(name, told)
     told["channel_mult"] = told.get("channel_mult") or CHANNEL_MULT.get(told["image_size"])
     if not told["channel_mult"]:
-        raise UnsupportedCheckpoint(f"{name}: --arguments lacks channel_mult")
+        raise UnsupportedCheckpoint(f"{name}: --config lacks channel_mult")
     if "num_heads" in user_config:
         told["num_head_channels"] = user_config.get("num_head_channels", -1)
     if told["num_head_channels"] > 0:
@@ -280,7 +280,7 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _check_config(name: str, config: Mapping[str, Any]) -> None:
     if missing := [argument for argument in REQUIRED if argument not in config]:
-        raise UnsupportedCheckpoint(f"{name}: --arguments lacks {', '.join(missing)}")
+        raise UnsupportedCheckpoint(f"{name}: --config lacks {', '.join(missing)}")
     validate_config(config, KNOWN_CONFIG, name)
     for argument, value in FIXED_VALUES.items():
         if config.get(argument, value) != value:

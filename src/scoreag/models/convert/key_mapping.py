@@ -93,6 +93,6 @@ def _network_shapes(
 
 
 def _resample_filters(wanted: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Tensor]:
-    line = torch.tensor(options.get("taps", (1, 1)), dtype=torch.float32)
+    line = torch.tensor(options.get("resample_filter", (1, 1)), dtype=torch.float32)
     whole = torch.outer(line, line)[None, None] / line.sum() ** 2
     return {name: whole.clone() for name in wanted if name.endswith(FILTER_SUFFIX)}

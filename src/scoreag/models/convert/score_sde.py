@@ -239,7 +239,7 @@ def _guess_config(path: Path, tensors: Mapping[str, Tensor], has_overrides: bool
     if len(fitting) == 1:
         return fitting[0]
     raise UnsupportedCheckpoint(
-        f"{path.name} does not say how it was trained; write --arguments as JSON, e.g. "
+        f"{path.name} does not say how it was trained; write --config as JSON, e.g. "
         f'{{"config": "{(fitting or list(CONFIGS))[0]}"}}'
         + (f"; its tensors are those of {', '.join(fitting)}" if fitting else "")
     )
@@ -266,7 +266,7 @@ def network_options(config: Mapping[str, Any], channels: int = 3) -> dict[str, A
         "noise_width": 2 if fourier else 1,
         "encoder": PROGRESSIVE_TYPES[config["progressive_input"]],
         "decoder": PROGRESSIVE_TYPES[config["progressive"]],
-        "taps": [1, 3, 3, 1] if config["fir"] else [1, 1],
+        "resample_filter": [1, 3, 3, 1] if config["fir"] else [1, 1],
     }
 
 

@@ -8,7 +8,7 @@ from scoreag.registry import check_options
 
 def load(card: Card) -> Preconditioned:
     """The denoiser of a card, with its weights; its betas are linear from 1e-4 to 0.02."""
-    check_options(family, dict(card.schedule_kwargs), f"{card.name}: the table of levels")
+    check_options(family, dict(card.schedule_kwargs), f"{card.name}: its schedule_kwargs")
     return Preconditioned(build_network(card), family(**card.schedule_kwargs))
 
 

@@ -34,11 +34,11 @@ AlphasCumprod = Float[Tensor, " steps"]
 
 def load(card: Card) -> Preconditioned:
     """The denoiser of a card, with its weights."""
-    check_options(family, dict(card.schedule_kwargs), f"{card.name}: the table of levels")
+    check_options(family, dict(card.schedule_kwargs), f"{card.name}: its schedule_kwargs")
     try:
         told = family(**card.schedule_kwargs)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{card.name}: the table of levels: {error}") from error
+        raise ValueError(f"{card.name}: its schedule_kwargs: {error}") from error
     return Preconditioned(build_network(card), told)
 
 
@@ -46,8 +46,8 @@ def family(
     predicts: str = "epsilon",
     schedule: str = "linear",
     steps: int = 1000,
-    first: float = 1e-4,
-    last: float = 0.02,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
     betas: Sequence[float] = (),
     snr_shift: float = 1.0,
     zero_snr: bool = False,
@@ -66,7 +66,7 @@ def family(
         raise ValueError(
             f"a prediction {predicts!r}; {did_you_mean(str(predicts), list(PARAMETERIZATIONS))}"
         )
-    alphas = _from_betas(betas) if len(betas) else _from_schedule(schedule, steps, first, last)
+    alphas = _from_betas(betas) if len(betas) else _from_schedule(schedule, steps, beta_start, beta_end)
     alphas = alphas / (snr_shift + (1 - snr_shift) * alphas)
     alphas = _rescale_zero_snr(alphas) if zero_snr else alphas
     alphas = alphas[alphas > 0]  # a step without any image has no finite level

@@ -8,5 +8,5 @@ from scoreag.registry import check_options
 
 def load(card: Card) -> Preconditioned:
     """The denoiser of a card, with its weights; it is told ``steps`` times the share of noise."""
-    check_options(flow, dict(card.schedule_kwargs), f"{card.name}: the table of levels")
+    check_options(flow, dict(card.schedule_kwargs), f"{card.name}: its schedule_kwargs")
     return Preconditioned(build_network(card), flow(**card.schedule_kwargs))
