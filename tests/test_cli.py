@@ -18,8 +18,8 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.cli.options import RunOptions, SamplingOptions, parameters
+from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
-from scoreag.runs.records import read_rows
 
 OWN = """
 from torch import nn

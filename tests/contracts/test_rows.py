@@ -30,8 +30,8 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.api import build_purification, build_synthesis, build_transformation
+from scoreag.methods.run_task import run_task
 from scoreag.methods.task import run_batch
-from scoreag.runs.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

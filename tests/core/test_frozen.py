@@ -24,9 +24,9 @@ from scoreag.core import gradient
 from scoreag.core.rng import Noise
 from scoreag.core.steady import outputs_match
 from scoreag.methods.api import build_transformation
+from scoreag.methods.run_task import build_manifest
 from scoreag.models.identity import tensors_sha256
 from scoreag.registry import component_names
-from scoreag.runs.manifest import build_manifest
 
 
 def test_grey_images_are_not_shown_as_three_colours():

@@ -280,8 +280,8 @@ def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
 def _generator_manifest(
     options: CertifyOptions, spec: "GeneratorSpec", task: str, batch_size: int
 ) -> dict[str, Any]:
+    from scoreag.methods.run_task import rows_sha256, target_word
     from scoreag.registry import load_component
-    from scoreag.runs.manifest import rows_sha256, target_word
 
     job, defended = spec.job, spec.evaluated_classifier
     config: dict[str, Any] = {
@@ -308,27 +308,14 @@ def _build_manifest(
     classifier: Any,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    import torch
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.models.identity import describe_models
 
-    from scoreag.models.identity import model_identity
-    from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
-    from scoreag.runs.probe import probe_classifier
-
-    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
-    models = {
-        "score-model": model_identity(prior.model, prior.metadata),
-        "classifier": classifier_identity(classifier),
-    }
     return {
-        "format": FORMAT,
         "command": command_line(),
         "task": task,
         "config": to_jsonable(config),
         "seed": options.seed,
-        "device": prior.sigmas.device.type,
         **to_jsonable(data),
-        "classes": list(prior.classes),
-        "models": to_jsonable(models),
-        "probe": {"classifier": probe_classifier(classifier, like)},
-        **describe_environment(),
+        **describe_models(prior, classifier),
     }

@@ -155,8 +155,9 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
-    from scoreag.evaluation import run_dir, sample_grids, score_model
+    from scoreag.evaluation import sample_grids, score_model
     from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
@@ -173,21 +174,21 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
         found |= {"compared": [one.to_dict() for one in comparisons]}
         sample_grids.write_sample_grids(folder, pixels, card.classes, pairs)
         page = render_score_page({**found, "foot": _footer()}, pixels, pairs, comparisons)
-        run_dir.write_page(folder, page)
+        write_text(folder / "report.html", page)
         return found
 
     fixed = {name: value for name, value in config.items() if name != "feature_extractors"}
     found = _run(options, card, fixed, {"judge": context.judge.metadata}, compute)
-    metrics = {SECTION: {**found["figures"], "settings": config}}
+    metrics = {SECTION: {**found["figures"], "config": config}}
     _finish(options, card, found, found["figures"], comparisons, metrics)
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core.algorithm import ALGORITHM
-    from scoreag.evaluation import run_dir
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
     from scoreag.evaluation.context import subsample
     from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_classifier_page
 
     def load(spec: str) -> "Dataset":
@@ -212,7 +213,7 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
         found = _describe(card, config) | {"figures": metrics, "left": skipped}
         found |= {"compared": [one.to_dict() for one in comparisons]}
         page = render_classifier_page({**found, "foot": _footer()}, comparisons)
-        run_dir.write_page(Path(options.out), page)
+        write_text(Path(options.out) / "report.html", page)
         return found
 
     found = _run(options, card, config, {}, compute)
@@ -230,18 +231,15 @@ def _run(
     compute: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
     """Compute in --out, or take what lies there."""
-    from scoreag.evaluation import run_dir
-    from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.evaluation.storage import run_in_folder
+    from scoreag.io.manifest import to_jsonable
 
     manifest = {
-        "format": FORMAT,
         "command": command_line(),
-        "task": run_dir.TASK,
         "config": to_jsonable(config),
         "models": to_jsonable({"evaluated": card.identity, **models}),
-        **describe_environment(),
     }
-    return run_dir.run_in_folder(Path(options.out), manifest, options.overwrite, compute)
+    return run_in_folder(Path(options.out), manifest, options.overwrite, compute)
 
 
 def _finish(
@@ -304,7 +302,7 @@ def _describe(card: "Card", config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _footer() -> list[str]:
-    from scoreag.runs.manifest import describe_environment, flatten
+    from scoreag.io.manifest import describe_environment, flatten
 
     names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
     known = dict(flatten(describe_environment()))

@@ -22,7 +22,7 @@ def run_and_report(
 ) -> None:
     """Compute a task in --out, write its report, and print the summary."""
     from scoreag.methods.api import find_gradient_problem
-    from scoreag.runs.run_task import run_task
+    from scoreag.methods.run_task import run_task
 
     if problem := find_gradient_problem(job):
         print(f"scoreag: warning: {problem}", file=sys.stderr)
@@ -45,7 +45,7 @@ def run_and_report(
 def write_report(folder: Path) -> Path:
     """Write the report of a run, an assessment or a certificate from what lies in its folder."""
     from scoreag.report import certification, robustness, task_run
-    from scoreag.runs.run_dir import read_manifest
+    from scoreag.io.manifest import read_manifest
 
     kind = str(read_manifest(folder).get("task")).partition(" ")[0]
     writers: dict[str, Callable[[Path], Path]] = {

@@ -324,17 +324,12 @@ def claim_folder(
     extra: "Dataset | None" = None,
 ) -> None:
     """Hold --out for this training while ``stack`` is open; refuse one with other settings."""
-    from scoreag.runs import run_dir
-    from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable
-    from scoreag.training.log import OWNED_FILES
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.io.run_dir import open_run_dir
+    from scoreag.training.log import TRAINING_FILES
     from scoreag.training.schedule import to_config_dict
 
-    folder = Path(training.out)
-    is_new = stack.enter_context(run_dir.exclusive_lock(folder))
-    stack.enter_context(run_dir.cleanup_on_error(folder, is_new, OWNED_FILES))
-    there = (folder / run_dir.MANIFEST).is_file() and not training.overwrite
     manifest = {
-        "format": FORMAT,
         "command": command_line(),
         "task": f"train {kind}",
         "preset": training.preset,
@@ -343,10 +338,9 @@ def claim_folder(
         **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
         "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
-        "made": run_dir.read_manifest(folder).get("made") if there else None,
-        **describe_environment(),
     }
-    run_dir.open_run_dir(folder, manifest, training.overwrite, OWNED_FILES)
+    folder = Path(training.out)
+    stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, training.overwrite))
 
 
 def format_command(kind: str, options: Any, schedule: "TrainingSchedule") -> str:
@@ -372,12 +366,10 @@ def format_command(kind: str, options: Any, schedule: "TrainingSchedule") -> str
 
 def finish(training: TrainOptions, card: "Card") -> None:
     """Note in the manifest what came of the training, and say how to use it."""
-    from scoreag.runs import run_dir
-    from scoreag.runs.manifest import to_jsonable, utc_now
+    from scoreag.io.manifest import read_manifest, to_jsonable
+    from scoreag.io.run_dir import RunDir
 
-    manifest = run_dir.read_manifest(card.folder)
-    ended = {"finished": manifest["finished"] or utc_now(), "made": to_jsonable(card.identity)}
-    run_dir.write_manifest(card.folder, {**manifest, **ended})
+    RunDir(card.folder, read_manifest(card.folder)).finish(card=to_jsonable(card.identity))
     config = {
         name: value
         for name, value in card.training_config.items()
