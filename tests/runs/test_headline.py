@@ -76,7 +76,7 @@ def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
         found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     )
     assert NO_JUDGE_NOTE.startswith(
-        "fooled; not checked whether the class is still shown: give --judge"
+        "fooled; not checked whether the class is still shown: give --reference-classifier"
     )
     assert "fooled_and_shown" not in found["rates"]
     assert "not checked whether the class is still shown" in table(found)
