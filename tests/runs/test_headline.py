@@ -225,9 +225,9 @@ def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path
     html = render_run_page(
         save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
-    assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
-    assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
+    assert "It misclassifies 1 of these 3 after the transformation with the label preserved" in html
+    assert "according to J &lt;b&gt; (95 % interval 6 to 79 %), and 2 in total." in html
+    assert "Reference classifier J &lt;b&gt;: clean accuracy 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1
     assert html.count("\N{MULTIPLICATION X} label not preserved") == 1
     assert "Warning: " in html  # four images show nothing of a judge

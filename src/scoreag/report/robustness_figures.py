@@ -9,7 +9,7 @@ from scoreag.assess.results import AssessmentResults, CellResult
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.report.image_grid import Strip, strip_of_row
-from scoreag.report.robustness_tables import (
+from scoreag.report.robustness_selection import (
     attack_scale,
     attacked_cells,
     cell_label,
