@@ -5,12 +5,15 @@ from markdown_parts import Row, share, short, table
 AXES = {  # the axis, what its numbers are, and by how many draws its rows are judged
     "votes": "draws that vote, on the images of one attack",
     "steps": "steps of the chain",
+    "similarity": "similarity s_x",
     "precision": "precision s_x",
 }
 
 
 def white_box(data: Row) -> str:
-    text = f"\nVictim `{data['classifier']}` behind GAP, {data['data']}, {data['images']} images, "
+    text = (
+        f"\nClassifier `{data['classifier']}` behind GAP, {data['data']}, {data['images']} images, "
+    )
     text += f"{255 * data['epsilon']:g}/255; APGD, {data['iterations']} iterations, EOT "
     text += f"{data['draws']}, an image left alone once it is misread in {data['stop']} fresh "
     text += f"draws. By the majority of {data['answers']} draws that no attack saw, or as said.\n"

@@ -336,7 +336,7 @@ def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, ima
     assert torch.equal(
         defended.fix_randomness(0).forward_unclamped(images), defended.fix_randomness(0)(images)
     )
-    with pytest.raises(ValueError, match="undo the normalisation"):
+    with pytest.raises(ValueError, match="undo the normalization"):
         defended(images * 4 - 2)
     assert not defended.call_counts
     found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), attack_scale=500.0)

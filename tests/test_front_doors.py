@@ -129,7 +129,7 @@ def test_every_answer_is_one_short_line(told):
         ("purify images list", "images are a list; expected a tensor: write torch.as_tensor"),
         ("defend classifier prior", "defend takes (classifier, prior, ...)"),
         ("defend purifier number", "the purifier is 2.5; write one such as 'gap'"),
-        ("data spec list", "expected a word or a path, such as 'samples'"),
+        ("data spec list", "expected a word or a path, such as 'cifar10:test'"),
         ("data spec tensor", "a tensor of images is given to tasks and attacks as it is"),
         ("pgd classifier word", "write scoreag.load_classifier(...)"),
         ("pgd noise number", "write Noise(seed=0, image_ids=range(2))"),

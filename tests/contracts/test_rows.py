@@ -30,8 +30,8 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.api import build_purification, build_synthesis, build_transformation
+from scoreag.methods.run_task import run_task
 from scoreag.methods.task import run_batch
-from scoreag.runs.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(kind, tmp_path):
 def test_certificates_do_not_depend_on_the_batch(kind):
     base = denoised_smoothing(world(), KINDS[kind](), 0.25)
     image, plan = tiny.images(1)[0] / 255, SmoothingConfig(n=30, n0=7, alpha=0.01)
-    rows = [certify_image(base, image, 4, 0, replace(plan, batch=size)) for size in (1, 8, 64)]
+    rows = [certify_image(base, image, 4, 0, replace(plan, batch_size=size)) for size in (1, 8, 64)]
     assert (rows[0] == rows[1] == rows[2] and 0 < rows[0]["count"] < 30) or rows[0]["radius"]
     job = replace(of("synthesize", kind), config=replace(of("synthesize", kind).config,
                                                        max_restarts=0))  # fmt: skip

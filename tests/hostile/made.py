@@ -22,7 +22,7 @@ import official_files
 from hostile import readers
 from hostile.readers import Files, card_files, npz, packed, saved, some_arrays
 from hostile.trials import Case
-from scoreag.io import row_digests
+from scoreag.io.records import seal_row
 
 CANARY = "../canary"
 COMMAND = f"touch {CANARY}"
@@ -642,14 +642,14 @@ def png(
     height: int,
     *more: bytes,
     depth: int = 1,
-    colour: int = 0,
+    color: int = 0,
     rows: bytes | None = None,
 ) -> bytes:
     if rows is None:
         machine = zlib.compressobj(1)
         row = b"\0" * (1 + (width * depth + 7) // 8)
         rows = b"".join(machine.compress(row) for _ in range(height)) + machine.flush()
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -675,7 +675,7 @@ def pictures() -> Iterator[Case]:
         "exif of nothing.png": png(8, 8, chunk(b"eXIf", b"")),
         "transparent.png": png(8, 8, chunk(b"tRNS", b"")),
         "16 bits.png": png(8, 8, depth=16),
-        "palette.png": png(8, 8, depth=8, colour=3),
+        "palette.png": png(8, 8, depth=8, color=3),
         "bomb.png": png(8, 8, rows=zlib.compress(b"\0" * (1 << 28))),
         "animated.png": png(8, 8, chunk(b"acTL", struct.pack(">II", 0xFFFFFFFF, 0))),
         "header twice.png": png(
@@ -834,7 +834,7 @@ def runs(given: Files) -> Iterator[Case]:
         ("sha256", None),
         ("sha256", ["x"] * 100_000),
     ):
-        text = row_digests.seal_row({**row, key: value}, mark)  # as whoever writes a row can write
+        text = seal_row({**row, key: value}, mark)  # as whoever writes a row can write
         files = {**given, "rows.jsonl": text}
         yield Case(f"row {key} {str(value)[:20]}", "runs", readers.read_run, files)
     for name, text in {

@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from scoreag.methods.api import build_transformation
-from scoreag.runs.run_task import run_task
+from scoreag.methods.run_task import run_task
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,9 @@ from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float
+from scoreag.io.manifest import to_jsonable as plain_values
 from scoreag.methods.api import build_purification, build_synthesis, build_transformation
 from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
-from scoreag.runs.manifest import to_jsonable as plain_values
 
 DRAW_OFFSET_EVAL = (
     10**9

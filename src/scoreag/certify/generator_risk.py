@@ -9,8 +9,8 @@ from typing import Any
 
 from scoreag.core.types import Classifier
 from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.io.records import Row
 from scoreag.methods.task import TaskSpec, quantize_8bit, run_batch
-from scoreag.runs.records import Row
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
 
@@ -49,7 +49,9 @@ def classify_draws(spec: GeneratorSpec, indices: range, pad_to: int = 0) -> list
         said = judge(quantize_8bit(result.images)).detach().argmax(1)
     assert said is not None and result.labels is not None
     answers = zip(ids, result.labels.tolist(), said.tolist(), strict=True)
-    return [{"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers]
+    return [
+        {"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers
+    ]
 
 
 def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, Any]]:

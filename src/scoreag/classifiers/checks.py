@@ -46,7 +46,7 @@ def check_classifier(classifier: Any, images: Images, require_grad: bool = True)
 def has_zero_gradient(classifier: Any, image_shape: Sequence[int], like: Tensor) -> bool:
     """Whether a classifier's gradient is zero everywhere in some images of noise.
 
-    Its answers to these are sure to differ from pixel to pixel, unlike those to a grey image.
+    Its answers to these are sure to differ from pixel to pixel, unlike those to a gray image.
     """
     grain = torch.rand(
         2, *image_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
@@ -56,7 +56,7 @@ def has_zero_gradient(classifier: Any, image_shape: Sequence[int], like: Tensor)
 
 
 def _logits(classifier: Any, leaf: Images) -> Tensor:
-    """Its answer, with a graph of the leaf; no draw of a defence is counted for it."""
+    """Its answer, with a graph of the leaf; no draw of a defense is counted for it."""
     shape, rows = tuple(leaf.shape[1:]), range(len(leaf))
     ask = reset_draws(select_rows(classifier, rows), rows, "check")
     with torch.set_grad_enabled(leaf.requires_grad):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -22,6 +22,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.io.images import check_images
 from scoreag.methods.config import SamplingConfig, resolve_config
 from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
+from scoreag.models.identity import model_identity
 from scoreag.registry import describe_value, did_you_mean, load_component
 
 
@@ -230,6 +231,16 @@ class PurifiedClassifier(nn.Module):
             return 1
         room = _draws_that_fit(self.config, images, draws)
         return room if self.config.draws == 1 else 1  # an answer takes several already
+
+    def defense_identity(self) -> dict[str, Any]:
+        """All that determines its answers, but the classifier, which is a part of it."""
+        config, names = self.config, ("seed", "draws", "aggregate", "backward", "bf16")
+        return {
+            "purifier": config.purify.__module__.rpartition(".")[2],
+            "config": asdict(config.sampling),
+            "score-model": model_identity(config.prior.model, config.prior.metadata),
+            **{name: getattr(config, name) for name in names},
+        }
 
     def train(self, mode: bool = True) -> "PurifiedClassifier":
         """In eval mode it stays: in train mode its networks would answer, and change, by batch."""

@@ -1,6 +1,7 @@
 """What a task can be told: one table of settings, checked before any work starts."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
@@ -23,6 +24,7 @@ from scoreag.registry import (
 )
 
 ATTACK_LOSSES = ("likelihood", "margin")
+MAX_DOUBLINGS = 1000  # a double ends at 2^1024
 TASK_ARGUMENTS = {  # of the functions that take settings, for a word that is neither
     **dict.fromkeys(
         ("synthesize", "transform"), ("target", "seed", "image_ids", "batch_size", "progress")
@@ -88,6 +90,11 @@ class SamplingConfig:
         """The plain values of some settings."""
         plain = {**asdict(self), "sampler_options": dict(self.sampler_options)}
         return {name: plain[name] for name in field_names}
+
+
+def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
+    """The attack scale of a restart: doubled each time, as far as there are numbers."""
+    return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
 
 
 def fields_for_task(task: str) -> list[str]:

@@ -11,7 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from scoreag.core.types import Images, Labels
+from scoreag.io.filesystem import write_json
 from scoreag.io.images import make_grid, to_uint8
+from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.records import Row, replace_rows
+from scoreag.io.run_dir import open_run_dir
+from scoreag.methods.config import escalate_attack_scale
+from scoreag.methods.records import TASK_FILES, add_pictures, save_images
+from scoreag.methods.summary import summarize_rows
 
 BatchInt = Int[Tensor, " batch"]
 
@@ -91,18 +98,88 @@ class Result:
         }
         return Result(**{**{f.name: getattr(first, f.name) for f in fields(first)}, **joined})
 
-    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """A run's folder: manifest, a row an image, PNGs, and the summary."""
-        from scoreag.runs.save import (
-            save_result,  # the only import of a higher layer: see test_layers
-        )
+    def to_rows(
+        self, target_source: str | None = None, float_predictions: Labels | None = None
+    ) -> list[Row]:
+        """A row an image, as ``rows.jsonl`` has it, but for the pictures.
 
-        return save_result(self, folder, overwrite=overwrite)
+        Args:
+            target_source: who chose the target: given, runner_up, random or untargeted.
+            float_predictions: the answers to the images before they were rounded to 8 bits.
+        """
+        rows = []
+        for i, image_id in enumerate(self.image_ids.tolist()):
+            target, restarts = _item(self.targets, i), int(self.restarts[i])
+            scale = self.config.get("attack_scale")
+            row = {
+                "image_id": image_id,
+                "label": _item(self.labels, i),
+                "target": None if target == -1 else target,
+                "target_source": target_source,
+                "predictions": {
+                    "before": _item(self.clean_predictions, i),
+                    "float": _item(float_predictions, i),
+                    "saved": _item(self.predictions, i),
+                },
+                "success_float": _item(self.success_float, i),
+                "success": _item(self.success, i),
+                "targeted_success": _item(self.targeted_success, i),
+                "restarts": restarts,
+                "guidance_skipped": int(self.guidance_skipped[i]),
+                "attack_scale": None if scale is None else escalate_attack_scale(scale, restarts),
+                "seed": self.seed,
+                "nfe": int(self.nfe[i]),
+            }
+            if self.judge_predictions is not None:
+                before = _item(self.judge_clean_predictions, i)
+                row["judge"] = {"before": before, "saved": int(self.judge_predictions[i])}
+            rows.append(row)
+        return rows
+
+    def save(
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write a run's folder: manifest, a row an image, PNGs, and the summary; the folder.
+
+        Args:
+            provenance: further entries of the manifest, e.g. ``models`` and ``data``.
+
+        Raises:
+            ValueError: the folder is not empty, or, with ``overwrite``, holds something but a run.
+        """
+        folder, more = Path(folder), to_jsonable(dict(provenance or {}))
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty; give another folder, or overwrite=True")
+        manifest = {
+            "task": self.task,
+            "config": to_jsonable(self.config),
+            "seed": self.seed,
+            "images": len(self),
+            "image_ids": format_spans(self.image_ids.tolist()),
+            **more,
+        }
+        if self.judge:
+            manifest["models"] = {**more.get("models", {}), "judge": to_jsonable(self.judge)}
+        with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
+            ids = self.image_ids.tolist()
+            saved, originals = save_images(folder, self.images, self.originals, ids)
+            rows = add_pictures(folder, self.to_rows(), saved, originals)
+            replace_rows(folder, rows)
+            write_json(folder / "summary.json", summarize_rows(self.task, rows, run.manifest))
+            run.finish()
+        return folder
 
     def to_grid(self, columns: int = 10) -> Image.Image:
         """All images side by side, as 8-bit pictures."""
         picture = make_grid(to_uint8(self.images), columns)
         return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
+
+
+def _item(values: Tensor | None, i: int) -> Any:
+    return None if values is None else values[i].item()
 
 
 def _pick(value: Any, rows: Tensor) -> Any:

@@ -4,7 +4,6 @@ The networks always see ``micro_batch`` images at once, the last of them padded:
 round alike, and an image comes out bit for bit the same whatever else is computed beside it.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +18,9 @@ from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods import sampling
-from scoreag.methods.config import SamplingConfig
+from scoreag.methods.config import SamplingConfig, escalate_attack_scale
 from scoreag.methods.result import Result
 
-MAX_DOUBLINGS = 1000  # a double ends at 2^1024
 IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * stride + index within the class
 
 
@@ -121,11 +119,6 @@ def _restart_failures(job: TaskSpec, result: Result, pad_to: int) -> Result:
     return result
 
 
-def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
-    """The strength of a retry: doubled each time, as far as there are numbers."""
-    return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
-
-
 def _resample(job: TaskSpec, attack_scale: float, previous: Result) -> tuple[Result, Tensor]:
     """The images at another strength, and which of them are any: not those that exploded."""
     drawn = _sample(job, replace(job.config, attack_scale=attack_scale))
@@ -175,7 +168,7 @@ def _check_finite(job: TaskSpec, images: Images, config: SamplingConfig) -> None
     pulled = ", ".join(f"{name} {getattr(config, name):g}" for name in names)
     raise ValueError(
         f"the chain exploded: {which} at {pulled}, {config.steps} steps; "
-        f"write a smaller --{' or --'.join(names)}, or more --steps"
+        f"write a smaller --{' or --'.join(names).replace('_', '-')}, or more --steps"
     )
 
 

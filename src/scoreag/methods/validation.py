@@ -85,7 +85,9 @@ def validate_target(
         return None if target == "none" else target
     if isinstance(target, str):
         if target != "random":
-            raise ValueError(f"target is {target!r}; write a class number, runner_up, random or none")
+            raise ValueError(
+                f"target is {target!r}; write a class number, runner_up, random or none"
+            )
         return _random_targets(labels, classes, seed, ids)
     same_for_all = not isinstance(target, Tensor | np.ndarray | Sequence) or np.ndim(target) == 0
     aims = validate_labels(target, None if same_for_all else len(labels), classes, "target classes")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from scoreag.runs.manifest import flatten
+from scoreag.io.manifest import flatten
 from scoreag.stats.proportion import Proportion
 
 TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text below it

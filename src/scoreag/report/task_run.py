@@ -7,6 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from scoreag.io.filesystem import write_text
+from scoreag.io.manifest import read_manifest
+from scoreag.io.records import Row, read_complete_rows, read_picture
+from scoreag.io.run_dir import refuse_links
+from scoreag.methods.records import ROW_FIELDS, TASK_FILES
+from scoreag.methods.summary import (
+    ATTACK_SUCCESS,
+    PRESERVED_SUCCESS,
+    judge_accuracy,
+    judge_name,
+    summarize_rows,
+)
 from scoreag.report.html import (
     TableCell,
     describe_environment,
@@ -15,10 +26,6 @@ from scoreag.report.html import (
 )
 from scoreag.report.image_grid import Strip, strip_of_row
 from scoreag.report.svg_plots import Chart, Curve, plot_curves
-from scoreag.runs import run_dir
-from scoreag.runs.headline import ATTACK_SUCCESS, PRESERVED_SUCCESS, judge_accuracy, judge_name
-from scoreag.runs.records import Row, read_complete_rows, read_picture
-from scoreag.runs.summary import summarize_rows
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -137,7 +144,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: there is none, or it was interrupted; says what to do.
     """
-    manifest = run_dir.read_manifest(folder)
+    manifest = read_manifest(folder)
     if (task := str(manifest.get("task"))) not in TITLES:
         kind = "a training" if task.startswith("train") else f"a run of {task!r}"
         raise ValueError(f"{folder} holds {kind}, which has no report; see the files in it")
@@ -145,8 +152,8 @@ def read_run(folder: Path) -> Run:
     remedy = "give the command of the run again"
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the run is not finished; {remedy}")
-    run_dir.refuse_links(folder)
-    rows = tuple(read_complete_rows(folder))
+    refuse_links(folder, TASK_FILES)
+    rows = tuple(read_complete_rows(folder, ROW_FIELDS))
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
