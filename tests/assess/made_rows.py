@@ -1,7 +1,7 @@
 """Rows of a made-up cell, whose every figure can be counted by hand."""
 
 from scoreag.assess.experiments import Cell
-from scoreag.assess.table import to_columns
+from scoreag.assess.metrics import to_columns
 
 
 def cell(**changes):

@@ -8,10 +8,9 @@ import pytest
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import model_cache, plan_validation
+from scoreag.assess import experiments, plan_validation
 from scoreag.assess.cost_estimate import shorten_cell
-from scoreag.assess.experiments import build_cells
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache, build_cells
 from scoreag.assess.plan import list_plans, load_plan
 from scoreag.assess.plan_validation import skipped_attacks
 from scoreag.attacks import pgd
@@ -185,7 +184,7 @@ def test_a_comment_in_a_source_file_changes_no_key(planned, tmp_path, monkeypatc
     for component in (pgd, gap):
         moved = copy / Path(component.__file__).relative_to(root)
         monkeypatch.setattr(component, "__file__", str(moved))
-    monkeypatch.setattr(model_cache, "__file__", str(copy / "assess" / "kit.py"))
+    monkeypatch.setattr(experiments, "__file__", str(copy / "assess" / "kit.py"))
     assert [cell.key for cell in resolved(PLAN, planned)] == before
 
 
@@ -194,7 +193,7 @@ def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(
     module.__file__ = str(tmp_path / "mine.py")
     for text in ("x = 1\n", "# one\nx = 1  # two\n", "x = 2\n"):
         Path(module.__file__).write_text(text)
-        digests.append(model_cache.source_digest(module))
+        digests.append(experiments.source_digest(module))
     assert digests[0] == digests[1] != digests[2]
 
 

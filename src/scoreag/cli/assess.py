@@ -15,8 +15,7 @@ from scoreag.cli.parsing import UsageError
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
     from scoreag.assess.executors import Outcome, Shard
-    from scoreag.assess.experiments import Cell
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import Cell, ModelCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +64,9 @@ class AssessOptions:
 
 def assess(options: AssessOptions) -> None:
     """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results."""
-    from scoreag.assess.model_cache import ModelCache
-    from scoreag.assess.plan import load_plan
-    from scoreag.assess.plan_validation import resolve_plan, set_max_memory, skipped_attacks
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.plan import load_plan, set_max_memory
+    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:
@@ -125,9 +124,7 @@ def _execute(
     from scoreag.assess import executors
 
     if options.ray:
-        from scoreag.assess.ray_executor import run_on_ray
-
-        return run_on_ray(shards, cache, options.workers, options.ray)
+        return executors.run_on_ray(shards, cache, options.workers, options.ray)
     if options.workers:
         return executors.run_in_processes(shards, cache, options.workers)
     return executors.run_serial(shards, cache)
