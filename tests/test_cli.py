@@ -17,7 +17,7 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import BATCH_SIZE, SETTINGS
+from scoreag.cli.options import RunOptions, SamplingOptions, parameters
 from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
 
@@ -168,13 +168,13 @@ def test_every_setting_reaches_the_manifest(here):
 
 def test_every_setting_is_an_option_of_the_same_name():
     known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
-    assert {option.name for option in SETTINGS} == known
+    assert {option.name for option in parameters(SamplingOptions)} == known
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
     from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
 
-    assert BATCH_SIZE.default == THEIRS
+    assert RunOptions.batch_size == THEIRS
 
 
 def test_a_single_picture_with_a_label_by_name(here):
