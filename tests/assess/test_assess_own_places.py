@@ -91,7 +91,7 @@ def test_all_tables_there_can_be_are_known():
     from scoreag.report import robustness_tables
 
     text = Path(robustness_tables.__file__).read_text()
-    names = set(re.findall(r'Table\(\s*f?"(\w+)', text))
+    names = set(re.findall(r'[Tt]able\(\s*(?:assessment,\s*)?f?"(\w+)', text))
     assert len(names) > 8
     assert names - {*storage.REPORT_TABLES} == {"transfer_", "classes_"}
 
