@@ -347,7 +347,7 @@ def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
     from scoreag.classifiers.loading import load_prior
     from scoreag.evaluation.context import Model
     from scoreag.models.model_cards import load_card
-    from scoreag.training.intermediate_checkpoint import checkpoint_at
+    from scoreag.training.ema import checkpoint_at
 
     device, trust_code = options.compute.device, options.compute.trust_code
     try:

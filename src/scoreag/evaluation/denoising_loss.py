@@ -11,7 +11,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.io.images import to_float
-from scoreag.training.noise_distributions import edm
+from scoreag.training.denoising_loss import edm
 
 SIGMA_LEVELS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # units of the state
 MAX_IMAGES = 1000  # images of a set that are asked about
