@@ -167,7 +167,7 @@ def test_a_range_of_a_sorted_table_is_balanced_in_a_plan_and_kept_elsewhere(tmp_
 
 
 def test_images_at_even_distances_are_of_all_classes_where_classes_take_turns(tmp_path):
-    from scoreag.evaluation.context import subsample
+    from scoreag.evaluation.score_model import subsample
 
     for i in range(20):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
