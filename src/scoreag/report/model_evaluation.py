@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from scoreag.evaluation.memorization import NearestPairs
 from scoreag.evaluation.reproducibility import MetricComparison
-from scoreag.evaluation.sample_grids import select_class
+from scoreag.evaluation.sampling import select_class
+from scoreag.evaluation.score_metrics import NearestPairs
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.report.html import metric_label, render_page
 from scoreag.report.image_grid import ImageCell, Strip
