@@ -369,7 +369,8 @@ from torch import nn
 class Behind(nn.Module):
     def __init__(self):
         super().__init__()
-        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", sigma_start=0.6, steps=1)
+        options = {"sigma_start": 0.6, "steps": 1}
+        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", **options)
 
     def forward(self, images):
         return self.inside(images)

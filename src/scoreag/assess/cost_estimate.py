@@ -13,6 +13,7 @@ from typing import Any
 
 from scoreag.assess.experiments import Cell, ModelCache
 from scoreag.assess.run_attack import compute_rows
+from scoreag.assess.scoring import ScoredBatch
 
 SAMPLE_IMAGES = 2  # images that are measured of each kind of cell
 # of an attack on a purifier that has many more
@@ -36,24 +37,11 @@ class CostEstimate:
     disk_bytes: int
 
 
-@dataclass(frozen=True)
-class CostSample:
-    """What an image of a shortened cell costs."""
-
-    attack_seconds: float
-    scoring_seconds: float
-    nfe: float
-    forwards: float
-    backwards: float
-    memory_bytes: int
-    disk_bytes: int
-
-
 def estimate_costs(
     cells: Sequence[Cell], cache: ModelCache, progress: Callable[[int], Any] = lambda done: None
 ) -> list[CostEstimate]:
     """The cost of every cell; cells that differ only in how they are scaled are measured once."""
-    samples: dict[tuple[Any, ...], CostSample] = {}
+    samples: dict[tuple[Any, ...], ScoredBatch] = {}
     estimates = []
     for cell in cells:
         short, attack_factor, scoring_factor = shorten_cell(cell)
@@ -94,35 +82,35 @@ def _cost_key(cell: Cell) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _measure_sample(cell: Cell, cache: ModelCache) -> CostSample:
+def _measure_sample(cell: Cell, cache: ModelCache) -> ScoredBatch:
     """A few images of a cell, all at once."""
     n = min(SAMPLE_IMAGES, cell.images)
     content = {"algorithm": cell.content.get("algorithm")}
     few = replace(cell, images=n, batch_size=n, content=content)
-    scored = compute_rows(few, few.batches, cache)  # loads, and warms up
-    if scored.attack_seconds + scored.scoring_seconds < 1:
-        scored = compute_rows(few, few.batches, cache)
-    count = len(scored.rows)
-
-    def mean(name: str) -> float:
-        return math.fsum(row[name] for row in scored.rows) / count
-
-    return CostSample(
-        scored.attack_seconds / count, scored.scoring_seconds / count,
-        mean("nfe"), mean("forwards"), mean("backwards"), scored.memory_bytes,
-        sum(map(len, scored.files.values())) // count + ROW_BYTES,
-    )  # fmt: skip
+    sample = compute_rows(few, few.batches, cache)  # loads, and warms up
+    if sample.attack_seconds + sample.scoring_seconds < 1:
+        sample = compute_rows(few, few.batches, cache)
+    return sample
 
 
 def _scale(
-    sample: CostSample, cell: Cell, n_measured: int, attack_factor: float, scoring_factor: float
+    sample: ScoredBatch, cell: Cell, n_measured: int, attack_factor: float, scoring_factor: float
 ) -> CostEstimate:
-    """From an image to the cell; short batches are padded, and cost as whole ones."""
-    padded = len(cell.batches) * cell.batch_size
+    """From a few images to the cell; short batches are padded, and cost as whole ones."""
+    count = len(sample.rows)
     seconds = attack_factor * sample.attack_seconds + scoring_factor * sample.scoring_seconds
-    calls = attack_factor * cell.images
+
+    def calls(name: str) -> float:
+        return attack_factor * cell.images * math.fsum(row[name] for row in sample.rows) / count
+
+    file_bytes = sum(map(len, sample.files.values())) // count
     return CostEstimate(
-        cell, n_measured, seconds * padded,
-        calls * sample.nfe, calls * sample.forwards, calls * sample.backwards,
-        sample.memory_bytes, sample.disk_bytes * cell.images,
-    )  # fmt: skip
+        cell=cell,
+        n_measured=n_measured,
+        seconds=seconds / count * len(cell.batches) * cell.batch_size,
+        nfe=calls("nfe"),
+        forwards=calls("forwards"),
+        backwards=calls("backwards"),
+        memory_bytes=sample.memory_bytes,
+        disk_bytes=(file_bytes + ROW_BYTES) * cell.images,
+    )

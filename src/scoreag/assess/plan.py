@@ -214,12 +214,11 @@ def list_plans() -> dict[str, str]:
     return {file.stem: tomllib.loads(file.read_text("utf-8"))["description"] for file in files}
 
 
-def load_plan(source: str | Path, trust_code: bool = False, max_memory: str | None = None) -> Plan:
+def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
     """The plan of a file, or the one of that name that comes with the package.
 
     Args:
         trust_code: whether words such as ``package.module:function`` in it may be run.
-        max_memory: of the purifiers that have no ``max_memory``, such as "4 GiB".
 
     Raises:
         ValueError: there is none, or something in it cannot be meant; with the line.  Or it names
@@ -279,8 +278,8 @@ def _refuse_old_words(table: Mapping[str, Any], locations: TomlLocations) -> Non
         for word in OLD_WORDS[path[0] if path else ""]:
             if word in keys:
                 raise ValueError(
-                    f"{locations.at(*path, word)}: {word} is a word of version 0.1; write "
-                    f"python benchmarks/migrate_0_2.py {locations.file}"
+                    f"{locations.at(*path, word)}: a plan of version 0.1, which says {word}; write "
+                    f"it in today's words: python benchmarks/migrate_0_2.py {locations.file}"
                 )
 
 

@@ -55,26 +55,14 @@ class CellResult:
         return str(mode) if self.columns.uses_gradients else ""
 
     def to_dict(self) -> dict[str, Any]:
-        cell = self.cell
+        """For summary.json."""
+        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
+                   "component", "sweep", "seed", "images")  # fmt: skip
+        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
         return {
-            "key": cell.key,
-            "name": cell.name,
-            "group": cell.group,
-            "classifier": cell.classifier,
-            "purifier_name": cell.purifier_name,
-            "attack": cell.attack,
-            "component": cell.component,
-            "seed": cell.seed,
-            "images": cell.images,
-            "sweep": dict(cell.sweep),
-            "gradient_mode": self.gradient_mode,
-            "shared_draw": cell.shared_draw,
-            "state": self.state,
+            **{name: getattr(self.cell, name) for name in of_cell},
+            **{name: getattr(self, name) for name in own},
             "rows": len(self.columns),
-            "metrics": dict(self.metrics),
-            "transfer": dict(self.transfer),
-            "per_class": list(self.per_class),
-            "cost": dict(self.cost),
         }
 
 
@@ -129,7 +117,7 @@ class AssessmentResults:
         return {
             "task": self.manifest["task"],
             "cells": {one.cell.name: one.to_dict() for one in self.cells},
-            "clean_accuracy": {group: dict(rates) for group, rates in self.clean_accuracy.items()},
+            "clean_accuracy": self.clean_accuracy,
             "judges": {
                 group: {word: from_proportion(rate) for word, rate in rates.items()}
                 for group, rates in self.judge_accuracy.items()
@@ -280,7 +268,7 @@ def _cached_distances(
         cached: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if cached["features"] == key:
             return dict(cached["metrics"])
-    name = str((cell.content.get("features") or {}).get("name", cell.feature_extractor))
+    name = str((cell.content.get("feature_extractor") or {}).get("name", cell.feature_extractor))
     entries = distribution_distances(generated, real, name, population)
     write_text(file, json.dumps({"features": key, "metrics": entries}))
     return entries

@@ -36,9 +36,11 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
 
 
 def find_line(lines: Mapping[tuple[str, ...], int], *path: str) -> int:
-    """The line of a key, or of the innermost table around it that has one; else the first."""
-    prefixes = (path[:end] for end in range(len(path), 0, -1))
-    return next((lines[prefix] for prefix in prefixes if prefix in lines), 1)
+    """The line of a key, or of the innermost table around it that has one, or of a table in it."""
+    for end in range(len(path), 0, -1):
+        if path[:end] in lines:
+            return lines[path[:end]]
+    return min((line for key, line in lines.items() if key[:1] == path[:1]), default=1)
 
 
 def _parse_path(text: str) -> tuple[str, ...]:
