@@ -48,7 +48,7 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
     return render_page(
         "robustness",
         title=f"Assessment: {str(manifest['task']).removeprefix('assess ')}",
-        summary=list(summary_sentences(assessment)),
+        lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
         sections=_sections(tables),
