@@ -52,7 +52,7 @@ def answers(tmp_path, monkeypatch):
 
 
 def given(spec, **more):
-    known = {"data_dir": None, "quiet": True, "label": None, "size": None, "out": "out"}
+    known = {"data_dir": None, "quiet": True, "class_": None, "size": None, "out": "out"}
     return SimpleNamespace(data=spec, **known, **more)
 
 
@@ -81,7 +81,7 @@ def test_doctor_says_that_data_count_other_classes(answers, capsys):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answers, tmp_path, spec):
     plan = f"""
-        features = "none"
+        feature_extractor = "none"
         images = {COUNT}
         [datasets.a]
         data = "{spec}"
@@ -102,7 +102,9 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
 def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp_path):
     write_net(tmp_path / "other", 11, tuple(sorted(CLASSES)))
     sets = '[datasets.a]\ndata = "image-folder:named"\nclassifiers = ["net", "other"]\n'
-    (tmp_path / "p.toml").write_text(f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
+    (tmp_path / "p.toml").write_text(
+        f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n'
+    )
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
     ):

@@ -184,10 +184,10 @@ VERBS = {
     "doctor": ["doctor", *VICTIM, *DATA],
     "assess": ["assess", "plan.toml", "--out", "o"],
     "evaluate": ["evaluate", "net", *DATA, "--out", "o"],
-    "judge": ["evaluate", "prior", "--reference-classifier", "net", *DATA, "--train-data", "image-folder:images",
-              "--out", "o"],
+    "judge": ["evaluate", "prior", "--reference-classifier", "net", *DATA,
+              "--train-data", "image-folder:images", "--out", "o"],
     "train": ["train", "classifier", "--preset", "cifar10-resnet20", "--init", "net", *DATA,
-              "--batch", "2", "--images", "2", "--out", "o"],
+              "--batch-size", "2", "--train-images", "2", "--out", "o"],
 }  # fmt: skip
 
 
@@ -245,14 +245,15 @@ def test_a_factory_returns_a_module(here, capsys, name):
 
 # plans
 
+BOTH = 'classifiers = ["net", "other"]'
 IN_PLANS = {
     "data": ('data = "image-folder:images"', 'data = "evil.code:all"'),
     "a program as data": ('data = "image-folder:images"', 'data = "torch.export:evil.pt2"'),
     "second data": ('data = "image-folder:images"', 'data = ["image-folder:no", "evil.code:all"]'),
-    "a victim of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
-    "a victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
-    "a masked victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
-    "a detector": ('classifiers = ["net", "other"]', 'classifiers = ["net", "with-detector:net, os:abort"]'),
+    "a classifier of a file": (BOTH, 'classifiers = ["net", "x/code.py:victim"]'),
+    "a classifier": (BOTH, 'classifiers = ["net", "os:abort"]'),
+    "an obfuscated classifier": (BOTH, 'classifiers = ["net", "obfuscated:os:abort"]'),
+    "a detector": (BOTH, 'classifiers = ["net", "with-detector:net, os:abort"]'),
     "a judge": ('reference_classifier = "judge"', 'reference_classifier = "evil.code:victim"'),
     "features": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),
     "an attack": ("[attacks.pgd]\n", '[attacks.pgd]\nattack = "evil.code"\n'),
@@ -328,7 +329,7 @@ def test_a_module_is_named_as_python_names_it(here, name):
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
     "registry.py",  # a component: ``trust.is_custom_component`` guards the files that name one
-    "classifiers/import_factory.py",  # package.module:factory: ``trust.is_custom_network`` and ``is_custom_classifier`` do
+    "classifiers/import_factory.py",  # package.module:factory: ``is_custom_classifier`` guards it
     "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
@@ -373,7 +374,7 @@ def test_nothing_in_the_source_runs_what_a_file_holds():
     for file in SOURCE.rglob("*.py"):
         for name, node in calls(file):
             options = {one.arg: ast.unparse(one.value) for one in node.keywords}
-            told_by_parent = name == "pickle.loads" and file.name == "orphan.py"  # in memory
+            told_by_parent = name == "pickle.loads" and file.name == "executors.py"  # in memory
             assert name not in RUN_FILES or told_by_parent, (file, name)
             if name == "np.load":
                 assert options["allow_pickle"] == "False", file

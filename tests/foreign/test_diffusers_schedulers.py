@@ -82,7 +82,7 @@ def same_steps(scheduler, folder):
         else None
     )
     told = told or _family(found.family)
-    assert (told(sigmas).time - steps).abs().max() <= 0.02  # alphas near 1, of float32
+    assert (told(sigmas).c_noise - steps).abs().max() <= 0.02  # alphas near 1, of float32
 
 
 def _family(name):

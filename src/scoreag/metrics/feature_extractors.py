@@ -75,7 +75,9 @@ def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
     features = getattr(judge.module, "features", None)
     if not callable(features):
         kind = type(judge.module).__name__
-        raise ValueError(f"the judge, a {kind}, has no features(images); give another --reference-classifier")
+        raise ValueError(
+            f"the judge, a {kind}, has no features(images); give another --reference-classifier"
+        )
 
     def found(images: Images) -> Features:
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))

@@ -58,7 +58,7 @@ MAX_SIDE, MAX_PIXELS, MAX_STEPS = (
     1 << 26,
     100_000,
 )  # that a card may claim: of an image; noise levels
-OLD_ENTRIES = ("license", "levels", "shards", "recipe", "figures")  # of version 0.1
+OLD_ENTRIES = ("licence", "levels", "shards", "recipe", "figures")  # of version 0.1
 OLD_NETWORKS = ("plain_cnn", "resnet", "whitened_cnn")
 OPTIONAL_KEY = "num_batches_tracked"  # of normalizations; files from before 2018 lack it
 

@@ -66,7 +66,9 @@ def family(
         raise ValueError(
             f"a prediction {predicts!r}; {did_you_mean(str(predicts), list(PARAMETERIZATIONS))}"
         )
-    alphas = _from_betas(betas) if len(betas) else _from_schedule(schedule, steps, beta_start, beta_end)
+    alphas = (
+        _from_betas(betas) if len(betas) else _from_schedule(schedule, steps, beta_start, beta_end)
+    )
     alphas = alphas / (snr_shift + (1 - snr_shift) * alphas)
     alphas = _rescale_zero_snr(alphas) if zero_snr else alphas
     alphas = alphas[alphas > 0]  # a step without any image has no finite level
