@@ -25,7 +25,7 @@ import torch
 from golden_calls import CALLS, FIXED
 from golden_words import TABLE, lines, options, parts
 
-from scoreag.load import names
+from scoreag.registry import component_names
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 
@@ -98,7 +98,7 @@ def uncovered() -> Iterator[str]:
         asked = [(each, line) for each, line in lines() if not of or each == of]
         said = {w for each, line in asked for w in parts(each, line)}
         said |= {v for each, line in asked for v in options(each, line).values() if type(v) is str}
-        yield from (f"{kind}/{name}" for name in names(kind) if name not in said)
+        yield from (f"{kind}/{name}" for name in component_names(kind) if name not in said)
 
 
 def main() -> int:

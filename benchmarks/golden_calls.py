@@ -1,7 +1,7 @@
 """The calls of golden.py into the library: what each kind of line in golden.toml computes."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,16 +17,22 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import scoreag
-from scoreag.api import synthesis
-from scoreag.certify import binomial, generative, smoothing
-from scoreag.cli import main as command_line
-from scoreag.core import families, schedule
-from scoreag.core.noise import Noise, Stream
-from scoreag.figures import bootstrap, frechet_error
-from scoreag.load import load
-from scoreag.metrics import distances, fid, kernel_distance, lpips, neighbours, psnr, recall, ssim
-from scoreag.metrics.quantiles import ranks
-from scoreag.training import classifier_card, presets, recipes, score_card
+from scoreag.certify import generator_risk, smoothing
+from scoreag.cli.app import main as command_line
+from scoreag.core.rng import Noise, Stream
+from scoreag.diffusion import noise_schedules
+from scoreag.diffusion import parameterizations as families
+from scoreag.methods.api import build_synthesis
+from scoreag.metrics import frechet, kid, lpips, nearest_neighbors, norms, precision_recall, ssim
+from scoreag.registry import load_attack, load_component
+from scoreag.stats import bootstrap, proportion
+from scoreag.stats.quantiles import find_quantile_ranks
+from scoreag.training import (
+    classifier_presets,
+    classifier_training,
+    score_model_training,
+    score_presets,
+)
 
 NOISE = Noise(seed=3, image_ids=[4, 9, 2])
 
@@ -45,7 +51,7 @@ def victim(name: str) -> Any:
 
 def data(of: str = "", dtype: str = "float32") -> tuple[Tensor, Tensor]:
     """Three images with labels; for models of CIFAR-10 they are larger, and labelled by one."""
-    images, labels = scoreag.data("fashion-mnist:sample")
+    images, labels = scoreag.load_data("fashion-mnist:sample")
     images, labels = images[::14].to(getattr(torch, dtype)), labels[::14]
     if not of.startswith("cifar10"):
         return images, labels
@@ -73,7 +79,7 @@ def task(call: Callable[..., Any], _: str = "", **more: Any) -> dict[str, Any]:
 
 
 def attack(name: str, /, **more: Any) -> Tensor:
-    factory, (asked,) = load("attacks", name).Attack, taken(more, victim="fashion-cnn")
+    factory, (asked,) = load_attack(name), taken(more, victim="fashion-cnn")
     needed = {"lpips": distance, "prior": lambda: prior("fashion-small")}
     known = {field.name for field in fields(factory)}
     more |= {each: make() for each, make in needed.items() if each in known}
@@ -85,7 +91,7 @@ def defense(name: str, /, **more: Any) -> dict[str, Tensor]:
     images, labels = data(dtype=dtype)
     made = scoreag.defend(victim(asked), prior(model), name, seed=1, **more)
     first = slope(made, images, labels)
-    return {**first, "next": made(images), "replayed": made.replay(1, [7, 0, 3])(images)}
+    return {**first, "next": made(images), "replayed": made.fix_randomness(1, [7, 0, 3])(images)}
 
 
 def slope(classifier: Any, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -109,37 +115,38 @@ def denoiser(name: str) -> dict[str, list[Tensor]]:
 def network(name: str, /, **more: Any) -> Tensor:
     """What a network of score models with random weights says."""
     x, labels = torch.randn(3, 3, 16, 16, generator=torch.manual_seed(0)), torch.tensor([0, 2, 1])
-    made = load("networks", name).build(image_shape=[3, 16, 16], classes=3, **more).eval()
+    made = load_component("networks", name).build(image_shape=[3, 16, 16], classes=3, **more).eval()
     for _, weights in sorted(made.named_parameters()):
         weights.copy_(0.1 * torch.randn(weights.shape))
     return made(x, torch.tensor([-0.5, 0.2, 1.0]), labels)
 
 
 def certified(_: str = "", **more: Any) -> dict[str, Any]:
-    plan, (images, labels) = smoothing.Plan(**more), data()
+    plan, (images, labels) = smoothing.SmoothingConfig(**more), data()
     networks = prior("fashion-small"), plain("fashion-cnn")
-    base = smoothing.denoised(*networks, plan.noise, plan.precision)
+    base = smoothing.denoised_smoothing(*networks, plan.sigma, plan.dtype)
     pairs = zip(images, labels.tolist(), strict=True)
-    return rows([smoothing.certified(base, x, i, y, plan) for i, (x, y) in enumerate(pairs)])
+    return rows([smoothing.certify_image(base, x, i, y, plan) for i, (x, y) in enumerate(pairs)])
 
 
 def bounded(_: str = "", **more: Any) -> dict[str, Any]:
-    labels, wrong, asked, alpha = taken(more, labels=[1, 1, 8], wrong=None, asked="", alpha=0.01)
-    job = synthesis(prior("fashion-small"), plain("fashion-cnn"), labels, wrong, 0, **more)
-    question = generative.Question(job, victim(asked) if asked else None, alpha)
-    said = generative.verdicts(question, range(len(job)), 4)
-    bounds = [each["upper"] for each in generative.bounds(said, alpha).values()]
-    return {**rows(said), "upper": bounds}
+    labels, target, asked, alpha = taken(more, labels=[1, 1, 8], target=None, asked="", alpha=0.01)
+    job = build_synthesis(prior("fashion-small"), plain("fashion-cnn"), labels, target, 0, **more)
+    spec = generator_risk.GeneratorSpec(job, victim(asked) if asked else None, alpha)
+    found = generator_risk.classify_draws(spec, range(len(job)), 4)
+    bounds = [each["upper"] for each in generator_risk.bound_class_risks(found, alpha).values()]
+    said = [{"said": row["predicted"], **row} for row in found]
+    return {**rows(said, without=["predicted"]), "upper": bounds}
 
 
 def trained(train: Callable[..., Any], known: Any, name: str, /, **more: Any) -> Tensor:
     """All weights of the card, after a few steps on the bundled images."""
     images, batch = taken(more, images=96, batch=8)
-    plan = replace(known[name].plan, images=images, batch=batch, precision="float32")
-    read = scoreag.data("fashion-mnist:sample").dataset
+    schedule = replace(known[name].schedule, total_images=images, batch_size=batch, dtype="float32")
+    read = scoreag.load_data("fashion-mnist:sample").dataset
     with TemporaryDirectory() as folder:
         given = (read.images, read.labels, read.classes, Path(folder))
-        train(replace(known[name], plan=plan, **more), *given, progress=False)
+        train(replace(known[name], schedule=schedule, **more), *given, progress=False)
         weights = load_file(Path(folder) / "model.safetensors")
     return torch.cat([weights[key].flatten() for key in sorted(weights)])
 
@@ -156,9 +163,10 @@ def run(command: str, *more: str) -> dict[str, Any]:
     return {**rows(found), "pictures": sorted(pictures, key=lambda picture: picture.tobytes())}
 
 
-def rows(found: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+def rows(found: Iterable[Mapping[str, Any]], without: Sequence[str] = ()) -> dict[str, list[float]]:
     """The numbers of rows by their names; NaN is none."""
     names = {name: word("row", name) for name in TABLE["fields"]["row"].split()}
+    names = {name: key for name, key in names.items() if name not in without}
     told = {name: [n for row in found if key in row for n in numbers(row[key])]
             for name, key in names.items()}  # fmt: skip
     return {name: each for name, each in told.items() if each}
@@ -177,12 +185,15 @@ def numbers(value: Any) -> Iterator[float]:
 
 def noise() -> dict[str, Any]:
     like, wide = torch.zeros(3, 2, 5), torch.zeros(3, 7, dtype=torch.float64)
-    joined, stream = Noise.joined([NOISE.at("draw", 0), NOISE.at("draw", 1)]), Stream(5, "step", 2)
+    joined, stream = (
+        Noise.concat([NOISE.fold_in("draw", 0), NOISE.fold_in("draw", 1)]),
+        Stream(5, "step", 2),
+    )
     return {
-        "normal": [NOISE.normal_like(like), NOISE.at("step", 1).normal_like(like)],
-        "normal of float64": NOISE.at("start").normal_like(wide),
+        "normal": [NOISE.normal_like(like), NOISE.fold_in("step", 1).normal_like(like)],
+        "normal of float64": NOISE.fold_in("start").normal_like(wide),
         "uniform": [NOISE.uniform_like(wide), Noise(2**40, [0, 10**6, 7]).uniform_like(wide)],
-        "joined": joined.at("more").normal_like(torch.zeros(6, 3)),
+        "joined": joined.fold_in("more").normal_like(torch.zeros(6, 3)),
         "stream": [stream.normal([5]), stream.uniform([5]), stream.integers(9, [5])],
         "permutation": Stream("order").permutation(11),
     }
@@ -190,15 +201,16 @@ def noise() -> dict[str, Any]:
 
 def levels() -> dict[str, Any]:
     """Noise grids, and how each family reads a level."""
-    sigmas, linear = torch.tensor([0.01, 0.3, 2.0, 70.0]), families.linear_alphas()
+    sigmas, linear = torch.tensor([0.01, 0.3, 2.0, 70.0]), families.linear_alphas_cumprod()
     known = {
         "edm": families.edm(), "edm sign": families.edm(0.7, -1), "ddpm": families.ddpm(linear),
-        "cosine": families.ddpm(families.cosine_alphas()), "v": families.v_prediction(linear),
+        "cosine": families.ddpm(families.cosine_alphas_cumprod()),
+        "v": families.v_prediction(linear),
         "x0": families.x0_prediction(linear), "flow": families.flow(), "ncsn": families.ncsn(),
         "unit score": families.unit_score(), "smld": families.smld(), "vp": families.vp(),
         "iddpm": families.iddpm(), "iddpm between": families.iddpm(rounded=False),
     }  # fmt: skip
-    grids = {"karras": schedule.karras(7), "vp grid": schedule.vp_uniform(7, 2.0)}
+    grids = {"karras": noise_schedules.karras(7), "vp grid": noise_schedules.vp_uniform(7, 2.0)}
     return {name: list(family(sigmas)) for name, family in known.items()} | grids
 
 
@@ -206,17 +218,23 @@ def metrics() -> dict[str, Any]:
     source = torch.Generator().manual_seed(1)
     a, b = torch.rand(2, 3, 3, 40, 40, generator=source)
     x, y = torch.randn(2, 60, 5, generator=source)
-    moments = [fid.Moments.of(features, "x") for features in (x, y)]
+    moments = [frechet.Moments.from_features(features, "x") for features in (x, y)]
     return {
-        "ssim": ssim.ssim(a, b), "psnr": psnr.psnr(a, b), "lpips": distance()(a, b),
-        "lpips embedding": distance().embed(a), "frechet": fid.frechet_distance(*moments),
-        "frechet error": list(frechet_error.with_error(x, y, "x")),
-        "kernel": list(kernel_distance.with_error(x, y)), "recall": recall.recall(x, y),
-        "precision": recall.precision(x, y), "nearest": list(neighbours.nearest(x, y)),
-        "distances": list(distances.distances(a, b).values()), "ranks": list(ranks(40, 0.3) or ()),
-        "bootstrap": list(numbers(bootstrap.of_bootstrap(x[:, 0], "x"))),
-        "binomial": [f(c, 30, 0.01) for f in (binomial.lower, binomial.upper) for c in (0, 9, 30)],
-    }  # fmt: skip
+        "ssim": ssim.ssim(a, b),
+        "psnr": norms.psnr(a, b),
+        "lpips": distance()(a, b),
+        "lpips embedding": distance().embed(a),
+        "frechet": frechet.frechet_distance(*moments),
+        "frechet error": list(frechet.fid_with_jackknife(x, y, "x")),
+        "kernel": list(kid.kid_with_std_error(x, y)),
+        "recall": precision_recall.recall(x, y),
+        "precision": precision_recall.precision(x, y),
+        "nearest": list(nearest_neighbors.find_nearest(x, y)),
+        "distances": list(norms.compute_norms(a, b).values()),
+        "ranks": list(find_quantile_ranks(40, 0.3) or ()),
+        "bootstrap": list(numbers(bootstrap.bootstrap_ci(x[:, 0], "x"))),
+        "binomial": [f(c, 30, 0.01) for f in BOUNDS for c in (0, 9, 30)],
+    }
 
 
 def distance() -> lpips.Lpips:
@@ -226,10 +244,11 @@ def distance() -> lpips.Lpips:
     for n, (layer, size, width) in enumerate(zip(lpips.LAYERS, sizes, inputs, strict=True)):
         weights[f"features.{layer}.weight"] = torch.randn(4, width, size, size, generator=source)
         weights[f"features.{layer}.bias"] = torch.randn(4, generator=source)
-        heads[lpips.HEAD.format(n)] = torch.rand(1, 4, 1, 1, generator=source)
+        heads[lpips.HEAD_KEY.format(n)] = torch.rand(1, 4, 1, 1, generator=source)
     return lpips.Lpips(weights, heads)
 
 
+BOUNDS = proportion.clopper_pearson_lower, proportion.clopper_pearson_upper
 FIXED = {"data": lambda: list(data()), "noise": noise, "levels": levels, "metrics": metrics}
 CALLS: dict[str, Callable[..., Any]] = {
     "synthesize": partial(task, synthesize),
@@ -240,9 +259,13 @@ CALLS: dict[str, Callable[..., Any]] = {
     "smoothing": certified,
     "generative": bounded,
     "score_model": partial(
-        trained, partial(score_card.train_score_model, samples_every=10**9), presets.PRESETS
+        trained,
+        partial(score_model_training.train_score_model, sample_every_images=10**9),
+        score_presets.PRESETS,
     ),
-    "classifier": partial(trained, classifier_card.train_classifier, recipes.PRESETS),
+    "classifier": partial(
+        trained, classifier_training.train_classifier, classifier_presets.PRESETS
+    ),
     "network": network,
     "denoiser": denoiser,
     "logits": lambda name: slope(plain(name), *data(name)),

@@ -16,7 +16,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.task import IDS_PER_CLASS, escalate_attack_scale
 
-QUICK = {"steps": 3, "start": 2.0, "progress": False}
+QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
 
 
@@ -105,10 +105,10 @@ def test_success_says_what_it_says(prior, victim, images):
     out = scoreag.transform(prior, victim, images, LABELS, attack_scale=30.0, **QUICK)
     labels = torch.tensor(LABELS)
     saved = (out.images * 255).round() / 255
-    assert torch.equal(out.before, victim(images).argmax(1))
+    assert torch.equal(out.clean_predictions, victim(images).argmax(1))
     assert torch.equal(out.success_float, victim(out.images).argmax(1) != labels)
     assert torch.equal(out.success, victim(saved).argmax(1) != labels)
-    assert torch.equal(out.targeted_success, victim(saved).argmax(1) == out.wrong)
+    assert torch.equal(out.targeted_success, victim(saved).argmax(1) == out.targets)
 
 
 class Bounded(torch.nn.Module):
@@ -128,14 +128,14 @@ class Bounded(torch.nn.Module):
 def test_an_image_whose_retries_explode_is_kept_as_it_was(prior, victim, images, task):
     """Of 2000 retries the strength doubles until no float holds it."""
     given = (images, LABELS) if task == "transform" else (LABELS,)
-    settings = {**QUICK, "strength": 1e-3}
+    settings = {**QUICK, "attack_scale": 1e-3}
     run = getattr(scoreag, task)
-    once = run(prior, victim, *given, retries=0, **settings)
+    once = run(prior, victim, *given, max_restarts=0, **settings)
     fragile = replace(prior, model=Bounded(prior.model, 10.0).eval())
-    out = run(fragile, victim, *given, retries=2000, **settings)
+    out = run(fragile, victim, *given, max_restarts=2000, **settings)
     failed = ~out.success
     assert (failed & ~once.success).any() and out.images.isfinite().all()
-    kept = failed & (out.retries == 0)
+    kept = failed & (out.restarts == 0)
     assert torch.equal(out.images[kept], once.images[kept])
     assert (out.nfe[failed] > once.nfe[failed]).all()
     assert torch.equal(out.images[once.success], once.images[once.success])
@@ -162,11 +162,11 @@ def test_retries_double_the_strength_of_the_failures_alone(prior, victim, images
     )
     failed = ~once.success
     assert failed.any()
-    assert (again.retries > 0).tolist() == failed.tolist()
+    assert (again.restarts > 0).tolist() == failed.tolist()
     kept = ~failed
     assert torch.equal(again.images[kept], once.images[kept])
     harder = scoreag.transform(prior, victim, images, LABELS, attack_scale=0.04, **QUICK)
-    last = failed & (again.retries == 2)
+    last = failed & (again.restarts == 2)
     assert (again.images[last] - harder.images[last]).abs().max() < 1e-4  # rounding alone
     assert (again.nfe[last] == 3 * once.nfe[last]).all()
 
@@ -189,9 +189,15 @@ class Watched:
 def test_who_draws_for_each_image_is_told_which_ones_are_tried_again(prior, victim, images):
     """Images hardly move, so each is known by the one that it lies next to."""
     seen = []
-    settings = {**QUICK, "start": 0.2, "strength": 0.01, "retries": 1, "micro_batch": 7}
+    settings = {
+        **QUICK,
+        "sigma_start": 0.2,
+        "attack_scale": 0.01,
+        "max_restarts": 1,
+        "batch_size": 7,
+    }
     out = scoreag.transform(prior, Watched(victim, seen), images, LABELS, **settings)
-    failed = (out.retries > 0).nonzero().flatten().tolist()
+    failed = (out.restarts > 0).nonzero().flatten().tolist()
     assert 0 < len(failed) < len(images)
     again = [(rows, shown) for rows, shown in seen if rows != sorted(rows)]
     assert again
@@ -227,12 +233,12 @@ def test_the_networks_see_a_micro_batch_of_one_size_also_when_they_try_again(pri
     out = scoreag.transform(
         watched, victim, images, LABELS, attack_scale=0.01, max_restarts=2, batch_size=4, **QUICK
     )
-    assert out.retries.any() and sizes == {4}
+    assert out.restarts.any() and sizes == {4}
 
 
 def test_an_unguided_draw_is_not_tried_again(prior, victim):
     out = scoreag.synthesize(prior, victim, [0, 1, 2], attack_scale=0.0, max_restarts=2, **QUICK)
-    assert not out.retries.any() and len(set(out.nfe.tolist())) == 1
+    assert not out.restarts.any() and len(set(out.nfe.tolist())) == 1
 
 
 def test_inference_mode_around_a_call_does_not_matter(prior, victim, images):
@@ -255,8 +261,8 @@ def test_results_can_be_indexed_and_joined(prior, victim, images):
     parts = [out[:3], out[3], out[torch.arange(7) > 3]]
     joined = scoreag.Result.cat(parts)
     assert [len(part) for part in parts] == [3, 1, 3]
-    assert torch.equal(joined.images, out.images) and torch.equal(joined.wrong, out.wrong)
-    assert out.grid(4).size == (4 * 8 + 3 * 2, 2 * 8 + 2)
+    assert torch.equal(joined.images, out.images) and torch.equal(joined.targets, out.targets)
+    assert out.to_grid(4).size == (4 * 8 + 3 * 2, 2 * 8 + 2)
 
 
 class Softmax(nn.Sequential):
@@ -282,8 +288,8 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.transform(p, v, x[..., :4], LABELS), "3 x 8 x 4"),
         (lambda p, v, x: scoreag.transform(p, v, x, [0, 1, 2]), "3 labels for 7 images"),
         (lambda p, v, x: scoreag.transform(p, v, x, [3] * 7), r"expected 0\.\.2"),
-        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "wrong equals the label 0"),
-        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "second, random or none"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "target equals the label 0"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "runner_up, random or none"),
         (
             lambda p, v, x: scoreag.transform(p, Softmax(v).eval(), x, LABELS),
             "leave out its last softmax",
@@ -294,7 +300,7 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.transform(p, v, x[:0], []), "no images"),
         (lambda p, v, x: scoreag.transform(p, v, x, None), "have no labels"),
         (lambda p, v, x: scoreag.synthesize(p, v, [[1, 0, 0]]), "one class an image"),
-        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, 12), "wrong classes from 12 to 12"),
+        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, 12), "target classes from 12 to 12"),
         (lambda p, v, x: scoreag.transform(p, NoGrad(v).eval(), x, LABELS), "no gradient"),
         (lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS), "288 classes apart"),
         (lambda p, v, x: scoreag.transform(p, v[:2].eval(), x, LABELS), "expected logits"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import scoreag
+import tiny
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.rng import Noise
 from scoreag.defenses.memory_budget import saved_tensor_bytes
@@ -18,7 +19,7 @@ from scoreag.methods.config import resolve_task_config
 from scoreag.methods.sampling import purify
 from scoreag.registry import component_names, load_component
 
-SETTINGS = {"precision": 20.0, "start": 1.0, "steps": 4}
+SETTINGS = {"similarity": 20.0, "sigma_start": 1.0, "steps": 4}
 
 
 class Linear(nn.Module):
@@ -117,11 +118,11 @@ def test_bpda_takes_purification_for_the_identity(victim, prior, images):
 
 def room(defended, fits):
     """Bytes for the states of all draws of 3 images, of 16 numbers, and the graphs of some."""
-    states = defended.defense.settings.steps * 16 * 8
-    return int(3 * (5 * states + fits * (defended.defense.bytes_per_draw - states)))
+    states = defended.config.sampling.steps * 16 * 8
+    return int(3 * (5 * states + fits * (defended.config.bytes_per_draw - states)))
 
 
-@pytest.mark.parametrize("backward", ["exact", "bpda", "blind"])
+@pytest.mark.parametrize("backward", ["exact", "bpda", "none"])
 @pytest.mark.parametrize("purifier", component_names("purifiers"))
 def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
     purifier, backward, victim, prior, images
@@ -132,7 +133,7 @@ def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
         if name in load_component("purifiers", purifier).CONFIG_FIELDS
     }
     whole = scoreag.defend(victim, prior, purifier, draws=5, backward=backward, **taken)
-    assert whole.defense.bytes_per_draw > 0
+    assert whole.config.bytes_per_draw > 0
     for fits in (1, 2, 5):
         most = room(whole, fits)
         cut = scoreag.defend(
@@ -177,7 +178,7 @@ def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, i
 
 def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, images):
     free = scoreag.defend(victim, prior, draws=2, **SETTINGS)
-    most = 2 * free.defense.bytes_per_draw
+    most = 2 * free.config.bytes_per_draw
     with pytest.raises(ValueError) as caught:
         scoreag.defend(victim, prior, max_memory=most, **SETTINGS)(images)
     told = str(caught.value)
@@ -188,14 +189,14 @@ def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, imag
     scoreag.defend(victim, prior, max_memory=enough, **SETTINGS)(images)
 
 
-@pytest.mark.parametrize("backward", ["exact", "blind"])
+@pytest.mark.parametrize("backward", ["exact", "none"])
 def test_a_defence_may_stand_within_another(backward, victim, prior, images):
     """A replay of the outer one replays both, in each pass, and however its draws are split."""
-    inner = scoreag.defend(victim, prior, "denoise_once", sigma_start=0.2)
+    inner = scoreag.defend(victim, prior, "one_step_denoising", sigma_start=0.2)
     outer = scoreag.defend(inner, prior, draws=3, backward=backward, **SETTINGS)
     cut = scoreag.defend(inner, prior, draws=3, max_memory=room(outer, 1), backward=backward,
                          **SETTINGS)  # fmt: skip
-    assert inner.counts == {}
+    assert inner.call_counts == {}
     found = []
     for defended in (outer.fix_randomness(1), cut.fix_randomness(1)):
         leaf = images.clone().requires_grad_()
@@ -214,7 +215,7 @@ def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defen
         return torch.stack([x.square().flatten(1).sum(1), x.flatten(1).sum(1)], 1)
 
     leaf = images.clone().requires_grad_()
-    defended = scoreag.defend(square, prior, backward="blind", **SETTINGS).fix_randomness(0)
+    defended = scoreag.defend(square, prior, backward="none", **SETTINGS).fix_randomness(0)
     logits = defended(leaf)
     logits[:, 0].sum().backward()
     assert torch.allclose(leaf.grad, 2 * images)
@@ -226,12 +227,15 @@ def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defen
     "options, message",
     [
         ({"backward": "exakt"}, "no backward 'exakt'; did you mean 'exact'?"),
-        ({"vote": "median"}, "no vote 'median'"),
+        ({"aggregate": "median"}, "no aggregate 'median'"),
         ({"draws": 0}, "draws is 0; expected a whole number, at least 1"),
         ({"purifier": "gab"}, "no 'gab' in purifiers; did you mean 'gap'?"),
-        ({"purifier": "diffpure", "precision": 3.0}, "diffpure takes no setting 'precision'"),
-        ({"purifier": "denoise_once", "steps": 3}, "denoise_once takes no setting 'steps'"),
-        ({"purifier": "diffpure", "strength": 3.0}, "guides it; leave strength out"),
+        ({"purifier": "diffpure", "similarity": 3.0}, "diffpure takes no setting 'similarity'"),
+        (
+            {"purifier": "one_step_denoising", "steps": 3},
+            "one_step_denoising takes no setting 'steps'",
+        ),
+        ({"purifier": "diffpure", "attack_scale": 3.0}, "guides it; leave attack_scale out"),
         ({"max_memory": "much"}, "max_memory is 'much'; write bytes, or such as '500 MiB'"),
         ({"max_memory": 0}, "max_memory is 0; expected more than nothing"),
     ],
@@ -334,9 +338,9 @@ def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, ima
     )
     with pytest.raises(ValueError, match="undo the normalization"):
         defended(images * 4 - 2)
-    assert not defended.counts
+    assert not defended.call_counts
     found = scoreag.transform(prior, defended, images, torch.tensor([0, 1, 2]), attack_scale=500.0)
-    assert found.images.isfinite().all() and not defended.counts  # a task counts for itself
+    assert found.images.isfinite().all() and not defended.call_counts  # a task counts for itself
 
 
 SLIPS = """
@@ -355,11 +359,13 @@ for classifier, model, options in slips:
 
 def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
     """In a process of its own, for tests check types before anything else does."""
-    found = subprocess.run([sys.executable, "-c", SLIPS], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", SLIPS], capture_output=True, text=True, env=tiny.ENVIRONMENT
+    )
     assert found.stdout.splitlines() == [
         "the prior is 'fashion-small'; write scoreag.load_prior(...)",
         "the classifier is 'fashion-cnn'; expected a module: write scoreag.load_classifier(...) "
-        "or scoreag.classifier(module, mean, std)",
+        "or scoreag.wrap_classifier(module, mean, std)",
         "draws is '4'; expected a whole number, at least 1",
         "draws is 1.5; expected a whole number, at least 1",
         "seed is 1.5; expected a whole number, 0 or more",

@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 prior, victim = tiny.prior(), tiny.victim()
 images, labels = tiny.images(2) / 255, tiny.labels(2)
 quick = {"steps": 1, "progress": False}
-guided = {**quick, "retries": 0}
+guided = {**quick, "max_restarts": 0}
 
 
 class Loader:
@@ -42,23 +42,23 @@ WRONG = {
 }
 CALLS = {
     "transform": (scoreag.transform, dict(
-        prior=prior, classifier=victim, images=images, labels=labels, wrong="second", seed=0,
-        image_ids=[0, 1], micro_batch=2, **guided)),
+        prior=prior, classifier=victim, images=images, labels=labels, target="runner_up", seed=0,
+        image_ids=[0, 1], batch_size=2, **guided)),
     "synthesize": (scoreag.synthesize, dict(
-        prior=prior, classifier=victim, labels=[0, 1], wrong="second", seed=0, image_ids=[0, 1],
-        micro_batch=2, **guided)),
+        prior=prior, classifier=victim, labels=[0, 1], target="runner_up", seed=0, image_ids=[0, 1],
+        batch_size=2, **guided)),
     "purify": (scoreag.purify, dict(
-        prior=prior, images=images, seed=0, image_ids=[0, 1], micro_batch=2, **quick)),
+        prior=prior, images=images, seed=0, image_ids=[0, 1], batch_size=2, **quick)),
     "defend": (scoreag.defend, dict(
-        classifier=victim, prior=prior, purifier="gap", seed=0, draws=1, vote="mean",
+        classifier=victim, prior=prior, purifier="gap", seed=0, draws=1, aggregate="mean",
         backward="exact", max_memory="1 GiB", bf16=False, steps=1)),
-    "classifier": (scoreag.classifier, dict(
-        module=victim.module, mean=(0.5,), std=(0.5,), origin={}, image_shape=(3, 8, 8))),
+    "classifier": (scoreag.wrap_classifier, dict(
+        module=victim.module, mean=(0.5,), std=(0.5,), metadata={}, image_shape=(3, 8, 8))),
     "load_classifier": (scoreag.load_classifier, dict(
         name=sys.argv[2], device="cpu", mean=None, std=None, network=None, arguments=None)),
     "load_prior": (scoreag.load_prior, dict(name=sys.argv[3], device="cpu")),
-    "data": (scoreag.data, dict(spec="samples", root=None)),
-    "pgd": (lambda **o: pgd.Attack(steps=1)(*o.values()), dict(
+    "data": (scoreag.load_data, dict(spec="fashion-mnist:sample", data_dir=None)),
+    "pgd": (lambda **o: pgd.PGD(steps=1)(*o.values()), dict(
         classifier=victim, images=images, labels=labels, noise=Noise(0, [0, 1]))),
 }
 found = {}
@@ -109,7 +109,10 @@ def test_every_answer_is_one_short_line(told):
             "classifier module function",
             "a torch.nn.Module; tasks, attacks and defend take",
         ),
-        ("load_classifier name module", "for a module write scoreag.classifier(module, mean, std)"),
+        (
+            "load_classifier name module",
+            "for a module write scoreag.wrap_classifier(module, mean, std)",
+        ),
         ("load_classifier name prior", "which is loaded already; use it"),
         ("load_classifier name array", "expected the name or the path of a classifier"),
         ("load_prior name module", "expected the name or the path of a score model"),
@@ -119,14 +122,14 @@ def test_every_answer_is_one_short_line(told):
         ("transform prior module", "and the classifier in the classifier's place"),
         ("transform classifier word", "write scoreag.load_classifier(...)"),
         ("transform classifier prior", "tasks take (prior, classifier, ...)"),
-        ("transform images word", "write images, labels = scoreag.data(...)"),
+        ("transform images word", "write images, labels = scoreag.load_data(...)"),
         ("transform images array", "write torch.as_tensor(images)"),
         ("transform images loader", "images are a Loader; expected a tensor"),
-        ("transform micro_batch word", "micro_batch is 'cifar10'; expected 1 or more"),
+        ("transform batch_size word", "batch_size is 'cifar10'; expected 1 or more"),
         ("purify images list", "images are a list; expected a tensor: write torch.as_tensor"),
         ("defend classifier prior", "defend takes (classifier, prior, ...)"),
         ("defend purifier number", "the purifier is 2.5; write one such as 'gap'"),
-        ("data spec list", "expected a word or a path, such as 'samples'"),
+        ("data spec list", "expected a word or a path, such as 'cifar10:test'"),
         ("data spec tensor", "a tensor of images is given to tasks and attacks as it is"),
         ("pgd classifier word", "write scoreag.load_classifier(...)"),
         ("pgd noise number", "write Noise(seed=0, image_ids=range(2))"),

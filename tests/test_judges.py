@@ -10,7 +10,7 @@ import tiny
 from scoreag import defend, synthesize, transform
 from scoreag.classifiers.judges import describe_weak_judge, is_same_network, validate_judge
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.classifiers.networks.small_cnn import build as small_cnn
 from scoreag.methods.result import Result
 from scoreag.stats.proportion import Proportion
 
@@ -19,7 +19,7 @@ BLANK = torch.full((1, *tiny.SHAPE), 0.5)
 
 
 def net(seed=10):
-    return tiny.filled(plain_cnn(**tiny.CNN), seed, 0.4)
+    return tiny.filled(small_cnn(**tiny.CNN), seed, 0.4)
 
 
 def other():
@@ -124,7 +124,10 @@ def test_the_judge_is_asked_about_the_8_bit_images_and_the_originals_and_guides_
         eight = found.images.mul(255).round() / 255
         assert torch.equal(found.judge_predictions, judge(eight).argmax(1))
         assert torch.equal(found.judge_clean_predictions, judge(images.float() / 255).argmax(1))
-    assert torch.equal(found.shown, found.judge_predictions == labels) and bare.shown is None
+    assert (
+        torch.equal(found.label_preserved, found.judge_predictions == labels)
+        and bare.label_preserved is None
+    )
     assert found.judge["name"] == "PlainCNN"
 
 

@@ -91,16 +91,16 @@ def test_the_core_needs_torch_and_the_standard_library_only(file):
     "source, wrong",
     [
         (
-            "import torch\nfrom scoreag.core.rng import Noise\nfrom scoreag.samplers import heun",
+            "import torch\nfrom scoreag.core.rng import Noise\nfrom scoreag.diffusion import guidance",
             "",
         ),
-        ("import scoreag.methods.sampling", "tasks"),
-        ("from scoreag import tasks", "tasks"),
+        ("import scoreag.methods.sampling", "methods"),
+        ("from scoreag import methods", "methods"),
         ("from scoreag import transform", "scoreag"),
-        ("from ..guidance.margin import margin", "guidance"),
-        ("def late():\n    from scoreag.methods.api import Result", "api"),
-        ("if TYPE_CHECKING:\n    from scoreag.runs.run_dir import Folder", "runs"),
+        ("from ..models.model_cards import Card", "models"),
+        ("def late():\n    from scoreag.methods.result import Result", "methods"),
+        ("if TYPE_CHECKING:\n    from scoreag.runs.run_dir import RunDir", "runs"),
     ],
 )
 def test_a_misplaced_import_is_seen_in_every_form(source, wrong):
-    assert misplaced(source, ROOT / "samplers" / "new.py") == {*filter(None, [wrong])}
+    assert misplaced(source, ROOT / "diffusion" / "new.py") == {*filter(None, [wrong])}

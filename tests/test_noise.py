@@ -11,11 +11,11 @@ NOISE = Noise(seed=0, image_ids=[2, 3, 5])
 
 @pytest.mark.parametrize(
     "other",
-    [Noise(1, [2, 3, 5]), Noise(0, [7, 8, 9]), NOISE.at("step"), NOISE.at("step", 0, 1)],
+    [Noise(1, [2, 3, 5]), Noise(0, [7, 8, 9]), NOISE.fold_in("step"), NOISE.fold_in("step", 0, 1)],
     ids=["seed", "images", "purpose", "step"],
 )
 def test_each_part_of_the_name_matters(other):
-    assert not torch.isclose(NOISE.at("step", 0).normal_like(X), other.normal_like(X)).any()
+    assert not torch.isclose(NOISE.fold_in("step", 0).normal_like(X), other.normal_like(X)).any()
 
 
 def test_the_numbers_are_the_same_in_any_precision():
@@ -41,7 +41,7 @@ def test_the_global_random_state_is_not_touched():
 
 
 def test_a_noisy_image_is_the_image_plus_sigma_times_its_own_numbers():
-    n = NOISE.at("forward").normal_like(X)
+    n = NOISE.fold_in("forward").normal_like(X)
     assert torch.allclose(add_noise(X + 0.5, torch.tensor(3.0), NOISE), 0.5 + 3 * n)
 
 
@@ -53,10 +53,10 @@ def test_a_batch_of_another_size_is_refused():
 def test_joined_sources_draw_what_they_drew_apart():
     parts = [Noise(3, [1, 2]).fold_in("draw", i) for i in range(3)]
     x = torch.zeros(2, 4)
-    apart = torch.cat([part.at("step", 5).normal_like(x) for part in parts])
+    apart = torch.cat([part.fold_in("step", 5).normal_like(x) for part in parts])
     joined = Noise.concat(parts)
-    assert torch.equal(joined.at("step", 5).normal_like(torch.zeros(6, 4)), apart)
-    again = Noise.concat([joined, Noise(3, [9])]).at("step", 5)
+    assert torch.equal(joined.fold_in("step", 5).normal_like(torch.zeros(6, 4)), apart)
+    again = Noise.concat([joined, Noise(3, [9])]).fold_in("step", 5)
     alone = Noise(3, [9]).fold_in("step", 5).normal_like(x[:1])
     assert torch.equal(again.normal_like(torch.zeros(7, 4)), torch.cat([apart, alone]))
 
@@ -88,7 +88,7 @@ def test_neighbors_share_nothing(by):
         n = Noise(0, range(count)).fold_in("step", 0).normal_like(like)
     elif by == "step":
         noise = Noise(0, [0])
-        n = torch.cat([noise.at("step", k).normal_like(like[:1]) for k in range(count)])
+        n = torch.cat([noise.fold_in("step", k).normal_like(like[:1]) for k in range(count)])
     else:
         n = torch.cat([Noise(k, [0]).normal_like(like[:1]) for k in range(count)])
     for first, second in ((n[:-1], n[1:]), (n[:, :-1], n[:, 1:])):

@@ -43,7 +43,7 @@ def prior(two_classes) -> Prior:
 
 @pytest.fixture
 def natural(prior):
-    return prior.draw(NOISE, LABELS)
+    return prior.sample(NOISE, LABELS)
 
 
 def wrong_rate(images, labels=LABELS):
@@ -55,10 +55,12 @@ def semantic_rate(images, labels=LABELS):
     return ((2 * images - 1).flatten(1).sum(1).sign() == 2 * labels - 1).double().mean().item()
 
 
-@pytest.mark.parametrize("wrong", [1 - LABELS, "second", None], ids=["given", "second", "any"])
+@pytest.mark.parametrize(
+    "wrong", [1 - LABELS, "runner_up", None], ids=["given", "runner_up", "any"]
+)
 @pytest.mark.parametrize("guidance", ["likelihood", "margin"])
 def test_gas_fools_the_classifier_and_keeps_the_class(wrong, guidance, prior, natural):
-    settings = replace(FROM_NOISE, guidance=guidance)
+    settings = replace(FROM_NOISE, attack_loss=guidance)
     drawn = sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE)
     assert wrong_rate(natural) < 0.1
     assert wrong_rate(drawn.images) > 0.6
@@ -67,7 +69,7 @@ def test_gas_fools_the_classifier_and_keeps_the_class(wrong, guidance, prior, na
 
 def test_strength_zero_is_an_unguided_draw(prior, natural):
     drawn = sampling.synthesize(
-        prior, classify, LABELS, 1 - LABELS, replace(FROM_NOISE, strength=0.0), NOISE
+        prior, classify, LABELS, 1 - LABELS, replace(FROM_NOISE, attack_scale=0.0), NOISE
     )
     assert torch.equal(drawn.images, natural)
 
@@ -91,18 +93,20 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
 
     prior = Prior(model, heun.sample, karras(8), (1, 4, 4), dtype=torch.float64)
     settings = SamplingConfig(attack_scale=1.0, sigma_start=20.0, steps=8, sampler="euler")
-    drawn = sampling.synthesize(prior, classify_three, LABELS, "second", settings, NOISE)
+    drawn = sampling.synthesize(prior, classify_three, LABELS, "runner_up", settings, NOISE)
     decisive = next(x0 for sigma, x0 in estimates if sigma < 2)
     expected = sampling.runner_up_class(classify_three((decisive + 1) / 2), LABELS)
-    assert torch.equal(drawn.wrong, expected) and drawn.nfe == len(estimates) == 8
+    assert torch.equal(drawn.targets, expected) and drawn.nfe == len(estimates) == 8
 
 
-@pytest.mark.parametrize("sampler", ["heun", "churn", "ancestral", "dpmpp", "euler_maruyama"])
+@pytest.mark.parametrize(
+    "sampler", ["heun", "edm_stochastic", "ancestral", "dpmpp_2m", "euler_maruyama"]
+)
 def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
-    settings = replace(FROM_NOISE, strength=0.0, sampler=sampler, steps=6)
+    settings = replace(FROM_NOISE, attack_scale=0.0, sampler=sampler, steps=6)
     second, untargeted = (
         sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE).images
-        for wrong in ("second", None)
+        for wrong in ("runner_up", None)
     )
     assert torch.equal(second, untargeted)
 
@@ -110,22 +114,22 @@ def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gradient": "straight"},
-        {"estimate": "ode_euler"},
-        {"interval": (0.5, 2.0)},
-        {"normalized": True},
-        {"guidance": "margin"},
-        {"variance": "widened", "start": 0.5},
-        {"variance": "exact"},
-        {"sampler": "dpmpp"},
-        {"sampler": "churn", "sampler_options": {"amount": 5.0}},
+        {"jacobian": "identity"},
+        {"x0_estimate": "ode_euler"},
+        {"attack_interval": (0.5, 2.0)},
+        {"normalize_gradient": True},
+        {"attack_loss": "margin"},
+        {"likelihood_variance": "widened", "sigma_start": 0.5},
+        {"likelihood_variance": "exact"},
+        {"sampler": "dpmpp_2m"},
+        {"sampler": "edm_stochastic", "sampler_options": {"s_churn": 5.0}},
     ],
     ids=str,
 )
 def test_no_setting_is_ignored(changes, prior, natural):
-    base = replace(FROM_NOISE, steps=6, start=changes.get("start", 5.0))
+    base = replace(FROM_NOISE, steps=6, sigma_start=changes.get("sigma_start", 5.0))
     plain, changed = (
-        sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE).images
+        sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE).images
         for settings in (base, replace(base, **changes))
     )
     assert not torch.allclose(plain, changed, atol=1e-4)
@@ -133,18 +137,20 @@ def test_no_setting_is_ignored(changes, prior, natural):
 
 def test_the_symmetric_gradient_costs_a_second_call_and_is_the_exact_one_here(prior, natural):
     """The denoiser of an exact world has a symmetric Jacobian."""
-    base = replace(FROM_NOISE, steps=6, start=5.0)
+    base = replace(FROM_NOISE, steps=6, sigma_start=5.0)
     exact, symmetric = (
-        sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
-        for settings in (base, replace(base, gradient="symmetric"))
+        sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
+        for settings in (base, replace(base, jacobian="finite_difference"))
     )
     assert symmetric.nfe == 2 * exact.nfe
     assert torch.allclose(symmetric.images, exact.images, atol=1e-3)
 
 
 def test_the_exact_variance_costs_no_further_call(prior, natural):
-    settings = replace(FROM_NOISE, steps=6, start=5.0, sampler="euler", variance="exact")
-    drawn = sampling.transform(prior, classify, natural, LABELS, "second", settings, NOISE)
+    settings = replace(
+        FROM_NOISE, steps=6, sigma_start=5.0, sampler="euler", likelihood_variance="exact"
+    )
+    drawn = sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
     assert drawn.nfe == 6
 
 
@@ -155,7 +161,7 @@ def test_the_variance_is_of_the_pixels_that_the_card_speaks_of(tmp_path):
     settings = SamplingConfig(similarity=4.0, sigma_start=1.0, steps=1, sampler="euler")
 
     y = torch.full((2, 3, 8, 8), 0.2)
-    x = (y + noise.at("start").normal_like(y)).requires_grad_()
+    x = (y + noise.fold_in("start").normal_like(y)).requires_grad_()
     denoised = prior.model(x, torch.tensor(1.0))
     v = (1 / 4 + 1 / 17) * (1 + 16)  # r^2 = (1/16) / (1 + 1/16)
     (pull,) = torch.autograd.grad(denoised, x, (y - denoised.detach()) / v)
@@ -171,8 +177,8 @@ def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):
             natural,
             LABELS,
             1 - LABELS,
-            replace(FROM_NOISE, precision=precision),
-            NOISE.at("gat"),
+            replace(FROM_NOISE, similarity=precision),
+            NOISE.fold_in("gat"),
         ).images
         for precision in (100.0, 1.0)
     )
@@ -217,7 +223,7 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
 
 
 def test_guidance_rests_where_an_image_is_wrong_enough(prior):
-    settings = replace(FROM_NOISE, stop=0.5)
+    settings = replace(FROM_NOISE, stop_margin=0.5)
     drawn = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, settings, NOISE)
     without = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, FROM_NOISE, NOISE)
     assert drawn.guidance_skipped.max() > 0 and without.guidance_skipped.max() == 0
@@ -241,10 +247,12 @@ def test_white_box_attack_on_gap_is_stronger_than_transfer(prior, natural):
 
 def test_an_image_does_not_depend_on_its_batch(prior, natural):
     half = Noise(0, IDS[:20])
-    settings = replace(FROM_NOISE, start=5.0)
+    settings = replace(FROM_NOISE, sigma_start=5.0)
 
     def run(images, labels, noise):
-        return sampling.transform(prior, classify, images, labels, "second", settings, noise).images
+        return sampling.transform(
+            prior, classify, images, labels, "runner_up", settings, noise
+        ).images
 
     whole = run(natural, LABELS, NOISE)
     assert torch.equal(whole[:20], run(natural[:20], LABELS[:20], half))

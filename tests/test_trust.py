@@ -174,7 +174,7 @@ def test_a_judge_whose_folder_is_called_like_a_function_is_none(here, monkeypatc
     assert not (here / "prior" / "ran").exists()
 
 
-DATA = ["--data", "image-folder:images"]
+DATA = ["--data", "folder:images"]
 MODEL, VICTIM = ["--model", "prior"], ["--classifier", "net"]
 VERBS = {
     "synthesize": ["synthesize", *MODEL, *VICTIM, "--out", "o"],
@@ -215,9 +215,9 @@ def test_a_family_of_a_trusted_card_is_used(here):
 
 @pytest.mark.parametrize("data", ["evil.code:all", "evil.code"])
 def test_the_data_that_a_card_names_are_no_code(here, capsys, data):
-    update_card(load_card("net"), training_config={"data": data})
-    err = told(capsys, ["evaluate", "net", *DATA, "--out", "o", "--quiet"])
-    assert "training_config.data names code" in err and not ran(here)
+    update_card(load_card("net"), recipe={"data": data})
+    err = told(capsys, ["evaluate-model", "net", *DATA, "--out", "o", "--quiet"])
+    assert "recipe.data names code" in err and not ran(here)
 
 
 def test_a_word_at_the_prompt_is_trusted(here):
@@ -226,7 +226,7 @@ def test_a_word_at_the_prompt_is_trusted(here):
 
 
 def test_a_card_made_with_a_function_says_that_it_wants_trust(here, capsys):
-    net = {"--network": "evil.code:network", "--config": json.dumps(tiny.CNN), "--mean": "0",
+    net = {"--network": "evil.code:network", "--arguments": json.dumps(tiny.CNN), "--mean": "0",
            "--std": "1", "--shape": "3x8x8"}  # fmt: skip
     words = ["net/model.safetensors", "new", *[w for pair in net.items() for w in pair]]
     assert main(["convert", *words]) == 0

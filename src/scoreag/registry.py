@@ -152,12 +152,12 @@ def check_options(factory: Any, options: dict[str, Any], owner: str) -> None:
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of an error message: the known word that was probably meant, or all of them."""
     ours = [name for name in FOREIGN_NAMES.get(word, ()) if name in known]
-    words = (
-        [] if word in FOREIGN_NAMES else [word[:MAX_NAME_LENGTH], word[:MAX_NAME_LENGTH].lower()]
-    )
     some = [name for name in known[:MAX_KNOWN_NAMES] if len(name) <= MAX_NAME_LENGTH]
-    near = (get_close_matches(each, some, n=1) for each in words)
-    close = ours or next((found for found in near if found), [])
+    lower, word = {name.lower(): name for name in reversed(some)}, word[:MAX_NAME_LENGTH]
+    close = ours
+    if not close and word not in FOREIGN_NAMES:
+        near = [lower[name] for name in get_close_matches(word.lower(), lower, n=1)]
+        close = get_close_matches(word, some, n=1) or near
     return (
         f"did you mean {close[0]!r}?"
         if close

@@ -11,6 +11,7 @@ import torch
 from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
 from scoreag.attacks.external import art, autoattack, torchattacks
 from scoreag.core.rng import Noise
+from scoreag.registry import load_attack
 
 IMAGES = torch.full((3, 1, 2, 2), 0.5)
 LABELS = torch.tensor([0, 1, 0])
@@ -130,11 +131,12 @@ def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
     ids=["torchattacks", "art", "autoattack"],
 )  # fmt: skip
 def test_what_is_not_installed_is_said(attack, package, monkeypatch):
-    monkeypatch.setitem(sys.modules, attack.__name__.rpartition(".")[2], None)
+    name = attack.__name__.rpartition(".")[2]
+    monkeypatch.setitem(sys.modules, name, None)
     for part in ("art.attacks.evasion",):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):
-        attack.Attack()(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        load_attack(name)()(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
 
 
 def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):

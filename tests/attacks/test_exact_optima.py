@@ -42,8 +42,8 @@ def likely() -> int:
 @pytest.mark.parametrize(
     "attack",
     [
-        lambda ball: pgd.PGD(**ball, return_iterate="best", step_size=ball["epsilon"]),
-        lambda ball: pgd.PGD(**ball, restarts=2, step_size=ball["epsilon"]),
+        lambda ball: pgd.PGD(**ball, return_iterate="best", step_size=ball["eps"]),
+        lambda ball: pgd.PGD(**ball, restarts=2, step_size=ball["eps"]),
         lambda ball: apgd.APGD(**ball),
         lambda ball: apgd.APGD(**ball, n_target_classes=3),
     ],
@@ -52,7 +52,7 @@ def likely() -> int:
 def test_the_margin_is_the_best_that_there_is(attack, norm):
     label = likely()
     best = best_margin(label, norm)
-    found = reached(attack({"epsilon": EPSILON[norm], "norm": norm, "loss": "margin"}), label)
+    found = reached(attack({"eps": EPSILON[norm], "norm": norm, "loss": "margin"}), label)
     assert best > 0.1
     assert found == pytest.approx([best] * COUNT, abs=1e-6)
 

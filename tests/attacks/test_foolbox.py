@@ -55,7 +55,7 @@ def pixels(count, side=8):
 
 def quick(name):
     known = inspect.signature(getattr(foolbox.attacks, name)).parameters
-    given = {"distance": "L2", **FEW, **BY_NAME.get(name, {})}
+    given = {"distance": "l2", **FEW, **BY_NAME.get(name, {})}
     return {k: v for k, v in given.items() if k in known}
 
 
@@ -92,11 +92,11 @@ def test_a_slip_is_refused_before_work_starts():
         Foolbox("LinfPDG")
     with pytest.raises(ValueError, match=r"foolbox: LinfPGD: .*'step'"):
         Foolbox("LinfPGD", options={"step": 3})
-    with pytest.raises(ValueError, match="InversionAttack has no norm of its own: write epsilon"):
+    with pytest.raises(ValueError, match="InversionAttack has no norm of its own: write eps"):
         Foolbox("InversionAttack")
     with pytest.raises(ValueError, match=r"no 'l3' in foolbox\.distances"):
         Foolbox("InversionAttack", options={"distance": "l3"})
-    with pytest.raises(ValueError, match="foolbox: LinfPGD needs an epsilon"):
+    with pytest.raises(ValueError, match="foolbox: LinfPGD needs an eps"):
         Foolbox("LinfPGD", eps=None)
 
 

@@ -9,7 +9,7 @@ from scoreag.core.rng import Noise
 
 def test_it_is_the_transformation_of_the_library():
     images, labels = tiny.images(3) / 255, tiny.labels(3)
-    for wrong, given in (("second", "second"), ("random", "random"), ("none", None)):
+    for wrong, given in (("runner_up", "runner_up"), ("random", "random"), ("none", None)):
         attack = GAT(target=wrong, attack_scale=20.0, prior=tiny.prior())
         found = attack(tiny.victim(), images, labels, Noise(5, [7, 8, 9]))
         same = scoreag.transform(
@@ -22,14 +22,18 @@ def test_it_is_the_transformation_of_the_library():
 def test_a_named_part_of_the_noise_draws_anew():
     images, labels = tiny.images(1) / 255, tiny.labels(1)
     attack, noise = GAT(prior=tiny.prior()), Noise(0, [0])
-    first, other = (attack(tiny.victim(), images, labels, n) for n in (noise, noise.at("turn", 1)))
+    first, other = (
+        attack(tiny.victim(), images, labels, n) for n in (noise, noise.fold_in("turn", 1))
+    )
     assert not torch.equal(first, other)
 
 
 def test_what_it_lacks_or_cannot_mean_is_said():
     with pytest.raises(ValueError, match=r"gat needs a prior: give prior=scoreag.load_prior"):
         GAT()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), Noise(0, [0]))
-    with pytest.raises(ValueError, match="gat knows no wrong 'secnd'; did you mean 'second'"):
-        GAT(target="secnd")
+    with pytest.raises(
+        ValueError, match="gat knows no target 'runer_up'; did you mean 'runner_up'"
+    ):
+        GAT(target="runer_up")
     with pytest.raises(ValueError, match="steps is 0; expected a number of at least 1"):
         GAT(steps=0, prior=tiny.prior())

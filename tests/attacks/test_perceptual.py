@@ -72,7 +72,7 @@ def test_lpa_comes_near_it():
     assert (gained > 0.8 * best).all() and (gained <= best + 1e-9).all()
 
 
-@pytest.mark.parametrize("attack", [ppgd, lpa])
+@pytest.mark.parametrize("attack", [ppgd.PPGD, lpa.LPA])
 def test_without_weights_it_says_what_to_give(attack):
     with pytest.raises(ValueError, match=r"needs the weights of LPIPS: give lpips="):
-        attack.Attack()(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
+        attack()(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))

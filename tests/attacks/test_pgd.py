@@ -130,10 +130,10 @@ def test_raises_the_loss_of_a_net():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match=r"pgd knows no norm 'l1'; there are: linf, l2"):
+    with pytest.raises(ValueError, match=r"pgd knows no norm 'l1'; there are: Linf, L2"):
         PGD(norm="l1")
 
 
 def test_a_ball_of_no_size_is_refused():
-    with pytest.raises(ValueError, match=r"pgd: epsilon is 0\.0; it must be above 0"):
+    with pytest.raises(ValueError, match=r"pgd: eps is 0\.0; it must be above 0"):
         PGD(eps=0.0)

@@ -59,7 +59,7 @@ BAD = {  # what is given in place of (classifier, images, labels, noise): what i
     "channels last": ({1: X.permute(0, 2, 3, 1)}, r"write images.permute\(0, 3, 1, 2\)"),
     "a list": ({1: [X]}, r"images are a list; expected a tensor: write torch.as_tensor"),
     "an array": ({1: X.numpy()}, "images are a ndarray .*write torch.as_tensor"),
-    "a word": ({1: "samples"}, r"images are 'samples'.*scoreag.data\(\.\.\.\)"),
+    "a word": ({1: "samples"}, r"images are 'samples'.*scoreag.load_data\(\.\.\.\)"),
     "float labels": ({2: Y.float()}, "expected whole numbers 0..3"),
     "no such label": ({2: Y + 4}, "labels from 4 to 5; expected 0..3"),
     "below zero": ({2: Y - 1}, "labels from -1 to 0; expected 0..3"),
@@ -160,8 +160,9 @@ def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
 
 
 FOREIGN_WORDS = {
-    "eps": "epsilon", "num_steps": "steps", "nb_iter": "steps", "alpha": "step_size",
-    "n_restarts": "restarts", "eot_iter": "draws", "target": "targets", "ord": "norm",
+    "epsilon": "eps", "num_steps": "steps", "nb_iter": "steps", "alpha": "step_size",
+    "n_restarts": "restarts", "eot_iter": "eot_samples", "ord": "norm",
+    "targets": "n_target_classes",
 }  # fmt: skip
 
 
@@ -169,12 +170,12 @@ FOREIGN_WORDS = {
 @pytest.mark.parametrize("word", FOREIGN_WORDS)
 def test_a_word_of_another_library_is_answered_by_ours(name, word):
     attack, ours = made(name), FOREIGN_WORDS[word]
-    if name == "gat" and word in ("n_restarts", "target"):
-        ours = {"n_restarts": "retries", "target": "wrong"}[word]
-    if ours == "epsilon" and not attack.takes("epsilon"):
-        ours = next((o for o in ("bound", "reach", "precision") if attack.takes(o)), "none")
+    if name == "gat" and word in ("n_restarts", "targets"):
+        ours = {"n_restarts": "max_restarts", "targets": "target"}[word]
+    if ours == "eps" and not attack.takes("eps"):
+        ours = next((o for o in ("max_displacement", "similarity") if attack.takes(o)), "none")
     if ours == "steps" and not attack.takes("steps"):
-        ours = "queries"
+        ours = "n_queries"
     with pytest.raises(UnknownNameError, match=f"{name} takes no option '{word}'") as caught:
         attack.factory(**{word: 1})
     assert isinstance(caught.value, TypeError)
@@ -183,7 +184,7 @@ def test_a_word_of_another_library_is_answered_by_ours(name, word):
 
 
 @pytest.mark.parametrize(
-    "norm, told", [("Linf", "'linf'"), ("L2", "'l2'"), ("l_2", "'l2'"), ("Linfinity", "'linf'")]
+    "norm, told", [("linf", "'Linf'"), ("l2", "'L2'"), ("l_2", "'L2'"), ("Linfinity", "'Linf'")]
 )
 def test_norms_as_others_write_them_are_answered(norm, told):
     with pytest.raises(ValueError, match=f"knows no norm '{norm}'; did you mean {told}"):
@@ -201,7 +202,7 @@ def test_a_defense_draws_for_the_images_of_the_noise():
     attack = apgd.APGD(eps=0.05, steps=3, restarts=2, eot_samples=2)
 
     def kinds():
-        inside = scoreag.defend(classify, prior, "denoise_once", sigma_start=0.3)
+        inside = scoreag.defend(classify, prior, "one_step_denoising", sigma_start=0.3)
         return inside, nn.Sequential(inside).eval(), lambda x: inside(x)
 
     for kind in range(3):

@@ -15,8 +15,8 @@ from scoreag.defenses.memory_budget import saved_tensor_bytes
 from scoreag.diffusion.guidance import JACOBIANS
 from scoreag.registry import component_names, load_component
 
-STEPS = {"start": 0.8, "steps": 3}
-MORE = {("gap", "heun"): [{"variance": "exact"}, {"estimate": "ode_euler"}]}
+STEPS = {"sigma_start": 0.8, "steps": 3}
+MORE = {("gap", "heun"): [{"likelihood_variance": "exact"}, {"x0_estimate": "ode_euler"}]}
 
 
 def cases():
@@ -112,7 +112,7 @@ def test_in_bfloat16_the_two_routes_differ_less_than_either_from_the_truth(
     assert (between / cost).median() <= 0.5
 
 
-@pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp", 2)])
+@pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp_2m", 2)])
 def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior, images):
     """8 bytes a number, dpmpp's state is a pair, and a level is a number, too.
 
@@ -120,7 +120,7 @@ def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior,
     """
 
     def kept(steps):
-        chain = {"sampler": sampler, "start": 0.8, "steps": steps}
+        chain = {"sampler": sampler, "sigma_start": 0.8, "steps": steps}
         return saved_tensor_bytes(lambda: gradient(value(prior, "gap", chain), images))
 
     more = kept(9) - kept(4) - 5 * 8 * states * images.numel()
@@ -151,25 +151,25 @@ def test_diffpure_is_the_sampler_from_a_noisy_image(prior, images):
     chosen = scoreag.SamplingConfig(sigma_start=0.5, steps=3, sampler="ancestral")
     found = module.purify(prior, images, chosen, noise)
     sigmas = chosen.sigmas()
-    x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
+    x = 2 * images - 1 + 0.5 * noise.fold_in("start").normal_like(images)
     for i in range(3):
         step = load_component("samplers", "ancestral").step
-        x = step(prior.model, x, sigmas[i], sigmas[i + 1], noise.at("step", i))
+        x = step(prior.model, x, sigmas[i], sigmas[i + 1], noise.fold_in("step", i))
     assert torch.allclose(found, ((x + 1) / 2).clamp(0, 1), atol=1e-12)
 
 
 def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
     noise = scoreag.core.rng.Noise(4, [7, 9])
-    module = load_component("purifiers", "denoise_once")
+    module = load_component("purifiers", "one_step_denoising")
     found = module.purify(prior, images, scoreag.SamplingConfig(sigma_start=0.5), noise)
-    x = 2 * images - 1 + 0.5 * noise.at("start").normal_like(images)
+    x = 2 * images - 1 + 0.5 * noise.fold_in("start").normal_like(images)
     estimate = prior.model(x, torch.tensor(0.5).double())
     assert torch.allclose(found, ((estimate + 1) / 2).clamp(0, 1), atol=1e-12)
 
 
 def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
-    given = {"draws": 3, "start": 0.6}
-    once = scoreag.defend(tiny.victim(), prior, "denoise_once", **given).fix_randomness(0)
+    given = {"draws": 3, "sigma_start": 0.6}
+    once = scoreag.defend(tiny.victim(), prior, "one_step_denoising", **given).fix_randomness(0)
     step = scoreag.defend(tiny.victim(), prior, "diffpure", sampler="euler", steps=1, **given)
     assert torch.allclose(once(images), step.fix_randomness(0)(images), atol=1e-12)
 
@@ -177,12 +177,12 @@ def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
 @pytest.mark.parametrize("purifier", component_names("purifiers"))
 def test_settings_come_from_the_card_where_it_has_them(purifier, prior):
     part = load_component("purifiers", purifier)
-    tuned = replace(prior, defaults={part.CARD_SECTION: {"start": 0.123}})
-    assert scoreag.defend(tiny.victim(), tuned, purifier).defense.settings.start == 0.123
+    tuned = replace(prior, defaults={part.CARD_SECTION: {"sigma_start": 0.123}})
+    assert scoreag.defend(tiny.victim(), tuned, purifier).config.sampling.sigma_start == 0.123
     bare = replace(prior, defaults={})
-    chosen = scoreag.defend(tiny.victim(), bare, purifier).defense.settings
+    chosen = scoreag.defend(tiny.victim(), bare, purifier).config.sampling
     assert {name: getattr(chosen, name) for name in part.DEFAULTS} == part.DEFAULTS
-    assert set(part.DEFAULTS) <= {*part.CONFIG_FIELDS, "strength"}
+    assert set(part.DEFAULTS) <= {*part.CONFIG_FIELDS, "attack_scale"}
 
 
 @pytest.mark.gpu

@@ -35,9 +35,9 @@ from scoreag.runs.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CHAIN = {"start": 0.5, "steps": 1}
+CHAIN = {"sigma_start": 0.5, "steps": 1}
 IDS = (3, 11, 5, 8)  # not their places
-KNOWN = {"precision": 5.0, "strength": 20.0, "steps": 2, "retries": 1}
+KNOWN = {"similarity": 5.0, "attack_scale": 20.0, "steps": 2, "max_restarts": 1}
 
 
 def world() -> Prior:
@@ -90,11 +90,13 @@ def hidden():
 KINDS = {
     "plain": tiny.victim,
     "defended": defended,
-    "several draws": lambda: defended(draws=2, vote="majority"),
-    "blind": lambda: defended(backward="blind"),
+    "several draws": lambda: defended(draws=2, aggregate="majority"),
+    "blind": lambda: defended(backward="none"),
     "replayed": lambda: defended().fix_randomness(3),
     "replayed images": lambda: defended().fix_randomness([3, 1, 4, 1], IDS),
-    "nested": lambda: scoreag.defend(defended(), world(), "denoise_once", draws=2, sigma_start=0.2),
+    "nested": lambda: scoreag.defend(
+        defended(), world(), "one_step_denoising", draws=2, sigma_start=0.2
+    ),
     "normalized": lambda: scoreag.wrap_classifier(defended()),
     "masked": lambda: GradientMasked(defended(), scale=2.0).eval(),
     "unmasked": lambda: NormalizedClassifier(BpdaView(defended())).eval(),
@@ -119,15 +121,17 @@ def of(task: str, kind: str, rows=(0, 1, 2, 3)):
         victim = victim.select_rows(rows)
     given = {"image_ids": ids, "seed": 1}
     if task == "synthesize":
-        return build_synthesis(tiny_with(prior), victim, labels, "second", **given, **synthesized())
+        return build_synthesis(
+            tiny_with(prior), victim, labels, "runner_up", **given, **synthesized()
+        )
     x = images()[list(rows)]
     if task == "transform":
-        return build_transformation(prior, victim, x, labels, "second", **given, **KNOWN)
+        return build_transformation(prior, victim, x, labels, "runner_up", **given, **KNOWN)
     return build_purification(prior, x, victim, labels, **given, steps=2)
 
 
 def synthesized():
-    return {"strength": 20.0, "steps": 3, "retries": 1}
+    return {"attack_scale": 20.0, "steps": 3, "max_restarts": 1}
 
 
 def tiny_with(prior):
@@ -144,11 +148,11 @@ def same(one, other):
     for name in (
         "image_ids",
         "predictions",
-        "before",
+        "clean_predictions",
+        "success_float",
         "success",
-        "success_8bit",
-        "wrong",
-        "retries",
+        "targets",
+        "restarts",
     ):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
@@ -204,10 +208,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(kind, tmp_path):
 def test_certificates_do_not_depend_on_the_batch(kind):
     base = denoised_smoothing(world(), KINDS[kind](), 0.25)
     image, plan = tiny.images(1)[0] / 255, SmoothingConfig(n=30, n0=7, alpha=0.01)
-    rows = [certify_image(base, image, 4, 0, replace(plan, batch=size)) for size in (1, 8, 64)]
+    rows = [certify_image(base, image, 4, 0, replace(plan, batch_size=size)) for size in (1, 8, 64)]
     assert (rows[0] == rows[1] == rows[2] and 0 < rows[0]["count"] < 30) or rows[0]["radius"]
-    job = replace(of("synthesize", kind), settings=replace(of("synthesize", kind).settings,
-                                                           retries=0))  # fmt: skip
+    job = replace(of("synthesize", kind), config=replace(of("synthesize", kind).config,
+                                                       max_restarts=0))  # fmt: skip
     for asked in (None, defended()):
         question = GeneratorSpec(job, asked)
         one = classify_draws(question, range(4), 4)
@@ -246,12 +250,12 @@ def test_rows_that_fill_a_batch_up_draw_for_nobody():
             raise AssertionError("it is asked from outside")
 
         def forward(self, x):
-            shown.append(current_batch().ids)
+            shown.append(current_batch().image_ids)
             return x.flatten(1)[:, :3]
 
     victim = nn.Sequential(Noted()).eval()
     job = build_transformation(
-        world(), victim, images()[:2].float(), [0, 1], image_ids=[7, 9], strength=0.0, steps=2
+        world(), victim, images()[:2].float(), [0, 1], image_ids=[7, 9], attack_scale=0.0, steps=2
     )
     shown.clear()
     run_batch(job, 4)

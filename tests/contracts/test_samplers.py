@@ -30,11 +30,11 @@ def sampler(module):
 
 @pytest.fixture
 def grid(module):
-    return getattr(module, "grid", karras)
+    return getattr(module, "noise_schedule", karras)
 
 
 def start(noise):
-    return 10 * noise.at("start").normal_like(torch.zeros(len(noise.image_ids), 3, 2))
+    return 10 * noise.fold_in("start").normal_like(torch.zeros(len(noise.image_ids), 3, 2))
 
 
 def test_sampler_finds_the_only_image_there_is(sampler, grid):
@@ -56,14 +56,14 @@ def test_sampled_image_does_not_depend_on_its_batch(sampler, grid, world):
 
 def test_sampler_has_the_gradient_of_its_discrete_chain(sampler, grid, two_classes):
     noise, sigmas = Noise(seed=0, image_ids=[0, 1]), grid(4, sigma_max=5.0)
-    x = noise.at("start").normal_like(torch.zeros(2, 1, 4, 4)).requires_grad_()
+    x = noise.fold_in("start").normal_like(torch.zeros(2, 1, 4, 4)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: sampler(two_classes, x, sigmas, noise), x)
 
 
 def test_gradient_reaches_what_the_guidance_looks_at(sampler, grid, two_classes):
     noise, sigmas = Noise(seed=0, image_ids=[0, 1]), grid(4, sigma_max=5.0)
-    x = noise.at("start").normal_like(torch.zeros(2, 1, 4, 4))
-    reference = noise.at("reference").normal_like(x).requires_grad_()
+    x = noise.fold_in("start").normal_like(torch.zeros(2, 1, 4, 4))
+    reference = noise.fold_in("reference").normal_like(x).requires_grad_()
 
     def purify(reference):
         guided = pulled(two_classes, reference, 0.3)
@@ -74,7 +74,7 @@ def test_gradient_reaches_what_the_guidance_looks_at(sampler, grid, two_classes)
 
 def test_a_hidden_input_is_refused(sampler, grid, two_classes):
     noise = Noise(seed=0, image_ids=[0, 1])
-    x = noise.at("start").normal_like(torch.zeros(2, 1, 4, 4)).requires_grad_()
+    x = noise.fold_in("start").normal_like(torch.zeros(2, 1, 4, 4)).requires_grad_()
     hidden = torch.zeros(2, 1, 4, 4, requires_grad=True)
     y = sampler(pulled(two_classes, 2 * hidden, 0.3), x, grid(4, sigma_max=5.0), noise)
     with pytest.raises(RuntimeError, match=r"tensor of shape \(2, 1, 4, 4\).*name it in wrt"):
@@ -96,7 +96,7 @@ def test_state_and_levels_keep_the_dtype_of_the_state(sampler, grid, dtype):
 
 def test_single_precision_follows_double_precision(sampler, grid, two_classes):
     noise, sigmas = Noise(seed=0, image_ids=[0, 1]), grid(20, sigma_max=80.0)
-    x = 80 * noise.at("start").normal_like(torch.zeros(2, 1, 4, 4))
+    x = 80 * noise.fold_in("start").normal_like(torch.zeros(2, 1, 4, 4))
     single, double = (sampler(two_classes, x.to(t), sigmas, noise) for t in (torch.float, x.dtype))
     assert torch.allclose(single.double(), double, atol=1e-4)
 

@@ -93,7 +93,7 @@ def test_knowing_the_score_of_images_in_0_to_1_gives_back_the_image(sigma):
 
 def test_edm_may_predict_minus_its_target():
     plus, minus = (edm(0.7, sign)(torch.tensor(2.0)) for sign in (1, -1))
-    assert plus.out == -minus.out and plus.skip == minus.skip and plus.out > 0
+    assert plus.c_out == -minus.c_out and plus.c_skip == minus.c_skip and plus.c_out > 0
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_iddpm_is_told_the_nearest_level_as_released(sigma, rounded, exact):
     """By hand: ``u_1000 = 0`` is told as -1, and ``u_999``, as 0, is (1 / r - 1)^(1/2) with
     ``r = sin^2(999 pi / 2016) / sin^2(1000 pi / 2016)``, which is 0.0064254."""
     level = torch.tensor([sigma])
-    assert iddpm()(level).time.item() == rounded
-    assert iddpm(rounded=False)(level).time.item() == pytest.approx(exact, abs=1e-4)
+    assert iddpm()(level).c_noise.item() == rounded
+    assert iddpm(rounded=False)(level).c_noise.item() == pytest.approx(exact, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,15 @@ def test_iddpm_is_told_the_nearest_level_as_released(sigma, rounded, exact):
 )
 def test_smld_is_told_the_number_of_the_nearest_level_the_largest_first(sigma, number):
     """In the middle of 0.02 and 100, in equal ratios, is sqrt 2; 499.5 is rounded to even."""
-    assert smld()(torch.tensor([sigma])).time.item() == number
+    assert smld()(torch.tensor([sigma])).c_noise.item() == number
 
 
 def test_a_pace_divides_what_the_network_is_told():
     """Of 4000 steps told at the pace of 1000, step 2000 is told as 500."""
     alphas = cosine_alphas_cumprod(4000)
     level = alphas_cumprod_to_sigmas(alphas)[2000:2001]
-    assert ddpm(alphas, 0.25)(level).time.item() == pytest.approx(500, abs=1e-9)
-    assert ddpm(alphas)(level).time.item() == pytest.approx(2000, abs=1e-9)
+    assert ddpm(alphas, 0.25)(level).c_noise.item() == pytest.approx(500, abs=1e-9)
+    assert ddpm(alphas)(level).c_noise.item() == pytest.approx(2000, abs=1e-9)
 
 
 def test_each_image_of_a_batch_may_have_its_own_level():
@@ -144,13 +144,13 @@ def test_ddpm_asks_the_network_what_it_was_trained_on(t):
 
 def test_between_two_steps_of_ddpm_the_time_is_linear_in_log_sigma():
     low, high = ((1 / ALPHAS[t] - 1).sqrt() for t in (100, 101))
-    assert ddpm(ALPHAS)(low**0.75 * high**0.25).time.item() == pytest.approx(100.25, abs=1e-6)
+    assert ddpm(ALPHAS)(low**0.75 * high**0.25).c_noise.item() == pytest.approx(100.25, abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma, time", [(2.0, 0.0), (2.0 * 2.718281828459045, 1.0)])
 def test_ncsn_is_told_the_logarithm_of_half_the_level(sigma, time):
     c = ncsn()(torch.tensor(sigma))
-    assert c.time.item() == pytest.approx(time) and c.inner == 1
+    assert c.c_noise.item() == pytest.approx(time) and c.c_in == 1
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
@@ -158,12 +158,12 @@ def test_edm_shows_its_network_numbers_of_unit_size(sigma):
     """For data of variance sigma_data^2 both F's input and its target have variance 1."""
     c = edm(sigma_data=0.5)(torch.tensor(sigma))
     var_x, cov = 0.25 + sigma**2, 0.25  # Var[x], Cov[x0, x]
-    assert c.inner**2 * var_x == pytest.approx(1)
-    assert (0.25 - 2 * c.skip * cov + c.skip**2 * var_x) / c.out**2 == pytest.approx(1)
+    assert c.c_in**2 * var_x == pytest.approx(1)
+    assert (0.25 - 2 * c.c_skip * cov + c.c_skip**2 * var_x) / c.c_out**2 == pytest.approx(1)
 
 
 def test_edm_at_its_own_noise_level_by_hand():
     """sigma = sigma_data = 1/2: skip 1/2, out and inner 1 / sqrt 8 and sqrt 2, time -ln(2)/4."""
     c = edm(sigma_data=0.5)(torch.tensor(0.5))
-    found = [c.skip.item(), c.out.item(), c.inner.item(), c.time.item()]
+    found = [c.c_skip.item(), c.c_out.item(), c.c_in.item(), c.c_noise.item()]
     assert found == pytest.approx([0.5, 8**-0.5, 2**0.5, -0.17328679513998632])

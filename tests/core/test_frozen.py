@@ -117,18 +117,18 @@ def test_converted_weights_are_kept_until_they_change(monkeypatch):
     """Also where they change in place, or become other tensors."""
     victim = tiny.victim()
     first = victim(images(torch.float64))
-    kept = victim.copies.kept
-    assert victim(images(torch.float64)).equal(first) and victim.copies.kept is kept
+    kept = victim.weight_cache.value
+    assert victim(images(torch.float64)).equal(first) and victim.weight_cache.value is kept
     weight = next(victim.module.parameters())
     with torch.no_grad():
         weight.mul_(2)
     changed = victim(images(torch.float64))
-    assert victim.copies.kept is not kept and not torch.allclose(changed, first)
+    assert victim.weight_cache.value is not kept and not torch.allclose(changed, first)
     assert torch.allclose(changed.float(), victim(images()), atol=1e-5)
     weight.data = weight.data / 2
     assert torch.allclose(victim(images(torch.float64)), first)
     for other in (copy.deepcopy(victim), pickle.loads(pickle.dumps(victim))):
-        assert other.copies.kept is None and other(images(torch.float64)).equal(first)
+        assert other.weight_cache.value is None and other(images(torch.float64)).equal(first)
 
 
 def test_weights_converted_in_inference_mode_have_gradients_later():
@@ -226,7 +226,7 @@ def test_a_gradient_that_is_zero_everywhere_is_told_and_bpda_is_the_way_out(caps
     point = rounded(images()).requires_grad_()
     seeing.inside(point)[:, 0].sum().backward()
     assert torch.allclose(leaf.grad, point.grad, atol=1e-6)
-    given = {"steps": 1, "retries": 0, "progress": False}
+    given = {"steps": 1, "max_restarts": 0, "progress": False}
     for call in (
         lambda v, **more: scoreag.transform(tiny.prior(), v, images(), [0, 1], **given, **more),
         lambda v, **more: scoreag.synthesize(tiny.prior(), v, [0, 1], **given, **more),
@@ -235,7 +235,7 @@ def test_a_gradient_that_is_zero_everywhere_is_told_and_bpda_is_the_way_out(caps
             call(blind)
         with warnings.catch_warnings(action="error"):
             call(seeing)
-            call(blind, strength=0.0)  # nothing is guided
+            call(blind, attack_scale=0.0)  # nothing is guided
     data = (images() * 255).to(torch.uint8)
     found = [diagnose(scoreag.wrap_classifier(v), data, None) for v in (blind, seeing)]
     assert [f.ok for each in found for f in each if f.check == "gradient"] == [False, True]
@@ -310,12 +310,12 @@ def test_a_score_model_and_a_defense_can_be_pickled(family, tmp_path):
 
 
 def test_rows_of_no_index_and_arrays_of_classes():
-    given = {"steps": 1, "retries": 0, "progress": False}
+    given = {"steps": 1, "max_restarts": 0, "progress": False}
     out, same = (
         scoreag.transform(tiny.prior(), tiny.victim(), images(), [0, 1], wrong, **given)
         for wrong in (np.array([2, 0]), [2, 0])
     )
-    assert torch.equal(out.images, same.images) and out.wrong.tolist() == [2, 0]
+    assert torch.equal(out.images, same.images) and out.targets.tolist() == [2, 0]
     assert len(out[[]]) == 0 and out[[]].images.shape == (0, 3, 8, 8)
     assert out[[True, False]].image_ids.tolist() == [0]
 

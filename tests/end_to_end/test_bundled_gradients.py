@@ -35,16 +35,16 @@ def looped(prior, images, settings):
     """The same chain without this library's memory-saving function: a loop over the steps."""
     reference, denoise = to_model_range(images), with_labels(prior.model, None)
     if settings.likelihood_variance == EXACT_VARIANCE:
-        bent = mmps_denoiser(denoise, reference, settings.precision)
+        bent = mmps_denoiser(denoise, reference, settings.similarity)
     else:
         bent = guide(
-            denoise, reconstruction(reference, settings.precision, settings.likelihood_variance)
+            denoise, reconstruction(reference, settings.similarity, settings.likelihood_variance)
         )
     arranged = sampling.configure_prior(prior, settings)
-    x = arranged.start(NOISE, reference)
+    x = arranged.initial_state(NOISE, reference)
     step = load_component("samplers", settings.sampler).step
     for i, (sigma, lower) in enumerate(pairwise(arranged.sigmas.to(x))):
-        x = step(bent, x, sigma, lower, NOISE.at("step", i))
+        x = step(bent, x, sigma, lower, NOISE.fold_in("step", i))
     return to_images(x)
 
 
@@ -88,11 +88,11 @@ def test_gradient_of_a_purification_is_its_derivative(prior, images):
 
 
 CASES = [
-    ("cifar10", "diffpure", {"sampler": "dpmpp"}),
+    ("cifar10", "diffpure", {"sampler": "dpmpp_2m"}),
     ("fashion-small", "gap", {"sampler": "ancestral"}),
     ("fashion-small", "gap", {"sampler": "heun"}),
     ("fashion-small", "diffpure", {"sampler": "ancestral"}),
-    ("fashion-small", "denoise_once", {}),
+    ("fashion-small", "one_step_denoising", {}),
 ]
 VICTIMS = {"cifar10": "cifar10-resnet20", "fashion-small": "fashion-cnn"}
 

@@ -55,7 +55,7 @@ def test_exact_likelihood_gives_the_exact_posterior(world):
         return -0.5 * ((y - x0) ** 2 / var).flatten(1).sum(1)
 
     sigmas = karras(200, sigma_max=40.0)
-    x = sigmas[0] * NOISE.at("start").normal_like(torch.zeros(SHAPE))
+    x = sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     x0 = heun.sample(guide(world.denoise, log_likelihood), x, sigmas, NOISE)
     assert_drawn_from(world.posterior(y, var_y), x0)
 
@@ -64,7 +64,8 @@ def test_symmetric_gradient_is_the_exact_one_where_the_jacobian_is_symmetric(wor
     """A Gaussian's denoiser is linear, so that even the finite difference is exact."""
     sigma, y = torch.tensor(0.7), torch.ones(3, 2)
     exact, symmetric = (
-        guide(world.denoise, towards(y), jacobian=name)(x, sigma) for name in ("exact", "symmetric")
+        guide(world.denoise, towards(y), jacobian=name)(x, sigma)
+        for name in ("exact", "finite_difference")
     )
     assert torch.allclose(exact, symmetric, rtol=1e-9)
 
@@ -74,7 +75,7 @@ def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(devi
     """By hand: sigma 1 and sd 1/2 give J = 1/5, so D_c = D + sigma^2 J 2 (y - D) = 0.6 x + 0.4 y,
     for a denoiser that changes nothing; sd 2 gives J = 4/5."""
     y = torch.ones(3, 2)
-    straight = guide(lambda x, _: x, towards(y), jacobian="straight", sigma_data=deviation)
+    straight = guide(lambda x, _: x, towards(y), jacobian="identity", sigma_data=deviation)
     assert torch.allclose(straight(x, torch.tensor(1.0)), (1 - share) * x + share * y)
 
 
@@ -160,9 +161,9 @@ def test_corrections_of_separate_conditions_add_up(world, x):
 
 
 @pytest.mark.parametrize("attacked", [False, True], ids=["drawn", "attacked"])
-@pytest.mark.parametrize("name, calls", [("exact", 1), ("straight", 1), ("symmetric", 3)])
+@pytest.mark.parametrize("name, calls", [("exact", 1), ("identity", 1), ("finite_difference", 3)])
 def test_conditions_share_one_look_at_the_state(name, calls, attacked, world, x):
-    """``symmetric`` looks once more for each, from a state of its own."""
+    """``finite_difference`` looks once more for each, from a state of its own."""
     looks = []
 
     def watched(state, sigma):
@@ -199,7 +200,7 @@ def test_gradient_reaches_what_the_guidance_looks_at(world, x):
         guided = guide(world.denoise, towards(reference, precision=1.5))
         return heun.sample(guided, x, sigmas, NOISE, wrt=[reference])
 
-    reference = NOISE.at("reference").normal_like(x).requires_grad_()
+    reference = NOISE.fold_in("reference").normal_like(x).requires_grad_()
     assert torch.autograd.gradcheck(purify, reference)
 
 

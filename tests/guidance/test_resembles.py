@@ -21,7 +21,7 @@ IMAGES = Gaussian(  # the spread of variances that images have: 222 is CIFAR-10'
 def purified(denoise, y, sigmas, shape=(4, 4, 5000), sampler=heun):
     """The start has the spread of the true marginal, so that any error is the sampler's."""
     spread = (IMAGES.var + sigmas[0] ** 2).sqrt()
-    x = y + spread * NOISE.at("start").normal_like(torch.zeros(shape))
+    x = y + spread * NOISE.fold_in("start").normal_like(torch.zeros(shape))
     return sampler.sample(denoise, x, sigmas, NOISE)
 
 
@@ -33,7 +33,7 @@ def test_exact_variance_gives_the_posterior_in_a_gaussian_world_from_80():
     exact = IMAGES.posterior(y, 1 / precision)
     # at 80 the marginal given y is N(E[x0 | y], Var[x0 | y] + 80^2)
     spread = (exact.var + sigmas[0] ** 2).sqrt()
-    x = exact.mean + spread * NOISE.at("start").normal_like(torch.zeros(4, 4, 5000))
+    x = exact.mean + spread * NOISE.fold_in("start").normal_like(torch.zeros(4, 4, 5000))
     assert_drawn_from(exact, heun.sample(denoise, x, sigmas, NOISE))
 
 
@@ -54,7 +54,7 @@ def test_exact_variance_can_be_differentiated():
     def guided(x, y):
         return mmps_denoiser(IMAGES.denoise, y, 3.0)(x, torch.tensor(0.7))
 
-    y = NOISE.at("y").normal_like(x).requires_grad_()
+    y = NOISE.fold_in("y").normal_like(x).requires_grad_()
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y))
 
 

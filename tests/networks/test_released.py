@@ -43,7 +43,7 @@ def denoiser(name: str) -> Preconditioned:
     """The golden case of that name, with invented weights."""
     case = GOLDEN["cases"][name]
     made = build_spec(case["class"], case["arguments"], {}, name)
-    network = import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options)
+    network = load_component("networks", made.network).build(**made.options)
     return Preconditioned(invented(network), FAMILIES[made.family])
 
 

@@ -37,11 +37,11 @@ def settings(**others):
 
 
 def their_chain(scheduler, x_vp, **options):
-    """The usual loop of diffusers, with our noise: step i draws from ``NOISE.at("step", i)``."""
+    """The usual loop of diffusers, with our noise: step i has ``NOISE.fold_in("step", i)``."""
     network = Network()
     for i, t in enumerate(scheduler.timesteps):
         predicted = network(x_vp, t.expand(2).to(x_vp))
-        with drawing(scheduler, NOISE.at("step", i)):
+        with drawing(scheduler, NOISE.fold_in("step", i)):
             x_vp = scheduler.step(predicted, t, x_vp, **options).prev_sample
     return x_vp
 
@@ -54,7 +54,7 @@ def our_chain(sampler, times, x_vp, **options):
 
 
 def start(dtype):
-    return NOISE.at("start").normal_like(torch.zeros(2, 3, 4, 4, dtype=dtype))
+    return NOISE.fold_in("start").normal_like(torch.zeros(2, 3, 4, 4, dtype=dtype))
 
 
 def distance(ours, theirs):
@@ -85,5 +85,5 @@ def test_dpmpp_is_dpm_solver_2m(diffusers, stochastic):
     )
     scheduler.set_timesteps(10)
     theirs = their_chain(scheduler, start(torch.float32))
-    ours = our_chain(dpmpp_2m, scheduler.timesteps, start(torch.float32), stochastic=stochastic)
+    ours = our_chain(dpmpp_2m, scheduler.timesteps, start(torch.float32), sde=stochastic)
     assert distance(ours, theirs) < 1e-5

@@ -18,7 +18,7 @@ NOISE = Noise(seed=0, image_ids=[0, 1, 2])
 
 def plain(step, denoise, x, sigmas, noise):
     for i, (sigma, next_sigma) in enumerate(pairwise(sigmas)):
-        x = step(denoise, x, sigma, next_sigma, noise.at("step", i))
+        x = step(denoise, x, sigma, next_sigma, noise.fold_in("step", i))
     return x
 
 
@@ -41,7 +41,7 @@ def plain_dpmpp(denoise, x, sigmas, noise, stochastic=False):
         if stochastic:
             spread = sigmas[i + 1] * (1 - (-2 * h).exp()).sqrt()
             x = (-2 * h).exp() * x + (1 - (-2 * h).exp()) * ahead
-            x = x + spread * noise.at("step", i).normal_like(x)
+            x = x + spread * noise.fold_in("step", i).normal_like(x)
         else:
             x = (-h).exp() * x + (1 - (-h).exp()) * ahead
         last = x0
@@ -55,20 +55,20 @@ def sde_dpmpp(*chain, wrt=()):
 def chains(name):
     """The sampler and its plain loop; a new one needs a line only if it has no plain ``step``."""
     module = load_component("samplers", name)
-    written = {"churn": plain_churn, "dpmpp": plain_dpmpp}
+    written = {"edm_stochastic": plain_churn, "dpmpp_2m": plain_dpmpp}
     loop = written[name] if name in written else partial(plain, module.step)
-    return module.sample, loop, getattr(module, "grid", karras)
+    return module.sample, loop, getattr(module, "noise_schedule", karras)
 
 
 CHAINS = {name: chains(name) for name in component_names("samplers")}
-CHAINS["dpmpp sde"] = (sde_dpmpp, partial(plain_dpmpp, stochastic=True), karras)
+CHAINS["dpmpp_2m sde"] = (sde_dpmpp, partial(plain_dpmpp, stochastic=True), karras)
 EVERY = pytest.mark.parametrize("sample, loop, grid", CHAINS.values(), ids=CHAINS)
 
 
 def value_and_gradients(run, world, sigmas):
     """Of a guided chain that starts near its reference, as GAT and GAP do."""
-    x = NOISE.at("start").normal_like(torch.zeros(3, 1, 4, 4)).requires_grad_()
-    image = NOISE.at("image").normal_like(x).requires_grad_()
+    x = NOISE.fold_in("start").normal_like(torch.zeros(3, 1, 4, 4)).requires_grad_()
+    image = NOISE.fold_in("image").normal_like(x).requires_grad_()
     reference = image.tanh()
     guided = pulled(world, reference, 0.3)
     x0 = run(guided, reference + 2 * x, sigmas, NOISE, reference)

@@ -24,7 +24,7 @@ SOLVERS = pytest.mark.parametrize("sample, order", [*ODE.values(), (calm, 2)], i
 
 def error(sample, world, steps):
     sigmas = karras(steps, sigma_min=0.01, sigma_max=10.0)[:-1]  # to 0.01: the last, Euler, step
-    x = 10 * NOISE.at("start").normal_like(torch.zeros(4, 3, 10))  # to 0 is tested elsewhere
+    x = 10 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 10))  # to 0 is tested elsewhere
     exact = world.flow(x, sigmas[0], sigmas[-1])
     return (sample(world.denoise, x, sigmas, NOISE) - exact).abs().max().item()
 
@@ -38,7 +38,7 @@ def test_error_falls_at_the_order_of_the_method(sample, order, world):
 @SOLVERS
 def test_samples_have_the_moments_of_the_data(sample, order, world):
     sigmas = karras(100, sigma_max=40.0)
-    x = sigmas[0] * NOISE.at("start").normal_like(torch.zeros(4, 3, 1000))
+    x = sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 1000))
     assert_drawn_from(world, sample(world.denoise, x, sigmas, NOISE))
 
 

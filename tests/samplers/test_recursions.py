@@ -84,10 +84,10 @@ def moments(world, of, sigmas):
 @CASES
 def test_the_chain_is_the_one_on_paper(sample, of, sigmas, world):
     """Far from the world's scale, so that also its mean is put to the test."""
-    centred = 30 * NOISE.at("start").normal_like(torch.zeros(4, 3, 2))
+    centred = 30 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 2))
     x0 = sample(world.denoise, world.mean + centred, sigmas, NOISE)
     for i, (gain, spread, drift) in enumerate(recursion(world, of, sigmas)):
-        n = NOISE.at("step", i).normal_like(centred)
+        n = NOISE.fold_in("step", i).normal_like(centred)
         centred = gain * centred + spread * n + drift * world.mean
     assert torch.allclose(x0, world.mean + centred, rtol=1e-9, atol=1e-9)
 
@@ -95,7 +95,7 @@ def test_the_chain_is_the_one_on_paper(sample, of, sigmas, world):
 @CASES
 def test_the_moments_of_the_draws_follow_their_recursion(sample, of, sigmas, world):
     mean, var = moments(world, of, sigmas)
-    x = sigmas[0] * NOISE.at("start").normal_like(torch.zeros(SHAPE))
+    x = sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     assert_drawn_from(Gaussian(mean, var), sample(world.denoise, x, sigmas, NOISE))
 
 
@@ -115,13 +115,13 @@ def of_dpmpp(var, sigmas, i):
 
 def test_the_sde_form_of_dpmpp_is_the_chain_on_paper(world):
     sigmas = karras(12, sigma_max=40.0)
-    centred = 30 * NOISE.at("start").normal_like(torch.zeros(4, 3, 2))
+    centred = 30 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 2))
     x0 = dpmpp_2m.sample(world.denoise, world.mean + centred, sigmas, NOISE, sde=True)
     pair = torch.stack([centred, torch.zeros_like(centred)])
     for i in range(12):
         matrix, spread = of_dpmpp(world.var, sigmas.tolist(), i)
         pair = (matrix[:, :, None] * pair).sum(1)  # pair: (2, batch, 3, 2), matrix: (2, 2, 3, 1)
-        pair[0] += spread * NOISE.at("step", i).normal_like(centred)
+        pair[0] += spread * NOISE.fold_in("step", i).normal_like(centred)
     assert torch.allclose(x0, world.mean + pair[0], rtol=1e-9, atol=1e-9)
 
 
@@ -134,7 +134,7 @@ def test_the_sde_form_of_dpmpp_has_the_variance_of_its_recursion(world):
         matrix = matrix.squeeze(-1).movedim(-1, 0)
         cov = matrix @ cov @ matrix.mT
         cov[:, 0, 0] += spread**2
-    x = world.mean + sigmas[0] * NOISE.at("start").normal_like(torch.zeros(SHAPE))
+    x = world.mean + sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     x0 = dpmpp_2m.sample(world.denoise, x, sigmas, NOISE, sde=True)
     assert_drawn_from(replace(world, var=cov[:, 0, :1]), x0)
 
@@ -149,7 +149,7 @@ def sde_dpmpp(*chain):
     ids=["dpmpp", "churn"],
 )
 def test_with_many_steps_the_draws_have_the_moments_of_the_data(sample, sigmas, world):
-    x = world.mean + sigmas[0] * NOISE.at("start").normal_like(torch.zeros(SHAPE))
+    x = world.mean + sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     assert_drawn_from(world, sample(world.denoise, x, sigmas, NOISE))
 
 
@@ -164,7 +164,7 @@ def test_the_recursion_of_euler_maruyama_tends_to_the_data(world):
 
 
 def test_churn_without_noise_is_heun(world):
-    x = 10 * NOISE.at("start").normal_like(torch.zeros(4, 3, 2))
+    x = 10 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 2))
     chain = world.denoise, x, karras(8, sigma_max=10.0), NOISE
     assert torch.equal(edm_stochastic.sample(*chain, s_churn=0), heun.sample(*chain))
     assert torch.equal(edm_stochastic.sample(*chain, s_tmin=20, s_tmax=30), heun.sample(*chain))

@@ -34,7 +34,7 @@ def one_step(sampler, x, sigmas, denoise=half, **options):
 
 
 def drawn(index=0):
-    return NOISE.at("step", index).normal_like(number(0.0)).item()
+    return NOISE.fold_in("step", index).normal_like(number(0.0)).item()
 
 
 def test_euler_by_hand():
@@ -58,7 +58,7 @@ def test_churn_by_hand():
     level = 4 * 2**0.5
     euler_step = x + (2 - level) * (x / 2) / level
     expected = x + (2 - level) * (x / 2 / level + euler_step / 2 / 2) / 2
-    found = one_step(edm_stochastic, 16.0, [4.0, 2.0], amount=1, inflate=2.0)
+    found = one_step(edm_stochastic, 16.0, [4.0, 2.0], s_churn=1, s_noise=2.0)
     assert found == pytest.approx(expected)
 
 
@@ -67,7 +67,7 @@ def test_churn_spreads_its_amount_over_the_steps():
     x = 16 + 3 * drawn(0)  # 5^2 - 4^2 = 3^2
     x = x * 2 / 5 + 1.5 * drawn(1)  # 2.5^2 - 2^2 = 1.5^2
     found = one_step(
-        edm_stochastic, 16.0, [4.0, 2.0, 1.0], lambda x, s: 0 * x, amount=0.5, inflate=1.0
+        edm_stochastic, 16.0, [4.0, 2.0, 1.0], lambda x, s: 0 * x, s_churn=0.5, s_noise=1.0
     )
     assert found == pytest.approx(x / 2.5)
 
@@ -75,7 +75,7 @@ def test_churn_spreads_its_amount_over_the_steps():
 @pytest.mark.parametrize("low, high, noisy", [(4, 4, True), (0, 3.9, False), (4.1, 50, False)])
 def test_churn_adds_noise_between_its_bounds_only(low, high, noisy):
     calm = one_step(heun, 16.0, [4.0, 2.0])
-    assert (one_step(edm_stochastic, 16.0, [4.0, 2.0], low=low, high=high) != calm) == noisy
+    assert (one_step(edm_stochastic, 16.0, [4.0, 2.0], s_tmin=low, s_tmax=high) != calm) == noisy
 
 
 def test_euler_maruyama_by_hand():
@@ -103,8 +103,8 @@ def test_the_step_to_0_lands_on_the_estimate(sampler):
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_dpmpp_takes_no_extrapolated_estimate_to_0(stochastic):
     """The last estimate is the image: half of a state that has just been 12, or drawn."""
-    before = one_step(dpmpp_2m, 16.0, [4.0, 2.0], stochastic=stochastic)
-    found = one_step(dpmpp_2m, 16.0, [4.0, 2.0, 0.0], stochastic=stochastic)
+    before = one_step(dpmpp_2m, 16.0, [4.0, 2.0], sde=stochastic)
+    found = one_step(dpmpp_2m, 16.0, [4.0, 2.0, 0.0], sde=stochastic)
     assert found == pytest.approx(before / 2)
 
 
@@ -113,16 +113,24 @@ def test_dpmpp_takes_no_extrapolated_estimate_to_0(stochastic):
     [
         (
             edm_stochastic,
-            {"amount": -1.0},
-            "churn's amount is -1.0; write a number from 0.0 to inf",
+            {"s_churn": -1.0},
+            "edm_stochastic's s_churn is -1.0; write a number from 0.0 to inf",
         ),
-        (edm_stochastic, {"amount": math.nan}, "churn's amount is nan; write a number"),
-        (edm_stochastic, {"low": 60.0}, "churn's low is 60.0; write a number from 0.0 to 50.0"),
-        (edm_stochastic, {"high": 0.01}, "churn's low is 0.05; write a number from 0.0 to 0.01"),
+        (edm_stochastic, {"s_churn": math.nan}, "edm_stochastic's s_churn is nan; write a number"),
         (
             edm_stochastic,
-            {"inflate": 1003.0},
-            "churn's inflate is 1003.0; write a number from 0.5 to 2.0",
+            {"s_tmin": 60.0},
+            "edm_stochastic's s_tmin is 60.0; write a number from 0.0 to 50.0",
+        ),
+        (
+            edm_stochastic,
+            {"s_tmax": 0.01},
+            "edm_stochastic's s_tmin is 0.05; write a number from 0.0 to 0.01",
+        ),
+        (
+            edm_stochastic,
+            {"s_noise": 1003.0},
+            "edm_stochastic's s_noise is 1003.0; write a number from 0.5 to 2.0",
         ),
     ],
 )

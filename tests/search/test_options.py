@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from scoreag.attacks._common.validation import options_to_pairs, validate_attack_options
-from scoreag.registry import load_component
+from scoreag.registry import load_attack
 
 
 @dataclass(frozen=True)
 class Attack:
     """Outside the library, so that no other check comes first."""
 
-    epsilon: Any = 0.1
+    eps: Any = 0.1
     steps: int = 3
     size: float | None = None
     norm: str = "Linf"
@@ -21,7 +21,7 @@ class Attack:
     weights: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, ("steps", "size"), {"epsilon": (0, 1)}, norm=["Linf", "L2"])
+        validate_attack_options(self, ("steps", "size"), {"eps": (0, 1)}, norm=["Linf", "L2"])
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ class Attack:
         ({"size": "big"}, "size is 'big'; expected a number"),
         ({"size": float("nan")}, "size is nan; it must be above 0"),
         ({"size": float("inf")}, "size is inf; it must be above 0"),
-        ({"epsilon": 8}, "epsilon is 8; expected 0 to 1"),
-        ({"norm": "l2f"}, "knows no norm 'l2f'; did you mean 'l2'?"),
+        ({"eps": 8}, "eps is 8; expected 0 to 1"),
+        ({"norm": "l2f"}, "knows no norm 'l2f'; did you mean 'L2'?"),
         ({"norm": 2}, "norm is 2; expected a word"),
         ({"quiet": 1}, "quiet is 1; expected true or false"),
     ],
@@ -45,9 +45,7 @@ def test_a_slip_is_refused(options, message):
     assert str(caught.value).endswith(message)
 
 
-@pytest.mark.parametrize(
-    "options", [{"size": 1}, {"size": None}, {"epsilon": 1.0}, {"quiet": True}]
-)
+@pytest.mark.parametrize("options", [{"size": 1}, {"size": None}, {"eps": 1.0}, {"quiet": True}])
 def test_what_can_be_meant_is_taken(options):
     assert Attack(**options) == Attack(**options)
 
@@ -60,9 +58,11 @@ def test_options_of_others_are_pairs_in_order():
     )
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fgsm", "low_frequency", "ensemble"])
+@pytest.mark.parametrize(
+    "name", ["pgd", "apgd", "square", "fgsm", "low_frequency", "auto_ensemble"]
+)
 def test_a_radius_in_levels_of_255_is_told(name):
     """Any image lies within it; in L2 it may be meant."""
-    with pytest.raises(ValueError, match=r"epsilon is 8, and pixels are in \[0, 1\]; write 8/255"):
-        load_component("attacks", name).Attack(epsilon=8.0)
-    assert load_component("attacks", name).Attack(epsilon=8.0, norm="L2").eps == 8
+    with pytest.raises(ValueError, match=r"eps is 8, and pixels are in \[0, 1\]; write 8/255"):
+        load_attack(name)(eps=8.0)
+    assert load_attack(name)(eps=8.0, norm="L2").eps == 8

@@ -63,13 +63,17 @@ def test_an_image_is_asked_about_after_a_gradient_all_of_whose_draws_erred():
     classifier = Scripted(["xxx", "x....", "xx.xxx"])
     standing = init_active_set(objective(classifier, draws=2), 1, images(3))
     slope, standing = standing.loss_gradient(images(3))
-    assert slope.min_margin.tolist() == [1.0, -1.0, 1.0] and slope.lead.tolist() == [1.0, 0.0, 1.0]
+    assert slope.min_margin.tolist() == [1.0, -1.0, 1.0] and slope.margin.tolist() == [
+        1.0,
+        0.0,
+        1.0,
+    ]
     assert standing.active.tolist() == [False, True, True]
     slope, standing = standing.loss_gradient(images(3) + 0.1)
-    assert standing.active.tolist() == [False, True, False] and slope.lead[0] == 0
+    assert standing.active.tolist() == [False, True, False] and slope.margin[0] == 0
     everyone = (0, 1, 2)
     assert classifier.shown == [everyone, everyone, (0, 2), (1, 2), (1, 2), (2,)]
-    left = standing.found(images(3) + 0.2)
+    left = standing.merge_finished(images(3) + 0.2)
     assert left[:, 0, 0, 0].tolist() == pytest.approx([0.5, 0.7, 0.6])
 
 
@@ -89,14 +93,14 @@ def test_an_attack_goes_no_further_than_it_must():
     """Without a stop the image of 0.4 goes to the edge, 0.6; with one it stays where it first
     erred, at most one step of 0.02 and the rounding to 8 bits beyond 0.5."""
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
-    options = {"epsilon": 0.2, "steps": 40, "step_size": 0.02}
+    options = {"eps": 0.2, "steps": 40, "step_size": 0.02}
     far = pgd.PGD(**options)(lines, image, label, Noise(0, [3]))
     near = pgd.PGD(**options, early_stop_draws=2)(lines, image, label, Noise(0, [3]))
     assert far.mean().item() == pytest.approx(0.6, abs=1e-6)
     assert 0.5 < near.mean() <= 0.525
 
 
-@pytest.mark.parametrize("kind", [pgd, apgd], ids=["pgd", "apgd"])
+@pytest.mark.parametrize("kind", [pgd.PGD, apgd.APGD], ids=["pgd", "apgd"])
 def test_an_attack_ends_when_nobody_stands(kind):
     calls = []
 
@@ -105,7 +109,7 @@ def test_an_attack_ends_when_nobody_stands(kind):
         return lines(x)
 
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
-    kind.Attack(epsilon=0.2, steps=60, stop=2)(counted, image, label, Noise(0, [3]))
+    kind(eps=0.2, steps=60, early_stop_draws=2)(counted, image, label, Noise(0, [3]))
     assert len(calls) < 30
 
 
@@ -120,10 +124,10 @@ def defended(two_classes):
 
     def made(draws_of_images=None):
         """With room for so many draws of one image, where a number is given."""
-        settings = {"purifier": "denoise_once", "start": 0.6}
+        settings = {"purifier": "one_step_denoising", "sigma_start": 0.6}
         if draws_of_images is None:
             return scoreag.defend(victim, prior, **settings)
-        one = scoreag.defend(victim, prior, draws=2, **settings).defense.bytes_per_draw
+        one = scoreag.defend(victim, prior, draws=2, **settings).config.bytes_per_draw
         return scoreag.defend(victim, prior, max_memory=draws_of_images * one, **settings)
 
     made.shown = []
@@ -138,11 +142,13 @@ def noisy(count):
 
 
 @pytest.mark.parametrize("weights", ["mean", "selective"])
-@pytest.mark.parametrize("kind", [pgd, apgd], ids=["pgd", "apgd"])
+@pytest.mark.parametrize("kind", [pgd.PGD, apgd.APGD], ids=["pgd", "apgd"])
 def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, kind, weights):
     """Images of which some fall early and some never, all together and each by itself."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
-    attack = kind.Attack(epsilon=0.06, steps=6, draws=3, stop=3, restarts=2, weights=weights)
+    attack = kind(
+        eps=0.06, steps=6, eot_samples=3, early_stop_draws=3, restarts=2, eot_weighting=weights
+    )
     whole = attack(defended(), given, labels, Noise(0, range(5)))
     alone = [
         attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))

@@ -71,8 +71,8 @@ def test_the_mean_over_draws_is_that_of_the_calls():
 
     slope = Objective(classifier, LABELS, margin, eot_samples=4).loss_gradient(IMAGES)
     assert slope.gradient.flatten().tolist() == pytest.approx([2.5] * 3)
-    assert slope.value.tolist() == pytest.approx([2.25, 1.25, 0.25])
-    assert slope.lead.tolist() == slope.value.tolist()
+    assert slope.loss.tolist() == pytest.approx([2.25, 1.25, 0.25])
+    assert slope.margin.tolist() == slope.loss.tolist()
     lead = Objective(classifier, LABELS, margin, eot_samples=2).mean_margin(IMAGES)
     assert lead.tolist() == pytest.approx([5.5 * 0.9, 5.5 * 0.5, 5.5 * 0.1])
 

@@ -12,7 +12,7 @@ from scoreag.attacks._common.eot_weighting import (
     weight_selectively,
 )
 from scoreag.attacks._common.norms import NORM_BALLS
-from scoreag.registry import load_component
+from scoreag.registry import load_attack
 
 
 def along(*slopes):
@@ -87,5 +87,7 @@ def test_weights_go_by_their_names():
 
 @pytest.mark.parametrize("name", ["pgd", "apgd"])
 def test_of_one_draw_there_is_nothing_to_weigh(name):
-    with pytest.raises(ValueError, match=f"{name}: weights is 'selective', and draws is 1: there"):
-        load_component("attacks", name).Attack(weights="selective")
+    with pytest.raises(
+        ValueError, match=f"{name}: eot_weighting is 'selective', and eot_samples is 1: there"
+    ):
+        load_attack(name)(eot_weighting="selective")

@@ -19,14 +19,22 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
 from scoreag.methods import api
 from scoreag.methods.task import TaskSpec
-from scoreag.report.demo import DemoReport, PredictedImages, summary_sentences
-from scoreag.report.demo_html import format_demo_text, render_demo_page
+from scoreag.report.demo import (
+    DemoReport,
+    PredictedImages,
+    format_demo_text,
+    render_demo_page,
+    summary_sentences,
+)
 from scoreag.report.task_run import read_run
 from scoreag.runs.records import read_picture
 from scoreag.runs.run_task import run_task
 
 PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
-SAMPLE_DATA, SAMPLE_SOURCE = "foolbox-samples", "from the test set of CIFAR-10"  # where no others are given
+SAMPLE_DATA, SAMPLE_SOURCE = (
+    "foolbox-samples",
+    "from the test set of CIFAR-10",
+)  # where no others are given
 N_REAL, PER_CLASS = 20, 2  # how many of them are used, and how many are drawn of each class
 IMAGE_TASKS = ("gat", "gap")  # the tasks that start from these images
 BATCH_SIZE = 10  # divides both, so that nothing is padded
@@ -118,7 +126,12 @@ def run_demo(
             prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
         ),
         "free": api.build_synthesis(
-            prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge, attack_scale=0.0
+            prior,
+            demo_models.classifier,
+            asked,
+            seed=seed,
+            judge=demo_models.judge,
+            attack_scale=0.0,
         ),
     }
     for folder in (out / task for task in jobs if (out / task).is_symlink()):

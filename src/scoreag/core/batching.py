@@ -138,7 +138,7 @@ def use_batch(context: BatchContext | None) -> Iterator[None]:
 def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
     """What belongs to each of ``count`` images: some rows, or several copies one after the other.
 
-    >>> tiled([7, 8], 4)
+    >>> tile_rows([7, 8], 4)
     (7, 8, 7, 8)
     """
     copies, left = divmod(count, max(1, len(rows)))

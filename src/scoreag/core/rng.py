@@ -26,7 +26,7 @@ class Noise:
 
     >>> noise = Noise(seed=0, image_ids=[7, 8])
     >>> x = torch.zeros(2, 3)
-    >>> torch.equal(noise.at("step", 1).normal_like(x), noise.at("step", 1).normal_like(x))
+    >>> torch.equal(noise.fold_in("step", 1).normal_like(x), noise.fold_in("step", 1).normal_like(x))
     True
     """
 
@@ -53,7 +53,7 @@ class Noise:
         return Noise(seeds.pop(), ids, row_prefixes=tuple(names))
 
     def fold_in(self, *name: str | int) -> "Noise":
-        """The source for a named purpose, e.g. ``noise.at("step", 3)``."""
+        """The source for a named purpose, e.g. ``noise.fold_in("step", 3)``."""
         plain = (word if isinstance(word, str) else index(word) for word in name)
         return replace(self, name=(*self.name, *plain))
 
@@ -141,7 +141,7 @@ def next_call_indices(counts: MutableMapping[Any, int], rows: Sequence[Any]) -> 
     """The number of the next call of each row, which is thereby taken; a row that is named again
     takes the one after it.
 
-    >>> taken({0: 4}, [0, 1, 0])
+    >>> next_call_indices({0: 4}, [0, 1, 0])
     (4, 0, 5)
     """
     calls = []
@@ -157,7 +157,7 @@ def noise_for_calls(
     call_indices: Sequence[int],
     key_prefixes: Sequence[tuple[str | int, ...]] = (),
 ) -> Noise:
-    """The randomness of each row at a call of its own: row i draws ``at("call", calls[i])``.
+    """The randomness of each row at a call of its own: row i draws ``fold_in("call", call_indices[i])``.
 
     Args:
         paths: for each row what precedes that name, if anything does.

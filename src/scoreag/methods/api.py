@@ -212,10 +212,10 @@ def run_in_memory(
     """All of a job, in this process and in memory; 0 as micro-batch takes all images at once."""
     if not isinstance(batch_size, int) or batch_size < 0:
         came = describe_value(batch_size)
-        raise ValueError(f"micro_batch is {came}; expected 1 or more, or 0 for all at once")
+        raise ValueError(f"batch_size is {came}; expected 1 or more, or 0 for all at once")
     if batch_size > MAX_BATCH_SIZE:
         raise ValueError(
-            f"micro_batch is {batch_size}, and short ones are padded to it; expected at most "
+            f"batch_size is {batch_size}, and short ones are padded to it; expected at most "
             f"{MAX_BATCH_SIZE}, or 0 for all at once, unpadded"
         )
     cut = list(batch_ranges(len(job), batch_size or len(job)))

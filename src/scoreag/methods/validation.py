@@ -32,7 +32,7 @@ def check_callable(classifier: Any) -> None:
     if not callable(classifier) or isinstance(classifier, type):
         raise ValueError(
             f"the classifier is {describe_value(classifier)}; expected a module: "
-            "write scoreag.load_classifier(...) or scoreag.classifier(module, mean, std)"
+            "write scoreag.load_classifier(...) or scoreag.wrap_classifier(module, mean, std)"
         )
 
 
@@ -43,7 +43,7 @@ def validate_classifier(
     check_callable(classifier)
     known = isinstance(classifier, NormalizedClassifier) or hasattr(
         classifier, "forward_unclamped"
-    )  # a defence
+    )  # a defense
     if isinstance(classifier, torch.nn.Module) and not known:
         classifier = as_classifier(classifier)
     return classifier, check_classifier(classifier, images, require_grad)
@@ -80,22 +80,22 @@ def validate_labels(
 def validate_target(
     target: Target, labels: Labels, classes: int, seed: int, ids: Sequence[int]
 ) -> Labels | str | None:
-    """One class an image, or "second", or None; never the label itself."""
+    """One class an image, or "runner_up", or None; never the label itself."""
     if target is None or (isinstance(target, str) and target in (RUNNER_UP, "none")):
         return None if target == "none" else target
     if isinstance(target, str):
         if target != "random":
-            raise ValueError(f"wrong is {target!r}; write a class number, second, random or none")
+            raise ValueError(f"target is {target!r}; write a class number, runner_up, random or none")
         return _random_targets(labels, classes, seed, ids)
     same_for_all = not isinstance(target, Tensor | np.ndarray | Sequence) or np.ndim(target) == 0
-    aims = validate_labels(target, None if same_for_all else len(labels), classes, "wrong classes")
+    aims = validate_labels(target, None if same_for_all else len(labels), classes, "target classes")
     aims = aims.to(labels.device).expand(len(labels))
     equal = (aims == labels).nonzero().flatten()
     if len(equal):
         first = int(equal[0])
         raise ValueError(
-            f"wrong equals the label {int(aims[first])} of image {first} (and of {len(equal)} in "
-            'all); write another class, or wrong="second"'
+            f"target equals the label {int(aims[first])} of image {first} (and of {len(equal)} in "
+            'all); write another class, or target="runner_up"'
         )
     return aims
 

@@ -33,8 +33,8 @@ def validate_eot_weighting(name: str, eot_weighting: str, eot_samples: int) -> N
     """Refuse to weigh what there is but one of."""
     if eot_weighting != "mean" and eot_samples == 1:
         raise ValueError(
-            f"{name}: weights is {eot_weighting!r}, and draws is 1: there is nothing to weigh; "
-            "write draws = 10, or leave weights out"
+            f"{name}: eot_weighting is {eot_weighting!r}, and eot_samples is 1: there is nothing to weigh; "
+            "write eot_samples = 10, or leave eot_weighting out"
         )
 
 

@@ -83,11 +83,11 @@ class Foolbox:
     def _validate_eps(self, attack: Any) -> None:
         base = require_package("foolbox.attacks.base", "foolbox")
         if self.eps is None and isinstance(attack, base.FixedEpsilonAttack):
-            raise ValueError(f"foolbox: {self.name} needs an epsilon, e.g. 8/255")
+            raise ValueError(f"foolbox: {self.name} needs an eps, e.g. 8/255")
         free = isinstance(attack, base.FlexibleDistanceMinimizationAttack)
         if self.eps is not None and free and getattr(attack, "_distance", None) is None:
             raise ValueError(
-                f"foolbox: {self.name} has no norm of its own: write epsilon None, or give it an "
+                f"foolbox: {self.name} has no norm of its own: write eps None, or give it an "
                 "option distance, such as l2"
             )
 
@@ -102,7 +102,7 @@ class Foolbox:
         try:
             _, clipped, _ = self._build_attack()(model, images, criterion, epsilons=self.eps)
         except NotImplementedError as error:
-            raise ValueError(f"foolbox: {self.name}: {error}; write epsilon None") from error
+            raise ValueError(f"foolbox: {self.name}: {error}; write eps None") from error
         except ValueError as error:
             if "init_attack failed" not in str(error):
                 raise

@@ -53,11 +53,11 @@ def sample(
     """The whole chain.  The last estimate rides in the state, and so do its gradients.
 
     Args:
-        stochastic: the SDE form, which adds fresh noise at each step, instead of the ODE's.
+        sde: the SDE form, which adds fresh noise at each step, instead of the ODE's.
     """
     if not isinstance(sde, bool):
         raise ValueError(
-            f"dpmpp's stochastic is {sde!r}; write true (SDE form) or false (ODE form)"
+            f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)"
         )
     levels = list(sigmas.to(x))
     towards = ancestral.step if sde else euler.step

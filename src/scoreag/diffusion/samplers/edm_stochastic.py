@@ -30,7 +30,7 @@ def step(
     s_tmin: Number = 0.0,
     s_tmax: Number = math.inf,
 ) -> State:
-    """Add noise up to the level ``(1 + gamma) sigma``, if sigma is in [low, high]; then Heun's."""
+    """Add noise up to the level ``(1 + gamma) sigma``, if sigma is in [s_tmin, s_tmax]; then Heun's."""
     raised = (1 + gamma) * sigma if s_tmin <= sigma <= s_tmax else sigma
     fresh = s_noise * (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
     return heun.step(denoise, x + fresh, raised, next_sigma, noise)
@@ -48,12 +48,12 @@ def sample(
     s_tmax: Number = 50.0,
     s_noise: Number = 1.003,
 ) -> State:
-    """The whole chain, with ``gamma = min(amount / steps, sqrt 2 - 1)``.
+    """The whole chain, with ``gamma = min(s_churn / steps, sqrt 2 - 1)``.
 
     Args:
-        amount: S_churn of the paper; 0 leaves Heun's method.
-        low, high: S_min and S_max, the noise levels between which noise is added.
-        inflate: S_noise, which makes up for what the denoiser removes too much; 1 is neutral.
+        s_churn: S_churn of the paper; 0 leaves Heun's method.
+        s_tmin, s_tmax: S_min and S_max, the noise levels between which noise is added.
+        s_noise: S_noise, which makes up for what the denoiser removes too much; 1 is neutral.
     """
     _check_range("s_churn", s_churn, 0.0, math.inf)
     _check_range("s_tmin", s_tmin, 0.0, s_tmax)
@@ -67,4 +67,4 @@ def sample(
 def _check_range(name: str, value: object, low: Number, high: object) -> None:
     number = isinstance(value, float | int) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"churn's {name} is {value!r}; write a number from {low} to {high}")
+        raise ValueError(f"edm_stochastic's {name} is {value!r}; write a number from {low} to {high}")
