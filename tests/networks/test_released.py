@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from scoreag.diffusion.networks.edm_blocks import (
 from scoreag.diffusion.parameterizations import edm, iddpm, ncsn, vp
 from scoreag.diffusion.preconditioning import Preconditioned
 from scoreag.models.convert.edm import build_spec
+from scoreag.registry import load_component
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "")) / "golden"
@@ -70,9 +70,7 @@ def test_golden_files_are_met_at_every_level(name):
         about = file.metadata()
     tensors = load_file(SHARED / f"{name}.safetensors")
     made = build_spec(about["class"], json.loads(about["arguments"]), tensors, name)
-    network = (
-        import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options).eval()
-    )
+    network = load_component("networks", made.network).build(**made.options).eval()
     network.load_state_dict(dict(made.tensors))
     denoise = Preconditioned(network, FAMILIES[made.family])
     expected = load_file(SHARED / f"{name}.expected.safetensors")
