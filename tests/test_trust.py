@@ -174,7 +174,7 @@ def test_a_judge_whose_folder_is_called_like_a_function_is_none(here, monkeypatc
     assert not (here / "prior" / "ran").exists()
 
 
-DATA = ["--data", "folder:images"]
+DATA = ["--data", "image-folder:images"]
 MODEL, VICTIM = ["--model", "prior"], ["--classifier", "net"]
 VERBS = {
     "synthesize": ["synthesize", *MODEL, *VICTIM, "--out", "o"],
@@ -297,7 +297,7 @@ def test_what_is_sent_to_other_processes_says_what_is_trusted(here):
 # the rules, held against what is there
 
 
-@pytest.mark.parametrize("kind", ["attacks", "purifiers", "samplers", "score_models", "networks"])
+@pytest.mark.parametrize("kind", ["attacks", "purifiers", "samplers", "networks"])
 def test_what_comes_with_the_package_is_no_code_of_a_file(kind):
     from scoreag.registry import component_names
 

@@ -6,9 +6,9 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.classifiers.loading import load_prior
 from scoreag.cli.app import main
 from scoreag.cli.judging import bundled
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import list_cards, load_card
 from scoreag.runs.headline import NO_JUDGE_NOTE
 from scoreag.runs.records import read_rows

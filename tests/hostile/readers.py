@@ -21,12 +21,13 @@ import official_files
 from scoreag.assess import plan
 from scoreag.assess.experiments import build_cells
 from scoreag.classifiers import convert
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet
 from scoreag.data import loading
 from scoreag.io.images import write_png
 from scoreag.io.row_digests import seal_row
 from scoreag.models.convert import checkpoint
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import ZOO
 from scoreag.registry import component_names, load_component
 from scoreag.runs import records

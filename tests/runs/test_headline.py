@@ -9,11 +9,12 @@ import torch
 
 import tiny
 from scoreag import synthesize, transform
-from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+from scoreag.classifiers.loading import load_classifier, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.tasks import table
 from scoreag.methods.api import build_transformation
 from scoreag.methods.result import Result
+from scoreag.models.loading import load_prior
 from scoreag.report.task_run import render_run_page
 from scoreag.runs.headline import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
 from scoreag.runs.records import read_rows

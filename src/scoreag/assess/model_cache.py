@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from scoreag.classifiers.loading import load_classifier, load_prior, resolve_device
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
 from scoreag.diffusion.preconditioning import Preconditioned
@@ -24,6 +24,7 @@ from scoreag.metrics.lpips import Lpips
 from scoreag.metrics.lpips import load_lpips as load_lpips
 from scoreag.metrics.lpips_weights import resolve_weight_files
 from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.models.loading import load_prior, resolve_device
 from scoreag.runs.manifest import to_jsonable
 
 PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at

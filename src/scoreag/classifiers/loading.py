@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,92 +19,12 @@ from scoreag.classifiers.resolve import (
     with_normalization,
 )
 from scoreag.data.source import lacks_class_names
-from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
-from scoreag.models.convert.checkpoint import convert_checkpoint
-from scoreag.models.convert.diffusers import is_folder
-from scoreag.models.convert.hub import fetch_card_folder, list_checkpoints
-from scoreag.models.model_cards import Card, list_cards, load_card
-from scoreag.registry import UnknownNameError, describe_value, load_component
+from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
+from scoreag.models.model_cards import load_card
+from scoreag.registry import describe_value, load_component
 
-DEVICES: dict[str, Callable[[], bool]] = {  # and whether there is one
-    "cpu": lambda: True,
-    "cuda": torch.cuda.is_available,
-    "mps": torch.backends.mps.is_available,
-}
-DEVICE_NAMES = {"cuda": "GPU", "mps": "GPU of Apple's"}
-PARALLEL_WRAPPERS = (
-    nn.DataParallel,
-    nn.parallel.DistributedDataParallel,
-)  # which split a batch themselves
-
-
-def load_prior(
-    name: str | Path, device: str | torch.device = "auto", trust_code: bool = False
-) -> Prior:
-    """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
-
-    Names are those of the zoo, and of public checkpoints, which are fetched on first use.
-
-    Args:
-        trust_code: whether code that the card names may be run; see SECURITY.md.
-
-    Raises:
-        ValueError: no such card, one of another kind, or a checkpoint that is not read; or the
-            card names code, and it is not trusted.
-        ConnectionError: a public checkpoint cannot be fetched.
-    """
-    _check_name(name, "a score model", "load_prior")
-    file = Path(name)
-    if (file.is_file() and file.suffix != ".toml") or is_folder(file):
-        with TemporaryDirectory() as aside:
-            convert_checkpoint(file, Path(aside) / file.stem)
-            return load_prior(Path(aside) / file.stem, device)
-    if str(name) in (public := list_checkpoints()):
-        return load_prior(fetch_card_folder(public[str(name)]), device)
-    found = _load_card(name, "score-model", trust_code)
-    place = resolve_device(device)
-    model = _build_score_model(found)
-    if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
-        model = model.to(torch.float32)
-    return Prior(
-        model=model.to(place).eval().requires_grad_(False),
-        sampler=load_component("samplers", "heun").sample,
-        sigmas=karras(18).to(place, torch.float32 if place.type == "mps" else torch.float64),
-        image_shape=found.image_shape,
-        classes=found.classes,
-        sigma_data=found.sigma_data,
-        defaults=found.defaults,
-        metadata=found.identity,
-        judge=_resolve_judge(found),
-    )
-
-
-def _build_score_model(model_card: Card) -> nn.Module:
-    """The network of a card, as its family is used."""
-    model = load_component("score_models", model_card.family).load(model_card)
-    if not isinstance(model, nn.Module):
-        got = type(model).__name__
-        raise ValueError(
-            f"the family {model_card.family} returned {got}; expected a torch.nn.Module"
-        )
-    return model
-
-
-def _resolve_judge(model_card: Card) -> str:
-    """The judge of a score model's card: a folder beside it, or a name of the zoo.
-
-    Nothing else, as a function would be run because somebody's card says so.
-    """
-    beside = model_card.folder / str(model_card.judge or "")
-    if not model_card.judge or model_card.judge in list_cards("classifier"):
-        return model_card.judge or ""
-    if not (beside / "card.toml").is_file():
-        raise ValueError(
-            f"the card of {model_card.name} names the judge {model_card.judge!r:.60}; expected a folder "
-            f"beside the card, or one of {', '.join(list_cards('classifier'))}"
-        )
-    return str(beside)
+PARALLEL_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def load_classifier(
@@ -137,7 +56,8 @@ def load_classifier(
     Raises:
         ValueError: there is none, it cannot be read, or its normalization is said twice or not.
     """
-    _check_name(name, "a classifier", "load_classifier")
+    hint = "; for a module write scoreag.wrap_classifier(module, mean, std)"
+    check_name(name, "a classifier", "load_classifier", hint)
     if not isinstance(network, str | None) or not isinstance(config, Mapping | None):
         raise ValueError(
             f"network is {describe_value(network)} and config {describe_value(config)}; "
@@ -188,7 +108,7 @@ def _resolve_classifier(
         return _resolve_guarded(str(name), trust_code)
     if ":" in str(name):
         return from_name(str(name))
-    return from_card(_load_card(name, "classifier", trust_code))
+    return from_card(load_card_of_kind(name, "classifier", trust_code))
 
 
 def _resolve_masked(
@@ -302,47 +222,3 @@ def _unwrap_module(module: Any) -> nn.Module:
     return module
 
 
-def _check_name(name: Any, expected: str, function: str) -> None:
-    """Refuse what is no name and no path."""
-    if isinstance(name, str | Path):
-        return
-    if isinstance(name, Prior | NormalizedClassifier):
-        raise ValueError(
-            f"{function} was given {describe_value(name)}, which is loaded already; use it"
-        )
-    fix = "; for a module write scoreag.wrap_classifier(module, mean, std)"
-    raise ValueError(
-        f"{function} was given {describe_value(name)}; expected the name or the path of {expected}"
-        + (fix if callable(name) and function == "load_classifier" else "")
-    )
-
-
-def resolve_device(name: str | torch.device) -> torch.device:
-    """``auto`` is the GPU where there is one."""
-    name = str(name) if isinstance(name, torch.device) else name
-    if not isinstance(name, str):
-        raise UnknownNameError(
-            f"the device is {describe_value(name)}; write auto, cpu, cuda, or cuda:0"
-        )
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in DEVICES:
-        raise UnknownNameError(f"no device {name!r}; there are: auto, {', '.join(DEVICES)}")
-    try:
-        found = torch.device(name)
-    except RuntimeError as error:
-        raise UnknownNameError(f"no device {name!r}; write auto, cpu, cuda, or cuda:0") from error
-    if found.type != "cpu" and not DEVICES[found.type]():
-        raise ValueError(
-            f"device {name!r}, but torch sees no {DEVICE_NAMES[found.type]} here; write --device cpu"
-        )
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"no device {name!r}; torch sees {torch.cuda.device_count()} GPUs here")
-    return found
-
-
-def _load_card(name: str | Path, kind: str, trust_code: bool) -> Card:
-    found = load_card(name, trust_code)
-    if found.kind != kind:
-        raise ValueError(f"{name} is a {found.kind}, and a {kind} is wanted here")
-    return found

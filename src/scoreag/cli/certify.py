@@ -41,9 +41,10 @@ def certify(given: Given) -> None:
 def _smoothing(given: Given) -> None:
     from scoreag.certify.run import SMOOTHING_TASK, run_certification
     from scoreag.certify.smoothing import SmoothingConfig, certify_image, summarize
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.io.images import to_float
+    from scoreag.models.loading import load_prior
     from scoreag.report.certification import render_smoothing_page
 
     if given.data is None:
@@ -115,9 +116,10 @@ def _generator(given: Given) -> None:
 def _question(given: Given) -> "GeneratorSpec":
     """The generator and the classifier; where nothing is said, unguided draws of all classes."""
     from scoreag.certify.generator_risk import GeneratorSpec
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
     from scoreag.defenses.purified_classifier import defend
     from scoreag.methods.api import build_synthesis
+    from scoreag.models.loading import load_prior
 
     prior = load_prior(given.model, given.device, given.trust_code)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)

@@ -139,7 +139,8 @@ def _classifier(given: Given, card: "Card") -> None:
 
 def _on_device(card: "Card", given: Given) -> Any:
     """The classifier of a card where --device says, of images that lie elsewhere."""
-    from scoreag.classifiers.loading import load_classifier, resolve_device
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import resolve_device
 
     place = resolve_device(given.device)
     module = load_classifier(given.card, given.device, trust_code=given.trust_code)

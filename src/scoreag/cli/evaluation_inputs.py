@@ -46,10 +46,10 @@ def name_data(given: Given, card: "Card") -> None:
 
 def bench_for(given: Given, card: "Card") -> "tuple[Model, EvalContext, list[Model]]":
     """Everything that is read before the first number is computed."""
-    from scoreag.classifiers.loading import load_prior, resolve_device
     from scoreag.evaluation import context as table
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.metrics.feature_extractors import load_extractor
+    from scoreag.models.loading import load_prior, resolve_device
 
     try:
         steps_for_nfe(given.sampler, given.nfe)
@@ -78,9 +78,9 @@ def _other(given: Given, word: str, card: "Card") -> "Model":
     """What is set beside a card: another one, or itself after a share of its training."""
     from tempfile import TemporaryDirectory
 
-    from scoreag.classifiers.loading import load_prior
     from scoreag.evaluation.context import Model
     from scoreag.models import model_cards
+    from scoreag.models.loading import load_prior
     from scoreag.training.intermediate_checkpoint import checkpoint_at
 
     try:
@@ -122,9 +122,10 @@ def _check_beside(card: "Card", others: "Sequence[Card]") -> None:
 
 def _judge(given: Given, card: "Card", test: "Dataset") -> "NormalizedClassifier":
     """The judge, which must know the classes of the score model."""
-    from scoreag.classifiers.loading import check_classifier, load_classifier, resolve_device
+    from scoreag.classifiers.loading import check_classifier, load_classifier
     from scoreag.io.images import to_float
     from scoreag.models import model_cards
+    from scoreag.models.loading import resolve_device
 
     given.reference_classifier = given.reference_classifier or judge_of(card)
     judge = load_classifier(given.reference_classifier, given.device, trust_code=given.trust_code)

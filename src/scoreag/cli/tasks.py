@@ -26,8 +26,9 @@ LABELLED = {  # how each kind of data comes by labels
 
 def synthesize(given: Given) -> None:
     """Draw images of a class that a classifier takes for another one, from nothing (GAS)."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
     from scoreag.methods.api import build_synthesis
+    from scoreag.models.loading import load_prior
 
     prior = load_prior(given.model, given.device, given.trust_code)
     labels = parsing.labels(given.classes, prior.classes, given.per_class)
@@ -40,8 +41,9 @@ def synthesize(given: Given) -> None:
 
 def transform(given: Given) -> None:
     """Change given images until a classifier takes them for something else (GAT)."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
     from scoreag.methods.api import build_transformation
+    from scoreag.models.loading import load_prior
 
     prior = load_prior(given.model, given.device, given.trust_code)
     aim = parsing.target(given.target, prior.classes)
@@ -58,8 +60,9 @@ def transform(given: Given) -> None:
 
 def purify(given: Given) -> None:
     """Bring attacked images back to the natural ones that they were made from (GAP)."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
     from scoreag.methods.api import build_purification
+    from scoreag.models.loading import load_prior
 
     prior = load_prior(given.model, given.device, given.trust_code)
     victim = None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def score_model(given: Given) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.classifiers.loading import resolve_device
+    from scoreag.models.loading import resolve_device
     from scoreag.training.distributed import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
@@ -118,8 +118,8 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
 
 def classifier(given: Given) -> None:
     """Train a classifier, plainly or against an adversary as the preset says; export a card."""
-    from scoreag.classifiers.loading import resolve_device
     from scoreag.data.loading import load_dataset
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
     from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
