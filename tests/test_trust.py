@@ -17,7 +17,7 @@ from assess.worlds_of_plans import PLAN, write_world
 from scoreag.assess import executors
 from scoreag.assess.model_cache import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.classifiers import build, resolve
+from scoreag.classifiers import build, loading
 from scoreag.cli.app import main
 from scoreag.io.images import write_png
 from scoreag.models import trust
@@ -215,9 +215,9 @@ def test_a_family_of_a_trusted_card_is_used(here):
 
 @pytest.mark.parametrize("data", ["evil.code:all", "evil.code"])
 def test_the_data_that_a_card_names_are_no_code(here, capsys, data):
-    update_card(load_card("net"), recipe={"data": data})
-    err = told(capsys, ["evaluate-model", "net", *DATA, "--out", "o", "--quiet"])
-    assert "recipe.data names code" in err and not ran(here)
+    update_card(load_card("net"), training_config={"data": data})
+    err = told(capsys, ["evaluate", "net", *DATA, "--out", "o", "--quiet"])
+    assert "training_config.data names code" in err and not ran(here)
 
 
 def test_a_word_at_the_prompt_is_trusted(here):
@@ -226,7 +226,7 @@ def test_a_word_at_the_prompt_is_trusted(here):
 
 
 def test_a_card_made_with_a_function_says_that_it_wants_trust(here, capsys):
-    net = {"--network": "evil.code:network", "--arguments": json.dumps(tiny.CNN), "--mean": "0",
+    net = {"--network": "evil.code:network", "--config": json.dumps(tiny.CNN), "--mean": "0",
            "--std": "1", "--shape": "3x8x8"}  # fmt: skip
     words = ["net/model.safetensors", "new", *[w for pair in net.items() for w in pair]]
     assert main(["convert", *words]) == 0
@@ -308,7 +308,7 @@ def test_what_comes_with_the_package_is_no_code_of_a_file(kind):
 
 
 def test_the_rules_know_every_prefix():
-    assert {*resolve.PREFIXES} == {*trust.CLASSIFIER_PREFIXES, "robustbench:"}
+    assert {*loading.PREFIXES} == {*trust.CLASSIFIER_PREFIXES, "robustbench:"}
     assert {*build.MODEL_LIBRARIES} == {*trust.LIBRARY_PREFIXES}
 
 
@@ -329,8 +329,8 @@ def test_a_module_is_named_as_python_names_it(here, name):
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
     "registry.py",  # a component: ``trust.is_custom_component`` guards the files that name one
-    "classifiers/import_factory.py",  # package.module:factory: ``is_custom_classifier`` guards it
-    "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
+    "classifiers/build.py",  # factories, guarded by ``is_custom_classifier``; timm, torchvision
+    "cli/components.py",  # folders of this package
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 
@@ -360,7 +360,7 @@ def test_a_file_of_python_is_run_in_one_place_only():
         for name, _ in calls(file)
         if name.endswith(("exec_module", "spec_from_file_location"))
     }
-    assert found == {"classifiers/import_factory.py"}
+    assert found == {"classifiers/build.py"}
 
 
 RUN_FILES = (
@@ -374,7 +374,7 @@ def test_nothing_in_the_source_runs_what_a_file_holds():
     for file in SOURCE.rglob("*.py"):
         for name, node in calls(file):
             options = {one.arg: ast.unparse(one.value) for one in node.keywords}
-            told_by_parent = name == "pickle.loads" and file.name == "executors.py"  # in memory
+            told_by_parent = name == "pickle.loads" and file.name == "orphan.py"  # in memory
             assert name not in RUN_FILES or told_by_parent, (file, name)
             if name == "np.load":
                 assert options["allow_pickle"] == "False", file

@@ -10,7 +10,7 @@ import torch
 
 from file_server import Handler, Served
 from metrics.test_lpips import images, random_weights
-from scoreag.metrics import lpips_weights
+from scoreag.metrics import lpips as lpips_weights
 from scoreag.metrics.lpips import Lpips, load_lpips
 
 

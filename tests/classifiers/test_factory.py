@@ -3,7 +3,7 @@ import pickle
 import pytest
 from torch import nn
 
-from scoreag.classifiers.import_factory import call_factory, call_factory_file, is_factory_file
+from scoreag.classifiers.build import call_factory, call_factory_file, is_factory_file
 from scoreag.classifiers.loading import load_classifier
 
 SOURCE = """

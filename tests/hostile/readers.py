@@ -20,7 +20,7 @@ import made_states
 import official_files
 from scoreag.assess import plan
 from scoreag.assess.experiments import build_cells
-from scoreag.classifiers import convert
+from scoreag.classifiers import state_dict
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet
 from scoreag.data import loading
@@ -48,7 +48,7 @@ def score_model(name: str, arguments: dict[str, Any] | None = None) -> Callable[
 
 def classifier(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        convert.convert_state_dict(
+        state_dict.convert_state_dict(
             folder / name, folder / "out", (0.5,), (0.5,), "cifar_resnet", RESNET,
             image_shape=(3, 32, 32),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 from scoreag.assess.experiments import Cell
 from scoreag.core.rng import Stream
 from scoreag.io.filesystem import check_regular_file, write_text
-from scoreag.metrics import frechet, kid
+from scoreag.metrics.feature_distances import fid_with_jackknife, kid_with_std_error
 from scoreag.stats.estimates import MetricEntry, from_estimate
 
 MIN_IMAGES = 8  # images of each set, below which nothing is said
@@ -50,8 +50,8 @@ def distribution_distances(
 ) -> dict[str, MetricEntry]:
     """Both distances; the extractor and the count stand beside."""
     generated, real = _shuffle(generated), _shuffle(real)
-    fid = frechet.fid_with_jackknife(generated, real, name, N_BLOCKS)
-    kernel = kid.kid_with_std_error(generated[:MAX_KERNEL_ROWS], real[:MAX_KERNEL_ROWS], N_BLOCKS)
+    fid = fid_with_jackknife(generated, real, name, N_BLOCKS)
+    kernel = kid_with_std_error(generated[:MAX_KERNEL_ROWS], real[:MAX_KERNEL_ROWS], N_BLOCKS)
     told = f"{population}, in features of {name}"
     return {
         "frechet": from_estimate(fid, told, len(generated), "jackknife"),

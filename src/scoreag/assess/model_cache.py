@@ -20,9 +20,8 @@ from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_da
 from scoreag.diffusion.preconditioning import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
-from scoreag.metrics.lpips import Lpips
+from scoreag.metrics.lpips import Lpips, resolve_weight_files
 from scoreag.metrics.lpips import load_lpips as load_lpips
-from scoreag.metrics.lpips_weights import resolve_weight_files
 from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.models.loading import load_prior, resolve_device
 from scoreag.runs.manifest import to_jsonable

@@ -25,8 +25,7 @@ from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
 from scoreag.metrics.lpips import MIN_SIDE
-from scoreag.metrics.norms import compute_norms, psnr
-from scoreag.metrics.ssim import WINDOW_SIZE, ssim
+from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
 from scoreag.runs.records import Row
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ OWN = ("network", "mean", "std", "shape", "strip")  # options of a classifier al
 
 def is_classifier(given: Given) -> bool:
     """Whether it is a classifier: an option says so, or the file can be nothing else."""
-    from scoreag.classifiers.file_formats import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
+    from scoreag.classifiers.state_dict import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
 
     path = Path(given.checkpoint)
     told = any(getattr(given, name) is not None for name in OWN)
@@ -26,7 +26,7 @@ def is_classifier(given: Given) -> bool:
 
 def convert_classifier(given: Given, arguments: dict[str, Any] | None, classes: list[str]) -> None:
     """Write the card, and tell what it says."""
-    from scoreag.classifiers.convert import convert_state_dict
+    from scoreag.classifiers.state_dict import convert_state_dict
 
     folder, file = Path(given.folder), Path(given.checkpoint)
     if not file.is_file():

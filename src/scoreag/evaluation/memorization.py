@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from scoreag.metrics.nearest_neighbors import Nearest, find_nearest
+from scoreag.metrics.feature_distances import Nearest, find_nearest
 from scoreag.stats.estimates import MetricEntry, estimate_quantile
 
 Pixels = UInt8[Tensor, "_ channel height width"]

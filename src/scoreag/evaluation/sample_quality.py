@@ -5,9 +5,14 @@ to do better.  All sets have the same number of images, since these figures depe
 """
 
 from scoreag.core.rng import Stream
-from scoreag.metrics import frechet, kid
+from scoreag.metrics.feature_distances import (
+    K_NEIGHBORS,
+    fid_with_jackknife,
+    kid_with_std_error,
+    precision,
+    recall,
+)
 from scoreag.metrics.feature_extractors import Features
-from scoreag.metrics.precision_recall import K_NEIGHBORS, precision, recall
 from scoreag.stats.estimates import MetricEntry, from_estimate, from_proportion
 from scoreag.stats.proportion import compute_proportion
 
@@ -26,8 +31,8 @@ def measure_sample_quality(
     generated, real = _shuffle(generated), _shuffle(real)
     total = len(generated)
     pair = f"{population}, against {len(real)} test images"
-    fid = frechet.fid_with_jackknife(generated, real, extractor_name)
-    kernel = kid.kid_with_std_error(generated, real)
+    fid = fid_with_jackknife(generated, real, extractor_name)
+    kernel = kid_with_std_error(generated, real)
     found = {
         f"frechet_{extractor_name}": from_estimate(fid, pair, total, JACKKNIFE_METHOD),
         f"kernel_{extractor_name}": from_estimate(kernel, pair, total, BLOCK_METHOD),

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scoreag.classifiers.import_factory import call_factory
+from scoreag.classifiers.build import call_factory
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Images
 from scoreag.io.filesystem import load_tensors
@@ -127,8 +127,8 @@ def load_inception(file: Path, device: Any) -> FeatureExtractor:
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"--feature-extractor inception:{file}: these are not the weights of the Inception of FID "
-            f"({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+            f"--feature-extractor inception:{file}: these are not the weights of the Inception of "
+            f"FID ({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
     return FeatureExtractor("inception", module, model_identity(module, {})["sha256"])
