@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scoreag.cli.app import main
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.checkpoint import open_checkpoint
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 
 GOLDEN = json.loads((Path(__file__).parent / "guided_golden.json").read_text())["cases"]
 NORMS = ("in_layers.0.weight", "out_layers.0.weight", "norm.weight", "out.0.weight")

@@ -19,8 +19,8 @@ from torch.nn.functional import interpolate
 from scoreag.classifiers.build import call_factory
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Images
-from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import to_float
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.metrics.inception import Inception
 from scoreag.models.identity import model_identity
 from scoreag.registry import did_you_mean

@@ -20,7 +20,8 @@ from torch import Tensor
 from scoreag.core.types import BatchScalar, Images
 from scoreag.io import npz
 from scoreag.io.download import download_file
-from scoreag.io.filesystem import atomic_write, cache_folder, load_tensors
+from scoreag.io.filesystem import atomic_write, cache_folder
+from scoreag.io.safe_unpickler import load_tensors
 
 LAYERS = (0, 3, 6, 8, 10)
 STRIDES, PADDINGS, POOL_BEFORE = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoreag.io.filesystem import atomic_write, load_tensors
+from scoreag.io.filesystem import atomic_write
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.training.divergence import DivergenceMonitor
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from scoreag.io.bounded import get_file_size, parse_json
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.build import infer_shapes
 from scoreag.models.convert import diffusers, edm, state_dicts
 from scoreag.models.convert.detect import describe_format
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.spec import CheckpointSpec
 from scoreag.models.model_cards import Card, check_state_dict, write_card
 from scoreag.models.safetensors import read_any_safetensors

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.registry import did_you_mean, short_repr
 
 MAX_LENGTH, MAX_NUMBER = 100, 1_000_000  # of lists and words; of numbers

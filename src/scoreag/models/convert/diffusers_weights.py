@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from scoreag.io.bounded import parse_json, read_text
-from scoreag.io.filesystem import load_tensors
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.safetensors import read_any_safetensors
 
 WEIGHTS_NAME = "diffusion_pytorch_model"

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.io.filesystem import load_tensors
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint, load_tensors
 from scoreag.models.convert import ddpm_pytorch, guided_diffusion, score_sde
 from scoreag.models.convert.detect import describe_format
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.spec import CheckpointSpec
 
 SUPPORTED_FORMATS = (
