@@ -80,7 +80,7 @@ FOLDERS = {  # where the components of a kind lie
 }
 NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # what serves the components beside it
     **dict.fromkeys(FOLDERS, ()),
-    "datasets": ("label_table", "loading", "source", "zip_reader"),
+    "datasets": ("loading", "source"),
     "networks": ("edm_blocks",),
 }
 

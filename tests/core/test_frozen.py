@@ -24,7 +24,7 @@ from scoreag.core import gradient
 from scoreag.core.rng import Noise
 from scoreag.core.steady import outputs_match
 from scoreag.methods.api import build_transformation
-from scoreag.models.identity import tensors_sha256
+from scoreag.models.model_cards import tensors_sha256
 from scoreag.models.score_models import PARAMETERIZATIONS
 from scoreag.runs.manifest import build_manifest
 

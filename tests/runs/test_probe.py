@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.models.model_cards import model_identity, tensors_sha256
 from scoreag.runs.probe import changed_classifiers, probe_classifier, probe_images, probes_differ
 from scoreag.runs.run_task import run_task
 

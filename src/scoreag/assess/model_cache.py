@@ -22,8 +22,8 @@ from scoreag.diffusion.prior import Prior
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips, resolve_weight_files
 from scoreag.metrics.lpips import load_lpips as load_lpips
-from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.models.loading import load_prior, resolve_device
+from scoreag.models.model_cards import model_identity, tensors_sha256
 from scoreag.runs.manifest import to_jsonable
 
 PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at

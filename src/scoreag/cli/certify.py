@@ -169,7 +169,7 @@ def _images(data: "Dataset") -> dict[str, Any]:
     """Whose bytes they are: the data set's, and the rows that were asked for."""
     import torch
 
-    from scoreag.models.identity import tensors_sha256
+    from scoreag.models.model_cards import tensors_sha256
 
     rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
     return {"data": {**about(data)["data"], "rows_sha256": tensors_sha256(rows)}}
@@ -208,7 +208,7 @@ def _manifest(
 ) -> dict[str, Any]:
     import torch
 
-    from scoreag.models.identity import model_identity
+    from scoreag.models.model_cards import model_identity
     from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
     from scoreag.runs.probe import probe_classifier
 

@@ -150,7 +150,7 @@ def _on_device(card: "Card", given: Given) -> Any:
 def _settings(bench: "EvalContext") -> dict[str, Any]:
     """All that the figures of a score model depend on, but its weights."""
     from scoreag.core.algorithm import ALGORITHM
-    from scoreag.models.identity import model_identity
+    from scoreag.models.model_cards import model_identity
 
     return {
         "images": bench.n_images,

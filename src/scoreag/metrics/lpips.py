@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.core.types import BatchScalar, Images
-from scoreag.io import npz
+from scoreag.io.bounded import read_npz
 from scoreag.io.download import download_file
 from scoreag.io.filesystem import atomic_write, cache_folder
 from scoreag.io.safe_unpickler import load_tensors
@@ -94,7 +94,7 @@ def load_lpips(features: Path, heads: Path) -> Lpips:
 def _read_arrays(path: Path, keys: list[str]) -> dict[str, Tensor]:
     """The arrays of those names; no array of Python objects is accepted."""
     try:
-        arrays, _ = npz.read_npz(path, keys)
+        arrays, _ = read_npz(path, keys)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (ValueError, TypeError) as error:
         told = str(error).removeprefix(f"{path} ")

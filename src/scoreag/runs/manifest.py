@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.defenses.purified_classifier import DefenseConfig, PurifiedClassifier
 from scoreag.methods.task import TaskSpec
-from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.models.model_cards import model_identity, tensors_sha256
 from scoreag.runs.probe import probe_classifier
 
 FORMAT = 1  # of a run's folder; raised when an older reader would misread it

@@ -18,8 +18,7 @@ from scoreag.io.safe_unpickler import (
     read_pickle_tree,
     to_plain,
 )
-from scoreag.models.convert.config_check import validate_config_sizes
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.models.convert.spec import CheckpointSpec, validate_config_sizes
 from scoreag.registry import did_you_mean, short_repr, truncate_text
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
