@@ -450,7 +450,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scoreag.classifiers.loading.load_prior", interrupted)
+    monkeypatch.setattr("scoreag.models.loading.load_prior", interrupted)
     assert main(TRANSFORM) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -10,12 +10,13 @@ from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.threat_model import build_context
-from scoreag.classifiers.loading import class_names, load_classifier, load_prior
+from scoreag.classifiers.loading import class_names, load_classifier
 from scoreag.cli import evaluate, inputs, train
 from scoreag.cli.app import main
 from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions
 from scoreag.data import loading
 from scoreag.io.images import write_png
+from scoreag.models.loading import load_prior
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 import tiny
 from scoreag.attacks import pgd
-from scoreag.classifiers.loading import load_prior
 from scoreag.core.rng import Noise
 from scoreag.defenses.purified_classifier import defend
 from scoreag.diffusion.noise_schedules import karras
@@ -16,6 +15,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods import sampling
 from scoreag.methods.config import SamplingConfig
+from scoreag.models.loading import load_prior
 
 IDS = range(40)
 NOISE = Noise(seed=0, image_ids=IDS)

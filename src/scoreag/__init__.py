@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+    from scoreag.classifiers.loading import load_classifier, wrap_classifier
     from scoreag.data.loading import load_data
     from scoreag.defenses.purified_classifier import defend
     from scoreag.methods.api import purify, synthesize, transform
     from scoreag.methods.config import SamplingConfig
     from scoreag.methods.result import Result
+    from scoreag.models.loading import load_prior
 
 __version__ = "0.2.0"
 
@@ -24,14 +25,17 @@ _HOMES = {
     "defend": "defenses.purified_classifier",
     "load_classifier": "classifiers.loading",
     "load_data": "data.loading",
-    "load_prior": "classifiers.loading",
+    "load_prior": "models.loading",
     "purify": "methods.api",
     "synthesize": "methods.api",
     "transform": "methods.api",
     "wrap_classifier": "classifiers.loading",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "Result", "SamplingConfig", "defend", "load_classifier", "load_data", "load_prior", "purify",
+    "synthesize", "transform", "wrap_classifier",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import torch
 import tiny
 from assess.worlds_of_plans import write_net
 from scoreag import load_classifier
-from scoreag.classifiers.detector_wrapper import WithDetector
+from scoreag.classifiers.rejection import WithDetector
 from scoreag.cli.app import main
 
 

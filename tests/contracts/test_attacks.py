@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.components import entries
+from scoreag.cli.list import entries
 from scoreag.core.rng import Noise
 from scoreag.registry import check_options, load_attack
 

@@ -13,7 +13,7 @@ from scoreag.evaluation.score_metrics import (
     measure_sample_quality,
     select_closest,
 )
-from scoreag.metrics.frechet import fid_with_jackknife
+from scoreag.metrics.feature_distances import fid_with_jackknife
 from scoreag.stats.estimates import estimate_mean, estimate_quantile, format_entry
 
 

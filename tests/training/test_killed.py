@@ -12,8 +12,8 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import write_png
+from scoreag.io.safe_unpickler import load_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scoreag.attacks.pgd import PGD
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers.loading import load_classifier
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset, interleave_classes, load_dataset
@@ -21,6 +21,7 @@ from scoreag.io.records import read_picture
 from scoreag.methods import api
 from scoreag.methods.run_task import run_task
 from scoreag.methods.task import TaskSpec
+from scoreag.models.loading import load_prior
 from scoreag.report.demo import (
     DemoReport,
     PredictedImages,

@@ -228,7 +228,8 @@ def _finish(
 
 def _load_on_device(options: EvaluateOptions) -> Any:
     """The classifier of a card where --device says, for images that lie elsewhere."""
-    from scoreag.classifiers.loading import load_classifier, resolve_device
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import resolve_device
 
     device = resolve_device(options.compute.device)
     module = load_classifier(
@@ -275,10 +276,10 @@ def build_context(
     options: EvaluateOptions, card: "Card"
 ) -> "tuple[Model, EvalContext, list[Model]]":
     """Everything that is read before the first number is computed."""
-    from scoreag.classifiers.loading import load_prior, resolve_device
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.metrics.feature_extractors import load_extractor
+    from scoreag.models.loading import load_prior, resolve_device
 
     try:
         steps_for_nfe(options.sampler, options.nfe)
@@ -306,8 +307,8 @@ def build_context(
 
 def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
     """What a card is compared with: another one, or itself after a share of its training."""
-    from scoreag.classifiers.loading import load_prior
     from scoreag.evaluation.score_model import Model
+    from scoreag.models.loading import load_prior
     from scoreag.models.model_cards import load_card
     from scoreag.training.ema import checkpoint_at
 
@@ -342,8 +343,9 @@ def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
 
 def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
     """The reference classifier, which must know the classes of the score model."""
-    from scoreag.classifiers.loading import check_classifier, load_classifier, resolve_device
+    from scoreag.classifiers.loading import check_classifier, load_classifier
     from scoreag.io.images import to_float
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
 
     name = options.reference_classifier or default_judge(card)

@@ -88,7 +88,7 @@ class ClassifierOptions:
 
 def score_model(options: ScoreModelOptions) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.classifiers.loading import resolve_device
+    from scoreag.models.loading import resolve_device
     from scoreag.training.execution import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
@@ -165,8 +165,8 @@ def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None
 
 def classifier(options: ClassifierOptions) -> None:
     """Train a classifier, plainly or adversarially as the preset says, and export a card."""
-    from scoreag.classifiers.loading import resolve_device
     from scoreag.data.loading import load_dataset
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
     from scoreag.training.batches import check_extra
     from scoreag.training.classifier_presets import PRESETS

@@ -17,10 +17,16 @@ from scoreag.core.rng import Noise, Stream
 from scoreag.core.types import Labels
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.io.images import to_float
-from scoreag.metrics import frechet, kid
+from scoreag.metrics.feature_distances import (
+    K_NEIGHBORS,
+    Nearest,
+    fid_with_jackknife,
+    find_nearest,
+    kid_with_std_error,
+    precision,
+    recall,
+)
 from scoreag.metrics.feature_extractors import Features, Pixels
-from scoreag.metrics.nearest_neighbors import Nearest, find_nearest
-from scoreag.metrics.precision_recall import K_NEIGHBORS, precision, recall
 from scoreag.stats.estimates import MetricEntry, estimate_quantile, from_estimate, from_proportion
 from scoreag.stats.proportion import compute_proportion
 from scoreag.training.denoising_loss import edm
@@ -41,8 +47,8 @@ def measure_sample_quality(
     generated, real = _shuffle(generated), _shuffle(real)
     total = len(generated)
     pair = f"{population}, against {len(real)} test images"
-    fid = frechet.fid_with_jackknife(generated, real, extractor_name)
-    kernel = kid.kid_with_std_error(generated, real)
+    fid = fid_with_jackknife(generated, real, extractor_name)
+    kernel = kid_with_std_error(generated, real)
     metrics = {
         f"frechet_{extractor_name}": from_estimate(fid, pair, total, JACKKNIFE_METHOD),
         f"kernel_{extractor_name}": from_estimate(kernel, pair, total, BLOCK_METHOD),

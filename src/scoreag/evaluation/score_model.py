@@ -31,8 +31,8 @@ from scoreag.evaluation.score_metrics import (
 from scoreag.evaluation.storage import load_or_compute
 from scoreag.io.images import to_float
 from scoreag.io.manifest import cpu_name
+from scoreag.metrics.feature_distances import Nearest, find_nearest
 from scoreag.metrics.feature_extractors import FeatureExtractor, Features, Pixels, extract_features
-from scoreag.metrics.nearest_neighbors import Nearest, find_nearest
 from scoreag.models.model_cards import Card
 from scoreag.stats.estimates import MetricEntry, estimate_mean, estimate_quantile, from_proportion
 from scoreag.stats.proportion import compute_proportion

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoreag.io.filesystem import atomic_write, load_tensors
+from scoreag.io.filesystem import atomic_write
+from scoreag.io.safe_unpickler import load_tensors
 
 MEDIAN_WINDOW = 200  # steps whose median is the baseline
 PATIENCE = 10  # steps in a row, each far above it
