@@ -11,7 +11,6 @@ import torch
 
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.loading import load_classifier, load_prior
-from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset, interleave_classes, load_dataset
 from scoreag.diffusion.prior import Prior
@@ -26,7 +25,10 @@ from scoreag.runs.records import read_picture
 from scoreag.runs.run_task import run_task
 
 PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
-SAMPLE_DATA, SAMPLE_SOURCE = "foolbox-samples", "from the test set of CIFAR-10"  # where no others are given
+SAMPLE_DATA, SAMPLE_SOURCE = (
+    "foolbox-samples",
+    "from the test set of CIFAR-10",
+)  # where no others are given
 N_REAL, PER_CLASS = 20, 2  # how many of them are used, and how many are drawn of each class
 IMAGE_TASKS = ("gat", "gap")  # the tasks that start from these images
 BATCH_SIZE = 10  # divides both, so that nothing is padded
@@ -118,7 +120,12 @@ def run_demo(
             prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
         ),
         "free": api.build_synthesis(
-            prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge, attack_scale=0.0
+            prior,
+            demo_models.classifier,
+            asked,
+            seed=seed,
+            judge=demo_models.judge,
+            attack_scale=0.0,
         ),
     }
     for folder in (out / task for task in jobs if (out / task).is_symlink()):
@@ -193,8 +200,8 @@ def _run_pgd(
     """PGD's images, rounded to 8 bits."""
     place = demo_models.prior.sigmas.device
     images = check_images(dataset.images, demo_models.prior.image_shape).to(place)
-    noise = Noise(seed, dataset.image_ids)
-    return to_uint8(attack(demo_models.classifier, images, labels.to(place), noise)).cpu()
+    perturbed = attack(demo_models.classifier, images, labels.to(place), seed, dataset.image_ids)
+    return to_uint8(perturbed).cpu()
 
 
 @torch.no_grad()
