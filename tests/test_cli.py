@@ -17,7 +17,7 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import MICRO_BATCH, SETTINGS
+from scoreag.cli.options import BATCH_SIZE, SETTINGS
 from scoreag.methods.config import SamplingConfig
 from scoreag.runs.records import read_rows
 
@@ -69,10 +69,10 @@ def here(made, tmp_path, monkeypatch):
 
 
 MODELS = ["--model", "prior", "--classifier", "net"]
-TRANSFORM = ["transform", *MODELS, "--data", "folder:images", "--out", "out"]
+TRANSFORM = ["transform", *MODELS, "--data", "image-folder:images", "--out", "out"]
 SYNTHESIZE = ["synthesize", *MODELS, "--per-class", "1", "--out", "out"]
-CHURN = [*TRANSFORM, "--sampler", "churn"]
-PURIFY = ["purify", "--model", "prior", "--data", "folder:images", "--out", "out"]
+CHURN = [*TRANSFORM, "--sampler", "edm_stochastic"]
+PURIFY = ["purify", "--model", "prior", "--data", "image-folder:images", "--out", "out"]
 
 
 def refused(capsys, words, code=1):
@@ -94,11 +94,11 @@ def test_transform_writes_a_run_and_a_table(here, capsys):
     assert main(TRANSFORM) == 0
     out, err = capsys.readouterr()
     assert "images classified correctly before" in out and "out/report.html" in err
-    assert err.startswith("read folder:images: 6 images, by class: cat 5, dog 1, ship 0\n")
+    assert err.startswith("read image-folder:images: 6 images, by class: cat 5, dog 1, ship 0\n")
 
 
 def test_synthesize_draws_the_classes_that_were_asked_for(here):
-    assert main([*SYNTHESIZE, "--labels", "ship,cat", "--quiet"]) == 0
+    assert main([*SYNTHESIZE, "--classes", "ship,cat", "--quiet"]) == 0
     assert [row["label"] for row in read_rows(here / "out")] == [2, 0]
 
 
@@ -116,13 +116,13 @@ def test_a_file_system_without_locks_is_warned_of_once_in_one_line(here, capsys,
 
 
 def test_all_may_have_spaces_around_it(here):
-    assert main([*SYNTHESIZE, "--labels", " all ", "--quiet"]) == 0
+    assert main([*SYNTHESIZE, "--classes", " all ", "--quiet"]) == 0
     assert [row["label"] for row in read_rows(here / "out")] == [0, 1, 2]
 
 
 def test_an_image_does_not_depend_on_which_others_are_drawn(here):
-    assert main([*SYNTHESIZE, "--labels", "all", "--quiet"]) == 0
-    assert main([*SYNTHESIZE[:-1], "one", "--labels", "2", "--quiet"]) == 0
+    assert main([*SYNTHESIZE, "--classes", "all", "--quiet"]) == 0
+    assert main([*SYNTHESIZE[:-1], "one", "--classes", "2", "--quiet"]) == 0
     file = "images/2000000.png"
     assert (here / "out" / file).read_bytes() == (here / "one" / file).read_bytes()
 
@@ -142,15 +142,27 @@ def test_purify_takes_the_run_that_transform_wrote(here, capsys):
 
 def test_every_setting_reaches_the_manifest(here):
     given = {
-        "strength": 2.5, "precision": 7.0, "start": 0.9, "steps": 2, "sampler": "churn",
-        "gradient": "straight", "estimate": "ode_euler", "variance": "damped",
-        "guidance": "margin", "stop": 3.0, "retries": 0,
+        "attack_scale": 2.5, "similarity": 7.0, "sigma_start": 0.9, "steps": 2,
+        "sampler": "edm_stochastic", "jacobian": "identity", "x0_estimate": "ode_euler",
+        "likelihood_variance": "damped", "attack_loss": "margin", "stop_margin": 3.0,
+        "max_restarts": 0,
     }  # fmt: skip
-    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    more = ["--interval", "0.1,5", "--no-normalized", "--sampler-option", "amount=10.5"]
+    flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
+    words = [word for pair in flags.items() for word in pair]
+    more = [
+        "--attack-interval",
+        "0.1,5",
+        "--no-normalize-gradient",
+        "--sampler-option",
+        "s_churn=10.5",
+    ]
     assert main([*TRANSFORM, *words, *more, "--quiet"]) == 0
-    kept = json.loads((here / "out" / "manifest.json").read_text())["settings"]
-    expected = {"interval": [0.1, 5.0], "normalized": False, "sampler_options": {"amount": 10.5}}
+    kept = json.loads((here / "out" / "manifest.json").read_text())["config"]
+    expected = {
+        "attack_interval": [0.1, 5.0],
+        "normalize_gradient": False,
+        "sampler_options": {"s_churn": 10.5},
+    }
     assert kept == given | expected
 
 
@@ -159,15 +171,15 @@ def test_every_setting_is_an_option_of_the_same_name():
     assert {option.name for option in SETTINGS} == known
 
 
-def test_the_documented_micro_batch_is_that_of_the_functions():
+def test_the_documented_batch_size_is_that_of_the_functions():
     from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
 
-    assert MICRO_BATCH.default == THEIRS
+    assert BATCH_SIZE.default == THEIRS
 
 
 def test_a_single_picture_with_a_label_by_name(here):
     picture = next((here / "images").glob("*/*.png"))
-    words = ["transform", *MODELS, "--data", str(picture), "--label", "dog", "--out", "out"]
+    words = ["transform", *MODELS, "--data", str(picture), "--class", "dog", "--out", "out"]
     assert main([*words, "--quiet"]) == 0
     assert read_rows(here / "out")[0]["label"] == 1
 
@@ -175,15 +187,35 @@ def test_a_single_picture_with_a_label_by_name(here):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["--strenght", "3"], "--strength"),
+        (["--atack-scale", "3"], "--attack-scale"),
         (["--steps", "many"], "--steps"),
-        (["--interval", "wide"], "write two noise levels, e.g. 0.1,10"),
+        (["--attack-interval", "wide"], "write two noise levels, e.g. 0.1,10"),
         (["--sampler-option", "noise"], "write NAME=VALUE"),
         (["--size", "big"], "HEIGHTxWIDTH"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_one_line(here, capsys, words, told):
     assert told in refused(capsys, [*TRANSFORM, *words], code=2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([*TRANSFORM, "--strength", "3"], "--strength is now --attack-scale; write that"),
+        ([*TRANSFORM, "--precision", "3"], "--precision is now --similarity; write that"),
+        ([*TRANSFORM, "--no-normalized"], "--no-normalized is now --no-normalize-gradient"),
+        ([*PURIFY, "--micro-batch", "3"], "--micro-batch is now --batch-size; write that"),
+        (["train", "classifier", "--precision", "bf16"], "--precision is now --dtype; write that"),
+        (["certify", "--samples", "9"], "--samples is now --n; write that"),
+        (["convert", "a", "b", "--classes", "cifar10"], "--classes is now --class-names"),
+        (["assess", "quick", "--batch-size", "9"], "--batch-size is now --write-every"),
+        (["evaluate", "--under", "pgd40_8"], "is now --attack pgd --attack-steps 40 --eps 8/255"),
+        (["evaluate-model", "cifar10"], "evaluate-model is now evaluate; write that"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_word_of_version_0_1_is_answered_with_the_new_one(here, capsys, words, told):
+    assert told in refused(capsys, words, code=2)
 
 
 def test_a_missing_option_is_wrong_usage(here, capsys):
@@ -195,20 +227,20 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
     "words, told",
     [
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
-        ([*CHURN, "--quiet", "--sampler-option", "amount=-1"], "churn's amount is -1"),
-        ([*TRANSFORM, "--variance", "constant", "--start", "80"], "explodes from start 80"),
-        ([*TRANSFORM, "--strength", "-1"], "strength is -1.0; expected a number of at least 0"),
-        ([*TRANSFORM, "--wrong", "0"], "wrong equals the label 0"),
-        ([*TRANSFORM, "--wrong", "9"], "expected 0..2"),
+        ([*CHURN, "--quiet", "--sampler-option", "s_churn=-1"], "edm_stochastic's s_churn is -1"),
+        ([*TRANSFORM, "--likelihood-variance", "constant", "--sigma-start", "80"], "explodes from sigma_start 80"),
+        ([*TRANSFORM, "--attack-scale", "-1"], "attack_scale is -1.0; expected a number of at least 0"),
+        ([*TRANSFORM, "--target", "0"], "target equals the label 0"),
+        ([*TRANSFORM, "--target", "9"], "expected 0..2"),
         ([*TRANSFORM, "--size", "16"], "the model takes 3 x 8 x 8"),
         ([*TRANSFORM, "--data", "nowhere.png"], "nowhere.png"),
-        ([*TRANSFORM, "--data", "folder:images[0:99]"], "has 6 images"),
-        ([*SYNTHESIZE, "--labels", "1", "--wrong", "dog"], "wrong equals the label 1"),
+        ([*TRANSFORM, "--data", "image-folder:images[0:99]"], "has 6 images"),
+        ([*SYNTHESIZE, "--classes", "1", "--target", "dog"], "target equals the label 1"),
         ([*TRANSFORM, "--classifier", "own_classifiers:training"], "is in train mode"),
         ([*TRANSFORM, "--classifier", "own_classifiers:probabilities"], "returned probabilities"),
         ([*TRANSFORM, "--classifier", "own_classifiers:sond"], "did you mean 'sound'?"),
         ([*TRANSFORM, "--classifier", "prior"], "a classifier is wanted here"),
-        ([*PURIFY, "--batch-size", "0"], "batch-size is 0"),
+        ([*PURIFY, "--write-every", "0"], "write-every is 0"),
         (["report", "images"], "holds no run"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
@@ -217,7 +249,16 @@ def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
     assert told in refused(capsys, words)
 
 
-TRAIN = ["train", "score-model", "--preset", "tiny", "--data", "folder:images", "--out", "out"]
+TRAIN = [
+    "train",
+    "score-model",
+    "--preset",
+    "tiny",
+    "--data",
+    "image-folder:images",
+    "--out",
+    "out",
+]
 
 
 @pytest.mark.parametrize(
@@ -225,26 +266,26 @@ TRAIN = ["train", "score-model", "--preset", "tiny", "--data", "folder:images", 
     [
         ([*TRANSFORM, "--model", "priro"], "no folder and no card 'priro'"),
         ([*TRANSFORM, "--sampler", "hean"], "did you mean 'heun'?"),
-        ([*TRANSFORM, "--gradient", "exakt"], "did you mean 'exact'?"),
-        ([*TRANSFORM, "--wrong", "secnd"], "did you mean 'second'?"),
+        ([*TRANSFORM, "--jacobian", "exakt"], "did you mean 'exact'?"),
+        ([*TRANSFORM, "--target", "runer-up"], "did you mean 'runner-up'?"),
         ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
-        ([*SYNTHESIZE, "--labels", "0-7"], "--labels 0-7, but the classes are 0..2"),
-        ([*SYNTHESIZE, "--labels", "cta"], "did you mean 'cat'?"),
-        ([*SYNTHESIZE, "--labels", "all,0"], "--labels all,0: 'all' is every class; write all alo"),
-        ([*SYNTHESIZE, "--labels", "cat, all"], "write all alone, or leave it"),
-        ([*SYNTHESIZE, "--labels", "alll"], "did you mean 'all'?"),
+        ([*SYNTHESIZE, "--classes", "0-7"], "--classes 0-7, but the classes are 0..2"),
+        ([*SYNTHESIZE, "--classes", "cta"], "did you mean 'cat'?"),
+        ([*SYNTHESIZE, "--classes", "all,0"], "--classes all,0: 'all' is every class; write all alo"),
+        ([*SYNTHESIZE, "--classes", "cat, all"], "write all alone, or leave it"),
+        ([*SYNTHESIZE, "--classes", "alll"], "did you mean 'all'?"),
         (["list", "samplres"], "did you mean 'samplers'?"),
-        (["train", "classifier", "--preset", "resnet", "--data", "folder:images", "--out", "out"],
+        (["train", "classifier", "--preset", "resnet", "--data", "image-folder:images", "--out", "out"],
          "no preset 'resnet'"),
         ([*TRANSFORM, "--sampler", "no.such"], "the sampler 'no.such' cannot be imported"),
         ([*TRANSFORM, "--device", "cpu:x"], "no device 'cpu:x'; write auto, cpu, cuda"),
         ([*TRANSFORM, "--size", "0"], "--size 0: write pixels, 32, or HEIGHTxWIDTH, 32x48"),
         ([*TRANSFORM[:-1], ""], "--out is empty; write a folder's name"),
         ([*SYNTHESIZE, "--per-class", "1000001"], "expected at most 1000000"),
-        ([*PURIFY, "--strength", "3"], "--strength"),
-        ([*TRAIN, "--samples-every", "0"], "--samples-every is 0; expected 1 or more"),
-        ([*TRAIN, "--rate", "nan"], "--rate is nan; expected a number above 0"),
-        (["doctor", "--classifier", "net", "--data", "folder:images", "--batch-size", "0"],
+        ([*PURIFY, "--attack-scale", "3"], "--attack-scale"),
+        ([*TRAIN, "--sample-every-images", "0"], "--sample-every-images is 0; expected 1 or more"),
+        ([*TRAIN, "--lr", "nan"], "--lr is nan; expected a number above 0"),
+        (["doctor", "--classifier", "net", "--data", "image-folder:images", "--batch-size", "0"],
          "--batch-size is 0; expected 1 or more"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
@@ -256,8 +297,11 @@ def test_a_word_that_means_nothing_is_wrong_usage(here, capsys, words, told):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["--batch", "7"], "--batch is 7, and there are 6 images; write --batch 6 or fewer"),
-        (["--batch", "2", "--init", "net"], "is a classifier; go on from a score-model"),
+        (
+            ["--batch-size", "7"],
+            "--batch-size is 7, and there are 6 images; write --batch-size 6 or fewer",
+        ),
+        (["--batch-size", "2", "--init", "net"], "is a classifier; go on from a score-model"),
     ],
     ids=["batch", "init"],
 )
@@ -270,20 +314,20 @@ def test_a_missing_option_has_no_stray_dot(here, capsys):
 
 
 def test_a_training_says_what_it_made_and_goes_on_from_it(here, capsys):
-    words = [*TRAIN, "--batch", "2", "--images", "4", "--json"]
+    words = [*TRAIN, "--batch-size", "2", "--train-images", "4", "--json"]
     assert main(words) == 0
     made = json.loads(capsys.readouterr().out)
     kept = json.loads((here / "out" / "manifest.json").read_text())
     assert kept["finished"] and kept["seed"] == 0 and kept["made"]["sha256"] == made["sha256"]
-    assert kept["settings"]["plan"]["precision"] in ("float32", "bf16")
-    assert "--preset tiny --data folder:images" in kept["made"]["source"]
+    assert kept["config"]["schedule"]["dtype"] in ("float32", "bf16")
+    assert "--preset tiny --data image-folder:images" in kept["made"]["source"]
     assert main(words) == 0
     assert main(["report", "out"]) == 1
     assert "holds a training, which has no report" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_says_what_to_do(here, capsys):
-    words = [*TRAIN, "--batch", "2", "--images", "4", "--quiet"]
+    words = [*TRAIN, "--batch-size", "2", "--train-images", "4", "--quiet"]
     assert main(words) == 0
     (here / "out" / "checkpoint.pt").write_bytes(b"nothing")
     assert main(words) == 1
@@ -292,7 +336,7 @@ def test_a_damaged_checkpoint_says_what_to_do(here, capsys):
 
 
 def test_doctor_names_the_size_that_a_card_was_trained_on(here, capsys):
-    words = ["doctor", "--classifier", "net", "--data", "folder:images"]
+    words = ["doctor", "--classifier", "net", "--data", "image-folder:images"]
     assert main([*words, "--size", "16"]) == 1
     assert "was trained on 3 x 8 x 8; write --size 8" in capsys.readouterr().out
 
@@ -327,12 +371,12 @@ def test_a_model_without_classes_cannot_be_asked_for_one(here, capsys):
 def test_arrays_outside_0_to_1_are_refused(here, capsys, values, told):
     images = np.full((2, 3, 8, 8), values, dtype=np.float32)
     np.savez("bad.npz", images=images, labels=np.array([0, 1]))
-    assert told in refused(capsys, [*TRANSFORM, "--data", "arrays:bad.npz"])
+    assert told in refused(capsys, [*TRANSFORM, "--data", "npz:bad.npz"])
 
 
 def test_unlabelled_images_cannot_be_transformed(here, capsys):
     picture = next((here / "images").glob("*/*.png"))
-    assert "write --label" in refused(capsys, [*TRANSFORM, "--data", str(picture)])
+    assert "write --class" in refused(capsys, [*TRANSFORM, "--data", str(picture)])
 
 
 def cut(path):
@@ -369,7 +413,7 @@ def a_web_page(here):
 @pytest.mark.parametrize("spoil", [a_picture, an_archive, some_weights, other_weights, a_web_page])
 def test_a_spoilt_file_is_told_in_one_line(here, capsys, spoil):
     told = spoil(here)
-    data = ["--data", "arrays:cut.npz"] if spoil is an_archive else []
+    data = ["--data", "npz:cut.npz"] if spoil is an_archive else []
     assert told in refused(capsys, [*TRANSFORM, *data])
 
 
@@ -378,7 +422,7 @@ def test_a_changed_setting_with_the_same_out_is_refused(here, capsys):
     before = tiny.contents(here / "out")
     assert main([*TRANSFORM, "--steps", "4"]) == 1
     err = capsys.readouterr().err
-    assert "settings.steps was 3 and is now 4" in err and err.count("\n") == 1
+    assert "config.steps was 3 and is now 4" in err and err.count("\n") == 1
     assert tiny.contents(here / "out") == before
     assert main([*TRANSFORM, "--steps", "4", "--overwrite", "--quiet"]) == 0
 
@@ -412,7 +456,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
 
 
 def test_doctor_ends_with_1_when_something_is_wrong(here, capsys):
-    words = ["doctor", "--data", "folder:images", "--classifier"]
+    words = ["doctor", "--data", "image-folder:images", "--classifier"]
     assert main([*words, "own_classifiers:probabilities"]) == 1
     assert "WRONG  logits" in capsys.readouterr().out
     assert main([*words, "own_classifiers:training"]) == 1

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.registry import component_names, load_component
+from scoreag.attacks import load_attack
+from scoreag.registry import component_names
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks" / "results").glob("*.md")),
+]
 
 
 @pytest.fixture
@@ -20,7 +25,18 @@ def render(monkeypatch):
 
 
 def test_results_are_those_of_the_files_that_the_benchmarks_wrote(render):
-    assert (ROOT / "docs" / "results.md").read_text() == render.results()
+    for name in render.PAGES:
+        assert render.place(name).read_text() == render.render_page(name), name
+
+
+def test_each_recorded_result_stands_on_one_page(render):
+    recorded = {file.stem for file in render.RESULTS.glob("*.json")}
+    shown = [file for _, file, _, _ in render.SECTIONS]
+    assert len(shown) == len(set(shown)) and recorded <= {*shown, *render.ELSEWHERE}
+
+
+def test_the_page_of_results_can_be_read_in_a_sitting(render):
+    assert len(render.place("results").read_text().splitlines()) <= 300
 
 
 def test_the_table_of_the_readme_is_too(render):
@@ -50,7 +66,7 @@ def told(value) -> str:
 def test_the_page_of_attacks_has_each_with_its_defaults(name):
     text = (ROOT / "docs" / "attacks.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
-    given = {f.name: f.default for f in fields(load_component("attacks", name).Attack) if f.compare}
+    given = {f.name: f.default for f in fields(load_attack(name)) if f.compare}
     for option, default in given.items():
         shown = option if default in (None, ()) else f"{option} {told(default)}"
         assert shown in line

@@ -12,15 +12,15 @@ def lines(name):
 
 
 def pins(name):
-    """The releases of a file; tomli_w and tomli-w are one name."""
+    """The releases of a file; tomli_w and tomli-w, Jinja2 and jinja2 are one name."""
     found = dict(line.split("==") for line in lines(name))
-    return {package.replace("_", "-"): release for package, release in found.items()}
+    return {package.lower().replace("_", "-"): release for package, release in found.items()}
 
 
 def declared():
     """The lower bound of each dependency; each must have one, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = [re.fullmatch(r"([a-z-]+)>=([\d.]+)", one) for one in project["dependencies"]]
+    found = [re.fullmatch(r"([a-z0-9-]+)>=([\d.]+)", one) for one in project["dependencies"]]
     assert all(found), project["dependencies"]
     return {one[1]: numbers(one[2]) for one in found}
 

@@ -76,7 +76,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-WORDS = ["transform", "--model", "prior", "--classifier", "net", "--data", "folder:images",
+WORDS = ["transform", "--model", "prior", "--classifier", "net", "--data", "image-folder:images",
          "--out", "out", "--quiet"]  # fmt: skip
 
 
@@ -86,10 +86,10 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
         raise error
 
     monkeypatch.setattr("scoreag.runs.run_task.run_batch", none_left)
-    assert main([*WORDS, "--micro-batch", "8"]) == 1
+    assert main([*WORDS, "--batch-size", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
-    assert "write a smaller --micro-batch (now 8)" in err and "not foreseen" not in err
+    assert "write a smaller --batch-size (now 8)" in err and "not foreseen" not in err
     assert not (here / "out").exists()
 
 
@@ -105,17 +105,17 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_the_allocators_own_error_is_told_so(here):
-    """A micro-batch of 4096 padded images, in 100 MiB more than Python and torch take."""
+    """A batch of 4096 padded images, in 100 MiB more than Python and torch take."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, *WORDS, "--micro-batch", "4096", "--batch-size", "4096"],
+        [sys.executable, "-c", LIMITED, *WORDS, "--batch-size", "4096", "--write-every", "4096"],
         env=tiny.ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("scoreag: memory ran out")
-    assert "write a smaller --micro-batch (now 4096)" in done.stderr
+    assert "write a smaller --batch-size (now 4096)" in done.stderr
 
 
-def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
+def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
     from scoreag.assess import executors
     from scoreag.assess.model_cache import ModelCache
@@ -125,7 +125,7 @@ def test_a_cell_of_an_assessment_names_the_plans_micro_batch(monkeypatch):
 
     monkeypatch.setattr(executors, "compute_rows", none_left)
     told = executors.compute_shard(
-        executors.Shard(cell(micro_batch=32), (range(4),)), ModelCache()
-    ).told
-    assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller micro_ba")
+        executors.Shard(cell(batch_size=32), (range(4),)), ModelCache()
+    ).message
+    assert told.startswith("memory ran out, when 3 GiB more were wanted; write a smaller batch_si")
     assert "(now 32)" in told

@@ -60,9 +60,9 @@ def signalled(monkeypatch, where, at, number):
     monkeypatch.setattr(where, watched)
 
 
-MODELS = ["--model", "prior", "--classifier", "net", "--data", "folder:images", "--quiet"]
-TRANSFORM = ["transform", *MODELS, "--micro-batch", "4", "--batch-size", "64"]
-CERTIFY = ["certify", *MODELS, "--samples", "30", "--select", "10", "--alpha", "0.05"]
+MODELS = ["--model", "prior", "--classifier", "net", "--data", "image-folder:images", "--quiet"]
+TRANSFORM = ["transform", *MODELS, "--batch-size", "4", "--write-every", "64"]
+CERTIFY = ["certify", *MODELS, "--n", "30", "--n0", "10", "--alpha", "0.05"]
 VERBS = {
     "transform": (TRANSFORM, "scoreag.runs.run_task.run_batch", 8),
     "certify": (CERTIFY, "scoreag.certify.smoothing.certify_image", 2),
@@ -95,7 +95,7 @@ def test_an_assessment_keeps_the_shards_that_are_done(
 ):
     import scoreag.assess.executors  # noqa: F401
 
-    words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--batch-size", "4", "--quiet"]
+    words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--write-every", "4", "--quiet"]
     with monkeypatch.context() as patch:
         signalled(patch, "scoreag.assess.executors.compute_rows", 2, getattr(signal, name))
         assert main([*words, "--out", str(tmp_path / "out")]) == code

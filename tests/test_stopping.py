@@ -37,7 +37,7 @@ from scoreag.__main__ import run
 print("begun", flush=True)
 sys.exit(run())
 """
-DOCTOR = ["doctor", "--classifier", "swallows:net", "--data", "samples"]
+DOCTOR = ["doctor", "--classifier", "swallows:net", "--data", "foolbox-samples"]
 
 
 def started(words, where, ignored=""):
@@ -116,8 +116,8 @@ def test_a_second_ctrl_c_ends_at_once(at_a_terminal):
 
 
 TRAIN = [
-    "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "4",
-    "--images", "4000", "--samples-every", "4000",
+    "train", "score-model", "--preset", "tiny", "--data", "image-folder:images",
+    "--batch-size", "4",    "--train-images", "4000", "--sample-every-images", "4000",
 ]  # fmt: skip
 
 

@@ -174,7 +174,7 @@ def test_a_judge_whose_folder_is_called_like_a_function_is_none(here, monkeypatc
     assert not (here / "prior" / "ran").exists()
 
 
-DATA = ["--data", "image-folder:images"]
+DATA = ["--data", "folder:images"]
 MODEL, VICTIM = ["--model", "prior"], ["--classifier", "net"]
 VERBS = {
     "synthesize": ["synthesize", *MODEL, *VICTIM, "--out", "o"],
@@ -183,8 +183,8 @@ VERBS = {
     "certify": ["certify", *MODEL, *VICTIM, *DATA, "--out", "o"],
     "doctor": ["doctor", *VICTIM, *DATA],
     "assess": ["assess", "plan.toml", "--out", "o"],
-    "evaluate": ["evaluate", "net", *DATA, "--out", "o"],
-    "judge": ["evaluate", "prior", "--reference-classifier", "net", *DATA, "--train-data", "image-folder:images",
+    "evaluate": ["evaluate-model", "net", *DATA, "--out", "o"],
+    "judge": ["evaluate-model", "prior", "--judge", "net", *DATA, "--train-data", "folder:images",
               "--out", "o"],
     "train": ["train", "classifier", "--preset", "cifar10-resnet20", "--init", "net", *DATA,
               "--batch", "2", "--images", "2", "--out", "o"],
@@ -215,9 +215,9 @@ def test_a_family_of_a_trusted_card_is_used(here):
 
 @pytest.mark.parametrize("data", ["evil.code:all", "evil.code"])
 def test_the_data_that_a_card_names_are_no_code(here, capsys, data):
-    update_card(load_card("net"), training_config={"data": data})
-    err = told(capsys, ["evaluate", "net", *DATA, "--out", "o", "--quiet"])
-    assert "training_config.data names code" in err and not ran(here)
+    update_card(load_card("net"), recipe={"data": data})
+    err = told(capsys, ["evaluate-model", "net", *DATA, "--out", "o", "--quiet"])
+    assert "recipe.data names code" in err and not ran(here)
 
 
 def test_a_word_at_the_prompt_is_trusted(here):
@@ -226,7 +226,7 @@ def test_a_word_at_the_prompt_is_trusted(here):
 
 
 def test_a_card_made_with_a_function_says_that_it_wants_trust(here, capsys):
-    net = {"--network": "evil.code:network", "--config": json.dumps(tiny.CNN), "--mean": "0",
+    net = {"--network": "evil.code:network", "--arguments": json.dumps(tiny.CNN), "--mean": "0",
            "--std": "1", "--shape": "3x8x8"}  # fmt: skip
     words = ["net/model.safetensors", "new", *[w for pair in net.items() for w in pair]]
     assert main(["convert", *words]) == 0
@@ -249,9 +249,9 @@ IN_PLANS = {
     "data": ('data = "image-folder:images"', 'data = "evil.code:all"'),
     "a program as data": ('data = "image-folder:images"', 'data = "torch.export:evil.pt2"'),
     "second data": ('data = "image-folder:images"', 'data = ["image-folder:no", "evil.code:all"]'),
-    "a victim of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
-    "a victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
-    "a masked victim": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
+    "a classifier of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
+    "a classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
+    "a masked classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
     "a detector": ('classifiers = ["net", "other"]', 'classifiers = ["net", "with-detector:net, os:abort"]'),
     "a judge": ('reference_classifier = "judge"', 'reference_classifier = "evil.code:victim"'),
     "features": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),

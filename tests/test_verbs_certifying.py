@@ -34,7 +34,7 @@ def here(made, tmp_path, monkeypatch):
 
 
 BOTH = ["certify", "--model", "prior", "--classifier", "net", "--out", "out"]
-SMOOTH = [*BOTH, "--data", "folder:images", "--samples", "30", "--select", "10", "--alpha", "0.05"]
+SMOOTH = [*BOTH, "--data", "image-folder:images", "--n", "30", "--n0", "10", "--alpha", "0.05"]
 DRAWS = [*BOTH, "--generative", "--per-class", "4", "--steps", "2", "--batch-size", "5"]
 
 
@@ -52,9 +52,9 @@ def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
     rows = [json.loads(line) for line in (here / "out" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and all(0 <= row["count"] <= 30 for row in rows)
     manifest = json.loads((here / "out" / "manifest.json").read_text())
-    assert manifest["config"]["noise"] == 0.25 and manifest["finished"]
+    assert manifest["config"]["sigma"] == 0.25 and manifest["finished"]
     page = (here / "out" / "report.html").read_text()
-    assert "What it does not promise" in page and "beyond N" in page
+    assert "Limitations" in page and "beyond N" in page
 
 
 def test_a_generator_has_a_bound_a_class(here, capsys):
@@ -64,12 +64,12 @@ def test_a_generator_has_a_bound_a_class(here, capsys):
     assert all(entry["value"] <= entry["upper"] <= 1 for entry in figures["classes"].values())
     settings = json.loads((here / "out" / "manifest.json").read_text())["config"]
     assert settings["attack_scale"] == 0.0 and settings["purifier"]["name"] == "one_step_denoising"
-    assert "What it does not promise" in (here / "out" / "report.html").read_text()
+    assert "Limitations" in (here / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     "words, module, name",
-    [(SMOOTH, smoothing, "certified"), (DRAWS, generator_risk, "verdicts")],
+    [(SMOOTH, smoothing, "certify_image"), (DRAWS, generator_risk, "classify_draws")],
     ids=["smoothing", "generator"],
 )
 def test_what_was_stopped_goes_on_and_comes_to_the_same(here, monkeypatch, words, module, name):
@@ -89,7 +89,7 @@ def test_what_was_stopped_goes_on_and_comes_to_the_same(here, monkeypatch, words
     with (here / "out" / "rows.jsonl").open("a") as file:
         file.write(done[0][:20])  # as a process that was killed while it wrote leaves it
     assert main([*words, "--quiet"]) == 0
-    pieces = {"certified": 4, "verdicts": 3}[name]
+    pieces = {"certify_image": 4, "classify_draws": 3}[name]
     assert len(calls) == 2 + pieces - 1  # the one that was done is not done again
     assert files(here / "out") == files(here / "whole")
 
@@ -141,14 +141,14 @@ def refused(capsys, words, code):
     [
         (BOTH, "--data is missing"),
         ([*SMOOTH, "--per-class", "3"], "without --generative is no --per-class"),
-        ([*SMOOTH, "--strength", "0"], "without --generative is no --strength"),
-        ([*DRAWS, "--noise", "0.5"], "with --generative there is no --noise"),
+        ([*SMOOTH, "--attack-scale", "0"], "without --generative is no --attack-scale"),
+        ([*DRAWS, "--sigma", "0.5"], "with --generative there is no --sigma"),
         ([*DRAWS, "--per-class", "0"], "--per-class is 0; expected at least 1"),
-        ([*DRAWS, "--draws", "0"], "--draws is 0; expected at least 1"),
+        ([*DRAWS, "--purifier-draws", "0"], "--purifier-draws is 0; expected at least 1"),
         ([*SMOOTH, "--batch-size", "0"], "--batch-size is 0; expected at least 1"),
         ([*DRAWS, "--compile"], "with --generative there is no --compile"),
-        ([*DRAWS, "--draws", "3"], "name --purifier"),
-        ([*DRAWS, "--labels", "horse"], "no class 'horse'"),
+        ([*DRAWS, "--purifier-draws", "3"], "name --purifier"),
+        ([*DRAWS, "--classes", "horse"], "no class 'horse'"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(here, capsys, words, told):
@@ -158,8 +158,8 @@ def test_wrong_usage_is_told_in_one_line(here, capsys, words, told):
 @pytest.mark.parametrize(
     "words, told",
     [
-        ([*SMOOTH[:-4], "--samples", "9"], "write at least 10 samples"),
-        ([*SMOOTH, "--noise", "-1"], "noise is -1.0"),
+        ([*SMOOTH[:-4], "--n", "9"], "write n = 10 or more"),
+        ([*SMOOTH, "--sigma", "-1"], "sigma is -1.0"),
         ([*DRAWS, "--alpha", "3"], "alpha is 3.0"),
         ([*DRAWS, "--purifier", "gab"], "did you mean 'gap'?"),
     ],
@@ -170,5 +170,5 @@ def test_a_mistake_is_told_in_one_line(here, capsys, words, told):
 
 def test_another_noise_is_another_run(here, capsys):
     assert main([*SMOOTH, "--quiet"]) == 0
-    assert main([*SMOOTH, "--noise", "0.5", "--quiet"]) == 1
-    assert "settings.noise was 0.25 and is now 0.5" in capsys.readouterr().err
+    assert main([*SMOOTH, "--sigma", "0.5", "--quiet"]) == 1
+    assert "config.sigma was 0.25 and is now 0.5" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def line(capsys, words, code):
 
 
 def test_a_checkpoint_becomes_a_card_and_the_report_says_what_it_was(here, capsys):
-    words = ["convert", "edm.pkl", "mine", "--classes", "cat,dog,ship", "--licence", "MIT"]
+    words = ["convert", "edm.pkl", "mine", "--class-names", "cat,dog,ship", "--license", "MIT"]
     assert main([*words, "--json", "--quiet"]) == 0
     told, made = json.loads(capsys.readouterr().out), load_card(here / "mine")
     assert (told["format"], told["family"], told["network"]) == (
@@ -34,7 +34,7 @@ def test_a_checkpoint_becomes_a_card_and_the_report_says_what_it_was(here, capsy
         "song_unet",
     )
     assert told["parameters"] == sum(t.numel() for t in made_edm.network().state_dict().values())
-    assert told["sha256"] == made.sha256 and told["licence"] == made.license == "MIT"
+    assert told["sha256"] == made.sha256 and told["license"] == made.license == "MIT"
     assert made.classes == ("cat", "dog", "ship") and made.image_shape == (3, 8, 8)
     assert sorted(path.name for path in (here / "mine").iterdir()) == [
         "card.toml",
@@ -46,8 +46,12 @@ def test_a_checkpoint_becomes_a_card_and_the_report_says_what_it_was(here, capsy
     "words, code, told",
     [
         (["nowhere.pkl", "new"], 1, "there is no file nowhere.pkl"),
-        (["edm.pkl", "new", "--classes", "cifar10"], 1, "knows 3 classes, and 10 names came"),
-        (["edm.pkl", "new", "--classes", "cifra10"], 2, "no such data set; did you mean 'cifar10'"),
+        (["edm.pkl", "new", "--class-names", "cifar10"], 1, "knows 3 classes, and 10 names came"),
+        (
+            ["edm.pkl", "new", "--class-names", "cifra10"],
+            2,
+            "no such data set; did you mean 'cifar10'",
+        ),
         (["text.pkl", "new"], 1, "text.pkl is no checkpoint of a kind that is read"),
     ],
 )
@@ -60,7 +64,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, t
 def test_a_card_that_is_there_is_left_alone(here, capsys):
     assert main(["convert", "edm.pkl", "mine", "--quiet"]) == 0
     before = (here / "mine" / "card.toml").read_text()
-    again = ["convert", "edm.pkl", "mine", "--licence", "other"]
+    again = ["convert", "edm.pkl", "mine", "--license", "other"]
     assert "mine has a card; give another folder, or --overwrite" in line(capsys, again, 1)
     assert (here / "mine" / "card.toml").read_text() == before
     assert (

@@ -1,4 +1,4 @@
-"""evaluate-model, as a user meets it: figures that come out again, and what is told if not."""
+"""evaluate, as a user meets it: figures that come out again, and what is told if not."""
 
 import json
 import re
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def made(tmp_path_factory):
     """Score models at two ages, a judge, and images to train and to test on."""
     folder = tmp_path_factory.mktemp("made")
-    tiny.write_score_model(folder / "prior", recipe={"images_seen": 200})
-    younger = tiny.write_score_model(folder / "younger", recipe={"images_seen": 100})
+    tiny.write_score_model(folder / "prior", training_config={"images_seen": 200})
+    younger = tiny.write_score_model(folder / "younger", training_config={"images_seen": 100})
     write_card(load_card(younger), tiny.filled(UNet(**tiny.UNET), 5).state_dict())
     tiny.write_classifier(folder / "net")
     tiny.write_images(folder / "images", 24)
@@ -57,12 +57,13 @@ def done(finished, here):
     return here
 
 
-DATA = ["--data", "folder:images[0:12]", "--train-data", "folder:images[12:24]"]
+DATA = ["--data", "image-folder:images[0:12]", "--train-data", "image-folder:images[12:24]"]
 SCORE = [
-    "evaluate-model", "prior", *DATA, "--judge", "net", "--images", "9", "--calls", "5",
-    "--micro-batch", "4", "--out", "out",
+    "evaluate", "prior", *DATA, "--reference-classifier", "net", "--images", "9", "--nfe", "5",
+    "--batch-size", "4", "--out", "out",
 ]  # fmt: skip
-CLASSIFIER = ["evaluate-model", "net", "--data", "folder:images", "--out", "out"]
+PGD = ["--attack", "pgd", "--attack-steps", "3", "--eps", "25.5/255"]
+CLASSIFIER = ["evaluate", "net", "--data", "image-folder:images", "--out", "out"]
 
 
 def figures(here):
@@ -116,11 +117,11 @@ def test_the_same_command_goes_on_and_ends_in_the_same_figures(done, capsys):
 
 def test_other_settings_are_refused_in_the_same_folder(done, capsys):
     told = line(capsys, [*SCORE, "--seed", "1"], 1)
-    assert "settings.seed was 0 and is now 1" in told
+    assert "config.seed was 0 and is now 1" in told
 
 
 def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done, capsys):
-    assert main([*SCORE, "--quiet", "--write"]) == 0
+    assert main([*SCORE, "--quiet", "--update-card"]) == 0
     kept = load_card("prior").metrics["evaluation"]
     assert kept["judge_accuracy"] == figures(done)["figures"]["judge_accuracy"]
     assert main([*SCORE, "--quiet"]) == 0
@@ -134,7 +135,7 @@ def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done,
 
 
 def test_figures_of_older_checkpoints_stand_on_one_curve(done):
-    assert main([*SCORE, "--quiet", "--beside", "younger"]) == 0
+    assert main([*SCORE, "--quiet", "--compare-with", "younger"]) == 0
     curve = figures(done)["curve"]
     assert [point["images_seen"] for point in curve] == [100, 200]
     values = [point["figures"]["frechet_judge"]["value"] for point in curve]
@@ -144,7 +145,7 @@ def test_figures_of_older_checkpoints_stand_on_one_curve(done):
 
 def test_a_copy_of_a_training_image_would_show(done):
     """Test images that are training images are at distance 0."""
-    words = [*SCORE[:3], "folder:images[12:24]", *SCORE[4:]]
+    words = [*SCORE[:3], "image-folder:images[12:24]", *SCORE[4:]]
     assert main([*words, "--quiet", "--overwrite"]) == 0
     near = figures(done)["neighbours"]
     assert near["pixels"]["test images"]["median"]["value"] == 0
@@ -156,28 +157,36 @@ def test_grey_images_are_evaluated_too(here):
     shape = (1, 8, 8)
     unet = {**tiny.UNET, "image_shape": list(shape)}
     cnn = {**tiny.CNN, "image_shape": list(shape)}
-    plain = {"licence": "MIT", "image_shape": shape, "classes": tiny.CLASSES}
+    plain = {"license": "MIT", "image_shape": shape, "classes": tiny.CLASSES}
     prior = Card(
         "grey", "score-model", "unet", "f", **plain, family="edm", options=unet,
         folder=here / "grey",
     )  # fmt: skip
-    net = Card("net", "classifier", "plain_cnn", "f", **plain, options=cnn, folder=here / "greynet")
+    net = Card("net", "classifier", "small_cnn", "f", **plain, options=cnn, folder=here / "greynet")
     write_card(prior, tiny.filled(UNet(**unet), 0).state_dict())
     write_card(net, tiny.filled(plain_cnn(**cnn), 10, 0.4).state_dict())
     for i, image in enumerate(tiny.images(12)[:, :1]):
         folder = here / "greys" / tiny.CLASSES[i % 3]
         folder.mkdir(parents=True, exist_ok=True)
         tiny.write_png(folder / f"{i}.png", image)
-    words = ["evaluate-model", "grey", "--judge", "greynet", "--images", "6", "--calls", "3"]
-    data = ["--data", "folder:greys", "--train-data", "folder:greys", "--out", "out", "--quiet"]
+    words = ["evaluate", "grey", "--reference-classifier", "greynet", "--images", "6", "--nfe", "3"]
+    data = [
+        "--data",
+        "image-folder:greys",
+        "--train-data",
+        "image-folder:greys",
+        "--out",
+        "out",
+        "--quiet",
+    ]
     assert main([*words, *data]) == 0
     assert figures(here)["figures"]["judge_accuracy"]["total"] == 6
 
 
 def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
     other = {"accuracy_square": {"value": 0.1, "total": 24, "of": "images"}}
-    update_card(load_card("net"), figures={"test": other})
-    assert main([*CLASSIFIER, "--quiet", "--write"]) == 0
+    update_card(load_card("net"), metrics={"test": other})
+    assert main([*CLASSIFIER, "--quiet", "--update-card"]) == 0
     assert load_card("net").metrics["test"]["accuracy_square"]["value"] == 0.1
     with torch.no_grad():
         said = tiny.victim()(tiny.images(24).float() / 255).argmax(1)
@@ -192,7 +201,7 @@ def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
 
 
 def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here, capsys):
-    assert main([*CLASSIFIER, "--quiet", "--under", "pgd3_25.5", "--write"]) == 0
+    assert main([*CLASSIFIER, "--quiet", *PGD, "--update-card"]) == 0
     kept = load_card("net").metrics["test"]
     assert kept["accuracy_pgd3_25.5"]["count"] < kept["accuracy"]["count"] == 23
     assert main([*CLASSIFIER, "--overwrite"]) == 0
@@ -200,31 +209,37 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
 
 
 @pytest.mark.parametrize(
-    "word, why",
+    "words, told",
     [
-        ("fgsm_8", "is no attack; write pgdSTEPS_RADIUS"),
-        ("pgd0_8", ": .*steps is 0; it must be above 0"),
+        (["--attack", "fgsm"], "--attack 'fgsm': only pgd is run here; write --attack pgd"),
+        (["--attack", "pgd", "--attack-steps", "0"], "--attack-steps is 0; expected 1 or more"),
+        (["--attack", "pgd", "--eps", "8"], "--eps is 8; expected a radius in (0, 1], e.g. 8/255"),
+        (["--attack", "pgd", "--eps", "eight"], "--eps 'eight': write a radius in [0, 1], e.g. 8/"),
+        (["--eps", "8/255"], "--attack-steps and --eps are of an attack; write --attack pgd, too"),
     ],
 )
-def test_an_attack_that_is_none_gets_one_line(here, capsys, word, why):
-    told = line(capsys, [*CLASSIFIER, "--under", word], 2)
-    assert re.search(f"--under: '{word}' ?{why}", told)
+def test_an_attack_that_is_none_gets_one_line(here, capsys, words, told):
+    assert told in line(capsys, [*CLASSIFIER, *words], 2)
 
 
 @pytest.mark.parametrize(
     "words, code, told",
     [
-        (["--under", "pgd40_8"], 2, "--under is for classifiers"),
-        (["--sampler", "heun", "--calls", "64"], 2, "64 denoiser calls are no whole number of"),
+        (["--attack", "pgd"], 2, "--attack is for classifiers"),
+        (["--sampler", "heun", "--nfe", "64"], 2, "64 denoiser calls are no whole number of"),
         (["--sampler", "huen"], 2, "no sampler 'huen'; did you mean 'heun'"),
-        (["--calls", "0"], 2, "0 denoiser calls draw nothing; write 1 or more"),
+        (["--nfe", "0"], 2, "0 denoiser calls draw nothing; write 1 or more"),
         (["--images", "3"], 2, "--images is 3; expected 4 or more"),
-        (["--micro-batch", "0"], 2, "--micro-batch is 0; expected 1 or more"),
-        (["--judge", "cifar10-judge"], 1, "--judge cifar10-judge: .*give another --judge"),
-        (["--features", "inception:w.pth"], 1, "inception:w.pth: there is no such file"),
-        (["--beside", "net"], 1, "net is a classifier|has no images_seen"),
-        (["--data", "folder:images[0:3]"], 1, "has 3 images; give at least 4"),
-        (["--data", "samples"], 1, "images of 3 x 32 x 32, tiny is for 3 x 8 x 8"),
+        (["--batch-size", "0"], 2, "--batch-size is 0; expected 1 or more"),
+        (
+            ["--reference-classifier", "cifar10-judge"],
+            1,
+            "--reference-classifier cifar10-judge: .*give another --reference-classifier",
+        ),
+        (["--feature-extractor", "inception:w.pth"], 1, "inception:w.pth: there is no such file"),
+        (["--compare-with", "net"], 1, "net is a classifier|has no images_seen"),
+        (["--data", "image-folder:images[0:3]"], 1, "has 3 images; give at least 4"),
+        (["--data", "foolbox-samples"], 1, "images of 3 x 32 x 32, tiny is for 3 x 8 x 8"),
         (["--out", "images"], 1, "is read from --out images itself"),
     ],
 )
@@ -234,7 +249,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, t
 
 
 def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
-    told = line(capsys, ["evaluate-model", "prior", "--judge", "net", "--out", "out"], 2)
+    told = line(capsys, ["evaluate", "prior", "--reference-classifier", "net", "--out", "out"], 2)
     assert "tiny does not say what it was trained on; write --data" in told
 
 
@@ -248,7 +263,7 @@ def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
 
 
 def test_a_score_model_of_other_classes_asks_for_a_judge(here, capsys):
-    told = line(capsys, ["evaluate-model", "prior", *DATA, "--out", "out"], 2)
+    told = line(capsys, ["evaluate", "prior", *DATA, "--out", "out"], 2)
     assert "no bundled judge knows the images and classes of tiny; give a classifier" in told
 
 

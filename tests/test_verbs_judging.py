@@ -1,4 +1,4 @@
-"""--judge on the command line: who judges by default, what is refused, what the headline says."""
+"""--reference-classifier on the command line: who judges by default, what is refused, what the headline says."""
 
 import json
 
@@ -15,7 +15,7 @@ from scoreag.runs.records import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = ["--model", "prior", "--classifier", "net", "--out", "out"]
-TRANSFORM = ["transform", *MODELS, "--data", "folder:images"]
+TRANSFORM = ["transform", *MODELS, "--data", "image-folder:images"]
 SYNTHESIZE = ["synthesize", *MODELS, "--per-class", "2"]
 
 
@@ -43,7 +43,7 @@ def refused(capsys, words):
 
 @pytest.mark.parametrize("words", [TRANSFORM, SYNTHESIZE], ids=lambda words: words[0])
 def test_the_headline_is_fooled_and_shown(here, capsys, words):
-    found = said(capsys, [*words, "--judge", "judge"])
+    found = said(capsys, [*words, "--reference-classifier", "judge"])
     rows = read_rows(here / "out")
     right = [r for r in rows if r["predictions"]["before"] in (None, r["label"])]
     both = [r for r in right if r["predictions"]["saved"] != r["label"] == r["judge"]["saved"]]
@@ -56,10 +56,13 @@ def test_the_headline_is_fooled_and_shown(here, capsys, words):
     assert "the judge judge" in (here / "out" / "report.html").read_text().lower()
 
 
-@pytest.mark.parametrize("more", [[], ["--judge", "none"]])
+@pytest.mark.parametrize("more", [[], ["--reference-classifier", "none"]])
 def test_without_a_judge_nothing_is_said_to_be_shown(here, capsys, more):
     assert main([*TRANSFORM, *more]) == 0
-    assert "not checked whether the class is still shown: give --judge" in capsys.readouterr().out
+    assert (
+        "not checked whether the class is still shown: give --reference-classifier"
+        in capsys.readouterr().out
+    )
     assert (
         json.loads((here / "out" / "summary.json").read_text())["headline"]["says"] == NO_JUDGE_NOTE
     )
@@ -91,23 +94,23 @@ def test_the_victim_itself_may_not_judge_and_nothing_is_left_behind(here, capsys
     tiny.write_classifier(here / "copy")
     for word in ("net", "copy", "bpda:net"):
         for words in (TRANSFORM, SYNTHESIZE):
-            told = refused(capsys, [*words, "--judge", word])
+            told = refused(capsys, [*words, "--reference-classifier", word])
             assert "the judge is the classifier that is attacked" in told
     assert not (here / "out").exists()
 
 
 def test_a_judge_of_other_classes_is_refused(here, capsys):
     write_net(here / "other", 3, ("dog", "cat", "ship"))
-    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--judge", "other"])
+    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "other"])
     write_net(here / "four", 3, (*tiny.CLASSES, "tree"))
-    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--judge", "four"])
+    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "four"])
 
 
 def test_a_failure_of_all_says_what_to_try(here, capsys):
-    assert main([*TRANSFORM, "--strength", "0.0001", "--no-normalized", "--retries", "0",
-                 "--precision", "1e6"]) == 0  # fmt: skip
+    assert main([*TRANSFORM, "--attack-scale", "0.0001", "--no-normalize-gradient", "--max-restarts", "0",
+                 "--similarity", "1e6"]) == 0  # fmt: skip
     out = capsys.readouterr().out
-    assert "hint" in out and "write a larger --strength (now 0.0001)" in out
+    assert "hint" in out and "write a larger --attack-scale (now 0.0001)" in out
     html = (here / "out" / "report.html").read_text()
     assert "To try: no image fools the classifier" in html
 

@@ -13,10 +13,12 @@ from scoreag.data.loading import Dataset
 
 def labelled(*classes: str) -> Dataset:
     pixels = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
-    return Dataset(pixels, torch.tensor([0]), (7,), classes, "folder:pets", ("cat/a.png",))
+    return Dataset(pixels, torch.tensor([0]), (7,), classes, "image-folder:pets", ("cat/a.png",))
 
 
-@pytest.mark.parametrize("spec", ["gat", "gat[0:2]", "folder:gat", "gat/images", "./gat/../gat"])
+@pytest.mark.parametrize(
+    "spec", ["gat", "gat[0:2]", "image-folder:gat", "gat/images", "./gat/../gat"]
+)
 def test_data_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gat" / "images").mkdir(parents=True)
@@ -26,7 +28,9 @@ def test_data_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_data_of_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="classes of folder:pets are 0 cat, 1 dog, those of the m"):
+    with pytest.raises(
+        ValueError, match="classes of image-folder:pets are 0 cat, 1 dog, those of the m"
+    ):
         check_classes(labelled("cat", "dog"), ("dog", "cat"))
 
 
@@ -39,11 +43,11 @@ def test_the_same_classes_or_nameless_ones_are_taken(classes: tuple[str, ...]) -
 @pytest.mark.parametrize(
     "name, shape, told",
     [
-        ("picture:cat.png", (3, 32, 32), "are 3 x 4 x 4, and the model takes 3 x 32 x 32; "
+        ("single-image:cat.png", (3, 32, 32), "are 3 x 4 x 4, and the model takes 3 x 32 x 32; "
          "write --size 32"),
-        ("folder:pets", (3, 24, 32), "; write --size 24x32"),
-        ("folder:pets", (1, 4, 4), "the model takes 1 x 4 x 4; give images of that shape"),
-        ("arrays:pets.npz", (3, 32, 32), "; give images of that shape"),
+        ("image-folder:pets", (3, 24, 32), "; write --size 24x32"),
+        ("image-folder:pets", (1, 4, 4), "the model takes 1 x 4 x 4; give images of that shape"),
+        ("npz:pets.npz", (3, 32, 32), "; give images of that shape"),
         ("cifar10:test", (3, 64, 64), "; give images of that shape"),
     ],
 )  # fmt: skip
@@ -60,10 +64,10 @@ def test_images_of_another_size_are_refused_with_the_option_that_resizes_them(
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("picture:cat.png", "write --label"),
-        ("folder:pets", "use class folders or a labels.csv"),
-        ("arrays:pets.npz", "put an array 'labels' into it"),
-        ("run:gas", "give data that has labels"),
+        ("single-image:cat.png", "write --class"),
+        ("image-folder:pets", "use class folders or a labels.csv"),
+        ("npz:pets.npz", "put an array 'labels' into it"),
+        ("run-dir:gas", "give data that has labels"),
     ],
 )
 def test_images_without_labels_are_refused_with_the_place_where_labels_go(name, told) -> None:
@@ -75,4 +79,4 @@ def test_images_without_labels_are_refused_with_the_place_where_labels_go(name, 
 
 def test_manifest_and_rows_are_told_where_the_data_is_from() -> None:
     told = about(labelled())
-    assert told["data"]["name"] == "folder:pets" and told["sources"] == {7: "cat/a.png"}
+    assert told["data"]["name"] == "image-folder:pets" and told["sources"] == {7: "cat/a.png"}

@@ -153,7 +153,9 @@ def test_draws_of_a_gradient_taken_at_once_change_neither_images_nor_what_is_cou
     taken = []
     slopes = Objective._draw_gradients
     monkeypatch.setattr(
-        Objective, "_draw_gradients", lambda self, x, many: taken.append(many) or slopes(self, x, many)
+        Objective,
+        "_draw_gradients",
+        lambda self, x, many: taken.append(many) or slopes(self, x, many),
     )
     found = []
     for name, more in (("one", []), ("many", ["--max-memory", "1GiB"])):
@@ -214,9 +216,7 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
 
 def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
     """PGD called directly on one padded micro-batch gives the saved images."""
-    cell = next(
-        c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,eps=64/255"
-    )
+    cell = next(c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,eps=64/255")
     found = storage.read_cell(whole, cell).rows[:4]
     images = torch.cat([to_float(read_png(whole / r["original_file"]))[None] for r in found])
     labels = torch.tensor([row["label"] for row in found])
@@ -231,9 +231,7 @@ def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planne
     from scoreag.assess.threat_model import QueryCounter, build_context, make_view
 
     cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
-    blind = replace(
-        cell, attacker_options={**cell.attacker_options, "backward": "none"}
-    )
+    blind = replace(cell, attacker_options={**cell.attacker_options, "backward": "none"})
     plain = build_context(cell, ModelCache())
     images, ids = plain.images[:4], plain.ids(range(4))
     tally = QueryCounter()
@@ -356,7 +354,9 @@ def test_the_command_writes_a_page_and_tables_and_dry_run_writes_nothing(planned
 
 def test_strangers_are_judged_by_the_classifiers_own_first_answer(planned, tmp_path):
     tiny.write_images(tmp_path / "others", 5)
-    text = PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nood_data = "image-folder:{tmp_path}"\n'
+    text = (
+        PLAN + f'\n[attacks.new]\nattack = "gap"\nsteps = 2\nood_data = "image-folder:{tmp_path}"\n'
+    )
     text = text.replace(f"image-folder:{tmp_path}", f"image-folder:{tmp_path / 'others'}")
     run(tmp_path / "out", text, only="*/net/none/new")
     found = rows(tmp_path / "out")[0]["tiny/net/none/new"]

@@ -72,7 +72,7 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
         ("images = 6", "imagse = 6", "images = 6", "no 'imagse'; did you mean 'images'"),
         ("images = 6", 'images = "all"', "images = 6", "images is 'all'; expected a whole number"),
         ("images = 6", "images = 0", "images = 6", "images is 0; expected 1 or more"),
-        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "no option 'step'"),
+        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "'step'; did you mean 'steps'"),
         ('eps = ["8/255", "64/255"]', "eps = 0", "[attacks.pgd]", "eps is 0"),
         ('eps = ["8/255", "64/255"]', 'eps = "x"', "[attacks.pgd]", "expected float"),
         ('classifiers = "net"\n\n[attacks.pgd]', 'classifiers = "nett"\n\n[attacks.pgd]',
@@ -122,7 +122,12 @@ def test_images_without_labels_are_refused(planned, tmp_path):
 def test_members_that_count_other_classes_are_refused(planned, tmp_path):
     write_net(tmp_path / "four", 3, (*tiny.CLASSES, "tree"))
     with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* dataset 3"):
-        resolved(PLAN.replace('reference_classifier = "judge"', f'reference_classifier = "{tmp_path / "four"}"'), planned)
+        resolved(
+            PLAN.replace(
+                'reference_classifier = "judge"', f'reference_classifier = "{tmp_path / "four"}"'
+            ),
+            planned,
+        )
 
 
 @pytest.mark.parametrize("judge", ["net", "other", "copy", "bpda:net"])
@@ -131,11 +136,18 @@ def test_a_judge_that_is_attacked_is_refused_with_its_line(planned, tmp_path, ju
     write_net(tmp_path / "copy", 10)
     word = str(tmp_path / "copy") if judge == "copy" else judge
     with pytest.raises(ValueError, match=r"line 9: the judge .* is the classifier (net|other) "):
-        resolved(PLAN.replace('reference_classifier = "judge"', f'reference_classifier = ["judge", "{word}"]'), planned)
+        resolved(
+            PLAN.replace(
+                'reference_classifier = "judge"', f'reference_classifier = ["judge", "{word}"]'
+            ),
+            planned,
+        )
 
 
 def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned):
-    second = '[datasets.two]\ndata = "image-folder:images"\nclassifiers = ["judge"]\n\n[purifiers.gap]'
+    second = (
+        '[datasets.two]\ndata = "image-folder:images"\nclassifiers = ["judge"]\n\n[purifiers.gap]'
+    )
     with pytest.raises(ValueError, match=r"line 9: the judge judge is the classifier judge"):
         resolved(PLAN.replace("[purifiers.gap]", second), planned)
 
@@ -187,7 +199,9 @@ def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(
 
 
 def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(planned):
-    text = PLAN.replace("[attacks.pgd]", '[attacks.pgd]\neval_draws = 5\npurifiers = ["none", "gap"]')
+    text = PLAN.replace(
+        "[attacks.pgd]", '[attacks.pgd]\neval_draws = 5\npurifiers = ["none", "gap"]'
+    )
     asked = {cell.name: cell.eval_draws for cell in resolved(text, planned)}
     assert asked["tiny/net/none/pgd,eps=8/255"] == 1  # it does not draw
     assert asked["tiny/net/gap/pgd,eps=8/255"] == 5
@@ -232,7 +246,13 @@ def test_the_plan_of_purifiers_has_the_protocol_in_its_core():
     found = list(build_cells(load_plan("purifier")))
     core = [c for c in found if fnmatch(c.name, "*/cifar10-resnet20/*/core*")]
     told = {
-        (c.purifier, c.attacker_options.get("backward", "exact"), c.images, c.eval_draws, c.component)
+        (
+            c.purifier,
+            c.attacker_options.get("backward", "exact"),
+            c.images,
+            c.eval_draws,
+            c.component,
+        )
         for c in core
     }
     assert told == {

@@ -123,7 +123,10 @@ def test_false_gradients_that_beat_exact_ones_on_one_defence_are_told(backward):
 
 
 def test_images_made_against_another_classifier_that_do_more_than_ones_own_are_told():
-    own, foreign = cell(name="own"), cell(name="foreign", classifier="other", transfer_targets=("net",))
+    own, foreign = (
+        cell(name="own"),
+        cell(name="foreign", classifier="other", transfer_targets=("net",)),
+    )
     fooled = {"net": {"count": 15, "total": 20, "of": "images right before"}}
     (finding,) = check_across_cells(
         [CheckInput(own, WEAK), CheckInput(foreign, STRONG, transfer=fooled)]

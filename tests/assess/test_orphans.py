@@ -14,7 +14,7 @@ import tiny
 PARENT = """
 import os, sys, time
 from multiprocessing import get_context
-from scoreag.assess.executors import run_until_orphaned
+from scoreag.assess.orphan import run_until_orphaned
 import pickle
 
 if __name__ == "__main__":
@@ -58,7 +58,7 @@ def killed(parent, pids):
 
 def kernel_is_silent(text):
     """The same program on a system whose kernel tells nothing: the watch alone is left."""
-    return text.replace("import pickle", "import pickle, scoreag.assess.executors\n"
+    return text.replace("import pickle", "import pickle, scoreag.assess.orphan\n"
                         "sys.platform = 'other'")  # fmt: skip
 
 
@@ -88,7 +88,9 @@ def children(pid):
 )
 def test_the_workers_of_a_killed_assessment_end_in_five_seconds(planned, tmp_path):
     text = (
-        (planned / "plan.toml").read_text().replace("steps = 2\nclassifiers", "steps = 20000\nclassifiers")
+        (planned / "plan.toml")
+        .read_text()
+        .replace("steps = 2\nclassifiers", "steps = 20000\nclassifiers")
     )
     (planned / "long.toml").write_text(text)
     words = ["assess", "long.toml", "--out", str(tmp_path / "out"), "--workers", "2", "--quiet"]

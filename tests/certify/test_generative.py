@@ -28,7 +28,9 @@ def corner(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def job():
-    return build_synthesis(tiny.prior(), corner, [0, 1, 2] * 4, None, attack_scale=0.0, max_restarts=0)
+    return build_synthesis(
+        tiny.prior(), corner, [0, 1, 2] * 4, None, attack_scale=0.0, max_restarts=0
+    )
 
 
 def rows(label: int, wrong: int, total: int) -> list[dict]:
@@ -98,7 +100,7 @@ def test_behind_a_purifier_the_defended_classifier_is_asked(job):
 
 def test_draws_again_are_another_generator(job):
     again = replace(job, config=replace(job.config, max_restarts=1))
-    with pytest.raises(ValueError, match="max_restarts is 1; draws again would be another generator"):
+    with pytest.raises(ValueError, match="max_restarts is 1; draws again would be another gen"):
         GeneratorSpec(again)
 
 

@@ -31,15 +31,16 @@ def made(tmp_path_factory):
 
 def command(out):
     return [
-        "transform", "--model", "prior", "--classifier", "net", "--data", "folder:images",
-        "--steps", "12", "--batch-size", "4", "--micro-batch", "4", "--out", out,
+        "transform", "--model", "prior", "--classifier", "net", "--data", "image-folder:images",
+        "--steps", "12", "--write-every", "4", "--batch-size", "4", "--out", out,
     ]  # fmt: skip
 
 
 def training(out):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "1",
-        "--images", "120", "--samples-every", "120", "--save-every", "0", "--out", out,
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images",
+        "--batch-size", "1", "--train-images", "120", "--sample-every-images", "120",
+        "--checkpoint-seconds", "0", "--out", out,
     ]  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def test_inception_is_read_from_a_state_dict_and_sees_grey_images(tmp_path):
     torch.save(weights, tmp_path / "w.pth")
     made = load_extractor(f"inception:{tmp_path / 'w.pth'}", tiny.victim(), (1, 28, 28), "cpu")
     assert made.name == "inception"
-    assert all(torch.equal(t, weights[n]) for n, t in made.of.state_dict().items())
+    assert all(torch.equal(t, weights[n]) for n, t in made.extract.state_dict().items())
     found = extract_features(made, torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "cpu")
     assert found.shape == (1, 2048)
 

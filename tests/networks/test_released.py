@@ -43,7 +43,7 @@ def denoiser(name: str) -> Preconditioned:
     """The golden case of that name, with invented weights."""
     case = GOLDEN["cases"][name]
     made = build_spec(case["class"], case["arguments"], {}, name)
-    network = import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options)
+    network = load_component("networks", made.network).build(**made.options)
     return Preconditioned(invented(network), FAMILIES[made.family])
 
 
@@ -70,7 +70,7 @@ def test_golden_files_are_met_at_every_level(name):
         about = file.metadata()
     tensors = load_file(SHARED / f"{name}.safetensors")
     made = build_spec(about["class"], json.loads(about["arguments"]), tensors, name)
-    network = import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options).eval()
+    network = load_component("networks", made.network).build(**made.options).eval()
     network.load_state_dict(dict(made.tensors))
     denoise = Preconditioned(network, FAMILIES[made.family])
     expected = load_file(SHARED / f"{name}.expected.safetensors")
@@ -103,7 +103,7 @@ def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
     both sides, the second ones where they are behind only."""
     image = torch.arange(16.0).view(1, 1, 4, 4)
     for resample, first in (("even", 0), ("uneven", 5)):
-        layer = adm_unet(channels=32, multipliers=(1, 1), resample=resample, min_channels_per_group=1)._make_downsample(1)
+        layer = adm_unet(channels=32, multipliers=(1, 1), resample=resample, least=1)._down(1)
         (kernel, bias) = layer.parameters()
         with torch.no_grad():
             kernel.zero_()[:, :, 1, 1] = 1

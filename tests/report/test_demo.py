@@ -9,9 +9,9 @@ from scoreag.data.loading import Dataset
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers.heun import sample
-from scoreag.report.demo_html import render_demo_page
+from scoreag.report.demo import render_demo_page
 
-QUICK = {"sampler": "heun", "steps": 2, "precision": 30.0, "retries": 0}
+QUICK = {"sampler": "heun", "steps": 2, "similarity": 30.0, "max_restarts": 0}
 
 
 class Shrinking(nn.Module):
@@ -33,9 +33,9 @@ def net(seed):
 
 def cast():
     defaults = {
-        "synthesize": {**QUICK, "strength": 5.0},
-        "transform": {**QUICK, "start": 1.0, "strength": 5.0},
-        "purify": {**QUICK, "start": 0.3, "strength": 0.0},
+        "synthesize": {**QUICK, "attack_scale": 5.0},
+        "transform": {**QUICK, "sigma_start": 1.0, "attack_scale": 5.0},
+        "purify": {**QUICK, "sigma_start": 0.3, "attack_scale": 0.0},
     }
     classes = ("cat", "dog", "ship")
     prior = Prior(Shrinking().eval(), sample, karras(4), (3, 4, 4), classes, defaults)
@@ -57,10 +57,10 @@ def quick(out, **options):
 
 def test_a_tour_shows_saved_images_with_the_answers_to_them(tmp_path):
     made = quick(tmp_path)
-    assert made.asked.tolist() == [0, 1, 2]
+    assert made.sample_labels.tolist() == [0, 1, 2]
     for shown in (made.original, made.pgd, made.gat, made.gap, made.gas, made.unguided):
         answers = cast().classifier(shown.images.float() / 255).argmax(1)
-        assert torch.equal(shown.classifier, answers)
+        assert torch.equal(shown.classifier_predictions, answers)
     moved = (made.pgd.images.int() - made.original.images.int()).abs()
     assert 0 < moved.max() <= 8
 

@@ -85,8 +85,8 @@ def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
 def test_rows_hold_no_time(run):
     known = {
         "image_id", "label", "target", "target_source", "predictions", "success_float", "success",
-        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "seed", "nfe", "distances", "file",
-        "sha256", "original_file", "original_sha256",
+        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "seed", "nfe", "distances",
+        "file", "sha256", "original_file", "original_sha256",
     }  # fmt: skip
     assert all(set(row) == known for row in read_rows(run))
 
@@ -178,7 +178,7 @@ def test_a_micro_batch_that_fills_the_memory_is_refused(job, tmp_path):
 
 def test_an_exploding_chain_is_refused_and_leaves_nothing(job, tmp_path):
     config = replace(job.config, attack_scale=math.inf)
-    with pytest.raises(ValueError, match=r"exploded: \d of 4 images .*attack_scale inf.* --attack-scale"):
+    with pytest.raises(ValueError, match=r"exploded: \d of 4 .*attack_scale inf.* --attack-scale"):
         run_task(replace(job, config=config), tmp_path / "new", batch_size=4)
     assert not (tmp_path / "new").exists()
 

@@ -28,7 +28,7 @@ def changed(job, **settings):
 
 def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
     before = tiny.contents(run)
-    with pytest.raises(ValueError, match=r"config\.attack_scale was 30\.0 and is now 31\.0.*--over"):
+    with pytest.raises(ValueError, match=r"config\.attack_scale was 30\.0 and is now 31\.0.*--ov"):
         run_task(changed(job, attack_scale=31.0), run, write_every=4, batch_size=4)
     assert tiny.contents(run) == before
 
@@ -39,8 +39,14 @@ def test_a_changed_setting_is_refused_by_name_with_both_values(job, run):
         (lambda job: replace(job, seed=1), "seed was 0 and is now 1"),
         (lambda job: job.select(range(6)), "images was 10 and is now 6"),
         (lambda job: replace(job, images=1 - job.images), "data.rows_sha256 was"),
-        (lambda job: replace(job, target=torch.tensor([1] * 10)), "target was 'runner_up' and is now"),
-        (lambda job: changed(job, attack_interval=(0.1, 10.0)), "config.attack_interval was None and is now"),
+        (
+            lambda job: replace(job, target=torch.tensor([1] * 10)),
+            "target was 'runner_up' and is now",
+        ),
+        (
+            lambda job: changed(job, attack_interval=(0.1, 10.0)),
+            "config.attack_interval was None and",
+        ),
     ],
 )
 def test_whatever_determines_the_images_may_not_change(job, run, change, told):
@@ -94,7 +100,7 @@ def test_another_defense_of_the_same_network_is_another_run(job, tmp_path, chang
 
 
 def test_another_network_behind_the_same_name_is_another_run(job, run):
-    other = tiny.wrap_classifier(tiny.filled(tiny.plain_cnn(**tiny.CNN), 11))
+    other = tiny.wrap_classifier(tiny.filled(tiny.small_cnn(**tiny.CNN), 11))
     with pytest.raises(ValueError, match=r"models\.classifier\.sha256 was"):
         run_task(replace(job, classifier=other), run, write_every=4, batch_size=4)
 

@@ -27,8 +27,9 @@ JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 10
 def row(label, saved, judge, before=None, judge_before=None, **changes):
     told = {
         "label": label, "target": None, "predictions": {"before": before, "saved": saved},
-        "success_float": saved != label, "success": saved != label, "targeted_success": saved != label,
-        "restarts": 0, "guidance_skipped": 0, "nfe": 1, "judge": {"before": judge_before, "saved": judge},
+        "success_float": saved != label, "success": saved != label,
+        "targeted_success": saved != label, "restarts": 0, "guidance_skipped": 0, "nfe": 1,
+        "judge": {"before": judge_before, "saved": judge},
     }  # fmt: skip
     return told | changes
 
@@ -72,9 +73,7 @@ def test_of_a_transformation_those_count_that_were_right_before():
 @pytest.mark.parametrize("task, rows", [("synthesize", DRAWN), ("transform", GIVEN)])
 def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
-    assert (
-        found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
-    )
+    assert found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     assert NO_JUDGE_NOTE.startswith(
         "fooled; not checked whether the class is still shown: give --judge"
     )
@@ -214,10 +213,12 @@ def result():
     wrong = predictions != labels
     return Result(
         task="transform", images=images, image_ids=numbers, nfe=numbers, restarts=numbers * 0,
-        guidance_skipped=numbers * 0, originals=images, labels=labels, targets=torch.tensor([1, 0, 1, 0]),
+        guidance_skipped=numbers * 0, originals=images, labels=labels,
+        targets=torch.tensor([1, 0, 1, 0]),
         clean_predictions=torch.tensor([0, 1, 2, 0]), predictions=predictions, success_float=wrong,
         success=wrong, targeted_success=wrong, judge={"name": "J <b>"},
-        judge_predictions=torch.tensor([0, 0, 2, 1]), judge_clean_predictions=torch.tensor([0, 1, 2, 1]),
+        judge_predictions=torch.tensor([0, 0, 2, 1]),
+        judge_clean_predictions=torch.tensor([0, 1, 2, 1]),
     )  # fmt: skip
 
 
@@ -225,9 +226,9 @@ def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path
     html = render_run_page(
         save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert "is fooled by 1 of those 3 after the transformation that still show their class" in html
-    assert "J &lt;b&gt; (95 %, interval 6-79 %), and errs on 2 whatever they show" in html
-    assert "The judge J &lt;b&gt;: right on untouched images is 4 of 4 untouched images" in html
+    assert "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
+    assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
+    assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1
-    assert html.count("\N{MULTIPLICATION X} class not seen") == 1
-    assert "Read this first" in html  # four images show nothing of a judge
+    assert html.count("\N{MULTIPLICATION X} label not preserved") == 1
+    assert "Warning: " in html  # four images show nothing of a judge

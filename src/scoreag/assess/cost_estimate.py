@@ -77,7 +77,9 @@ def shorten_cell(cell: Cell) -> tuple[Cell, float, float]:
         count = options.get(name)
         if cell.purifier and cell.task == "attack" and type(count) is int and count > 2 * few:
             options[name], cuts[name] = few, count / few
-    times = cuts["eot_samples"] * max(cuts["steps"], cuts["n_queries"])  # who has both does one, then one
+    times = cuts["eot_samples"] * max(
+        cuts["steps"], cuts["n_queries"]
+    )  # who has both does one, then one
     if times > 1 and "early_stop_draws" in options:
         options["early_stop_draws"] = 0
     answers = SAMPLE_DRAWS if cell.eval_draws > 2 * SAMPLE_DRAWS else cell.eval_draws

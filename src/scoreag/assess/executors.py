@@ -1,65 +1,27 @@
-"""Who computes shards: this process or others, which keep models loaded; Ray is in ray_workers.
+"""Who computes shards: this process or others, which keep models loaded; Ray is in ray_executor.
 
 Nothing but the description of a shard is sent, and one at a time to each: no worker has more
 than it works on.  A worker that is lost is replaced, and its shard is done again.
 """
 
-import ctypes
-import os
 import pickle
-import signal
-import sys
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeAlias
 
 from scoreag.assess.experiments import Cell
 from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.orphan import run_until_orphaned
 from scoreag.assess.run_attack import compute_rows
 from scoreag.assess.scoring import ScoredBatch
 from scoreag.core.memory_errors import describe_request, is_out_of_memory
-
-SET_PDEATHSIG = 1  # of prctl: the signal that the kernel sends when the parent is gone
-
-
-def run_until_orphaned(pickled_call: bytes, *leading_args: Any) -> None:
-    """Call the function and its arguments that are ``packed``, after ``more``, until orphaned.
-
-    The one who started the process alone hears of an interrupt or a hangup, and ends this one.
-    """
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    _die_with_parent()
-    function: Callable[..., None]
-    function, arguments = pickle.loads(pickled_call)
-    function(*leading_args, *arguments)
-
-
-def _die_with_parent() -> None:
-    """By the kernel, where it does that, and by a thread that looks at the parent anyway."""
-    parent = parent_process()
-    if parent is None:
-        return
-    threading.Thread(target=_exit_when_orphaned, args=(parent.sentinel,), daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it went before the kernel was told
-            os._exit(1)
-
-
-def _exit_when_orphaned(sentinel: Any) -> None:
-    wait([sentinel])
-    os._exit(1)
-
 
 MAX_ATTEMPTS = 3  # at a shard whose worker is lost again and again
 

@@ -10,7 +10,9 @@ from typing import Any
 from scoreag.assess.plan import NONE, AttackSpec, Benchmark, Plan, PurifierSpec, parse_values
 from scoreag.methods.task import batch_ranges
 
-CLEAN = "clean"  # the cell of a dataset whose images nothing is done to; features are held against it
+CLEAN = (
+    "clean"  # the cell of a dataset whose images nothing is done to; features are held against it
+)
 TASKS = {"gas": "synthesize", "gat": "transform", "gap": "purify"}  # attacks that jobs computes
 
 

@@ -136,7 +136,9 @@ TOP_LEVEL_KEYS = {
 }  # fmt: skip
 STRING_OR_LIST: tuple[type, ...] = (str, list)
 BENCHMARK_KEYS: dict[str, tuple[type, ...]] = {
-    f.name: STRING_OR_LIST for f in fields(Benchmark) if f.name not in ("name", "prior", "missing_hint")
+    f.name: STRING_OR_LIST
+    for f in fields(Benchmark)
+    if f.name not in ("name", "prior", "missing_hint")
 }
 BENCHMARK_KEYS |= {"prior": (str,), "missing_hint": (str,)}
 PURIFIER_KEYS: dict[str, tuple[type, ...]] = {
@@ -187,7 +189,11 @@ def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
 
 def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Every word that may name code, whether it does, and where it stands."""
-    yield trust.is_custom_features(plan.feature_extractor), plan.feature_extractor, ("feature_extractor",)
+    yield (
+        trust.is_custom_features(plan.feature_extractor),
+        plan.feature_extractor,
+        ("feature_extractor",),
+    )
     for one in plan.datasets:
         for key in ("data", "classifiers", "reference_classifier"):
             rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
@@ -320,8 +326,8 @@ def _parse_purifier(locations: TomlLocations, name: str, table: Mapping[str, Any
     fixed = table.get("shared_draw", False)
     if fixed and {**options, **attacked}.get("backward") == "none":
         raise ValueError(
-            f"{locations.at('purifiers', name, 'fixed')}: shared_draw shares the attacker's draw with the "
-            "judge, and an attacker with backward = \"none\" draws nothing; leave out one of the two"
+            f"{locations.at('purifiers', name, 'shared_draw')}: shared_draw shares the attacker's draw with the "
+            'judge, and an attacker with backward = "none" draws nothing; leave out one of the two'
         )
     return PurifierSpec(name, table.get("purifier", name), options, attacked, fixed, **others)
 

@@ -46,7 +46,16 @@ class CellResult:
 
     def to_dict(self) -> dict[str, Any]:
         cell = self.cell
-        named = ("name", "group", "classifier", "purifier_name", "attack", "component", "seed", "images")
+        named = (
+            "name",
+            "group",
+            "classifier",
+            "purifier_name",
+            "attack",
+            "component",
+            "seed",
+            "images",
+        )
         return {
             "key": cell.key,
             **{name: getattr(cell, name) for name in named},

@@ -87,7 +87,9 @@ def score_batch(
     if output.gradient_norm is not None:
         columns["gradient_norm"] = _round_significant(output.gradient_norm)
     if cell.task == CLEAN:
-        columns["is_deterministic"] = told.is_deterministic((cell.classifier, *cell.transfer_targets), seen)
+        columns["is_deterministic"] = told.is_deterministic(
+            (cell.classifier, *cell.transfer_targets), seen
+        )
     if given is not None:
         origin, originals, before = _encode_pngs(
             context, batch, given, f"originals/{_data_prefix(cell)}"

@@ -49,7 +49,9 @@ def classify_draws(spec: GeneratorSpec, indices: range, pad_to: int = 0) -> list
         said = judge(quantize_8bit(result.images)).detach().argmax(1)
     assert said is not None and result.labels is not None
     answers = zip(ids, result.labels.tolist(), said.tolist(), strict=True)
-    return [{"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers]
+    return [
+        {"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers
+    ]
 
 
 def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, Any]]:

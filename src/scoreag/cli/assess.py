@@ -25,10 +25,19 @@ def assess(given: Given) -> None:
 
     _check(given)
     plan = set_max_memory(load_plan(given.plan, given.trust_code), given.max_memory)
-    kit = ModelCache(given.data_dir, given.device, "fetch" if given.download_lpips else given.lpips_weights or "", loud(given), given.trust_code)
+    kit = ModelCache(
+        given.data_dir,
+        given.device,
+        "fetch" if given.download_lpips else given.lpips_weights or "",
+        loud(given),
+        given.trust_code,
+    )
     cells = resolve_plan(plan, kit)
     if away := skipped_attacks(plan, kit):
-        say(given, f"without the weights of LPIPS (--lpips-weights, --download-lpips) left out: {', '.join(away)}")
+        say(
+            given,
+            f"without the weights of LPIPS (--lpips-weights, --download-lpips) left out: {', '.join(away)}",
+        )
     select_cells(cells, given.only)  # a mistyped name is told before anything is written
     for data in kit.datasets:
         say(given, f"read {data.summary}")

@@ -135,7 +135,9 @@ def _question(given: Given) -> "GeneratorSpec":
         known = {n: v for n, v in more.items() if v is not None}
         asked = defend(victim, prior, given.purifier, seed=given.seed, **known)
     elif given.purifier_draws or given.aggregate or given.max_memory:
-        raise UsageError("--purifier-draws, --aggregate and --max-memory are of a purifier; name --purifier")
+        raise UsageError(
+            "--purifier-draws, --aggregate and --max-memory are of a purifier; name --purifier"
+        )
     return GeneratorSpec(job, asked, 0.001 if given.alpha is None else given.alpha)
 
 

@@ -1,13 +1,13 @@
 """The options of certify: some of smoothing, some of the bound on a generator, some of both."""
 
 from scoreag.cli.options import (
+    CLASS,
+    DATA_DIR,
     DEVICE,
     JSON,
-    CLASS,
     OUT,
     OVERWRITE,
     QUIET,
-    DATA_DIR,
     SEED,
     SIZE,
     TRUST_CODE,

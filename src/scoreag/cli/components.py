@@ -2,10 +2,13 @@
 
 import ast
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from scoreag import registry
 from scoreag.cli import parsing
 from scoreag.cli.options import Given, say
 from scoreag.cli.parsing import UsageError
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
 PLANS, PRESETS = "plans", "presets"
-FOLDERS = ("attacks", "purifiers", "samplers", "networks", "datasets")
+COMPONENT_FOLDERS = {
+    kind: registry.FOLDERS.get(kind, (kind,))
+    for kind in ("attacks", "purifiers", "samplers", "networks", "metrics", "datasets")
+}
 
 
 def listed(given: Given) -> None:
     """The models and components that there are, each with its first line."""
-    known = [*CARDS, *FOLDERS, PLANS, PRESETS]
+    known = [*CARDS, *COMPONENT_FOLDERS, PLANS, PRESETS]
     if given.kind is not None and given.kind not in known:
         raise UnknownNameError(f"no kind {given.kind!r}; {did_you_mean(given.kind, known)}")
     found = {kind: entries(kind) for kind in ([given.kind] if given.kind else known)}
@@ -57,11 +63,14 @@ def entries(kind: str) -> dict[str, str]:
         from scoreag.training.preset_listing import list_presets
 
         return list_presets()
-    shown = {
-        name: name.replace("_", "-") if kind == "datasets" else name
-        for name in component_names(kind)
-    }
-    return {shown[name]: _first_line(f"scoreag.{kind}.{name}") for name in shown}
+    found = {}
+    for folder in COMPONENT_FOLDERS[kind]:
+        names = [one.name for one in iter_modules(import_module(f"scoreag.{folder}").__path__)]
+        known = set(names if kind == "metrics" else component_names(kind))
+        for name in sorted(known.intersection(names)):
+            shown = name.replace("_", "-") if kind == "datasets" else name
+            found[shown] = _first_line(f"scoreag.{folder}.{name}")
+    return found
 
 
 def _public() -> dict[str, str]:

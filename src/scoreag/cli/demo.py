@@ -18,8 +18,13 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
 from scoreag.methods import api
 from scoreag.methods.task import TaskSpec
-from scoreag.report.demo import DemoReport, PredictedImages, summary_sentences
-from scoreag.report.demo_html import format_demo_text, render_demo_page
+from scoreag.report.demo import (
+    DemoReport,
+    PredictedImages,
+    format_demo_text,
+    render_demo_page,
+    summary_sentences,
+)
 from scoreag.report.task_run import read_run
 from scoreag.runs.records import read_picture
 from scoreag.runs.run_task import run_task

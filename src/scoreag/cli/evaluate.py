@@ -200,7 +200,7 @@ def _enter(given: Given, card: "Card", figures: Mapping[str, Mapping[str, Any]])
     """The figures into the card, each part in place of the one of its name."""
     from scoreag.models.model_cards import update_card
 
-    update_card(card, figures={**card.metrics, **figures})
+    update_card(card, metrics={**card.metrics, **figures})
     say(given, f"the figures are in the card of {card.name}")
 
 

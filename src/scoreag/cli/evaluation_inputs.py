@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from scoreag.models.model_cards import Card
 
 IMAGES, FEWEST = 10_000, 4  # draws; fewer than four have no error
-PATHS = ("image-folder", "npz", "run-dir", "single-image")  # kinds of data that have no test part of their own
+PATHS = (
+    "image-folder",
+    "npz",
+    "run-dir",
+    "single-image",
+)  # kinds of data that have no test part of their own
 
 
 def name_data(given: Given, card: "Card") -> None:
@@ -95,14 +100,18 @@ def _check_names(names: "Sequence[str]") -> None:
     """Figures are told apart by the name of the network."""
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--feature-extractor has two networks called {name}; rename one factory")
+            raise UsageError(
+                f"--feature-extractor has two networks called {name}; rename one factory"
+            )
 
 
 def _check_beside(card: "Card", others: "Sequence[Card]") -> None:
     """Other cards are for the same images, and say where on the curve they belong."""
     for one in others:
         if (one.image_shape, one.classes) != (card.image_shape, card.classes):
-            raise ValueError(f"--compare-with {one.name} is for other images or classes than {card.name}")
+            raise ValueError(
+                f"--compare-with {one.name} is for other images or classes than {card.name}"
+            )
     for one in [card, *others] if others else []:
         if not isinstance(one.training_config.get("images_seen"), int):
             raise ValueError(
@@ -123,7 +132,9 @@ def _judge(given: Given, card: "Card", test: "Dataset") -> "NormalizedClassifier
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
-        raise ValueError(f"--reference-classifier {given.reference_classifier}: {error}; give another --reference-classifier") from error
+        raise ValueError(
+            f"--reference-classifier {given.reference_classifier}: {error}; give another --reference-classifier"
+        ) from error
     known = card.classes
     if ":" not in given.reference_classifier:
         known = model_cards.load_card(given.reference_classifier, given.trust_code).classes

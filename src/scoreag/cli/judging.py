@@ -22,7 +22,12 @@ def judge_for(given: Given, prior: "Prior") -> "tuple[NormalizedClassifier | Non
     """
     from scoreag.classifiers.loading import load_classifier
 
-    word = given.reference_classifier or prior.judge or bundled(prior.image_shape, prior.classes) or NONE
+    word = (
+        given.reference_classifier
+        or prior.judge
+        or bundled(prior.image_shape, prior.classes)
+        or NONE
+    )
     if word == NONE:
         return None, {}
     judge = load_classifier(word, given.device, trust_code=given.trust_code)

@@ -139,10 +139,20 @@ SETTINGS = tuple(
         ("--sampler-option", list[str], "An option of the sampler, may be repeated", "NAME=VALUE"),
         ("--jacobian", str, "Of guidance: exact, identity or finite_difference", None),
         ("--x0-estimate", str, "x0-estimate: denoiser, ode_euler or sde_euler", None),
-        ("--attack-interval", str, "Noise levels at which the classifier acts, 0,inf: all", "LOW,HIGH"),
+        (
+            "--attack-interval",
+            str,
+            "Noise levels at which the classifier acts, 0,inf: all",
+            "LOW,HIGH",
+        ),
         ("--likelihood-variance", str, "Of an estimate: damped, exact, widened or constant", None),
         ("--attack-loss", str, "likelihood or margin", None),
-        ("--normalize-gradient/--no-normalize-gradient", bool, "Gradient has length --attack-scale", None),
+        (
+            "--normalize-gradient/--no-normalize-gradient",
+            bool,
+            "Gradient has length --attack-scale",
+            None,
+        ),
         (
             "--stop-margin",
             float,
@@ -196,7 +206,7 @@ EXAMINED = (
 LISTED = (
     argument(
         "kind",
-        "models, classifiers, attacks, purifiers, samplers, guidance, metrics, datasets, plans or "
+        "models, classifiers, attacks, purifiers, samplers, networks, metrics, datasets, plans or "
         "presets.",
         None,
     ),
@@ -249,7 +259,9 @@ CONVERTED = (
         "A classifier's: a state dict.",
     ),
     argument("folder", "Folder of the card and the weights that are written."),
-    option("--class-names", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."),
+    option(
+        "--class-names", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."
+    ),
     option(
         "--config",
         str,
@@ -265,7 +277,9 @@ CONVERTED = (
     option("--mean", str, "Of a classifier: it sees (image - mean) / std, images in [0, 1]."),
     option("--std", str, "A number a channel, as for --mean, e.g. 0.5,0.5,0.5."),
     option("--strip", str, "Of a classifier's names of weights: a prefix to take off, e.g. model."),
-    option("--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --class-names."),
+    option(
+        "--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --class-names."
+    ),
     option("--license", str, "Of the weights; default: what the format tells."),
     option("--fp16", bool, "Store the weights with 11 significant bits.", False),
     OVERWRITE,

@@ -29,7 +29,9 @@ def labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
     words = [w.strip() for w in text.split(",")]
     if ALL in words and ALL not in classes:
         if len(words) > 1:
-            raise UsageError(f"--classes {text}: 'all' is every class; write all alone, or leave it")
+            raise UsageError(
+                f"--classes {text}: 'all' is every class; write all alone, or leave it"
+            )
         words = [f"0-{len(classes) - 1}"]
     chosen = [number for word in words for number in _numbers(word, classes)]
     twice = [number for number in chosen if chosen.count(number) > 1]
@@ -64,7 +66,9 @@ def interval(text: str) -> tuple[float, float]:
     try:
         low, high = map(float, text.split(","))
     except ValueError as error:
-        raise UsageError(f"--attack-interval {text!r}: write two noise levels, e.g. 0.1,10") from error
+        raise UsageError(
+            f"--attack-interval {text!r}: write two noise levels, e.g. 0.1,10"
+        ) from error
     return low, high
 
 

@@ -104,7 +104,9 @@ def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
 
     if not given.init:
         if given.grow_resolution:
-            raise UsageError("--grow-resolution is a level around another network; give it as --init CARD")
+            raise UsageError(
+                "--grow-resolution is a level around another network; give it as --init CARD"
+            )
         return None
     init = load_card(given.init, given.trust_code)
     if not given.grow_resolution:
@@ -140,7 +142,11 @@ def classifier(given: Given) -> None:
     recipe, extra = adapt_recipe(recipe, given.preset, data), None
     if given.extra_data:
         extra = load_dataset(
-            given.extra_data, given.data_dir, size=_size(given), progress=loud(given), classes=data.classes
+            given.extra_data,
+            given.data_dir,
+            size=_size(given),
+            progress=loud(given),
+            classes=data.classes,
         )
     complete_recipe(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)

@@ -175,7 +175,7 @@ def _check_finite(job: TaskSpec, images: Images, config: SamplingConfig) -> None
     pulled = ", ".join(f"{name} {getattr(config, name):g}" for name in names)
     raise ValueError(
         f"the chain exploded: {which} at {pulled}, {config.steps} steps; "
-        f"write a smaller --{' or --'.join(names)}, or more --steps"
+        f"write a smaller --{' or --'.join(names).replace('_', '-')}, or more --steps"
     )
 
 

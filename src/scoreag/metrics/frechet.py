@@ -15,7 +15,7 @@ from torch import Tensor
 from scoreag.core.types import Images
 from scoreag.stats.estimates import Estimate
 
-Features = Float[Tensor, "batch features"]
+Features = Float[Tensor, "_ features"]
 
 
 @dataclass(frozen=True)

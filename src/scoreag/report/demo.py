@@ -1,4 +1,4 @@
-"""The tour in figures and in two sentences: what two networks said of which images."""
+"""The demo's page and its table for the terminal: what two classifiers predict for which images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,16 @@ from torch import Tensor
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.html import TableCell, format_count
+from scoreag.report.html import TableCell, format_count, render_page
+from scoreag.report.image_grid import ImageCell, Strip
 from scoreag.stats.proportion import accuracy, compute_proportion
+
+HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
 
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """8-bit images, and the classes that the classifier and the judge say they show."""
+    """8-bit images with the predictions of the classifier and of the reference classifier."""
 
     images: UInt8[Tensor, "batch channel height width"]
     classifier_predictions: Labels
@@ -24,14 +27,14 @@ class PredictedImages:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """All that the page tells, rows in the order of ``labels`` (real) and ``asked`` (drawn).
+    """What the page shows; rows in the order of ``labels`` (real) or ``sample_labels`` (generated).
 
     Args:
         gap: the images of ``pgd``, purified.
-        free: unguided draws from the seeds of ``gas``, the score model's own ceiling.
-        asked, aimed: what a drawn image shall show, and what the classifier shall say; -1: errs.
-        calls: denoiser calls an image, on average, by task.
-        foot: how it came about: models, seed, time.
+        unguided: samples from the seeds of ``gas`` without guidance: the score model's own ceiling.
+        sample_labels, targets: the class to show, and the class to be predicted; -1: any other.
+        nfe: denoiser evaluations per image, on average, by task.
+        footer: how it came about: models, seed, time.
     """
 
     classes: tuple[str, ...]
@@ -41,26 +44,26 @@ class DemoReport:
     pgd: PredictedImages
     gat: PredictedImages
     gap: PredictedImages
-    sample_labels: Int[Tensor, " drawn"]
-    targets: Int[Tensor, " drawn"]
+    sample_labels: Int[Tensor, " generated"]
+    targets: Int[Tensor, " generated"]
     unguided: PredictedImages
     gas: PredictedImages
     eps: float
     pgd_steps: int
     nfe: Mapping[str, float]
     classifier: str = "the classifier"
-    judge: str = "the judge"
+    judge: str = "the reference classifier"
     source: str = "given by the user"
     footer: tuple[str, ...] = ()
 
     @property
-    def format_eps(self) -> str:
+    def radius(self) -> str:
         """PGD's radius, e.g. 8/255."""
         return f"{255 * self.eps:g}/255"
 
     @property
     def clean_correct(self) -> Bool[Tensor, " batch"]:
-        """The real images that the classifier gets right before anything is done to them."""
+        """The real images that the classifier gets right."""
         return self.original.classifier_predictions == self.labels
 
     def fooled(self, version: PredictedImages) -> Bool[Tensor, " batch"]:
@@ -68,110 +71,162 @@ class DemoReport:
         return self.clean_correct & (version.classifier_predictions != self.labels)
 
 
-HEADER = ("images", "classifier right", "fooled", "judge right", "largest change", "model calls")
+def render_demo_page(report: DemoReport) -> str:
+    """The report as one HTML file."""
+    return render_page(
+        "demo",
+        title="How does this classifier fail?",
+        summary=summary_sentences(report),
+        report=report,
+        table=(HEADER, summary_rows(report)),
+        real=[_real_strip(report, row) for row in range(len(report.labels))],
+        generated=[_generated_strip(report, row) for row in range(len(report.sample_labels))],
+        **_count_generated(report),
+        footer=report.footer,
+    )
+
+
+def format_demo_text(report: DemoReport) -> str:
+    """The table in columns of plain text, without the intervals."""
+    rows = [[e if isinstance(e, str) else e[0] for e in row] for row in summary_rows(report)]
+    columns = zip(HEADER, *rows, strict=True)
+    padded = [[e.ljust(max(map(len, column))) for e in column] for column in columns]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 
 
 def summary_rows(report: DemoReport) -> list[list[TableCell]]:
-    """The table under ``HEADER``: a row a kind of images, counts with their denominators."""
-    fooled = compute_proportion(
-        report.gas.classifier_predictions != report.sample_labels, "drawn images"
-    )
+    """The table under ``HEADER``: a row per kind of image, counts with their denominators."""
+
+    def row(
+        name: str,
+        version: PredictedImages,
+        labels: Labels,
+        task: str = "",
+        eligible: Tensor | None = None,
+        moved: bool = False,
+    ) -> list[TableCell]:
+        wrong = version.classifier_predictions != labels
+        return [
+            name,
+            format_count(accuracy(version.classifier_predictions, labels)),
+            "" if eligible is None else format_count(compute_proportion(wrong, "", eligible)),
+            format_count(accuracy(version.judge_predictions, labels)),
+            _median_linf(report.original, version) if moved else "",
+            f"{report.nfe[task]:.0f}" if task else "",
+        ]
+
+    real, generated, correct = report.labels, report.sample_labels, report.clean_correct
     return [
-        ["real images", *_accuracy_cells(report.original, report.labels, ""), "", ""],
-        [
-            f"PGD, {report.format_eps}",
-            *_success_cells(report, report.pgd),
-            _linf_cell(report, report.pgd),
-            "",
-        ],
-        [
-            "GAT",
-            *_success_cells(report, report.gat),
-            _linf_cell(report, report.gat),
-            _nfe_cell(report, "gat"),
-        ],
-        [
-            "GAP of PGD's",
-            *_accuracy_cells(report.gap, report.labels, ""),
-            _linf_cell(report, report.gap),
-            _nfe_cell(report, "gap"),
-        ],
-        [
-            "unguided draws",
-            *_accuracy_cells(report.unguided, report.sample_labels, ""),
-            "",
-            _nfe_cell(report, "free"),
-        ],
-        [
-            "GAS",
-            *_accuracy_cells(report.gas, report.sample_labels, format_count(fooled)),
-            "",
-            _nfe_cell(report, "gas"),
-        ],
+        row("real images", report.original, real),
+        row(f"PGD, {report.radius}", report.pgd, real, eligible=correct, moved=True),
+        row("GAT", report.gat, real, "gat", eligible=correct, moved=True),
+        row("GAP of PGD's", report.gap, real, "gap", moved=True),
+        row("unguided samples", report.unguided, generated, "free"),
+        row("GAS", report.gas, generated, "gas", eligible=generated >= 0),
     ]
 
 
-def summary_sentences(report: DemoReport) -> tuple[str, str]:
-    """Two sentences that are true whatever the figures are."""
-    return _gat_sentence(report), _pgd_gap_gas_sentence(report)
-
-
-def _gat_sentence(report: DemoReport) -> str:
-    right, fooled = int(report.clean_correct.sum()), report.fooled(report.gat)
-    count, seen = (
-        int(fooled.sum()),
-        int((fooled & (report.gat.judge_predictions == report.labels)).sum()),
-    )
-    judged = (
-        f"; in {seen} of these {count} a second network, which guided nothing, still sees the "
-        "true class"
-    )
-    return (
-        f"{report.classifier} gets {right} of {len(report.labels)} real images right, and moving "
-        "those along what a score model holds for natural (GAT) makes it err on "
-        f"{count} of these {right}{judged if count else ''}."
-    )
-
-
-def _pgd_gap_gas_sentence(report: DemoReport) -> str:
-    right, fooled = int(report.clean_correct.sum()), report.fooled(report.pgd)
-    count, back = (
-        int(fooled.sum()),
-        int((fooled & (report.gap.classifier_predictions == report.labels)).sum()),
-    )
-    repaired = f", and purifying them (GAP) makes {back} of these {count} right again"
-    drawn = report.gas.classifier_predictions != report.sample_labels
-    taken, shown = (
-        int(drawn.sum()),
-        int((drawn & (report.gas.judge_predictions == report.sample_labels)).sum()),
-    )
-    agreed = f", {shown} of which the second network sees as asked"
-    return (
-        f"Noise of at most {report.format_eps} (PGD) fools it on {count} of these {right}"
-        f"{repaired if count else ''}; of {len(report.sample_labels)} images drawn from nothing (GAS) it "
-        f"takes {taken} for another class than the one asked for{agreed if taken else ''}."
-    )
-
-
-def _accuracy_cells(version: PredictedImages, labels: Labels, fooled: TableCell) -> list[TableCell]:
-    return [
-        format_count(accuracy(version.classifier_predictions, labels)),
-        fooled,
-        format_count(accuracy(version.judge_predictions, labels)),
-    ]
-
-
-def _success_cells(report: DemoReport, version: PredictedImages) -> list[TableCell]:
-    fooled = compute_proportion(
-        version.classifier_predictions != report.labels, "images right before", report.clean_correct
-    )
-    return _accuracy_cells(version, report.labels, format_count(fooled))
-
-
-def _linf_cell(report: DemoReport, version: PredictedImages) -> TableCell:
-    moved = linf(to_float(report.original.images), to_float(version.images))
+def _median_linf(original: PredictedImages, version: PredictedImages) -> str:
+    moved = linf(to_float(original.images), to_float(version.images))
     return f"{255 * moved.quantile(0.5).item():.0f}/255"
 
 
-def _nfe_cell(report: DemoReport, task: str) -> TableCell:
-    return f"{report.nfe[task]:.0f}"
+def summary_sentences(report: DemoReport) -> tuple[str, str]:
+    """What GAT did; and what PGD, GAP and GAS did."""
+    return _describe_gat(report), _describe_others(report)
+
+
+def _describe_gat(report: DemoReport) -> str:
+    correct, fooled = int(report.clean_correct.sum()), report.fooled(report.gat)
+    count = int(fooled.sum())
+    preserved = int((fooled & (report.gat.judge_predictions == report.labels)).sum())
+    text = (
+        f"{report.classifier} classifies {correct} of {len(report.labels)} real images correctly, "
+        f"and transforming these with a score model (GAT) fools it on {count} of {correct}"
+    )
+    if count:
+        text += (
+            f"; in {preserved} of these {count} a second network, which guided nothing, still "
+            "sees the true class"
+        )
+    return f"{text}."
+
+
+def _describe_others(report: DemoReport) -> str:
+    correct, fooled = int(report.clean_correct.sum()), report.fooled(report.pgd)
+    count = int(fooled.sum())
+    repaired = int((fooled & (report.gap.classifier_predictions == report.labels)).sum())
+    text = f"Noise of at most {report.radius} (PGD) fools it on {count} of {correct}"
+    if count:
+        text += f", and purification (GAP) corrects {repaired} of these {count}"
+    wrong = report.gas.classifier_predictions != report.sample_labels
+    shown = int((wrong & (report.gas.judge_predictions == report.sample_labels)).sum())
+    text += (
+        f"; it misclassifies {int(wrong.sum())} of {len(wrong)} images generated from noise (GAS)"
+    )
+    if wrong.any():
+        text += (
+            f", and the second network sees the intended class in {shown} of these "
+            f"{int(wrong.sum())}"
+        )
+    return f"{text}."
+
+
+def _count_generated(report: DemoReport) -> dict[str, int]:
+    """How often GAS reached its targets, and fooled the classifier with the label preserved."""
+    predictions, labels = report.gas.classifier_predictions, report.sample_labels
+    targeted = report.targets >= 0
+    preserved = report.gas.judge_predictions == labels
+    return {
+        "n_targeted": int(targeted.sum()),
+        "n_on_target": int((targeted & (predictions == report.targets)).sum()),
+        "n_preserved": int((preserved & (predictions != labels)).sum()),
+    }
+
+
+def _real_strip(report: DemoReport, row: int) -> Strip:
+    """One real image and what was made of it."""
+    label, correct = int(report.labels[row]), bool(report.clean_correct[row])
+
+    def cell(name: str, version: PredictedImages, is_attack: bool) -> ImageCell:
+        right = int(version.classifier_predictions[row]) == label
+        if not is_attack:
+            return _image_cell(report, version, row, name, "correct" if right else "wrong", right)
+        if not correct:
+            return _image_cell(report, version, row, name, "misclassified before", None)
+        return _image_cell(report, version, row, name, _fooled_mark(not right), not right)
+
+    kinds = [
+        ("real", report.original, False), ("PGD", report.pgd, True), ("GAT", report.gat, True),
+        ("GAP", report.gap, False),
+    ]  # fmt: skip
+    title = f"{report.classes[label]}, image {report.image_ids[row]}"
+    return Strip(title, [cell(*kind) for kind in kinds])
+
+
+def _generated_strip(report: DemoReport, row: int) -> Strip:
+    label = int(report.sample_labels[row])
+    fooled = int(report.gas.classifier_predictions[row]) != label
+    name = report.classes[label]
+    return Strip("", [_image_cell(report, report.gas, row, name, _fooled_mark(fooled), fooled)])
+
+
+def _fooled_mark(fooled: bool) -> str:
+    return "fooled" if fooled else "not fooled"
+
+
+def _image_cell(
+    report: DemoReport,
+    version: PredictedImages,
+    row: int,
+    name: str,
+    outcome: str,
+    good: bool | None,
+) -> ImageCell:
+    classifier, judge = (
+        report.classes[int(predictions[row])]
+        for predictions in (version.classifier_predictions, version.judge_predictions)
+    )
+    alt = f"{name}; the classifier predicts {classifier}, the reference classifier {judge}"
+    lines = (("classifier", classifier), ("reference", judge))
+    return ImageCell(version.images[row], name, alt, lines, outcome, good)

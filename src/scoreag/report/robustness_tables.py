@@ -1,233 +1,333 @@
-"""The tables of an assessment: what stands in each, from its reckoning."""
+"""The tables of an assessment, and which experiments each of them is about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
+from scoreag.assess.experiments import CLEAN
 from scoreag.assess.plan import NONE
-from scoreag.assess.results import AssessmentResults, CellResult
-from scoreag.report.robustness_cells import (
-    attacked_cells,
-    cell_label,
-    cell_title,
-    describe_independence,
-    describe_judges,
-    in_distribution_cells,
-    judge_baseline,
-    strongest_variants,
-)
-from scoreag.report.robustness_defenses import defenses_table, randomized_table
+from scoreag.assess.results import AssessmentResults, CellResult, WorstCase, group_comparable
+from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
+from scoreag.report.html import class_name
 from scoreag.report.table_export import FieldValue, Table
+from scoreag.stats.estimates import MetricEntry
 
-FROM_NOISE = "from nothing"
-MAIN_COLUMNS = {  # the heading of each figure in the table of all cells
+BASELINE = "judge_agreement_before"
+RESULT_COLUMNS = {
     "clean accuracy": "clean_accuracy",
-    "accuracy": "accuracy",
-    "fooled": "success",
-    "fooled, of those right before": "success_of_right",
-    "judges see the class": "judge_agreement",
-    "judges right, untouched": "judge_agreement_before",
-    "fooled, and judges see the class": "fooled_and_shown",
+    "robust accuracy": "accuracy",
+    "attack success": "success",
+    "attack success, of images correct before": "success_of_right",
+    "label preserved": "judge_agreement",
+    "reference classifier, clean accuracy": BASELINE,
+    "attack success, label preserved": "fooled_and_shown",
 }
-BASELINE_METRIC = "judge_agreement_before"
-REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before"}  # where any may
+REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before"}
 PERTURBATION_COLUMNS = {
     "LPIPS": "lpips", "SSIM": "ssim", "L2": "l2", "Linf": "linf", "PSNR": "psnr",
     "Frechet": "frechet", "kernel": "kernel",
 }  # fmt: skip
+OOD_COLUMNS = {
+    "prediction changed": "success", "confidence before": "confidence_before",
+    "confidence after": "confidence", "L2": "l2",
+}  # fmt: skip
+COST_COLUMNS = {
+    "NFE": "nfe", "classifier calls": "forwards", "gradients": "backwards",
+    "restarts": "restarts", "seconds": "seconds", "memory, MB": "memory_mb",
+}  # fmt: skip
+Rows = list[list[FieldValue]]
 
 
 def build_tables(assessment: AssessmentResults) -> list[Table]:
-    """All that have a row."""
-    made = [
-        results_table(assessment), perturbation_table(assessment), randomized_table(assessment), defenses_table(assessment),
-        *transfer_tables(assessment), differences_table(assessment), *per_class_tables(assessment), generator_table(assessment),
-        ood_table(assessment), cost_table(assessment),
+    """All that have a row, in the order of the page."""
+    tables = [
+        results_table(assessment), worst_case_table(assessment), randomized_table(assessment),
+        *transfer_tables(assessment), differences_table(assessment),
+        perturbation_table(assessment), *per_class_tables(assessment),
+        generator_table(assessment), ood_table(assessment), cost_table(assessment),
     ]  # fmt: skip
-    return [table for table in made if table.rows]
+    return [table for table in tables if table.rows]
+
+
+def attacked_cells(assessment: AssessmentResults) -> list[CellResult]:
+    """The experiments that have rows, without those on unchanged images."""
+    return [one for one in assessment.cells if one.cell.task != CLEAN and len(one.columns)]
+
+
+def in_distribution_cells(assessment: AssessmentResults) -> list[CellResult]:
+    """Of these, all but purifications and images of other datasets."""
+    return [c for c in attacked_cells(assessment) if not c.cell.is_ood and c.cell.task != "purify"]
+
+
+def strongest_variants(assessment: AssessmentResults) -> list[CellResult]:
+    """Of each attack on an undefended classifier, the variant with the largest ``success_key``."""
+    best: dict[tuple[str, str, str], CellResult] = {}
+    for one in in_distribution_cells(assessment):
+        if one.cell.purifier_name == NONE:
+            key = (one.cell.group, one.cell.classifier, one.cell.attack)
+            best[key] = max(best.get(key, one), one, key=success_key)
+    return list(best.values())
+
+
+def success_key(one: CellResult) -> float:
+    """Attack success with the label preserved; without reference classifiers, attack success."""
+    return value_of(one.metrics.get("fooled_and_shown", one.metrics["success"]))
+
+
+def value_of(entry: MetricEntry) -> float:
+    return float(entry["value"] or 0)
+
+
+def cell_label(assessment: AssessmentResults, name: str) -> str:
+    """The name of an experiment, without its dataset where there is only one."""
+    groups = {one.cell.group for one in assessment.cells}
+    return name if len(groups) > 1 else name.partition("/")[2]
+
+
+def describe_judges(assessment: AssessmentResults, group: str) -> str:
+    """How good the reference classifiers of a dataset are; "" where it has none."""
+    cells = [one.cell for one in assessment.cells if one.cell.group == group]
+    rates = assessment.judge_accuracy.get(group, {})
+    texts = []
+    for name in cells[0].reference_classifiers if cells else ():
+        if (rate := rates.get(name)) is None:
+            texts.append(f"{name}: accuracy on untouched images is not known")
+            continue
+        low, high = (f"{100 * end:.0f}" for end in rate.interval)
+        count = f"{rate.count} of {rate.total} {rate.population}"
+        texts.append(f"{name}: right on {count}, {low} to {high} %")
+    return "; ".join(texts)
+
+
+def _describe_independence(assessment: AssessmentResults) -> str:
+    cells = [one.cell for one in assessment.cells]
+    if any(find_attacked_judges(cell) for cell in cells):
+        return "a reference classifier is attacked itself, see the sanity checks"
+    if not digests_known(cells):
+        return "whether a reference classifier is one of the attacked classifiers was not checked"
+    return "by the digests of their weights, no reference classifier is attacked"
+
+
+def _metric_rows(
+    assessment: AssessmentResults, cells: Iterable[CellResult], names: Iterable[str]
+) -> Rows:
+    """Name, number of images, and some metrics of each experiment."""
+    names = list(names)
+    return [
+        [cell_label(assessment, one.cell.name), len(one.columns), *map(one.metrics.get, names)]
+        for one in cells
+    ]
 
 
 def results_table(assessment: AssessmentResults) -> Table:
-    may = any(one.columns.rejected is not None for one in in_distribution_cells(assessment))
-    columns = MAIN_COLUMNS | (REJECTION_COLUMNS if may else {})
-    rows: list[list[FieldValue]] = []
-    for one in in_distribution_cells(assessment):
-        rows.append(
-            [
-                cell_label(assessment, one.cell.name),
-                len(one.columns),
-                *(
-                    judge_baseline(assessment, one)
-                    if name == BASELINE_METRIC
-                    else one.metrics.get(name)
-                    for name in columns.values()
-                ),
-            ]
-        )
-    judging = (
-        f"; {describe_independence(assessment)}"
-        if any(one.cell.reference_classifiers for one in assessment.cells)
-        else ""
-    )
+    cells = in_distribution_cells(assessment)
+    can_reject = any(one.columns.rejected is not None for one in cells)
+    columns = RESULT_COLUMNS | (REJECTION_COLUMNS if can_reject else {})
+    rows = _metric_rows(assessment, cells, columns.values())
+    position = 2 + [*columns.values()].index(BASELINE)
+    for one, row in zip(cells, rows, strict=True):
+        if row[position] is None and "judge_agreement" in one.metrics:  # nothing before: synthesis
+            row[position] = assessment.all_judges_accuracy.get(one.cell.group)
+    has_judge = any(one.cell.reference_classifiers for one in assessment.cells)
+    judging = f"; {_describe_independence(assessment)}" if has_judge else ""
     caption = (
-        "Every cell: set, classifier, purifier, attack. Shares with 95 % intervals (Wilson), of "
-        f"the saved 8-bit images{judging}. Cells of other images, radii or attackers do not "
-        "compare."
+        "Every experiment: dataset, classifier, purifier, attack. Rates of the saved 8-bit images "
+        f"with 95 % intervals (Wilson){judging}. Label preserved: the reference classifiers "
+        "predict the label. Experiments with other images, radii or attackers do not compare."
     )
-    return Table("cells", caption, ["cell", "images", *columns], rows)
+    title = "Attack success and robust accuracy"
+    return Table("cells", title, caption, ["experiment", "images", *columns], rows)
 
 
-def perturbation_table(assessment: AssessmentResults) -> Table:
-    used = {
-        h: n
-        for h, n in PERTURBATION_COLUMNS.items()
-        if any(n in c.metrics for c in attacked_cells(assessment))
-    }
-    rows: list[list[FieldValue]] = [
-        [
-            cell_label(assessment, one.cell.name),
-            len(one.columns),
-            *(one.metrics.get(name) for name in used.values()),
-        ]
-        for one in attacked_cells(assessment)
-        if any(name in one.metrics for name in used.values())
-    ]
-    extractors = {
-        str((one.cell.content.get("features") or {}).get("name", ""))
-        for one in attacked_cells(assessment)
-    }
+def worst_case_table(assessment: AssessmentResults) -> Table:
+    """A row per defense, whatever the attackers' copies were."""
+    names = list(dict.fromkeys(name for one in assessment.defenses for name in one.randomized))
+    families = group_comparable(assessment.defenses)
+    rows: Rows = [
+        [cell_label(assessment, f"{one.group}/{one.classifier}/{one.purifier}"), one.n_attacks,
+         _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
+         *map(one.randomized.get, names)]
+        for one in assessment.defenses
+    ]  # fmt: skip
     caption = (
-        "How far the images moved: medians of l2, linf and PSNR, means of SSIM and LPIPS, colour "
-        "values in [0, 1]. Frechet and kernel distances of the images to those of the data, in "
-        f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
+        "Images that stay correct under every attack of the plan: at one draw of the defense, and "
+        "by several. Of a purifier all attackers count, however they differentiate. Only rows with "
+        "the same letter had the same attacks, radii, images and attackers; no others compare."
     )
-    return Table("changes", caption, ["cell", "images", *used], rows)
+    title = "Worst-case robust accuracy (attack ensemble)"
+    header = ["defense", "attacks", "comparable", "images", "correct under all"]
+    return Table("worst_case", title, caption, [*header, *map(_words, names)], rows)
+
+
+def _comparison_letter(one: WorstCase, families: Sequence[Sequence[WorstCase]]) -> str:
+    """A letter that defenses with equal attacks share; "alone" for one that no other had."""
+    letters = [chr(ord("A") + i) for i, members in enumerate(families[:26]) if one in members]
+    return letters[0] if letters else "alone"
+
+
+def randomized_table(assessment: AssessmentResults) -> Table:
+    """A row per experiment; fields of other numbers of draws stay empty."""
+    metrics = {id(one): _multi_draw_metrics(one) for one in attacked_cells(assessment)}
+    cells = [one for one in attacked_cells(assessment) if metrics[id(one)]]
+    names = list(dict.fromkeys(name for one in cells for name in metrics[id(one)]))
+    names.sort(key=lambda name: not name.startswith("clean"))
+    rows: Rows = [
+        [cell_label(assessment, one.cell.name), len(one.columns), one.gradient_mode or "none",
+         "shared" if one.cell.shared_draw else "fresh", *map(metrics[id(one)].get, names)]
+        for one in cells
+    ]  # fmt: skip
+    caption = (
+        "Randomized classifiers, evaluated with fresh draws that no attack saw: correct on average "
+        "(single), at every draw (worst), and by majority (vote). Gradient: the kind that the "
+        "attacker took. A shared draw is the same one for the attacker and the evaluation."
+    )
+    header = ["experiment", "images", "gradient", "draws", *map(_words, names)]
+    return Table("randomized", "Randomized defenses", caption, header, rows)
+
+
+def _multi_draw_metrics(one: CellResult) -> Mapping[str, MetricEntry]:
+    """Metrics over several draws; of a shared draw those of that one."""
+    metrics = one.metrics
+    if one.cell.shared_draw and "clean_accuracy" in metrics:
+        return {
+            "clean_accuracy_single": metrics["clean_accuracy"],
+            "attacked_accuracy_single": metrics["accuracy"],
+        }
+    prefixes = ("clean_accuracy_", "attacked_accuracy_")
+    return {name: entry for name, entry in metrics.items() if name.startswith(prefixes)}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
-    """For each set: images made against one classifier, shown to all."""
-    for group, members in groupby(
-        in_distribution_cells(assessment), key=lambda one: one.cell.group
-    ):
-        rows = [one for one in members if one.cell.purifier_name == NONE and len(one.transfer) > 1]
-        words = sorted({word for one in rows for word in one.transfer})
+    """For each dataset: images made against one classifier, shown to all."""
+    cells = in_distribution_cells(assessment)
+    for group, members in groupby(cells, key=lambda one: one.cell.group):
+        shown = [one for one in members if one.cell.purifier_name == NONE and len(one.transfer) > 1]
+        names = sorted({name for one in shown for name in one.transfer})
         caption = (
             f"{group}: images made against one classifier, shown to each: how often it errs, of "
-            "the images that it got right before; of all, where images are made from nothing."
+            "the images that it got right before; of all generated images."
         )
-        fields: list[list[FieldValue]] = [
-            [cell_title(one), *(one.transfer.get(word) for word in words)] for one in rows
+        rows: Rows = [
+            [one.cell.name.partition("/")[2], *map(one.transfer.get, names)] for one in shown
         ]
-        yield Table(f"transfer_{group}", caption, ["made against, by", *words], fields)
+        header = ["made against, by", *names]
+        yield Table(f"transfer_{group}", "Transferability", caption, header, rows)
 
 
 def differences_table(assessment: AssessmentResults) -> Table:
-    rows: list[list[FieldValue]] = [
-        [cell_label(assessment, of), cell_label(assessment, minus), entry["total"], entry]
-        for of, minus, entry in assessment.differences
+    rows: Rows = [
+        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
+        for attack, other, entry in assessment.differences
     ]
     caption = (
         "Success of an attack minus that of the first one in the same ball, on the same images "
-        "(paired interval of Bonett and Price): above 0 it fools more often. Attacks without a "
-        "radius are held against variants of their own only."
+        "(paired interval of Bonett and Price). Above 0 it is stronger. Attacks without a radius "
+        "are compared with their own variants only."
     )
-    return Table("differences", caption, ["attack", "against", "images", "difference"], rows)
+    title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
+    return Table("differences", title, caption, header, rows)
+
+
+def perturbation_table(assessment: AssessmentResults) -> Table:
+    cells = attacked_cells(assessment)
+    columns = {
+        label: name
+        for label, name in PERTURBATION_COLUMNS.items()
+        if any(name in one.metrics for one in cells)
+    }
+    measured = [one for one in cells if any(name in one.metrics for name in columns.values())]
+    extractors = {str((one.cell.content.get("features") or {}).get("name", "")) for one in cells}
+    caption = (
+        "Distance between original and attacked images: medians of L2, Linf and PSNR, means of "
+        "SSIM and LPIPS, color values in [0, 1]. Frechet and kernel distances to the data, in the "
+        f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
+    )
+    rows = _metric_rows(assessment, measured, columns.values())
+    header = ["experiment", "images", *columns]
+    return Table("perturbation_size", "Perturbation size", caption, header, rows)
 
 
 def per_class_tables(assessment: AssessmentResults) -> Iterator[Table]:
-    """For each attack at its most telling, by the class that an image shows."""
+    """For the strongest variant of each attack, by the class that an image shows."""
     for one in strongest_variants(assessment):
         names = one.cell.classes
-        rows: list[list[FieldValue]] = [
-            [_class_name(found["label"], names), found["success"], found.get("judge_agreement"),
-             found.get("judge_agreement_before"),
-             format_confusions(found["label"], found["becomes"], names, found.get("rejected", 0))]
-            for found in one.per_class
-            if sum(found["becomes"]) + found.get("rejected", 0)
+        rows: Rows = [
+            [class_name(c["label"], names), c["success"], c.get("judge_agreement"),
+             c.get(BASELINE),
+             format_confusions(c["label"], c["becomes"], names, c.get("rejected", 0))]
+            for c in one.per_class
+            if sum(c["becomes"]) + c.get("rejected", 0)
         ]  # fmt: skip
         judging = describe_judges(assessment, one.cell.group)
-        caption = (
-            f"{cell_label(assessment, one.cell.name)}, class by class{'. Judge ' * bool(judging)}"
-        )
-        caption += f"{judging}."
-        header = ["class", "fooled", "judges see the class", "judges right, untouched", "taken for"]
-        yield Table(f"classes_{one.cell.key}", caption, header, rows)
+        caption = cell_label(assessment, one.cell.name)
+        caption += f". Reference classifier {judging}." if judging else "."
+        header = ["class", "attack success", "label preserved",
+                  "reference classifier, clean accuracy", "predicted as"]  # fmt: skip
+        yield Table(f"classes_{one.cell.key}", "Per-class results", caption, header, rows)
 
 
 def format_confusions(
     label: int, counts: Sequence[int], names: Sequence[str], rejected: int = 0
 ) -> str:
-    """The three classes that images of ``label`` are taken for most often, itself left out."""
+    """The three classes that images of ``label`` are most often taken for, without itself."""
     order = sorted(range(len(counts)), key=lambda i: -counts[i])
-    found = [f"{_class_name(i, names)} {counts[i]}" for i in order if i != label and counts[i]]
-    more = [f"rejected {rejected}"] if rejected else []
-    return ", ".join(found[:3] + more) or "nothing else"
+    confused = [f"{class_name(i, names)} {counts[i]}" for i in order if i != label and counts[i]]
+    rejections = [f"rejected {rejected}"] if rejected else []
+    return ", ".join(confused[:3] + rejections) or "nothing else"
 
 
 def generator_table(assessment: AssessmentResults) -> Table:
-    """Which classes the score model draws badly: judged where guidance is weakest."""
+    """Which classes the score model generates badly, where the attack is weakest."""
     weakest: dict[str, CellResult] = {}
     for one in in_distribution_cells(assessment):
-        if one.cell.task != "synthesize" or "judge_agreement" not in one.metrics:
-            continue
-        held = weakest.get(one.cell.group)
-        if held is None or _attack_scale(one) < _attack_scale(held):
-            weakest[one.cell.group] = one
-    rows: list[list[FieldValue]] = []
+        if one.cell.task == "synthesize" and "judge_agreement" in one.metrics:
+            group = one.cell.group
+            weakest[group] = min(weakest.get(group, one), one, key=attack_scale)
+    rows: Rows = []
     for one in weakest.values():
-        ranked = sorted(one.per_class, key=lambda found: found["judge_agreement"]["value"] or 0)
         rows += [
-            [f"{one.cell.group}: {_class_name(found['label'], one.cell.classes)}",
-             f"{_attack_scale(one):g}", found["judge_agreement"]]
-            for found in ranked
-            if sum(found["becomes"])
+            [f"{one.cell.group}: {class_name(c['label'], one.cell.classes)}",
+             f"{attack_scale(one):g}", c["judge_agreement"]]
+            for c in sorted(one.per_class, key=lambda c: value_of(c["judge_agreement"]))
+            if sum(c["becomes"])
         ]  # fmt: skip
     caption = (
-        "How well the score model serves each class, worst first: the judges see the class that "
-        "was asked for, in the draws with the least guidance. Judge "
-        f"{'; '.join(describe_judges(assessment, group) for group in weakest)}."
+        "How well the score model generates each class, worst first: the reference classifiers "
+        "see the intended class, in the samples with the smallest attack scale. Reference "
+        f"classifier {'; '.join(describe_judges(assessment, group) for group in weakest)}."
     )
-    return Table("generator", caption, ["class", "attack_scale", "judges see the class"], rows)
+    header = ["class", "attack_scale", "label preserved"]
+    return Table("generator", "Per-class generation quality", caption, header, rows)
 
 
-def _attack_scale(one: CellResult) -> float:
+def attack_scale(one: CellResult) -> float:
     return float(one.cell.options.get("attack_scale", 0))
 
 
 def ood_table(assessment: AssessmentResults) -> Table:
-    names = {"answer changed": "success", "sure before": "confidence_before",
-             "sure after": "confidence", "L2": "l2"}  # fmt: skip
-    rows: list[list[FieldValue]] = [
-        [
-            cell_label(assessment, one.cell.name),
-            one.cell.data,
-            len(one.columns),
-            *(one.metrics.get(n) for n in names.values()),
-        ]
-        for one in attacked_cells(assessment)
-        if one.cell.is_ood
-    ]
+    cells = [one for one in attacked_cells(assessment) if one.cell.is_ood]
+    rows = _metric_rows(assessment, cells, OOD_COLUMNS.values())
+    for one, row in zip(cells, rows, strict=True):
+        row.insert(1, one.cell.data)
     caption = (
-        "Images of another data set, none of whose classes the classifier knows: how often its "
-        "answer changes, and how sure it is of it (mean probability)."
+        "Images of another dataset, none of whose classes the classifier knows: how often its "
+        "prediction changes, and its confidence (mean probability)."
     )
-    return Table("strangers", caption, ["cell", "data", "images", *names], rows)
+    header = ["experiment", "data", "images", *OOD_COLUMNS]
+    return Table("ood", "Out-of-distribution inputs", caption, header, rows)
 
 
 def cost_table(assessment: AssessmentResults) -> Table:
-    names = {"score-model calls": "nfe", "classifier calls": "forwards",
-             "gradients": "backwards", "restarts": "restarts", "seconds": "seconds",
-             "memory, MB": "memory_mb"}  # fmt: skip
-    rows: list[list[FieldValue]] = [
-        [
-            cell_label(assessment, one.cell.name),
-            len(one.columns),
-            *(one.cost.get(name) for name in names.values()),
-        ]
+    rows: Rows = [
+        [cell_label(assessment, one.cell.name), len(one.columns),
+         *map(one.cost.get, COST_COLUMNS.values())]
         for one in attacked_cells(assessment)
-    ]
-    caption = "What an image cost on average, and the most memory of a process."
-    return Table("cost", caption, ["cell", "images", *names], rows)
-
-
-def _class_name(label: int, names: Sequence[str]) -> str:
-    return names[label] if label < len(names) else f"class {label}"
+    ]  # fmt: skip
+    caption = (
+        "Mean cost of an image, and the largest memory of a process. NFE: denoiser evaluations."
+    )
+    header = ["experiment", "images", *COST_COLUMNS]
+    return Table("cost", "Compute cost", caption, header, rows)

@@ -1,31 +1,50 @@
-"""Curves as SVG that stands inside a page and takes its colours; the same bytes every time."""
+"""Curves as inline SVG in the colors of the page; equal data give equal bytes."""
 
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-TEXT_COLOR = "#010203"  # this and the next stand for the page's own colours, put in at the end
+from scoreag.stats.estimates import MetricEntry
+
+TEXT_COLOR = "#010203"  # it and the next are replaced by the colors of the page at the end
 SERIES_COLORS = ("#010101", "#020202", "#030303", "#040404")
-LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")  # so that no curve is known by colour alone
+LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")  # no curve is known by its color alone
 RC_PARAMS: dict[Any, Any] = {"svg.hashsalt": "scoreag", "svg.fonttype": "none", "font.size": 10}
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A figure with its caption."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
 class Curve:
-    """Points to be joined; ``low`` and ``high`` bound a band around them."""
+    """Points joined by a line; ``low`` and ``high`` bound a band around it."""
 
     name: str
     x: Sequence[float | int]
     y: Sequence[float | int]
     low: Sequence[float | int] | None = None
     high: Sequence[float | int] | None = None
+
+
+def metric_curve(name: str, x: Sequence[float], entries: Sequence[MetricEntry]) -> Curve:
+    """Metrics with their intervals as a band."""
+    y, low, high = (
+        [float(entry.get(key, entry["value"]) or 0) for entry in entries]
+        for key in ("value", "low", "high")
+    )
+    return Curve(name, x, y, low, high)
 
 
 def plot_curves(
@@ -37,19 +56,19 @@ def plot_curves(
     log_x: bool = False,
     steps: bool = False,
     mark: tuple[float | int, str] | None = None,
-) -> str:
+) -> Markup:
     """An ``<svg>`` element of up to four curves.
 
     Args:
-        steps: y holds from its x to the next, as for a share of images.
-        mark: a place on the x axis with its name, drawn as a thin line.
+        steps: y holds from its x to the next, as for an empirical distribution.
+        mark: a position on the x axis and its name, drawn as a thin line.
     """
     if len(lines) > len(SERIES_COLORS):
         raise ValueError(f"{len(lines)} curves in one figure; show at most {len(SERIES_COLORS)}")
     drawing = Figure(figsize=(5.4, 3.2), layout="constrained")
     axes = drawing.add_subplot()
-    for line, colour, dash in zip(lines, SERIES_COLORS, LINE_STYLES, strict=False):
-        _plot_curve(axes, line, colour, dash, "steps-post" if steps else "default")
+    for line, color, dash in zip(lines, SERIES_COLORS, LINE_STYLES, strict=False):
+        _plot_curve(axes, line, color, dash, "steps-post" if steps else "default")
     if mark:
         axes.axvline(mark[0], color=TEXT_COLOR, linewidth=0.8, linestyle=(0, (1, 3)), label=mark[1])
     if log_x:
@@ -79,7 +98,7 @@ def _style_axes(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def _render_svg(drawing: Figure) -> str:
-    """Without date or fonts; the settings hold only while this figure is written."""
+    """Without date and fonts, so that equal figures have equal bytes."""
     file = io.StringIO()
     with matplotlib.rc_context(RC_PARAMS):
         drawing.savefig(
@@ -88,15 +107,16 @@ def _render_svg(drawing: Figure) -> str:
     return file.getvalue()
 
 
-def _make_inline(svg: str, alt: str) -> str:
-    """Only the element, with the page's colours and an alternative text."""
+def _make_inline(svg: str, alt: str) -> Markup:
+    """Only the element, with the colors of the page and an alternative text."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| width="[\d.]+pt"| height="[\d.]+pt"', "", svg, count=4)
     svg = svg.replace(TEXT_COLOR, "currentColor")
-    for i, colour in enumerate(SERIES_COLORS, 1):
-        svg = svg.replace(colour, f"var(--series-{i})")
+    for i, color in enumerate(SERIES_COLORS, 1):
+        svg = svg.replace(color, f"var(--series-{i})")
     svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
+    head = Markup('<svg role="img" aria-label="{}"').format(alt)
+    return Markup(svg.replace("<svg", head, 1))

@@ -1,66 +1,50 @@
-"""The page of one run: its figures with their denominators, its images, the failures too."""
+"""The page of one run: rates with their denominators, all outcomes as images, and its cost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from scoreag.io.filesystem import write_text
 from scoreag.report.html import (
     TableCell,
-    definition_list,
-    figure,
-    proportions_table,
+    describe_environment,
+    list_config,
     render_page,
-    section,
-    table,
 )
-from scoreag.report.svg_plots import Curve, plot_curves
-from scoreag.report.task_images import render_groups
-from scoreag.runs import records as lines
-from scoreag.runs import run_dir as place
+from scoreag.report.image_grid import Strip, strip_of_row
+from scoreag.report.svg_plots import Chart, Curve, plot_curves
+from scoreag.runs import run_dir
 from scoreag.runs.headline import ATTACK_SUCCESS, PRESERVED_SUCCESS, judge_accuracy, judge_name
-from scoreag.runs.manifest import flatten
-from scoreag.runs.records import Row
-from scoreag.runs.summary import summarize_rows as figures_of
+from scoreag.runs.records import Row, read_complete_rows, read_picture
+from scoreag.runs.summary import summarize_rows
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
-    "synthesize": "Images from nothing that fool a classifier",
-    "transform": "Real images, changed until a classifier errs",
-    "purify": "Images, purified",
+    "synthesize": "Adversarial synthesis (GAS)",
+    "transform": "Adversarial transformation (GAT)",
+    "purify": "Purification (GAP)",
 }
 RATE_LABELS = {
-    "clean_accuracy": "right before",
-    "fooled_and_shown": "fooled, and the judge still sees the class",
-    "success": "fooled, by the saved 8-bit image",
-    "targeted_success": "taken for the wanted class, saved image",
-    "success_float": "fooled, by the image before rounding",
-    "judge_agreement": "the judge sees the class, saved image",
-    "judge_agreement_before": "the judge is right on the images as they are",
-    "accuracy_before": "right before purification",
-    "accuracy_after": "right after it",
+    "clean_accuracy": "clean accuracy",
+    "fooled_and_shown": "attack success (8-bit) with the label preserved",
+    "success": "attack success (8-bit)",
+    "targeted_success": "targeted success (8-bit)",
+    "success_float": "attack success before rounding to 8 bits",
+    "judge_agreement": "label preserved, by the reference classifier (8-bit)",
+    "judge_agreement_before": "clean accuracy of the reference classifier",
+    "accuracy_before": "accuracy before purification",
+    "accuracy_after": "accuracy after purification",
 }
 NORM_LABELS = {
-    "l0": "l0: pixels that changed",
-    "l1": "l1: the sum of all changes",
-    "l2": "l2: the Euclidean length of the change",
-    "linf": "linf: the largest change of a colour value",
+    "l0": "l0: number of changed pixels",
+    "l1": "l1: sum of absolute changes",
+    "l2": "l2: Euclidean length of the change",
+    "linf": "linf: largest change of a color value",
 }
-COST_LABELS = {
-    "nfe": "score-model calls",
-    "restarts": "restarts",
-    "guidance_skipped": "calls without guidance",
-}
-FOOTER_KEYS = (
-    "versions.scoreag",
-    "versions.torch",
-    "machine.processor",
-    "machine.cores",
-    "started",
-)
+COST_LABELS = {"nfe": "NFE", "restarts": "restarts", "guidance_skipped": "unguided NFE"}
+IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 
 @dataclass(frozen=True)
@@ -78,30 +62,72 @@ class Run:
         return str(self.summary["task"])
 
     @property
+    def classes(self) -> Sequence[str]:
+        return self.manifest.get("classes", ())
+
+    @property
     def rates(self) -> dict[str, Proportion]:
-        """The shares of summary.json by name."""
-        shares = self.summary["rates"].items()
-        return {name: Proportion(r["count"], r["total"], r["of"]) for name, r in shares}
+        """The rates of summary.json by name."""
+        rates = self.summary["rates"].items()
+        return {name: Proportion(r["count"], r["total"], r["of"]) for name, r in rates}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to an image: the heading of its section, and the mark below the image."""
+
+    title: str
+    description: str
+    mark: str
+    good: bool | None
+
+
+NOT_REPAIRED = Outcome(
+    "Failures", "The classifier is wrong after purification.", "misclassified", False
+)
+NOT_FOOLED = Outcome("Failures", "The classifier still predicts the label.", "not fooled", False)
+LABEL_LOST = Outcome(
+    "Fooled, label not preserved",
+    "The classifier is wrong, but so is the reference classifier: no success.",
+    "label not preserved", False,
+)  # fmt: skip
+UNJUDGED = Outcome("Images", "No classifier given.", "", None)
+REPAIRED = Outcome("Successes", "The classifier is right after purification.", "correct", True)
+FOOLED = Outcome("Successes", "The classifier predicts another class.", "fooled", True)
+WRONG_BEFORE = Outcome(
+    "Misclassified before the attack",
+    "The classifier is wrong on the original; these images are in no denominator of success.",
+    "misclassified before", None,
+)  # fmt: skip
+OUTCOMES = (NOT_REPAIRED, NOT_FOOLED, LABEL_LOST, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run's folder; the file."""
+    """Write ``report.html`` into a run's folder; its path."""
     file = folder / "report.html"
     write_text(file, render_run_page(folder))
     return file
 
 
 def render_run_page(folder: Path) -> str:
-    """The page of the run in ``folder``, as HTML."""
+    """The page of the run in ``folder``."""
     run = read_run(folder)
-    body = [
-        section("In figures", *_proportions_table(run), *_perturbation_tables(run)),
-        *render_groups(run.folder, run.task, run.manifest, run.rows),
-        section("What it cost", _cost_table(run)),
-        section("How it came about", definition_list(_config_entries(run))),
-    ]
     return render_page(
-        TITLES[run.task], [summary_sentence(run), *collect_caveats(run)], body, [_footer(run)]
+        "task_run",
+        title=TITLES[run.task],
+        summary=[summary_sentence(run), *collect_caveats(run)],
+        rates=_labeled_rates(run),
+        perturbations=[_median_row(*item) for item in run.summary["medians"].items()],
+        linf_chart=_plot_linf(run) if run.summary["medians"] else None,
+        groups=_outcome_groups(run),
+        n_images=len(run.rows),
+        costs=[
+            (label, f"{run.summary[name]['sum']:,}", f"{run.summary[name]['per_image']:g}")
+            for name, label in COST_LABELS.items()
+            if name in run.summary
+        ],
+        config=list_config(run.manifest),
+        footer=[describe_environment(run.manifest)],
     )
 
 
@@ -111,146 +137,142 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: there is none, or it was interrupted; says what to do.
     """
-    manifest = place.read_manifest(folder)
+    manifest = run_dir.read_manifest(folder)
     if (task := str(manifest.get("task"))) not in TITLES:
-        made = "a training" if task.startswith("train") else f"a run of {task!r}"
-        raise ValueError(f"{folder} holds {made}, which has no report; see the files in it")
+        kind = "a training" if task.startswith("train") else f"a run of {task!r}"
+        raise ValueError(f"{folder} holds {kind}, which has no report; see the files in it")
     file = folder / "summary.json"
-    again = "give the command of the run again"
+    remedy = "give the command of the run again"
     if not file.is_file():
-        raise ValueError(f"{folder} has no summary.json, the run is not finished; {again}")
-    place.refuse_links(folder)
-    rows = tuple(lines.read_complete_rows(folder))
+        raise ValueError(f"{folder} has no summary.json, the run is not finished; {remedy}")
+    run_dir.refuse_links(folder)
+    rows = tuple(read_complete_rows(folder))
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        summary = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged ({error}); {again}") from error
-    if found != figures_of(task, rows, manifest):
-        raise ValueError(f"{file} does not say what the rows of the run say; {again}")
-    return Run(folder, manifest, found, rows)
+        raise ValueError(f"{file} is damaged ({error}); {remedy}") from error
+    if summary != summarize_rows(task, rows, manifest):
+        raise ValueError(f"{file} does not say what the rows of the run say; {remedy}")
+    return Run(folder, manifest, summary, rows)
 
 
 def summary_sentence(run: Run) -> str:
     """The outcome, for someone who reads nothing else."""
     name = run.manifest.get("models", {}).get("classifier", {}).get("name", "The classifier")
-    found, count = run.rates, len(run.rows)
-    if not found:
-        return f"{count} images were purified; what they show was not asked."
+    rates = run.rates
+    if not rates:
+        return f"{len(run.rows)} images were purified; no classifier was given."
     if run.task == "purify":
-        return (
-            f"{name} gets {_format_count(found['accuracy_after'])} images right after purification, "
-            f"and {_format_count(found['accuracy_before'])} before it."
-        )
-    before = (
-        "" if run.task == "synthesize" else f"gets {_format_count(found['clean_accuracy'])} images "
-    )
-    before = before and f"{before}right as they are, and "
-    rate, fooled = found.get(PRESERVED_SUCCESS), found[ATTACK_SUCCESS]
-    made = f"{fooled.total} images drawn from noise"
+        after, before = (_count_of(rates[f"accuracy_{when}"]) for when in ("after", "before"))
+        return f"{name} classifies {after} images correctly after purification, {before} before."
+    preserved, fooled = rates.get(PRESERVED_SUCCESS), rates[ATTACK_SUCCESS]
+    images = f"{fooled.total} images generated from noise"
     if run.task == "transform":
-        made = f"those {fooled.total} after the transformation"
-    if rate is None:
+        name += f" classifies {_count_of(rates['clean_accuracy'])} clean images correctly, and"
+        images = f"these {fooled.total} after the transformation"
+    if preserved is None:
         return (
-            f"{name} {before}errs on {fooled.count} of {made}; whether they still show their class "
-            "was not checked: give --judge."
+            f"{name} misclassifies {fooled.count} of {images}; label preservation was not "
+            "checked: give --reference-classifier."
         )
-    low, high = (f"{100 * end:.0f}" for end in rate.interval)
+    low, high = (f"{100 * end:.0f}" for end in preserved.interval)
     return (
-        f"{name} {before}is fooled by {rate.count} of {made} that still show their class to the "
-        f"judge {judge_name(run.manifest)} (95 %, interval {low}-{high} %), and errs on "
+        f"{name} misclassifies {preserved.count} of {images} while the reference classifier "
+        f"{judge_name(run.manifest)} still sees the label (95 % interval {low} to {high} %), and "
         f"{fooled.count} whatever they show."
     )
 
 
 def collect_caveats(run: Run) -> list[str]:
-    """How good the judge is, what makes the headline doubtful, and what to try."""
-    told = []
+    """How good the reference classifier is, what puts the headline in doubt, and what to try."""
+    caveats = []
     if PRESERVED_SUCCESS in run.rates:
-        right = judge_accuracy(run.rates, run.manifest)
-        quality = "is not known" if right is None else f"is {right}"
-        told = [f"The judge {judge_name(run.manifest)}: right on untouched images {quality}."]
-    more = [("Read this first", "warnings"), ("To try", "hints")]
-    return told + [f"{say}: {text}." for say, key in more for text in run.summary.get(key, ())]
+        accuracy = judge_accuracy(run.rates, run.manifest)
+        told = "is not known" if accuracy is None else f"is {accuracy}"
+        caveats = [f"Clean accuracy of the reference classifier {judge_name(run.manifest)} {told}."]
+    kinds = {"warnings": "Warning", "hints": "To try"}
+    return caveats + [
+        f"{word}: {text}." for kind, word in kinds.items() for text in run.summary.get(kind, ())
+    ]
 
 
-def _format_count(proportion: Proportion) -> str:
+def _count_of(proportion: Proportion) -> str:
     return f"{proportion.count} of {proportion.total}"
 
 
-def _proportions_table(run: Run) -> list[str]:
-    if not run.rates:
-        return []
-    place_of = {name: place for place, name in enumerate(RATE_LABELS)}
-    order = sorted(run.rates, key=lambda name: place_of.get(_base_name(name), len(RATE_LABELS)))
-    named = [(_rate_label(name), run.rates[name]) for name in order]
-    return [proportions_table("Shares of the images, with 95 % intervals (Wilson).", named)]
+def _labeled_rates(run: Run) -> list[tuple[str, Proportion]]:
+    order = {name: position for position, name in enumerate(RATE_LABELS)}
+
+    def base(name: str) -> str:
+        return name.removesuffix("_without_restarts")
+
+    def label(name: str) -> str:
+        text = RATE_LABELS.get(base(name), base(name).replace("_", " "))
+        return text if base(name) == name else f"{text}, without restarts"
+
+    names = sorted(run.rates, key=lambda name: order.get(base(name), len(order)))
+    return [(label(name), run.rates[name]) for name in names]
 
 
-def _base_name(rate: str) -> str:
-    return rate.removesuffix("_without_restarts")
-
-
-def _rate_label(rate: str) -> str:
-    words = RATE_LABELS.get(_base_name(rate), _base_name(rate).replace("_", " "))
-    return words if _base_name(rate) == rate else f"{words}, first try only"
-
-
-def _perturbation_tables(run: Run) -> list[str]:
-    """How far the images moved: medians, and the whole distribution of the largest change."""
-    medians = run.summary["medians"]
-    if not medians:
-        return []
-    caption = "How far the saved images are from the originals; colour values lie in [0, 1]."
-    rows = [(NORM_LABELS[norm], *_median_cells(norm, found)) for norm, found in medians.items()]
-    return [table(caption, ("", "median", "interval"), rows), _linf_plot(run)]
-
-
-def _median_cells(norm: str, entry: Mapping[str, Any]) -> tuple[TableCell, TableCell]:
+def _median_row(norm: str, entry: Mapping[str, Any]) -> tuple[str, TableCell, TableCell]:
     def number(value: float) -> str:
         return f"{255 * value:.0f}/255" if norm == "linf" else f"{value:.4g}"
 
-    middle = (number(entry["value"]), f"of {entry['total']} images")
-    if "low" not in entry:
-        return middle, str(entry.get("interval", ""))
-    inside = f"{number(entry['low'])} to {number(entry['high'])}"
-    return middle, (inside, str(entry.get("interval", "")))
+    median = (number(entry["value"]), f"of {entry['total']} images")
+    interval: TableCell = str(entry.get("interval", ""))
+    if "low" in entry:
+        interval = (f"{number(entry['low'])} to {number(entry['high'])}", str(interval))
+    return NORM_LABELS[norm], median, interval
 
 
-def _linf_plot(run: Run) -> str:
-    """The share of images whose largest change is at most x."""
-    largest = sorted(
-        round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
+def _plot_linf(run: Run) -> Chart:
+    """The empirical distribution of the largest change."""
+    moved = [row["distances"]["linf"] for row in run.rows if "distances" in row]
+    largest = sorted(round(255 * distance) for distance in moved)
+    shares = [(i + 1) / len(largest) for i in range(len(largest))]
+    svg = plot_curves(
+        [Curve("images", [0, *largest], [0, *shares])],
+        "largest change of a color value, in 1/255",
+        "fraction of images",
+        alt=f"Fraction of images by largest change: from {largest[0]} to {largest[-1]} of 255.",
+        steps=True,
+        mark=(8, "8/255, a common bound"),
     )
-    reached = [(i + 1) / len(largest) for i in range(len(largest))]
-    line = Curve("images", [0, *largest], [0, *reached])
-    alt = f"Share of images by largest change: from {largest[0]} to {largest[-1]} of 255."
-    labels = "largest change of a colour value, in 1/255", "share of images"
-    svg = plot_curves([line], *labels, alt=alt, steps=True, mark=(8, "8/255, a usual bound"))
-    return figure(svg, "The share of images in which no colour value moved by more than x.")
+    return Chart(svg, "Fraction of images in which no color value moved by more than x.")
 
 
-def _cost_table(run: Run) -> str:
-    rows = [
-        (words, f"{run.summary[name]['sum']:,}", f"{run.summary[name]['per_image']:g}")
-        for name, words in COST_LABELS.items()
-        if name in run.summary
-    ]
-    return table(f"Over {len(run.rows)} images.", ("", "together", "an image"), rows)
+def classify_outcome(task: str, row: Row) -> Outcome:
+    """What happened to an image, by the predictions for the saved 8-bit picture."""
+    if row["success"] is None:
+        return UNJUDGED
+    if task == "purify":
+        return NOT_REPAIRED if row["success"] else REPAIRED
+    if task == "transform" and row["predictions"]["before"] != row["label"]:
+        return WRONG_BEFORE
+    if not row["success"]:
+        return NOT_FOOLED
+    return LABEL_LOST if "judge" in row and row["judge"]["saved"] != row["label"] else FOOLED
 
 
-def _config_entries(run: Run) -> list[tuple[str, str]]:
-    """What determined the images, by the names of manifest.json."""
-    outside = (
-        "versions", "machine", "started", "finished", "format", "images", "image_ids", "classes",
-        "probe", "seal",
-    )  # fmt: skip
-    kept = {name: value for name, value in run.manifest.items() if name not in outside}
-    known = [(name, value) for name, value in flatten(kept) if value not in (None, {}, [])]
-    return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in known]
+def _outcome_groups(run: Run) -> list[dict[str, Any]]:
+    """For each outcome that occurs, failures first: its text and its first images."""
+    groups = []
+    for outcome in OUTCOMES:
+        rows = [row for row in run.rows if classify_outcome(run.task, row) is outcome]
+        shown = rows[:IMAGES_PER_OUTCOME]
+        count = f"The first {len(shown)} of" if len(shown) < len(rows) else "All"
+        text = f"{outcome.description} {count} {len(rows)}."
+        strips = [_make_strip(run, outcome, row) for row in shown]
+        if rows:
+            groups.append({"title": outcome.title, "description": text, "strips": strips})
+    return groups
 
 
-def _footer(run: Run) -> str:
-    known = dict(flatten(run.manifest))
-    return ", ".join(
-        f"{name.split('.')[-1]} {known[name]}" for name in FOOTER_KEYS if known.get(name)
+def _make_strip(run: Run, outcome: Outcome, row: Row) -> Strip:
+    return strip_of_row(
+        row,
+        lambda prefix: read_picture(run.folder, row, prefix),
+        run.classes,
+        [row["judge"]] if "judge" in row else [],
+        (outcome.mark, outcome.good),
     )

@@ -10,7 +10,7 @@ from scoreag.stats.proportion import Proportion
 
 PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success"  # names of rates
 NO_JUDGE_NOTE = (
-    "fooled; not checked whether the class is still shown: give --judge (in Python, judge=)"
+    "fooled; not checked whether the class is still shown: give --reference-classifier (in Python, judge=)"
 )
 
 CHANCE_LEVEL_NOTE = (
@@ -33,9 +33,7 @@ def judge_rates(
     """
     if not has_judge(rows):
         return {}
-    shown = [
-        row for row in eligible if row["success"] and row["judge"]["saved"] == row["label"]
-    ]
+    shown = [row for row in eligible if row["success"] and row["judge"]["saved"] == row["label"]]
     found = {PRESERVED_SUCCESS: Proportion(len(shown), len(eligible), population)}
     for name, form, among in (
         ("judge_agreement", "saved", "all images"),
