@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from scoreag.attacks.pgd import PGD
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.data.loading import Dataset
 from scoreag.io.images import to_float
@@ -120,7 +119,7 @@ def measure_accuracy(
         for start in range(0, len(images), batch_size):
             x, y = to_float(images[start : start + batch_size]), labels[start : start + batch_size]
             if attack:
-                x = attack(classifier, x, y, Noise(0, range(start, start + len(x))))
+                x = attack(classifier, x, y, image_ids=range(start, start + len(x)))
             count += _count_correct(classifier, x, y)
         entry = Proportion(count, len(images), population).to_dict()
         metrics[f"accuracy_{name}" if name else "accuracy"] = entry
