@@ -15,10 +15,10 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
-from scoreag.methods.sampling import RUNNER_UP
-from scoreag.methods.task import IDS_PER_CLASS
-from scoreag.registry import describe_value
+from scoreag.methods.guided_sampling import RUNNER_UP
+from scoreag.registry import describe_value, did_you_mean
 
+IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * IDS_PER_CLASS + index in the class
 Target: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[Any] | int | str | None
 
 
@@ -78,15 +78,26 @@ def validate_labels(
 
 
 def validate_target(
-    target: Target, labels: Labels, classes: int, seed: int, ids: Sequence[int]
+    target: Target,
+    labels: Labels,
+    classes: int,
+    seed: int,
+    ids: Sequence[int],
+    class_names: Sequence[str] = (),
 ) -> Labels | str | None:
-    """One class an image, or "runner_up", or None; never the label itself."""
+    """One class an image, never its label; or ``runner_up``, or None."""
     if target is None or (isinstance(target, str) and target in (RUNNER_UP, "none")):
         return None if target == "none" else target
-    if isinstance(target, str):
-        if target != "random":
-            raise ValueError(f"target is {target!r}; write a class number, runner_up, random or none")
+    if isinstance(target, str) and target == "random":
         return _random_targets(labels, classes, seed, ids)
+    if isinstance(target, str) and target in class_names:
+        target = class_names.index(target)
+    if isinstance(target, str):
+        words = [RUNNER_UP, "random", "none", *class_names]
+        raise ValueError(
+            f"target is {target!r}; write a class, runner_up, random or none; "
+            f"{did_you_mean(target, words)}"
+        )
     same_for_all = not isinstance(target, Tensor | np.ndarray | Sequence) or np.ndim(target) == 0
     aims = validate_labels(target, None if same_for_all else len(labels), classes, "target classes")
     aims = aims.to(labels.device).expand(len(labels))
