@@ -185,7 +185,7 @@ class Scene:
         """Misread behind a purifier that the attack did not see; for the two compared in it."""
         if aim not in ("what a purifier leaves", "the measure of all others"):
             return {}
-        clean = scoreag.purify(self.prior, kept, progress=False)
+        clean = scoreag.purify(self.prior, kept, progress=False).images
         return {"purified": rate(fooled(self.victim, clean, self.labels), BEFORE)}
 
 

@@ -10,10 +10,10 @@ from scoreag.assess import storage
 from scoreag.assess.experiments import Cell
 from scoreag.assess.runner import SHARD_IMAGES
 from scoreag.assess.scoring import ScoredBatch
+from scoreag.io import run_dir as place
 from scoreag.io.images import encode_png
+from scoreag.io.records import Row
 from scoreag.methods.result import Result
-from scoreag.runs import run_dir as place
-from scoreag.runs.records import Row
 
 SHAPE = (3, 32, 32)
 CLASSES = tuple(f"class {i}" for i in range(10))

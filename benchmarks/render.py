@@ -1,4 +1,4 @@
-"""docs/results.md and the table in README.md, from the files in benchmarks/results.
+"""docs/results.md, the pages beside the recorded results, and the table in README.md.
 
 No figure is typed: a table that has no file is left out, and says which command would make it.
 """
@@ -25,6 +25,7 @@ from scoreag.core.algorithm import ALGORITHM
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+ELSEWHERE = ("public_cost",)  # recorded results that another document shows
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
@@ -60,92 +61,163 @@ def recipes(data: Row) -> str:
     return f"\nPreset `{data['preset']}`, {data['data']}:\n\n" + table(head, body)
 
 
-SECTIONS: list[tuple[str, str, Callable[[Row], str]]] = [
-    ("cifar10", "What the CIFAR-10 models' cards say", cards),
-    ("transformation", "GAT: transforming given images", transformation),
-    ("transformation_first", "GAT: by the score model of before", transformation),
-    ("transformation_curves", "GAT: the curve behind the default", transformation),
-    ("transformation_retries", "GAT: the strength of the first draw, with retries", transformation),
-    ("synthesis", "GAS: synthesising from nothing", synthesis),
-    ("synthesis_first", "GAS: by the score model of before", synthesis),
-    ("synthesis_curves", "GAS: the curve behind the default", synthesis),
-    ("purification", "GAP: against an attacker who does not see the purifier", purification),
-    ("purification_first", "GAP: by the score model of before", purification),
-    ("purification_curves", "GAP: the curve behind the default", purification),
-    ("purification_samplers", "GAP: samplers and steps", purification),
-    ("purification_few_steps", "GAP: few steps", purification),
-    ("attacks", "Attacks: beside other libraries, and each at its own aim", attacks),
-    ("draws", "Unguided draws: by which sampler?", draws),
-    ("fashion_draws", "The same on Fashion-MNIST", draws),
-    ("training_curve", "What more training of the score model brings", training_curve),
-    ("training_recipes", "Which recipe learns most in the same time?", recipes),
-    ("recipes_small_a", "The same for equal time: patches, and wider", recipes),
-    ("recipes_small_b", "The same for equal time: deeper, and single pixels", recipes),
-    ("training_recipes_fashion", "The same on Fashion-MNIST: depth", recipes),
-    ("training_recipes_fashion_2", "The same on Fashion-MNIST: width and rate", recipes),
-    ("paper_cifar10", "Assessed: the paper's questions on CIFAR-10", assessed),
-    ("paper_forecast", "What the plan `paper` would take", forecast),
-    ("theirs", "Assessed: two CIFAR-10 classifiers that others trained", assessed),
-    ("tricks", "Assessed: a classifier with its gradients hidden", assessed),
-    ("hardened", "Assessed: one trained on GAT and GAS images, and a detector", assessed),
-    ("paper_fashion", "Assessed: the paper's questions on Fashion-MNIST", assessed),
-    ("fashion", "The small world: Fashion-MNIST from nothing", world),
-    ("fashion_transformation", "The small world: GAT", transformation),
-    ("fashion_synthesis", "The small world: GAS", synthesis),
-    ("fashion_purification", "The small world: GAP", purification),
-    ("families", "The small world: do family and process matter?", families),
-    ("parametrisations", "One denoiser as EDM, VP and VE; three x0-estimates", parametrisations),
-    ("parametrisations_cifar10", "One denoiser as EDM, VP and VE: CIFAR-10", parametrisations),
-    ("fashion_transformation_first", "The small world: GAT, a first look", transformation),
-    ("fashion_synthesis_first", "The small world: GAS, a first look, cut short", synthesis),
-    ("fashion_transformation_curves", "The small world: the curve behind GAT", transformation),
-    ("fashion_synthesis_curves", "The small world: the curve behind GAS", synthesis),
-    ("fashion_synthesis_sampler", "The small world: GAS by ancestral sampling", synthesis),
-    ("fashion_purification_curves", "The small world: the curve behind GAP", purification),
-    ("guided_sampling", "Speed: ours beside the reference", sampling),
-    ("guided_sampling_default", "Speed: what the retries of the default cost", sampling),
-    ("reproducibility", "Does a result depend on how the work was split?", reproducibility),
-    ("killed", "Does it depend on how often it was killed?", killed),
-    ("report_size", "What a report of 10,000 images costs", report_size),
-    ("gradient_memory", "Memory of exact gradients", memory),
-    ("purifiers", "Purifiers: few-step chains", purifiers),
-    ("purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
-    ("core", "Assessed: exact, BPDA and blind attacks on purifiers", assessed),
-    ("fixed", "Assessed: attacker and judge share one draw", assessed),
-    ("selective", "Assessed: gradients of draws weighed, not averaged", assessed),
-    ("purifier_forecast", "What the whole plan `purifier` would take", forecast),
-    ("white_box", "GAP under an exact attack: longer chains, higher precision, votes", white_box),
-    ("certified", "Certified: randomised smoothing with one-shot denoising", certified),
-    ("certified_half", "Certified: the same at noise 0.5", certified),
-    ("promised", "Certified: what a stated generator can draw", promised),
+SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
+    ("models", "cifar10", "Cards of the CIFAR-10 models", cards),
+    ("results", "transformation", "GAT on CIFAR-10", transformation),
+    ("defaults", "transformation_first", "GAT by the earlier score model", transformation),
+    ("defaults", "transformation_curves", "GAT over its settings", transformation),
+    (
+        "defaults",
+        "transformation_retries",
+        "GAT: attack scale of the first draw, with restarts",
+        transformation,
+    ),
+    ("results", "synthesis", "GAS on CIFAR-10", synthesis),
+    ("defaults", "synthesis_first", "GAS by the earlier score model", synthesis),
+    ("defaults", "synthesis_curves", "GAS over its settings", synthesis),
+    ("results", "purification", "GAP on CIFAR-10, blind attacker", purification),
+    ("defaults", "purification_first", "GAP by the earlier score model", purification),
+    ("defaults", "purification_curves", "GAP over its settings", purification),
+    ("defaults", "purification_samplers", "GAP: samplers and steps", purification),
+    ("defaults", "purification_few_steps", "GAP: few steps", purification),
+    ("attacks", "attacks", "Attacks beside other libraries", attacks),
+    ("models", "draws", "Unguided samples by sampler, CIFAR-10", draws),
+    ("models", "fashion_draws", "Unguided samples by sampler, Fashion-MNIST", draws),
+    ("models", "training_curve", "Longer training of the score model", training_curve),
+    ("models", "training_recipes", "Training recipes at equal time", recipes),
+    ("models", "recipes_small_a", "Training recipes: patches and width", recipes),
+    ("models", "recipes_small_b", "Training recipes: depth and single pixels", recipes),
+    ("models", "training_recipes_fashion", "Training recipes on Fashion-MNIST: depth", recipes),
+    (
+        "models",
+        "training_recipes_fashion_2",
+        "Training recipes on Fashion-MNIST: width and rate",
+        recipes,
+    ),
+    ("assessments", "paper_cifar10", "The paper's questions on CIFAR-10", assessed),
+    ("assessments", "paper_forecast", "Cost estimate of the plan `paper`", forecast),
+    ("assessments", "theirs", "Two CIFAR-10 classifiers trained by others", assessed),
+    ("assessments", "tricks", "A classifier with hidden gradients", assessed),
+    (
+        "assessments",
+        "hardened",
+        "A classifier trained on GAT and GAS images, and a detector",
+        assessed,
+    ),
+    ("assessments", "paper_fashion", "The paper's questions on Fashion-MNIST", assessed),
+    ("fashion", "fashion", "Fashion-MNIST models trained from nothing", world),
+    ("results", "fashion_transformation", "GAT on Fashion-MNIST", transformation),
+    ("results", "fashion_synthesis", "GAS on Fashion-MNIST", synthesis),
+    ("fashion", "fashion_purification", "GAP on Fashion-MNIST", purification),
+    ("parameterizations", "families", "Training family and process", families),
+    (
+        "parameterizations",
+        "parametrisations",
+        "One denoiser as EDM, VP and VE; three x0-estimates",
+        parametrisations,
+    ),
+    (
+        "parameterizations",
+        "parametrisations_cifar10",
+        "One denoiser as EDM, VP and VE: CIFAR-10",
+        parametrisations,
+    ),
+    ("fashion", "fashion_transformation_first", "GAT: first look", transformation),
+    ("fashion", "fashion_synthesis_first", "GAS: first look, stopped early", synthesis),
+    ("fashion", "fashion_transformation_curves", "GAT over its settings", transformation),
+    ("fashion", "fashion_synthesis_curves", "GAS over its settings", synthesis),
+    ("fashion", "fashion_synthesis_sampler", "GAS by ancestral sampling", synthesis),
+    ("fashion", "fashion_purification_curves", "GAP over its settings", purification),
+    ("results", "guided_sampling", "Speed beside a reference implementation", sampling),
+    ("cost", "guided_sampling_default", "Speed: cost of the default's restarts", sampling),
+    (
+        "results",
+        "reproducibility",
+        "Results do not depend on how the work is split",
+        reproducibility,
+    ),
+    ("cost", "killed", "Results do not depend on interruptions", killed),
+    ("cost", "report_size", "Report of 10,000 images", report_size),
+    ("cost", "gradient_memory", "Memory of exact gradients", memory),
+    ("assessments", "purifiers", "Purifiers: few-step chains", purifiers),
+    ("cost", "purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),
+    ("results", "core", "Purifiers on CIFAR-10: exact, BPDA and blind attacks", assessed),
+    ("assessments", "fixed", "Attacker and judge share one draw", assessed),
+    ("assessments", "selective", "Gradients of draws averaged or weighted", assessed),
+    ("assessments", "purifier_forecast", "Cost estimate of the plan `purifier`", forecast),
+    (
+        "assessments",
+        "white_box",
+        "GAP under an exact attack: longer chains, higher similarity, votes",
+        white_box,
+    ),
+    ("results", "certified", "Certified accuracy: denoised smoothing, noise 0.25", certified),
+    ("results", "certified_half", "Certified accuracy: denoised smoothing, noise 0.5", certified),
+    ("results", "promised", "Upper bound on the failure rate of generated images", promised),
 ]
 
 
-def results() -> str:
-    text = (
-        "# Results\n\nWritten by `python benchmarks/render.py` from `benchmarks/results/*.json`, "
-        "which the commands below wrote. Shares carry their count, their denominator and a 95 % "
-        "Wilson interval. The judge never guides and is never attacked. LPIPS: AlexNet, v0.1 "
-        "heads. Fréchet: in the judge's last layer. Each table names the algorithm that made it; "
-        f"that of this version is {ALGORITHM}, whose noise differs from algorithm 1.\n"
+PAGES = {  # the title of each page
+    "results": "Results",
+    "models": "Results: models and their training",
+    "defaults": "Results: how the defaults were chosen",
+    "attacks": "Results: attacks",
+    "assessments": "Results: assessments",
+    "fashion": "Results: Fashion-MNIST",
+    "parameterizations": "Results: parameterizations",
+    "cost": "Results: cost and reproducibility",
+}
+
+
+def place(name: str) -> Path:
+    """The file of a page: the first is for readers, the others lie beside the recorded results."""
+    return ROOT / "docs" / "results.md" if name == "results" else RESULTS / f"{name}.md"
+
+
+def render_page(name: str) -> str:
+    """A page: its sections that have a recorded result, and the remarks on them."""
+    text = f"# {PAGES[name]}\n\n{INTRODUCTION}" + (LINKS if name == "results" else "")
+    for on, file, title, render in SECTIONS:
+        if on == name and (RESULTS / f"{file}.json").exists():
+            text += section(name, file, title, render)
+    remarks = ROOT / "benchmarks" / "remarks" / f"{name}.md"
+    return text + (remarks.read_text() if remarks.exists() else "")
+
+
+def section(page_name: str, file: str, title: str, render: Callable[[Row], str]) -> str:
+    data = json.loads((RESULTS / f"{file}.json").read_text())
+    about = data["about"]
+    text = f"\n## {title}\n\n`{about['command']}`, {about['finished']}, {about['machine']}, "
+    text += f"torch {about['torch']}, algorithm {about['algorithm']}.\n"
+    shown = picture(file)
+    if page_name != "results":
+        shown = shown.replace("](images/", "](../../docs/images/")
+    return text + shown + render(data)
+
+
+INTRODUCTION = (
+    "Written by `python benchmarks/render.py` from the files in `benchmarks/results`. Each table names its command, "
+    "date and machine.\n\n"
+    "- Shares carry their count, denominator and 95 % Wilson interval.\n"
+    "- The judge (reference classifier) never guides and is never attacked.\n"
+    "- LPIPS: AlexNet, v0.1 heads. Fréchet distance: in the judge's last layer.\n"
+    f"- `algorithm` is the version of what is computed. This version's is {ALGORITHM}; its noise differs from algorithm 1.\n"
+    "- Commands are those of the version that ran them; `CHANGELOG.md` has the new words.\n"
+)
+LINKS = (
+    "\nMore tables: "
+    + " · ".join(
+        f"[{title.removeprefix('Results: ')}](../benchmarks/results/{name}.md)"
+        for name, title in PAGES.items()
+        if name != "results"
     )
-    for name, title, render in SECTIONS:
-        file = RESULTS / f"{name}.json"
-        text += f"\n## {title}\n"
-        if not file.exists():
-            text += "\nNot measured yet.\n"
-            continue
-        data = json.loads(file.read_text())
-        about = data["about"]
-        text += f"\n`{about['command']}`, {about['finished']}, {about['machine']}, "
-        text += f"torch {about['torch']}, algorithm {about['algorithm']}.\n"
-        text += picture(name)
-        text += render(data)
-    return text + (ROOT / "benchmarks" / "remarks.md").read_text()
+    + "\n"
+)
 
 
 def main() -> None:
-    (ROOT / "docs" / "results.md").write_text(results())
+    for name in PAGES:
+        place(name).write_text(render_page(name))
     write_pictures(RESULTS, ROOT / "docs" / "images")
     models = ROOT / "docs" / "models.md"
     models.write_text(page(RESULTS, models.read_text()))

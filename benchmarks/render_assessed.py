@@ -28,7 +28,7 @@ def assessed(data: Row) -> str:
     if moved:
         text += "\nGiven images, attacked; medians of the distances over all n:\n\n"
         text += table(
-            ["classifier", "attack", "n", "accuracy", "fooled, of those right before",
+            ["classifier", "attack", "n", "accuracy", "fooled, of those correct before",
              "fooled, and the judge sees the class", "Linf x 255", "L2", "LPIPS", "Fréchet",
              "s/image"],
             map(_moved, moved),
@@ -41,7 +41,7 @@ def assessed(data: Row) -> str:
             map(_drawn, drawn),
         )  # fmt: skip
     if cleaned:
-        head = ["classifier", "purification", "n", "right before", "right after", "s/image"]
+        head = ["classifier", "purification", "n", "clean accuracy", "accuracy after", "s/image"]
         text += "\nImages that nobody attacked, purified:\n\n" + table(head, map(_cleaned, cleaned))
     if purified:
         text += "\nBehind a purifier; K fresh draws that no attack saw:\n\n" + table(
@@ -55,7 +55,7 @@ def assessed(data: Row) -> str:
 
 def _clean(group: str, found: Row) -> str:
     rates = ", ".join(f"{name} {short(rate)}" for name, rate in found.items())
-    return f" {group}, right before: {rates}."
+    return f" {group}, clean accuracy: {rates}."
 
 
 def _named(cell: Row) -> str:
@@ -95,10 +95,8 @@ def _transferred(cells: list[Row]) -> str:
         [cell["victim"], _named(cell), *(_share(cell["transfer"], name) for name in asked)]
         for cell in cells
     ]
-    told = (
-        "\nThe same images shown to each classifier: fooled, of those that it had right before:\n\n"
-    )
-    return told + table(["made against", "attack", *asked], rows)
+    told = "\nThe same images shown to each classifier: fooled, of those that it classified correctly before:\n\n"
+    return told + table(["made for", "attack", *asked], rows)
 
 
 def _rejected(cells: list[Row]) -> str:
@@ -161,7 +159,7 @@ def _together(defences: Sequence[Row]) -> str:
         for one in defences
     ]  # fmt: skip
     drawn = any(one[-1] for one in rows)
-    head = ["classifier", "purifier", "attacks", "right under every one, at the first draw",
+    head = ["classifier", "purifier", "attacks", "accuracy under the worst attack, first draw",
             *(["in the worst of K", "by the vote of K", "K"] if drawn else [])]  # fmt: skip
     body = rows if drawn else [one[:4] for one in rows]
     return "\nThe same images under all attacks:\n\n" + table(head, body)
@@ -180,7 +178,7 @@ def _rest(data: Row) -> str:
     missing = [cell["name"] for cell in data["cells"] if cell["state"] != DONE]
     text = f"\nNot done: {_listed(missing)}.\n" if missing else ""
     doubts = [f"- {found['cell']}: {found['says']}" for found in data["doubts"]]
-    return text + ("\nDoubted:\n\n" + "\n".join(doubts) + "\n" if doubts else "")
+    return text + ("\nSanity checks:\n\n" + "\n".join(doubts) + "\n" if doubts else "")
 
 
 def _listed(names: list[str]) -> str:

@@ -12,20 +12,20 @@ SHARES = {
 
 
 def attacks(data: Row) -> str:
-    text = f"\n{data['data']}, of {data['images']} images those that the victim had right before; "
+    text = f"\n{data['data']}, of {data['images']} images those classified correctly before; "
     text += f"8/255. Times: {data['repeats']} rounds, the two in turns; the median ratio.\n"
     for victim, rows in data["beside"].items():
-        text += f"\nVictim `{victim}`:\n\n" + table(
+        text += f"\nClassifier `{victim}`:\n\n" + table(
             ["what", "ours", "theirs", "their time / ours", "each round"], map(_pair, rows)
         )
-    text += "\nEach attack at its own aim. Calls are an image's; 'transferred' is to the other "
-    text += "victim; 'purified' is behind GAP, which the attack did not see.\n"
+    text += "\nEach attack at its own goal. Calls are per image; 'transferred' is to the other "
+    text += "classifier; 'purified' is behind GAP, which the attack did not see.\n"
     for victim, rows in data["aims"].items():
         head = ["attack", "success, 8 bit", "transferred", "judge says y*", "purified",
                 "Linf x 255", "L2", "LPIPS", "gradients", "other calls", "its aim",
                 "PGD there"]  # fmt: skip
         lines = [_line(row, rows[0]) for row in rows]
-        text += f"\nVictim `{victim}`:\n\n" + table(head, lines)
+        text += f"\nClassifier `{victim}`:\n\n" + table(head, lines)
     return text
 
 

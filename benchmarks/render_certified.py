@@ -9,7 +9,7 @@ def certified(data: Row) -> str:
     text = f"\n`{first['models']['classifier']}` behind `{first['models']['score-model']}`, "
     text += f"{first['data']}, {first['images']} images; L2, pixels in [0, 1]. The certificate of "
     text += f"an image is wrong with probability {first['alpha']:g} at most.\n\n"
-    head = ["noise", "N0", "N", "networks", "right, radius 0", "abstained",
+    head = ["noise", "N0", "N", "networks", "accuracy, radius 0", "abstained",
             *(f"certified at {r}" for r in radii), "mean radius", "images a minute"]  # fmt: skip
     return text + table(head, map(_line, data["rows"]))
 
@@ -27,10 +27,10 @@ def _line(row: Row) -> list[str]:
 def promised(data: Row) -> str:
     first = data["rows"][0]
     models = first["models"]
-    text = f"\nDraws of `{models['score-model']}`, judged by `{models['classifier']}`, "
+    text = f"\nSamples of `{models['score-model']}`, classified by `{models['classifier']}`, "
     text += f"{first['per_class']} of each class. With probability {1 - first['alpha']:g} all "
     text += "classes' bounds hold at once.\n\n"
-    head = ["strength s_y", "purifier", "sampler", "steps", "misclassified",
+    head = ["attack scale s_y", "purifier", "sampler", "steps", "misclassified",
             "at most, mean over classes", "at most, the worst class"]  # fmt: skip
     return text + table(head, map(_generator, data["rows"]))
 

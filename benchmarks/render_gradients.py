@@ -63,4 +63,4 @@ def purifiers(data: Row) -> str:
     ]
     head = ["purifier", "setting", "calls", "clean", "under blind PGD-40", "ms an image"]
     many = f"{data['data']}, {data['images']} images, {255 * data['epsilon']:g}/255, one draw each"
-    return f"\nVictim `{data['victim']}`, {many}:\n\n" + table(head, body)
+    return f"\nClassifier `{data['victim']}`, {many}:\n\n" + table(head, body)

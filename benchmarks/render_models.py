@@ -22,12 +22,12 @@ def models(results: Path) -> str:
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['gflops']:.0f}",
             f"{row['seconds']:.2f}" if row["seconds"] < 10 else f"{row['seconds']:.0f}",
-            f"{entries[name].megabytes}" + (", by hand" if entries[name].manual else ""),
+            f"{entries[name].megabytes}" + (", manual" if entries[name].manual else ""),
             entries[name].license,
         ]
         for name, row in data["rows"].items()
     ]
-    head = ["--model", "pixels", "classes", "parameters", "GFLOPs", "CPU seconds", "MB", "licence"]
+    head = ["--model", "pixels", "classes", "parameters", "GFLOPs", "CPU seconds", "MB", "license"]
     return (
         f"`{about['command']}`, {about['finished']}, {about['machine']}, torch {about['torch']}, "
         f"algorithm {about['algorithm']}; "

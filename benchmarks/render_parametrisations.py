@@ -51,7 +51,7 @@ def _estimates(data: Row) -> str:
     ]
     text = f"\nThe x0-estimates, {data['images']} images, the card's settings:\n\n"
     text += table(
-        ["estimate", "GAT success", "without retries", "GAP, attacked", "GAP, clean"], body
+        ["estimate", "GAT success", "without restarts", "GAP, attacked", "GAP, clean"], body
     )
     for task in ("gat", "gap"):
         text += f"\n{task.upper()}: root mean square between the estimate at a level and the image "

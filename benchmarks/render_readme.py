@@ -1,4 +1,4 @@
-"""The few lines of the README, from the files in benchmarks/results."""
+"""The two short tables of the README, from the files in benchmarks/results."""
 
 import json
 from collections.abc import Iterator
@@ -6,61 +6,66 @@ from pathlib import Path
 
 from markdown_parts import Row, share, short, table
 
+ATTACKERS = {"blind": "blind PGD-40", "exact": "APGD, exact gradients"}
+
 
 def summary(results: Path) -> str:
-    """A table of the results in a folder: of each victim the first rows, and no curves."""
-    rows = []
-    tables = (("transformation", _gat), ("synthesis", _gas), ("purification", _gap))
-    for name, pick in ((f"{of}{name}", pick) for of in ("", "fashion_") for name, pick in tables):
-        file = results / f"{name}.json"
-        if file.exists():
-            rows += pick(json.loads(file.read_text()))
-            if name == "purification":
-                rows += _white_box(results)
-    return table(["what", "victim", "result"], rows)
+    """Attacks of the bundled classifiers, and what purification leaves; the defaults alone."""
+    attacked = [
+        row
+        for of in ("", "fashion_")
+        for name, pick in (("transformation", _gat), ("synthesis", _gas))
+        for row in pick(_read(results, f"{of}{name}"))
+    ]
+    purified = [*_purifiers(_read(results, "paper_cifar10"))]
+    for name in ("purification", "fashion_purification"):
+        purified += _gap(_read(results, name))
+    text = table(
+        ["attack", "classifier", "success (8-bit file)", "judge sees the class", "compare"],
+        attacked,
+    )
+    head = ["defense", "classifier", "attacker, Linf", "accuracy under attack", "clean"]
+    return f"{text}\n{table(head, purified)}"
 
 
-KINDS = {"blind": "blind PGD", "exact": "APGD along exact gradients"}
-
-
-def _white_box(results: Path) -> Iterator[list[str]]:
-    """Purifiers by the plan of the paper, which says of whom the attacker knows."""
-    file = results / "paper_cifar10.json"
-    cells = json.loads(file.read_text())["cells"] if file.exists() else []
-    for cell in cells:
-        if cell["attack"] in KINDS and cell["state"] == "done":
-            figures = cell["figures"]
-            (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
-            clean = figures[vote.replace("attacked", "clean")]
-            said = f"{share(figures[vote])}; untouched {short(clean)}"
-            purifier = cell["purification"].removesuffix("_blind")
-            draws = vote.rpartition("_")[2]
-            what = f"{purifier}, vote of {draws}, under {KINDS[cell['attack']]}, 8/255"
-            yield [what, cell["victim"], said]
+def _read(results: Path, name: str) -> Row:
+    file = results / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
-    """Each victim's first two rows, what is compared with and the default, once both are there."""
-    return ((name, *rows[:2]) for name, rows in data["victims"].items() if len(rows) > 1)
+    """Of each bundled classifier: what is compared with, and the default."""
+    for name, rows in data.get("victims", {}).items():
+        if len(rows) > 1 and ":" not in name:
+            yield name, rows[0], rows[1]
 
 
 def _gat(data: Row) -> Iterator[list[str]]:
-    for victim, pgd, row in _pairs(data):
-        yield ["GAT success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; untouched {short(row['judge_untouched'])}"
-        yield ["the judge still says y*", victim, f"{said}; PGD {short(pgd['judge'])}"]
+    for name, pgd, row in _pairs(data):
+        beside = f"PGD-40: success {short(pgd['success_8bit'])}, judge {short(pgd['judge'])}"
+        yield ["GAT", name, share(row["success_8bit"]), short(row["judge"]), beside]
 
 
 def _gas(data: Row) -> Iterator[list[str]]:
-    for victim, free, row in _pairs(data):
-        yield ["GAS success, 8-bit file", victim, share(row["success_8bit"])]
-        said = f"{short(row['judge'])}; unguided draws {short(free['judge'])}"
-        yield ["the judge says y*", victim, said]
+    for name, free, row in _pairs(data):
+        beside = f"unguided samples: judge {short(free['judge'])}"
+        yield ["GAS", name, share(row["success_8bit"]), short(row["judge"]), beside]
+
+
+def _purifiers(data: Row) -> Iterator[list[str]]:
+    """Purifiers by the vote of several draws, in the plan of the paper."""
+    for cell in data.get("cells", ()):
+        if cell["attack"] in ATTACKERS and cell["state"] == "done":
+            figures = cell["figures"]
+            (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
+            defense = f"{cell['purification'].removesuffix('_blind')}, vote of {vote.rpartition('_')[2]}"
+            clean = short(figures[vote.replace("attacked", "clean")])
+            attacker = f"{ATTACKERS[cell['attack']]}, 8/255"
+            yield [defense, cell["victim"], attacker, share(figures[vote]), clean]
 
 
 def _gap(data: Row) -> Iterator[list[str]]:
-    for victim, base, row in _pairs(data):
-        said = f"{short(base['attacked'])} -> {short(row['attacked_purified'])}"
-        said += f"; clean {short(base['clean'])} -> {short(row['clean_purified'])}"
-        attack = base["settings"].removesuffix(", no purifier")
-        yield [f"GAP, accuracy under blind {attack}", victim, said]
+    for name, base, row in _pairs(data):
+        attacker = f"blind {base['settings'].removesuffix(', no purifier')}"
+        clean = short(row["clean_purified"])
+        yield ["gap, one draw", name, attacker, share(row["attacked_purified"]), clean]

@@ -14,14 +14,14 @@ def by_victim(
 ) -> str:
     """A table a victim, under what is told of its rows; the first ones may be told only."""
     return "".join(
-        f"\nVictim `{victim}`, {told(rows)}\n\n" + table(head, map(line, rows[skipped:]))
+        f"\nClassifier `{victim}`, {told(rows)}\n\n" + table(head, map(line, rows[skipped:]))
         for victim, rows in data["victims"].items()
     )
 
 
 def transformation(data: Row) -> str:
-    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*",
-            "judge, untouched", "Linf x 255", "L2", "LPIPS", "Fréchet", "calls"]  # fmt: skip
+    head = ["setting", "success, 8 bit", "without restarts", "targeted success", "judge says y*",
+            "judge, originals", "Linf x 255", "L2", "LPIPS", "Fréchet", "NFE"]  # fmt: skip
 
     def line(row: Row) -> list[str]:
         names = ("without_retries", "as_wanted", "judge", "judge_untouched")
@@ -36,12 +36,19 @@ def transformation(data: Row) -> str:
             f"{row['calls']:.0f}" if "calls" in row else "",
         ]
 
-    over = "all shares over the images that it had right before:"
+    over = "all shares over the images that it classified correctly before:"
     return by_victim(data, head, lambda _: f"{data['data']}, {data['images']} images; {over}", line)
 
 
 def synthesis(data: Row) -> str:
-    head = ["setting", "success, 8 bit", "without retries", "as wanted", "judge says y*", "calls"]
+    head = [
+        "setting",
+        "success, 8 bit",
+        "without restarts",
+        "targeted success",
+        "judge says y*",
+        "NFE",
+    ]
 
     def line(row: Row) -> list[str]:
         return [
@@ -66,7 +73,7 @@ def drawn(settings: Row) -> str:
 
 
 def purification(data: Row) -> str:
-    head = ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "calls"]
+    head = ["setting", "attacked, purified", "clean, purified", "L2 to the clean image", "NFE"]
 
     def told(rows: list[Row]) -> str:
         right, left = (share(rows[0][name]) for name in ("clean", "attacked"))
@@ -100,6 +107,6 @@ def sampling(data: Row) -> str:
         ]
         for row in data["rows"]
     ]
-    head = ["variant", "success", "judge says y*", "calls", "seconds", "times faster", "peak MiB"]
-    text = f"\n{10 * data['per_class']} images, one run of each, without retries unless said:\n\n"
+    head = ["variant", "success", "judge says y*", "NFE", "seconds", "times faster", "peak MiB"]
+    text = f"\n{10 * data['per_class']} images, one run of each, without restarts unless said:\n\n"
     return text + table(head, body)

@@ -10,7 +10,9 @@ AXES = {  # the axis, what its numbers are, and by how many draws its rows are j
 
 
 def white_box(data: Row) -> str:
-    text = f"\nVictim `{data['classifier']}` behind GAP, {data['data']}, {data['images']} images, "
+    text = (
+        f"\nClassifier `{data['classifier']}` behind GAP, {data['data']}, {data['images']} images, "
+    )
     text += f"{255 * data['epsilon']:g}/255; APGD, {data['iterations']} iterations, EOT "
     text += f"{data['draws']}, an image left alone once it is misread in {data['stop']} fresh "
     text += f"draws. By the majority of {data['answers']} draws that no attack saw, or as said.\n"

@@ -26,7 +26,7 @@ def cards(data: Row) -> str:
         )
     head = ["images seen", "minutes"]
     text = "\n" + table(["score model", *head], rows["score-model"]) + "\n"
-    head += ["right, test images", f"under PGD-40, {radius:g}/255"]
+    head += ["accuracy, test images", f"under PGD-40, {radius:g}/255"]
     return (
         text
         + table(["classifier", *head], rows["classifier"])
@@ -68,7 +68,7 @@ def curve(found: Row) -> str:
 
 def whole(found: Row) -> str:
     """A score model after all its training, and how near its draws come to training images."""
-    line = ["the draws", *(told(found["figures"][name]) for name in FIGURES)]
+    line = ["samples", *(told(found["figures"][name]) for name in FIGURES)]
     head = ["", "Fréchet", "kernel", "precision", "recall", "judge"]
     text = _drawn(found) + table(head, [line, floor(found["figures"])])
     near = [
@@ -92,7 +92,7 @@ def floor(figures: Row) -> list[str]:
 
 def _drawn(found: Row) -> str:
     told = found["settings"]
-    how = f"{told['images']:,} unguided draws, {told['sampler']}, {told['calls']} calls"
+    how = f"{told['images']:,} unguided samples, {told['sampler']}, {told['calls']} calls"
     return f"\n{how}, against as many test images:\n\n"
 
 
@@ -104,7 +104,7 @@ def told(entry: Row) -> str:
 
 
 def draws(data: Row) -> str:
-    """Unguided draws by sampler."""
+    """Unguided samples by sampler."""
     rows = [
         [
             row["settings"]["sampler"],
@@ -114,7 +114,9 @@ def draws(data: Row) -> str:
         ]
         for row in data["rows"]
     ]
-    text = f"\n`{data['model']}`, {data['images']} draws with seed {data['seed']}; of as many test "
+    text = (
+        f"\n`{data['model']}`, {data['images']} samples with seed {data['seed']}; of as many test "
+    )
     text += f"images the judge says the label of {share(data['judge'])}.\n\n"
     return text + table(["sampler", "calls", "judge says y*", "Fréchet"], rows)
 
@@ -143,10 +145,10 @@ def families(data: Row) -> str:
         ]
         for row in data["rows"]
     ]
-    head = ["family", "draws: judge says y*", "draws: Fréchet", "GAS success", "GAS: judge",
+    head = ["family", "samples: judge says y*", "samples: Fréchet", "GAS success", "GAS: judge",
             "GAT success", "GAT: judge", "GAT: Fréchet"]  # fmt: skip
     text = f"\n{len(data['rows'])} models of one network, trained equally long; "
-    text += f"{data['images']} test images, {data['per_class']} draws a class:\n\n"
+    text += f"{data['images']} test images, {data['per_class']} samples a class:\n\n"
     text += table(head, first)
     text += "\nGAP at the setting that served each best on training images that no model saw:\n\n"
     return text + table(["family", "setting", "attacked, purified", "clean, purified"], second)

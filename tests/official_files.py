@@ -39,19 +39,19 @@ def write_cifar100_python(folder: Path) -> None:
         (folder / split).write_bytes(pickle.dumps(content, protocol=2))
 
 
-# Tiny ImageNet: one grey an image, by which it is known again
+# Tiny ImageNet: one gray an image, by which it is known again
 
 WNIDS = ("n03", "n01", "n02")
 WORDS = "n01\tcrane, Grus\nn02\tcrane\nn03\tgoldfish, Carassius auratus\nn04\tunused\n"
-TRAIN = {"n03": {0: 30, 2: 32, 10: 31}, "n01": {0: 10}, "n02": {0: 20, 1: 21}}  # number: grey
+TRAIN = {"n03": {0: 30, 2: 32, 10: 31}, "n01": {0: 10}, "n02": {0: 20, 1: 21}}  # number: gray
 VAL = [("val_0", "n02", 120), ("val_10", "n03", 130), ("val_2", "n02", 122)]
 
 
-def jpeg(grey: int, mode: str = "RGB", side: int = 64) -> bytes:
-    """A picture of one grey, which JPEG keeps as it is when it rounds least."""
+def jpeg(gray: int, mode: str = "RGB", side: int = 64) -> bytes:
+    """A picture of one gray, which JPEG keeps as it is when it rounds least."""
     held = io.BytesIO()
-    colour = (grey,) * 3 if mode == "RGB" else grey
-    Image.new(mode, (side, side), colour).save(held, "JPEG", quality=100)
+    color = (gray,) * 3 if mode == "RGB" else gray
+    Image.new(mode, (side, side), color).save(held, "JPEG", quality=100)
     return held.getvalue()
 
 
@@ -66,10 +66,10 @@ def tiny() -> dict[str, bytes]:
     }
     for wnid, images in TRAIN.items():
         files[f"train/{wnid}/{wnid}_boxes.txt"] = b""
-        for number, grey in images.items():
+        for number, gray in images.items():
             mode = "L" if number == 1 else "RGB"
-            files[f"train/{wnid}/images/{wnid}_{number}.JPEG"] = jpeg(grey, mode)
-    return files | {f"val/images/{name}.JPEG": jpeg(grey) for name, _, grey in VAL}
+            files[f"train/{wnid}/images/{wnid}_{number}.JPEG"] = jpeg(gray, mode)
+    return files | {f"val/images/{name}.JPEG": jpeg(gray) for name, _, gray in VAL}
 
 
 def write_tiny_folder(root: Path, files: dict[str, bytes]) -> None:

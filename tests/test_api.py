@@ -14,7 +14,8 @@ from scoreag.diffusion.parameterizations import edm
 from scoreag.diffusion.preconditioning import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods.task import IDS_PER_CLASS, escalate_attack_scale
+from scoreag.methods.task import escalate_attack_scale
+from scoreag.methods.validation import IDS_PER_CLASS
 
 QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
@@ -88,15 +89,15 @@ def test_everything_runs_in_the_dtype_of_the_images(dtype, prior, victim, images
     out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
     defended = scoreag.defend(victim, prior, steps=3, sigma_start=2.0)
     assert out.images.dtype == dtype
-    assert scoreag.purify(prior, images, **QUICK).dtype == dtype
+    assert scoreag.purify(prior, images, **QUICK).images.dtype == dtype
     assert defended(images).dtype == dtype
 
 
 def test_double_precision_is_more_than_a_label(prior, victim, images):
     """A float32 network inside would leave errors of 1e-7 between the two."""
-    single = scoreag.purify(prior, images, **QUICK)
-    double = scoreag.purify(prior, images.double(), **QUICK)
-    jittered = scoreag.purify(prior, images.double() + 1e-12, **QUICK)
+    single = scoreag.purify(prior, images, **QUICK).images
+    double = scoreag.purify(prior, images.double(), **QUICK).images
+    jittered = scoreag.purify(prior, images.double() + 1e-12, **QUICK).images
     assert 0 < (double - jittered).abs().max() < 1e-9
     assert (single - double).abs().max() < 1e-3
 
@@ -289,7 +290,10 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.transform(p, v, x, [0, 1, 2]), "3 labels for 7 images"),
         (lambda p, v, x: scoreag.transform(p, v, x, [3] * 7), r"expected 0\.\.2"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "target equals the label 0"),
-        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "runner_up, random or none"),
+        (
+            lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"),
+            "there are: runner_up, random, none, cat",
+        ),
         (
             lambda p, v, x: scoreag.transform(p, Softmax(v).eval(), x, LABELS),
             "leave out its last softmax",

@@ -8,7 +8,7 @@ import pytest
 
 from scoreag.assess.results import aggregate
 from scoreag.cli.app import main
-from scoreag.runs.records import files_intact, read_rows
+from scoreag.io.records import files_intact, read_rows
 
 
 @pytest.fixture(autouse=True)

@@ -209,7 +209,7 @@ def test_a_tensor_that_does_not_fit_is_named(network, change, message):
         load_weights(network, tensors, "mine")
 
 
-def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
+def test_an_old_file_without_the_counters_of_normalizations_is_taken(network):
     old = {n: t for n, t in network.state_dict().items() if "num_batches" not in n}
     load_weights(network, old, "mine")
 
@@ -217,7 +217,7 @@ def test_an_old_file_without_the_counters_of_normalisations_is_taken(network):
 def test_an_option_that_the_network_lacks_is_refused(folder):
     update_card(load_card(folder), options={"hiden": 8})
     with pytest.raises(
-        ValueError, match="plain_cnn takes no option 'hiden'; did you mean 'hidden'"
+        ValueError, match="small_cnn takes no option 'hiden'; did you mean 'hidden'"
     ):
         load_card_classifier(load_card(folder))
 
@@ -243,7 +243,7 @@ def test_a_bundled_card_is_complete(file):
     found = load_card(file.stem)
     assert found.name == file.stem and found.license == "MIT" and read_weights(found)
     assert all((ZOO / name).stat().st_size <= 16e6 for name in found.weight_files or [found.file])
-    assert {"seed", "images", "minutes", "data"} <= set(
+    assert {"seed", "total_images", "minutes", "data"} <= set(
         json.dumps(found.training_config).split('"')
     )
     for named in found.metrics.values():

@@ -18,8 +18,8 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.cli.options import BATCH_SIZE, SETTINGS
+from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
-from scoreag.runs.records import read_rows
 
 OWN = """
 from torch import nn
@@ -172,7 +172,7 @@ def test_every_setting_is_an_option_of_the_same_name():
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
-    from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
+    from scoreag.methods.task import DEFAULT_BATCH_SIZE as THEIRS
 
     assert BATCH_SIZE.default == THEIRS
 

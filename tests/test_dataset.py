@@ -17,7 +17,7 @@ LABELS = np.array([4, 3, 2, 1, 0])
 
 @pytest.fixture
 def five(tmp_path: Path) -> str:
-    """Five grey images whose first pixels are 0, 4, 8, 12 and 16."""
+    """Five gray images whose first pixels are 0, 4, 8, 12 and 16."""
     np.savez(tmp_path / "five.npz", images=IMAGES, labels=LABELS)
     return f"npz:{tmp_path / 'five.npz'}"
 
@@ -72,8 +72,8 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
         ("sample", "did you mean 'foolbox-samples'"),
         ("tiny-imagnet:val", "no 'tiny-imagnet' in datasets; did you mean 'tiny-imagenet'"),
         ("tiny_imagnet:val", "did you mean 'tiny-imagenet'"),
-        ("fashion-mnist:samples", "fashion-mnist has no split 'foolbox-samples'; did you mean 'sample'"),
-        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: arrays, cifar10, ci"),
+        ("fashion-mnist:samples", "fashion-mnist has no split 'samples'; did you mean 'sample'"),
+        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: cifar10, cifar100, fash"),
         ("no.such.module:x", r"no data set 'no\.such\.module'"),
         ("image-folder:nowhere", "no folder 'nowhere'"),
         ("", "no '' in datasets"),

@@ -10,7 +10,11 @@ import pytest
 from scoreag.registry import component_names
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks" / "results").glob("*.md")),
+]
 
 
 @pytest.fixture
@@ -20,7 +24,18 @@ def render(monkeypatch):
 
 
 def test_results_are_those_of_the_files_that_the_benchmarks_wrote(render):
-    assert (ROOT / "docs" / "results.md").read_text() == render.results()
+    for name in render.PAGES:
+        assert render.place(name).read_text() == render.render_page(name), name
+
+
+def test_each_recorded_result_stands_on_one_page(render):
+    recorded = {file.stem for file in render.RESULTS.glob("*.json")}
+    shown = [file for _, file, _, _ in render.SECTIONS]
+    assert len(shown) == len(set(shown)) and recorded <= {*shown, *render.ELSEWHERE}
+
+
+def test_the_page_of_results_can_be_read_in_a_sitting(render):
+    assert len(render.place("results").read_text().splitlines()) <= 300
 
 
 def test_the_table_of_the_readme_is_too(render):

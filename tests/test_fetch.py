@@ -71,18 +71,18 @@ class Server:
     def send(self, request: BaseHTTPRequestHandler, start: int) -> None:
         request.send_response(206 if start and self.status == 200 else self.status)
         if start:
-            place = f"bytes {start + self.random_shift}-{len(self.content) - 1}/{len(self.content)}"
+            place = f"bytes {start + self.shift}-{len(self.content) - 1}/{len(self.content)}"
             request.send_header("Content-Range", place)
-        sent = self.content[start + self.random_shift * bool(start) :]
+        sent = self.content[start + self.shift * bool(start) :]
         told = {"length": ("Content-Length", str(len(sent))), "chunks": CHUNKS}
-        known = [told.get(self.message), self.tag and ("ETag", self.tag)]
+        known = [told.get(self.says), self.tag and ("ETag", self.tag)]
         for name, value in [*filter(None, known), ("Content-Type", self.kind)]:
             if value:
                 request.send_header(name, value)
         request.end_headers()
-        part = sent[: self.update] if self.breaks > 0 else sent
+        part = sent[: self.after] if self.breaks > 0 else sent
         self.breaks -= 1
-        if self.message == "chunks":
+        if self.says == "chunks":
             part = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
             part += b"0\r\n\r\n" if self.breaks < 0 else b""
         request.wfile.write(part)
@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def __init__(self, server: Server, *args: object) -> None:
         self.plan = server
-        if server.message == "chunks":
+        if server.says == "chunks":
             self.protocol_version = "HTTP/1.1"
         super().__init__(*args)  # type: ignore[arg-type]
 
@@ -146,7 +146,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, tmp_path
 
 
 def test_what_came_is_kept_for_the_next_time(server: Server, tmp_path: Path) -> None:
-    server.breaks, server.update = 99, 20_000
+    server.breaks, server.after = 99, 20_000
     with pytest.raises(ConnectionError, match=r"broke after 100,000 bytes.*same command again"):
         download_file(server.url, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == ["a.part"]
@@ -180,7 +180,7 @@ def bare(server: Server, path: Path) -> None:
 def test_a_download_that_is_cut_is_never_taken(
     server: Server, tmp_path: Path, says: str, after: int, expected: str
 ) -> None:
-    server.message, server.update, server.breaks = says, after, 99
+    server.says, server.after, server.breaks = says, after, 99
     told = "nothing" if says == "nothing" else "broke after"
     match = "has the sha256|its checksum is wrong" if told == "nothing" else told
     with pytest.raises((ConnectionError, ValueError), match=match):
@@ -197,7 +197,7 @@ def test_a_download_that_is_cut_is_never_taken(
 def test_a_whole_answer_is_taken_however_its_length_is_told(
     server: Server, tmp_path: Path, says: str
 ) -> None:
-    server.message = says
+    server.says = says
     bare(server, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT
 
@@ -231,7 +231,7 @@ def test_the_rest_of_another_file_is_not_put_behind_what_had_come(
     server: Server, tmp_path: Path
 ) -> None:
     """The file changes between two calls, and so does its tag."""
-    server.update = 20_000
+    server.after = 20_000
     server.tag, server.breaks, server.content = '"old"', 99, bytes(len(CONTENT))
     with pytest.raises(ConnectionError):
         bare(server, tmp_path / "a")
@@ -265,7 +265,7 @@ def test_the_notes_of_another_address_are_not_used(server: Server, tmp_path: Pat
 def test_another_range_than_was_asked_for_is_not_taken(
     server: Server, tmp_path: Path, expected: str
 ) -> None:
-    server.tag, server.breaks, server.random_shift = '"one"', 1, 5000
+    server.tag, server.breaks, server.shift = '"one"', 1, 5000
     download_file(server.url, tmp_path / "a", expected, progress=False, check=right)
     assert server.ranges == [None, "bytes=100000-", None]
     assert (tmp_path / "a").read_bytes() == CONTENT
@@ -273,7 +273,7 @@ def test_another_range_than_was_asked_for_is_not_taken(
 
 def test_more_than_a_file_can_have_is_not_taken(server: Server, tmp_path: Path) -> None:
     for says in ("length", "chunks"):
-        server.message = says
+        server.says = says
         with pytest.raises(ValueError, match="and 1,000 are the most that it can have"):
             download_file(server.url, tmp_path / "a", MD5, progress=False, max_bytes=1000)
         assert os.listdir(tmp_path) == []

@@ -83,7 +83,7 @@ def test_nan_is_refused_with_the_range_of_the_others() -> None:
         (torch.zeros(2, 3, 32, 32, dtype=torch.float16), "float16; expected uint8"),
         (np.zeros((2, 3, 32, 32)), "are a ndarray.*torch.as_tensor"),
     ],
-    ids=["no-batch", "nhwc", "channels", "grey", "size", "int64", "half", "numpy"],
+    ids=["no-batch", "nhwc", "channels", "gray", "size", "int64", "half", "numpy"],
 )
 def test_images_of_another_kind_are_refused_with_the_fix(images: object, fix: str) -> None:
     with pytest.raises(ValueError, match=fix):
@@ -140,7 +140,7 @@ def test_a_damaged_png_is_refused_in_one_line(tmp_path: Path, kind: str) -> None
     path = tmp_path / "a.png"
     write_png(path, random_image(3, 16, 16))
     path.write_bytes(_damaged(kind, path.read_bytes()))
-    with pytest.raises(ValueError, match=r"^\S+a\.png is no whole PNG in RGB or grey: [^\n]+$"):
+    with pytest.raises(ValueError, match=r"^\S+a\.png is no whole PNG in RGB or gray: [^\n]+$"):
         read_png(path)
 
 

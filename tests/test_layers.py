@@ -94,7 +94,7 @@ def test_the_core_needs_torch_and_the_standard_library_only(file):
             "import torch\nfrom scoreag.core.rng import Noise\nfrom scoreag.diffusion import guidance",
             "",
         ),
-        ("import scoreag.methods.sampling", "methods"),
+        ("import scoreag.methods.synthesis", "methods"),
         ("from scoreag import methods", "methods"),
         ("from scoreag import transform", "scoreag"),
         ("from ..models.model_cards import Card", "models"),

@@ -52,7 +52,7 @@ def answers(tmp_path, monkeypatch):
 
 
 def given(spec, **more):
-    known = {"root": None, "quiet": True, "label": None, "size": None, "out": "out"}
+    known = {"data_dir": None, "quiet": True, "label": None, "size": None, "out": "out"}
     return SimpleNamespace(data=spec, **known, **more)
 
 
@@ -68,7 +68,7 @@ def test_doctor_finds_a_classifier_right_by_the_names_of_its_card(answers, capsy
 
 def test_doctor_takes_the_label_of_a_picture_by_name(answers, capsys):
     label = CLASSES[answers[0]]
-    words = ["doctor", "--classifier", "net", "--data", "listed/0.png", "--label", label]
+    words = ["doctor", "--classifier", "net", "--data", "listed/0.png", "--class", label]
     main(words)
     assert "it is right on 1 of 1 image" in capsys.readouterr().out
 
@@ -102,7 +102,7 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
 def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp_path):
     write_net(tmp_path / "other", 11, tuple(sorted(CLASSES)))
     sets = '[datasets.a]\ndata = "image-folder:named"\nclassifiers = ["net", "other"]\n'
-    (tmp_path / "p.toml").write_text(f'features = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
+    (tmp_path / "p.toml").write_text(f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
     ):

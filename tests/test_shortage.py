@@ -85,7 +85,7 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
     def none_left(*given, **more):
         raise error
 
-    monkeypatch.setattr("scoreag.runs.run_task.run_batch", none_left)
+    monkeypatch.setattr("scoreag.methods.run_task.run_batch", none_left)
     assert main([*WORDS, "--batch-size", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
@@ -95,7 +95,7 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
 
 LIMITED = """
 import resource, sys, torch
-import scoreag.runs.run_task, scoreag.cli.tasks
+import scoreag.methods.run_task, scoreag.cli.tasks
 from scoreag.cli.app import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)

@@ -54,7 +54,7 @@ def test_smoothing_writes_a_row_an_image_and_its_figures(here, capsys):
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["config"]["sigma"] == 0.25 and manifest["finished"]
     page = (here / "out" / "report.html").read_text()
-    assert "What it does not promise" in page and "beyond N" in page
+    assert "Limitations" in page and "beyond N" in page
 
 
 def test_a_generator_has_a_bound_a_class(here, capsys):
@@ -64,7 +64,7 @@ def test_a_generator_has_a_bound_a_class(here, capsys):
     assert all(entry["value"] <= entry["upper"] <= 1 for entry in figures["classes"].values())
     settings = json.loads((here / "out" / "manifest.json").read_text())["config"]
     assert settings["attack_scale"] == 0.0 and settings["purifier"]["name"] == "one_step_denoising"
-    assert "What it does not promise" in (here / "out" / "report.html").read_text()
+    assert "Limitations" in (here / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

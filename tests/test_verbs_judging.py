@@ -9,9 +9,9 @@ from assess.worlds_of_plans import write_net
 from scoreag.classifiers.loading import load_prior
 from scoreag.cli.app import main
 from scoreag.cli.judging import bundled
+from scoreag.io.records import read_rows
+from scoreag.methods.summary import NO_JUDGE_NOTE
 from scoreag.models.model_cards import list_cards, load_card
-from scoreag.runs.headline import NO_JUDGE_NOTE
-from scoreag.runs.records import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = ["--model", "prior", "--classifier", "net", "--out", "out"]

@@ -68,8 +68,6 @@ FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for t
     **dict.fromkeys(("model", "score_model", "diffusion"), ("prior",)),
     **dict.fromkeys(("mean_std", "normalization", "preprocessing"), ("mean",)),
     "resnet": ("cifar_resnet",), "plain_cnn": ("small_cnn",), "whitened_cnn": ("airbench_cnn",),
-    "folder": ("image-folder",), "arrays": ("npz",), "picture": ("single-image",),
-    "run": ("run-dir",), "samples": ("foolbox-samples", "n"),
 }  # fmt: skip
 
 

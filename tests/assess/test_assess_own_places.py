@@ -18,9 +18,9 @@ from scoreag.assess.model_cache import classifier_digests as content_of
 from scoreag.assess.results import aggregate
 from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
+from scoreag.io import run_dir as place
 from scoreag.io.images import write_png
 from scoreag.report.robustness import write_report
-from scoreag.runs import run_dir as place
 
 WORDS = ["--only", "*/none/pgd*", "--quiet"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.registry import load_attack
 from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
 from scoreag.attacks.external import art, autoattack, torchattacks
 from scoreag.core.rng import Noise
+from scoreag.registry import load_attack
 
 IMAGES = torch.full((3, 1, 2, 2), 0.5)
 LABELS = torch.tensor([0, 1, 0])
@@ -136,16 +136,14 @@ def test_what_is_not_installed_is_said(attack, package, monkeypatch):
     for part in ("art.attacks.evasion",):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):
-        load_attack(attack.__name__.rpartition(".")[2])()(
-            classify, IMAGES, LABELS, Noise(0, [0, 1, 2])
-        )
+        load_attack(name)()(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
 
 
 def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):
     with pytest.raises(ValueError, match="no 'Noisi' in torchattacks; did you mean 'Noisy'"):
         torchattacks.TorchAttacks("Noisi")(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
     with pytest.raises(ValueError, match=r"torchattacks: Noisy: .*'epsilon'"):
-        torchattacks.TorchAttacks("Noisy", {"eps": 1})(
+        torchattacks.TorchAttacks("Noisy", {"epsilon": 1})(
             classify, IMAGES, LABELS, Noise(0, [0, 1, 2])
         )
 

@@ -130,7 +130,7 @@ def test_raises_the_loss_of_a_net():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match=r"pgd knows no norm 'l1'; did you mean 'L1'"):
+    with pytest.raises(ValueError, match=r"pgd knows no norm 'l1'; there are: Linf, L2"):
         PGD(norm="l1")
 
 

@@ -1,4 +1,4 @@
-"""A user's file becomes a card that every verb takes; a wrong normalisation of it is found."""
+"""A user's file becomes a card that every verb takes; a wrong normalization of it is found."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from scoreag.models.model_cards import load_card
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere"))
 ARGUMENTS = {"depth": 8, "width": 4}
 TELL = ["--mean", "0.4,0.5,0.6", "--std", "0.2,0.25,0.3"]
-KNOWN = ["--network", "cifar_resnet", "--config", json.dumps(ARGUMENTS), "--classes", "cat,dog,ship"]
+KNOWN = ["--network", "cifar_resnet", "--config", json.dumps(ARGUMENTS), "--class-names", "cat,dog,ship"]
 WHOLE = [*KNOWN, *TELL, "--shape", "3x8x8"]
 
 
@@ -48,7 +48,7 @@ def line(capsys, words, code):
     return err
 
 
-def test_the_card_of_a_state_dict_says_what_the_network_says_in_its_own_normalisation():
+def test_the_card_of_a_state_dict_says_what_the_network_says_in_its_own_normalization():
     assert convert("net.pth", "mine", *WHOLE, "--license", "MIT") == 0
     made, victim, x = load_card(Path("mine")), scoreag.load_classifier("mine"), images()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
@@ -68,7 +68,7 @@ def test_a_verb_takes_the_card(here, capsys):
     assert told["mean"] == [0.4, 0.5, 0.6] and told["sha256"] == load_card(Path("mine")).sha256
 
 
-def test_another_normalisation_is_another_run(here, capsys):
+def test_another_normalization_is_another_run(here, capsys):
     assert convert("net.pth", "mine", *WHOLE) == 0
     tiny.write_score_model(here / "prior")
     tiny.write_images(here / "data", 2)
@@ -84,16 +84,16 @@ def test_another_normalisation_is_another_run(here, capsys):
 @pytest.mark.parametrize(
     "words, code, told",
     [
-        (["net.pth", "new", *KNOWN, "--shape", "3x8x8"], 2, "--mean is missing: normalisation is"),
-        (["net.pth", "new", *KNOWN, "--mean", "0.5"], 2, "--std is missing: normalisation is"),
+        (["net.pth", "new", *KNOWN, "--shape", "3x8x8"], 2, "--mean is missing: normalization is"),
+        (["net.pth", "new", *KNOWN, "--mean", "0.5"], 2, "--std is missing: normalization is"),
         (["net.pth", "new", *WHOLE, "--mean", "a,b"], 2, "--mean is 'a,b'; write a number a chan"),
         (["net.pth", "new", *WHOLE, "--std", "0,1,1"], 1, "std above 0"),
         (["net.pth", "new", *WHOLE, "--mean", "0,0"], 1, "mean [0.0, 0.0] and std [0.2,"),
         (["net.pth", "new", *WHOLE, "--shape", "8x8"], 2, "--shape 8x8: write CHANNELSxHEIGHT"),
-        (["net.pth", "new", *KNOWN, *TELL, "--classes", "a,b"], 1, "'linear.weight' has shape"),
+        (["net.pth", "new", *KNOWN, *TELL, "--class-names", "a,b"], 1, "'linear.weight' has shape"),
         (["net.pth", "new", *TELL], 1, "say which network they are of"),
         (["lost.pth", "new", *WHOLE], 1, "there is no file lost.pth"),
-        (["net.pth", "new", *WHOLE, "--network", "resnt"], 1, "did you mean 'cifar_resnet'"),
+        (["net.pth", "new", *WHOLE, "--network", "cifar_resnt"], 1, "did you mean 'cifar_resnet'"),
         (["net.pth", "new", *WHOLE, "--config", '{"dept": 8}'], 1, "did you mean 'depth'"),
         (["net.pth", "new", *WHOLE, "--config", '{"depth": 14}'], 1, "weights lack"),
     ],
@@ -131,14 +131,14 @@ def examined(victim, count=200):
 
 def public(name, network, arguments, mean, std):
     return scoreag.load_classifier(
-        SHARED / "weights" / name, network=network, arguments=arguments, mean=mean, std=std
+        SHARED / "weights" / name, network=network, config=arguments, mean=mean, std=std
     )
 
 
 @pytest.mark.weights
 @pytest.mark.skipif(not SHARED.exists(), reason="needs SCOREAG_SHARED")
 @pytest.mark.parametrize("file, network, arguments, mean, std, right", [AKAMASTER, ROBUST])
-def test_public_weights_are_found_sound_in_their_own_normalisation(
+def test_public_weights_are_found_sound_in_their_own_normalization(
     file, network, arguments, mean, std, right
 ):
     """Their published accuracy, within five standard errors on 200 images."""
@@ -154,7 +154,7 @@ def test_public_weights_are_found_sound_in_their_own_normalisation(
 @pytest.mark.parametrize(
     "given, better", [(AKAMASTER, "ImageNet"), (ROBUST, "CIFAR-10, the smaller std")]
 )
-def test_a_wrong_normalisation_of_public_weights_is_found_and_the_right_one_named(
+def test_a_wrong_normalization_of_public_weights_is_found_and_the_right_one_named(
     given, better, mean, std
 ):
     """Where several do alike, all of them are named."""

@@ -1,4 +1,4 @@
-"""The front door: a classifier by any of its names, its normalisation said once."""
+"""The front door: a classifier by any of its names, its normalization said once."""
 
 import sys
 
@@ -56,14 +56,14 @@ def images():
 
 
 def by_hand(module, x):
-    """``module((x - mean) / std)``, a colour at a time."""
+    """``module((x - mean) / std)``, a color at a time."""
     shown = torch.stack([(x[:, c] - MEAN[c]) / STD[c] for c in range(3)], 1)
     return module(shown)
 
 
-def test_a_state_dict_sees_the_images_normalised_as_was_said():
+def test_a_state_dict_sees_the_images_normalized_as_was_said():
     victim = scoreag.load_classifier(
-        "net.pth", network="cifar_resnet", arguments={"depth": 8, "width": 4, "classes": 3},
+        "net.pth", network="cifar_resnet", config={"depth": 8, "width": 4, "classes": 3},
         mean=MEAN, std=STD,
     )  # fmt: skip
     assert torch.allclose(victim(images()), by_hand(net(), images()), atol=1e-5)
@@ -74,7 +74,7 @@ def test_safetensors_are_a_state_dict_too(here):
     scoreag.models.safetensors.write_safetensors(here / "net.safetensors", net().state_dict())
     known = {"network": "cifar_resnet", "mean": MEAN, "std": STD}
     one, other = (
-        scoreag.load_classifier(f, arguments={"depth": 8, "width": 4, "classes": 3}, **known)
+        scoreag.load_classifier(f, config={"depth": 8, "width": 4, "classes": 3}, **known)
         for f in ("net.pth", here / "net.safetensors")
     )
     assert torch.equal(one(images()), other(images()))
@@ -97,7 +97,7 @@ def test_architectures_of_other_packages_take_a_state_dict(packages, here, packa
     victim = scoreag.load_classifier(
         "other.pth",
         network=f"{package}:small_net",
-        arguments={"num_classes": 3},
+        config={"num_classes": 3},
         mean=MEAN,
         std=STD,
     )
@@ -107,7 +107,7 @@ def test_architectures_of_other_packages_take_a_state_dict(packages, here, packa
 def test_an_architecture_of_ones_own_takes_a_state_dict(here):
     module = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     torch.save(module.state_dict(), here / "own.pth")
-    known = {"network": "nets_of_mine:sized", "arguments": {"width": 192, "classes": 3}}
+    known = {"network": "nets_of_mine:sized", "config": {"width": 192, "classes": 3}}
     victim = scoreag.load_classifier("own.pth", mean=MEAN, std=STD, **known)
     assert torch.allclose(victim(images()), by_hand(module, images()), atol=1e-6)
 
@@ -128,7 +128,7 @@ def test_what_a_factory_leaves_open_may_be_said():
             {"mean": MEAN, "std": STD},
             "its factory says .*; leave out mean and",
         ),
-        ("cifar10-resnet20", {"std": STD}, "its card says its normalisation; leave out std"),
+        ("cifar10-resnet20", {"std": STD}, "its card says its normalization; leave out std"),
         ("cifar10-resnet20", {"network": "cifar_resnet"}, "is no file of weights; leave out network"),
         ("nets_of_mine:bare", {"std": STD}, "std came alone; mean and std belong together"),
         ("cifar10", {}, "cifar10 is a score-model, and a classifier is wanted here"),
@@ -142,21 +142,21 @@ def test_a_mistake_at_the_door_is_answered_by_what_to_write(name, options, told)
     assert "\n" not in str(caught.value)
 
 
-FULL = {"network": "cifar_resnet", "arguments": {"depth": 8, "width": 4, "classes": 3}}
+FULL = {"network": "cifar_resnet", "config": {"depth": 8, "width": 4, "classes": 3}}
 
 
 @pytest.mark.parametrize(
     "changes, told",
     [
-        ({}, "net.pth: normalisation is explicit, and no file tells it; .* --mean"),
-        ({"mean": MEAN}, "normalisation is explicit"),
+        ({}, "net.pth: normalization is explicit, and no file tells it; .* --mean"),
+        ({"mean": MEAN}, "normalization is explicit"),
         ({"mean": MEAN, "std": (0.2, 0.0, 0.2)}, "std above 0"),
-        ({"network": "resnt"}, "no 'resnt' in networks; did you mean 'cifar_resnet'"),
+        ({"network": "cifar_resnt"}, "no 'cifar_resnt' in networks; did you mean 'cifar_resnet'"),
         ({"network": "no_such.module"}, "the network no_such.module cannot be imported"),
-        ({"arguments": {"dept": 8}}, "resnet takes no option 'dept'; did you mean 'depth'"),
-        ({"arguments": {"depth": "8"}}, "the network resnet cannot be built of"),
-        ({"arguments": {"depth": 14, "width": 4, "classes": 3}}, "lack 'layer1.1.conv1.weight'"),
-        ({"arguments": {"depth": 8, "width": 8, "classes": 3}}, "'conv1.weight' has shape"),
+        ({"config": {"dept": 8}}, "cifar_resnet takes no option 'dept'; did you mean 'depth'"),
+        ({"config": {"depth": "8"}}, "the network cifar_resnet cannot be built of"),
+        ({"config": {"depth": 14, "width": 4, "classes": 3}}, "lack 'layer1.1.conv1.weight'"),
+        ({"config": {"depth": 8, "width": 8, "classes": 3}}, "'conv1.weight' has shape"),
         ({"network": "timm:resnet18"}, "needs the package timm, which cannot be imported here"),
         ({"network": "torchvision:resnet18"}, "needs the package torchvision, which cannot"),
         ({"network": "nets_of_mine:sizd"}, "does not exist; did you mean 'sized'"),
@@ -198,7 +198,7 @@ def test_a_wrong_name_of_robustbench_is_answered_by_the_right_one(packages, name
 )
 def test_a_wrong_architecture_of_a_package_is_named(packages, network, arguments, told):
     with pytest.raises(ValueError, match=told):
-        scoreag.load_classifier("net.pth", network=network, arguments=arguments, mean=MEAN, std=STD)
+        scoreag.load_classifier("net.pth", network=network, config=arguments, mean=MEAN, std=STD)
 
 
 class Doubled(nn.Module):

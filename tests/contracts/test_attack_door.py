@@ -59,7 +59,7 @@ BAD = {  # what is given in place of (classifier, images, labels, noise): what i
     "channels last": ({1: X.permute(0, 2, 3, 1)}, r"write images.permute\(0, 3, 1, 2\)"),
     "a list": ({1: [X]}, r"images are a list; expected a tensor: write torch.as_tensor"),
     "an array": ({1: X.numpy()}, "images are a ndarray .*write torch.as_tensor"),
-    "a word": ({1: "samples"}, r"images are 'samples'.*scoreag.data\(\.\.\.\)"),
+    "a word": ({1: "samples"}, r"images are 'samples'.*scoreag.load_data\(\.\.\.\)"),
     "float labels": ({2: Y.float()}, "expected whole numbers 0..3"),
     "no such label": ({2: Y + 4}, "labels from 4 to 5; expected 0..3"),
     "below zero": ({2: Y - 1}, "labels from -1 to 0; expected 0..3"),
@@ -161,7 +161,8 @@ def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
 
 FOREIGN_WORDS = {
     "epsilon": "eps", "num_steps": "steps", "nb_iter": "steps", "alpha": "step_size",
-    "n_restarts": "restarts", "eot_iter": "eot_samples", "targets": "n_target_classes", "ord": "norm",
+    "n_restarts": "restarts", "eot_iter": "eot_samples", "ord": "norm",
+    "targets": "n_target_classes",
 }  # fmt: skip
 
 

@@ -20,19 +20,19 @@ from scoreag.attacks import pgd
 from scoreag.classifiers.diagnose import diagnose
 from scoreag.classifiers.gradient_masking import StraightThrough
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core import gradient
+from scoreag.classifiers import checks
 from scoreag.core.rng import Noise
-from scoreag.core.steady import outputs_match
-from scoreag.methods.api import build_transformation
+from scoreag.classifiers.checks import outputs_match
+from scoreag.methods.run_task import build_manifest
+from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
 from scoreag.registry import component_names
-from scoreag.runs.manifest import build_manifest
 
 
 def test_grey_images_are_not_shown_as_three_colours():
     victim = NormalizedClassifier(nn.Flatten(), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2)).eval()
     assert victim(torch.zeros(1, 3, 2, 2)).shape == (1, 12)
-    with pytest.raises(ValueError, match="normalised with 3 numbers, one a colour, and the images"):
+    with pytest.raises(ValueError, match="normalized with 3 numbers, one a color, and the images"):
         victim(torch.zeros(1, 1, 2, 2))
 
 
@@ -46,7 +46,7 @@ def test_a_classifier_of_colour_images_is_not_attacked_with_grey_ones():
     with pytest.raises(ValueError, match=r"of images of 3 x 32 x 32, and these are 1 x 28 x 28"):
         synthesize(prior, known, [0])
     of_any_size = NormalizedClassifier(known.module, known.mean, known.std).eval()
-    with pytest.raises(ValueError, match=r"cannot take images of \(1, 28, 28\): it is normalised"):
+    with pytest.raises(ValueError, match=r"cannot take images of \(1, 28, 28\): it is normalized"):
         synthesize(prior, of_any_size, [0])
 
 
@@ -248,10 +248,10 @@ def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
         return net(x) - net(x).mean(1, keepdim=True)
 
     leaf = images().requires_grad_()
-    assert gradient.diagnose_gradient(centred(leaf), leaf) == ""
+    assert checks.diagnose_gradient(centred(leaf), leaf) == ""
     assert (
-        gradient.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
-        == gradient.NO_GRADIENT
+        checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
+        == checks.NO_GRADIENT
     )
 
 

@@ -76,7 +76,7 @@ def offered(kind: Kind, served: Served, monkeypatch: pytest.MonkeyPatch) -> Serv
     kind.write(served.folder)
     digests = {
         name: "md5:" + hashlib.md5((served.folder / name).read_bytes()).hexdigest()
-        for name in kind.locations
+        for name in kind.places
     }
     if hasattr(kind.module, "DIGESTS"):
         monkeypatch.setattr(kind.module, "DIGESTS", digests)
@@ -104,7 +104,7 @@ def test_files_that_are_there_are_not_fetched_again(
     data.load_dataset(kind.spec, root)
     asked = len(offered.ranges)
     data.load_dataset(kind.spec, root)
-    assert len(offered.ranges) == asked == len(kind.locations)
+    assert len(offered.ranges) == asked == len(kind.places)
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(
@@ -128,15 +128,15 @@ def test_the_environment_says_where_the_files_go(
 def test_the_address_of_a_file_can_be_given_itself(
     kind: Kind, offered: Served, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if len(kind.locations) > 1:
+    if len(kind.places) > 1:
         pytest.skip("its files have one folder")
     variable = f"SCOREAG_{kind.spec.split(':')[0].replace('-', '_').upper()}_URL"
-    monkeypatch.setenv(variable, f"{os.environ[variable]}/{next(iter(kind.locations))}")
+    monkeypatch.setenv(variable, f"{os.environ[variable]}/{next(iter(kind.places))}")
     assert len(data.load_dataset(kind.spec, root))
 
 
 def test_other_content_is_refused_and_not_kept(kind: Kind, served: Served, root: Path) -> None:
-    for name in kind.locations:
+    for name in kind.places:
         (served.folder / name).write_bytes(b"another")
     with pytest.raises(
         ValueError, match=r"^[^\n]* has the sha256 \w+; expected the sha256 \w{64}\.[^\n]*$"
@@ -154,7 +154,7 @@ def test_a_web_page_is_refused(kind: Kind, offered: Served, root: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_without_a_network_the_way_by_hand_is_told(kind: Kind, root: Path) -> None:
-    place = "|".join(str(root / place) for place in kind.locations.values())
+    place = "|".join(str(root / place) for place in kind.places.values())
     told = rf"^no {kind.title} files in {root}, and cannot reach [^\n]*put it at ({place})$"
     with pytest.raises(ConnectionError, match=told):
         data.load_dataset(kind.spec, root)
@@ -163,7 +163,7 @@ def test_without_a_network_the_way_by_hand_is_told(kind: Kind, root: Path) -> No
 
 @pytest.mark.usefixtures("offline")
 def test_a_mistyped_root_is_refused_and_not_made(kind: Kind, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder '\S+/rot'; give as --root the one with"):
+    with pytest.raises(ValueError, match=r"no folder '\S+/rot'; give as --data-dir the one with"):
         data.load_dataset(kind.spec, tmp_path / "rot")
     assert not (tmp_path / "rot").exists()
 
@@ -185,7 +185,7 @@ def test_a_terminal_sees_what_comes_and_silence_is_kept(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     data.load_dataset(kind.spec, tmp_path / "root")
-    assert all(f"{name}: 100%" in sys.stderr.getvalue() for name in kind.locations)
+    assert all(f"{name}: 100%" in sys.stderr.getvalue() for name in kind.places)
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     (tmp_path / "other").mkdir()

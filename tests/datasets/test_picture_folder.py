@@ -9,13 +9,13 @@ from PIL import Image
 from scoreag.data import loading as data
 
 
-def paint(path: Path, grey: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
-    """A picture of one grey, by which it is known again."""
+def paint(path: Path, gray: int, size: tuple[int, int] = (4, 4), mode: str = "RGB") -> None:
+    """A picture of one gray, by which it is known again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, (grey,) * 3 if mode == "RGB" else grey).save(path)
+    Image.new(mode, size, (gray,) * 3 if mode == "RGB" else gray).save(path)
 
 
-def greys(dataset: data.Dataset) -> list[int]:
+def grays(dataset: data.Dataset) -> list[int]:
     return dataset.images[:, 0, 0, 0].tolist()
 
 
@@ -27,8 +27,8 @@ def labels(dataset: data.Dataset) -> list[int]:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    for name, grey in [("dog/b.png", 3), ("cat/2.png", 2), ("dog/a.PNG", 4), ("cat/10.png", 1)]:
-        paint(tmp_path / "pets" / name, grey)
+    for name, gray in [("dog/b.png", 3), ("cat/2.png", 2), ("dog/a.PNG", 4), ("cat/10.png", 1)]:
+        paint(tmp_path / "pets" / name, gray)
     (tmp_path / "pets" / "emu").mkdir()
     (tmp_path / "pets" / "dog" / "notes.txt").write_text("none")
     return tmp_path / "pets"
@@ -36,7 +36,7 @@ def pets(tmp_path: Path) -> Path:
 
 def test_class_folders_take_turns_in_the_order_of_their_names(pets: Path) -> None:
     came = data.load_dataset(f"image-folder:{pets}")
-    assert greys(came) == [1, 4, 2, 3]
+    assert grays(came) == [1, 4, 2, 3]
     assert labels(came) == [0, 1, 0, 1]
     assert came.classes == ("cat", "dog", "emu")
     assert came.image_ids == (0, 1, 2, 3)
@@ -45,7 +45,7 @@ def test_class_folders_take_turns_in_the_order_of_their_names(pets: Path) -> Non
 
 def test_a_range_has_the_ids_of_the_whole(pets: Path) -> None:
     came = data.load_dataset(f"image-folder:{pets}[1:3]")
-    assert (greys(came), came.image_ids) == ([4, 2], (1, 2))
+    assert (grays(came), came.image_ids) == ([4, 2], (1, 2))
     assert (came.files, came.name) == (("dog/a.PNG", "cat/2.png"), "image-folder:pets[1:3]")
 
 
@@ -83,17 +83,17 @@ def test_folders_that_are_numbers_are_those_numbers(tmp_path: Path) -> None:
     for number in range(11):
         paint(tmp_path / str(number) / "a.png", number)
     came = data.load_dataset(f"image-folder:{tmp_path}")
-    assert sorted(zip(labels(came), greys(came), strict=True)) == [(i, i) for i in range(11)]
+    assert sorted(zip(labels(came), grays(came), strict=True)) == [(i, i) for i in range(11)]
     assert came.classes == tuple(str(i) for i in range(11))
 
 
 def test_a_table_gives_labels_by_name_in_its_order(tmp_path: Path) -> None:
-    for grey in range(3):
-        paint(tmp_path / "all" / f"{grey}.png", grey)
+    for gray in range(3):
+        paint(tmp_path / "all" / f"{gray}.png", gray)
     table = "file,label,by\r\nall/2.png,dog,me\r\nall/0.png,cat,me\r\nall/1.png,dog,me\r\n"
     (tmp_path / "labels.csv").write_text(table, encoding="utf-8-sig")
     came = data.load_dataset(f"image-folder:{tmp_path}")
-    assert (greys(came), labels(came), came.classes) == ([2, 0, 1], [1, 0, 1], ("cat", "dog"))
+    assert (grays(came), labels(came), came.classes) == ([2, 0, 1], [1, 0, 1], ("cat", "dog"))
 
 
 def test_a_table_gives_labels_by_number(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_pictures_without_class_folders_are_unlabelled(tmp_path: Path) -> None:
     paint(tmp_path / "b.png", 2)
     paint(tmp_path / "a.jpg", 1)
     came = data.load_dataset(f"image-folder:{tmp_path}")
-    assert (greys(came), came.labels, came.classes) == ([1, 2], None, ())
+    assert (grays(came), came.labels, came.classes) == ([1, 2], None, ())
 
 
 def test_pictures_beside_class_folders_are_not_passed_over(pets: Path) -> None:

@@ -22,8 +22,8 @@ def test_they_are_the_first_20_of_the_test_split_with_their_labels() -> None:
 def test_their_pixels_are_those_of_the_files() -> None:
     came = data.load_dataset("foolbox-samples[6]")
     spec = find_spec("foolbox")
-    assert spec is not None and spec.metadata is not None
-    with Image.open(Path(spec.metadata).parent / "data" / "cifar10_06_1.png") as picture:
+    assert spec is not None and spec.origin is not None
+    with Image.open(Path(spec.origin).parent / "data" / "cifar10_06_1.png") as picture:
         pixels = np.asarray(picture)
     np.testing.assert_array_equal(came.images[0].permute(1, 2, 0).numpy(), pixels)
 

@@ -22,7 +22,7 @@ def write(request: pytest.FixtureRequest) -> Write:
     return request.param
 
 
-def greys(came: data.Dataset) -> list[int]:
+def grays(came: data.Dataset) -> list[int]:
     return came.images[:, 0, 10, 20].tolist()
 
 
@@ -30,7 +30,7 @@ def test_train_is_read_class_by_class_in_the_order_of_numbers(tmp_path: Path, wr
     write(tmp_path, tiny())
     came = data.load_dataset("tiny-imagenet:train", tmp_path)
     assert came.images.shape == (6, 3, 64, 64)
-    assert greys(came) == [30, 32, 31, 10, 20, 21]
+    assert grays(came) == [30, 32, 31, 10, 20, 21]
     assert came.labels is not None and came.labels.tolist() == [0, 0, 0, 1, 2, 2]
     assert came.files[2] == "train/n03/images/n03_10.JPEG"
 
@@ -41,7 +41,7 @@ def test_val_is_read_as_annotated_and_is_the_test_set(
 ) -> None:
     write(tmp_path, tiny())
     came = data.load_dataset(f"tiny-imagenet{split}", tmp_path)
-    assert greys(came) == [120, 130, 122]
+    assert grays(came) == [120, 130, 122]
     assert came.labels is not None and came.labels.tolist() == [2, 0, 2]
     assert came.files == tuple(f"val/images/{name}.JPEG" for name, _, _ in VAL)
 
@@ -59,7 +59,7 @@ def test_a_class_has_its_first_word_and_a_second_where_that_is_taken(
 
 def test_a_grey_picture_becomes_rgb(tmp_path: Path, write: Write) -> None:
     write(tmp_path, tiny())
-    assert TRAIN["n02"][1] == 21  # the one that is written grey
+    assert TRAIN["n02"][1] == 21  # the one that is written gray
     last = data.load_dataset("tiny-imagenet:train[5]", tmp_path)
     assert last.images[0, :, 0, 0].tolist() == [21, 21, 21]
 
@@ -67,14 +67,14 @@ def test_a_grey_picture_becomes_rgb(tmp_path: Path, write: Write) -> None:
 def test_the_folder_itself_is_a_root_and_an_underscore_a_dash(tmp_path: Path) -> None:
     write_tiny_folder(tmp_path, tiny())
     came = data.load_dataset("tiny_imagenet:train[0:2]", tmp_path / "tiny-imagenet-200")
-    assert (came.name, greys(came)) == ("tiny-imagenet:train[0:2]", [30, 32])
+    assert (came.name, grays(came)) == ("tiny-imagenet:train[0:2]", [30, 32])
 
 
 def test_only_the_pictures_of_the_range_are_decoded(tmp_path: Path, write: Write) -> None:
     files = tiny()
     spoiled = [name for name in files if name.endswith("JPEG") and "n01" not in name]
     write(tmp_path, files | dict.fromkeys(spoiled, b"no picture"))
-    assert greys(data.load_dataset("tiny-imagenet:train[3]", tmp_path)) == [10]
+    assert grays(data.load_dataset("tiny-imagenet:train[3]", tmp_path)) == [10]
     with pytest.raises(ValueError, match=r"n02_0\.JPEG is no whole JPEG"):
         data.load_dataset("tiny-imagenet:train[4]", tmp_path)
 

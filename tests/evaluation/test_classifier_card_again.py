@@ -16,7 +16,7 @@ def data(count):
 
 def card(**figures):
     return Card(
-        "net", "classifier", "plain_cnn", "f", "MIT", tiny.SHAPE,
+        "net", "classifier", "small_cnn", "f", "MIT", tiny.SHAPE,
         training_config={"data": "cifar10:train[0:45000]"}, metrics=figures,
     )  # fmt: skip
 
@@ -39,20 +39,20 @@ def test_a_part_names_its_images(of, word):
         lambda word: asked.append(word) or data(4),
     )  # fmt: skip
     assert asked == [word] and set(found) == {"test", "held_out"} and not left
-    assert found["held_out"].of == of
+    assert found["held_out"].population == of
 
 
 def test_a_part_that_names_none_is_left_out_and_told():
     _, left = plan_evaluation(
         card(odd={"accuracy": entry("some images")}), data(4), "test images", data
     )
-    assert left == ["figures.odd: it does not say which images it is of"]
+    assert left == ["metrics.odd: it does not say which images it is of"]
 
 
 def test_a_figure_of_another_kind_is_told():
     figures = {"accuracy": entry("test images"), "accuracy_square": entry("test images")}
     _, left = plan_evaluation(card(test=figures), data(4), "test images", data)
-    assert left == ["figures.test.accuracy_square: how it is computed is not known"]
+    assert left == ["metrics.test.accuracy_square: how it is computed is not known"]
 
 
 def test_an_attack_is_read_from_the_name_of_its_figure():

@@ -72,7 +72,7 @@ def test_a_copy_among_the_draws_shows():
     images[4] = training[11]
     near = find_nearest_in_pixels(images, training, "cpu")
     pairs = select_closest(images, training, near, 2)
-    assert torch.equal(pairs.drawn[0], pairs.training[0]) and pairs.distance[0] == 0
+    assert torch.equal(pairs.generated[0], pairs.training[0]) and pairs.distance[0] == 0
     told = distance_quantiles(near, "draws", 20)
     assert told["median"]["low"] == 0 and "low" not in told["lowest_5_percent"]  # of six draws
 

@@ -38,7 +38,7 @@ def test_a_denoiser_that_changes_nothing_errs_by_the_noise():
 def test_an_untrained_network_has_a_loss_of_its_target(tmp_path):
     """With F = 0 the denoiser is ``skip x``, and the loss |x0 - skip x|^2 w has a mean of
     ``((1 - skip)^2 |x0|^2 + skip^2 s^2) w``."""
-    found = loss(lambda x, sigma, labels: edm(0.5)(sigma).skip * x, ids=list(range(40)))
+    found = loss(lambda x, sigma, labels: edm(0.5)(sigma).c_skip * x, ids=list(range(40)))
     squares = (2 * tiny.images(40).double() / 255 - 1).square().mean()
     s = torch.tensor(SIGMA_LEVELS, dtype=torch.float64)
     skip, weight = 0.25 / (s**2 + 0.25), (s**2 + 0.25) / (s / 2) ** 2

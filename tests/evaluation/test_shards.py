@@ -47,14 +47,14 @@ def test_a_damaged_piece_is_computed_again(tmp_path, harm):
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from scoreag.evaluation.chunk_cache import kept
+from scoreag.evaluation.chunk_cache import load_or_compute
 
 def make(piece):
     if piece.start == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return torch.tensor([[i, i * i] for i in piece])
 
-kept(Path(sys.argv[1]), "squares", 10, 3, make)
+load_or_compute(Path(sys.argv[1]), "squares", 10, 3, make)
 """
 
 

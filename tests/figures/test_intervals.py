@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from scoreag.methods.summary import median_with_interval
 from scoreag.report.table_export import format_value as in_table
-from scoreag.runs.summary import median_with_interval
 from scoreag.stats.bootstrap import bootstrap_ci
 from scoreag.stats.estimates import (
     estimate_mean,

@@ -283,7 +283,7 @@ def test_a_ve_network_has_a_second_derivative(diffusers, schedulers, tmp_path):
 @pytest.mark.parametrize(
     "settings, change, message",
     [
-        ({"beta_end": 0.03}, {"last": 2.0}, "its schedule_kwargs: betas from 0.0001 to 2.0"),
+        ({"beta_end": 0.03}, {"beta_end": 2.0}, "its schedule_kwargs: betas from 0.0001 to 2.0"),
         ({"beta_end": 0.03}, {"final": 0.1}, "its schedule_kwargs takes no option 'final'"),
         (None, {"sign": 2}, "the sign 2; expected 1 or -1"),
     ],

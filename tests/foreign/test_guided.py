@@ -22,8 +22,8 @@ def invented(shapes) -> dict[str, torch.Tensor]:
     source, tensors = torch.Generator().manual_seed(0), {}
     for name, shape in shapes.items():
         scale = 0.3 if len(shape) < 2 else (1 / torch.Size(shape[1:]).numel()) ** 0.5
-        centre = 1.0 if name.endswith(NORMS) else 0.0
-        tensors[name] = torch.randn(shape, generator=source) * scale + centre
+        center = 1.0 if name.endswith(NORMS) else 0.0
+        tensors[name] = torch.randn(shape, generator=source) * scale + center
     return tensors
 
 

@@ -83,7 +83,7 @@ def published(name):
 
 
 HO = {
-    "colours": 3, "channels": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention_at": [16],
+    "colors": 3, "channels": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention_at": [16],
     "sides": [32, 16, 8, 4],
 }  # fmt: skip
 

@@ -75,7 +75,8 @@ def test_margin_towards_a_class_is_its_lead_over_all_others():
 )
 def test_an_image_that_is_wrong_enough_is_left_alone(term, labels, resting):
     told = []
-    value = term(says(LOGITS), torch.tensor(labels), 1.0, stop_margin=1.5, on_skip=told.append)(X0, SIGMA)
+    options = {"stop_margin": 1.5, "on_skip": told.append}
+    value = term(says(LOGITS), torch.tensor(labels), 1.0, **options)(X0, SIGMA)
     assert told[0].tolist() == resting
     assert [v == 0 for v in value.tolist()] == [bool(r) for r in resting]
 

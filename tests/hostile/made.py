@@ -642,14 +642,14 @@ def png(
     height: int,
     *more: bytes,
     depth: int = 1,
-    colour: int = 0,
+    color: int = 0,
     rows: bytes | None = None,
 ) -> bytes:
     if rows is None:
         machine = zlib.compressobj(1)
         row = b"\0" * (1 + (width * depth + 7) // 8)
         rows = b"".join(machine.compress(row) for _ in range(height)) + machine.flush()
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -675,7 +675,7 @@ def pictures() -> Iterator[Case]:
         "exif of nothing.png": png(8, 8, chunk(b"eXIf", b"")),
         "transparent.png": png(8, 8, chunk(b"tRNS", b"")),
         "16 bits.png": png(8, 8, depth=16),
-        "palette.png": png(8, 8, depth=8, colour=3),
+        "palette.png": png(8, 8, depth=8, color=3),
         "bomb.png": png(8, 8, rows=zlib.compress(b"\0" * (1 << 28))),
         "animated.png": png(8, 8, chunk(b"acTL", struct.pack(">II", 0xFFFFFFFF, 0))),
         "header twice.png": png(

@@ -24,14 +24,14 @@ from scoreag.classifiers import convert
 from scoreag.classifiers.loading import load_classifier, load_prior
 from scoreag.classifiers.networks.cifar_resnet import ResNet
 from scoreag.data import loading
+from scoreag.io import records
+from scoreag.io import run_dir as runs
 from scoreag.io.images import write_png
-from scoreag.io.row_digests import seal_row
+from scoreag.io.manifest import FORMAT, compute_seal
+from scoreag.io.records import seal_row
 from scoreag.models.convert import checkpoint
 from scoreag.models.model_cards import ZOO
 from scoreag.registry import component_names, load_component
-from scoreag.runs import records
-from scoreag.runs import run_dir as runs
-from scoreag.runs.manifest import FORMAT, compute_seal
 
 Files = dict[str, Any]
 RESNET = {"depth": 8, "width": 4}

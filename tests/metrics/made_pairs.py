@@ -48,7 +48,7 @@ def _pair(number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     changes = (
         lambda: image + source.randint(-8 * strength, 8 * strength + 1, image.shape),  # noise
         lambda: np.roll(image, strength, axis=2),  # moved
-        lambda: image + 10 * strength * np.array([1, -1, 0])[:, None, None],  # another colour
+        lambda: image + 10 * strength * np.array([1, -1, 0])[:, None, None],  # another color
         lambda: (image * (6 - strength) + _smooth(source, side) * strength) // 6,  # a mixture
     )
     changed = np.clip(changes[number % 4](), 0, 255)

@@ -16,7 +16,7 @@ def moved():
 
 
 @pytest.mark.parametrize(
-    "norm, length", [("l0", 2), ("l1", 0.8), ("L2", 0.26**0.5), ("Linf", 0.4)], ids=lambda v: str(v)
+    "norm, length", [("l0", 2), ("l1", 0.8), ("l2", 0.26**0.5), ("linf", 0.4)], ids=lambda v: str(v)
 )
 def test_distance_of_two_moved_pixels_by_hand(norm, length):
     assert compute_norms(CLEAN, moved())[norm].tolist() == pytest.approx([0, length])

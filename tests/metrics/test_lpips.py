@@ -39,7 +39,7 @@ def images(seed=0, count=3, side=32):
     return torch.rand(count, 3, side, side, generator=source)
 
 
-def grey(red):
+def gray(red):
     plain = torch.full((1, 3, 32, 32), 0.3)
     plain[:, 0] = red
     return plain
@@ -52,7 +52,7 @@ def test_five_layers_that_pass_on_one_number_by_hand():
     which the heads weigh with 1 and 10, times 1 + 10 + 100 + 1000 + 10000.
     """
     expected = (0.483348 + 10 * 0.079082) * 11111
-    assert passing_on()(grey(0.7065), grey(0.2)).item() == pytest.approx(expected, rel=1e-4)
+    assert passing_on()(gray(0.7065), gray(0.2)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_equal_images_are_at_distance_zero():

@@ -35,14 +35,14 @@ def test_a_copy_of_8_bit_pixels_is_at_distance_0_exactly():
 
 
 def test_the_distance_of_pixels_is_in_their_units():
-    black, grey = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.full((1, 1, 2, 2), 10).byte()
-    assert find_nearest(black, grey).distance.tolist() == [20]
+    black, gray = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.full((1, 1, 2, 2), 10).byte()
+    assert find_nearest(black, gray).distance.tolist() == [20]
 
 
-def test_a_row_is_not_its_own_neighbour(monkeypatch):
+def test_a_row_is_not_its_own_neighbor(monkeypatch):
     monkeypatch.setattr(nearest_neighbors, "QUERY_CHUNK", 2)
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     assert kth_neighbor_distances(points, 1).tolist() == [1, 1, 2, 4]
     assert kth_neighbor_distances(points, 2).tolist() == [3, 2, 3, 6]
-    with pytest.raises(ValueError, match="4 images have no neighbour number 4; give more than 4"):
+    with pytest.raises(ValueError, match="4 images have no neighbor number 4; give more than 4"):
         kth_neighbor_distances(points, 4)

@@ -15,7 +15,7 @@ def within(asked, by, k):
     asked, by = asked.double().numpy(), by.double().numpy()
     reach = [sorted(np.linalg.norm(by - row, axis=1))[k] for row in by]  # the first is itself
     return [
-        any(np.linalg.norm(row - centre) <= r for centre, r in zip(by, reach, strict=True))
+        any(np.linalg.norm(row - center) <= r for center, r in zip(by, reach, strict=True))
         for row in asked
     ]
 

@@ -24,8 +24,8 @@ def invented() -> dict[str, torch.Tensor]:
         elif name.endswith("running_var"):
             tensor.copy_(torch.rand(tensor.shape, generator=source) + 0.5)
         else:
-            centre = 1.0 if name.endswith("bn.weight") else 0.0
-            tensor.copy_(torch.randn(tensor.shape, generator=source) * 0.1 + centre)
+            center = 1.0 if name.endswith("bn.weight") else 0.0
+            tensor.copy_(torch.randn(tensor.shape, generator=source) * 0.1 + center)
     return weights
 
 
@@ -49,8 +49,8 @@ def test_the_features_are_those_of_torch_fidelity(network):
 
 @torch.no_grad()
 def test_a_grey_image_is_seen_as_one_of_three_equal_colours(network):
-    grey = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(network(grey), network(grey.expand(1, 3, 28, 28)))
+    gray = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(network(gray), network(gray.expand(1, 3, 28, 28)))
 
 
 def test_the_first_pixel_stays_where_it_is_when_an_image_is_enlarged():

@@ -20,7 +20,6 @@ from scoreag.diffusion.networks.edm_blocks import (
 from scoreag.diffusion.parameterizations import edm, iddpm, ncsn, vp
 from scoreag.diffusion.preconditioning import Preconditioned
 from scoreag.models.convert.edm import build_spec
-from scoreag.registry import load_component
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "")) / "golden"
@@ -34,8 +33,8 @@ def invented(network: torch.nn.Module) -> torch.nn.Module:
         if "resample_filter" in name:
             continue
         scale = 0.3 if tensor.ndim < 2 else (1 / tensor[0].numel()) ** 0.5
-        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + centre)
+        center = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        tensor.copy_(torch.randn(tensor.shape, generator=source) * scale + center)
     return network.eval()
 
 

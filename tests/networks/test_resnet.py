@@ -19,7 +19,7 @@ def test_grey_images_take_away_two_thirds_of_the_first_filters():
     assert learnt(ResNet(20, image_shape=(1, 28, 28))) == learnt(ResNet(20)) - 2 * 9 * 16
 
 
-def test_option_b_adds_two_convolutions_with_normalisation():
+def test_option_b_adds_two_convolutions_with_normalization():
     extra = (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
     assert learnt(ResNet(20, shortcut="B")) == learnt(ResNet(20)) + extra
 
@@ -39,7 +39,7 @@ def test_a_block_without_convolutions_is_its_shortcut():
 
 
 def test_a_block_is_what_the_paper_draws():
-    """With the normalisations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
+    """With the normalizations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
     block = Block(2, 2, 1, "A").eval()
     x = torch.randn(3, 2, 6, 6)
     shrunk = (1 + 1e-5) ** -0.5

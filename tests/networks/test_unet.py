@@ -55,7 +55,7 @@ def test_attention_is_that_of_torch():
     torch.testing.assert_close(attention(x), x + attention.out(seen))
 
 
-def test_a_block_scales_and_shifts_what_was_normalised():
+def test_a_block_scales_and_shifts_what_was_normalized():
     """Maps of +1 and -1 and convolutions that copy, scale 1 and shift 1/2: silu(2 (+-1) + 1/2)."""
     block = Block(16, 16, emb_channels=4)
     for conv in (block.conv1, block.conv2):
@@ -101,7 +101,7 @@ def test_number_of_weights_of_the_bundled_model_by_hand():
     assert sum(p.numel() for p in network.parameters()) == told + down + deepest + up + ends
 
 
-def test_channels_of_the_bundled_model_are_normalised_in_sixteens():
+def test_channels_of_the_bundled_model_are_normalized_in_sixteens():
     norms = [
         m for m in UNet(**load_card("cifar10").options).modules() if isinstance(m, nn.GroupNorm)
     ]

@@ -46,7 +46,7 @@ def test_a_block_without_convolutions_is_the_identity():
 
 
 def test_a_block_is_what_the_paper_draws():
-    """With the normalisations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
+    """With the normalizations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
     block = Block(2, 4, 2, "silu").eval()
     x = torch.randn(3, 2, 6, 6)
     shrunk = (1 + 1e-5) ** -0.5
@@ -56,7 +56,7 @@ def test_a_block_is_what_the_paper_draws():
     torch.testing.assert_close(block(x), straight + conv2d(inner, block.conv2.weight, padding=1))
 
 
-def test_the_features_are_means_of_what_the_last_normalisation_leaves():
+def test_the_features_are_means_of_what_the_last_normalization_leaves():
     network = WideResNet((3, 8, 8), depth=10, width=1).eval()
     maps = torch.randn(2, 64, 2, 2)
     network.block3 = torch.nn.Identity()

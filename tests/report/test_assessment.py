@@ -13,11 +13,11 @@ from report.test_page import checked
 from scoreag.assess import storage
 from scoreag.assess.results import aggregate
 from scoreag.assess.scoring import ScoredBatch
+from scoreag.io import run_dir as place
 from scoreag.io.images import encode_png
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
-from scoreag.runs import run_dir as place
 
 
 def write_cell(folder, of, rows):
@@ -35,9 +35,9 @@ def write_cell(folder, of, rows):
 def folder(tmp_path):
     """The images as they are, PGD, GAT at two strengths, and a cell that failed."""
     clean = cell(name="s/clean", attack="clean", component="clean", options={})
-    steady = [row | {"steady": {"net": True, "other": True}} for row in four()]
+    steady = [row | {"is_deterministic": {"net": True, "other": True}} for row in four()]
     right = [row | {"success": False, "success_float": False} for row in steady]
-    cells = [(clean, right), (cell(), four(gradient=0.0))]
+    cells = [(clean, right), (cell(), four(gradient_norm=0.0))]
     for strength in (1.0, 10.0):
         options = {"attack_scale": strength, "target": "runner_up"}
         gat = cell(
@@ -61,9 +61,9 @@ def folder(tmp_path):
 def test_the_page_says_it_in_a_sentence_first(folder):
     first, *_ = summary_sentences(aggregate(folder))
     assert first == (
-        "net is right on 3 of 4 images as they are; the attack pgd (eps 0.1) fools it on 1 of "
-        "3 images that it got right, while the judges still see in them what they show (judge: "
-        "right on 4 of 4 untouched images, 51 to 100 %)."
+        "net classifies 3 of 4 clean images correctly; pgd (eps 0.1) fools it on 1 of 3 images "
+        "that it got right while the label is preserved (reference classifier judge: right on 4 "
+        "of 4 untouched images, 51 to 100 %)."
     )
 
 
@@ -79,9 +79,9 @@ def test_the_page_shows_doubts_failures_and_unfinished_cells_before_any_figure(f
     html = write_report(folder).read_text()
     assert "gradient that the attacker sees is zero at 4 of 4" in html
     assert "failed: it broke" in html
-    assert html.index("What the checks found") < html.index("Not finished")
-    assert html.index("Not finished") < html.index("What each attack achieves")
-    assert html.index("not fooled") < html.index("wrong before")
+    assert html.index("Sanity checks (") < html.index("Incomplete experiments")
+    assert html.index("Incomplete experiments") < html.index("Attack success and robust accuracy")
+    assert html.index("not fooled") < html.index("misclassified before")
 
 
 def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
@@ -89,7 +89,7 @@ def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
     found = json.loads((folder / "summary.json").read_text())
     pgd = found["cells"]["s/net/none/pgd"]
     assert pgd["state"] == "done" and pgd["rows"] == 4
-    told = pgd["figures"]["success_of_right"]
+    told = pgd["metrics"]["success_of_right"]
     assert (told["count"], told["total"], told["of"]) == (2, 3, "images right before")
     assert found["cells"]["s/net/none/<b>"]["state"] == "failed: it broke"
     assert [one["check"] for one in found["findings"] if one["is_error"]] == ["gradients", "judge"]
@@ -102,7 +102,7 @@ def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
 
 
 SMALL = Table(
-    "t", "100 % of_it", ["what", "share", "size"],
+    "t", "Title", "100 % of_it", ["what", "share", "size"],
     [["a|b", {"value": 0.5, "count": 1, "total": 2, "low": 0.1, "high": 0.9, "of": "x"}, 3],
      ["c", None, None]],
 )  # fmt: skip
@@ -115,7 +115,7 @@ def test_tables_for_papers_are_escaped_and_have_the_interval():
 
 
 NASTY = Table(
-    "t", "of <script>alert(1)</script>", ["=cmd|' /C calc'!A0", "@b", "n"],
+    "t", "Title", "of <script>alert(1)</script>", ["=cmd|' /C calc'!A0", "@b", "n"],
     [["<img src=x onerror=alert(1)>", "-2+3", -1.5], ["![x](http://e.x/y)", "+1", 2],
      ["a\nb & c", "\t=1", None], ["-", "\r=2", {"value": -0.5, "total": 3}]],
 )  # fmt: skip
@@ -157,7 +157,7 @@ def drawing(answers, name, attacked, **changes):
         name=f"s/net/{name}/pgd", purifier_name=name, purifier="gap", attacker_options=attacked,
         eval_draws=answers, **changes,
     )  # fmt: skip
-    return one, four(answers=said) if answers > 1 else four()
+    return one, four(draw_predictions=said) if answers > 1 else four()
 
 
 def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attackers_leave(tmp_path):
@@ -174,8 +174,8 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
         tmp_path / place.MANIFEST, {"format": 1, "task": "assess x", "plan": {"images": 4}}
     )
     made = {table.name: table for table in build_tables(aggregate(tmp_path))}
-    drawn = made["randomised"]
-    told = [["exact", "fresh"], ["bpda", "fresh"], ["exact", "fixed"]]
+    drawn = made["randomized"]
+    told = [["exact", "fresh"], ["bpda", "fresh"], ["exact", "shared"]]
     assert [row[2:4] for row in drawn.rows] == told
     first, second, third = (
         {name for name, field in zip(drawn.header, row, strict=True) if field is not None}
@@ -184,7 +184,7 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     assert {"attacked accuracy worst of 10", "attacked accuracy vote of 12"} <= first
     assert "clean accuracy vote of 3" in second and "clean accuracy vote of 12" not in second
     single = {"clean accuracy single", "attacked accuracy single"}
-    assert third - {"cell", "images", "gradient", "draws"} == single
+    assert third - {"experiment", "images", "gradient", "draws"} == single
     left = made["worst_case"]
     told = [["net/gap", 2, "alone", 4], ["net/gap_fixed", 1, "alone", 4]]
     assert [row[:4] for row in left.rows] == told

@@ -6,9 +6,9 @@ from assess.made_rows import cell, row
 from report.test_assessment import write_cell
 from scoreag.assess import storage
 from scoreag.assess.results import aggregate
+from scoreag.io import run_dir as place
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
-from scoreag.runs import run_dir as place
 
 DIGESTS = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "j"}}}
 
@@ -36,7 +36,7 @@ def attacked(victim, made, purifier="none", attack="pgd", epsilon=0.1, **changes
 
 def assessed(folder, *cells, clean=None):
     clean = clean or rows(40, 40)
-    steady = [one | {"steady": {"net": True, "robust": True}, "transfer": {
+    steady = [one | {"is_deterministic": {"net": True, "robust": True}, "transfer": {
         "robust": {"before": 0, "saved": 0}}} for one in clean]  # fmt: skip
     first = cell(
         name="s/clean", attack="clean", component="clean", options={}, transfer_targets=("robust",),
@@ -61,15 +61,15 @@ def test_defenses_under_the_same_attacks_on_the_same_images_are_compared(tmp_pat
     )  # fmt: skip
     (says,) = ranked(account)
     assert says == (
-        "Under the same attack on the same 40 images, right whichever is used (95 % intervals): "
-        "robust 30 of 40 (60 to 86 %); net 2 of 40 (1 to 16 %). Most is left of robust."
+        "Under the same attack on the same 40 images, worst-case robust accuracy (95 % intervals): "
+        "robust 30 of 40 (60 to 86 %); net 2 of 40 (1 to 16 %). The highest is that of robust."
     )
 
 
 def test_a_difference_within_the_intervals_is_not_established(tmp_path):
     account = assessed(tmp_path, attacked("net", rows(16, 9)), attacked("robust", rows(16, 11)))
     (says,) = ranked(account)
-    assert "Most is left" not in says
+    assert "The highest" not in says
     assert says.endswith(
         "The intervals of robust and net overlap: the difference is not established."
     )
@@ -98,7 +98,7 @@ def test_a_defense_that_was_attacked_otherwise_is_not_compared(tmp_path, how):
     )
     assert ranked(account) == []
     html = write_report(tmp_path).read_text()
-    assert "most is left" not in html.lower()
+    assert "the highest" not in html.lower()
     letters = {t.name: t for t in build_tables(account)}["worst_case"].rows
     assert [line[2] for line in letters] == ["alone", "alone"]
 
@@ -129,20 +129,19 @@ def test_the_attack_that_is_named_first_was_given_as_many_images_as_the_others(t
         tmp_path, attacked("net", rows(40, 30)), attacked("net", rows(2, 0), attack="square")
     )
     first = next(iter(summary_sentences(account)))
-    assert "the attack pgd (eps 0.1) fools it on 10 of 40" in first
+    assert "pgd (eps 0.1) fools it on 10 of 40" in first
 
 
 def test_the_judges_accuracy_stands_beside_what_it_says(tmp_path):
     account = assessed(tmp_path, attacked("net", rows(40, 2)))
-    assert "(judge: right on 40 of 40 untouched images, 91 to 100 %)" in next(
+    assert "(reference classifier judge: right on 40 of 40 untouched images, 91 to 100 %)" in next(
         iter(summary_sentences(account))
     )
     main = {table.name: table for table in build_tables(account)}["cells"]
     (line,) = [dict(zip(main.header, one, strict=True)) for one in main.rows]
-    assert (line["judges right, untouched"]["count"], line["judges right, untouched"]["total"]) == (
-        40, 40
-    )  # fmt: skip
-    assert "no judge is one of the classifiers attacked" in main.caption
+    accuracy = line["reference classifier, clean accuracy"]
+    assert (accuracy["count"], accuracy["total"]) == (40, 40)
+    assert "no reference classifier is attacked" in main.caption
     assert not [finding for finding in account.findings if finding.check == "judge"]
 
 
@@ -155,7 +154,7 @@ def test_of_images_from_nothing_the_judges_accuracy_is_that_on_the_sets_images(t
     account = assessed(tmp_path, attacked("net", made, attack="gas", options={"attack_scale": 1.0}))
     main = {table.name: table for table in build_tables(account)}["cells"]
     line = dict(zip(main.header, main.rows[0], strict=True))
-    assert line["judges right, untouched"]["total"] == 40
+    assert line["reference classifier, clean accuracy"]["total"] == 40
 
 
 @pytest.mark.parametrize(
@@ -177,13 +176,16 @@ def test_a_judge_with_the_weights_of_a_victim_is_a_grave_doubt_and_no_page_calls
     (finding,) = [finding for finding in account.findings if finding.check == "judge"]
     assert finding.is_error and "the judge judge has the weights of net" in finding.message
     main = {table.name: table for table in build_tables(account)}["cells"]
-    assert "a judge is attacked itself" in main.caption
+    assert "a reference classifier is attacked itself" in main.caption
 
 
 def test_independence_that_was_not_checked_is_not_asserted(tmp_path):
     account = assessed(tmp_path, attacked("net", rows(40, 2), content={}))
     main = {table.name: table for table in build_tables(account)}["cells"]
-    assert "whether a judge is one of the classifiers attacked was not checked" in main.caption
+    assert (
+        "whether a reference classifier is one of the attacked classifiers was not checked"
+        in main.caption
+    )
     html = write_report(tmp_path).read_text()
     assert "trained apart" not in html and "were not attacked" not in html
     assert "independent" not in html

@@ -9,7 +9,7 @@ from scoreag.data.loading import Dataset
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers.heun import sample
-from scoreag.report.demo_html import render_demo_page
+from scoreag.report.demo import render_demo_page
 
 QUICK = {"sampler": "heun", "steps": 2, "similarity": 30.0, "max_restarts": 0}
 

@@ -5,15 +5,18 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from markupsafe import Markup
 from PIL import Image
 
 from report.made_up import made_up
-from scoreag.report.demo_html import render_demo_page
-from scoreag.report.html import definition_list, proportions_table, render_page, section, table
-from scoreag.report.image_grid import ImageCell, data_uri, strip
-from scoreag.report.svg_plots import Curve, plot_curves
+from scoreag.report.demo import render_demo_page
+from scoreag.report.html import TEMPLATES
+from scoreag.report.image_grid import ImageCell, Strip, data_uri
+from scoreag.report.svg_plots import Chart, Curve, plot_curves
 from scoreag.stats.proportion import Proportion
 
+PARTS = TEMPLATES.get_template("macros.html.jinja").module
+GREY = torch.zeros(1, 2, 2).byte()
 EMPTY = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -74,16 +77,18 @@ def test_the_page_is_dark_where_the_reader_is_and_fits_a_narrow_window():
 @pytest.mark.parametrize(
     "html",
     [
-        render_page("<x>", ["<x>"], [], ["<x>"]),
-        section("<x>"),
-        definition_list([("<x>", "<x>")]),
-        table("<x>", ("<x>", "<x>"), [("<x>", ("<x>", "<x>"))]),
-        proportions_table("<x>", [("<x>", Proportion(1, 2, "<x>"))]),
-        strip(
-            "<x>", [ImageCell(torch.zeros(1, 2, 2).byte(), "<x>", '<x>"', (("<x>", "<x>"),), "<x>")]
+        TEMPLATES.get_template("base.html.jinja").render(
+            title="<x>", summary=["<x>"], footer=["<x>"]
+        ),
+        PARTS.definitions([("<x>", "<x>")]),
+        PARTS.table("<x>", ("<x>", "<x>"), [("<x>", ("<x>", "<x>"))]),
+        PARTS.rates("<x>", [("<x>", Proportion(1, 2, "<x>"))]),
+        PARTS.chart(Chart(Markup("<svg>"), "<x>")),
+        PARTS.gallery(
+            [Strip("<x>", [ImageCell(GREY, "<x>", '<x>"', (("<x>", "<x>"),), "<x>")])], 7
         ),
     ],
-    ids=["page", "section", "terms", "table", "rates", "strip"],
+    ids=["page", "definitions", "table", "rates", "chart", "gallery"],
 )
 def test_text_is_escaped(html):
     assert "<x>" not in html and "&lt;x&gt;" in html
@@ -104,13 +109,13 @@ def test_a_grey_picture_stays_grey():
 
 
 def test_a_rate_shows_count_denominator_share_and_interval():
-    html = proportions_table("", [("fooled", Proportion(5, 10, "images right before"))])
-    for words in ("5 of 10<small>images right before", "50.0&nbsp;%", "24 to 76 %"):
+    html = PARTS.rates("", [("fooled", Proportion(5, 10, "images right before"))])
+    for words in ("5 of 10<small>images right before", "50.0\u00a0%", "24 to 76 %"):
         assert words in html
 
 
 def test_a_rate_of_nothing_is_said_to_be_one():
-    assert "nothing to count" in proportions_table(
+    assert "nothing to count" in PARTS.rates(
         "", [("fooled", Proportion(0, 0, "images right before"))]
     )
 
@@ -124,7 +129,7 @@ def test_a_curve_takes_the_colours_of_the_page():
     checked(svg)
     assert "currentColor" in svg and "var(--series-1)" in svg and "var(--series-2)" in svg
     assert not re.search(r"#[0-9a-f]{6}\b(?!\))", re.sub(r'href="#\w+"|url\(#\w+\)', "", svg))
-    assert 'aria-label="a &quot;rising&quot; line"' in svg and "a &lt;b&gt;" in svg
+    assert 'aria-label="a &#34;rising&#34; line"' in svg and "a &lt;b&gt;" in svg
 
 
 def test_more_curves_than_can_be_told_apart_are_refused():

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scoreag.UNKNOWN import save_result
 
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page, write_report
-from scoreag.runs.save import save_result
 
 
 def result(task="transform"):
@@ -45,8 +45,8 @@ def folder(tmp_path):
 
 def test_the_first_sentence_tells_the_outcome(folder):
     assert (
-        "net &lt;i&gt; gets 3 of 4 images right as they are, and errs on 2 of those 3 after the "
-        "transformation; whether they still show their class was not checked: give --judge."
+        "net &lt;i&gt; classifies 3 of 4 clean images correctly, and misclassifies 2 of these 3 "
+        "after the transformation; label preservation was not checked: give --reference-classifier."
     ) in render_run_page(folder)
 
 
@@ -62,8 +62,8 @@ def test_failures_are_shown_beside_successes(folder):
     assert html.count("<img ") == 2 * 4
     assert html.count("\N{CHECK MARK} fooled") == 2
     assert html.count("\N{MULTIPLICATION X} not fooled") == 1
-    assert html.count("\N{EN DASH} wrong before") == 1
-    assert html.index("Failures") < html.index("Successes") < html.index("Wrong before")
+    assert html.count("\N{EN DASH} misclassified before") == 1
+    assert html.index("Failures") < html.index("Successes") < html.index("Misclassified before")
 
 
 def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
@@ -76,9 +76,11 @@ def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
 def test_purified_images_are_right_or_wrong(tmp_path):
     purified = replace(result("purify"), targets=None, targeted_success=result().success)
     html = render_run_page(save_result(purified, tmp_path / "run", provenance=ABOUT))
-    assert "net &lt;i&gt; gets 1 of 4 images right after purification, and 3 of 4 before" in html
-    assert html.count("\N{CHECK MARK} right") == 1
-    assert html.count("\N{MULTIPLICATION X} wrong") == 3
+    assert (
+        "net &lt;i&gt; classifies 1 of 4 images correctly after purification, 3 of 4 before" in html
+    )
+    assert html.count("\N{CHECK MARK} correct") == 1
+    assert html.count("\N{MULTIPLICATION X} misclassified") == 3
 
 
 def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
@@ -101,7 +103,10 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
 def test_drawn_images_have_no_originals(tmp_path):
     drawn = replace(result("synthesize"), originals=None, clean_predictions=None)
     html = render_run_page(save_result(drawn, tmp_path / "run", provenance=ABOUT))
-    assert "net &lt;i&gt; errs on 3 of 4 images drawn from noise; whether they still show" in html
+    assert (
+        "net &lt;i&gt; misclassifies 3 of 4 images generated from noise; label preservation was not"
+        in html
+    )
     assert html.count("<img ") == 4
 
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from scoreag.UNKNOWN import cleanup_on_error, exclusive_lock
 
 import scoreag
 import tiny
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.runs.manifest import NON_IDENTITY_KEYS, describe_environment, diff_manifests
-from scoreag.runs.run_dir import (
-    cleanup_on_error,
-    delete_owned,
-    exclusive_lock,
-    open_run_dir,
+from scoreag.io.manifest import (
+    NON_IDENTITY_KEYS,
+    describe_environment,
+    diff_manifests,
     read_manifest,
     write_manifest,
 )
-from scoreag.runs.run_task import run_task
+from scoreag.io.run_dir import delete_owned, open_run_dir
+from scoreag.methods.run_task import run_task
 
 
 def changed(job, **settings):

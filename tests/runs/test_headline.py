@@ -6,20 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scoreag.UNKNOWN import save_result
 
 import tiny
 from scoreag import synthesize, transform
 from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.tasks import table
-from scoreag.methods.api import build_transformation
+from scoreag.io.records import read_rows
 from scoreag.methods.result import Result
+from scoreag.methods.run_task import run_task
+from scoreag.methods.summary import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE, summarize_rows
+from scoreag.methods.transformation import build_transformation
 from scoreag.report.task_run import render_run_page
-from scoreag.runs.headline import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
-from scoreag.runs.records import read_rows
-from scoreag.runs.run_task import run_task
-from scoreag.runs.save import save_result
-from scoreag.runs.summary import summarize_rows
 
 JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}
 
@@ -226,9 +225,9 @@ def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path
     html = render_run_page(
         save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert "is fooled by 1 of those 3 after the transformation that still show their class" in html
-    assert "J &lt;b&gt; (95 %, interval 6-79 %), and errs on 2 whatever they show" in html
-    assert "The judge J &lt;b&gt;: right on untouched images is 4 of 4 untouched images" in html
+    assert "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
+    assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
+    assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1
-    assert html.count("\N{MULTIPLICATION X} class not seen") == 1
-    assert "Read this first" in html  # four images show nothing of a judge
+    assert html.count("\N{MULTIPLICATION X} label not preserved") == 1
+    assert "Warning: " in html  # four images show nothing of a judge

@@ -1,13 +1,13 @@
 import json
 
 import pytest
+from scoreag.UNKNOWN import save_result
 
 import tiny
 from scoreag import transform
 from scoreag.data.loading import load_dataset
 from scoreag.io.images import to_uint8
-from scoreag.runs.records import read_rows as rows
-from scoreag.runs.save import save_result
+from scoreag.io.records import read_rows as rows
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def settings(**others):
 
 
 def their_chain(scheduler, x_vp, **options):
-    """The usual loop of diffusers, with our noise: step i draws from ``NOISE.fold_in("step", i)``."""
+    """The usual loop of diffusers, with our noise: step i has ``NOISE.fold_in("step", i)``."""
     network = Network()
     for i, t in enumerate(scheduler.timesteps):
         predicted = network(x_vp, t.expand(2).to(x_vp))

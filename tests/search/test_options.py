@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from scoreag.registry import load_attack
 from scoreag.attacks._common.validation import options_to_pairs, validate_attack_options
+from scoreag.registry import load_attack
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def defended(two_classes):
         settings = {"purifier": "one_step_denoising", "sigma_start": 0.6}
         if draws_of_images is None:
             return scoreag.defend(victim, prior, **settings)
-        one = scoreag.defend(victim, prior, draws=2, **settings).defense.bytes_per_draw
+        one = scoreag.defend(victim, prior, draws=2, **settings).config.bytes_per_draw
         return scoreag.defend(victim, prior, max_memory=draws_of_images * one, **settings)
 
     made.shown = []

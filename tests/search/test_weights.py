@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from scoreag.registry import load_attack
 from scoreag.attacks._common.eot_weighting import (
     average_gradients,
     make_eot_weighting,
@@ -13,6 +12,7 @@ from scoreag.attacks._common.eot_weighting import (
     weight_selectively,
 )
 from scoreag.attacks._common.norms import NORM_BALLS
+from scoreag.registry import load_attack
 
 
 def along(*slopes):

@@ -18,9 +18,9 @@ from scoreag.training.classifier_presets import PRESETS, Recipe
 from scoreag.training.loop import Batch, TrainingSchedule, init_state
 
 TINY = Recipe(
-    network="plain_cnn",
+    network="small_cnn",
     options={"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8},
-    schedule=TrainingSchedule(images=1600, batch=16),
+    schedule=TrainingSchedule(total_images=1600, batch_size=16),
     crop_schedule=((1.0, 8),),
     random_shift=1,
 )
@@ -37,7 +37,7 @@ def bright_and_dark():
 @pytest.mark.parametrize("adversary", ["", "fgsm-rs", "pgd", "trades"])
 def test_two_unlike_classes_are_told_apart(bright_and_dark, tmp_path, adversary):
     images, labels = bright_and_dark
-    recipe = replace(TINY, adversary=adversary, radius=8 / 255 if adversary else 0.0)
+    recipe = replace(TINY, adversarial=adversary, eps=8 / 255 if adversary else 0.0)
     state = train(recipe, images, labels, tmp_path / "state.pt")
     network = state.average.eval()
     predicted = network((images / 255 - 0.47) / 0.245).argmax(1)
@@ -50,7 +50,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(bright_and_dark, tmp_p
     whole = train(recipe, *bright_and_dark, tmp_path / "whole.pt")
 
     def stop(state):
-        if state.seen >= 1000:
+        if state.images_seen >= 1000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -80,10 +80,10 @@ def test_fast_biases_decay_as_slowly_as_the_rest():
 def test_looking_ahead_moves_the_network_to_its_average():
     network = nn.Linear(1, 1, bias=False)
     state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
-    plan = TrainingSchedule(images=100, batch=10)
+    plan = TrainingSchedule(total_images=100, batch_size=10)
     state.average.weight.data.fill_(1.0)
     network.weight.data.fill_(3.0)
-    state.seen = 50
+    state.images_seen = 50
     apply_lookahead(state, plan, every=5)
     kept = 0.95**5 / 8
     assert network.weight.item() == pytest.approx(3 - 2 * kept)
@@ -91,13 +91,13 @@ def test_looking_ahead_moves_the_network_to_its_average():
 
 
 def test_without_sides_whole_images_are_seen_as_they_are():
-    recipe = replace(TINY, sides=(), shift=0, mirror=False)
+    recipe = replace(TINY, crop_schedule=(), random_shift=0, hflip=False)
     images, batch = torch.rand(3, 1, 5, 9), Batch(0, 0, torch.arange(3), 0.0)
     assert torch.equal(augment(images, batch, Stream(0), recipe), images)
 
 
 def test_windows_grow_to_the_whole_image_after_the_last_side():
-    recipe = replace(TINY, sides=((0.5, 4),))
+    recipe = replace(TINY, crop_schedule=((0.5, 4),))
     images = torch.rand(3, 3, 6, 9)
     shapes = [
         augment(images, Batch(0, 0, torch.arange(3), done), Stream(0), recipe).shape[2:]
@@ -107,9 +107,9 @@ def test_windows_grow_to_the_whole_image_after_the_last_side():
 
 
 def test_only_a_recipe_with_mirrors_mirrors():
-    plain = replace(TINY, sides=(), shift=0, mirror=False)
+    plain = replace(TINY, crop_schedule=(), random_shift=0, hflip=False)
     images, ids = torch.rand(8, 3, 4, 4), torch.arange(8)
-    mirrored = augment(images, Batch(0, 0, ids, 0.0), Stream(0), replace(plain, mirror=True))
+    mirrored = augment(images, Batch(0, 0, ids, 0.0), Stream(0), replace(plain, hflip=True))
     turned = (mirrored == images.flip(3)).flatten(1).all(1)
     assert 0 < turned.sum() < 8
 
@@ -117,14 +117,14 @@ def test_only_a_recipe_with_mirrors_mirrors():
 def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
     """Two classes: 0.2 of the weight leaves the label, 0.1 of it comes back to it."""
     logit = torch.tensor([[0.0, 2.0]]).view(1, 2, 1, 1)
-    recipe = replace(TINY, smoothing=0.2, mean=(0.0,), std=(1.0,))
+    recipe = replace(TINY, label_smoothing=0.2, mean=(0.0,), std=(1.0,))
     found = build_loss(recipe)(nn.Flatten(), logit, torch.tensor([1]), Stream(0))
     log_p = logit.flatten().log_softmax(0)
     torch.testing.assert_close(found, -0.9 * log_p[1] - 0.1 * log_p[0])
 
 
 def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp_path):
-    recipe = replace(TINY, plan=replace(TINY.plan, ema=0.5))
+    recipe = replace(TINY, schedule=replace(TINY.schedule, ema_rampup_ratio=0.5))
     state = train(recipe, *bright_and_dark, tmp_path / "state.pt")
     pairs = zip(state.network.parameters(), state.average.parameters(), strict=True)
     assert not any(torch.equal(now, average) for now, average in pairs)
@@ -133,15 +133,18 @@ def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"adversary": "pdg", "radius": 0.1}, "no adversary 'pdg'; did you mean 'pgd'"),
-        ({"radius": 0.1}, "radius is 0.1 and adversary ''; write both"),
-        ({"adversary": "pgd"}, "radius is 0 and adversary 'pgd'; write both"),
-        ({"adversary": "pgd", "radius": 0.1, "steps": 0}, "steps 0 .* expected a stride above 0"),
-        ({"adversary": "fgsm-rs", "radius": 0.1, "steps": 2}, "fgsm-rs takes 1 step, not 2"),
-        ({"extra_share": 1.0}, "extra_share is 1; expected 0 or a share, e.g. 0.7"),
+        ({"adversarial": "pdg", "eps": 0.1}, "no adversarial method 'pdg'; did you mean 'pgd'"),
+        ({"eps": 0.1}, "eps is 0.1 and adversarial ''; write both"),
+        ({"adversarial": "pgd"}, "eps is 0 and adversarial 'pgd'; write both"),
         (
-            {"lookahead": 5, "plan": TrainingSchedule(100, 10, ema=0.1)},
-            "lookahead 5 is an average .* another one .ema 0.1",
+            {"adversarial": "pgd", "eps": 0.1, "attack_steps": 0},
+            "attack_steps 0, .* expected a step_size above 0",
+        ),
+        ({"adversarial": "fgsm-rs", "eps": 0.1, "attack_steps": 2}, "fgsm-rs takes 1 step, not 2"),
+        ({"extra_fraction": 1.0}, "extra_fraction is 1; expected 0 or a share, e.g. 0.7"),
+        (
+            {"lookahead": 5, "schedule": TrainingSchedule(100, 10, ema_rampup_ratio=0.1)},
+            "lookahead 5 is an average .* another one .ema_rampup_ratio 0.1",
         ),
     ],
 )

@@ -180,9 +180,9 @@ def strong_and_weak():
 
 
 TWO_WORLDS = Recipe(
-    network="plain_cnn",
+    network="small_cnn",
     options={"image_shape": [1, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8},
-    schedule=TrainingSchedule(images=3840, batch=32),
+    schedule=TrainingSchedule(total_images=3840, batch_size=32),
     lr=0.05,
     random_shift=0,
     hflip=False,
@@ -207,13 +207,13 @@ def test_plain_training_trusts_the_faint_pattern(strong_and_weak, tmp_path):
 @pytest.mark.parametrize(
     "how",
     [
-        {"adversary": "fgsm-rs"},
-        {"adversary": "pgd", "stride": 0.6, "steps": 3},
-        {"adversary": "trades", "stride": 0.6, "steps": 3},
+        {"adversarial": "fgsm-rs"},
+        {"adversarial": "pgd", "step_size": 0.6, "attack_steps": 3},
+        {"adversarial": "trades", "step_size": 0.6, "attack_steps": 3},
     ],
-    ids=lambda how: how["adversary"],
+    ids=lambda how: how["adversarial"],
 )
 def test_training_against_an_adversary_trusts_the_bar(strong_and_weak, tmp_path, how):
-    recipe = replace(TWO_WORLDS, radius=0.06, **how)
+    recipe = replace(TWO_WORLDS, eps=0.06, **how)
     clean, attacked = accuracies(recipe, strong_and_weak, tmp_path)
     assert clean > 0.8 and attacked > 0.75

@@ -84,7 +84,7 @@ def test_a_wide_preset_is_the_network_it_is_named_after(name, count):
 
 
 def test_a_card_of_grey_images_can_be_used(tmp_path):
-    recipe = replace(OPEN, plan=TrainingSchedule(images=20, batch=5))
+    recipe = replace(OPEN, schedule=TrainingSchedule(total_images=20, batch_size=5))
     made = train_classifier(
         recipe, pixels((1, 9, 7)), tiny.labels(10), tiny.CLASSES, tmp_path, progress=False
     )
@@ -98,26 +98,26 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
     """Own images of class 0 only: that there are dark ones, only the extra data say."""
     bright = torch.full((8, 1, 8, 8), 200, dtype=torch.uint8)
     dark = Dataset(bright // 4, torch.ones(8, dtype=torch.int64), tuple(range(8)), (), "dark")
-    plan = TrainingSchedule(images=400, batch=8)
-    recipe = replace(OPEN, plan=plan, extra_share=0.5, shift=0, mean=(0.5,), std=(0.25,))
+    plan = TrainingSchedule(total_images=400, batch_size=8)
+    recipe = replace(OPEN, schedule=plan, extra_fraction=0.5, random_shift=0, mean=(0.5,), std=(0.25,))
     data = bright, torch.zeros(8, dtype=torch.int64), ("bright", "dark")
     made = train_classifier(recipe, *data, tmp_path, progress=False, extra_data=dark)
     said = load_classifier(str(tmp_path))(torch.cat([bright, dark.images]) / 255).argmax(1)
     assert said.tolist() == [0] * 8 + [1] * 8
     told = load_card(tmp_path).training_config
-    assert (told["extra"], told["extra_share"], told["extra_images"]) == ("dark", 0.5, 8)
+    assert (told["extra"], told["extra_fraction"], told["extra_images"]) == ("dark", 0.5, 8)
     assert told["extra_sha256"] == dark.sha256 and made.training_config["images_seen"] == 400
 
 
 def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_path):
     extra = Dataset(tiny.images(12), tiny.labels(12), tuple(range(12)), (), "extra")
-    recipe = replace(OPEN, plan=TrainingSchedule(images=40, batch=4), extra_share=0.5)
+    recipe = replace(OPEN, schedule=TrainingSchedule(total_images=40, batch_size=4), extra_fraction=0.5)
     recipe = complete_recipe(recipe, tiny.images(9), tiny.CLASSES)
-    data = {"images": tiny.images(9), "labels": tiny.labels(9), "extra": extra}
+    data = {"images": tiny.images(9), "labels": tiny.labels(9), "extra_data": extra}
     whole = train(recipe, **data, file=tmp_path / "whole.pt")
 
     def stop(state):
-        if state.seen == 24:
+        if state.images_seen == 24:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -128,9 +128,9 @@ def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_pa
 
 
 def test_a_share_without_extra_data_is_refused_before_anything_is_written(tmp_path):
-    recipe = replace(OPEN, extra_share=0.5)
+    recipe = replace(OPEN, extra_fraction=0.5)
     data = pixels((3, 8, 8)), tiny.labels(10), tiny.CLASSES
-    with pytest.raises(ValueError, match=r"extra_share is 0\.5, with no extra data"):
+    with pytest.raises(ValueError, match=r"extra_fraction is 0\.5, with no extra data"):
         train_classifier(recipe, *data, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 

@@ -8,13 +8,13 @@ from scoreag.data.loading import Dataset
 from scoreag.training.extra_data import check_extra, concat_extra, extra_batch_size, mix_batches
 from scoreag.training.loop import TrainingSchedule, iter_batches
 
-PLAN = TrainingSchedule(images=200, batch=10)
+PLAN = TrainingSchedule(total_images=200, batch_size=10)
 SAMPLES = Dataset(tiny.images(20), torch.arange(20) % 3, tuple(range(20)), (), "samples")
 
 
 def ids(plan=PLAN, first=0, own=12, extra=21, share=0.7):
     return [
-        batch.ids
+        batch.indices
         for batch in mix_batches(own + extra, plan, first, n_own=own, extra_fraction=share)
     ]
 
@@ -36,7 +36,7 @@ def test_either_part_is_seen_once_before_it_is_seen_again():
 
 def test_a_batch_belongs_to_the_seed_and_the_step():
     whole, later, other = ids(), ids(first=13), ids(replace(PLAN, seed=1))
-    assert len(whole) == PLAN.steps and len(later) == PLAN.steps - 13
+    assert len(whole) == PLAN.total_steps and len(later) == PLAN.total_steps - 13
     assert all(map(torch.equal, whole[13:], later))
     assert not torch.equal(torch.cat(whole), torch.cat(other))
 
@@ -47,8 +47,8 @@ def test_the_parts_have_orders_of_their_own():
 
 
 def test_the_way_is_measured_as_without_extra_data():
-    mine = [(b.step, b.done) for b in mix_batches(40, PLAN, n_own=20, extra_fraction=0.5)]
-    assert mine == [(b.step, b.done) for b in iter_batches(40, PLAN)]
+    mine = [(b.step, b.progress) for b in mix_batches(40, PLAN, n_own=20, extra_fraction=0.5)]
+    assert mine == [(b.step, b.progress) for b in iter_batches(40, PLAN)]
 
 
 @pytest.mark.parametrize("share, count", [(0.7, 7), (0.01, 1), (0.99, 9)])
@@ -65,8 +65,8 @@ def test_labels_stay_with_their_images():
 @pytest.mark.parametrize(
     "extra, share, message",
     [
-        (None, 0.7, "extra_share is 0.7, with no extra data; give both"),
-        (SAMPLES, 0.0, "extra_share is 0, with extra data 'samples' but no share"),
+        (None, 0.7, "extra_fraction is 0.7, with no extra data; give both"),
+        (SAMPLES, 0.0, "extra_fraction is 0, with extra data 'samples' but no share"),
         (replace(SAMPLES, labels=None), 0.7, "samples has no labels"),
         (
             replace(SAMPLES, images=SAMPLES.images[:, :1]), 0.7,

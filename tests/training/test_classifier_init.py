@@ -15,8 +15,8 @@ from scoreag.training.classifier_training import complete_recipe, train_classifi
 from scoreag.training.loop import TrainingSchedule
 
 RECIPE = Recipe(
-    network="resnet",
-    schedule=TrainingSchedule(images=20, batch=10),
+    network="cifar_resnet",
+    schedule=TrainingSchedule(total_images=20, batch_size=10),
     lr=1e-9,
     weight_decay=0.0,
     random_shift=1,
@@ -35,7 +35,7 @@ def test_it_begins_with_the_weights_of_the_card_in_its_network(net):
     assert (recipe.network, dict(recipe.options)) == (net.network, dict(net.options))
     assert (recipe.mean, recipe.std) == (3 * net.mean, 3 * net.std)
     for seed in (0, 1):
-        seeded = replace(recipe, plan=replace(recipe.plan, seed=seed))
+        seeded = replace(recipe, schedule=replace(recipe.schedule, seed=seed))
         found = build_state(seeded, tiny.images(20), init=net).network.state_dict()
         assert all(torch.equal(found[name], value) for name, value in read_weights(net).items())
 
@@ -82,8 +82,8 @@ def test_the_command_takes_it_and_another_one_is_another_training(
     for i, image in enumerate(tiny.images(20)):
         (tmp_path / "images" / tiny.CLASSES[i % 3]).mkdir(parents=True, exist_ok=True)
         tiny.write_png(tmp_path / "images" / tiny.CLASSES[i % 3] / f"{i}.png", image)
-    words = ["train", "classifier", "--preset", "fashion-robust", "--data", "folder:images",
-             "--out", "out", "--images", "20", "--batch", "10", "--quiet"]  # fmt: skip
+    words = ["train", "classifier", "--preset", "fashion-robust", "--data", "image-folder:images",
+             "--out", "out", "--train-images", "20", "--batch-size", "10", "--quiet"]  # fmt: skip
     assert main([*words, "--init", "net"]) == 0
     made = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert made["init"]["sha256"] == net.sha256

@@ -17,7 +17,7 @@ from scoreag.training.score_model_training import train_score_model
 from scoreag.training.score_presets import PRESETS
 
 META = torch.device("meta")
-PLAN = TrainingSchedule(images=8, batch=4)
+PLAN = TrainingSchedule(total_images=8, batch_size=4)
 
 
 class Arrived(Exception):
@@ -70,7 +70,7 @@ def test_a_batch_goes_where_the_network_is(tmp_path):
 
 def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("scoreag.training.score_model_training.build_loss", lambda *_: stop)
-    recipe = replace(PRESETS["tiny"], plan=PLAN)
+    recipe = replace(PRESETS["tiny"], schedule=PLAN)
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64), tiny.CLASSES
     with pytest.raises(Arrived) as came:
         train_score_model(recipe, *data, tmp_path, progress=False, device=META)
@@ -79,7 +79,7 @@ def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monk
 
 def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "classification_loss", stop)
-    recipe = Recipe(network="plain_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
+    recipe = Recipe(network="small_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
     with pytest.raises(Arrived) as came:
         classifier.train(recipe, *data, tmp_path / "state.pt", device=META)
@@ -91,7 +91,7 @@ def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monke
 )
 def test_a_device_that_does_not_exist_is_refused(tmp_path, capsys, kind, preset):
     out = tmp_path / "out"
-    words = ["--preset", preset, "--data", "samples", "--device", "gpu", "--out", str(out)]
+    words = ["--preset", preset, "--data", "foolbox-samples", "--device", "gpu", "--out", str(out)]
     assert main(["train", kind, *words]) != 0
     assert "no device 'gpu'; there are: auto, cpu, cuda" in capsys.readouterr().err
     assert not out.exists()

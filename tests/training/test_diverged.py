@@ -22,7 +22,7 @@ def trained(file, values, broken=False):
     def loss(net, images, labels, source):
         at_a_corner = (net.bias - net.bias.detach()).abs().sqrt().sum()  # 0, with gradient NaN
         usual = 0 * net.weight.sum()
-        return values(state.seen // 4) + usual + (at_a_corner if broken else 0)
+        return values(state.images_seen // 4) + usual + (at_a_corner if broken else 0)
 
     return fit(state, loss, IMAGES, LABELS, PLAN, file, checkpoint_seconds=0.0)
 
@@ -43,7 +43,7 @@ def test_a_loss_that_ran_away_ends_the_training(tmp_path):
     """Ten steps, of which none is saved: the checkpoint is that of the last usual loss."""
     file = tmp_path / "state.pt"
     with pytest.raises(
-        DivergenceError, match=r"above 10 times its median, 1, for 10 steps.*lower --rate"
+        DivergenceError, match=r"above 10 times its median, 1, for 10 steps.*lower --lr"
     ):
         trained(file, lambda step: 1.0 if step < 30 else 11.0)
     assert torch.load(file)["seen"] == 30 * 4

@@ -11,7 +11,7 @@ from scoreag.training.loop import TrainingSchedule
 
 OPTIONS = {"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8}
 RECIPE = Recipe(
-    network="plain_cnn", options=OPTIONS, schedule=TrainingSchedule(images=10, batch=5, seed=7)
+    network="small_cnn", options=OPTIONS, schedule=TrainingSchedule(total_images=10, batch_size=5, seed=7)
 )
 
 
@@ -40,7 +40,7 @@ def test_what_was_exported_can_be_loaded_by_its_folder(network, tmp_path):
 def test_the_card_holds_the_numbers_of_the_recipe_and_how_it_went(network, tmp_path):
     export(network, RECIPE, "mine", tmp_path, ("dark", "bright"), (3, 8, 8), minutes=3.5)
     recipe = load_card(tmp_path).training_config
-    assert recipe["plan"]["seed"] == 7 and recipe["minutes"] == 3.5 and recipe["rate"] == 0.2
+    assert recipe["schedule"]["seed"] == 7 and recipe["minutes"] == 3.5 and recipe["lr"] == 0.2
 
 
 def test_figures_count_what_is_right_before_and_under_attack():

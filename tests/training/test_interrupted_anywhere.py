@@ -32,10 +32,10 @@ PLAN = TrainingSchedule(
     total_images=24, batch_size=2, warmup_fraction=0.1, decay_fraction=0.5, max_grad_norm=1.0
 )
 SCORE = replace(
-    PRESETS["tiny"], plan=replace(PLAN, widths=(0.05, 0.1), snapshots=4), optimizer="muon"
+    PRESETS["tiny"], schedule=replace(PLAN, ema_widths=(0.05, 0.1), n_snapshots=4), optimizer="muon"
 )
 CLASSIFIER = Recipe(
-    network="plain_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((0.5, 8),),
+    network="small_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((0.5, 8),),
     random_shift=1, lookahead=3, mean=(), std=(),
 )  # fmt: skip
 DATA = tiny.images(12), tiny.labels(12), tiny.CLASSES
@@ -118,7 +118,7 @@ def contents(folder):
         found[name] = file.read_bytes()
         if name == "card.toml":
             found[name] = tomllib.loads(file.read_text())
-            assert found[name]["recipe"].pop("minutes") >= 0
+            assert found[name]["training_config"].pop("minutes") >= 0
         elif name == "checkpoint.pt":
             found[name] = flat(load_tensors(file))
     assert found.pop("time.json")
@@ -194,13 +194,13 @@ def test_interrupted_at_any_call_or_return(kind, tmp_path, seed):
 
 
 POINTS = [
-    ("_step", "call", 2),  # in a step whose entry of the curve is due
-    ("_step", "return", 2),
-    ("_enter", "return", 5),
-    ("save", "call", 2),
-    ("save", "return", 2),  # between a checkpoint and what the step leaves
-    ("watch", "return", 2),
-    ("save", "return", 11),  # the last of all
+    ("_optimizer_step", "call", 2),  # in a step whose entry of the curve is due
+    ("_optimizer_step", "return", 2),
+    ("_record_loss", "return", 5),
+    ("save_checkpoint", "call", 2),
+    ("save_checkpoint", "return", 2),  # between a checkpoint and what the step leaves
+    ("on_step", "return", 2),
+    ("save_checkpoint", "return", 11),  # the last of all
     ("write_curve", "call", 0),
     ("write_text", "return", 1),
     ("write_curve", "return", 0),
@@ -217,13 +217,13 @@ def test_stopped_where_it_matters(kind, tmp_path, point, by_signal):
 @pytest.mark.parametrize(
     "point",
     [
-        ("keep", "call", 1),  # of snapshots
-        ("halved", "return", 1),
-        ("keep", "return", 1),
-        ("draw", "call", 1),  # of samples
+        ("write_snapshot", "call", 1),  # of snapshots
+        ("to_half", "return", 1),
+        ("write_snapshot", "return", 1),
+        ("save_samples", "call", 1),  # of samples
         ("write_png", "call", 1),
         ("write_png", "return", 1),
-        ("keep", "call", 3),  # at the end
+        ("write_snapshot", "call", 3),  # at the end
         ("write_card", "return", 0),
     ],
     ids=lambda point: "-".join(map(str, point)),
@@ -240,7 +240,7 @@ def test_stopped_where_a_score_model_leaves_files(known, tmp_path, point):
 KILLED = """
 import os, signal, sys
 from scoreag.training import loop
-save, count = loop.save, [0]
+save, count = loop.save_checkpoint, [0]
 
 def saved(*given):
     save(*given)
@@ -248,7 +248,7 @@ def saved(*given):
     if count[0] == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.save = saved
+loop.save_checkpoint = saved
 from scoreag.cli.app import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -263,8 +263,8 @@ WORDS = {
 def test_a_process_that_is_killed_between_checkpoint_and_samples(kind, tmp_path, monkeypatch):
     """By SIGKILL, at the third of eight steps, and after the last one."""
     monkeypatch.undo()  # what is small above is as it is for a user
-    more = ["--batch", "4", "--images", "32", "--save-every", "0", "--quiet"]
-    words = [*WORDS[kind], *more, "--data", "folder:images", "--out", "out"]
+    more = ["--batch-size", "4", "--train-images", "32", "--checkpoint-seconds", "0", "--quiet"]
+    words = [*WORDS[kind], *more, "--data", "image-folder:images", "--out", "out"]
     for place in ("whole", "killed"):
         tiny.write_images(tmp_path / place / "images", 12)
     for moment in (3, 6):  # five steps are left, and a checkpoint after them

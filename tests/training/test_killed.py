@@ -18,8 +18,8 @@ from scoreag.io.images import write_png
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSIFIER = [
-    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "folder:large", "--batch", "4",
-    "--images", "60",
+    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "image-folder:large", "--batch-size", "4",
+    "--train-images", "60",
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 
 
 def full(words, out):
-    return [*words, "--save-every", "0", "--quiet", "--out", out]
+    return [*words, "--checkpoint-seconds", "0", "--quiet", "--out", out]
 
 
 def killed(words, out, where, delay):

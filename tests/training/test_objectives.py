@@ -45,8 +45,8 @@ def loss_at(model, family, count=DRAWS, images=None, seed=0):
         x0 = math.sqrt(VAR) * torch.randn(count, *PIXELS, generator=source)
         images = (x0 + 1) / 2
     labels = torch.zeros(len(images), dtype=torch.int64)
-    asked = learnt.ask(images, labels, Stream(seed))
-    return learnt.answer(model, asked), asked
+    asked = learnt.prepare(images, labels, Stream(seed))
+    return learnt.per_sample(model, asked), asked
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_ddpm_is_asked_at_the_step_of_its_noise():
 
 def test_every_step_of_ddpm_is_as_likely():
     """A thousand steps in ten parts: each has a tenth, to five standard errors."""
-    sigma = build_objective("ddpm", 0.5).levels(50_000, Stream(0))
+    sigma = build_objective("ddpm", 0.5).sample_sigma(50_000, Stream(0))
     edges = parameterizations.alphas_cumprod_to_sigmas(parameterizations.linear_alphas_cumprod())[
         99::100
     ].float()
@@ -115,7 +115,7 @@ def test_the_logarithm_of_edm_s_levels_has_the_mean_and_the_deviation_asked_for(
     options, mean, deviation
 ):
     """To five standard errors: of a mean sd / n^(1/2), of a deviation sd / (2 n)^(1/2)."""
-    found = build_objective("edm", 0.5, *options).levels(20_000, Stream(0)).log()
+    found = build_objective("edm", 0.5, *options).sample_sigma(20_000, Stream(0)).log()
     error = 5 * deviation / math.sqrt(20_000)
     assert found.mean().item() == pytest.approx(mean, abs=error)
     assert found.std().item() == pytest.approx(deviation, abs=error / math.sqrt(2))
@@ -126,19 +126,19 @@ def test_the_levels_of_ncsn_have_equal_ratios():
     ratios = levels[1:] / levels[:-1]
     assert levels[0].item() == pytest.approx(0.02) and levels[-1].item() == pytest.approx(100)
     torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios))
-    drawn = build_objective("ncsn", 0.5).levels(20_000, Stream(0))
+    drawn = build_objective("ncsn", 0.5).sample_sigma(20_000, Stream(0))
     near = (drawn[:, None] - levels.float()).abs().min(1).values
     assert len(drawn.unique()) == 232 and (near <= 1e-6 * drawn).all()
 
 
 def test_times_of_vp_are_uniform():
     """``ln(1 + sigma^2) = 0.1 t + 9.95 t^2`` solved for t by hand."""
-    sigma = build_objective("vp", 0.5).levels(20_000, Stream(0)).double()
+    sigma = build_objective("vp", 0.5).sample_sigma(20_000, Stream(0)).double()
     total = torch.log1p(sigma**2)
     t = (-0.1 + (0.01 + 4 * 9.95 * total).sqrt()) / (2 * 9.95)
     assert t.mean().item() == pytest.approx(0.5, abs=5 * math.sqrt(1 / 12 / 20_000))
     assert t.var().item() == pytest.approx(1 / 12, rel=0.03)
-    time = parameterizations.vp()(sigma).time
+    time = parameterizations.vp()(sigma).c_noise
     torch.testing.assert_close(time, 999 * t, atol=1e-6, rtol=1e-9)
 
 

@@ -7,13 +7,13 @@ from torch import nn
 
 from scoreag.training.loop import TrainingSchedule, fit, init_state, iter_batches, load_checkpoint
 
-PLAN = TrainingSchedule(images=1000, batch=100, warmup=0.2, decay=0.4)
+PLAN = TrainingSchedule(total_images=1000, batch_size=100, warmup_fraction=0.2, decay_fraction=0.4)
 IMAGES = (torch.arange(10 * 12) * 2).to(torch.uint8).reshape(10, 3, 2, 2)
 LABELS = torch.arange(10)
 
 
 def rates(plan):
-    return [plan.lr_factor(plan.batch * step) for step in range(plan.steps)]
+    return [plan.lr_factor(plan.batch_size * step) for step in range(plan.total_steps)]
 
 
 def beginning(rate=0.1, kind=torch.optim.AdamW):
@@ -40,12 +40,12 @@ def test_the_rates_of_all_steps_add_up_to_the_area_below_the_trapezoid():
 
 
 def test_without_rise_and_fall_the_rate_is_constant():
-    assert rates(replace(PLAN, warmup=0.0, decay=0.0)) == [1] * 10
+    assert rates(replace(PLAN, warmup_fraction=0.0, decay_fraction=0.0)) == [1] * 10
 
 
 def test_the_last_step_counts_also_where_its_batch_exceeds_the_plan():
     """Two steps of 64 for 65 images, at a quarter and three quarters of the way down."""
-    assert rates(TrainingSchedule(images=65, batch=64, warmup=0.0, decay=1.0)) == pytest.approx(
+    assert rates(TrainingSchedule(total_images=65, batch_size=64, warmup_fraction=0.0, decay_fraction=1.0)) == pytest.approx(
         [0.75, 0.25]
     )
 
@@ -53,7 +53,7 @@ def test_the_last_step_counts_also_where_its_batch_exceeds_the_plan():
 def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
     """Plain descent with gradient 1: the bias falls by the sum of the rates, here 7."""
     state = beginning(1.0, torch.optim.SGD)
-    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, replace(PLAN, images=100, batch=10),
+    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, replace(PLAN, total_images=100, batch_size=10),
         tmp_path / "state.pt")  # fmt: skip
     assert state.network.bias.item() == pytest.approx(-7.0)
 
@@ -61,7 +61,7 @@ def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
 def test_the_gradient_is_no_longer_than_clip(tmp_path):
     """(300, 400) has length 500."""
     state = beginning(1.0, torch.optim.SGD)
-    plan = TrainingSchedule(images=10, batch=10, warmup=0.0, decay=0.0, clip=2.0)
+    plan = TrainingSchedule(total_images=10, batch_size=10, warmup_fraction=0.0, decay_fraction=0.0, max_grad_norm=2.0)
     direction = torch.tensor([300.0, 400.0])
     fit(state, lambda net, *_: (net.weight[0, :2] * direction).sum(), IMAGES, LABELS, plan,
         tmp_path / "state.pt")  # fmt: skip
@@ -71,13 +71,13 @@ def test_the_gradient_is_no_longer_than_clip(tmp_path):
 def test_an_epoch_shows_no_image_twice():
     """Ten images in batches of three: three steps an epoch, and one image is left out."""
     epoch = torch.cat(
-        [batch.ids for batch in iter_batches(10, TrainingSchedule(images=9, batch=3))]
+        [batch.indices for batch in iter_batches(10, TrainingSchedule(total_images=9, batch_size=3))]
     )
     assert len(epoch) == 9 and len(epoch.unique()) == 9
 
 
 def test_epochs_have_different_orders():
-    seen = [b.ids for b in iter_batches(100, TrainingSchedule(images=200, batch=100))]
+    seen = [b.indices for b in iter_batches(100, TrainingSchedule(total_images=200, batch_size=100))]
     assert torch.equal(seen[0].sort().values, seen[1].sort().values)
     assert not torch.equal(*seen)
 
@@ -85,26 +85,26 @@ def test_epochs_have_different_orders():
 def test_a_batch_knows_its_place():
     """25 images in batches of three are nine steps, the last not begun at 25 / 25."""
     found = [
-        (b.step, b.epoch, b.done * 25)
-        for b in iter_batches(10, TrainingSchedule(images=25, batch=3))
+        (b.step, b.epoch, b.progress * 25)
+        for b in iter_batches(10, TrainingSchedule(total_images=25, batch_size=3))
     ]
     expected = [(step, step // 3, pytest.approx(3 * step)) for step in range(9)]
     assert found == expected
 
 
 def test_batches_from_the_middle_are_those_of_the_whole():
-    plan = TrainingSchedule(images=60, batch=3, seed=4)
-    whole, rest = list(iter_batches(10, plan)), list(iter_batches(10, plan, first=7))
-    assert [(b.step, b.epoch, b.ids.tolist()) for b in rest] == [
-        (b.step, b.epoch, b.ids.tolist()) for b in whole[7:]
+    plan = TrainingSchedule(total_images=60, batch_size=3, seed=4)
+    whole, rest = list(iter_batches(10, plan)), list(iter_batches(10, plan, first_step=7))
+    assert [(b.step, b.epoch, b.indices.tolist()) for b in rest] == [
+        (b.step, b.epoch, b.indices.tolist()) for b in whole[7:]
     ]
 
 
 def test_the_order_belongs_to_the_seed():
     first, other = (
-        next(iter_batches(100, TrainingSchedule(images=9, batch=9, seed=seed))) for seed in (0, 1)
+        next(iter_batches(100, TrainingSchedule(total_images=9, batch_size=9, seed=seed))) for seed in (0, 1)
     )
-    assert not torch.equal(first.ids, other.ids)
+    assert not torch.equal(first.indices, other.indices)
 
 
 def test_pixels_are_between_0_and_1_and_keep_their_labels(tmp_path):
@@ -117,14 +117,14 @@ def test_pixels_are_between_0_and_1_and_keep_their_labels(tmp_path):
         loss,
         IMAGES,
         LABELS,
-        TrainingSchedule(images=20, batch=5),
+        TrainingSchedule(total_images=20, batch_size=5),
         tmp_path / "state.pt",
     )
 
 
 def test_a_stopped_training_ends_in_the_same_average(tmp_path):
     """With an optimiser that has a memory, a falling rate, noise in the loss, and an average."""
-    plan = TrainingSchedule(images=500, batch=5, warmup=0.1, decay=0.5, ema=0.1, clip=1.0)
+    plan = TrainingSchedule(total_images=500, batch_size=5, warmup_fraction=0.1, decay_fraction=0.5, ema_rampup_ratio=0.1, max_grad_norm=1.0)
 
     def train(file, **options):
         return fit(
@@ -132,12 +132,12 @@ def test_a_stopped_training_ends_in_the_same_average(tmp_path):
         )
 
     def stop(state):
-        if state.seen == 350:
+        if state.images_seen == 350:
             raise KeyboardInterrupt
 
     whole = train(tmp_path / "whole.pt")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "part.pt", save_every=0.0, watch=stop)
+        train(tmp_path / "part.pt", checkpoint_seconds=0.0, callback=stop)
     assert torch.load(tmp_path / "part.pt")["seen"] == 350
     again = train(tmp_path / "part.pt")
     assert again.losses == whole.losses
@@ -150,7 +150,7 @@ def test_a_stopped_training_ends_in_the_same_average(tmp_path):
 
 def test_ctrl_c_saves_the_step_at_which_it_came(tmp_path):
     """However long ago the last checkpoint was, and between two entries of the curve."""
-    plan, file = TrainingSchedule(images=500, batch=5), tmp_path / "state.pt"
+    plan, file = TrainingSchedule(total_images=500, batch_size=5), tmp_path / "state.pt"
 
     def interrupted(network, images, labels, source):
         signal.raise_signal(signal.SIGINT)

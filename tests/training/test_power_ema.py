@@ -108,7 +108,7 @@ class Recorded:
     """A training whose only weight takes given values, with snapshots of its averages."""
 
     def __init__(self, folder, values, snapshots=16, batch=4):
-        self.plan = TrainingSchedule(
+        self.schedule = TrainingSchedule(
             total_images=batch * len(values),
             batch_size=batch,
             ema_widths=WIDTHS,
@@ -118,11 +118,11 @@ class Recorded:
         state = init_state(network, torch.optim.SGD(network.parameters()), len(WIDTHS))
         for step, value in enumerate(values, start=1):
             network.weight.data.fill_(value)
-            state.seen = batch * step
+            state.images_seen = batch * step
             for average, width in zip(state.averages, WIDTHS, strict=True):
                 update_power_ema(average, network, step, width)
-            if is_snapshot_due(state.seen, self.plan):
-                write_snapshot(state, self.plan, folder)
+            if is_snapshot_due(state.images_seen, self.schedule):
+                write_snapshot(state, self.schedule, folder)
         self.state = state
 
 
@@ -141,7 +141,7 @@ def test_any_width_can_be_made_afterwards(tmp_path, width):
 def test_snapshots_are_as_many_as_planned_and_the_last_is_the_end(tmp_path):
     made = Recorded(tmp_path, trajectory(50), snapshots=7)
     files = sorted((tmp_path / "snapshots").iterdir())
-    assert len(files) == 7 and files[-1].stem == f"{made.plan.images:09d}"
+    assert len(files) == 7 and files[-1].stem == f"{made.schedule.total_images:09d}"
 
 
 def test_fewer_steps_than_snapshots_leave_one_each(tmp_path):

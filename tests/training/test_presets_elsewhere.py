@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 
 
-def data(shape, name="folder:mine", count=12):
+def data(shape, name="image-folder:mine", count=12):
     pixels = (40 + Stream(0).integers(160, (count, *shape))).to(torch.uint8)
     return Dataset(pixels, torch.arange(count) % 3, tuple(range(count)), tiny.CLASSES, name)
 
@@ -47,7 +47,7 @@ def test_a_preset_takes_images_of_another_size(name, side):
     """Of as many channels as it was made for; the robust preset once crashed on 48 x 48."""
     own = data((DATASET_SHAPES[preset_dataset(name)][0], side, side))
     recipe = complete_recipe(adapt_recipe(CLASSIFIERS[name], name, own), own.images, own.classes)
-    assert all(one <= side for _, one in recipe.sides)
+    assert all(one <= side for _, one in recipe.crop_schedule)
     assert recipe.mean == pytest.approx([own.images.double().mean().item() / 255] * len(
         recipe.mean), abs=0.02)  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_a_preset_takes_images_of_another_size(name, side):
 def test_windows_and_shifts_grow_with_the_images():
     """24 of 32 pixels are 36 of 48, and a window of the whole is none."""
     recipe = adapt_recipe(CLASSIFIERS["cifar10-resnet20"], "cifar10-resnet20", data((3, 48, 60)))
-    assert (recipe.sides, recipe.random_shift, recipe.mean) == (((0.6, 36),), 3, ())
+    assert (recipe.crop_schedule, recipe.random_shift, recipe.mean) == (((0.6, 36),), 3, ())
 
 
 def test_on_its_own_data_a_preset_stays_as_it_is():
@@ -80,9 +80,9 @@ def test_the_deviation_is_that_of_pixels_between_minus_1_and_1():
     "words, told",
     [
         (["score-model", "--preset", "tiny-imagenet-small"], "must be multiples of 16"),
-        (["classifier", "--preset", "cifar10-judge"], "network whitened_cnn cannot take a batch"),
-        (["classifier", "--preset", "cifar10-robust", "--batch", "1", "--size", "32"],
-         "network plain_cnn cannot take a batch of 1 images of 3 x 32 x 32"),
+        (["classifier", "--preset", "cifar10-judge"], "network airbench_cnn cannot take a batch"),
+        (["classifier", "--preset", "cifar10-robust", "--batch-size", "1", "--size", "32"],
+         "network small_cnn cannot take a batch of 1 images of 3 x 32 x 32"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[2],
 )  # fmt: skip
@@ -94,7 +94,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_at_once(
         place = tmp_path / "images" / tiny.CLASSES[i % 3]
         place.mkdir(parents=True, exist_ok=True)
         write_png(place / f"{i}.png", torch.full((3, 4, 4), 50 * i, dtype=torch.uint8))
-    more = ["--data", "folder:images", "--batch", "2", "--out", "out"]
+    more = ["--data", "image-folder:images", "--batch-size", "2", "--out", "out"]
     assert main(["train", words[0], *more, *words[1:]]) == 1
     err = capsys.readouterr().err
     assert told in err and "--size" in err and err.count("\n") == 1 and len(err) < 500
@@ -127,14 +127,14 @@ def parsed(words):
 
 
 SCORE = [
-    "train", "score-model", "--preset", "tiny", "--data", "folder:my images", "--size", "8",
-    "--batch", "3", "--images", "6", "--rate", "0.0003", "--seed", "7", "--accumulate", "2",
-    "--samples-every", "6", "--no-channels-last", "--save-every", "9.5", "--license",
+    "train", "score-model", "--preset", "tiny", "--data", "image-folder:my images", "--size", "8",
+    "--batch-size", "3", "--train-images", "6", "--lr", "0.0003", "--seed", "7", "--grad-accum-steps", "2",
+    "--sample-every-images", "6", "--no-channels-last", "--checkpoint-seconds", "9.5", "--license",
     "CC BY 4.0; ask first", "--out", "made here",
 ]  # fmt: skip
 NET = [
-    "train", "classifier", "--preset", "fashion-robust", "--data", "folder:my images",
-    "--size", "8x8", "--batch", "2", "--images", "4", "--precision", "float32", "--out", "net",
+    "train", "classifier", "--preset", "fashion-robust", "--data", "image-folder:my images",
+    "--size", "8x8", "--batch-size", "2", "--train-images", "4", "--dtype", "float32", "--out", "net",
 ]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_the_command_of_a_card_can_be_given_again(mixed, words, known):
     before, after = parsed(["scoreag", *words]), parsed(told)
     assert chosen(after, known, "cpu") == chosen(before, known, "cpu")
     differ = {n for n in vars(before) if getattr(before, n) != getattr(after, n)}
-    assert differ <= {"precision"} and after.precision in ("float32", "bf16")
+    assert differ <= {"dtype"} and after.dtype in ("float32", "bf16")
     again = [*told[1:], "--quiet", "--overwrite"]
     assert main(again) == 0 and load_card(words[-1]).sha256 == made.sha256
 
@@ -159,7 +159,7 @@ def test_a_folder_of_mixed_sizes_is_trained_on_and_evaluated_at_one(mixed, capsy
     assert main([*[w for w in NET if w not in ("--size", "8x8")], "--quiet"]) == 1
     assert "give a size (--size)" in capsys.readouterr().err
     assert main([*NET, "--quiet"]) == 0
-    evaluate = ["evaluate-model", "net", "--data", "folder:my images", "--json"]
+    evaluate = ["evaluate", "net", "--data", "image-folder:my images", "--json"]
     assert main(evaluate) == 1
     assert "--size" in capsys.readouterr().err
     assert main([*evaluate, "--size", "8"]) == 0
@@ -175,7 +175,7 @@ def test_a_model_is_under_the_licence_that_its_maker_gives(mixed):
 def test_a_model_without_a_licence_tells_the_terms_of_what_it_was_made_from(mixed):
     assert main([*NET, "--quiet"]) == 0
     made = load_card("net")
-    assert made.license == "unspecified; made from folder:my images: terms not known"
+    assert made.license == "unspecified; made from image-folder:my images: terms not known"
     assert made.name == "net"
     other = resolve_license(None, "fashion-mnist:train[0:9]", made, data((1, 8, 8), "cifar10[0:3]"))
     assert other == (
@@ -185,7 +185,7 @@ def test_a_model_without_a_licence_tells_the_terms_of_what_it_was_made_from(mixe
 
 
 def test_a_score_model_on_other_images_knows_their_deviation(mixed):
-    words = [*SCORE, "--preset", "fashion-small", "--images", "3"]
+    words = [*SCORE, "--preset", "fashion-small", "--train-images", "3"]
     assert main([*words, "--quiet"]) == 0
     values = torch.tensor([40.0 * i for i in range(6)]) / 127.5 - 1
     expected = values.std(correction=0).item()

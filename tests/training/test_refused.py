@@ -13,8 +13,8 @@ from scoreag.training.schedule import OMIT_IF_DEFAULT, TrainingSchedule, to_conf
 from scoreag.training.score_model_training import train_score_model
 from scoreag.training.score_presets import PRESETS
 
-PLAN = replace(PRESETS["tiny"].plan, images=8, batch=4)
-RECIPE = replace(PRESETS["tiny"], plan=PLAN)
+PLAN = replace(PRESETS["tiny"].schedule, total_images=8, batch_size=4)
+RECIPE = replace(PRESETS["tiny"], schedule=PLAN)
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def here(tmp_path, monkeypatch):
 
 def words(*more):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "4",
-        "--images", "8", "--quiet", "--out", "out", *more,
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--batch-size", "4",
+        "--train-images", "8", "--quiet", "--out", "out", *more,
     ]  # fmt: skip
 
 
@@ -56,9 +56,9 @@ def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path):
 
 def test_a_checkpoint_with_other_averages_is_refused(tmp_path):
     trained(tmp_path)
-    plan = replace(PLAN, ema=0.0, widths=(0.05, 0.1))
+    plan = replace(PLAN, ema_rampup_ratio=0.0, ema_widths=(0.05, 0.1))
     with pytest.raises(ValueError, match=r"it has 1 averages, not 2"):
-        trained(tmp_path, replace(RECIPE, plan=plan))
+        trained(tmp_path, replace(RECIPE, schedule=plan))
 
 
 def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path):
@@ -72,8 +72,8 @@ def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "more, told_",
     [
-        (["--rate", "0.5"], "settings.rate was 0.001 and is now 0.5"),
-        (["--seed", "7"], "settings.plan.seed was 0 and is now 7"),
+        (["--lr", "0.5"], "config.lr was 0.001 and is now 0.5"),
+        (["--seed", "7"], "config.schedule.seed was 0 and is now 7"),
         (["--preset", "cifar10-small"], "and is now"),
     ],
 )
@@ -88,13 +88,13 @@ def test_a_folder_with_other_settings_is_refused(here, capsys, more, told_):
 
 def test_a_folder_from_before_a_setting_goes_on(here):
     """What a manifest does not tell is at its default, which was the only way then."""
-    assert {"family", "mirror"} & to_config_dict(RECIPE).keys() == set()
-    assert {"widths", "snapshots"} & to_config_dict(RECIPE)["plan"].keys() == set()
-    changed = to_config_dict(replace(RECIPE, family="ddpm", plan=replace(PLAN, snapshots=3)))
-    assert changed["family"] == "ddpm" and changed["plan"]["snapshots"] == 3
+    assert {"family", "hflip"} & to_config_dict(RECIPE).keys() == set()
+    assert {"ema_widths", "n_snapshots"} & to_config_dict(RECIPE)["schedule"].keys() == set()
+    changed = to_config_dict(replace(RECIPE, family="ddpm", schedule=replace(PLAN, n_snapshots=3)))
+    assert changed["family"] == "ddpm" and changed["schedule"]["n_snapshots"] == 3
     assert (
         OMIT_IF_DEFAULT["later"]
-        and to_config_dict(TrainingSchedule(total_images=8, batch_size=2))["batch"] == 2
+        and to_config_dict(TrainingSchedule(total_images=8, batch_size=2))["batch_size"] == 2
     )
 
 
@@ -105,12 +105,12 @@ def test_a_checkpoint_without_space_says_so_and_the_old_one_is_kept(tmp_path, mo
     state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
     file = tmp_path / "checkpoint.pt"
     save_checkpoint(state, file)
-    state.seen = 8
+    state.images_seen = 8
     (tmp_path / f".checkpoint.pt.{os.getpid()}").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device.*checkpoint\.pt"):
         save_checkpoint(state, file)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert load_checkpoint(init_state(network, state.optimizer), file).seen == 0
+    assert load_checkpoint(init_state(network, state.optimizer), file).images_seen == 0
 
 
 def test_images_of_another_size_than_the_card_are_refused(here, capsys):
@@ -124,10 +124,10 @@ def test_images_of_another_size_than_the_card_are_refused(here, capsys):
 @pytest.mark.parametrize(
     "more, told_",
     [
-        (["--accumulate", "0"], "--accumulate is 0; expected 1 or more"),
-        (["--accumulate", "5"], "cannot be cut into 5 pieces"),
-        (["--ema", "0.5"], "the width of an average is 0.5; expected above 0 to 0.28"),
-        (["--ema", "0.1"], "choose one that has widths"),
+        (["--grad-accum-steps", "0"], "--grad-accum-steps is 0; expected 1 or more"),
+        (["--grad-accum-steps", "5"], "cannot be cut into 5 pieces"),
+        (["--ema-width", "0.5"], "the width of an average is 0.5; expected above 0 to 0.28"),
+        (["--ema-width", "0.1"], "choose one that has ema_widths"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_folder(here, capsys, more, told_):

@@ -15,8 +15,8 @@ from scoreag.training.score_presets import PRESETS, TASK_SETTINGS, get_preset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PLAN = replace(PRESETS["tiny"].plan, images=100, batch=4, ema=0.0)
-RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
+PLAN = replace(PRESETS["tiny"].schedule, total_images=100, batch_size=4, ema_rampup_ratio=0.0)
+RECIPE = replace(PRESETS["tiny"], schedule=PLAN, warmup_images=20)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def train(folder, recipe, init=None):
 
 def test_what_was_trained_is_a_card_with_its_history(made):
     found = tomllib.loads((made.folder / "card.toml").read_text())
-    assert found["recipe"]["images_seen"] == 100
-    assert found["recipe"]["data"] == "noise" and found["recipe"]["plan"]["batch"] == 4
+    assert (config := found["training_config"])["images_seen"] == 100
+    assert config["data"] == "noise" and config["schedule"]["batch_size"] == 4
     assert found["classes"] == list(tiny.CLASSES) and found["image_shape"] == [3, 8, 8]
 
 
@@ -69,7 +69,7 @@ def test_going_on_from_a_card_adds_up_what_was_seen(made, tmp_path):
 
 def test_going_on_begins_with_the_weights_of_the_card(made, tmp_path):
     """At a rate of nothing, they are also what it ends with."""
-    still = train(tmp_path / "still", replace(RECIPE, rate=0.0), made)
+    still = train(tmp_path / "still", replace(RECIPE, lr=0.0), made)
     before, after = read_weights(made), read_weights(still)
     assert all(torch.equal(before[name], after[name]) for name in before)
 

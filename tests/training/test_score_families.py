@@ -16,8 +16,8 @@ from scoreag.training.setup import build_network
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIGMA = torch.tensor(0.7)
-PLAN = replace(PRESETS["tiny"].plan, images=60, batch=4, ema=0.0, widths=(0.05, 0.1), snapshots=5)
-RECIPE = replace(PRESETS["tiny"], plan=PLAN, rising=20)
+PLAN = replace(PRESETS["tiny"].schedule, total_images=60, batch_size=4, ema_rampup_ratio=0.0, ema_widths=(0.05, 0.1), n_snapshots=5)
+RECIPE = replace(PRESETS["tiny"], schedule=PLAN, warmup_images=20)
 
 
 def train(folder, recipe, **options):
@@ -53,8 +53,8 @@ def test_a_loaded_model_is_the_denoiser_that_was_trained(family, tmp_path):
 def test_the_card_can_have_an_average_of_another_width(tmp_path):
     """The same command again, when all is trained, makes it of the snapshots."""
     first = train(tmp_path / "model", RECIPE)
-    wider = train(tmp_path / "model", RECIPE, width=0.2)
-    assert wider.training_config["ema"] == 0.2 and "ema" not in first.training_config
+    wider = train(tmp_path / "model", RECIPE, ema_width=0.2)
+    assert wider.training_config["ema_width"] == 0.2 and "ema_width" not in first.training_config
     assert wider.training_config["images_seen"] == 60 and wider.sha256 != first.sha256
     wanted = load_posthoc_average(tmp_path / "model", 0.2)
     found = load_prior(tmp_path / "model").model.state_dict()
@@ -63,9 +63,9 @@ def test_the_card_can_have_an_average_of_another_width(tmp_path):
 
 
 def test_no_average_can_be_made_without_snapshots(tmp_path):
-    plan = replace(PLAN, widths=())
+    plan = replace(PLAN, ema_widths=())
     with pytest.raises(ValueError, match=r"an average of width 0\.1 is made of snapshots"):
-        train(tmp_path / "model", replace(RECIPE, plan=plan), width=0.1)
+        train(tmp_path / "model", replace(RECIPE, schedule=plan), ema_width=0.1)
 
 
 def test_going_on_in_another_family_is_refused(tmp_path):
@@ -76,13 +76,13 @@ def test_going_on_in_another_family_is_refused(tmp_path):
 
 def test_a_stopped_training_ends_in_the_same_averages_and_snapshots(tmp_path):
     def stop(state):
-        if state.seen == 32:
+        if state.images_seen == 32:
             raise KeyboardInterrupt
 
     whole = train(tmp_path / "whole", RECIPE)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("scoreag.training.score_model_training.make_callbacks", lambda *_: [stop])
-        train(tmp_path / "part", RECIPE, save_every=0.0)
+        train(tmp_path / "part", RECIPE, checkpoint_seconds=0.0)
     again = train(tmp_path / "part", RECIPE)
     assert again.sha256 == whole.sha256
     kept = sorted(path.name for path in (tmp_path / "whole" / "snapshots").iterdir())
@@ -97,7 +97,7 @@ def test_the_image_of_a_preset_that_does_not_mirror_is_not_mirrored():
 
     images = torch.tensor([0.0, 1.0]).expand(50, 1, 1, 2)
     recipe = PRESETS["fashion-small"]
-    x0 = build_loss(recipe, 10).ask(images, torch.zeros(50, dtype=torch.int64), Stream(0))[0]
+    x0 = build_loss(recipe, 10).prepare(images, torch.zeros(50, dtype=torch.int64), Stream(0))[0]
     assert torch.equal(x0, 2 * images - 1)
 
 

@@ -23,14 +23,14 @@ WORKER = """
 import os, signal, sys
 from scoreag.training import loop
 
-follow = loop.averaged
+follow = loop.update_averages
 
-def averaged(state, plan):
+def update_averages(state, plan):
     follow(state, plan)
-    if os.environ["RANK"] == "1" and state.seen == 180:
+    if os.environ["RANK"] == "1" and state.images_seen == 180:
         signal.raise_signal(signal.SIGTERM)
 
-loop.averaged = averaged
+loop.update_averages = update_averages
 from scoreag.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """  # only the second process is told to end, after 30 of 60 steps
@@ -38,9 +38,9 @@ sys.exit(main(sys.argv[1:]))
 
 def words(out):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "folder:images", "--batch", "6",
-        "--images", "360", "--samples-every", "360", "--device", "cpu", "--quiet", "--out", out,
-        "--precision", "float32",  # where bfloat16 is fast, its rounding would be compared
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--batch-size", "6",
+        "--train-images", "360", "--sample-every-images", "360", "--device", "cpu", "--quiet", "--out", out,
+        "--dtype", "float32",  # where bfloat16 is fast, its rounding would be compared
     ]  # fmt: skip
 
 
@@ -94,13 +94,13 @@ def test_a_batch_in_turns_gives_the_same_curve(turns, tmp_path):
 
 
 def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
-    recipe = replace(PRESETS["tiny"], plan=replace(PRESETS["tiny"].plan, images=60, batch=6))
+    recipe = replace(PRESETS["tiny"], schedule=replace(PRESETS["tiny"].schedule, total_images=60, batch_size=6))
     loss, found = build_loss(recipe, 3), []
     for turns in (1, 4):
         torch.manual_seed(0)
         network = tiny.prior().model.requires_grad_(True)
         state = init_state(network, torch.optim.SGD(network.parameters(), lr=0.01))
-        fit(state, loss, tiny.images(12), tiny.labels(12), recipe.plan,
+        fit(state, loss, tiny.images(12), tiny.labels(12), recipe.schedule,
             tmp_path / f"{turns}.pt", dist_context=DistContext(grad_accum_steps=turns))  # fmt: skip
         found.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     assert not torch.equal(
@@ -112,9 +112,9 @@ def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
 def test_the_mean_of_the_rows_is_the_loss_of_the_batch():
     loss = build_loss(PRESETS["tiny"], 3)
     images, labels = tiny.images(6) / 255, tiny.labels(6)
-    asked = loss.ask(images, labels, Stream(1))
+    asked = loss.prepare(images, labels, Stream(1))
     model = tiny.prior().model
-    apart = [loss.answer(model, tuple(t[i : i + 1] for t in asked)).item() for i in range(6)]
+    apart = [loss.per_sample(model, tuple(t[i : i + 1] for t in asked)).item() for i in range(6)]
     whole = loss(model, images, labels, Stream(1)).item()
     assert whole == pytest.approx(sum(apart) / 6, rel=1e-5)
 
@@ -148,10 +148,10 @@ def test_more_pieces_than_images_are_refused(tmp_path):
     data = tiny.images(4), tiny.labels(4), tiny.CLASSES
     from scoreag.training.execution import ExecutionConfig
 
-    plan = replace(PRESETS["tiny"].plan, images=8, batch=4)
+    plan = replace(PRESETS["tiny"].schedule, total_images=8, batch_size=4)
     with pytest.raises(ValueError, match="a batch of 4 cannot be cut into 5 pieces"):
         train_score_model(
-            replace(PRESETS["tiny"], plan=plan),
+            replace(PRESETS["tiny"], schedule=plan),
             *data,
             tmp_path,
             execution=ExecutionConfig(DistContext(grad_accum_steps=5)),
@@ -159,13 +159,13 @@ def test_more_pieces_than_images_are_refused(tmp_path):
 
 
 def test_no_turn_is_refused():
-    with pytest.raises(ValueError, match="accumulate is 0"):
+    with pytest.raises(ValueError, match="grad_accum_steps is 0"):
         DistContext(grad_accum_steps=0)
 
 
 def test_a_classifier_is_not_trained_by_several(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     out = tmp_path / "out"
-    given = ["--preset", "cifar10-resnet20", "--data", "samples", "--out", str(out)]
+    given = ["--preset", "cifar10-resnet20", "--data", "foolbox-samples", "--out", str(out)]
     assert main(["train", "classifier", *given]) == 2
     assert "runs in one process" in capsys.readouterr().err and not out.exists()

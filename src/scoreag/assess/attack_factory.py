@@ -10,9 +10,9 @@ from scoreag.assess.experiments import Cell
 from scoreag.assess.model_cache import ModelCache
 from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
 from scoreag.diffusion.prior import Prior
+from scoreag.io.manifest import to_jsonable
 from scoreag.methods.config import resolve_task_config
 from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
-from scoreag.runs.manifest import to_jsonable
 
 RUNNER_OPTIONS = ("prior", "lpips")  # fields of an attack that the runner fills
 TARGET_OPTIONS = ("runner_up", "random", "none")

@@ -19,12 +19,12 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
 from scoreag.diffusion.preconditioning import Preconditioned
 from scoreag.diffusion.prior import Prior
+from scoreag.io.manifest import to_jsonable
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips
 from scoreag.metrics.lpips import load_lpips as load_lpips
 from scoreag.metrics.lpips_weights import resolve_weight_files
 from scoreag.models.identity import model_identity, tensors_sha256
-from scoreag.runs.manifest import to_jsonable
 
 PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # at which a family's coefficients are looked at
 

@@ -23,8 +23,8 @@ from scoreag.data.loading import Dataset
 from scoreag.data.source import lacks_class_names
 from scoreag.defenses.memory_budget import parse_bytes
 from scoreag.io.images import check_images
+from scoreag.io.manifest import to_jsonable
 from scoreag.registry import UnknownNameError, load_component
-from scoreag.runs.manifest import to_jsonable
 
 
 @dataclass(frozen=True, eq=False)

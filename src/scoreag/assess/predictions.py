@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scoreag.assess.model_cache import ModelCache
 from scoreag.assess.threat_model import DRAW_OFFSET_EVAL, CellContext, logits_at_draw, make_view
 from scoreag.classifiers.rejection import can_reject, predict_or_reject
-from scoreag.core.steady import outputs_match
+from scoreag.classifiers.checks import outputs_match
 from scoreag.core.types import Images, Logits
 
 

@@ -13,8 +13,8 @@ from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
 from scoreag.assess.table import Columns, to_columns
 from scoreag.classifiers.judges import CLEAN_IMAGES
-from scoreag.runs import run_dir as place
-from scoreag.runs.records import Row
+from scoreag.io import run_dir as place
+from scoreag.io.records import Row
 from scoreag.stats.estimates import MetricEntry, from_proportion
 from scoreag.stats.proportion import Proportion, compute_proportion
 

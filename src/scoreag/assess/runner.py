@@ -15,11 +15,11 @@ from scoreag.assess.executors import Failure, Outcome, Shard
 from scoreag.assess.experiments import Cell
 from scoreag.assess.model_cache import ModelCache, classifier_digests, content_digest
 from scoreag.assess.plan import Plan
+from scoreag.io import run_dir as place
+from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable, utc_now
+from scoreag.io.records import group_batches
+from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
-from scoreag.runs import run_dir as place
-from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable, utc_now
-from scoreag.runs.probe import probe_classifier
-from scoreag.runs.run_task import group_batches
 
 SHARD_IMAGES = 64  # images between two writes
 Executor = Callable[[Iterable[Shard]], Iterator[tuple[Shard, Outcome]]]

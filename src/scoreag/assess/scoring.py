@@ -24,10 +24,10 @@ from scoreag.assess.threat_model import CellContext
 from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_or_reject
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
+from scoreag.io.records import Row
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import compute_norms, psnr
 from scoreag.metrics.ssim import WINDOW_SIZE, ssim
-from scoreag.runs.records import Row
 
 if TYPE_CHECKING:
     from scoreag.assess.run_attack import AttackOutput

@@ -35,13 +35,13 @@ from scoreag.io.filesystem import (
     file_sha256,
     write_text,
 )
-from scoreag.runs.probe import probes_differ
-from scoreag.runs.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.manifest import probes_differ
+from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
 
 CELLS_FILE = "cells.json"  # the keys of an assessment's cells, by their names
 PROBES_FILE = "probes.json"  # what its classifiers said of two pictures
 REPORT_TABLES = (  # of its report; those of a set or of a cell have its name behind theirs
-    "cells", "changes", "randomised", "worst_case", "differences", "generator", "strangers", "cost",
+    "cells", "worst_case", "randomized", "differences", "perturbation_size", "generator", "ood", "cost",
 )  # fmt: skip
 ROW_PATTERN = "cells/*/*.jsonl"
 ROW_FIELDS: Fields = {  # of every row, whatever its cell

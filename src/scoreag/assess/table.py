@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scoreag.classifiers.rejection import REJECT
-from scoreag.runs.records import Row
+from scoreag.io.records import Row
 
 Flags = Bool[Tensor, " rows"]
 Numbers = Int[Tensor, " rows"]

@@ -23,9 +23,12 @@ from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float
-from scoreag.methods.api import build_purification, build_synthesis, build_transformation
-from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
-from scoreag.runs.manifest import to_jsonable as plain_values
+from scoreag.io.manifest import to_jsonable as plain_values
+from scoreag.methods.purification import build_purification
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import TaskSpec
+from scoreag.methods.transformation import build_transformation
+from scoreag.methods.validation import IDS_PER_CLASS
 
 DRAW_OFFSET_EVAL = (
     10**9

@@ -1,6 +1,6 @@
 """A user's classifier as a card: a state dict and its architecture.
 
-The card says the normalisation, the classes and the digest once, so that every command can take the
+The card says the normalization, the classes and the digest once, so that every command can take the
 folder's name and needs no option for what is in it.
 """
 
@@ -34,7 +34,7 @@ def convert_state_dict(
     """Write the card and the weights of a classifier into ``folder``.
 
     Args:
-        network, arguments: as in ``architecture``; classes and shape are told where it takes them.
+        network, arguments: as in ``build``; classes and shape are told where it takes them.
         image_shape: by default what an argument says.
         strip: as in ``load_checkpoint``.
 

@@ -114,7 +114,7 @@ def load_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     network: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     trust_code: bool = False,
 ) -> NormalizedClassifier:
     """A classifier from images in [0, 1] to logits, by any of its names.
@@ -122,7 +122,7 @@ def load_classifier(
         "cifar10-resnet20", "models/mine"      a card's name, or its folder
         "package.module:factory"               a function that returns the module
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
-        "net.pth", "net.safetensors"           a state dict; ``network`` and its ``arguments``
+        "net.pth", "net.safetensors"           a state dict; ``network`` and its ``config``
         "obfuscated:cifar10-resnet20"              any of these, with its gradients hidden
         "bpda:cifar10-resnet20"            the same, to an attacker who knows how
         "with-detector:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
@@ -135,17 +135,17 @@ def load_classifier(
             is run in any case, since you wrote it.
 
     Raises:
-        ValueError: there is none, it cannot be read, or its normalisation is said twice or not.
+        ValueError: there is none, it cannot be read, or its normalization is said twice or not.
     """
     _check_name(name, "a classifier", "load_classifier")
-    if not isinstance(network, str | None) or not isinstance(arguments, Mapping | None):
+    if not isinstance(network, str | None) or not isinstance(config, Mapping | None):
         raise ValueError(
-            f"network is {describe_value(network)} and its arguments are {describe_value(arguments)}; "
+            f"network is {describe_value(network)} and config {describe_value(config)}; "
             'expected a name and a table, e.g. "cifar_resnet" and {"depth": 20}'
         )
     place = resolve_device(device)
     found = with_normalization(
-        _resolve_classifier(name, network, arguments, trust_code), str(name), mean, std
+        _resolve_classifier(name, network, config, trust_code), str(name), mean, std
     )
     assert found.mean is not None and found.std is not None
     known = (found.mean, found.std, found.metadata, found.image_shape)
@@ -174,13 +174,13 @@ def class_names(name: str | Path) -> tuple[str, ...]:
 def _resolve_classifier(
     name: str | Path,
     network: str | None,
-    arguments: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
     trust_code: bool,
 ) -> ResolvedClassifier:
     if file := find_weights_file(name):
-        return from_file(file, network, arguments)
-    if network or arguments:
-        raise ValueError(f"{name} is no file of weights; leave out network and arguments")
+        return from_file(file, network, config)
+    if network or config:
+        raise ValueError(f"{name} is no file of weights; leave out network and config")
     for prefix, kind in gradient_masking.MASKING_WRAPPERS.items():
         if str(name).startswith(prefix):
             return _resolve_masked(str(name), prefix, kind, trust_code)
@@ -196,7 +196,7 @@ def _resolve_masked(
 ) -> ResolvedClassifier:
     """A classifier whose own name follows, with its gradients hidden, or with the trick known."""
     bare = load_classifier(name.removeprefix(prefix), "cpu", trust_code=trust_code)
-    because = "a masked classifier is normalised as the one that it hides"
+    because = "a masked classifier is normalized as the one that it hides"
     origin = {**bare.metadata, "name": name}
     module = wrapper(bare).eval()
     return ResolvedClassifier(module, origin, (0.0,), (1.0,), because, bare.image_shape)
@@ -216,7 +216,7 @@ def _resolve_guarded(name: str, trust_code: bool) -> ResolvedClassifier:
         detector_wrapper.validate_detector(
             check_classifier(detector, torch.full((1, *shape), 0.5)), guard
         )
-    because = "a guarded classifier is normalised as its parts are"
+    because = "a guarded classifier is normalized as its parts are"
     origin = {"name": name, "classifier": bare.metadata, "detector": detector.metadata}
     module = detector_wrapper.WithDetector(bare, detector).eval()
     return ResolvedClassifier(module, origin, (0.0,), (1.0,), because, shape)
@@ -232,13 +232,13 @@ def wrap_classifier(
     """Any module that returns logits, as a classifier of images in [0, 1].
 
     Args:
-        mean, std: what the module expects its input to be normalised with, a number a channel;
+        mean, std: what the module expects its input to be normalized with, a number a channel;
             without them it sees [0, 1].
         metadata: what a manifest says of it, e.g. its name and where it is from.
         image_shape: the (channels, height, width) that it was trained on, where that is known.
 
     Raises:
-        ValueError: the module is in train mode, or the normalisation cannot be meant.
+        ValueError: the module is in train mode, or the normalization cannot be meant.
     """
     module = _unwrap_module(module)
     if any(part.training for part in module.modules()):

@@ -13,7 +13,7 @@ Weights = Mapping[str, Tensor]
 
 
 class NormalizedClassifier(nn.Module):
-    """``module`` on normalised images, whose weights take no part in any gradient.
+    """``module`` on normalized images, whose weights take no part in any gradient.
 
     The module itself is not touched: not its mode, not its ``requires_grad``, not its dtype.  One
     that casts its images itself, to the dtype of its own weights, keeps these; logits come in the
@@ -21,7 +21,7 @@ class NormalizedClassifier(nn.Module):
 
     Args:
         mean, std: of the channels, as the module was trained: it sees ``(images - mean) / std``.
-        metadata: what a manifest says of the module: its name, sha256, licence.
+        metadata: what a manifest says of the module: its name, sha256, license.
         image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
 
@@ -41,9 +41,9 @@ class NormalizedClassifier(nn.Module):
         self.casts_input = False  # the images itself, which is found out when it takes no others
 
     def forward(self, images: Tensor) -> Tensor:
-        if len(self.mean) not in (1, images.shape[1]):  # else one colour would be shown as three
+        if len(self.mean) not in (1, images.shape[1]):  # else one color would be shown as three
             raise ValueError(
-                f"it is normalised with {len(self.mean)} numbers, one a colour, and the images "
+                f"it is normalized with {len(self.mean)} numbers, one a color, and the images "
                 f"have {images.shape[1]}; give a classifier of such images"
             )
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))

@@ -2,7 +2,7 @@
 
 Such a module has an attribute ``rejects`` that is true, and one output more than there are classes.
 Of an image that nobody attacked a rejection is a false alarm, so it is no right answer; of an
-attacked one it is a success of the defence, so it is no error.
+attacked one it is a success of the defense, so it is no error.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""A classifier by whatever name it is given: its module, and what is known of its normalisation."""
+"""A classifier by whatever name it is given: its module, and what is known of its normalization."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from scoreag.models.model_cards import Card, load_weights, read_weights
 
 
 def load_card_classifier(card: Card) -> nn.Module:
-    """The network as it was trained: it wants normalised images, and returns logits.
+    """The network as it was trained: it wants normalized images, and returns logits.
 
     Raises:
         ValueError: it cannot be built, or its weights are missing, altered, or do not fit.
@@ -47,7 +47,7 @@ class ResolvedClassifier:
     """A classifier as its name was resolved, before it is normalized.
 
     Args:
-        mean, std: what it is normalised with; None where nobody knows but who trained it.
+        mean, std: what it is normalized with; None where nobody knows but who trained it.
         because: why they are known and not to be said again; empty where they may be said.
         image_shape: the (channels, height, width) that it was trained on, where that is known.
     """
@@ -62,7 +62,7 @@ class ResolvedClassifier:
 
 def from_card(card: Card) -> ResolvedClassifier:
     """What a card tells."""
-    because = "its card says its normalisation"
+    because = "its card says its normalization"
     return ResolvedClassifier(
         load_card_classifier(card), card.identity, card.mean, card.std, because, card.image_shape
     )
@@ -71,7 +71,7 @@ def from_card(card: Card) -> ResolvedClassifier:
 def from_name(name: str) -> ResolvedClassifier:
     """A model of RobustBench, or what a factory makes; see these files."""
     if name.startswith(robustbench.PREFIX):
-        because = "a model of RobustBench normalises its images itself"
+        because = "a model of RobustBench normalizes its images itself"
         return ResolvedClassifier(
             robustbench.load_robustbench(name), {"name": name}, (0.0,), (1.0,), because
         )
@@ -92,7 +92,7 @@ def from_name(name: str) -> ResolvedClassifier:
             raise ValueError(f"{error}; or did you mean {near[0]}{rest}?") from error
         raise
     if isinstance(made, NormalizedClassifier):
-        because = "its factory says its normalisation"
+        because = "its factory says its normalization"
         return ResolvedClassifier(
             made.module, made.metadata, made.mean, made.std, because, made.image_shape
         )
@@ -104,7 +104,7 @@ def from_file(
 ) -> ResolvedClassifier:
     """A state dict in its network."""
     _check_file(file, network)
-    about = {"network": network, "arguments": dict(config or {})} if network else {}
+    about = {"network": network, "config": dict(config or {})} if network else {}
     module = open_state_dict(file, network, config)
     return ResolvedClassifier(module, {"name": file.name, "sha256": file_sha256(file), **about})
 
@@ -126,7 +126,7 @@ def find_weights_file(name: str | Path) -> Path | None:
 def with_normalization(
     resolved: ResolvedClassifier, name: str, mean: Any, std: Any
 ) -> ResolvedClassifier:
-    """``found`` with a normalisation, which is said once.
+    """``found`` with a normalization, which is said once.
 
     Raises:
         ValueError: it is not known, or said although it is known.
@@ -136,7 +136,7 @@ def with_normalization(
         raise ValueError(f"{name}: {resolved.normalization_source}; leave out {' and '.join(said)}")
     if resolved.mean is None and len(said) < 2:
         raise ValueError(
-            f"{name}: normalisation is explicit, and no file tells it; {_usage_hint(name)}"
+            f"{name}: normalization is explicit, and no file tells it; {_usage_hint(name)}"
         )
     if len(said) == 1:
         raise ValueError(f"{name}: {said[0]} came alone; mean and std belong together")

@@ -20,7 +20,7 @@ THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 
 
 def load_robustbench(name: str) -> nn.Module:
-    """The model, which takes images in [0, 1] and normalises them itself.
+    """The model, which takes images in [0, 1] and normalizes them itself.
 
     Raises:
         ValueError: the package is not installed, has no such model, or cannot fetch it.

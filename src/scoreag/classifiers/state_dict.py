@@ -38,7 +38,7 @@ def load_checkpoint(
         classifier = scoreag.wrap_classifier(module, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
     Args:
-        network: an architecture's name, as in ``architecture``, built with ``options``, or a
+        network: an architecture's name, as in ``build``, built with ``options``, or a
             module of one's own.
         strip: a prefix that something put before the names, or several, the outermost first; the
             tensors without it are left out. By default what DataParallel, torch.compile,

@@ -117,7 +117,7 @@ def _question(given: Given) -> "GeneratorSpec":
     from scoreag.certify.generator_risk import GeneratorSpec
     from scoreag.classifiers.loading import load_classifier, load_prior
     from scoreag.defenses.purified_classifier import defend
-    from scoreag.methods.api import build_synthesis
+    from scoreag.methods.synthesis import build_synthesis
 
     prior = load_prior(given.model, given.device, given.trust_code)
     victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
@@ -176,8 +176,8 @@ def _images(data: "Dataset") -> dict[str, Any]:
 def _generator_manifest(
     given: Given, question: "GeneratorSpec", task: str, batch: int
 ) -> dict[str, Any]:
+    from scoreag.methods.run_task import rows_sha256, target_word
     from scoreag.registry import load_component
-    from scoreag.runs.manifest import rows_sha256, target_word
 
     job, asked = question.job, question.evaluated_classifier
     found: dict[str, Any] = {
@@ -206,9 +206,8 @@ def _manifest(
 ) -> dict[str, Any]:
     import torch
 
-    from scoreag.models.identity import model_identity
-    from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
-    from scoreag.runs.probe import probe_classifier
+    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.models.identity import classifier_identity, model_identity, probe_classifier
 
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     models = {

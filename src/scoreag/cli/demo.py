@@ -17,8 +17,12 @@ from scoreag.data.loading import Dataset, interleave_classes, load_dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
-from scoreag.methods import api
+from scoreag.io.records import read_picture
+from scoreag.methods.purification import build_purification
+from scoreag.methods.run_task import run_task
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import TaskSpec
+from scoreag.methods.transformation import build_transformation
 from scoreag.report.demo import (
     DemoReport,
     PredictedImages,
@@ -27,8 +31,6 @@ from scoreag.report.demo import (
     summary_sentences,
 )
 from scoreag.report.task_run import read_run
-from scoreag.runs.records import read_picture
-from scoreag.runs.run_task import run_task
 
 PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
 SAMPLE_DATA, SAMPLE_SOURCE = (
@@ -116,16 +118,16 @@ def run_demo(
     given: dict[str, Any] = {"seed": seed, "image_ids": dataset.image_ids}
     images = to_float(dataset.images)
     jobs = {
-        "gat": api.build_transformation(
+        "gat": build_transformation(
             prior, demo_models.classifier, images, labels, judge=demo_models.judge, **given
         ),
-        "gap": api.build_purification(
+        "gap": build_purification(
             prior, to_float(pgd), demo_models.classifier, labels, **given
         ),
-        "gas": api.build_synthesis(
+        "gas": build_synthesis(
             prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
         ),
-        "free": api.build_synthesis(
+        "free": build_synthesis(
             prior,
             demo_models.classifier,
             asked,

@@ -44,6 +44,6 @@ def certificate(folder: Path) -> Path:
 
 
 def _certifies(folder: Path) -> bool:
-    from scoreag.runs.run_dir import read_manifest
+    from scoreag.io.manifest import read_manifest
 
     return str(read_manifest(folder).get("task")).startswith("certify")

@@ -171,7 +171,7 @@ def _manifest(
     given: Given, card: "Card", settings: Mapping[str, Any], models: Mapping[str, Any]
 ) -> dict[str, Any]:
     from scoreag.evaluation.run_dir import TASK
-    from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
 
     return {
         "format": FORMAT,
@@ -189,7 +189,7 @@ def _head(card: "Card", settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _foot() -> list[str]:
-    from scoreag.runs.manifest import describe_environment, flatten
+    from scoreag.io.manifest import describe_environment, flatten
 
     shown = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
     known = dict(flatten(describe_environment()))

@@ -22,7 +22,7 @@ def labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
         )
     if per_class < 1:
         raise UsageError(f"--per-class is {per_class}; expected 1 or more")
-    from scoreag.methods.task import IDS_PER_CLASS  # here, so that --help needs no torch
+    from scoreag.methods.validation import IDS_PER_CLASS  # here, so that --help needs no torch
 
     if per_class > IDS_PER_CLASS:
         raise UsageError(f"--per-class is {per_class}; expected at most {IDS_PER_CLASS}")

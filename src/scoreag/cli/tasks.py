@@ -27,7 +27,7 @@ LABELLED = {  # how each kind of data comes by labels
 def synthesize(given: Given) -> None:
     """Draw images of a class that a classifier takes for another one, from nothing (GAS)."""
     from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_synthesis
+    from scoreag.methods.synthesis import build_synthesis
 
     prior = load_prior(given.model, given.device, given.trust_code)
     labels = parsing.labels(given.classes, prior.classes, given.per_class)
@@ -41,7 +41,7 @@ def synthesize(given: Given) -> None:
 def transform(given: Given) -> None:
     """Change given images until a classifier takes them for something else (GAT)."""
     from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_transformation
+    from scoreag.methods.transformation import build_transformation
 
     prior = load_prior(given.model, given.device, given.trust_code)
     aim = parsing.target(given.target, prior.classes)
@@ -59,7 +59,7 @@ def transform(given: Given) -> None:
 def purify(given: Given) -> None:
     """Bring attacked images back to the natural ones that they were made from (GAP)."""
     from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_purification
+    from scoreag.methods.purification import build_purification
 
     prior = load_prior(given.model, given.device, given.trust_code)
     victim = None
@@ -166,8 +166,8 @@ def run(
     job: "TaskSpec", given: Given, known: dict[str, Any], data: "Dataset | None" = None
 ) -> None:
     """Do the job in --out, and tell how it went."""
-    from scoreag.methods.api import find_gradient_problem
-    from scoreag.runs.run_task import run_task
+    from scoreag.methods.run_task import run_task
+    from scoreag.methods.task import find_gradient_problem
 
     if told := find_gradient_problem(job):
         print(f"scoreag: warning: {told}", file=sys.stderr)
@@ -188,8 +188,8 @@ def run(
 
 def render(folder: Path) -> Path:
     """Write the report of a run's folder, or of an assessment's."""
+    from scoreag.io.manifest import read_manifest
     from scoreag.report import robustness, task_run
-    from scoreag.runs.run_dir import read_manifest
 
     assessed = str(read_manifest(folder).get("task")).startswith("assess ")
     return readable(folder, (robustness if assessed else task_run).write_report)

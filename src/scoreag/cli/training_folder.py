@@ -30,7 +30,7 @@ def own(
     extra: "Dataset | None" = None,
 ) -> None:
     """Hold --out, while ``held`` is open, as the place of this training; one process does."""
-    from scoreag.runs import run_dir as place
+    from scoreag.io import run_dir as place
     from scoreag.training.log import OWNED_FILES
 
     if first:
@@ -48,8 +48,8 @@ def claim(
     extra: "Dataset | None" = None,
 ) -> None:
     """Make --out the place of this training; one with other settings is refused."""
-    from scoreag.runs import run_dir as place
-    from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.io import run_dir as place
+    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
     from scoreag.training.log import OWNED_FILES
     from scoreag.training.schedule import to_config_dict
 
@@ -91,7 +91,7 @@ def spelled(kind: str, given: Given, plan: "TrainingSchedule", options: Sequence
 
 def product(folder: Path) -> dict[str, str] | None:
     """The card that a finished training in ``folder`` made, as its manifest says."""
-    from scoreag.runs import run_dir as place
+    from scoreag.io import run_dir as place
 
     there = (folder / place.MANIFEST).is_file()
     found: dict[str, str] | None = place.read_manifest(folder).get("made") if there else None
@@ -100,8 +100,8 @@ def product(folder: Path) -> dict[str, str] | None:
 
 def finish(card: "Card") -> None:
     """The manifest says when the training ended, and what came of it."""
-    from scoreag.runs import run_dir as place
-    from scoreag.runs.manifest import to_jsonable, utc_now
+    from scoreag.io import run_dir as place
+    from scoreag.io.manifest import to_jsonable, utc_now
 
     found = place.read_manifest(card.folder)
     ended = found["finished"] or utc_now()

@@ -23,7 +23,7 @@ PADDING_ID = -(10**15)  # ids of rows that only fill a batch up: below those of 
 
 @runtime_checkable
 class SupportsRowSelection(Protocol):
-    """A classifier that answers for its i-th image in a way of its own, as a defence draws."""
+    """A classifier that answers for its i-th image in a way of its own, as a defense draws."""
 
     def select_rows(self, rows: list[int]) -> Classifier:
         """The same for some of its images."""
@@ -95,7 +95,7 @@ def reset_draws(
 
 
 def _contains_defense(classifier: Any) -> bool:
-    """Whether a module has a defence among its parts."""
+    """Whether a module has a defense among its parts."""
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     return any(hasattr(type(part), "select_rows") for part in parts)
 

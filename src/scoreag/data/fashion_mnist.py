@@ -1,4 +1,4 @@
-"""Fashion-MNIST (fashion-mnist), 28 x 28 grey, 10 classes: IDX files, or 40 bundled test images."""
+"""Fashion-MNIST (fashion-mnist), 28 x 28 gray, 10 classes: IDX files, or 40 bundled test images."""
 
 import gzip
 import zlib

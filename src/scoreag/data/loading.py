@@ -24,6 +24,10 @@ from scoreag.registry import (
 )
 
 _PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # the kinds whose word is a path
+_OTHER_NAMES = {  # words for a kind that are none of its name
+    "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
+    "samples": "foolbox-samples", "sample": "foolbox-samples",
+}  # fmt: skip
 _TENSOR_HINT = (
     "write np.savez('data.npz', images=images.numpy(), labels=labels.numpy()), give data.npz"
 )
@@ -266,7 +270,8 @@ def _resolve_kind(spec: str) -> tuple[str, ModuleType, str]:
         raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(_list_kinds())}")
     if "." not in kind:
         raise ValueError(
-            f"no {kind!r} in datasets; {did_you_mean(_display_name(kind), list(_list_kinds()))}"
+            f"no {kind!r} in datasets; "
+            + did_you_mean(_OTHER_NAMES.get(kind, _display_name(kind)), list(_list_kinds()))
         )
     try:
         return kind, load_component("datasets", kind), word

@@ -23,7 +23,7 @@ def load(filename: str, classes: Sequence[str] = ()) -> Source:
     """The arrays of the file ``what``; the image ids are the positions.
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
-    (batch, channels, height, width), or (batch, height, width) for grey.  labels: integers.
+    (batch, channels, height, width), or (batch, height, width) for gray.  labels: integers.
     classes: what the labels count, by name.
 
     Args:

@@ -205,7 +205,7 @@ def _read_images(
 
 
 def _decode_jpeg(files: _Files, name: str) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a JPEG; a grey one's are three times the same."""
+    """The pixels of a JPEG; a gray one's are three times the same."""
     data = files.read(name)
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:

@@ -46,7 +46,7 @@ def plan_evaluation(
     for name, entries in table.items():
         word = _dataset_spec(card, entries)
         if word is None:
-            left.append(f"figures.{name}: it does not say which images it is of")
+            left.append(f"metrics.{name}: it does not say which images it is of")
             continue
         found[name] = EvaluationSet(
             read_data(word), str(_first_entry(entries)["of"]), _parse_attacks(entries)
@@ -85,7 +85,7 @@ def evaluate(
 def _unknown_metrics(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Figures that are computed in a way that is not known here."""
     return [
-        f"figures.{part}.{name}: how it is computed is not known"
+        f"metrics.{part}.{name}: how it is computed is not known"
         for part, entries in table.items()
         for name in entries
         if name != "accuracy" and not PGD_METRIC_PATTERN.fullmatch(name)

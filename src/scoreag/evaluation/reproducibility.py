@@ -75,5 +75,5 @@ def require_reproduced(comparisons: list[MetricComparison], name: str) -> None:
         more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
         raise ValueError(
             f"{name}: {differ[0]}{more}; give the weights and the data of the card, "
-            "or --write to put the new figures into it"
+            "or --update-card to put the new figures into it"
         )

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from scoreag.evaluation import chunk_cache, sample_grids
+from scoreag.io import run_dir as place
 from scoreag.io.filesystem import write_text
-from scoreag.runs import run_dir as place
-from scoreag.runs.manifest import utc_now
+from scoreag.io.manifest import utc_now
 
 TASK = "evaluate model"
 OWNED_FILES = ("figures.json", "report.html", *sample_grids.OWNED_FILES, chunk_cache.OWNED_FILES)

@@ -1,6 +1,6 @@
 """What a score model draws when nothing guides it: images of every class, in 8 bits, kept on disk.
 
-An image is that of ``scoreag synthesize --strength 0``: its noise is keyed by the seed, the class
+An image is that of ``scoreag synthesize --attack-scale 0``: its noise is keyed by the seed, the class
 and the how-manieth of its class it is.
 """
 
@@ -17,7 +17,7 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.evaluation.chunk_cache import load_or_compute
 from scoreag.io.images import to_uint8
-from scoreag.methods.task import IDS_PER_CLASS
+from scoreag.methods.validation import IDS_PER_CLASS
 from scoreag.registry import component_names, did_you_mean, load_component
 
 DEFAULT_SAMPLER, DEFAULT_NFE = (
@@ -26,7 +26,7 @@ DEFAULT_SAMPLER, DEFAULT_NFE = (
 )  # fresh noise at each step mends what the network got wrong
 SECOND_ORDER_SAMPLERS = (
     "heun",
-    "churn",
+    "edm_stochastic",
 )  # samplers that call the denoiser twice a step, but once at the last
 
 Pixels = UInt8[Tensor, "_ channel height width"]

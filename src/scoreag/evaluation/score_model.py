@@ -19,9 +19,9 @@ from scoreag.evaluation.memorization import (
     select_closest,
 )
 from scoreag.evaluation.sample_quality import measure_sample_quality
+from scoreag.io.manifest import cpu_name
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.metrics.nearest_neighbors import Nearest, find_nearest
-from scoreag.runs.manifest import cpu_name
 from scoreag.stats.estimates import MetricEntry, estimate_mean, estimate_quantile, from_proportion
 from scoreag.stats.proportion import compute_proportion
 

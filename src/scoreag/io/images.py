@@ -43,7 +43,7 @@ def check_images(
     """A user's images as floats in [0, 1]; uint8 is converted, anything doubtful is refused.
 
     Args:
-        shape: the (channels, height, width) that the model takes; None for any RGB or grey.
+        shape: the (channels, height, width) that the model takes; None for any RGB or gray.
         estimates: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
@@ -85,7 +85,7 @@ def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> N
         has, takes = (" x ".join(map(str, size)) for size in (came[1:], shape))
         raise ValueError(f"images are {has}; the model takes {takes}: resize or convert them")
     if came[1] not in (1, 3):
-        raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (grey)")
+        raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (gray)")
 
 
 def _check_range(images: Tensor, allow_outside: bool) -> None:
@@ -113,7 +113,7 @@ def _range_hint(low: float, high: float) -> str:
         return "write (images + 1) / 2"
     if low >= 0 and high <= 255:
         return "write images / 255"
-    return "undo the normalisation, write images * std + mean"
+    return "undo the normalization, write images * std + mean"
 
 
 def _check_lossless(picture: Image.Image) -> None:
@@ -133,16 +133,16 @@ def _check_lossless(picture: Image.Image) -> None:
 
 
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
-    """Save an RGB or grey image, whole or not at all; the same pixels give the same bytes."""
+    """Save an RGB or gray image, whole or not at all; the same pixels give the same bytes."""
     data = encode_png(image)
     atomic_write(path, lambda aside: aside.write_bytes(data))
 
 
 def encode_png(image: UInt8[Tensor, "channels height width"]) -> bytes:
-    """An RGB or grey image as the bytes of a PNG, always the same for the same pixels."""
+    """An RGB or gray image as the bytes of a PNG, always the same for the same pixels."""
     channels = len(image)
     if channels not in (1, 3):
-        raise ValueError(f"a PNG here has 3 channels (RGB) or 1 (grey), not {channels}")
+        raise ValueError(f"a PNG here has 3 channels (RGB) or 1 (gray), not {channels}")
     pixels = image.detach().cpu().permute(1, 2, 0).contiguous().numpy()
     encoded = io.BytesIO()
     picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -151,12 +151,12 @@ def encode_png(image: UInt8[Tensor, "channels height width"]) -> bytes:
 
 
 def decode_png(data: bytes) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG that is in memory, RGB or grey, all of whose checksums hold."""
+    """The pixels of a PNG that is in memory, RGB or gray, all of whose checksums hold."""
     return _to_pixels(_decode_bytes(data, "a PNG in memory", ("PNG",)))
 
 
 def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG, RGB or grey, all of whose checksums hold."""
+    """The pixels of a PNG, RGB or gray, all of whose checksums hold."""
     return _to_pixels(_decode_file(path, ("PNG",)))
 
 
@@ -240,7 +240,7 @@ def _decode_bytes(
         kinds, reason = " or ".join(formats), truncate_text(str(error), 200)
         if isinstance(error, UnidentifiedImageError):
             reason = f"it begins with {data[:12]!r}"
-        raise ValueError(f"{name} is no whole {kinds} in RGB or grey: {reason}") from error
+        raise ValueError(f"{name} is no whole {kinds} in RGB or gray: {reason}") from error
 
 
 def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:
@@ -253,7 +253,7 @@ def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:
 
 
 def _to_rgb_or_gray(picture: Image.Image) -> Image.Image:
-    """RGB or 8-bit grey, where nothing is lost by it."""
+    """RGB or 8-bit gray, where nothing is lost by it."""
     if picture.mode not in ("RGB", "L", "1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
         raise ValueError(f"its mode is {picture.mode}, not 8 bits a channel; convert it first")
     if "A" in picture.mode or "transparency" in picture.info:

@@ -24,7 +24,8 @@ from scoreag.registry import (
     load_component,
 )
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CHOICES: dict[str, Iterable[str]] = {
     "jacobian": JACOBIANS,

@@ -1,7 +1,7 @@
 """GAP: the natural image behind a given one.  Kollovieh et al. (2023), section 3.3."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def build_purification(
         labels = validate_labels(labels, len(images), count).to(images.device)
     return TaskSpec(
         task="purify",
-        sample=_sample,
+        sample=sample_task,
         prior=prior.to(images.dtype),
         config=config,
         seed=validate_seed(seed),
@@ -83,7 +83,8 @@ def build_purification(
 
 
 @torch.no_grad()
-def _sample(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """The formula, applied to all images of a task."""
     assert task.images is not None
     counter = CallCounter()
     images = sample_purification(task.prior, task.images, config, noise, counter)
@@ -102,13 +103,13 @@ def purify(
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = True,
     similarity: float | None = None,
-    likelihood_variance: Literal["constant", "widened", "damped", "exact"] | None = None,
+    likelihood_variance: str | None = None,
     sigma_start: float | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,
-    jacobian: Literal["exact", "identity", "finite_difference"] | None = None,
-    x0_estimate: Literal["denoiser", "ode_euler", "sde_euler"] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
 ) -> Result:
     """GAP: diffusion purification; the natural images that ``images`` were made from.
 

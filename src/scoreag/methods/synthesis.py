@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +119,7 @@ def build_synthesis(
     ids, seed = validate_image_ids(image_ids, default_image_ids(labels)), validate_seed(seed)
     return TaskSpec(
         task="synthesize",
-        sample=_sample,
+        sample=sample_task,
         prior=prior,
         config=config,
         seed=seed,
@@ -131,7 +131,8 @@ def build_synthesis(
     )
 
 
-def _sample(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """The formula, applied to all images of a task."""
     assert task.classifier is not None and task.labels is not None
     return sample_synthesis(task.prior, task.classifier, task.labels, task.target, config, noise)
 
@@ -149,7 +150,7 @@ def synthesize(
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = True,
     attack_scale: float | None = None,
-    attack_loss: Literal["likelihood", "margin"] | None = None,
+    attack_loss: str | None = None,
     attack_interval: tuple[float, float] | None = None,
     normalize_gradient: bool | None = None,
     stop_margin: float | None = None,
@@ -158,8 +159,8 @@ def synthesize(
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,
-    jacobian: Literal["exact", "identity", "finite_difference"] | None = None,
-    x0_estimate: Literal["denoiser", "ode_euler", "sde_euler"] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
 ) -> Result:
     """GAS: adversarial images from scratch, which show ``labels`` and fool the classifier.
 

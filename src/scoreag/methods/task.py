@@ -170,7 +170,9 @@ def _resample(task: TaskSpec, attack_scale: float, previous: Result) -> tuple[Re
     config = replace(task.config, attack_scale=attack_scale)
     samples = _sample(task, config)
     finite = samples.images.flatten(1).isfinite().all(1)
-    images = torch.where(finite.view(-1, 1, 1, 1), samples.images, previous.images.to(samples.images))
+    images = torch.where(
+        finite.view(-1, 1, 1, 1), samples.images, previous.images.to(samples.images)
+    )
 
     def predict(images: Images) -> Labels:
         assert task.classifier is not None

@@ -1,7 +1,7 @@
 """GAT: given images, changed until a classifier errs.  Kollovieh et al. (2023), section 3.2."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ def build_transformation(
     ids, seed = validate_image_ids(image_ids, range(len(images))), validate_seed(seed)
     return TaskSpec(
         task="transform",
-        sample=_sample,
+        sample=sample_task,
         prior=prior.to(images.dtype),
         config=config,
         seed=seed,
@@ -100,7 +100,8 @@ def build_transformation(
     )
 
 
-def _sample(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """The formula, applied to all images of a task."""
     assert task.classifier is not None and task.images is not None and task.labels is not None
     given = (task.prior, task.classifier, task.images, task.labels, task.target)
     return sample_transformation(*given, config, noise)
@@ -120,19 +121,19 @@ def transform(
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = True,
     attack_scale: float | None = None,
-    attack_loss: Literal["likelihood", "margin"] | None = None,
+    attack_loss: str | None = None,
     attack_interval: tuple[float, float] | None = None,
     normalize_gradient: bool | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
     similarity: float | None = None,
-    likelihood_variance: Literal["constant", "widened", "damped", "exact"] | None = None,
+    likelihood_variance: str | None = None,
     sigma_start: float | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,
-    jacobian: Literal["exact", "identity", "finite_difference"] | None = None,
-    x0_estimate: Literal["denoiser", "ode_euler", "sde_euler"] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
 ) -> Result:
     """GAT: unrestricted adversarial examples near given images.
 

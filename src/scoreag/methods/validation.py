@@ -94,10 +94,7 @@ def validate_target(
         target = class_names.index(target)
     if isinstance(target, str):
         words = [RUNNER_UP, "random", "none", *class_names]
-        raise ValueError(
-            f"target is {target!r}; write a class, runner_up, random or none; "
-            f"{did_you_mean(target, words)}"
-        )
+        raise ValueError(f"target is {target!r}, which is no class; {did_you_mean(target, words)}")
     same_for_all = not isinstance(target, Tensor | np.ndarray | Sequence) or np.ndim(target) == 0
     aims = validate_labels(target, None if same_for_all else len(labels), classes, "target classes")
     aims = aims.to(labels.device).expand(len(labels))

@@ -151,7 +151,7 @@ def extract_features(
 def _validate_extractor(
     feature_extractor: FeatureExtractor, shape: tuple[int, int, int], device: Any
 ) -> None:
-    """Look at two grey images once."""
+    """Look at two gray images once."""
     size = " x ".join(map(str, shape))
     try:
         found = feature_extractor.extract(torch.full((2, *shape), 0.5, device=device))

@@ -15,7 +15,7 @@ from torch import Tensor
 from scoreag.core.types import Images
 from scoreag.stats.estimates import Estimate
 
-Features = Float[Tensor, "batch features"]
+Features = Float[Tensor, "_ features"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Moments:
         """The unbiased one."""
         if self.count < 2:
             raise ValueError(f"{self.count} images have no covariance; give at least 2")
-        centred = self.second_moment - self.count * torch.outer(self.mean, self.mean)
-        return centred / (self.count - 1)
+        centered = self.second_moment - self.count * torch.outer(self.mean, self.mean)
+        return centered / (self.count - 1)
 
 
 @torch.no_grad()

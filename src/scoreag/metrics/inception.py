@@ -117,7 +117,7 @@ BLOCKS = {
 
 
 class Inception(nn.Module):
-    """Images in [0, 1], of any size and one or three colours, to 2048 features."""
+    """Images in [0, 1], of any size and one or three colors, to 2048 features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Inception(nn.Module):
 
 
 class ConvBnReLU(nn.Module):
-    """Convolution, normalisation, ReLU.  Without ``padding``: at stride 1 the side is kept, at 2
+    """Convolution, normalization, ReLU.  Without ``padding``: at stride 1 the side is kept, at 2
     nothing is added around it.
     """
 

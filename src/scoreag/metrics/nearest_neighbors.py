@@ -52,11 +52,11 @@ def _find_nearest_chunk(queries: Tensor, references: Tensor) -> Nearest:
 def kth_neighbor_distances(rows: Vectors, k: int) -> Float[Tensor, " _"]:
     """For each row the distance to its ``k``-th nearest among the others."""
     if len(rows) <= k:
-        raise ValueError(f"{len(rows)} images have no neighbour number {k}; give more than {k}")
+        raise ValueError(f"{len(rows)} images have no neighbor number {k}; give more than {k}")
     parts = []
     for start in range(0, len(rows), QUERY_CHUNK):
         squares = squared_distances(rows[start : start + QUERY_CHUNK], rows)
         own = torch.arange(len(squares), device=rows.device)
-        squares[own, start + own] = torch.inf  # a row is no neighbour of its own
+        squares[own, start + own] = torch.inf  # a row is no neighbor of its own
         parts.append(squares.kthvalue(k, dim=1).values.sqrt())
     return torch.cat(parts)

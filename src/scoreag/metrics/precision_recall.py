@@ -20,7 +20,7 @@ def in_manifold(
 ) -> Bool[Tensor, " _"]:
     """Whether each of ``asked`` lies in a ball around some row of ``by``.
 
-    The ball around a row reaches to its ``k``-th nearest neighbour within ``by``.
+    The ball around a row reaches to its ``k``-th nearest neighbor within ``by``.
     """
     reach = kth_neighbor_distances(references, k).square()
     inside = [

@@ -60,7 +60,7 @@ MAX_SIDE, MAX_PIXELS, MAX_STEPS = (
 )  # that a card may claim: of an image; noise levels
 OLD_ENTRIES = ("licence", "levels", "shards", "recipe", "figures")  # of version 0.1
 OLD_NETWORKS = ("plain_cnn", "resnet", "whitened_cnn")
-OPTIONAL_KEY = "num_batches_tracked"  # of normalisations; files from before 2018 lack it
+OPTIONAL_KEY = "num_batches_tracked"  # of normalizations; files from before 2018 lack it
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _combine_digests(shards: Mapping[str, str]) -> str:
 
 
 def build_network(card: Card) -> nn.Module:
-    """The network of a card with its weights; it wants normalised images.
+    """The network of a card with its weights; it wants normalized images.
 
     Raises:
         ValueError: it names no network or wrong options, or its weights do not fit.

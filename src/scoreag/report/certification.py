@@ -7,11 +7,11 @@ from typing import Any
 
 from scoreag.certify import generator_risk, smoothing
 from scoreag.certify.run import OWNED_FILES, ROW_FIELDS, SMOOTHING_TASK
+from scoreag.io import run_dir
 from scoreag.io.filesystem import write_text
+from scoreag.io.records import Row, read_complete_rows
 from scoreag.report.html import class_name, format_count, list_config, render_page
 from scoreag.report.svg_plots import Chart, Curve, plot_curves
-from scoreag.runs import run_dir
-from scoreag.runs.records import Row, read_complete_rows
 from scoreag.stats.proportion import Proportion
 
 RATE_LABELS = {"accuracy": "clean accuracy", "abstained": "abstained"}
@@ -52,7 +52,7 @@ def render_smoothing_page(
     """Certified accuracy vs. radius."""
     rates = {name: _parse_proportion(entry) for name, entry in summary["rates"].items()}
     certified = [
-        (radius, "beyond n" if entry is None else format_count(_parse_proportion(entry)))
+        (radius, "beyond N" if entry is None else format_count(_parse_proportion(entry)))
         for radius, entry in summary["certified"].items()
     ]
     sentence = (

@@ -164,9 +164,12 @@ def _describe_others(report: DemoReport) -> str:
     text += (
         f"; it misclassifies {int(wrong.sum())} of {len(wrong)} images generated from noise (GAS)"
     )
-    return (
-        f"{text}, {shown} of which show their class to the second network." if shown else f"{text}."
-    )
+    if wrong.any():
+        text += (
+            f", and the second network sees the intended class in {shown} of these "
+            f"{int(wrong.sum())}"
+        )
+    return f"{text}."
 
 
 def _count_generated(report: DemoReport) -> dict[str, int]:

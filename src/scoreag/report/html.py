@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from scoreag.runs.manifest import flatten
+from scoreag.io.manifest import flatten
 from scoreag.stats.proportion import Proportion
 
 TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text below it
@@ -33,7 +33,7 @@ FOOTER_KEYS = (
 
 
 def render_page(template: str, **view: Any) -> str:
-    """``templates/TEMPLATE.html.jinja`` with ``title``, ``summary``, ``footer`` and its own data."""
+    """``templates/TEMPLATE.html.jinja`` with a title, summary, footer and its own data."""
     return TEMPLATES.get_template(f"{template}.html.jinja").render(view)
 
 

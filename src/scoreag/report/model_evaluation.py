@@ -9,7 +9,7 @@ from scoreag.evaluation.sample_grids import select_class
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.report.html import TableCell, format_count, render_page
 from scoreag.report.image_grid import ImageCell, Strip
-from scoreag.report.svg_plots import Chart, Curve, plot_curves
+from scoreag.report.svg_plots import Chart, metric_curve, plot_curves
 from scoreag.stats.estimates import MetricEntry, format_entry, missing_interval_reason
 from scoreag.stats.proportion import Proportion
 
@@ -147,26 +147,17 @@ def _value_cell(entry: MetricEntry) -> TableCell:
     return f"{entry['value']:.4g}", _format_interval(entry)
 
 
-def _metric_curve(name: str, x: Sequence[float], entries: Sequence[MetricEntry]) -> Curve:
-    """Values with their intervals as a band."""
-    y, low, high = (
-        [entry.get(end, entry["value"]) for entry in entries] for end in ("value", "low", "high")
-    )
-    return Curve(name, x, y, low, high)
-
-
 def _plot_metric(points: Sequence[Mapping[str, Any]], name: str) -> Chart:
     label = metric_label(name)
     seen = [point["images_seen"] for point in points]
-    curve = _metric_curve(label, seen, [point["figures"][name] for point in points])
+    curve = metric_curve(label, seen, [point["figures"][name] for point in points])
     svg = plot_curves([curve], "images seen", label, alt=label)
     return Chart(svg, f"{label}, with its 95 % interval, over the images seen in training")
 
 
 def _plot_loss(losses: Mapping[str, Any]) -> Chart:
     curves = [
-        _metric_curve(f"{part} images", losses["levels"], losses[part])
-        for part in ("train", "test")
+        metric_curve(f"{part} images", losses["levels"], losses[part]) for part in ("train", "test")
     ]
     words = "weighted denoising loss per pixel, on training and on test images"
     svg = plot_curves(curves, "noise level sigma", "loss", alt=words, log_x=True)

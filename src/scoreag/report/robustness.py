@@ -16,6 +16,7 @@ from scoreag.assess.results import (
     write_summary,
 )
 from scoreag.io.filesystem import write_text
+from scoreag.io.manifest import flatten
 from scoreag.report.html import TableCell, describe_environment, render_page
 from scoreag.report.robustness_figures import image_blocks, plot_scale_sweeps, plot_trade_offs
 from scoreag.report.robustness_tables import (
@@ -26,7 +27,6 @@ from scoreag.report.robustness_tables import (
     success_key,
 )
 from scoreag.report.table_export import FieldValue, Table, format_value, write_tables
-from scoreag.runs.manifest import flatten
 from scoreag.stats.estimates import MetricEntry
 
 

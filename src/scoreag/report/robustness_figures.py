@@ -8,8 +8,8 @@ from typing import Any
 from scoreag.assess.results import AssessmentResults, CellResult
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
-from scoreag.report.html import class_name
-from scoreag.report.image_grid import ImageCell, Lines, Strip
+from scoreag.io.records import Row
+from scoreag.report.image_grid import Strip, strip_of_row
 from scoreag.report.robustness_tables import (
     attack_scale,
     attacked_cells,
@@ -19,8 +19,7 @@ from scoreag.report.robustness_tables import (
     strongest_variants,
     value_of,
 )
-from scoreag.report.svg_plots import SERIES_COLORS, Chart, Curve, plot_curves
-from scoreag.runs.records import Row
+from scoreag.report.svg_plots import SERIES_COLORS, Chart, metric_curve, plot_curves
 from scoreag.stats.estimates import MetricEntry
 
 PRESERVED = "label preserved, by the reference classifiers"
@@ -73,7 +72,7 @@ def _trade_off_charts(
         points.sort(key=lambda point: value_of(point[0]))
         if points:
             x = [value_of(distance) for distance, _ in points]
-            curves.append(_metric_curve(attack, x, [success for _, success in points]))
+            curves.append(metric_curve(attack, x, [success for _, success in points]))
     if len(curves) < 2 and not any(len(curve.x) > 1 for curve in curves):
         return
     for start in range(0, len(curves), len(SERIES_COLORS)):
@@ -92,14 +91,6 @@ def _success(one: CellResult) -> MetricEntry:
     return one.metrics.get("success_of_right", one.metrics["success"])
 
 
-def _metric_curve(name: str, x: Sequence[float], entries: Sequence[MetricEntry]) -> Curve:
-    """Values with their intervals as a band."""
-    low, high = (
-        [float(entry.get(end, value_of(entry))) for entry in entries] for end in ("low", "high")
-    )
-    return Curve(name, x, [value_of(entry) for entry in entries], low, high)
-
-
 def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart:
     x = [attack_scale(one) for one in swept]
     names = {
@@ -108,7 +99,7 @@ def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart
         "fooled_and_shown": "attack success, label preserved",
     }
     curves = [
-        _metric_curve(label, x, [one.metrics[name] for one in swept])
+        metric_curve(label, x, [one.metrics[name] for one in swept])
         for name, label in names.items()
         if all(name in one.metrics for one in swept)
     ]
@@ -154,21 +145,11 @@ def _outcome(row: Row) -> str:
 
 
 def _strip(folder: Path, one: CellResult, row: Row, mark: str, good: bool | None) -> Strip:
-    names, cells = one.cell.classes, []
-    if "original_file" in row:
-        alt, lines = _describe(row, "before", "before", names)
-        original = read_png(resolve_inside(folder, row["original_file"]))
-        cells.append(ImageCell(original, "before", alt, lines))
-    alt, lines = _describe(row, "after", "saved", names)
-    attacked = read_png(resolve_inside(folder, row["file"]))
-    cells.append(ImageCell(attacked, "after", alt, lines, mark, good))
-    label = "" if one.cell.is_ood else f"{class_name(row['label'], names)}, "
-    return Strip(f"{label}image {row['image_id']}", cells)
-
-
-def _describe(row: Row, name: str, form: str, classes: Sequence[str]) -> tuple[str, Lines]:
-    """Alternative text, and what the classifiers predict for one form of an image."""
-    judges = [("reference", judge[form]) for judge in row["judges"].values()]
-    predictions = [("classifier", row["predictions"][form]), *judges]
-    lines = tuple((who, class_name(label, classes)) for who, label in predictions)
-    return "; ".join([name, *(f"{who}: {predicted}" for who, predicted in lines)]), lines
+    return strip_of_row(
+        row,
+        lambda prefix: read_png(resolve_inside(folder, row[f"{prefix}file"])),
+        one.cell.classes,
+        [*row["judges"].values()],
+        (mark, good),
+        with_label=not one.cell.is_ood,
+    )

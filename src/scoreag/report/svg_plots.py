@@ -11,6 +11,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scoreag.stats.estimates import MetricEntry
+
 TEXT_COLOR = "#010203"  # it and the next are replaced by the colors of the page at the end
 SERIES_COLORS = ("#010101", "#020202", "#030303", "#040404")
 LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")  # no curve is known by its color alone
@@ -34,6 +36,15 @@ class Curve:
     y: Sequence[float | int]
     low: Sequence[float | int] | None = None
     high: Sequence[float | int] | None = None
+
+
+def metric_curve(name: str, x: Sequence[float], entries: Sequence[MetricEntry]) -> Curve:
+    """Metrics with their intervals as a band."""
+    y, low, high = (
+        [float(entry.get(key, entry["value"]) or 0) for entry in entries]
+        for key in ("value", "low", "high")
+    )
+    return Curve(name, x, y, low, high)
 
 
 def plot_curves(

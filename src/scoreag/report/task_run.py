@@ -6,20 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scoreag.io import run_dir
 from scoreag.io.filesystem import write_text
+from scoreag.io.records import Row, read_complete_rows, read_picture
+from scoreag.methods.summary import (
+    ATTACK_SUCCESS,
+    PRESERVED_SUCCESS,
+    judge_accuracy,
+    judge_name,
+    summarize_rows,
+)
 from scoreag.report.html import (
     TableCell,
-    class_name,
     describe_environment,
     list_config,
     render_page,
 )
-from scoreag.report.image_grid import ImageCell, Lines, Strip
+from scoreag.report.image_grid import Strip, strip_of_row
 from scoreag.report.svg_plots import Chart, Curve, plot_curves
-from scoreag.runs import run_dir
-from scoreag.runs.headline import ATTACK_SUCCESS, PRESERVED_SUCCESS, judge_accuracy, judge_name
-from scoreag.runs.records import Row, read_complete_rows, read_picture
-from scoreag.runs.summary import summarize_rows
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -270,26 +274,10 @@ def _outcome_groups(run: Run) -> list[dict[str, Any]]:
 
 
 def _make_strip(run: Run, outcome: Outcome, row: Row) -> Strip:
-    cells = []
-    if "original_file" in row:
-        original = read_picture(run.folder, row, "original_")
-        cells.append(ImageCell(original, "original", *_describe(run, row, "original", "before")))
-    alt, lines = _describe(run, row, "result", "saved")
-    picture = read_picture(run.folder, row)
-    cells.append(ImageCell(picture, "result", alt, lines, outcome.mark, outcome.good))
-    label = "" if row["label"] is None else f"{class_name(row['label'], run.classes)}, "
-    return Strip(f"{label}image {row['image_id']}", cells)
-
-
-def _describe(run: Run, row: Row, name: str, form: str) -> tuple[str, Lines]:
-    """Alternative text, and what the classifiers predict for one form of an image."""
-    labels = {
-        "classifier": row["predictions"][form],
-        "target": row["target"] if form == "saved" else None,
-        "reference": row.get("judge", {}).get(form),
-    }
-    lines = tuple(
-        (who, class_name(label, run.classes)) for who, label in labels.items() if label is not None
+    return strip_of_row(
+        row,
+        lambda prefix: read_picture(run.folder, row, prefix),
+        run.classes,
+        [row["judge"]] if "judge" in row else [],
+        (outcome.mark, outcome.good),
     )
-    predicted = dict(lines).get("classifier")
-    return f"{name}; the classifier predicts {predicted}" if predicted else name, lines

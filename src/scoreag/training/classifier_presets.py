@@ -61,36 +61,38 @@ class Recipe:
         if self.adversarial not in ADVERSARIAL_METHODS:
             known = list(ADVERSARIAL_METHODS[1:])
             raise ValueError(
-                f"no adversary {self.adversarial!r}; {did_you_mean(self.adversarial, known)}"
+                f"no adversarial method {self.adversarial!r}; {did_you_mean(self.adversarial, known)}"
             )
         if bool(self.adversarial) != (self.eps > 0):
             raise ValueError(
-                f"radius is {self.eps:g} and adversary {self.adversarial!r}; write both, e.g. "
+                f"eps is {self.eps:g} and adversarial {self.adversarial!r}; write both, e.g. "
                 "8/255 and 'fgsm-rs', or 0 and ''"
             )
         if self.adversarial and not (
             self.step_size > 0 and self.attack_steps > 0 and self.beta >= 0
         ):
             raise ValueError(
-                f"stride {self.step_size:g}, steps {self.attack_steps} and beta {self.beta:g}: expected a "
-                "stride above 0, e.g. 0.25, steps above 0, e.g. 10, and a beta from 0 on, e.g. 6"
+                f"step_size {self.step_size:g}, attack_steps {self.attack_steps}, beta {self.beta:g}: "
+                "expected a step_size above 0, e.g. 0.25, attack_steps above 0, e.g. 10, and a beta "
+                "from 0 on, e.g. 6"
             )
         if self.adversarial == "fgsm-rs" and self.attack_steps != 1:
             raise ValueError(f"fgsm-rs takes 1 step, not {self.attack_steps}; write 'pgd' for more")
         if not 0 <= self.extra_fraction < 1:
             raise ValueError(
-                f"extra_share is {self.extra_fraction:g}; expected 0 or a share, e.g. 0.7"
+                f"extra_fraction is {self.extra_fraction:g}; expected 0 or a share, e.g. 0.7"
             )
         if self.lookahead and (self.schedule.ema_rampup_ratio or self.schedule.ema_widths):
             raise ValueError(
-                f"lookahead {self.lookahead} is an average of the weights, and the plan has "
-                f"another one (ema {self.schedule.ema_rampup_ratio:g}, widths {self.schedule.ema_widths}); set one to 0"
+                f"lookahead {self.lookahead} is an average of the weights, and the schedule has "
+                f"another one (ema_rampup_ratio {self.schedule.ema_rampup_ratio:g}, ema_widths "
+                f"{self.schedule.ema_widths}); set one to 0"
             )
 
 
 PRESETS = {
     "cifar10-resnet20": Recipe(
-        network="resnet",
+        network="cifar_resnet",
         options={"depth": 20, "shortcut": "A"},
         schedule=TrainingSchedule(
             total_images=1_800_000, batch_size=128, warmup_fraction=0.15, decay_fraction=0.85
@@ -99,7 +101,7 @@ PRESETS = {
         lookahead=20,
     ),
     "cifar10-judge": Recipe(
-        network="whitened_cnn",
+        network="airbench_cnn",
         options={"widths": [64, 256, 256], "mirrored": True},
         schedule=TrainingSchedule(
             total_images=460_800, batch_size=512, seed=1, warmup_fraction=0.2, decay_fraction=0.8
@@ -113,7 +115,7 @@ PRESETS = {
         lookahead=10,
     ),
     "cifar10-robust": Recipe(
-        network="plain_cnn",
+        network="small_cnn",
         schedule=TrainingSchedule(
             total_images=153_600, batch_size=128, seed=2, warmup_fraction=0.2, decay_fraction=0.8
         ),
@@ -178,7 +180,7 @@ PRESETS = {
         std=(),
     ),
     "fashion-robust": Recipe(
-        network="plain_cnn",
+        network="small_cnn",
         options={"convolutions": [[32, 4, 2], [64, 4, 2]], "hidden": 128},
         schedule=TrainingSchedule(
             total_images=200_000, batch_size=128, seed=2, warmup_fraction=0.2, decay_fraction=0.8
@@ -192,7 +194,7 @@ PRESETS = {
         std=(),
     ),
     "fashion-judge": Recipe(
-        network="whitened_cnn",
+        network="airbench_cnn",
         options={"widths": [32, 64, 128]},
         schedule=TrainingSchedule(
             total_images=600_000, batch_size=512, seed=1, warmup_fraction=0.2, decay_fraction=0.8

@@ -36,7 +36,7 @@ class DistContext:
 
     def __post_init__(self) -> None:
         if self.grad_accum_steps < 1:
-            raise ValueError(f"accumulate is {self.grad_accum_steps}; expected 1 or more")
+            raise ValueError(f"grad_accum_steps is {self.grad_accum_steps}; expected 1 or more")
 
     @property
     def is_main(self) -> bool:

@@ -57,7 +57,7 @@ def load_posthoc_average(
     files = [folder / SNAPSHOT_DIR / f"{time:09d}.safetensors" for time in times]
     if not files:
         raise ValueError(
-            f"{folder} has no snapshots to make an average of; train with a preset that has widths"
+            f"{folder} has no snapshots to make an average of; train with a preset that has ema_widths"
         )
     kept = [(float(file.stem), own, file) for file in files for own in _read_widths(file)]
     weights = solve_posthoc_weights(

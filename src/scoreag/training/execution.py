@@ -36,7 +36,7 @@ def compile_network(network: nn.Module, execution: ExecutionConfig) -> None:
 def autocast_context(name: str, device: str) -> AbstractContextManager[Any]:
     """Autocast to bfloat16, or nothing; "auto" is bfloat16 where it is fast."""
     if name not in ("float32", "bf16", "auto"):
-        raise ValueError(f"precision is {name!r}; write 'auto', 'bf16' or 'float32'")
+        raise ValueError(f"dtype is {name!r}; write 'auto', 'bf16' or 'float32'")
     short = name == "bf16" or (name == "auto" and (device == "cuda" or bf16_is_fast()))
     return torch.autocast(device, torch.bfloat16) if short else nullcontext()
 

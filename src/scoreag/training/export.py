@@ -109,7 +109,7 @@ def measure_accuracy(
 
 def add_metrics(card: Card, split: str, metrics: Mapping[str, Mapping[str, Any]]) -> Card:
     """The card with ``found`` under ``where``, e.g. "test"; what was there is replaced."""
-    return update_card(card, figures={**card.metrics, split: metrics})
+    return update_card(card, metrics={**card.metrics, split: metrics})
 
 
 @torch.no_grad()

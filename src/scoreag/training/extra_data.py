@@ -75,7 +75,7 @@ def check_extra(
             else f"extra data {extra_data.name!r} but no share"
         )
         raise ValueError(
-            f"extra_share is {extra_fraction:g}, with {lacks}; give both, e.g. 0.7, or neither"
+            f"extra_fraction is {extra_fraction:g}, with {lacks}; give both, e.g. 0.7, or neither"
         )
     if extra_data.labels is None:
         raise ValueError(f"{extra_data.name} has no labels; extra data need them")

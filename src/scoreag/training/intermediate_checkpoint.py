@@ -24,7 +24,7 @@ def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
     if len(known) < 2:
         raise ValueError(
             f"{card.name} has no snapshots beside its card, so it cannot be had as it was earlier; "
-            "train it here with a preset that has widths, or give cards"
+            "train it here with a preset that has ema_widths, or give cards"
         )
     seen = min(known, key=lambda one: abs(one - fraction * known[-1]))
     if seen == known[-1] or abs(seen / known[-1] - fraction) > 0.51 / len(known):
@@ -32,7 +32,7 @@ def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
         raise ValueError(
             f"no snapshot was kept near {fraction:g}; write a share from {near:g} to {far:g}"
         )
-    width = card.training_config.get("ema") or card.training_config["plan"]["widths"][0]
+    width = card.training_config.get("ema_width") or card.training_config["schedule"]["ema_widths"][0]
     recipe = {
         name: value
         for name, value in card.training_config.items()

@@ -33,7 +33,7 @@ def grow_resolution(card: Card, folder: Path, seed: int = 0) -> Card:
         raise ValueError(
             f"{card.name} is a {card.network} of patch {patch} and multipliers {widths}; a finer "
             "level fits around a unet of an even patch whose first multiplier is 1: leave out "
-            "--finer"
+            "--grow-resolution"
         )
     options = {**card.options, "patch": patch // 2, "multipliers": [1, *widths]}
     with torch.random.fork_rng(devices=[]):

@@ -52,8 +52,8 @@ class TrainingSchedule:
     def __post_init__(self) -> None:
         if self.ema_widths and self.ema_rampup_ratio:
             raise ValueError(
-                f"ema {self.ema_rampup_ratio:g} and widths {self.ema_widths} are two kinds of average; set ema to 0 "
-                "or widths to ()"
+                f"ema_rampup_ratio {self.ema_rampup_ratio:g} and ema_widths {self.ema_widths} are two "
+                "kinds of average; set ema_rampup_ratio to 0 or ema_widths to ()"
             )
 
     @property

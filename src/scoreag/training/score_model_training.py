@@ -32,8 +32,8 @@ from scoreag.training.tensorboard import tensorboard_writer
 from scoreag.training.warm_start import describe_init
 
 LOGGED_FIELDS = (
-    "plan", "rising", "optimizer", "rate", "others_rate", "ends", "betas", "decay", "dropped",
-    "noise", "mirror",
+    "schedule", "warmup_images", "optimizer", "lr", "adam_lr", "embed_layers", "betas",
+    "weight_decay", "label_dropout", "ln_sigma", "hflip",
 )  # fmt: skip
 DEFAULT_EXECUTION = ExecutionConfig()
 SAMPLES_PER_CLASS = 4  # samples of each class in a grid
@@ -101,7 +101,7 @@ def train_score_model(
     how = {
         **(provenance or {}),
         **summarize_training(state, journal, init),
-        **({"ema": ema_width} if ema_width else {}),
+        **({"ema_width": ema_width} if ema_width else {}),
     }
     terms = resolve_license(license, str(how.get("data", "")), init)
     source = describe_source("score-model", command, how)

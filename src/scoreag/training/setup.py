@@ -48,7 +48,7 @@ def check_recipe(
     if not recipe.schedule.ema_widths and not list((folder / "snapshots").glob("*.safetensors")):
         raise ValueError(
             f"an average of width {ema_width:g} is made of snapshots, and this preset leaves none; "
-            "choose one that has widths, such as fashion-small"
+            "choose one that has ema_widths, such as fashion-small"
         )
 
 

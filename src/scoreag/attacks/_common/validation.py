@@ -160,9 +160,7 @@ def _validate_eps(name: str, attack: Any) -> None:
     """Refuse a radius in levels of 255: any image lies within it."""
     reach = getattr(attack, "eps", None)
     if reach is not None and reach > 1 and getattr(attack, "norm", None) == "Linf":
-        raise ValueError(
-            f"{name}: eps is {reach:g}, and pixels are in [0, 1]; write {reach:g}/255"
-        )
+        raise ValueError(f"{name}: eps is {reach:g}, and pixels are in [0, 1]; write {reach:g}/255")
 
 
 def attack_name(attack: Any) -> str:

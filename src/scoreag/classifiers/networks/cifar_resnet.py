@@ -16,7 +16,7 @@ class ResNet(nn.Module):
         depth: 20, 32, 44, 56, 110, ...: any ``6 n + 2``.
         width: channels of the first group; the others have twice and four times as many.
         shortcut: "A" subsamples and fills up with zero channels, without parameters; "B" is a
-            1x1 convolution with normalisation.  Both as in He et al., and both are needed to read
+            1x1 convolution with normalization.  Both as in He et al., and both are needed to read
             the weights that are about.
 
     The names of the parameters are those of akamaster/pytorch_resnet_cifar10.

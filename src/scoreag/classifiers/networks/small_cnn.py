@@ -9,7 +9,7 @@ Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 
 
 class PlainCNN(nn.Module):
-    """Convolution, normalisation and ReLU, a few times; then one hidden layer.
+    """Convolution, normalization and ReLU, a few times; then one hidden layer.
 
     Args:
         convolutions: channels, kernel and stride of each; stride 1 keeps the side, 2 halves it.

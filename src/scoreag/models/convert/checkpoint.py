@@ -106,7 +106,7 @@ def convert_checkpoint(
 
     Args:
         classes: names by number; without them the numbers themselves.
-        licence: of the weights; by default what the format says.
+        license: of the weights; by default what the format says.
         half: store the weights with 11 significant bits.
         arguments: as in ``open_checkpoint``.
 

@@ -60,7 +60,7 @@ def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``adm_unet`` for such a network."""
     side = config["sides"][0]
     return {
-        "image_shape": [config["colours"], side, side],
+        "image_shape": [config["colors"], side, side],
         "channels": config["channels"],
         "multipliers": config["multipliers"],
         "blocks": config["blocks"],
@@ -90,7 +90,7 @@ def _infer_config(tensors: Mapping[str, Tensor], file: str, side: Any) -> dict[s
         )
     side = side or 16 << looking[0]
     return {
-        "colours": first.shape[1],
+        "colors": first.shape[1],
         "channels": len(first),
         "multipliers": [len(width) // len(first) for width in widths],
         "blocks": _count_indices(tensors, r"down\.0\.block\.(\d+)\."),

@@ -136,19 +136,19 @@ def _check_network(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _image_shape(config: Mapping[str, Any], file: Path) -> tuple[int, int, int]:
-    size, colours = config.get("sample_size"), config.get("in_channels", 3)
+    size, colors = config.get("sample_size"), config.get("in_channels", 3)
     sides: list[Any] = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in (*sides, colours)):
+    if len(sides) != 2 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in (*sides, colors)):
         raise ValueError(
             f"{file} tells no sample_size and in_channels; add them, e.g. "
             '"sample_size": 32, or [32, 64], and "in_channels": 3'
         )
-    if (out := config.get("out_channels", 3)) not in (colours, 2 * colours):
+    if (out := config.get("out_channels", 3)) not in (colors, 2 * colors):
         raise ValueError(
-            f"{file}: in_channels is {colours} and out_channels {str(out)[:80]}, so that it sees "
+            f"{file}: in_channels is {colors} and out_channels {str(out)[:80]}, so that it sees "
             "more than a noisy image; read are as many, and twice as many, with a variance"
         )
-    return int(colours), sides[0], sides[1]
+    return int(colors), sides[0], sides[1]
 
 
 def _has_null_label(

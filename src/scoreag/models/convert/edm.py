@@ -94,11 +94,11 @@ def build_spec(
         raise UnsupportedCheckpoint(
             f"{where}: a network {short_repr(kind)}; {did_you_mean(str(kind), list(NETWORKS))}"
         )
-    side, colours = (_pop_required(given, one, where) for one in ("img_resolution", "img_channels"))
+    side, colors = (_pop_required(given, one, where) for one in ("img_resolution", "img_channels"))
     classes, sigma_data = given.pop("label_dim", 0), given.pop("sigma_data", 0.5)
-    _check_numbers(where, side, colours, classes, sigma_data)
+    _check_numbers(where, side, colors, classes, sigma_data)
     network, names = NETWORKS[kind]
-    options: dict[str, Any] = {"image_shape": [colours, side, side], "classes": classes}
+    options: dict[str, Any] = {"image_shape": [colors, side, side], "classes": classes}
     for argument, value in given.items():
         if argument in names:
             options[names[argument]] = value
@@ -119,7 +119,7 @@ def build_spec(
         network=network,
         options=options,
         tensors={n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")},
-        image_shape=(colours, side, side),
+        image_shape=(colors, side, side),
         classes=classes,
         sigma_data=sigma_data,
         unused_keys=(*unused_keys, *(n for n in tensors if not n.startswith("model."))),

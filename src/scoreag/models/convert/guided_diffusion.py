@@ -185,14 +185,14 @@ def open_state_dict(
             f"{', '.join(REQUIRED)}; or keep the published name, e.g. {next(iter(PUBLISHED))}"
         )
     told = complete_config(path.name, asked, _infer_config(tensors))
-    colours, side = tensors[FIRST_KEY].shape[1], told["image_size"]
-    if colours not in (1, 3):
+    colors, side = tensors[FIRST_KEY].shape[1], told["image_size"]
+    if colors not in (1, 3):
         raise UnsupportedCheckpoint(
-            f"{path.name} takes {colours} channels: an upsampler, which is not read"
+            f"{path.name} takes {colors} channels: an upsampler, which is not read"
         )
     labels = tensors.get("label_emb.weight")
     classes = len(labels) if told["class_cond"] and labels is not None else 0
-    options = network_options(told, colours, classes)
+    options = network_options(told, colors, classes)
     steps = told["diffusion_steps"]
     return CheckpointSpec(
         format="guided-diffusion" if told["resblock_updown"] else "improved-diffusion",
@@ -204,7 +204,7 @@ def open_state_dict(
             "adm_unet", options, key_map(told), tensors, path.name,
             lambda ours, parts: convert_tensor(ours, parts, told),
         ),
-        image_shape=(colours, side, side),
+        image_shape=(colors, side, side),
         classes=classes,
         license="MIT (OpenAI)" if not config else "not told by the file",
     )  # fmt: skip

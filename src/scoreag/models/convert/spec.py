@@ -18,7 +18,7 @@ class CheckpointSpec:
         network, options: a file of networks/ and the arguments of its ``build``.
         tensors: under the names of that network.
         classes: how many labels it knows; 0 knows none.
-        licence: of the weights, as far as the format tells.
+        license: of the weights, as far as the format tells.
         left: what the file holds besides, and what was not needed, in words.
     """
 
