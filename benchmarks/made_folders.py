@@ -10,8 +10,9 @@ from scoreag.assess import storage
 from scoreag.assess.experiments import Cell
 from scoreag.assess.runner import SHARD_IMAGES
 from scoreag.assess.scoring import ScoredBatch
-from scoreag.io import run_dir as place
+from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
+from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.io.records import Row
 from scoreag.methods.result import Result
 
@@ -43,9 +44,9 @@ def write_assessment(folder: Path, count: int) -> None:
         storage.write_cell(folder, cell)
         for shard in _shards(cell, torch.Generator().manual_seed(seed)):
             storage.write_shard(folder, cell, shard)
-    place.write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
-    told = {"format": 1, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
-    place.write_json(folder / place.MANIFEST, told)
+    write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
+    told = {"format": FORMAT, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
+    write_json(folder / MANIFEST, told)
 
 
 def _cell(attack: str, count: int) -> Cell:

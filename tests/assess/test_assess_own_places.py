@@ -20,6 +20,7 @@ from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
 from scoreag.io import run_dir as place
 from scoreag.io.images import write_png
+from scoreag.io.manifest import MANIFEST
 from scoreag.report.robustness import write_report
 
 WORDS = ["--only", "*/none/pgd*", "--quiet"]
@@ -259,4 +260,4 @@ def test_other_code_under_the_same_name_makes_other_cells(planned, monkeypatch):
     assert {n for n in found[0] if found[0][n] != found[2][n]} == {"source"}
     assert "source" not in content_of(ModelCache().classifier("net"))
     sys.modules.pop("inner_code", None)
-    assert place.MANIFEST == "manifest.json"
+    assert MANIFEST == "manifest.json"

@@ -6,7 +6,8 @@ from assess.made_rows import cell, row
 from report.test_assessment import write_cell
 from scoreag.assess import storage
 from scoreag.assess.results import aggregate
-from scoreag.io import run_dir as place
+from scoreag.io.filesystem import write_json
+from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
 
@@ -45,9 +46,9 @@ def assessed(folder, *cells, clean=None):
     cells = [(first, steady), *cells]
     for one in cells:
         write_cell(folder, *one)
-    place.write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
-    manifest = {"format": 1, "task": "assess made up", "plan": {"images": 4}}
-    place.write_json(folder / place.MANIFEST, manifest)
+    write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    manifest = {"format": FORMAT, "task": "assess made up", "plan": {"images": 4}}
+    write_json(folder / MANIFEST, manifest)
     return aggregate(folder)
 
 

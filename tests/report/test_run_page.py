@@ -40,7 +40,7 @@ ABOUT = {"models": {"classifier": {"name": "net <i>"}}, "classes": ["cat", "dog 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_result(result(), tmp_path / "run", provenance=ABOUT)
+    return result().save(tmp_path / "run", provenance=ABOUT)
 
 
 def test_the_first_sentence_tells_the_outcome(folder):
@@ -75,7 +75,7 @@ def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
 
 def test_purified_images_are_right_or_wrong(tmp_path):
     purified = replace(result("purify"), targets=None, targeted_success=result().success)
-    html = render_run_page(save_result(purified, tmp_path / "run", provenance=ABOUT))
+    html = render_run_page(purified.save(tmp_path / "run", provenance=ABOUT))
     assert (
         "net &lt;i&gt; classifies 1 of 4 images correctly after purification, 3 of 4 before" in html
     )
@@ -95,14 +95,14 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
             "targeted_success",
         )
     )
-    html = render_run_page(save_result(replace(result("purify"), **nothing), tmp_path / "run"))
+    html = render_run_page(replace(result("purify"), **nothing).save(tmp_path / "run"))
     assert "4 images were purified" in html
     assert html.count("<img ") == 8
 
 
 def test_drawn_images_have_no_originals(tmp_path):
     drawn = replace(result("synthesize"), originals=None, clean_predictions=None)
-    html = render_run_page(save_result(drawn, tmp_path / "run", provenance=ABOUT))
+    html = render_run_page(drawn.save(tmp_path / "run", provenance=ABOUT))
     assert (
         "net &lt;i&gt; misclassifies 3 of 4 images generated from noise; label preservation was not"
         in html

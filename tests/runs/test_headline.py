@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scoreag.UNKNOWN import save_result
 
 import tiny
 from scoreag import synthesize, transform
@@ -74,7 +73,7 @@ def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
     assert found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     assert NO_JUDGE_NOTE.startswith(
-        "fooled; not checked whether the class is still shown: give --judge"
+        "fooled; not checked whether the class is still shown: give --reference"
     )
     assert "fooled_and_shown" not in found["rates"]
     assert "not checked whether the class is still shown" in table(found)
@@ -193,7 +192,7 @@ def test_a_run_of_another_judge_or_of_none_is_another_run(judged, tmp_path):
 def test_a_saved_result_tells_its_judge(tmp_path):
     given = (tiny.prior(), tiny.victim(), tiny.images(3), tiny.labels(3))
     result = transform(*given, judge=judge(), progress=False)
-    save_result(result, tmp_path / "a", provenance={"models": {"classifier": {"name": "net"}}})
+    result.save(tmp_path / "a", provenance={"models": {"classifier": {"name": "net"}}})
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["models"]["judge"]["name"] == result.judge["name"]
     assert manifest["models"]["classifier"] == {"name": "net"}
@@ -223,9 +222,11 @@ def result():
 
 def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path):
     html = render_run_page(
-        save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
+        result().save(tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
+    assert (
+        "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
+    )
     assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
     assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1

@@ -13,8 +13,10 @@ from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
 from scoreag.assess.table import Columns, to_columns
 from scoreag.classifiers.judges import CLEAN_IMAGES
-from scoreag.io import run_dir as place
+from scoreag.io.filesystem import write_json
+from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
+from scoreag.io.run_dir import refuse_links
 from scoreag.stats.estimates import MetricEntry, from_proportion
 from scoreag.stats.proportion import Proportion, compute_proportion
 
@@ -142,10 +144,10 @@ def aggregate(folder: Path) -> AssessmentResults:
     Raises:
         ValueError: the folder holds no assessment.
     """
-    manifest = place.read_manifest(folder)
+    manifest = read_manifest(folder)
     if not str(manifest.get("task")).startswith("assess "):
         raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
-    place.refuse_links(folder, storage.OWNED_FILES)
+    refuse_links(folder, storage.ASSESSMENT_FILES)
     found: list[CellResult] = []
     doubts: list[Finding] = []
     victims: dict[str, dict[str, MetricEntry]] = {}
@@ -186,7 +188,7 @@ def aggregate(folder: Path) -> AssessmentResults:
 
 def write_summary(results: AssessmentResults) -> None:
     """summary.json of an assessment."""
-    place.write_json(results.folder / "summary.json", results.to_dict())
+    write_json(results.folder / "summary.json", results.to_dict())
 
 
 def _aggregate_cell(

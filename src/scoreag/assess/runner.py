@@ -15,9 +15,10 @@ from scoreag.assess.executors import Failure, Outcome, Shard
 from scoreag.assess.experiments import Cell
 from scoreag.assess.model_cache import ModelCache, classifier_digests, content_digest
 from scoreag.assess.plan import Plan
-from scoreag.io import run_dir as place
-from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable, utc_now
+from scoreag.io.filesystem import write_json
+from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import group_batches
+from scoreag.io.run_dir import open_run_dir
 from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
 
@@ -36,12 +37,10 @@ class RunStatus:
 def build_manifest(plan: Plan, cache: ModelCache, command: str | None) -> dict[str, Any]:
     """What determines an assessment; the content of each cell is in its own file."""
     return {
-        "format": FORMAT,
         "command": command,
         "task": f"assess {plan.name}",
         "plan": to_jsonable(plan.table),
         "device": cache.torch_device.type,
-        **describe_environment(),
     }
 
 
@@ -110,27 +109,20 @@ def assess(
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
     some = select_cells(cells, only)
-    with (
-        place.exclusive_lock(folder) as fresh,
-        place.cleanup_on_error(folder, fresh, storage.OWNED_FILES, (storage.ROW_PATTERN,)),
-    ):
-        claimed = place.open_run_dir(
-            folder, manifest, overwrite, storage.OWNED_FILES, storage.owned_paths
-        )
+    with open_run_dir(folder, manifest, storage.ASSESSMENT_FILES, overwrite) as run:
         outcome = RunStatus()
         storage.record_probes(folder, probes)
         for cell in cells:
             storage.write_cell(folder, cell)
-        place.write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
+        write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
         todo = _pending_batches(some, folder, outcome)
         total = sum(len(piece) for _, pieces in todo for piece in pieces)
         bar = tqdm(total=total, unit="image", desc="assess", delay=2,
                    disable=None if progress else True)  # fmt: skip
         with bar:
             _run_pending(todo, folder, executor, shard_size, outcome, bar.update)
-        whole = not outcome.failed and len(some) == len(cells)
-        if whole and not claimed.get("finished"):
-            place.write_manifest(folder, {**claimed, "finished": utc_now()})
+        if not outcome.failed and len(some) == len(cells):
+            run.finish()
         return outcome
 
 

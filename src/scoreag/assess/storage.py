@@ -37,6 +37,7 @@ from scoreag.io.filesystem import (
 )
 from scoreag.io.manifest import probes_differ
 from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.run_dir import RunFiles
 
 CELLS_FILE = "cells.json"  # the keys of an assessment's cells, by their names
 PROBES_FILE = "probes.json"  # what its classifiers said of two pictures
@@ -52,11 +53,6 @@ ROW_FIELDS: Fields = {  # of every row, whatever its cell
     "backwards": (int, float),
     **dict.fromkeys(("file", "sha256"), (str,)),
 }
-OWNED_FILES = (
-    CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
-    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
-    "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +273,14 @@ def _table_paths(folder: Path, file: Path) -> Iterator[str]:
     with suppress(OSError, ValueError, AttributeError, RecursionError):
         names.append(f"transfer_{_read_json(file).get('group')}")
     yield from (f"tables/{name}.{form}" for name in names for form in ("csv", "json", "md", "tex"))
+
+
+ASSESSMENT_FILES = RunFiles(
+    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
+     "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
+     "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",),
+    valuable=(ROW_PATTERN,), list_owned=owned_paths,
+)  # fmt: skip
 
 
 def record_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:

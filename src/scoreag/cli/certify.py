@@ -204,28 +204,16 @@ def _manifest(
     victim: Any,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    import torch
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.models.identity import describe_models
 
-    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
-    from scoreag.models.identity import classifier_identity, model_identity, probe_classifier
-
-    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
-    models = {
-        "score-model": model_identity(prior.model, prior.metadata),
-        "classifier": classifier_identity(victim),
-    }
     return {
-        "format": FORMAT,
         "command": command(),
         "task": task,
         "config": to_jsonable(found),
         "seed": given.seed,
-        "device": prior.sigmas.device.type,
         **to_jsonable(more),
-        "classes": list(prior.classes),
-        "models": to_jsonable(models),
-        "probe": {"classifier": probe_classifier(victim, like)},
-        **describe_environment(),
+        **describe_models(prior, victim),
     }
 
 

@@ -61,8 +61,10 @@ def attack_specs(given: Given) -> list[str]:
 
 
 def _score_model(given: Given, card: "Card") -> None:
-    from scoreag.evaluation import run_dir, sample_grids, score_model
+    from scoreag.evaluation import sample_grids, score_model
     from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
+    from scoreag.evaluation.storage import run_in_folder
+    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import format_text, render_score_page
 
     model, bench, beside = bench_for(given, card)
@@ -77,14 +79,13 @@ def _score_model(given: Given, card: "Card") -> None:
         outcome.extend(compare_with_card(told, found["figures"], PART))
         found = _head(card, settings) | found | {"compared": [one.to_dict() for one in outcome]}
         sample_grids.write_sample_grids(folder, pixels, card.classes, pairs)
-        run_dir.write_page(
-            folder, render_score_page({**found, "foot": _foot()}, pixels, pairs, outcome)
-        )
+        page = render_score_page({**found, "foot": _foot()}, pixels, pairs, outcome)
+        write_text(folder / "report.html", page)
         return found
 
     fixed = {name: value for name, value in settings.items() if name != "feature_extractors"}
     manifest = _manifest(given, card, fixed, {"judge": bench.judge.metadata})
-    found = run_dir.run_in_folder(folder, manifest, given.overwrite, work)
+    found = run_in_folder(folder, manifest, given.overwrite, work)
     _tell(given, found, format_text(found["figures"], outcome))
     if given.update_card:
         _enter(given, card, {PART: {**found["figures"], "config": settings}})
@@ -94,10 +95,11 @@ def _score_model(given: Given, card: "Card") -> None:
 
 def _classifier(given: Given, card: "Card") -> None:
     from scoreag.core.algorithm import ALGORITHM
-    from scoreag.evaluation import run_dir
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
     from scoreag.evaluation.context import subsample
     from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
+    from scoreag.evaluation.storage import run_in_folder
+    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import format_text, render_classifier_page
 
     def some(spec: str) -> "Dataset":
@@ -121,12 +123,11 @@ def _classifier(given: Given, card: "Card") -> None:
             outcome.extend(compare_with_card(card.metrics.get(name, {}), entries, name))
         whole = _head(card, settings) | {"figures": found, "left": left}
         whole |= {"compared": [one.to_dict() for one in outcome]}
-        run_dir.write_page(folder, render_classifier_page({**whole, "foot": _foot()}, outcome))
+        page = render_classifier_page({**whole, "foot": _foot()}, outcome)
+        write_text(folder / "report.html", page)
         return whole
 
-    found = run_dir.run_in_folder(
-        folder, _manifest(given, card, settings, {}), given.overwrite, work
-    )
+    found = run_in_folder(folder, _manifest(given, card, settings, {}), given.overwrite, work)
     flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
     _tell(given, found, format_text(flat, outcome))
     if given.update_card:
@@ -170,16 +171,12 @@ def _settings(bench: "EvalContext") -> dict[str, Any]:
 def _manifest(
     given: Given, card: "Card", settings: Mapping[str, Any], models: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from scoreag.evaluation.run_dir import TASK
-    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
+    from scoreag.io.manifest import to_jsonable
 
     return {
-        "format": FORMAT,
         "command": command(),
-        "task": TASK,
         "config": to_jsonable(settings),
         "models": to_jsonable({"evaluated": card.identity, **models}),
-        **describe_environment(),
     }
 
 

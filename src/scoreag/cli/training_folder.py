@@ -30,31 +30,14 @@ def own(
     extra: "Dataset | None" = None,
 ) -> None:
     """Hold --out, while ``held`` is open, as the place of this training; one process does."""
-    from scoreag.io import run_dir as place
-    from scoreag.training.log import OWNED_FILES
-
-    if first:
-        fresh = held.enter_context(place.exclusive_lock(Path(given.out)))
-        held.enter_context(place.cleanup_on_error(Path(given.out), fresh, OWNED_FILES))
-        claim(given, kind, recipe, data, init, extra)
-
-
-def claim(
-    given: Given,
-    kind: str,
-    recipe: Any,
-    data: "Dataset",
-    init: "Card | None" = None,
-    extra: "Dataset | None" = None,
-) -> None:
-    """Make --out the place of this training; one with other settings is refused."""
-    from scoreag.io import run_dir as place
-    from scoreag.io.manifest import FORMAT, describe_environment, to_jsonable
-    from scoreag.training.log import OWNED_FILES
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.io.run_dir import open_run_dir
+    from scoreag.training.log import TRAINING_FILES
     from scoreag.training.schedule import to_config_dict
 
+    if not first:
+        return
     manifest = {
-        "format": FORMAT,
         "command": command(),
         "task": f"train {kind}",
         "preset": given.preset,
@@ -63,10 +46,8 @@ def claim(
         **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
         "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
-        "made": None if given.overwrite else product(Path(given.out)),
-        **describe_environment(),
     }
-    place.open_run_dir(Path(given.out), manifest, given.overwrite, OWNED_FILES)
+    held.enter_context(open_run_dir(Path(given.out), manifest, TRAINING_FILES, given.overwrite))
 
 
 def spelled(kind: str, given: Given, plan: "TrainingSchedule", options: Sequence[Parameter]) -> str:
@@ -89,30 +70,12 @@ def spelled(kind: str, given: Given, plan: "TrainingSchedule", options: Sequence
     return shlex.join(words)
 
 
-def product(folder: Path) -> dict[str, str] | None:
-    """The card that a finished training in ``folder`` made, as its manifest says."""
-    from scoreag.io import run_dir as place
-
-    there = (folder / place.MANIFEST).is_file()
-    found: dict[str, str] | None = place.read_manifest(folder).get("made") if there else None
-    return found
-
-
-def finish(card: "Card") -> None:
-    """The manifest says when the training ended, and what came of it."""
-    from scoreag.io import run_dir as place
-    from scoreag.io.manifest import to_jsonable, utc_now
-
-    found = place.read_manifest(card.folder)
-    ended = found["finished"] or utc_now()
-    place.write_manifest(
-        card.folder, {**found, "finished": ended, "made": to_jsonable(card.identity)}
-    )
-
-
 def tell(given: Given, card: "Card") -> None:
-    """What was made, and how to use it."""
-    finish(card)
+    """What was made, and how to use it; the manifest names the card as well."""
+    from scoreag.io.manifest import read_manifest, to_jsonable
+    from scoreag.io.run_dir import RunDir
+
+    RunDir(card.folder, read_manifest(card.folder)).finish(card=to_jsonable(card.identity))
     how = {
         k: v for k, v in card.training_config.items() if not isinstance(v, Mapping | list | tuple)
     }

@@ -10,7 +10,7 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Labels
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
-from scoreag.evaluation.chunk_cache import load_or_compute
+from scoreag.evaluation.storage import load_or_compute
 from scoreag.io.images import to_float
 from scoreag.metrics.feature_extractors import FeatureExtractor, Features, Pixels, extract_features
 from scoreag.models.model_cards import Card

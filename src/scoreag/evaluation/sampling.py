@@ -15,7 +15,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
-from scoreag.evaluation.chunk_cache import load_or_compute
+from scoreag.evaluation.storage import load_or_compute
 from scoreag.io.images import to_uint8
 from scoreag.methods.validation import IDS_PER_CLASS
 from scoreag.registry import component_names, did_you_mean, load_component

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from scoreag.data.loading import Dataset
 from scoreag.evaluation import sampling, throughput
-from scoreag.evaluation.chunk_cache import load_or_compute
 from scoreag.evaluation.context import EvalContext, Model, subsample
 from scoreag.evaluation.denoising_loss import MAX_IMAGES, SIGMA_LEVELS, measure_denoising_loss
 from scoreag.evaluation.memorization import (
@@ -19,6 +18,7 @@ from scoreag.evaluation.memorization import (
     select_closest,
 )
 from scoreag.evaluation.sample_quality import measure_sample_quality
+from scoreag.evaluation.storage import load_or_compute
 from scoreag.io.manifest import cpu_name
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.metrics.nearest_neighbors import Nearest, find_nearest

@@ -54,7 +54,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     file = folder / MANIFEST
     check_regular_file(file)
     if not file.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {MANIFEST} in it; give a run's folder")
+        raise ValueError(
+            f"{folder} holds no run: there is no {MANIFEST} in it; give a run's folder"
+        )
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = manifest["format"]

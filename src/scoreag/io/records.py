@@ -154,7 +154,7 @@ def _keep_whole_batches(
 
 
 def group_batches(
-    batches: Iterable[T], min_images: int, size: Callable[[T], int]
+    batches: Iterable[T], min_images: int, size: Callable[[Any], int] = len
 ) -> Iterator[list[T]]:
     """Whole batches, together at least ``min_images`` images, but for the last ones."""
     group: list[T] = []

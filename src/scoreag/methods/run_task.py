@@ -201,7 +201,7 @@ def _predict(job: TaskSpec, purpose: str, images: Tensor, pad_to: int) -> Labels
 
 def _to_cpu(result: Result) -> Result:
     values = {f.name: getattr(result, f.name) for f in fields(result)}
-    tensors: dict[str, Any] = {
-        n: v.detach().cpu() for n, v in values.items() if isinstance(v, Tensor)
+    moved: dict[str, Any] = {
+        name: v.detach().cpu() for name, v in values.items() if isinstance(v, Tensor)
     }
-    return replace(result, **tensors)
+    return replace(result, **moved)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from scoreag.certify import generator_risk, smoothing
-from scoreag.certify.run import OWNED_FILES, ROW_FIELDS, SMOOTHING_TASK
-from scoreag.io import run_dir
+from scoreag.certify.run import CERTIFICATE_FILES, ROW_FIELDS, SMOOTHING_TASK
 from scoreag.io.filesystem import write_text
+from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows
+from scoreag.io.run_dir import refuse_links
 from scoreag.report.html import class_name, format_count, list_config, render_page
 from scoreag.report.svg_plots import Chart, Curve, plot_curves
 from scoreag.stats.proportion import Proportion
@@ -23,11 +24,11 @@ def write_page(folder: Path) -> Path:
     Raises:
         ValueError: it was interrupted.
     """
-    manifest, file = run_dir.read_manifest(folder), folder / "summary.json"
+    manifest, file = read_manifest(folder), folder / "summary.json"
     remedy = "give its command again"
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the work is not finished; {remedy}")
-    run_dir.refuse_links(folder, OWNED_FILES)
+    refuse_links(folder, CERTIFICATE_FILES)
     summary = json.loads(file.read_text(encoding="utf-8"))
     rows = read_complete_rows(folder, ROW_FIELDS[manifest["task"]])
     if summary != {"task": manifest["task"], **_summarize(manifest, rows)}:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoreag.io import run_dir
 from scoreag.io.filesystem import write_text
+from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows, read_picture
+from scoreag.io.run_dir import refuse_links
+from scoreag.methods.records import ROW_FIELDS, TASK_FILES
 from scoreag.methods.summary import (
     ATTACK_SUCCESS,
     PRESERVED_SUCCESS,
@@ -142,7 +144,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: there is none, or it was interrupted; says what to do.
     """
-    manifest = run_dir.read_manifest(folder)
+    manifest = read_manifest(folder)
     if (task := str(manifest.get("task"))) not in TITLES:
         kind = "a training" if task.startswith("train") else f"a run of {task!r}"
         raise ValueError(f"{folder} holds {kind}, which has no report; see the files in it")
@@ -150,8 +152,8 @@ def read_run(folder: Path) -> Run:
     remedy = "give the command of the run again"
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the run is not finished; {remedy}")
-    run_dir.refuse_links(folder)
-    rows = tuple(read_complete_rows(folder))
+    refuse_links(folder, TASK_FILES)
+    rows = tuple(read_complete_rows(folder, ROW_FIELDS))
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

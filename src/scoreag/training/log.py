@@ -13,18 +13,22 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from scoreag.io.filesystem import atomic_write, write_text
+from scoreag.io.run_dir import RunFiles
 from scoreag.training.loop import TrainingSchedule, TrainState, load_checkpoint
 
-OWNED_FILES = (
-    "checkpoint.pt",
-    "time.json",
-    "loss.csv",
-    "loss.svg",
-    f"samples/{9 * '[0-9]'}.png",
-    "card.toml",
-    "model.safetensors",
-    f"snapshots/{9 * '[0-9]'}.safetensors",
-    "tensorboard/events.out.tfevents.*",
+TRAINING_FILES = RunFiles(
+    (
+        "checkpoint.pt",
+        "time.json",
+        "loss.csv",
+        "loss.svg",
+        f"samples/{9 * '[0-9]'}.png",
+        "card.toml",
+        "model.safetensors",
+        f"snapshots/{9 * '[0-9]'}.safetensors",
+        "tensorboard/events.out.tfevents.*",
+    ),
+    ("checkpoint.pt",),
 )
 TIME_SAVE_SECONDS = 20.0  # between two notes of the time
 
