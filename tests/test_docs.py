@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scoreag.attacks import load_attack
 from scoreag.registry import component_names
 
 ROOT = Path(__file__).parents[1]
