@@ -207,8 +207,8 @@ def _check_options(draws: int, aggregate: str, backward: str) -> None:
 class PurifiedClassifier(nn.Module):
     """What ``defend`` returns.  Its only state is the number of calls of each row, unless replayed.
 
-    Row i draws as image ``image_ids[i]``; by default as ``core.batching.current_batch`` says, else as
-    image i.  ``fixed_calls`` is the call that is replayed, for all rows or for each.
+    Row i draws as image ``image_ids[i]``; by default as ``core.batching.current_batch`` says, else
+    as image i.  ``fixed_calls`` is the call that is replayed, for all rows or for each.
     """
 
     def __init__(self, config: DefenseConfig) -> None:
@@ -336,7 +336,7 @@ def _logits_of_draws(
     """The logits after some draws, whose images are one batch.
 
     Args:
-        recompute: the classifier is called again for its gradient, so that other draws have its room.
+        recompute: call the classifier again for its gradient, to make room for other draws.
     """
     source = images if config.backward == "exact" else images.detach()
     many = images.repeat(len(draws), 1, 1, 1)

@@ -228,7 +228,7 @@ class Result:
 
     def to_grid(self, columns: int = 10) -> Image.Image:
         """All images side by side, as one 8-bit picture."""
-        picture = make_grid(to_uint8(self.images), columns)
+        picture = make_grid(to_uint8(self.images), max(1, min(columns, len(self))))
         return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
 
 

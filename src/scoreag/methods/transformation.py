@@ -49,7 +49,7 @@ def sample_transformation(
     config: SamplingConfig,
     noise: Noise,
 ) -> SampleBatch:
-    """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, from near the image."""
+    """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, a guided chain."""
     counter = CallCounter()
     targets = target if not isinstance(target, str) else None
     if isinstance(target, str):
