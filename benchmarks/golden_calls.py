@@ -83,7 +83,7 @@ def attack(name: str, /, **more: Any) -> Tensor:
     needed = {"lpips": distance, "prior": lambda: prior("fashion-small")}
     known = {field.name for field in fields(factory)}
     more |= {each: make() for each, make in needed.items() if each in known}
-    return factory(**more)(victim(asked), *data(asked), NOISE)
+    return factory(**more)(victim(asked), *data(asked), NOISE.seed, NOISE.image_ids)
 
 
 def defense(name: str, /, **more: Any) -> dict[str, Tensor]:

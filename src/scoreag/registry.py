@@ -133,20 +133,18 @@ def load_component(kind: str, name: str) -> ModuleType:
 
 
 def load_attack(name: str) -> Any:
-    """The attack class of a component: the one public class that its module defines."""
+    """The attack class of a component: the one public class with ``run`` in its module."""
     module = load_component("attacks", name)
     classes = [
         each
-        for each in vars(module).values()
-        if isinstance(each, type)
-        and each.__module__ == module.__name__
-        and "__call__" in vars(each)
-        and not each.__name__.startswith("_")
+        for symbol, each in vars(module).items()
+        if isinstance(each, type) and each.__module__ == module.__name__
+        if callable(getattr(each, "run", None)) and not symbol.startswith("_")
     ]
     if len(classes) != 1:
         raise ValueError(
-            f"{name} defines {len(classes)} attacks; expected one public class with "
-            "__call__(classifier, images, labels, seed)"
+            f"{name} defines {len(classes)} attacks; expected one public class derived from "
+            "scoreag.attacks.Attack, with run(classifier, images, labels, noise)"
         )
     return classes[0]
 

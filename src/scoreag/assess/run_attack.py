@@ -21,7 +21,6 @@ from scoreag.assess.threat_model import (
     build_context,
     make_view,
 )
-from scoreag.attacks._common.validation import skip_validation
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.methods.task import run_batch as compute_job
@@ -111,8 +110,8 @@ def _run_direct_attack(
             cell, cache, context.prior and classifier.counter.wrap_prior(context.prior)
         )
         noise = Noise(cell.seed, context.ids(positions)).fold_in("attack")
-        with skip_validation():  # the plan's door has checked, and every call is counted
-            images = attack(classifier, images, labels, noise).detach()
+        # without the checks of a call: the plan has been checked, and every query is counted
+        images = attack.run(classifier, images, labels, noise).detach()
     nothing = torch.zeros(len(positions), dtype=torch.int64)
     return AttackOutput(images, nothing - 1, nothing, nothing, nothing, 0.0, 0.0, None)
 

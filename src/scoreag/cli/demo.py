@@ -11,7 +11,6 @@ import torch
 
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.loading import load_classifier, load_prior
-from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset, interleave_classes, load_dataset
 from scoreag.diffusion.prior import Prior
@@ -208,8 +207,8 @@ def _run_pgd(
     """PGD's images, rounded to 8 bits."""
     place = demo_models.prior.sigmas.device
     images = check_images(dataset.images, demo_models.prior.image_shape).to(place)
-    noise = Noise(seed, dataset.image_ids)
-    return to_uint8(attack(demo_models.classifier, images, labels.to(place), noise)).cpu()
+    perturbed = attack(demo_models.classifier, images, labels.to(place), seed, dataset.image_ids)
+    return to_uint8(perturbed).cpu()
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from scoreag.attacks.pgd import PGD
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.io.images import to_float
 from scoreag.models.model_cards import ZOO, Card, update_card, write_card
@@ -99,7 +98,7 @@ def measure_accuracy(
         for start in range(0, len(images), batch_size):
             x, y = to_float(images[start : start + batch_size]), labels[start : start + batch_size]
             if attack:
-                x = attack(classifier, x, y, Noise(0, range(start, start + len(x))))
+                x = attack(classifier, x, y, image_ids=range(start, start + len(x)))
             right += _count_correct(classifier, x, y)
         found[f"accuracy_{name}" if name else "accuracy"] = Proportion(
             right, len(images), population
