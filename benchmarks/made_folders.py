@@ -85,13 +85,13 @@ def _row(cell: Cell, i: int, label: int, before: int, saved: int) -> Row:
     fooled = saved != label
     picture = f"{i:06d}.png"
     return {
-        "image_id": i, "position": i, "seed": 0, "label": label, "wrong": None,
+        "image_id": i, "position": i, "seed": 0, "label": label, "target": None,
         "predictions": {"before": before, "float": saved, "saved": saved},
-        "success": fooled, "success_8bit": fooled, "as_wanted": fooled,
+        "success_float": fooled, "success": fooled, "targeted_success": fooled,
         "judges": {"judge": {"before": label, "saved": before}},
         "transfer": {"other": {"before": before, "saved": saved}},
-        "calls": 0.0, "retries": 0, "rests": 0, "forwards": 40.0, "backwards": 40.0,
-        "steady": {VICTIM: True, "other": True}, "sha256": "0" * 64, "original_sha256": "0" * 64,
+        "nfe": 0.0, "restarts": 0, "guidance_skipped": 0, "forwards": 40.0, "backwards": 40.0,
+        "is_deterministic": {VICTIM: True, "other": True}, "sha256": "0" * 64, "original_sha256": "0" * 64,
         "file": f"cells/{cell.key}/images/{picture}", "original_file": f"originals/data/{picture}",
     }  # fmt: skip
 
@@ -100,7 +100,7 @@ def _figures(numbers: list[float]) -> Row:
     a, b, c, d = (round(number, 6) for number in numbers)
     return {
         "confidence": {"before": a, "saved": b},
-        "gradient": c,
+        "gradient_norm": c,
         "distances": {"l0": float(round(1000 * a)), "l1": 60 * b, "l2": 2 * c, "linf": d / 10},
         "psnr": 20 + 10 * a,
         "ssim": b,

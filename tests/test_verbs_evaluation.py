@@ -10,7 +10,7 @@ import torch
 import tiny
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.app import main
-from scoreag.cli.evaluation_inputs import judge_of
+from scoreag.cli.evaluate import default_judge
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.evaluation import throughput
 from scoreag.models.model_cards import Card, list_cards, load_card, update_card, write_card
@@ -211,7 +211,7 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["--attack", "fgsm"], "--attack 'fgsm': only pgd is run here; write --attack pgd"),
+        (["--attack", "fgsm"], "--attack is 'fgsm'; there are: pgd"),
         (["--attack", "pgd", "--attack-steps", "0"], "--attack-steps is 0; expected 1 or more"),
         (["--attack", "pgd", "--eps", "8"], "--eps is 8; expected a radius in (0, 1], e.g. 8/255"),
         (["--attack", "pgd", "--eps", "eight"], "--eps 'eight': write a radius in [0, 1], e.g. 8/"),
@@ -255,7 +255,7 @@ def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
 
 @pytest.mark.parametrize("name", list_cards("score-model"))
 def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
-    judge = load_card(judge_of(load_card(name)))
+    judge = load_card(default_judge(load_card(name)))
     assert (judge.image_shape, judge.classes) == (
         load_card(name).image_shape,
         load_card(name).classes,

@@ -99,7 +99,9 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
     bright = torch.full((8, 1, 8, 8), 200, dtype=torch.uint8)
     dark = Dataset(bright // 4, torch.ones(8, dtype=torch.int64), tuple(range(8)), (), "dark")
     plan = TrainingSchedule(total_images=400, batch_size=8)
-    recipe = replace(OPEN, schedule=plan, extra_fraction=0.5, random_shift=0, mean=(0.5,), std=(0.25,))
+    recipe = replace(
+        OPEN, schedule=plan, extra_fraction=0.5, random_shift=0, mean=(0.5,), std=(0.25,)
+    )
     data = bright, torch.zeros(8, dtype=torch.int64), ("bright", "dark")
     made = train_classifier(recipe, *data, tmp_path, progress=False, extra_data=dark)
     said = load_classifier(str(tmp_path))(torch.cat([bright, dark.images]) / 255).argmax(1)
@@ -111,7 +113,9 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
 
 def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_path):
     extra = Dataset(tiny.images(12), tiny.labels(12), tuple(range(12)), (), "extra")
-    recipe = replace(OPEN, schedule=TrainingSchedule(total_images=40, batch_size=4), extra_fraction=0.5)
+    recipe = replace(
+        OPEN, schedule=TrainingSchedule(total_images=40, batch_size=4), extra_fraction=0.5
+    )
     recipe = complete_recipe(recipe, tiny.images(9), tiny.CLASSES)
     data = {"images": tiny.images(9), "labels": tiny.labels(9), "extra_data": extra}
     whole = train(recipe, **data, file=tmp_path / "whole.pt")

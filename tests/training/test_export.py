@@ -11,7 +11,9 @@ from scoreag.training.loop import TrainingSchedule
 
 OPTIONS = {"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8}
 RECIPE = Recipe(
-    network="small_cnn", options=OPTIONS, schedule=TrainingSchedule(total_images=10, batch_size=5, seed=7)
+    network="small_cnn",
+    options=OPTIONS,
+    schedule=TrainingSchedule(total_images=10, batch_size=5, seed=7),
 )
 
 

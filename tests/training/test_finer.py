@@ -71,7 +71,9 @@ def test_the_same_seed_gives_the_same_card(tmp_path: Path) -> None:
 
 def test_what_has_no_patches_is_refused(tmp_path: Path) -> None:
     before = coarse(tmp_path / "coarse")
-    with pytest.raises(ValueError, match=r"of patch 1 and multipliers.*leave out --grow-resolution"):
+    with pytest.raises(
+        ValueError, match=r"of patch 1 and multipliers.*leave out --grow-resolution"
+    ):
         grow_resolution(replace(before, options={**before.options, "patch": 1}), tmp_path / "finer")
     with pytest.raises(ValueError, match="is a song_unet"):
         grow_resolution(replace(before, network="song_unet"), tmp_path / "finer")

@@ -16,7 +16,14 @@ from scoreag.training.setup import build_network
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIGMA = torch.tensor(0.7)
-PLAN = replace(PRESETS["tiny"].schedule, total_images=60, batch_size=4, ema_rampup_ratio=0.0, ema_widths=(0.05, 0.1), n_snapshots=5)
+PLAN = replace(
+    PRESETS["tiny"].schedule,
+    total_images=60,
+    batch_size=4,
+    ema_rampup_ratio=0.0,
+    ema_widths=(0.05, 0.1),
+    n_snapshots=5,
+)
 RECIPE = replace(PRESETS["tiny"], schedule=PLAN, warmup_images=20)
 
 

@@ -94,7 +94,9 @@ def test_a_batch_in_turns_gives_the_same_curve(turns, tmp_path):
 
 
 def test_a_score_model_in_turns_gets_the_same_weights(tmp_path):
-    recipe = replace(PRESETS["tiny"], schedule=replace(PRESETS["tiny"].schedule, total_images=60, batch_size=6))
+    recipe = replace(
+        PRESETS["tiny"], schedule=replace(PRESETS["tiny"].schedule, total_images=60, batch_size=6)
+    )
     loss, found = build_loss(recipe, 3), []
     for turns in (1, 4):
         torch.manual_seed(0)

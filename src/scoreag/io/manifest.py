@@ -17,7 +17,7 @@ from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.io.filesystem import check_regular_file, write_json
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # of a run's folder; raised when an older reader would misread it
+FORMAT = 2  # of a run's folder; raised when a reader of another format would misread it; 1: v0.1
 SEAL = "seal"
 NON_IDENTITY_KEYS = (
     "format", "command", "versions", "machine", "started", "finished", "card", "probe", SEAL,

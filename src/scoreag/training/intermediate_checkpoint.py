@@ -32,7 +32,9 @@ def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
         raise ValueError(
             f"no snapshot was kept near {fraction:g}; write a share from {near:g} to {far:g}"
         )
-    width = card.training_config.get("ema_width") or card.training_config["schedule"]["ema_widths"][0]
+    width = (
+        card.training_config.get("ema_width") or card.training_config["schedule"]["ema_widths"][0]
+    )
     recipe = {
         name: value
         for name, value in card.training_config.items()
