@@ -19,9 +19,22 @@ from common import Row, Ruler, eight_bit, given_images, options, rate, ruler, wr
 from torch import Tensor
 
 import scoreag
-from scoreag.attacks._common.attack import Attack
-from scoreag.attacks import advad, apgd, auto_ensemble, di_fgsm, fgsm, gat, low_frequency, lpa, pgd, ppgd, si_ni_fgsm, square, stadv
-from scoreag.attacks._common.attack import attack_name
+from scoreag.attacks import (
+    advad,
+    apgd,
+    auto_ensemble,
+    di_fgsm,
+    fgsm,
+    gat,
+    low_frequency,
+    lpa,
+    pgd,
+    ppgd,
+    si_ni_fgsm,
+    square,
+    stadv,
+)
+from scoreag.attacks._common.attack import Attack, attack_name
 from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255
@@ -170,7 +183,7 @@ class Scene:
         """Misread behind a purifier that the attack did not see; for the two compared in it."""
         if aim not in ("what a purifier leaves", "the measure of all others"):
             return {}
-        clean = scoreag.purify(self.prior, kept, progress=False)
+        clean = scoreag.purify(self.prior, kept, progress=False).images
         return {"purified": rate(fooled(self.victim, clean, self.labels), BEFORE)}
 
 

@@ -22,7 +22,7 @@ from scoreag.cli.app import main as command_line
 from scoreag.core.rng import Noise, Stream
 from scoreag.diffusion import noise_schedules
 from scoreag.diffusion import parameterizations as families
-from scoreag.methods.api import build_synthesis
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.metrics import feature_distances, lpips, norms
 from scoreag.registry import load_attack, load_component
 from scoreag.stats import estimates, proportion
@@ -64,7 +64,7 @@ def synthesize(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: A
 
 
 def purify(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: Any) -> Any:
-    return scoreag.purify(model, images, **more)
+    return scoreag.purify(model, images, **more).images
 
 
 def task(call: Callable[..., Any], _: str = "", **more: Any) -> dict[str, Any]:

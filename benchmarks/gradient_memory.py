@@ -22,7 +22,7 @@ from scoreag.diffusion.likelihoods import reconstruction
 from scoreag.diffusion.preconditioning import with_labels
 from scoreag.diffusion.prior import to_model_range
 from scoreag.methods.config import resolve_task_config
-from scoreag.methods.sampling import configure_prior
+from scoreag.methods.guided_sampling import configure_prior
 from scoreag.registry import load_component
 
 

@@ -22,8 +22,8 @@ import scoreag
 from scoreag.core.rng import Noise
 from scoreag.diffusion.preconditioning import with_labels
 from scoreag.diffusion.prior import to_images
-from scoreag.methods.api import build_synthesis
-from scoreag.methods.sampling import configure_prior, runner_up_class
+from scoreag.methods.guided_sampling import configure_prior, runner_up_class
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import batch_ranges, run_batch
 
 REFERENCE = {

@@ -172,7 +172,7 @@ def test_every_setting_is_an_option_of_the_same_name():
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
-    from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
+    from scoreag.methods.task import DEFAULT_BATCH_SIZE as THEIRS
 
     assert RunOptions.batch_size == THEIRS
 

@@ -145,7 +145,7 @@ def test_a_circle_of_imports_is_seen_wherever_it_hides(tmp_path):
             "import torch\nfrom scoreag.core.rng import Noise\nfrom scoreag.diffusion import guidance",
             "",
         ),
-        ("import scoreag.methods.sampling", "methods"),
+        ("import scoreag.methods.synthesis", "methods"),
         ("from scoreag import methods", "methods"),
         ("from scoreag import transform", "scoreag"),
         ("from ..models.model_cards import Card", "models"),

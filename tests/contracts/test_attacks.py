@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, fields, replace
 import numpy as np
 import pytest
 import torch
-from scoreag.cli.list import entries
 
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
+from scoreag.cli.list import entries
 from scoreag.registry import check_options, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")

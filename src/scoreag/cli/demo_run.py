@@ -17,9 +17,11 @@ from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
 from scoreag.io.records import read_picture
-from scoreag.methods import api
+from scoreag.methods.purification import build_purification
 from scoreag.methods.run_task import run_task
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import TaskSpec
+from scoreag.methods.transformation import build_transformation
 from scoreag.models.loading import load_prior
 from scoreag.report.demo import (
     DemoReport,
@@ -116,16 +118,14 @@ def run_demo(
     given: dict[str, Any] = {"seed": seed, "image_ids": dataset.image_ids}
     images = to_float(dataset.images)
     jobs = {
-        "gat": api.build_transformation(
+        "gat": build_transformation(
             prior, demo_models.classifier, images, labels, judge=demo_models.judge, **given
         ),
-        "gap": api.build_purification(
-            prior, to_float(pgd), demo_models.classifier, labels, **given
-        ),
-        "gas": api.build_synthesis(
+        "gap": build_purification(prior, to_float(pgd), demo_models.classifier, labels, **given),
+        "gas": build_synthesis(
             prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
         ),
-        "free": api.build_synthesis(
+        "free": build_synthesis(
             prior,
             demo_models.classifier,
             asked,
@@ -206,8 +206,8 @@ def _run_pgd(
     """PGD's images, rounded to 8 bits."""
     place = demo_models.prior.sigmas.device
     images = check_images(dataset.images, demo_models.prior.image_shape).to(place)
-    perturbed = attack(demo_models.classifier, images, labels.to(place), seed, dataset.image_ids)
-    return to_uint8(perturbed).cpu()
+    adversarial = attack(demo_models.classifier, images, labels.to(place), seed, dataset.image_ids)
+    return to_uint8(adversarial).cpu()
 
 
 @torch.no_grad()

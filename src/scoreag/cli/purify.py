@@ -22,7 +22,7 @@ class PurificationOptions:
 def purify(options: PurificationOptions) -> None:
     """GAP: bring attacked images back to the natural ones that they were made from."""
     from scoreag.classifiers.loading import load_classifier
-    from scoreag.methods.api import build_purification
+    from scoreag.methods.purification import build_purification
     from scoreag.models.loading import load_prior
 
     device, trust_code, run = options.compute.device, options.compute.trust_code, options.run

@@ -1,4 +1,4 @@
-"""Weights in another precision or place: copied once, and again when they have changed."""
+"""Converted copies of weights: made once, and again when the weights change."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -10,26 +10,28 @@ T = TypeVar("T")
 
 
 class WeightCache(Generic[T]):
-    """The last copy of some weights that was asked for, as long as they are what they were.
+    """The last converted copy of some weights, as long as they have not changed.
 
-    It is no part of what it belongs to: a copy or a pickle of that begins without it.
+    It is no part of its owner: a copy or a pickle of that starts with an empty cache.
     """
 
     def __init__(self) -> None:
         self.key: Any = None
-        self.sources: list[tuple[Tensor, int]] = []  # kept, so that their memory is nobody else's
+        self.sources: list[
+            tuple[Tensor, int]
+        ] = []  # referenced, so that no other tensor reuses their memory
         self.value: T | None = None
 
     def get(self, key: Any, weights: Iterable[Tensor], factory: Callable[[], T]) -> T:
-        """What ``make`` returns; it is called where ``key`` or ``weights`` are others than last.
+        """What ``factory`` returns; called again when ``key`` or a weight differs from last time.
 
-        Weights that are written to in place are others, and so are those in another memory.
+        A weight differs if it was written to in place, or lies in other memory.
         """
-        now = [(tensor.detach(), _tensor_version(tensor)) for tensor in weights]
-        if self.value is None or self.key != key or not _same_tensors(self.sources, now):
+        current = [(tensor.detach(), _tensor_version(tensor)) for tensor in weights]
+        if self.value is None or self.key != key or not _same_tensors(self.sources, current):
             with torch.inference_mode(False), torch.no_grad():  # later gradients may need it
                 self.value = factory()
-            self.key, self.sources = key, now
+            self.key, self.sources = key, current
         return self.value
 
     def __deepcopy__(self, memory: Any) -> "WeightCache[T]":
@@ -41,8 +43,8 @@ class WeightCache(Generic[T]):
 
 def _same_tensors(before: list[tuple[Tensor, int]], after: list[tuple[Tensor, int]]) -> bool:
     return len(before) == len(after) and all(
-        a.data_ptr() == b.data_ptr() and writes == again
-        for (a, writes), (b, again) in zip(before, after, strict=True)
+        a.data_ptr() == b.data_ptr() and version == new_version
+        for (a, version), (b, new_version) in zip(before, after, strict=True)
     )
 
 
