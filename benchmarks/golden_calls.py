@@ -25,8 +25,8 @@ from scoreag.diffusion import parameterizations as families
 from scoreag.methods.api import build_synthesis
 from scoreag.metrics import frechet, kid, lpips, nearest_neighbors, norms, precision_recall, ssim
 from scoreag.registry import load_attack, load_component
-from scoreag.stats import bootstrap, proportion
-from scoreag.stats.quantiles import find_quantile_ranks
+from scoreag.stats import estimates, proportion
+from scoreag.stats.estimates import find_quantile_ranks
 from scoreag.training import (
     classifier_presets,
     classifier_training,
@@ -232,7 +232,7 @@ def metrics() -> dict[str, Any]:
         "nearest": list(nearest_neighbors.find_nearest(x, y)),
         "distances": list(norms.compute_norms(a, b).values()),
         "ranks": list(find_quantile_ranks(40, 0.3) or ()),
-        "bootstrap": list(numbers(bootstrap.bootstrap_ci(x[:, 0], "x"))),
+        "bootstrap": list(numbers(estimates.bootstrap_ci(x[:, 0], "x"))),
         "binomial": [f(c, 30, 0.01) for f in BOUNDS for c in (0, 9, 30)],
     }
 

@@ -15,7 +15,7 @@ from common import Row, eight_bit, given_images, options, rate, write
 from torch import Tensor
 
 import scoreag
-from scoreag.assess.randomized_metrics import majority_vote, worst_of_k
+from scoreag.assess.metrics import majority_vote, worst_of_k
 from scoreag.assess.threat_model import DRAW_OFFSET_EVAL
 from scoreag.attacks import apgd
 from scoreag.core.rng import Noise

@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.threat_model import build_context
@@ -82,7 +82,7 @@ def test_doctor_says_that_data_count_other_classes(answers, capsys):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answers, tmp_path, spec):
     plan = f"""
-        features = "none"
+        feature_extractor = "none"
         images = {COUNT}
         [datasets.a]
         data = "{spec}"

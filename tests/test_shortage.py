@@ -118,7 +118,7 @@ def test_the_allocators_own_error_is_told_so(here):
 def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
     from scoreag.assess import executors
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import ModelCache
 
     def none_left(*given):
         raise RuntimeError(CPU)

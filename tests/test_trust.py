@@ -15,7 +15,7 @@ import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_world
 from scoreag.assess import executors
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.classifiers import build, resolve
 from scoreag.cli.app import main

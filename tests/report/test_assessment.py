@@ -80,7 +80,7 @@ def test_the_page_shows_doubts_failures_and_unfinished_cells_before_any_figure(f
     html = write_report(folder).read_text()
     assert "gradient that the attacker sees is zero at 4 of 4" in html
     assert "failed: it broke" in html
-    assert html.index("Sanity checks (") < html.index("Incomplete experiments")
+    assert html.index("<h2>Sanity checks") < html.index("Incomplete experiments")
     assert html.index("Incomplete experiments") < html.index("Attack success and robust accuracy")
     assert html.index("not fooled") < html.index("misclassified before")
 

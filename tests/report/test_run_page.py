@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 def test_the_first_sentence_tells_the_outcome(folder):
     assert (
-        "net &lt;i&gt; classifies 3 of 4 clean images correctly, and misclassifies 2 of these 3 "
+        "net &lt;i&gt; classifies 3 of 4 clean images correctly. It misclassifies 2 of these 3 "
         "after the transformation; label preservation was not checked: give --reference-classifier."
     ) in render_run_page(folder)
 

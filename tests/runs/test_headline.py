@@ -73,7 +73,7 @@ def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
     assert found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     assert NO_JUDGE_NOTE.startswith(
-        "fooled; not checked whether the class is still shown: give --reference"
+        "fooled; not checked whether the class is still shown: give --reference-classifier"
     )
     assert "fooled_and_shown" not in found["rates"]
     assert "not checked whether the class is still shown" in format_summary(found)
@@ -224,11 +224,9 @@ def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path
     html = render_run_page(
         result().save(tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert (
-        "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
-    )
-    assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
-    assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
+    assert "It misclassifies 1 of these 3 after the transformation with the label preserved" in html
+    assert "according to J &lt;b&gt; (95 % interval 6 to 79 %), and 2 in total." in html
+    assert "Reference classifier J &lt;b&gt;: clean accuracy 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1
     assert html.count("\N{MULTIPLICATION X} label not preserved") == 1
     assert "Warning: " in html  # four images show nothing of a judge

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from scoreag.cli import options as o
 from scoreag.cli.outputs import command_line, say_where, write_report
 from scoreag.cli.parsing import UsageError
@@ -15,49 +13,27 @@ from scoreag.cli.parsing import UsageError
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
     from scoreag.assess.executors import Outcome, Shard
-    from scoreag.assess.experiments import Cell
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import Cell, ModelCache
+
+
+_PLAN_HELP = "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."
+_OUT_HELP = "Folder of the assessment; the same command resumes it."
+_WORKERS_HELP = "Processes, or actors of Ray."
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssessOptions:
-    plan: Annotated[
-        str,
-        typer.Argument(
-            help="quick, paper, full, or a file PLAN.toml; see: scoreag list plans.",
-            show_default=False,
-        ),
-    ]
-    out: o.OptionalOut = None
-    workers: Annotated[
-        int | None,
-        o.option("--workers", "Processes, or actors of Ray.", "this process alone",
-                 check=o.at_least(0)),
-    ] = None  # fmt: skip
-    ray: Annotated[
-        str | None, o.option("--ray", "Work on a Ray cluster: auto, local, or its ADDRESS.")
-    ] = None
-    dry_run: Annotated[
-        bool, o.option("--dry-run", "Measure a few images, and estimate what all would cost.")
-    ] = False
-    only: Annotated[
-        str | None,
-        o.option("--only", "One experiment, by name or key, or a pattern: '*/pgd*'.", "all"),
-    ] = None
-    lpips_weights: Annotated[
-        str | None,
-        o.option("--lpips-weights", "Weights of LPIPS.", "none", metavar="FEATURES.npz,HEADS.npz"),
-    ] = None
-    download_lpips: Annotated[
-        bool, o.option("--download-lpips", "Download the weights of LPIPS if they are missing.")
-    ] = False
+    plan: Annotated[str, o.Opt(_PLAN_HELP, positional=True)]
+    out: Annotated[str | None, o.Opt(_OUT_HELP, check=o.not_empty)] = None
+    workers: Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))] = None
+    ray: Annotated[str | None, o.Opt("Work on a Ray cluster: auto, local, or ADDRESS.")] = None
+    dry_run: Annotated[bool, o.switch("Measure a few images, and estimate the cost.")] = False
+    only: Annotated[str | None, o.Opt("One cell by name or key, or a pattern: '*/pgd*'.")] = None
+    lpips_weights: Annotated[str | None, o.Opt("FEATURES.npz,HEADS.npz of LPIPS.", "none")] = None
+    download_lpips: Annotated[bool, o.switch("Download the weights of LPIPS if missing.")] = False
     max_memory: o.MaxMemory = None
     data_dir: o.DataDir = None
-    write_every: Annotated[
-        int,
-        o.option("--write-every", "Images between two writes; whole batches are written.",
-                 check=o.at_least(1)),
-    ] = 64  # fmt: skip
+    write_every: Annotated[int, o.Opt("Images between two writes.", check=o.at_least(1))] = 64
     overwrite: o.Overwrite = False
     output: o.OutputOptions
     compute: o.DeviceOptions
@@ -65,9 +41,9 @@ class AssessOptions:
 
 def assess(options: AssessOptions) -> None:
     """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results."""
-    from scoreag.assess.model_cache import ModelCache
-    from scoreag.assess.plan import load_plan
-    from scoreag.assess.plan_validation import resolve_plan, set_max_memory, skipped_attacks
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.plan import load_plan, set_max_memory
+    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:
@@ -125,9 +101,7 @@ def _execute(
     from scoreag.assess import executors
 
     if options.ray:
-        from scoreag.assess.ray_executor import run_on_ray
-
-        return run_on_ray(shards, cache, options.workers, options.ray)
+        return executors.run_on_ray(shards, cache, options.workers, options.ray)
     if options.workers:
         return executors.run_in_processes(shards, cache, options.workers)
     return executors.run_serial(shards, cache)

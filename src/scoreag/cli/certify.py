@@ -15,45 +15,30 @@ if TYPE_CHECKING:
     from scoreag.certify.smoothing import SmoothingConfig
     from scoreag.data.loading import Dataset
 
-SMOOTHING, GENERATOR = "Smoothing", "Generator"  # the two forms, and what their options begin with
+_BATCH_HELP = "Images per forward pass."
+_BATCH_DEFAULT = "100; with --generative 50"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothingOptions:
     """Options of smoothing alone; None is the default of ``SmoothingConfig``."""
 
-    data: Annotated[str | None, o.option("--data", f"{SMOOTHING}: images with labels.")] = None
+    data: Annotated[str | None, o.Opt("Smoothing: images with labels.")] = None
     data_dir: o.DataDir = None
     class_: o.ClassName = None
     size: o.Size = None
-    sigma: Annotated[
-        float | None,
-        o.option("--sigma", f"{SMOOTHING}: deviation of the noise, in [0, 1].", "0.25"),
-    ] = None
-    n0: Annotated[
-        int | None, o.option("--n0", f"{SMOOTHING}: noisy copies that choose the class.", "100")
-    ] = None
-    n: Annotated[
-        int | None,
-        o.option("--n", f"{SMOOTHING}: noisy copies that bound its probability.", "10000"),
-    ] = None
-    dtype: Annotated[
-        str | None,
-        o.option("--dtype", f"{SMOOTHING}: float32, or bf16.", "float32"),
-    ] = None
-    compile: Annotated[
-        bool, o.option("--compile", f"{SMOOTHING}: compile the networks with torch.compile.")
-    ] = False
+    sigma: Annotated[float | None, o.Opt("Smoothing: deviation of the noise.", "0.25")] = None
+    n0: Annotated[int | None, o.Opt("Smoothing: copies that choose the class.", "100")] = None
+    n: Annotated[int | None, o.Opt("Smoothing: copies that bound its rate.", "10000")] = None
+    dtype: Annotated[str | None, o.Opt("Smoothing: float32 or bf16.", "float32")] = None
+    compile: Annotated[bool, o.switch("Smoothing: compile by torch.compile.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorSampling:
     """How the generator samples."""
 
-    attack_scale: Annotated[
-        float | None,
-        o.option("--attack-scale", f"{GENERATOR}: s_y of the generator.", "0, no guidance"),
-    ] = None
+    attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no guidance")] = None
     steps: o.Steps = None
     sampler: o.Sampler = None
     sampler_option: o.SamplerOption = None
@@ -63,32 +48,15 @@ class GeneratorSampling:
 class GeneratorOptions:
     """Options of the bound on a generator alone."""
 
-    classes: Annotated[
-        str | None, o.option("--classes", f"{GENERATOR}: classes, as for synthesize.", "all")
-    ] = None
-    per_class: Annotated[
-        int | None,
-        o.option("--per-class", f"{GENERATOR}: images of each class.", "1000",
-                 check=o.at_least(1)),
-    ] = None  # fmt: skip
-    target: Annotated[
-        str | None,
-        o.option("--target", f"{GENERATOR}, guided: class to be predicted, as for synthesize.",
-                 "none"),
-    ] = None  # fmt: skip
+    classes: Annotated[str | None, o.Opt("Generator: as for synthesize.", "all")] = None
+    per_class: Annotated[int | None, o.Opt("Images of each class.", "1000", o.at_least(1))] = None
+    target: Annotated[str | None, o.Opt("Generator: as for synthesize.", "none")] = None
     sampling: GeneratorSampling
-    purifier: Annotated[
-        str | None,
-        o.option("--purifier", f"{GENERATOR}: judge the classifier behind this purifier.", "none"),
-    ] = None
+    purifier: Annotated[str | None, o.Opt("Judge the classifier behind this.", "none")] = None
     purifier_draws: Annotated[
-        int | None,
-        o.option("--purifier-draws", "Purified images per prediction.", "1",
-                 check=o.at_least(1)),
-    ] = None  # fmt: skip
-    aggregate: Annotated[
-        str | None, o.option("--aggregate", "Over these: mean (of logits) or majority.", "mean")
+        int | None, o.Opt("Purified images per prediction.", "1", o.at_least(1))
     ] = None
+    aggregate: Annotated[str | None, o.Opt("Over these: mean or majority.", "mean")] = None
     max_memory: o.MaxMemory = None
 
 
@@ -96,20 +64,14 @@ class GeneratorOptions:
 class CertifyOptions:
     model: o.ModelName
     classifier: o.ClassifierName
-    generative: Annotated[
-        bool, o.option("--generative", "Bound how often generated images fool, per class.")
-    ] = False
-    alpha: Annotated[float, o.option("--alpha", "Probability that a certificate is wrong.")] = 0.001
+    generative: Annotated[bool, o.switch("Bound how often generated images fool.")] = False
+    alpha: Annotated[float, o.Opt("Probability that a certificate is wrong.")] = 0.001
     smoothing: SmoothingOptions
     generator: GeneratorOptions
     seed: o.Seed = 0
     out: o.Out
     overwrite: o.Overwrite = False
-    batch_size: Annotated[
-        int | None,
-        o.option("--batch-size", "Images per forward pass.", "100; with --generative 50",
-                 check=o.at_least(1)),
-    ] = None  # fmt: skip
+    batch_size: Annotated[int | None, o.Opt(_BATCH_HELP, _BATCH_DEFAULT, o.at_least(1))] = None
     output: o.OutputOptions
     compute: o.DeviceOptions
 

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from scoreag.cli.options import OutputOptions, Overwrite, option
+from scoreag.cli.options import Opt, OutputOptions, Overwrite, switch
 from scoreag.cli.outputs import format_table
 from scoreag.cli.parsing import UsageError, parse_shape
 from scoreag.io.bounded import parse_json
@@ -15,54 +13,31 @@ from scoreag.registry import component_names, did_you_mean, load_component, shor
 if TYPE_CHECKING:
     from scoreag.models.model_cards import Card
 
+_CHECKPOINT_HELP = (
+    "A score model's file or folder, as docs/checkpoints.md lists them; or a classifier's state "
+    "dict."
+)
+_CONFIG_HELP = "Configuration as JSON: of a score model's training, or the options of --network."
+_NETWORK_HELP = (
+    "Classifier: network of the state dict: cifar_resnet or another of scoreag list networks, "
+    "timm:NAME, torchvision:NAME, my_module:function."
+)
 SHAPES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "fashion-mnist": (1, 28, 28)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help="A score model's file or folder, as docs/checkpoints.md lists them; or a "
-            "classifier's state dict.",
-            show_default=False,
-        ),
-    ]
-    folder: Annotated[
-        str, typer.Argument(help="Folder for the card and the weights.", show_default=False)
-    ]
-    class_names: Annotated[
-        str | None,
-        option("--class-names", "Names of the classes: a data set's, e.g. cifar10, or cat,dog,..."),
-    ] = None
-    config: Annotated[
-        str | None,
-        option("--config", "Configuration as JSON: of a score model's training, or the options of "
-               "--network.", "by the name of file or folder"),
-    ] = None  # fmt: skip
-    network: Annotated[
-        str | None,
-        option("--network", "Classifier: network of the state dict, cifar_resnet or another of "
-               "scoreag list networks, timm:NAME, torchvision:NAME, my_module:function."),
-    ] = None  # fmt: skip
-    mean: Annotated[
-        str | None,
-        option("--mean", "Classifier: it sees (image - mean) / std, images in [0, 1]."),
-    ] = None
-    std: Annotated[
-        str | None, option("--std", "Classifier: a number per channel, e.g. 0.5,0.5,0.5.")
-    ] = None
-    strip: Annotated[
-        str | None, option("--strip", "Classifier: prefix to take off its keys, e.g. model.")
-    ] = None
-    shape: Annotated[
-        str | None,
-        option("--shape", "Classifier: shape of its images, e.g. 3x32x32.", "--class-names'"),
-    ] = None
-    license: Annotated[
-        str | None, option("--license", "License of the weights.", "what the format tells")
-    ] = None
-    fp16: Annotated[bool, option("--fp16", "Store the weights as float16.")] = False
+    checkpoint: Annotated[str, Opt(_CHECKPOINT_HELP, positional=True)]
+    folder: Annotated[str, Opt("Folder for the card and the weights.", positional=True)]
+    class_names: Annotated[str | None, Opt("Of a data set, e.g. cifar10, or cat,dog,...")] = None
+    config: Annotated[str | None, Opt(_CONFIG_HELP, "by the file's or folder's name")] = None
+    network: Annotated[str | None, Opt(_NETWORK_HELP)] = None
+    mean: Annotated[str | None, Opt("Classifier: it sees (image - mean) / std.")] = None
+    std: Annotated[str | None, Opt("Classifier: a number per channel, e.g. 0.5,0.5,0.5.")] = None
+    strip: Annotated[str | None, Opt("Classifier: prefix to take off its keys: model.")] = None
+    shape: Annotated[str | None, Opt("Classifier: of images, 3x32x32.", "--class-names'")] = None
+    license: Annotated[str | None, Opt("Of the weights.", "what the format tells")] = None
+    fp16: Annotated[bool, switch("Store the weights as float16.")] = False
     overwrite: Overwrite = False
     output: OutputOptions
 

@@ -10,12 +10,8 @@ from scoreag.cli import options as o
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    out: Annotated[str, o.option("--out", "Folder of the report.", check=o.not_empty)] = "runs/demo"
-    data: Annotated[
-        str | None,
-        o.option("--data", "Real images, as for transform; of CIFAR-10's classes.",
-                 "20 bundled ones"),
-    ] = None  # fmt: skip
+    out: Annotated[str, o.Opt("Folder of the report.", check=o.not_empty)] = "runs/demo"
+    data: Annotated[str | None, o.Opt("Labeled CIFAR-10 images.", "bundled images")] = None
     data_dir: o.DataDir = None
     seed: o.Seed = 0
     overwrite: o.Overwrite = False

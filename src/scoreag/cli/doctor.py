@@ -17,9 +17,7 @@ class DoctorOptions:
     source: o.ImageOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
-    batch_size: Annotated[
-        int, o.option("--batch-size", "Images per forward pass.", check=o.at_least(1))
-    ] = 250
+    batch_size: Annotated[int, o.Opt("Images per forward pass.", check=o.at_least(1))] = 250
 
 
 def doctor(options: DoctorOptions) -> None:

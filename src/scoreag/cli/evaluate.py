@@ -6,8 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from scoreag.cli import options as o
 from scoreag.cli.inputs import check_classes, check_not_overwritten, find_judge
 from scoreag.cli.outputs import command_line, say_where
@@ -20,83 +18,47 @@ if TYPE_CHECKING:
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.models.model_cards import Card
 
+DEFAULT_OUT = "runs/evaluation-NAME"
 SECTION = "evaluation"  # of a score model's metrics, in its card
 N_IMAGES, MIN_IMAGES = 10_000, 4  # fewer than four have no error
 BATCH_SIZES = {"score-model": 16, "classifier": 250}
+_IMAGES = "10000; a classifier's all"
+_REFERENCE_HELP = "Judges which class an image shows."
+_EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
+_COMPARE_HELP = "Another card, or the same after a share of its training, e.g. 0.5; repeatable."
+_ATTACK_HELP = "Classifier: accuracy under this attack, too: pgd."
+_FEATURE_BATCH_HELP = "The same of reference classifier and feature extractors."
 UNSPLIT = ("image-folder", "npz", "run-dir", "single-image")  # kinds of data without a test split
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    card: Annotated[str, typer.Argument(help="A card's name or folder.", show_default=False)]
-    data: Annotated[
-        str, o.option("--data", "Test images.", "the test split of the card's data")
-    ] = ""
-    train_data: Annotated[
-        str, o.option("--train-data", "Images that it was trained on.", o.CARD)
-    ] = ""
+    card: Annotated[str, o.Opt("A card's name or folder.", positional=True)]
+    data: Annotated[str, o.Opt("Test images.", "the test split of the card's data")] = ""
+    train_data: Annotated[str, o.Opt("Images that it was trained on.", o.CARD)] = ""
     data_dir: o.DataDir = None
     size: o.Size = None
     images: Annotated[
-        int | None,
-        o.option("--images", "Images to generate, and of each set.",
-                 "10000; of a classifier all", check=o.at_least(MIN_IMAGES)),
-    ] = None  # fmt: skip
-    sampler: Annotated[
-        str, o.option("--sampler", "Sampler of the images; see: scoreag list samplers.")
-    ] = "ancestral"
-    nfe: Annotated[
-        int, o.option("--nfe", "Denoiser calls per image; odd for heun and edm_stochastic.")
-    ] = 35
-    reference_classifier: Annotated[
-        str | None,
-        o.option("--reference-classifier", "Judges which class an image shows.",
-                 "the bundled one of its classes"),
-    ] = None  # fmt: skip
-    feature_extractor: Annotated[
-        list[str] | None,
-        o.option("--feature-extractor", "judge, efficientnet, inception:FILE, or "
-                 "package.module:factory; repeatable.", "judge"),
-    ] = None  # fmt: skip
-    compare_with: Annotated[
-        list[str] | None,
-        o.option("--compare-with", "Another card, or the same after a share of its training, "
-                 "e.g. 0.5; repeatable."),
-    ] = None  # fmt: skip
-    attack: Annotated[
-        str | None,
-        o.option("--attack", "Classifier: accuracy under this attack, too: pgd.", "none",
-                 check=o.one_of("pgd")),
-    ] = None  # fmt: skip
-    attack_steps: Annotated[
-        int | None,
-        o.option("--attack-steps", "Steps of --attack.", "40", check=o.at_least(1)),
+        int | None, o.Opt("Images to generate, and of a set.", _IMAGES, o.at_least(MIN_IMAGES))
     ] = None
-    eps: Annotated[
-        list[str] | None, o.option("--eps", "Linf radius of --attack; repeatable.", "8/255")
-    ] = None
-    update_card: Annotated[bool, o.option("--update-card", "Write the metrics to the card.")] = (
-        False
-    )
+    sampler: Annotated[str, o.Opt("Sampler; see: scoreag list samplers.")] = "ancestral"
+    nfe: Annotated[int, o.Opt("Denoiser calls per image; heun, edm_stochastic: odd.")] = 35
+    reference_classifier: Annotated[str | None, o.Opt(_REFERENCE_HELP, "the bundled one")] = None
+    feature_extractor: Annotated[list[str] | None, o.Opt(_EXTRACTOR_HELP, "judge")] = None
+    compare_with: Annotated[list[str] | None, o.Opt(_COMPARE_HELP)] = None
+    attack: Annotated[str | None, o.Opt(_ATTACK_HELP, "none", o.one_of("pgd"))] = None
+    attack_steps: Annotated[int | None, o.Opt("Steps of --attack.", "40", o.at_least(1))] = None
+    eps: Annotated[list[str] | None, o.Opt("Linf radius of --attack; repeatable.", "8/255")] = None
+    update_card: Annotated[bool, o.switch("Write the metrics to the card.")] = False
     seed: o.Seed = 0
-    out: Annotated[
-        str,
-        o.option("--out", "Folder of the results.", "runs/evaluation-NAME", check=o.not_empty),
-    ] = "runs/evaluation-NAME"
+    out: Annotated[str, o.Opt("Folder of the results.", check=o.not_empty)] = DEFAULT_OUT
     overwrite: o.Overwrite = False
     output: o.OutputOptions
     compute: o.DeviceOptions
     batch_size: Annotated[
-        int | None,
-        o.option("--batch-size", "Images per forward pass of the evaluated model.",
-                 "16; a classifier's 250", check=o.at_least(1)),
-    ] = None  # fmt: skip
-    feature_batch_size: Annotated[
-        int,
-        o.option("--feature-batch-size",
-                 "Images per forward pass of reference classifier and feature extractors.",
-                 check=o.at_least(1)),
-    ] = 250  # fmt: skip
+        int | None, o.Opt("Images per forward pass.", "16; a classifier's 250", o.at_least(1))
+    ] = None
+    feature_batch_size: Annotated[int, o.Opt(_FEATURE_BATCH_HELP, check=o.at_least(1))] = 250
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -133,7 +95,7 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
             f"{card.name} does not say what it was trained on; "
             f"write --{flag}, e.g. --{flag} image-folder:PATH"
         )
-    default_out = options.out == EvaluateOptions.out
+    default_out = options.out == DEFAULT_OUT
     return replace(
         options,
         data=data,

@@ -8,9 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from scoreag.cli.options import OutputOptions
+from scoreag.cli.options import Opt, OutputOptions
 from scoreag.registry import FOLDERS, UnknownNameError, component_names, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,10 +21,7 @@ KINDS = (*CARDS, *COMPONENTS, "plans", "presets")
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    kind: Annotated[
-        str | None,
-        typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.", show_default="all"),
-    ] = None
+    kind: Annotated[str | None, Opt(f"{', '.join(KINDS)}.", "all", positional=True)] = None
     output: OutputOptions
 
 

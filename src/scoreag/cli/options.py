@@ -1,15 +1,16 @@
 """The options of the command line: one line of help each, the same wherever they appear.
 
-A command is a function of one frozen dataclass.  Its fields are the options, and a field that is
-itself a dataclass is a group of options that several commands share.
+A command is a function of one frozen dataclass.  Its fields are the options: ``batch_size:
+Annotated[int, Opt("Images per forward pass.")] = 16`` is ``--batch-size``.  A field that is itself
+a dataclass is a group of options that several commands share.
 """
 
 import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
 
@@ -21,6 +22,54 @@ from scoreag.registry import did_you_mean
 CARD = "the card's"  # the default where the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Opt:
+    """What the command line says of an option.
+
+    Args:
+        default: what decides where nothing is given, if that is no value of its own.
+        check: refuses values; it is not asked about None.
+        metavar: stands for the value in the help; by default the last word of the flag.
+        positional: whether it is a word without a flag.
+    """
+
+    help: str
+    default: str | bool = True
+    check: Check | None = None
+    metavar: str | None = None
+    positional: bool = False
+
+    def to_typer(self, name: str, kind: Any, has_default: bool) -> Any:
+        """The option as typer describes it; ``name`` is the field's, ``kind`` its type."""
+        flag = "--" + name.strip("_").replace("_", "-")
+        shown = self.default if has_default else False
+        if self.positional:
+            return typer.Argument(help=self.help, show_default=shown, callback=self.checked(name))
+        is_flag, is_text = kind in (bool, bool | None), "str" in str(kind)
+        metavar = self.metavar or (flag.split("-")[-1].upper() if is_text else None)
+        return typer.Option(
+            f"{flag}/--no-{flag[2:]}" if is_flag and self.default is not False else flag,
+            help=self.help, show_default=shown, callback=self.checked(flag), metavar=metavar,
+        )  # fmt: skip
+
+    def checked(self, flag: str) -> Any:
+        """The check as a callback of typer."""
+        if (check := self.check) is None:
+            return None
+
+        def callback(value: Any) -> Any:
+            if value is not None:
+                check(flag, value)
+            return value
+
+        return callback
+
+
+def switch(help: str) -> Opt:
+    """An option that is on where it is given."""
+    return Opt(help, default=False)
 
 
 def at_least(least: int) -> Check:
@@ -49,149 +98,41 @@ def not_empty(flag: str, value: Any) -> None:
         raise UsageError(f"{flag} is empty; write a folder's name")
 
 
-def option(
-    flag: str,
-    text: str,
-    default: str | bool = True,
-    check: Check | None = None,
-    metavar: str | None = None,
-) -> Any:
-    """``--flag`` with its help.
-
-    Args:
-        default: what decides where nothing is given, if that is no value of its own.
-        check: refuses values; it is not asked about None.
-    """
-
-    def checked(value: Any) -> Any:
-        if check is not None and value is not None:
-            check(flag, value)
-        return value
-
-    callback = checked if check else None
-    return typer.Option(flag, help=text, show_default=default, callback=callback, metavar=metavar)
-
-
-ModelName = Annotated[
-    str, option("--model", "Score model: a card's name or folder, e.g. cifar10.", metavar="CARD")
-]
-ClassifierName = Annotated[
-    str,
-    option(
-        "--classifier",
-        "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
-        "robustbench:MODEL. A file of weights becomes a folder by: scoreag convert.",
-        metavar="CLASSIFIER",
-    ),
-]
-DATA_HELP = (
+_CLASSIFIER_HELP = (
+    "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
+    "robustbench:MODEL. A file of weights becomes a folder by: scoreag convert."
+)
+_DATA_HELP = (
     "Images: cifar10:test[0:256], fashion-mnist:sample, image-folder:PATH, npz:FILE.npz, cat.png, "
     "or a run's folder."
 )
-DataDir = Annotated[
-    str | None,
-    option(
-        "--data-dir", "Folder of the data set's official files.", "SCOREAG_DATA", metavar="FOLDER"
-    ),
-]
-ClassName = Annotated[
-    str | None, option("--class", "Class of a single image, by name or number.", metavar="CLASS")
-]
-Size = Annotated[
-    str | None,
-    option("--size", "Resize images to this: 32, or HEIGHTxWIDTH.", "as they are", metavar="SIZE"),
-]
-Classes = Annotated[
-    str,
-    option(
-        "--classes",
-        "Classes to generate: all, 3, 0,3,5, 0-4, or names such as cat,dog.",
-        metavar="CLASSES",
-    ),
-]
-TargetName = Annotated[
-    str,
-    option(
-        "--target",
-        "Class that the classifier shall predict: runner-up, random, a class, or none (any wrong).",
-        metavar="TARGET",
-    ),
-]
-ReferenceName = Annotated[
-    str | None,
-    option(
-        "--reference-classifier",
-        "Checks whether the image still shows its class: a classifier, or none.",
-        CARD,
-        metavar="CLASSIFIER",
-    ),
-]
-Seed = Annotated[int, option("--seed", "Seed of all random numbers, 0 or more.")]
-Out = Annotated[
-    str,
-    option(
-        "--out",
-        "Folder of the run; the same command resumes it.",
-        check=not_empty,
-        metavar="FOLDER",
-    ),
-]
-OptionalOut = Annotated[
-    str | None, option("--out", "Folder of the results.", check=not_empty, metavar="FOLDER")
-]
-Overwrite = Annotated[bool, option("--overwrite", "Start afresh, whatever run is in --out.")]
-Quiet = Annotated[bool, option("--quiet", "Suppress progress bars and the summary table.")]
-Json = Annotated[bool, option("--json", "Print the summary as JSON on stdout.")]
-Device = Annotated[
-    str, option("--device", "auto, cpu, cuda, a certain one such as cuda:1, or mps.")
-]
-TrustCode = Annotated[
-    bool, option("--trust-code", "Run code that a card or plan names, module:function.")
-]
-WriteEvery = Annotated[
-    int, option("--write-every", "Images between two writes; whole batches are written.")
-]
-BatchSize = Annotated[
-    int,
-    option(
-        "--batch-size", "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    option("--max-memory", "Memory for a purifier's parallel draws, e.g. 4GiB.", "2GiB"),
-]
-Debug = Annotated[bool, option("--debug", "Show the traceback of an error.", default=False)]
-Dtype = Annotated[str, option("--dtype", "float32 or bf16.", check=one_of("float32", "bf16"))]
-Steps = Annotated[int | None, option("--steps", "Noise levels before 0, 1 or more.", CARD)]
-Sampler = Annotated[str | None, option("--sampler", "Sampler; see: scoreag list samplers.", CARD)]
+_REFERENCE_HELP = "Checks whether the image still shows its class: a classifier, or none."
+_TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any wrong one)."
+_BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
+
+ModelName = Annotated[str, Opt("Score model: a card's name or folder, e.g. cifar10.")]
+ClassifierName = Annotated[str, Opt(_CLASSIFIER_HELP)]
+DataDir = Annotated[str | None, Opt("Folder of the data set's official files.", "SCOREAG_DATA")]
+ClassName = Annotated[str | None, Opt("Class of a single image, by name or number.")]
+Size = Annotated[str | None, Opt("Resize images: 32, or HEIGHTxWIDTH.", "as they are")]
+TargetName = Annotated[str, Opt(_TARGET_HELP)]
+ReferenceName = Annotated[str | None, Opt(_REFERENCE_HELP, CARD)]
+Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
+Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
+Overwrite = Annotated[bool, switch("Start afresh, whatever run is in --out.")]
+Quiet = Annotated[bool, switch("Suppress progress bars and the summary table.")]
+Json = Annotated[bool, switch("Print the summary as JSON on stdout.")]
+Device = Annotated[str, Opt("auto, cpu, cuda, a certain one such as cuda:1, or mps.")]
+TrustCode = Annotated[bool, switch("Run code that a card or plan names, module:function.")]
+WriteEvery = Annotated[int, Opt("Images between two writes; whole batches are written.")]
+BatchSize = Annotated[int, Opt(_BATCH_HELP)]
+MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
+Steps = Annotated[int | None, Opt("Noise levels before 0, 1 or more.", CARD)]
+Sampler = Annotated[str | None, Opt("Sampler; see: scoreag list samplers.", CARD)]
 SamplerOption = Annotated[
-    list[str] | None,
-    option("--sampler-option", "Option of the sampler; repeatable.", CARD, metavar="NAME=VALUE"),
+    list[str] | None, Opt("Option of the sampler; repeatable.", CARD, metavar="NAME=VALUE")
 ]
-Similarity = Annotated[
-    float | None,
-    option("--similarity", "s_x: inverse variance around the given image, in [-1, 1].", CARD),
-]
-SigmaStart = Annotated[
-    float | None,
-    option("--sigma-start", "Noise level at which sampling starts, 0.002 to 1000.", CARD),
-]
-Jacobian = Annotated[
-    str | None,
-    option("--jacobian", "Of the guidance: exact, identity or finite_difference.", CARD),
-]
-X0Estimate = Annotated[
-    str | None, option("--x0-estimate", "denoiser, ode_euler or sde_euler.", CARD)
-]
-LikelihoodVariance = Annotated[
-    str | None,
-    option("--likelihood-variance", "constant, widened, damped or exact.", CARD),
-]
-AttackScale = Annotated[
-    float | None,
-    option("--attack-scale", "s_y: weight of the classifier's guidance, 0 (none) or more.", CARD),
-]
+Debug = Annotated[bool, switch("Show the traceback of an error.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +169,7 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """A run's folder, and what its images are computed by."""
+    """A run's folder, and how its images are computed."""
 
     seed: Seed = 0
     out: Out
@@ -241,7 +182,7 @@ class RunOptions:
 class ImageOptions:
     """The images that a command is given."""
 
-    data: Annotated[str, option("--data", DATA_HELP, metavar="DATA")]
+    data: Annotated[str, Opt(_DATA_HELP)]
     data_dir: DataDir = None
     class_: ClassName = None
     size: Size = None
@@ -252,82 +193,73 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PurifyOptions:
-    """How a task samples, where no classifier guides; None is what the card says."""
+class UnguidedOptions:
+    """How a task samples where no classifier guides; None is what the card says."""
 
-    similarity: Similarity = None
-    sigma_start: SigmaStart = None
+    similarity: Annotated[
+        float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
+    ] = None
+    sigma_start: Annotated[
+        float | None, Opt("Noise level at which sampling starts, 0.002 to 1000.", CARD)
+    ] = None
     steps: Steps = None
     sampler: Sampler = None
     sampler_option: SamplerOption = None
-    jacobian: Jacobian = None
-    x0_estimate: X0Estimate = None
-    likelihood_variance: LikelihoodVariance = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuidanceOptions:
-    """How the classifier guides; None is what the card says."""
-
-    attack_scale: AttackScale = None
-    attack_interval: Annotated[
-        str | None,
-        option("--attack-interval", "Noise levels at which the classifier guides; 0,inf: all.",
-               CARD, metavar="LOW,HIGH"),
-    ] = None  # fmt: skip
-    attack_loss: Annotated[str | None, option("--attack-loss", "likelihood or margin.", CARD)] = (
+    jacobian: Annotated[str | None, Opt("exact, identity or finite_difference.", CARD)] = None
+    x0_estimate: Annotated[str | None, Opt("denoiser, ode_euler or sde_euler.", CARD)] = None
+    likelihood_variance: Annotated[str | None, Opt("constant, widened, damped or exact.", CARD)] = (
         None
     )
-    normalize_gradient: Annotated[
-        bool | None,
-        option("--normalize-gradient/--no-normalize-gradient",
-               "Give the gradient the length --attack-scale.", CARD),
-    ] = None  # fmt: skip
-    stop_margin: Annotated[
-        float | None,
-        option("--stop-margin",
-               "Margin of logits at which guidance pauses; inf: never.", CARD),
-    ] = None  # fmt: skip
-    max_restarts: Annotated[
-        int | None,
-        option("--max-restarts", "Restarts of an image that failed, each at twice the scale.",
-               CARD),
-    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How a task samples."""
+    """How a task samples; None is what the card says."""
 
-    unguided: PurifyOptions
-    guidance: GuidanceOptions
+    unguided: UnguidedOptions
+    attack_scale: Annotated[
+        float | None, Opt("s_y: weight of the classifier's guidance, 0 (none) or more.", CARD)
+    ] = None
+    attack_interval: Annotated[
+        str | None, Opt("Noise levels of guidance; 0,inf: all.", CARD, metavar="LOW,HIGH")
+    ] = None
+    attack_loss: Annotated[str | None, Opt("likelihood or margin.", CARD)] = None
+    normalize_gradient: Annotated[
+        bool | None, Opt("Give the gradient the length --attack-scale.", CARD)
+    ] = None
+    stop_margin: Annotated[
+        float | None, Opt("Margin of logits at which guidance pauses; inf: never.", CARD)
+    ] = None
+    max_restarts: Annotated[
+        int | None, Opt("Restarts of an image that failed, each at twice the scale.", CARD)
+    ] = None
 
 
 def sampling_kwargs(options: Any) -> dict[str, Any]:
     """The sampling options that were given, under the names of ``SamplingConfig``."""
-    values = flatten(options)
-    found = {name: values[name] for name in map(_name, parameters(type(options)))}
-    if pairs := found.pop("sampler_option"):
-        found["sampler_options"] = parse_pairs(pairs)
-    if interval := found.get("attack_interval"):
-        found["attack_interval"] = parse_interval(interval)
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _name(parameter: Parameter) -> str:
-    return parameter.name
+    given = {name: value for name, value in flatten(options).items() if value is not None}
+    if pairs := given.pop("sampler_option", None):
+        given["sampler_options"] = parse_pairs(pairs)
+    if interval := given.get("attack_interval"):
+        given["attack_interval"] = parse_interval(interval)
+    return given
 
 
 def parameters(kind: Any) -> Iterator[Parameter]:
-    """The options of a dataclass and of the groups in it, as parameters of a function."""
+    """The options of a dataclass and of the groups in it, as parameters of a typer command."""
     for field in fields(kind):
         if is_dataclass(field.type):
             yield from parameters(field.type)
         else:
-            default = Parameter.empty if field.default is MISSING else field.default
-            yield Parameter(
-                field.name, Parameter.KEYWORD_ONLY, default=default, annotation=field.type
-            )
+            yield _parameter(field)
+
+
+def _parameter(field: "Field[Any]") -> Parameter:
+    type_, opt = get_args(field.type)
+    has_default = field.default is not MISSING
+    annotation = Annotated[type_, opt.to_typer(field.name, type_, has_default)]  # type: ignore[valid-type]
+    default = field.default if has_default else Parameter.empty
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def build(kind: Callable[..., T], values: dict[str, Any]) -> T:
@@ -344,18 +276,24 @@ def build(kind: Callable[..., T], values: dict[str, Any]) -> T:
 
 def flatten(options: Any) -> dict[str, Any]:
     """The values of all options, by name."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for field in fields(options):
         value = getattr(options, field.name)
-        found |= flatten(value) if is_dataclass(value) else {field.name: value}
-    return found
+        values |= flatten(value) if is_dataclass(value) else {field.name: value}
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebugOptions:
+    """What every command takes besides its own."""
+
+    debug: Debug = False
 
 
 def add_command(app: typer.Typer, name: str, run: Callable[[Any], None], *examples: str) -> None:
     """Offer a function of a dataclass of options as a command."""
     kind = next(iter(signature(run).parameters.values())).annotation
-    debug = Parameter("debug", Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
-    options = [*parameters(kind), debug]
+    options = [*parameters(kind), *parameters(DebugOptions)]
 
     def command(**values: Any) -> None:
         try:

@@ -44,8 +44,8 @@ def run_and_report(
 
 def write_report(folder: Path) -> Path:
     """Write the report of a run, an assessment or a certificate from what lies in its folder."""
-    from scoreag.report import certification, robustness, task_run
     from scoreag.io.manifest import read_manifest
+    from scoreag.report import certification, robustness, task_run
 
     kind = str(read_manifest(folder).get("task")).partition(" ")[0]
     writers: dict[str, Callable[[Path], Path]] = {

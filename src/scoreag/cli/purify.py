@@ -11,14 +11,12 @@ from scoreag.cli.outputs import run_and_report
 @dataclass(frozen=True, kw_only=True)
 class PurificationOptions:
     model: o.ModelName
-    classifier: Annotated[
-        str | None, o.option("--classifier", "Classifier asked before and after.", "none")
-    ] = None
+    classifier: Annotated[str | None, o.Opt("Asked before and after.", "none")] = None
     source: o.ImageOptions
     run: o.RunOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
-    sampling: o.PurifyOptions
+    sampling: o.UnguidedOptions
 
 
 def purify(options: PurificationOptions) -> None:

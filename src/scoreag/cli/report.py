@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from scoreag.cli.options import OutputOptions
+from scoreag.cli.options import Opt, OutputOptions
 from scoreag.cli.outputs import write_report
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    folder: Annotated[str, typer.Argument(help="Folder of a run.", show_default=False)]
+    folder: Annotated[str, Opt("Folder of a run.", positional=True)]
     output: OutputOptions
 
 

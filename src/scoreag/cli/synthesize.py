@@ -13,10 +13,8 @@ from scoreag.cli.parsing import parse_labels, parse_target
 class SynthesizeOptions:
     model: o.ModelName
     classifier: o.ClassifierName
-    classes: o.Classes = "all"
-    per_class: Annotated[
-        int, o.option("--per-class", "Images of each class.", check=o.at_least(1))
-    ] = 10
+    classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = "all"
+    per_class: Annotated[int, o.Opt("Images of each class.", check=o.at_least(1))] = 10
     target: o.TargetName = "runner-up"
     reference_classifier: o.ReferenceName = None
     run: o.RunOptions

@@ -28,45 +28,29 @@ if TYPE_CHECKING:
 PRESET = "the preset's"
 NOT_IN_COMMAND = ("overwrite", "quiet", "json")  # what a training does not depend on
 DEFAULT_DATA = "cifar10:train[0:45000]"
+_OUT_HELP = "Folder of the training and its card; the same command resumes it."
+_DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
+_ACCUM_HELP = "Pieces of a batch whose gradients are added up."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What both trainings take."""
 
-    preset: Annotated[str, o.option("--preset", "Recipe, by name; see: scoreag list presets.")]
-    data: Annotated[str, o.option("--data", "Training images, which have labels.")] = DEFAULT_DATA
+    preset: Annotated[str, o.Opt("Recipe, by name; see: scoreag list presets.")]
+    data: Annotated[str, o.Opt("Training images, which have labels.")] = DEFAULT_DATA
     data_dir: o.DataDir = None
     size: o.Size = None
-    out: Annotated[
-        str,
-        o.option("--out", "Folder of the training and its card; the same command resumes it.",
-                 check=o.not_empty),
-    ]  # fmt: skip
+    out: Annotated[str, o.Opt(_OUT_HELP, check=o.not_empty)]
     train_images: Annotated[
-        int | None,
-        o.option("--train-images", "Images to train on, each time counted.", PRESET,
-                 check=o.at_least(1)),
-    ] = None  # fmt: skip
-    batch_size: Annotated[
-        int | None, o.option("--batch-size", "Images per step.", PRESET, check=o.at_least(1))
+        int | None, o.Opt("Images to train on, each time counted.", PRESET, o.at_least(1))
     ] = None
-    lr: Annotated[float | None, o.option("--lr", "Peak learning rate.", PRESET)] = None
-    dtype: Annotated[
-        str,
-        o.option("--dtype", "float32, bf16, or auto: bf16 where it is fast.",
-                 check=o.one_of("auto", "float32", "bf16")),
-    ] = "auto"  # fmt: skip
-    seed: Annotated[int | None, o.option("--seed", "Seed of weights, order and noise.", PRESET)] = (
-        None
-    )
-    checkpoint_seconds: Annotated[
-        float, o.option("--checkpoint-seconds", "Seconds between two checkpoints.")
-    ] = 60.0
-    license: Annotated[
-        str | None,
-        o.option("--license", "License of the weights.", "unspecified, with the data's terms"),
-    ] = None
+    batch_size: Annotated[int | None, o.Opt("Images per step.", PRESET, o.at_least(1))] = None
+    lr: Annotated[float | None, o.Opt("Peak learning rate.", PRESET)] = None
+    dtype: Annotated[str, o.Opt(_DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
+    seed: Annotated[int | None, o.Opt("Seed of weights, order and noise.", PRESET)] = None
+    checkpoint_seconds: Annotated[float, o.Opt("Seconds between two checkpoints.")] = 60.0
+    license: Annotated[str | None, o.Opt("Of the weights.", "the data's terms are noted")] = None
     overwrite: o.Overwrite = False
     output: o.OutputOptions
     compute: o.DeviceOptions
@@ -76,56 +60,30 @@ class TrainOptions:
         return parse_size(self.size) if self.size else None
 
 
-Init = Annotated[
-    str | None, o.option("--init", "Card whose weights to start from, with a new optimizer.")
-]
+Init = Annotated[str | None, o.Opt("Card whose weights to start from, with a new optimizer.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModelOptions:
     training: TrainOptions
     init: Init = None
-    grow_resolution: Annotated[
-        bool, o.option("--grow-resolution", "Add a level of finer maps around --init's network.")
-    ] = False
+    grow_resolution: Annotated[bool, o.switch("Add a finer level around --init's network.")] = False
     sample_every_images: Annotated[
-        int | None,
-        o.option("--sample-every-images", "Images between two sample grids.", "a tenth of all",
-                 check=o.at_least(1)),
-    ] = None  # fmt: skip
-    grad_accum_steps: Annotated[
-        int,
-        o.option("--grad-accum-steps", "Pieces of a batch whose gradients are added up.",
-                 check=o.at_least(1)),
-    ] = 1  # fmt: skip
-    ema_width: Annotated[
-        float | None,
-        o.option("--ema-width", "Width of the average, made post hoc from snapshots.", PRESET),
+        int | None, o.Opt("Images between two sample grids.", "a tenth of all", o.at_least(1))
     ] = None
-    tensorboard: Annotated[bool, o.option("--tensorboard", "Write TensorBoard curves, too.")] = (
-        False
-    )
-    compile: Annotated[bool, o.option("--compile", "Compile the network with torch.compile.")] = (
-        False
-    )
-    channels_last: Annotated[
-        bool,
-        o.option("--channels-last/--no-channels-last", "Colors of a pixel side by side in memory."),
-    ] = True
+    grad_accum_steps: Annotated[int, o.Opt(_ACCUM_HELP, check=o.at_least(1))] = 1
+    ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
+    tensorboard: Annotated[bool, o.switch("Write TensorBoard curves, too.")] = False
+    compile: Annotated[bool, o.switch("Compile the network with torch.compile.")] = False
+    channels_last: Annotated[bool, o.Opt("Colors of a pixel side by side in memory.")] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierOptions:
     training: TrainOptions
     init: Init = None
-    extra_data: Annotated[
-        str | None,
-        o.option("--extra-data", "Further labeled images, such as a score model's samples."),
-    ] = None
-    extra_fraction: Annotated[
-        float | None,
-        o.option("--extra-fraction", "Fraction of each batch from --extra-data, e.g. 0.7.", PRESET),
-    ] = None
+    extra_data: Annotated[str | None, o.Opt("Further labeled images, e.g. samples.")] = None
+    extra_fraction: Annotated[float | None, o.Opt("Of a batch, of --extra-data.", PRESET)] = None
 
 
 def score_model(options: ScoreModelOptions) -> None:

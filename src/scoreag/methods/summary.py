@@ -7,7 +7,7 @@ from typing import Any
 from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
 from scoreag.stats.proportion import Proportion
-from scoreag.stats.quantiles import quantile_interval
+from scoreag.stats.estimates import quantile_interval
 
 ALL_IMAGES = "all images"
 CLEAN_CORRECT = "images classified correctly before"

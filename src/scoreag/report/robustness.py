@@ -19,13 +19,13 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
 from scoreag.report.html import TableCell, describe_environment, render_page
 from scoreag.report.robustness_figures import image_blocks, plot_scale_sweeps, plot_trade_offs
-from scoreag.report.robustness_tables import (
-    build_tables,
+from scoreag.report.robustness_selection import (
     cell_label,
     describe_judges,
     in_distribution_cells,
     success_key,
 )
+from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import FieldValue, Table, format_value, write_tables
 from scoreag.stats.estimates import MetricEntry
 

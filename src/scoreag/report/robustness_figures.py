@@ -10,7 +10,7 @@ from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
 from scoreag.report.image_grid import Strip, strip_of_row
-from scoreag.report.robustness_tables import (
+from scoreag.report.robustness_selection import (
     attack_scale,
     attacked_cells,
     cell_label,

@@ -173,20 +173,21 @@ def summary_sentence(run: Run) -> str:
         after, before = (_count_of(rates[f"accuracy_{when}"]) for when in ("after", "before"))
         return f"{name} classifies {after} images correctly after purification, {before} before."
     preserved, fooled = rates.get(PRESERVED_SUCCESS), rates[ATTACK_SUCCESS]
-    images = f"{fooled.total} images generated from noise"
+    start, images = f"{name} misclassifies", f"{fooled.total} images generated from noise"
     if run.task == "transform":
-        name += f" classifies {_count_of(rates['clean_accuracy'])} clean images correctly, and"
+        clean = _count_of(rates["clean_accuracy"])
+        start = f"{name} classifies {clean} clean images correctly. It misclassifies"
         images = f"these {fooled.total} after the transformation"
     if preserved is None:
         return (
-            f"{name} misclassifies {fooled.count} of {images}; label preservation was not "
-            "checked: give --reference-classifier."
+            f"{start} {fooled.count} of {images}; label preservation was not checked: give "
+            "--reference-classifier."
         )
     low, high = (f"{100 * end:.0f}" for end in preserved.interval)
     return (
-        f"{name} misclassifies {preserved.count} of {images} while the reference classifier "
-        f"{judge_name(run.manifest)} still sees the label (95 % interval {low} to {high} %), and "
-        f"{fooled.count} whatever they show."
+        f"{start} {preserved.count} of {images} with the label preserved according to "
+        f"{judge_name(run.manifest)} (95 % interval {low} to {high} %), "
+        f"and {fooled.count} in total."
     )
 
 
@@ -194,9 +195,8 @@ def collect_caveats(run: Run) -> list[str]:
     """How good the reference classifier is, what puts the headline in doubt, and what to try."""
     caveats = []
     if PRESERVED_SUCCESS in run.rates:
-        accuracy = judge_accuracy(run.rates, run.manifest)
-        told = "is not known" if accuracy is None else f"is {accuracy}"
-        caveats = [f"Clean accuracy of the reference classifier {judge_name(run.manifest)} {told}."]
+        accuracy = judge_accuracy(run.rates, run.manifest) or "not known"
+        caveats = [f"Reference classifier {judge_name(run.manifest)}: clean accuracy {accuracy}."]
     kinds = {"warnings": "Warning", "hints": "To try"}
     return caveats + [
         f"{word}: {text}." for kind, word in kinds.items() for text in run.summary.get(kind, ())
@@ -208,17 +208,13 @@ def _count_of(proportion: Proportion) -> str:
 
 
 def _labeled_rates(run: Run) -> list[tuple[str, Proportion]]:
-    order = {name: position for position, name in enumerate(RATE_LABELS)}
-
-    def base(name: str) -> str:
-        return name.removesuffix("_without_restarts")
-
-    def label(name: str) -> str:
-        text = RATE_LABELS.get(base(name), base(name).replace("_", " "))
-        return text if base(name) == name else f"{text}, without restarts"
-
-    names = sorted(run.rates, key=lambda name: order.get(base(name), len(order)))
-    return [(label(name), run.rates[name]) for name in names]
+    variants = {"": "", "_without_restarts": ", without restarts"}
+    return [
+        (f"{label}{words}", run.rates[f"{name}{suffix}"])
+        for name, label in RATE_LABELS.items()
+        for suffix, words in variants.items()
+        if f"{name}{suffix}" in run.rates
+    ]
 
 
 def _median_row(norm: str, entry: Mapping[str, Any]) -> tuple[str, TableCell, TableCell]:
