@@ -13,8 +13,8 @@ import torch
 import tiny
 from assess.worlds_of_plans import PLAN
 from scoreag.assess import storage
-from scoreag.assess.model_cache import ModelCache
-from scoreag.assess.model_cache import classifier_digests as content_of
+from scoreag.assess.experiments import ModelCache
+from scoreag.assess.experiments import classifier_digests as content_of
 from scoreag.assess.results import aggregate
 from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main

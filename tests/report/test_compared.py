@@ -11,7 +11,7 @@ from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
 
-DIGESTS = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "j"}}}
+DIGESTS = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "j"}}}
 
 
 def rows(count, right, judge_right=None, **changes):
@@ -30,7 +30,7 @@ def attacked(victim, made, purifier="none", attack="pgd", epsilon=0.1, **changes
     told = {
         "name": f"s/{victim}/{purifier}/{attack},{epsilon},{len(made)}", "classifier": victim,
         "attack": attack, "component": attack, "options": options, "images": len(made),
-        "transfer_targets": (), "content": {**DIGESTS, "victim": {"sha256": victim}}, **behind,
+        "transfer_targets": (), "content": {**DIGESTS, "classifier": {"sha256": victim}}, **behind,
     }  # fmt: skip
     return cell(**{**told, **changes}), [one | {"transfer": {}} for one in made]
 
@@ -172,7 +172,7 @@ def test_a_judge_of_low_accuracy_is_a_grave_doubt(tmp_path, right, told):
 
 
 def test_a_judge_with_the_weights_of_a_victim_is_a_grave_doubt_and_no_page_calls_it_apart(tmp_path):
-    same = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "v"}}}
+    same = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "v"}}}
     account = assessed(tmp_path, attacked("net", rows(40, 2), content=same))
     (finding,) = [finding for finding in account.findings if finding.check == "judge"]
     assert finding.is_error and "the judge judge has the weights of net" in finding.message

@@ -217,11 +217,13 @@ def _resolve_cell(plan: Plan, cell: Cell, dataset: ResolvedDataset, cache: Model
     extractor = cache.extractor(cell, shape)
     content = {
         "data": data_digests(data[:images]),
-        "victim": classifier_digests(cache.classifier(cell.classifier)),
-        "others": {w: classifier_digests(cache.classifier(w)) for w in cell.transfer_targets},
-        "judges": {w: classifier_digests(cache.classifier(w)) for w in cell.reference_classifiers},
+        "classifier": classifier_digests(cache.classifier(cell.classifier)),
+        **{
+            role: {w: classifier_digests(cache.classifier(w)) for w in getattr(cell, role)}
+            for role in ("transfer_targets", "reference_classifiers")
+        },
         "prior": prior,
-        "features": extractor and {"name": extractor.name, "sha256": extractor.sha256},
+        "feature_extractor": extractor and {"name": extractor.name, "sha256": extractor.sha256},
         "lpips": lpips_digest(cache.lpips_metric()),
         "device": cache.torch_device.type,
         "attack": attack_source,

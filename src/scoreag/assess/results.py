@@ -268,7 +268,7 @@ def _cached_distances(
         cached: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if cached["features"] == key:
             return dict(cached["metrics"])
-    name = str((cell.content.get("features") or {}).get("name", cell.feature_extractor))
+    name = str((cell.content.get("feature_extractor") or {}).get("name", cell.feature_extractor))
     entries = distribution_distances(generated, real, name, population)
     write_text(file, json.dumps({"features": key, "metrics": entries}))
     return entries

@@ -252,31 +252,31 @@ def check_judges(cells: Sequence[Cell], accuracy: Mapping[str, Proportion]) -> I
             yield Finding("judge", first.name, True, message)
         elif message := describe_weak_judge(word, accuracy[word], len(first.classes)):
             yield Finding("judge", first.name, True, message)
-    for word, victim in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
+    for judge, word in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
         yield Finding(
             "judge", first.name, True,
-            f"the judge {word} has the weights of {victim}, which is attacked: its agreement says "
+            f"the judge {judge} has the weights of {word}, which is attacked: its agreement says "
             "nothing of what the images show; give another judge, trained apart",
         )  # fmt: skip
 
 
 def find_attacked_judges(cell: Cell) -> list[tuple[str, str]]:
-    """The judges of a cell that have the weights of a classifier that is attacked, each with it."""
+    """The judges of a cell that have the weights of an attacked classifier, each with it."""
     content = cell.content
-    victims = {cell.classifier: content.get("victim"), **content.get("others", {})}
+    attacked = {cell.classifier: content.get("classifier"), **content.get("transfer_targets", {})}
     return [
-        (word, victim)
-        for word, judge in content.get("judges", {}).items()
-        for victim, of in victims.items()
-        if judge and of and judge.get("sha256") == of.get("sha256")
+        (judge, word)
+        for judge, of_judge in content.get("reference_classifiers", {}).items()
+        for word, digests in attacked.items()
+        if of_judge and digests and of_judge.get("sha256") == digests.get("sha256")
     ]
 
 
 def digests_known(cells: Sequence[Cell]) -> bool:
     """Whether the digests of all judges and classifiers are known, so that they can be compared."""
     return all(
-        cell.content.get("victim")
-        and {*cell.reference_classifiers} <= {*cell.content.get("judges", {})}
+        cell.content.get("classifier")
+        and {*cell.reference_classifiers} <= {*cell.content.get("reference_classifiers", {})}
         for cell in cells
         if cell.reference_classifiers
     )

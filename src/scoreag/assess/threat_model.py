@@ -132,8 +132,8 @@ def _check_digests(cell: Cell, cache: ModelCache) -> None:
         )
     content = cell.content
     expected = {
-        **content.get("others", {}), **content.get("judges", {}),
-        cell.classifier: content.get("victim"),
+        **content.get("transfer_targets", {}), **content.get("reference_classifiers", {}),
+        cell.classifier: content.get("classifier"),
     }  # fmt: skip
     for word, digests in expected.items():
         if digests and to_jsonable(classifier_digests(cache.classifier(word))) != digests:

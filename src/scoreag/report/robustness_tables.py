@@ -204,7 +204,9 @@ def perturbation_table(assessment: AssessmentResults) -> Table:
         if any(name in one.metrics for one in cells)
     }
     measured = [one for one in cells if any(name in one.metrics for name in columns.values())]
-    extractors = {str((one.cell.content.get("features") or {}).get("name", "")) for one in cells}
+    extractors = {
+        str((one.cell.content.get("feature_extractor") or {}).get("name", "")) for one in cells
+    }
     caption = (
         "Distance between original and attacked images: medians of L2, Linf and PSNR, means of "
         "SSIM and LPIPS, color values in [0, 1]. Frechet and kernel distances to the data, in the "
