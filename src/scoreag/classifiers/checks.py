@@ -17,7 +17,7 @@ def check_classifier(classifier: Any, images: Images, require_grad: bool = True)
     """Look at ``images`` once; the number of classes.
 
     Args:
-        guides: will its gradient be asked for?
+        require_grad: will its gradient be asked for?
 
     Raises:
         ValueError: it does not return logits, one row an image, or they have no gradient.

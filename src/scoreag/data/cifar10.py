@@ -144,7 +144,7 @@ def to_pixels(images: ByteArray) -> Pixels:
 
 
 def check_labels(path: Path, labels: IntArray, positions: range, n_classes: int) -> None:
-    """Refuse labels, those at the positions ``inside`` of a file, that count no class."""
+    """Refuse labels, those at the positions of a file, that count no class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if len(wrong):
         place, label = positions[wrong[0]], labels[wrong[0]]
@@ -166,7 +166,7 @@ def _read_binary(path: Path, per_file: int, positions: range) -> tuple[ByteArray
 
 
 def read_records(path: Path, n_labels: int, positions: range) -> tuple[ByteArray, IntArray]:
-    """The images and the ``heads`` labels of each, at the positions ``inside`` of a binary file.
+    """The images and the ``n_labels`` labels of each, at the positions of a binary file.
 
     A record is a byte for each label and 3 x 32 x 32 bytes of red, green and blue planes.
     """

@@ -122,8 +122,8 @@ def _open_binary(path: Path) -> tuple[int, _Read]:
     count, rest = divmod(path.stat().st_size, _RECORD_BYTES)
     if rest:
         raise ValueError(
-            f"{path} breaks off: after {count:,} whole records of {_RECORD_BYTES} bytes come {rest:,}; "
-            "remove it, and the official one is fetched"
+            f"{path} breaks off: after {count:,} whole records of {_RECORD_BYTES} bytes come "
+            f"{rest:,}; remove it, and the official one is fetched"
         )
     return count, partial(read_records, path, 2)
 

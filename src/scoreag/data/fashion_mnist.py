@@ -36,10 +36,7 @@ IMAGE_SIZE = 28  # pixels
 _MAX_IMAGES = 60_000  # images in a file
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
-_MNIST_LABELS = (
-    [5, 0, 4, 1, 9, 2, 1, 3],
-    [7, 2, 1, 0, 4, 1, 4, 9],
-)  # MNIST's files have these names
+_MNIST_LABELS = [5, 0, 4, 1, 9, 2, 1, 3], [7, 2, 1, 0, 4, 1, 4, 9]  # its files have these names
 
 
 def load(

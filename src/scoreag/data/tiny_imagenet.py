@@ -38,7 +38,7 @@ class _Files:
     """The files of the data set, in its folder or in its archive, by their path in it.
 
     Args:
-        listed: the names in a folder, none where there is no such folder.
+        list_folder: the names in a folder, none where there is no such folder.
         read: the bytes of a file; KeyError or FileNotFoundError where there is none.
     """
 
