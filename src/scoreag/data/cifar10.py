@@ -42,9 +42,8 @@ def load(
     """The split "train" (5 files of 10,000 images) or "test" (one); "" is "test".
 
     Args:
-        data_dir: holds the files, or one of the official folders that hold them; else SCOREAG_DATA,
-            else the cache folder.  Where it has none, the official archive is fetched into it;
-            a ``data_dir`` that is given must be there.
+        data_dir: holds the files, or one of the official folders that hold them; as in
+            ``find_or_download``.
         url: of the archive or of the folder it is in; else SCOREAG_CIFAR10_URL, else the official.
     """
     split = pick_split(SPLITS, split_name or "test", "cifar10")

@@ -163,7 +163,8 @@ def find_or_download(
 
     Args:
         title: the data set's, for messages.
-        data_dir: the folder, which must be there; else SCOREAG_DATA, else the cache folder.
+        data_dir: the folder, which must be there; else SCOREAG_DATA, else the cache folder. Where
+            it has none of the files, the official ones are downloaded into it.
         download: fetches the official files into the folder.
     """
     folder = data_folder(data_dir, title)

@@ -306,8 +306,8 @@ def _check_size(target: _Download, size: int | None) -> None:
     if size is not None and target.max_bytes is not None and size > target.max_bytes:
         target.discard()
         raise ValueError(
-            f"{target.url} sends {size:,} bytes or more, and {target.max_bytes:,} are the most that "
-            "it can have; nothing was kept"
+            f"{target.url} sends {size:,} bytes or more, and {target.max_bytes:,} are the most "
+            "that it can have; nothing was kept"
         )
 
 
