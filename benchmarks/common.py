@@ -19,7 +19,6 @@ import scoreag
 from scoreag.attacks import pgd
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.rng import Noise
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
@@ -82,7 +81,7 @@ def attacked(
 ) -> Tensor:
     """PGD's images, to 8 bits."""
     cut = [range(len(images))[i : i + 64] for i in range(0, len(images), 64)]
-    parts = [attack(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
+    parts = [attack(victim, images[[*ids]], labels[[*ids]], 0, ids) for ids in cut]
     return eight_bit(torch.cat(parts))
 
 
@@ -96,9 +95,9 @@ def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
     """What a row of ours begins with: what was given, all that it came to, and what it cost."""
     return {
         "settings": dict(settings),
-        "resolved": {**out.settings, "seed": out.seed},
+        "resolved": {**out.config, "seed": out.seed},
         "calls": out.nfe.float().mean().item(),
-        "retries": out.retries.float().mean().item(),
+        "retries": out.restarts.float().mean().item(),
     }
 
 
@@ -213,7 +212,7 @@ def _public(arguments: list[str]) -> list[str]:
 def options(about: str | None) -> argparse.ArgumentParser:
     """What every benchmark on images can be told."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--root", type=Path, help="where the data files are; else SCOREAG_DATA")
+    parser.add_argument("--data-dir", type=Path, help="where the data files are; else SCOREAG_DATA")
     parser.add_argument("--lpips", type=Path, nargs=2, help="AlexNet's and the heads' .npz")
     parser.add_argument("--images", type=int, default=256)
     return parser
@@ -225,7 +224,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--judge", default="cifar10-judge")
-    parser.add_argument("--epsilon", type=float, default=PGD.eps, help="of PGD, in [0, 1]")
+    parser.add_argument("--eps", type=float, default=PGD.eps, help="of PGD, in [0, 1]")
     parser.add_argument("--name", default=name, help="of the file of results")
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
@@ -235,7 +234,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
 
 def given_images(args: argparse.Namespace, data: str = "") -> tuple[Tensor, Tensor]:
     """The first --images of ``data``, or of --data, and their labels."""
-    images, labels = scoreag.load_data(data or args.data, data_dir=args.root)
+    images, labels = scoreag.load_data(data or args.data, data_dir=args.data_dir)
     return images[: args.images], labels[: args.images]
 
 

@@ -22,11 +22,11 @@ from scoreag.cli.app import main as command_line
 from scoreag.core.rng import Noise, Stream
 from scoreag.diffusion import noise_schedules
 from scoreag.diffusion import parameterizations as families
-from scoreag.methods.api import build_synthesis
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.metrics import feature_distances, lpips, norms
 from scoreag.registry import load_attack, load_component
-from scoreag.stats import bootstrap, proportion
-from scoreag.stats.quantiles import find_quantile_ranks
+from scoreag.stats import estimates, proportion
+from scoreag.stats.estimates import find_quantile_ranks
 from scoreag.training import (
     classifier_presets,
     classifier_training,
@@ -64,7 +64,7 @@ def synthesize(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: A
 
 
 def purify(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: Any) -> Any:
-    return scoreag.purify(model, images, **more)
+    return scoreag.purify(model, images, **more).images
 
 
 def task(call: Callable[..., Any], _: str = "", **more: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def attack(name: str, /, **more: Any) -> Tensor:
     needed = {"lpips": distance, "prior": lambda: prior("fashion-small")}
     known = {field.name for field in fields(factory)}
     more |= {each: make() for each, make in needed.items() if each in known}
-    return factory(**more)(victim(asked), *data(asked), NOISE)
+    return factory(**more)(victim(asked), *data(asked), NOISE.seed, NOISE.image_ids)
 
 
 def defense(name: str, /, **more: Any) -> dict[str, Tensor]:
@@ -232,7 +232,7 @@ def metrics() -> dict[str, Any]:
         "nearest": list(feature_distances.find_nearest(x, y)),
         "distances": list(norms.compute_norms(a, b).values()),
         "ranks": list(find_quantile_ranks(40, 0.3) or ()),
-        "bootstrap": list(numbers(bootstrap.bootstrap_ci(x[:, 0], "x"))),
+        "bootstrap": list(numbers(estimates.bootstrap_ci(x[:, 0], "x"))),
         "binomial": [f(c, 30, 0.01) for f in BOUNDS for c in (0, 9, 30)],
     }
 

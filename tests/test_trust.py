@@ -15,7 +15,7 @@ import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_world
 from scoreag.assess import executors
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.classifiers import build, loading
 from scoreag.cli.app import main
@@ -255,10 +255,10 @@ IN_PLANS = {
     "an obfuscated classifier": (BOTH, 'classifiers = ["net", "obfuscated:os:abort"]'),
     "a detector": (BOTH, 'classifiers = ["net", "with-detector:net, os:abort"]'),
     "a judge": ('reference_classifier = "judge"', 'reference_classifier = "evil.code:victim"'),
-    "features": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),
+    "a feature extractor": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),
     "an attack": ("[attacks.pgd]\n", '[attacks.pgd]\nattack = "evil.code"\n'),
     "an attack by its name": ("[attacks.gas]", '[attacks."evil.code"]'),
-    "strangers": ("[attacks.gat]\n", '[attacks.gat]\nood_data = "evil.code:all"\n'),
+    "out-of-distribution data": ("[attacks.gat]\n", '[attacks.gat]\nood_data = "evil.code:all"\n'),
     "a sampler": ("[attacks.gat]\n", '[attacks.gat]\nsampler = "evil.code"\n'),
     "a swept sampler": ("[attacks.gat]\n", '[attacks.gat]\nsampler = ["heun", "evil.code"]\n'),
     "a purifier": ("[purifiers.gap]\n", '[purifiers.gap]\npurifier = "evil.code"\n'),
@@ -328,9 +328,9 @@ def test_a_module_is_named_as_python_names_it(here, name):
 
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
-    "registry.py",  # a component: ``trust.is_custom_component`` guards the files that name one
-    "classifiers/build.py",  # factories, guarded by ``is_custom_classifier``; timm, torchvision
-    "cli/components.py",  # folders of this package
+    "load.py",  # a component: ``trust.component`` guards the files that name one
+    "classifiers/import_factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
+    "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.components import entries
-from scoreag.core.rng import Noise
+from scoreag.cli.list import entries
 from scoreag.registry import check_options, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +24,7 @@ def side_of(attack):
 
 def run(attack, count=4, seed=0, dtype=torch.float64, first=0, end=None):
     images, labels = (x[first:end] for x in natural(count, side_of(attack), dtype))
-    return attack(classify, images, labels, Noise(seed, range(count)[first:end]))
+    return attack(classify, images, labels, seed, range(count)[first:end])
 
 
 def test_attack_fools_where_an_image_can(attack):
@@ -74,7 +73,7 @@ def test_no_global_random_state_moves_and_no_image_is_changed_in_place(attack):
     images, labels = natural(2, attack.side)
     kept = images.clone()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    attack()(classify, images, labels, Noise(0, [0, 1]))
+    attack()(classify, images, labels, image_ids=[0, 1])
     assert torch.equal(images, kept) and torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
 

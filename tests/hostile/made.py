@@ -22,7 +22,7 @@ import official_files
 from hostile import readers
 from hostile.readers import Files, card_files, npz, packed, saved, some_arrays
 from hostile.trials import Case
-from scoreag.io import row_digests
+from scoreag.io.records import seal_row
 
 CANARY = "../canary"
 COMMAND = f"touch {CANARY}"
@@ -838,7 +838,7 @@ def runs(given: Files) -> Iterator[Case]:
         ("sha256", None),
         ("sha256", ["x"] * 100_000),
     ):
-        text = row_digests.seal_row({**row, key: value}, mark)  # as whoever writes a row can write
+        text = seal_row({**row, key: value}, mark)  # as whoever writes a row can write
         files = {**given, "rows.jsonl": text}
         yield Case(f"row {key} {str(value)[:20]}", "runs", readers.read_run, files)
     for name, text in {

@@ -183,7 +183,7 @@ def _read(case: Case, folder: Path) -> tuple[str, str]:
     except Exception as error:
         raw = str(error)
         with redirect_stderr(StringIO()) as told:
-            app._end(*app._told(error))
+            app.print_line(app.explain_error(error)[1])
         plain = not isinstance(error, OSError)  # whose file has the name that it has
         long = plain and (len(raw) > LONGEST or "\n" in raw)  # in Python it is shown as it is
         return type(error).__name__, raw if long else told.getvalue().removesuffix("\n")

@@ -18,8 +18,8 @@ from scoreag.io.safe_unpickler import load_tensors
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSIFIER = [
-    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "image-folder:large", "--batch-size", "4",
-    "--train-images", "60",
+    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "image-folder:large",
+    "--batch-size", "4", "--train-images", "60",
 ]  # fmt: skip
 
 

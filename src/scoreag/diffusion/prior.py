@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.copies import WeightCache
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
+from scoreag.core.weight_cache import WeightCache
 from scoreag.diffusion.preconditioning import ScoreModel, with_labels
 
 

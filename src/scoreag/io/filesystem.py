@@ -1,9 +1,10 @@
 """Files that are whole or absent, their digests, and where they are kept."""
 
 import hashlib
+import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def find_temp_files(folder: Path, pattern: str) -> list[Path]:
 def write_text(path: Path, text: str) -> None:
     """Like ``path.write_text``, in UTF-8, but whole or not at all."""
     atomic_write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, table: Mapping[str, Any]) -> None:
+    """A table as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 _FILE_TYPES = {

@@ -221,7 +221,10 @@ def _build_dispatch() -> dict[int, Any]:
         pickle.FROZENSET: SafeUnpickler.load_frozenset,
         pickle.EMPTY_SET: SafeUnpickler.load_empty_set,
     }  # fmt: skip
-    handlers = {**pickle._Unpickler.dispatch, **{code[0]: act for code, act in own.items()}}
+    handlers: dict[int, Any] = {
+        **pickle._Unpickler.dispatch,
+        **{code[0]: act for code, act in own.items()},
+    }
     refused = {code[0] for code in _FORBIDDEN_OPCODES}
     return {code: _count_steps(act) for code, act in handlers.items() if code not in refused}
 

@@ -22,7 +22,7 @@ from scoreag.core.types import Images
 from scoreag.io.images import to_float
 from scoreag.io.safe_unpickler import load_tensors
 from scoreag.metrics.inception import Inception
-from scoreag.models.model_cards import model_identity
+from scoreag.models.identity import model_identity
 from scoreag.registry import did_you_mean
 
 Features = Float[Tensor, "_ features"]

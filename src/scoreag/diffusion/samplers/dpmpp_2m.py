@@ -56,9 +56,7 @@ def sample(
         sde: the SDE form, which adds fresh noise at each step, instead of the ODE's.
     """
     if not isinstance(sde, bool):
-        raise ValueError(
-            f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)"
-        )
+        raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")
     levels = list(sigmas.to(x))
     towards = ancestral.step if sde else euler.step
     steps = [

@@ -67,4 +67,6 @@ def sample(
 def _check_range(name: str, value: object, low: Number, high: object) -> None:
     number = isinstance(value, float | int) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"edm_stochastic's {name} is {value!r}; write a number from {low} to {high}")
+        raise ValueError(
+            f"edm_stochastic's {name} is {value!r}; write a number from {low} to {high}"
+        )
