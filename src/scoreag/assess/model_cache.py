@@ -17,7 +17,7 @@ from torch import nn
 from scoreag.classifiers.loading import load_classifier, load_prior, resolve_device
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips

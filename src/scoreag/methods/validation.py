@@ -162,7 +162,7 @@ def validate_class_count(prior: Prior, count: int) -> int:
 
 def _label_advice(prior: Prior) -> str:
     """What a network says of its labels, which may be counted in two ways."""
-    said = getattr(getattr(prior.model, "network", None), "advice", "")
+    said = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
     return f". {said}" if said else ""
 
 

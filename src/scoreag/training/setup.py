@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from scoreag.core.types import Labels
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.models.model_cards import Card, load_weights, read_weights
 from scoreag.registry import check_options, load_component
 from scoreag.training.distributed import DistContext

@@ -1,7 +1,11 @@
 """DDPM: a network that predicts the noise, told one of 1000 steps; Ho et al. (2020)."""
 
-from scoreag.diffusion.parameterizations import ddpm, linear_alphas_cumprod
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioned
+from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    Preconditioned,
+    ddpm,
+    linear_alphas_cumprod,
+)
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options
 

@@ -1,7 +1,11 @@
 """DDPM with the cosine schedule of Nichol and Dhariwal (2021); predicts the noise."""
 
-from scoreag.diffusion.parameterizations import cosine_alphas_cumprod, ddpm
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioned
+from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    Preconditioned,
+    cosine_alphas_cumprod,
+    ddpm,
+)
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options
 

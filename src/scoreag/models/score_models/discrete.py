@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    Preconditioned,
     cosine_alphas_cumprod,
     ddpm,
     linear_alphas_cumprod,
     v_prediction,
     x0_prediction,
 )
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioned
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options, did_you_mean
 

@@ -3,8 +3,7 @@
 Karras et al. (2022).
 """
 
-from scoreag.diffusion.parameterizations import edm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options
 

@@ -1,7 +1,6 @@
 """Flow matching: a network that predicts noise minus image; Lipman et al. (2023)."""
 
-from scoreag.diffusion.parameterizations import flow
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, flow
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options
 

@@ -1,7 +1,6 @@
 """iDDPM as Karras et al. (2022) have it: the noise, at the nearest of 1000 cosine levels."""
 
-from scoreag.diffusion.parameterizations import iddpm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, iddpm
 from scoreag.models.model_cards import Card, build_network
 
 

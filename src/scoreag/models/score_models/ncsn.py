@@ -1,7 +1,6 @@
 """NCSN: a network that predicts minus the noise; Song and Ermon (2019)."""
 
-from scoreag.diffusion.parameterizations import ncsn
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, ncsn
 from scoreag.models.model_cards import Card, build_network
 
 

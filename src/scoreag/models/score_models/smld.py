@@ -1,7 +1,6 @@
 """NCSN++ as first trained: as NCSN, told the number of one of 1000 levels; Song et al. (2021)."""
 
-from scoreag.diffusion.parameterizations import smld
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, smld
 from scoreag.models.model_cards import Card, build_network
 
 

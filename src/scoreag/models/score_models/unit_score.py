@@ -1,7 +1,6 @@
 """A network that predicts the score of images in [0, 1]; Song et al. (2021), as in diffusers."""
 
-from scoreag.diffusion.parameterizations import unit_score
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, unit_score
 from scoreag.models.model_cards import Card, build_network
 
 

@@ -1,7 +1,6 @@
 """DDPM with a network that predicts ``v = a n - b x0``; Salimans and Ho (2022), section 4."""
 
-from scoreag.diffusion.parameterizations import linear_alphas_cumprod, v_prediction
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, linear_alphas_cumprod, v_prediction
 from scoreag.models.model_cards import Card, build_network
 
 

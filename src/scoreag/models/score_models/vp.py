@@ -1,7 +1,6 @@
 """Continuous VP: a network that predicts the noise, told 999 t; Song et al. (2021)."""
 
-from scoreag.diffusion.parameterizations import vp
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, vp
 from scoreag.models.model_cards import Card, build_network
 
 
