@@ -1,6 +1,6 @@
 """An assessment's figures for docs/results.md, as its folder tells them.
 
-scoreag assess paper --workers 2 --lpips features.npz,heads.npz --out runs/paper
+scoreag assess paper --workers 2 --lpips-weights features.npz,heads.npz --out runs/paper
 python benchmarks/assessed.py runs/paper --name paper_cifar10
 """
 
@@ -11,23 +11,30 @@ from pathlib import Path
 
 from common import Row, write
 
-KEPT = ("name", "victim", "purification", "attack", "component", "swept", "gradient",
-        "images", "rows", "state", "figures", "transfer", "cost")  # fmt: skip
+CELL = {  # what the results call it: and the summary
+    "name": "name", "victim": "classifier", "purification": "purifier_name", "attack": "attack",
+    "component": "component", "swept": "sweep", "gradient": "gradient_mode", "images": "images",
+    "rows": "rows", "state": "state", "figures": "metrics", "transfer": "transfer", "cost": "cost",
+}  # fmt: skip
 
 
 def assessed(folder: Path) -> Row:
     """The cells' figures, what holds under all attacks, what was doubted, and how it was made."""
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
-    cells = [{name: cell[name] for name in KEPT} for cell in summary["cells"].values()]
+    cells = [{name: cell[of] for name, of in CELL.items()} for cell in summary["cells"].values()]
     return {
         "task": manifest["task"],
         "whole": manifest["finished"] is not None,
         "minutes": minutes(manifest, cells),
         "cells": [cell for cell in cells if cell["attack"] != "clean"],
         "clean": summary["clean_accuracy"],
-        "defences": summary["defences"],
-        "doubts": [found for found in summary["findings"] if found["grave"]],
+        "defences": [{**one, "victim": one["classifier"]} for one in summary["defenses"]],
+        "doubts": [
+            {"cell": found["cell"], "says": found["message"]}
+            for found in summary["findings"]
+            if found["is_error"]
+        ],
     }
 
 

@@ -20,7 +20,6 @@ from torch import Tensor
 
 import scoreag
 from scoreag.attacks import (
-    Attack,
     advad,
     apgd,
     auto_ensemble,
@@ -35,7 +34,7 @@ from scoreag.attacks import (
     square,
     stadv,
 )
-from scoreag.attacks._common.attack import attack_name
+from scoreag.attacks._common.attack import Attack, attack_name
 from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255
@@ -52,9 +51,9 @@ class Counted:
 
     def __call__(self, images: Tensor) -> Tensor:
         if images.requires_grad and torch.is_grad_enabled():
-            self.uses_gradients += len(images)
+            self.gradients += len(images)
         else:
-            self.eval_draws += len(images)
+            self.answers += len(images)
         return self.classifier(images)
 
 
@@ -129,7 +128,7 @@ def beside(victim: Any, images: Tensor, labels: Tensor, args: argparse.Namespace
 
 def contenders(metric: Any, prior: Any) -> Iterable[tuple[str, Attack]]:
     """Each attack, and what it is for; PGD first, which the others are held against."""
-    ball: dict[str, Any] = {"epsilon": EPSILON}
+    ball: dict[str, Any] = {"eps": EPSILON}
     yield "the measure of all others", pgd.PGD(**ball)
     yield "one step", fgsm.FGSM(**ball)
     yield "success", apgd.APGD(**ball, steps=40)
@@ -162,20 +161,20 @@ class Scene:
         found = ours(attack, counted, self.images, self.labels)
         seconds, count = time.perf_counter() - began, len(self.images)
         kept, hits = eight_bit(found), fooled(self.victim, found, self.labels)
-        elsewhere = fooled(self.scoring_seconds, self.images, self.labels)
+        elsewhere = fooled(self.other, self.images, self.labels)
         row = {
             "settings": attack_name(type(attack)),
             "resolved": repr(attack),
             "aim": aim,
             "success_8bit": rate(hits, BEFORE),
             "transferred": rate(
-                fooled(self.scoring_seconds, found, self.labels)[~elsewhere],
+                fooled(self.other, found, self.labels)[~elsewhere],
                 "images that both had right",
             ),
             "judge": rate(self.measure.message(kept) == self.labels, BEFORE),
             **self.measure.distances(kept, self.images),
-            "gradients": counted.uses_gradients / count,
-            "answers": counted.eval_draws / count,
+            "gradients": counted.gradients / count,
+            "answers": counted.answers / count,
             "seconds": seconds,
         }
         return {**row, **self.purified(aim, kept)}
@@ -184,7 +183,7 @@ class Scene:
         """Misread behind a purifier that the attack did not see; for the two compared in it."""
         if aim not in ("what a purifier leaves", "the measure of all others"):
             return {}
-        clean = scoreag.purify(self.prior, kept, progress=False)
+        clean = scoreag.purify(self.prior, kept, progress=False).images
         return {"purified": rate(fooled(self.victim, clean, self.labels), BEFORE)}
 
 

@@ -1,6 +1,6 @@
 """What the cards of some models say, and an evaluation of one of them over its training.
 
-scoreag evaluate-model runs/cifar10 --images 2000 --beside 0.5 --beside cifar10-first \
+scoreag evaluate runs/cifar10 --images 2000 --compare-with 0.5 --compare-with cifar10-first \
     --out runs/evaluation
 python benchmarks/cards.py cifar10 cifar10-judge cifar10-resnet20 cifar10-robust \
     --evaluation runs/evaluation --name cifar10
@@ -46,7 +46,9 @@ def evaluated(whole: Path, curve: Path) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", help="names or folders of cards")
-    parser.add_argument("--evaluation", type=Path, required=True, help="of evaluate-model --beside")
+    parser.add_argument(
+        "--evaluation", type=Path, required=True, help="of scoreag evaluate --compare-with"
+    )
     parser.add_argument("--name", required=True, help="of the file of results")
     args = parser.parse_args()
     found = evaluated(args.evaluation, args.evaluation)

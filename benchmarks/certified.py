@@ -1,7 +1,7 @@
 """The figures of `scoreag certify`, by noise, for docs/results.md, as the runs' folders tell them.
 
 scoreag certify --model cifar10 --classifier cifar10-resnet20 --data 'cifar10:test[0:100]' \
-    --noise 0.25 --precision bf16 --out runs/certify-0.25
+    --sigma 0.25 --dtype bf16 --out runs/certify-0.25
 python benchmarks/certified.py runs/certify-0.25
 """
 
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from common import Row, write
 
-SETTINGS = ("noise", "select", "samples", "alpha", "precision")
+CONFIG = {  # what the results call it: and the manifest
+    "noise": "sigma", "select": "n0", "samples": "n", "alpha": "alpha", "precision": "dtype",
+}  # fmt: skip
 
 
 def certified(folder: Path) -> Row:
@@ -22,8 +24,8 @@ def certified(folder: Path) -> Row:
     manifest = json.loads((folder / "manifest.json").read_text())
     began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
     return {
-        **{name: manifest["settings"][name] for name in SETTINGS},
-        "compiled": manifest["settings"].get("compiled", False),
+        **{name: manifest["config"][of] for name, of in CONFIG.items()},
+        "compiled": manifest["config"].get("compile", False),
         "data": manifest["data"]["name"],
         "models": {role: model["name"] for role, model in manifest["models"].items()},
         "minutes": max(1.0, (ended - began).total_seconds()) / 60,  # told in whole seconds

@@ -23,7 +23,7 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.result import Result
-from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
+from scoreag.metrics.feature_distances import Moments, compute_moments, frechet_distance
 from scoreag.metrics.lpips import Lpips
 from scoreag.stats.proportion import Proportion
 
@@ -95,9 +95,9 @@ def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
     """What a row of ours begins with: what was given, all that it came to, and what it cost."""
     return {
         "settings": dict(settings),
-        "resolved": {**out.settings, "seed": out.seed},
+        "resolved": {**out.config, "seed": out.seed},
         "calls": out.nfe.float().mean().item(),
-        "retries": out.retries.float().mean().item(),
+        "retries": out.restarts.float().mean().item(),
     }
 
 
@@ -212,7 +212,7 @@ def _public(arguments: list[str]) -> list[str]:
 def options(about: str | None) -> argparse.ArgumentParser:
     """What every benchmark on images can be told."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--root", type=Path, help="where the data files are; else SCOREAG_DATA")
+    parser.add_argument("--data-dir", type=Path, help="where the data files are; else SCOREAG_DATA")
     parser.add_argument("--lpips", type=Path, nargs=2, help="AlexNet's and the heads' .npz")
     parser.add_argument("--images", type=int, default=256)
     return parser
@@ -224,7 +224,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     parser.add_argument("--classifier", nargs="+", default=["cifar10-resnet20"])
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--judge", default="cifar10-judge")
-    parser.add_argument("--epsilon", type=float, default=PGD.eps, help="of PGD, in [0, 1]")
+    parser.add_argument("--eps", type=float, default=PGD.eps, help="of PGD, in [0, 1]")
     parser.add_argument("--name", default=name, help="of the file of results")
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
@@ -234,7 +234,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
 
 def given_images(args: argparse.Namespace, data: str = "") -> tuple[Tensor, Tensor]:
     """The first --images of ``data``, or of --data, and their labels."""
-    images, labels = scoreag.load_data(data or args.data, data_dir=args.root)
+    images, labels = scoreag.load_data(data or args.data, data_dir=args.data_dir)
     return images[: args.images], labels[: args.images]
 
 

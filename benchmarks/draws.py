@@ -13,7 +13,7 @@ from common import Row, eight_bit, given_images, options, rate, ruler, short, wr
 import scoreag
 from scoreag.evaluation.sampling import cycle_labels, generate_samples
 from scoreag.io.images import to_float
-from scoreag.metrics.frechet import frechet_distance
+from scoreag.metrics.feature_distances import frechet_distance
 
 
 def row(prior: Any, judge: Any, real: Any, sampler: str, calls: int, images: int) -> Row:
@@ -37,8 +37,10 @@ def main() -> None:
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--judge", default="cifar10-judge")
     parser.add_argument("--data", default="cifar10:test")
-    parser.add_argument("--sampler", nargs="+", default=["heun", "dpmpp", "churn", "ancestral"])
-    parser.add_argument("--calls", type=int, nargs="+", default=[35])
+    parser.add_argument(
+        "--sampler", nargs="+", default=["heun", "dpmpp_2m", "edm_stochastic", "ancestral"]
+    )
+    parser.add_argument("--nfe", type=int, nargs="+", default=[35])
     parser.add_argument("--name", default="draws")
     args = parser.parse_args()
     prior, judge = scoreag.load_prior(args.model), ruler(judge=args.judge)

@@ -1,7 +1,7 @@
 """How do family and process change attack and purification?
 
 The same network, trained equally long on the same images as EDM, DDPM and NCSN: unguided draws,
-GAS, GAT, and GAP at the start and precision that serve each best on held-out training images.
+GAS, GAT, and GAP at the sigma_start and similarity that serve each best on held-out training images.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,9 @@ from transformation import row as transformed
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_synthesis, run_in_memory
-from scoreag.metrics.frechet import frechet_distance
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import run_in_memory
+from scoreag.metrics.feature_distances import frechet_distance
 from scoreag.models.model_cards import load_card
 
 
@@ -82,7 +83,8 @@ def measured(prior: Any, victim: Any, judge: Any, data: Any, args: Any) -> Row:
     """Unguided draws, GAS and GAT, at the same settings for every model."""
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
     free = run_in_memory(
-        build_synthesis(prior, victim, labels, "second", strength=0.0, retries=0), progress=False
+        build_synthesis(prior, victim, labels, "runner_up", attack_scale=0.0, max_restarts=0),
+        progress=False,
     )
     drawn, (images, _) = eight_bit(free.images), data
     few = torch.arange(len(prior.classes)).repeat_interleave(max(1, args.per_class // 5))

@@ -26,7 +26,7 @@ SMALL = "fashion-small"
 FAMILIES = ("fashion-edm", "fashion-ddpm", "fashion-ncsn")
 VICTIMS = ("fashion-cnn", "fashion-robust")
 JUDGE = "fashion-judge"
-GRID = ("start=0.4,0.6,0.8", "precision=5,10,30")
+GRID = ("sigma_start=0.4,0.6,0.8", "similarity=5,10,30")
 RADIUS = 0.1  # of PGD, pixels in [0, 1]; fashion-robust was trained against as much
 
 
@@ -55,7 +55,7 @@ class World:
             "--license",
             "MIT",
         )
-        told += ("--images", str(self.training)) if self.training else ()
+        told += ("--train-images", str(self.training)) if self.training else ()
         team = ("-m", "torch.distributed.run", "--nproc-per-node", str(processes))
         words = (*(team if processes > 1 else ()), "-m", "scoreag", "train", kind, *told)
         return Step(preset, (*words, *self.root), self.out / preset / "card.toml")
@@ -63,12 +63,12 @@ class World:
     def evaluation(self, what: str, name: str, *more: str, after: tuple[str, ...] = ()) -> Step:
         folder = f"{what}-{name}"
         told = (self.at(name), "--out", self.at(folder), "--quiet", *more, *self.root)
-        words, made = ("-m", "scoreag", "evaluate-model", *told), self.out / folder
+        words, made = ("-m", "scoreag", "evaluate", *told), self.out / folder
         return Step(f"{what} of {name}", words, made / "figures.json", (name, JUDGE), after)
 
     def constructors(self, name: str, script: str, *more: str, data: str = TEST) -> Step:
         told = ("--model", self.at(SMALL), "--classifier", *map(self.at, VICTIMS))
-        told += ("--epsilon", str(RADIUS), *self.root, "--name", f"fashion_{name}", *more)
+        told += ("--eps", str(RADIUS), *self.root, "--name", f"fashion_{name}", *more)
         told += () if script == "synthesis" else ("--data", data)
         made, models = RESULTS / f"fashion_{name}.json", (SMALL, *VICTIMS, JUDGE)
         return Step(name, (f"{script}.py", *told), made, models)
@@ -76,9 +76,18 @@ class World:
 
 def whole(world: World) -> Iterable[Step]:
     """All but the score model: the long ones early, so that the workers end at about one time."""
-    judge = ("--judge", world.at(JUDGE), "--sampler", "ancestral", "--micro-batch", "50")
-    fewer = ("--images", str(world.draws // 5), *judge, "--beside", "0.25", "--beside", "0.5")
-    many = ("--images", str(world.draws), *judge, "--write")
+    judge = ("--reference-classifier", world.at(JUDGE), "--sampler", "ancestral")
+    judge += ("--batch-size", "50")
+    fewer = (
+        "--images",
+        str(world.draws // 5),
+        *judge,
+        "--compare-with",
+        "0.25",
+        "--compare-with",
+        "0.5",
+    )
+    many = ("--images", str(world.draws), *judge, "--update-card")
     for preset in (JUDGE, *VICTIMS):
         yield world.train("classifier", preset)
     yield world.evaluation("curve", SMALL, *fewer)
@@ -87,9 +96,11 @@ def whole(world: World) -> Iterable[Step]:
         yield world.train("score-model", preset)
     yield families(world)
     yield from tables(world)
-    yield world.evaluation("card", JUDGE, "--write")
-    yield world.evaluation("card", VICTIMS[0], "--write")
-    yield world.evaluation("card", VICTIMS[1], "--write", "--under", f"pgd40_{255 * RADIUS:g}")
+    yield world.evaluation("card", JUDGE, "--update-card")
+    yield world.evaluation("card", VICTIMS[0], "--update-card")
+    yield world.evaluation(
+        "card", VICTIMS[1], "--update-card", "--attack", "pgd", "--eps", str(RADIUS)
+    )
 
 
 def tables(world: World) -> Iterable[Step]:
@@ -104,7 +115,7 @@ def tables(world: World) -> Iterable[Step]:
 def families(world: World) -> Step:
     told = ("--models", *map(world.at, FAMILIES), "--classifier", world.at(VICTIMS[0]), *world.root)
     told += ("--judge", world.at(JUDGE), "--data", TEST, "--held-out", HELD)
-    told += ("--epsilon", str(RADIUS), "--images", str(world.images), "--grid", *GRID)
+    told += ("--eps", str(RADIUS), "--images", str(world.images), "--grid", *GRID)
     words = ("families.py", *told, "--per-class", str(world.images // 5), "--name", "families")
     return Step("families", words, RESULTS / "families.json", (*FAMILIES, VICTIMS[0], JUDGE))
 
@@ -113,11 +124,11 @@ def trials(world: World) -> Iterable[Step]:
     """What the defaults of the cards are chosen by; the models must be there."""
     judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
     drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
-    drawn += ("sampler=dpmpp", "start=80", "retries=6")
-    gas = ("--grid", "strength=0.5,1,2", "interval=0:1,0:2")
+    drawn += ("sampler=dpmpp_2m", "sigma_start=80", "max_restarts=6")
+    gas = ("--grid", "attack_scale=0.5,1,2", "attack_interval=0:1,0:2")
     yield world.constructors("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
-    given = (*many, *judge, "--setting", "sampler=dpmpp", "steps=8", "retries=6")
-    gat = ("--grid", "start=0.2,0.3,0.4", "precision=30,60", "strength=5,10")
+    given = (*many, *judge, "--setting", "sampler=dpmpp_2m", "steps=8", "max_restarts=6")
+    gat = ("--grid", "sigma_start=0.2,0.3,0.4", "similarity=30,60", "attack_scale=5,10")
     yield world.constructors("transformation_curves", "transformation", *given, *gat, data=HELD)
     same = (*many, "--setting", "sampler=ancestral", "steps=6")
     gap = ("--grid", "start=0.2,0.4,0.6,0.8", "precision=5,10,20,50")
@@ -126,7 +137,7 @@ def trials(world: World) -> Iterable[Step]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", help="where Fashion-MNIST is; it is fetched where it is not")
+    parser.add_argument("--data-dir", help="where Fashion-MNIST is; it is fetched where it is not")
     parser.add_argument("--out", type=Path, default=Path("runs/fashion"), help="for the models")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--training", type=int, help="images of each training; for a trial")
@@ -134,7 +145,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10_000, help="for the score model's card")
     parser.add_argument("--settings", action="store_true", help="try settings of trained models")
     args = parser.parse_args()
-    root = ("--root", args.root) if args.root else ()
+    root = ("--data-dir", args.data_dir) if args.data_dir else ()
     world = World(args.out, root, args.training, args.images, args.draws)
     try:
         (choose if args.settings else make)(world, args.workers)

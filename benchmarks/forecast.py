@@ -1,6 +1,6 @@
 """What a plan would take, for docs/results.md, as its dry run tells it.
 
-scoreag assess purifier --dry-run --json --lpips features.npz,heads.npz > runs/forecast.json
+scoreag assess purifier --dry-run --json --lpips-weights features.npz,heads.npz > runs/forecast.json
 python benchmarks/forecast.py runs/forecast.json --name purifier_forecast
 
 Of several files, a later one's cells stand in for those of the same name: what was measured anew.

@@ -22,7 +22,7 @@ from scoreag.diffusion.likelihoods import reconstruction
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_model_range
 from scoreag.methods.config import resolve_task_config
-from scoreag.methods.sampling import configure_prior
+from scoreag.methods.guided_sampling import configure_prior
 from scoreag.registry import load_component
 
 
@@ -36,12 +36,12 @@ def measure(steps: int, batch: int, plain: bool) -> dict[str, Any]:
     images.requires_grad_()
     before, started = resident(), time.perf_counter()
     reference = to_model_range(images)
-    guided = guide(with_labels(prior.model, None), reconstruction(reference, settings.precision))
-    x = prior.start(noise, reference)
+    guided = guide(with_labels(prior.model, None), reconstruction(reference, settings.similarity))
+    x = prior.initial_state(noise, reference)
     if plain:
         step = load_component("samplers", "heun").step
         for i, (sigma, lower) in enumerate(pairwise(prior.sigmas.to(x))):
-            x = step(guided, x, sigma, lower, noise.at("step", i))
+            x = step(guided, x, sigma, lower, noise.fold_in("step", i))
     else:
         x = prior.sampler(guided, x, prior.sigmas, noise, wrt=[reference])
     x.square().sum().backward()

@@ -22,11 +22,16 @@ import scoreag
 from scoreag.core.rng import Noise
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
-from scoreag.methods.api import build_synthesis
-from scoreag.methods.sampling import configure_prior, runner_up_class
+from scoreag.methods.guided_sampling import configure_prior, runner_up_class
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import batch_ranges, run_batch
 
-REFERENCE = {"sampler": "euler_maruyama", "steps": 500, "start": 150.0, "interval": None}
+REFERENCE = {
+    "sampler": "euler_maruyama",
+    "steps": 500,
+    "sigma_start": 150.0,
+    "attack_interval": None,
+}
 
 
 @dataclass(frozen=True)
@@ -45,25 +50,25 @@ def variants(calls: int) -> list[Variant]:
         Variant("reference: Euler-Maruyama 500, weights not frozen", REFERENCE, plain=True),
         Variant("100 steps", {**em, "steps": 100}, plain=True),
         Variant("100 steps, weights frozen", {**em, "steps": 100}),
-        Variant("100 steps, frozen, straight", {**em, "steps": 100, "gradient": "straight"}),
+        Variant("100 steps, frozen, straight", {**em, "steps": 100, "jacobian": "identity"}),
         Variant(f"{calls} steps (our number of calls)", {**em, "steps": calls}, plain=True),
         Variant(f"{calls} steps, weights frozen", {**em, "steps": calls}),
         Variant(f"Euler, {calls} steps", {"sampler": "euler", "steps": calls}),
         Variant(f"ancestral, {calls} steps", {"sampler": "ancestral", "steps": calls}),
         Variant(f"Heun, {calls // 2} steps", {"sampler": "heun", "steps": calls // 2}),
-        Variant("ours, guided at all levels", {"interval": None}),
+        Variant("ours, guided at all levels", {"attack_interval": None}),
         Variant("ours"),
-        Variant("ours, gradient straight", {"gradient": "straight"}),
-        Variant("ours, gradient symmetric", {"gradient": "symmetric"}),
-        Variant("ours, with the retries of the default", {"retries": None}),
+        Variant("ours, gradient straight", {"jacobian": "identity"}),
+        Variant("ours, gradient symmetric", {"jacobian": "finite_difference"}),
+        Variant("ours, with the retries of the default", {"max_restarts": None}),
     ]
 
 
 def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
     """The draw of ``job`` as a script would do it: untargeted above 2, then the second class."""
-    prior, calls, wrong = configure_prior(job.prior, job.settings), 0, None
+    prior, calls, wrong = configure_prior(job.prior, job.config), 0, None
     prior.model.requires_grad_(True)
-    victim, strength = job.classifier.module.requires_grad_(True), job.settings.attack_scale
+    victim, strength = job.classifier.module.requires_grad_(True), job.config.attack_scale
     mean, std = (
         torch.tensor(v).view(1, -1, 1, 1) for v in (job.classifier.mean, job.classifier.std)
     )
@@ -90,7 +95,7 @@ def plainly(job: Any) -> tuple[Tensor, Tensor, int]:
         return x0.detach() + sigma**2 * leaf.grad
 
     noise = Noise(job.seed, job.image_ids)
-    x0 = prior.sampler(guided, prior.start(noise), prior.sigmas, noise)
+    x0 = prior.sampler(guided, prior.initial_state(noise), prior.sigmas, noise)
     return to_images(x0.detach()), wrong, calls
 
 
@@ -99,15 +104,17 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
     prior, victim = scoreag.load_prior("cifar10"), scoreag.load_classifier("cifar10-resnet20")
     judge = ruler()
     labels = torch.arange(10).repeat_interleave(per_class)
-    job = build_synthesis(prior, victim, labels, "second", **{"retries": 0, **variant.settings})
-    run_batch(replace(job.rows(range(2)), settings=replace(job.settings, steps=2)))  # warm up
+    job = build_synthesis(
+        prior, victim, labels, "runner_up", **{"max_restarts": 0, **variant.settings}
+    )
+    run_batch(replace(job.select(range(2)), config=replace(job.config, steps=2)))  # warm up
     started, parts, calls = time.perf_counter(), [], 0.0
     for piece in batch_ranges(len(job), micro_batch):
         if variant.plain:
-            images, _, each = plainly(job.rows(piece))
+            images, _, each = plainly(job.select(piece))
             calls += each * len(piece)
         else:
-            out = run_batch(job.rows(piece), pad_to=micro_batch)
+            out = run_batch(job.select(piece), pad_to=micro_batch)
             images, calls = out.images, calls + out.nfe.float().sum().item()
         parts.append(images)
     seconds = time.perf_counter() - started
@@ -122,28 +129,28 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
         "seconds": seconds,
         "peak_mib": resident(),
         "plain": variant.plain,
-        "resolved": {**job.settings.to_dict(job.task), "seed": job.seed},
+        "resolved": {**job.config.to_dict(job.task), "seed": job.seed},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-class", type=int, default=10)
-    parser.add_argument("--micro-batch", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--variant", type=int, help="only this one, as JSON on standard output")
     parser.add_argument("--variants", type=int, nargs="*", help="these, by number; all by default")
     parser.add_argument("--name", default="guided_sampling")
     args = parser.parse_args()
     prior = scoreag.load_prior("cifar10")
-    ours = build_synthesis(prior, scoreag.load_classifier("cifar10-resnet20"), [0]).settings
-    known = variants(ours.steps * (2 if ours.sampler in ("heun", "churn") else 1))
+    ours = build_synthesis(prior, scoreag.load_classifier("cifar10-resnet20"), [0]).config
+    known = variants(ours.steps * (2 if ours.sampler in ("heun", "edm_stochastic") else 1))
     if args.variant is not None:
         print(json.dumps(measure(known[args.variant], args.per_class, args.batch_size)))
         return
     rows = []
     for number in args.variants or range(len(known)):
         command = [sys.executable, __file__, "--variant", str(number)]
-        command += ["--per-class", str(args.per_class), "--micro-batch", str(args.batch_size)]
+        command += ["--per-class", str(args.per_class), "--batch-size", str(args.batch_size)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout))
         row = rows[-1]

@@ -10,10 +10,11 @@ from scoreag.assess import storage
 from scoreag.assess.experiments import Cell
 from scoreag.assess.runner import SHARD_IMAGES
 from scoreag.assess.scoring import ScoredBatch
+from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
+from scoreag.io.manifest import FORMAT, MANIFEST
+from scoreag.io.records import Row
 from scoreag.methods.result import Result
-from scoreag.runs import run_dir as place
-from scoreag.runs.records import Row
 
 SHAPE = (3, 32, 32)
 CLASSES = tuple(f"class {i}" for i in range(10))
@@ -43,9 +44,9 @@ def write_assessment(folder: Path, count: int) -> None:
         storage.write_cell(folder, cell)
         for shard in _shards(cell, torch.Generator().manual_seed(seed)):
             storage.write_shard(folder, cell, shard)
-    place.write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
-    told = {"format": 1, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
-    place.write_json(folder / place.MANIFEST, told)
+    write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
+    told = {"format": FORMAT, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
+    write_json(folder / MANIFEST, told)
 
 
 def _cell(attack: str, count: int) -> Cell:
@@ -84,13 +85,13 @@ def _row(cell: Cell, i: int, label: int, before: int, saved: int) -> Row:
     fooled = saved != label
     picture = f"{i:06d}.png"
     return {
-        "image_id": i, "position": i, "seed": 0, "label": label, "wrong": None,
+        "image_id": i, "position": i, "seed": 0, "label": label, "target": None,
         "predictions": {"before": before, "float": saved, "saved": saved},
-        "success": fooled, "success_8bit": fooled, "as_wanted": fooled,
+        "success_float": fooled, "success": fooled, "targeted_success": fooled,
         "judges": {"judge": {"before": label, "saved": before}},
         "transfer": {"other": {"before": before, "saved": saved}},
-        "calls": 0.0, "retries": 0, "rests": 0, "forwards": 40.0, "backwards": 40.0,
-        "steady": {VICTIM: True, "other": True}, "sha256": "0" * 64, "original_sha256": "0" * 64,
+        "nfe": 0.0, "restarts": 0, "guidance_skipped": 0, "forwards": 40.0, "backwards": 40.0,
+        "is_deterministic": {VICTIM: True, "other": True}, "sha256": "0" * 64, "original_sha256": "0" * 64,
         "file": f"cells/{cell.key}/images/{picture}", "original_file": f"originals/data/{picture}",
     }  # fmt: skip
 
@@ -99,7 +100,7 @@ def _figures(numbers: list[float]) -> Row:
     a, b, c, d = (round(number, 6) for number in numbers)
     return {
         "confidence": {"before": a, "saved": b},
-        "gradient": c,
+        "gradient_norm": c,
         "distances": {"l0": float(round(1000 * a)), "l1": 60 * b, "l2": 2 * c, "linf": d / 10},
         "psnr": 20 + 10 * a,
         "ssim": b,

@@ -25,7 +25,10 @@ def table(head: list[str], rows: Iterable[list[str]]) -> str:
 def what(settings: Any) -> str:
     if isinstance(settings, str):
         return settings
-    named = {"strength": "s_y", "precision": "s_x"}
+    named = {
+        "strength": "s_y", "precision": "s_x",  # of version 0.1
+        "attack_scale": "s_y", "similarity": "s_x",
+    }  # fmt: skip
     shown = {named.get(k, k): v for k, v in settings.items() if k != "seed"}
     parts = [f"{k} {v:g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in shown.items()]
     return ", ".join(parts) or "default"

@@ -33,7 +33,7 @@ def share(prior: Prior, batch: int, repeats: int) -> tuple[float, float]:
     labels = torch.zeros(batch, dtype=torch.int64, device=place)
     sigma = torch.tensor(1.0, device=place)
     calls = (
-        lambda: noise.at("step", 1).normal_like(x),
+        lambda: noise.fold_in("step", 1).normal_like(x),
         lambda: prior.model(x, sigma, labels),
     )
     times = [[seconds(call) for call in calls] for _ in range(repeats + 1)][1:]

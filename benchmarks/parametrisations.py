@@ -22,8 +22,10 @@ from scoreag.attacks import pgd
 from scoreag.core.rng import Noise
 from scoreag.diffusion.guidance import X0_ESTIMATES
 from scoreag.diffusion.prior import Prior, to_model_range
-from scoreag.methods.api import build_purification, build_transformation, run_in_memory
+from scoreag.methods.purification import build_purification
 from scoreag.methods.result import Result
+from scoreag.methods.task import run_in_memory
+from scoreag.methods.transformation import build_transformation
 
 Draw: TypeAlias = Callable[..., Result]
 BEFORE = "images that were right before"
@@ -41,8 +43,10 @@ class Given:
     labels: Tensor
 
     def gat(self, prior: Prior, **settings: Any) -> Result:
-        known = {"stop": None, "retries": 0, **settings}
-        job = build_transformation(prior, self.victim, self.images, self.labels, "second", **known)
+        known = {"stop_margin": None, "max_restarts": 0, **settings}
+        job = build_transformation(
+            prior, self.victim, self.images, self.labels, "runner_up", **known
+        )
         return run_in_memory(job, progress=False)
 
     def gap(self, prior: Prior, **settings: Any) -> Result:
@@ -52,7 +56,7 @@ class Given:
 
 def main() -> None:
     parser = options_of_settings(__doc__, "parametrisations")
-    parser.set_defaults(model="fashion-small", classifier=["fashion-cnn"], epsilon=0.1, images=40)
+    parser.set_defaults(model="fashion-small", classifier=["fashion-cnn"], eps=0.1, images=40)
     parser.add_argument("--data", default="fashion-mnist:sample")
     parser.add_argument("--few", type=int, default=8, help="images whose convergence is measured")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32])
@@ -67,13 +71,13 @@ def main() -> None:
         "data": args.data,
         "images": len(images),
         "few": args.few,
-        "fine": args.ok,
+        "fine": args.fine,
         "same": same(prior, images[: args.few]),
     }
     few = Given(victim, images[: args.few], labels[: args.few])
     hostile = Given(victim, adversarial[: args.few], labels[: args.few])
     for name, draw in (("GAT", few.gat), ("GAP", hostile.gap)):
-        figures[name] = converging(prior, draw, args.steps, args.ok)
+        figures[name] = converging(prior, draw, args.steps, args.fine)
         write(args.name, figures)
     whole, bad = Given(victim, images, labels), Given(victim, adversarial, labels)
     figures["estimates"] = [estimated(prior, whole, bad, name) for name in X0_ESTIMATES]
@@ -127,9 +131,9 @@ def estimated(prior: Prior, clean: Given, hostile: Given, estimate: str) -> Row:
     watched = replace(prior, model=watching(prior.model, seen))
     gat, gat_far = followed(clean.gat, watched, seen, estimate)
     gap, gap_far = followed(hostile.gap, watched, seen, estimate)
-    kept = clean.gap(prior, estimate=estimate)
-    again = clean.gat(prior, estimate=estimate, retries=None)  # as the card says
-    right = gat.before == gat.labels
+    kept = clean.gap(prior, x0_estimate=estimate)
+    again = clean.gat(prior, x0_estimate=estimate, max_restarts=None)  # as the card says
+    right = gat.clean_predictions == gat.labels
     row = {
         "settings": {"estimate": estimate},
         "gat": rate(again.success[right], BEFORE),
@@ -148,7 +152,7 @@ def followed(
 ) -> tuple[Result, list[Row]]:
     """A result, and at each level of its chain the distance of the estimate from the outcome."""
     seen.clear()
-    out = draw(prior, estimate=estimate)
+    out = draw(prior, x0_estimate=estimate)
     final = to_model_range(out.images)
     batches: dict[float, list[Tensor]] = {}
     for sigma, x, denoised in seen:

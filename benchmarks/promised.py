@@ -3,7 +3,7 @@
 scoreag certify --generative --model fashion-small --classifier fashion-cnn --per-class 200 \
     --out runs/drawn
 scoreag certify --generative --model fashion-small --classifier fashion-cnn --per-class 200 \
-    --strength 2 --purifier gap --out runs/guided-purified
+    --attack-scale 2 --purifier gap --out runs/guided-purified
 python benchmarks/promised.py runs/drawn runs/guided-purified
 """
 
@@ -14,17 +14,19 @@ from pathlib import Path
 
 from common import Row, write
 
-SETTINGS = ("strength", "sampler", "steps", "alpha")
+CONFIG = {  # what the results call it: and the manifest
+    "strength": "attack_scale", "sampler": "sampler", "steps": "steps", "alpha": "alpha",
+}  # fmt: skip
 
 
 def promised(folder: Path) -> Row:
     """What one run found, and of which generator."""
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
-    settings = manifest["settings"]
+    config = manifest["config"]
     return {
-        **{name: settings[name] for name in SETTINGS},
-        "purifier": settings.get("purifier", {}).get("name", "none"),
+        **{name: config[of] for name, of in CONFIG.items()},
+        "purifier": config.get("purifier", {}).get("name", "none"),
         "models": {role: model["name"] for role, model in manifest["models"].items()},
         "per_class": summary["images"] // len(summary["classes"]),
         **{name: summary[name] for name in ("misclassified", "upper_mean", "upper_largest")},
@@ -38,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     rows = [promised(folder) for folder in args.folders]
     if len({repr([row[name] for name in ("models", "per_class", "alpha")]) for row in rows}) > 1:
-        parser.std_error("the folders are of other models, counts or alphas; write a file for each")
+        parser.error("the folders are of other models, counts or alphas; write a file for each")
     write(args.name, {"rows": rows})
 
 

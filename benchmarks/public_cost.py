@@ -50,7 +50,7 @@ def architecture(model: HubCheckpoint) -> Built:
     if model.name == "edm-imagenet64-cond-adm":
         return of_edm(ADM)
     if model.name.startswith("score-sde"):
-        config = model.arguments.get("config") or (
+        config = model.config.get("config") or (
             "vp/cifar10_ddpmpp_continuous"
             if model.name.endswith("vp")
             else "ve/cifar10_ncsnpp_continuous"
@@ -116,7 +116,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: dict[str, Any] = {}
     measured: dict[str, dict[str, Any]] = {}
-    models = [m for m in list_checkpoints().values() if not args.subset or m.name in args.subset]
+    models = [m for m in list_checkpoints().values() if not args.only or m.name in args.only]
     for model in sorted(models, key=lambda m: architecture(m)[1]["image_shape"][1]):
         made = architecture(model)
         side = made[1]["image_shape"][1]

@@ -23,7 +23,8 @@ from common import (
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_purification, run_in_memory
+from scoreag.methods.purification import build_purification
+from scoreag.methods.task import run_in_memory
 
 
 def row(
@@ -51,12 +52,12 @@ def unpurified(victim: Any, images: Any, adversarial: Any, labels: Any, attack: 
 def main() -> None:
     parser = options_of_settings(__doc__, "purification")
     parser.add_argument("--data", default="cifar10:test")
-    parser.add_argument("--precision", type=float, nargs="*", default=[])
-    parser.add_argument("--start", type=float, nargs="*", default=[])
+    parser.add_argument("--similarity", type=float, nargs="*", default=[])
+    parser.add_argument("--sigma-start", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, (images, labels) = scoreag.load_prior(args.model), given_images(args)
     attack = pgd.PGD(eps=args.eps)
-    grid = cells(args, start=args.start, precision=args.precision)
+    grid = cells(args, sigma_start=args.sigma_start, similarity=args.similarity)
 
     def rows(victim: Any) -> Iterator[Row]:
         adversarial = attacked(victim, images, labels, attack)

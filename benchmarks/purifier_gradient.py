@@ -34,8 +34,8 @@ from scoreag.methods.config import SamplingConfig, resolve_config
 from scoreag.registry import load_component
 
 CHAINS = {
-    "diffpure": {"sampler": "euler_maruyama", "start": 0.34},
-    "gap": {"sampler": "heun", "start": 0.34},
+    "diffpure": {"sampler": "euler_maruyama", "sigma_start": 0.34},
+    "gap": {"sampler": "heun", "sigma_start": 0.34},
 }
 WAYS = ("plain", "scoreag", "checkpoint", "torchsde adjoint")
 EACH = ("seconds", "forward", "mib")  # of every round
@@ -62,9 +62,9 @@ def by_adjoint(prior: Prior, images: Tensor, settings: SamplingConfig, noise: No
     start, span, steps = float(times[0]), float(times[0] - times[-2]), len(times) - 2
     dt = span / steps
     x = to_model_range(images)
-    x = (x + sigmas[0] * noise.at("start").normal_like(x)) / (1 + sigmas[0] ** 2).sqrt()
+    x = (x + sigmas[0] * noise.fold_in("start").normal_like(x)) / (1 + sigmas[0] ** 2).sqrt()
     shape = x.shape
-    rows = [noise.at("step", i).normal_like(x).flatten(1) * dt**0.5 for i in range(steps)]
+    rows = [noise.fold_in("step", i).normal_like(x).flatten(1) * dt**0.5 for i in range(steps)]
     path = torch.stack([torch.zeros_like(rows[0]), *rows]).cumsum(0)
 
     class Path_(torchsde.BaseBrownian):

@@ -14,13 +14,13 @@ import scoreag
 from scoreag.registry import load_component
 
 CHAINS: list[tuple[str, dict[str, Any]]] = [
-    ("denoise_once", {"start": 0.2}),
-    ("denoise_once", {"start": 0.3}),
+    ("one_step_denoising", {"sigma_start": 0.2}),
+    ("one_step_denoising", {"sigma_start": 0.3}),
     ("diffpure", {"sampler": "heun", "steps": 3}),
     ("diffpure", {"steps": 5}),
     ("diffpure", {}),
     ("diffpure", {"steps": 18}),
-    ("diffpure", {"start": 0.34}),
+    ("diffpure", {"sigma_start": 0.34}),
     ("gap", {}),
     ("gap", {"sampler": "heun", "steps": 5}),
     ("gap", {"steps": 18}),
@@ -51,14 +51,14 @@ def main() -> None:
         found = {name: accuracy(defended, given, labels) for name, given in both}
         seconds = (time.perf_counter() - began) / (2 * len(images))
         count.remove()
-        resolved = defended.defense.settings.subset(load_component("purifiers", purifier).TAKES)
+        resolved = defended.config.sampling.subset(load_component("purifiers", purifier).TAKES)
         per_image = len(calls) // (2 * len(images.split(32)))
         rows.append({
             "purifier": purifier, "settings": settings, "calls": per_image, "seconds": seconds,
             **found, "resolved": {**resolved, "seed": 0},
         })  # fmt: skip
         print(rows[-1], flush=True)
-        told = {"data": args.data, "images": args.images, "epsilon": PGD.epsilon}
+        told = {"data": args.data, "images": args.images, "epsilon": PGD.eps}
         write("purifiers", {**told, "victim": "cifar10-resnet20", "rows": rows})
 
 

@@ -58,7 +58,9 @@ def _purifiers(data: Row) -> Iterator[list[str]]:
         if cell["attack"] in ATTACKERS and cell["state"] == "done":
             figures = cell["figures"]
             (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
-            defense = f"{cell['purification'].removesuffix('_blind')}, vote of {vote.rpartition('_')[2]}"
+            defense = (
+                f"{cell['purification'].removesuffix('_blind')}, vote of {vote.rpartition('_')[2]}"
+            )
             clean = short(figures[vote.replace("attacked", "clean")])
             attacker = f"{ATTACKERS[cell['attack']]}, 8/255"
             yield [defense, cell["victim"], attacker, share(figures[vote]), clean]

@@ -66,9 +66,15 @@ def synthesis(data: Row) -> str:
 
 def drawn(settings: Row) -> str:
     """The settings of GAS in words; at strength 0 nothing guides."""
-    if settings.get("strength") != 0:
+    if settings.get("strength", settings.get("attack_scale")) != 0:
         return what(settings)
-    others = what({name: value for name, value in settings.items() if name != "strength"})
+    others = what(
+        {
+            name: value
+            for name, value in settings.items()
+            if name not in ("strength", "attack_scale")
+        }
+    )
     return "unguided, same seeds" + ("" if others == "default" else f", {others}")
 
 

@@ -5,6 +5,7 @@ from markdown_parts import Row, share, short, table
 AXES = {  # the axis, what its numbers are, and by how many draws its rows are judged
     "votes": "draws that vote, on the images of one attack",
     "steps": "steps of the chain",
+    "similarity": "similarity s_x",
     "precision": "precision s_x",
 }
 

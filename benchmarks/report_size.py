@@ -65,7 +65,7 @@ def several(folder: Path, repeats: int, kept: bool = True) -> dict[str, Any]:
     """Each figure of ``repeats`` reports; unless ``kept``, distances are forgotten before each."""
     found = []
     for _ in range(repeats):
-        for file in () if kept else folder.glob("cells/*/likeness.json"):
+        for file in () if kept else folder.glob("cells/*/distances.json"):
             file.unlink()
         found.append(report(folder))
         found[-1]["load"] = os.getloadavg()[0]

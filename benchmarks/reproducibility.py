@@ -1,7 +1,7 @@
 """Does a result depend on how the work was split?  The command line, on real images.
 
-The same command twice, and with other --batch-size: every file is compared, byte for byte. With
-the micro-batch off: by how much images move, and which verdicts flip. Killed in the middle and
+The same command twice, and with other --write-every: every file is compared, byte for byte. With
+the batch size off: by how much images move, and which verdicts flip. Killed in the middle and
 given again: the files of an uninterrupted run.
 """
 
@@ -25,7 +25,7 @@ SAME = ("rows.jsonl", "summary.json", "images", "originals")  # the manifest hol
 
 def command(out: Path, args: argparse.Namespace, *more: str) -> list[str]:
     words = ["transform", "--model", "cifar10", "--classifier", "cifar10-resnet20"]
-    words += ["--data", f"cifar10:test[0:{args.images}]", "--root", str(args.root)]
+    words += ["--data", f"cifar10:test[0:{args.images}]", "--data-dir", str(args.data_dir)]
     return [sys.executable, "-m", "scoreag", *words, "--quiet", "--out", str(out), *more]
 
 
@@ -36,7 +36,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def killed_and_continued(out: Path, args: argparse.Namespace) -> int:
     """SIGKILL once some rows are there; how many there were."""
-    words = command(out, args, "--batch-size", "16")
+    words = command(out, args, "--write-every", "16")
     run = subprocess.Popen(words)
     rows = out / "rows.jsonl"
     while run.poll() is None and not (rows.exists() and rows.read_text().count("\n") >= 16):
@@ -49,7 +49,7 @@ def killed_and_continued(out: Path, args: argparse.Namespace) -> int:
 
 
 def unpadded(reference: Path, out: Path) -> dict[str, Any]:
-    """How far images and verdicts are from those of the fixed micro-batch."""
+    """How far images and verdicts are from those of the fixed batch size."""
 
     def rows(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
@@ -69,7 +69,7 @@ def unpadded(reference: Path, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="where the CIFAR-10 files are")
+    parser.add_argument("--data-dir", type=Path, required=True, help="where the CIFAR-10 files are")
     parser.add_argument("--images", type=int, default=48)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,22 +79,22 @@ def main() -> None:
         equal = {}
         for name, more in {
             "the same command": [],
-            "--batch-size 7": ["--batch-size", "7"],
-            "--batch-size 1000": ["--batch-size", "1000"],
+            "--write-every 7": ["--write-every", "7"],
+            "--write-every 1000": ["--write-every", "1000"],
         }.items():
             out = place / name.replace(" ", "")
             subprocess.run(command(out, args, *more), check=True)
             equal[name] = files(out) == expected
         rows = killed_and_continued(place / "killed", args)
         equal[f"SIGKILL after {rows} rows, and again"] = files(place / "killed") == expected
-        off = command(place / "off", args, "--micro-batch", "0", "--batch-size", str(args.images))
+        off = command(place / "off", args, "--batch-size", "0", "--write-every", str(args.images))
         subprocess.run(off, check=True)
         figures = {
             "images": args.images,
             "files": len(expected),
             "equal": equal,
             "micro_batch_off": unpadded(place / "a", place / "off"),
-            "resolved": json.loads((place / "a" / "manifest.json").read_text())["settings"],
+            "resolved": json.loads((place / "a" / "manifest.json").read_text())["config"],
         }
     print(json.dumps(figures, indent=1))
     write("reproducibility", figures)

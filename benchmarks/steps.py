@@ -51,7 +51,7 @@ def work(todo: Iterable[Step], workers: int, out: Path) -> list[Row]:
     done: dict[str, float] = {}
 
     def ready(step: Step) -> bool:
-        return all(name in done or name not in order for name in (*step.models, *step.update))
+        return all(name in done or name not in order for name in (*step.models, *step.after))
 
     with ThreadPoolExecutor(workers) as pool:
         while pending or running:

@@ -10,18 +10,19 @@ import torch
 from common import Row, by_draw, cells, eight_bit, measure, options_of_settings, rate, ruler
 
 import scoreag
-from scoreag.methods.api import build_synthesis, run_in_memory
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import run_in_memory
 
 
 def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Row:
     """One setting; at strength 0 nothing guides, and success is the victim's own error."""
     out = run_in_memory(
-        build_synthesis(prior, victim, labels, "second", **settings), progress=False
+        build_synthesis(prior, victim, labels, "runner_up", **settings), progress=False
     )
     return {
         **by_draw(settings, out),
         "success_8bit": rate(out.success, "all images"),
-        "without_retries": rate(out.success & (out.retries == 0), "all images"),
+        "without_retries": rate(out.success & (out.restarts == 0), "all images"),
         "as_wanted": rate(out.targeted_success, "all images"),
         "judge": rate(judge.message(eight_bit(out.images)) == out.labels, "all images"),
     }
@@ -31,14 +32,14 @@ def main() -> None:
     parser = options_of_settings(__doc__, "synthesis")
     parser.add_argument("--per-class", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--strength", type=float, nargs="*", default=[])
+    parser.add_argument("--attack-scale", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, judge = scoreag.load_prior(args.model), ruler(judge=args.judge)
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
-    default, *others = cells(args, alone=("strength",))
+    default, *others = cells(args, alone=("attack_scale",))
 
     def rows(victim: Any) -> Iterator[Row]:
-        for settings in ({**default, "strength": 0.0}, default, *others):
+        for settings in ({**default, "attack_scale": 0.0}, default, *others):
             yield row(prior, victim, labels, judge, **{"seed": args.seed, **settings})
 
     measure(args, {"per_class": args.per_class, "seed": args.seed}, rows)

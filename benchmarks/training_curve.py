@@ -31,7 +31,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in args.model:
         prior = replace(scoreag.load_prior(name), defaults=scoreag.load_prior("cifar10").defaults)
-        free = synthesised(prior, victim, asked, measure, strength=0.0)
+        free = synthesised(prior, victim, asked, measure, attack_scale=0.0)
         gap = purified(prior, victim, images, adversarial, labels)
         rows.append(
             {

@@ -19,11 +19,13 @@ from common import Row, write
 
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset, load_dataset
+from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import ExecutionConfig
-from scoreag.training.loop import TrainingSchedule, TrainState, fit
-from scoreag.training.score_model_training import build_loss
-from scoreag.training.score_presets import PRESETS, ScoreRecipe, get_preset
-from scoreag.training.setup import build_or_resume, resolve_options
+from scoreag.training.loop import fit
+from scoreag.training.presets import get_preset
+from scoreag.training.schedule import TrainingSchedule
+from scoreag.training.score_model_training import build_loss, build_or_resume, resolve_options
+from scoreag.training.score_presets import PRESETS, ScoreRecipe
 
 PLANNED = {setting.name for setting in fields(TrainingSchedule)}
 
@@ -35,7 +37,7 @@ def changed(recipe: ScoreRecipe, words: list[str]) -> tuple[ScoreRecipe, dict[st
     own = {name: v for name, v in table.items() if hasattr(recipe, name)}
     options = {name: v for name, v in table.items() if name not in plan and name not in own}
     new = replace(recipe, **own, options={**recipe.options, **options})
-    return replace(new, plan=replace(recipe.plan, **plan)), table
+    return replace(new, schedule=replace(recipe.schedule, **plan)), table
 
 
 def typed(word: str) -> Any:
@@ -82,20 +84,20 @@ def trained(recipe: ScoreRecipe, data: Dataset) -> tuple[TrainState, float]:
 def lasting(recipe: ScoreRecipe, data: Dataset, seconds: float, steps: int = 12) -> ScoreRecipe:
     """The recipe with as many images as it sees in about so many seconds."""
     for _ in range(2):  # the first time, kernels are chosen
-        _, taken = trained(_for(recipe, steps * recipe.plan.batch), data)
+        _, taken = trained(_for(recipe, steps * recipe.schedule.batch_size), data)
     batches = round(seconds / taken * steps)
-    return _for(recipe, batches * recipe.plan.batch)
+    return _for(recipe, batches * recipe.schedule.batch_size)
 
 
 def _for(recipe: ScoreRecipe, images: int) -> ScoreRecipe:
-    return replace(recipe, plan=replace(recipe.plan, images=images))
+    return replace(recipe, schedule=replace(recipe.schedule, total_images=images))
 
 
 def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Dataset) -> Row:
     state, seconds = trained(recipe, data)
     return {
         "changes": dict(table),
-        "images": state.seen,
+        "images": state.images_seen,
         "weights": sum(p.numel() for p in state.network.parameters()),
         "seconds": seconds,
         "loss": held_out(state, recipe, held),
@@ -104,7 +106,7 @@ def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Data
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--preset", default="cifar10-small")
     parser.add_argument("--data", default="cifar10:train[0:45000]")
     parser.add_argument("--held-out", default="cifar10:train[45000:47000]")
@@ -113,7 +115,7 @@ def main() -> None:
     parser.add_argument("--name", default="training_recipes")
     args = parser.parse_args()
     recipe = get_preset(args.preset, PRESETS)
-    data, held = (load_dataset(words, args.root) for words in (args.data, args.held_out))
+    data, held = (load_dataset(words, args.data_dir) for words in (args.data, args.held_out))
     rows: list[Row] = []
     for words in args.variant:
         variant, table = changed(recipe, words)

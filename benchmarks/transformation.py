@@ -23,7 +23,8 @@ from common import (
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_transformation, run_in_memory
+from scoreag.methods.task import run_in_memory
+from scoreag.methods.transformation import build_transformation
 
 BEFORE = "images that were right before"
 
@@ -32,9 +33,9 @@ def row(prior: Any, victim: Any, data: Any, judge: Any, **settings: Any) -> Row:
     """One setting on one victim; success counts retries, and stands beside that without them."""
     images, labels = data
     out = run_in_memory(
-        build_transformation(prior, victim, images, labels, "second", **settings), progress=False
+        build_transformation(prior, victim, images, labels, "runner_up", **settings), progress=False
     )
-    right, first = out.before == labels, out.retries == 0
+    right, first = out.clean_predictions == labels, out.restarts == 0
     return {
         **by_draw(settings, out),
         "clean": rate(right, "all images"),
@@ -68,9 +69,9 @@ def seen(judge: Any, saved: Any, data: Any, right: Any) -> Row:
 def main() -> None:
     parser = options_of_settings(__doc__, "transformation")
     parser.add_argument("--data", default="cifar10:test")
-    alone = ("strength", "precision", "start")
+    alone = ("attack_scale", "similarity", "sigma_start")
     for name in alone:
-        parser.add_argument(f"--{name}", type=float, nargs="*", default=[])
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, nargs="*", default=[])
     args = parser.parse_args()
     prior, data = scoreag.load_prior(args.model), given_images(args)
     judge, attack = ruler(args.lpips, args.judge), pgd.PGD(eps=args.eps)

@@ -39,8 +39,8 @@ def main(given: Sequence[str] | None = None) -> None:
     args = parser.parse_args(given)
     moved = made(args.out, "transform", "--data", f"{args.data}[0:{args.images}]")
     drawn = made(
-        args.out, "synthesize", "--labels", "all", "--per-class", str(args.per_class),
-        "--wrong", "random",
+        args.out, "synthesize", "--classes", "all", "--per-class", str(args.per_class),
+        "--target", "random",
     )  # fmt: skip
     assert moved.labels is not None and drawn.labels is not None
     images = torch.cat([moved.images, drawn.images])

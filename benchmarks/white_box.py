@@ -15,7 +15,7 @@ from common import Row, eight_bit, given_images, options, rate, write
 from torch import Tensor
 
 import scoreag
-from scoreag.assess.randomized_metrics import majority_vote, worst_of_k
+from scoreag.assess.metrics import majority_vote, worst_of_k
 from scoreag.assess.threat_model import DRAW_OFFSET_EVAL
 from scoreag.attacks import apgd
 from scoreag.defenses.purified_classifier import PurifiedClassifier
@@ -83,28 +83,29 @@ class Bench:
         exact = attacked(defended, self.images, self.labels, through)
         kinds = {"clean": self.images, "blind": self.blind, "exact": exact}
         said = {name: answers(defended, x, draws) for name, x in kinds.items()}
-        return defended.defense.settings.subset(fields_for_task("purify")), said
+        return defended.config.sampling.subset(fields_for_task("purify")), said
 
 
 def rows(bench: Bench, args: Any) -> Iterator[Row]:
     """The card's own setting first; where an axis passes through it, it is not searched again."""
-    own = cache(partial(bench.judged, max([*args.votes, args.eval_draws])))
+    own = cache(partial(bench.judged, max([*args.votes, args.answers])))
     card, labels = resolve_task_config(bench.prior, "purify"), bench.labels
     for draws in args.votes:
         resolved, said = own()
         yield {"axis": "votes", "at": draws, "resolved": resolved, **told(said, labels, draws)}
-    for axis, values in (("steps", args.steps), ("precision", args.precision)):
+    for axis, values in (("steps", args.steps), ("similarity", args.similarity)):
         for at in values:
             same = at == getattr(card, axis)
-            resolved, said = own() if same else bench.judged(args.eval_draws, **{axis: at})
-            figures = told(said, labels, args.eval_draws)
+            resolved, said = own() if same else bench.judged(args.answers, **{axis: at})
+            figures = told(said, labels, args.answers)
             yield {"axis": axis, "at": at, "resolved": resolved, **figures}
 
 
 def measure(args: Any, found: Iterable[Row]) -> None:
     """The rows, written as each is done: what is cut off keeps them."""
-    names = ("images", "classifier", "model", "data", "epsilon", "iterations", "draws", "stop")
+    names = ("images", "classifier", "model", "data", "iterations", "draws", "stop")
     figures: Row = {name: getattr(args, name) for name in (*names, "answers")}
+    figures["epsilon"] = args.eps
     figures["rows"] = done = list[Row]()
     for row in found:
         done.append(row)
@@ -121,13 +122,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default="cifar10:test")
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--classifier", default="cifar10-resnet20")
-    parser.add_argument("--epsilon", type=float, default=8 / 255, help="in [0, 1], linf")
+    parser.add_argument("--eps", type=float, default=8 / 255, help="in [0, 1], linf")
     parser.add_argument("--iterations", type=int, default=100, help="of each attack")
     parser.add_argument("--draws", type=int, default=10, help="of each of its gradients")
     parser.add_argument("--stop", type=int, default=10, help="fresh draws that end an image")
     parser.add_argument("--answers", type=int, default=10, help="draws that judge")
     parser.add_argument("--steps", type=int, nargs="*", default=[3, 6, 12, 24])
-    parser.add_argument("--precision", type=float, nargs="*", default=[10, 30, 100, 300])
+    parser.add_argument("--similarity", type=float, nargs="*", default=[10, 30, 100, 300])
     parser.add_argument("--votes", type=int, nargs="*", default=[1, 3, 10, 30, 128])
     args = parser.parse_args(words)
     measure(args, rows(Bench(args), args))

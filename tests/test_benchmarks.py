@@ -24,7 +24,7 @@ def common(monkeypatch, tmp_path) -> ModuleType:
     monkeypatch.setattr(scoreag, "load_prior", lambda name: tiny.prior())
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(6) / 255, tiny.labels(6)
-    monkeypatch.setattr(scoreag, "load_data", lambda spec, root: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir: given)
     return module
 
 
@@ -33,13 +33,13 @@ def common(monkeypatch, tmp_path) -> ModuleType:
     [
         ("steps", "8", 8),
         ("steps", "8.5", 8.5),  # to be refused as it was typed
-        ("strength", "8", 8.0),
-        ("precision", "1e3", 1000.0),
-        ("stop", "-1", -1.0),
-        ("stop", "none", None),
-        ("normalized", "True", True),
-        ("variance", "damped", "damped"),
-        ("interval", "0:2", (0.0, 2.0)),
+        ("attack_scale", "8", 8.0),
+        ("similarity", "1e3", 1000.0),
+        ("stop_margin", "-1", -1.0),
+        ("stop_margin", "none", None),
+        ("normalize_gradient", "True", True),
+        ("likelihood_variance", "damped", "damped"),
+        ("attack_interval", "0:2", (0.0, 2.0)),
     ],
 )
 def test_a_value_is_of_the_kind_of_its_setting(common, name, word, meant):
@@ -49,13 +49,16 @@ def test_a_value_is_of_the_kind_of_its_setting(common, name, word, meant):
 
 def test_rows_are_the_default_each_single_value_and_every_combination(common):
     args = Namespace(
-        setting=["steps=4"], grid=["precision=30,100", "start=0.3"], strength=[3.0], steps=[]
+        setting=["steps=4"],
+        grid=["similarity=30,100", "sigma_start=0.3"],
+        attack_scale=[3.0],
+        steps=[],
     )
-    assert common.cells(args, alone=("strength", "steps"), sampler=[]) == [
+    assert common.cells(args, alone=("attack_scale", "steps"), sampler=[]) == [
         {"steps": 4},
-        {"steps": 4, "strength": 3.0},
-        {"steps": 4, "precision": 30, "start": 0.3},
-        {"steps": 4, "precision": 100, "start": 0.3},
+        {"steps": 4, "attack_scale": 3.0},
+        {"steps": 4, "similarity": 30, "sigma_start": 0.3},
+        {"steps": 4, "similarity": 100, "sigma_start": 0.3},
     ]
 
 
@@ -78,7 +81,9 @@ def test_what_is_cut_off_keeps_the_rows_that_were_done(common, tmp_path):
 
 def results(monkeypatch, common, name: str, *words: str) -> list[dict]:
     """The rows that a benchmark writes."""
-    monkeypatch.setattr("sys.argv", [f"{name}.py", "--root", "x", "--setting", "steps=2", *words])
+    monkeypatch.setattr(
+        "sys.argv", [f"{name}.py", "--data-dir", "x", "--setting", "steps=2", *words]
+    )
     import_module(name).main()
     figures = json.loads((common.RESULTS / f"{name}.json").read_text())
     return figures["victims"]["cifar10-resnet20"]
@@ -96,14 +101,14 @@ def test_a_grid_of_purification_attacks_once(common, monkeypatch):
         return 1 - images
 
     monkeypatch.setattr(module, "attacked", attacked)
-    words = ("--grid", "precision=30,100", "--grid", "start=0.3,0.5")
+    words = ("--grid", "similarity=30,100", "--grid", "sigma_start=0.3,0.5")
     base, default, *rows = results(monkeypatch, common, "purification", *words)
     assert attacks == [6] and base["resolved"]["steps"] == 40
     assert base["settings"] == "PGD-40, 8/255, no purifier"
-    assert resolved([default], "precision", "start") == [(30.0, 1.0)]
+    assert resolved([default], "similarity", "sigma_start") == [(30.0, 1.0)]
     cells = [(30, 0.3), (30, 0.5), (100, 0.3), (100, 0.5)]
-    assert resolved(rows, "precision", "start") == cells
-    assert "strength" not in default["resolved"] and default["resolved"]["seed"] == 0
+    assert resolved(rows, "similarity", "sigma_start") == cells
+    assert "attack_scale" not in default["resolved"] and default["resolved"]["seed"] == 0
 
 
 class Judge:
@@ -119,10 +124,10 @@ class Judge:
 
 def test_transformation_counts_success_with_retries_beside_that_without(common, monkeypatch):
     monkeypatch.setattr(import_module("transformation"), "ruler", lambda *_, **__: Judge())
-    words = ("--grid", "strength=10,30", "retries=0,2")
+    words = ("--grid", "attack_scale=10,30", "max_restarts=0,2")
     _, default, *rows = results(monkeypatch, common, "transformation", *words)
     cells = [(10, 0), (10, 2), (30, 0), (30, 2)]
-    assert resolved(rows, "strength", "retries") == cells
+    assert resolved(rows, "attack_scale", "max_restarts") == cells
     counts = [(row["success_8bit"]["count"], row["without_retries"]["count"]) for row in rows]
     for (plain, same), (more, first) in (counts[:2], counts[2:]):
         assert plain == same == first <= more  # the first draws are the same, whatever follows
@@ -133,9 +138,9 @@ def test_transformation_counts_success_with_retries_beside_that_without(common, 
 
 def test_synthesis_stands_beside_unguided_draws(common, monkeypatch):
     monkeypatch.setattr(import_module("synthesis"), "ruler", lambda *_, **__: Judge())
-    words = ("--per-class", "1", "--strength", "3", "--seed", "5")
+    words = ("--per-class", "1", "--attack-scale", "3", "--seed", "5")
     rows = results(monkeypatch, common, "synthesis", *words)
-    assert resolved(rows, "strength", "seed") == [(0.0, 5), (30.0, 5), (3.0, 5)]
+    assert resolved(rows, "attack_scale", "seed") == [(0.0, 5), (30.0, 5), (3.0, 5)]
 
 
 def test_a_recipe_lasts_as_long_as_asked_by_the_pace_of_its_first_steps(common, monkeypatch):
@@ -143,7 +148,9 @@ def test_a_recipe_lasts_as_long_as_asked_by_the_pace_of_its_first_steps(common, 
     module = import_module("training_recipes")
     monkeypatch.setattr(module, "trained", lambda recipe, data: (None, 3.0))
     recipe = module.PRESETS["tiny"]
-    assert module.lasting(recipe, None, 10.0).plan.images == 40 * recipe.plan.batch
+    assert (
+        module.lasting(recipe, None, 10.0).schedule.total_images == 40 * recipe.schedule.batch_size
+    )
 
 
 def test_draws_by_sampler_are_judged_and_kept(common, monkeypatch):
@@ -151,12 +158,12 @@ def test_draws_by_sampler_are_judged_and_kept(common, monkeypatch):
 
     class Both(Judge):
         def moments(self, images):
-            return import_module("scoreag.metrics.frechet").Moments.of(
+            return import_module("scoreag.metrics.frechet").Moments.from_features(
                 images.flatten(1)[:, :3], "x"
             )
 
     monkeypatch.setattr(module, "ruler", lambda **_: Both())
-    words = ["draws.py", "--root", "x", "--images", "6", "--sampler", "euler", "--calls", "2"]
+    words = ["draws.py", "--data-dir", "x", "--images", "6", "--sampler", "euler", "--nfe", "2"]
     monkeypatch.setattr("sys.argv", [*words, "3"])
     module.main()
     figures = json.loads((common.RESULTS / "draws.json").read_text())

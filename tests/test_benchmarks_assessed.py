@@ -15,14 +15,14 @@ def page(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     monkeypatch.chdir(write_world(tmp_path))
     with Path("plan.toml").open("a") as plan:
-        plan.write('\n[attacks.purified]\nattack = "gap"\nsteps = 1\nvictims = "net"\n')
+        plan.write('\n[attacks.purified]\nattack = "gap"\nsteps = 1\nclassifiers = "net"\n')
     assert main(["assess", "plan.toml", "--out", "out", "--quiet"]) == 0
     found = import_module("assessed").assessed(tmp_path / "out")
     return found, import_module("render_assessed").assessed(json.loads(json.dumps(found)))
 
 
 def shown(cell):
-    if cell["purification"] != "none":
+    if cell["purifier_name"] != "none":
         return "attacked_accuracy_vote_of_2"
     return {"gas": "success", "gap": "accuracy"}.get(cell["component"], "success_of_right")
 
@@ -36,11 +36,11 @@ def test_every_cell_has_its_line_with_the_figures_of_the_summary(page, tmp_path)
     of_cells = [line for line in lines if line.count("|") > 6 and line not in defences]
     assert len(of_cells) == len(cells) == 8
     for cell in cells:
-        figures, swept = cell["figures"], "".join(f" {k} {v}" for k, v in cell["swept"].items())
+        figures, swept = cell["metrics"], "".join(f" {k} {v}" for k, v in cell["sweep"].items())
         (line,) = [
             line for line in of_cells
             if f"| {cell['attack']}{swept} |" in line
-            and ("| net | gap |" in line) == (cell["purification"] == "gap")
+            and ("| net | gap |" in line) == (cell["purifier_name"] == "gap")
         ]  # fmt: skip
         rate = figures[shown(cell)]
         assert f"({rate['count']}/{rate['total']})" in line or f"({rate['count']} of" in line

@@ -23,7 +23,7 @@ def bundling(monkeypatch, tmp_path):
 
 def test_a_bundled_model_has_the_weights_and_the_figures_of_the_trained_one(bundling, tmp_path):
     figures = {"evaluation": {"judge_accuracy": {"value": 0.5, "count": 1, "total": 2, "of": "x"}}}
-    tiny.write_score_model(tmp_path / "trained", figures=figures)
+    tiny.write_score_model(tmp_path / "trained", metrics=figures)
     bundling.bundle(str(tmp_path / "trained"), "mine")
     found, given = load_card("mine"), load_card(tmp_path / "trained")
     assert (found.name, found.file, found.metrics) == ("mine", "mine.safetensors", figures)

@@ -9,14 +9,14 @@ import pytest
 from scoreag.cli.app import main
 
 WORDS = ["certify", "--model", "fashion-small", "--classifier", "fashion-cnn", "--quiet",
-         "--data", "fashion-mnist:sample[0:2]", "--samples", "40", "--select", "5"]  # fmt: skip
+         "--data", "fashion-mnist:sample[0:2]", "--n", "40", "--n0", "5"]  # fmt: skip
 
 
 @pytest.fixture
 def text(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     for noise in ("0.25", "1.0"):
-        assert main([*WORDS, "--noise", noise, "--out", str(tmp_path / noise)]) == 0
+        assert main([*WORDS, "--sigma", noise, "--out", str(tmp_path / noise)]) == 0
     rows = [import_module("certified").certified(tmp_path / noise) for noise in ("0.25", "1.0")]
     return import_module("render_certified").certified(json.loads(json.dumps({"rows": rows})))
 
@@ -37,7 +37,7 @@ def test_a_line_a_noise_level_with_the_counts_of_its_rows(text, tmp_path):
 def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     words = ["certify", "--generative", *WORDS[1:6], "--per-class", "2", "--steps", "2"]
-    for name, more in (("bare", []), ("behind", ["--strength", "3", "--purifier", "gap"])):
+    for name, more in (("bare", []), ("behind", ["--attack-scale", "3", "--purifier", "gap"])):
         assert main([*words, *more, "--out", str(tmp_path / name)]) == 0
     rows = [import_module("promised").promised(tmp_path / name) for name in ("bare", "behind")]
     text = import_module("render_certified").promised(json.loads(json.dumps({"rows": rows})))

@@ -35,7 +35,7 @@ def test_each_step_waits_for_steps_before_it_only(fashion, todo):
     trained = any(step.name == fashion.JUDGE for step in todo)
     seen = {fashion.SMALL} if trained else {fashion.SMALL, *fashion.VICTIMS, fashion.JUDGE}
     for step in todo:
-        assert {*step.models, *step.update} <= seen
+        assert {*step.models, *step.after} <= seen
         seen.add(step.name)
 
 

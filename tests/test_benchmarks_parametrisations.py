@@ -102,12 +102,12 @@ def test_where_images_have_no_width_levels_uniform_in_the_time_of_vp_are_bad_for
 def test_the_benchmark_writes_what_its_section_tells(monkeypatch, tmp_path, capsys):
     common, module = import_module("common"), import_module("parametrisations")
     monkeypatch.setattr(common, "RESULTS", tmp_path)
-    quick = {"transform": {"steps": 3, "strength": 1.0}, "purify": {"steps": 3}}
+    quick = {"transform": {"steps": 3, "attack_scale": 1.0}, "purify": {"steps": 3}}
     prior = replace(tiny.prior(), defaults=quick)
     monkeypatch.setattr(scoreag, "load_prior", lambda name: prior)
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(3) / 255, tiny.labels(3)
-    monkeypatch.setattr(scoreag, "load_data", lambda spec, root: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir: given)
     words = ["--few", "2", "--steps", "2", "4", "--fine", "8"]
     monkeypatch.setattr("sys.argv", ["parametrisations.py", *words])
     module.main()

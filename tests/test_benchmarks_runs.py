@@ -8,7 +8,7 @@ import pytest
 
 from scoreag.assess.results import aggregate
 from scoreag.cli.app import main
-from scoreag.runs.records import files_intact, read_rows
+from scoreag.io.records import files_intact, read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_a_made_up_assessment_is_whole_and_its_report_counts_its_rows(tmp_path):
         for line in file.read_text().splitlines()
     ]
     assert len(lines) == 3 * 130
-    fooled = sum(json.loads(line)["success_8bit"] for line in lines)
+    fooled = sum(json.loads(line)["success"] for line in lines)
     assert sum(one.metrics["success"]["count"] for one in attacked) == fooled > 0
     assert all("frechet" in one.metrics for one in attacked)
 
@@ -56,14 +56,14 @@ def test_kills_that_hit_are_counted_and_a_difference_is_told(harm, said):
 
 
 def test_a_forecast_is_told_cell_by_cell_and_in_all(capsys, tmp_path):
-    words = ["--only", "*/cifar10-resnet20/none/pgd,epsilon=8/255", "--dry-run", "--json"]
+    words = ["--only", "*/cifar10-resnet20/none/pgd,eps=8/255", "--dry-run", "--json"]
     assert main(["assess", "quick", *words, "--out", str(tmp_path / "none")]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     rows = [row, row | {"measured_on": 0, "seconds": 3 * 3600.0, "gradients": 2000}]
     text = import_module("render_runs").forecast({"rows": rows})
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     count = row["images"]  # 256, or 20 where only the bundled ones are there
-    assert lines[0].startswith(f"| cifar10-resnet20 | none | pgd,epsilon=8/255 | {count} |")
+    assert lines[0].startswith(f"| cifar10-resnet20 | none | pgd,eps=8/255 | {count} |")
     assert f"| {count * 10:,} |" in lines[0] and lines[0].endswith("| yes |")  # 10 steps an image
     assert lines[1].endswith("| 2,000 | 3 |  |") and f"| {2 * count} |" in lines[2]
     assert f"| {count * 10 + 2000:,} |" in lines[2] and "; 1 kind(s) of cell" in text

@@ -17,9 +17,9 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import BATCH_SIZE, SETTINGS
+from scoreag.cli.options import RunOptions, SamplingOptions, parameters
+from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
-from scoreag.runs.records import read_rows
 
 OWN = """
 from torch import nn
@@ -168,13 +168,13 @@ def test_every_setting_reaches_the_manifest(here):
 
 def test_every_setting_is_an_option_of_the_same_name():
     known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
-    assert {option.name for option in SETTINGS} == known
+    assert {option.name for option in parameters(SamplingOptions)} == known
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
-    from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
+    from scoreag.methods.task import DEFAULT_BATCH_SIZE as THEIRS
 
-    assert BATCH_SIZE.default == THEIRS
+    assert RunOptions.batch_size == THEIRS
 
 
 def test_a_single_picture_with_a_label_by_name(here):
@@ -301,7 +301,7 @@ def test_a_word_that_means_nothing_is_wrong_usage(here, capsys, words, told):
             ["--batch-size", "7"],
             "--batch-size is 7, and there are 6 images; write --batch-size 6 or fewer",
         ),
-        (["--batch-size", "2", "--init", "net"], "is a classifier; go on from a score-model"),
+        (["--batch-size", "2", "--init", "net"], "is a classifier; start from a score-model"),
     ],
     ids=["batch", "init"],
 )
@@ -318,9 +318,9 @@ def test_a_training_says_what_it_made_and_goes_on_from_it(here, capsys):
     assert main(words) == 0
     made = json.loads(capsys.readouterr().out)
     kept = json.loads((here / "out" / "manifest.json").read_text())
-    assert kept["finished"] and kept["seed"] == 0 and kept["made"]["sha256"] == made["sha256"]
+    assert kept["finished"] and kept["seed"] == 0 and kept["card"]["sha256"] == made["sha256"]
     assert kept["config"]["schedule"]["dtype"] in ("float32", "bf16")
-    assert "--preset tiny --data image-folder:images" in kept["made"]["source"]
+    assert "--preset tiny --data image-folder:images" in kept["card"]["source"]
     assert main(words) == 0
     assert main(["report", "out"]) == 1
     assert "holds a training, which has no report" in capsys.readouterr().err
@@ -450,7 +450,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scoreag.classifiers.loading.load_prior", interrupted)
+    monkeypatch.setattr("scoreag.models.loading.load_prior", interrupted)
     assert main(TRANSFORM) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -55,7 +55,7 @@ CALLS = {
     "classifier": (scoreag.wrap_classifier, dict(
         module=victim.module, mean=(0.5,), std=(0.5,), metadata={}, image_shape=(3, 8, 8))),
     "load_classifier": (scoreag.load_classifier, dict(
-        name=sys.argv[2], device="cpu", mean=None, std=None, network=None, arguments=None)),
+        name=sys.argv[2], device="cpu", mean=None, std=None, network=None, config=None)),
     "load_prior": (scoreag.load_prior, dict(name=sys.argv[3], device="cpu")),
     "data": (scoreag.load_data, dict(spec="fashion-mnist:sample", data_dir=None)),
     "pgd": (pgd.PGD(steps=1), dict(

@@ -1,22 +1,22 @@
 """Every command numbers the classes of the same data alike: by the names of the model's card."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.threat_model import build_context
-from scoreag.classifiers.loading import class_names, load_classifier, load_prior
-from scoreag.cli import evaluation_inputs, tasks, train
+from scoreag.classifiers.loading import class_names, load_classifier
+from scoreag.cli import evaluate, inputs, train
 from scoreag.cli.app import main
+from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions
 from scoreag.data import loading
 from scoreag.io.images import write_png
+from scoreag.models.loading import load_prior
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,9 +51,11 @@ def answers(tmp_path, monkeypatch):
     return said
 
 
-def given(spec, **more):
-    known = {"data_dir": None, "quiet": True, "label": None, "size": None, "out": "out"}
-    return SimpleNamespace(data=spec, **known, **more)
+QUIET = {"output": OutputOptions(quiet=True), "compute": DeviceOptions()}
+
+
+def training(spec):
+    return train.TrainOptions(preset="tiny", data=spec, out="out", **QUIET)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -81,7 +83,7 @@ def test_doctor_says_that_data_count_other_classes(answers, capsys):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answers, tmp_path, spec):
     plan = f"""
-        features = "none"
+        feature_extractor = "none"
         images = {COUNT}
         [datasets.a]
         data = "{spec}"
@@ -102,7 +104,9 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
 def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp_path):
     write_net(tmp_path / "other", 11, tuple(sorted(CLASSES)))
     sets = '[datasets.a]\ndata = "image-folder:named"\nclassifiers = ["net", "other"]\n'
-    (tmp_path / "p.toml").write_text(f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
+    (tmp_path / "p.toml").write_text(
+        f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n'
+    )
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
     ):
@@ -122,21 +126,22 @@ def test_a_score_model_without_names_leaves_the_numbering_to_the_classifier(
     answers, tmp_path, spec, classes
 ):
     tiny.write_score_model(tmp_path / "prior", classes=classes)
-    asked = given(spec, classifier="net")
-    assert right(tasks.images(asked, load_prior("prior", "cpu")), answers)
+    source, prior = ImageOptions(data=spec), load_prior("prior", "cpu")
+    assert right(inputs.load_images(source, prior, "net", "out", False), answers)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_evaluation_and_training_from_a_card_number_by_it(answers, spec):
     from scoreag.models.model_cards import load_card
 
-    assert right(evaluation_inputs.labelled(given(spec), spec, load_card("net")), answers)
-    found = train.labelled(given(spec), 1, load_card("net").classes)
+    options = evaluate.EvaluateOptions(card="net", **QUIET)
+    assert right(evaluate.load_labeled(options, spec, load_card("net")), answers)
+    found = train.load_labeled(training(spec), 1, load_card("net").classes)
     assert right(found, answers) and found.classes == CLASSES
 
 
 def test_training_from_a_card_on_other_classes_numbers_them_by_the_alphabet(answers):
-    found = train.labelled(given("image-folder:named"), 1, ("car", "bus"))
+    found = train.load_labeled(training("image-folder:named"), 1, ("car", "bus"))
     assert found.classes == tuple(sorted({CLASSES[label] for label in answers}))
 
 
@@ -163,7 +168,7 @@ def test_a_range_of_a_sorted_table_is_balanced_in_a_plan_and_kept_elsewhere(tmp_
 
 
 def test_images_at_even_distances_are_of_all_classes_where_classes_take_turns(tmp_path):
-    from scoreag.evaluation.context import subsample
+    from scoreag.evaluation.score_model import subsample
 
     for i in range(20):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)

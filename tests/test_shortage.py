@@ -85,7 +85,7 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
     def none_left(*given, **more):
         raise error
 
-    monkeypatch.setattr("scoreag.runs.run_task.run_batch", none_left)
+    monkeypatch.setattr("scoreag.methods.run_task.run_batch", none_left)
     assert main([*WORDS, "--batch-size", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
@@ -95,7 +95,7 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
 
 LIMITED = """
 import resource, sys, torch
-import scoreag.runs.run_task, scoreag.cli.tasks
+import scoreag.methods.run_task, scoreag.cli.transform
 from scoreag.cli.app import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
@@ -118,7 +118,7 @@ def test_the_allocators_own_error_is_told_so(here):
 def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
     from scoreag.assess import executors
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import ModelCache
 
     def none_left(*given):
         raise RuntimeError(CPU)

@@ -64,7 +64,7 @@ MODELS = ["--model", "prior", "--classifier", "net", "--data", "image-folder:ima
 TRANSFORM = ["transform", *MODELS, "--batch-size", "4", "--write-every", "64"]
 CERTIFY = ["certify", *MODELS, "--n", "30", "--n0", "10", "--alpha", "0.05"]
 VERBS = {
-    "transform": (TRANSFORM, "scoreag.runs.run_task.run_batch", 8),
+    "transform": (TRANSFORM, "scoreag.methods.run_task.run_batch", 8),
     "certify": (CERTIFY, "scoreag.certify.smoothing.certify_image", 2),
 }
 
@@ -76,7 +76,7 @@ def test_what_is_computed_is_written_and_the_same_command_goes_on(
 ):
     """Of a transformation all images are one batch: the two micro-batches that are done count."""
     import scoreag.certify.smoothing
-    import scoreag.runs.run_task  # noqa: F401
+    import scoreag.methods.run_task  # noqa: F401
 
     words, where, done = VERBS[verb]
     with monkeypatch.context() as patch:

@@ -10,9 +10,9 @@ import torch
 import tiny
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.app import main
-from scoreag.cli.evaluation_inputs import judge_of
+from scoreag.cli.evaluate import default_judge
 from scoreag.diffusion.networks.unet import UNet
-from scoreag.evaluation import throughput
+from scoreag.evaluation import sampling
 from scoreag.models.model_cards import Card, list_cards, load_card, update_card, write_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
 def here(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(throughput, "REPEATS", 1)
+    monkeypatch.setattr(sampling, "REPEATS", 1)
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def finished(made, tmp_path_factory):
     shutil.copytree(made, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(throughput, "REPEATS", 1)
+        patch.setattr(sampling, "REPEATS", 1)
         assert main([*SCORE, "--quiet"]) == 0
     return folder
 
@@ -211,7 +211,7 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["--attack", "fgsm"], "--attack 'fgsm': only pgd is run here; write --attack pgd"),
+        (["--attack", "fgsm"], "--attack is 'fgsm'; there are: pgd"),
         (["--attack", "pgd", "--attack-steps", "0"], "--attack-steps is 0; expected 1 or more"),
         (["--attack", "pgd", "--eps", "8"], "--eps is 8; expected a radius in (0, 1], e.g. 8/255"),
         (["--attack", "pgd", "--eps", "eight"], "--eps 'eight': write a radius in [0, 1], e.g. 8/"),
@@ -255,7 +255,7 @@ def test_a_card_that_does_not_say_its_data_asks_for_them(here, capsys):
 
 @pytest.mark.parametrize("name", list_cards("score-model"))
 def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
-    judge = load_card(judge_of(load_card(name)))
+    judge = load_card(default_judge(load_card(name)))
     assert (judge.image_shape, judge.classes) == (
         load_card(name).image_shape,
         load_card(name).classes,

@@ -6,12 +6,12 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.classifiers.loading import load_prior
 from scoreag.cli.app import main
-from scoreag.cli.judging import bundled
+from scoreag.cli.inputs import find_judge
+from scoreag.io.records import read_rows
+from scoreag.methods.summary import NO_JUDGE_NOTE
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import list_cards, load_card
-from scoreag.runs.headline import NO_JUDGE_NOTE
-from scoreag.runs.records import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = ["--model", "prior", "--classifier", "net", "--out", "out"]
@@ -120,9 +120,9 @@ def test_every_bundled_score_model_has_a_judge_of_its_classes(name):
     prior = load_prior(name, "cpu")
     judge = load_card(prior.judge)
     assert (judge.classes, judge.image_shape) == (prior.classes, prior.image_shape)
-    assert bundled(prior.image_shape, prior.classes) == prior.judge
+    assert find_judge(prior.image_shape, prior.classes) == prior.judge
     assert judge.metrics["test"]["accuracy"]["value"] > 0.9
 
 
 def test_no_bundled_judge_is_taken_for_images_without_known_classes():
-    assert bundled((3, 32, 32), ()) == "" and bundled((3, 32, 32), ("a", "b")) == ""
+    assert find_judge((3, 32, 32), ()) == "" and find_judge((3, 32, 32), ("a", "b")) == ""

@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from scoreag.cli.tasks import about, check_apart, check_classes, check_labelled, check_shape
+from scoreag.cli.inputs import (
+    check_classes,
+    check_labeled,
+    check_not_overwritten,
+    check_shape,
+    describe_data,
+)
 from scoreag.data.loading import Dataset
 
 
@@ -23,8 +28,8 @@ def test_data_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gat" / "images").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"is read from --out gat itself.*give another --out"):
-        check_apart(SimpleNamespace(data=spec, out="gat"))
-    check_apart(SimpleNamespace(data=spec, out="gat2"))
+        check_not_overwritten(spec, "gat")
+    check_not_overwritten(spec, "gat2")
 
 
 def test_data_of_other_classes_is_refused() -> None:
@@ -72,11 +77,11 @@ def test_images_of_another_size_are_refused_with_the_option_that_resizes_them(
 )
 def test_images_without_labels_are_refused_with_the_place_where_labels_go(name, told) -> None:
     with pytest.raises(ValueError) as caught:
-        check_labelled(replace(labelled("cat"), name=name, labels=None))
+        check_labeled(replace(labelled("cat"), name=name, labels=None))
     assert str(caught.value) == f"{name} has no labels, and success is judged by them; {told}"
-    check_labelled(replace(labelled("cat"), name=name))
+    check_labeled(replace(labelled("cat"), name=name))
 
 
 def test_manifest_and_rows_are_told_where_the_data_is_from() -> None:
-    told = about(labelled())
+    told = describe_data(labelled())
     assert told["data"]["name"] == "image-folder:pets" and told["sources"] == {7: "cat/a.png"}

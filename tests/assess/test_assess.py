@@ -13,7 +13,7 @@ import torch
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
 from scoreag.assess import executors, storage
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.results import aggregate
@@ -222,7 +222,7 @@ def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, plann
     labels = torch.tensor([row["label"] for row in found])
     attack = load_attack("pgd")(eps=64 / 255, steps=2)
     noise = Noise(0, [row["image_id"] for row in found]).fold_in("attack")
-    made = attack(load_classifier("net"), images, labels, noise)
+    made = attack.run(load_classifier("net"), images, labels, noise)
     saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
     assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
 
@@ -235,12 +235,10 @@ def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planne
     plain = build_context(cell, ModelCache())
     images, ids = plain.images[:4], plain.ids(range(4))
     tally = QueryCounter()
-    attacker = make_view(
-        replace(plain, cell=blind), ModelCache(), True, tally.wrap_prior(plain.prior)
-    )
+    attacker = make_view(replace(plain, cell=blind), True, tally.wrap_prior(plain.prior))
     assert torch.equal(attacker(0, images, ids), plain.classifier(images))
     assert tally.nfe == 0
-    judge = make_view(replace(plain, cell=blind), ModelCache(), False, plain.prior)
+    judge = make_view(replace(plain, cell=blind), False, plain.prior)
     assert not torch.equal(judge(0, images, ids), plain.classifier(images))
 
 
@@ -251,8 +249,8 @@ def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(who
     kit = ModelCache()
     plain = build_context(cell, kit)
     ids, images = plain.ids(range(4)), plain.images[:4]
-    attacked = make_view(plain, kit, True, QueryCounter().wrap_prior(plain.prior))
-    judged = make_view(plain, kit, False, plain.prior)
+    attacked = make_view(plain, True, QueryCounter().wrap_prior(plain.prior))
+    judged = make_view(plain, False, plain.prior)
     assert torch.equal(attacked(0, images, ids), judged(0, images, ids))
     assert not torch.equal(attacked(0, images, ids), judged(DRAW_OFFSET_EVAL, images, ids))
     assert not torch.equal(attacked(0, images, ids), attacked(1, images, ids))
@@ -371,7 +369,8 @@ from torch import nn
 class Behind(nn.Module):
     def __init__(self):
         super().__init__()
-        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", sigma_start=0.6, steps=1)
+        options = {"sigma_start": 0.6, "steps": 1}
+        self.inside = scoreag.defend(tiny.victim(), tiny.prior(), "diffpure", **options)
 
     def forward(self, images):
         return self.inside(images)

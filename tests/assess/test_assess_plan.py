@@ -1,3 +1,4 @@
+import re
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,10 +9,9 @@ import pytest
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import model_cache, plan_validation
+from scoreag.assess import experiments, plan_validation
 from scoreag.assess.cost_estimate import shorten_cell
-from scoreag.assess.experiments import build_cells
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache, build_cells
 from scoreag.assess.plan import list_plans, load_plan
 from scoreag.assess.plan_validation import skipped_attacks
 from scoreag.attacks import pgd
@@ -72,7 +72,8 @@ def test_options_are_resolved_with_their_defaults_before_any_work(planned):
         ("images = 6", "imagse = 6", "images = 6", "no 'imagse'; did you mean 'images'"),
         ("images = 6", 'images = "all"', "images = 6", "images is 'all'; expected a whole number"),
         ("images = 6", "images = 0", "images = 6", "images is 0; expected 1 or more"),
-        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]", "'step'; did you mean 'steps'"),
+        ("steps = 2\npurifiers", "step = 2\npurifiers", "[attacks.gat]",
+         "'step'; did you mean 'steps'"),
         ('eps = ["8/255", "64/255"]', "eps = 0", "[attacks.pgd]", "eps is 0"),
         ('eps = ["8/255", "64/255"]', 'eps = "x"', "[attacks.pgd]", "expected float"),
         ('classifiers = "net"\n\n[attacks.pgd]', 'classifiers = "nett"\n\n[attacks.pgd]',
@@ -100,6 +101,65 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(planned, old, new, at
     removed = old.count("\n") > new.count("\n")
     allowed = {line(at) - removed, line(at) + new.count("\n") - old.count("\n")}
     assert number in allowed and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("images = 6", "images = true", "images is True; expected a whole number"),
+        ("images = 6", "seeds = [-1]", r"seeds are \[-1\]; expected \[0\], or \[0, 1\]"),
+        ('description = "a test"', "description = 1", "description is 1; expected a word in quot"),
+        ('data = "image-folder:images"', "data = [1]", r"data is \[1\]; expected a word in quotes"
+         " or a list of words"),
+        ('data = "image-folder:images"', "", "the dataset 'tiny' lacks data"),
+        ('data = "image-folder:images"', "data = []", "the dataset 'tiny' lacks data"),
+        ('prior = "prior"', 'prio = "prior"', "a dataset has no 'prio'; did you mean 'prior'"),
+        ('prior = "prior"', 'name = "prior"', "a dataset has no 'name'; there are: data"),
+        ("[attacks.gat]", "[attacks]\nx = 1\n[attacks.gat]", "x stands in .attacks. itself; write"),
+        ("[attacks.gat]", "[attacks.gat]\nimages = 1.5", "images is 1.5; expected a whole number"),
+        ("[attacks.gat]", "[attacks.gat]\neps = []", "eps is a list of no values"),
+        ("[purifiers.gap]", "[purifiers.gap]\nattacker_options = 1", "is 1; expected a table"),
+        ("[purifiers.gap]", "[purifiers.gap]\nclassifiers = 3", "classifiers is 3; expected"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path, old, new, told):
+    assert old in PLAN
+    text = PLAN.replace(old, new, 1)
+    if "classifiers = 3" in new:
+        text = text.replace('steps = 1\nclassifiers = "net"', "steps = 1", 1)
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(ValueError, match=rf"p\.toml, line \d+: .*{told}") as caught:
+        load_plan(tmp_path / "p.toml")
+    assert not re.search(r"\n|pydantic|https?:|validation|type=", str(caught.value))
+
+
+@pytest.mark.parametrize("missing", ["datasets", "attacks"])
+def test_a_plan_without_data_or_attacks_is_told_which(tmp_path, missing):
+    tables = {
+        "datasets": '[datasets.a]\ndata = "x"\nclassifiers = "y"\n',
+        "attacks": "[attacks.b]\n",
+    }
+    (tmp_path / "p.toml").write_text("".join(t for name, t in tables.items() if name != missing))
+    with pytest.raises(ValueError, match=rf"p\.toml: it has no \[{missing}\.NAME\]"):
+        load_plan(tmp_path / "p.toml")
+
+
+@pytest.mark.parametrize(
+    "new, old",
+    [
+        ("[datasets.tiny]", "[sets.tiny]"),
+        ("eval_draws = 2", "answers = 2"),
+        ('classifiers = ["net", "other"]', 'victims = ["net", "other"]'),
+        ("[purifiers.gap]", "[purifiers.gap]\nfixed = true"),
+        ("[attacks.gas]", '[attacks.gas]\nstrangers = "cifar100:test"'),
+    ],
+)
+def test_a_plan_of_version_0_1_is_answered_with_the_script_that_migrates_it(tmp_path, new, old):
+    (tmp_path / "p.toml").write_text(PLAN.replace(new, old, 1))
+    number = line(new) + old.count("\n")
+    with pytest.raises(ValueError, match=rf"p\.toml, line {number}: a plan of version 0\.1.* "
+                       r"python benchmarks/migrate_0_2\.py .*p\.toml$"):  # fmt: skip
+        load_plan(tmp_path / "p.toml")
 
 
 def test_a_plan_that_is_no_toml_is_told_with_the_line_of_the_parser(tmp_path):
@@ -185,7 +245,7 @@ def test_a_comment_in_a_source_file_changes_no_key(planned, tmp_path, monkeypatc
     for component in (pgd, gap):
         moved = copy / Path(component.__file__).relative_to(root)
         monkeypatch.setattr(component, "__file__", str(moved))
-    monkeypatch.setattr(model_cache, "__file__", str(copy / "assess" / "kit.py"))
+    monkeypatch.setattr(experiments, "__file__", str(copy / "assess" / "kit.py"))
     assert [cell.key for cell in resolved(PLAN, planned)] == before
 
 
@@ -194,7 +254,7 @@ def test_a_component_from_elsewhere_is_told_by_its_code_and_not_by_its_comments(
     module.__file__ = str(tmp_path / "mine.py")
     for text in ("x = 1\n", "# one\nx = 1  # two\n", "x = 2\n"):
         Path(module.__file__).write_text(text)
-        digests.append(model_cache.source_digest(module))
+        digests.append(experiments.source_digest(module))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -215,11 +275,13 @@ def test_an_attack_may_be_judged_by_more_draws_and_a_fixed_draw_needs_but_one(pl
 @pytest.mark.parametrize(
     "old, new, told",
     [
-        ("[purifiers.gap]", "[purifiers.gap]\nshared_draw = 1", "shared_draw is 1; expected true or false"),
+        ("[purifiers.gap]", "[purifiers.gap]\nshared_draw = 1",
+         "shared_draw is 1; expected true or false"),
         ("[attacks.pgd]", "[attacks.pgd]\neval_draws = 0", "eval_draws is 0; expected 1 or more"),
         ("[attacks.pgd]", '[attacks.gap]\npurifiers = "gap"\n[attacks.pgd]',
          "line 17: gap .* no attack on a purifier"),
-        ("[purifiers.gap]", '[purifiers.gap]\nshared_draw = true\nattacker_options = {backward = "none"}',
+        ("[purifiers.gap]",
+         '[purifiers.gap]\nshared_draw = true\nattacker_options = {backward = "none"}',
          "line 13: .*an attacker .* draws nothing"),
         ("steps = 2\nclassifiers", "steps = 2\nearly_stop_draws = -1\nclassifiers",
          "early_stop_draws is -1; expected 0 to inf"),

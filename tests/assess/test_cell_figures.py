@@ -5,12 +5,10 @@ import torch
 
 from assess.made_rows import cell, four, four_columns, row
 from scoreag.assess import metrics
-from scoreag.assess.randomized_metrics import majority_vote, plurality_class
-from scoreag.assess.table import to_columns
+from scoreag.assess.metrics import majority_vote, plurality_class, to_columns
 from scoreag.classifiers.rejection import REJECT
 from scoreag.defenses.purified_classifier import _majority_vote
-from scoreag.stats.bootstrap import bootstrap_ci
-from scoreag.stats.estimates import from_fractions
+from scoreag.stats.estimates import bootstrap_ci, from_fractions
 from scoreag.stats.proportion import Proportion
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from assess.made_rows import cell, four, four_columns, row
+from scoreag.assess.metrics import to_columns
 from scoreag.assess.sanity_checks import CheckInput, check_across_cells, check_cell
-from scoreag.assess.table import to_columns
 
 
 def told(**changes):

@@ -20,7 +20,8 @@ import pickle
 if __name__ == "__main__":
     context = get_context("spawn")
     packed = pickle.dumps((time.sleep, (600,)))
-    children = [context.Process(target=run_until_orphaned, args=(packed,), daemon=True) for _ in range(2)]
+    new = {"target": run_until_orphaned, "args": (packed,), "daemon": True}
+    children = [context.Process(**new) for _ in range(2)]
     for child in children:
         child.start()
     print(*(child.pid for child in children), flush=True)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from assess.made_rows import cell
-from scoreag.assess import executors, ray_executor
+from scoreag.assess import executors
 from scoreag.assess.executors import Failure, Shard, WorkerLost, dispatch
-from scoreag.assess.model_cache import ModelCache
+from scoreag.assess.experiments import ModelCache
 
 
 def shards(count):
@@ -124,15 +124,15 @@ def stand_in(deadly):
 
 def test_a_lost_actor_of_ray_is_replaced_and_nothing_is_lost(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", stand_in(deadly=(2,)))
-    monkeypatch.setattr(ray_executor, "compute_shard", lambda shard, kit: Failure(shard.cell.name))
-    done = [*ray_executor.run_on_ray(shards(6), ModelCache(), None, "auto")]
+    monkeypatch.setattr(executors, "compute_shard", lambda shard, kit: Failure(shard.cell.name))
+    done = [*executors.run_on_ray(shards(6), ModelCache(), None, "auto")]
     assert sorted(outcome.message for _, outcome in done) == [f"cell {i}" for i in range(6)]
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'scoreag\[ray\]'"):
-        next(ray_executor.run_on_ray(shards(1), ModelCache(), None, "auto"))
+        next(executors.run_on_ray(shards(1), ModelCache(), None, "auto"))
 
 
 def test_what_goes_wrong_in_a_shard_is_its_outcome(monkeypatch):

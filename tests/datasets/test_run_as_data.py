@@ -11,6 +11,7 @@ import torch
 
 from scoreag.data import loading as data
 from scoreag.io.images import write_png
+from scoreag.io.manifest import FORMAT
 
 
 def write_run(folder: Path, *rows: dict[str, Any]) -> Path:
@@ -23,20 +24,26 @@ def write_run(folder: Path, *rows: dict[str, Any]) -> Path:
     for row in rows:
         if (folder / row.get("file", "none")).is_file():
             row["sha256"] = hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest()
-    (folder / "rows.jsonl").write_text("".join(map(sealed, rows)))
+    (folder / "rows.jsonl").write_text("".join(sealed(row, len(rows)) for row in rows))
     finish(folder, "today", len(rows))
     return folder
 
 
-def sealed(row: dict[str, Any]) -> str:
+def seal(count: int) -> str:
+    """The digest of all that is no circumstance in the manifest below."""
+    return hashlib.sha256(f'{{"images": {count}}}'.encode()).hexdigest()
+
+
+def sealed(row: dict[str, Any], count: int) -> str:
     """A row with its digest: of the run's seal, a line's end, and what stands before it."""
-    digest = hashlib.sha256(f"the seal\n{json.dumps(row)}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{seal(count)}\n{json.dumps(row)}".encode()).hexdigest()[:16]
     return json.dumps(row)[:-1] + f', "digest": "{digest}"}}\n'
 
 
 def finish(folder: Path, time: str | None, count: int = 2) -> None:
     told = {
-        "images": count, "finished": time, "command": "scoreag transform", "seal": "the seal"
+        "format": FORMAT, "images": count, "finished": time, "command": "scoreag transform",
+        "seal": seal(count),
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(told))
 
@@ -82,9 +89,9 @@ def test_a_run_without_labels_is_unlabelled(tmp_path: Path) -> None:
     "rows, fault",
     [
         ([], "has no rows"),
-        ([row(7), row(7)], "has an image id twice"),
+        ([row(7), row(7)], "image 7 is there twice"),
         ([row(7), row(300, label=None)], "rows with a label and rows without"),
-        ([{"image_id": 7}], "line 1, is no whole row"),
+        ([{"image_id": 7}], "line 1: file is missing"),
         ([row(7, file="../secret.png")], "is outside its folder"),
     ],
 )
@@ -99,7 +106,7 @@ def test_a_cut_row_is_refused_with_its_line(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
     text = (run / "rows.jsonl").read_text()
     (run / "rows.jsonl").write_text(text[:-20])
-    with pytest.raises(ValueError, match="line 2, is no whole row of an image"):
+    with pytest.raises(ValueError, match="line 2: it is not as the run wrote it"):
         data.load_dataset(run)
 
 
@@ -107,7 +114,7 @@ def test_a_changed_row_is_refused_with_its_line(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7), row(300))
     text = (run / "rows.jsonl").read_text()
     (run / "rows.jsonl").write_text(text.replace('"label": 2', '"label": 1', 1))
-    with pytest.raises(ValueError, match="line 1, is no whole row of an image"):
+    with pytest.raises(ValueError, match="line 1: it is not as the run wrote it"):
         data.load_dataset(run)
 
 
@@ -171,7 +178,7 @@ def test_an_unfinished_run_is_refused_with_its_command(tmp_path: Path) -> None:
 def test_rows_without_a_manifest_are_no_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gat", row(7))
     (run / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"manifest\.json is missing"):
+    with pytest.raises(ValueError, match=r"there is no manifest\.json in it"):
         data.load_dataset(run)
 
 

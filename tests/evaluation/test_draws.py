@@ -25,7 +25,13 @@ def drawn(folder, count=7, **options):
 
 @pytest.mark.parametrize("sampler, steps", [("heun", 3), ("ancestral", 5), ("dpmpp_2m", 5)])
 def test_draws_are_those_of_synthesize_at_strength_0(tmp_path, sampler, steps):
-    settings = {"sampler": sampler, "steps": steps, "attack_scale": 0.0, "sigma_start": 80.0, "max_restarts": 0}
+    settings = {
+        "sampler": sampler,
+        "steps": steps,
+        "attack_scale": 0.0,
+        "sigma_start": 80.0,
+        "max_restarts": 0,
+    }
     labels, ids = cycle_labels(7, 3), make_image_ids(7, 3)
     asked = {"image_ids": ids, "seed": 4, "batch_size": 4, "progress": False}
     found = synthesize(tiny.prior(), tiny.victim(), labels, **asked, **settings)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from scoreag.evaluation.chunk_cache import load_or_compute
+from scoreag.evaluation.storage import load_or_compute
 
 
 def squares(asked=None):
@@ -47,7 +47,7 @@ def test_a_damaged_piece_is_computed_again(tmp_path, harm):
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from scoreag.evaluation.chunk_cache import load_or_compute
+from scoreag.evaluation.storage import load_or_compute
 
 def make(piece):
     if piece.start == 6:

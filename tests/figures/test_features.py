@@ -24,7 +24,8 @@ def test_the_judges_features_are_what_its_last_layer_sees():
 
 def test_a_judge_without_features_is_refused():
     judge = wrap_classifier(torch.nn.Flatten().eval())
-    with pytest.raises(ValueError, match=r"a Flatten, has no features.*give another --judge"):
+    told = r"a Flatten, has no features.*give another --reference-classifier"
+    with pytest.raises(ValueError, match=told):
         load_extractor("judge", judge, tiny.SHAPE, "cpu")
 
 

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from scoreag.methods.summary import median_with_interval
 from scoreag.report.table_export import format_value as in_table
-from scoreag.runs.summary import median_with_interval
-from scoreag.stats.bootstrap import bootstrap_ci
 from scoreag.stats.estimates import (
+    TOO_SMALL,
+    bootstrap_ci,
     estimate_mean,
     estimate_quantile,
+    find_quantile_ranks,
     format_entry,
     missing_interval_reason,
     paired_difference,
 )
 from scoreag.stats.proportion import wilson_interval
-from scoreag.stats.quantiles import TOO_SMALL, find_quantile_ranks
 
 REPEATS = 3000
 

@@ -22,7 +22,7 @@ import official_files
 from hostile import readers
 from hostile.readers import Files, card_files, npz, packed, saved, some_arrays
 from hostile.trials import Case
-from scoreag.io import row_digests
+from scoreag.io.records import seal_row
 
 CANARY = "../canary"
 COMMAND = f"touch {CANARY}"
@@ -604,25 +604,29 @@ def plans(given: bytes) -> Iterator[Case]:
     text = given.decode()
     classifiers = 'classifiers = ["cifar10-resnet20", "cifar10-robust"]'
     words = ", ".join(f'"w{i}"' for i in range(100_000))
-    epsilon = 'epsilon = ["2/255", "8/255"]'
+    eps = 'eps = ["2/255", "8/255"]'
     sweep = "\n".join(f"o{i} = [{', '.join(map(str, range(9)))}]" for i in range(30))
     for name, old, new in (
-        ("100,000 victims", victims, f"classifiers = [{words}]"),
-        ("100,000 random", victims, f"{victims}\nrandom = [{words}]"),
-        ("100,000 values", epsilon, f"epsilon = [{words}]"),
-        ("crossing", epsilon, sweep),
-        ("100,000 sets", "[attacks.gat]", f"[attacks.gat]\nsets = [{words}]"),
-        ("900 victims, crossed", victims, f"classifiers = [{', '.join(words.split(', ')[:900])}]"),
+        ("100,000 classifiers", classifiers, f"classifiers = [{words}]"),
+        ("100,000 random", classifiers, f"{classifiers}\nstochastic = [{words}]"),
+        ("100,000 values", eps, f"eps = [{words}]"),
+        ("crossing", eps, sweep),
+        ("100,000 sets", "[attacks.gat]", f"[attacks.gat]\ndatasets = [{words}]"),
+        (
+            "900 classifiers, crossed",
+            classifiers,
+            f"classifiers = [{', '.join(words.split(', ')[:900])}]",
+        ),
         ("seeds", "images = 256", f"images = 256\nseeds = {[*range(100_000)]}"),
         ("seed", "images = 256", "images = 256\nseeds = [-1]"),
         ("seeds of words", "images = 256", f"images = 256\nseeds = [{words[:9000]}]"),
         ("images", "images = 256", "images = 0"),
         ("images of words", "images = 256", 'images = "x"'),
-        ("fraction", epsilon, 'epsilon = ["1/0", "1e999/1e999", "a/b"]'),
-        ("long fraction", epsilon, f'epsilon = "{"9" * 9000}/1"'),
-        ("nested", epsilon, "epsilon = [[[[1]]]]"),
-        ("no values", epsilon, "epsilon = []"),
-        ("sets", "[datasets.cifar10]", "[sets]\nx = 1\n[datasets.cifar10]"),
+        ("fraction", eps, 'eps = ["1/0", "1e999/1e999", "a/b"]'),
+        ("long fraction", eps, f'eps = "{"9" * 9000}/1"'),
+        ("nested", eps, "eps = [[[[1]]]]"),
+        ("no values", eps, "eps = []"),
+        ("sets", "[datasets.cifar10]", "[datasets]\nx = 1\n[datasets.cifar10]"),
         ("set of a word", "[datasets.cifar10]", f"[datasets.{'x' * 70_000}]"),
         ("unknown", "[attacks.gas]", f'[attacks.gas]\nclassifiers = "{"y" * 70_000}"'),
         ("table", "steps = 10", "steps = { a = { b = 1 } }"),
@@ -834,7 +838,7 @@ def runs(given: Files) -> Iterator[Case]:
         ("sha256", None),
         ("sha256", ["x"] * 100_000),
     ):
-        text = row_digests.seal_row({**row, key: value}, mark)  # as whoever writes a row can write
+        text = seal_row({**row, key: value}, mark)  # as whoever writes a row can write
         files = {**given, "rows.jsonl": text}
         yield Case(f"row {key} {str(value)[:20]}", "runs", readers.read_run, files)
     for name, text in {
@@ -939,7 +943,7 @@ def programs() -> Iterator[Case]:
         files = {"x.pt2": program(target, *given)}
 
         def read(folder: Path) -> None:
-            readers.converted.convert(
+            readers.state_dict.convert_state_dict(
                 folder / "x.pt2", folder / "out", (0.5,), (0.5,), image_shape=(3, 32, 32)
             )
 

@@ -20,18 +20,19 @@ import made_states
 import official_files
 from scoreag.assess import plan
 from scoreag.assess.experiments import build_cells
-from scoreag.classifiers import convert
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers import state_dict
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet
 from scoreag.data import loading
+from scoreag.io import records
 from scoreag.io.images import write_png
-from scoreag.io.row_digests import seal_row
+from scoreag.io.manifest import FORMAT, compute_seal, read_manifest
+from scoreag.io.records import seal_row
+from scoreag.methods.records import ROW_FIELDS
 from scoreag.models.convert import checkpoint
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import ZOO
 from scoreag.registry import component_names, load_component
-from scoreag.runs import records
-from scoreag.runs import run_dir as runs
-from scoreag.runs.manifest import FORMAT, compute_seal
 
 Files = dict[str, Any]
 RESNET = {"depth": 8, "width": 4}
@@ -47,7 +48,7 @@ def score_model(name: str, arguments: dict[str, Any] | None = None) -> Callable[
 
 def classifier(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        convert.convert_state_dict(
+        state_dict.convert_state_dict(
             folder / name, folder / "out", (0.5,), (0.5,), "cifar_resnet", RESNET,
             image_shape=(3, 32, 32),
         )  # fmt: skip
@@ -78,8 +79,8 @@ def data(word: str = "", root: str | None = None, size: tuple[int, int] | None =
 
 
 def read_run(folder: Path) -> None:
-    runs.read_manifest(folder)
-    for row in records.read_rows(folder):
+    read_manifest(folder)
+    for row in records.read_rows(folder, ROW_FIELDS):
         records.files_intact(folder, row)
     loading.load_dataset(folder, progress=False)
 
@@ -268,8 +269,8 @@ def run_files(place: Path) -> Files:
     lines = []
     for number in (3, 7):
         image = torch.full((3, 4, 4), number, dtype=torch.uint8)
-        write_png(place / "run" / records.name_of("images", number), image)
-        file = records.name_of("images", number)
+        write_png(place / "run" / records.picture_path("images", number), image)
+        file = records.picture_path("images", number)
         digest = records.file_sha256(place / "run" / file)
         lines.append({"image_id": number, "label": 1, "file": file, "sha256": digest})
     told: Files = {"format": FORMAT, "images": 2, "finished": "today", "command": "x"}
@@ -278,8 +279,8 @@ def run_files(place: Path) -> Files:
         "rows.jsonl": b"".join(seal_row(row, told["seal"]) for row in lines),
         "manifest.json": json.dumps(told).encode(),
         **{
-            records.name_of("images", n): (
-                place / "run" / records.name_of("images", n)
+            records.picture_path("images", n): (
+                place / "run" / records.picture_path("images", n)
             ).read_bytes()
             for n in (3, 7)
         },

@@ -58,9 +58,9 @@ class Outcome:
     def faults(self) -> list[str]:
         found = [f"it did {act}" for act in self.acts]
         if "not foreseen" in self.told:
-            found.append(f"not foreseen: {self.std_error}")
-        if self.std_error in ("MemoryError", "died"):
-            found.append(f"{self.std_error}: {self.told}")
+            found.append(f"not foreseen: {self.error}")
+        if self.error in ("MemoryError", "died"):
+            found.append(f"{self.error}: {self.told}")
         if "\n" in self.told or len(self.told) > LONGEST:
             found.append(f"a message of {len(self.told)} characters")
         if self.seconds > SECONDS:
@@ -183,7 +183,7 @@ def _read(case: Case, folder: Path) -> tuple[str, str]:
     except Exception as error:
         raw = str(error)
         with redirect_stderr(StringIO()) as told:
-            app._end(*app._told(error))
+            app.print_line(app.explain_error(error)[1])
         plain = not isinstance(error, OSError)  # whose file has the name that it has
         long = plain and (len(raw) > LONGEST or "\n" in raw)  # in Python it is shown as it is
         return type(error).__name__, raw if long else told.getvalue().removesuffix("\n")

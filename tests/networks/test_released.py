@@ -102,8 +102,9 @@ def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
     both sides, the second ones where they are behind only."""
     image = torch.arange(16.0).view(1, 1, 4, 4)
     for resample, first in (("even", 0), ("uneven", 5)):
-        options = {"multipliers": (1, 1), "resample": resample, "min_channels_per_group": 1}
-        layer = adm_unet(channels=32, **options)._make_downsample(1)
+        layer = adm_unet(
+            channels=32, multipliers=(1, 1), resample=resample, min_channels_per_group=1
+        )._make_downsample(1)
         (kernel, bias) = layer.parameters()
         with torch.no_grad():
             kernel.zero_()[:, :, 1, 1] = 1

@@ -13,11 +13,12 @@ from report.test_page import checked
 from scoreag.assess import storage
 from scoreag.assess.results import aggregate
 from scoreag.assess.scoring import ScoredBatch
+from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
+from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
-from scoreag.runs import run_dir as place
 
 
 def write_cell(folder, of, rows):
@@ -50,10 +51,10 @@ def folder(tmp_path):
     for one in cells:
         write_cell(tmp_path, *one)
     storage.record_failure(tmp_path, failed, "it broke\ntrace")
-    place.write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
-    place.write_json(
-        tmp_path / place.MANIFEST,
-        {"format": 1, "task": "assess <made up>", "plan": {"images": 4}, "device": "cpu"},
+    write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    write_json(
+        tmp_path / MANIFEST,
+        {"format": FORMAT, "task": "assess <made up>", "plan": {"images": 4}, "device": "cpu"},
     )
     return tmp_path
 
@@ -79,7 +80,7 @@ def test_the_page_shows_doubts_failures_and_unfinished_cells_before_any_figure(f
     html = write_report(folder).read_text()
     assert "gradient that the attacker sees is zero at 4 of 4" in html
     assert "failed: it broke" in html
-    assert html.index("Sanity checks (") < html.index("Incomplete experiments")
+    assert html.index("<h2>Sanity checks") < html.index("Incomplete experiments")
     assert html.index("Incomplete experiments") < html.index("Attack success and robust accuracy")
     assert html.index("not fooled") < html.index("misclassified before")
 
@@ -96,7 +97,7 @@ def test_the_summary_holds_every_cell_with_its_state_and_its_entries(folder):
 
 
 def test_an_assessment_is_no_run_and_a_run_no_assessment(folder, tmp_path):
-    place.write_json(folder / place.MANIFEST, {"format": 1, "task": "transform"})
+    write_json(folder / MANIFEST, {"format": FORMAT, "task": "transform"})
     with pytest.raises(ValueError, match="no assessment"):
         aggregate(folder)
 
@@ -169,10 +170,8 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     ]
     for one in cells:
         write_cell(tmp_path, *one)
-    place.write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
-    place.write_json(
-        tmp_path / place.MANIFEST, {"format": 1, "task": "assess x", "plan": {"images": 4}}
-    )
+    write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    write_json(tmp_path / MANIFEST, {"format": FORMAT, "task": "assess x", "plan": {"images": 4}})
     made = {table.name: table for table in build_tables(aggregate(tmp_path))}
     drawn = made["randomized"]
     told = [["exact", "fresh"], ["bpda", "fresh"], ["exact", "shared"]]

@@ -6,11 +6,12 @@ from assess.made_rows import cell, row
 from report.test_assessment import write_cell
 from scoreag.assess import storage
 from scoreag.assess.results import aggregate
+from scoreag.io.filesystem import write_json
+from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.report.robustness import summary_sentences, write_report
 from scoreag.report.robustness_tables import build_tables
-from scoreag.runs import run_dir as place
 
-DIGESTS = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "j"}}}
+DIGESTS = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "j"}}}
 
 
 def rows(count, right, judge_right=None, **changes):
@@ -29,7 +30,7 @@ def attacked(victim, made, purifier="none", attack="pgd", epsilon=0.1, **changes
     told = {
         "name": f"s/{victim}/{purifier}/{attack},{epsilon},{len(made)}", "classifier": victim,
         "attack": attack, "component": attack, "options": options, "images": len(made),
-        "transfer_targets": (), "content": {**DIGESTS, "victim": {"sha256": victim}}, **behind,
+        "transfer_targets": (), "content": {**DIGESTS, "classifier": {"sha256": victim}}, **behind,
     }  # fmt: skip
     return cell(**{**told, **changes}), [one | {"transfer": {}} for one in made]
 
@@ -45,9 +46,9 @@ def assessed(folder, *cells, clean=None):
     cells = [(first, steady), *cells]
     for one in cells:
         write_cell(folder, *one)
-    place.write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
-    manifest = {"format": 1, "task": "assess made up", "plan": {"images": 4}}
-    place.write_json(folder / place.MANIFEST, manifest)
+    write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    manifest = {"format": FORMAT, "task": "assess made up", "plan": {"images": 4}}
+    write_json(folder / MANIFEST, manifest)
     return aggregate(folder)
 
 
@@ -171,7 +172,7 @@ def test_a_judge_of_low_accuracy_is_a_grave_doubt(tmp_path, right, told):
 
 
 def test_a_judge_with_the_weights_of_a_victim_is_a_grave_doubt_and_no_page_calls_it_apart(tmp_path):
-    same = {"victim": {"sha256": "v"}, "judges": {"judge": {"sha256": "v"}}}
+    same = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "v"}}}
     account = assessed(tmp_path, attacked("net", rows(40, 2), content=same))
     (finding,) = [finding for finding in account.findings if finding.check == "judge"]
     assert finding.is_error and "the judge judge has the weights of net" in finding.message

@@ -7,7 +7,6 @@ import torch
 
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page, write_report
-from scoreag.runs.save import save_result
 
 
 def result(task="transform"):
@@ -40,12 +39,12 @@ ABOUT = {"models": {"classifier": {"name": "net <i>"}}, "classes": ["cat", "dog 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_result(result(), tmp_path / "run", provenance=ABOUT)
+    return result().save(tmp_path / "run", provenance=ABOUT)
 
 
 def test_the_first_sentence_tells_the_outcome(folder):
     assert (
-        "net &lt;i&gt; classifies 3 of 4 clean images correctly, and misclassifies 2 of these 3 "
+        "net &lt;i&gt; classifies 3 of 4 clean images correctly. It misclassifies 2 of these 3 "
         "after the transformation; label preservation was not checked: give --reference-classifier."
     ) in render_run_page(folder)
 
@@ -75,7 +74,7 @@ def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
 
 def test_purified_images_are_right_or_wrong(tmp_path):
     purified = replace(result("purify"), targets=None, targeted_success=result().success)
-    html = render_run_page(save_result(purified, tmp_path / "run", provenance=ABOUT))
+    html = render_run_page(purified.save(tmp_path / "run", provenance=ABOUT))
     assert (
         "net &lt;i&gt; classifies 1 of 4 images correctly after purification, 3 of 4 before" in html
     )
@@ -95,14 +94,14 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
             "targeted_success",
         )
     )
-    html = render_run_page(save_result(replace(result("purify"), **nothing), tmp_path / "run"))
+    html = render_run_page(replace(result("purify"), **nothing).save(tmp_path / "run"))
     assert "4 images were purified" in html
     assert html.count("<img ") == 8
 
 
 def test_drawn_images_have_no_originals(tmp_path):
     drawn = replace(result("synthesize"), originals=None, clean_predictions=None)
-    html = render_run_page(save_result(drawn, tmp_path / "run", provenance=ABOUT))
+    html = render_run_page(drawn.save(tmp_path / "run", provenance=ABOUT))
     assert (
         "net &lt;i&gt; misclassifies 3 of 4 images generated from noise; label preservation was not"
         in html

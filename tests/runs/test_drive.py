@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 import tiny
-from scoreag.methods.api import build_purification, build_synthesis
-from scoreag.runs.records import read_rows
-from scoreag.runs.run_task import group_batches, run_task, target_source
+from scoreag.io.records import group_batches, read_rows
+from scoreag.methods.purification import build_purification
+from scoreag.methods.run_task import run_task, target_source
+from scoreag.methods.synthesis import build_synthesis
 
 
 def pixels(file):

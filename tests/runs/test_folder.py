@@ -10,16 +10,15 @@ import torch
 import scoreag
 import tiny
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.runs.manifest import NON_IDENTITY_KEYS, describe_environment, diff_manifests
-from scoreag.runs.run_dir import (
-    cleanup_on_error,
-    delete_owned,
-    exclusive_lock,
-    open_run_dir,
-    read_manifest,
-    write_manifest,
-)
-from scoreag.runs.run_task import run_task
+from scoreag.io.manifest import NON_IDENTITY_KEYS, diff_manifests, read_manifest, write_manifest
+from scoreag.io.run_dir import RunFiles, delete_owned, open_run_dir
+from scoreag.methods.records import TASK_FILES
+from scoreag.methods.run_task import run_task
+from scoreag.training.log import TRAINING_FILES
+
+
+def opened(folder, manifest):
+    return open_run_dir(folder, manifest, TASK_FILES)
 
 
 def changed(job, **settings):
@@ -74,12 +73,13 @@ def test_a_run_of_other_versions_resumes_with_a_warning(job, run, name):
         run_task(job, run, write_every=4, batch_size=4)
 
 
-def test_every_manifest_names_the_algorithm():
-    """Whoever writes a manifest's format writes its circumstances, of which it is one."""
-    assert describe_environment()["algorithm"] == ALGORITHM and "algorithm" not in NON_IDENTITY_KEYS
+def test_every_manifest_names_the_algorithm(tmp_path):
+    """Whatever kind of run: its folder is opened in one place, where the algorithm is added."""
+    with open_run_dir(tmp_path, {"task": "of any kind"}, RunFiles(("it",))):
+        assert read_manifest(tmp_path)["algorithm"] == ALGORITHM
+    assert "algorithm" not in NON_IDENTITY_KEYS
     sources = [file.read_text() for file in Path(scoreag.__file__).parent.rglob("*.py")]
-    writers = [text for text in sources if '"format": FORMAT' in text]
-    assert len(writers) >= 6 and all("**describe_environment()" in text for text in writers)
+    assert sum("write_manifest(" in text for text in sources) == 2  # where it is made, and there
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(job, tmp_path):
 
 
 def test_a_folder_that_could_not_be_begun_is_not_left_behind(tmp_path):
-    with pytest.raises(ValueError):
-        open_run_dir(tmp_path / "new" / "deep", {"format": 1, "value": float("nan")})
+    with pytest.raises(ValueError), opened(tmp_path / "new" / "deep", {"value": float("nan")}):
+        pass
     assert not (tmp_path / "new").exists()
 
 
@@ -149,8 +149,7 @@ def test_two_processes_do_not_write_to_one_folder(job, run):
     with pytest.raises(ValueError, match="another process is writing to"):
         run_task(job, run, write_every=4, batch_size=4)
     os.close(place)
-    with exclusive_lock(run):
-        pass
+    run_task(job, run, write_every=4, batch_size=4)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF])
@@ -176,7 +175,7 @@ def test_a_lock_that_another_holds_is_none_that_is_lacking(job, tmp_path, monkey
 
 
 def test_clearing_keeps_the_manifest_until_the_end(run):
-    delete_owned(run)
+    delete_owned(run, TASK_FILES)
     assert [path.name for path in run.iterdir()] == ["manifest.json"]
 
 
@@ -186,16 +185,20 @@ def test_no_run_says_that_it_is_none(tmp_path):
 
 
 def test_a_running_run_is_not_cleared_away(job, run):
-    before = tiny.contents(run)
-    with exclusive_lock(run), pytest.raises(ValueError, match="another process is writing to"):
+    before, same = tiny.contents(run), read_manifest(run)
+    with opened(run, same), pytest.raises(ValueError, match="another process is writing to"):
         run_task(job, run, write_every=4, batch_size=4, overwrite=True)
     assert tiny.contents(run) == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_does_not_take_the_place_of_a_training(run, overwrite):
-    with pytest.raises(ValueError, match="holds the files of 'transform', which 'train classif"):
-        open_run_dir(run, {"format": 1, "task": "train classifier"}, overwrite)
+    told = "holds the files of 'transform', which 'train classif"
+    with (
+        pytest.raises(ValueError, match=told),
+        open_run_dir(run, {"task": "train classifier"}, TRAINING_FILES, overwrite),
+    ):
+        pass
     assert (run / "rows.jsonl").exists()
 
 
@@ -215,8 +218,8 @@ def test_a_folder_with_half_a_manifest_only_is_empty(job, tmp_path):
 
 def test_any_failure_at_once_leaves_no_fresh_folder(tmp_path):
     out = tmp_path / "new" / "deep"
-    with pytest.raises(OSError), exclusive_lock(out) as fresh, cleanup_on_error(out, fresh):
-        open_run_dir(out, {"format": 1})
+    with pytest.raises(OSError), opened(out, {}):
+        assert (out / "manifest.json").exists()
         raise OSError("no memory")
     assert not (tmp_path / "new").exists()
 

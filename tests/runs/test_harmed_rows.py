@@ -8,11 +8,11 @@ import pytest
 
 import tiny
 from scoreag.cli.app import main
+from scoreag.io.records import read_rows
+from scoreag.io.records import replace_rows as replace_rows
+from scoreag.methods.run_task import run_task
+from scoreag.methods.summary import summarize_rows
 from scoreag.report.task_run import render_run_page
-from scoreag.runs.records import read_rows
-from scoreag.runs.records import replace_rows as replace_rows
-from scoreag.runs.run_task import run_task
-from scoreag.runs.summary import summarize_rows
 
 
 def of_line(number, change):

@@ -9,17 +9,16 @@ import torch
 
 import tiny
 from scoreag import synthesize, transform
-from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+from scoreag.classifiers.loading import load_classifier, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
-from scoreag.cli.tasks import table
-from scoreag.methods.api import build_transformation
+from scoreag.cli.outputs import format_summary
+from scoreag.io.records import read_rows
 from scoreag.methods.result import Result
+from scoreag.methods.run_task import run_task
+from scoreag.methods.summary import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE, summarize_rows
+from scoreag.methods.transformation import build_transformation
+from scoreag.models.loading import load_prior
 from scoreag.report.task_run import render_run_page
-from scoreag.runs.headline import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE
-from scoreag.runs.records import read_rows
-from scoreag.runs.run_task import run_task
-from scoreag.runs.save import save_result
-from scoreag.runs.summary import summarize_rows
 
 JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}
 
@@ -75,14 +74,14 @@ def test_without_a_judge_the_headline_says_that_nothing_was_checked(task, rows):
     found = summarize_rows(task, unjudged(rows))
     assert found["headline"]["name"] == "success" and found["headline"]["says"] == NO_JUDGE_NOTE
     assert NO_JUDGE_NOTE.startswith(
-        "fooled; not checked whether the class is still shown: give --judge"
+        "fooled; not checked whether the class is still shown: give --reference-classifier"
     )
     assert "fooled_and_shown" not in found["rates"]
-    assert "not checked whether the class is still shown" in table(found)
+    assert "not checked whether the class is still shown" in format_summary(found)
 
 
 def test_the_headline_stands_first_in_the_table_and_only_once():
-    lines = table(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
+    lines = format_summary(summarize_rows("transform", GIVEN, JUDGE)).splitlines()
     assert lines[1].startswith("fooled and shown") and "1 of 3" in lines[1]
     assert sum(line.startswith("fooled and shown") for line in lines) == 1
     assert any(line.startswith("success ") for line in lines)
@@ -194,7 +193,7 @@ def test_a_run_of_another_judge_or_of_none_is_another_run(judged, tmp_path):
 def test_a_saved_result_tells_its_judge(tmp_path):
     given = (tiny.prior(), tiny.victim(), tiny.images(3), tiny.labels(3))
     result = transform(*given, judge=judge(), progress=False)
-    save_result(result, tmp_path / "a", provenance={"models": {"classifier": {"name": "net"}}})
+    result.save(tmp_path / "a", provenance={"models": {"classifier": {"name": "net"}}})
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["models"]["judge"]["name"] == result.judge["name"]
     assert manifest["models"]["classifier"] == {"name": "net"}
@@ -224,11 +223,11 @@ def result():
 
 def test_the_page_tells_the_judge_and_does_not_tick_what_lost_its_class(tmp_path):
     html = render_run_page(
-        save_result(result(), tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
+        result().save(tmp_path / "run", provenance={"classes": ["cat", "dog", "ship"]})
     )
-    assert "misclassifies 1 of these 3 after the transformation while the reference classifier" in html
-    assert "J &lt;b&gt; still sees the label (95 % interval 6 to 79 %), and 2 whatever they" in html
-    assert "the reference classifier J &lt;b&gt; is 4 of 4 untouched images" in html
+    assert "It misclassifies 1 of these 3 after the transformation with the label preserved" in html
+    assert "according to J &lt;b&gt; (95 % interval 6 to 79 %), and 2 in total." in html
+    assert "Reference classifier J &lt;b&gt;: clean accuracy 4 of 4 untouched images" in html
     assert html.count("\N{CHECK MARK} fooled") == 1
     assert html.count("\N{MULTIPLICATION X} label not preserved") == 1
     assert "Warning: " in html  # four images show nothing of a judge

@@ -9,11 +9,12 @@ import torch
 
 import tiny
 from scoreag.io.images import write_png
+from scoreag.io.records import append_rows, read_complete_rows, read_rows
+from scoreag.io.run_dir import open_run_dir, refuse_links
+from scoreag.methods.records import TASK_FILES
 from scoreag.methods.result import Result
+from scoreag.methods.run_task import run_task
 from scoreag.report.task_run import render_run_page
-from scoreag.runs.records import append_rows, read_complete_rows, read_rows
-from scoreag.runs.run_dir import open_run_dir, refuse_links
-from scoreag.runs.run_task import run_task
 
 
 def same(job, run, **more):
@@ -51,8 +52,8 @@ def test_pictures_without_rows_that_a_killed_run_left_are_deleted(job, run):
 
 
 def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp_path):
-    from scoreag.evaluation.run_dir import OWNED_FILES as EVALUATION
-    from scoreag.training.log import OWNED_FILES as TRAINING
+    from scoreag.evaluation.storage import EVALUATION_FILES
+    from scoreag.training.log import TRAINING_FILES
 
     training = ["samples/000000120.png", "snapshots/000000064.safetensors", "checkpoint.pt",
                 "tensorboard/events.out.tfevents.1.host"]  # fmt: skip
@@ -60,13 +61,14 @@ def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp
                   "parts/draws-own-000016.safetensors"]  # fmt: skip
     mine = ["samples/mine.png", "snapshots/best.safetensors", "parts/mine.safetensors",
             "tensorboard/events.txt", "samples/2024.png"]  # fmt: skip
-    for ours, written in ((TRAINING, training), (EVALUATION, evaluation)):
+    for files, written in ((TRAINING_FILES, training), (EVALUATION_FILES, evaluation)):
         folder = tmp_path / written[0].replace("/", "-")
-        open_run_dir(folder, {"format": 1, "task": "train x"}, owned=ours)
-        for name in (*written, *mine):
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text("it")
-        open_run_dir(folder, {"format": 1, "task": "train x", "seed": 1}, True, ours)
+        with open_run_dir(folder, {"task": "train x"}, files):
+            for name in (*written, *mine):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text("it")
+        with open_run_dir(folder, {"task": "train x", "seed": 1}, files, overwrite=True):
+            pass
         left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert left == {"manifest.json", *mine}
 
@@ -110,15 +112,18 @@ def test_a_saved_result_does_not_go_through_links(run, tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_trainings_and_evaluations_do_not_go_through_links(tmp_path, overwrite):
-    from scoreag.evaluation.run_dir import OWNED_FILES as EVALUATION
-    from scoreag.training.log import OWNED_FILES as TRAINING
+    from scoreag.evaluation.storage import EVALUATION_FILES
+    from scoreag.training.log import TRAINING_FILES
 
-    for ours, name in ((TRAINING, "snapshots"), (EVALUATION, "parts")):
+    for files, name in ((TRAINING_FILES, "snapshots"), (EVALUATION_FILES, "parts")):
         folder = tmp_path / name
-        open_run_dir(folder, {"format": 1, "task": "train x"}, owned=ours)
-        (folder / name).symlink_to(tmp_path)
-        with pytest.raises(ValueError, match=f"{name} is a link"):
-            open_run_dir(folder, {"format": 1, "task": "train x"}, overwrite, ours)
+        with open_run_dir(folder, {"task": "train x"}, files):
+            (folder / name).symlink_to(tmp_path)
+        with (
+            pytest.raises(ValueError, match=f"{name} is a link"),
+            open_run_dir(folder, {"task": "train x"}, files, overwrite),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "manifest.json", "summary.json"])
@@ -178,4 +183,4 @@ def test_a_picture_that_was_changed_is_not_shown(run):
 
 def test_a_plain_folder_has_nothing_to_refuse(run):
     (run / "images" / "mine").symlink_to(run)  # a user's own link, through which nothing goes
-    refuse_links(run)
+    refuse_links(run, TASK_FILES)

@@ -11,9 +11,9 @@ from torch import nn
 
 import tiny
 from scoreag.classifiers.loading import wrap_classifier
-from scoreag.models.identity import model_identity, tensors_sha256
-from scoreag.runs.probe import changed_classifiers, probe_classifier, probe_images, probes_differ
-from scoreag.runs.run_task import run_task
+from scoreag.io.manifest import changed_classifiers, probes_differ
+from scoreag.methods.run_task import run_task
+from scoreag.models.identity import model_identity, probe_classifier, probe_images, tensors_sha256
 
 LIKE = torch.zeros(1, *tiny.SHAPE)
 
@@ -136,7 +136,7 @@ import sys, torch
 sys.path[:0] = sys.argv[1:3]
 torch.set_num_threads(int(sys.argv[3]))
 import tiny
-from scoreag.runs.probe import probe_classifier
+from scoreag.models.identity import probe_classifier
 print(probe_classifier(tiny.victim(), torch.zeros(1, *tiny.SHAPE)))
 """
 

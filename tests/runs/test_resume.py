@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 import tiny
+from scoreag.io.records import read_rows as rows
+from scoreag.methods.run_task import run_task
 from scoreag.methods.task import run_batch
-from scoreag.runs.records import read_rows as rows
-from scoreag.runs.run_task import run_task
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_what_was_computed_before_a_stop_is_kept(job, finished, tmp_path, monkey
             raise KeyboardInterrupt
         return run_batch(piece, pad_to)
 
-    monkeypatch.setattr("scoreag.runs.run_task.run_batch", stopped_at_the_third)
+    monkeypatch.setattr("scoreag.methods.run_task.run_batch", stopped_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run_task(job, tmp_path, write_every=64, batch_size=4)
     assert [row["image_id"] for row in rows(tmp_path)] == list(range(20, 28))

@@ -6,8 +6,7 @@ import tiny
 from scoreag import transform
 from scoreag.data.loading import load_dataset
 from scoreag.io.images import to_uint8
-from scoreag.runs.records import read_rows as rows
-from scoreag.runs.save import save_result
+from scoreag.io.records import read_rows as rows
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def result():
 
 
 def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
-    save_result(result, tmp_path / "run")
+    result.save(tmp_path / "run")
     again = load_dataset(str(tmp_path / "run"))
     assert again.image_ids == (7, 9, 11)
     assert (again.images == to_uint8(result.images)).all()
@@ -28,7 +27,7 @@ def test_a_saved_result_is_a_run_that_can_be_read_again(result, tmp_path):
 
 
 def test_its_rows_say_what_the_result_says(result, tmp_path):
-    save_result(result, tmp_path)
+    result.save(tmp_path)
     found = rows(tmp_path)
     assert [r["success"] for r in found] == result.success.tolist()
     assert [r["predictions"]["before"] for r in found] == result.clean_predictions.tolist()
@@ -38,8 +37,8 @@ def test_its_rows_say_what_the_result_says(result, tmp_path):
 
 
 def test_a_folder_with_something_in_it_is_refused(result, tmp_path):
-    save_result(result, tmp_path)
+    result.save(tmp_path)
     with pytest.raises(ValueError, match="is not empty"):
-        save_result(result, tmp_path)
-    save_result(result[:1], tmp_path, overwrite=True)
+        result.save(tmp_path)
+    result[:1].save(tmp_path, overwrite=True)
     assert len(rows(tmp_path)) == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from scoreag.runs.summary import median_with_interval, summarize_rows
+from scoreag.methods.summary import median_with_interval, summarize_rows
 
 
 def row(before=0, saved=1, target=1, restarts=0, nfe=10, linf=0.1, float_too=True):

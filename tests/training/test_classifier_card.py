@@ -8,18 +8,24 @@ from scoreag.classifiers.loading import load_classifier
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import build_network, load_card
-from scoreag.training.classifier import build_state, train
 from scoreag.training.classifier_presets import PRESETS, Recipe
 from scoreag.training.classifier_training import (
+    build_state,
     channel_stats,
     complete_recipe,
     describe_extra_data,
+    train,
     train_classifier,
 )
-from scoreag.training.loop import TrainingSchedule
+from scoreag.training.schedule import TrainingSchedule
 
-OPEN = Recipe(network="wide_resnet", schedule=TrainingSchedule(100, 10), options={"depth": 10, "width": 1},
-              mean=(), std=())  # fmt: skip
+OPEN = Recipe(
+    network="wide_resnet",
+    schedule=TrainingSchedule(100, 10),
+    options={"depth": 10, "width": 1},
+    mean=(),
+    std=(),
+)
 SHAPES = {"cifar10": (3, 32, 32), "fashion": (1, 28, 28)}
 
 
@@ -52,7 +58,11 @@ def test_a_normalisation_of_the_recipe_is_kept():
     "recipe, shape, message",
     [
         (PRESETS["cifar10-robust"], (1, 32, 32), "for images of 3 channels, and these have 1"),
-        (PRESETS["cifar10-resnet20"], (3, 26, 26), "windows of side 32, and the images are 26 x 2"),
+        (
+            PRESETS["cifar10-resnet20"],
+            (3, 26, 26),
+            "crops to a side of 32, and the images are 26 x 26",
+        ),
         (replace(OPEN, options={"dept": 10}), (3, 8, 8), "no option 'dept'; did you mean 'depth'"),
     ],
 )
@@ -99,7 +109,9 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
     bright = torch.full((8, 1, 8, 8), 200, dtype=torch.uint8)
     dark = Dataset(bright // 4, torch.ones(8, dtype=torch.int64), tuple(range(8)), (), "dark")
     plan = TrainingSchedule(total_images=400, batch_size=8)
-    recipe = replace(OPEN, schedule=plan, extra_fraction=0.5, random_shift=0, mean=(0.5,), std=(0.25,))
+    recipe = replace(
+        OPEN, schedule=plan, extra_fraction=0.5, random_shift=0, mean=(0.5,), std=(0.25,)
+    )
     data = bright, torch.zeros(8, dtype=torch.int64), ("bright", "dark")
     made = train_classifier(recipe, *data, tmp_path, progress=False, extra_data=dark)
     said = load_classifier(str(tmp_path))(torch.cat([bright, dark.images]) / 255).argmax(1)
@@ -111,7 +123,9 @@ def test_extra_images_are_learnt_from_and_told(tmp_path):
 
 def test_a_stopped_training_with_extra_data_goes_on_as_if_it_had_not_been(tmp_path):
     extra = Dataset(tiny.images(12), tiny.labels(12), tuple(range(12)), (), "extra")
-    recipe = replace(OPEN, schedule=TrainingSchedule(total_images=40, batch_size=4), extra_fraction=0.5)
+    recipe = replace(
+        OPEN, schedule=TrainingSchedule(total_images=40, batch_size=4), extra_fraction=0.5
+    )
     recipe = complete_recipe(recipe, tiny.images(9), tiny.CLASSES)
     data = {"images": tiny.images(9), "labels": tiny.labels(9), "extra_data": extra}
     whole = train(recipe, **data, file=tmp_path / "whole.pt")

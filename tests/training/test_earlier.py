@@ -11,13 +11,20 @@ import tiny
 from scoreag import load_prior
 from scoreag.cli.app import main
 from scoreag.models.model_cards import load_card
-from scoreag.training.intermediate_checkpoint import checkpoint_at
+from scoreag.training.ema import checkpoint_at
 from scoreag.training.score_model_training import train_score_model
 from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PLAN = replace(PRESETS["tiny"].schedule, total_images=40, batch_size=4, ema_rampup_ratio=0.0, ema_widths=(0.05, 0.1), n_snapshots=5)
+PLAN = replace(
+    PRESETS["tiny"].schedule,
+    total_images=40,
+    batch_size=4,
+    ema_rampup_ratio=0.0,
+    ema_widths=(0.05, 0.1),
+    n_snapshots=5,
+)
 RECIPE = replace(PRESETS["tiny"], schedule=PLAN, warmup_images=20)
 
 
@@ -42,7 +49,7 @@ def test_it_is_the_running_average_of_that_time(trained, tmp_path, share, seen):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
 def test_a_share_that_is_none_is_refused(trained, tmp_path, share):
-    with pytest.raises(ValueError, match="is no share of a training; expected one above 0"):
+    with pytest.raises(ValueError, match="is no fraction of a training; expected one above 0"):
         checkpoint_at(trained, share, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -66,9 +73,18 @@ def test_an_evaluation_sets_a_model_beside_itself_as_it_was(trained, tmp_path, m
     tiny.write_classifier(tmp_path / "net")
     tiny.write_images(tmp_path / "images", 12)
     monkeypatch.chdir(tmp_path)
-    words = ["evaluate", str(trained.folder), "--reference-classifier", "net", "--data", "image-folder:images"]
+    words = [
+        "evaluate",
+        str(trained.folder),
+        "--reference-classifier",
+        "net",
+        "--data",
+        "image-folder:images",
+    ]
     words += ["--train-data", "image-folder:images", "--images", "4", "--nfe", "3", "--out", "out"]
-    assert main([*words, "--compare-with", "0.25", "--compare-with", "0.5", "--quiet", "--json"]) == 0
+    assert (
+        main([*words, "--compare-with", "0.25", "--compare-with", "0.5", "--quiet", "--json"]) == 0
+    )
     curve = json.loads((tmp_path / "out" / "figures.json").read_text())["curve"]
     assert [point["images_seen"] for point in curve] == [8, 16, 40]
     assert len({point["sha256"] for point in curve}) == 3

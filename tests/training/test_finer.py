@@ -8,7 +8,7 @@ import torch
 
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.models.model_cards import Card, build_network, load_card, read_weights, write_card
-from scoreag.training.progressive_growing import grow_resolution
+from scoreag.training.warm_start import grow_resolution
 
 SHAPE = (3, 8, 8)
 
@@ -71,7 +71,9 @@ def test_the_same_seed_gives_the_same_card(tmp_path: Path) -> None:
 
 def test_what_has_no_patches_is_refused(tmp_path: Path) -> None:
     before = coarse(tmp_path / "coarse")
-    with pytest.raises(ValueError, match=r"of patch 1 and multipliers.*leave out --grow-resolution"):
+    with pytest.raises(
+        ValueError, match=r"of patch 1 and multipliers.*leave out --grow-resolution"
+    ):
         grow_resolution(replace(before, options={**before.options, "patch": 1}), tmp_path / "finer")
     with pytest.raises(ValueError, match="is a song_unet"):
         grow_resolution(replace(before, network="song_unet"), tmp_path / "finer")

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.training.loop import TrainingSchedule, fit, init_state, iter_batches, load_checkpoint
+from scoreag.training.checkpoint import init_state, load_checkpoint
+from scoreag.training.loop import fit
+from scoreag.training.schedule import TrainingSchedule, iter_batches
 
 PLAN = TrainingSchedule(total_images=1000, batch_size=100, warmup_fraction=0.2, decay_fraction=0.4)
 IMAGES = (torch.arange(10 * 12) * 2).to(torch.uint8).reshape(10, 3, 2, 2)
@@ -45,23 +47,25 @@ def test_without_rise_and_fall_the_rate_is_constant():
 
 def test_the_last_step_counts_also_where_its_batch_exceeds_the_plan():
     """Two steps of 64 for 65 images, at a quarter and three quarters of the way down."""
-    assert rates(TrainingSchedule(total_images=65, batch_size=64, warmup_fraction=0.0, decay_fraction=1.0)) == pytest.approx(
-        [0.75, 0.25]
-    )
+    assert rates(
+        TrainingSchedule(total_images=65, batch_size=64, warmup_fraction=0.0, decay_fraction=1.0)
+    ) == pytest.approx([0.75, 0.25])
 
 
 def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
     """Plain descent with gradient 1: the bias falls by the sum of the rates, here 7."""
     state = beginning(1.0, torch.optim.SGD)
-    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, replace(PLAN, total_images=100, batch_size=10),
-        tmp_path / "state.pt")  # fmt: skip
+    plan = replace(PLAN, total_images=100, batch_size=10)
+    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, plan, tmp_path / "state.pt")
     assert state.network.bias.item() == pytest.approx(-7.0)
 
 
 def test_the_gradient_is_no_longer_than_clip(tmp_path):
     """(300, 400) has length 500."""
     state = beginning(1.0, torch.optim.SGD)
-    plan = TrainingSchedule(total_images=10, batch_size=10, warmup_fraction=0.0, decay_fraction=0.0, max_grad_norm=2.0)
+    plan = TrainingSchedule(
+        total_images=10, batch_size=10, warmup_fraction=0.0, decay_fraction=0.0, max_grad_norm=2.0
+    )
     direction = torch.tensor([300.0, 400.0])
     fit(state, lambda net, *_: (net.weight[0, :2] * direction).sum(), IMAGES, LABELS, plan,
         tmp_path / "state.pt")  # fmt: skip
@@ -71,13 +75,18 @@ def test_the_gradient_is_no_longer_than_clip(tmp_path):
 def test_an_epoch_shows_no_image_twice():
     """Ten images in batches of three: three steps an epoch, and one image is left out."""
     epoch = torch.cat(
-        [batch.indices for batch in iter_batches(10, TrainingSchedule(total_images=9, batch_size=3))]
+        [
+            batch.indices
+            for batch in iter_batches(10, TrainingSchedule(total_images=9, batch_size=3))
+        ]
     )
     assert len(epoch) == 9 and len(epoch.unique()) == 9
 
 
 def test_epochs_have_different_orders():
-    seen = [b.indices for b in iter_batches(100, TrainingSchedule(total_images=200, batch_size=100))]
+    seen = [
+        b.indices for b in iter_batches(100, TrainingSchedule(total_images=200, batch_size=100))
+    ]
     assert torch.equal(seen[0].sort().values, seen[1].sort().values)
     assert not torch.equal(*seen)
 
@@ -102,7 +111,8 @@ def test_batches_from_the_middle_are_those_of_the_whole():
 
 def test_the_order_belongs_to_the_seed():
     first, other = (
-        next(iter_batches(100, TrainingSchedule(total_images=9, batch_size=9, seed=seed))) for seed in (0, 1)
+        next(iter_batches(100, TrainingSchedule(total_images=9, batch_size=9, seed=seed)))
+        for seed in (0, 1)
     )
     assert not torch.equal(first.indices, other.indices)
 
@@ -124,7 +134,14 @@ def test_pixels_are_between_0_and_1_and_keep_their_labels(tmp_path):
 
 def test_a_stopped_training_ends_in_the_same_average(tmp_path):
     """With an optimiser that has a memory, a falling rate, noise in the loss, and an average."""
-    plan = TrainingSchedule(total_images=500, batch_size=5, warmup_fraction=0.1, decay_fraction=0.5, ema_rampup_ratio=0.1, max_grad_norm=1.0)
+    plan = TrainingSchedule(
+        total_images=500,
+        batch_size=5,
+        warmup_fraction=0.1,
+        decay_fraction=0.5,
+        ema_rampup_ratio=0.1,
+        max_grad_norm=1.0,
+    )
 
     def train(file, **options):
         return fit(

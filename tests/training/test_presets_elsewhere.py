@@ -12,23 +12,23 @@ import typer
 
 import tiny
 from scoreag.cli.app import app, main
-from scoreag.cli.options import Given
-from scoreag.cli.train import chosen
+from scoreag.cli.options import build, flatten
+from scoreag.cli.train import ClassifierOptions, ScoreModelOptions, select_recipe
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.io.images import write_png
 from scoreag.models.model_cards import build_network, load_card
 from scoreag.training.classifier_presets import PRESETS as CLASSIFIERS
 from scoreag.training.classifier_training import complete_recipe
-from scoreag.training.data_terms import resolve_license
-from scoreag.training.fitting import (
+from scoreag.training.export import resolve_license
+from scoreag.training.presets import (
     DATASET_SHAPES,
     adapt_recipe,
     estimate_sigma_data,
     is_other_dataset,
+    list_presets,
     preset_dataset,
 )
-from scoreag.training.preset_listing import list_presets
 from scoreag.training.score_presets import PRESETS as SCORE_MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -123,18 +123,20 @@ def parsed(words):
     """What the command line understands of a command that begins with: scoreag train KIND."""
     assert words[:2] == ["scoreag", "train"]
     command = typer.main.get_command(app).commands["train"].commands[words[2]]
-    return Given(**command.make_context(words[2], words[3:]).params)
+    kind = ScoreModelOptions if words[2] == "score-model" else ClassifierOptions
+    return build(kind, command.make_context(words[2], words[3:]).params)
 
 
 SCORE = [
     "train", "score-model", "--preset", "tiny", "--data", "image-folder:my images", "--size", "8",
-    "--batch-size", "3", "--train-images", "6", "--lr", "0.0003", "--seed", "7", "--grad-accum-steps", "2",
-    "--sample-every-images", "6", "--no-channels-last", "--checkpoint-seconds", "9.5", "--license",
-    "CC BY 4.0; ask first", "--out", "made here",
+    "--batch-size", "3", "--train-images", "6", "--lr", "0.0003", "--seed", "7",
+    "--grad-accum-steps", "2", "--sample-every-images", "6", "--no-channels-last",
+    "--checkpoint-seconds", "9.5", "--license", "CC BY 4.0; ask first", "--out", "made here",
 ]  # fmt: skip
 NET = [
     "train", "classifier", "--preset", "fashion-robust", "--data", "image-folder:my images",
-    "--size", "8x8", "--batch-size", "2", "--train-images", "4", "--dtype", "float32", "--out", "net",
+    "--size", "8x8", "--batch-size", "2", "--train-images", "4", "--dtype", "float32",
+    "--out", "net",
 ]  # fmt: skip
 
 
@@ -148,9 +150,11 @@ def test_the_command_of_a_card_can_be_given_again(mixed, words, known):
     assert made.source.startswith("trained by: scoreag train ")
     told = shlex.split(made.source.removeprefix("trained by: "))
     before, after = parsed(["scoreag", *words]), parsed(told)
-    assert chosen(after, known, "cpu") == chosen(before, known, "cpu")
-    differ = {n for n in vars(before) if getattr(before, n) != getattr(after, n)}
-    assert differ <= {"dtype"} and after.dtype in ("float32", "bf16")
+    recipes = [select_recipe(one.training, known, "cpu") for one in (before, after)]
+    assert recipes[0] == recipes[1]
+    was, now = flatten(before), flatten(after)
+    differ = {name for name in was if was[name] != now[name]}
+    assert differ <= {"dtype"} and now["dtype"] in ("float32", "bf16")
     again = [*told[1:], "--quiet", "--overwrite"]
     assert main(again) == 0 and load_card(words[-1]).sha256 == made.sha256
 

@@ -8,15 +8,21 @@ import torch
 import tiny
 from scoreag import load_prior
 from scoreag.models.model_cards import load_card
-from scoreag.training.ema_snapshots import load_posthoc_average
-from scoreag.training.score_model_training import train_score_model
+from scoreag.training.ema import load_posthoc_average
+from scoreag.training.score_model_training import build_network, train_score_model
 from scoreag.training.score_presets import PRESETS
-from scoreag.training.setup import build_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIGMA = torch.tensor(0.7)
-PLAN = replace(PRESETS["tiny"].schedule, total_images=60, batch_size=4, ema_rampup_ratio=0.0, ema_widths=(0.05, 0.1), n_snapshots=5)
+PLAN = replace(
+    PRESETS["tiny"].schedule,
+    total_images=60,
+    batch_size=4,
+    ema_rampup_ratio=0.0,
+    ema_widths=(0.05, 0.1),
+    n_snapshots=5,
+)
 RECIPE = replace(PRESETS["tiny"], schedule=PLAN, warmup_images=20)
 
 

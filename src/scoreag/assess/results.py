@@ -1,6 +1,9 @@
-"""What came of an assessment: every cell's figures, differences, doubts; computed from its rows."""
+"""What came of an assessment: every cell's metrics, comparisons and findings, from its rows."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -8,22 +11,29 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.assess import distribution_metrics, metrics, sanity_checks, storage
+from scoreag.assess import metrics, sanity_checks, storage
 from scoreag.assess.experiments import CLEAN, Cell
+from scoreag.assess.metrics import Columns, to_columns
 from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
-from scoreag.assess.table import Columns, to_columns
 from scoreag.classifiers.judges import CLEAN_IMAGES
-from scoreag.runs import run_dir as place
-from scoreag.runs.records import Row
-from scoreag.stats.estimates import MetricEntry, from_proportion
+from scoreag.core.rng import Stream
+from scoreag.io.filesystem import check_regular_file, write_json, write_text
+from scoreag.io.manifest import read_manifest
+from scoreag.io.records import Row
+from scoreag.io.run_dir import refuse_links
+from scoreag.metrics.feature_distances import fid_with_jackknife, kid_with_std_error
+from scoreag.stats.estimates import MetricEntry, from_estimate, from_proportion
 from scoreag.stats.proportion import Proportion, compute_proportion
 
 MAX_SHOWN_IMAGES = 12  # images of a cell that a page shows, of each outcome
+MIN_IMAGES = 8  # of each set, below which no distance between distributions is given
+MAX_KERNEL_ROWS = 5000  # rows of the kernel's matrix; more say no more
+N_BLOCKS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class CellResult:
-    """A cell with what came of it; ``shown`` are some of its rows, of every outcome.
+    """A cell with what came of it; ``sample_rows`` are some of its rows, of every outcome.
 
     Args:
         state: "done", "N of M images", "not begun", or "failed: why".
@@ -40,44 +50,29 @@ class CellResult:
 
     @property
     def gradient_mode(self) -> str:
-        """Of which kind the attacker's were: exact, bpda or none; "" where he took none."""
-        kind = self.cell.attacker_options.get("backward", "exact")
-        return str(kind) if self.columns.uses_gradients else ""
+        """How the attacker differentiates: exact, bpda or none; "" where no gradient is taken."""
+        mode = self.cell.attacker_options.get("backward", "exact")
+        return str(mode) if self.columns.uses_gradients else ""
 
     def to_dict(self) -> dict[str, Any]:
-        cell = self.cell
-        named = (
-            "name",
-            "group",
-            "classifier",
-            "purifier_name",
-            "attack",
-            "component",
-            "seed",
-            "images",
-        )
+        """For summary.json."""
+        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
+                   "component", "sweep", "seed", "images")  # fmt: skip
+        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
         return {
-            "key": cell.key,
-            **{name: getattr(cell, name) for name in named},
-            "sweep": dict(cell.sweep),
-            "gradient_mode": self.gradient_mode,
-            "shared_draw": cell.shared_draw,
-            "state": self.state,
+            **{name: getattr(self.cell, name) for name in of_cell},
+            **{name: getattr(self, name) for name in own},
             "rows": len(self.columns),
-            "metrics": dict(self.metrics),
-            "transfer": dict(self.transfer),
-            "per_class": list(self.per_class),
-            "cost": dict(self.cost),
         }
 
 
 @dataclass(frozen=True, eq=False)
 class WorstCase:
-    """What is left of a classifier behind a defence, when every image gets its worst attack.
+    """What is left of a classifier behind a defense, when every image gets its worst attack.
 
     Args:
-        accuracy: right at the first draw; ``drawn``: by the worst of several, and by vote.
-        challenges: all that was done to it; two defences compare only where these are equal.
+        accuracy: at the first draw; ``randomized``: by the worst of several draws, and by vote.
+        attack_signatures: all that was done to it; two defenses compare only where these are equal.
     """
 
     group: str
@@ -98,13 +93,13 @@ class WorstCase:
 
 @dataclass(frozen=True, eq=False)
 class AssessmentResults:
-    """An assessment, reckoned up.
+    """An assessment, aggregated.
 
     Args:
-        differences: (attack, the one that it is held against, success minus success).
-        defences: of each classifier and defence what all attacks together leave.
-        victims: by set and victim, how often it is right on the images as they are.
-        judges: by set and judge, the same; ``untouched``: by set, how often all of them are.
+        differences: (attack, the one that it is compared with, success minus success).
+        defenses: of each classifier and defense what all attacks together leave.
+        clean_accuracy: by dataset and classifier, on the images as they are.
+        judge_accuracy: by dataset and judge, the same; all_judges_accuracy: of all of them at once.
     """
 
     folder: Path
@@ -122,16 +117,16 @@ class AssessmentResults:
         return {
             "task": self.manifest["task"],
             "cells": {one.cell.name: one.to_dict() for one in self.cells},
-            "clean_accuracy": {group: dict(found) for group, found in self.clean_accuracy.items()},
+            "clean_accuracy": self.clean_accuracy,
             "judges": {
-                group: {word: from_proportion(rate) for word, rate in found.items()}
-                for group, found in self.judge_accuracy.items()
+                group: {word: from_proportion(rate) for word, rate in rates.items()}
+                for group, rates in self.judge_accuracy.items()
             },
             "differences": [
                 {"of": of, "minus": other, "success": entry}
                 for of, other, entry in self.differences
             ],
-            "defenses": [left.to_dict() for left in self.defenses],
+            "defenses": [one.to_dict() for one in self.defenses],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -142,82 +137,96 @@ def aggregate(folder: Path) -> AssessmentResults:
     Raises:
         ValueError: the folder holds no assessment.
     """
-    manifest = place.read_manifest(folder)
+    manifest = read_manifest(folder)
     if not str(manifest.get("task")).startswith("assess "):
         raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
-    place.refuse_links(folder, storage.OWNED_FILES)
-    found: list[CellResult] = []
-    doubts: list[Finding] = []
-    victims: dict[str, dict[str, MetricEntry]] = {}
-    judges: dict[str, Mapping[str, Proportion]] = {}
-    untouched: dict[str, MetricEntry] = {}
-    for group, members in groupby(storage.list_cells(folder), key=lambda cell: cell.group):
-        real: Tensor | None = None
-        for cell in members:
-            kept = storage.read_cell(folder, cell)
-            if cell.task == CLEAN:
-                real = kept.features
-            one, part = _aggregate_cell(folder, cell, kept, real)
-            if cell.task == CLEAN and len(one.columns):
-                victims[group] = _clean_accuracies(cell, one.columns)
-            if (
-                group not in judges
-                and not cell.is_ood
-                and one.columns.label_preserved_before is not None
-            ):
-                judges[group] = metrics.judge_baseline(one.columns)
-                untouched[group] = from_proportion(
-                    compute_proportion(one.columns.label_preserved_before, CLEAN_IMAGES)
-                )
-            doubts += sanity_checks.check_cell(part)
-            found.append(replace(one, columns=replace(one.columns, rows=())))
-        mine = [one.cell for one in found if one.cell.group == group]
-        if any(len(one.columns) for one in found if one.cell.group == group):
-            doubts += sanity_checks.check_judges(mine, judges.get(group, {}))
-    doubts += sanity_checks.check_across_cells(
-        [CheckInput(one.cell, one.columns, transfer=one.transfer) for one in found]
+    refuse_links(folder, storage.ASSESSMENT_FILES)
+    groups = [
+        _aggregate_group(folder, group, list(cells))
+        for group, cells in groupby(storage.list_cells(folder), key=lambda cell: cell.group)
+    ]
+    results = [one for group in groups for one in group.results]
+    findings = [finding for group in groups for finding in group.findings]
+    findings += sanity_checks.check_across_cells(
+        [CheckInput(one.cell, one.columns, transfer=one.transfer) for one in results]
     )
-    doubts.sort(key=lambda finding: not finding.is_error)
-    differences, defences = list(_compare_attacks(found)), list(_worst_cases(found))
+    findings.sort(key=lambda finding: not finding.is_error)
     return AssessmentResults(
-        folder, manifest, found, differences, doubts, defences, victims, judges, untouched
-    )
+        folder, manifest, results, list(_compare_attacks(results)), findings,
+        list(_worst_cases(results)),
+        {one.name: one.clean_accuracy for one in groups if one.clean_accuracy},
+        {one.name: one.judge_accuracy for one in groups if one.all_judges_accuracy},
+        {one.name: one.all_judges_accuracy for one in groups if one.all_judges_accuracy},
+    )  # fmt: skip
 
 
 def write_summary(results: AssessmentResults) -> None:
     """summary.json of an assessment."""
-    place.write_json(results.folder / "summary.json", results.to_dict())
+    write_json(results.folder / "summary.json", results.to_dict())
+
+
+@dataclass
+class _Group:
+    """What is found of the cells of one dataset."""
+
+    name: str
+    results: list[CellResult] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    clean_accuracy: dict[str, MetricEntry] = field(default_factory=dict)
+    judge_accuracy: Mapping[str, Proportion] = field(default_factory=dict)
+    all_judges_accuracy: MetricEntry = field(default_factory=dict)
+
+
+def _aggregate_group(folder: Path, name: str, cells: Sequence[Cell]) -> _Group:
+    group = _Group(name)
+    real: Tensor | None = None
+    for cell in cells:
+        stored = storage.read_cell(folder, cell)
+        if cell.task == CLEAN:
+            real = stored.features
+        one, part = _aggregate_cell(folder, cell, stored, real)
+        if cell.task == CLEAN and len(one.columns):
+            group.clean_accuracy = _clean_accuracies(cell, one.columns)
+        agree = one.columns.label_preserved_before
+        if not group.all_judges_accuracy and not cell.is_ood and agree is not None:
+            group.judge_accuracy = metrics.judge_baseline(one.columns)
+            group.all_judges_accuracy = from_proportion(compute_proportion(agree, CLEAN_IMAGES))
+        group.findings += sanity_checks.check_cell(part)
+        group.results.append(replace(one, columns=replace(one.columns, rows=())))
+    if any(len(one.columns) for one in group.results):
+        group.findings += sanity_checks.check_judges(cells, group.judge_accuracy)
+    return group
 
 
 def _aggregate_cell(
     folder: Path, cell: Cell, stored: storage.StoredCell, real: Tensor | None
 ) -> tuple[CellResult, CheckInput]:
-    found = to_columns(stored.rows)
-    if not len(found):
-        state = _cell_state(folder, cell, 0)
-        return CellResult(cell, found, {}, {}, [], {}, state), CheckInput(cell, found)
-    figures = metrics.compute_metrics(cell, found)
+    columns = to_columns(stored.rows)
+    state = _cell_state(folder, cell, len(columns))
+    if not len(columns):
+        return CellResult(cell, columns, {}, {}, [], {}, state), CheckInput(cell, columns)
+    entries = metrics.compute_metrics(cell, columns)
     if cell.task != CLEAN and stored.features is not None and real is not None:
-        of = f"saved images, against {len(real)} of the data"
-        figures |= distribution_metrics.cached_distances(folder, cell, stored.features, real, of)
-    width = 0 if stored.features is None else stored.features.shape[1]
-    classes = max(len(cell.classes), 1 + int(found.labels.max()), 1 + int(found.predictions.max()))
-    one = CellResult(
+        population = f"saved images, against {len(real)} of the data"
+        entries |= _cached_distances(folder, cell, stored.features, real, population)
+    n_features = 0 if stored.features is None else stored.features.shape[1]
+    largest = max(int(columns.labels.max()), int(columns.predictions.max()))
+    result = CellResult(
         cell=cell,
-        columns=found,
-        metrics=figures,
-        transfer=metrics.transfer_success(cell, found),
-        per_class=metrics.per_class_metrics(found, classes),
-        cost=metrics.summarize_cost(found, stored.seconds, stored.memory_bytes),
-        state=_cell_state(folder, cell, len(found)),
-        sample_rows=_sample_rows(cell, found),
+        columns=columns,
+        metrics=entries,
+        transfer=metrics.transfer_success(cell, columns),
+        per_class=metrics.per_class_metrics(columns, max(len(cell.classes), 1 + largest)),
+        cost=metrics.summarize_cost(columns, stored.seconds, stored.memory_bytes),
+        state=state,
+        sample_rows=_sample_rows(cell, columns),
     )
-    return one, CheckInput(cell, found, width, figures)
+    return result, CheckInput(cell, columns, n_features, entries)
 
 
 def _cell_state(folder: Path, cell: Cell, rows: int) -> str:
-    if told := storage.read_failure(folder, cell):
-        return f"failed: {told}"
+    if message := storage.read_failure(folder, cell):
+        return f"failed: {message}"
     if rows == cell.images:
         return "done"
     return f"{rows} of {cell.images} images" if rows else "not begun"
@@ -227,94 +236,126 @@ def _sample_rows(cell: Cell, columns: Columns) -> list[Row]:
     """Some rows of each outcome: not fooled, fooled, wrong before."""
     if cell.task == CLEAN:
         return []
-    outcomes = (
-        columns.eligible & ~columns.adv_misclassified,
-        columns.eligible & columns.adv_misclassified,
-        ~columns.eligible,
-    )
+    eligible, fooled = columns.eligible, columns.adv_misclassified
+    outcomes = (eligible & ~fooled, eligible & fooled, ~eligible)
     chosen = [which.nonzero().flatten()[:MAX_SHOWN_IMAGES].tolist() for which in outcomes]
     return [columns.rows[i] for some in chosen for i in some]
 
 
 def _clean_accuracies(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
-    rates = {
-        word: metrics.clean_accuracy(columns, word, cell)
-        for word in (cell.classifier, *cell.transfer_targets)
-    }
+    classifiers = (cell.classifier, *cell.transfer_targets)
+    rates = {word: metrics.clean_accuracy(columns, word, cell) for word in classifiers}
+    rates |= metrics.judge_baseline(columns)
+    return {word: from_proportion(rate) for word, rate in rates.items()}
+
+
+def _cached_distances(
+    folder: Path, cell: Cell, generated: Tensor, real: Tensor, population: str
+) -> dict[str, MetricEntry]:
+    """Frechet and kernel distance of a cell's images to the data, kept beside the rows.
+
+    Both are sums over shards: of the moments in float64, and of the features.
+    """
+    if min(len(generated), len(real)) < MIN_IMAGES:
+        return {}
+    file = storage.cell_folder(folder, cell) / storage.DISTANCES_FILE
+    digest = hashlib.sha256()
+    for rows in (generated, real):
+        digest.update(rows.contiguous().numpy().tobytes())
+    key = digest.hexdigest()[:16]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        check_regular_file(file)
+        cached: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        if cached["features"] == key:
+            return dict(cached["metrics"])
+    name = str((cell.content.get("feature_extractor") or {}).get("name", cell.feature_extractor))
+    entries = distribution_distances(generated, real, name, population)
+    write_text(file, json.dumps({"features": key, "metrics": entries}))
+    return entries
+
+
+def distribution_distances(
+    generated: Tensor, real: Tensor, name: str, population: str
+) -> dict[str, MetricEntry]:
+    """Frechet and kernel distance of features, by the extractor ``name``."""
+    generated, real = _shuffle(generated), _shuffle(real)
+    fid = fid_with_jackknife(generated, real, name, N_BLOCKS)
+    few = generated[:MAX_KERNEL_ROWS]
+    kernel = kid_with_std_error(few, real[:MAX_KERNEL_ROWS], N_BLOCKS)
+    population = f"{population}, in features of {name}"
     return {
-        word: from_proportion(rate)
-        for word, rate in {**rates, **metrics.judge_baseline(columns)}.items()
+        "frechet": from_estimate(fid, population, len(generated), "jackknife"),
+        "kernel": from_estimate(kernel, population, len(few), "disjoint blocks"),
     }
+
+
+def _shuffle(rows: Tensor) -> Tensor:
+    """In an order of no meaning, always the same: a block shall not be a class."""
+    return rows[Stream("blocks", len(rows)).permutation(len(rows))]
 
 
 def _compare_attacks(results: Sequence[CellResult]) -> Iterator[tuple[str, str, MetricEntry]]:
-    """Each attack against the first of its classifier, defence and ball, on the same images.
+    """Each attack against the first of its classifier, defense and ball, on the same images.
 
-    Attacks that know of no ball are held against variants of their own only.
+    Attacks without a ball are compared with variants of their own only.
     """
     first: dict[tuple[Any, ...], CellResult] = {}
     for one in results:
         cell = one.cell
         if cell.task in (CLEAN, "purify") or not len(one.columns):
             continue
-        nothing = cell.task == "synthesize"
-        known = sanity_checks.norm_ball(cell)
-        near = cell.component if None in known else known  # only equal radii are compared
-        which = (
-            cell.group,
-            cell.classifier,
-            cell.purifier_name,
-            cell.data,
-            cell.seed,
-            nothing,
-            near,
-        )
-        base = first.setdefault(which, one)
+        ball = sanity_checks.norm_ball(cell)
+        family = (
+            cell.group, cell.classifier, cell.purifier_name, cell.data, cell.seed,
+            cell.task == "synthesize", cell.component if None in ball else ball,
+        )  # fmt: skip
+        base = first.setdefault(family, one)
         entry = None if base is one else metrics.success_difference(one.columns, base.columns)
         if entry is not None:
             yield cell.name, base.cell.name, entry
 
 
 def _worst_cases(results: Sequence[CellResult]) -> Iterator[WorstCase]:
-    """For each classifier and defence, the images that stay right whatever attack is used.
+    """For each classifier and defense, the images that stay right whatever attack is used.
 
-    Purifiers that are judged alike are one defence, however the attacker's copies differ.
+    Purifiers that are judged alike are one defense, however the attacker's copies differ.
     """
-    grouped: dict[tuple[str, ...], list[CellResult]] = {}
+    families: dict[tuple[str, ...], list[CellResult]] = {}
     for one in results:
         cell = one.cell
         if cell.task in ("attack", "transform") and not cell.is_ood and len(one.columns):
-            judged = (cell.purifier, repr(dict(cell.purifier_options)), str(cell.shared_draw))
-            grouped.setdefault((cell.group, cell.classifier, *judged), []).append(one)
-    for (group, victim, *_), members in grouped.items():
+            identity = sanity_checks.defense_identity(cell)
+            families.setdefault((cell.group, *identity), []).append(one)
+    for (group, classifier, *_), members in families.items():
         parts = [one.columns for one in members]
-        plain = [c for c in (m.cell for m in members) if c.attacker_options == c.purifier_options]
-        name = (plain or [members[0].cell])[0].purifier_name
-        drawn = {
-            n: from_proportion(rate) for n, rate in metrics.worst_case_randomized(parts).items()
-        }
-        rate = from_proportion(metrics.worst_case_accuracy(parts))
-        done = frozenset(attack_signature(one) for one in members)
-        yield WorstCase(group, victim, name, len(parts), rate, drawn, done)
+        cells = [one.cell for one in members]
+        aware = [cell for cell in cells if cell.attacker_options == cell.purifier_options]
+        randomized = metrics.worst_case_randomized(parts)
+        yield WorstCase(
+            group, classifier, (aware or cells)[0].purifier_name, len(parts),
+            from_proportion(metrics.worst_case_accuracy(parts)),
+            {name: from_proportion(rate) for name, rate in randomized.items()},
+            frozenset(attack_signature(one) for one in members),
+        )  # fmt: skip
 
 
 def attack_signature(result: CellResult) -> str:
-    """All that decides how hard an attack is, but whom it is made against: its settings, its
-    images, and what the attacker knows of the defence."""
-    cell = result.cell
-    ids, content = result.columns.image_ids.tolist(), cell.content
-    knows = (
+    """All that decides how hard an attack is, but whom it is made against: its options, its
+    images, and what the attacker knows of the defense."""
+    cell, content = result.cell, result.cell.content
+    knowledge = (
         result.gradient_mode,
-        [(n, cell.attacker_options.get(n)) for n in differing_options(cell)],
+        [(name, cell.attacker_options.get(name)) for name in differing_options(cell)],
         cell.shared_draw,
     )
-    data, prior = content.get("data"), content.get("prior") if cell.task == "transform" else None
-    return repr((cell.component, sorted(cell.options.items()), cell.seed, ids, data, prior, knows))
+    prior = content.get("prior") if cell.task == "transform" else None
+    ids, options = result.columns.image_ids.tolist(), sorted(cell.options.items())
+    return repr((cell.component, options, cell.seed, ids, content.get("data"), prior, knowledge))
 
 
 def group_comparable(defenses: Sequence[WorstCase]) -> list[list[WorstCase]]:
-    """The defences of one set that were given equal challenges, two or more together."""
-    grouped: dict[tuple[str, frozenset[str]], list[WorstCase]] = {}
-    for left in defenses:
-        grouped.setdefault((left.group, left.attack_signatures), []).append(left)
-    return [members for members in grouped.values() if len(members) > 1]
+    """The defenses of one dataset that were given equal challenges, two or more together."""
+    groups: dict[tuple[str, frozenset[str]], list[WorstCase]] = {}
+    for one in defenses:
+        groups.setdefault((one.group, one.attack_signatures), []).append(one)
+    return [members for members in groups.values() if len(members) > 1]

@@ -1,18 +1,22 @@
-"""The attack of a cell on some of its images: the only place where cells differ in kind."""
+"""The attack of a cell: made from its options, and run on some of the cell's images.
 
+The only place where cells differ in kind.
+"""
+
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scoreag.assess import attack_factory
-from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.model_cache import ModelCache
-from scoreag.assess.scoring import ScoredBatch, score_batch
+from scoreag.assess.experiments import CLEAN, Cell, ModelCache
+from scoreag.assess.scoring import AttackOutput, ScoredBatch, score_batch
 from scoreag.assess.threat_model import (
     DRAW_OFFSET_GRADIENT,
     CellContext,
@@ -23,43 +27,129 @@ from scoreag.assess.threat_model import (
 )
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels
-from scoreag.methods.task import run_batch as compute_job
+from scoreag.diffusion.prior import Prior
+from scoreag.io.manifest import to_jsonable
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.task import run_batch
+from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
 
 RANGE_TOLERANCE = 1e-6  # by which rounding may carry an image out of [0, 1]
+RUNNER_OPTIONS = ("prior", "lpips")  # fields of an attack that the runner fills
+RESERVED_OPTIONS = (*RUNNER_OPTIONS, "classifier", "seed", "task")
+TARGET_OPTIONS = ("runner_up", "random", "none")
 
 
-@dataclass(frozen=True, eq=False)
-class AttackOutput:
-    """What an attack returned for a padded micro-batch, and what it asked for.
+def build_attack(cell: Cell, cache: ModelCache, prior: Prior | None = None) -> Any:
+    """The attack of a cell, with its options and what the runner fills.
 
-    Args:
-        wrong: the class aimed at, -1 where it is any.
-        calls: score-model evaluations an image; ``forwards`` and ``backwards`` of the classifier.
-        gradient: length of the loss's gradient at each image, as the attacker sees it.
+    Raises:
+        ValueError: an option that it does not take, or a value that cannot be meant.
     """
+    factory = load_attack(cell.component)
+    check_reserved_options(cell.component, cell.options)
+    check_options(factory, dict(cell.options), cell.component)
+    options = _coerce_options(factory, cell.options)
+    names = _field_names(factory)
+    if "prior" in names:
+        if prior is None and not cell.prior:
+            raise ValueError(f"{cell.component} needs a score model; write prior = in the dataset")
+        options["prior"] = prior or cache.prior(cell.prior)
+    if "lpips" in names:
+        options["lpips"] = cache.lpips_metric()
+        if options["lpips"] is None:
+            raise ValueError(f"{cell.component} needs LPIPS; give its weights by --lpips")
+    return factory(**options)
 
-    images: Images
-    targets: Labels
-    nfe: Tensor
-    restarts: Tensor
-    guidance_skipped: Tensor
-    forwards: float
-    backwards: float
-    gradient_norm: BatchScalar | None
+
+def _field_names(factory: Any) -> list[str]:
+    return [field.name for field in fields(factory)] if is_dataclass(factory) else []
+
+
+def check_reserved_options(component: str, options: Mapping[str, Any]) -> None:
+    """Refuse what is no option: the dataset and the plan say it for all members."""
+    for name in RESERVED_OPTIONS:
+        if name in options:
+            raise UnknownNameError(
+                f"{component} takes no option {name!r}; the dataset or the plan has it"
+            )
+
+
+def _coerce_options(factory: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, whole numbers as floats where floats are expected; others are refused."""
+    hints = get_type_hints(factory) if is_dataclass(factory) else {}
+    coerced = {}
+    for name, value in options.items():
+        types = _plain_types(hints.get(name, Any))
+        if type(value) is int and float in types and int not in types:
+            value = float(value)
+        if types and type(value) not in types:
+            expected = " or ".join(one.__name__ for one in types if one is not type(None))
+            raise ValueError(f"{name} is {value!r}; expected {expected}")
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError(f"{name} is nan; expected a number")
+        coerced[name] = value
+    return coerced
+
+
+def _plain_types(annotation: Any) -> tuple[type, ...]:
+    """The plain types of an annotation; none where it is something else, which is not checked."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    plain = all(part in (int, float, str, bool, type(None)) for part in parts)
+    return tuple(parts) if plain else ()
+
+
+def requires_prior(cell: Cell) -> bool:
+    """Whether anything in a cell draws from the score model."""
+    if cell.purifier or cell.task not in ("attack", CLEAN):
+        return True
+    return cell.task == "attack" and "prior" in _field_names(load_attack(cell.component))
+
+
+def attack_identity(attack: Any) -> dict[str, Any]:
+    """All options of an attack, also those that were left to their defaults."""
+    names = [name for name in _field_names(attack) if name not in RUNNER_OPTIONS]
+    options: dict[str, Any] = to_jsonable({name: getattr(attack, name) for name in names})
+    return options
+
+
+def resolve_task_options(cell: Cell, prior: Prior) -> dict[str, Any]:
+    """The options of gas, gat or gap with the card's defaults, and its ``target``."""
+    options = dict(cell.options)
+    check_reserved_options(cell.component, options)
+    if cell.component == "gas" and cell.is_ood:
+        raise ValueError("gas draws from nothing, so it takes no ood_data; leave it out")
+    if cell.component == "gas" and not prior.classes:
+        raise ValueError(f"gas asks for classes, and {cell.prior} knows none")
+    target = options.pop("target", "runner_up") if cell.component != "gap" else None
+    config = to_jsonable(resolve_task_config(prior, cell.task, **options).to_dict(cell.task))
+    return config if target is None else {**config, "target": _parse_target(target, cell.classes)}
+
+
+def _parse_target(target: Any, classes: Sequence[str]) -> str | int:
+    """ "runner_up", "random", "none", or the number of a class."""
+    if type(target) is int and 0 <= target < max(1, len(classes)):
+        return target
+    if target in TARGET_OPTIONS:
+        return str(target)
+    if target in classes:
+        return list(classes).index(target)
+    near = did_you_mean(str(target), [*TARGET_OPTIONS, *classes])
+    raise UnknownNameError(f"target {target!r} is no class; {near}")
 
 
 def compute_rows(cell: Cell, batches: list[range], cache: ModelCache) -> ScoredBatch:
-    """The rows of some pieces of a cell, with their pictures and what they cost."""
+    """The rows of some batches of a cell, with their pictures and what they cost."""
     with single_thread():
-        plain = cache.memoize(cell.key, lambda: build_context(cell, cache))
-        done = []
-        for piece in batches:
-            began = time.perf_counter()
-            made = _run_attack(plain, piece, cache)
-            took = time.perf_counter() - began
-            one = score_batch(plain, piece, made, cache, took)
-            done.append(replace(one, scoring_seconds=time.perf_counter() - began - took))
-        return ScoredBatch.cat(done)
+        context = cache.memoize(cell.key, lambda: build_context(cell, cache))
+        scored = []
+        for batch in batches:
+            start = time.perf_counter()
+            output = _run_attack(context, batch, cache)
+            attack_seconds = time.perf_counter() - start
+            one = score_batch(context, batch, output, cache, attack_seconds)
+            scoring_seconds = time.perf_counter() - start - attack_seconds
+            scored.append(replace(one, scoring_seconds=scoring_seconds))
+        return ScoredBatch.cat(scored)
 
 
 @contextmanager
@@ -75,74 +165,63 @@ def single_thread() -> Iterator[None]:
 
 @torch.inference_mode(False)
 def _run_attack(context: CellContext, batch: range, cache: ModelCache) -> AttackOutput:
-    positions = context.padded_positions(batch)
-    ids, labels = context.ids(positions), context.labels[positions]
-    tally = QueryCounter()
-    prior = tally.wrap_prior(context.prior) if context.prior is not None else None
-    victim = CountingClassifier(make_view(context, cache, True, prior), ids, tally)
+    positions, count = context.padded_positions(batch), context.cell.batch_size
+    counter = QueryCounter()
+    prior = counter.wrap_prior(context.prior) if context.prior is not None else None
+    view = make_view(context, True, prior)
+    classifier = CountingClassifier(view, context.ids(positions), counter)
     if context.task_spec is not None:
-        made = _run_task_attack(context, batch, victim)
+        output = _run_task(context, batch, classifier)
     else:
-        made = _run_direct_attack(context, positions, victim, cache, labels)
-    count = len(positions)
+        output = _run_direct(context, positions, classifier, cache, prior)
     if context.task_spec is None or context.cell.purifier:
-        made = replace(made, nfe=torch.full((count,), tally.nfe / count))
+        output = replace(output, nfe=torch.full((count,), counter.nfe / count))
     return replace(
-        made,
-        images=_validate_images(context, made.images),
-        forwards=tally.forwards / count,
-        backwards=tally.backwards / count,
-        gradient_norm=_gradient_norms(context, positions, cache),
+        output,
+        images=_validate_images(context, output.images),
+        forwards=counter.forwards / count,
+        backwards=counter.backwards / count,
+        gradient_norm=_gradient_norms(context, positions),
     )
 
 
-def _run_direct_attack(
-    context: CellContext,
-    positions: list[int],
-    classifier: CountingClassifier,
-    cache: ModelCache,
-    labels: Labels,
-) -> AttackOutput:
+def _run_direct(
+    context: CellContext, positions: list[int], classifier: CountingClassifier,
+    cache: ModelCache, prior: Prior | None,
+) -> AttackOutput:  # fmt: skip
     assert context.images is not None
-    images, cell = context.images[positions], context.cell
+    images, labels, cell = context.images[positions], context.labels[positions], context.cell
     if cell.task != CLEAN:
-        attack = attack_factory.build_attack(
-            cell, cache, context.prior and classifier.counter.wrap_prior(context.prior)
-        )
+        attack = build_attack(cell, cache, prior)
         noise = Noise(cell.seed, context.ids(positions)).fold_in("attack")
-        # without the checks of a call: the plan has been checked, and every query is counted
+        # without the checks of a call: the plan was validated, and every query is counted
         images = attack.run(classifier, images, labels, noise).detach()
-    nothing = torch.zeros(len(positions), dtype=torch.int64)
-    return AttackOutput(images, nothing - 1, nothing, nothing, nothing, 0.0, 0.0, None)
+    zeros = torch.zeros(len(positions), dtype=torch.int64)
+    return AttackOutput(images, zeros - 1, zeros, zeros, zeros)
 
 
-def _run_task_attack(
-    context: CellContext, batch: range, classifier: CountingClassifier
-) -> AttackOutput:
+def _run_task(context: CellContext, batch: range, classifier: CountingClassifier) -> AttackOutput:
     """GAS, GAT and GAP, as their commands compute them."""
     assert context.task_spec is not None
-    job = replace(context.task_spec.select(list(batch)), classifier=classifier)
-    result = compute_job(job, pad_to=context.cell.batch_size)
-    again = [*range(len(result)), *[-1] * (context.cell.batch_size - len(result))]
-    wrong = result.targets if result.targets is not None else torch.full((len(result),), -1)
+    spec = replace(context.task_spec.select(list(batch)), classifier=classifier)
+    result = run_batch(spec, pad_to=context.cell.batch_size)
+    padded = [*range(len(result)), *[-1] * (context.cell.batch_size - len(result))]
+    targets: Labels = torch.full((len(result),), -1) if result.targets is None else result.targets
     return AttackOutput(
-        result.images[again], wrong[again], result.nfe[again], result.restarts[again],
-        result.guidance_skipped[again], 0.0, 0.0, None,
+        result.images[padded], targets[padded], result.nfe[padded], result.restarts[padded],
+        result.guidance_skipped[padded],
     )  # fmt: skip
 
 
-def _gradient_norms(
-    context: CellContext, positions: list[int], cache: ModelCache
-) -> BatchScalar | None:
+def _gradient_norms(context: CellContext, positions: list[int]) -> BatchScalar | None:
     """Of the cross-entropy at the images before the attack, through a draw of its own."""
     if context.images is None or context.cell.task in (CLEAN, "purify"):
         return None
-    ask, ids = make_view(context, cache, True, context.prior), context.ids(positions)
+    view, ids = make_view(context, True, context.prior), context.ids(positions)
     leaf = context.images[positions].detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(
-            ask(DRAW_OFFSET_GRADIENT, leaf, ids), context.labels[positions], reduction="sum"
-        )
+        logits = view(DRAW_OFFSET_GRADIENT, leaf, ids)
+        loss = F.cross_entropy(logits, context.labels[positions], reduction="sum")
     if not loss.requires_grad:
         return torch.zeros(len(positions))
     return torch.autograd.grad(loss, leaf)[0].flatten(1).norm(dim=1).cpu()
@@ -150,8 +229,12 @@ def _gradient_norms(
 
 def _validate_images(context: CellContext, images: Tensor) -> Images:
     """Refuse what is no image: a failure of the attack is not counted as its success."""
-    name = context.cell.component
-    shape = (context.cell.batch_size, *_image_shape(context))
+    name, batch_size = context.cell.component, context.cell.batch_size
+    if context.images is not None:
+        shape = (batch_size, *context.images.shape[1:])
+    else:
+        assert context.prior is not None
+        shape = (batch_size, *context.prior.image_shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != shape:
         came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(f"{name} returned {came}; expected images of the shape {shape}")
@@ -161,10 +244,3 @@ def _validate_images(context: CellContext, images: Tensor) -> Images:
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise ValueError(f"{name} returned images in [{low:.4g}, {high:.4g}]; expected [0, 1]")
     return images.clamp(0, 1)
-
-
-def _image_shape(context: CellContext) -> tuple[int, ...]:
-    if context.images is not None:
-        return tuple(context.images.shape[1:])
-    assert context.prior is not None
-    return context.prior.image_shape

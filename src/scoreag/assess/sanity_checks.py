@@ -1,11 +1,11 @@
-"""Checks that distrust a result: what would make a figure mean something else than it seems to."""
+"""Checks that distrust a result: what would make a metric mean something else than it seems to."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.table import Columns
+from scoreag.assess.metrics import CLEAN_CORRECT, Columns
 from scoreag.classifiers.judges import describe_weak_judge
 from scoreag.stats.proportion import Proportion, compute_proportion
 
@@ -13,11 +13,13 @@ MAX_GRADIENT_NORM = 1e6  # length of a gradient of the loss, pixels in [0, 1]
 MIN_AFFECTED_FRACTION = 0.1  # of the images: what is rarer is no pattern
 MAX_ROUNDING_LOSS = 0.1  # of the successes, that 8 bits may undo
 MIN_FRECHET_IMAGES = 500  # images, for a Frechet distance
+FIXED_NORM_ATTACKS = ("di_fgsm", "si_ni_fgsm", "advad")  # Linf: they have no option norm
+PARTIAL_SEARCH_ATTACKS = ("fgsm", "low_frequency")  # search a part of the ball by design
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is doubtful about a cell; ``grave`` where its figures should not be used as they are."""
+    """What is doubtful about a cell; an error where its metrics should not be used as they are."""
 
     check: str
     cell: str
@@ -52,45 +54,43 @@ def check_cell(part: CheckInput) -> list[Finding]:
 
 def _check_gradients(part: CheckInput) -> Iterator[Finding]:
     """Zero or exploding gradients: an attack along them says nothing about the classifier."""
-    lengths = [row["gradient_norm"] for row in part.columns.rows if "gradient_norm" in row]
-    if not part.columns.uses_gradients:  # it took none: no false ones can have led it astray
+    if not part.columns.uses_gradients:  # no false ones can have led it astray
         return
-    zero = sum(length == 0 for length in lengths)
-    large = sum(length is None or length > MAX_GRADIENT_NORM for length in lengths)
+    norms = [row["gradient_norm"] for row in part.columns.rows if "gradient_norm" in row]
+    zero = sum(norm == 0 for norm in norms)
+    large = sum(norm is None or norm > MAX_GRADIENT_NORM for norm in norms)
     for count, what in ((zero, "zero"), (large, f"not finite or above {MAX_GRADIENT_NORM:g}")):
-        if count > MIN_AFFECTED_FRACTION * len(lengths):
+        if count > MIN_AFFECTED_FRACTION * len(norms):
             yield Finding(
                 "gradients", part.cell.name, True,
-                f"the gradient that the attacker sees is {what} at {count} of {len(lengths)} "
+                f"the gradient that the attacker sees is {what} at {count} of {len(norms)} "
                 "images; attack it without gradients, or differentiate the defense exactly",
             )  # fmt: skip
 
 
 def _check_randomness(part: CheckInput) -> Iterator[Finding]:
-    """Randomness where none was declared: one answer is then no measurement."""
+    """Randomness where none was declared: one prediction is then no measurement."""
     if part.cell.task != CLEAN:
         return
     for word in (part.cell.classifier, *part.cell.transfer_targets):
-        unsteady = sum(not row["is_deterministic"][word] for row in part.columns.rows)
-        if unsteady and word not in part.cell.stochastic:
+        is_random = not all(row["is_deterministic"][word] for row in part.columns.rows)
+        if is_random and word not in part.cell.stochastic:
             yield Finding(
                 "randomness", part.cell.name, True,
                 f"two calls of {word} on the same images differ; if it is meant to be random, "
-                f"write stochastic = [\"{word}\"] in the dataset",
+                f'write stochastic = ["{word}"] in the dataset',
             )  # fmt: skip
 
 
 def _check_rounding(part: CheckInput) -> Iterator[Finding]:
     """Success that vanishes when the image is saved."""
-    as_float = part.columns.misclassified_float
-    lost = compute_proportion(
-        ~part.columns.adv_misclassified, "successes before rounding", as_float
-    )
+    saved, before = ~part.columns.adv_misclassified, part.columns.misclassified_float
+    lost = compute_proportion(saved, "successes before rounding", before)
     if lost.count >= 3 and lost.value > MAX_ROUNDING_LOSS:
         yield Finding(
             "8 bits", part.cell.name, False,
             f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
-            "the figures are of the saved images",
+            "the metrics are of the saved images",
         )  # fmt: skip
 
 
@@ -103,16 +103,16 @@ def differing_options(cell: Cell) -> list[str]:
 
 
 def _check_settings(part: CheckInput) -> Iterator[Finding]:
-    """Attack and defence that differ: the attacker's copy is not what is judged."""
+    """Attack and defense that differ: the attacker's copy is not what is judged."""
     cell = part.cell
     if not cell.purifier:
         return
     judged, attacked = cell.purifier_options, cell.attacker_options
-    if differ := differing_options(cell):
-        told = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in differ)
+    if names := differing_options(cell):
+        changes = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in names)
         yield Finding(
             "settings", cell.name, True,
-            f"the attacker's copy of {cell.purifier_name} has {told}: this is a weaker attacker "
+            f"the attacker's copy of {cell.purifier_name} has {changes}: this is a weaker attacker "
             "than one who knows the defense",
         )  # fmt: skip
     if cell.shared_draw:
@@ -145,17 +145,6 @@ CELL_CHECKS: tuple[Callable[[CheckInput], Iterator[Finding]], ...] = (
 )  # fmt: skip
 
 
-FIXED_NORM_ATTACKS = {
-    "di_fgsm": "Linf",
-    "si_ni_fgsm": "Linf",
-    "advad": "Linf",
-}  # they have no option norm
-PARTIAL_SEARCH_ATTACKS = (
-    "fgsm",
-    "low_frequency",
-)  # search a part of the ball by design: less is no failure
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Who does more than a cell, in words, and by how much: both on the images of both."""
@@ -177,25 +166,25 @@ def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
             continue
         others = [other for other in parts if _same_threat_model(other.cell, white.cell)]
         rivals = [*_weaker_attackers(others, white), *_transfer_attackers(others, white)]
-        beaten = [rival for rival in rivals if rival.is_significant]
-        if beaten:
-            worst = max(beaten, key=lambda rival: rival.other_rate.value - rival.own_rate.value)
+        stronger = [rival for rival in rivals if rival.is_significant]
+        if stronger:
+            best = max(stronger, key=lambda one: one.other_rate.value - one.own_rate.value)
+            theirs, own = best.other_rate, best.own_rate
             yield Finding(
                 "weaker attacker", white.cell.name, True,
-                f"{worst.attacker} on {worst.other_rate.count} of {worst.other_rate.total} and this one on "
-                f"{worst.own_rate.count} of {worst.own_rate.total}: its gradients mislead, or its search "
-                "ends too early",
+                f"{best.attacker} on {theirs.count} of {theirs.total} and this one on {own.count} "
+                f"of {own.total}: its gradients mislead, or its search ends too early",
             )  # fmt: skip
 
 
 def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
-    """On the same defence, with less to go by."""
+    """On the same defense, with less to go by."""
     for other in others:
-        what = _missing_knowledge(other)
-        if what and _defense_identity(other.cell) == _defense_identity(white.cell):
+        lack = _missing_knowledge(other)
+        if lack and defense_identity(other.cell) == defense_identity(white.cell):
             ids = {*other.columns.image_ids.tolist()} & {*white.columns.image_ids.tolist()}
             rates = (_success_rate(part, ids) for part in (other, white))
-            yield Comparison(f"{other.cell.name}, which {what}, succeeds", *rates)
+            yield Comparison(f"{other.cell.name}, which {lack}, succeeds", *rates)
 
 
 def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
@@ -206,20 +195,20 @@ def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iter
         ids = {*other.columns.image_ids.tolist()}
         shared = ids <= {*white.columns.image_ids.tolist()}
         if bare and entry and shared and other.cell.classifier != white.cell.classifier:
-            more = Proportion(entry["count"], entry["total"], entry["of"])
-            made = f"what {other.cell.name} made against {other.cell.classifier} succeeds"
-            yield Comparison(made, more, _success_rate(white, ids))
+            rate = Proportion(entry["count"], entry["total"], entry["of"])
+            attacker = f"what {other.cell.name} made against {other.cell.classifier} succeeds"
+            yield Comparison(attacker, rate, _success_rate(white, ids))
 
 
 def _missing_knowledge(part: CheckInput) -> str:
-    """What an attacker lacks of exact gradients, in words; nothing where he has them."""
+    """What an attacker lacks of exact gradients, in words; "" where nothing."""
     if not part.columns.uses_gradients:
         return "takes no gradient"
-    how = part.cell.attacker_options.get("backward", "exact")
-    if how == "none":
+    backward = part.cell.attacker_options.get("backward", "exact")
+    if backward == "none":
         return "does not know of the purifier"
-    if how != "exact":
-        return f"differentiates the purifier by {how!r}"
+    if backward != "exact":
+        return f"differentiates the purifier by {backward!r}"
     return "has a copy of the purifier with other settings" if differing_options(part.cell) else ""
 
 
@@ -230,68 +219,64 @@ def _same_threat_model(a: Cell, b: Cell) -> bool:
 
 
 def norm_ball(cell: Cell) -> tuple[object, object]:
-    """The norm and the radius of the ball that an attack looks in; None where it knows of none."""
-    norm = cell.options.get("norm", FIXED_NORM_ATTACKS.get(cell.component))
-    return norm, cell.options.get("eps")
+    """The norm and the radius of the ball that an attack searches; None where it has none."""
+    default = "Linf" if cell.component in FIXED_NORM_ATTACKS else None
+    return cell.options.get("norm", default), cell.options.get("eps")
 
 
-def _defense_identity(cell: Cell) -> tuple[str, ...]:
+def defense_identity(cell: Cell) -> tuple[str, ...]:
     """The classifier and how it is judged; the attackers' copies of a purifier may differ."""
-    return (
-        cell.classifier,
-        cell.purifier,
-        repr(dict(cell.purifier_options)),
-        str(cell.shared_draw),
-    )
+    options, shared = repr(dict(cell.purifier_options)), str(cell.shared_draw)
+    return cell.classifier, cell.purifier, options, shared
 
 
 def _success_rate(part: CheckInput, ids: set[int]) -> Proportion:
     """At the first draw, of the images among ``ids`` that were right before."""
-    among = part.columns.image_ids.new_tensor([i in ids for i in part.columns.image_ids.tolist()])
-    return compute_proportion(
-        part.columns.adv_misclassified, "images right before", part.columns.eligible & among.bool()
-    )
+    columns = part.columns
+    among = columns.image_ids.new_tensor([i in ids for i in columns.image_ids.tolist()]).bool()
+    return compute_proportion(columns.adv_misclassified, CLEAN_CORRECT, columns.eligible & among)
 
 
 def check_judges(cells: Sequence[Cell], accuracy: Mapping[str, Proportion]) -> Iterator[Finding]:
-    """What is doubtful about the judges of a set.
+    """What is doubtful about the judges of a dataset.
 
     Args:
-        cells: those of the set, the first of them that of its images as they are.
-        right: how often each judge is right on these images; empty where nobody was asked.
+        cells: those of the dataset, the first of them that of its images as they are.
+        accuracy: of each judge on these images; empty where that is not known.
     """
     first = cells[0]
     for word in first.reference_classifiers:
         if not accuracy.get(word):
-            told = f"how often the judge {word} is right on untouched images is not known; do "
-            yield Finding("judge", first.name, True, f"{told}the cell {first.group}/clean, too")
-        elif told := describe_weak_judge(word, accuracy[word], len(first.classes)):
-            yield Finding("judge", first.name, True, told)
-    for word, victim in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
+            message = f"how often the judge {word} is right on untouched images is not known; "
+            message += f"do the cell {first.group}/clean, too"
+            yield Finding("judge", first.name, True, message)
+        elif message := describe_weak_judge(word, accuracy[word], len(first.classes)):
+            yield Finding("judge", first.name, True, message)
+    for judge, word in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
         yield Finding(
             "judge", first.name, True,
-            f"the judge {word} has the weights of {victim}, which is attacked: its agreement says "
+            f"the judge {judge} has the weights of {word}, which is attacked: its agreement says "
             "nothing of what the images show; give another judge, trained apart",
         )  # fmt: skip
 
 
 def find_attacked_judges(cell: Cell) -> list[tuple[str, str]]:
-    """The judges of a cell that have the weights of a victim of its set, each with the victim."""
+    """The judges of a cell that have the weights of an attacked classifier, each with it."""
     content = cell.content
-    victims = {cell.classifier: content.get("victim"), **content.get("others", {})}
+    attacked = {cell.classifier: content.get("classifier"), **content.get("transfer_targets", {})}
     return [
-        (word, victim)
-        for word, judge in content.get("judges", {}).items()
-        for victim, of in victims.items()
-        if judge and of and judge.get("sha256") == of.get("sha256")
+        (judge, word)
+        for judge, of_judge in content.get("reference_classifiers", {}).items()
+        for word, digests in attacked.items()
+        if of_judge and digests and of_judge.get("sha256") == digests.get("sha256")
     ]
 
 
 def digests_known(cells: Sequence[Cell]) -> bool:
-    """Whether the digests of all judges and victims are known, so that they can be compared."""
+    """Whether the digests of all judges and classifiers are known, so that they can be compared."""
     return all(
-        cell.content.get("victim")
-        and {*cell.reference_classifiers} <= {*cell.content.get("judges", {})}
+        cell.content.get("classifier")
+        and {*cell.reference_classifiers} <= {*cell.content.get("reference_classifiers", {})}
         for cell in cells
         if cell.reference_classifiers
     )

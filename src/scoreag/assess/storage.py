@@ -35,15 +35,16 @@ from scoreag.io.filesystem import (
     file_sha256,
     write_text,
 )
-from scoreag.runs.probe import probes_differ
-from scoreag.runs.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.manifest import probes_differ
+from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.run_dir import RunFiles
 
-CELLS_FILE = "cells.json"  # the keys of an assessment's cells, by their names
-PROBES_FILE = "probes.json"  # what its classifiers said of two pictures
-REPORT_TABLES = (  # of its report; those of a set or of a cell have its name behind theirs
-    "cells", "worst_case", "randomized", "differences", "perturbation_size", "generator", "ood", "cost",
+CELLS_FILE, PROBES_FILE = "cells.json", "probes.json"
+FAILURE_FILE, DISTANCES_FILE = "failed.txt", "distances.json"
+REPORT_TABLES = (  # of its report; those of a dataset or of a cell have its name behind theirs
+    "cells", "worst_case", "randomized", "differences", "perturbation_size", "generator", "ood",
+    "cost",
 )  # fmt: skip
-ROW_PATTERN = "cells/*/*.jsonl"
 ROW_FIELDS: Fields = {  # of every row, whatever its cell
     **dict.fromkeys(("image_id", "position", "label"), (int,)),
     "target": (int, NONE_TYPE),
@@ -52,11 +53,8 @@ ROW_FIELDS: Fields = {  # of every row, whatever its cell
     "backwards": (int, float),
     **dict.fromkeys(("file", "sha256"), (str,)),
 }
-OWNED_FILES = (
-    CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "cells/*/cell.json",
-    "cells/*/failed.txt", "cells/*/likeness.json", "cells/*/*.jsonl", "cells/*/*.features",
-    "cells/*/*.cost", "cells/*/images/*.png", "originals/*/*.png",
-)  # fmt: skip
+_KEY = re.compile(r"[0-9a-f]{16}")
+_SHARD_FILE = re.compile(r"\d{6,}-\d{6,}-[0-9a-f]{12}\.(jsonl|features|cost)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,22 +67,23 @@ class StoredCell:
     memory_bytes: int
     corrupt: list[Path]
 
-    @property
-    def positions(self) -> set[int]:
-        return {row["position"] for row in self.rows}
+
+def cell_folder(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / cell.key
 
 
 def write_shard(folder: Path, cell: Cell, scored: ScoredBatch) -> None:
     """The cost of some rows, then their pictures and features, then the rows themselves.
 
     Raises:
-        OSError: what is read from the disk is not what was measured, or there is no room.
+        OSError: what is read from the disk is not what was written, or there is no room.
     """
-    place = folder / "cells" / cell.key
+    place = cell_folder(folder, cell)
     (place / "images").mkdir(parents=True, exist_ok=True)
     begin, end = scored.rows[0]["position"], scored.rows[-1]["position"] + 1
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in scored.rows).encode()
-    packed = b"" if scored.features is None else save({"features": scored.features.contiguous()})
+    features = {} if scored.features is None else {"features": scored.features.contiguous()}
+    packed = save(features) if features else b""
     stem = f"{begin:06d}-{end:06d}-{_digest(text, packed)}"
     cost = {
         "seconds": round(scored.attack_seconds + scored.scoring_seconds, 4),
@@ -115,7 +114,7 @@ def _digest(text: bytes, packed: bytes) -> str:
 
 def write_cell(folder: Path, cell: Cell) -> None:
     """Write down what a cell is, before its first row."""
-    file = folder / "cells" / cell.key / "cell.json"
+    file = cell_folder(folder, cell) / "cell.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(cell.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
@@ -124,38 +123,35 @@ def read_cell(folder: Path, cell: Cell, check_pictures: bool = False) -> StoredC
     """What is there of a cell and is what it was when it was written.
 
     Args:
-        pictures: look at them, too: rows whose pictures are gone or other ones do not count.
+        check_pictures: rows whose pictures are gone or other ones do not count.
     """
-    place, harmed = folder / "cells" / cell.key, []
+    corrupt: list[Path] = []
     rows: dict[int, Row] = {}
     features: dict[int, Tensor] = {}
     costs: list[dict[str, Any]] = []
-    for file in sorted(place.glob("*.jsonl")):
-        found = None if describe_file_type(file) else _read_shard(file, cell)
-        if found is None:
-            harmed.append(file)
+    for file in sorted(cell_folder(folder, cell).glob("*.jsonl")):
+        shard = None if describe_file_type(file) else _read_shard(file, cell)
+        if shard is None:
+            corrupt.append(file)
             continue
-        some, packed = found
-        if check_pictures:
-            some = [row for row in some if files_intact(folder, row)]
-        rows |= {row["position"]: row for row in some}
-        features |= {} if packed is None else dict(packed)
+        some, some_features = shard
+        rows |= {
+            row["position"]: row for row in some if not check_pictures or files_intact(folder, row)
+        }
+        features |= some_features
         costs.append(_shard_cost(file))
     order = sorted(rows)
-    stacked = torch.stack([features[i] for i in order]) if features and order else None
     return StoredCell(
         [rows[i] for i in order],
-        stacked,
+        torch.stack([features[i] for i in order]) if features and order else None,
         math.fsum(cost["seconds"] for cost in costs),
         max((cost["memory"] for cost in costs), default=0),
-        harmed,
+        corrupt,
     )
 
 
-def _read_shard(
-    file: Path, cell: Cell
-) -> tuple[list[Row], Iterable[tuple[int, Tensor]] | None] | None:
-    """The rows of a file with their features; None where it is not what its name says."""
+def _read_shard(file: Path, cell: Cell) -> tuple[list[Row], dict[int, Tensor]] | None:
+    """The rows of a file and their features; None where it is not what its name says."""
     side = file.with_suffix(".features")
     text, packed = file.read_bytes(), side.read_bytes() if side.is_file() else b""
     if file.stem.rpartition("-")[2] != _digest(text, packed):
@@ -163,39 +159,34 @@ def _read_shard(
     try:
         rows = [json.loads(line) for line in text.splitlines()]
         positions = [row["position"] for row in rows]
-        features = load(packed)["features"] if packed else None
+        features = load(packed)["features"] if packed else torch.empty(0)
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError):
         return None
-    if (
-        any(row_error(row, ROW_FIELDS) for row in rows)
-        or not positions
-        or min(positions) < 0
-        or max(positions) >= cell.images
-    ):
+    if not positions or any(row_error(row, ROW_FIELDS) for row in rows):
         return None
-    return rows, None if features is None else zip(positions, features, strict=True)
+    if min(positions) < 0 or max(positions) >= cell.images:
+        return None
+    return rows, dict(zip(positions, features, strict=True)) if packed else {}
 
 
 def _shard_cost(file: Path) -> dict[str, Any]:
-    found = _read_cost(file.with_suffix(".cost"))
-    numbers = {name: found.get(name) for name in ("seconds", "memory")}
-    if all(isinstance(value, float | int) for value in numbers.values()):
-        return numbers
-    return {"seconds": 0.0, "memory": 0}
+    cost = _read_cost(file.with_suffix(".cost"))
+    numbers = {name: cost.get(name) for name in ("seconds", "memory")}
+    plain = all(isinstance(value, float | int) for value in numbers.values())
+    return numbers if plain else {"seconds": 0.0, "memory": 0}
 
 
 def _read_cost(file: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError, RecursionError):
-        check_regular_file(file)
-        found = json.loads(file.read_text("utf-8"))
-        return found if isinstance(found, dict) else {}
+        cost = _read_json(file)
+        return cost if isinstance(cost, dict) else {}
     return {}
 
 
 def pending_batches(cell: Cell, stored: StoredCell) -> list[range]:
-    """The pieces of a cell that lack a row; a piece is computed whole, so that it rounds alike."""
-    there = stored.positions
-    return [piece for piece in cell.batches if not there.issuperset(piece)]
+    """The batches of a cell that lack a row; each is computed whole, so that it rounds alike."""
+    positions = {row["position"] for row in stored.rows}
+    return [batch for batch in cell.batches if not positions.issuperset(batch)]
 
 
 def delete_shards(files: Iterable[Path]) -> None:
@@ -213,8 +204,10 @@ def list_cells(folder: Path) -> list[Cell]:
     """
     try:
         keys = _read_json(folder / CELLS_FILE)
-        files = [folder / "cells" / _validate_key(key) / "cell.json" for key in keys.values()]
-        cells = [cell_from_dict(_read_json(file)) for file in files]
+        cells = [
+            cell_from_dict(_read_json(folder / "cells" / _validate_key(key) / "cell.json"))
+            for key in keys.values()
+        ]
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{folder} holds no assessment that was begun, or it is damaged ({error}); "
@@ -230,40 +223,39 @@ def list_cells(folder: Path) -> list[Cell]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     check_regular_file(file)
-    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return found
+    table: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return table
 
 
 def _validate_key(key: Any) -> str:
-    if not re.fullmatch("[0-9a-f]{16}", str(key)):
+    if not _KEY.fullmatch(str(key)):
         raise ValueError(f"{key!r:.60} is no key of a cell")
     return str(key)
 
 
 def owned_paths(folder: Path) -> Iterator[str]:
-    """Of the files of an assessment those that its cells, its rows and their costs name."""
+    """The files of an assessment that its cells, its rows and their costs name."""
     for file in folder.glob("cells/*/cell.json"):
         key = file.parent.name
-        if re.fullmatch("[0-9a-f]{16}", key):
-            yield from (f"cells/{key}/{name}" for name in ("cell.json", "failed.txt"))
-            yield f"cells/{key}/likeness.json"
-            yield from _owned_cell_paths(folder, key)
-            yield from _table_paths(folder, file)
+        if _KEY.fullmatch(key):
+            for name in ("cell.json", FAILURE_FILE, DISTANCES_FILE):
+                yield f"cells/{key}/{name}"
+            yield from _shard_paths(folder, key)
+            yield from _table_paths(file)
 
 
-def _owned_cell_paths(folder: Path, key: str) -> Iterator[str]:
+def _shard_paths(folder: Path, key: str) -> Iterator[str]:
     """The row files of a cell with what lies beside them, and the pictures that they name."""
-    form = re.compile(r"\d{6,}-\d{6,}-[0-9a-f]{12}\.(jsonl|features|cost)")
     for file in (folder / "cells" / key).iterdir():
-        if form.fullmatch(file.name):
+        if _SHARD_FILE.fullmatch(file.name):
             yield f"cells/{key}/{file.name}"
             yield from (name for name in _referenced_files(file) if isinstance(name, str))
 
 
 def _referenced_files(file: Path) -> Iterator[Any]:
     if file.suffix == ".cost":
-        found = _read_cost(file).get("files")
-        yield from found if isinstance(found, list) else ()
+        names = _read_cost(file).get("files")
+        yield from names if isinstance(names, list) else ()
     elif file.suffix == ".jsonl" and not describe_file_type(file):
         for line in file.read_bytes().splitlines():
             with suppress(ValueError, AttributeError, RecursionError):
@@ -271,19 +263,28 @@ def _referenced_files(file: Path) -> Iterator[Any]:
                 yield from (row.get("file"), row.get("original_file"))
 
 
-def _table_paths(folder: Path, file: Path) -> Iterator[str]:
+def _table_paths(cell_file: Path) -> Iterator[str]:
     """The tables that the report of an assessment with this cell may have written."""
-    names = [*REPORT_TABLES, f"classes_{file.parent.name}"]
+    names = [*REPORT_TABLES, f"classes_{cell_file.parent.name}"]
     with suppress(OSError, ValueError, AttributeError, RecursionError):
-        names.append(f"transfer_{_read_json(file).get('group')}")
+        names.append(f"transfer_{_read_json(cell_file).get('group')}")
     yield from (f"tables/{name}.{form}" for name in names for form in ("csv", "json", "md", "tex"))
 
 
+ASSESSMENT_FILES = RunFiles(
+    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "originals/*/*.png",
+     *(f"cells/*/{name}" for name in (
+         "cell.json", FAILURE_FILE, DISTANCES_FILE, "*.jsonl", "*.features", "*.cost",
+         "images/*.png"))),
+    valuable=("cells/*/*.jsonl",), list_owned=owned_paths,
+)  # fmt: skip
+
+
 def record_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:
-    """Note what the classifiers answered, by the digests of their content.
+    """Note the logits of the classifiers at a probe, by the digests of their content.
 
     Raises:
-        ValueError: one with the digests that it had answers otherwise.
+        ValueError: one with the digests that it had predicts otherwise.
     """
     file = folder / PROBES_FILE
     try:
@@ -302,16 +303,16 @@ def record_probes(folder: Path, probes: Mapping[str, Any] | None) -> None:
 
 def record_failure(folder: Path, cell: Cell, message: str) -> None:
     """Write down why a cell failed."""
-    write_text(folder / "cells" / cell.key / "failed.txt", message + "\n")
+    write_text(cell_folder(folder, cell) / FAILURE_FILE, message + "\n")
 
 
 def read_failure(folder: Path, cell: Cell) -> str:
     """Why a cell failed when it was last tried, in a line; "" where it did not."""
-    file = folder / "cells" / cell.key / "failed.txt"
-    told = file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
-    return told[0] if told else ""
+    file = cell_folder(folder, cell) / FAILURE_FILE
+    lines = file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
+    return lines[0] if lines else ""
 
 
 def clear_failure(folder: Path, cell: Cell) -> None:
-    """A cell is tried again: whatever was said of it is forgotten."""
-    (folder / "cells" / cell.key / "failed.txt").unlink(missing_ok=True)
+    """A cell is tried again: what was said of it is deleted."""
+    (cell_folder(folder, cell) / FAILURE_FILE).unlink(missing_ok=True)

@@ -1,16 +1,20 @@
 """What one cell works with: its images and labels, and what an attacker sees of the classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from scoreag.assess import attack_factory
-from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.model_cache import ModelCache, classifier_digests, prior_digests
+from scoreag.assess.experiments import (
+    CLEAN,
+    Cell,
+    ModelCache,
+    classifier_digests,
+    prior_digests,
+)
 from scoreag.classifiers.rejection import (
     can_reject,
     rejection_adapted_logits,
@@ -20,19 +24,20 @@ from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
-from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float
-from scoreag.methods.api import build_purification, build_synthesis, build_transformation
-from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
-from scoreag.runs.manifest import to_jsonable as plain_values
+from scoreag.io.manifest import to_jsonable
+from scoreag.methods.purification import build_purification
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import TaskSpec
+from scoreag.methods.transformation import build_transformation
+from scoreag.methods.validation import IDS_PER_CLASS
 
-DRAW_OFFSET_EVAL = (
-    10**9
-)  # the draws by which a defence is judged are counted from here: no attack saw them
-DrawIndex: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
 DRAW_OFFSET_SHARED = 0  # the draw of a cell that has but one
-DRAW_OFFSET_GRADIENT = 2 * 10**9  # the draw through which the attacker's gradient is looked at
+DRAW_OFFSET_EVAL = 10**9  # the draws that judge a defense are counted from here: no attack saw them
+DRAW_OFFSET_GRADIENT = 2 * 10**9  # the draw through which the gradient's length is measured
+DrawIndex: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,7 @@ class ClassifierView:
 
 @dataclass(frozen=True, eq=False)
 class CellContext:
-    """The images of a cell, position by position; ``job`` where jobs computes the attack."""
+    """The images of a cell, position by position; ``task_spec`` where it runs a task."""
 
     cell: Cell
     classifier: Classifier
@@ -58,12 +63,12 @@ class CellContext:
     images: Images | None
     labels: Labels
     image_ids: tuple[int, ...]
-    task_spec: TaskSpec | None
-    eval_defense: PurifiedClassifier | None = None  # the purifier's copies
+    task_spec: TaskSpec | None = None
+    eval_defense: PurifiedClassifier | None = None
     attacker_defense: PurifiedClassifier | None = None
 
     def padded_positions(self, batch: range) -> list[int]:
-        """The positions of a piece, the last of them repeated up to the micro-batch."""
+        """The positions of a batch, the last of them repeated up to the batch size."""
         return [*batch, *[batch[-1]] * (self.cell.batch_size - len(batch))]
 
     def ids(self, positions: Sequence[int]) -> tuple[int, ...]:
@@ -71,103 +76,111 @@ class CellContext:
 
 
 def build_context(cell: Cell, cache: ModelCache) -> CellContext:
-    """Load what a cell needs; its job is checked as that of a command would be.
+    """Load what a cell needs; its task is checked as that of a command would be.
 
     Raises:
         ValueError: what a word means here is not what it meant where the cell was made.
     """
-    victim = cache.classifier(cell.classifier)
     _check_digests(cell, cache)
+    classifier = cache.classifier(cell.classifier)
     prior = cache.prior(cell.prior) if cell.prior else None
     if cell.component == "gas":
         assert prior is not None
-        shown = torch.arange(cell.images) % len(prior.classes)
-        ids = [label * IDS_PER_CLASS + i // len(prior.classes) for i, label in enumerate(shown)]
-        plain = CellContext(
-            cell, victim, prior, None, shown.to(cache.torch_device), _to_ints(ids), None
-        )
+        n_classes = len(prior.classes)
+        labels = torch.arange(cell.images) % n_classes
+        ids = tuple(y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
+        context = CellContext(cell, classifier, prior, None, labels.to(cache.torch_device), ids)
     else:
-        data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
-        if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
-            raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
-        images = to_float(data.images).to(cache.torch_device)
-        labels = data.labels if not cell.is_ood else None
-        known = torch.zeros(len(data), dtype=torch.int64) if labels is None else labels
-        plain = CellContext(
-            cell, victim, prior, images, known.to(cache.torch_device), data.image_ids, None
-        )
-    if cell.is_ood:  # no label of theirs is a class here: the first answer stands in
-        plain = replace(plain, labels=_pseudo_labels(plain))
+        context = _load_images(cell, cache, classifier, prior)
     if cell.purifier:
         assert prior is not None
-        copies = (cell.purifier_options, cell.attacker_options)
-        judged, attacked = (attack_factory.build_defense(cell, cache, of, prior) for of in copies)
-        plain = replace(plain, eval_defense=judged, attacker_defense=attacked)
-    return replace(plain, task_spec=_build_task(plain))
+        context = replace(
+            context,
+            eval_defense=build_defense(cell, cache, cell.purifier_options, prior),
+            attacker_defense=build_defense(cell, cache, cell.attacker_options, prior),
+        )
+    return replace(context, task_spec=_build_task(context))
+
+
+def _load_images(
+    cell: Cell, cache: ModelCache, classifier: Classifier, prior: Prior | None
+) -> CellContext:
+    data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
+    if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
+        raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
+    images = to_float(data.images).to(cache.torch_device)
+    known = None if cell.is_ood else data.labels
+    labels = torch.zeros(len(data), dtype=torch.int64) if known is None else known
+    context = CellContext(
+        cell, classifier, prior, images, labels.to(cache.torch_device), data.image_ids
+    )
+    # no label of other data is a class here: the first prediction stands in
+    return replace(context, labels=_pseudo_labels(context)) if cell.is_ood else context
+
+
+def build_defense(
+    cell: Cell, cache: ModelCache, options: Mapping[str, Any], prior: Prior
+) -> PurifiedClassifier:
+    """The classifier behind the cell's purifier, with the options of one of its copies."""
+    classifier = cache.classifier(cell.classifier)
+    return defend(classifier, prior, cell.purifier, seed=cell.seed, **options)
 
 
 def _check_digests(cell: Cell, cache: ModelCache) -> None:
-    """Refuse another algorithm, or weights under the same name, as on another machine of a
-    cluster."""
-    if (wanted := cell.content.get("algorithm", LEGACY_ALGORITHM)) != ALGORITHM:
+    """Refuse another algorithm, or other weights under the same name, as on another machine."""
+    if (algorithm := cell.content.get("algorithm", LEGACY_ALGORITHM)) != ALGORITHM:
         raise ValueError(
-            f"the cell is of algorithm {wanted}, and the package here computes {ALGORITHM}; "
+            f"the cell is of algorithm {algorithm}, and the package here computes {ALGORITHM}; "
             "install the same version"
         )
-    for role, words in (("others", cell.transfer_targets), ("judges", cell.reference_classifiers)):
-        for word in words:
-            _check_digest(word, cache, cell.content.get(role, {}).get(word))
-    _check_digest(cell.classifier, cache, cell.content.get("victim"))
-    drawn = cell.content.get("prior")
-    if drawn and plain_values(prior_digests(cache.prior(cell.prior))) != drawn:
+    content = cell.content
+    expected = {
+        **content.get("transfer_targets", {}), **content.get("reference_classifiers", {}),
+        cell.classifier: content.get("classifier"),
+    }  # fmt: skip
+    for word, digests in expected.items():
+        if digests and to_jsonable(classifier_digests(cache.classifier(word))) != digests:
+            raise ValueError(f"the classifier {word} is another one here; copy its files anew")
+    drawn = content.get("prior")
+    if drawn and to_jsonable(prior_digests(cache.prior(cell.prior))) != drawn:
         raise ValueError(f"the score model {cell.prior} is another one here; copy its files anew")
-
-
-def _check_digest(name: str, cache: ModelCache, wanted: object) -> None:
-    if wanted and plain_values(classifier_digests(cache.classifier(name))) != wanted:
-        raise ValueError(f"the classifier {name} is another one here; copy its files anew")
-
-
-def _to_ints(ids: Sequence[Tensor | int]) -> tuple[int, ...]:
-    return tuple(int(i) for i in ids)
 
 
 @torch.no_grad()
 def _pseudo_labels(context: CellContext) -> Labels:
     assert context.images is not None
-    parts = []
-    for piece in context.cell.batches:
-        positions = context.padded_positions(piece)
-        shown, ids = context.images[positions], context.ids(positions)
-        logits = logits_at_draw(
-            without_reject_output(context.classifier), DRAW_OFFSET_EVAL, shown, ids
-        )
-        parts.append(logits.argmax(1)[: len(piece)])
-    return torch.cat(parts)
+    classifier, labels = without_reject_output(context.classifier), []
+    for batch in context.cell.batches:
+        positions = context.padded_positions(batch)
+        images, ids = context.images[positions], context.ids(positions)
+        logits = logits_at_draw(classifier, DRAW_OFFSET_EVAL, images, ids)
+        labels.append(logits.argmax(1)[: len(batch)])
+    return torch.cat(labels)
 
 
 def _build_task(context: CellContext) -> TaskSpec | None:
-    cell, prior = context.cell, context.prior
+    cell, prior, images = context.cell, context.prior, context.images
     if cell.task in ("attack", CLEAN):
         return None
     assert prior is not None
-    settings = {name: value for name, value in cell.options.items() if name != "target"}
-    wrong = cell.options.get("target")
-    given = {"seed": cell.seed, "image_ids": context.image_ids, **settings}
-    aim, victim = None if wrong == "none" else wrong, without_reject_output(context.classifier)
+    options = {name: value for name, value in cell.options.items() if name != "target"}
+    options |= {"seed": cell.seed, "image_ids": context.image_ids}
+    target = cell.options.get("target")
+    target = None if target == "none" else target
+    classifier, labels = without_reject_output(context.classifier), context.labels
     if cell.task == "synthesize":
-        return build_synthesis(prior, victim, context.labels, aim, **given)
-    assert context.images is not None
+        return build_synthesis(prior, classifier, labels, target, **options)
+    assert images is not None
     if cell.task == "transform":
-        return build_transformation(prior, victim, context.images, context.labels, aim, **given)
-    return build_purification(prior, context.images, victim, context.labels, **given)
+        return build_transformation(prior, classifier, images, labels, target, **options)
+    return build_purification(prior, images, classifier, labels, **options)
 
 
 @dataclass
 class QueryCounter:
-    """What an attack asked for: images that it showed the classifier, and gradients it took."""
+    """What an attack asked for: images shown to the classifier, gradients, and denoiser calls."""
 
-    calls_by_row: dict[int, int] = field(default_factory=dict)  # calls by row
+    calls_by_row: dict[int, int] = field(default_factory=dict)
     forwards: int = 0
     backwards: int = 0
     nfe: int = 0
@@ -189,9 +202,8 @@ class CountingClassifier:
     Which draw a row gets is counted for it alone, so that no other row's end moves it.
 
     Args:
-        ask: as ``asked`` makes it.
         ids: whose noise the rows of a batch get.
-        rows: where they stand in the micro-batch; by default in its order.
+        rows: where they stand in the batch; by default in its order.
     """
 
     view: ClassifierView
@@ -206,7 +218,7 @@ class CountingClassifier:
         logits = self.view(draw, images, self.ids)
         self.counter.forwards += len(images)
         if logits.requires_grad:
-            logits.register_hook(partial(self._counted, len(images)))
+            logits.register_hook(partial(self._count_gradient, len(images)))
         return logits
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
@@ -217,46 +229,44 @@ class CountingClassifier:
         places = tuple(self.rows[i] if self.rows is not None else i for i in rows)
         return replace(self, ids=tuple(self.ids[i] for i in rows), rows=places)
 
-    def _counted(self, images: int, gradient: Tensor | None) -> None:
+    def _count_gradient(self, images: int, gradient: Tensor | None) -> None:
         self.counter.backwards += images if gradient is not None else 0
 
 
-def make_view(
-    context: CellContext, cache: ModelCache, for_attacker: bool, prior: Prior | None
-) -> ClassifierView:
+def make_view(context: CellContext, for_attacker: bool, prior: Prior | None) -> ClassifierView:
     """The classifier behind the cell's purifier, if it has one: its logits at a numbered draw.
 
     A batch of another length than there are ids gets the noise of its positions instead.
 
     Args:
-        attacked: the attacker's copy, not the one that is judged.
+        for_attacker: the attacker's copy, not the one that is judged.
+        prior: in place of the context's, one that counts its calls.
     """
-    ask = _make_raw_view(context, cache, for_attacker, prior)
-    return (
-        _adapt_rejection(context, ask) if for_attacker and can_reject(context.classifier) else ask
-    )
+    view = _make_raw_view(context, for_attacker, prior)
+    rejects = for_attacker and can_reject(context.classifier)
+    return _adapt_rejection(context, view) if rejects else view
 
 
 def _adapt_rejection(context: CellContext, view: ClassifierView) -> ClassifierView:
-    """To an attacker, being rejected is no better than being read right; see ``as_attacked``.
+    """To an attacker, being rejected is no better than being classified correctly.
 
     Of a batch of another length the labels are not known: there it sees the classes alone.
     """
     places = {image_id: row for row, image_id in enumerate(context.image_ids)}
 
-    def told(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
+    def adapted(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
         logits = view(draw, images, ids)
         if len(ids) != len(images):
             return logits[:, :-1]
         return rejection_adapted_logits(logits, context.labels[[places[i] for i in ids]])
 
-    return replace(view, logits_at=told)
+    return replace(view, logits_at=adapted)
 
 
 def logits_at_draw(
     classifier: Classifier, draw: DrawIndex, images: Images, ids: tuple[int, ...]
 ) -> Logits:
-    """A classifier's logits; what draws inside of it draws for the images ``ids``, at a draw.
+    """A classifier's logits; what is random inside of it draws for the images ``ids``, at a draw.
 
     Of a batch of another length than there are ids, for those of its positions.
     """
@@ -266,26 +276,19 @@ def logits_at_draw(
         return classifier(images)
 
 
-def _make_raw_view(
-    context: CellContext, cache: ModelCache, for_attacker: bool, prior: Prior | None
-) -> ClassifierView:
-    cell, victim = context.cell, context.classifier
-    bare = ClassifierView(partial(logits_at_draw, victim))
-    if not cell.purifier:
-        return bare
-    if (
-        for_attacker and cell.attacker_options.get("backward") == "none"
-    ):  # who knows of none asks the victim
-        return bare
-    made = context.attacker_defense if for_attacker else context.eval_defense
-    assert made is not None and prior is not None
-    defended = PurifiedClassifier(replace(made.config, prior=prior))  # one that may count its calls
+def _make_raw_view(context: CellContext, for_attacker: bool, prior: Prior | None) -> ClassifierView:
+    cell = context.cell
+    unaware = for_attacker and cell.attacker_options.get("backward") == "none"
+    if not cell.purifier or unaware:
+        return ClassifierView(partial(logits_at_draw, context.classifier))
+    defense = context.attacker_defense if for_attacker else context.eval_defense
+    assert defense is not None and prior is not None
+    counted = PurifiedClassifier(replace(defense.config, prior=prior))
 
-    def ask(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
+    def logits_at(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None
-        logits: Logits = defended.fix_randomness(
-            DRAW_OFFSET_SHARED if cell.shared_draw else draw, known
-        ).forward_unclamped(images)
+        fixed = counted.fix_randomness(DRAW_OFFSET_SHARED if cell.shared_draw else draw, known)
+        logits: Logits = fixed.forward_unclamped(images)
         return logits
 
-    return ClassifierView(ask, defended.draws_per_batch)
+    return ClassifierView(logits_at, counted.draws_per_batch)

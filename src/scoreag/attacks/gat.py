@@ -15,6 +15,7 @@ from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.task import TaskSpec, run_batch
+from scoreag.methods.transformation import sample_task
 from scoreag.methods.validation import validate_class_count, validate_target
 
 SAMPLING_OPTIONS = (
@@ -60,6 +61,7 @@ class GAT(Attack):
         target = None if self.target == "none" else self.target
         task = TaskSpec(
             task="transform",
+            sample=sample_task,
             prior=self.prior.to(images.dtype, images.device),
             config=resolve_task_config(self.prior, "transform", **self._sampling_options()),
             seed=seed,

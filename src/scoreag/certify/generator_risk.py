@@ -9,8 +9,8 @@ from typing import Any
 
 from scoreag.core.types import Classifier
 from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.io.records import Row
 from scoreag.methods.task import TaskSpec, quantize_8bit, run_batch
-from scoreag.runs.records import Row
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
 

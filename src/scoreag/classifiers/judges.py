@@ -52,8 +52,8 @@ def validate_judge(
         raise ValueError(f"the judge cannot be asked: {error}; give another judge") from error
     if count != class_count:
         raise ValueError(
-            f"the judge tells {count} classes apart, and the classifier {class_count}; give a judge "
-            "that was trained on the same classes"
+            f"the judge tells {count} classes apart, and the classifier {class_count}; give a "
+            "judge that was trained on the same classes"
         )
     return judge
 

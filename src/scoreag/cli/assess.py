@@ -1,148 +1,163 @@
-"""assess: a plan's cells, computed here, in processes or on Ray, and their report."""
+"""assess: the experiments of a plan, computed here, in processes or on Ray, and their report."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli.options import Given, loud, say
+from scoreag.cli import options as o
+from scoreag.cli.outputs import command_line, say_where, write_report
 from scoreag.cli.parsing import UsageError
-from scoreag.cli.tasks import command, render
 
 if TYPE_CHECKING:
+    from scoreag.assess.cost_estimate import CostEstimate
     from scoreag.assess.executors import Outcome, Shard
-    from scoreag.assess.experiments import Cell
-    from scoreag.assess.model_cache import ModelCache
+    from scoreag.assess.experiments import Cell, ModelCache
 
 
-def assess(given: Given) -> None:
-    """Cross data, classifiers, purifiers and attacks as a plan says; one page says what holds."""
-    from scoreag.assess.model_cache import ModelCache
-    from scoreag.assess.plan import load_plan
-    from scoreag.assess.plan_validation import resolve_plan, set_max_memory, skipped_attacks
+_PLAN_HELP = "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."
+_OUT_HELP = "Folder of the assessment; the same command resumes it."
+_WORKERS_HELP = "Processes, or actors of Ray."
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssessOptions:
+    plan: Annotated[str, o.Opt(_PLAN_HELP, positional=True)]
+    out: Annotated[str | None, o.Opt(_OUT_HELP, check=o.not_empty)] = None
+    workers: Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))] = None
+    ray: Annotated[str | None, o.Opt("Work on a Ray cluster: auto, local, or ADDRESS.")] = None
+    dry_run: Annotated[bool, o.switch("Measure a few images, and estimate the cost.")] = False
+    only: Annotated[str | None, o.Opt("One cell by name or key, or a pattern: '*/pgd*'.")] = None
+    lpips_weights: Annotated[str | None, o.Opt("FEATURES.npz,HEADS.npz of LPIPS.", "none")] = None
+    download_lpips: Annotated[bool, o.switch("Download the weights of LPIPS if missing.")] = False
+    max_memory: o.MaxMemory = None
+    data_dir: o.DataDir = None
+    write_every: Annotated[int, o.Opt("Images between two writes.", check=o.at_least(1))] = 64
+    overwrite: o.Overwrite = False
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+
+
+def assess(options: AssessOptions) -> None:
+    """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results."""
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.plan import load_plan, set_max_memory
+    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
-    _check(given)
-    plan = set_max_memory(load_plan(given.plan, given.trust_code), given.max_memory)
-    kit = ModelCache(
-        given.data_dir,
-        given.device,
-        "fetch" if given.download_lpips else given.lpips_weights or "",
-        loud(given),
-        given.trust_code,
-    )
-    cells = resolve_plan(plan, kit)
-    if away := skipped_attacks(plan, kit):
-        say(
-            given,
-            f"without the weights of LPIPS (--lpips-weights, --download-lpips) left out: {', '.join(away)}",
-        )
-    select_cells(cells, given.only)  # a mistyped name is told before anything is written
-    for data in kit.datasets:
-        say(given, f"read {data.summary}")
-    if given.dry_run:
-        _forecast(given, kit, select_cells(cells, given.only))
-        return
-    _run(given, plan, kit, cells)
-
-
-def _check(given: Given) -> None:
-    if not given.out and not given.dry_run:
+    if not options.out and not options.dry_run:
         raise UsageError("--out is missing: the folder of the assessment")
-    for flag, value in (("workers", given.workers), ("write-every", given.write_every)):
-        least = 0 if flag == "workers" else 1
-        if value is not None and value < least:
-            raise UsageError(f"--{flag} is {value}; expected {least} or more")
+    output, compute = options.output, options.compute
+    plan = set_max_memory(load_plan(options.plan, compute.trust_code), options.max_memory)
+    lpips = "fetch" if options.download_lpips else options.lpips_weights or ""
+    cache = ModelCache(options.data_dir, compute.device, lpips, output.progress, compute.trust_code)
+    cells = resolve_plan(plan, cache)
+    if skipped := skipped_attacks(plan, cache):
+        output.say(
+            f"without the weights of LPIPS (--lpips-weights, or --download-lpips) left out: "
+            f"{', '.join(skipped)}"
+        )
+    selected = select_cells(cells, options.only)  # a wrong name is told before anything is written
+    for data in cache.datasets:
+        output.say(f"read {data.summary}")
+    if options.dry_run:
+        estimate(options, cache, selected)
+    else:
+        _run(options, plan, cache, cells)
 
 
-def _run(given: Given, plan: Any, kit: "ModelCache", cells: Any) -> None:
+def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
     from scoreag.assess.runner import assess, build_manifest, probe_classifiers, stale_cells
 
-    folder = Path(given.out)
-    done = assess(
-        cells, folder, build_manifest(plan, kit, command()), partial(_crew, given, kit),
-        given.only, given.write_every, given.overwrite, loud(given), probe_classifiers(cells, kit),
+    folder, output = Path(options.out or ""), options.output
+    status = assess(
+        cells, folder, build_manifest(plan, cache, command_line()),
+        partial(_execute, options, cache), options.only, options.write_every, options.overwrite,
+        output.progress, probe_classifiers(cells, cache),
     )  # fmt: skip
-    for file in done.corrupt:
-        say(given, f"{file} was not what had been written; its images were done again")
-    if others := stale_cells(folder, cells):
-        say(given, f"{len(others)} cells of other weights or versions are in {folder}, not used")
-    page = render(folder)
-    _tell(given, page)
-    if done.failed:
-        name, told = next(iter(done.failed.items()))
-        more = f" (and {len(done.failed) - 1} cells more)" if len(done.failed) > 1 else ""
+    for file in status.corrupt:
+        output.say(f"{file} was not what had been written; its images were done again")
+    if stale := stale_cells(folder, cells):
+        output.say(f"{len(stale)} cells of other weights or versions are in {folder}, not used")
+    page = write_report(folder)
+    if output.json:
+        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not output.quiet:
+        print((folder / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
+    say_where(output, page.parent)
+    if status.failed:
+        name, message = next(iter(status.failed.items()))
+        more = f" (and {len(status.failed) - 1} cells more)" if len(status.failed) > 1 else ""
         raise ValueError(
-            f"{name} failed{more}: {told}; all other cells are done. {folder}/cells/*/failed.txt "
-            "say where it happened; the same command tries again"
+            f"{name} failed{more}: {message}; all other cells are done. {folder}/cells/*/failed.txt"
+            " say where it happened; the same command tries again"
         )
 
 
-def _forecast(given: Given, kit: "ModelCache", cells: "Sequence[Cell]") -> None:
-    """Every cell with what it would cost, and all together; nothing is written."""
+def _execute(
+    options: AssessOptions, cache: "ModelCache", shards: "Iterable[Shard]"
+) -> "Iterator[tuple[Shard, Outcome]]":
+    from scoreag.assess import executors
+
+    if options.ray:
+        return executors.run_on_ray(shards, cache, options.workers, options.ray)
+    if options.workers:
+        return executors.run_in_processes(shards, cache, options.workers)
+    return executors.run_serial(shards, cache)
+
+
+def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
+    """What every experiment would cost, and all together; nothing is written."""
     from tqdm import tqdm
 
     from scoreag.assess.cost_estimate import estimate_costs
 
-    with tqdm(total=len(cells), unit="cell", delay=2, disable=None if loud(given) else True) as bar:
-        found = estimate_costs(cells, kit, bar.update)
+    hidden = None if options.output.progress else True
+    with tqdm(total=len(cells), unit="cell", delay=2, disable=hidden) as bar:
+        costs = estimate_costs(cells, cache, bar.update)
     rows = [
-        {"cell": one.cell.name, "images": one.cell.images, "measured_on": one.n_measured,
-         "seconds": round(one.seconds, 1), "score_model_calls": round(one.nfe),
-         "classifier_calls": round(one.forwards), "gradients": round(one.backwards),
-         "memory_mb": one.memory_bytes >> 20, "disk_mb": round(one.disk_bytes / 2**20, 1)}
-        for one in found
-    ]  # fmt: skip
-    if given.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    width = max(len(one.cell.name) for one in found)
-    print(f"{'cell':<{width}} images  seconds  model calls  classifier calls  gradients")
-    for row in rows:
-        print(
-            f"{row['cell']:<{width}} {row['images']:>6}  {row['seconds']:>7}  "
-            f"{row['score_model_calls']:>11}  {row['classifier_calls']:>16}  {row['gradients']:>9}"
-        )
-    seconds, workers = sum(one.seconds for one in found), max(1, given.workers or 1)
-    disk, memory = (
-        sum(one.disk_bytes for one in found) >> 20,
-        max(one.memory_bytes for one in found) >> 20,
-    )
-    print(
-        f"in all {duration(seconds)} of one core, {duration(seconds / workers)} with {workers} "
-        f"worker{'s' * (workers > 1)} of at least {memory} MB each; {disk} MB on the disk. "
-        "Measured on at most 2 images of each kind of cell: good to a factor of two; "
-        "an attack with `stop` that leaves images alone early takes less, down to a tenth."
-    )
+        {
+            "cell": one.cell.name,
+            "images": one.cell.images,
+            "measured_on": one.n_measured,
+            "seconds": round(one.seconds, 1),
+            "score_model_calls": round(one.nfe),
+            "classifier_calls": round(one.forwards),
+            "gradients": round(one.backwards),
+            "memory_mb": one.memory_bytes >> 20,
+            "disk_mb": round(one.disk_bytes / 2**20, 1),
+        }
+        for one in costs
+    ]
+    options.output.show(rows, _format_costs(costs, rows, max(1, options.workers or 1)))
 
 
-def duration(seconds: float) -> str:
+def _format_costs(
+    costs: "Sequence[CostEstimate]", rows: Sequence[dict[str, Any]], workers: int
+) -> str:
+    width = max(len(row["cell"]) for row in rows)
+    lines = [f"{'cell':<{width}} images  seconds  model calls  classifier calls  gradients"]
+    lines += [
+        f"{row['cell']:<{width}} {row['images']:>6}  {row['seconds']:>7}  "
+        f"{row['score_model_calls']:>11}  {row['classifier_calls']:>16}  {row['gradients']:>9}"
+        for row in rows
+    ]
+    seconds = sum(one.seconds for one in costs)
+    memory = max(one.memory_bytes for one in costs) >> 20
+    disk = sum(one.disk_bytes for one in costs) >> 20
+    lines.append(
+        f"in all {format_duration(seconds)} of one core, {format_duration(seconds / workers)} with "
+        f"{workers} worker{'s' * (workers > 1)} of at least {memory} MB each; {disk} MB on the "
+        "disk. Measured on at most 2 images of each kind of cell: good to a factor of two; an "
+        "attack with `early_stop_draws` that leaves images alone early takes less, down to a tenth."
+    )
+    return "\n".join(lines)
+
+
+def format_duration(seconds: float) -> str:
     """In the unit that a person would use."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _tell(given: Given, page: Path) -> None:
-    """The results as a table, or the summary as JSON, and where all is."""
-    if given.json:
-        print((page.parent / "summary.json").read_text(encoding="utf-8"), end="")
-    elif not given.quiet:
-        print((page.parent / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
-    say(given, f"everything is in {page.parent}; open {page}")
-
-
-def _crew(
-    given: Given, kit: "ModelCache", shards: "Iterable[Shard]"
-) -> "Iterator[tuple[Shard, Outcome]]":
-    from scoreag.assess import executors
-
-    if given.ray:
-        from scoreag.assess.ray_executor import run_on_ray
-
-        return run_on_ray(shards, kit, given.workers, given.ray)
-    if given.workers:
-        return executors.run_in_processes(shards, kit, given.workers)
-    return executors.run_serial(shards, kit)

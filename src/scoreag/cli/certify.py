@@ -1,266 +1,284 @@
-"""certify: randomised smoothing of given images, or the bound on a generator."""
+"""certify: randomized smoothing of given images, or a bound on how often a generator fools."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli import parsing
-from scoreag.cli.options import Given, loud, say
-from scoreag.cli.parsing import UsageError
-from scoreag.cli.tasks import about, check_labelled, command, images, settings
+from scoreag.cli import options as o
+from scoreag.cli.inputs import check_labeled, describe_data, load_images
+from scoreag.cli.outputs import command_line, format_rate, format_table, say_where
+from scoreag.cli.parsing import UsageError, parse_labels, parse_target
 
 if TYPE_CHECKING:
     from scoreag.certify.generator_risk import GeneratorSpec
     from scoreag.certify.smoothing import SmoothingConfig
     from scoreag.data.loading import Dataset
 
-OF_SMOOTHING = (
-    "data", "data_dir", "class_", "size", "sigma", "n0", "n", "dtype", "compile",
-)  # fmt: skip
-OF_GENERATOR = (
-    "classes", "per_class", "target", "purifier", "purifier_draws", "aggregate", "max_memory", "attack_scale",
-    "steps", "sampler", "sampler_option",
-)  # fmt: skip
+_BATCH_HELP = "Images per forward pass."
+_BATCH_DEFAULT = "100; with --generative 50"
 
 
-def certify(given: Given) -> None:
-    """Certify: L2 radii of images by smoothing, or --generative, how often draws fool at most."""
-    for name in OF_SMOOTHING if given.generative else OF_GENERATOR:
-        value = getattr(given, name)
+@dataclass(frozen=True, kw_only=True)
+class SmoothingOptions:
+    """Options of smoothing alone; None is the default of ``SmoothingConfig``."""
+
+    data: Annotated[str | None, o.Opt("Smoothing: images with labels.")] = None
+    data_dir: o.DataDir = None
+    class_: o.ClassName = None
+    size: o.Size = None
+    sigma: Annotated[float | None, o.Opt("Smoothing: deviation of the noise.", "0.25")] = None
+    n0: Annotated[int | None, o.Opt("Smoothing: copies that choose the class.", "100")] = None
+    n: Annotated[int | None, o.Opt("Smoothing: copies that bound its rate.", "10000")] = None
+    dtype: Annotated[str | None, o.Opt("Smoothing: float32 or bf16.", "float32")] = None
+    compile: Annotated[bool, o.switch("Smoothing: compile by torch.compile.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSampling:
+    """How the generator samples."""
+
+    attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no guidance")] = None
+    steps: o.Steps = None
+    sampler: o.Sampler = None
+    sampler_option: o.SamplerOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Options of the bound on a generator alone."""
+
+    classes: Annotated[str | None, o.Opt("Generator: as for synthesize.", "all")] = None
+    per_class: Annotated[int | None, o.Opt("Images of each class.", "1000", o.at_least(1))] = None
+    target: Annotated[str | None, o.Opt("Generator: as for synthesize.", "none")] = None
+    sampling: GeneratorSampling
+    purifier: Annotated[str | None, o.Opt("Judge the classifier behind this.", "none")] = None
+    purifier_draws: Annotated[
+        int | None, o.Opt("Purified images per prediction.", "1", o.at_least(1))
+    ] = None
+    aggregate: Annotated[str | None, o.Opt("Over these: mean or majority.", "mean")] = None
+    max_memory: o.MaxMemory = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions:
+    model: o.ModelName
+    classifier: o.ClassifierName
+    generative: Annotated[bool, o.switch("Bound how often generated images fool.")] = False
+    alpha: Annotated[float, o.Opt("Probability that a certificate is wrong.")] = 0.001
+    smoothing: SmoothingOptions
+    generator: GeneratorOptions
+    seed: o.Seed = 0
+    out: o.Out
+    overwrite: o.Overwrite = False
+    batch_size: Annotated[int | None, o.Opt(_BATCH_HELP, _BATCH_DEFAULT, o.at_least(1))] = None
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+
+
+def certify(options: CertifyOptions) -> None:
+    """Certify: L2 radii by smoothing, or with --generative, how often generated images fool."""
+    other: SmoothingOptions | GeneratorOptions
+    other = options.smoothing if options.generative else options.generator
+    for name, value in o.flatten(other).items():
         if value is not None and value is not False:  # 0 was given, too
             flag = "--" + name.strip("_").replace("_", "-")
-            has = "with --generative there is" if given.generative else "without --generative is"
+            has = "with --generative there is" if options.generative else "without --generative is"
             raise UsageError(f"{has} no {flag}; leave it out")
-    for name in ("batch_size", "per_class", "purifier_draws"):
-        if (count := getattr(given, name)) is not None and count < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {count}; expected at least 1")
-    (_generator if given.generative else _smoothing)(given)
+    (_certify_generator if options.generative else _certify_images)(options)
 
 
-def _smoothing(given: Given) -> None:
+def _certify_images(options: CertifyOptions) -> None:
     from scoreag.certify.run import SMOOTHING_TASK, run_certification
     from scoreag.certify.smoothing import SmoothingConfig, certify_image, summarize
-    from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.io.images import to_float
     from scoreag.report.certification import render_smoothing_page
 
-    if given.data is None:
+    chosen, output = options.smoothing, options.output
+    if chosen.data is None:
         raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
-    names = ("sigma", "n0", "n", "alpha", "seed", "dtype")
-    chosen = {n: getattr(given, n) for n in names}
-    batch = given.batch_size or SmoothingConfig.batch_size
-    known = {n: v for n, v in chosen.items() if v is not None}
-    plan = SmoothingConfig(batch_size=batch, compiled=given.compile, **known)
-    prior = load_prior(given.model, given.device, given.trust_code)
-    victim: NormalizedClassifier = load_classifier(
-        given.classifier, given.device, trust_code=given.trust_code
+    source = o.ImageOptions(
+        data=chosen.data, data_dir=chosen.data_dir, class_=chosen.class_, size=chosen.size
     )
-    data = images(given, prior)
-    check_labelled(data)
+    given = {n: v for n in ("sigma", "n0", "n", "dtype") if (v := getattr(chosen, n)) is not None}
+    config = SmoothingConfig(alpha=options.alpha, seed=options.seed, **given)
+    config = replace(
+        config, batch_size=options.batch_size or config.batch_size, compiled=chosen.compile
+    )
+    prior, classifier = _load_models(options)
+    data = load_images(source, prior, options.classifier, options.out, output.progress)
+    check_labeled(data)
     assert data.labels is not None
-    base = _base(given, prior, victim, plan)
-    pixels, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
+    smoothed = _smooth(output, prior, classifier, config)
+    images, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
 
-    def work(number: int, tick: Any) -> list[dict[str, Any]]:
-        image = pixels[number].to(prior.sigmas.device)
-        return [certify_image(base, image, ids[number], labels[number], plan, tick)]
+    def compute_rows(number: int, on_progress: Any) -> list[dict[str, Any]]:
+        image = images[number].to(prior.sigmas.device)
+        return [certify_image(smoothed, image, ids[number], labels[number], config, on_progress)]
 
-    figures = run_certification(
-        Path(given.out),
-        _manifest(given, SMOOTHING_TASK, _plain(plan), prior, victim, _images(data)),
+    summary = run_certification(
+        Path(options.out),
+        _build_manifest(
+            options, SMOOTHING_TASK, {n: v for n, v in asdict(config).items() if n != "seed"},
+            prior, classifier, _identify_rows(data),
+        ),
         [[i] for i in ids],
-        work,
-        lambda rows: summarize(rows, plan),
+        compute_rows,
+        lambda rows: summarize(rows, config),
         render_smoothing_page,
         unit="copy",
-        units_per_image=plan.n0 + plan.n,
-        progress=loud(given),
-        overwrite=given.overwrite,
-        on_start=lambda: say(given, f"read {data.summary}"),
+        units_per_image=config.n0 + config.n,
+        progress=output.progress,
+        overwrite=options.overwrite,
+        on_start=lambda: output.say(f"read {data.summary}"),
+    )  # fmt: skip
+    lines = [(name, format_rate(entry)) for name, entry in summary["rates"].items()]
+    for radius, entry in summary["certified"].items():
+        lines.append((f"certified at {radius}", format_rate(entry) if entry else "beyond N"))
+    lines.append(("largest radius", f"{summary['largest_radius']:g}"))
+    output.show(summary, format_table(lines))
+    say_where(output, options.out)
+
+
+def _load_models(options: CertifyOptions) -> tuple[Any, Any]:
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import load_prior
+
+    compute = options.compute
+    return (
+        load_prior(options.model, compute.device, compute.trust_code),
+        load_classifier(options.classifier, compute.device, trust_code=compute.trust_code),
     )
-    _tell(given, figures, _smoothing_table(figures))
 
 
-def _generator(given: Given) -> None:
-    from scoreag.certify.generator_risk import classify_draws, summarize
-    from scoreag.certify.run import GENERATOR_TASK, run_certification
-    from scoreag.methods.task import batch_ranges
-    from scoreag.report.certification import render_generator_page
-
-    question, batch = _question(given), given.batch_size or 50
-    job = question.job
-    cut = list(batch_ranges(len(job), batch))
-
-    def work(number: int, tick: Any) -> list[dict[str, Any]]:
-        rows = classify_draws(question, cut[number], batch)
-        tick(len(rows))
-        return rows
-
-    figures = run_certification(
-        Path(given.out),
-        _generator_manifest(given, question, GENERATOR_TASK, batch),
-        [[job.image_ids[i] for i in piece] for piece in cut],
-        work,
-        lambda rows: summarize(rows, question.alpha),
-        render_generator_page,
-        unit="draw",
-        progress=loud(given),
-        overwrite=given.overwrite,
-    )
-    _tell(given, figures, _generator_table(figures, job.prior.classes))
-
-
-def _question(given: Given) -> "GeneratorSpec":
-    """The generator and the classifier; where nothing is said, unguided draws of all classes."""
-    from scoreag.certify.generator_risk import GeneratorSpec
-    from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.defenses.purified_classifier import defend
-    from scoreag.methods.api import build_synthesis
-
-    prior = load_prior(given.model, given.device, given.trust_code)
-    victim = load_classifier(given.classifier, given.device, trust_code=given.trust_code)
-    labels = parsing.labels(given.classes or "all", prior.classes, given.per_class or 1000)
-    aim = parsing.target(given.target or "none", prior.classes)
-    told = {"attack_scale": 0.0, **settings(given), "max_restarts": 0}
-    job = build_synthesis(prior, victim, labels, aim, given.seed, **told)
-    asked = None
-    if given.purifier:
-        more = {
-            "draws": given.purifier_draws,
-            "aggregate": given.aggregate,
-            "max_memory": given.max_memory,
-        }
-        known = {n: v for n, v in more.items() if v is not None}
-        asked = defend(victim, prior, given.purifier, seed=given.seed, **known)
-    elif given.purifier_draws or given.aggregate or given.max_memory:
-        raise UsageError(
-            "--purifier-draws, --aggregate and --max-memory are of a purifier; name --purifier"
-        )
-    return GeneratorSpec(job, asked, 0.001 if given.alpha is None else given.alpha)
-
-
-def _base(given: Given, prior: Any, victim: Any, plan: "SmoothingConfig") -> Any:
+def _smooth(output: o.OutputOptions, prior: Any, classifier: Any, config: "SmoothingConfig") -> Any:
     """What is smoothed; one image before the work begins: is it logits that come out?"""
     import torch
 
     from scoreag.certify.smoothing import compile_classifier, denoised_smoothing
     from scoreag.classifiers.loading import check_classifier
 
-    base = denoised_smoothing(prior, victim, plan.sigma, plan.dtype)
+    base = denoised_smoothing(prior, classifier, config.sigma, config.dtype)
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype).to(prior.sigmas.device)
     check_classifier(base, blank, require_grad=False)
-    if not plan.compiled:
+    if not config.compiled:
         return base
-    say(given, "torch.compile makes a program of the networks, which takes a minute or more")
-    return compile_classifier(base, blank.repeat(plan.batch_size, 1, 1, 1))
+    output.say("torch.compile makes a program of the networks, which takes a minute or more")
+    return compile_classifier(base, blank.repeat(config.batch_size, 1, 1, 1))
 
 
-def _plain(plan: "SmoothingConfig") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {name: value for name, value in asdict(plan).items() if name != "seed"}
-
-
-def _images(data: "Dataset") -> dict[str, Any]:
+def _identify_rows(data: "Dataset") -> dict[str, Any]:
     """Whose bytes they are: the data set's, and the rows that were asked for."""
     import torch
 
     from scoreag.models.identity import tensors_sha256
 
     rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
-    return {"data": {**about(data)["data"], "rows_sha256": tensors_sha256(rows)}}
+    return {"data": {**describe_data(data)["data"], "rows_sha256": tensors_sha256(rows)}}
+
+
+def _certify_generator(options: CertifyOptions) -> None:
+    from scoreag.certify.generator_risk import classify_draws, summarize
+    from scoreag.certify.run import GENERATOR_TASK, run_certification
+    from scoreag.methods.task import batch_ranges
+    from scoreag.report.certification import render_generator_page
+
+    spec, batch_size, output = _build_spec(options), options.batch_size or 50, options.output
+    job = spec.job
+    batches = list(batch_ranges(len(job), batch_size))
+
+    def compute_rows(number: int, on_progress: Any) -> list[dict[str, Any]]:
+        rows = classify_draws(spec, batches[number], batch_size)
+        on_progress(len(rows))
+        return rows
+
+    summary = run_certification(
+        Path(options.out),
+        _generator_manifest(options, spec, GENERATOR_TASK, batch_size),
+        [[job.image_ids[i] for i in batch] for batch in batches],
+        compute_rows,
+        lambda rows: summarize(rows, spec.alpha),
+        render_generator_page,
+        unit="image",
+        progress=output.progress,
+        overwrite=options.overwrite,
+    )
+    lines = [
+        (job.prior.classes[int(label)], f"at most {100 * e['upper']:.2f} %; {format_rate(e)}")
+        for label, e in summary["classes"].items()
+    ]
+    lines.append(("mean of classes", f"at most {100 * summary['upper_mean']:.2f} %"))
+    output.show(summary, format_table(lines))
+    say_where(output, options.out)
+
+
+def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
+    """The generator and the classifier; by default, unguided images of all classes."""
+    from scoreag.certify.generator_risk import GeneratorSpec
+    from scoreag.defenses.purified_classifier import defend
+    from scoreag.methods.synthesis import build_synthesis
+
+    chosen = options.generator
+    prior, classifier = _load_models(options)
+    labels = parse_labels(chosen.classes or "all", prior.classes, chosen.per_class or 1000)
+    target = parse_target(chosen.target or "none", prior.classes)
+    sampling = {"attack_scale": 0.0, **o.sampling_kwargs(chosen.sampling), "max_restarts": 0}
+    job = build_synthesis(prior, classifier, labels, target, options.seed, **sampling)
+    given = {
+        "draws": chosen.purifier_draws,
+        "aggregate": chosen.aggregate,
+        "max_memory": chosen.max_memory,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    defended = None
+    if chosen.purifier:
+        defended = defend(classifier, prior, chosen.purifier, seed=options.seed, **given)  # type: ignore[arg-type]
+    elif given:
+        raise UsageError(
+            "--purifier-draws, --aggregate and --max-memory are of a purifier; name --purifier"
+        )
+    return GeneratorSpec(job, defended, options.alpha)
 
 
 def _generator_manifest(
-    given: Given, question: "GeneratorSpec", task: str, batch: int
+    options: CertifyOptions, spec: "GeneratorSpec", task: str, batch_size: int
 ) -> dict[str, Any]:
+    from scoreag.methods.run_task import rows_sha256, target_word
     from scoreag.registry import load_component
-    from scoreag.runs.manifest import rows_sha256, target_word
 
-    job, asked = question.job, question.evaluated_classifier
-    found: dict[str, Any] = {
-        **job.config.to_dict("synthesize"), "alpha": question.alpha, "batch_size": batch
+    job, defended = spec.job, spec.evaluated_classifier
+    config: dict[str, Any] = {
+        **job.config.to_dict("synthesize"), "alpha": spec.alpha, "batch_size": batch_size
     }  # fmt: skip
-    if asked is not None:
-        takes = load_component("purifiers", given.purifier).CONFIG_FIELDS
-        found["purifier"] = {
-            "name": given.purifier,
-            "draws": asked.config.draws,
-            "aggregate": asked.config.aggregate,
-            "max_memory": asked.config.max_memory,
-            **asked.config.sampling.subset(takes),
+    if defended is not None:
+        purifier = str(options.generator.purifier)
+        config["purifier"] = {
+            "name": purifier,
+            "draws": defended.config.draws,
+            "aggregate": defended.config.aggregate,
+            "max_memory": defended.config.max_memory,
+            **defended.config.sampling.subset(load_component("purifiers", purifier).CONFIG_FIELDS),
         }
-    more = {"target": target_word(job.target), "data": {"rows_sha256": rows_sha256(job)}}
-    return _manifest(given, task, found, job.prior, job.classifier, more)
+    data = {"target": target_word(job.target), "data": {"rows_sha256": rows_sha256(job)}}
+    return _build_manifest(options, task, config, job.prior, job.classifier, data)
 
 
-def _manifest(
-    given: Given,
+def _build_manifest(
+    options: CertifyOptions,
     task: str,
-    found: Mapping[str, Any],
+    config: Mapping[str, Any],
     prior: Any,
-    victim: Any,
-    more: Mapping[str, Any],
+    classifier: Any,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    import torch
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.models.identity import describe_models
 
-    from scoreag.models.identity import model_identity
-    from scoreag.runs.manifest import FORMAT, classifier_identity, describe_environment, to_jsonable
-    from scoreag.runs.probe import probe_classifier
-
-    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
-    models = {
-        "score-model": model_identity(prior.model, prior.metadata),
-        "classifier": classifier_identity(victim),
-    }
     return {
-        "format": FORMAT,
-        "command": command(),
+        "command": command_line(),
         "task": task,
-        "config": to_jsonable(found),
-        "seed": given.seed,
-        "device": prior.sigmas.device.type,
-        **to_jsonable(more),
-        "classes": list(prior.classes),
-        "models": to_jsonable(models),
-        "probe": {"classifier": probe_classifier(victim, like)},
-        **describe_environment(),
+        "config": to_jsonable(config),
+        "seed": options.seed,
+        **to_jsonable(data),
+        **describe_models(prior, classifier),
     }
-
-
-def _tell(given: Given, figures: Mapping[str, Any], table: str) -> None:
-    if given.json:
-        print(json.dumps(figures, indent=2, ensure_ascii=False))
-    elif not given.quiet:
-        print(table)
-    say(given, f"everything is in {given.out}; open {Path(given.out) / 'report.html'}")
-
-
-def _smoothing_table(figures: Mapping[str, Any]) -> str:
-    lines = [(name, _share(entry)) for name, entry in figures["rates"].items()]
-    for far, entry in figures["certified"].items():
-        lines.append((f"certified at {far}", "beyond N" if entry is None else _share(entry)))
-    lines.append(("largest radius", f"{figures['largest_radius']:g}"))
-    return _columns(lines)
-
-
-def _generator_table(figures: Mapping[str, Any], classes: tuple[str, ...]) -> str:
-    lines = [
-        (classes[int(label)], f"at most {100 * entry['upper']:.2f} %; {_share(entry)}")
-        for label, entry in figures["classes"].items()
-    ]
-    lines.append(("mean of classes", f"at most {100 * figures['upper_mean']:.2f} %"))
-    return _columns(lines)
-
-
-def _share(entry: Mapping[str, Any]) -> str:
-    from scoreag.stats.proportion import Proportion
-
-    return str(Proportion(entry["count"], entry["total"], entry["of"]))
-
-
-def _columns(lines: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -1,39 +1,129 @@
 """convert: other people's weights, as a card of one's own."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli.options import Given, say
-from scoreag.cli.parsing import UsageError
+from scoreag.cli.options import Opt, OutputOptions, Overwrite, switch
+from scoreag.cli.outputs import format_table
+from scoreag.cli.parsing import UsageError, parse_shape
 from scoreag.io.bounded import parse_json
-from scoreag.registry import short_repr
+from scoreag.registry import component_names, did_you_mean, load_component, short_repr
+
+if TYPE_CHECKING:
+    from scoreag.models.model_cards import Card
+
+_CHECKPOINT_HELP = (
+    "A score model's file or folder, as docs/checkpoints.md lists them; or a classifier's state "
+    "dict."
+)
+_CONFIG_HELP = "Configuration as JSON: of a score model's training, or the options of --network."
+_NETWORK_HELP = (
+    "Classifier: network of the state dict: cifar_resnet or another of scoreag list networks, "
+    "timm:NAME, torchvision:NAME, my_module:function."
+)
+SHAPES = {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32), "fashion-mnist": (1, 28, 28)}
 
 
-def convert(given: Given) -> None:
-    """Turn other people's weights into a card and a safetensors file; none of their code is run."""
-    from scoreag.cli.convert_classifiers import convert_classifier, is_classifier
-    from scoreag.models.convert import checkpoint
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    checkpoint: Annotated[str, Opt(_CHECKPOINT_HELP, positional=True)]
+    folder: Annotated[str, Opt("Folder for the card and the weights.", positional=True)]
+    class_names: Annotated[str | None, Opt("Of a data set, e.g. cifar10, or cat,dog,...")] = None
+    config: Annotated[str | None, Opt(_CONFIG_HELP, "by the file's or folder's name")] = None
+    network: Annotated[str | None, Opt(_NETWORK_HELP)] = None
+    mean: Annotated[str | None, Opt("Classifier: it sees (image - mean) / std.")] = None
+    std: Annotated[str | None, Opt("Classifier: a number per channel, e.g. 0.5,0.5,0.5.")] = None
+    strip: Annotated[str | None, Opt("Classifier: prefix to take off its keys: model.")] = None
+    shape: Annotated[str | None, Opt("Classifier: of images, 3x32x32.", "--class-names'")] = None
+    license: Annotated[str | None, Opt("Of the weights.", "what the format tells")] = None
+    fp16: Annotated[bool, switch("Store the weights as float16.")] = False
+    overwrite: Overwrite = False
+    output: OutputOptions
 
-    folder = Path(given.folder)
-    if (folder / "card.toml").exists() and not given.overwrite:
+
+def convert(options: ConvertOptions) -> None:
+    """Convert other people's weights to a card and a safetensors file; none of their code runs."""
+    folder, output = Path(options.folder), options.output
+    if (folder / "card.toml").exists() and not options.overwrite:
         raise ValueError(f"{folder} has a card; give another folder, or --overwrite")
-    path = Path(given.checkpoint)
-    classes = names_of(given.class_names) if given.class_names else []
-    if is_classifier(given):
-        return convert_classifier(given, arguments_of(given.config), classes)
-    found, card = checkpoint.convert_checkpoint(
-        path, folder, classes, given.license or "", given.fp16, arguments_of(given.config)
+    if is_classifier(options):
+        card = convert_classifier(options)
+        summary = {
+            "network": card.network,
+            **{f"network.{name}": value for name, value in card.options.items()},
+            "images": f"{' x '.join(map(str, card.image_shape))}, in [0, 1]",
+            "normalization": f"mean {list(card.mean)}, std {list(card.std)}",
+            "classes": len(card.classes),
+        }
+    else:
+        summary, card = convert_score_model(options)
+    summary |= {"license": card.license, "sha256": card.sha256}
+    output.show(summary, format_table([(f"{n:<22}", str(v)) for n, v in summary.items()]))
+    flag = "--model" if card.kind == "score-model" else "--classifier"
+    output.say(f"the card is {folder / 'card.toml'}; use it as {flag} {folder}")
+    if card.kind == "classifier":
+        _advise(output, card, folder)
+
+
+def convert_score_model(options: ConvertOptions) -> "tuple[dict[str, Any], Card]":
+    """Write the card of a score model; what was found, and the card."""
+    from scoreag.models.convert.checkpoint import convert_checkpoint, summarize
+
+    found, card = convert_checkpoint(
+        Path(options.checkpoint), Path(options.folder), parse_class_names(options.class_names),
+        options.license or "", options.fp16, parse_config(options.config),
+    )  # fmt: skip
+    return dict(summarize(found)), card
+
+
+def is_classifier(options: ConvertOptions) -> bool:
+    """Whether it is a classifier: an option says so, or the file can be nothing else."""
+    from scoreag.classifiers.state_dict import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
+
+    path = Path(options.checkpoint)
+    own = (options.network, options.mean, options.std, options.shape, options.strip)
+    return any(value is not None for value in own) or (
+        path.is_file() and detect_file_format(path) in (ONNX, TORCH_EXPORT, TORCHSCRIPT)
     )
-    told = checkpoint.summarize(found) | {"license": card.license, "sha256": card.sha256}
-    if given.json:
-        print(json.dumps(told, indent=2))
-    elif not given.quiet:
-        print("\n".join(f"{name:<22} {value}" for name, value in told.items()))
-    say(given, f"the card is {folder / 'card.toml'}; use it as --model {folder}")
 
 
-def arguments_of(text: str | None) -> dict[str, Any] | None:
+def convert_classifier(options: ConvertOptions) -> "Card":
+    """Write the card of a classifier."""
+    from scoreag.classifiers.state_dict import convert_state_dict
+
+    config, class_names = parse_config(options.config), parse_class_names(options.class_names)
+    file = Path(options.checkpoint)
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
+    known = SHAPES.get(options.class_names or "")
+    return convert_state_dict(
+        file,
+        Path(options.folder),
+        parse_channels(options.mean, "--mean"),
+        parse_channels(options.std, "--std"),
+        options.network,
+        config,
+        class_names,
+        parse_shape(options.shape) if options.shape else known,
+        options.license or "",
+        options.fp16,
+        options.strip,
+    )
+
+
+def _advise(output: OutputOptions, card: "Card", folder: Path) -> None:
+    """How to use the card of a classifier, and how to check it."""
+    from scoreag.models import trust
+
+    trusted = ""
+    if trust.is_custom_network(card.network):
+        trusted = " --trust-code"
+        output.say(f"it names code, {card.network}: write --trust-code wherever it is used")
+    output.say(f"check it: scoreag doctor --classifier {folder}{trusted} --data ...")
+
+
+def parse_config(text: str | None) -> dict[str, Any] | None:
     """The table that JSON describes, or nothing.
 
     Raises:
@@ -42,31 +132,52 @@ def arguments_of(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = parse_json(text)
+        table = parse_json(text)
     except ValueError as error:
         raise UsageError(f"--config is no JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(table, dict):
         raise UsageError(
-            f"--config is {short_repr(found)}; expected a table, e.g. " + '{"image_size": 64}'
+            f"--config is {short_repr(table)}; expected a table, e.g. " + '{"image_size": 64}'
         )
-    return found
+    return table
 
 
-def names_of(word: str) -> list[str]:
+def parse_class_names(word: str | None) -> list[str]:
     """The classes of a data set, by its name, or the names themselves.
 
     Raises:
         UsageError: a single word that is no data set.
     """
-    from scoreag.registry import component_names, did_you_mean, load_component
-
+    if word is None:
+        return []
     if "," in word:
         return [name.strip() for name in word.split(",")]
-    known = [
-        n for n in component_names("datasets") if hasattr(load_component("datasets", n), "CLASSES")
-    ]
-    if (name := word.replace("-", "_")) not in known:
+    known = {
+        name.replace("_", "-"): name
+        for name in component_names("datasets")
+        if hasattr(load_component("datasets", name), "CLASSES")
+    }
+    if (name := word.replace("_", "-")) not in known:
+        hint = did_you_mean(name, [*known])
+        raise UsageError(f"--class-names {word}: no such data set; {hint}, or cat,dog,...")
+    return list(load_component("datasets", known[name]).CLASSES)
+
+
+def parse_channels(text: str | None, flag: str) -> tuple[float, ...]:
+    """``0.485,0.456,0.406``: a number per channel.
+
+    Raises:
+        UsageError: they are none, or nothing was given.
+    """
+    if text is None:
         raise UsageError(
-            f"--class-names {word}: no such data set; {did_you_mean(name, known)}, or cat,dog,..."
+            f"{flag} is missing: normalization is explicit. Write what the classifier was trained "
+            "with, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; --mean 0 --std 1 if it "
+            "takes images in [0, 1]"
         )
-    return list(load_component("datasets", name).CLASSES)
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{flag} is {text!r}; write a number per channel, e.g. 0.5,0.5,0.5"
+        ) from error

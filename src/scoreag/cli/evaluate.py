@@ -1,212 +1,404 @@
-"""evaluate: a card's figures, computed again, and how good its model is."""
+"""evaluate: a card's metrics, computed again, and how good its model is."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli import parsing
-from scoreag.cli.evaluation_inputs import FEWEST, bench_for, labelled, name_data
-from scoreag.cli.options import Given, say
-from scoreag.cli.parsing import UsageError
-from scoreag.cli.tasks import check_apart, command
+from scoreag.cli import options as o
+from scoreag.cli.inputs import check_classes, check_not_overwritten, find_judge
+from scoreag.cli.outputs import command_line, say_where
+from scoreag.cli.parsing import UsageError, parse_radius, parse_size
 
 if TYPE_CHECKING:
+    from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
-    from scoreag.evaluation.context import EvalContext
     from scoreag.evaluation.reproducibility import MetricComparison
+    from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.models.model_cards import Card
 
-PART = "evaluation"  # of a score model's figures
+DEFAULT_OUT = "runs/evaluation-NAME"
+SECTION = "evaluation"  # of a score model's metrics, in its card
+N_IMAGES, MIN_IMAGES = 10_000, 4  # fewer than four have no error
+BATCH_SIZES = {"score-model": 16, "classifier": 250}
+_IMAGES = "10000; a classifier's all"
+_REFERENCE_HELP = "Judges which class an image shows."
+_EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
+_COMPARE_HELP = "Another card, or the same after a share of its training, e.g. 0.5; repeatable."
+_ATTACK_HELP = "Classifier: accuracy under this attack, too: pgd."
+_FEATURE_BATCH_HELP = "The same of reference classifier and feature extractors."
+UNSPLIT = ("image-folder", "npz", "run-dir", "single-image")  # kinds of data without a test split
 
 
-def evaluate(given: Given) -> None:
-    """Compute the figures of a card again, and tell how good its model is."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    card: Annotated[str, o.Opt("A card's name or folder.", positional=True)]
+    data: Annotated[str, o.Opt("Test images.", "the test split of the card's data")] = ""
+    train_data: Annotated[str, o.Opt("Images that it was trained on.", o.CARD)] = ""
+    data_dir: o.DataDir = None
+    size: o.Size = None
+    images: Annotated[
+        int | None, o.Opt("Images to generate, and of a set.", _IMAGES, o.at_least(MIN_IMAGES))
+    ] = None
+    sampler: Annotated[str, o.Opt("Sampler; see: scoreag list samplers.")] = "ancestral"
+    nfe: Annotated[int, o.Opt("Denoiser calls per image; heun, edm_stochastic: odd.")] = 35
+    reference_classifier: Annotated[str | None, o.Opt(_REFERENCE_HELP, "the bundled one")] = None
+    feature_extractor: Annotated[list[str] | None, o.Opt(_EXTRACTOR_HELP, "judge")] = None
+    compare_with: Annotated[list[str] | None, o.Opt(_COMPARE_HELP)] = None
+    attack: Annotated[str | None, o.Opt(_ATTACK_HELP, "none", o.one_of("pgd"))] = None
+    attack_steps: Annotated[int | None, o.Opt("Steps of --attack.", "40", o.at_least(1))] = None
+    eps: Annotated[list[str] | None, o.Opt("Linf radius of --attack; repeatable.", "8/255")] = None
+    update_card: Annotated[bool, o.switch("Write the metrics to the card.")] = False
+    seed: o.Seed = 0
+    out: Annotated[str, o.Opt("Folder of the results.", check=o.not_empty)] = DEFAULT_OUT
+    overwrite: o.Overwrite = False
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+    batch_size: Annotated[
+        int | None, o.Opt("Images per forward pass.", "16; a classifier's 250", o.at_least(1))
+    ] = None
+    feature_batch_size: Annotated[int, o.Opt(_FEATURE_BATCH_HELP, check=o.at_least(1))] = 250
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Compute the metrics of a card again, and measure how good its model is."""
     from scoreag.models.model_cards import load_card
 
-    for name in ("images", "batch_size", "feature_batch_size"):
-        least = FEWEST if name == "images" else 1
-        if (value := getattr(given, name)) is not None and value < least:
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} is {value}; expected {least} or more")
-    found = load_card(given.card, given.trust_code)
-    given.out = given.out or f"runs/evaluation-{found.name}"
-    _check_kind(given, found.kind)
-    name_data(given, found)
-    check_apart(given)
-    (_score_model if found.kind == "score-model" else _classifier)(given, found)
-
-
-def _check_kind(given: Given, kind: str) -> None:
-    """What can be asked of a model of its kind."""
-    if (given.attack or given.attack_steps or given.eps) and kind == "score-model":
+    card = load_card(options.card, options.compute.trust_code)
+    options = complete(options, card)
+    specs = attack_specs(options)
+    if card.kind == "score-model" and specs:
         raise UsageError("--attack is for classifiers; a score model is not attacked here")
-    if given.compare_with and kind == "classifier":
+    if card.kind == "classifier" and options.compare_with:
         raise UsageError("--compare-with is for score models; evaluate one classifier at a time")
+    check_not_overwritten(options.data, options.out)
+    if card.kind == "score-model":
+        _evaluate_score_model(options, card)
+    else:
+        _evaluate_classifier(options, card, specs)
 
 
-def attack_specs(given: Given) -> list[str]:
-    """The attacks of --attack, as the names of figures say them: pgd40_8 is 40 steps, 8/255."""
-    if given.attack is None:
-        if given.attack_steps is not None or given.eps:
+def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
+    """The options with what the card decides: its data, the folder, the batch size."""
+    from scoreag.models import trust
+
+    spec = str(card.training_config.get("data") or "")
+    place = f"the card of {card.name}, training_config.data"
+    trust.check_trusted(trust.is_custom_data(f"{spec}:"), spec, place, options.compute.trust_code)
+    train_data = options.train_data or spec
+    kind, colon, _ = train_data.partition(":")
+    data = options.data or (f"{kind}:test" if colon and kind not in UNSPLIT else "")
+    needed = {"data": data, **({"train-data": train_data} if card.kind == "score-model" else {})}
+    for flag in (flag for flag, value in needed.items() if not value):
+        raise UsageError(
+            f"{card.name} does not say what it was trained on; "
+            f"write --{flag}, e.g. --{flag} image-folder:PATH"
+        )
+    default_out = options.out == DEFAULT_OUT
+    return replace(
+        options,
+        data=data,
+        train_data=train_data,
+        out=f"runs/evaluation-{card.name}" if default_out else options.out,
+        batch_size=options.batch_size or BATCH_SIZES[card.kind],
+    )
+
+
+def attack_specs(options: EvaluateOptions) -> list[str]:
+    """The attacks of --attack as the metrics are called: pgd40_8 is 40 steps, 8/255."""
+    if options.attack is None:
+        if options.attack_steps is not None or options.eps:
             raise UsageError("--attack-steps and --eps are of an attack; write --attack pgd, too")
         return []
-    if given.attack != "pgd":
-        raise UsageError(f"--attack {given.attack!r}: only pgd is run here; write --attack pgd")
-    steps = 40 if given.attack_steps is None else given.attack_steps
-    if steps < 1:
-        raise UsageError(f"--attack-steps is {steps}; expected 1 or more")
-    radii = [parsing.radius(text, "--eps") for text in given.eps or ["8/255"]]
-    return sorted({f"pgd{steps}_{float(255 * radius):g}" for radius in radii})
+    steps = options.attack_steps or 40
+    radii = [parse_radius(text) for text in options.eps or ["8/255"]]
+    return sorted({f"{options.attack}{steps}_{float(255 * radius):g}" for radius in radii})
 
 
-def _score_model(given: Given, card: "Card") -> None:
-    from scoreag.evaluation import run_dir, sample_grids, score_model
-    from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
-    from scoreag.report.model_evaluation import format_text, render_score_page
+def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
+    from scoreag.evaluation import sampling, score_model
+    from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.io.filesystem import write_text
+    from scoreag.report.model_evaluation import render_score_page
 
-    model, bench, beside = bench_for(given, card)
-    settings = _settings(bench)
-    folder, told = Path(given.out), dict(card.metrics.get(PART, {}))
-    outcome: list[MetricComparison] = []
+    model, context, others = build_context(options, card)
+    config = _score_model_config(context)
+    folder, known = Path(options.out), dict(card.metrics.get(SECTION, {}))
+    comparisons: list[MetricComparison] = []
 
-    def work() -> dict[str, Any]:
-        for data in (bench.test, bench.train):
-            say(given, f"read {data.summary}")
-        found, pixels, pairs = score_model.evaluate(model, bench, beside)
-        outcome.extend(compare_with_card(told, found["figures"], PART))
-        found = _head(card, settings) | found | {"compared": [one.to_dict() for one in outcome]}
-        sample_grids.write_sample_grids(folder, pixels, card.classes, pairs)
-        run_dir.write_page(
-            folder, render_score_page({**found, "foot": _foot()}, pixels, pairs, outcome)
-        )
+    def compute() -> dict[str, Any]:
+        for data in (context.test, context.train):
+            options.output.say(f"read {data.summary}")
+        found, pixels, pairs = score_model.evaluate(model, context, others)
+        comparisons.extend(compare_with_card(known, found["figures"], SECTION))
+        found = _describe(card, config) | found
+        found |= {"compared": [one.to_dict() for one in comparisons]}
+        sampling.write_sample_grids(folder, pixels, card.classes, pairs)
+        page = render_score_page({**found, "foot": _footer()}, pixels, pairs, comparisons)
+        write_text(folder / "report.html", page)
         return found
 
-    fixed = {name: value for name, value in settings.items() if name != "feature_extractors"}
-    manifest = _manifest(given, card, fixed, {"judge": bench.judge.metadata})
-    found = run_dir.run_in_folder(folder, manifest, given.overwrite, work)
-    _tell(given, found, format_text(found["figures"], outcome))
-    if given.update_card:
-        _enter(given, card, {PART: {**found["figures"], "config": settings}})
-    else:
-        require_reproduced(outcome, card.name)
+    fixed = {name: value for name, value in config.items() if name != "feature_extractors"}
+    found = _run(options, card, fixed, {"judge": context.judge.metadata}, compute)
+    metrics = {SECTION: {**found["figures"], "config": config}}
+    _finish(options, card, found, found["figures"], comparisons, metrics)
 
 
-def _classifier(given: Given, card: "Card") -> None:
+def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core.algorithm import ALGORITHM
-    from scoreag.evaluation import run_dir
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
-    from scoreag.evaluation.context import subsample
-    from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
-    from scoreag.report.model_evaluation import format_text, render_classifier_page
+    from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.evaluation.score_model import subsample
+    from scoreag.io.filesystem import write_text
+    from scoreag.report.model_evaluation import render_classifier_page
 
-    def some(spec: str) -> "Dataset":
-        data = labelled(given, spec, card)
-        return subsample(data, given.images) if given.images else data
+    def load(spec: str) -> "Dataset":
+        data = load_labeled(options, spec, card)
+        return subsample(data, options.images) if options.images else data
 
-    test, specs = some(given.data), attack_specs(given)
-    computed, left = plan_evaluation(card, test, f"images of {test.name}", some, specs)
-    settings = {
-        "images": {name: len(part.data) for name, part in computed.items()},
-        "data": {name: part.data.sha256 for name, part in computed.items()},
+    test = load(options.data)
+    parts, skipped = plan_evaluation(card, test, f"images of {test.name}", load, specs)
+    config = {
+        "images": {name: len(part.data) for name, part in parts.items()},
+        "data": {name: part.data.sha256 for name, part in parts.items()},
         **({"attacks": specs} if specs else {}),
         "algorithm": ALGORITHM,
     }
-    folder, outcome = Path(given.out), list[Any]()
+    comparisons: list[MetricComparison] = []
 
-    def work() -> dict[str, Any]:
-        say(given, f"read {test.summary}")
-        found = evaluate(_on_device(card, given), computed, given.batch_size or 250)
-        for name, entries in found.items():
-            outcome.extend(compare_with_card(card.metrics.get(name, {}), entries, name))
-        whole = _head(card, settings) | {"figures": found, "left": left}
-        whole |= {"compared": [one.to_dict() for one in outcome]}
-        run_dir.write_page(folder, render_classifier_page({**whole, "foot": _foot()}, outcome))
-        return whole
+    def compute() -> dict[str, Any]:
+        options.output.say(f"read {test.summary}")
+        metrics = evaluate(_load_on_device(options), parts, options.batch_size or 1)
+        for name, entries in metrics.items():
+            comparisons.extend(compare_with_card(card.metrics.get(name, {}), entries, name))
+        found = _describe(card, config) | {"figures": metrics, "left": skipped}
+        found |= {"compared": [one.to_dict() for one in comparisons]}
+        page = render_classifier_page({**found, "foot": _footer()}, comparisons)
+        write_text(Path(options.out) / "report.html", page)
+        return found
 
-    found = run_dir.run_in_folder(
-        folder, _manifest(given, card, settings, {}), given.overwrite, work
-    )
+    found = _run(options, card, config, {}, compute)
     flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
-    _tell(given, found, format_text(flat, outcome))
-    if given.update_card:
-        kept = card.metrics  # of which some may be what is not computed here
-        entered = {part: {**kept.get(part, {}), **one} for part, one in found["figures"].items()}
-        _enter(given, card, entered)
+    known = card.metrics  # of which some may be what is not computed here
+    metrics = {part: {**known.get(part, {}), **one} for part, one in found["figures"].items()}
+    _finish(options, card, found, flat, comparisons, metrics)
+
+
+def _run(
+    options: EvaluateOptions,
+    card: "Card",
+    config: Mapping[str, Any],
+    models: Mapping[str, Any],
+    compute: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Compute in --out, or take what lies there."""
+    from scoreag.evaluation.storage import run_in_folder
+    from scoreag.io.manifest import to_jsonable
+
+    manifest = {
+        "command": command_line(),
+        "config": to_jsonable(config),
+        "models": to_jsonable({"evaluated": card.identity, **models}),
+    }
+    return run_in_folder(Path(options.out), manifest, options.overwrite, compute)
+
+
+def _finish(
+    options: EvaluateOptions,
+    card: "Card",
+    found: Mapping[str, Any],
+    flat: Mapping[str, Any],
+    comparisons: "list[MetricComparison]",
+    metrics: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Print the result; write it to the card, or refuse what the card does not reproduce."""
+    from scoreag.evaluation.reproducibility import require_reproduced
+    from scoreag.models.model_cards import update_card
+    from scoreag.report.model_evaluation import format_text
+
+    options.output.show(found, format_text(flat, comparisons))
+    say_where(options.output, options.out)
+    if options.update_card:
+        update_card(card, metrics={**card.metrics, **metrics})
+        options.output.say(f"the metrics are in the card of {card.name}")
     else:
-        require_reproduced(outcome, card.name)
+        require_reproduced(comparisons, card.name)
 
 
-def _on_device(card: "Card", given: Given) -> Any:
-    """The classifier of a card where --device says, of images that lie elsewhere."""
-    from scoreag.classifiers.loading import load_classifier, resolve_device
+def _load_on_device(options: EvaluateOptions) -> Any:
+    """The classifier of a card where --device says, for images that lie elsewhere."""
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import resolve_device
 
-    place = resolve_device(given.device)
-    module = load_classifier(given.card, given.device, trust_code=given.trust_code)
-    return lambda images: module(images.to(place)).to(images.device)
+    device = resolve_device(options.compute.device)
+    module = load_classifier(
+        options.card, options.compute.device, trust_code=options.compute.trust_code
+    )
+    return lambda images: module(images.to(device)).to(images.device)
 
 
-def _settings(bench: "EvalContext") -> dict[str, Any]:
-    """All that the figures of a score model depend on, but its weights."""
+def _score_model_config(context: "EvalContext") -> dict[str, Any]:
+    """All that the metrics of a score model depend on, but its weights."""
     from scoreag.core.algorithm import ALGORITHM
     from scoreag.models.identity import model_identity
 
     return {
-        "images": bench.n_images,
-        "sampler": bench.sampler,
-        "nfe": bench.nfe,
-        "seed": bench.seed,
-        "batch_size": bench.batch_size,
-        "feature_batch_size": bench.feature_batch_size,
-        "feature_extractors": {one.name: one.sha256 for one in bench.extractors},
-        "judge": model_identity(bench.judge.module, bench.judge.metadata)["sha256"],
-        "data": f"{bench.test.name}, sha256 {bench.test.sha256}",
-        "train_data": f"{bench.train.name}, sha256 {bench.train.sha256}",
-        "device": bench.device.type,
+        "images": context.n_images,
+        "sampler": context.sampler,
+        "nfe": context.nfe,
+        "seed": context.seed,
+        "batch_size": context.batch_size,
+        "feature_batch_size": context.feature_batch_size,
+        "feature_extractors": {one.name: one.sha256 for one in context.extractors},
+        "judge": model_identity(context.judge.module, context.judge.metadata)["sha256"],
+        "data": f"{context.test.name}, sha256 {context.test.sha256}",
+        "train_data": f"{context.train.name}, sha256 {context.train.sha256}",
+        "device": context.device.type,
         "algorithm": ALGORITHM,
     }
 
 
-def _manifest(
-    given: Given, card: "Card", settings: Mapping[str, Any], models: Mapping[str, Any]
-) -> dict[str, Any]:
-    from scoreag.evaluation.run_dir import TASK
-    from scoreag.runs.manifest import FORMAT, describe_environment, to_jsonable
-
-    return {
-        "format": FORMAT,
-        "command": command(),
-        "task": TASK,
-        "config": to_jsonable(settings),
-        "models": to_jsonable({"evaluated": card.identity, **models}),
-        **describe_environment(),
-    }
+def _describe(card: "Card", config: Mapping[str, Any]) -> dict[str, Any]:
+    model = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
+    return model | {"config": dict(config)}
 
 
-def _head(card: "Card", settings: Mapping[str, Any]) -> dict[str, Any]:
-    about = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
-    return about | {"config": dict(settings)}
+def _footer() -> list[str]:
+    from scoreag.io.manifest import describe_environment, flatten
 
-
-def _foot() -> list[str]:
-    from scoreag.runs.manifest import describe_environment, flatten
-
-    shown = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
+    names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
     known = dict(flatten(describe_environment()))
-    return [command(), ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in shown)]
+    return [command_line(), ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)]
 
 
-def _enter(given: Given, card: "Card", figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """The figures into the card, each part in place of the one of its name."""
-    from scoreag.models.model_cards import update_card
+def build_context(
+    options: EvaluateOptions, card: "Card"
+) -> "tuple[Model, EvalContext, list[Model]]":
+    """Everything that is read before the first number is computed."""
+    from scoreag.evaluation.sampling import steps_for_nfe
+    from scoreag.evaluation.score_model import EvalContext, Model
+    from scoreag.metrics.feature_extractors import load_extractor
+    from scoreag.models.loading import load_prior, resolve_device
 
-    update_card(card, metrics={**card.metrics, **figures})
-    say(given, f"the figures are in the card of {card.name}")
+    try:
+        steps_for_nfe(options.sampler, options.nfe)
+    except ValueError as error:
+        raise UsageError(f"--sampler {options.sampler} --nfe {options.nfe}: {error}") from error
+    compute = options.compute
+    device = resolve_device(compute.device)
+    model = Model(card, load_prior(options.card, compute.device, compute.trust_code))
+    others = [_load_other(options, word, card) for word in options.compare_with or ()]
+    _check_comparable(card, [one.card for one in others])
+    train, test = (load_labeled(options, s, card) for s in (options.train_data, options.data))
+    judge = _load_judge(options, card, test)
+    words = list(dict.fromkeys(options.feature_extractor or ["judge"]))
+    extractors = tuple(load_extractor(word, judge, card.image_shape, device) for word in words)
+    names = [one.name for one in extractors]
+    for name in (name for name in names if names.count(name) > 1):
+        raise UsageError(f"--feature-extractor has two networks called {name}; rename one factory")
+    context = EvalContext(
+        test, train, judge, extractors, Path(options.out), options.images or N_IMAGES,
+        options.sampler, options.nfe, options.seed, options.batch_size or 1,
+        options.feature_batch_size, device, options.output.progress,
+    )  # fmt: skip
+    return model, context, others
 
 
-def _tell(given: Given, found: Mapping[str, Any], table: str) -> None:
-    if given.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-    elif not given.quiet:
-        print(table)
-    say(given, f"everything is in {given.out}; open {Path(given.out) / 'report.html'}")
+def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
+    """What a card is compared with: another one, or itself after a share of its training."""
+    from scoreag.evaluation.score_model import Model
+    from scoreag.models.loading import load_prior
+    from scoreag.models.model_cards import load_card
+    from scoreag.training.ema import checkpoint_at
+
+    device, trust_code = options.compute.device, options.compute.trust_code
+    try:
+        share = float(word)
+    except ValueError:
+        prior = load_prior(word, device, trust_code)
+        return Model(load_card(word, trust_code), prior)
+    with TemporaryDirectory() as folder:
+        try:
+            earlier = checkpoint_at(card, share, Path(folder))
+        except ValueError as error:
+            raise ValueError(f"--compare-with {word}: {error}") from error
+        return Model(earlier, load_prior(folder, device, trust_code))
+
+
+def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
+    """Other cards are for the same images, and say where on the curve they belong."""
+    for one in others:
+        if (one.image_shape, one.classes) != (card.image_shape, card.classes):
+            raise ValueError(
+                f"--compare-with {one.name} is for other images or classes than {card.name}"
+            )
+    for one in [card, *others] if others else []:
+        if not isinstance(one.training_config.get("images_seen"), int):
+            raise ValueError(
+                f"{one.name} has no images_seen in its training_config, so it has no place on the "
+                "curve; leave out --compare-with, or write images_seen into the card"
+            )
+
+
+def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
+    """The reference classifier, which must know the classes of the score model."""
+    from scoreag.classifiers.loading import check_classifier, load_classifier
+    from scoreag.io.images import to_float
+    from scoreag.models.loading import resolve_device
+    from scoreag.models.model_cards import load_card
+
+    name = options.reference_classifier or default_judge(card)
+    device, trust_code = options.compute.device, options.compute.trust_code
+    judge = load_classifier(name, device, trust_code=trust_code)
+    images = to_float(test.images[:2]).to(resolve_device(device))
+    try:
+        count = check_classifier(judge, images, require_grad=False)
+    except ValueError as error:
+        raise ValueError(
+            f"--reference-classifier {name}: {error}; give another --reference-classifier"
+        ) from error
+    known = card.classes if ":" in name else load_card(name, trust_code).classes
+    if card.classes and (count != len(card.classes) or known != card.classes):
+        raise ValueError(
+            f"the judge {name} knows other classes than {card.name}; "
+            "give a classifier of its classes: --reference-classifier CARD"
+        )
+    return judge
+
+
+def default_judge(card: "Card") -> str:
+    """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
+    from scoreag.models.model_cards import list_cards, load_card
+
+    if name := find_judge(card.image_shape, card.classes):
+        return name
+    for name in (name for name in list_cards("classifier") if name.endswith("-judge")):
+        if load_card(name).image_shape == card.image_shape and not card.classes:
+            return name
+    raise UsageError(
+        f"no bundled judge knows the images and classes of {card.name}; "
+        "give a classifier that does: --reference-classifier CARD"
+    )
+
+
+def load_labeled(options: EvaluateOptions, spec: str, card: "Card") -> "Dataset":
+    """Labeled images of the shape and the classes of a card."""
+    from scoreag.data.loading import load_dataset
+
+    size = parse_size(options.size) if options.size else None
+    progress = options.output.progress
+    data = load_dataset(spec, options.data_dir, None, size, progress, card.classes)
+    shape = tuple(data.images.shape[1:])
+    if shape != card.image_shape:
+        has, takes = (" x ".join(map(str, sizes)) for sizes in (shape, card.image_shape))
+        height, width = card.image_shape[1:]
+        fix = f"write --size {height}x{width}, or give other data"
+        raise ValueError(f"{data.name} has images of {has}, {card.name} is for {takes}; {fix}")
+    if card.classes:
+        check_classes(data, card.classes)
+        if data.labels is None:
+            raise ValueError(f"{data.name} has no labels, which {card.name} is judged by")
+    if len(data) < MIN_IMAGES:
+        raise ValueError(f"{data.name} has {len(data)} images; give at least {MIN_IMAGES}")
+    return data

@@ -1,328 +1,311 @@
-"""The options of the command line: one plain line each, and the same wherever it appears."""
+"""The options of the command line: one line of help each, the same wherever they appear.
 
+A command is a function of one frozen dataclass.  Its fields are the options: ``batch_size:
+Annotated[int, Opt("Images per forward pass.")] = 16`` is ``--batch-size``.  A field that is itself
+a dataclass is a group of options that several commands share.
+"""
+
+import json as jsonlib
 import sys
-from collections.abc import Callable
-from inspect import Parameter, Signature
-from keyword import iskeyword
-from types import SimpleNamespace
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
 
-from scoreag.cli.parsing import UsageError
+from scoreag.cli.parsing import UsageError, parse_interval, parse_pairs, parse_size
 from scoreag.core.memory_errors import explain_out_of_memory, is_out_of_memory
 from scoreag.core.signals import CommandInterrupted
+from scoreag.registry import did_you_mean
 
-Given: TypeAlias = SimpleNamespace  # what the user gave, an attribute an option
-Verb: TypeAlias = Callable[[Given], None]
-
-AUTO_TASK = "default: the model card's"
-
-
-def option(
-    flag: str, kind: Any, text: str, default: Any = None, metavar: str | None = None
-) -> Parameter:
-    """``--flag``; required where the default is ``...``, absent where it is None."""
-    name = flag.lstrip("-").split("/")[0].replace("-", "_")
-    name += "_" * iskeyword(name)
-    taken = kind if default not in (None, ...) else kind | None if default is None else kind
-    told = typer.Option(flag, help=text, metavar=metavar, show_default=default is not None)
-    value = Parameter.empty if default is ... else default
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[taken, told])
+CARD = "the card's"  # the default where the score model's card decides
+Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
+T = TypeVar("T")
 
 
-def argument(name: str, text: str, default: Any = ...) -> Parameter:
-    """A word without a flag."""
-    told = typer.Argument(help=text, show_default=False)
-    kind = str if default is ... else str | None
-    value = Parameter.empty if default is ... else default
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[kind, told])
+@dataclass(frozen=True)
+class Opt:
+    """What the command line says of an option.
+
+    Args:
+        default: what decides where nothing is given, if that is no value of its own.
+        check: refuses values; it is not asked about None.
+        metavar: stands for the value in the help; by default the last word of the flag.
+        positional: whether it is a word without a flag.
+    """
+
+    help: str
+    default: str | bool = True
+    check: Check | None = None
+    metavar: str | None = None
+    positional: bool = False
+
+    def to_typer(self, name: str, kind: Any, has_default: bool) -> Any:
+        """The option as typer describes it; ``name`` is the field's, ``kind`` its type."""
+        flag = "--" + name.strip("_").replace("_", "-")
+        shown = self.default if has_default else False
+        if self.positional:
+            return typer.Argument(help=self.help, show_default=shown, callback=self.checked(name))
+        is_flag, is_text = kind in (bool, bool | None), "str" in str(kind)
+        metavar = self.metavar or (flag.split("-")[-1].upper() if is_text else None)
+        return typer.Option(
+            f"{flag}/--no-{flag[2:]}" if is_flag and self.default is not False else flag,
+            help=self.help, show_default=shown, callback=self.checked(flag), metavar=metavar,
+        )  # fmt: skip
+
+    def checked(self, flag: str) -> Any:
+        """The check as a callback of typer."""
+        if (check := self.check) is None:
+            return None
+
+        def callback(value: Any) -> Any:
+            if value is not None:
+                check(flag, value)
+            return value
+
+        return callback
 
 
-def verb(app: typer.Typer, name: str, *taken: Parameter, example: str) -> Callable[[Verb], Verb]:
-    """Offer a function of what was given as a verb that takes these options and --debug."""
-    options = [*taken, DEBUG]
-
-    def offer(function: Verb) -> Verb:
-        def command(**values: Any) -> None:
-            if values.get("out") == "":
-                raise UsageError("--out is empty; write a folder's name")
-            unoffered = {setting.name: None for setting in SETTINGS}
-            try:
-                function(Given(**{**unoffered, **values}))
-            except KeyboardInterrupt as error:
-                raise CommandInterrupted(error) from error
-            except Exception as error:
-                if is_out_of_memory(error) and not values["debug"]:
-                    raise explain_out_of_memory(error, values) from error
-                raise
-
-        command.__signature__ = Signature(options)  # type: ignore[attr-defined]
-        command.__annotations__ = {o.name: o.annotation for o in options}
-        app.command(name, help=function.__doc__, epilog=f"\b\nExample:\n  {example}")(command)
-        return function
-
-    return offer
+def switch(help: str) -> Opt:
+    """An option that is on where it is given."""
+    return Opt(help, default=False)
 
 
-def loud(given: Given) -> bool:
-    """Whether bars and tables may be shown."""
-    return not given.quiet
+def at_least(least: int) -> Check:
+    """Refuse a smaller number."""
+
+    def check(flag: str, value: Any) -> None:
+        if value < least:
+            raise UsageError(f"{flag} is {value}; expected {least} or more")
+
+    return check
 
 
-def say(given: Given, text: str) -> None:
-    """A line for the person who waits: on stderr, so that stdout is the answer alone."""
-    if not given.quiet:
-        print(text, file=sys.stderr, flush=True)
+def one_of(*known: str) -> Check:
+    """Refuse another word."""
+
+    def check(flag: str, value: Any) -> None:
+        if value not in known:
+            raise UsageError(f"{flag} is {value!r}; {did_you_mean(value, [*known])}")
+
+    return check
 
 
-DEBUG = option("--debug", bool, "Show the traceback of an error.", False)
-MODEL = option("--model", str, "Score model: a card's name or folder, e.g. cifar10.", ...)
-CLASSIFIER = option(
-    "--classifier", str,
+def not_empty(flag: str, value: Any) -> None:
+    """Refuse a folder without a name."""
+    if value == "":
+        raise UsageError(f"{flag} is empty; write a folder's name")
+
+
+_CLASSIFIER_HELP = (
     "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
-    "robustbench:MODEL; "
-    "a file of weights becomes a folder by: scoreag convert.", ...,
-)  # fmt: skip
-JUDGED_BY = option("--classifier", str, "Classifier asked before and after; default: none.")
-DATA = option(
-    "--data", str,
-    "Images: cifar10:test[0:256], fashion-mnist:sample, image-folder:PATH, npz:FILE.npz, "
-    "cat.png, a run's folder.",
-    ...,
-)  # fmt: skip
-DATA_DIR = option(
-    "--data-dir", str, "Folder of the data set's official files; default: SCOREAG_DATA."
+    "robustbench:MODEL. A file of weights becomes a folder by: scoreag convert."
 )
-CLASS = option("--class", str, "Class of a single picture, by name or number.")
-SIZE = option("--size", str, "Resize pictures to this: 32 or HEIGHTxWIDTH; default: as they are.")
-CLASSES = option(
-    "--classes", str, "Classes to draw: all, 3, 0,3,5, 0-4, or names such as cat,dog.", "all"
+_DATA_HELP = (
+    "Images: cifar10:test[0:256], fashion-mnist:sample, image-folder:PATH, npz:FILE.npz, cat.png, "
+    "or a run's folder."
 )
-PER_CLASS = option("--per-class", int, "Images of each class.", 10)
-TARGET = option(
-    "--target", str,
-    "What the classifier shall say: runner-up, random, none (anything wrong), or a class.",
-    "runner-up",
-)  # fmt: skip
-JUDGE = option(
-    "--reference-classifier",
-    str,
-    "Says whether the class is still shown: a classifier, or none; default: the model card's.",
-)
-SEED = option("--seed", int, "Seed of all random numbers, 0 or more.", 0)
-OUT = option("--out", str, "Folder of the run; the same command goes on where it was.", ...)
-OVERWRITE = option("--overwrite", bool, "Start afresh, whatever run is in --out.", False)
-QUIET = option("--quiet", bool, "No bars and no table.", False)
-JSON = option("--json", bool, "Print the summary as JSON on stdout.", False)
-DEVICE = option("--device", str, "auto, cpu, cuda, a certain one such as cuda:1, or mps.", "auto")
-TRUST_CODE = option(
-    "--trust-code", bool, "Run code that a card or plan names, module:function.", False
-)
-WRITE_EVERY = option(
-    "--write-every", int, "Images between two writes; whole batches are written.", 64
-)
-BATCH_SIZE = option(
-    "--batch-size", int,
-    "Images a forward pass; 0: --write-every, unpadded, not bit-identical.", 16,
-)  # fmt: skip
-COMMON = (SEED, OUT, OVERWRITE, QUIET, JSON, DEVICE, WRITE_EVERY, BATCH_SIZE, TRUST_CODE)
+_REFERENCE_HELP = "Checks whether the image still shows its class: a classifier, or none."
+_TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any wrong one)."
+_BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
 
-SETTINGS = tuple(
-    option(flag, kind, f"{text}; {AUTO_TASK}.", metavar=metavar)
-    for flag, kind, text, metavar in (
-        ("--attack-scale", float, "s_y, pull of the classifier's verdict, 0 (none) or more", None),
-        ("--similarity", float, "s_x, inverse variance in [-1, 1] of the given image", None),
-        ("--sigma-start", float, "Noise level at which the chain begins, 0.002 to 1000", None),
-        ("--steps", int, "Noise levels before 0, 1 or more", None),
-        ("--sampler", str, "How a level leads to the next; see: scoreag list samplers", None),
-        ("--sampler-option", list[str], "An option of the sampler, may be repeated", "NAME=VALUE"),
-        ("--jacobian", str, "Of guidance: exact, identity or finite_difference", None),
-        ("--x0-estimate", str, "x0-estimate: denoiser, ode_euler or sde_euler", None),
-        (
-            "--attack-interval",
-            str,
-            "Noise levels at which the classifier acts, 0,inf: all",
-            "LOW,HIGH",
-        ),
-        ("--likelihood-variance", str, "Of an estimate: damped, exact, widened or constant", None),
-        ("--attack-loss", str, "likelihood or margin", None),
-        (
-            "--normalize-gradient/--no-normalize-gradient",
-            bool,
-            "Gradient has length --attack-scale",
-            None,
-        ),
-        (
-            "--stop-margin",
-            float,
-            "Lead of the error in logits that is enough, below 0: none; inf: never",
-            None,
-        ),
-        ("--max-restarts", int, "Further draws of a failure, each at doubled scale", None),
-    )
-)
-UNGUIDED = tuple(  # purify asks no classifier on its way
-    o for o in SETTINGS
-    if o.name not in (
-        "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
-        "max_restarts",
-    )
-)  # fmt: skip
+ModelName = Annotated[str, Opt("Score model: a card's name or folder, e.g. cifar10.")]
+ClassifierName = Annotated[str, Opt(_CLASSIFIER_HELP)]
+DataDir = Annotated[str | None, Opt("Folder of the data set's official files.", "SCOREAG_DATA")]
+ClassName = Annotated[str | None, Opt("Class of a single image, by name or number.")]
+Size = Annotated[str | None, Opt("Resize images: 32, or HEIGHTxWIDTH.", "as they are")]
+TargetName = Annotated[str, Opt(_TARGET_HELP)]
+ReferenceName = Annotated[str | None, Opt(_REFERENCE_HELP, CARD)]
+Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
+Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
+Overwrite = Annotated[bool, switch("Start afresh, whatever run is in --out.")]
+Quiet = Annotated[bool, switch("Suppress progress bars and the summary table.")]
+Json = Annotated[bool, switch("Print the summary as JSON on stdout.")]
+Device = Annotated[str, Opt("auto, cpu, cuda, a certain one such as cuda:1, or mps.")]
+TrustCode = Annotated[bool, switch("Run code that a card or plan names, module:function.")]
+WriteEvery = Annotated[int, Opt("Images between two writes; whole batches are written.")]
+BatchSize = Annotated[int, Opt(_BATCH_HELP)]
+MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
+Steps = Annotated[int | None, Opt("Noise levels before 0, 1 or more.", CARD)]
+Sampler = Annotated[str | None, Opt("Sampler; see: scoreag list samplers.", CARD)]
+SamplerOption = Annotated[
+    list[str] | None, Opt("Option of the sampler; repeatable.", CARD, metavar="NAME=VALUE")
+]
+Debug = Annotated[bool, switch("Show the traceback of an error.")]
 
-TOUR = (
-    option("--out", str, "Folder of the report.", "runs/demo"),
-    option("--data", str, "Real images, as for transform; default: 20 that come with foolbox."),
-    DATA_DIR,
-    SEED,
-    OVERWRITE,
-    QUIET,
-    JSON,
-    DEVICE,
-)
-ASSESSED = (
-    argument("plan", "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."),
-    option("--out", str, "Folder of the assessment; the same command goes on where it was."),
-    option("--workers", int, "Processes, or actors of Ray; default: this process alone."),
-    option("--ray", str, "Work on a cluster of Ray: auto, local, or its ADDRESS."),
-    option("--dry-run", bool, "Measure a few images and say what all would cost.", False),
-    option("--only", str, "One cell, by its name or key, or those that fit a pattern: '*/pgd*'."),
-    option("--lpips-weights", str, "Weights of LPIPS: FEATURES.npz,HEADS.npz; default: none."),
-    option("--download-lpips", bool, "Download the weights of LPIPS, where they lack.", False),
-    option("--max-memory", str, "Of purifiers: draws of a gradient taken at once, e.g. 4GiB."),
-    DATA_DIR,
-    WRITE_EVERY,
-    OVERWRITE,
-    QUIET,
-    JSON,
-    DEVICE,
-    TRUST_CODE,
-)
-REPORTED = (argument("folder", "Folder of a run."), QUIET, JSON)
-EXAMINED = (
-    QUIET, JSON, DEVICE, option("--batch-size", int, "Images asked about at once.", 250),
-    TRUST_CODE,
-)  # fmt: skip
-LISTED = (
-    argument(
-        "kind",
-        "models, classifiers, attacks, purifiers, samplers, networks, metrics, datasets, plans or "
-        "presets.",
-        None,
-    ),
-    QUIET,
-    JSON,
-)
-TRAINED = (
-    option("--preset", str, "The recipe, by name; see: scoreag list presets.", ...),
-    option("--data", str, "Training images, which have labels.", "cifar10:train[0:45000]"),
-    DATA_DIR,
-    SIZE,
-    OUT,
-    option("--train-images", int, "Images to see, each time counted; default: the preset's."),
-    option("--batch-size", int, "Images a step; default: the preset's."),
-    option("--lr", float, "Full learning rate; default: the preset's."),
-    option("--dtype", str, "float32, bf16, or auto: bf16 where it is fast.", "auto"),
-    option("--seed", int, "Seed of weights, order and noise; default: the preset's."),
-    option("--checkpoint-seconds", float, "Seconds between two checkpoints.", 60.0),
-    option("--license", str, "Of the weights; default: unspecified, with the data's terms."),
-    OVERWRITE,
-    QUIET,
-    JSON,
-    DEVICE,
-    TRUST_CODE,
-)
-SCORE_MODEL = (
-    option("--init", str, "Card whose weights to go on from, with a fresh optimizer."),
-    option("--grow-resolution", bool, "Put a level of finer maps around the network of --init.", False),
-    option(
-        "--sample-every-images", int, "Images between two sample grids; default: a tenth of all."
-    ),
-    option("--grad-accum-steps", int, "Pieces of a batch that are seen one after the other.", 1),
-    option("--ema-width", float, "Width of the average, made of snapshots; default: the preset's."),
-    option("--tensorboard", bool, "Write curves for TensorBoard, too.", False),
-    option("--compile", bool, "Compile the network with torch.compile.", False),
-    option(
-        "--channels-last/--no-channels-last", bool, "Colors of a pixel side by side in memory.",
-        True,
-    ),
-)  # fmt: skip
-CLASSIFIER_TRAINED = (
-    option("--init", str, "Card whose weights to go on from, with a fresh optimizer."),
-    option("--extra-data", str, "Further labelled images, such as a score model's samples."),
-    option("--extra-fraction", float, "Share of each batch that is --extra-data, e.g. 0.7."),
-)
-CONVERTED = (
-    argument(
-        "checkpoint",
-        "A score model's, as docs/checkpoints.md lists them: a file, or a folder. "
-        "A classifier's: a state dict.",
-    ),
-    argument("folder", "Folder of the card and the weights that are written."),
-    option(
-        "--class-names", str, "Names of its classes: a data set's, e.g. cifar10, or cat,dog,..."
-    ),
-    option(
-        "--config",
-        str,
-        "Of a score model's training, as JSON; default: by the name of file or folder. "
-        "Of a classifier: those of --network.",
-    ),
-    option(
-        "--network",
-        str,
-        "Of a classifier's state dict: cifar_resnet or another of the package, "
-        "timm:NAME, torchvision:NAME, my_module:function.",
-    ),
-    option("--mean", str, "Of a classifier: it sees (image - mean) / std, images in [0, 1]."),
-    option("--std", str, "A number a channel, as for --mean, e.g. 0.5,0.5,0.5."),
-    option("--strip", str, "Of a classifier's names of weights: a prefix to take off, e.g. model."),
-    option(
-        "--shape", str, "Of a classifier's images, e.g. 3x32x32; default: that of --class-names."
-    ),
-    option("--license", str, "Of the weights; default: what the format tells."),
-    option("--fp16", bool, "Store the weights with 11 significant bits.", False),
-    OVERWRITE,
-    QUIET,
-    JSON,
-)
-EVALUATED = (
-    argument("card", "A card's name or folder."),
-    option("--data", str, "Test images; default: those of the data that the card names."),
-    option("--train-data", str, "Images that it was trained on; default: as the card says."),
-    DATA_DIR,
-    SIZE,
-    option("--images", int, "Draws, and images of a set; default: 10000, or a classifier's all."),
-    option("--sampler", str, "Draws by this one of scoreag list samplers.", "ancestral"),
-    option("--nfe", int, "Denoiser calls a draw; of heun and edm_stochastic an odd number.", 35),
-    option(
-        "--reference-classifier", str,
-        "Says what a draw shows; default: the bundled judge of its classes.",
-    ),
-    option(
-        "--feature-extractor", list[str],
-        "Judge (default), efficientnet, inception:FILE, package.module:factory; may be repeated.",
-    ),
-    option(
-        "--compare-with", list[str],
-        "A card to set beside it, or a share of its training, e.g. 0.5; may be repeated.",
-    ),
-    option("--attack", str, "Of a classifier, accuracy under this attack, too: pgd."),
-    option("--attack-steps", int, "Steps of --attack; default: 40."),
-    option(
-        "--eps", list[str], "Radius of --attack in Linf; default: 8/255; may be repeated."
-    ),
-    option("--update-card", bool, "Write the figures into the card.", False),
-    SEED,
-    option("--out", str, "Folder of the figures; default: runs/evaluation-NAME."),
-    OVERWRITE,
-    QUIET,
-    JSON,
-    DEVICE,
-    option("--batch-size", int, "Images a forward pass; default: 16, a classifier's 250."),
-    option(
-        "--feature-batch-size", int,
-        "Images that reference classifier and feature extractors see at once.", 250,
-    ),
-    TRUST_CODE,
-)  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is printed: the answer on stdout, everything else on stderr."""
+
+    quiet: Quiet = False
+    json: Json = False
+
+    @property
+    def progress(self) -> bool:
+        return not self.quiet
+
+    def say(self, text: str) -> None:
+        """A line for the person who waits."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def show(self, result: Any, table: str) -> None:
+        """The answer: as JSON, or as a table."""
+        if self.json:
+            print(jsonlib.dumps(result, indent=2, ensure_ascii=False))
+        elif not self.quiet:
+            print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where the networks run, and whether a card's code may."""
+
+    device: Device = "auto"
+    trust_code: TrustCode = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """A run's folder, and how its images are computed."""
+
+    seed: Seed = 0
+    out: Out
+    overwrite: Overwrite = False
+    write_every: WriteEvery = 64
+    batch_size: BatchSize = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """The images that a command is given."""
+
+    data: Annotated[str, Opt(_DATA_HELP)]
+    data_dir: DataDir = None
+    class_: ClassName = None
+    size: Size = None
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        return parse_size(self.size) if self.size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnguidedOptions:
+    """How a task samples where no classifier guides; None is what the card says."""
+
+    similarity: Annotated[
+        float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
+    ] = None
+    sigma_start: Annotated[
+        float | None, Opt("Noise level at which sampling starts, 0.002 to 1000.", CARD)
+    ] = None
+    steps: Steps = None
+    sampler: Sampler = None
+    sampler_option: SamplerOption = None
+    jacobian: Annotated[str | None, Opt("exact, identity or finite_difference.", CARD)] = None
+    x0_estimate: Annotated[str | None, Opt("denoiser, ode_euler or sde_euler.", CARD)] = None
+    likelihood_variance: Annotated[str | None, Opt("constant, widened, damped or exact.", CARD)] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How a task samples; None is what the card says."""
+
+    unguided: UnguidedOptions
+    attack_scale: Annotated[
+        float | None, Opt("s_y: weight of the classifier's guidance, 0 (none) or more.", CARD)
+    ] = None
+    attack_interval: Annotated[
+        str | None, Opt("Noise levels of guidance; 0,inf: all.", CARD, metavar="LOW,HIGH")
+    ] = None
+    attack_loss: Annotated[str | None, Opt("likelihood or margin.", CARD)] = None
+    normalize_gradient: Annotated[
+        bool | None, Opt("Give the gradient the length --attack-scale.", CARD)
+    ] = None
+    stop_margin: Annotated[
+        float | None, Opt("Margin of logits at which guidance pauses; inf: never.", CARD)
+    ] = None
+    max_restarts: Annotated[
+        int | None, Opt("Restarts of an image that failed, each at twice the scale.", CARD)
+    ] = None
+
+
+def sampling_kwargs(options: Any) -> dict[str, Any]:
+    """The sampling options that were given, under the names of ``SamplingConfig``."""
+    given = {name: value for name, value in flatten(options).items() if value is not None}
+    if pairs := given.pop("sampler_option", None):
+        given["sampler_options"] = parse_pairs(pairs)
+    if interval := given.get("attack_interval"):
+        given["attack_interval"] = parse_interval(interval)
+    return given
+
+
+def parameters(kind: Any) -> Iterator[Parameter]:
+    """The options of a dataclass and of the groups in it, as parameters of a typer command."""
+    for field in fields(kind):
+        if is_dataclass(field.type):
+            yield from parameters(field.type)
+        else:
+            yield _parameter(field)
+
+
+def _parameter(field: "Field[Any]") -> Parameter:
+    type_, opt = get_args(field.type)
+    has_default = field.default is not MISSING
+    annotation = Annotated[type_, opt.to_typer(field.name, type_, has_default)]  # type: ignore[valid-type]
+    default = field.default if has_default else Parameter.empty
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def build(kind: Callable[..., T], values: dict[str, Any]) -> T:
+    """The dataclass of these values, with its groups."""
+    return kind(
+        **{
+            field.name: build(field.type, values)  # type: ignore[arg-type]
+            if is_dataclass(field.type)
+            else values[field.name]
+            for field in fields(kind)  # type: ignore[arg-type]
+        }
+    )
+
+
+def flatten(options: Any) -> dict[str, Any]:
+    """The values of all options, by name."""
+    values: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        values |= flatten(value) if is_dataclass(value) else {field.name: value}
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebugOptions:
+    """What every command takes besides its own."""
+
+    debug: Debug = False
+
+
+def add_command(app: typer.Typer, name: str, run: Callable[[Any], None], *examples: str) -> None:
+    """Offer a function of a dataclass of options as a command."""
+    kind = next(iter(signature(run).parameters.values())).annotation
+    options = [*parameters(kind), *parameters(DebugOptions)]
+
+    def command(**values: Any) -> None:
+        try:
+            run(build(kind, values))
+        except KeyboardInterrupt as error:
+            raise CommandInterrupted(error) from error
+        except Exception as error:
+            if is_out_of_memory(error) and not values["debug"]:
+                raise explain_out_of_memory(error, values) from error
+            raise
+
+    command.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in options}
+    lines = "\n".join(f"  {example}" for example in examples)
+    app.command(name, help=run.__doc__, epilog=f"\b\nExample:\n{lines}")(command)

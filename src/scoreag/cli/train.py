@@ -1,181 +1,216 @@
-"""train: a recipe, data, and a folder that becomes a card."""
+"""train: a preset, data, and a folder that becomes a card."""
 
 import atexit
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli import parsing
-from scoreag.cli.options import CLASSIFIER_TRAINED, SCORE_MODEL, TRAINED, Given, loud, say
-from scoreag.cli.parsing import UsageError
-from scoreag.cli.training_folder import own, spelled, tell
+from scoreag.cli import options as o
+from scoreag.cli.outputs import command_line, format_table
+from scoreag.cli.parsing import UsageError, parse_size
 
 if TYPE_CHECKING:
     import torch
 
     from scoreag.data.loading import Dataset
     from scoreag.models.model_cards import Card
-    from scoreag.training.distributed import DistContext
+    from scoreag.training.execution import DistContext
+    from scoreag.training.schedule import TrainingSchedule
     from scoreag.training.score_presets import ScoreRecipe
 
+PRESET = "the preset's"
+NOT_IN_COMMAND = ("overwrite", "quiet", "json")  # what a training does not depend on
+DEFAULT_DATA = "cifar10:train[0:45000]"
+_OUT_HELP = "Folder of the training and its card; the same command resumes it."
+_DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
+_ACCUM_HELP = "Pieces of a batch whose gradients are added up."
 
-def score_model(given: Given) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What both trainings take."""
+
+    preset: Annotated[str, o.Opt("Recipe, by name; see: scoreag list presets.")]
+    data: Annotated[str, o.Opt("Training images, which have labels.")] = DEFAULT_DATA
+    data_dir: o.DataDir = None
+    size: o.Size = None
+    out: Annotated[str, o.Opt(_OUT_HELP, check=o.not_empty)]
+    train_images: Annotated[
+        int | None, o.Opt("Images to train on, each time counted.", PRESET, o.at_least(1))
+    ] = None
+    batch_size: Annotated[int | None, o.Opt("Images per step.", PRESET, o.at_least(1))] = None
+    lr: Annotated[float | None, o.Opt("Peak learning rate.", PRESET)] = None
+    dtype: Annotated[str, o.Opt(_DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
+    seed: Annotated[int | None, o.Opt("Seed of weights, order and noise.", PRESET)] = None
+    checkpoint_seconds: Annotated[float, o.Opt("Seconds between two checkpoints.")] = 60.0
+    license: Annotated[str | None, o.Opt("Of the weights.", "the data's terms are noted")] = None
+    overwrite: o.Overwrite = False
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        return parse_size(self.size) if self.size else None
+
+
+Init = Annotated[str | None, o.Opt("Card whose weights to start from, with a new optimizer.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreModelOptions:
+    training: TrainOptions
+    init: Init = None
+    grow_resolution: Annotated[bool, o.switch("Add a finer level around --init's network.")] = False
+    sample_every_images: Annotated[
+        int | None, o.Opt("Images between two sample grids.", "a tenth of all", o.at_least(1))
+    ] = None
+    grad_accum_steps: Annotated[int, o.Opt(_ACCUM_HELP, check=o.at_least(1))] = 1
+    ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
+    tensorboard: Annotated[bool, o.switch("Write TensorBoard curves, too.")] = False
+    compile: Annotated[bool, o.switch("Compile the network with torch.compile.")] = False
+    channels_last: Annotated[bool, o.Opt("Colors of a pixel side by side in memory.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions:
+    training: TrainOptions
+    init: Init = None
+    extra_data: Annotated[str | None, o.Opt("Further labeled images, e.g. samples.")] = None
+    extra_fraction: Annotated[float | None, o.Opt("Of a batch, of --extra-data.", PRESET)] = None
+
+
+def score_model(options: ScoreModelOptions) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.classifiers.loading import resolve_device
-    from scoreag.training.distributed import join_process_group, local_device
+    from scoreag.models.loading import resolve_device
+    from scoreag.training.execution import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
-    if given.sample_every_images is not None and given.sample_every_images < 1:
-        raise UsageError(
-            f"--sample-every-images is {given.sample_every_images}; expected 1 or more"
-        )
-    if given.grad_accum_steps < 1:
-        raise UsageError(f"--grad-accum-steps is {given.grad_accum_steps}; expected 1 or more")
-    device = local_device(resolve_device(given.device))
-    recipe = chosen(given, PRESETS, device.type)
-    with join_process_group(device, given.grad_accum_steps) as team:
+    training = options.training
+    device = local_device(resolve_device(training.compute.device))
+    recipe = select_recipe(training, PRESETS, device.type)
+    with join_process_group(device, options.grad_accum_steps) as team:
         if not team.is_main:
-            given.quiet, given.json = True, False
-        denoiser(given, recipe, team, device)
+            silent = o.OutputOptions(quiet=True)
+            options = replace(options, training=replace(training, output=silent))
+        _train_score_model(options, recipe, team, device)
 
 
-def denoiser(
-    given: Given, recipe: "ScoreRecipe", team: "DistContext", device: "torch.device"
+def _train_score_model(
+    options: ScoreModelOptions, recipe: "ScoreRecipe", team: "DistContext", device: "torch.device"
 ) -> None:
-    """Train a score model as one of a team, of which the first claims the folder and speaks."""
+    """Train as one of several processes, of which the first claims the folder and speaks."""
     from scoreag.training.execution import ExecutionConfig
-    from scoreag.training.score_model_training import train_score_model
-    from scoreag.training.setup import check_recipe, resolve_options
-    from scoreag.training.tensorboard import require_tensorboard
+    from scoreag.training.log import require_tensorboard
+    from scoreag.training.score_model_training import (
+        check_recipe,
+        resolve_options,
+        train_score_model,
+    )
 
-    if given.tensorboard:
+    training, folder = options.training, Path(options.training.out)
+    if options.tensorboard:
         require_tensorboard()
-    means = ExecutionConfig(team, given.compile, given.channels_last, given.tensorboard)
-    init, folder = begun_with(given, recipe), Path(given.out)
-    known = init.classes if init else ()
-    data = team.main_process_first(
-        lambda: labelled(given, recipe.schedule.batch_size, known)
-    )  # one of them downloads
+    execution = ExecutionConfig(team, options.compile, options.channels_last, options.tensorboard)
+    init = load_init(options, recipe)
+    known, batch_size = init.classes if init else (), recipe.schedule.batch_size
+    # one process downloads
+    data = team.main_process_first(lambda: load_labeled(training, batch_size, known))
     assert data.labels is not None
-    recipe = _scaled(recipe, given.preset, data, init)
+    recipe = _fit_sigma_data(recipe, training.preset, data, init)
     resolve_options(recipe, data.images, data.classes, init)
-    check_recipe(recipe, data.labels, data.classes, folder, team, given.ema_width)
-    with ExitStack() as held:
-        team.main_process_first(
-            lambda: own(held, given, "score-model", recipe, data, init, team.is_main)
-        )
-        say(given, f"read {data.summary}")
-        made = train_score_model(
-            recipe,
-            data.images,
-            data.labels,
-            data.classes,
-            folder,
-            init,
-            {
-                "preset": given.preset,
-                "data": data.name,
-                "data_sha256": data.sha256,
-                **({"grow_resolution": True} if given.grow_resolution else {}),
-            },
-            given.sample_every_images,
-            given.checkpoint_seconds,
-            loud(given),
-            device,
-            means,
-            given.ema_width,
-            given.license or "",
-            spelled("score-model", given, recipe.schedule, (*TRAINED, *SCORE_MODEL)),
-        )
+    check_recipe(recipe, data.labels, data.classes, folder, team, options.ema_width)
+    provenance = _provenance(training, data)
+    if options.grow_resolution:
+        provenance["grow_resolution"] = True
+    with ExitStack() as stack:
+        if team.is_main:
+            claim_folder(stack, training, "score-model", recipe, data, init)
+        team.main_process_first(lambda: None)
+        training.output.say(f"read {data.summary}")
+        card = train_score_model(
+            recipe, data.images, data.labels, data.classes, folder, init, provenance,
+            options.sample_every_images, training.checkpoint_seconds, training.output.progress,
+            device, execution, options.ema_width, training.license or "",
+            format_command("score-model", options, recipe.schedule),
+        )  # fmt: skip
     if team.is_main:
-        tell(given, made)
+        finish(training, card)
 
 
-def begun_with(given: Given, recipe: "ScoreRecipe") -> "Card | None":
+def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
     """The card of --init, with a finer level around it if that is wanted."""
     from scoreag.models.model_cards import load_card
-    from scoreag.training.progressive_growing import grow_resolution
+    from scoreag.training.warm_start import grow_resolution
 
-    if not given.init:
-        if given.grow_resolution:
+    if not options.init:
+        if options.grow_resolution:
             raise UsageError(
                 "--grow-resolution is a level around another network; give it as --init CARD"
             )
         return None
-    init = load_card(given.init, given.trust_code)
-    if not given.grow_resolution:
+    init = load_card(options.init, options.training.compute.trust_code)
+    if not options.grow_resolution:
         return init
     folder = Path(mkdtemp(prefix="scoreag-"))
     atexit.register(rmtree, folder, ignore_errors=True)
     return grow_resolution(init, folder, recipe.schedule.seed)
 
 
-def classifier(given: Given) -> None:
-    """Train a classifier, plainly or against an adversary as the preset says; export a card."""
-    from scoreag.classifiers.loading import resolve_device
+def classifier(options: ClassifierOptions) -> None:
+    """Train a classifier, plainly or adversarially as the preset says, and export a card."""
     from scoreag.data.loading import load_dataset
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
+    from scoreag.training.batches import check_extra
     from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
-    from scoreag.training.extra_data import check_extra
-    from scoreag.training.fitting import adapt_recipe
+    from scoreag.training.presets import adapt_recipe
 
+    training, output = options.training, options.training.output
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             "train classifier runs in one process: batch normalization wants the whole batch; "
             "start it without torchrun or accelerate"
         )
-    device = resolve_device(given.device)
-    recipe = chosen(given, PRESETS, device.type)
-    if given.extra_fraction is not None:
-        recipe = replace(recipe, extra_fraction=given.extra_fraction)
-    init = load_card(given.init, given.trust_code) if given.init else None
-    data = labelled(given, recipe.schedule.batch_size, init.classes if init else ())
-    folder = Path(given.out)
+    device = resolve_device(training.compute.device)
+    recipe = select_recipe(training, PRESETS, device.type)
+    if options.extra_fraction is not None:
+        recipe = replace(recipe, extra_fraction=options.extra_fraction)
+    init = load_card(options.init, training.compute.trust_code) if options.init else None
+    data = load_labeled(training, recipe.schedule.batch_size, init.classes if init else ())
     assert data.labels is not None
-    recipe, extra = adapt_recipe(recipe, given.preset, data), None
-    if given.extra_data:
+    recipe, extra = adapt_recipe(recipe, training.preset, data), None
+    if options.extra_data:
         extra = load_dataset(
-            given.extra_data,
-            given.data_dir,
-            size=_size(given),
-            progress=loud(given),
-            classes=data.classes,
-        )
+            options.extra_data, training.data_dir, None, training.height_width, output.progress,
+            data.classes,
+        )  # fmt: skip
     complete_recipe(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
-    with ExitStack() as held:
-        own(held, given, "classifier", recipe, data, init, extra=extra)
-        say(given, f"read {data.summary}")
-        made = train_classifier(
-            recipe,
-            data.images,
-            data.labels,
-            data.classes,
-            folder,
-            {"preset": given.preset, "data": data.name, "data_sha256": data.sha256},
-            given.checkpoint_seconds,
-            loud(given),
-            device,
-            extra,
-            init,
-            given.license or "",
-            spelled("classifier", given, recipe.schedule, (*TRAINED, *CLASSIFIER_TRAINED)),
-        )
-    tell(given, made)
+    with ExitStack() as stack:
+        claim_folder(stack, training, "classifier", recipe, data, init, extra)
+        output.say(f"read {data.summary}")
+        card = train_classifier(
+            recipe, data.images, data.labels, data.classes, Path(training.out),
+            _provenance(training, data), training.checkpoint_seconds, output.progress, device,
+            extra, init, training.license or "",
+            format_command("classifier", options, recipe.schedule),
+        )  # fmt: skip
+    finish(training, card)
 
 
-def _scaled(
+def _fit_sigma_data(
     recipe: "ScoreRecipe", preset: str, data: "Dataset", init: "Card | None"
 ) -> "ScoreRecipe":
     """The recipe with the deviation of the data, where the preset is not made for them."""
-    from scoreag.training.fitting import estimate_sigma_data, is_other_dataset
+    from scoreag.training.presets import estimate_sigma_data, is_other_dataset
 
     if init is not None:
         return replace(recipe, sigma_data=init.sigma_data)
@@ -183,54 +218,51 @@ def _scaled(
     return replace(recipe, sigma_data=estimate_sigma_data(data.images)) if foreign else recipe
 
 
-def chosen(given: Given, presets: Mapping[str, Any], device: str) -> Any:
+def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: str) -> Any:
     """The preset, with what the user wants otherwise; "auto" is settled for the device."""
     from scoreag.training.execution import bf16_is_fast
-    from scoreag.training.score_presets import get_preset
+    from scoreag.training.presets import get_preset
 
-    if given.dtype not in ("auto", "float32", "bf16"):
-        raise UsageError(f"--dtype is {given.dtype!r}; write auto, float32 or bf16")
-    recipe = get_preset(given.preset, presets)
-    for flag, count in (("train-images", given.train_images), ("batch-size", given.batch_size)):
-        if count is not None and count < 1:
-            raise UsageError(f"--{flag} is {count}; expected 1 or more")
-    changes = {
-        "total_images": given.train_images,
-        "batch_size": given.batch_size,
-        "seed": given.seed,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    rate = recipe.lr if given.lr is None else given.lr
-    if not 0 < rate < math.inf:
-        raise UsageError(f"--lr is {rate}; expected a number above 0, e.g. {recipe.lr:g}")
-    dtype = given.dtype
+    recipe = get_preset(training.preset, presets)
+    lr = recipe.lr if training.lr is None else training.lr
+    if not 0 < lr < math.inf:
+        raise UsageError(f"--lr is {lr}; expected a number above 0, e.g. {recipe.lr:g}")
+    dtype = training.dtype
     if dtype == "auto":
         dtype = "bf16" if device == "cuda" or bf16_is_fast() else "float32"
-    return replace(recipe, lr=rate, schedule=replace(recipe.schedule, **changes, dtype=dtype))
+    changes = {
+        "total_images": training.train_images,
+        "batch_size": training.batch_size,
+        "seed": training.seed,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe, lr=lr, schedule=replace(recipe.schedule, **changes, dtype=dtype))
 
 
-def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset":
+def load_labeled(training: TrainOptions, batch_size: int, known: tuple[str, ...] = ()) -> "Dataset":
     """The training images, which have labels and classes with names.
 
     Args:
-        known: the classes of the card to go on from, by which theirs are numbered if they are some
-            of these.
+        known: the classes of the card that is the start, by which theirs are numbered if they are
+            some of these.
     """
     from scoreag.data.loading import load_dataset
 
+    def load(classes: tuple[str, ...]) -> "Dataset":
+        size, progress = training.height_width, training.output.progress
+        return load_dataset(training.data, training.data_dir, None, size, progress, classes)
+
     try:
-        data = load_dataset(
-            given.data, given.data_dir, size=_size(given), progress=loud(given), classes=known
-        )
+        data = load(known)
     except ValueError:  # other classes, or a fault that is told now
         if not known:
             raise
-        data = load_dataset(given.data, given.data_dir, size=_size(given), progress=loud(given))
+        data = load(())
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
-    if batch > len(data):
+    if batch_size > len(data):
         raise ValueError(
-            f"--batch-size is {batch}, and there are {len(data)} images; "
+            f"--batch-size is {batch_size}, and there are {len(data)} images; "
             f"write --batch-size {len(data)} or fewer"
         )
     if not data.classes:
@@ -239,5 +271,74 @@ def labelled(given: Given, batch: int, known: tuple[str, ...] = ()) -> "Dataset"
     return data
 
 
-def _size(given: Given) -> tuple[int, int] | None:
-    return parsing.size(given.size) if given.size else None
+def _provenance(training: TrainOptions, data: "Dataset") -> dict[str, Any]:
+    return {"preset": training.preset, "data": data.name, "data_sha256": data.sha256}
+
+
+def claim_folder(
+    stack: ExitStack,
+    training: TrainOptions,
+    kind: str,
+    recipe: Any,
+    data: "Dataset",
+    init: "Card | None" = None,
+    extra: "Dataset | None" = None,
+) -> None:
+    """Hold --out for this training while ``stack`` is open; refuse one with other settings."""
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.io.run_dir import open_run_dir
+    from scoreag.training.log import TRAINING_FILES
+    from scoreag.training.schedule import to_config_dict
+
+    manifest = {
+        "command": command_line(),
+        "task": f"train {kind}",
+        "preset": training.preset,
+        "config": to_jsonable(to_config_dict(recipe)),
+        "data": {"name": data.name, "sha256": data.sha256},
+        **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
+        "seed": recipe.schedule.seed,
+        "init": init.identity if init else None,
+    }
+    folder = Path(training.out)
+    stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, training.overwrite))
+
+
+def format_command(kind: str, options: Any, schedule: "TrainingSchedule") -> str:
+    """The command of a training with all that it depends on, to be pasted where it was given.
+
+    The dtype is the one that was chosen, and the number of images is told in any case.
+    """
+    resolved = {"train_images": schedule.total_images, "dtype": schedule.dtype}
+    values = o.flatten(options) | resolved
+    words = ["scoreag", "train", kind]
+    for parameter in o.parameters(type(options)):
+        name, value = parameter.name, values[parameter.name]
+        shown = name == "data" or name in resolved or value != parameter.default
+        if value is None or name in NOT_IN_COMMAND or not shown:
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def finish(training: TrainOptions, card: "Card") -> None:
+    """Note in the manifest what came of the training, and say how to use it."""
+    from scoreag.io.manifest import read_manifest, to_jsonable
+    from scoreag.io.run_dir import RunDir
+
+    RunDir(card.folder, read_manifest(card.folder)).finish(card=to_jsonable(card.identity))
+    config = {
+        name: value
+        for name, value in card.training_config.items()
+        if not isinstance(value, Mapping | list | tuple)
+    }
+    training.output.show(
+        {"name": card.name, "sha256": card.sha256, **config},
+        format_table([(f"{name:<12}", str(value)) for name, value in config.items()]),
+    )
+    flag = "--model" if card.kind == "score-model" else "--classifier"
+    training.output.say(f"the card is in {card.folder}; use it as {flag} {card.folder}")

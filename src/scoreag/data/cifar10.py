@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scoreag.data.source import Labels, Pixels, Source, find_or_download, pick_split, resolve_url
 from scoreag.io.download import download_file
-from scoreag.io.filesystem import atomic_write, data_folder, load_pickle
+from scoreag.io.filesystem import atomic_write, data_folder
+from scoreag.io.safe_unpickler import load_pickle
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from scoreag.data.source import Labels, Pixels, Source, index_labels
-from scoreag.io.bounded import get_file_size
+from scoreag.io.bounded import get_file_size, read_npz
 from scoreag.io.images import check_images, to_uint8
-from scoreag.io.npz import read_npz
 from scoreag.registry import truncate_text
 
 _Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""The prior over images, and samples from it under a condition: each task is another condition."""
+"""The prior over images, and samples from it under a condition, which makes each task."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.copies import WeightCache
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
+from scoreag.core.weight_cache import WeightCache
 from scoreag.diffusion.parameterizations import ScoreModel, with_labels
 
 
@@ -50,9 +50,7 @@ class Prior:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     judge: str = ""
-    weight_cache: WeightCache[ScoreModel] = field(
-        default_factory=WeightCache, repr=False
-    )  # see ``to``
+    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)  # of to
 
     def sample(
         self,

@@ -1,19 +1,102 @@
-"""What a model is, for a manifest: its name, and a digest of all that it computes with."""
+"""What a model is, for a manifest: its name, a digest of all that it computes with, and a probe.
+
+A probe is what a classifier answers to two fixed pictures.  Digests miss constants in code; logits
+do not, and are compared with a tolerance, as kernels round differently.
+"""
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from scoreag.diffusion.prior import Prior
+from scoreag.io.manifest import logits_close, to_jsonable
 
-def model_identity(model: Any, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a model; its weights speak for themselves where no file does."""
-    known = {"name": type(model).__name__, **origin}
+MAX_LOGITS = 32  # logits of an image that are kept
+N_CALLS = 8  # by which a random answer is told from another classifier
+SAME_PROCESS_TOLERANCE = 5e-5  # within which calls of one process agree, unless answers are random
+
+
+@runtime_checkable
+class DescribesDefense(Protocol):
+    """A module that decides what a classifier answers by more than its weights."""
+
+    def defense_identity(self) -> dict[str, Any]:
+        """All that determines its answers, but the classifier inside."""
+        ...
+
+
+def model_identity(model: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and sha256 of a model; the digest is of its weights where ``metadata`` has none."""
+    known = {"name": type(model).__name__, **metadata}
     if "sha256" not in known and isinstance(model, nn.Module):
         known["sha256"] = tensors_sha256(_all_tensors(model))
     return known
+
+
+def classifier_identity(classifier: Any) -> dict[str, Any]:
+    """A classifier with its normalization and the defenses inside, which decide as weights do."""
+    known = model_identity(classifier, getattr(classifier, "metadata", {}))
+    known |= {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
+    parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
+    defenses = [p.defense_identity() for p in parts if isinstance(p, DescribesDefense)]
+    return known | ({"defenses": defenses} if defenses else {})
+
+
+def describe_models(
+    prior: Prior, classifier: Any = None, judge: Any = None, judge_metrics: Any = None
+) -> dict[str, Any]:
+    """The entries of a manifest that say with which models a run computes, and where."""
+    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
+    models = {"score-model": model_identity(prior.model, prior.metadata)}
+    probes = {}
+    for role, model in (("classifier", classifier), ("judge", judge)):
+        if model is not None:
+            models[role] = classifier_identity(model)
+            probes[role] = probe_classifier(model, like)
+    if judge is not None:
+        models["judge"] |= judge_metrics or {}
+    return {
+        "device": prior.sigmas.device.type,
+        "classes": list(prior.classes),
+        "models": to_jsonable(models),
+        "probe": probes,
+    }
+
+
+@torch.no_grad()
+def probe_classifier(classifier: Any, like: Tensor) -> list[list[float]] | None:
+    """Its logits of two pictures shaped as ``like``; None where they differ from call to call.
+
+    A defense is not probed: each call would take draws that are the attacker's.
+    """
+    parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
+    if not parts or any(hasattr(part, "select_rows") for part in parts):
+        return None
+    devices = [like.device.index or 0] if like.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            answers = [_logits(classifier, probe_images(like)) for _ in range(N_CALLS)]
+    except Exception:  # one that takes batches of another size only
+        return None
+    steady = all(logits_close(answers[0], other, SAME_PROCESS_TOLERANCE) for other in answers)
+    return answers[0] if steady else None
+
+
+def probe_images(like: Tensor) -> Tensor:
+    """A ramp and a pattern without order, 8-bit, in [0, 1]; the same on every machine."""
+    shape = like.shape[1:]
+    count = torch.arange(shape.numel(), device=like.device)
+    patterns = torch.stack([count * 255 // max(1, len(count) - 1), count * count * 7 % 251])
+    return patterns.to(like.dtype).view(2, *shape) / 255
+
+
+def _logits(classifier: nn.Module, images: Tensor) -> list[list[float]]:
+    logits = classifier(images).detach().cpu().float()
+    every = -(-logits.shape[1] // MAX_LOGITS)
+    return [[round(float(value), 6) for value in row] for row in logits[:, ::every].tolist()]
 
 
 def _all_tensors(model: nn.Module) -> dict[str, Any]:
@@ -23,7 +106,7 @@ def _all_tensors(model: nn.Module) -> dict[str, Any]:
 
 
 def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """One digest of named tensors: names, types, shapes and bytes."""
+    """One digest of named tensors: names, types, shapes and bytes; other values do not count."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):

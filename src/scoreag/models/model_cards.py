@@ -14,7 +14,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     classes = ["airplane", ...]            # none: the model knows no classes
     mean = [0.4914, 0.4822, 0.4465]        # classifier: it sees (image - mean) / std, images in
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
-    family = "edm"                         # score model: a file of score_models/
+    family = "edm"                         # score model: a name of score_models.py
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
     judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
                                            #   folder beside this one

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from scoreag.io.records import Row
 from scoreag.report.html import class_name
-from scoreag.runs.records import Row
 
 Pixels: TypeAlias = UInt8[Tensor, "channel height width"]
 MARKS = {

@@ -16,17 +16,17 @@ from scoreag.assess.results import (
     write_summary,
 )
 from scoreag.io.filesystem import write_text
+from scoreag.io.manifest import flatten
 from scoreag.report.html import TableCell, describe_environment, render_page
 from scoreag.report.robustness_figures import image_blocks, plot_scale_sweeps, plot_trade_offs
-from scoreag.report.robustness_tables import (
-    build_tables,
+from scoreag.report.robustness_selection import (
     cell_label,
     describe_judges,
     in_distribution_cells,
     success_key,
 )
+from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import FieldValue, Table, format_value, write_tables
-from scoreag.runs.manifest import flatten
 from scoreag.stats.estimates import MetricEntry
 
 
@@ -48,7 +48,7 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
     return render_page(
         "robustness",
         title=f"Assessment: {str(manifest['task']).removeprefix('assess ')}",
-        summary=list(summary_sentences(assessment)),
+        lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
         sections=_sections(tables),
@@ -187,8 +187,8 @@ def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
     digests: dict[str, str] = {}
     for one in assessment.cells:
         cell, content = one.cell, one.cell.content
-        models = {cell.classifier: content.get("victim"), cell.prior: content.get("prior")}
-        models |= content.get("judges", {})
+        models = {cell.classifier: content.get("classifier"), cell.prior: content.get("prior")}
+        models |= content.get("reference_classifiers", {})
         digests |= {f"sha256 of {n}": str(m["sha256"]) for n, m in models.items() if m}
         if cell.task == CLEAN:
             digests[f"sha256 of {cell.data}"] = str(content.get("data", {}).get("sha256"))

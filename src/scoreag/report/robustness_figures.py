@@ -8,8 +8,9 @@ from typing import Any
 from scoreag.assess.results import AssessmentResults, CellResult
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
+from scoreag.io.records import Row
 from scoreag.report.image_grid import Strip, strip_of_row
-from scoreag.report.robustness_tables import (
+from scoreag.report.robustness_selection import (
     attack_scale,
     attacked_cells,
     cell_label,
@@ -19,7 +20,6 @@ from scoreag.report.robustness_tables import (
     value_of,
 )
 from scoreag.report.svg_plots import SERIES_COLORS, Chart, metric_curve, plot_curves
-from scoreag.runs.records import Row
 from scoreag.stats.estimates import MetricEntry
 
 PRESERVED = "label preserved, by the reference classifiers"

@@ -1,13 +1,22 @@
-"""The tables of an assessment, and which experiments each of them is about."""
+"""The tables of an assessment."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
-from scoreag.assess.experiments import CLEAN
 from scoreag.assess.plan import NONE
 from scoreag.assess.results import AssessmentResults, CellResult, WorstCase, group_comparable
 from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
 from scoreag.report.html import class_name
+from scoreag.report.robustness_selection import (
+    attack_scale,
+    attacked_cells,
+    cell_label,
+    describe_judges,
+    in_distribution_cells,
+    strongest_variants,
+    value_of,
+)
 from scoreag.report.table_export import FieldValue, Table
 from scoreag.stats.estimates import MetricEntry
 
@@ -48,56 +57,6 @@ def build_tables(assessment: AssessmentResults) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def attacked_cells(assessment: AssessmentResults) -> list[CellResult]:
-    """The experiments that have rows, without those on unchanged images."""
-    return [one for one in assessment.cells if one.cell.task != CLEAN and len(one.columns)]
-
-
-def in_distribution_cells(assessment: AssessmentResults) -> list[CellResult]:
-    """Of these, all but purifications and images of other datasets."""
-    return [c for c in attacked_cells(assessment) if not c.cell.is_ood and c.cell.task != "purify"]
-
-
-def strongest_variants(assessment: AssessmentResults) -> list[CellResult]:
-    """Of each attack on an undefended classifier, the variant with the largest ``success_key``."""
-    best: dict[tuple[str, str, str], CellResult] = {}
-    for one in in_distribution_cells(assessment):
-        if one.cell.purifier_name == NONE:
-            key = (one.cell.group, one.cell.classifier, one.cell.attack)
-            best[key] = max(best.get(key, one), one, key=success_key)
-    return list(best.values())
-
-
-def success_key(one: CellResult) -> float:
-    """Attack success with the label preserved; without reference classifiers, attack success."""
-    return value_of(one.metrics.get("fooled_and_shown", one.metrics["success"]))
-
-
-def value_of(entry: MetricEntry) -> float:
-    return float(entry["value"] or 0)
-
-
-def cell_label(assessment: AssessmentResults, name: str) -> str:
-    """The name of an experiment, without its dataset where there is only one."""
-    groups = {one.cell.group for one in assessment.cells}
-    return name if len(groups) > 1 else name.partition("/")[2]
-
-
-def describe_judges(assessment: AssessmentResults, group: str) -> str:
-    """How good the reference classifiers of a dataset are; "" where it has none."""
-    cells = [one.cell for one in assessment.cells if one.cell.group == group]
-    rates = assessment.judge_accuracy.get(group, {})
-    texts = []
-    for name in cells[0].reference_classifiers if cells else ():
-        if (rate := rates.get(name)) is None:
-            texts.append(f"{name}: accuracy on untouched images is not known")
-            continue
-        low, high = (f"{100 * end:.0f}" for end in rate.interval)
-        count = f"{rate.count} of {rate.total} {rate.population}"
-        texts.append(f"{name}: right on {count}, {low} to {high} %")
-    return "; ".join(texts)
-
-
 def _describe_independence(assessment: AssessmentResults) -> str:
     cells = [one.cell for one in assessment.cells]
     if any(find_attacked_judges(cell) for cell in cells):
@@ -107,26 +66,27 @@ def _describe_independence(assessment: AssessmentResults) -> str:
     return "by the digests of their weights, no reference classifier is attacked"
 
 
-def _metric_rows(
-    assessment: AssessmentResults, cells: Iterable[CellResult], names: Iterable[str]
-) -> Rows:
-    """Name, number of images, and some metrics of each experiment."""
-    names = list(names)
-    return [
-        [cell_label(assessment, one.cell.name), len(one.columns), *map(one.metrics.get, names)]
-        for one in cells
-    ]
+def _experiment_table(
+    assessment: AssessmentResults,
+    name: str,
+    title: str,
+    caption: str,
+    cells: Sequence[CellResult],
+    columns: Mapping[str, str],
+) -> Table:
+    """Name, number of images, and some metrics or costs of each experiment."""
+    rows: Rows = []
+    for one in cells:
+        values: dict[str, FieldValue] = {**one.metrics, **one.cost}
+        label = cell_label(assessment, one.cell.name)
+        rows.append([label, len(one.columns), *map(values.get, columns.values())])
+    return Table(name, title, caption, ["experiment", "images", *columns], rows)
 
 
 def results_table(assessment: AssessmentResults) -> Table:
     cells = in_distribution_cells(assessment)
     can_reject = any(one.columns.rejected is not None for one in cells)
     columns = RESULT_COLUMNS | (REJECTION_COLUMNS if can_reject else {})
-    rows = _metric_rows(assessment, cells, columns.values())
-    position = 2 + [*columns.values()].index(BASELINE)
-    for one, row in zip(cells, rows, strict=True):
-        if row[position] is None and "judge_agreement" in one.metrics:  # nothing before: synthesis
-            row[position] = assessment.all_judges_accuracy.get(one.cell.group)
     has_judge = any(one.cell.reference_classifiers for one in assessment.cells)
     judging = f"; {_describe_independence(assessment)}" if has_judge else ""
     caption = (
@@ -135,7 +95,12 @@ def results_table(assessment: AssessmentResults) -> Table:
         "predict the label. Experiments with other images, radii or attackers do not compare."
     )
     title = "Attack success and robust accuracy"
-    return Table("cells", title, caption, ["experiment", "images", *columns], rows)
+    table = _experiment_table(assessment, "cells", title, caption, cells, columns)
+    position = 2 + [*columns.values()].index(BASELINE)
+    for one, row in zip(cells, table.rows, strict=True):
+        if row[position] is None and "judge_agreement" in one.metrics:  # synthesis: none before
+            row[position] = assessment.all_judges_accuracy.get(one.cell.group)
+    return table
 
 
 def worst_case_table(assessment: AssessmentResults) -> Table:
@@ -239,15 +204,17 @@ def perturbation_table(assessment: AssessmentResults) -> Table:
         if any(name in one.metrics for one in cells)
     }
     measured = [one for one in cells if any(name in one.metrics for name in columns.values())]
-    extractors = {str((one.cell.content.get("features") or {}).get("name", "")) for one in cells}
+    extractors = {
+        str((one.cell.content.get("feature_extractor") or {}).get("name", "")) for one in cells
+    }
     caption = (
         "Distance between original and attacked images: medians of L2, Linf and PSNR, means of "
         "SSIM and LPIPS, color values in [0, 1]. Frechet and kernel distances to the data, in the "
         f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
     )
-    rows = _metric_rows(assessment, measured, columns.values())
-    header = ["experiment", "images", *columns]
-    return Table("perturbation_size", "Perturbation size", caption, header, rows)
+    return _experiment_table(
+        assessment, "perturbation_size", "Perturbation size", caption, measured, columns
+    )
 
 
 def per_class_tables(assessment: AssessmentResults) -> Iterator[Table]:
@@ -303,31 +270,22 @@ def generator_table(assessment: AssessmentResults) -> Table:
     return Table("generator", "Per-class generation quality", caption, header, rows)
 
 
-def attack_scale(one: CellResult) -> float:
-    return float(one.cell.options.get("attack_scale", 0))
-
-
 def ood_table(assessment: AssessmentResults) -> Table:
     cells = [one for one in attacked_cells(assessment) if one.cell.is_ood]
-    rows = _metric_rows(assessment, cells, OOD_COLUMNS.values())
-    for one, row in zip(cells, rows, strict=True):
-        row.insert(1, one.cell.data)
     caption = (
         "Images of another dataset, none of whose classes the classifier knows: how often its "
         "prediction changes, and its confidence (mean probability)."
     )
-    header = ["experiment", "data", "images", *OOD_COLUMNS]
-    return Table("ood", "Out-of-distribution inputs", caption, header, rows)
+    title = "Out-of-distribution inputs"
+    table = _experiment_table(assessment, "ood", title, caption, cells, OOD_COLUMNS)
+    for one, row in zip(cells, table.rows, strict=True):
+        row.insert(1, one.cell.data)
+    return replace(table, header=["experiment", "data", "images", *OOD_COLUMNS])
 
 
 def cost_table(assessment: AssessmentResults) -> Table:
-    rows: Rows = [
-        [cell_label(assessment, one.cell.name), len(one.columns),
-         *map(one.cost.get, COST_COLUMNS.values())]
-        for one in attacked_cells(assessment)
-    ]  # fmt: skip
     caption = (
         "Mean cost of an image, and the largest memory of a process. NFE: denoiser evaluations."
     )
-    header = ["experiment", "images", *COST_COLUMNS]
-    return Table("cost", "Compute cost", caption, header, rows)
+    cells = attacked_cells(assessment)
+    return _experiment_table(assessment, "cost", "Compute cost", caption, cells, COST_COLUMNS)

@@ -38,7 +38,7 @@ class Curve:
     high: Sequence[float | int] | None = None
 
 
-def metric_curve(name: str, x: Sequence[float], entries: Sequence[MetricEntry]) -> Curve:
+def metric_curve(name: str, x: Sequence[float | int], entries: Sequence[MetricEntry]) -> Curve:
     """Metrics with their intervals as a band."""
     y, low, high = (
         [float(entry.get(key, entry["value"]) or 0) for entry in entries]

@@ -33,7 +33,7 @@ class Table:
     title: str
     caption: str
     header: Sequence[str]
-    rows: Sequence[Sequence[FieldValue]]
+    rows: list[list[FieldValue]]
 
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> None:

@@ -1,17 +1,26 @@
-"""A figure as a card and figures.json hold it: value, low, high, total, of, and how it was got."""
+"""Metrics as cards and summaries hold them: a value with its denominator and its interval."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import torch
 from jaxtyping import Bool, Float
-from scipy.special import stdtrit
+from scipy.special import bdtr, ndtr, stdtrit
 from torch import Tensor
 
+from scoreag.core.rng import derive_key
 from scoreag.stats.proportion import Z_975, Proportion, wilson_interval
-from scoreag.stats.quantiles import TOO_SMALL, quantile_interval
 
-MetricEntry: TypeAlias = dict[str, Any]
+MetricEntry: TypeAlias = dict[str, Any]  # value, of, total, and low, high, interval
+
+CONFIDENCE_LEVEL = 0.95
+TOO_SMALL = "n too small"  # stands in place of an interval
+N_RESAMPLES = 1000
+RESAMPLE_CHUNK = 50  # draws that are held in memory
+MIN_VALUES = 10  # values, below which resampling them tells too little
+NO_VARIATION = "no interval: all values are alike"  # resampling them knows of no other
 
 
 class Estimate(NamedTuple):
@@ -19,6 +28,20 @@ class Estimate(NamedTuple):
 
     value: float
     std_error: float
+
+
+class QuantileRanks(NamedTuple):
+    """Two ranks, counted from 1, and how often the truth lies between the values there."""
+
+    low: int
+    high: int
+    coverage: float
+
+
+def _entry(value: float, population: str, total: int, **rest: Any) -> MetricEntry:
+    """Numbers with seven digits: more than any of these means, few enough to read."""
+    entry = {"value": value, "of": population, "total": total, **rest}
+    return {n: float(f"{x:.7g}") if isinstance(x, float) else x for n, x in entry.items()}
 
 
 def from_proportion(proportion: Proportion) -> MetricEntry:
@@ -30,28 +53,22 @@ def from_fractions(values: Float[Tensor, " count"], population: str) -> MetricEn
     """The mean of one share in [0, 1] an image, with Wilson's interval, as if images were coins.
 
     It is no narrower than it must be: of all that lie in [0, 1] and have the mean p, a coin varies
-    most, by ``p (1 - p)``.  Other than resampled images it knows of what no image showed.
+    most, by ``p (1 - p)``.
     """
     mean = float(values.double().mean())
     low, high = wilson_interval(mean, len(values))
-    return {
-        "value": _round_to_seven_digits(mean), "of": population, "total": len(values), "low": _round_to_seven_digits(low),
-        "high": _round_to_seven_digits(high), "interval": "Wilson, 95 %, of a mean of shares",
-    }  # fmt: skip
+    method = "Wilson, 95 %, of a mean of shares"
+    return _entry(mean, population, len(values), low=low, high=high, interval=method)
 
 
 def from_estimate(estimate: Estimate, population: str, total: int, method: str) -> MetricEntry:
     """``value -+ 1.96 error``."""
-    reach = Z_975 * estimate.std_error
-    return {
-        "value": _round_to_seven_digits(estimate.value),
-        "error": _round_to_seven_digits(estimate.std_error),
-        "of": population,
-        "total": total,
-        "low": _round_to_seven_digits(estimate.value - reach),
-        "high": _round_to_seven_digits(estimate.value + reach),
-        "interval": f"95 %, normal; standard error by {method}",
-    }
+    value, error = estimate
+    reach = Z_975 * error
+    return _entry(
+        value, population, total, error=error, low=value - reach, high=value + reach,
+        interval=f"95 %, normal; standard error by {method}",
+    )  # fmt: skip
 
 
 def estimate_mean(values: Float[Tensor, " count"], population: str) -> MetricEntry:
@@ -59,40 +76,81 @@ def estimate_mean(values: Float[Tensor, " count"], population: str) -> MetricEnt
 
     The interval is exact for normal values, however few they are.
     """
-    n = len(values)
+    n, mean = len(values), float(values.mean())
     error = float(values.std()) / math.sqrt(n) if n > 1 else math.inf
     if not math.isfinite(error):
-        return {
-            "value": _round_to_seven_digits(float(values.mean())),
-            "of": population,
-            "total": n,
-            "interval": TOO_SMALL,
-        }
-    found = from_estimate(
-        Estimate(float(values.mean()), error), population, n, "the spread over images"
-    )
-    reach, middle = float(stdtrit(n - 1, 0.975)) * error, float(values.mean())
-    told = "95 %, Student; standard error by the spread over images"
-    return {
-        **found,
-        "low": _round_to_seven_digits(middle - reach),
-        "high": _round_to_seven_digits(middle + reach),
-        "interval": told,
-    }
+        return _entry(mean, population, n, interval=TOO_SMALL)
+    reach = float(stdtrit(n - 1, 0.975)) * error
+    return _entry(
+        mean, population, n, error=error, low=mean - reach, high=mean + reach,
+        interval="95 %, Student; standard error by the spread over images",
+    )  # fmt: skip
 
 
 def estimate_quantile(values: Float[Tensor, " count"], q: float, population: str) -> MetricEntry:
-    """The value that ``share`` of all lie below, with its interval from order statistics."""
+    """The value that a share ``q`` of all lie below, with its interval from order statistics."""
     ordered: list[float] = values.double().sort().values.tolist()
-    entry: MetricEntry = {
-        "value": _round_to_seven_digits(float(values.quantile(q))),
-        "of": population,
-        "total": len(values),
+    value = float(values.quantile(q))
+    return _entry(value, population, len(values), **quantile_interval(ordered, q))
+
+
+def quantile_interval(ordered: Sequence[float], q: float = 0.5) -> dict[str, float | str]:
+    """The interval of a quantile of sorted values, as entries have it, or why there is none."""
+    ranks = find_quantile_ranks(len(ordered), q)
+    if ranks is None:
+        return {"interval": TOO_SMALL}
+    return {
+        "low": ordered[ranks.low - 1],
+        "high": ordered[ranks.high - 1],
+        "coverage": round(ranks.coverage, 4),
+        "interval": f"{100 * ranks.coverage:.1f} %, order statistics",
     }
-    found = quantile_interval(ordered, q)
-    return entry | {
-        n: _round_to_seven_digits(x) if isinstance(x, float) else x for n, x in found.items()
-    }
+
+
+def find_quantile_ranks(n: int, q: float = 0.5) -> QuantileRanks | None:
+    """The ranks between which a quantile lies with a probability of 95 % or more; None of too few.
+
+    The number B of n values below the quantile is binomial (n, q), whatever the distribution,
+    so ``[x_(low), x_(high)]`` holds it with the probability ``P(low <= B < high)``, or more where
+    values are tied.  Each side may fail with at most 2.5 %; David and Nagaraja (2003), 7.1.
+    """
+    tail = (1 - CONFIDENCE_LEVEL) / 2
+    below = np.asarray(bdtr(np.arange(n), n, q))  # P(B <= k), k = 0..n-1
+    low, high = int((below <= tail).sum()), 1 + int((1 - below > tail).sum())
+    if low < 1 or high > n:
+        return None
+    return QuantileRanks(low, high, float(below[high - 1] - below[low - 1]))
+
+
+def bootstrap_ci(
+    values: Float[Tensor, " count"], population: str, n_resamples: int = N_RESAMPLES
+) -> MetricEntry:
+    """The mean of ``values``, and the middle of the means of resampled values; Efron (1979).
+
+    The percentiles are expanded (Hesterberg 2015): ``Phi(-(n / (n - 1))^(1/2) t)`` in place of
+    2.5 %, t the 97.5 % quantile of Student's distribution with n - 1 degrees of freedom; the plain
+    ones hold the mean of 10 normal values in 90 % of cases only.  The resampling depends on n
+    alone, so metrics of the same images are resampled alike.  No interval from fewer than 10
+    values, nor from equal ones.
+    """
+    values, n = values.double(), len(values)
+    mean = float(values.mean())
+    if n < MIN_VALUES:
+        return _entry(mean, population, n, interval=TOO_SMALL)
+    seed = int.from_bytes(derive_key("bootstrap", n), "little")
+    source = np.random.Generator(np.random.Philox(seed))
+    means = []
+    for start in range(0, n_resamples, RESAMPLE_CHUNK):
+        size = (min(RESAMPLE_CHUNK, n_resamples - start), n)
+        means.append(values[torch.from_numpy(source.integers(n, size=size))].mean(1))
+    tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.cat(means).quantile(ends).tolist()
+    method = f"95 %, bootstrap of {n_resamples} draws"
+    entry = _entry(mean, population, n, low=low, high=high, interval=method)
+    if entry["low"] == entry["high"]:
+        return _entry(mean, population, n, interval=NO_VARIATION)
+    return entry
 
 
 def paired_difference(
@@ -109,30 +167,23 @@ def paired_difference(
     n, more, less = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     p, q = (more + 1) / (n + 2), (less + 1) / (n + 2)
     reach = Z_975 * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return {
-        "value": _round_to_seven_digits((more - less) / n), "of": population, "total": n,
-        "low": _round_to_seven_digits(max(-1.0, p - q - reach)), "high": _round_to_seven_digits(min(1.0, p - q + reach)),
-        "interval": "95 %, Bonett and Price, paired",
-    }  # fmt: skip
+    return _entry(
+        (more - less) / n, population, n, low=max(-1.0, p - q - reach),
+        high=min(1.0, p - q + reach), interval="95 %, Bonett and Price, paired",
+    )  # fmt: skip
 
 
 def format_entry(entry: MetricEntry) -> str:
-    """A figure in words, with its denominator and its interval."""
+    """A metric in words, with its denominator and its interval."""
     if "count" in entry:
         return str(Proportion(entry["count"], entry["total"], entry["of"]))
-    inside = (
-        f"{entry['low']:.4g} to {entry['high']:.4g}"
-        if "low" in entry
-        else missing_interval_reason(entry)
+    reason = missing_interval_reason(entry)
+    interval = f"{entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else reason
+    return (
+        f"{entry['value']:.4g}{f' ({interval})' * bool(interval)}, {entry['total']} {entry['of']}"
     )
-    return f"{entry['value']:.4g}{f' ({inside})' * bool(inside)}, {entry['total']} {entry['of']}"
 
 
 def missing_interval_reason(entry: Mapping[str, Any]) -> str:
     """Why an entry has no interval, in words; "" where it has one, or nobody said why."""
     return "" if "low" in entry else str(entry.get("interval", ""))
-
-
-def _round_to_seven_digits(value: float) -> float:
-    """Seven digits: more than any of these figures means, few enough to read."""
-    return float(f"{value:.7g}")

@@ -72,12 +72,12 @@ class DiffusersUNet(nn.Module):
         if self.null_label:
             return (
                 f"Its {self.classes + 1} labels are read as {self.classes} classes and a null "
-                "label; if all are classes, convert its folder with --arguments "
+                "label; if all are classes, convert its folder with --config "
                 """'{"null_label": false}'"""
             )
         return (
             f"If the last of its {self.classes} labels is a null label, convert its folder with "
-            """--arguments '{"null_label": true}'"""
+            """--config '{"null_label": true}'"""
         )
 
 

@@ -10,16 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.io.torch_files import check_byte_budget
-from scoreag.models.convert.config_check import validate_config_sizes
-from scoreag.models.convert.safe_unpickler import (
+from scoreag.io.safe_unpickler import (
     PickleStub,
     UnsupportedCheckpoint,
+    check_byte_budget,
     iter_objects,
     read_pickle_tree,
     to_plain,
 )
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.models.convert.spec import CheckpointSpec, validate_config_sizes
 from scoreag.registry import did_you_mean, short_repr, truncate_text
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"

@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.models.convert.config_check import validate_config
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.key_mapping import KeyMapEntry, apply_key_map, weight_and_bias
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.models.convert.spec import CheckpointSpec, validate_config
 from scoreag.registry import did_you_mean
 
 GUIDED_DEFAULTS: dict[str, Any] = {

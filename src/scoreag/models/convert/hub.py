@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scoreag.io.download import download_file
-from scoreag.io.filesystem import cache_folder, file_sha256, load_tensors, write_text
+from scoreag.io.filesystem import cache_folder, file_sha256, write_text
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.convert.checkpoint import convert_checkpoint
 from scoreag.models.safetensors import read_any_safetensors
 from scoreag.registry import load_component

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.build import infer_shapes
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 from scoreag.registry import load_component
 
 KeyMapEntry: TypeAlias = tuple[str, tuple[str, ...]]  # our tensor, and those that it is made of

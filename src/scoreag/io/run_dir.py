@@ -1,0 +1,272 @@
+"""The folder of a run, for every kind of run: one process claims, resumes and finishes it.
+
+A folder that holds the same run is resumed; one that holds anything else is refused.  A run writes
+and deletes the files that its kind names, and nothing else, and never through a link.
+"""
+
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from scoreag.core.algorithm import LEGACY_ALGORITHM
+from scoreag.io.filesystem import describe_file_type, find_temp_files
+from scoreag.io.manifest import (
+    FORMAT,
+    MANIFEST,
+    SEAL,
+    changed_classifiers,
+    compute_seal,
+    describe_environment,
+    diff_manifests,
+    read_manifest,
+    read_seal,
+    utc_now,
+    version_changes,
+    write_manifest,
+)
+
+ROWS = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a kind of run writes beside its manifest.
+
+    Args:
+        owned: patterns of its files.
+        valuable: patterns of the files that took work: a failed run that has none leaves nothing.
+        list_owned: which of the files that fit a pattern the run wrote, where that does not follow
+            from their names; others are not deleted.
+    """
+
+    owned: tuple[str, ...]
+    valuable: tuple[str, ...] = (ROWS,)
+    list_owned: Callable[[Path], Iterable[str]] | None = None
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A folder that this process holds, with the manifest of the run in it."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    def finish(self, **entries: Any) -> None:
+        """Note in the manifest that the run is finished, since when, and further ``entries``."""
+        finished = {"finished": self.manifest.get("finished") or utc_now(), **entries}
+        if {**self.manifest, **finished} != self.manifest:
+            write_manifest(self.path, {**self.manifest, **finished})
+
+
+@contextmanager
+def open_run_dir(
+    folder: Path, manifest: Mapping[str, Any], files: RunFiles, overwrite: bool = False
+) -> Iterator[RunDir]:
+    """Hold ``folder`` as the place of the run that ``manifest`` describes.
+
+    The environment and the seal are added to a new manifest; of a run that is resumed the old
+    manifest stays.  What killed writes left is deleted.  An error before anything of worth lies in
+    a new folder leaves nothing behind.
+
+    Args:
+        overwrite: start afresh, whatever run was there.
+
+    Raises:
+        ValueError: another process holds the folder; or it holds something else, a run with another
+            configuration, a link, or, whatever ``overwrite`` says, a run of another kind.
+    """
+    with _created(folder), _exclusive_lock(folder):
+        is_new = not any(folder.iterdir())
+        manifest = {**manifest, "format": FORMAT, **describe_environment()}
+        run = RunDir(folder, _claim(folder, manifest, files, overwrite))
+        try:
+            yield run
+        except Exception:
+            if is_new and not _holds_work(folder, files):
+                delete_owned(folder, files)
+                _remove_temp_files(folder, files)
+                (folder / MANIFEST).unlink(missing_ok=True)
+            raise
+
+
+def _claim(
+    folder: Path, manifest: Mapping[str, Any], files: RunFiles, overwrite: bool
+) -> dict[str, Any]:
+    """Resume the run in ``folder``, or begin it; the manifest that lies there then."""
+    new = {**manifest, SEAL: compute_seal(manifest)}
+    refuse_links(folder, files)
+    old = _existing_manifest(folder, files)
+    if old is not None:
+        _check_kind(folder, old, new)
+        if not overwrite:
+            _check_same(folder, old, new, files)
+            _warn_of_versions(folder, old, new)
+    _remove_temp_files(folder, files)
+    if old is not None and not overwrite:
+        return old
+    if old is not None:
+        delete_owned(folder, files)
+    write_manifest(folder, new)
+    return new
+
+
+def _existing_manifest(folder: Path, files: RunFiles) -> dict[str, Any] | None:
+    """The manifest of the run in a folder; None where it is empty but for killed writes."""
+    if {*folder.iterdir()} <= {*_temp_files(folder, files)}:
+        return None
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(
+            f"{folder} is not empty and holds no run (there is no {MANIFEST}), so it is left "
+            "alone; give another --out"
+        )
+    return read_manifest(folder)
+
+
+def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """No kind of run knows the files of another, so it could not delete them."""
+    tasks = [str(manifest.get("task")) for manifest in (old, new)]
+    kinds = [task.partition(" ")[0] if " " in task else "run" for task in tasks]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{folder} holds the files of {tasks[0]!r}, which {tasks[1]!r} would leave among its "
+            "own; give another --out"
+        )
+
+
+def _check_same(
+    folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], files: RunFiles
+) -> None:
+    changes = diff_manifests(old, new)
+    if changes and changes[0].startswith("algorithm "):
+        raise ValueError(
+            f"{folder} was computed by algorithm {old.get('algorithm', LEGACY_ALGORITHM)}, and "
+            f"this version computes algorithm {new.get('algorithm')}, whose results differ; give "
+            "another --out, or --overwrite to start it afresh"
+        )
+    if ROWS in files.owned:
+        read_seal(old, folder)  # an earlier version's rows have none
+    if not changes and (roles := changed_classifiers(old, new)):
+        changes = [f"the {roles[0]} answers otherwise than when it was begun"]
+    if changes:
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        raise ValueError(
+            f"{folder} holds a run with other settings: {shorten(changes[0], 300)}{more}; "
+            "give another --out, or --overwrite to start it afresh"
+        )
+
+
+def _warn_of_versions(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if changes := version_changes(old, new):
+        warnings.warn(
+            f"{folder} resumes with other versions ({', '.join(changes)}): new images may differ "
+            "from the old ones by rounding",
+            stacklevel=2,
+        )
+
+
+def refuse_links(folder: Path, files: RunFiles) -> None:
+    """Refuse links and special files where a run has its own: they lead to other people's files."""
+    for pattern in (MANIFEST, *files.owned):
+        *parents, name = pattern.split("/")
+        for place in _pattern_folders(folder, parents):
+            if not {*"*["} & {*name}:
+                _check_file_kind(place / name, ("",))
+
+
+def _pattern_folders(folder: Path, parents: list[str]) -> list[Path]:
+    """The folders that a pattern's files may lie in, none of which is a link."""
+    places = [folder]
+    for name in parents:
+        paths = [p for place in places for p in place.iterdir() if fnmatch(p.name, name)]
+        for path in sorted(paths):
+            _check_file_kind(path, ("", "a folder"))
+        places = [path for path in paths if path.is_dir()]
+    return places
+
+
+def _check_file_kind(path: Path, allowed: tuple[str, ...]) -> None:
+    if (kind := describe_file_type(path)) not in allowed:
+        raise ValueError(
+            f"{path} is {kind}, and a run keeps its own files there; remove it, or give another "
+            "folder"
+        )
+
+
+def delete_owned(folder: Path, files: RunFiles) -> None:
+    """Delete what a run wrote, all but its manifest: interrupted here, it is still a run."""
+    listed = None if files.list_owned is None else {*files.list_owned(folder)}
+    emptied = {folder / pattern.split("/")[0] for pattern in files.owned if "/" in pattern}
+    for pattern in files.owned:
+        for path in sorted(folder.glob(pattern)):
+            name = path.relative_to(folder).as_posix()
+            if listed is None or "*" not in pattern or name in listed:
+                path.unlink()
+                emptied.update(parent for parent in path.parents if folder in parent.parents)
+    for place in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it is not there, or holds something that no run wrote
+            place.rmdir()
+
+
+def _holds_work(folder: Path, files: RunFiles) -> bool:
+    paths = (path for pattern in files.valuable for path in folder.glob(pattern))
+    return any(path.stat().st_size for path in paths)
+
+
+def _remove_temp_files(folder: Path, files: RunFiles) -> None:
+    for path in _temp_files(folder, files):
+        path.unlink()
+
+
+def _temp_files(folder: Path, files: RunFiles) -> list[Path]:
+    """What killed writes of the run's files left behind."""
+    return [p for pattern in (MANIFEST, *files.owned) for p in find_temp_files(folder, pattern)]
+
+
+@contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    """Make ``folder``; after an error, folders that were made for it and stayed empty are removed."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; --out takes a folder")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _exclusive_lock(folder: Path) -> Iterator[None]:
+    """Refuse a second process; the system releases the lock when this one ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or error.errno == errno.EACCES:
+                raise ValueError(
+                    f"another process is writing to {folder}; wait for it to end"
+                ) from error
+            warnings.warn(
+                f"the file system of {folder} has no locks ({error.strerror}): see to it that no "
+                "second process writes there",
+                stacklevel=2,
+            )
+        yield
+    finally:
+        os.close(place)

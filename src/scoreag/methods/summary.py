@@ -1,0 +1,233 @@
+"""The summary of a run, from its rows alone: each rate with its denominator and an interval."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
+from scoreag.io.records import Row
+from scoreag.stats.estimates import quantile_interval
+from scoreag.stats.proportion import Proportion
+
+ALL_IMAGES = "all images"
+CLEAN_CORRECT = "images classified correctly before"
+PRESERVED_SUCCESS, ATTACK_SUCCESS = "fooled_and_shown", "success"  # names of rates
+NO_JUDGE_NOTE = (
+    "fooled; not checked whether the class is still shown: give --reference-classifier "
+    "(in Python, judge=)"
+)
+CHANCE_LEVEL_NOTE = (
+    "not established: the judge does not clearly see the classes more often than by chance"
+)
+
+
+def summarize_rows(
+    task: str, rows: Sequence[Row], manifest: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Shares with Wilson intervals, medians with theirs, and what it all cost.
+
+    Args:
+        manifest: of the run, for the name of the judge and the configuration.
+    """
+    rates = {
+        "synthesize": _synthesis_rates,
+        "transform": _transform_rates,
+        "purify": _purify_rates,
+    }[task](rows)
+    return {
+        "task": task,
+        "images": len(rows),
+        **(_headline_entries(rows, rates, manifest or {}) if task != "purify" else {}),
+        "rates": {name: rate.to_dict() for name, rate in rates.items()},
+        "medians": _perturbation_sizes(rows),
+        **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
+    }
+
+
+def _headline_entries(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The headline, what it is worth, and what to try."""
+    return {
+        "headline": build_headline(rows, rates, manifest),
+        "warnings": list_warnings(rows, rates, manifest),
+        "hints": suggest_fixes(rates, manifest.get("config", {})),
+    }
+
+
+def _synthesis_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
+    return {**_judge_rates(rows, rows, ALL_IMAGES), **_success_rates(rows, ALL_IMAGES)}
+
+
+def _transform_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
+    correct = [row for row in rows if row["predictions"]["before"] == row["label"]]
+    return {
+        "clean_accuracy": Proportion(len(correct), len(rows), ALL_IMAGES),
+        **_judge_rates(rows, correct, CLEAN_CORRECT),
+        **_success_rates(correct, CLEAN_CORRECT),
+    }
+
+
+def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
+    """Accuracy before and after, where labels and answers are known."""
+    if any(row["label"] is None or row["predictions"]["saved"] is None for row in rows):
+        return {}
+    return {
+        f"accuracy_{name}": _rate(
+            rows, ALL_IMAGES, lambda row, form=form: row["predictions"][form] == row["label"]
+        )
+        for name, form in (("before", "before"), ("after", "saved"))
+    }
+
+
+def _success_rates(rows: Sequence[Row], population: str) -> dict[str, Proportion]:
+    """The three verdicts, first of those images that needed no restart, then of all."""
+    rates = {}
+    for verdict in ("success_float", "success", "targeted_success"):
+        rates[f"{verdict}_without_restarts"] = _rate(
+            rows, population, lambda row, verdict=verdict: row[verdict] and not row["restarts"]
+        )
+        rates[verdict] = _rate(rows, population, lambda row, verdict=verdict: row[verdict])
+    return rates
+
+
+def _rate(rows: Sequence[Row], population: str, hit: Callable[..., bool]) -> Proportion:
+    return Proportion(sum(bool(hit(row)) for row in rows), len(rows), population)
+
+
+def _judge_rates(
+    rows: Sequence[Row], eligible: Sequence[Row], population: str
+) -> dict[str, Proportion]:
+    """Fooled and shown, of the eligible rows, and how often the judge says the label at all."""
+    if not rows or not all("judge" in row for row in rows):
+        return {}
+    rates = {
+        PRESERVED_SUCCESS: _rate(
+            eligible, population, lambda r: r["success"] and r["judge"]["saved"] == r["label"]
+        )
+    }
+    for name, form, images in (
+        ("judge_agreement", "saved", ALL_IMAGES),
+        ("judge_agreement_before", "before", CLEAN_IMAGES),
+    ):
+        if all(row["judge"][form] is not None for row in rows):
+            rates[name] = _rate(
+                rows, images, lambda row, form=form: row["judge"][form] == row["label"]
+            )
+    return rates
+
+
+def build_headline(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The figure that a run is told by: fooled and shown, or fooled where there is no judge."""
+    if PRESERVED_SUCCESS not in rates:
+        return {"name": ATTACK_SUCCESS, "says": NO_JUDGE_NOTE, **rates[ATTACK_SUCCESS].to_dict()}
+    says = f"fooled, while the judge {judge_name(manifest)} still sees the class"
+    if _chance_level_warning(rows, rates["judge_agreement"]):
+        says += f"; {CHANCE_LEVEL_NOTE}"
+    return {"name": PRESERVED_SUCCESS, "says": says, **rates[PRESERVED_SUCCESS].to_dict()}
+
+
+def judge_name(manifest: Mapping[str, Any]) -> str:
+    """The name of the judge in a manifest."""
+    return str(manifest.get("models", {}).get("judge", {}).get("name", "")) or "that was given"
+
+
+def judge_accuracy(
+    rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> Proportion | None:
+    """How often the judge is right on images that nobody changed: these, or those of its card."""
+    if "judge_agreement_before" in rates:
+        return rates["judge_agreement_before"]
+    metric = manifest.get("models", {}).get("judge", {}).get("accuracy")
+    return Proportion(metric["count"], metric["total"], metric["of"]) if metric else None
+
+
+def list_warnings(
+    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
+) -> list[str]:
+    """What would make the headline mean something else than it seems to."""
+    if PRESERVED_SUCCESS not in rates:
+        return []
+    accuracy = judge_accuracy(rates, manifest) or Proportion(0, 0, CLEAN_IMAGES)
+    warnings = [
+        describe_weak_judge(judge_name(manifest), accuracy, len(manifest.get("classes", ()))),
+        _chance_level_warning(rows, rates["judge_agreement"]),
+    ]
+    return [text for text in warnings if text]
+
+
+def _chance_level_warning(rows: Sequence[Row], agreement: Proportion) -> str:
+    """Whether the judge's answers have anything to do with the labels, where these differ.
+
+    Answers that do not look at the image agree with ``sum_k p_k q_k`` of the labels, p the shares
+    of the labels and q those of the answers.
+    """
+    labels = Counter(row["label"] for row in rows)
+    answers = Counter(row["judge"]["saved"] for row in rows)
+    by_chance = sum(labels[k] * answers[k] for k in labels) / len(rows) ** 2
+    if len(labels) < 2 or agreement.interval[0] > by_chance:
+        return ""
+    return (
+        f"the judge sees the class in {agreement.count} of {agreement.total} images, and "
+        f"{100 * by_chance:.0f} % is what answers would give that have nothing to do with the "
+        "classes: these images may show none"
+    )
+
+
+def suggest_fixes(rates: Mapping[str, Proportion], config: Mapping[str, Any]) -> list[str]:
+    """What to try where nothing succeeded."""
+    fooled = rates[ATTACK_SUCCESS]
+    if not fooled.total:
+        return [
+            "the classifier is right on none of the images as they are, so nothing counts; see "
+            "what scoreag doctor says of it on these images"
+        ]
+    if not fooled.count:
+        return [_suggest_stronger(config)]
+    if PRESERVED_SUCCESS in rates and not rates[PRESERVED_SUCCESS].count:
+        return [
+            "in no image that fools the classifier the judge still sees the class: write a smaller "
+            "--attack-scale, a larger --similarity, or see whether the score model draws its "
+            "classes"
+        ]
+    return []
+
+
+def _suggest_stronger(config: Mapping[str, Any]) -> str:
+    scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
+    if scale == 0:
+        return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
+    now = "" if scale is None else f" (now {scale:g})"
+    near = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
+    return (
+        f"no image fools the classifier: write a larger --attack-scale{now}{near}, "
+        "or more --max-restarts; it may be robust, or pass on no useful gradient: "
+        "see scoreag doctor"
+    )
+
+
+def _perturbation_sizes(rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the saved pictures are from their originals, in pixel units."""
+    distances = [row["distances"] for row in rows if "distances" in row]
+    return {
+        norm: median_with_interval([d[norm] for d in distances], ALL_IMAGES)
+        for norm in (distances[0] if distances else ())
+    }
+
+
+def median_with_interval(values: Sequence[float], population: str) -> dict[str, Any]:
+    """The median and its interval from order statistics, which has the coverage that it says.
+
+    Of fewer than 6 values no interval holds the median in 95 % of cases, so there is none.
+    """
+    ordered, n = sorted(values), len(values)
+    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return {"value": round(median, 6), "of": population, "total": n, **quantile_interval(ordered)}
+
+
+def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:
+    total = sum(row[name] for row in rows)
+    per_image = round(total / max(1, len(rows)), 4)
+    return {"sum": total, "per_image": per_image, "of": ALL_IMAGES, "total": len(rows)}
