@@ -18,8 +18,7 @@ import scoreag
 import tiny
 from scoreag.diffusion.networks import unet
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.parameterizations import edm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.task import escalate_attack_scale

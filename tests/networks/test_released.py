@@ -17,8 +17,7 @@ from scoreag.diffusion.networks.edm_blocks import (
     one_hot_labels,
     sinusoidal_embedding,
 )
-from scoreag.diffusion.parameterizations import edm, iddpm, ncsn, vp
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm, iddpm, ncsn, vp
 from scoreag.models.convert.edm import build_spec
 from scoreag.registry import load_component
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from scoreag.core.rng import Stream
 from scoreag.diffusion import parameterizations
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.training.denoising_loss import FAMILIES, build_denoising_loss, build_objective
 
 VAR = 0.25

@@ -22,7 +22,7 @@ from scoreag.assess.plan import NONE, AttackSpec, Benchmark, Plan, PurifierSpec,
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.task import batch_ranges

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    Preconditioned,
     cosine_alphas_cumprod,
     ddpm,
     edm,
@@ -25,7 +27,6 @@ from scoreag.diffusion.parameterizations import (
     vp,
     x0_prediction,
 )
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioned
 from scoreag.models.model_cards import Card, build_network
 from scoreag.registry import check_options, did_you_mean, load_component, short_repr
 

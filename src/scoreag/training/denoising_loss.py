@@ -18,7 +18,7 @@ from scoreag.core.rng import Stream
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.diffusion import parameterizations
 from scoreag.diffusion.noise_schedules import vp_sigma
-from scoreag.diffusion.preconditioning import Parameterization
+from scoreag.diffusion.parameterizations import Parameterization
 from scoreag.registry import UnknownNameError, did_you_mean
 from scoreag.training.batches import random_flip
 from scoreag.training.loop import BatchTensors, PerSampleLoss

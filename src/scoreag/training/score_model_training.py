@@ -12,7 +12,7 @@ from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import make_grid, to_uint8, write_png
 from scoreag.models.model_cards import Card, load_card, load_weights, read_weights, write_card

@@ -1,6 +1,6 @@
 """Churn: a Heun step from a raised noise level.  Karras et al. (2022), algorithm 2.
 
-The fresh noise repairs errors of earlier steps, at the price of two denoiser calls a step.
+The fresh noise corrects errors of earlier steps, at the price of two denoiser calls a step.
 """
 
 import math
@@ -30,7 +30,7 @@ def step(
     s_tmin: Number = 0.0,
     s_tmax: Number = math.inf,
 ) -> State:
-    """Add noise up to the level ``(1 + gamma) sigma``, if sigma is in [s_tmin, s_tmax]; then Heun's."""
+    """If sigma is in [s_tmin, s_tmax], add noise up to ``(1 + gamma) sigma``; then Heun's step."""
     raised = (1 + gamma) * sigma if s_tmin <= sigma <= s_tmax else sigma
     fresh = s_noise * (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
     return heun.step(denoise, x + fresh, raised, next_sigma, noise)
