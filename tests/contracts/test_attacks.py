@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.components import entries
+from scoreag.cli.list import entries
 from scoreag.registry import check_options, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
