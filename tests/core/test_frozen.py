@@ -22,7 +22,6 @@ from scoreag.classifiers.checks import outputs_match
 from scoreag.classifiers.diagnose import diagnose
 from scoreag.classifiers.gradient_masking import StraightThrough
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core.rng import Noise
 from scoreag.methods.run_task import build_manifest
 from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
