@@ -1,7 +1,8 @@
 """How do family and process change attack and purification?
 
 The same network, trained equally long on the same images as EDM, DDPM and NCSN: unguided draws,
-GAS, GAT, and GAP at the sigma_start and similarity that serve each best on held-out training images.
+GAS, GAT, and GAP at the sigma_start and similarity that serve each best on training images that no
+model saw.
 """
 
 from dataclasses import dataclass

@@ -329,7 +329,8 @@ def test_a_module_is_named_as_python_names_it(here, name):
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
     "load.py",  # a component: ``trust.component`` guards the files that name one
-    "classifiers/import_factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
+    # package.module:factory: ``trust.network`` and ``classifier`` guard it
+    "classifiers/import_factory.py",
     "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }

@@ -22,7 +22,6 @@ from scoreag.classifiers.checks import outputs_match
 from scoreag.classifiers.diagnose import diagnose
 from scoreag.classifiers.gradient_masking import StraightThrough
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core.rng import Noise
 from scoreag.methods.run_task import build_manifest
 from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
@@ -189,7 +188,7 @@ class Saving(nn.Module):
         lambda v, x: scoreag.transform(tiny.prior(), v, x, [0, 1], progress=False),
         lambda v, x: scoreag.synthesize(tiny.prior(), v, [0, 1], progress=False),
         lambda v, x: scoreag.defend(v, tiny.prior(), steps=1),
-        lambda v, x: pgd.PGD(steps=1)(v, x, [0, 1], Noise(0, [0, 1])),
+        lambda v, x: pgd.PGD(steps=1)(v, x, [0, 1], seed=0),
     ],
     ids=["transform", "synthesize", "defend", "attack"],
 )
@@ -264,7 +263,7 @@ def test_a_classifier_of_another_size_is_refused_in_one_line():
         lambda: scoreag.synthesize(prior, known, [0], **given),
         lambda: scoreag.transform(prior, known, images(), [0, 1], **given),
         lambda: scoreag.defend(known, prior, steps=1),
-        lambda: pgd.PGD(steps=1)(known, images(), [0, 1], Noise(0, [0, 1])),
+        lambda: pgd.PGD(steps=1)(known, images(), [0, 1], seed=0),
     ):
         with pytest.raises(ValueError, match="of images of 3 x 32 x 32, and"):
             call()

@@ -141,8 +141,10 @@ def certify_image(
     """
 
     def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
-        found = [_count_predictions(base, image, image_id, purpose, ids, config, on_progress) for ids in
-                 batch_ranges(number, config.batch_size)]  # fmt: skip
+        found = [
+            _count_predictions(base, image, image_id, purpose, ids, config, on_progress)
+            for ids in batch_ranges(number, config.batch_size)
+        ]
         return torch.stack(found).sum(0)
 
     top = int(counts("select", config.n0).argmax())

@@ -24,7 +24,7 @@ def validate_judge(
 
     Args:
         images: one image or more, of the kind that it will be asked about.
-        classes: how many the classifier tells apart; the judge must tell as many.
+        class_count: how many the classifier tells apart; the judge must tell as many.
 
     Raises:
         ValueError: it is the classifier that is attacked, or cannot judge its images.

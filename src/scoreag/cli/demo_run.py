@@ -223,6 +223,7 @@ def _predict(demo_models: DemoModels, images: torch.Tensor) -> PredictedImages:
 def _footer(demo_models: DemoModels, seed: int) -> str:
     model = demo_models.prior.metadata.get("name", "a score model")
     return (
-        f"Score model {model}; classifier {demo_models.names[0]}; judge {demo_models.names[1]}; seed {seed}. "
+        f"Score model {model}; classifier {demo_models.names[0]}; judge {demo_models.names[1]}; "
+        f"seed {seed}. "
         "The runs, with every setting, are in the folders gat, gap, gas and free beside this page."
     )

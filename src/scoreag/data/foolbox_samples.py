@@ -14,7 +14,8 @@ def load(split_name: str = "") -> Source:
     """Those images in their order, as position in the test split and label are in their names."""
     if split_name:
         raise ValueError(
-            f"foolbox-samples has no splits: write 'foolbox-samples', not 'foolbox-samples:{split_name}'"
+            "foolbox-samples has no splits: write 'foolbox-samples', not "
+            f"'foolbox-samples:{split_name}'"
         )
     spec = find_spec("foolbox")
     folders = list(spec.submodule_search_locations or []) if spec else []

@@ -229,8 +229,9 @@ def read_labels_csv(table: Path) -> list[LabelEntry]:
         other = first.setdefault(entry.file, entry)
         if other.label != entry.label:
             raise ValueError(
-                f"{entry.location}: {short_repr(entry.file)} has the label {short_repr(entry.label)}, and "
-                f"{short_repr(other.label)} in {other.location.rpartition(', ')[2]}; keep one of them"
+                f"{entry.location}: {short_repr(entry.file)} has the label "
+                f"{short_repr(entry.label)}, and {short_repr(other.label)} in "
+                f"{other.location.rpartition(', ')[2]}; keep one of them"
             )
     return entries
 
@@ -281,8 +282,8 @@ def _check_entry(table: Path, entry: LabelEntry) -> LabelEntry:
         or ".." in _path_parts(file)
     ):
         raise ValueError(
-            f"{entry.location}: {short_repr(file)} is not a path inside the folder; write it relative to "
-            f"{table.parent}"
+            f"{entry.location}: {short_repr(file)} is not a path inside the folder; write it "
+            f"relative to {table.parent}"
         )
     if not (table.parent / file).is_file():
         fix = f"; write {short_repr(file.replace(chr(92), '/'))}" if "\\" in file else ""

@@ -19,7 +19,7 @@ _CHUNK = 256  # images that are rounded at a time
 
 
 def load(filename: str, classes: Sequence[str] = ()) -> Source:
-    """The arrays of the file ``what``; the image ids are the positions.
+    """The arrays of the file; the image ids are the positions.
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
     (batch, channels, height, width), or (batch, height, width) for gray.  labels: integers.

@@ -38,7 +38,7 @@ class _Files:
     """The files of the data set, in its folder or in its archive, by their path in it.
 
     Args:
-        listed: the names in a folder, none where there is no such folder.
+        list_folder: the names in a folder, none where there is no such folder.
         read: the bytes of a file; KeyError or FileNotFoundError where there is none.
     """
 
@@ -59,9 +59,8 @@ def load(
     Classes are counted as in wnids.txt, and named by the first word for them in words.txt.
 
     Args:
-        data_dir: holds tiny-imagenet-200.zip or the folder tiny-imagenet-200, or is that folder; else
-            SCOREAG_DATA, else the cache folder.  Where it has none, the archive is fetched into
-            it; a ``data_dir`` that is given must be there.
+        data_dir: holds tiny-imagenet-200.zip or the folder tiny-imagenet-200, or is that folder;
+            as in ``find_or_download``.
         url: of the archive or of the folder it is in; else SCOREAG_TINY_IMAGENET_URL, else the
             official.
     """

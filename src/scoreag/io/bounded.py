@@ -22,9 +22,7 @@ from scoreag.registry import truncate_text
 
 MAX_TEXT_BYTES = 1 << 20  # bytes of a card or a plan
 MAX_TABLE_BYTES = 1 << 26  # bytes of JSON and of tables of words
-MAX_DOTS = (
-    20_000_000  # steps in taking keys such as a.b.c apart, whose number grows with its square
-)
+MAX_DOTS = 20_000_000  # steps in taking keys such as a.b.c apart: the square of the dots
 _CHUNK_BYTES = 1 << 20  # bytes that are unpacked at a time
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FILE_TYPES = {
@@ -46,7 +44,7 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     """The bytes of a plain file.
 
     Raises:
-        ValueError: it is none, or longer than ``at_most``.
+        ValueError: it is none, or longer than ``max_bytes``.
     """
     size = get_file_size(path)
     if max_bytes is not None and size > max_bytes:
@@ -93,7 +91,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     """What bytes that zip archives pack unpack to.
 
     Raises:
-        ValueError: they are damaged, or unpack to more than ``at_most``.
+        ValueError: they are damaged, or unpack to more than ``max_bytes``.
     """
     machine = zlib.decompressobj(-15)
     try:
@@ -128,7 +126,7 @@ def read_zip_member(archive_file: zipfile.ZipFile, name: str, max_bytes: int) ->
     """The bytes of a member, unpacked piece by piece, whose checksum holds.
 
     Raises:
-        ValueError: there is none, it is damaged, encrypted, or unpacks to more than ``at_most``.
+        ValueError: there is none, it is damaged, encrypted, or unpacks to more than ``max_bytes``.
     """
     try:
         about = archive_file.getinfo(name)
@@ -157,7 +155,7 @@ _MAX_HEADER = 10_000  # characters of what stands before an array
 
 
 def read_npz(path: Path, wanted: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Those of the ``wanted`` arrays that a file has, and the names of all of its arrays.
+    """Those of these arrays that a file has, and the names of all of its arrays.
 
     Raises:
         ValueError: it is damaged, holds objects, or unpacks to far more than its own size.

@@ -100,12 +100,12 @@ def cache_folder() -> Path:
 
 
 def data_folder(data_dir: str | Path | None, title: str) -> Path:
-    """Where the data set ``title`` is: ``root``, else SCOREAG_DATA, else the cache folder."""
+    """Where the data set ``title`` is: ``data_dir``, else SCOREAG_DATA, else the cache folder."""
     given = data_dir or os.environ.get("SCOREAG_DATA")
     folder = Path(given).expanduser() if given else cache_folder()
     if not given or folder.is_dir():
         return folder
     raise ValueError(
-        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one with "
-        f"{title}'s files, or make it, and they are fetched into it"
+        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one "
+        f"with {title}'s files, or make it, and they are fetched into it"
     )

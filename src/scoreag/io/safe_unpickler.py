@@ -213,7 +213,7 @@ def _count_steps(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _build_dispatch() -> dict[int, Any]:
-    own = {
+    own: dict[bytes, Callable[[Any], Any]] = {
         pickle.PUT: SafeUnpickler.load_put, pickle.BUILD: SafeUnpickler.load_build,
         pickle.SETITEM: SafeUnpickler.load_setitem, pickle.SETITEMS: SafeUnpickler.load_setitems,
         pickle.DICT: SafeUnpickler.load_dict, pickle.ADDITEMS: SafeUnpickler.load_additems,

@@ -141,7 +141,7 @@ def extract_features(
     device: Any,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Features:
-    """The features of 8-bit images, ``batch`` at a time."""
+    """The features of 8-bit images, ``batch_size`` at a time."""
     parts = [
         feature_extractor.extract(to_float(part.to(device))).cpu()
         for part in pixels.split(batch_size)

@@ -46,8 +46,8 @@ def class_name(label: int, classes: Sequence[str]) -> str:
 
 def list_config(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What determined a result, by the names of manifest.json."""
-    kept = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}
-    entries = [(name, value) for name, value in flatten(kept) if value not in (None, {}, [])]
+    fixed = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}
+    entries = [(name, value) for name, value in flatten(fixed) if value not in (None, {}, [])]
     return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in entries]
 
 

@@ -37,9 +37,16 @@ def _flip(images: Images, mask: Tensor) -> Images:
     return torch.where(mask.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
-def random_shift(images: Images, pixels: int, source: Stream) -> Images:
-    """Each image moved by up to ``pixels`` along both axes, its border mirrored to fill the gap."""
-    return random_crop(pad(images, (pixels,) * 4, mode="reflect"), tuple(images.shape[2:]), source)
+def random_shift(
+    images: Images, pixels: int, source: Stream, size: tuple[int, ...] | None = None
+) -> Crops:
+    """Each image moved by up to ``pixels`` along both axes, its border mirrored to fill the gap.
+
+    Args:
+        size: height and width of a window to cut of it; by default all.
+    """
+    padded = pad(images, (pixels,) * 4, mode="reflect")
+    return random_crop(padded, size or tuple(images.shape[2:]), source)
 
 
 def random_crop(images: Images, size: tuple[int, ...], source: Stream) -> Crops:

@@ -1,6 +1,6 @@
 """From images to the card of a classifier: fit the recipe to the data, train, and export."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from scoreag.classifiers.networks.airbench_cnn import WhitenedCNN, whiten
 from scoreag.core.rng import Stream
@@ -25,9 +25,9 @@ from scoreag.training.batches import (
     check_extra,
     concat_extra,
     mix_batches,
-    random_crop,
+    random_shift,
 )
-from scoreag.training.checkpoint import TrainState, init_state, load_checkpoint, resume_or_start
+from scoreag.training.checkpoint import TrainState, init_state, resume_or_start
 from scoreag.training.classifier_presets import Recipe
 from scoreag.training.export import export, resolve_license
 from scoreag.training.log import TrainingLog
@@ -66,15 +66,13 @@ def train_classifier(
     file, schedule = folder / "checkpoint.pt", recipe.schedule
     every = max(schedule.batch_size, schedule.total_images // 20)
     log = TrainingLog(folder, schedule, every, progress=progress)
-    log.open(resume_or_start(build_state(recipe, images, init=init), file))
     state = train(
         recipe, images, labels, file, log.on_step, checkpoint_seconds, device, extra_data, init,
-        partial(log.write_outputs, keep_samples=True),
+        log.open, partial(log.write_outputs, keep_samples=True),
     )  # fmt: skip
     provenance = {
         **(provenance or {}), **describe_extra_data(extra_data), **describe_init(init),
-        "images_seen": state.images_seen, "minutes": round(log.elapsed_seconds / 60, 1),
-        "loss": round(state.last_loss, 5),
+        **log.summary(state),
     }  # fmt: skip
     license = resolve_license(license, str(provenance.get("data", "")), init, extra_data)
     channels, height, width = images.shape[1:]
@@ -158,10 +156,12 @@ def train(
     device: torch.device | str = "cpu",
     extra_data: Dataset | None = None,
     init: Card | None = None,
+    on_start: Callback = lambda state: None,
     on_resume: Callback = lambda state: None,
 ) -> TrainState:
     """Follow a complete ``recipe``; resume from the checkpoint ``file`` if there is one."""
-    state = load_checkpoint(build_state(recipe, images, device, init), file)
+    state = resume_or_start(build_state(recipe, images, device, init), file)
+    on_start(state)
     batch_sampler: BatchSampler = iter_batches
     if extra_data is not None:
         fraction = recipe.extra_fraction
@@ -169,8 +169,9 @@ def train(
         images, labels = concat_extra(images, labels, extra_data)
     return fit(
         state, build_loss(recipe), images, labels, recipe.schedule, file, checkpoint_seconds,
-        callback, prepare=partial(augment, recipe=recipe), on_step_end=make_step_hook(recipe),
-        batch_sampler=batch_sampler, on_resume=on_resume,
+        callback, prepare=partial(augment, recipe=recipe), batch_sampler=batch_sampler,
+        on_step_end=partial(apply_lookahead, every=recipe.lookahead) if recipe.lookahead else None,
+        on_resume=on_resume,
     )  # fmt: skip
 
 
@@ -258,16 +259,9 @@ def augment(images: Images, batch: Batch, source: Stream, recipe: Recipe) -> Cro
     """Mirrored in every other epoch, moved a little, and cropped as the recipe's schedule says."""
     sides = (side for until, side in recipe.crop_schedule if batch.progress < until)
     side = next(sides, None)
-    size = (side, side) if side else tuple(images.shape[2:])
     if recipe.hflip:
         images = alternating_flip(images, batch.indices, batch.epoch)
-    padded = pad(images, (recipe.random_shift,) * 4, mode="reflect")
-    return random_crop(padded, size, source)
-
-
-def make_step_hook(recipe: Recipe) -> Callable[[TrainState, TrainingSchedule], None] | None:
-    """What follows a step: lookahead, if the recipe wants it."""
-    return partial(apply_lookahead, every=recipe.lookahead) if recipe.lookahead else None
+    return random_shift(images, recipe.random_shift, source, (side, side) if side else None)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from scoreag.core.signals import CommandInterrupted
 
@@ -110,12 +110,6 @@ class ExecutionConfig:
     torch_compile: bool = False
     channels_last: bool = True
     tensorboard: bool = False
-
-
-def compile_network(network: nn.Module, execution: ExecutionConfig) -> None:
-    """Compile the network if that is wanted; its weights keep their names."""
-    if execution.torch_compile:
-        network.compile()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.data.loading import Dataset
 from scoreag.io.images import to_float
-from scoreag.models.model_cards import ZOO, Card, update_card, write_card
+from scoreag.models.model_cards import Card, update_card, write_card
 from scoreag.stats.proportion import Proportion
 from scoreag.training.classifier_presets import Recipe
 
@@ -53,7 +53,7 @@ def export(
         name=name,
         kind="classifier",
         network=recipe.network,
-        file=f"{name}.safetensors" if folder == ZOO else "model.safetensors",
+        file="model.safetensors",
         license=license or resolve_license(None, str(provenance.get("data", ""))),
         source=describe_source("classifier", command, provenance),
         algorithm=ALGORITHM,

@@ -35,7 +35,7 @@ class TrainingLog:
 
     Args:
         every_images: images between two entries of curve and samples.
-        images_before: images that the network had seen before this training.
+        images_before, minutes_before: of the card that this training started from.
         save_samples: writes samples of a state to a file; by default there are none.
         callbacks: called as well, e.g. to keep snapshots.
         previous_seconds: of earlier sittings.
@@ -45,6 +45,7 @@ class TrainingLog:
     schedule: TrainingSchedule
     every_images: int
     images_before: int = 0
+    minutes_before: float = 0.0
     save_samples: Callable[[TrainState, Path], None] | None = None
     progress: bool = True
     callbacks: Sequence[Callable[[TrainState], None]] = ()
@@ -57,6 +58,14 @@ class TrainingLog:
     def elapsed_seconds(self) -> float:
         """The time of the training so far, all sittings together."""
         return self.previous_seconds + time.monotonic() - self.started_at
+
+    def summary(self, state: TrainState) -> dict[str, Any]:
+        """What a card says of the training."""
+        return {
+            "images_seen": self.images_before + state.images_seen,
+            "minutes": round(self.minutes_before + self.elapsed_seconds / 60, 1),
+            "loss": round(state.last_loss, 5),
+        }
 
     def open(self, state: TrainState) -> None:
         """Count the time from here on; a lost part of the last sitting is left out."""

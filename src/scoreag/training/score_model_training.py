@@ -27,7 +27,7 @@ from scoreag.training.ema import (
     width_to_gamma,
     write_snapshot,
 )
-from scoreag.training.execution import DistContext, ExecutionConfig, compile_network
+from scoreag.training.execution import DistContext, ExecutionConfig
 from scoreag.training.export import describe_source, resolve_license
 from scoreag.training.log import TrainingLog, tensorboard_writer
 from scoreag.training.loop import Callback, PerSampleLoss, fit
@@ -79,9 +79,10 @@ def train_score_model(
         partial(build_or_resume, recipe, options, init, file, device, execution)
     )
     every = sample_every_images or max(schedule.batch_size, schedule.total_images // 10)
-    before = int(init.training_config.get("images_seen", 0)) if init else 0
+    before = init.training_config if init else {}
     log = TrainingLog(
-        folder, schedule, every, before, partial(save_samples, classes=classes), progress,
+        folder, schedule, every, int(before.get("images_seen", 0)),
+        float(before.get("minutes", 0.0)), partial(save_samples, classes=classes), progress,
         make_callbacks(recipe, folder, execution, state.images_seen),
     )  # fmt: skip
     on_step: Callback = lambda state: None  # noqa: E731
@@ -93,7 +94,7 @@ def train_score_model(
         state, build_loss(recipe, len(classes)), images, labels, schedule, file, checkpoint_seconds,
         on_step, dist_context=context, on_resume=on_resume,
     )  # fmt: skip
-    provenance = {**(provenance or {}), **summarize_training(state, log, init)}
+    provenance = {**(provenance or {}), **describe_init(init), **log.summary(state)}
     if ema_width:
         provenance["ema_width"] = ema_width
     if not context.is_main:
@@ -167,7 +168,8 @@ def build_or_resume(
     model = build_network(recipe, options, init, execution.channels_last).to(device)
     state = init_state(model, build_optimizer(model, recipe), len(recipe.schedule.ema_widths))
     state = resume_or_start(state, file)
-    compile_network(model.network, execution)
+    if execution.torch_compile:
+        model.network.compile()  # the weights keep their names
     return state
 
 
@@ -236,17 +238,6 @@ def save_samples(state: TrainState, file: Path, classes: Sequence[str]) -> None:
     with torch.no_grad():
         images = prior.sample(Noise(0, range(len(labels))), labels if classes else None)
     write_png(file, make_grid(to_uint8(images.cpu()), SAMPLES_PER_CLASS))
-
-
-def summarize_training(state: TrainState, log: TrainingLog, init: Card | None) -> dict[str, Any]:
-    """How long the training was, with what the card that it started from had seen."""
-    before = float(init.training_config.get("minutes", 0.0)) if init else 0.0
-    return {
-        **describe_init(init),
-        "images_seen": log.images_before + state.images_seen,
-        "minutes": round(before + log.elapsed_seconds / 60, 1),
-        "loss": round(state.last_loss, 5),
-    }
 
 
 def export(

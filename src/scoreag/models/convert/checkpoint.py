@@ -40,8 +40,8 @@ def open_checkpoint(
     """What a file or a folder holds; nothing of it is run.
 
     Args:
-        arguments: that the network was trained with, where the file does not say them.
-        names: how many classes are named, if they are.
+        config: that the network was trained with, where the file does not say it.
+        class_count: how many classes are named, if they are.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
@@ -116,10 +116,10 @@ def convert_checkpoint(
     """Write the card and the weights of a checkpoint into ``folder``.
 
     Args:
-        classes: names by number; without them the numbers themselves.
+        class_names: by number; without them the numbers themselves.
         license: of the weights; by default what the format says.
-        half: store the weights with 11 significant bits.
-        arguments: as in ``open_checkpoint``.
+        fp16: store the weights with 11 significant bits.
+        config: as in ``open_checkpoint``.
 
     Raises:
         ValueError: the file is not read, or does not fit the network that it names.
@@ -177,7 +177,7 @@ def open_torch_file(path: Path, config: Mapping[str, Any] | None = None) -> Chec
     """The network of a file of tensors.
 
     Args:
-        arguments: that it was trained with, where neither the file nor its name tells them.
+        config: that it was trained with, where neither the file nor its name tells it.
 
     Raises:
         ValueError: nothing says what the network is, or the tensors are not those of such a one.

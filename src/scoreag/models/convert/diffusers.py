@@ -46,8 +46,8 @@ def open_folder(
     """The network of a folder, and its family by the scheduler beside it.
 
     Args:
-        arguments: ``{"null_label": true}``, if the last of its labels says that none is told.
-        names: how many classes are named; one less than there are labels says the same.
+        overrides: ``{"null_label": true}``, if the last of its labels says that none is told.
+        class_count: how many classes are named; one less than there are labels says the same.
 
     Raises:
         ValueError: it is another network, of a schedule that is not known, or a file is missing.
@@ -160,8 +160,8 @@ def _has_null_label(
     """Whether the last label says "not told": as it is told, or K + 1 for K tens of classes."""
     if unknown := [name for name in overrides if name != NULL_LABEL]:
         raise ValueError(
-            f"{path} says itself what it is of; leave out --config, or its {short_repr(unknown[0])}: "
-            f'only {{"{NULL_LABEL}": true}} can be told beside'
+            f"{path} says itself what it is of; leave out --config, or its "
+            f'{short_repr(unknown[0])}: only {{"{NULL_LABEL}": true}} can be told beside'
         )
     told = overrides.get(NULL_LABEL)
     if told is not None and not isinstance(told, bool):

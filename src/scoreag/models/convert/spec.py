@@ -1,4 +1,4 @@
-"""What a checkpoint turned out to be: a family, an architecture, its arguments, its weights."""
+"""What a checkpoint turned out to be, and the check of the config that it was trained with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ class CheckpointSpec:
 
     Args:
         format: of the file, in words.
-        family: a file of score_models/.
-        levels: of the card: what its family has to know besides.
+        family: a name of score_models.py.
+        schedule_kwargs: of the card: arguments of its family.
         network, options: a file of networks/ and the arguments of its ``build``.
         tensors: under the names of that network.
         classes: how many labels it knows; 0 knows none.
         license: of the weights, as far as the format tells.
-        left: what the file holds besides, and what was not needed, in words.
+        unused_keys: what the file holds besides, and what was not needed, in words.
     """
 
     format: str
