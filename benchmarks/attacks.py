@@ -20,7 +20,6 @@ from torch import Tensor
 
 import scoreag
 from scoreag.attacks import (
-    Attack,
     advad,
     apgd,
     auto_ensemble,
@@ -35,7 +34,7 @@ from scoreag.attacks import (
     square,
     stadv,
 )
-from scoreag.attacks._common.attack import attack_name
+from scoreag.attacks._common.attack import Attack, attack_name
 from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255

@@ -23,7 +23,7 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.result import Result
-from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
+from scoreag.metrics.feature_distances import Moments, compute_moments, frechet_distance
 from scoreag.metrics.lpips import Lpips
 from scoreag.stats.proportion import Proportion
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import scoreag
 from scoreag.core.rng import Noise
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
 from scoreag.methods.guided_sampling import configure_prior, runner_up_class
 from scoreag.methods.synthesis import build_synthesis

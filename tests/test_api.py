@@ -18,8 +18,7 @@ import scoreag
 import tiny
 from scoreag.diffusion.networks import unet
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.parameterizations import edm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.task import escalate_attack_scale
@@ -459,7 +458,7 @@ def test_the_public_names_are_there_and_attacks_among_them():
 SCRIPT = """
 import torch
 import scoreag
-from scoreag.attacks import APGD
+from scoreag.attacks.apgd import APGD
 
 prior = scoreag.load_prior("cifar10")
 classifier = scoreag.load_classifier("cifar10-resnet20", device="cpu")

@@ -301,7 +301,7 @@ def test_a_word_that_means_nothing_is_wrong_usage(here, capsys, words, told):
             ["--batch-size", "7"],
             "--batch-size is 7, and there are 6 images; write --batch-size 6 or fewer",
         ),
-        (["--batch-size", "2", "--init", "net"], "is a classifier; go on from a score-model"),
+        (["--batch-size", "2", "--init", "net"], "is a classifier; start from a score-model"),
     ],
     ids=["batch", "init"],
 )
@@ -450,7 +450,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scoreag.classifiers.loading.load_prior", interrupted)
+    monkeypatch.setattr("scoreag.models.loading.load_prior", interrupted)
     assert main(TRANSFORM) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -30,7 +30,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["doctor", "--classifier", "x" * 70_000, "--data", "foolbox-samples"], ["x" * 70_000]):
+    for words in (
+        ["doctor", "--classifier", "x" * 70_000, "--data", "foolbox-samples"],
+        ["x" * 70_000],
+    ):
         assert app.main(words) in (1, 2)
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and 400 < len(told) <= 501 and told.startswith("scoreag: ")
@@ -63,7 +66,7 @@ def test_weights_that_no_network_computes_with_are_refused(
 def test_numbers_beyond_half_precision_are_not_halved(here: Path) -> None:
     given = Card("a", "classifier", "cifar_resnet", "a.safetensors", "MIT", (3, 8, 8), folder=here)
     write_card(given, {"a": torch.tensor([7e4])})
-    with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --ha"):
+    with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --fp"):
         write_card(given, {"a": torch.tensor([7e4])}, fp16=True)
 
 

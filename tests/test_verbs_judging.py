@@ -6,11 +6,11 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.classifiers.loading import load_prior
 from scoreag.cli.app import main
 from scoreag.cli.inputs import find_judge
 from scoreag.io.records import read_rows
 from scoreag.methods.summary import NO_JUDGE_NOTE
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import list_cards, load_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")

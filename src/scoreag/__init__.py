@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoreag import attacks as attacks
-    from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+    from scoreag.classifiers.loading import load_classifier, wrap_classifier
     from scoreag.core.rng import Noise
     from scoreag.data.loading import load_data
     from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scoreag.methods.result import Result
     from scoreag.methods.synthesis import synthesize
     from scoreag.methods.transformation import transform
+    from scoreag.models.loading import load_prior
 
 __version__ = "0.2.0"
 
@@ -30,7 +31,7 @@ _LAZY_MODULES = {
     "defend": "defenses.purified_classifier",
     "load_classifier": "classifiers.loading",
     "load_data": "data.loading",
-    "load_prior": "classifiers.loading",
+    "load_prior": "models.loading",
     "purify": "methods.purification",
     "synthesize": "methods.synthesis",
     "transform": "methods.transformation",

@@ -99,11 +99,10 @@ FOLDERS = {  # where the components of a kind lie
     "networks": ("diffusion.networks", "classifiers.networks"),
     "purifiers": ("defenses.purifiers",),
     "samplers": ("diffusion.samplers",),
-    "score_models": ("models.score_models",),
 }
 NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # what serves the components beside it
     **dict.fromkeys(FOLDERS, ()),
-    "datasets": ("label_table", "loading", "source", "zip_reader"),
+    "datasets": ("loading", "source"),
     "networks": ("edm_blocks",),
 }
 

@@ -18,7 +18,6 @@ from scoreag.assess.experiments import classifier_digests as content_of
 from scoreag.assess.results import aggregate
 from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
-from scoreag.io import run_dir as place
 from scoreag.io.images import write_png
 from scoreag.io.manifest import MANIFEST
 from scoreag.report.robustness import write_report

@@ -87,7 +87,7 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
 def test_square_comes_near_without_a_gradient(norm, share):
     """Of the way from where grey is to the best. Success would end it, so none is in reach."""
     label = likely()
-    start, best = reached(lambda *_: _[1], label)[0], best_margin(label, norm)
+    start, best = reached(lambda *given, **_: given[1], label)[0], best_margin(label, norm)
     offset = torch.zeros(4, dtype=torch.float64)
     offset[label] = 100.0
 

@@ -14,9 +14,9 @@ import scoreag
 import tiny
 from scoreag.certify.generator_risk import GeneratorSpec, classify_draws
 from scoreag.certify.smoothing import SmoothingConfig, certify_image, denoised_smoothing
-from scoreag.classifiers.detector_wrapper import WithDetector
 from scoreag.classifiers.gradient_masking import BpdaView, GradientMasked
 from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.classifiers.rejection import WithDetector
 from scoreag.core.batching import (
     PADDING_ID,
     BatchContext,

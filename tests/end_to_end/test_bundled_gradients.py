@@ -11,7 +11,7 @@ import scoreag
 from scoreag.core.rng import Noise
 from scoreag.diffusion.guidance import guide
 from scoreag.diffusion.likelihoods import EXACT_VARIANCE, mmps_denoiser, reconstruction
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images, to_model_range
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.guided_sampling import configure_prior

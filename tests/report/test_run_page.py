@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scoreag.UNKNOWN import save_result
 
 from scoreag.methods.result import Result
 from scoreag.report.task_run import render_run_page, write_report

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from scoreag.UNKNOWN import save_result
 
 import tiny
 from scoreag import transform

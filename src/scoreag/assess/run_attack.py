@@ -194,7 +194,7 @@ def _run_direct(
     if cell.task != CLEAN:
         attack = build_attack(cell, cache, prior)
         noise = Noise(cell.seed, context.ids(positions)).fold_in("attack")
-        # without the checks of a call: the plan has been checked, and every query is counted
+        # without the checks of a call: the plan was validated, and every query is counted
         images = attack.run(classifier, images, labels, noise).detach()
     zeros = torch.zeros(len(positions), dtype=torch.int64)
     return AttackOutput(images, zeros - 1, zeros, zeros, zeros)

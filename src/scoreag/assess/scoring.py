@@ -24,8 +24,7 @@ from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
 from scoreag.io.records import Row
 from scoreag.metrics.lpips import MIN_SIDE
-from scoreag.metrics.norms import compute_norms, psnr
-from scoreag.metrics.ssim import WINDOW_SIZE, ssim
+from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.io.records import Row
 from scoreag.methods.task import batch_ranges

@@ -141,7 +141,8 @@ def _certify_images(options: CertifyOptions) -> None:
 
 
 def _load_models(options: CertifyOptions) -> tuple[Any, Any]:
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import load_prior
 
     compute = options.compute
     return (

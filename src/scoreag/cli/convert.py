@@ -79,7 +79,7 @@ def convert_score_model(options: ConvertOptions) -> "tuple[dict[str, Any], Card]
 
 def is_classifier(options: ConvertOptions) -> bool:
     """Whether it is a classifier: an option says so, or the file can be nothing else."""
-    from scoreag.classifiers.file_formats import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
+    from scoreag.classifiers.state_dict import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
 
     path = Path(options.checkpoint)
     own = (options.network, options.mean, options.std, options.shape, options.strip)
@@ -90,7 +90,7 @@ def is_classifier(options: ConvertOptions) -> bool:
 
 def convert_classifier(options: ConvertOptions) -> "Card":
     """Write the card of a classifier."""
-    from scoreag.classifiers.convert import convert_state_dict
+    from scoreag.classifiers.state_dict import convert_state_dict
 
     config, class_names = parse_config(options.config), parse_class_names(options.class_names)
     file = Path(options.checkpoint)

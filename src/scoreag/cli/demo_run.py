@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scoreag.attacks.pgd import PGD
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers.loading import load_classifier
 from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset, interleave_classes, load_dataset
 from scoreag.diffusion.prior import Prior
@@ -22,6 +22,7 @@ from scoreag.methods.run_task import run_task
 from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import TaskSpec
 from scoreag.methods.transformation import build_transformation
+from scoreag.models.loading import load_prior
 from scoreag.report.demo import (
     DemoReport,
     PredictedImages,
@@ -120,9 +121,7 @@ def run_demo(
         "gat": build_transformation(
             prior, demo_models.classifier, images, labels, judge=demo_models.judge, **given
         ),
-        "gap": build_purification(
-            prior, to_float(pgd), demo_models.classifier, labels, **given
-        ),
+        "gap": build_purification(prior, to_float(pgd), demo_models.classifier, labels, **given),
         "gas": build_synthesis(
             prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
         ),

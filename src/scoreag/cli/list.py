@@ -50,7 +50,7 @@ def entries(kind: str) -> dict[str, str]:
 
         return list_plans()
     if kind == "presets":
-        from scoreag.training.preset_listing import list_presets
+        from scoreag.training.presets import list_presets
 
         return list_presets()
     return _component_lines(kind)

@@ -158,7 +158,7 @@ def validate_seed(seed: int) -> int:
 def validate_class_count(prior: Prior, count: int) -> int:
     """The number of classes of the classifier, which must be those of the score model."""
     if prior.classes and len(prior.classes) != count:
-        advice = getattr(getattr(prior.model, "network", None), "advice", "")
+        advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
         raise ValueError(
             f"the classifier tells {count} classes apart, and the score model knows "
             f"{len(prior.classes)}; give one that was trained on the same classes"

@@ -9,9 +9,9 @@ from torch import Tensor
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.html import TableCell, format_count, render_page
+from scoreag.report.html import TableCell, render_page
 from scoreag.report.image_grid import ImageCell, Strip
-from scoreag.stats.proportion import accuracy, compute_proportion
+from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
 HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
 
@@ -76,7 +76,7 @@ def render_demo_page(report: DemoReport) -> str:
     return render_page(
         "demo",
         title="How does this classifier fail?",
-        summary=summary_sentences(report),
+        lead=summary_sentences(report),
         report=report,
         table=(HEADER, summary_rows(report)),
         real=[_real_strip(report, row) for row in range(len(report.labels))],
@@ -124,6 +124,12 @@ def summary_rows(report: DemoReport) -> list[list[TableCell]]:
         row("unguided samples", report.unguided, generated, "free"),
         row("GAS", report.gas, generated, "gas", eligible=generated >= 0),
     ]
+
+
+def format_count(proportion: Proportion) -> TableCell:
+    """``18 of 20`` with the interval below."""
+    low, high = proportion.interval
+    return f"{proportion.count} of {proportion.total}", f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _median_linf(original: PredictedImages, version: PredictedImages) -> str:

@@ -5,7 +5,7 @@ The defense of randomized smoothing, where ``sigma_start`` is twice the noise in
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Images, State
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.diffusion.solver import checkpoint_chain
 from scoreag.methods.config import SamplingConfig
