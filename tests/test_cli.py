@@ -318,9 +318,9 @@ def test_a_training_says_what_it_made_and_goes_on_from_it(here, capsys):
     assert main(words) == 0
     made = json.loads(capsys.readouterr().out)
     kept = json.loads((here / "out" / "manifest.json").read_text())
-    assert kept["finished"] and kept["seed"] == 0 and kept["made"]["sha256"] == made["sha256"]
+    assert kept["finished"] and kept["seed"] == 0 and kept["card"]["sha256"] == made["sha256"]
     assert kept["config"]["schedule"]["dtype"] in ("float32", "bf16")
-    assert "--preset tiny --data image-folder:images" in kept["made"]["source"]
+    assert "--preset tiny --data image-folder:images" in kept["card"]["source"]
     assert main(words) == 0
     assert main(["report", "out"]) == 1
     assert "holds a training, which has no report" in capsys.readouterr().err
