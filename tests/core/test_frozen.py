@@ -248,10 +248,7 @@ def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
 
     leaf = images().requires_grad_()
     assert checks.diagnose_gradient(centred(leaf), leaf) == ""
-    assert (
-        checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
-        == checks.NO_GRADIENT
-    )
+    assert checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf) == checks.NO_GRADIENT
 
 
 def test_a_classifier_of_another_size_is_refused_in_one_line():
