@@ -136,9 +136,9 @@ def run_demo(
         **{
             name: build_synthesis(
                 generator.prior, generator.classifier, sample_labels, seed=seed,
-                judge=generator.judge, **unguided,
+                judge=generator.judge, attack_scale=scale,
             )
-            for name, unguided in (("gas", {}), ("free", {"attack_scale": 0.0}))
+            for name, scale in (("gas", None), ("free", 0.0))
         },
     }  # fmt: skip
     for folder in (out / task for task in tasks if (out / task).is_symlink()):
