@@ -63,7 +63,7 @@ def test_weights_that_no_network_computes_with_are_refused(
 def test_numbers_beyond_half_precision_are_not_halved(here: Path) -> None:
     given = Card("a", "classifier", "cifar_resnet", "a.safetensors", "MIT", (3, 8, 8), folder=here)
     write_card(given, {"a": torch.tensor([7e4])})
-    with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --ha"):
+    with pytest.raises(ValueError, match="a: the tensor 'a' holds NaN or infinity; leave out --fp"):
         write_card(given, {"a": torch.tensor([7e4])}, fp16=True)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
-from scoreag.stats.proportion import Proportion
 from scoreag.stats.estimates import quantile_interval
+from scoreag.stats.proportion import Proportion
 
 ALL_IMAGES = "all images"
 CLEAN_CORRECT = "images classified correctly before"
