@@ -38,6 +38,7 @@ TRAINING = {
     "bias_rate": "bias_lr_factor", "smoothing": "label_smoothing", "sides": "crop_schedule",
     "shift": "random_shift", "adversary": "adversarial", "radius": "eps", "stride": "step_size",
     "steps": "attack_steps", "extra_share": "extra_fraction", "finer": "grow_resolution",
+    "ema": "ema_width",
     "plan": "schedule",
 }  # fmt: skip
 SCHEDULE = {
