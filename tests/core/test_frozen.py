@@ -25,7 +25,7 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.methods.run_task import build_manifest
 from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
-from scoreag.registry import component_names
+from scoreag.models.score_models import PARAMETERIZATIONS
 
 
 def test_grey_images_are_not_shown_as_three_colours():
@@ -248,10 +248,7 @@ def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
 
     leaf = images().requires_grad_()
     assert checks.diagnose_gradient(centred(leaf), leaf) == ""
-    assert (
-        checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
-        == checks.NO_GRADIENT
-    )
+    assert checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf) == checks.NO_GRADIENT
 
 
 def test_a_classifier_of_another_size_is_refused_in_one_line():
@@ -296,7 +293,7 @@ def test_a_device_that_is_not_there_is_told(device, told):
         load_prior("fashion-small", device)
 
 
-@pytest.mark.parametrize("family", component_names("score_models"))
+@pytest.mark.parametrize("family", sorted(PARAMETERIZATIONS))
 def test_a_score_model_and_a_defense_can_be_pickled(family, tmp_path):
     """As a worker that is spawned gets them."""
     prior = load_prior(tiny.write_score_model(tmp_path, family=family), "cpu")
