@@ -76,6 +76,7 @@ def defend(
         sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
         jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
         x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+
     A sampling option that is None has the value of the prior's card; a purifier takes some of them.
 
     Raises:
