@@ -38,7 +38,8 @@ WRONG = {
     "object": object(), "number": 2.5, "below": -3, "array": np.zeros((2, 2)),
     "tensor": torch.zeros(2, 5), "empty": torch.zeros(0), "module": victim.module, "prior": prior,
     "class": torch.nn.Linear, "function": lambda x: x, "loader": Loader(), "bytes": b"x",
-    "noise": Noise(0, [0, 1]), "bool": True, "device": torch.device("cpu"), "dtype": torch.float16, "nan": float("nan"),
+    "noise": Noise(0, [0, 1]), "bool": True, "device": torch.device("cpu"), "dtype": torch.float16,
+    "nan": float("nan"),
 }
 CALLS = {
     "transform": (scoreag.transform, dict(

@@ -328,9 +328,9 @@ def test_a_module_is_named_as_python_names_it(here, name):
 
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
-    "load.py",  # a component: ``trust.component`` guards the files that name one
-    "classifiers/import_factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
-    "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
+    "registry.py",  # a component: ``is_custom_component`` guards the files that name one
+    "classifiers/build.py",  # factories, guarded by ``is_custom_classifier``; timm, torchvision
+    "cli/list.py",  # folders of this package
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 

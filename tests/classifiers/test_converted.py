@@ -111,7 +111,11 @@ def test_another_normalization_is_another_run(here, capsys):
     [
         (["net.pth", "new", *KNOWN, "--shape", "3x8x8"], 2, "--mean is missing: normalization is"),
         (["net.pth", "new", *KNOWN, "--mean", "0.5"], 2, "--std is missing: normalization is"),
-        (["net.pth", "new", *WHOLE, "--mean", "a,b"], 2, "--mean is 'a,b'; write a number a chan"),
+        (
+            ["net.pth", "new", *WHOLE, "--mean", "a,b"],
+            2,
+            "--mean is 'a,b'; write a number per chan",
+        ),
         (["net.pth", "new", *WHOLE, "--std", "0,1,1"], 1, "std above 0"),
         (["net.pth", "new", *WHOLE, "--mean", "0,0"], 1, "mean [0.0, 0.0] and std [0.2,"),
         (["net.pth", "new", *WHOLE, "--shape", "8x8"], 2, "--shape 8x8: write CHANNELSxHEIGHT"),

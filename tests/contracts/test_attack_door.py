@@ -42,7 +42,8 @@ def blind(logits):
 
 
 X, Y = natural(2)
-BAD = {  # what is given in place of (classifier, images, labels, seed, image_ids): what is said of it
+# what is given in place of (classifier, images, labels, seed, image_ids), and the message
+BAD = {
     "a name": ({0: "cifar10-resnet20"}, "the classifier is 'cifar10-resnet20'; expected a module"),
     "a class": ({0: Net}, "the classifier is the class Net; expected a module"),
     "train mode": ({0: net(True)}, r"in train mode.*call its \.eval\(\) first"),

@@ -1,14 +1,19 @@
 """What every attack must satisfy.  A new file is found, and tested, by its name."""
 
+import inspect
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
 import torch
 
+import scoreag.attacks
+import tiny
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
 from scoreag.cli.list import entries
-from scoreag.registry import check_options, load_attack
+from scoreag.registry import check_options, component_names, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,3 +112,29 @@ def test_what_would_do_nothing_is_refused(attack, option):
 def test_the_list_of_attacks_has_a_line_for_each():
     lines = entries("attacks")
     assert set(NAMES) <= lines.keys() and all(len(line) > 20 for line in lines.values())
+
+
+@pytest.mark.parametrize("name", component_names("attacks"))
+def test_every_attack_is_imported_from_the_package_by_its_own_name(name):
+    """``from scoreag.attacks import PGD``, where the file is pgd.py."""
+    found = load_attack(name)
+    assert found.__name__ in scoreag.attacks.__all__
+    assert getattr(scoreag.attacks, found.__name__) is found
+    assert scoreag.attacks.Attack in found.__mro__
+
+
+def test_an_unknown_attack_is_no_attribute():
+    with pytest.raises(AttributeError, match="has no attribute 'PDG'"):
+        scoreag.attacks.PDG  # noqa: B018
+
+
+def test_the_list_of_attacks_needs_no_torch():
+    code = "import sys, scoreag.attacks; dir(scoreag.attacks); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=tiny.ENVIRONMENT).returncode == 0
+
+
+def test_options_are_in_the_signature_with_their_defaults():
+    parameters = inspect.signature(scoreag.attacks.FGSM).parameters
+    assert {n: p.default for n, p in parameters.items()} == {
+        "eps": 8 / 255, "norm": "Linf", "loss": "ce", "eot_samples": 1,
+    }  # fmt: skip

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import log_misclassified_prob
 from scoreag.attacks._common.objective import Objective
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
+from scoreag.diffusion.likelihoods import log_misclassified_prob
 from scoreag.diffusion.noise_schedules import vp_uniform
 
 

@@ -15,7 +15,6 @@ from scoreag.attacks._common.objective import (
     LossGradient,
     Objective,
     make_eot_weighting,
-    validate_eot_weighting,
     where_per_image,
 )
 from scoreag.attacks._common.search import (
@@ -63,10 +62,6 @@ class APGD(Attack):
     eot_samples: int = option(1, above=0)
     early_stop_draws: int = option(0, low=0)
     eot_weighting: str = option("mean", among=EOT_WEIGHTINGS)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validate_eot_weighting("apgd", self.eot_weighting, self.eot_samples)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
         """Images in [0, 1] within ``eps`` of the originals."""

@@ -9,7 +9,6 @@ from scoreag.attacks._common.objective import (
     EOT_WEIGHTINGS,
     Objective,
     make_eot_weighting,
-    validate_eot_weighting,
 )
 from scoreag.attacks._common.search import init_active_set, init_best, run_sequentially
 from scoreag.core.rng import Noise
@@ -47,10 +46,6 @@ class PGD(Attack):
     eot_samples: int = option(1, above=0)
     early_stop_draws: int = option(0, low=0)
     eot_weighting: str = option("mean", among=EOT_WEIGHTINGS)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validate_eot_weighting("pgd", self.eot_weighting, self.eot_samples)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
         """Images in [0, 1] within ``eps`` of the originals, with a high loss at ``labels``."""

@@ -52,7 +52,7 @@ class StAdv(Attack):
 
         flow = images.new_zeros(len(images), 2, *images.shape[-2:])
         objective = Objective(lambda f: classifier(warp(images, f)), labels, loss, self.eot_samples)
-        adam, best = _Adam(torch.zeros_like(flow), torch.zeros_like(flow)), init_best(images)
+        first, second, best = torch.zeros_like(flow), torch.zeros_like(flow), init_best(images)
         for i in range(1, self.steps + 1):
             here = objective.loss_gradient(flow)
             best = self._update_best(best, images, flow, here.margin)
@@ -60,8 +60,11 @@ class StAdv(Attack):
                 here.margin > 0, self.smoothness, self.smoothness * UNFOOLED_SMOOTHNESS
             )
             weight = weight.to(flow)[:, None, None, None]  # else of the default dtype
-            adam = adam.update(here.gradient - weight * _flow_tv_gradient(flow))
-            flow = flow + self.step_size * adam.compute_step(i)
+            ascent = here.gradient - weight * _flow_tv_gradient(flow)
+            first = 0.9 * first + 0.1 * ascent  # Adam: Kingma & Ba (2015)
+            second = 0.999 * second + 0.001 * ascent.square()
+            scale = (second / (1 - 0.999**i)).sqrt() + 1e-8
+            flow = flow + self.step_size * (first / (1 - 0.9**i) / scale)
             flow = flow.clamp(-self.max_displacement, self.max_displacement)
         return self._update_best(best, images, flow, objective.mean_margin(flow)).images
 
@@ -69,23 +72,6 @@ class StAdv(Attack):
         """Flows that fool have a score above 0, larger the smoother they are."""
         score = torch.where(margins > 0, 1 / (1 + flow_total_variation(flow)), margins)
         return best.update(warp(images, flow), score)
-
-
-@dataclass(frozen=True, eq=False)
-class _Adam:
-    """Running means of a gradient and of its square, each entry alone; Kingma & Ba (2015)."""
-
-    first: Flow
-    second: Flow
-
-    def update(self, gradient: Flow) -> "_Adam":
-        first = 0.9 * self.first + 0.1 * gradient
-        return _Adam(first, 0.999 * self.second + 0.001 * gradient.square())
-
-    def compute_step(self, count: int) -> Flow:
-        """The step after ``count`` gradients, about 1 in size."""
-        mean, square = self.first / (1 - 0.9**count), self.second / (1 - 0.999**count)
-        return mean / (square.sqrt() + 1e-8)
 
 
 def warp(images: Images, flow: Flow) -> Images:

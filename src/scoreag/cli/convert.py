@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from scoreag.cli.options import Opt, OutputOptions, Overwrite, switch
 from scoreag.cli.outputs import format_table
 from scoreag.cli.parsing import UsageError, parse_shape
-from scoreag.io.bounded import parse_json
 from scoreag.registry import component_names, did_you_mean, load_component, short_repr
 
 if TYPE_CHECKING:
@@ -131,6 +130,8 @@ def parse_config(text: str | None) -> dict[str, Any] | None:
     """
     if text is None:
         return None
+    from scoreag.io.bounded import parse_json
+
     try:
         table = parse_json(text)
     except ValueError as error:

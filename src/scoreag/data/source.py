@@ -102,7 +102,7 @@ def _check_number(word: str) -> None:
 def interleave_groups(groups: Sequence[object]) -> list[int]:
     """Positions so that the groups take turns: the first of each, then the second of each, ...
 
-    >>> in_turns("aaabcc")
+    >>> interleave_groups("aaabcc")
     [0, 3, 4, 1, 5, 2]
     """
     seen: Counter[object] = Counter()

@@ -60,6 +60,17 @@ def logit_margin(logits: Logits, labels: torch.Tensor) -> BatchScalar:
     return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
+def log_misclassified_prob(logits: Logits, labels: Labels) -> BatchScalar:
+    """``log(1 - softmax(z)_y)``, as ``log sigmoid(logsumexp(other logits) - z_y)``.
+
+    It loses neither its value where the label's probability rounds to 1 nor its gradient where that
+    rounds to 0.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return logsigmoid(others.logsumexp(1) - own)
+
+
 VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, similarity, sigma_data) -> v(sigma)
 
 MAX_VARIANCE_FRACTION = 0.29  # of the variance of images in one direction (CIFAR-10: 222 of 768)
@@ -216,18 +227,10 @@ def untargeted(
 ) -> LogLikelihood:
     """``attack_scale * log(1 - softmax(f(x0))[label])``.
 
-    Computed as ``log sigmoid(logsumexp(other logits) - label's logit)``, which loses neither its
-    value where the label's probability rounds to 1 nor its gradient where that rounds to 0.
-
     Args:
         options: ``stop_margin`` and ``on_skip`` of ``classifier_likelihood``.
     """
-
-    def log_prob(logits: Logits) -> BatchScalar:
-        own = logits.gather(1, labels[:, None]).squeeze(1)
-        others = logits.scatter(1, labels[:, None], -torch.inf)
-        return logsigmoid(others.logsumexp(1) - own)
-
+    log_prob = partial(log_misclassified_prob, labels=labels)
     return classifier_likelihood(
         classifier, log_prob, lambda z: -logit_margin(z, labels), attack_scale, **options
     )

@@ -80,9 +80,9 @@ class Attack(Protocol):
             return images
         images = check_images(images)
         images = images.clone() if images.is_inference() else images.detach()
-        # a function may hold what belongs to this batch: it is shown all of it
-        whole = not isinstance(classifier, nn.Module | SupportsRowSelection)
-        probe = images if whole else images[:1]
+        # a function may be bound to this batch, and is then wrong about a part of it
+        is_function = not isinstance(classifier, nn.Module | SupportsRowSelection)
+        probe = images if is_function else images[:1]
         checked, classes = validate_classifier(classifier, probe, self.needs_gradient)
         labels = validate_labels(labels, len(images), classes).to(images.device)
         labels = labels.clone() if labels.is_inference() else labels
@@ -116,11 +116,15 @@ def validate_options(attack: Any) -> None:
         _validate_type(name, each.name, each.type, value)
         if value is not None and each.metadata:
             _validate_value(name, each.name, value, each.metadata)
-    eps = getattr(attack, "eps", None)
+    eps, weighting = getattr(attack, "eps", None), getattr(attack, "eot_weighting", "mean")
     if eps is not None and eps > 1 and getattr(attack, "norm", None) == "Linf":
+        # any image lies within it
+        raise ValueError(f"{name}: eps is {eps:g}, and pixels are in [0, 1]; write {eps:g}/255")
+    if weighting != "mean" and attack.eot_samples == 1:
         raise ValueError(
-            f"{name}: eps is {eps:g}, and pixels are in [0, 1]; write {eps:g}/255"
-        )  # any image lies within it
+            f"{name}: eot_weighting is {weighting!r}, and eot_samples is 1: there is nothing to "
+            "weight; write eot_samples = 10, or leave eot_weighting out"
+        )
 
 
 def _validate_type(name: str, option: str, annotation: Any, value: Any) -> None:

@@ -111,15 +111,6 @@ def where_per_image(mask: Tensor, if_true: Tensor, if_false: Tensor) -> Tensor:
     return torch.where(mask.view(-1, *(1,) * (if_true.ndim - 1)), if_true, if_false)
 
 
-def validate_eot_weighting(name: str, eot_weighting: str, eot_samples: int) -> None:
-    """Refuse to weight a single draw."""
-    if eot_weighting != "mean" and eot_samples == 1:
-        raise ValueError(
-            f"{name}: eot_weighting is {eot_weighting!r}, and eot_samples is 1: there is nothing "
-            "to weight; write eot_samples = 10, or leave eot_weighting out"
-        )
-
-
 def make_eot_weighting(eot_weighting: str, norm: str, eps: float) -> EotWeighting:
     """How gradients of several draws become one, by name, in a ball of radius ``eps``."""
     if eot_weighting == "mean":
