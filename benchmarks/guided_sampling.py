@@ -19,12 +19,13 @@ from common import eight_bit, rate, resident, ruler, write
 from torch import Tensor
 
 import scoreag
+from scoreag.core.batching import batch_ranges
 from scoreag.core.rng import Noise
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
 from scoreag.methods.guided_sampling import configure_prior, runner_up_class
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import batch_ranges, run_batch
+from scoreag.methods.task import run_batch
 
 REFERENCE = {
     "sampler": "euler_maruyama",

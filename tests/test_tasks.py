@@ -9,7 +9,7 @@ from torch import Tensor
 import tiny
 from scoreag.attacks import pgd
 from scoreag.core.rng import Noise
-from scoreag.defenses.purified_classifier import defend
+from scoreag.defenses.defend import defend
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from scoreag.classifiers.loading import load_classifier, wrap_classifier
     from scoreag.core.rng import Noise
     from scoreag.data.loading import load_data
-    from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
+    from scoreag.defenses.defend import defend
+    from scoreag.defenses.purified_classifier import PurifiedClassifier
     from scoreag.methods.config import SamplingConfig
     from scoreag.methods.purification import purify
     from scoreag.methods.result import Result
@@ -28,7 +29,7 @@ _LAZY_MODULES = {
     "PurifiedClassifier": "defenses.purified_classifier",
     "Result": "methods.result",
     "SamplingConfig": "methods.config",
-    "defend": "defenses.purified_classifier",
+    "defend": "defenses.defend",
     "load_classifier": "classifiers.loading",
     "load_data": "data.loading",
     "load_prior": "models.loading",

@@ -14,7 +14,7 @@ from scoreag.certify.generator_risk import (
     classify_draws,
     summarize,
 )
-from scoreag.defenses.purified_classifier import defend
+from scoreag.defenses.defend import defend
 from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import quantize_8bit, run_in_memory
 

@@ -25,7 +25,7 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.methods.run_task import build_manifest
 from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
-from scoreag.registry import component_names
+from scoreag.models.score_models import PARAMETERIZATIONS
 
 
 def test_grey_images_are_not_shown_as_three_colours():
@@ -293,7 +293,7 @@ def test_a_device_that_is_not_there_is_told(device, told):
         load_prior("fashion-small", device)
 
 
-@pytest.mark.parametrize("family", component_names("score_models"))
+@pytest.mark.parametrize("family", sorted(PARAMETERIZATIONS))
 def test_a_score_model_and_a_defense_can_be_pickled(family, tmp_path):
     """As a worker that is spawned gets them."""
     prior = load_prior(tiny.write_score_model(tmp_path, family=family), "cpu")

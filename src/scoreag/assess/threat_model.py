@@ -24,7 +24,8 @@ from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
-from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
+from scoreag.defenses.defend import defend
+from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable

@@ -17,13 +17,12 @@ from scipy.special import ndtri
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoreag.core.batching import BatchContext, use_batch
+from scoreag.core.batching import BatchContext, batch_ranges, use_batch
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.io.records import Row
-from scoreag.methods.task import batch_ranges
 from scoreag.stats.proportion import Proportion, clopper_pearson_lower
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # L2, pixels in [0, 1]

@@ -81,9 +81,14 @@ def _logits(classifier: Any, leaf: Images) -> Tensor:
         except Exception as error:  # whatever somebody else's network may raise
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"the classifier cannot take images of {shape}: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(leaf):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the classifier returned {got}; expected logits ({len(leaf)}, classes)")
+    return check_logits_shape(logits, len(leaf))
+
+
+def check_logits_shape(logits: Any, count: int) -> Tensor:
+    """Logits, a row an image, and nothing else that a classifier may return."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the classifier returned {came}; expected logits ({count}, classes)")
     return logits
 
 

@@ -222,7 +222,7 @@ def _check_normalization(
         "normalisation", False,
         f"with that of {name} it is right on {counts}{also}: write "
         f"mean={_round_digits(mean)}, std={_round_digits(std)} in its card, or in "
-        "scoreag.classifier(module, mean, std)",
+        "scoreag.wrap_classifier(module, mean, std)",
     )  # fmt: skip
 
 

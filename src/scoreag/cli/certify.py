@@ -180,7 +180,7 @@ def _identify_rows(data: "Dataset") -> dict[str, Any]:
 def _certify_generator(options: CertifyOptions) -> None:
     from scoreag.certify.generator_risk import classify_draws, summarize
     from scoreag.certify.run import GENERATOR_TASK, run_certification
-    from scoreag.methods.task import batch_ranges
+    from scoreag.core.batching import batch_ranges
     from scoreag.report.certification import render_generator_page
 
     spec, batch_size, output = _build_spec(options), options.batch_size or 50, options.output
@@ -215,7 +215,7 @@ def _certify_generator(options: CertifyOptions) -> None:
 def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
     """The generator and the classifier; by default, unguided images of all classes."""
     from scoreag.certify.generator_risk import GeneratorSpec
-    from scoreag.defenses.purified_classifier import defend
+    from scoreag.defenses.defend import defend
     from scoreag.methods.synthesis import build_synthesis
 
     chosen = options.generator

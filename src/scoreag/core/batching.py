@@ -21,6 +21,11 @@ CallCounts: TypeAlias = MutableMapping[Any, int]
 PADDING_ID = -(10**15)  # ids of rows that only fill a batch up: below those of any image
 
 
+def batch_ranges(count: int, size: int) -> Iterator[range]:
+    """0..count-1 in runs of ``size``, cut by position alone."""
+    return (range(i, min(i + size, count)) for i in range(0, count, size))
+
+
 @runtime_checkable
 class SupportsRowSelection(Protocol):
     """A classifier whose answer to its i-th image depends on i, as a defense draws for it."""

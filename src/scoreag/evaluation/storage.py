@@ -14,9 +14,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
+from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
 from scoreag.io.run_dir import RunFiles, open_run_dir
-from scoreag.methods.task import batch_ranges
 
 TASK = "evaluate model"
 CHUNKS = "parts"

@@ -125,7 +125,7 @@ def purify(
         labels: the true classes, (batch,), if known: ``success`` is then where the classifier errs
             on the purified image.
         seed: 0 or more; with the image id it determines the noise of an image.
-        image_ids: one an image, all different; by default 0, 1, 2, ....
+        image_ids: one an image, all different; by default 0, 1, 2, ...
         batch_size: images that the networks see at once, 1 to 4096; 0: all, unpadded.
         progress: whether to show a bar.
         similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
@@ -136,6 +136,7 @@ def purify(
         sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
         jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
         x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+
     An option that is None has the value of the prior's card.
 
     Returns:

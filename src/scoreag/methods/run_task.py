@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from scoreag.core.batching import batch_ranges
 from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
@@ -24,7 +25,6 @@ from scoreag.methods.task import (
     DEFAULT_BATCH_SIZE,
     MAX_BATCH_SIZE,
     TaskSpec,
-    batch_ranges,
     run_batch,
 )
 from scoreag.models.identity import describe_models, tensors_sha256

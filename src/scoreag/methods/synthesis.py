@@ -194,6 +194,7 @@ def synthesize(
         sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
         jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
         x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+
     An option that is None has the value of the prior's card.
 
     Returns:

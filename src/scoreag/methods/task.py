@@ -6,7 +6,7 @@ alike, and an image comes out bit for bit the same whatever else is computed bes
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
-from scoreag.core.batching import bind_image_ids, reset_draws, select_rows
+from scoreag.core.batching import batch_ranges, bind_image_ids, reset_draws, select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
@@ -93,11 +93,6 @@ class TaskSpec:
             return padded
         classifier = reset_draws(self.classifier, self.image_ids, purpose)
         return replace(padded, classifier=select_rows(classifier, range(len(padded))))
-
-
-def batch_ranges(count: int, size: int) -> Iterator[range]:
-    """0..count-1 in runs of ``size``, cut by position alone."""
-    return (range(i, min(i + size, count)) for i in range(0, count, size))
 
 
 def run_in_memory(

@@ -152,7 +152,7 @@ def transform(
             given image), ``"random"``, a class number or name, a class an image (batch,), or None:
             anything but the label.
         seed: 0 or more; with the image id it determines the noise of an image.
-        image_ids: one an image, all different; by default 0, 1, 2, ....
+        image_ids: one an image, all different; by default 0, 1, 2, ...
         judge: another classifier of the same classes, trained apart, that is asked at the end
             whether the images still show their labels; it guides nothing.
         batch_size: images that the networks see at once, 1 to 4096; 0: all, unpadded.
@@ -171,6 +171,7 @@ def transform(
         sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
         jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
         x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+
     An option that is None has the value of the prior's card.
 
     Returns:

@@ -55,7 +55,7 @@ class Attack(Protocol):
         self,
         classifier: Classifier,
         images: Tensor,
-        labels: Tensor | Sequence[int],
+        labels: Tensor | Sequence[int] | None,
         seed: int = 0,
         image_ids: Sequence[int] | Tensor | None = None,
     ) -> Images:
@@ -75,7 +75,7 @@ class Attack(Protocol):
             ValueError: what came, what was expected, and what to write instead.
         """
         if isinstance(images, Tensor) and images.ndim == 4 and not len(images):
-            if len(labels):
+            if labels is not None and len(labels):
                 raise ValueError(f"{len(labels)} labels for 0 images; expected one an image")
             return images
         images = check_images(images)

@@ -1,0 +1,146 @@
+"""``defend``: a classifier behind a purifier, from options that are checked."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from scoreag.classifiers.checks import REENTRANT_CHECKPOINT, diagnose_gradient
+from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.core.batching import BatchContext, use_batch
+from scoreag.core.types import Classifier
+from scoreag.defenses.memory_budget import parse_bytes
+from scoreag.defenses.purified_classifier import (
+    DefenseConfig,
+    PurifiedClassifier,
+    measure_draw_bytes,
+    validate_logits,
+)
+from scoreag.diffusion.prior import Prior
+from scoreag.methods.config import answer_unknown_options, given_options, resolve_config
+from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
+from scoreag.registry import describe_value, did_you_mean, load_component
+
+BACKWARD_MODES = ("exact", "bpda", "none")
+AGGREGATIONS = ("mean", "majority")
+
+
+@answer_unknown_options
+def defend(
+    classifier: Classifier,
+    prior: Prior,
+    purifier: str = "gap",
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    aggregate: str = "mean",
+    backward: str = "exact",
+    max_memory: int | str | None = None,
+    bf16: bool = False,
+    similarity: float | None = None,
+    likelihood_variance: str | None = None,
+    sigma_start: float | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    sampler_options: Mapping[str, Any] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
+) -> PurifiedClassifier:
+    """``classifier`` behind a purifier: images in [0, 1] to logits, with fresh draws at each call.
+
+    Any attack takes it, of this library or another: its gradient is that of the whole chain.
+
+    Args:
+        classifier: images in [0, 1] to logits (batch, classes): a module in eval mode, a function,
+            or another defense.
+        prior: a score model of the same images, from ``load_prior``.
+        purifier: ``gap`` (Kollovieh et al. 2023), ``diffpure`` (Nie et al. 2022),
+            ``one_step_denoising`` (Carlini et al. 2023), or ``package.module`` of one's own.
+        seed: 0 or more; with the image and the number of the call it determines the draws.
+        draws: purified images that each answer is aggregated from.
+        aggregate: the ``mean`` of their logits, or ``majority``: the log of the share of draws
+            that say a class.
+        backward: the gradient that an attacker gets: ``exact``, of the discrete chain; ``bpda``,
+            as if purification were the identity; ``none``, as if there were no purifier.
+        max_memory: bytes, or such as ``"4 GiB"``, for the gradient of the draws that are taken at
+            once; a single draw that needs more is refused.  By default 2 GiB, at least one draw.
+        bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
+        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
+        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
+            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
+        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
+        steps: noise levels before 0, at least 1.
+        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
+        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
+        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+
+    A sampling option that is None has the value of the prior's card; a purifier takes some of them.
+
+    Raises:
+        ValueError: a word, a number or a combination that cannot work; says what to write instead.
+    """
+    prior, seed = validate_prior(prior), validate_seed(seed)
+    check_callable(classifier)
+    _check_options(draws, aggregate, backward)
+    validate_flag("bf16", bf16)
+    options = given_options(locals())
+    if isinstance(classifier, nn.Module) and not isinstance(
+        classifier, NormalizedClassifier | PurifiedClassifier
+    ):
+        classifier = wrap_classifier(classifier)
+    if not isinstance(purifier, str):
+        raise ValueError(f"the purifier is {describe_value(purifier)}; write one such as 'gap'")
+    try:
+        part = load_component("purifiers", purifier)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
+    sampling = resolve_config(prior, part.CARD_SECTION, part.CONFIG_FIELDS, part.DEFAULTS, options)
+    max_bytes = None if max_memory is None else parse_bytes(max_memory)
+    config = DefenseConfig(
+        classifier, prior, part.purify, sampling, seed, draws, aggregate, backward, max_bytes, bf16
+    )
+    if isinstance(classifier, nn.Module):
+        check_image_shapes(classifier, prior)
+    if draws > 1 or max_bytes is not None:
+        config = replace(config, bytes_per_draw=measure_draw_bytes(config))
+    return PurifiedClassifier(config)
+
+
+def _check_options(draws: int, aggregate: str, backward: str) -> None:
+    for name, word, known in (
+        ("backward", backward, BACKWARD_MODES),
+        ("aggregate", aggregate, AGGREGATIONS),
+    ):
+        if not isinstance(word, str) or word not in known:
+            word = word if isinstance(word, str) else describe_value(word)
+            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(known))}")
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws is {describe_value(draws)}; expected a whole number, at least 1")
+
+
+@torch.inference_mode(False)
+def check_image_shapes(classifier: nn.Module, prior: Prior) -> None:
+    """Refuse a classifier that cannot take the score model's images."""
+    takes = " x ".join(map(str, prior.image_shape))
+    known = getattr(classifier, "image_shape", None)
+    if known is not None and tuple(known) != tuple(prior.image_shape):
+        raise ValueError(
+            f"the classifier is one of images of {' x '.join(map(str, known))}, and the score "
+            f"model purifies {takes}; give two that were made for the same images"
+        )
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
+    leaf = blank.to(prior.sigmas.device).requires_grad_()
+    try:
+        with torch.enable_grad(), use_batch(BatchContext(call_counts={})):  # no draw is counted
+            logits = classifier(leaf)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the classifier cannot take what the score model purifies, images of {takes}: {reason}"
+        ) from error
+    problem = diagnose_gradient(validate_logits(logits, leaf), leaf)
+    if problem == REENTRANT_CHECKPOINT:
+        raise ValueError(f"the classifier {problem}")
