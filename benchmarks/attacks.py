@@ -34,12 +34,11 @@ from scoreag.attacks import (
     square,
     stadv,
 )
-from scoreag.attacks._common.validation import attack_name, skip_validation
+from scoreag.attacks._common.attack import Attack, attack_name
 from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255
 BEFORE = "images that it had right before"
-Attack = Callable[[Any, Tensor, Tensor, Noise], Tensor]
 
 
 @dataclass
@@ -66,8 +65,7 @@ def fooled(victim: Any, images: Tensor, labels: Tensor) -> Tensor:
 
 def ours(attack: Attack, victim: Any, images: Tensor, labels: Tensor) -> Tensor:
     """The attack alone: the look at the classifier before it is not counted or timed."""
-    with skip_validation():
-        return attack(victim, images, labels, Noise(0, range(len(images))))
+    return attack.run(victim, images, labels, Noise(0, range(len(images))))
 
 
 def foolbox_pgd(steps: int, victim: Any, images: Tensor, labels: Tensor) -> Tensor:
@@ -165,7 +163,7 @@ class Scene:
         kept, hits = eight_bit(found), fooled(self.victim, found, self.labels)
         elsewhere = fooled(self.other, self.images, self.labels)
         row = {
-            "settings": attack_name(attack),
+            "settings": attack_name(type(attack)),
             "resolved": repr(attack),
             "aim": aim,
             "success_8bit": rate(hits, BEFORE),
@@ -185,7 +183,7 @@ class Scene:
         """Misread behind a purifier that the attack did not see; for the two compared in it."""
         if aim not in ("what a purifier leaves", "the measure of all others"):
             return {}
-        clean = scoreag.purify(self.prior, kept, progress=False)
+        clean = scoreag.purify(self.prior, kept, progress=False).images
         return {"purified": rate(fooled(self.victim, clean, self.labels), BEFORE)}
 
 

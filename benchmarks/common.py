@@ -19,12 +19,11 @@ import scoreag
 from scoreag.attacks import pgd
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.algorithm import ALGORITHM
-from scoreag.core.rng import Noise
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.result import Result
-from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
+from scoreag.metrics.feature_distances import Moments, compute_moments, frechet_distance
 from scoreag.metrics.lpips import Lpips
 from scoreag.stats.proportion import Proportion
 
@@ -82,7 +81,7 @@ def attacked(
 ) -> Tensor:
     """PGD's images, to 8 bits."""
     cut = [range(len(images))[i : i + 64] for i in range(0, len(images), 64)]
-    parts = [attack(victim, images[[*ids]], labels[[*ids]], Noise(0, ids)) for ids in cut]
+    parts = [attack(victim, images[[*ids]], labels[[*ids]], 0, ids) for ids in cut]
     return eight_bit(torch.cat(parts))
 
 

@@ -13,7 +13,7 @@ from common import Row, eight_bit, given_images, options, rate, ruler, short, wr
 import scoreag
 from scoreag.evaluation.sampling import cycle_labels, generate_samples
 from scoreag.io.images import to_float
-from scoreag.metrics.frechet import frechet_distance
+from scoreag.metrics.feature_distances import frechet_distance
 
 
 def row(prior: Any, judge: Any, real: Any, sampler: str, calls: int, images: int) -> Row:

@@ -1,7 +1,8 @@
 """How do family and process change attack and purification?
 
 The same network, trained equally long on the same images as EDM, DDPM and NCSN: unguided draws,
-GAS, GAT, and GAP at the sigma_start and similarity that serve each best on held-out training images.
+GAS, GAT, and GAP at the sigma_start and similarity that serve each best on training images that no
+model saw.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from transformation import row as transformed
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_synthesis, run_in_memory
-from scoreag.metrics.frechet import frechet_distance
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import run_in_memory
+from scoreag.metrics.feature_distances import frechet_distance
 from scoreag.models.model_cards import load_card
 
 

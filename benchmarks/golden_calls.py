@@ -22,8 +22,8 @@ from scoreag.cli.app import main as command_line
 from scoreag.core.rng import Noise, Stream
 from scoreag.diffusion import noise_schedules
 from scoreag.diffusion import parameterizations as families
-from scoreag.methods.api import build_synthesis
-from scoreag.metrics import frechet, kid, lpips, nearest_neighbors, norms, precision_recall, ssim
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.metrics import feature_distances, lpips, norms
 from scoreag.registry import load_attack, load_component
 from scoreag.stats import estimates, proportion
 from scoreag.stats.estimates import find_quantile_ranks
@@ -64,7 +64,7 @@ def synthesize(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: A
 
 
 def purify(model: Any, asked: Any, images: Tensor, labels: Tensor, **more: Any) -> Any:
-    return scoreag.purify(model, images, **more)
+    return scoreag.purify(model, images, **more).images
 
 
 def task(call: Callable[..., Any], _: str = "", **more: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def attack(name: str, /, **more: Any) -> Tensor:
     needed = {"lpips": distance, "prior": lambda: prior("fashion-small")}
     known = {field.name for field in fields(factory)}
     more |= {each: make() for each, make in needed.items() if each in known}
-    return factory(**more)(victim(asked), *data(asked), NOISE)
+    return factory(**more)(victim(asked), *data(asked), NOISE.seed, NOISE.image_ids)
 
 
 def defense(name: str, /, **more: Any) -> dict[str, Tensor]:
@@ -218,18 +218,18 @@ def metrics() -> dict[str, Any]:
     source = torch.Generator().manual_seed(1)
     a, b = torch.rand(2, 3, 3, 40, 40, generator=source)
     x, y = torch.randn(2, 60, 5, generator=source)
-    moments = [frechet.Moments.from_features(features, "x") for features in (x, y)]
+    moments = [feature_distances.Moments.from_features(features, "x") for features in (x, y)]
     return {
-        "ssim": ssim.ssim(a, b),
+        "ssim": norms.ssim(a, b),
         "psnr": norms.psnr(a, b),
         "lpips": distance()(a, b),
         "lpips embedding": distance().embed(a),
-        "frechet": frechet.frechet_distance(*moments),
-        "frechet error": list(frechet.fid_with_jackknife(x, y, "x")),
-        "kernel": list(kid.kid_with_std_error(x, y)),
-        "recall": precision_recall.recall(x, y),
-        "precision": precision_recall.precision(x, y),
-        "nearest": list(nearest_neighbors.find_nearest(x, y)),
+        "frechet": feature_distances.frechet_distance(*moments),
+        "frechet error": list(feature_distances.fid_with_jackknife(x, y, "x")),
+        "kernel": list(feature_distances.kid_with_std_error(x, y)),
+        "recall": feature_distances.recall(x, y),
+        "precision": feature_distances.precision(x, y),
+        "nearest": list(feature_distances.find_nearest(x, y)),
         "distances": list(norms.compute_norms(a, b).values()),
         "ranks": list(find_quantile_ranks(40, 0.3) or ()),
         "bootstrap": list(numbers(estimates.bootstrap_ci(x[:, 0], "x"))),

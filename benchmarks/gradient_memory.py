@@ -19,10 +19,10 @@ import scoreag
 from scoreag.core.rng import Noise
 from scoreag.diffusion.guidance import guide
 from scoreag.diffusion.likelihoods import reconstruction
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_model_range
 from scoreag.methods.config import resolve_task_config
-from scoreag.methods.sampling import configure_prior
+from scoreag.methods.guided_sampling import configure_prior
 from scoreag.registry import load_component
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 
 import scoreag
 from scoreag.core.rng import Noise
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
-from scoreag.methods.api import build_synthesis
-from scoreag.methods.sampling import configure_prior, runner_up_class
+from scoreag.methods.guided_sampling import configure_prior, runner_up_class
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import batch_ranges, run_batch
 
 REFERENCE = {

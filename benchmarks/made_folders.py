@@ -32,7 +32,8 @@ def write_run(folder: Path, count: int) -> None:
     zero = torch.zeros(count, dtype=torch.int64)
     Result(
         "transform", (originals + change).clamp(0, 1), torch.arange(count), zero + 24, zero, zero,
-        originals=originals, labels=label, targets=zero - 1, clean_predictions=before, predictions=saved,
+        originals=originals, labels=label, targets=zero - 1, clean_predictions=before,
+        predictions=saved,
         success_float=saved != label, success=saved != label, targeted_success=saved != label,
     ).save(folder)  # fmt: skip
 
@@ -53,7 +54,8 @@ def _cell(attack: str, count: int) -> Cell:
     return Cell(
         name=f"s/{VICTIM}/none/{attack}" if attack != "clean" else "s/clean",
         group="s", data="made up", classifier=VICTIM, attack=attack, component=attack, images=count,
-        reference_classifiers=("judge",), transfer_targets=("other",), feature_extractor="judge", classes=CLASSES,
+        reference_classifiers=("judge",), transfer_targets=("other",), feature_extractor="judge",
+        classes=CLASSES,
     )  # fmt: skip
 
 
@@ -91,7 +93,8 @@ def _row(cell: Cell, i: int, label: int, before: int, saved: int) -> Row:
         "judges": {"judge": {"before": label, "saved": before}},
         "transfer": {"other": {"before": before, "saved": saved}},
         "nfe": 0.0, "restarts": 0, "guidance_skipped": 0, "forwards": 40.0, "backwards": 40.0,
-        "is_deterministic": {VICTIM: True, "other": True}, "sha256": "0" * 64, "original_sha256": "0" * 64,
+        "is_deterministic": {VICTIM: True, "other": True},
+        "sha256": "0" * 64, "original_sha256": "0" * 64,
         "file": f"cells/{cell.key}/images/{picture}", "original_file": f"originals/data/{picture}",
     }  # fmt: skip
 

@@ -22,8 +22,10 @@ from scoreag.attacks import pgd
 from scoreag.core.rng import Noise
 from scoreag.diffusion.guidance import X0_ESTIMATES
 from scoreag.diffusion.prior import Prior, to_model_range
-from scoreag.methods.api import build_purification, build_transformation, run_in_memory
+from scoreag.methods.purification import build_purification
 from scoreag.methods.result import Result
+from scoreag.methods.task import run_in_memory
+from scoreag.methods.transformation import build_transformation
 
 Draw: TypeAlias = Callable[..., Result]
 BEFORE = "images that were right before"

@@ -23,7 +23,8 @@ from common import (
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_purification, run_in_memory
+from scoreag.methods.purification import build_purification
+from scoreag.methods.task import run_in_memory
 
 
 def row(

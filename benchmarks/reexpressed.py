@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.diffusion.noise_schedules import vp_sigma
-from scoreag.diffusion.parameterizations import edm, ncsn, vp
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioned, ScoreModel
+from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    Preconditioned,
+    ScoreModel,
+    edm,
+    ncsn,
+    vp,
+)
 from scoreag.diffusion.prior import Prior
 
 STEPS = 1000  # in which VP counts its time

@@ -196,12 +196,13 @@ def section(page_name: str, file: str, title: str, render: Callable[[Row], str])
 
 
 INTRODUCTION = (
-    "Written by `python benchmarks/render.py` from the files in `benchmarks/results`. Each table names its command, "
-    "date and machine.\n\n"
+    "Written by `python benchmarks/render.py` from the files in `benchmarks/results`. Each table "
+    "names its command, date and machine.\n\n"
     "- Shares carry their count, denominator and 95 % Wilson interval.\n"
     "- The judge (reference classifier) never guides and is never attacked.\n"
     "- LPIPS: AlexNet, v0.1 heads. Fréchet distance: in the judge's last layer.\n"
-    f"- `algorithm` is the version of what is computed. This version's is {ALGORITHM}; its noise differs from algorithm 1.\n"
+    f"- `algorithm` is the version of what is computed. This version's is {ALGORITHM}; "
+    "its noise differs from algorithm 1.\n"
     "- Commands are those of the version that ran them; `CHANGELOG.md` has the new words.\n"
 )
 LINKS = (

@@ -95,7 +95,8 @@ def _transferred(cells: list[Row]) -> str:
         [cell["victim"], _named(cell), *(_share(cell["transfer"], name) for name in asked)]
         for cell in cells
     ]
-    told = "\nThe same images shown to each classifier: fooled, of those that it classified correctly before:\n\n"
+    told = "\nThe same images shown to each classifier: fooled, of those that it classified "
+    told += "correctly before:\n\n"
     return told + table(["made for", "attack", *asked], rows)
 
 

@@ -19,11 +19,13 @@ from common import Row, write
 
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset, load_dataset
+from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import ExecutionConfig
-from scoreag.training.loop import TrainingSchedule, TrainState, fit
-from scoreag.training.score_model_training import build_loss
-from scoreag.training.score_presets import PRESETS, ScoreRecipe, get_preset
-from scoreag.training.setup import build_or_resume, resolve_options
+from scoreag.training.loop import fit
+from scoreag.training.presets import get_preset
+from scoreag.training.schedule import TrainingSchedule
+from scoreag.training.score_model_training import build_loss, build_or_resume, resolve_options
+from scoreag.training.score_presets import PRESETS, ScoreRecipe
 
 PLANNED = {setting.name for setting in fields(TrainingSchedule)}
 

@@ -23,7 +23,8 @@ from common import (
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.api import build_transformation, run_in_memory
+from scoreag.methods.task import run_in_memory
+from scoreag.methods.transformation import build_transformation
 
 BEFORE = "images that were right before"
 

@@ -18,7 +18,6 @@ import scoreag
 from scoreag.assess.metrics import majority_vote, worst_of_k
 from scoreag.assess.threat_model import DRAW_OFFSET_EVAL
 from scoreag.attacks import apgd
-from scoreag.core.rng import Noise
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.methods.config import fields_for_task, resolve_task_config
 
@@ -34,7 +33,7 @@ def attacked(victim: Any, images: Tensor, labels: Tensor, attack: apgd.APGD) -> 
     parts = []
     for ids in batches(len(images)):
         part = victim.select_rows(ids) if isinstance(victim, PurifiedClassifier) else victim
-        parts.append(attack(part, images[ids], labels[ids], Noise(0, ids)))
+        parts.append(attack(part, images[ids], labels[ids], 0, ids))
     return eight_bit(torch.cat(parts))
 
 

@@ -57,7 +57,9 @@ def network() -> nn.Module:
     made = build_spec("EDMPrecond", ARGUMENTS, {}, "made")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options).eval()
+        return (
+            import_module(f"scoreag.diffusion.networks.{made.network}").build(**made.options).eval()
+        )
 
 
 def write(file: Path, ema=None, **others) -> Path:

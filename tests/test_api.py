@@ -1,20 +1,28 @@
 """The public functions: what they refuse, and that results do not depend on how work is cut."""
 
+import inspect
 import math
+import re
+import subprocess
+import sys
+from base64 import b64decode
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import scoreag
+import tiny
 from scoreag.diffusion.networks import unet
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.parameterizations import edm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods.task import IDS_PER_CLASS, escalate_attack_scale
+from scoreag.methods.task import escalate_attack_scale
+from scoreag.methods.validation import IDS_PER_CLASS
 
 QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
@@ -88,15 +96,15 @@ def test_everything_runs_in_the_dtype_of_the_images(dtype, prior, victim, images
     out = scoreag.transform(prior, victim, images, LABELS, **QUICK)
     defended = scoreag.defend(victim, prior, steps=3, sigma_start=2.0)
     assert out.images.dtype == dtype
-    assert scoreag.purify(prior, images, **QUICK).dtype == dtype
+    assert scoreag.purify(prior, images, **QUICK).images.dtype == dtype
     assert defended(images).dtype == dtype
 
 
 def test_double_precision_is_more_than_a_label(prior, victim, images):
     """A float32 network inside would leave errors of 1e-7 between the two."""
-    single = scoreag.purify(prior, images, **QUICK)
-    double = scoreag.purify(prior, images.double(), **QUICK)
-    jittered = scoreag.purify(prior, images.double() + 1e-12, **QUICK)
+    single = scoreag.purify(prior, images, **QUICK).images
+    double = scoreag.purify(prior, images.double(), **QUICK).images
+    jittered = scoreag.purify(prior, images.double() + 1e-12, **QUICK).images
     assert 0 < (double - jittered).abs().max() < 1e-9
     assert (single - double).abs().max() < 1e-3
 
@@ -289,7 +297,10 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.transform(p, v, x, [0, 1, 2]), "3 labels for 7 images"),
         (lambda p, v, x: scoreag.transform(p, v, x, [3] * 7), r"expected 0\.\.2"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, LABELS), "target equals the label 0"),
-        (lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"), "runner_up, random or none"),
+        (
+            lambda p, v, x: scoreag.transform(p, v, x, LABELS, "thrid"),
+            "there are: runner_up, random, none, cat",
+        ),
         (
             lambda p, v, x: scoreag.transform(p, Softmax(v).eval(), x, LABELS),
             "leave out its last softmax",
@@ -330,3 +341,157 @@ def test_none_is_no_class_to_aim_at_also_as_a_word(prior, victim, images):
         for word in (None, "none")
     ]
     assert torch.equal(*found)
+
+
+def test_a_class_name_is_a_target(prior, victim, images):
+    by_name, by_number = (
+        scoreag.transform(prior, victim, images[:2], [0, 1], target=target, **QUICK)
+        for target in ("ship", 2)
+    )
+    assert by_name.targets.tolist() == [2, 2]
+    assert torch.equal(by_name.images, by_number.images)
+
+
+def test_the_attack_scale_of_an_image_is_the_one_that_made_it(prior, victim, images):
+    settings = {**QUICK, "attack_scale": 0.01, "max_restarts": 2}
+    out = scoreag.transform(prior, victim, images, LABELS, **settings)
+    assert out.attack_scale.tolist() == [0.01 * 2**n for n in out.restarts.tolist()]
+    assert len(set(out.restarts.tolist())) > 1
+    assert scoreag.purify(prior, images, **QUICK).attack_scale is None
+
+
+def test_a_purification_says_what_a_classifier_says_before_and_after(prior, victim, images):
+    out = scoreag.purify(prior, images, victim, LABELS, **QUICK)
+    saved = (out.images * 255).round() / 255
+    assert torch.equal(out.predictions, victim(saved).argmax(1))
+    assert torch.equal(out.clean_predictions, victim(images).argmax(1))
+    assert torch.equal(out.success, out.predictions != torch.tensor(LABELS))
+    assert torch.equal(out.images, scoreag.purify(prior, images, **QUICK).images)
+
+
+def made_result(count=3):
+    """Of three images two fooled the classifier, and one reached its target."""
+    return scoreag.Result(
+        task="transform",
+        images=torch.linspace(0, 1, count * 12).view(count, 3, 2, 2),
+        image_ids=torch.arange(count),
+        nfe=torch.full((count,), 4),
+        restarts=torch.zeros(count, dtype=torch.int64),
+        guidance_skipped=torch.zeros(count, dtype=torch.int64),
+        success=torch.tensor([True, True, False])[:count],
+        targeted_success=torch.tensor([False, True, False])[:count],
+    )
+
+
+def test_a_result_is_one_line_with_counts():
+    assert repr(made_result()) == (
+        "Result(transform: 3 images of 3 x 2 x 2, 2 of 3 fooled the classifier, "
+        "1 of 3 reached their target)"
+    )
+
+
+def test_a_notebook_shows_a_result_as_its_line_and_a_grid():
+    html = made_result()._repr_html_()
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', html)[1]
+    picture = Image.open(BytesIO(b64decode(data)))
+    assert "2 of 3 fooled the classifier" in html
+    assert picture.size == made_result().to_grid().size == (3 * 2 + 2 * 2, 2)
+    assert made_result()[:0]._repr_html_().count("<img") == 0
+
+
+def test_a_table_of_a_result_has_a_row_an_image_and_no_pixels():
+    pandas = pytest.importorskip("pandas")
+    table = made_result().to_pandas()
+    assert isinstance(table, pandas.DataFrame) and table["success"].tolist() == [True, True, False]
+    assert {"image_ids", "nfe"} <= {*table.columns} and "images" not in table.columns
+
+
+def test_without_pandas_a_table_is_one_line_of_advice(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'scoreag[pandas]'")):
+        made_result().to_pandas()
+
+
+@pytest.mark.parametrize(
+    "function, word, message",
+    [
+        (
+            "transform",
+            "strength",
+            "transform takes no option 'strength'; did you mean 'attack_scale'",
+        ),
+        ("transform", "wrong", "did you mean 'target'"),
+        ("transform", "targets", "did you mean 'target'"),
+        ("transform", "eps", "transform takes no option 'eps'; did you mean 'similarity'"),
+        ("transform", "epsilon", "did you mean 'similarity'"),
+        ("synthesize", "num_inference_steps", "did you mean 'steps'"),
+        ("synthesize", "micro_batch", "did you mean 'batch_size'"),
+        ("synthesize", "similarity", "there is no image to stay close to; leave similarity out"),
+        ("purify", "attack_scale", "no classifier guides it; leave attack_scale out"),
+        ("purify", "precision", "did you mean 'similarity'"),
+        ("defend", "vote", "did you mean 'aggregate'"),
+        ("defend", "eot_samples", "did you mean 'draws'"),
+        ("defend", "batch_size", "did you mean 'max_memory'"),
+        ("defend", "strenght", "defend takes no option 'strenght'; there are: classifier, prior"),
+    ],
+)
+def test_a_foreign_or_old_word_is_answered_with_the_right_one(function, word, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        getattr(scoreag, function)(**{word: 1})
+    assert isinstance(caught.value, TypeError) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["synthesize", "transform", "purify", "defend"])
+def test_every_argument_is_in_the_signature_and_explained(name):
+    function = getattr(scoreag, name)
+    parameters = inspect.signature(function).parameters.values()
+    assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
+    arguments = inspect.getdoc(function).partition("Args:")[2].partition("Raises:")[0]
+    assert not [p.name for p in parameters if not re.search(rf"\b{p.name}\b", arguments)]
+
+
+def test_the_public_names_are_there_and_attacks_among_them():
+    assert all(getattr(scoreag, name) is not None for name in scoreag.__all__)
+    assert scoreag.attacks.PGD(eps=0.1).eps == 0.1
+
+
+SCRIPT = """
+import torch
+import scoreag
+from scoreag.attacks.apgd import APGD
+
+prior = scoreag.load_prior("cifar10")
+classifier = scoreag.load_classifier("cifar10-resnet20", device="cpu")
+other = scoreag.wrap_classifier(torch.nn.Identity(), mean=(0.5,), std=(0.5,))
+images, labels = scoreag.load_data("cifar10:test[0:8]")
+made: scoreag.Result = scoreag.synthesize(prior, classifier, [3, 5], target="runner_up", seed=0)
+near = scoreag.transform(prior, classifier, images, labels, attack_scale=20.0, steps=8)
+clean = scoreag.purify(prior, near.images, classifier, labels, sampler="heun")
+defense: scoreag.PurifiedClassifier = scoreag.defend(classifier, prior, "gap", draws=4)
+adversarial: torch.Tensor = APGD(eps=8 / 255, norm="Linf")(defense, images, labels, seed=0)
+noise = scoreag.Noise(seed=0, image_ids=range(8)).fold_in("mine")
+both = scoreag.Result.cat([near[:4], near[4:]])
+both.save("out", overwrite=True)
+print(both, len(both), both.success, both.to_grid(4).size, other, noise, adversarial, clean)
+"""
+
+
+@pytest.mark.slow
+def test_a_user_s_script_is_strictly_typed(tmp_path):
+    """And a wrong type in it is found, so that the names are not all of no type."""
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    words = ["-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", tmp_path, script]
+    environment = {**tiny.ENVIRONMENT, "MYPYPATH": tiny.ENVIRONMENT["PYTHONPATH"]}
+
+    def errors(text):
+        script.write_text(text)
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment
+        )
+        return [line for line in done.stdout.splitlines() if "error:" in line]
+
+    assert errors(SCRIPT) == []
+    assert (
+        len(errors(SCRIPT + 'scoreag.transform(prior, classifier, images, labels, seed="a")')) == 1
+    )

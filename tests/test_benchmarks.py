@@ -158,7 +158,7 @@ def test_draws_by_sampler_are_judged_and_kept(common, monkeypatch):
 
     class Both(Judge):
         def moments(self, images):
-            return import_module("scoreag.metrics.frechet").Moments.from_features(
+            return import_module("scoreag.metrics.feature_distances").Moments.from_features(
                 images.flatten(1)[:, :3], "x"
             )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from scoreag.classifiers.loading import load_card_classifier
 from scoreag.classifiers.networks.small_cnn import PlainCNN
-from scoreag.classifiers.resolve import load_card_classifier
 from scoreag.models.model_cards import (
     ZOO,
     Card,

@@ -172,7 +172,7 @@ def test_every_setting_is_an_option_of_the_same_name():
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
-    from scoreag.methods.api import DEFAULT_BATCH_SIZE as THEIRS
+    from scoreag.methods.task import DEFAULT_BATCH_SIZE as THEIRS
 
     assert RunOptions.batch_size == THEIRS
 
@@ -228,8 +228,10 @@ def test_a_missing_option_is_wrong_usage(here, capsys):
     [
         ([*TRANSFORM, "--sampler-option", "order=2"], "heun takes no option 'order'"),
         ([*CHURN, "--quiet", "--sampler-option", "s_churn=-1"], "edm_stochastic's s_churn is -1"),
-        ([*TRANSFORM, "--likelihood-variance", "constant", "--sigma-start", "80"], "explodes from sigma_start 80"),
-        ([*TRANSFORM, "--attack-scale", "-1"], "attack_scale is -1.0; expected a number of at least 0"),
+        ([*TRANSFORM, "--likelihood-variance", "constant", "--sigma-start", "80"],
+         "explodes from sigma_start 80"),
+        ([*TRANSFORM, "--attack-scale", "-1"],
+         "attack_scale is -1.0; expected a number of at least 0"),
         ([*TRANSFORM, "--target", "0"], "target equals the label 0"),
         ([*TRANSFORM, "--target", "9"], "expected 0..2"),
         ([*TRANSFORM, "--size", "16"], "the model takes 3 x 8 x 8"),
@@ -271,11 +273,13 @@ TRAIN = [
         ([*TRANSFORM, "--device", "gpu"], "no device 'gpu'; there are: auto, cpu, cuda"),
         ([*SYNTHESIZE, "--classes", "0-7"], "--classes 0-7, but the classes are 0..2"),
         ([*SYNTHESIZE, "--classes", "cta"], "did you mean 'cat'?"),
-        ([*SYNTHESIZE, "--classes", "all,0"], "--classes all,0: 'all' is every class; write all alo"),
+        ([*SYNTHESIZE, "--classes", "all,0"],
+         "--classes all,0: 'all' is every class; write all alo"),
         ([*SYNTHESIZE, "--classes", "cat, all"], "write all alone, or leave it"),
         ([*SYNTHESIZE, "--classes", "alll"], "did you mean 'all'?"),
         (["list", "samplres"], "did you mean 'samplers'?"),
-        (["train", "classifier", "--preset", "resnet", "--data", "image-folder:images", "--out", "out"],
+        (["train", "classifier", "--preset", "resnet", "--data", "image-folder:images",
+          "--out", "out"],
          "no preset 'resnet'"),
         ([*TRANSFORM, "--sampler", "no.such"], "the sampler 'no.such' cannot be imported"),
         ([*TRANSFORM, "--device", "cpu:x"], "no device 'cpu:x'; write auto, cpu, cuda"),
@@ -301,7 +305,7 @@ def test_a_word_that_means_nothing_is_wrong_usage(here, capsys, words, told):
             ["--batch-size", "7"],
             "--batch-size is 7, and there are 6 images; write --batch-size 6 or fewer",
         ),
-        (["--batch-size", "2", "--init", "net"], "is a classifier; go on from a score-model"),
+        (["--batch-size", "2", "--init", "net"], "is a classifier; start from a score-model"),
     ],
     ids=["batch", "init"],
 )
@@ -450,7 +454,7 @@ def test_an_interruption_says_how_to_go_on(here, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scoreag.classifiers.loading.load_prior", interrupted)
+    monkeypatch.setattr("scoreag.models.loading.load_prior", interrupted)
     assert main(TRANSFORM) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

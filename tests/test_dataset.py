@@ -73,7 +73,10 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
         ("tiny-imagnet:val", "no 'tiny-imagnet' in datasets; did you mean 'tiny-imagenet'"),
         ("tiny_imagnet:val", "did you mean 'tiny-imagenet'"),
         ("fashion-mnist:samples", "fashion-mnist has no split 'samples'; did you mean 'sample'"),
-        ("nothing.png", r"no file or folder 'nothing\.png'; data sets are: cifar10, cifar100, fash"),
+        (
+            "nothing.png",
+            r"no file or folder 'nothing\.png'; data sets are: cifar10, cifar100, fash",
+        ),
         ("no.such.module:x", r"no data set 'no\.such\.module'"),
         ("image-folder:nowhere", "no folder 'nowhere'"),
         ("", "no '' in datasets"),
@@ -239,7 +242,10 @@ def test_ones_own_images_can_be_put_in_an_order_in_which_the_classes_take_turns(
 def test_a_path_is_known_with_and_without_its_kind(five: str, tmp_path: Path) -> None:
     file = tmp_path / "five.npz"
     assert data.source_path(f"{five}[0:2]") == data.source_path(file) == file
-    assert data.source_path("foolbox-samples") is None and data.source_path("cifar10:test[0:4]") is None
+    assert (
+        data.source_path("foolbox-samples") is None
+        and data.source_path("cifar10:test[0:4]") is None
+    )
 
 
 @pytest.mark.parametrize("word", ["tiny-imagenet", "tiny_imagenet:val[0:2]", "cifar10:test"])

@@ -16,7 +16,7 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.config import resolve_task_config
-from scoreag.methods.sampling import purify
+from scoreag.methods.purification import sample_purification
 from scoreag.registry import component_names, load_component
 
 SETTINGS = {"similarity": 20.0, "sigma_start": 1.0, "steps": 4}
@@ -88,7 +88,7 @@ def test_a_draw_is_the_same_whatever_others_are_taken_with_it(victim, prior, ima
     """Draws of one call are told apart by their number, which the first call of others has too."""
     noises = [Noise(0, range(3)).fold_in("call", 0, "draw", i) for i in range(3)]
     settings = resolve_task_config(prior, "purify", **SETTINGS)
-    alone = [victim(purify(prior, images, settings, noise)) for noise in noises]
+    alone = [victim(sample_purification(prior, images, settings, noise)) for noise in noises]
     together = scoreag.defend(victim, prior, draws=3, **SETTINGS)(images)
     assert torch.allclose(together, torch.stack(alone).mean(0), rtol=1e-12)
 
@@ -230,10 +230,10 @@ def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defen
         ({"aggregate": "median"}, "no aggregate 'median'"),
         ({"draws": 0}, "draws is 0; expected a whole number, at least 1"),
         ({"purifier": "gab"}, "no 'gab' in purifiers; did you mean 'gap'?"),
-        ({"purifier": "diffpure", "similarity": 3.0}, "diffpure takes no setting 'similarity'"),
+        ({"purifier": "diffpure", "similarity": 3.0}, "diffpure takes no option 'similarity'"),
         (
             {"purifier": "one_step_denoising", "steps": 3},
-            "one_step_denoising takes no setting 'steps'",
+            "one_step_denoising takes no option 'steps'",
         ),
         ({"purifier": "diffpure", "attack_scale": 3.0}, "guides it; leave attack_scale out"),
         ({"max_memory": "much"}, "max_memory is 'much'; write bytes, or such as '500 MiB'"),

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scoreag.attacks import load_attack
-from scoreag.registry import component_names
+from scoreag.registry import component_names, load_attack
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

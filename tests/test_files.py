@@ -18,10 +18,9 @@ from scoreag.io.filesystem import (
     data_folder,
     file_hash,
     find_temp_files,
-    load_pickle,
-    load_tensors,
     write_text,
 )
+from scoreag.io.safe_unpickler import load_pickle, load_tensors
 
 
 @contextmanager

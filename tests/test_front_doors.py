@@ -38,7 +38,8 @@ WRONG = {
     "object": object(), "number": 2.5, "below": -3, "array": np.zeros((2, 2)),
     "tensor": torch.zeros(2, 5), "empty": torch.zeros(0), "module": victim.module, "prior": prior,
     "class": torch.nn.Linear, "function": lambda x: x, "loader": Loader(), "bytes": b"x",
-    "bool": True, "device": torch.device("cpu"), "dtype": torch.float16, "nan": float("nan"),
+    "noise": Noise(0, [0, 1]), "bool": True, "device": torch.device("cpu"), "dtype": torch.float16,
+    "nan": float("nan"),
 }
 CALLS = {
     "transform": (scoreag.transform, dict(
@@ -55,11 +56,11 @@ CALLS = {
     "classifier": (scoreag.wrap_classifier, dict(
         module=victim.module, mean=(0.5,), std=(0.5,), metadata={}, image_shape=(3, 8, 8))),
     "load_classifier": (scoreag.load_classifier, dict(
-        name=sys.argv[2], device="cpu", mean=None, std=None, network=None, arguments=None)),
+        name=sys.argv[2], device="cpu", mean=None, std=None, network=None, config=None)),
     "load_prior": (scoreag.load_prior, dict(name=sys.argv[3], device="cpu")),
     "data": (scoreag.load_data, dict(spec="fashion-mnist:sample", data_dir=None)),
-    "pgd": (lambda **o: pgd.PGD(steps=1)(*o.values()), dict(
-        classifier=victim, images=images, labels=labels, noise=Noise(0, [0, 1]))),
+    "pgd": (pgd.PGD(steps=1), dict(
+        classifier=victim, images=images, labels=labels, seed=0, image_ids=[0, 1])),
 }
 found = {}
 for name, (function, given) in CALLS.items():
@@ -132,7 +133,9 @@ def test_every_answer_is_one_short_line(told):
         ("data spec list", "expected a word or a path, such as 'cifar10:test'"),
         ("data spec tensor", "a tensor of images is given to tasks and attacks as it is"),
         ("pgd classifier word", "write scoreag.load_classifier(...)"),
-        ("pgd noise number", "write Noise(seed=0, image_ids=range(2))"),
+        ("pgd seed number", "seed is 2.5; expected a whole number, 0 or more"),
+        ("pgd seed noise", "seed is a Noise; expected a whole number, 0 or more"),
+        ("pgd image_ids word", "image ids are 'cifar10'; expected whole numbers"),
     ],
 )
 def test_the_function_that_is_meant_is_named(told, where, said):

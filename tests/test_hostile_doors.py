@@ -30,7 +30,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["doctor", "--classifier", "x" * 70_000, "--data", "foolbox-samples"], ["x" * 70_000]):
+    for words in (
+        ["doctor", "--classifier", "x" * 70_000, "--data", "foolbox-samples"],
+        ["x" * 70_000],
+    ):
         assert app.main(words) in (1, 2)
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and 400 < len(told) <= 501 and told.startswith("scoreag: ")

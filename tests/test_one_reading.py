@@ -1,6 +1,5 @@
 """Every command numbers the classes of the same data alike: by the names of the model's card."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -11,12 +10,13 @@ from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.threat_model import build_context
-from scoreag.classifiers.loading import class_names, load_classifier, load_prior
+from scoreag.classifiers.loading import class_names, load_classifier
 from scoreag.cli import evaluate, inputs, train
 from scoreag.cli.app import main
 from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions
 from scoreag.data import loading
 from scoreag.io.images import write_png
+from scoreag.models.loading import load_prior
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,7 +104,9 @@ def test_a_plan_without_a_score_model_numbers_by_the_cards_of_its_victims(answer
 def test_members_of_a_plan_whose_cards_number_otherwise_are_refused(answers, tmp_path):
     write_net(tmp_path / "other", 11, tuple(sorted(CLASSES)))
     sets = '[datasets.a]\ndata = "image-folder:named"\nclassifiers = ["net", "other"]\n'
-    (tmp_path / "p.toml").write_text(f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n')
+    (tmp_path / "p.toml").write_text(
+        f'feature_extractor = "none"\n{sets}[attacks.pgd]\nsteps = 1\n'
+    )
     with pytest.raises(
         ValueError, match=r"the classes of other are cat, dog, ship, .*in one order"
     ):
@@ -166,7 +168,7 @@ def test_a_range_of_a_sorted_table_is_balanced_in_a_plan_and_kept_elsewhere(tmp_
 
 
 def test_images_at_even_distances_are_of_all_classes_where_classes_take_turns(tmp_path):
-    from scoreag.evaluation.context import subsample
+    from scoreag.evaluation.score_model import subsample
 
     for i in range(20):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from scoreag.io.filesystem import load_pickle, load_tensors
+from scoreag.io.safe_unpickler import load_pickle, load_tensors
 
 BOTH = pytest.mark.parametrize("new", [True, False], ids=["archive", "before 2020"])
 DTYPES = [
@@ -118,7 +118,7 @@ HARMFUL = {  # what would take hours or all of the memory
 def test_a_pickle_takes_no_more_room_than_its_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("scoreag.io.pickles.MAX_STEPS", 1000)  # of a million
+    monkeypatch.setattr("scoreag.io.safe_unpickler.MAX_STEPS", 1000)  # of a million
     program, told = HARMFUL[name]
     assert len(list(pickletools.genops(program))) > 1 if name != "bytes" else True
     (tmp_path / "a").write_bytes(program)

@@ -39,7 +39,7 @@ def test_the_card_decides_what_the_user_does_not():
     [
         (
             {"atack_scale": 1.0},
-            "transform takes no setting 'atack_scale'; did you mean 'attack_scale'?",
+            "transform takes no option 'atack_scale'; did you mean 'attack_scale'?",
         ),
         ({"sampler": "hun"}, "no 'hun' in samplers; did you mean 'heun'?|no sampler 'hun'; did"),
         ({"jacobian": "exakt"}, "no jacobian 'exakt'; did you mean 'exact'?"),

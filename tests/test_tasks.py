@@ -8,14 +8,17 @@ from torch import Tensor
 
 import tiny
 from scoreag.attacks import pgd
-from scoreag.classifiers.loading import load_prior
 from scoreag.core.rng import Noise
 from scoreag.defenses.purified_classifier import defend
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods import sampling
 from scoreag.methods.config import SamplingConfig
+from scoreag.methods.guided_sampling import runner_up_class
+from scoreag.methods.purification import sample_purification
+from scoreag.methods.synthesis import sample_synthesis
+from scoreag.methods.transformation import sample_transformation
+from scoreag.models.loading import load_prior
 
 IDS = range(40)
 NOISE = Noise(seed=0, image_ids=IDS)
@@ -61,14 +64,14 @@ def semantic_rate(images, labels=LABELS):
 @pytest.mark.parametrize("guidance", ["likelihood", "margin"])
 def test_gas_fools_the_classifier_and_keeps_the_class(wrong, guidance, prior, natural):
     settings = replace(FROM_NOISE, attack_loss=guidance)
-    drawn = sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE)
+    drawn = sample_synthesis(prior, classify, LABELS, wrong, settings, NOISE)
     assert wrong_rate(natural) < 0.1
     assert wrong_rate(drawn.images) > 0.6
     assert semantic_rate(drawn.images) == 1
 
 
 def test_strength_zero_is_an_unguided_draw(prior, natural):
-    drawn = sampling.synthesize(
+    drawn = sample_synthesis(
         prior, classify, LABELS, 1 - LABELS, replace(FROM_NOISE, attack_scale=0.0), NOISE
     )
     assert torch.equal(drawn.images, natural)
@@ -76,7 +79,7 @@ def test_strength_zero_is_an_unguided_draw(prior, natural):
 
 def test_second_is_the_likeliest_class_but_the_label():
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 1.0, 5.0]])
-    assert sampling.runner_up_class(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 2]
+    assert runner_up_class(logits, torch.tensor([0, 1, 0])).tolist() == [1, 0, 2]
 
 
 def classify_three(images: Tensor) -> Tensor:
@@ -93,9 +96,9 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
 
     prior = Prior(model, heun.sample, karras(8), (1, 4, 4), dtype=torch.float64)
     settings = SamplingConfig(attack_scale=1.0, sigma_start=20.0, steps=8, sampler="euler")
-    drawn = sampling.synthesize(prior, classify_three, LABELS, "runner_up", settings, NOISE)
+    drawn = sample_synthesis(prior, classify_three, LABELS, "runner_up", settings, NOISE)
     decisive = next(x0 for sigma, x0 in estimates if sigma < 2)
-    expected = sampling.runner_up_class(classify_three((decisive + 1) / 2), LABELS)
+    expected = runner_up_class(classify_three((decisive + 1) / 2), LABELS)
     assert torch.equal(drawn.targets, expected) and drawn.nfe == len(estimates) == 8
 
 
@@ -105,7 +108,7 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
 def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
     settings = replace(FROM_NOISE, attack_scale=0.0, sampler=sampler, steps=6)
     second, untargeted = (
-        sampling.synthesize(prior, classify, LABELS, wrong, settings, NOISE).images
+        sample_synthesis(prior, classify, LABELS, wrong, settings, NOISE).images
         for wrong in ("runner_up", None)
     )
     assert torch.equal(second, untargeted)
@@ -129,7 +132,7 @@ def test_an_unguided_draw_does_not_depend_on_what_is_wanted(sampler, prior):
 def test_no_setting_is_ignored(changes, prior, natural):
     base = replace(FROM_NOISE, steps=6, sigma_start=changes.get("sigma_start", 5.0))
     plain, changed = (
-        sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE).images
+        sample_transformation(prior, classify, natural, LABELS, "runner_up", settings, NOISE).images
         for settings in (base, replace(base, **changes))
     )
     assert not torch.allclose(plain, changed, atol=1e-4)
@@ -139,7 +142,7 @@ def test_the_symmetric_gradient_costs_a_second_call_and_is_the_exact_one_here(pr
     """The denoiser of an exact world has a symmetric Jacobian."""
     base = replace(FROM_NOISE, steps=6, sigma_start=5.0)
     exact, symmetric = (
-        sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
+        sample_transformation(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
         for settings in (base, replace(base, jacobian="finite_difference"))
     )
     assert symmetric.nfe == 2 * exact.nfe
@@ -150,7 +153,7 @@ def test_the_exact_variance_costs_no_further_call(prior, natural):
     settings = replace(
         FROM_NOISE, steps=6, sigma_start=5.0, sampler="euler", likelihood_variance="exact"
     )
-    drawn = sampling.transform(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
+    drawn = sample_transformation(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
     assert drawn.nfe == 6
 
 
@@ -166,12 +169,12 @@ def test_the_variance_is_of_the_pixels_that_the_card_speaks_of(tmp_path):
     v = (1 / 4 + 1 / 17) * (1 + 16)  # r^2 = (1/16) / (1 + 1/16)
     (pull,) = torch.autograd.grad(denoised, x, (y - denoised.detach()) / v)
     expected = ((denoised.detach() + pull + 1) / 2).clamp(0, 1)
-    torch.testing.assert_close(sampling.purify(prior, images, settings, noise), expected)
+    torch.testing.assert_close(sample_purification(prior, images, settings, noise), expected)
 
 
 def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):
     near, far = (
-        sampling.transform(
+        sample_transformation(
             prior,
             classify,
             natural,
@@ -188,11 +191,11 @@ def test_gat_stays_nearer_to_its_image_the_higher_the_precision(prior, natural):
 
 @pytest.mark.parametrize("variance", ["damped", "exact"])
 def test_gap_undoes_a_small_attack(variance, prior, natural):
-    adversarial = pgd.PGD(eps=0.25)(classify, natural, LABELS, NOISE)
+    adversarial = pgd.PGD(eps=0.25)(classify, natural, LABELS, image_ids=IDS)
     settings = SamplingConfig(
         similarity=4.0, sigma_start=20.0, steps=24, likelihood_variance=variance
     )
-    purified = sampling.purify(prior, adversarial, settings, NOISE)
+    purified = sample_purification(prior, adversarial, settings, NOISE)
     assert wrong_rate(adversarial) > 0.6
     assert wrong_rate(purified) < wrong_rate(adversarial) / 2
 
@@ -215,7 +218,7 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
         states.append(x)
         return model(x, sigma, labels)
 
-    sampling.purify(replace(prior, model=watched), images, settings, Noise(0, range(count)))
+    sample_purification(replace(prior, model=watched), images, settings, Noise(0, range(count)))
     x0 = states[-1]  # before it is cut to [0, 1]; the last level is 0.002
     n = x0.numel()
     assert x0.mean().item() == pytest.approx(0.1, abs=5 * (0.125 / n) ** 0.5)
@@ -224,8 +227,8 @@ def test_gap_draws_from_the_posterior_where_the_world_is_gaussian(in_double_prec
 
 def test_guidance_rests_where_an_image_is_wrong_enough(prior):
     settings = replace(FROM_NOISE, stop_margin=0.5)
-    drawn = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, settings, NOISE)
-    without = sampling.synthesize(prior, classify, LABELS, 1 - LABELS, FROM_NOISE, NOISE)
+    drawn = sample_synthesis(prior, classify, LABELS, 1 - LABELS, settings, NOISE)
+    without = sample_synthesis(prior, classify, LABELS, 1 - LABELS, FROM_NOISE, NOISE)
     assert drawn.guidance_skipped.max() > 0 and without.guidance_skipped.max() == 0
     lead = classify(drawn.images).diff(dim=1).abs().mean()
     assert lead < classify(without.images).diff(dim=1).abs().mean()
@@ -240,8 +243,8 @@ def test_white_box_attack_on_gap_is_stronger_than_transfer(prior, natural):
     def rate(adversarial):
         return (defended(adversarial).argmax(1) != LABELS).double().mean().item()
 
-    transfer = rate(attack(classify, natural, LABELS, NOISE))
-    white_box = rate(attack(defended, natural, LABELS, NOISE))
+    transfer = rate(attack(classify, natural, LABELS, image_ids=IDS))
+    white_box = rate(attack(defended, natural, LABELS, image_ids=IDS))
     assert white_box > transfer
 
 
@@ -250,7 +253,7 @@ def test_an_image_does_not_depend_on_its_batch(prior, natural):
     settings = replace(FROM_NOISE, sigma_start=5.0)
 
     def run(images, labels, noise):
-        return sampling.transform(
+        return sample_transformation(
             prior, classify, images, labels, "runner_up", settings, noise
         ).images
 

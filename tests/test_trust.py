@@ -17,7 +17,7 @@ from assess.worlds_of_plans import PLAN, write_world
 from scoreag.assess import executors
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.classifiers import build, resolve
+from scoreag.classifiers import build, loading
 from scoreag.cli.app import main
 from scoreag.io.images import write_png
 from scoreag.models import trust
@@ -174,7 +174,7 @@ def test_a_judge_whose_folder_is_called_like_a_function_is_none(here, monkeypatc
     assert not (here / "prior" / "ran").exists()
 
 
-DATA = ["--data", "folder:images"]
+DATA = ["--data", "image-folder:images"]
 MODEL, VICTIM = ["--model", "prior"], ["--classifier", "net"]
 VERBS = {
     "synthesize": ["synthesize", *MODEL, *VICTIM, "--out", "o"],
@@ -183,11 +183,11 @@ VERBS = {
     "certify": ["certify", *MODEL, *VICTIM, *DATA, "--out", "o"],
     "doctor": ["doctor", *VICTIM, *DATA],
     "assess": ["assess", "plan.toml", "--out", "o"],
-    "evaluate": ["evaluate-model", "net", *DATA, "--out", "o"],
-    "judge": ["evaluate-model", "prior", "--judge", "net", *DATA, "--train-data", "folder:images",
-              "--out", "o"],
+    "evaluate": ["evaluate", "net", *DATA, "--out", "o"],
+    "judge": ["evaluate", "prior", "--reference-classifier", "net", *DATA,
+              "--train-data", "image-folder:images", "--out", "o"],
     "train": ["train", "classifier", "--preset", "cifar10-resnet20", "--init", "net", *DATA,
-              "--batch", "2", "--images", "2", "--out", "o"],
+              "--batch-size", "2", "--train-images", "2", "--out", "o"],
 }  # fmt: skip
 
 
@@ -215,9 +215,9 @@ def test_a_family_of_a_trusted_card_is_used(here):
 
 @pytest.mark.parametrize("data", ["evil.code:all", "evil.code"])
 def test_the_data_that_a_card_names_are_no_code(here, capsys, data):
-    update_card(load_card("net"), recipe={"data": data})
-    err = told(capsys, ["evaluate-model", "net", *DATA, "--out", "o", "--quiet"])
-    assert "recipe.data names code" in err and not ran(here)
+    update_card(load_card("net"), training_config={"data": data})
+    err = told(capsys, ["evaluate", "net", *DATA, "--out", "o", "--quiet"])
+    assert "training_config.data names code" in err and not ran(here)
 
 
 def test_a_word_at_the_prompt_is_trusted(here):
@@ -226,7 +226,7 @@ def test_a_word_at_the_prompt_is_trusted(here):
 
 
 def test_a_card_made_with_a_function_says_that_it_wants_trust(here, capsys):
-    net = {"--network": "evil.code:network", "--arguments": json.dumps(tiny.CNN), "--mean": "0",
+    net = {"--network": "evil.code:network", "--config": json.dumps(tiny.CNN), "--mean": "0",
            "--std": "1", "--shape": "3x8x8"}  # fmt: skip
     words = ["net/model.safetensors", "new", *[w for pair in net.items() for w in pair]]
     assert main(["convert", *words]) == 0
@@ -245,14 +245,15 @@ def test_a_factory_returns_a_module(here, capsys, name):
 
 # plans
 
+BOTH = 'classifiers = ["net", "other"]'
 IN_PLANS = {
     "data": ('data = "image-folder:images"', 'data = "evil.code:all"'),
     "a program as data": ('data = "image-folder:images"', 'data = "torch.export:evil.pt2"'),
     "second data": ('data = "image-folder:images"', 'data = ["image-folder:no", "evil.code:all"]'),
-    "a classifier of a file": ('classifiers = ["net", "other"]', 'classifiers = ["net", "x/code.py:victim"]'),
-    "a classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "os:abort"]'),
-    "a masked classifier": ('classifiers = ["net", "other"]', 'classifiers = ["net", "obfuscated:os:abort"]'),
-    "a detector": ('classifiers = ["net", "other"]', 'classifiers = ["net", "with-detector:net, os:abort"]'),
+    "a classifier of a file": (BOTH, 'classifiers = ["net", "x/code.py:victim"]'),
+    "a classifier": (BOTH, 'classifiers = ["net", "os:abort"]'),
+    "an obfuscated classifier": (BOTH, 'classifiers = ["net", "obfuscated:os:abort"]'),
+    "a detector": (BOTH, 'classifiers = ["net", "with-detector:net, os:abort"]'),
     "a judge": ('reference_classifier = "judge"', 'reference_classifier = "evil.code:victim"'),
     "a feature extractor": ('description = "a test"', 'feature_extractor = "evil.code:victim"'),
     "an attack": ("[attacks.pgd]\n", '[attacks.pgd]\nattack = "evil.code"\n'),
@@ -296,7 +297,7 @@ def test_what_is_sent_to_other_processes_says_what_is_trusted(here):
 # the rules, held against what is there
 
 
-@pytest.mark.parametrize("kind", ["attacks", "purifiers", "samplers", "score_models", "networks"])
+@pytest.mark.parametrize("kind", ["attacks", "purifiers", "samplers", "networks"])
 def test_what_comes_with_the_package_is_no_code_of_a_file(kind):
     from scoreag.registry import component_names
 
@@ -307,7 +308,7 @@ def test_what_comes_with_the_package_is_no_code_of_a_file(kind):
 
 
 def test_the_rules_know_every_prefix():
-    assert {*resolve.PREFIXES} == {*trust.CLASSIFIER_PREFIXES, "robustbench:"}
+    assert {*loading.PREFIXES} == {*trust.CLASSIFIER_PREFIXES, "robustbench:"}
     assert {*build.MODEL_LIBRARIES} == {*trust.LIBRARY_PREFIXES}
 
 
@@ -327,9 +328,9 @@ def test_a_module_is_named_as_python_names_it(here, name):
 
 IMPORTERS = {  # where a module is imported whose name is not written there; each has its reason
     "__init__.py",  # the public names of this package
-    "load.py",  # a component: ``trust.component`` guards the files that name one
-    "classifiers/import_factory.py",  # package.module:factory: ``trust.network`` and ``classifier`` do
-    "classifiers/build.py",  # timm, torchvision, robustbench: those names alone
+    "registry.py",  # a component: ``is_custom_component`` guards the files that name one
+    "classifiers/build.py",  # factories, guarded by ``is_custom_classifier``; timm, torchvision
+    "cli/list.py",  # folders of this package
     "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 
@@ -359,7 +360,7 @@ def test_a_file_of_python_is_run_in_one_place_only():
         for name, _ in calls(file)
         if name.endswith(("exec_module", "spec_from_file_location"))
     }
-    assert found == {"classifiers/import_factory.py"}
+    assert found == {"classifiers/build.py"}
 
 
 RUN_FILES = (

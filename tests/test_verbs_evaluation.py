@@ -12,7 +12,7 @@ from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.app import main
 from scoreag.cli.evaluate import default_judge
 from scoreag.diffusion.networks.unet import UNet
-from scoreag.evaluation import throughput
+from scoreag.evaluation import sampling
 from scoreag.models.model_cards import Card, list_cards, load_card, update_card, write_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
 def here(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(throughput, "REPEATS", 1)
+    monkeypatch.setattr(sampling, "REPEATS", 1)
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def finished(made, tmp_path_factory):
     shutil.copytree(made, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(throughput, "REPEATS", 1)
+        patch.setattr(sampling, "REPEATS", 1)
         assert main([*SCORE, "--quiet"]) == 0
     return folder
 

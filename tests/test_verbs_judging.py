@@ -1,4 +1,4 @@
-"""--reference-classifier on the command line: who judges by default, what is refused, what the headline says."""
+"""--reference-classifier: who judges by default, what is refused, what the headline says."""
 
 import json
 
@@ -6,11 +6,11 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
-from scoreag.classifiers.loading import load_prior
 from scoreag.cli.app import main
 from scoreag.cli.inputs import find_judge
 from scoreag.io.records import read_rows
 from scoreag.methods.summary import NO_JUDGE_NOTE
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import list_cards, load_card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -107,8 +107,8 @@ def test_a_judge_of_other_classes_is_refused(here, capsys):
 
 
 def test_a_failure_of_all_says_what_to_try(here, capsys):
-    assert main([*TRANSFORM, "--attack-scale", "0.0001", "--no-normalize-gradient", "--max-restarts", "0",
-                 "--similarity", "1e6"]) == 0  # fmt: skip
+    weak = ["--attack-scale", "0.0001", "--no-normalize-gradient", "--max-restarts", "0"]
+    assert main([*TRANSFORM, *weak, "--similarity", "1e6"]) == 0
     out = capsys.readouterr().out
     assert "hint" in out and "write a larger --attack-scale (now 0.0001)" in out
     html = (here / "out" / "report.html").read_text()

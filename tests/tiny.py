@@ -10,8 +10,7 @@ from scoreag.classifiers.loading import wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as small_cnn
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.parameterizations import edm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers.heun import sample
 from scoreag.io.images import write_png

@@ -9,36 +9,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+    from scoreag import attacks as attacks
+    from scoreag.classifiers.loading import load_classifier, wrap_classifier
+    from scoreag.core.rng import Noise
     from scoreag.data.loading import load_data
-    from scoreag.defenses.purified_classifier import defend
-    from scoreag.methods.api import purify, synthesize, transform
+    from scoreag.defenses.purified_classifier import PurifiedClassifier, defend
     from scoreag.methods.config import SamplingConfig
+    from scoreag.methods.purification import purify
     from scoreag.methods.result import Result
+    from scoreag.methods.synthesis import synthesize
+    from scoreag.methods.transformation import transform
+    from scoreag.models.loading import load_prior
 
 __version__ = "0.2.0"
 
-_HOMES = {
+_LAZY_MODULES = {
+    "Noise": "core.rng",
+    "PurifiedClassifier": "defenses.purified_classifier",
     "Result": "methods.result",
     "SamplingConfig": "methods.config",
     "defend": "defenses.purified_classifier",
     "load_classifier": "classifiers.loading",
     "load_data": "data.loading",
-    "load_prior": "classifiers.loading",
-    "purify": "methods.api",
-    "synthesize": "methods.api",
-    "transform": "methods.api",
+    "load_prior": "models.loading",
+    "purify": "methods.purification",
+    "synthesize": "methods.synthesis",
+    "transform": "methods.transformation",
     "wrap_classifier": "classifiers.loading",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "Noise",
+    "PurifiedClassifier",
+    "Result",
+    "SamplingConfig",
+    "attacks",
+    "defend",
+    "load_classifier",
+    "load_data",
+    "load_prior",
+    "purify",
+    "synthesize",
+    "transform",
+    "wrap_classifier",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Imported on first use, so that ``import scoreag`` and ``scoreag --help`` are instant."""
-    if name not in _HOMES:
+    if name == "attacks":
+        return import_module("scoreag.attacks")
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module 'scoreag' has no attribute {name!r}")
-    return getattr(import_module(f"scoreag.{_HOMES[name]}"), name)
+    return getattr(import_module(f"scoreag.{_LAZY_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

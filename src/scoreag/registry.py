@@ -1,6 +1,7 @@
-"""Components by name.  A component is a file: ``load("attacks", "pgd")`` imports attacks/pgd.py.
+"""Components by name, and the right word for a wrong one.
 
-There is no list to keep in step with the files, and ``package.module`` names a foreign component.
+A component is a file: ``load_component("attacks", "pgd")`` imports attacks/pgd.py.  There is no
+list to keep in step with the files, and ``package.module`` names a foreign component.
 """
 
 import pkgutil
@@ -15,7 +16,7 @@ MAX_KNOWN_NAMES = 1000  # that a word is compared with
 MAX_NAME_LENGTH = 100  # characters
 FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for the same
     **dict.fromkeys(
-        ("epsilon", "max_eps", "epsilons", "radius", "bound"),
+        ("epsilon", "eps", "max_eps", "epsilons", "radius", "bound"),
         ("eps", "max_displacement", "similarity"),
     ),
     "reach": ("max_displacement", "eps"),
@@ -67,6 +68,27 @@ FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for t
     **dict.fromkeys(("vote",), ("aggregate",)),
     **dict.fromkeys(("model", "score_model", "diffusion"), ("prior",)),
     **dict.fromkeys(("mean_std", "normalization", "preprocessing"), ("mean",)),
+    **dict.fromkeys(("settings", "sampling"), ("config",)),
+    # values
+    **dict.fromkeys(("second", "second_best", "least_likely"), ("runner_up",)),
+    **dict.fromkeys(("straight", "mpgd"), ("identity",)),
+    **dict.fromkeys(("symmetric",), ("finite_difference",)),
+    **dict.fromkeys(("blind",), ("none",)),
+    **dict.fromkeys(("dps",), ("constant",)),
+    **dict.fromkeys(("pigdm",), ("damped",)),
+    **dict.fromkeys(("mmps",), ("exact",)),
+    **dict.fromkeys(("churn", "edm", "stochastic"), ("edm_stochastic",)),
+    **dict.fromkeys(("dpmpp", "dpm++", "dpm_solver", "dpmsolver++"), ("dpmpp_2m",)),
+    **dict.fromkeys(("ddpm",), ("ancestral",)),
+    **dict.fromkeys(("ddim",), ("euler",)),
+    **dict.fromkeys(("spatial",), ("stadv",)),
+    **dict.fromkeys(("ensemble", "aa"), ("auto_ensemble", "autoattack")),
+    **dict.fromkeys(("denoise_once", "denoised_smoothing"), ("one_step_denoising",)),
+    **dict.fromkeys(("plain_cnn",), ("small_cnn",)),
+    **dict.fromkeys(("resnet", "resnet20"), ("cifar_resnet",)),
+    **dict.fromkeys(("whitened_cnn", "airbench"), ("airbench_cnn",)),
+    **dict.fromkeys(("linf", "inf", "max"), ("Linf",)),
+    **dict.fromkeys(("l2", "2"), ("L2",)),
     "resnet": ("cifar_resnet",), "plain_cnn": ("small_cnn",), "whitened_cnn": ("airbench_cnn",),
 }  # fmt: skip
 
@@ -77,21 +99,20 @@ FOLDERS = {  # where the components of a kind lie
     "networks": ("diffusion.networks", "classifiers.networks"),
     "purifiers": ("defenses.purifiers",),
     "samplers": ("diffusion.samplers",),
-    "score_models": ("models.score_models",),
 }
 NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # what serves the components beside it
     **dict.fromkeys(FOLDERS, ()),
-    "datasets": ("label_table", "loading", "source", "zip_reader"),
+    "datasets": ("loading", "source"),
     "networks": ("edm_blocks",),
 }
 
 
 class UnknownNameError(ValueError):
-    """A word that names nothing that there is: whoever typed it mends it, nothing is broken."""
+    """A word that names nothing: a slip of whoever typed it."""
 
 
 class UnknownOptionError(UnknownNameError, TypeError):
-    """An option that a function does not take, as Python says it by a TypeError."""
+    """An option that a function does not take, which Python answers with a TypeError."""
 
 
 def component_names(kind: str) -> list[str]:
@@ -111,20 +132,18 @@ def load_component(kind: str, name: str) -> ModuleType:
 
 
 def load_attack(name: str) -> Any:
-    """The attack class of a component: the one public class that its module defines."""
+    """The attack class of a component: the one public class with ``run`` in its module."""
     module = load_component("attacks", name)
     classes = [
         each
-        for each in vars(module).values()
-        if isinstance(each, type)
-        and each.__module__ == module.__name__
-        and "__call__" in vars(each)
-        and not each.__name__.startswith("_")
+        for symbol, each in vars(module).items()
+        if isinstance(each, type) and each.__module__ == module.__name__
+        if callable(getattr(each, "run", None)) and not symbol.startswith("_")
     ]
     if len(classes) != 1:
         raise ValueError(
-            f"{name} defines {len(classes)} attacks; expected one public class with "
-            "__call__(classifier, images, labels, seed)"
+            f"{name} defines {len(classes)} attacks; expected one public class derived from "
+            "scoreag.attacks.Attack, with run(classifier, images, labels, noise)"
         )
     return classes[0]
 
@@ -132,13 +151,13 @@ def load_attack(name: str) -> Any:
 def _modules(kind: str) -> dict[str, str]:
     """The dotted name of each component's module."""
     folders = [f"scoreag.{folder}" for folder in FOLDERS[kind]]
-    found = {
+    modules = {
         module.name: f"{folder}.{module.name}"
         for folder in folders
         for module in pkgutil.iter_modules(import_module(folder).__path__)
         if not module.ispkg
     }
-    return {name: module for name, module in found.items() if name not in NO_COMPONENTS[kind]}
+    return {name: module for name, module in modules.items() if name not in NO_COMPONENTS[kind]}
 
 
 def check_options(factory: Any, options: dict[str, Any], owner: str) -> None:
@@ -166,7 +185,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 def truncate_text(text: str, max_length: int) -> str:
-    """One line of at most ``most`` characters, all of which can be printed; its end is kept."""
+    """One printable line of at most ``max_length`` characters, its end included."""
     ends = (
         text
         if len(text) <= 4 * max_length

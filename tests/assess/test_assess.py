@@ -222,7 +222,7 @@ def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, plann
     labels = torch.tensor([row["label"] for row in found])
     attack = load_attack("pgd")(eps=64 / 255, steps=2)
     noise = Noise(0, [row["image_id"] for row in found]).fold_in("attack")
-    made = attack(load_classifier("net"), images, labels, noise)
+    made = attack.run(load_classifier("net"), images, labels, noise)
     saved = torch.cat([to_float(read_png(whole / r["file"]))[None] for r in found])
     assert (made - saved).abs().max() <= 0.5 / 255 + 1e-6
 

@@ -10,7 +10,7 @@ import torch
 
 from file_server import Handler, Served
 from metrics.test_lpips import images, random_weights
-from scoreag.metrics import lpips_weights
+from scoreag.metrics import lpips as lpips_weights
 from scoreag.metrics.lpips import Lpips, load_lpips
 
 
@@ -56,5 +56,5 @@ def test_another_file_under_that_name_is_refused(published, tmp_path):
 
 
 def test_one_file_alone_is_refused_with_what_to_write(tmp_path):
-    with pytest.raises(ValueError, match=r"FEATURES\.npz,HEADS\.npz, or fetch"):
+    with pytest.raises(ValueError, match=r"FEATURES\.npz,HEADS\.npz; or write --download-lpips"):
         lpips_weights.resolve_weight_files(str(tmp_path / "a.npz"))

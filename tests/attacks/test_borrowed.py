@@ -53,10 +53,10 @@ def noisy(monkeypatch):
 
 def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    whole = noisy(classify, IMAGES, LABELS, Noise(0, [4, 5, 6]))
-    last = noisy(classify, IMAGES[2:], LABELS[2:], Noise(0, [6]))
+    whole = noisy(classify, IMAGES, LABELS, image_ids=[4, 5, 6])
+    last = noisy(classify, IMAGES[2:], LABELS[2:], image_ids=[6])
     assert torch.equal(whole[2:], last) and not torch.equal(whole[:1], whole[1:2])
-    assert not torch.equal(whole, noisy(classify, IMAGES, LABELS, Noise(1, [4, 5, 6])))
+    assert not torch.equal(whole, noisy(classify, IMAGES, LABELS, seed=1, image_ids=[4, 5, 6]))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert (whole - IMAGES).max() <= 0.2 and (whole - IMAGES).min() >= 0
@@ -93,7 +93,7 @@ def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
     put(monkeypatch, "art.attacks.evasion", Evasion=Evasion)
     put(monkeypatch, "art.estimators.classification", PyTorchClassifier=estimator)
     found = art.ART("Evasion", {"eps": 0.25})(
-        classify, IMAGES.double(), LABELS, Noise(0, [0, 1, 2])
+        classify, IMAGES.double(), LABELS, image_ids=[0, 1, 2]
     )
     assert found.dtype == torch.float64
     assert found[:, 0, 0, 0].tolist() == pytest.approx([0.75, 0.25, 0.75])
@@ -117,11 +117,11 @@ def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
 
     put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
     attack = autoattack.AutoAttack(eps=0.1, norm="L2", version="rand")
-    assert torch.allclose(attack(four, IMAGES, LABELS, Noise(0, [0, 1, 2])), IMAGES + 0.1)
+    assert torch.allclose(attack(four, IMAGES, LABELS, image_ids=[0, 1, 2]), IMAGES + 0.1)
     assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
     assert len({t["seed"] for t in told}) == 3
     with pytest.raises(ValueError, match="autoattack needs 4 classes, and the classifier knows 2"):
-        attack(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        attack(classify, IMAGES, LABELS, image_ids=[0, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,15 @@ def test_what_is_not_installed_is_said(attack, package, monkeypatch):
     for part in ("art.attacks.evasion",):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):
-        load_attack(name)()(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        load_attack(name)()(classify, IMAGES, LABELS, image_ids=[0, 1, 2])
 
 
 def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):
     with pytest.raises(ValueError, match="no 'Noisi' in torchattacks; did you mean 'Noisy'"):
-        torchattacks.TorchAttacks("Noisi")(classify, IMAGES, LABELS, Noise(0, [0, 1, 2]))
+        torchattacks.TorchAttacks("Noisi")(classify, IMAGES, LABELS, image_ids=[0, 1, 2])
     with pytest.raises(ValueError, match=r"torchattacks: Noisy: .*'epsilon'"):
         torchattacks.TorchAttacks("Noisy", {"epsilon": 1})(
-            classify, IMAGES, LABELS, Noise(0, [0, 1, 2])
+            classify, IMAGES, LABELS, image_ids=[0, 1, 2]
         )
 
 

@@ -5,7 +5,6 @@ import torch
 
 from scoreag.attacks import apgd, auto_ensemble, fgsm, low_frequency, pgd, square
 from scoreag.attacks.apgd import compute_checkpoints
-from scoreag.core.rng import Noise
 
 WEIGHTS = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() / 10
 EPSILON = {"Linf": 0.05, "L2": 0.5}
@@ -26,7 +25,7 @@ def best_margin(label: int, norm: str) -> float:
 
 def reached(attack, label=0):
     images = torch.full((COUNT, 3, 8, 8), 0.5, dtype=torch.float64)
-    found = attack(linear, images, torch.full((COUNT,), label), Noise(0, range(COUNT)))
+    found = attack(linear, images, torch.full((COUNT,), label), image_ids=range(COUNT))
     logits = linear(found)
     others = logits.clone()
     others[:, label] = -torch.inf
@@ -78,7 +77,7 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
     """With two classes the gradient points the same way everywhere."""
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
     attack = fgsm.FGSM(eps=EPSILON[norm], norm=norm)
-    found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
+    found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), image_ids=[0])
     towards = WEIGHTS[1] - WEIGHTS[0]
     unit = towards.sign() if norm == "Linf" else towards / towards.norm()
     assert torch.allclose(found[0], images[0] + EPSILON[norm] * unit, atol=1e-12)
@@ -88,7 +87,7 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
 def test_square_comes_near_without_a_gradient(norm, share):
     """Of the way from where grey is to the best. Success would end it, so none is in reach."""
     label = likely()
-    start, best = reached(lambda *_: _[1], label)[0], best_margin(label, norm)
+    start, best = reached(lambda *given, **_: given[1], label)[0], best_margin(label, norm)
     offset = torch.zeros(4, dtype=torch.float64)
     offset[label] = 100.0
 
@@ -98,7 +97,7 @@ def test_square_comes_near_without_a_gradient(norm, share):
 
     images = torch.full((COUNT, 3, 8, 8), 0.5, dtype=torch.float64)
     attack = square.Square(eps=EPSILON[norm], norm=norm, n_queries=400, p_init=0.3)
-    found = attack(certain, images, torch.full((COUNT,), label), Noise(0, range(COUNT)))
+    found = attack(certain, images, torch.full((COUNT,), label), image_ids=range(COUNT))
     logits = linear(found)
     lead = logits.scatter(1, torch.full((COUNT, 1), label), -torch.inf).amax(1) - logits[:, label]
     assert ((lead - start) / (best - start)).min() > share
@@ -122,7 +121,7 @@ def test_apgd_settles_on_a_peak_inside_the_ball():
 
     images = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
     attack = apgd.APGD(eps=0.05, loss="margin")
-    found = attack(classifier, images, torch.tensor([0]), Noise(0, [0]))
+    found = attack(classifier, images, torch.tensor([0]), image_ids=[0])
     assert (found - peak).abs().mean() < 0.05 * 4 / 2**8
 
 
@@ -135,9 +134,9 @@ def test_restarts_find_the_hill_that_a_single_start_misses():
         return torch.stack([torch.zeros_like(score), score], 1)
 
     images = torch.full((16, 1, 1, 1), 0.5, dtype=torch.float64)
-    labels, noise = torch.zeros(16, dtype=torch.int64), Noise(0, range(16))
+    labels = torch.zeros(16, dtype=torch.int64)
     once, often = (
-        pgd.PGD(eps=0.05, steps=10, restarts=n)(classifier, images, labels, noise) for n in (1, 8)
+        pgd.PGD(eps=0.05, steps=10, restarts=n)(classifier, images, labels) for n in (1, 8)
     )
     right = [int((classifier(x).argmax(1) == 0).sum()) for x in (once, often)]
     assert right[0] >= 4 and right[1] == 0
@@ -147,6 +146,6 @@ def test_low_frequency_finds_the_best_smooth_change_in_l2():
     """Within a subspace, the steepest direction is the projection of the gradient onto it."""
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
     attack = low_frequency.LowFrequency(0.3, norm="L2", frequency_fraction=0.5, step_size=0.3)
-    found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), Noise(0, [0]))
+    found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), image_ids=[0])
     smooth = low_frequency.low_pass((WEIGHTS[1] - WEIGHTS[0])[None], 0.5)
     assert torch.allclose(found - images, 0.3 * smooth / smooth.norm(), atol=1e-6)

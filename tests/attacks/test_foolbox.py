@@ -1,6 +1,7 @@
 """Foolbox by name, and Foolbox by itself, on classifiers and defences."""
 
 import inspect
+import sys
 import warnings
 from importlib.util import find_spec
 
@@ -10,7 +11,6 @@ from torch import nn
 
 import scoreag
 from scoreag.attacks.external.foolbox import UNSUPPORTED, Foolbox
-from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
@@ -72,16 +72,16 @@ def test_each_attack_runs_by_its_name(name):
             Foolbox(name)
         return
     attack = Foolbox(name, None if name in TO_THE_END else 2.0, quick(name))
-    found = attack(Net().eval(), images, labels, Noise(0, [3, 4]))
+    found = attack(Net().eval(), images, labels, image_ids=[3, 4])
     assert found.shape == images.shape and found.min() >= 0 and found.max() <= 1
-    alone = attack(Net().eval(), images[1:], labels[1:], Noise(0, [4]))
+    alone = attack(Net().eval(), images[1:], labels[1:], image_ids=[4])
     assert torch.equal(found[1:], alone)
 
 
 def test_a_radius_is_kept_to():
     images, labels = pixels(3)
     for name, order in (("LinfPGD", torch.inf), ("L2PGD", 2)):
-        found = Foolbox(name, eps=0.05)(Net().eval(), images, labels, Noise(0, range(3)))
+        found = Foolbox(name, eps=0.05)(Net().eval(), images, labels, image_ids=range(3))
         assert (found - images).flatten(1).norm(order, dim=1).max() <= 0.05 + 1e-6
 
 
@@ -98,6 +98,14 @@ def test_a_slip_is_refused_before_work_starts():
         Foolbox("InversionAttack", options={"distance": "l3"})
     with pytest.raises(ValueError, match="foolbox: LinfPGD needs an eps"):
         Foolbox("LinfPGD", eps=None)
+
+
+def test_without_the_package_one_line_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    monkeypatch.setitem(sys.modules, "foolbox.attacks", None)
+    with pytest.raises(ValueError, match=r"pip install 'scoreag\[foolbox\]'$") as caught:
+        Foolbox()
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("foolbox cannot be")
 
 
 def test_foolbox_attacks_a_defence_as_it_is(two_classes):

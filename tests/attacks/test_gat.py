@@ -11,7 +11,7 @@ def test_it_is_the_transformation_of_the_library():
     images, labels = tiny.images(3) / 255, tiny.labels(3)
     for wrong, given in (("runner_up", "runner_up"), ("random", "random"), ("none", None)):
         attack = GAT(target=wrong, attack_scale=20.0, prior=tiny.prior())
-        found = attack(tiny.victim(), images, labels, Noise(5, [7, 8, 9]))
+        found = attack(tiny.victim(), images, labels, seed=5, image_ids=[7, 8, 9])
         same = scoreag.transform(
             tiny.prior(), tiny.victim(), images, labels, given, seed=5, image_ids=[7, 8, 9],
             attack_scale=20.0, batch_size=0, progress=False,
@@ -23,14 +23,14 @@ def test_a_named_part_of_the_noise_draws_anew():
     images, labels = tiny.images(1) / 255, tiny.labels(1)
     attack, noise = GAT(prior=tiny.prior()), Noise(0, [0])
     first, other = (
-        attack(tiny.victim(), images, labels, n) for n in (noise, noise.fold_in("turn", 1))
+        attack.run(tiny.victim(), images, labels, n) for n in (noise, noise.fold_in("turn", 1))
     )
     assert not torch.equal(first, other)
 
 
 def test_what_it_lacks_or_cannot_mean_is_said():
     with pytest.raises(ValueError, match=r"gat needs a prior: give prior=scoreag.load_prior"):
-        GAT()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), Noise(0, [0]))
+        GAT()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), image_ids=[0])
     with pytest.raises(
         ValueError, match="gat knows no target 'runer_up'; did you mean 'runner_up'"
     ):

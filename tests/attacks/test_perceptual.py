@@ -8,8 +8,7 @@ from torch import Tensor
 
 from attack_world import lpips
 from scoreag.attacks import lpa, ppgd
-from scoreag.attacks._common.lpips_ball import embedding_distance, project_by_bisection
-from scoreag.core.rng import Noise
+from scoreag.attacks._common.norms import embedding_distance, project_by_bisection
 
 GREY = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
 SCALES = torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64)
@@ -58,7 +57,7 @@ def test_what_is_drawn_back_is_inside_and_close_to_the_edge():
 
 def test_ppgd_reaches_the_best_point_of_the_ellipsoid():
     attack = ppgd.PPGD(eps=0.01, cg_iterations=4, loss="margin", lpips=Scaled())
-    found = attack(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
+    found = attack(linear, GREY, torch.tensor([0, 0]), image_ids=[0, 1])
     best = 0.1 * (GRADIENT * best_direction()).sum()
     gained = linear(found)[:, 1] - linear(GREY)[:, 1]
     assert torch.allclose(gained, best.expand(2), rtol=1e-3) and (gained <= best + 1e-9).all()
@@ -66,7 +65,7 @@ def test_ppgd_reaches_the_best_point_of_the_ellipsoid():
 
 def test_lpa_comes_near_it():
     attack = lpa.LPA(eps=0.01, confidence=10.0, lpips=Scaled())
-    found = attack(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
+    found = attack(linear, GREY, torch.tensor([0, 0]), image_ids=[0, 1])
     best = 0.1 * (GRADIENT * best_direction()).sum()
     gained = linear(found)[:, 1] - linear(GREY)[:, 1]
     assert (gained > 0.8 * best).all() and (gained <= best + 1e-9).all()
@@ -75,4 +74,4 @@ def test_lpa_comes_near_it():
 @pytest.mark.parametrize("attack", [ppgd.PPGD, lpa.LPA])
 def test_without_weights_it_says_what_to_give(attack):
     with pytest.raises(ValueError, match=r"needs the weights of LPIPS: give lpips="):
-        attack()(linear, GREY, torch.tensor([0, 0]), Noise(0, [0, 1]))
+        attack()(linear, GREY, torch.tensor([0, 0]), image_ids=[0, 1])

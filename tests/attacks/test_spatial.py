@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from scoreag.attacks._common.objective import init_best
+from scoreag.attacks._common.search import init_best
 from scoreag.attacks.stadv import StAdv, flow_total_variation, warp
-from scoreag.core.rng import Noise
 
 IMAGES = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(0)).double()
 STILL = torch.zeros(2, 2, 6, 5, dtype=torch.float64)
@@ -44,7 +43,7 @@ def test_no_pixel_is_read_beyond_its_reach():
         score = -images.mean((1, 2, 3))
         return torch.stack([torch.zeros_like(score), score], 1)
 
-    found = StAdv(max_displacement=0.3)(darker, ramp, torch.tensor([0]), Noise(0, [0]))
+    found = StAdv(max_displacement=0.3)(darker, ramp, torch.tensor([0]), image_ids=[0])
     assert 0.02 < (ramp - found).max() <= 0.03 + 1e-9
 
 

@@ -13,10 +13,11 @@ from scoreag.certify.smoothing import (
     denoised_smoothing,
     summarize,
 )
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers.loading import load_classifier
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers.heun import sample
+from scoreag.models.loading import load_prior
 from worlds import Gaussian
 
 PHI = NormalDist().cdf

@@ -17,7 +17,14 @@ from scoreag.models.model_cards import load_card
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "/nowhere"))
 ARGUMENTS = {"depth": 8, "width": 4}
 TELL = ["--mean", "0.4,0.5,0.6", "--std", "0.2,0.25,0.3"]
-KNOWN = ["--network", "cifar_resnet", "--config", json.dumps(ARGUMENTS), "--class-names", "cat,dog,ship"]
+KNOWN = [
+    "--network",
+    "cifar_resnet",
+    "--config",
+    json.dumps(ARGUMENTS),
+    "--class-names",
+    "cat,dog,ship",
+]
 WHOLE = [*KNOWN, *TELL, "--shape", "3x8x8"]
 
 
@@ -61,7 +68,16 @@ def test_a_verb_takes_the_card(here, capsys):
     assert convert("net.pth", "mine", *WHOLE) == 0
     tiny.write_score_model(here / "prior")
     tiny.write_images(here / "data", 4)
-    words = ["--model", "prior", "--classifier", "mine", "--data", "image-folder:data", "--out", "out"]
+    words = [
+        "--model",
+        "prior",
+        "--classifier",
+        "mine",
+        "--data",
+        "image-folder:data",
+        "--out",
+        "out",
+    ]
     assert main(["transform", *words, "--steps", "2", "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 4
     told = json.loads((here / "out" / "manifest.json").read_text())["models"]["classifier"]
@@ -72,7 +88,16 @@ def test_another_normalization_is_another_run(here, capsys):
     assert convert("net.pth", "mine", *WHOLE) == 0
     tiny.write_score_model(here / "prior")
     tiny.write_images(here / "data", 2)
-    words = ["--model", "prior", "--classifier", "mine", "--data", "image-folder:data", "--out", "out"]
+    words = [
+        "--model",
+        "prior",
+        "--classifier",
+        "mine",
+        "--data",
+        "image-folder:data",
+        "--out",
+        "out",
+    ]
     assert main(["transform", *words, "--steps", "2", "--quiet"]) == 0
     text = (here / "mine" / "card.toml").read_text()
     assert text.count("0.4,") == 1
@@ -86,7 +111,11 @@ def test_another_normalization_is_another_run(here, capsys):
     [
         (["net.pth", "new", *KNOWN, "--shape", "3x8x8"], 2, "--mean is missing: normalization is"),
         (["net.pth", "new", *KNOWN, "--mean", "0.5"], 2, "--std is missing: normalization is"),
-        (["net.pth", "new", *WHOLE, "--mean", "a,b"], 2, "--mean is 'a,b'; write a number a chan"),
+        (
+            ["net.pth", "new", *WHOLE, "--mean", "a,b"],
+            2,
+            "--mean is 'a,b'; write a number per chan",
+        ),
         (["net.pth", "new", *WHOLE, "--std", "0,1,1"], 1, "std above 0"),
         (["net.pth", "new", *WHOLE, "--mean", "0,0"], 1, "mean [0.0, 0.0] and std [0.2,"),
         (["net.pth", "new", *WHOLE, "--shape", "8x8"], 2, "--shape 8x8: write CHANNELSxHEIGHT"),
@@ -104,7 +133,13 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(here, capsys, words, code, t
 
 
 def test_images_have_a_shape(here, capsys):
-    bare = ["--network", "cifar_resnet", "--config", '{"depth": 8, "width": 4, "classes": 3}', *TELL]
+    bare = [
+        "--network",
+        "cifar_resnet",
+        "--config",
+        '{"depth": 8, "width": 4, "classes": 3}',
+        *TELL,
+    ]
     assert "write --shape, e.g. 3x32x32" in line(capsys, ["net.pth", "new", *bare], 1)
 
 

@@ -3,7 +3,7 @@ import pickle
 import pytest
 from torch import nn
 
-from scoreag.classifiers.import_factory import call_factory, call_factory_file, is_factory_file
+from scoreag.classifiers.build import call_factory, call_factory_file, is_factory_file
 from scoreag.classifiers.loading import load_classifier
 
 SOURCE = """
@@ -40,7 +40,10 @@ def test_the_module_is_what_the_factory_returns():
     [
         ("my_nets_for_test", "names no factory; write package.module:factory"),
         ("my_nets_for_tset:make", "no module 'my_nets_for_tset'; did you mean 'my_nets_for_test'"),
-        ("scoreag.classifiers.networks.cifar_resnt:ResNet", "no module 'scoreag.classifiers.networks.cifar_resnt'; did you.*'cifar_resnet'"),
+        (
+            "scoreag.classifiers.networks.cifar_resnt:ResNet",
+            "no module 'scoreag.classifiers.networks.cifar_resnt'; did you.*'cifar_resnet'",
+        ),
         ("./my_nets_for_test.py:make", "names a file; write my_nets_for_test:make"),
         ("my_nets_for_test:mke", "my_nets_for_test:mke does not exist; did you mean 'make'"),
         ("my_nets_for_test:constant", "is not callable"),

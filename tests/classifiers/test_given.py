@@ -129,7 +129,11 @@ def test_what_a_factory_leaves_open_may_be_said():
             "its factory says .*; leave out mean and",
         ),
         ("cifar10-resnet20", {"std": STD}, "its card says its normalization; leave out std"),
-        ("cifar10-resnet20", {"network": "cifar_resnet"}, "is no file of weights; leave out network"),
+        (
+            "cifar10-resnet20",
+            {"network": "cifar_resnet"},
+            "is no file of weights; leave out network",
+        ),
         ("nets_of_mine:bare", {"std": STD}, "std came alone; mean and std belong together"),
         ("cifar10", {}, "cifar10 is a score-model, and a classifier is wanted here"),
         ("robustbench:Any", {}, "needs the package robustbench, which cannot be imported here"),

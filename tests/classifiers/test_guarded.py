@@ -8,7 +8,7 @@ import torch
 import tiny
 from assess.worlds_of_plans import write_net
 from scoreag import load_classifier
-from scoreag.classifiers.detector_wrapper import WithDetector
+from scoreag.classifiers.rejection import WithDetector
 from scoreag.cli.app import main
 
 
@@ -114,7 +114,6 @@ def test_an_attack_on_it_avoids_being_rejected(planned):
         predict_or_reject,
         rejection_adapted_logits,
     )
-    from scoreag.core.rng import Noise
 
     class Side(torch.nn.Module):
         """Class 1 where the right half is brighter than the left, and the more so the brighter."""
@@ -128,9 +127,9 @@ def test_an_attack_on_it_avoids_being_rejected(planned):
     images = torch.full((4, 1, 4, 4), 0.49)
     images[..., :2] += 0.05
     images[..., 2:] -= 0.05
-    labels, noise = torch.zeros(4, dtype=torch.long), Noise(0, range(4))
+    labels = torch.zeros(4, dtype=torch.long)
     attack = pgd.PGD(eps=0.1, steps=20)
-    plain = attack(Side().eval(), images * 1.0, labels, noise)
-    adapted = attack(lambda x: rejection_adapted_logits(whole(x), labels), images, labels, noise)
+    plain = attack(Side().eval(), images * 1.0, labels)
+    adapted = attack(lambda x: rejection_adapted_logits(whole(x), labels), images, labels)
     assert (Side()(plain).argmax(1) == 1).all()
     assert is_misclassified(predict_or_reject(whole(adapted), True), labels).all()

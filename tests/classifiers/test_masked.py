@@ -9,7 +9,6 @@ from scoreag import load_classifier
 from scoreag.attacks import pgd, square
 from scoreag.classifiers.gradient_masking import BpdaView, GradientMasked
 from scoreag.cli.app import main
-from scoreag.core.rng import Noise
 
 
 class Brightness(torch.nn.Module):
@@ -38,13 +37,13 @@ def test_the_input_is_rounded_to_its_levels_and_the_logits_scaled_by_hand():
 def test_attacks_along_gradients_find_nothing_and_those_without_do():
     images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
     bare = Brightness().eval()
-    hidden, noise = GradientMasked(bare).eval(), Noise(0, range(4))
+    hidden = GradientMasked(bare).eval()
     for classifier, fooled in ((bare, 4), (hidden, 0)):
-        still = pgd.PGD(eps=0.1, steps=20)(classifier, images, labels, noise)
+        still = pgd.PGD(eps=0.1, steps=20)(classifier, images, labels, seed=0)
         assert int((classifier(still).argmax(1) != labels).sum()) == fooled
-    found = square.Square(eps=0.1, n_queries=200)(hidden, images, labels, noise)
+    found = square.Square(eps=0.1, n_queries=200)(hidden, images, labels, seed=0)
     assert (hidden(found).argmax(1) != labels).all()
-    made_elsewhere = pgd.PGD(eps=0.1, steps=20)(bare, images, labels, noise)
+    made_elsewhere = pgd.PGD(eps=0.1, steps=20)(bare, images, labels, seed=0)
     assert (hidden(made_elsewhere).argmax(1) != labels).all()
 
 
@@ -60,7 +59,7 @@ def test_to_who_knows_the_trick_it_answers_alike_and_has_the_gradient_of_what_it
 def test_who_knows_the_trick_fools_it_along_gradients():
     images, labels = torch.full((4, 1, 8, 8), 0.48), torch.zeros(4, dtype=torch.long)
     hidden, known = GradientMasked(Brightness()).eval(), BpdaView(Brightness()).eval()
-    found = pgd.PGD(eps=0.1, steps=20)(known, images, labels, Noise(0, range(4)))
+    found = pgd.PGD(eps=0.1, steps=20)(known, images, labels, seed=0)
     assert (hidden(found).argmax(1) != labels).all()
 
 

@@ -1,15 +1,19 @@
 """What every attack must satisfy.  A new file is found, and tested, by its name."""
 
+import inspect
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
 import torch
 
+import scoreag.attacks
+import tiny
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.components import entries
-from scoreag.core.rng import Noise
-from scoreag.registry import check_options, load_attack
+from scoreag.cli.list import entries
+from scoreag.registry import check_options, component_names, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,7 +29,7 @@ def side_of(attack):
 
 def run(attack, count=4, seed=0, dtype=torch.float64, first=0, end=None):
     images, labels = (x[first:end] for x in natural(count, side_of(attack), dtype))
-    return attack(classify, images, labels, Noise(seed, range(count)[first:end]))
+    return attack(classify, images, labels, seed, range(count)[first:end])
 
 
 def test_attack_fools_where_an_image_can(attack):
@@ -74,7 +78,7 @@ def test_no_global_random_state_moves_and_no_image_is_changed_in_place(attack):
     images, labels = natural(2, attack.side)
     kept = images.clone()
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    attack()(classify, images, labels, Noise(0, [0, 1]))
+    attack()(classify, images, labels, image_ids=[0, 1])
     assert torch.equal(images, kept) and torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
 
@@ -108,3 +112,29 @@ def test_what_would_do_nothing_is_refused(attack, option):
 def test_the_list_of_attacks_has_a_line_for_each():
     lines = entries("attacks")
     assert set(NAMES) <= lines.keys() and all(len(line) > 20 for line in lines.values())
+
+
+@pytest.mark.parametrize("name", component_names("attacks"))
+def test_every_attack_is_imported_from_the_package_by_its_own_name(name):
+    """``from scoreag.attacks import PGD``, where the file is pgd.py."""
+    found = load_attack(name)
+    assert found.__name__ in scoreag.attacks.__all__
+    assert getattr(scoreag.attacks, found.__name__) is found
+    assert scoreag.attacks.Attack in found.__mro__
+
+
+def test_an_unknown_attack_is_no_attribute():
+    with pytest.raises(AttributeError, match="has no attribute 'PDG'"):
+        scoreag.attacks.PDG  # noqa: B018
+
+
+def test_the_list_of_attacks_needs_no_torch():
+    code = "import sys, scoreag.attacks; dir(scoreag.attacks); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=tiny.ENVIRONMENT).returncode == 0
+
+
+def test_options_are_in_the_signature_with_their_defaults():
+    parameters = inspect.signature(scoreag.attacks.FGSM).parameters
+    assert {n: p.default for n, p in parameters.items()} == {
+        "eps": 8 / 255, "norm": "Linf", "loss": "ce", "eot_samples": 1,
+    }  # fmt: skip

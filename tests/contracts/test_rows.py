@@ -14,9 +14,9 @@ import scoreag
 import tiny
 from scoreag.certify.generator_risk import GeneratorSpec, classify_draws
 from scoreag.certify.smoothing import SmoothingConfig, certify_image, denoised_smoothing
-from scoreag.classifiers.detector_wrapper import WithDetector
 from scoreag.classifiers.gradient_masking import BpdaView, GradientMasked
 from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.classifiers.rejection import WithDetector
 from scoreag.core.batching import (
     PADDING_ID,
     BatchContext,
@@ -29,9 +29,11 @@ from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods.api import build_purification, build_synthesis, build_transformation
+from scoreag.methods.purification import build_purification
 from scoreag.methods.run_task import run_task
-from scoreag.methods.task import run_batch
+from scoreag.methods.synthesis import build_synthesis
+from scoreag.methods.task import run_batch, run_in_memory
+from scoreag.methods.transformation import build_transformation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -140,7 +142,7 @@ def tiny_with(prior):
 
 def found(job, size):
     """All that is told of each image, computed ``size`` images at a time."""
-    return scoreag.methods.api.run_in_memory(job, size, False)
+    return run_in_memory(job, size, False)
 
 
 def same(one, other):

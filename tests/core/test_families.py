@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scoreag.diffusion.parameterizations import (
+    Preconditioned,
     alphas_cumprod_to_sigmas,
     cosine_alphas_cumprod,
     ddpm,
@@ -16,7 +17,6 @@ from scoreag.diffusion.parameterizations import (
     v_prediction,
     x0_prediction,
 )
-from scoreag.diffusion.preconditioning import Preconditioned
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0)
 pytestmark = pytest.mark.usefixtures("in_double_precision")

@@ -17,14 +17,13 @@ import scoreag
 import tiny
 from scoreag import load_classifier, load_prior, synthesize
 from scoreag.attacks import pgd
+from scoreag.classifiers import checks
+from scoreag.classifiers.checks import outputs_match
 from scoreag.classifiers.diagnose import diagnose
 from scoreag.classifiers.gradient_masking import StraightThrough
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core import gradient
-from scoreag.core.rng import Noise
-from scoreag.core.steady import outputs_match
-from scoreag.methods.api import build_transformation
 from scoreag.methods.run_task import build_manifest
+from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
 from scoreag.registry import component_names
 
@@ -189,7 +188,7 @@ class Saving(nn.Module):
         lambda v, x: scoreag.transform(tiny.prior(), v, x, [0, 1], progress=False),
         lambda v, x: scoreag.synthesize(tiny.prior(), v, [0, 1], progress=False),
         lambda v, x: scoreag.defend(v, tiny.prior(), steps=1),
-        lambda v, x: pgd.PGD(steps=1)(v, x, [0, 1], Noise(0, [0, 1])),
+        lambda v, x: pgd.PGD(steps=1)(v, x, [0, 1], seed=0),
     ],
     ids=["transform", "synthesize", "defend", "attack"],
 )
@@ -248,11 +247,8 @@ def test_a_gradient_is_looked_for_where_the_sum_of_logits_is_constant():
         return net(x) - net(x).mean(1, keepdim=True)
 
     leaf = images().requires_grad_()
-    assert gradient.diagnose_gradient(centred(leaf), leaf) == ""
-    assert (
-        gradient.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf)
-        == gradient.NO_GRADIENT
-    )
+    assert checks.diagnose_gradient(centred(leaf), leaf) == ""
+    assert checks.diagnose_gradient(net(leaf.detach()).requires_grad_(), leaf) == checks.NO_GRADIENT
 
 
 def test_a_classifier_of_another_size_is_refused_in_one_line():
@@ -267,7 +263,7 @@ def test_a_classifier_of_another_size_is_refused_in_one_line():
         lambda: scoreag.synthesize(prior, known, [0], **given),
         lambda: scoreag.transform(prior, known, images(), [0, 1], **given),
         lambda: scoreag.defend(known, prior, steps=1),
-        lambda: pgd.PGD(steps=1)(known, images(), [0, 1], Noise(0, [0, 1])),
+        lambda: pgd.PGD(steps=1)(known, images(), [0, 1], seed=0),
     ):
         with pytest.raises(ValueError, match="of images of 3 x 32 x 32, and"):
             call()

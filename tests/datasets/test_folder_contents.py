@@ -74,8 +74,9 @@ def test_other_files_and_empty_classes_are_told(pets: Path) -> None:
     }
     assert came.counts == {"cat": 2, "dog": 1, "emu": 0}
     assert came.summary == (
-        "image-folder:pets: 3 images, by class: cat 2, dog 1, emu 0; left out: 3 no picture that is read "
-        "(README.txt, dog/1.gif, dog/gone.png); left out: 1 an empty class (emu)"
+        "image-folder:pets: 3 images, by class: cat 2, dog 1, emu 0; left out: "
+        "3 no picture that is read (README.txt, dog/1.gif, dog/gone.png); "
+        "left out: 1 an empty class (emu)"
     )
 
 

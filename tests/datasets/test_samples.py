@@ -1,5 +1,6 @@
 """The 20 CIFAR-10 images that come with the package foolbox."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,3 +32,9 @@ def test_their_pixels_are_those_of_the_files() -> None:
 def test_they_have_no_splits() -> None:
     with pytest.raises(ValueError, match="write 'foolbox-samples', not 'foolbox-samples:test'"):
         data.load_dataset("foolbox-samples:test")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    with pytest.raises(ValueError, match=r"^[^\n]*pip install 'scoreag\[foolbox\]'$"):
+        data.load_dataset("foolbox-samples")

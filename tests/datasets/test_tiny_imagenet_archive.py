@@ -8,7 +8,7 @@ import pytest
 
 from official_files import tiny, write_tiny_zip
 from scoreag.data import loading as data
-from scoreag.data.zip_reader import open_zip, read_member
+from scoreag.data.tiny_imagenet import open_zip, read_member
 
 MEMBERS = {"a/ä.txt": b"first" * 100, "b": b"", "c/d": bytes(range(256))}
 

@@ -11,10 +11,11 @@ import scoreag
 from scoreag.core.rng import Noise
 from scoreag.diffusion.guidance import guide
 from scoreag.diffusion.likelihoods import EXACT_VARIANCE, mmps_denoiser, reconstruction
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images, to_model_range
-from scoreag.methods import sampling
 from scoreag.methods.config import resolve_task_config
+from scoreag.methods.guided_sampling import configure_prior
+from scoreag.methods.purification import sample_purification
 from scoreag.registry import load_component
 
 NOISE = Noise(seed=0, image_ids=[0])
@@ -40,7 +41,7 @@ def looped(prior, images, settings):
         bent = guide(
             denoise, reconstruction(reference, settings.similarity, settings.likelihood_variance)
         )
-    arranged = sampling.configure_prior(prior, settings)
+    arranged = configure_prior(prior, settings)
     x = arranged.initial_state(NOISE, reference)
     step = load_component("samplers", settings.sampler).step
     for i, (sigma, lower) in enumerate(pairwise(arranged.sigmas.to(x))):
@@ -64,7 +65,7 @@ def test_gradient_of_a_purification_is_that_of_plain_autograd(sampler, variance,
         (purify(leaf) * weights).sum().backward()
         return leaf.grad
 
-    ours = gradient(lambda x: sampling.purify(prior, x, settings, NOISE))
+    ours = gradient(lambda x: sample_purification(prior, x, settings, NOISE))
     plain = gradient(lambda x: looped(prior, x, settings))
     assert plain.norm() > 0
     assert (ours - plain).norm() <= 1e-9 * plain.norm()
@@ -77,7 +78,7 @@ def test_gradient_of_a_purification_is_its_derivative(prior, images):
     along = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).double()
 
     def value(x):
-        return sampling.purify(prior, x, settings, NOISE).square().sum()
+        return sample_purification(prior, x, settings, NOISE).square().sum()
 
     leaf = images.clone().requires_grad_()
     value(leaf).backward()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.evaluation.memorization import (
+from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
+from scoreag.evaluation.score_metrics import (
     distance_quantiles,
     find_nearest_in_pixels,
+    measure_sample_quality,
     select_closest,
 )
-from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
-from scoreag.evaluation.sample_quality import measure_sample_quality
-from scoreag.metrics.frechet import fid_with_jackknife
+from scoreag.metrics.feature_distances import fid_with_jackknife
 from scoreag.stats.estimates import estimate_mean, estimate_quantile, format_entry
 
 

@@ -19,7 +19,7 @@ from scoreag.models.convert.diffusers_scheduler import (
     parse_scheduler,
 )
 from scoreag.models.model_cards import update_card
-from scoreag.registry import load_component
+from scoreag.models.score_models import PARAMETERIZATIONS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -77,18 +77,16 @@ def same_steps(scheduler, folder):
     sigmas = (1 / kept[steps] - 1).sqrt()
     found = parse_scheduler(saved(scheduler, folder), "file")
     told = (
-        load_component("score_models", found.family).family(**found.schedule_kwargs)
-        if found.schedule_kwargs
-        else None
+        PARAMETERIZATIONS[found.family](**found.schedule_kwargs) if found.schedule_kwargs else None
     )
     told = told or _family(found.family)
-    assert (told(sigmas).time - steps).abs().max() <= 0.02  # alphas near 1, of float32
+    assert (told(sigmas).c_noise - steps).abs().max() <= 0.02  # alphas near 1, of float32
 
 
 def _family(name):
     if name == "v_prediction":
-        return load_component("score_models", "discrete").family(predicts=name)
-    return load_component("score_models", name).family()
+        return PARAMETERIZATIONS["discrete"](predicts=name)
+    return PARAMETERIZATIONS[name]()
 
 
 def test_every_class_of_the_package_is_read_or_refused_on_purpose(diffusers):

@@ -146,7 +146,11 @@ def test_images_that_are_no_squares_are_read(diffusers, made):
     model = unet(diffusers, sample_size=(8, 16))
     prior = load_prior(made(model), "cpu")
     assert prior.image_shape == (3, 8, 16)
-    assert scoreag.purify(prior, torch.rand(1, 3, 8, 16), steps=2, progress=False).isfinite().all()
+    assert (
+        scoreag.purify(prior, torch.rand(1, 3, 8, 16), steps=2, progress=False)
+        .images.isfinite()
+        .all()
+    )
 
 
 def test_the_part_of_a_pipeline_is_read_with_the_scheduler_beside_it(diffusers, model, tmp_path):
@@ -248,7 +252,7 @@ def test_every_task_takes_a_network_with_a_null_label(diffusers, made):
     x, y = torch.rand(2, 3, 8, 8), [1, 2]
     assert scoreag.synthesize(prior, victim, y, **FAST).images.isfinite().all()
     assert scoreag.transform(prior, victim, x, y, **FAST).images.isfinite().all()
-    assert scoreag.purify(prior, x, steps=2, progress=False).isfinite().all()
+    assert scoreag.purify(prior, x, steps=2, progress=False).images.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import made_edm
 from scoreag import load_prior
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 
 SIGMA = torch.tensor(0.7)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scoreag.cli.app import main
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.checkpoint import open_checkpoint
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 
 GOLDEN = json.loads((Path(__file__).parent / "guided_golden.json").read_text())["cases"]
 NORMS = ("in_layers.0.weight", "out_layers.0.weight", "norm.weight", "out.0.weight")
@@ -38,7 +38,9 @@ def test_the_network_computes_what_the_released_one_does(case, tmp_path):
     """Every 16th number of two images, at steps 3 and 700."""
     told = GOLDEN[case]["arguments"]
     found = open_checkpoint(saved(case, tmp_path / "model.pt"), told)
-    network = import_module(f"scoreag.diffusion.networks.{found.network}").build(**found.options).eval()
+    network = (
+        import_module(f"scoreag.diffusion.networks.{found.network}").build(**found.options).eval()
+    )
     network.load_state_dict(dict(found.tensors))
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([1, 4]) if told["class_cond"] else None

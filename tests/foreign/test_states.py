@@ -11,9 +11,9 @@ import made_states
 from made_states import GOLDEN
 from scoreag import load_prior
 from scoreag.cli.app import main
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert import ddpm_pytorch, guided_diffusion, score_sde
 from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.score_sde import CONFIGS
 from scoreag.models.model_cards import update_card
 from scoreag.registry import load_component

@@ -150,7 +150,10 @@ def test_a_score_model_given_as_a_classifier_is_told_so(here):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("edm.pkl", "the checkpoint of a score model.*--model"), ("net.pth", "--network cifar_resnet")],
+    [
+        ("edm.pkl", "the checkpoint of a score model.*--model"),
+        ("net.pth", "--network cifar_resnet"),
+    ],
 )
 def test_a_file_in_the_place_of_a_classifiers_name_is_told_what_it_is(here, capsys, name, told):
     made_edm.write(here / "edm.pkl")

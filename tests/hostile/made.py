@@ -943,7 +943,7 @@ def programs() -> Iterator[Case]:
         files = {"x.pt2": program(target, *given)}
 
         def read(folder: Path) -> None:
-            readers.converted.convert(
+            readers.state_dict.convert_state_dict(
                 folder / "x.pt2", folder / "out", (0.5,), (0.5,), image_shape=(3, 32, 32)
             )
 

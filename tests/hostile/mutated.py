@@ -59,7 +59,7 @@ def numbered(data: bytes, source: random.Random) -> bytes:
     found = list(re.finditer(rb"-?\d+(\.\d+)?", data)) if data[:2000].isascii() else []
     if found:
         one = source.choice(found)
-        return data[: one.start()] + source.choice(NUMBERS) + data[one.stop() :]
+        return data[: one.start()] + source.choice(NUMBERS) + data[one.end() :]
     at, field = _place(data, source), source.choice(FIELDS)
     return data[:at] + field + data[at + len(field) :]
 

@@ -20,8 +20,8 @@ import made_states
 import official_files
 from scoreag.assess import plan
 from scoreag.assess.experiments import build_cells
-from scoreag.classifiers import convert
-from scoreag.classifiers.loading import load_classifier, load_prior
+from scoreag.classifiers import state_dict
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet
 from scoreag.data import loading
 from scoreag.io import records
@@ -30,6 +30,7 @@ from scoreag.io.manifest import FORMAT, compute_seal, read_manifest
 from scoreag.io.records import seal_row
 from scoreag.methods.records import ROW_FIELDS
 from scoreag.models.convert import checkpoint
+from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import ZOO
 from scoreag.registry import component_names, load_component
 
@@ -47,7 +48,7 @@ def score_model(name: str, arguments: dict[str, Any] | None = None) -> Callable[
 
 def classifier(name: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        convert.convert_state_dict(
+        state_dict.convert_state_dict(
             folder / name, folder / "out", (0.5,), (0.5,), "cifar_resnet", RESNET,
             image_shape=(3, 32, 32),
         )  # fmt: skip

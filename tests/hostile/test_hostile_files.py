@@ -23,7 +23,7 @@ def test_no_file_runs_code_hangs_or_takes_the_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = _outcomes(tmp_path)
-    refused = [one.name for one in found["whole"] if one.std_error]
+    refused = [one.name for one in found["whole"] if one.error]
     acts = {act.split()[0] for one in found["whole"] for act in one.acts}
     assert not refused and acts <= {"import", "exec"}
     assert len(found["made"]) >= 200 and len(found["changed"]) >= 1000
@@ -48,7 +48,7 @@ def _outcomes(place: Path) -> dict[str, list[Outcome]]:
 
 def _summary(found: list[Outcome]) -> str:
     families = Counter(one.family for one in found)
-    refused = sum(bool(one.std_error) for one in found)
+    refused = sum(bool(one.error) for one in found)
     slowest, largest = max(found, key=lambda o: o.seconds), max(found, key=lambda o: o.growth)
     counts = ", ".join(f"{count} {family}" for family, count in families.items())
     return (

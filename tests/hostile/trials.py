@@ -58,9 +58,9 @@ class Outcome:
     def faults(self) -> list[str]:
         found = [f"it did {act}" for act in self.acts]
         if "not foreseen" in self.told:
-            found.append(f"not foreseen: {self.std_error}")
-        if self.std_error in ("MemoryError", "died"):
-            found.append(f"{self.std_error}: {self.told}")
+            found.append(f"not foreseen: {self.error}")
+        if self.error in ("MemoryError", "died"):
+            found.append(f"{self.error}: {self.told}")
         if "\n" in self.told or len(self.told) > LONGEST:
             found.append(f"a message of {len(self.told)} characters")
         if self.seconds > SECONDS:

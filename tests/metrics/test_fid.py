@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scoreag.metrics.frechet import Moments, compute_moments, frechet_distance
+from scoreag.metrics.feature_distances import Moments, compute_moments, frechet_distance
 
 
 def gaussian(mean, std, extractor="pixels", n=1000):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from scoreag.metrics.frechet import Moments, frechet_distance
+from scoreag.metrics.feature_distances import Moments, frechet_distance
 
 
 class Given(nn.Module):

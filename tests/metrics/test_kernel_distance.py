@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.metrics.kid import compute_kid, kid_with_std_error
+from scoreag.metrics.feature_distances import compute_kid, kid_with_std_error
 
 
 def normal(*shape, seed=0):
@@ -63,7 +63,7 @@ def test_the_error_of_the_blocks_is_that_which_repeating_shows():
 def test_the_rows_of_a_kernel_are_summed_in_chunks(monkeypatch):
     a, b = normal(9, 4), normal(7, 4, seed=1)
     whole = compute_kid(a, b)
-    monkeypatch.setattr("scoreag.metrics.kid.CHUNK", 2)
+    monkeypatch.setattr("scoreag.metrics.feature_distances.CHUNK", 2)
     assert compute_kid(a, b) == pytest.approx(whole)
 
 

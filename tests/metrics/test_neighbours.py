@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.metrics import nearest_neighbors
-from scoreag.metrics.nearest_neighbors import find_nearest, kth_neighbor_distances
+from scoreag.metrics import feature_distances
+from scoreag.metrics.feature_distances import find_nearest, kth_neighbor_distances
 
 
 def rows(count, dims, seed=0):
@@ -19,8 +19,8 @@ def pairs(a, b):
 
 @pytest.mark.parametrize("kept", [3, 100])
 def test_the_nearest_is_that_of_a_search_pair_by_pair(monkeypatch, kept):
-    monkeypatch.setattr(nearest_neighbors, "QUERY_CHUNK", 4)
-    monkeypatch.setattr(nearest_neighbors, "REFERENCE_CHUNK", kept)
+    monkeypatch.setattr(feature_distances, "QUERY_CHUNK", 4)
+    monkeypatch.setattr(feature_distances, "REFERENCE_CHUNK", kept)
     a, b = rows(9, 5), rows(20, 5, seed=1)
     found = find_nearest(a, b)
     assert np.allclose(found.distance, pairs(a, b).min(1))
@@ -40,7 +40,7 @@ def test_the_distance_of_pixels_is_in_their_units():
 
 
 def test_a_row_is_not_its_own_neighbor(monkeypatch):
-    monkeypatch.setattr(nearest_neighbors, "QUERY_CHUNK", 2)
+    monkeypatch.setattr(feature_distances, "QUERY_CHUNK", 2)
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     assert kth_neighbor_distances(points, 1).tolist() == [1, 1, 2, 4]
     assert kth_neighbor_distances(points, 2).tolist() == [3, 2, 3, 6]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from scoreag.metrics.precision_recall import precision, recall
+from scoreag.metrics.feature_distances import precision, recall
 
 
 def rows(count, dims, seed=0):

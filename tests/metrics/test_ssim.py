@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.metrics.ssim import ssim
+from scoreag.metrics.norms import ssim
 
 
 def images(*shape, seed=0):

@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from scoreag.diffusion.networks.edm_blocks import (
     one_hot_labels,
     sinusoidal_embedding,
 )
-from scoreag.diffusion.parameterizations import edm, iddpm, ncsn, vp
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, edm, iddpm, ncsn, vp
 from scoreag.models.convert.edm import build_spec
+from scoreag.registry import load_component
 
 GOLDEN = json.loads((Path(__file__).parent / "released_golden.json").read_text())
 SHARED = Path(os.environ.get("SCOREAG_SHARED", "")) / "golden"
@@ -103,7 +102,9 @@ def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
     both sides, the second ones where they are behind only."""
     image = torch.arange(16.0).view(1, 1, 4, 4)
     for resample, first in (("even", 0), ("uneven", 5)):
-        layer = adm_unet(channels=32, multipliers=(1, 1), resample=resample, least=1)._down(1)
+        layer = adm_unet(
+            channels=32, multipliers=(1, 1), resample=resample, min_channels_per_group=1
+        )._make_downsample(1)
         (kernel, bias) = layer.parameters()
         with torch.no_grad():
             kernel.zero_()[:, :, 1, 1] = 1

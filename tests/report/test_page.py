@@ -77,12 +77,10 @@ def test_the_page_is_dark_where_the_reader_is_and_fits_a_narrow_window():
 @pytest.mark.parametrize(
     "html",
     [
-        TEMPLATES.get_template("base.html.jinja").render(
-            title="<x>", summary=["<x>"], footer=["<x>"]
-        ),
+        TEMPLATES.get_template("base.html.jinja").render(title="<x>", lead=["<x>"], footer=["<x>"]),
         PARTS.definitions([("<x>", "<x>")]),
         PARTS.table("<x>", ("<x>", "<x>"), [("<x>", ("<x>", "<x>"))]),
-        PARTS.rates("<x>", [("<x>", Proportion(1, 2, "<x>"))]),
+        PARTS.rates("<x>", [("<x>", Proportion(1, 2, "<x>").to_dict())]),
         PARTS.chart(Chart(Markup("<svg>"), "<x>")),
         PARTS.gallery(
             [Strip("<x>", [ImageCell(GREY, "<x>", '<x>"', (("<x>", "<x>"),), "<x>")])], 7
@@ -109,14 +107,14 @@ def test_a_grey_picture_stays_grey():
 
 
 def test_a_rate_shows_count_denominator_share_and_interval():
-    html = PARTS.rates("", [("fooled", Proportion(5, 10, "images right before"))])
-    for words in ("5 of 10<small>images right before", "50.0\u00a0%", "24 to 76 %"):
+    html = PARTS.rates("", [("fooled", Proportion(5, 10, "images right before").to_dict())])
+    for words in ("5 of 10<small>images right before", "50.0\u00a0%", "24 to 76&nbsp;%"):
         assert words in html
 
 
 def test_a_rate_of_nothing_is_said_to_be_one():
     assert "nothing to count" in PARTS.rates(
-        "", [("fooled", Proportion(0, 0, "images right before"))]
+        "", [("fooled", Proportion(0, 0, "images right before").to_dict())]
     )
 
 

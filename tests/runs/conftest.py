@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tiny
-from scoreag.methods.api import build_transformation
 from scoreag.methods.run_task import run_task
+from scoreag.methods.transformation import build_transformation
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,9 @@ from PIL import Image
 
 import tiny
 from scoreag.io.records import group_batches, read_rows
-from scoreag.methods.api import build_purification, build_synthesis
+from scoreag.methods.purification import build_purification
 from scoreag.methods.run_task import run_task, target_source
+from scoreag.methods.synthesis import build_synthesis
 
 
 def pixels(file):

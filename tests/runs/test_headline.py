@@ -9,14 +9,15 @@ import torch
 
 import tiny
 from scoreag import synthesize, transform
-from scoreag.classifiers.loading import load_classifier, load_prior, wrap_classifier
+from scoreag.classifiers.loading import load_classifier, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.cli.outputs import format_summary
 from scoreag.io.records import read_rows
-from scoreag.methods.api import build_transformation
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import run_task
 from scoreag.methods.summary import CHANCE_LEVEL_NOTE, NO_JUDGE_NOTE, summarize_rows
+from scoreag.methods.transformation import build_transformation
+from scoreag.models.loading import load_prior
 from scoreag.report.task_run import render_run_page
 
 JUDGE = {"models": {"judge": {"name": "J", "accuracy": {"count": 90, "total": 100, "of": "tests"}}}}

@@ -5,8 +5,7 @@ import torch
 
 from chains import drawing
 from scoreag.core.rng import Noise
-from scoreag.diffusion.parameterizations import ddpm
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned, ddpm
 from scoreag.diffusion.samplers import ancestral, dpmpp_2m, euler
 
 ALPHAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float32).neg().add(1).cumprod(0)

@@ -10,10 +10,10 @@ from scoreag.attacks._common.losses import (
     TARGETED_LOSSES,
     cross_entropy,
     dlr,
-    log_misclassified_prob,
     margin,
     top_k_wrong_classes,
 )
+from scoreag.diffusion.likelihoods import log_misclassified_prob
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, -1.0, 0.0], [4.0, 1.0, 3.0, -1.0, 0.0]]).double()
 LABELS = torch.tensor([0, 1])  # right, and wrong

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scoreag.attacks import di_fgsm, si_ni_fgsm
-from scoreag.attacks._common.momentum import run_mi_fgsm
+from scoreag.attacks._common.search import run_mi_fgsm
 from scoreag.core.rng import Noise
 
 GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_copies_weigh_by_how_dark_they_are():
 
     image = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
     attack = si_ni_fgsm.SINIFGSM(eps=0.05, steps=1, copies=2, loss="margin")
-    found = attack(classifier, image, torch.tensor([0]), Noise(0, [0]))
+    found = attack(classifier, image, torch.tensor([0]), image_ids=[0])
     assert found.item() == pytest.approx(0.45)
 
 

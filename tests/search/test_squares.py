@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoreag.attacks._common.square_proposals import (
+from scoreag.attacks.square import (
     PREFETCH,
     SquareWindow,
     make_proposal_randomness,

@@ -7,10 +7,9 @@ import torch
 
 import scoreag
 from scoreag.attacks import apgd, pgd
-from scoreag.attacks._common.active_set import find_misclassified, init_active_set
 from scoreag.attacks._common.losses import margin
 from scoreag.attacks._common.objective import Objective
-from scoreag.core.rng import Noise
+from scoreag.attacks._common.search import find_misclassified, init_active_set
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
@@ -94,8 +93,8 @@ def test_an_attack_goes_no_further_than_it_must():
     erred, at most one step of 0.02 and the rounding to 8 bits beyond 0.5."""
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
     options = {"eps": 0.2, "steps": 40, "step_size": 0.02}
-    far = pgd.PGD(**options)(lines, image, label, Noise(0, [3]))
-    near = pgd.PGD(**options, early_stop_draws=2)(lines, image, label, Noise(0, [3]))
+    far = pgd.PGD(**options)(lines, image, label, image_ids=[3])
+    near = pgd.PGD(**options, early_stop_draws=2)(lines, image, label, image_ids=[3])
     assert far.mean().item() == pytest.approx(0.6, abs=1e-6)
     assert 0.5 < near.mean() <= 0.525
 
@@ -109,7 +108,7 @@ def test_an_attack_ends_when_nobody_stands(kind):
         return lines(x)
 
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
-    kind(eps=0.2, steps=60, early_stop_draws=2)(counted, image, label, Noise(0, [3]))
+    kind(eps=0.2, steps=60, early_stop_draws=2)(counted, image, label, image_ids=[3])
     assert len(calls) < 30
 
 
@@ -149,9 +148,9 @@ def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, 
     attack = kind(
         eps=0.06, steps=6, eot_samples=3, early_stop_draws=3, restarts=2, eot_weighting=weights
     )
-    whole = attack(defended(), given, labels, Noise(0, range(5)))
+    whole = attack(defended(), given, labels, image_ids=range(5))
     alone = [
-        attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(0, [i]))
+        attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], image_ids=[i])
         for i in range(5)
     ]
     assert torch.allclose(whole, torch.cat(alone), rtol=0, atol=1e-12)
@@ -168,7 +167,7 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
     for room in (None, 3):
         defence = defended(room and 5 * room)
         del defended.shown[:]
-        found.append(attack(defence, given, labels, Noise(0, range(5))))
+        found.append(attack(defence, given, labels, image_ids=range(5)))
         shown.append(defended.shown[1:])  # the first image is looked at before
     assert shown[0][:7] == [5] * 7 and shown[1][:3] == [15, 15, 5]
     assert torch.allclose(*found, rtol=0, atol=1e-12)
@@ -185,10 +184,16 @@ def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, 
     attack = apgd.APGD(
         eps=0.06, steps=5, eot_samples=4, early_stop_draws=stop, n_target_classes=targets
     )
-    one_by_one = attack(defended(), given, labels, Noise(seed, range(count)))
-    at_once = attack(defended(3 * count), given, labels, Noise(seed, range(count)))
+    one_by_one = attack(defended(), given, labels, seed=seed, image_ids=range(count))
+    at_once = attack(defended(3 * count), given, labels, seed=seed, image_ids=range(count))
     alone = [
-        attack(defended().select_rows([i]), given[i : i + 1], labels[i : i + 1], Noise(seed, [i]))
+        attack(
+            defended().select_rows([i]),
+            given[i : i + 1],
+            labels[i : i + 1],
+            seed=seed,
+            image_ids=[i],
+        )
         for i in range(count)
     ]
     for other in (at_once, torch.cat(alone)):
@@ -201,7 +206,7 @@ def test_those_left_alone_are_misread_by_draws_that_no_attack_saw(defended):
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
     defence = defended()
     found = pgd.PGD(eps=0.2, steps=20, eot_samples=3, early_stop_draws=20)(
-        defence, given, labels, Noise(0, range(5))
+        defence, given, labels, image_ids=range(5)
     )
     said = torch.stack([defence.fix_randomness(10**9 + k)(found).argmax(1) for k in range(20)])
     assert (said != 0).double().mean() > 0.7

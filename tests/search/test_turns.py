@@ -5,8 +5,8 @@ import torch
 
 import scoreag
 from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.objective import Objective, init_best
-from scoreag.attacks._common.sequential import run_sequentially
+from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._common.search import init_best, run_sequentially
 from scoreag.core.batching import select_noise, select_rows
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras

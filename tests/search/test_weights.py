@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks._common.eot_weighting import (
+from scoreag.attacks._common.norms import NORM_BALLS
+from scoreag.attacks._common.objective import (
     average_gradients,
     make_eot_weighting,
     selection_probabilities,
     weight_selectively,
 )
-from scoreag.attacks._common.norms import NORM_BALLS
 from scoreag.registry import load_attack
 
 

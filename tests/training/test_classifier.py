@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from scoreag.core.rng import Stream
-from scoreag.training.classifier import (
+from scoreag.training.checkpoint import init_state
+from scoreag.training.classifier_presets import PRESETS, Recipe
+from scoreag.training.classifier_training import (
     apply_lookahead,
     augment,
     build_loss,
@@ -14,8 +16,7 @@ from scoreag.training.classifier import (
     classification_loss,
     train,
 )
-from scoreag.training.classifier_presets import PRESETS, Recipe
-from scoreag.training.loop import Batch, TrainingSchedule, init_state
+from scoreag.training.schedule import Batch, TrainingSchedule
 
 TINY = Recipe(
     network="small_cnn",
@@ -141,7 +142,7 @@ def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp
             "attack_steps 0, .* expected a step_size above 0",
         ),
         ({"adversarial": "fgsm-rs", "eps": 0.1, "attack_steps": 2}, "fgsm-rs takes 1 step, not 2"),
-        ({"extra_fraction": 1.0}, "extra_fraction is 1; expected 0 or a share, e.g. 0.7"),
+        ({"extra_fraction": 1.0}, "extra_fraction is 1; expected 0 or a fraction, e.g. 0.7"),
         (
             {"lookahead": 5, "schedule": TrainingSchedule(100, 10, ema_rampup_ratio=0.1)},
             "lookahead 5 is an average .* another one .ema_rampup_ratio 0.1",

@@ -18,10 +18,10 @@ from scoreag.training.adversarial import (
     pgd,
     trades_loss,
 )
-from scoreag.training.classifier import classification_loss, compute_logits, train
 from scoreag.training.classifier_presets import Recipe
+from scoreag.training.classifier_training import classification_loss, compute_logits, train
 from scoreag.training.export import measure_accuracy
-from scoreag.training.loop import TrainingSchedule
+from scoreag.training.schedule import TrainingSchedule
 
 AS_IT_IS = {"mean": (0.0,), "std": (1.0,)}
 PLAIN = partial(classification_loss, **AS_IT_IS)

@@ -8,18 +8,24 @@ from scoreag.classifiers.loading import load_classifier
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import build_network, load_card
-from scoreag.training.classifier import build_state, train
 from scoreag.training.classifier_presets import PRESETS, Recipe
 from scoreag.training.classifier_training import (
+    build_state,
     channel_stats,
     complete_recipe,
     describe_extra_data,
+    train,
     train_classifier,
 )
-from scoreag.training.loop import TrainingSchedule
+from scoreag.training.schedule import TrainingSchedule
 
-OPEN = Recipe(network="wide_resnet", schedule=TrainingSchedule(100, 10), options={"depth": 10, "width": 1},
-              mean=(), std=())  # fmt: skip
+OPEN = Recipe(
+    network="wide_resnet",
+    schedule=TrainingSchedule(100, 10),
+    options={"depth": 10, "width": 1},
+    mean=(),
+    std=(),
+)
 SHAPES = {"cifar10": (3, 32, 32), "fashion": (1, 28, 28)}
 
 
@@ -52,7 +58,11 @@ def test_a_normalisation_of_the_recipe_is_kept():
     "recipe, shape, message",
     [
         (PRESETS["cifar10-robust"], (1, 32, 32), "for images of 3 channels, and these have 1"),
-        (PRESETS["cifar10-resnet20"], (3, 26, 26), "windows of side 32, and the images are 26 x 2"),
+        (
+            PRESETS["cifar10-resnet20"],
+            (3, 26, 26),
+            "crops to a side of 32, and the images are 26 x 26",
+        ),
         (replace(OPEN, options={"dept": 10}), (3, 8, 8), "no option 'dept'; did you mean 'depth'"),
     ],
 )

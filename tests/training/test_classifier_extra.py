@@ -5,8 +5,8 @@ import torch
 
 import tiny
 from scoreag.data.loading import Dataset
-from scoreag.training.extra_data import check_extra, concat_extra, extra_batch_size, mix_batches
-from scoreag.training.loop import TrainingSchedule, iter_batches
+from scoreag.training.batches import check_extra, concat_extra, extra_batch_size, mix_batches
+from scoreag.training.schedule import TrainingSchedule, iter_batches
 
 PLAN = TrainingSchedule(total_images=200, batch_size=10)
 SAMPLES = Dataset(tiny.images(20), torch.arange(20) % 3, tuple(range(20)), (), "samples")
@@ -66,7 +66,7 @@ def test_labels_stay_with_their_images():
     "extra, share, message",
     [
         (None, 0.7, "extra_fraction is 0.7, with no extra data; give both"),
-        (SAMPLES, 0.0, "extra_fraction is 0, with extra data 'samples' but no share"),
+        (SAMPLES, 0.0, "extra_fraction is 0, with extra data 'samples' but no fraction"),
         (replace(SAMPLES, labels=None), 0.7, "samples has no labels"),
         (
             replace(SAMPLES, images=SAMPLES.images[:, :1]), 0.7,

@@ -9,10 +9,9 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.models.model_cards import load_card, read_weights
-from scoreag.training.classifier import build_state
 from scoreag.training.classifier_presets import Recipe
-from scoreag.training.classifier_training import complete_recipe, train_classifier
-from scoreag.training.loop import TrainingSchedule
+from scoreag.training.classifier_training import build_state, complete_recipe, train_classifier
+from scoreag.training.schedule import TrainingSchedule
 
 RECIPE = Recipe(
     network="cifar_resnet",
@@ -65,7 +64,7 @@ def tiny_parameters(net):
     "classes, told",
     [
         (("a", "b"), r"is for .* images of 3 classes, and the data are .* images of 2"),
-        (tiny.CLASSES, r"prior is a score-model; go on from a classifier"),
+        (tiny.CLASSES, r"prior is a score-model; start from a classifier"),
     ],
 )
 def test_what_does_not_fit_is_refused(net, tmp_path, classes, told):

@@ -8,11 +8,12 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.training import augment, classifier
+from scoreag.training import batches, classifier_training
+from scoreag.training.checkpoint import init_state
 from scoreag.training.classifier_presets import Recipe
-from scoreag.training.denoising_loss import build_denoising_loss
-from scoreag.training.loop import TrainingSchedule, fit, init_state
-from scoreag.training.noise_distributions import edm
+from scoreag.training.denoising_loss import build_denoising_loss, edm
+from scoreag.training.loop import fit
+from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import train_score_model
 from scoreag.training.score_presets import PRESETS
 
@@ -39,10 +40,10 @@ def stop(network, images, labels, *rest, **options):
 @pytest.mark.parametrize(
     "change",
     [
-        augment.random_flip,
-        lambda x, source: augment.alternating_flip(x, torch.arange(4), 0),
-        lambda x, source: augment.random_shift(x, 1, source),
-        lambda x, source: augment.random_crop(x, (5, 6), source),
+        batches.random_flip,
+        lambda x, source: batches.alternating_flip(x, torch.arange(4), 0),
+        lambda x, source: batches.random_shift(x, 1, source),
+        lambda x, source: batches.random_crop(x, (5, 6), source),
     ],
     ids=["flip", "alternating_flip", "shift", "crop"],
 )
@@ -78,11 +79,11 @@ def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monk
 
 
 def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "classification_loss", stop)
+    monkeypatch.setattr(classifier_training, "classification_loss", stop)
     recipe = Recipe(network="small_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
     with pytest.raises(Arrived) as came:
-        classifier.train(recipe, *data, tmp_path / "state.pt", device=META)
+        classifier_training.train(recipe, *data, tmp_path / "state.pt", device=META)
     assert came.value.args == ({META},)
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scoreag.training.divergence import DivergenceError, DivergenceMonitor
-from scoreag.training.loop import fit, init_state
+from scoreag.training.checkpoint import DivergenceError, DivergenceMonitor, init_state
+from scoreag.training.loop import fit
 from scoreag.training.schedule import TrainingSchedule
 
 IMAGES = torch.zeros(10, 3, 2, 2, dtype=torch.uint8)

@@ -11,7 +11,7 @@ import tiny
 from scoreag import load_prior
 from scoreag.cli.app import main
 from scoreag.models.model_cards import load_card
-from scoreag.training.intermediate_checkpoint import checkpoint_at
+from scoreag.training.ema import checkpoint_at
 from scoreag.training.score_model_training import train_score_model
 from scoreag.training.score_presets import PRESETS
 
@@ -49,7 +49,7 @@ def test_it_is_the_running_average_of_that_time(trained, tmp_path, share, seen):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
 def test_a_share_that_is_none_is_refused(trained, tmp_path, share):
-    with pytest.raises(ValueError, match="is no share of a training; expected one above 0"):
+    with pytest.raises(ValueError, match="is no fraction of a training; expected one above 0"):
         checkpoint_at(trained, share, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

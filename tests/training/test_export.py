@@ -7,7 +7,7 @@ from scoreag.classifiers.loading import load_classifier
 from scoreag.models.model_cards import load_card
 from scoreag.training.classifier_presets import Recipe
 from scoreag.training.export import add_metrics, export, measure_accuracy
-from scoreag.training.loop import TrainingSchedule
+from scoreag.training.schedule import TrainingSchedule
 
 OPTIONS = {"image_shape": [3, 8, 8], "classes": 2, "convolutions": [[4, 4, 2]], "hidden": 8}
 RECIPE = Recipe(

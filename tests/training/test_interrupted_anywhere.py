@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import tiny
 from scoreag.cli.app import main
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.io.filesystem import load_tensors
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.training import loop, score_model_training
 from scoreag.training.classifier_presets import Recipe
 from scoreag.training.classifier_training import train_classifier

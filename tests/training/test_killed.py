@@ -12,14 +12,14 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import write_png
+from scoreag.io.safe_unpickler import load_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSIFIER = [
-    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "image-folder:large", "--batch-size", "4",
-    "--train-images", "60",
+    "train", "classifier", "--preset", "cifar10-resnet20", "--data", "image-folder:large",
+    "--batch-size", "4", "--train-images", "60",
 ]  # fmt: skip
 
 

@@ -8,9 +8,8 @@ from torch import nn
 
 from scoreag.core.rng import Stream
 from scoreag.diffusion import parameterizations
-from scoreag.diffusion.preconditioning import Preconditioned
-from scoreag.training.denoising_loss import build_denoising_loss
-from scoreag.training.noise_distributions import FAMILIES, build_objective
+from scoreag.diffusion.parameterizations import Preconditioned
+from scoreag.training.denoising_loss import FAMILIES, build_denoising_loss, build_objective
 
 VAR = 0.25
 PIXELS = (1, 8, 8)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.training.loop import TrainingSchedule, fit, init_state, iter_batches, load_checkpoint
+from scoreag.training.checkpoint import init_state, load_checkpoint
+from scoreag.training.loop import fit
+from scoreag.training.schedule import TrainingSchedule, iter_batches
 
 PLAN = TrainingSchedule(total_images=1000, batch_size=100, warmup_fraction=0.2, decay_fraction=0.4)
 IMAGES = (torch.arange(10 * 12) * 2).to(torch.uint8).reshape(10, 3, 2, 2)
@@ -53,8 +55,8 @@ def test_the_last_step_counts_also_where_its_batch_exceeds_the_plan():
 def test_a_step_is_taken_at_the_rate_of_the_plan(tmp_path):
     """Plain descent with gradient 1: the bias falls by the sum of the rates, here 7."""
     state = beginning(1.0, torch.optim.SGD)
-    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, replace(PLAN, total_images=100, batch_size=10),
-        tmp_path / "state.pt")  # fmt: skip
+    plan = replace(PLAN, total_images=100, batch_size=10)
+    fit(state, lambda net, *_: net.bias.sum(), IMAGES, LABELS, plan, tmp_path / "state.pt")
     assert state.network.bias.item() == pytest.approx(-7.0)
 
 

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from scoreag.training.checkpoint import init_state
-from scoreag.training.ema_snapshots import is_snapshot_due, load_posthoc_average, write_snapshot
-from scoreag.training.posthoc_ema import (
+from scoreag.training.ema import (
+    is_snapshot_due,
+    load_posthoc_average,
     profile_overlap,
     solve_posthoc_weights,
     update_power_ema,
     width_to_gamma,
+    write_snapshot,
 )
 from scoreag.training.schedule import TrainingSchedule
 

@@ -20,15 +20,15 @@ from scoreag.io.images import write_png
 from scoreag.models.model_cards import build_network, load_card
 from scoreag.training.classifier_presets import PRESETS as CLASSIFIERS
 from scoreag.training.classifier_training import complete_recipe
-from scoreag.training.data_terms import resolve_license
-from scoreag.training.fitting import (
+from scoreag.training.export import resolve_license
+from scoreag.training.presets import (
     DATASET_SHAPES,
     adapt_recipe,
     estimate_sigma_data,
     is_other_dataset,
+    list_presets,
     preset_dataset,
 )
-from scoreag.training.preset_listing import list_presets
 from scoreag.training.score_presets import PRESETS as SCORE_MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -129,13 +129,14 @@ def parsed(words):
 
 SCORE = [
     "train", "score-model", "--preset", "tiny", "--data", "image-folder:my images", "--size", "8",
-    "--batch-size", "3", "--train-images", "6", "--lr", "0.0003", "--seed", "7", "--grad-accum-steps", "2",
-    "--sample-every-images", "6", "--no-channels-last", "--checkpoint-seconds", "9.5", "--license",
-    "CC BY 4.0; ask first", "--out", "made here",
+    "--batch-size", "3", "--train-images", "6", "--lr", "0.0003", "--seed", "7",
+    "--grad-accum-steps", "2", "--sample-every-images", "6", "--no-channels-last",
+    "--checkpoint-seconds", "9.5", "--license", "CC BY 4.0; ask first", "--out", "made here",
 ]  # fmt: skip
 NET = [
     "train", "classifier", "--preset", "fashion-robust", "--data", "image-folder:my images",
-    "--size", "8x8", "--batch-size", "2", "--train-images", "4", "--dtype", "float32", "--out", "net",
+    "--size", "8x8", "--batch-size", "2", "--train-images", "4", "--dtype", "float32",
+    "--out", "net",
 ]  # fmt: skip
 
 

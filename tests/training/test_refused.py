@@ -26,8 +26,8 @@ def here(tmp_path, monkeypatch):
 
 def words(*more):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--batch-size", "4",
-        "--train-images", "8", "--quiet", "--out", "out", *more,
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images",
+        "--batch-size", "4", "--train-images", "8", "--quiet", "--out", "out", *more,
     ]  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_what_makes_no_sense_is_refused_before_the_folder(here, capsys, more, to
 
 
 def test_tensorboard_that_is_not_there_is_told(here, capsys, monkeypatch):
-    monkeypatch.setattr("scoreag.training.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("scoreag.training.log.find_spec", lambda name: None)
     assert main(words("--tensorboard")) == 1
     assert "pip install 'scoreag[train]'" in capsys.readouterr().err
     assert not (here / "out").exists()

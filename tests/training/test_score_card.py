@@ -10,8 +10,9 @@ import tiny
 from scoreag import load_prior
 from scoreag.methods.config import resolve_task_config
 from scoreag.models.model_cards import read_weights
+from scoreag.training.presets import get_preset
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS, TASK_SETTINGS, get_preset
+from scoreag.training.score_presets import PRESETS, TASK_SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from scoreag.core.rng import Stream
-from scoreag.training.denoising_loss import build_denoising_loss
-from scoreag.training.noise_distributions import edm
+from scoreag.training.denoising_loss import build_denoising_loss, edm
 
 NULL = 3
 PIXEL = (20_000, 1, 1, 1)

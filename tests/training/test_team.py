@@ -11,8 +11,9 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.training.distributed import DistContext
-from scoreag.training.loop import PerSampleLoss, fit, init_state
+from scoreag.training.checkpoint import init_state
+from scoreag.training.execution import DistContext
+from scoreag.training.loop import PerSampleLoss, fit
 from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import build_loss, train_score_model
 from scoreag.training.score_presets import PRESETS
@@ -38,8 +39,9 @@ sys.exit(main(sys.argv[1:]))
 
 def words(out):
     return [
-        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images", "--batch-size", "6",
-        "--train-images", "360", "--sample-every-images", "360", "--device", "cpu", "--quiet", "--out", out,
+        "train", "score-model", "--preset", "tiny", "--data", "image-folder:images",
+        "--batch-size", "6", "--train-images", "360", "--sample-every-images", "360",
+        "--device", "cpu", "--quiet", "--out", out,
         "--dtype", "float32",  # where bfloat16 is fast, its rounding would be compared
     ]  # fmt: skip
 

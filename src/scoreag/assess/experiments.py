@@ -19,17 +19,17 @@ import torch
 from torch import nn
 
 from scoreag.assess.plan import NONE, AttackSpec, Benchmark, Plan, PurifierSpec, parse_fraction
-from scoreag.classifiers.loading import load_classifier, load_prior, resolve_device
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.task import batch_ranges
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
-from scoreag.metrics.lpips import Lpips, load_lpips
-from scoreag.metrics.lpips_weights import resolve_weight_files
+from scoreag.metrics.lpips import Lpips, load_lpips, resolve_weight_files
 from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.models.loading import load_prior, resolve_device
 
 CLEAN = "clean"  # the cell of a dataset's unchanged images, which features are compared with
 TASKS = {"gas": "synthesize", "gat": "transform", "gap": "purify"}  # attacks that are tasks

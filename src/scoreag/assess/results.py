@@ -21,7 +21,7 @@ from scoreag.io.filesystem import check_regular_file, write_json, write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
 from scoreag.io.run_dir import refuse_links
-from scoreag.metrics import frechet, kid
+from scoreag.metrics.feature_distances import fid_with_jackknife, kid_with_std_error
 from scoreag.stats.estimates import MetricEntry, from_estimate, from_proportion
 from scoreag.stats.proportion import Proportion, compute_proportion
 
@@ -279,9 +279,9 @@ def distribution_distances(
 ) -> dict[str, MetricEntry]:
     """Frechet and kernel distance of features, by the extractor ``name``."""
     generated, real = _shuffle(generated), _shuffle(real)
-    fid = frechet.fid_with_jackknife(generated, real, name, N_BLOCKS)
+    fid = fid_with_jackknife(generated, real, name, N_BLOCKS)
     few = generated[:MAX_KERNEL_ROWS]
-    kernel = kid.kid_with_std_error(few, real[:MAX_KERNEL_ROWS], N_BLOCKS)
+    kernel = kid_with_std_error(few, real[:MAX_KERNEL_ROWS], N_BLOCKS)
     population = f"{population}, in features of {name}"
     return {
         "frechet": from_estimate(fid, population, len(generated), "jackknife"),

@@ -25,7 +25,6 @@ from scoreag.assess.threat_model import (
     build_context,
     make_view,
 )
-from scoreag.attacks._common.validation import skip_validation
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.diffusion.prior import Prior
@@ -195,8 +194,8 @@ def _run_direct(
     if cell.task != CLEAN:
         attack = build_attack(cell, cache, prior)
         noise = Noise(cell.seed, context.ids(positions)).fold_in("attack")
-        with skip_validation():  # the plan was validated, and every call is counted
-            images = attack(classifier, images, labels, noise).detach()
+        # without the checks of a call: the plan was validated, and every query is counted
+        images = attack.run(classifier, images, labels, noise).detach()
     zeros = torch.zeros(len(positions), dtype=torch.int64)
     return AttackOutput(images, zeros - 1, zeros, zeros, zeros)
 

@@ -18,14 +18,13 @@ from torch import Tensor
 
 from scoreag.assess.experiments import CLEAN, ModelCache
 from scoreag.assess.threat_model import DRAW_OFFSET_EVAL, CellContext, logits_at_draw, make_view
+from scoreag.classifiers.checks import outputs_match
 from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_or_reject
-from scoreag.core.steady import outputs_match
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
 from scoreag.io.records import Row
 from scoreag.metrics.lpips import MIN_SIDE
-from scoreag.metrics.norms import compute_norms, psnr
-from scoreag.metrics.ssim import WINDOW_SIZE, ssim
+from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
 
 
 @dataclass(frozen=True, eq=False)

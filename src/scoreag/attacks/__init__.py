@@ -1,10 +1,12 @@
 """Attacks, one class a file, named as in the field: ``from scoreag.attacks import PGD, APGD``."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scoreag.registry import component_names, load_attack
 
 if TYPE_CHECKING:
+    from scoreag.attacks._common.attack import Attack
     from scoreag.attacks.advad import AdvAD
     from scoreag.attacks.apgd import APGD
     from scoreag.attacks.auto_ensemble import AutoEnsemble
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APGD", "ART", "DIFGSM", "FGSM", "GAT", "LPA", "PGD", "PPGD", "SINIFGSM",
-    "AdvAD", "AutoAttack", "AutoEnsemble", "Foolbox", "LowFrequency", "Square", "StAdv",
+    "AdvAD", "Attack", "AutoAttack", "AutoEnsemble", "Foolbox", "LowFrequency", "Square", "StAdv",
     "TorchAttacks",
 ]  # fmt: skip
 
@@ -34,6 +36,8 @@ def __getattr__(name: str) -> Any:
     """Imported on first use, so that ``import scoreag`` is instant."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Attack":
+        return import_module("scoreag.attacks._common.attack").Attack
     files = {file.replace("_", ""): file for file in component_names("attacks")}
     return load_attack(files[name.lower()])
 

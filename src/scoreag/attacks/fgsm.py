@@ -1,47 +1,34 @@
-"""One step along the gradient to the edge of an linf or l2 ball; Goodfellow et al. (2015)."""
+"""One step along the gradient to the edge of an Linf or L2 ball; Goodfellow et al. (2015)."""
 
 from dataclasses import dataclass
 
+from scoreag.attacks._common.attack import Attack, option
 from scoreag.attacks._common.losses import LOSSES
 from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
 from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class FGSM:
-    """``x + epsilon sign(grad)``, or ``x + epsilon grad / |grad|``; no randomness.
+class FGSM(Attack):
+    """``x + eps sign(grad)``, or ``x + eps grad / |grad|``; no randomness.
 
     Args:
-        epsilon: radius of the ball, pixels in [0, 1].
+        eps: radius of the ball, pixels in [0, 1].
         norm: "Linf" or "L2".
         loss: "ce", "margin" or "dlr".
-        draws: calls of the classifier that the gradient is the mean of.
+        eot_samples: calls of the classifier that the gradient is the mean of.
     """
 
-    eps: float = 8 / 255
-    norm: str = "Linf"
-    loss: str = "ce"
-    eot_samples: int = 1
+    eps: float = option(8 / 255, above=0)
+    norm: str = option("Linf", among=NORM_BALLS)
+    loss: str = option("ce", among=LOSSES)
+    eot_samples: int = option(1, above=0)
 
-    def __post_init__(self) -> None:
-        validate_attack_options(self, positive=("eps", "eot_samples"), norm=NORM_BALLS, loss=LOSSES)
-
-    @validate_inputs()
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] within epsilon of those given."""
-        slope = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples).loss_gradient(
-            images
-        )
-        return apply_perturbation(
-            images, NORM_BALLS[self.norm].steepest_ascent(slope.gradient), self.eps
-        )
+    def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
+        """Images in [0, 1] within ``eps`` of the originals."""
+        objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
+        gradient = objective.loss_gradient(images).gradient
+        direction = NORM_BALLS[self.norm].steepest_ascent(gradient)
+        return apply_perturbation(images, direction, self.eps)

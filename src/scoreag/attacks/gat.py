@@ -1,51 +1,41 @@
-"""GAT, this library's own: images drawn near the given ones that the classifier gets wrong.
+"""GAT, this library's own: samples near the given images that the classifier gets wrong.
 
-``prior`` is filled in by whoever runs the attack: ``scoreag.load_prior("cifar10")``. What is not
-given as an option comes from the prior's card.
+Give ``prior=scoreag.load_prior("cifar10")``; ``scoreag assess`` fills it in. Options that are not
+given come from the prior's card.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
+from scoreag.attacks._common.attack import Attack, option
 from scoreag.core.batching import select_rows
 from scoreag.core.rng import Noise, derive_key
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.task import TaskSpec, run_batch
+from scoreag.methods.transformation import sample_task
 from scoreag.methods.validation import validate_class_count, validate_target
 
 SAMPLING_OPTIONS = (
-    "attack_scale",
-    "similarity",
-    "sigma_start",
-    "steps",
-    "sampler",
-    "jacobian",
-    "attack_loss",
+    "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
     "max_restarts",
-)
+)  # fmt: skip
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class GAT:
-    """``scoreag.transform`` with the seed and the image ids of the noise.
+class GAT(Attack):
+    """``scoreag.transform`` as an attack.
 
     Args:
-        wrong: "second", the likeliest wrong class of the image given; "random"; or "none", any.
-        strength, precision, start, steps, sampler, gradient, guidance, retries: as in
-            ``scoreag.Settings``; None leaves it to the prior's card.
+        target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
+        attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts:
+            as in ``scoreag.transform``; None leaves it to the prior's card.
         prior: no option, but what the attack needs.
     """
 
-    target: str = "runner_up"
+    target: str = option("runner_up", among=("runner_up", "random", "none"))
     attack_scale: float | None = None
     similarity: float | None = None
     sigma_start: float | None = None
@@ -57,23 +47,21 @@ class GAT:
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        validate_attack_options(self, target=["runner_up", "random", "none"])
+        super().__post_init__()
         if self.prior is not None:
             resolve_task_config(self.prior, "transform", **self._sampling_options())
 
-    @validate_inputs()
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] near those given, in no ball."""
+    def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
+        """Images in [0, 1] near the originals, in no ball."""
         if self.prior is None:
             raise ValueError('gat needs a prior: give prior=scoreag.load_prior("cifar10")')
         classes = select_rows(classifier, [0])(images[:1]).shape[1]
         validate_class_count(self.prior, classes)
         seed = derive_seed(noise)
-        wrong = None if self.target == "none" else self.target
-        job = TaskSpec(
+        target = None if self.target == "none" else self.target
+        task = TaskSpec(
             task="transform",
+            sample=sample_task,
             prior=self.prior.to(images.dtype, images.device),
             config=resolve_task_config(self.prior, "transform", **self._sampling_options()),
             seed=seed,
@@ -81,18 +69,16 @@ class GAT:
             classifier=classifier,
             images=images,
             labels=labels,
-            target=validate_target(wrong, labels, classes, seed, noise.image_ids),
+            target=validate_target(target, labels, classes, seed, noise.image_ids),
         )
-        return run_batch(job).images
+        return run_batch(task).images
 
     def _sampling_options(self) -> Mapping[str, Any]:
         return {n: getattr(self, n) for n in SAMPLING_OPTIONS if getattr(self, n) is not None}
 
 
 def derive_seed(noise: Noise) -> int:
-    """Its own seed, or for a named part of it one that belongs to that name."""
-    return (
-        noise.seed
-        if not noise.name
-        else int.from_bytes(derive_key(noise.seed, noise.name), "little")
-    )
+    """The noise's own seed, or for a named part of it one that belongs to that name."""
+    if not noise.name:
+        return noise.seed
+    return int.from_bytes(derive_key(noise.seed, noise.name), "little")

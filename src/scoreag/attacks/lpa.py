@@ -1,82 +1,68 @@
-"""A wrong answer at a price of perceptual distance, raised in turns; Laidlaw et al. (2021).
+"""Misclassification at a rising price of perceptual distance; Laidlaw et al. (2021).
 
-``lpips`` is filled in by whoever runs the attack: ``scoreag.metrics.lpips.load_lpips(features, heads)``.
+Give ``lpips=scoreag.metrics.lpips.load_lpips(features, heads)``; ``scoreag assess`` fills it in.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 
+from scoreag.attacks._common.attack import Attack, option
 from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.lpips_ball import (
+from scoreag.attacks._common.norms import (
     PerceptualEmbedding,
     embedding_distance,
+    l2_norms,
     project_by_bisection,
     require_lpips,
 )
-from scoreag.attacks._common.norms import l2_norms
-from scoreag.attacks._common.objective import Objective, init_best
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
+from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._common.search import init_best
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels, Logits
 
-PROBE_LENGTH = 0.1  # length of the step by which the distance along a direction is measured, pixels
-INITIAL_PENALTY = 0.01  # of a unit of distance beyond the bound, in units of sqrt(bound)
+PROBE_LENGTH = 0.1  # pixels; of the step that measures the distance along a direction
+INITIAL_PENALTY = 0.01  # of a unit of distance outside the ball, in units of sqrt(eps)
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class LPA:
-    """The Lagrangian perceptual attack: ``min(margin, confidence) - price max(0, d - r)``.
+class LPA(Attack):
+    """The Lagrangian perceptual attack: ``min(margin, confidence) - penalty max(0, d - r)``.
 
-    d is the distance of the embeddings, r the root of ``bound``; the price is ten times as high in
-    each turn. Of all iterates, drawn back into the ball, for each image the one on which the
-    likeliest wrong class is furthest ahead.
+    d is the distance of the embeddings, r the root of ``eps``; the penalty is ten times as high in
+    each outer step. Returns, of the iterates projected onto the ball, that of largest margin.
 
     Args:
-        bound: radius of the ball in LPIPS v0.1 (AlexNet), as ``metrics/lpips.py`` measures it.
-        steps: of each turn, shrinking in length to a tenth.
-        turns: each at a higher price, going on where the last one ended.
-        confidence: by how many logits the wrong class shall lead.
-        draws: calls of the classifier that a gradient is the mean of.
+        eps: radius of the ball in LPIPS v0.1 (AlexNet), as ``metrics/lpips.py`` measures it.
+        steps: of each outer step, shrinking in length to a tenth.
+        outer_steps: each with a higher penalty, continuing where the last one ended.
+        confidence: margin in logits beyond which nothing is gained.
+        eot_samples: calls of the classifier that a gradient is the mean of.
         lpips: the distance; no option, but what the attack needs.
     """
 
-    eps: float = 0.002
-    steps: int = 20
-    outer_steps: int = 5
-    confidence: float = 1.0
-    eot_samples: int = 1
+    eps: float = option(0.002, above=0)
+    steps: int = option(20, above=0)
+    outer_steps: int = option(5, above=0)
+    confidence: float = option(1.0, low=0)
+    eot_samples: int = option(1, above=0)
     lpips: PerceptualEmbedding | None = field(default=None, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        positive = ("eps", "steps", "outer_steps", "eot_samples")
-        validate_attack_options(self, positive=positive, ranges={"confidence": (0, math.inf)})
-
-    @validate_inputs()
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] within ``bound`` of those given."""
+    def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
+        """Images in [0, 1] within ``eps`` of the originals."""
         lpips, radius = require_lpips(self), self.eps**0.5
-        home = lpips.embed(images).detach()
-        point = (images + 1e-3 * noise.fold_in("lpa").normal_like(images)).clamp(0, 1)
+        clean = lpips.embed(images).detach()
+        x = (images + 1e-3 * noise.fold_in("lpa").normal_like(images)).clamp(0, 1)
         best = init_best(images)
-        wanted = Objective(classifier, labels, self._loss, self.eot_samples)
-        for turn in range(self.outer_steps):
-            price = INITIAL_PENALTY * 10**turn / radius
+        objective = Objective(classifier, labels, self._loss, self.eot_samples)
+        for outer_step in range(self.outer_steps):
+            penalty = INITIAL_PENALTY * 10**outer_step / radius
             for i in range(self.steps):
-                uphill = wanted.loss_gradient(point).gradient
-                uphill = uphill - price * _penalty_gradient(lpips, home, point, radius)
-                length = radius * 0.1 ** (i / self.steps)
-                point = _step_along(lpips, point, uphill, length)
-            inside = project_by_bisection(lpips, images, point, self.eps)
-            best = best.update(inside, wanted.mean_margin(inside))
+                ascent = objective.loss_gradient(x).gradient
+                ascent = ascent - penalty * _penalty_gradient(lpips, clean, x, radius)
+                x = _step_along(lpips, x, ascent, radius * 0.1 ** (i / self.steps))
+            inside = project_by_bisection(lpips, images, x, self.eps)
+            best = best.update(inside, objective.mean_margin(inside))
         return best.images
 
     def _loss(self, logits: Logits, labels: Labels) -> BatchScalar:
@@ -84,12 +70,12 @@ class LPA:
 
 
 def _penalty_gradient(
-    lpips: PerceptualEmbedding, clean_embedding: torch.Tensor, images: Images, radius: float
+    lpips: PerceptualEmbedding, clean: torch.Tensor, images: Images, radius: float
 ) -> Images:
-    """The gradient of ``max(0, d - radius)``."""
+    """The gradient of ``max(0, d - radius)``, d the distance to the ``clean`` embedding."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
-        distance = (embedding_distance(lpips.embed(leaf), clean_embedding) + 1e-20).sqrt()
+        distance = (embedding_distance(lpips.embed(leaf), clean) + 1e-20).sqrt()
         total = (distance - radius).clamp(min=0).sum()
     return torch.autograd.grad(total, leaf)[0]
 

@@ -1,54 +1,39 @@
 """Nesterov momentum and the mean over darkened copies, for transfer; Lin et al. (2020)."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 
+from scoreag.attacks._common.attack import Attack, option
 from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.momentum import run_mi_fgsm
 from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
+from scoreag.attacks._common.search import run_mi_fgsm
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class SINIFGSM:
-    """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; no randomness of its own.
+class SINIFGSM(Attack):
+    """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; no randomness.
 
     Args:
-        epsilon: radius of the linf ball, pixels in [0, 1].
-        steps: number of gradient steps, each of epsilon / steps.
+        eps: radius of the Linf ball, pixels in [0, 1].
+        steps: number of gradient steps, each of eps / steps.
         decay: of the momentum.
-        copies: how many there are, the image itself the first.
+        copies: their number, the image itself being the first.
         loss: "ce", "margin" or "dlr".
-        draws: calls of the classifier for each copy that a gradient is the mean of.
+        eot_samples: calls of the classifier for each copy that a gradient is the mean of.
     """
 
-    eps: float = 8 / 255
-    steps: int = 10
-    decay: float = 1.0
-    copies: int = 5
-    loss: str = "ce"
-    eot_samples: int = 1
+    eps: float = option(8 / 255, above=0)
+    steps: int = option(10, above=0)
+    decay: float = option(1.0, low=0)
+    copies: int = option(5, above=0)
+    loss: str = option("ce", among=LOSSES)
+    eot_samples: int = option(1, above=0)
 
-    def __post_init__(self) -> None:
-        positive = ("eps", "steps", "copies", "eot_samples")
-        validate_attack_options(
-            self, positive=positive, loss=LOSSES, ranges={"decay": (0, math.inf)}
-        )
-
-    @validate_inputs()
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] within epsilon of those given."""
+    def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
+        """Images in [0, 1] within ``eps`` of the originals."""
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
 
         def gradient(point: Images, step: int) -> Images:
@@ -59,4 +44,4 @@ class SINIFGSM:
             ]
             return torch.stack(parts).mean(0)
 
-        return run_mi_fgsm(gradient, images, self.eps, self.steps, self.decay, True)
+        return run_mi_fgsm(gradient, images, self.eps, self.steps, self.decay, nesterov=True)

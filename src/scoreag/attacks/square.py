@@ -1,113 +1,100 @@
 """Random search with squares, which needs no gradient; Andriushchenko et al. (2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from scoreag.attacks._common.attack import Attack, option
 from scoreag.attacks._common.losses import margin
 from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation, l2_norms, sample_uniform
 from scoreag.attacks._common.objective import Objective, where_per_image
-from scoreag.attacks._common.sequential import run_sequentially
-from scoreag.attacks._common.square_proposals import (
-    make_proposal_randomness,
-    p_selection,
-    propose_l2,
-    sample_window,
-    square_side,
-    two_pseudo_gaussians,
-)
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
-from scoreag.core.batching import select_rows
+from scoreag.attacks._common.search import run_sequentially
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 
+P_SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
+PREFETCH = 64  # queries whose random numbers are drawn at once
 
-@suggest_option_names
+Uniforms: TypeAlias = Float[Tensor, "batch numbers"]  # on (0, 1)
+
+
 @dataclass(frozen=True)
-class Square:
-    """Square: a change is kept where it brings the likeliest wrong class nearer.
+class Square(Attack):
+    """Square: a change stays where it brings the likeliest wrong class nearer.
 
-    An image is left alone once the classifier errs on it.
+    An image is finished once the classifier errs on it.
 
     Args:
-        epsilon: radius of the ball, pixels in [0, 1].
-        queries: how often the classifier may be asked about each image.
+        eps: radius of the ball, pixels in [0, 1].
+        n_queries: how often the classifier may be asked about each image.
         norm: "Linf" or "L2".
-        share: of the pixels that the first squares cover.
-        restarts: each for the images that still stand.
-        draws: calls of the classifier that an answer is the mean of, each of them counted once.
+        p_init: fraction of the pixels that the first squares cover.
+        restarts: each for the images that are still read right.
+        eot_samples: calls of the classifier that an answer is the mean of; one query together.
     """
 
-    eps: float = 8 / 255
-    n_queries: int = 5000
-    norm: str = "Linf"
-    p_init: float = 0.8
-    restarts: int = 1
-    eot_samples: int = 1
+    needs_gradient = False
+    eps: float = option(8 / 255, above=0)
+    n_queries: int = option(5000, above=0)
+    norm: str = option("Linf", among=NORM_BALLS)
+    p_init: float = option(0.8, above=0, high=1)
+    restarts: int = option(1, above=0)
+    eot_samples: int = option(1, above=0)
 
-    def __post_init__(self) -> None:
-        positive = ("eps", "n_queries", "p_init", "restarts", "eot_samples")
-        validate_attack_options(self, positive=positive, norm=NORM_BALLS, ranges={"p_init": (0, 1)})
-
-    @validate_inputs(require_grad=False)
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] within epsilon of those given."""
+    def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
+        """Images in [0, 1] within ``eps`` of the originals."""
         searches = [self._search] * self.restarts
         return run_sequentially(searches, classifier, images, labels, noise, self.eot_samples)
 
     def _search(
         self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
     ) -> Images:
-        begin, propose = (
+        initialize, propose = (
             (_init_stripes, self._propose_linf)
             if self.norm == "Linf"
             else (_init_tiles, self._propose_l2)
         )
-        rolled = make_proposal_randomness(noise, images, 5 + 2 * images.shape[1])
-        found = begin(images, noise.fold_in("start"), self.eps)
-        lead = Objective(classifier, labels, margin, self.eot_samples).mean_margin(found)
+        uniforms = make_proposal_randomness(noise, images, 5 + 2 * images.shape[1])
+        objective = Objective(classifier, labels, margin, self.eot_samples)
+        current = initialize(images, noise.fold_in("start"), self.eps)
+        margins = objective.mean_margin(current)
         for query in range(1, self.n_queries):
-            rows = (lead <= 0).nonzero().flatten()
+            rows = (margins <= 0).nonzero().flatten()
             if not len(rows):
                 break
-            covered = p_selection(query, self.n_queries, self.p_init)
-            tried = propose(images[rows], found[rows], rolled(query)[rows], covered)
-            part = select_rows(classifier, rows.tolist())
-            said = Objective(part, labels[rows], margin, self.eot_samples).mean_margin(tried)
-            found, lead = _accept_better(found, lead, rows, tried, said)
-        return found
+            fraction = p_selection(query, self.n_queries, self.p_init)
+            proposals = propose(images[rows], current[rows], uniforms(query)[rows], fraction)
+            new_margins = objective.select_rows(rows.tolist()).mean_margin(proposals)
+            current, margins = _accept_better(current, margins, rows, proposals, new_margins)
+        return current
 
     def _propose_linf(
-        self, images: Images, current: Images, uniforms: Tensor, fraction: float
+        self, images: Images, current: Images, uniforms: Uniforms, fraction: float
     ) -> Images:
-        """A square of one colour: each channel at plus or minus epsilon.
-
-        Where that would change nothing, the signs are turned round.
+        """A square of one color: each channel at plus or minus ``eps``, or the opposite where that
+        would change nothing.
         """
-        inside = sample_window(square_side(images, fraction), images, uniforms[:, :2]).mask(images)
-        signs = torch.where(uniforms[:, 5 : 5 + images.shape[1]] > 0.5, 1.0, -1.0)
-        colour = signs.to(images)[:, :, None, None]
+        window = sample_window(square_side(images, fraction), images, uniforms[:, :2])
+        inside, color = window.mask(images), _random_signs(images, uniforms)
 
         def put(sign: float) -> Images:
-            coloured = apply_perturbation(images, (sign * colour).expand_as(images), self.eps)
-            return torch.where(inside > 0, coloured, current)
+            colored = apply_perturbation(images, (sign * color).expand_as(images), self.eps)
+            return torch.where(inside > 0, colored, current)
 
         same = (put(1.0) - current).abs().flatten(1).amax(1) < 1e-7
         return where_per_image(same, put(-1.0), put(1.0))
 
     def _propose_l2(
-        self, images: Images, current: Images, uniforms: Tensor, fraction: float
+        self, images: Images, current: Images, uniforms: Uniforms, fraction: float
     ) -> Images:
-        size = square_side(images, fraction, min_side=3)
-        size += 1 - size % 2 if size < min(images.shape[-2:]) else 0
-        return propose_l2(images, current, uniforms, size, self.eps)
+        side = square_side(images, fraction, min_side=3)
+        side += 1 - side % 2 if side < min(images.shape[-2:]) else 0
+        return propose_l2(images, current, uniforms, side, self.eps)
 
 
 def _accept_better(
@@ -133,5 +120,119 @@ def _init_tiles(images: Images, noise: Noise, eps: float) -> Images:
     template = two_pseudo_gaussians(size).to(images)
     rows, columns = -(-height // size), -(-width // size)
     signs = sample_uniform(noise, images.new_zeros(*images.shape[:2], rows, columns)).sign()
-    whole = torch.kron(signs, template)[:, :, :height, :width]
-    return (images + eps * whole / l2_norms(whole)).clamp(0, 1)
+    tiles = torch.kron(signs, template)[:, :, :height, :width]
+    return (images + eps * tiles / l2_norms(tiles)).clamp(0, 1)
+
+
+def _random_signs(images: Images, uniforms: Uniforms) -> Tensor:
+    """A sign for each channel."""
+    signs = torch.where(uniforms[:, 5 : 5 + images.shape[1]] > 0.5, 1.0, -1.0)
+    return signs.to(images)[:, :, None, None]
+
+
+def make_proposal_randomness(
+    noise: Noise, images: Images, n_numbers: int
+) -> Callable[[int], Uniforms]:
+    """For each query ``n_numbers`` numbers an image: a function of its id and of the query."""
+    like = images.new_zeros(len(images), PREFETCH, n_numbers)
+
+    @lru_cache(maxsize=1)
+    def block(number: int) -> Tensor:
+        return (1 + sample_uniform(noise.fold_in("queries", number), like)) / 2
+
+    return lambda query: block(query // PREFETCH)[:, query % PREFETCH]
+
+
+def p_selection(query: int, n_queries: int, p_init: float) -> float:
+    """The fraction of the pixels that a square covers: halved as the queries go by."""
+    progress = 10_000 * query // n_queries
+    return p_init / 2 ** sum(progress > at for at in P_SCHEDULE)
+
+
+@dataclass(frozen=True, eq=False)
+class SquareWindow:
+    """A square of ``side`` pixels, at another place in each image."""
+
+    side: int
+    top: Tensor
+    left: Tensor
+
+    def mask(self, images: Images) -> Float[Tensor, "batch 1 height width"]:
+        """1 inside, 0 outside."""
+        rows, columns = self._offsets(images)
+        inside = [(at >= 0) & (at < self.side) for at in (rows, columns)]
+        return (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images)
+
+    def paste(self, template: Tensor, images: Images) -> Float[Tensor, "batch 1 height width"]:
+        """``template`` (side x side) there, and 0 outside."""
+        rows, columns = (at.clamp(0, self.side - 1) for at in self._offsets(images))
+        spread = template.to(images)[rows[:, :, None], columns[:, None, :]]
+        return spread[:, None] * self.mask(images)
+
+    def _offsets(self, images: Images) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        return (
+            torch.arange(height, device=images.device)[None] - self.top[:, None],
+            torch.arange(width, device=images.device)[None] - self.left[:, None],
+        )
+
+
+def sample_window(side: int, images: Images, uniforms: Uniforms) -> SquareWindow:
+    """Each place where it fits is as likely."""
+    room = images.new_tensor([images.shape[2] - side + 1, images.shape[3] - side + 1])
+    corner = (uniforms * room).floor().minimum(room - 1).long()
+    return SquareWindow(side, corner[:, 0], corner[:, 1])
+
+
+def square_side(images: Images, fraction: float, min_side: int = 1) -> int:
+    """Of a square that covers this fraction of the pixels, and fits."""
+    height, width = images.shape[-2:]
+    return min(max(round((fraction * height * width) ** 0.5), min_side), height, width)
+
+
+def pseudo_gaussian(height: int, width: int) -> Float[Tensor, "{height} {width}"]:
+    """Rings around the middle, ``sum_{k <= M} 1 / (n + 1 - k)^2``, n half the height; section 3.2.
+
+    M is n less the distance from the middle, in the larger of rows and columns.
+    """
+    n = max(height, width) // 2
+    rows, columns = torch.arange(height) - height // 2, torch.arange(width) - width // 2
+    distance = torch.maximum(rows.abs()[:, None], columns.abs()[None, :])
+    rings = [1.0 / (n + 1 - k) ** 2 for k in range(n + 1)]
+    sums = torch.tensor(rings, dtype=torch.float64).cumsum(0)
+    return sums[(n - distance).clamp(min=0)]
+
+
+def two_pseudo_gaussians(size: int) -> Float[Tensor, "{size} {size}"]:
+    """One above the other, of opposite sign; of length 1."""
+    top = size // 2
+    if not top:
+        return torch.ones(1, 1, dtype=torch.float64)
+    both = torch.cat([pseudo_gaussian(top, size), -pseudo_gaussian(size - top, size)])
+    return both / both.norm()
+
+
+def propose_l2(
+    images: Images, current: Images, uniforms: Uniforms, side: int, eps: float
+) -> Images:
+    """Algorithm 3: window 2 gives up its change, and window 1 gets it with all that is left of the
+    ball; there, two bumps of random sign are added to the present direction.
+    """
+    change = current - images
+    here, there = (sample_window(side, images, uniforms[:, i : i + 2]) for i in (0, 2))
+    inside, given_up = here.mask(images), there.mask(images)
+    both = (inside + given_up).clamp(max=1)
+    unused = (eps**2 - l2_norms(change) ** 2).clamp(min=0)
+    transposed = (uniforms[:, 4] > 0.5)[:, None, None, None]
+    template = two_pseudo_gaussians(side)
+    bumps = torch.where(transposed, here.paste(template, images), here.paste(template.T, images))
+    present = change * inside
+    direction = _random_signs(images, uniforms) * bumps + present / _channel_norms(present)
+    budget = _channel_norms(change * both) ** 2 + unused / images.shape[1]
+    added = direction / _channel_norms(direction) * budget.sqrt()
+    new_change = change * (1 - both) + added * inside
+    return (images + new_change / l2_norms(new_change) * eps).clamp(0, 1)
+
+
+def _channel_norms(x: Images) -> Tensor:
+    return x.flatten(2).norm(dim=2).clamp(min=1e-12)[:, :, None, None]

@@ -10,9 +10,9 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from scoreag.classifiers import checks
+from scoreag.classifiers.checks import DETERMINISM_RTOL, relative_difference
 from scoreag.classifiers.normalized import NormalizedClassifier, looks_like_probabilities
-from scoreag.core import gradient
-from scoreag.core.steady import DETERMINISM_RTOL, relative_difference
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.io.images import to_float
 from scoreag.stats.proportion import Proportion, accuracy
@@ -159,7 +159,7 @@ def _check_gradient(classifier: NormalizedClassifier, few: Images, logits: Logit
     """Whether guidance and attacks have anything to follow."""
     leaf = few[:4].to(_device_of(classifier, few)).clone().requires_grad_()
     with torch.enable_grad():
-        wrong = gradient.diagnose_gradient(classifier(leaf), leaf)
+        wrong = checks.diagnose_gradient(classifier(leaf), leaf)
     if wrong:
         return Finding("gradient", False, f"it {wrong}")
     return Finding("gradient", True, "its answers have a gradient of the images")

@@ -24,7 +24,7 @@ def validate_judge(
 
     Args:
         images: one image or more, of the kind that it will be asked about.
-        classes: how many the classifier tells apart; the judge must tell as many.
+        class_count: how many the classifier tells apart; the judge must tell as many.
 
     Raises:
         ValueError: it is the classifier that is attacked, or cannot judge its images.
@@ -52,8 +52,8 @@ def validate_judge(
         raise ValueError(f"the judge cannot be asked: {error}; give another judge") from error
     if count != class_count:
         raise ValueError(
-            f"the judge tells {count} classes apart, and the classifier {class_count}; give a judge "
-            "that was trained on the same classes"
+            f"the judge tells {count} classes apart, and the classifier {class_count}; give a "
+            "judge that was trained on the same classes"
         )
     return judge
 

@@ -1,111 +1,55 @@
-"""The front door to models: a score model or a classifier, from a name, a folder, or an object."""
+"""The front door to classifiers: any of their names, or a module, as one of images in [0, 1].
+
+A name is resolved to a module and what is known of its normalization, which is said once: by the
+file, or by the caller.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
-from scoreag.classifiers import detector_wrapper, gradient_masking, robustbench
+from scoreag.classifiers import build, gradient_masking, rejection, robustbench
 from scoreag.classifiers.checks import check_classifier as check_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.classifiers.resolve import (
-    ResolvedClassifier,
-    find_weights_file,
-    from_card,
-    from_file,
-    from_name,
-    with_normalization,
+from scoreag.classifiers.state_dict import (
+    STATE_DICT,
+    WEIGHT_SUFFIXES,
+    detect_file_format,
+    open_state_dict,
 )
 from scoreag.data.source import lacks_class_names
-from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
-from scoreag.models.convert.checkpoint import convert_checkpoint
-from scoreag.models.convert.diffusers import is_folder
-from scoreag.models.convert.hub import fetch_card_folder, list_checkpoints
-from scoreag.models.model_cards import Card, list_cards, load_card
-from scoreag.registry import UnknownNameError, describe_value, load_component
+from scoreag.io.filesystem import file_sha256
+from scoreag.models.build import limit_network_size
+from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
+from scoreag.models.model_cards import Card, load_card, load_weights, read_weights
+from scoreag.registry import describe_value, load_component
 
-DEVICES: dict[str, Callable[[], bool]] = {  # and whether there is one
-    "cpu": lambda: True,
-    "cuda": torch.cuda.is_available,
-    "mps": torch.backends.mps.is_available,
-}
-DEVICE_NAMES = {"cuda": "GPU", "mps": "GPU of Apple's"}
-PARALLEL_WRAPPERS = (
-    nn.DataParallel,
-    nn.parallel.DistributedDataParallel,
-)  # which split a batch themselves
+WRAPPERS = (*gradient_masking.MASKING_WRAPPERS, rejection.PREFIX)  # before a classifier's name
+PREFIXES = (*WRAPPERS, robustbench.PREFIX)
+PARALLEL_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # they split a batch
 
 
-def load_prior(
-    name: str | Path, device: str | torch.device = "auto", trust_code: bool = False
-) -> Prior:
-    """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
-
-    Names are those of the zoo, and of public checkpoints, which are fetched on first use.
+@dataclass(frozen=True)
+class ResolvedClassifier:
+    """A classifier as its name was resolved, before it is normalized.
 
     Args:
-        trust_code: whether code that the card names may be run; see SECURITY.md.
-
-    Raises:
-        ValueError: no such card, one of another kind, or a checkpoint that is not read; or the
-            card names code, and it is not trusted.
-        ConnectionError: a public checkpoint cannot be fetched.
+        mean, std: of its normalization; None where only who trained it knows.
+        normalization_source: why they are known; empty where the caller may say them.
     """
-    _check_name(name, "a score model", "load_prior")
-    file = Path(name)
-    if (file.is_file() and file.suffix != ".toml") or is_folder(file):
-        with TemporaryDirectory() as aside:
-            convert_checkpoint(file, Path(aside) / file.stem)
-            return load_prior(Path(aside) / file.stem, device)
-    if str(name) in (public := list_checkpoints()):
-        return load_prior(fetch_card_folder(public[str(name)]), device)
-    found = _load_card(name, "score-model", trust_code)
-    place = resolve_device(device)
-    model = _build_score_model(found)
-    if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
-        model = model.to(torch.float32)
-    return Prior(
-        model=model.to(place).eval().requires_grad_(False),
-        sampler=load_component("samplers", "heun").sample,
-        sigmas=karras(18).to(place, torch.float32 if place.type == "mps" else torch.float64),
-        image_shape=found.image_shape,
-        classes=found.classes,
-        sigma_data=found.sigma_data,
-        defaults=found.defaults,
-        metadata=found.identity,
-        judge=_resolve_judge(found),
-    )
 
-
-def _build_score_model(model_card: Card) -> nn.Module:
-    """The network of a card, as its family is used."""
-    model = load_component("score_models", model_card.family).load(model_card)
-    if not isinstance(model, nn.Module):
-        got = type(model).__name__
-        raise ValueError(
-            f"the family {model_card.family} returned {got}; expected a torch.nn.Module"
-        )
-    return model
-
-
-def _resolve_judge(model_card: Card) -> str:
-    """The judge of a score model's card: a folder beside it, or a name of the zoo.
-
-    Nothing else, as a function would be run because somebody's card says so.
-    """
-    beside = model_card.folder / str(model_card.judge or "")
-    if not model_card.judge or model_card.judge in list_cards("classifier"):
-        return model_card.judge or ""
-    if not (beside / "card.toml").is_file():
-        raise ValueError(
-            f"the card of {model_card.name} names the judge {model_card.judge!r:.60}; expected a folder "
-            f"beside the card, or one of {', '.join(list_cards('classifier'))}"
-        )
-    return str(beside)
+    module: nn.Module
+    metadata: Mapping[str, Any]
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    normalization_source: str = ""
+    image_shape: tuple[int, int, int] | None = None
 
 
 def load_classifier(
@@ -123,9 +67,9 @@ def load_classifier(
         "package.module:factory"               a function that returns the module
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``config``
-        "obfuscated:cifar10-resnet20"              any of these, with its gradients hidden
-        "bpda:cifar10-resnet20"            the same, to an attacker who knows how
-        "with-detector:cifar10-resnet20,DETECTOR"    any of these, behind a detector of generated images
+        "obfuscated:cifar10-resnet20"          any of these, with its gradients hidden
+        "bpda:cifar10-resnet20"                the same, to an attacker who knows how
+        "with-detector:cifar10-resnet20,NAME"  any of these, behind a detector of generated images
 
     Args:
         mean, std: as in ``wrap_classifier``; files do not know them, cards and RobustBench do.
@@ -137,89 +81,39 @@ def load_classifier(
     Raises:
         ValueError: there is none, it cannot be read, or its normalization is said twice or not.
     """
-    _check_name(name, "a classifier", "load_classifier")
+    hint = "; for a module write scoreag.wrap_classifier(module, mean, std)"
+    check_name(name, "a classifier", "load_classifier", hint)
     if not isinstance(network, str | None) or not isinstance(config, Mapping | None):
         raise ValueError(
-            f"network is {describe_value(network)} and config {describe_value(config)}; "
-            'expected a name and a table, e.g. "cifar_resnet" and {"depth": 20}'
+            f"network is {describe_value(network)} and config {describe_value(config)}; expected a "
+            'name and a table, e.g. "cifar_resnet" and {"depth": 20}'
         )
     place = resolve_device(device)
-    found = with_normalization(
+    resolved = with_normalization(
         _resolve_classifier(name, network, config, trust_code), str(name), mean, std
     )
-    assert found.mean is not None and found.std is not None
-    known = (found.mean, found.std, found.metadata, found.image_shape)
-    return wrap_classifier(found.module, *known).to(place)
+    assert resolved.mean is not None and resolved.std is not None
+    return wrap_classifier(
+        resolved.module, resolved.mean, resolved.std, resolved.metadata, resolved.image_shape
+    ).to(place)
 
 
 def class_names(name: str | Path) -> tuple[str, ...]:
     """The names of a classifier's classes by number, as its card says; empty where nothing does."""
     bare = str(name)
-    for prefix in (*gradient_masking.MASKING_WRAPPERS, detector_wrapper.PREFIX):
+    for prefix in WRAPPERS:
         bare = bare.removeprefix(prefix)
     bare = bare.partition(",")[0]
     try:
         if bare.startswith(robustbench.PREFIX):
-            return getattr(
-                load_component("datasets", robustbench.parse_name(bare)[0]), "CLASSES", ()
-            )
-        known = (
-            () if find_weights_file(bare) else load_card(bare, trust_code=True).classes
-        )  # it is only read
-    except ValueError:  # of a factory, and of what is no classifier, which is told elsewhere
+            dataset = load_component("datasets", robustbench.parse_name(bare)[0])
+            return getattr(dataset, "CLASSES", ())
+        if find_weights_file(bare):
+            return ()
+        classes = load_card(bare, trust_code=True).classes  # it is only read
+    except ValueError:  # a factory, or no classifier, which is refused elsewhere
         return ()
-    return () if lacks_class_names(known) else known
-
-
-def _resolve_classifier(
-    name: str | Path,
-    network: str | None,
-    config: Mapping[str, Any] | None,
-    trust_code: bool,
-) -> ResolvedClassifier:
-    if file := find_weights_file(name):
-        return from_file(file, network, config)
-    if network or config:
-        raise ValueError(f"{name} is no file of weights; leave out network and config")
-    for prefix, kind in gradient_masking.MASKING_WRAPPERS.items():
-        if str(name).startswith(prefix):
-            return _resolve_masked(str(name), prefix, kind, trust_code)
-    if str(name).startswith(detector_wrapper.PREFIX):
-        return _resolve_guarded(str(name), trust_code)
-    if ":" in str(name):
-        return from_name(str(name))
-    return from_card(_load_card(name, "classifier", trust_code))
-
-
-def _resolve_masked(
-    name: str, prefix: str, wrapper: Callable[[nn.Module], nn.Module], trust_code: bool
-) -> ResolvedClassifier:
-    """A classifier whose own name follows, with its gradients hidden, or with the trick known."""
-    bare = load_classifier(name.removeprefix(prefix), "cpu", trust_code=trust_code)
-    because = "a masked classifier is normalized as the one that it hides"
-    origin = {**bare.metadata, "name": name}
-    module = wrapper(bare).eval()
-    return ResolvedClassifier(module, origin, (0.0,), (1.0,), because, bare.image_shape)
-
-
-def _resolve_guarded(name: str, trust_code: bool) -> ResolvedClassifier:
-    """A classifier and a detector of two classes, each by its own name, as one that may reject."""
-    word, guard = detector_wrapper.parse_prefix(name)
-    bare, detector = (load_classifier(each, "cpu", trust_code=trust_code) for each in (word, guard))
-    shape = bare.image_shape or detector.image_shape
-    if detector.image_shape and shape != detector.image_shape:
-        raise ValueError(
-            f"{name}: the classifier takes images of {shape} and the detector of "
-            f"{detector.image_shape}; give a detector of the classifier's images"
-        )
-    if shape:
-        detector_wrapper.validate_detector(
-            check_classifier(detector, torch.full((1, *shape), 0.5)), guard
-        )
-    because = "a guarded classifier is normalized as its parts are"
-    origin = {"name": name, "classifier": bare.metadata, "detector": detector.metadata}
-    module = detector_wrapper.WithDetector(bare, detector).eval()
-    return ResolvedClassifier(module, origin, (0.0,), (1.0,), because, shape)
+    return () if lacks_class_names(classes) else classes
 
 
 def wrap_classifier(
@@ -249,16 +143,15 @@ def wrap_classifier(
     means, stds = _to_floats(mean), _to_floats(std)
     if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
         raise ValueError(
-            f"mean {describe_value(mean)} and std {describe_value(std)}: expected one number a channel, "
-            "e.g. (0.5,), std above 0"
+            f"mean {describe_value(mean)} and std {describe_value(std)}: expected one number a "
+            "channel, e.g. (0.5,), std above 0"
         )
     if not isinstance(metadata, Mapping | None):
         raise ValueError(
             f"metadata is {describe_value(metadata)}; expected a table, e.g. {{'name': 'mine'}}"
         )
-    return NormalizedClassifier(
-        module, means, stds, metadata, _validate_image_shape(image_shape)
-    ).eval()
+    shape = _validate_image_shape(image_shape)
+    return NormalizedClassifier(module, means, stds, metadata, shape).eval()
 
 
 def _to_floats(values: Any) -> tuple[float, ...]:
@@ -274,13 +167,14 @@ def _validate_image_shape(image_shape: Any) -> tuple[int, int, int] | None:
         return None
     if not isinstance(image_shape, Sequence) or [type(size) for size in image_shape] != [int] * 3:
         raise ValueError(
-            f"image_shape is {describe_value(image_shape)}; expected (channels, height, width), or None"
+            f"image_shape is {describe_value(image_shape)}; expected (channels, height, width), "
+            "or None"
         )
     return image_shape[0], image_shape[1], image_shape[2]
 
 
 def _unwrap_module(module: Any) -> nn.Module:
-    """What was given as a module, without what splits its batch over devices.
+    """The module, without what splits its batch over devices.
 
     Raises:
         ValueError: it is something else; says which function is meant.
@@ -295,54 +189,171 @@ def _unwrap_module(module: Any) -> nn.Module:
     while isinstance(module, PARALLEL_WRAPPERS):
         module = module.module
     if not isinstance(module, nn.Module):
-        more = "an instance of it" if isinstance(module, type) else "a torch.nn.Module"
-        function = not isinstance(module, type) and callable(module)
-        fix = "; tasks, attacks and defend take a function as it is" if function else ""
-        raise ValueError(f"the module is {describe_value(module)}; expected {more}{fix}")
+        expected = "an instance of it" if isinstance(module, type) else "a torch.nn.Module"
+        is_function = not isinstance(module, type) and callable(module)
+        fix = "; tasks, attacks and defend take a function as it is" if is_function else ""
+        raise ValueError(f"the module is {describe_value(module)}; expected {expected}{fix}")
     return module
 
 
-def _check_name(name: Any, expected: str, function: str) -> None:
-    """Refuse what is no name and no path."""
-    if isinstance(name, str | Path):
-        return
-    if isinstance(name, Prior | NormalizedClassifier):
-        raise ValueError(
-            f"{function} was given {describe_value(name)}, which is loaded already; use it"
-        )
-    fix = "; for a module write scoreag.wrap_classifier(module, mean, std)"
-    raise ValueError(
-        f"{function} was given {describe_value(name)}; expected the name or the path of {expected}"
-        + (fix if callable(name) and function == "load_classifier" else "")
+def _resolve_classifier(
+    name: str | Path, network: str | None, config: Mapping[str, Any] | None, trust_code: bool
+) -> ResolvedClassifier:
+    if file := find_weights_file(name):
+        return from_file(file, network, config)
+    if network or config:
+        raise ValueError(f"{name} is no file of weights; leave out network and config")
+    for prefix, wrapper in gradient_masking.MASKING_WRAPPERS.items():
+        if str(name).startswith(prefix):
+            return _resolve_masked(str(name), prefix, wrapper, trust_code)
+    if str(name).startswith(rejection.PREFIX):
+        return _resolve_guarded(str(name), trust_code)
+    if ":" in str(name):
+        return from_name(str(name))
+    return from_card(load_card_of_kind(name, "classifier", trust_code))
+
+
+def _resolve_masked(
+    name: str, prefix: str, wrapper: Callable[[nn.Module], nn.Module], trust_code: bool
+) -> ResolvedClassifier:
+    """A classifier whose own name follows, with its gradients hidden, or with the trick known."""
+    bare = load_classifier(name.removeprefix(prefix), "cpu", trust_code=trust_code)
+    source = "a masked classifier is normalized as the one that it hides"
+    metadata = {**bare.metadata, "name": name}
+    return ResolvedClassifier(
+        wrapper(bare).eval(), metadata, (0.0,), (1.0,), source, bare.image_shape
     )
 
 
-def resolve_device(name: str | torch.device) -> torch.device:
-    """``auto`` is the GPU where there is one."""
-    name = str(name) if isinstance(name, torch.device) else name
-    if not isinstance(name, str):
-        raise UnknownNameError(
-            f"the device is {describe_value(name)}; write auto, cpu, cuda, or cuda:0"
-        )
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in DEVICES:
-        raise UnknownNameError(f"no device {name!r}; there are: auto, {', '.join(DEVICES)}")
-    try:
-        found = torch.device(name)
-    except RuntimeError as error:
-        raise UnknownNameError(f"no device {name!r}; write auto, cpu, cuda, or cuda:0") from error
-    if found.type != "cpu" and not DEVICES[found.type]():
+def _resolve_guarded(name: str, trust_code: bool) -> ResolvedClassifier:
+    """A classifier and a detector of two classes, each by its own name, as one that may reject."""
+    names = rejection.parse_prefix(name)
+    bare, detector = (load_classifier(each, "cpu", trust_code=trust_code) for each in names)
+    shape = bare.image_shape or detector.image_shape
+    if detector.image_shape and shape != detector.image_shape:
         raise ValueError(
-            f"device {name!r}, but torch sees no {DEVICE_NAMES[found.type]} here; write --device cpu"
+            f"{name}: the classifier takes images of {shape} and the detector of "
+            f"{detector.image_shape}; give a detector of the classifier's images"
         )
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"no device {name!r}; torch sees {torch.cuda.device_count()} GPUs here")
-    return found
+    if shape:
+        rejection.validate_detector(
+            check_classifier(detector, torch.full((1, *shape), 0.5)), names[1]
+        )
+    source = "a guarded classifier is normalized as its parts are"
+    metadata = {"name": name, "classifier": bare.metadata, "detector": detector.metadata}
+    module = rejection.WithDetector(bare, detector).eval()
+    return ResolvedClassifier(module, metadata, (0.0,), (1.0,), source, shape)
 
 
-def _load_card(name: str | Path, kind: str, trust_code: bool) -> Card:
-    found = load_card(name, trust_code)
-    if found.kind != kind:
-        raise ValueError(f"{name} is a {found.kind}, and a {kind} is wanted here")
-    return found
+def from_card(card: Card) -> ResolvedClassifier:
+    """The classifier of a card, which says its normalization."""
+    source = "its card says its normalization"
+    return ResolvedClassifier(
+        load_card_classifier(card), card.identity, card.mean, card.std, source, card.image_shape
+    )
+
+
+def load_card_classifier(card: Card) -> nn.Module:
+    """The network as it was trained: from normalized images to logits.
+
+    Raises:
+        ValueError: it cannot be built, or its weights are missing, altered, or do not fit.
+    """
+    tensors = read_weights(card)
+    try:
+        with limit_network_size(tensors):
+            module = build.build(card.network, card.options)
+    except ValueError as error:
+        raise ValueError(f"{card.name}: {error}") from error
+    load_weights(module, tensors, card.name)
+    return module.eval().requires_grad_(False)
+
+
+def from_name(name: str) -> ResolvedClassifier:
+    """A model of RobustBench, or what a factory makes."""
+    if name.startswith(robustbench.PREFIX):
+        source = "a model of RobustBench normalizes its images itself"
+        module = robustbench.load_robustbench(name)
+        return ResolvedClassifier(module, {"name": name}, (0.0,), (1.0,), source)
+    if name.partition(":")[0] in build.MODEL_LIBRARIES:
+        raise ValueError(
+            f"{name} is an architecture without weights; make a card of it and a state dict: "
+            f"scoreag convert FILE FOLDER --network {name} --mean ... --std ..."
+        )
+    try:
+        module = (
+            build.call_factory_file(name)
+            if build.is_factory_file(name)
+            else build.call_factory(name)
+        )
+    except ValueError as error:
+        before, _, rest = name.partition(":")
+        if near := get_close_matches(f"{before}:", PREFIXES, n=1):
+            raise ValueError(f"{error}; or did you mean {near[0]}{rest}?") from error
+        raise
+    if isinstance(module, NormalizedClassifier):
+        source = "its factory says its normalization"
+        return ResolvedClassifier(
+            module.module, module.metadata, module.mean, module.std, source, module.image_shape
+        )
+    return ResolvedClassifier(module, {"name": name}, (0.0,), (1.0,))
+
+
+def from_file(
+    file: Path, network: str | None, config: Mapping[str, Any] | None
+) -> ResolvedClassifier:
+    """A state dict in its network."""
+    if file.suffix == ".safetensors" and (file.parent / "card.toml").is_file():
+        raise ValueError(f"{file} is the weights of a card; give its folder, {file.parent}")
+    if not network and detect_file_format(file) == STATE_DICT:
+        raise ValueError(
+            f"{file} may hold weights, but no network to put them in; {_usage_hint(file)}"
+        )
+    origin = {"network": network, "config": dict(config or {})} if network else {}
+    module = open_state_dict(file, network, config)
+    return ResolvedClassifier(module, {"name": file.name, "sha256": file_sha256(file), **origin})
+
+
+def find_weights_file(name: str | Path) -> Path | None:
+    """The file that a name is of, if it is one of weights.
+
+    Raises:
+        ValueError: it ends like one, and is not there.
+    """
+    file = Path(name)
+    if file.is_file() and file.suffix != ".toml":
+        return file
+    if file.suffix in WEIGHT_SUFFIXES and not file.is_dir() and ":" not in str(name):
+        raise ValueError(f"there is no file {file}")
+    return None
+
+
+def with_normalization(
+    resolved: ResolvedClassifier, name: str, mean: Any, std: Any
+) -> ResolvedClassifier:
+    """The classifier with the caller's normalization, where no file says it.
+
+    Raises:
+        ValueError: it is not known, or said although it is known.
+    """
+    given = [word for word, value in (("mean", mean), ("std", std)) if value is not None]
+    if given and resolved.normalization_source:
+        fix = f"leave out {' and '.join(given)}"
+        raise ValueError(f"{name}: {resolved.normalization_source}; {fix}")
+    if resolved.mean is None and len(given) < 2:
+        raise ValueError(
+            f"{name}: normalization is explicit, and no file tells it; {_usage_hint(name)}"
+        )
+    if len(given) == 1:
+        raise ValueError(f"{name}: {given[0]} came alone; mean and std belong together")
+    return replace(resolved, mean=mean, std=std) if given else resolved
+
+
+def _usage_hint(name: str | Path) -> str:
+    """What to write instead of a bare file, at the prompt and in Python."""
+    return (
+        f"make a card of it, and give that: scoreag convert {name} FOLDER --network cifar_resnet "
+        '--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; in Python network="cifar_resnet", '
+        "mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), as it was trained (0 and 1 if it takes images "
+        "in [0, 1])"
+    )

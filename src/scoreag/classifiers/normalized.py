@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from scoreag.core.copies import WeightCache
+from scoreag.core.weight_cache import WeightCache
 
 Weights = Mapping[str, Tensor]
 

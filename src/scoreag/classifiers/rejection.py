@@ -3,13 +3,18 @@
 Such a module has an attribute ``rejects`` that is true, and one output more than there are classes.
 Of an image that nobody attacked a rejection is a false alarm, so it is no right answer; of an
 attacked one it is a success of the defense, so it is no error.
+
+``WithDetector`` is one of any classifier and a detector of two classes, (real, generated); cf.
+Carlini and Wagner (2017), "Adversarial examples are not easily detected", section 3, who combine
+the logits instead.
 """
 
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from scoreag.core.types import Classifier, Labels, Logits
 
@@ -17,14 +22,14 @@ REJECT = -1  # the answer of who rejects, where a class would stand
 
 
 def can_reject(classifier: Any) -> bool:
-    """Whether a classifier, or the module in its ``Frozen``, says so of itself."""
+    """Whether a classifier, or the module in its wrapper, says so of itself."""
     return bool(getattr(getattr(classifier, "module", classifier), "rejects", False))
 
 
 def predict_or_reject(
     logits: Float[Tensor, "batch outputs"], has_reject_output: bool = False
 ) -> Labels:
-    """The likeliest class of each image, or ``REJECTED``."""
+    """The likeliest class of each image, or ``REJECT``."""
     said = logits.argmax(1)
     if not has_reject_output:
         return said
@@ -52,3 +57,44 @@ def rejection_adapted_logits(logits: Float[Tensor, "batch outputs"], labels: Lab
     classes, rejected = logits[:, :-1], logits[:, -1:]
     own = torch.logaddexp(classes.gather(1, labels[:, None]), rejected)
     return classes.scatter(1, labels[:, None], own)
+
+
+PREFIX = "with-detector:"  # with-detector:CLASSIFIER,DETECTOR
+
+
+class WithDetector(nn.Module):
+    """``p(k | x) = (1 - d(x)) softmax(f(x))_k`` and ``p(rejected | x) = d(x)``, as logarithms.
+
+    d is the probability that the detector gives to its second class.
+    """
+
+    rejects = True
+
+    def __init__(self, classifier: nn.Module, detector: nn.Module) -> None:
+        super().__init__()
+        self.classifier, self.detector = classifier, detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        real, generated = self.detector(images).unbind(1)
+        lead = (generated - real)[:, None]
+        classes = logsigmoid(-lead) + self.classifier(images).log_softmax(1)
+        return torch.cat([classes, logsigmoid(lead)], 1)
+
+
+def parse_prefix(name: str) -> tuple[str, str]:
+    """The words for the classifier and the detector of ``with-detector:CLASSIFIER,DETECTOR``."""
+    classifier, comma, detector = name.removeprefix(PREFIX).partition(",")
+    if not (classifier and comma and detector) or "," in detector:
+        raise ValueError(
+            f"{name}: expected a classifier and a detector, with a comma between them, e.g. "
+            f"{PREFIX}cifar10-resnet20,runs/detector"
+        )
+    return classifier.strip(), detector.strip()
+
+
+def validate_detector(n_classes: int, name: str) -> None:
+    """Refuse what is no detector: it tells real images, class 0, from generated ones, class 1."""
+    if n_classes != 2:
+        raise ValueError(
+            f"{name} tells {n_classes} classes apart; a detector has two: real, then generated"
+        )

@@ -43,7 +43,7 @@ def load_robustbench(name: str) -> nn.Module:
 def parse_name(name: str) -> tuple[str, str, str]:
     """Data set, threat model and model of a name.
 
-    >>> parts("robustbench:Standard")
+    >>> parse_name("robustbench:Standard")
     ('cifar10', 'Linf', 'Standard')
     """
     words = name.removeprefix(PREFIX).split("/")
@@ -65,7 +65,8 @@ def _check_model_name(model: str, dataset: str, threat: str) -> None:
     known = [*_lookup(_lookup(zoo, dataset), threat.removesuffix("_3d"))]
     if known and model not in known and not _is_timm_model(model, dataset, threat):
         raise ValueError(
-            f"RobustBench has no {model!r} for {dataset} under {threat}; {did_you_mean(model, known)[:300]}"
+            f"RobustBench has no {model!r} for {dataset} under {threat}; "
+            + did_you_mean(model, known)[:300]
         )
 
 

@@ -1,29 +1,77 @@
-"""A classifier from a state dict (.pt, .pth, .th, .safetensors) and the network it belongs to."""
+"""A classifier from a file of weights: a state dict and the network it belongs to, or as a card."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, nn
 
-from scoreag.classifiers.build import build, validate_architecture
-from scoreag.classifiers.file_formats import (
-    SCORE_CHECKPOINT,
-    STATE_DICT,
-    detect_file_format,
-    reject_format,
-)
-from scoreag.io.filesystem import load_tensors
+from scoreag.classifiers.build import accepts_option, build, validate_architecture
+from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.io.bounded import get_file_size, open_zip_archive
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.build import limit_network_size
-from scoreag.models.model_cards import OPTIONAL_KEY, load_weights
+from scoreag.models.model_cards import OPTIONAL_KEY, Card, load_weights, write_card
 from scoreag.models.safetensors import read_any_safetensors
 
+STATE_DICT, TORCH_EXPORT, TORCHSCRIPT = "state dict", "torch.export", "torch.jit"
+ONNX, SCORE_CHECKPOINT, UNKNOWN_FORMAT = "onnx", "score model", "other"
+WEIGHT_SUFFIXES = (
+    ".pt", ".pth", ".th", ".pt2", ".ckpt", ".bin", ".model", ".safetensors", ".onnx", ".pkl"
+)  # fmt: skip
+FORMAT_HINTS = {
+    TORCHSCRIPT: "a program of torch.jit, which would be run as it is: save the module's "
+    "state_dict() and give its network; or load it in a function of your own with torch.jit.load, "
+    "and name that: package.module:factory",
+    TORCH_EXPORT: "a program of torch.export, and no program in a file is run: save the module's "
+    "state_dict() and give its network; or load a file that you trust in a function of your own "
+    "with torch.export.load(FILE).module(), and name that: package.module:factory",
+    ONNX: "an ONNX file: save the state_dict() of the module that it was made from and give its "
+    "network; or turn the file into a module in a function of your own (pip install onnx2torch; "
+    "onnx2torch.convert(FILE).eval()), and name that: package.module:factory",
+    SCORE_CHECKPOINT: "the checkpoint of a score model: give it as --model, and a classifier here",
+    UNKNOWN_FORMAT: "no file of a kind that is read: state dicts (torch.save, safetensors)",
+}
 DIFFUSION_PREFIXES = ("temb.dense.", "all_modules.", "input_blocks.", "model.diffusion_model.")
 SCORE_MODEL_MESSAGE = (
     "looks like a score model, and a classifier is wanted here; score models are --model"
 )
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
 AVERAGING_COUNTERS = ("n_averaged",)  # of averaged weights: no weight
+
+
+def detect_file_format(file: Path) -> str:
+    """What a file holds, by its bytes.
+
+    A file of torch.save may still hold more than tensors: who reads it refuses that.
+    """
+    get_file_size(file)
+    if zipfile.is_zipfile(file):
+        with open_zip_archive(file) as archive:
+            return _detect_zip_format(archive.namelist())
+    with file.open("rb") as content:
+        head = content.read(64)
+    if head[8:9] == b"{":
+        return STATE_DICT if file.suffix == ".safetensors" else UNKNOWN_FORMAT
+    if file.suffix == ".onnx" or (head[:1] == b"\x08" and b"torch" in head):
+        return ONNX
+    return SCORE_CHECKPOINT if file.suffix == ".pkl" else STATE_DICT
+
+
+def _detect_zip_format(names: list[str]) -> str:
+    inside = {name.partition("/")[2] for name in names}
+    if "archive_format" in inside or "serialized_exported_program.json" in names:
+        return TORCH_EXPORT
+    if "constants.pkl" in inside:
+        return TORCHSCRIPT
+    return STATE_DICT if "data.pkl" in inside else UNKNOWN_FORMAT
+
+
+def reject_format(file: Path, kind: str) -> NoReturn:
+    """Say what the file is, and what to give instead."""
+    raise ValueError(f"{file} is {FORMAT_HINTS.get(kind, f'a file of the kind {kind}')}")
 
 
 def load_checkpoint(
@@ -35,11 +83,11 @@ def load_checkpoint(
     """The network with the tensors of ``file``, in eval mode; no code in the file is run.
 
         module = load_checkpoint("resnet20.th", "cifar_resnet", depth=20, shortcut="A")
-        classifier = scoreag.wrap_classifier(module, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        classifier = scoreag.wrap_classifier(module, mean=(0.485, 0.456, 0.406), std=...)
 
     Args:
-        network: an architecture's name, as in ``build``, built with ``options``, or a
-            module of one's own.
+        network: an architecture's name, as in ``build``, built with ``options``, or a module of
+            one's own.
         strip: a prefix that something put before the names, or several, the outermost first; the
             tensors without it are left out. By default what DataParallel, torch.compile,
             AveragedModel, Lightning and the like put before all of them is found and taken off.
@@ -77,15 +125,15 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} {SCORE_MODEL_MESSAGE}")
     if kind != STATE_DICT:
         reject_format(file, kind)
-    found: Any = read_any_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
-    for wrapper in STATE_DICT_KEYS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+    tree: Any = read_any_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
+    for key in STATE_DICT_KEYS:
+        if isinstance(tree, dict) and isinstance(tree.get(key), dict):
+            tree = tree[key]
+    if not isinstance(tree, dict) or not all(isinstance(t, Tensor) for t in tree.values()):
         raise ValueError(
             f"{file} holds no state_dict, neither alone nor as one of {STATE_DICT_KEYS}"
         )
-    return found
+    return tree
 
 
 def _strip_prefixes(
@@ -93,18 +141,18 @@ def _strip_prefixes(
 ) -> dict[str, Tensor]:
     """The tensors whose names begin so, without that."""
     for prefix in prefixes:
-        found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if not found:
+        inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if not inner:
             firsts = ", ".join(sorted(tensors)[:3])
             raise ValueError(f"{file}: no name begins with {prefix!r}; names are {firsts}, ...")
-        tensors = found
+        tensors = inner
     return tensors
 
 
 def _strip_common_prefix(
     tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors by the names that are wanted, where all have one prefix before these.
+    """The tensors by the expected names, where all have one prefix before these.
 
     Raises:
         ValueError: there are such names beside others, or with several prefixes; which to strip.
@@ -113,16 +161,131 @@ def _strip_common_prefix(
     needed = [name for name in expected if not name.endswith(OPTIONAL_KEY)]
     if not needed or all(name in weights for name in needed):
         return weights if len(weights) < len(tensors) else tensors
-    last = needed[0]
-    ends = [name.removesuffix(last) for name in weights if name.endswith(f".{last}")]
-    found = [p for p in ends if all(p + name in weights for name in needed)]
-    if not found:
+    first = needed[0]
+    candidates = [name.removesuffix(first) for name in weights if name.endswith(f".{first}")]
+    prefixes = [p for p in candidates if all(p + name in weights for name in needed)]
+    if not prefixes:
         return tensors
-    others = [name for name in weights if not name.startswith(found[0])]
-    if len(found) > 1 or others:
-        beside = f" beside others such as {others[0]!r}" if len(found) == 1 else ""
+    prefix = prefixes[0]
+    others = [name for name in weights if not name.startswith(prefix)]
+    if len(prefixes) > 1 or others:
+        beside = f" beside others such as {others[0]!r}" if len(prefixes) == 1 else ""
         raise ValueError(
-            f"the weights of this network have {' or '.join(map(repr, found))} before their "
-            f"names{beside}; write strip={found[0]!r}, or --strip {found[0]}, to take these alone"
+            f"the weights of this network have {' or '.join(map(repr, prefixes))} before their "
+            f"names{beside}; write strip={prefix!r}, or --strip {prefix}, to take these alone"
         )
-    return {name.removeprefix(found[0]): tensor for name, tensor in weights.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+
+
+def open_state_dict(
+    file: Path,
+    network: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    strip: str | None = None,
+) -> nn.Module:
+    """The module of a file: its state dict in the network it belongs to.
+
+    Raises:
+        ValueError: the file is not read, no network is named, or it does not fit.
+    """
+    if (kind := detect_file_format(file)) != STATE_DICT:
+        reject_format(file, kind)
+    if not network:
+        raise ValueError(
+            f"{file} holds tensors; say which network they are of: a file of scoreag.classifiers."
+            "networks such as cifar_resnet, timm:NAME, torchvision:NAME, or my_module:function"
+        )
+    return load_checkpoint(file, network, strip, **(config or {})).requires_grad_(False)
+
+
+def convert_state_dict(
+    file: Path,
+    folder: Path,
+    mean: Sequence[float],
+    std: Sequence[float],
+    network: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] = (),
+    image_shape: tuple[int, int, int] | None = None,
+    license: str = "",
+    fp16: bool = False,
+    strip: str | None = None,
+) -> Card:
+    """Write the card and the weights of a classifier into ``folder``, which every command takes.
+
+    Args:
+        network, config: as in ``build``; classes and shape are passed where it takes them.
+        image_shape: by default what the config says.
+        strip: as in ``load_checkpoint``.
+
+    Raises:
+        ValueError: it is not read, does not fit the network, or gives no such logits.
+    """
+    options = _network_options(network, config or {}, len(class_names), image_shape)
+    module = open_state_dict(file, network, options, strip)
+    assert network is not None  # else the file was refused
+    if len(mean) != len(std) or not all(one > 0 for one in std):
+        raise ValueError(
+            f"mean {[*mean]} and std {[*std]}: expected one number a channel, std above 0"
+        )
+    shape = image_shape or _infer_image_shape(options)
+    count = _count_logits(NormalizedClassifier(module, mean, std).eval(), shape, file)
+    card = Card(
+        name=folder.resolve().name,
+        kind="classifier",
+        network=network,
+        file="model.safetensors",
+        license=license or "not told by the file",
+        image_shape=shape,
+        source=f"converted from {file.name}",
+        classes=_validate_class_names(class_names, count, file),
+        mean=tuple(mean),
+        std=tuple(std),
+        options=options,
+        folder=folder,
+    )
+    return write_card(card, module.state_dict(), fp16)
+
+
+def _validate_class_names(class_names: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
+    """The names of its classes; of no names, their numbers."""
+    if class_names and len(class_names) != count:
+        raise ValueError(
+            f"{file} tells {count} classes apart, and {len(class_names)} names came; give the "
+            "names of its own, or leave out --class-names"
+        )
+    return tuple(class_names) or tuple(map(str, range(count)))
+
+
+def _network_options(
+    network: str | None,
+    config: Mapping[str, Any],
+    classes: int,
+    shape: tuple[int, int, int] | None,
+) -> dict[str, Any]:
+    """The config, and what is known besides and the network takes."""
+    if not network:
+        return dict(config)
+    known = {"classes": classes, "num_classes": classes, "image_shape": shape and list(shape)}
+    return {n: v for n, v in known.items() if v and accepts_option(network, n)} | dict(config)
+
+
+def _infer_image_shape(options: Mapping[str, Any]) -> tuple[int, int, int]:
+    shape: Any = options.get("image_shape") or ()
+    if len(shape) != 3 or None in shape:
+        raise ValueError("nothing says what its images are like; write --shape, e.g. 3x32x32")
+    channels, height, width = (size or 0 for size in shape)
+    return channels, height, width
+
+
+@torch.no_grad()
+def _count_logits(classifier: NormalizedClassifier, shape: tuple[int, int, int], file: Path) -> int:
+    try:
+        logits = classifier(torch.full((2, *shape), 0.5))
+    except Exception as error:  # whatever somebody else's network may raise
+        reason, size = " ".join(str(error).split()), " x ".join(map(str, shape))
+        raise ValueError(f"{file} does not take images of {size}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{file} gives {got} for 2 images; expected a row of logits an image")
+    return int(logits.shape[1])

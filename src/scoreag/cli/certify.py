@@ -141,7 +141,8 @@ def _certify_images(options: CertifyOptions) -> None:
 
 
 def _load_models(options: CertifyOptions) -> tuple[Any, Any]:
-    from scoreag.classifiers.loading import load_classifier, load_prior
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import load_prior
 
     compute = options.compute
     return (
@@ -215,7 +216,7 @@ def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
     """The generator and the classifier; by default, unguided images of all classes."""
     from scoreag.certify.generator_risk import GeneratorSpec
     from scoreag.defenses.purified_classifier import defend
-    from scoreag.methods.api import build_synthesis
+    from scoreag.methods.synthesis import build_synthesis
 
     chosen = options.generator
     prior, classifier = _load_models(options)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from scoreag.cli.options import Opt, OutputOptions, Overwrite, switch
 from scoreag.cli.outputs import format_table
 from scoreag.cli.parsing import UsageError, parse_shape
-from scoreag.io.bounded import parse_json
 from scoreag.registry import component_names, did_you_mean, load_component, short_repr
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def convert_score_model(options: ConvertOptions) -> "tuple[dict[str, Any], Card]
 
 def is_classifier(options: ConvertOptions) -> bool:
     """Whether it is a classifier: an option says so, or the file can be nothing else."""
-    from scoreag.classifiers.file_formats import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
+    from scoreag.classifiers.state_dict import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
 
     path = Path(options.checkpoint)
     own = (options.network, options.mean, options.std, options.shape, options.strip)
@@ -90,7 +89,7 @@ def is_classifier(options: ConvertOptions) -> bool:
 
 def convert_classifier(options: ConvertOptions) -> "Card":
     """Write the card of a classifier."""
-    from scoreag.classifiers.convert import convert_state_dict
+    from scoreag.classifiers.state_dict import convert_state_dict
 
     config, class_names = parse_config(options.config), parse_class_names(options.class_names)
     file = Path(options.checkpoint)
@@ -131,6 +130,8 @@ def parse_config(text: str | None) -> dict[str, Any] | None:
     """
     if text is None:
         return None
+    from scoreag.io.bounded import parse_json
+
     try:
         table = parse_json(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The tour: each task once, with the bundled models, and a page that shows what came of it."""
+"""The demo: each task once, with the bundled models, and a page that shows what came of it."""
 
 import os
 import time
@@ -9,18 +9,20 @@ from typing import Any
 
 import torch
 
+from scoreag import load_classifier, load_prior
 from scoreag.attacks.pgd import PGD
-from scoreag.classifiers.loading import load_classifier, load_prior
-from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset, interleave_classes, load_dataset
+from scoreag.data.source import interleave_groups
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import check_images, to_float, to_uint8
 from scoreag.io.records import read_picture
-from scoreag.methods import api
+from scoreag.methods.purification import build_purification
 from scoreag.methods.run_task import run_task
+from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.task import TaskSpec
+from scoreag.methods.transformation import build_transformation
 from scoreag.report.demo import (
     DemoReport,
     PredictedImages,
@@ -30,24 +32,37 @@ from scoreag.report.demo import (
 )
 from scoreag.report.task_run import read_run
 
-PRIOR, CLASSIFIER, JUDGE = "cifar10", "cifar10-resnet20", "cifar10-judge"
-SAMPLE_DATA, SAMPLE_SOURCE = (
-    "foolbox-samples",
-    "from the test set of CIFAR-10",
-)  # where no others are given
-N_REAL, PER_CLASS = 20, 2  # how many of them are used, and how many are drawn of each class
-IMAGE_TASKS = ("gat", "gap")  # the tasks that start from these images
+CIFAR10 = ("cifar10", "cifar10-resnet20", "cifar10-judge")  # score model, classifier, judge
+FASHION = ("fashion-small", "fashion-cnn", "fashion-judge")
+SAMPLE = "fashion-mnist:sample"  # real images that come with the package
+N_REAL, PER_CLASS = 20, 2  # how many of them are used, and how many are generated of each class
 BATCH_SIZE = 10  # divides both, so that nothing is padded
 
 
 @dataclass(frozen=True)
 class DemoModels:
-    """Who takes part: the judge answers at the end and is asked nothing before."""
+    """Who takes part: the judge is asked at the end, and guides nothing."""
 
     prior: Prior
     classifier: Classifier
     judge: Classifier
-    names: tuple[str, str] = (CLASSIFIER, JUDGE)
+    names: tuple[str, str]
+
+    @torch.no_grad()
+    def predict(self, images: torch.Tensor) -> PredictedImages:
+        """8-bit images with the predictions of both networks."""
+        pixels = to_float(images).to(self.prior.sigmas.device)
+        predictions = (net(pixels).argmax(1).cpu() for net in (self.classifier, self.judge))
+        return PredictedImages(images, *predictions)
+
+
+def load_models(names: tuple[str, str, str], device: str) -> DemoModels:
+    """The bundled models of these names."""
+    prior, classifier, judge = names
+    return DemoModels(
+        load_prior(prior, device), load_classifier(classifier, device),
+        load_classifier(judge, device), (classifier, judge),
+    )  # fmt: skip
 
 
 def demo(
@@ -61,112 +76,108 @@ def demo(
     data_dir: str | None = None,
     echo: Callable[[str], None] = print,
 ) -> Path:
-    """Draw, transform and purify images: a table through ``say``, and the page's file.
+    """Generate, transform and purify images: a table through ``echo``, and the page's file.
 
     Args:
-        data: labelled images of CIFAR-10's classes, as ``data.read`` takes them; 20 are used.
-        data_dir: where the official files of that data set are.
+        data: labeled images of the classes of CIFAR-10, or Fashion-MNIST; 20 are used.  By default
+            Fashion-MNIST's, which are bundled, and CIFAR-10's models generate.
     """
     began, out = time.monotonic(), Path(out)
-    cast = DemoModels(
-        load_prior(PRIOR, device),
-        load_classifier(CLASSIFIER, device),
-        load_classifier(JUDGE, device),
+    of_fashion = data is None or data.partition(":")[0] == "fashion-mnist"
+    models = load_models(FASHION if of_fashion else CIFAR10, device)
+    generator = load_models(CIFAR10, device) if data is None else models
+    real = load_dataset(data or SAMPLE, data_dir, progress=progress, classes=models.prior.classes)
+    if data is None:
+        assert real.labels is not None
+        real, source = real.select(interleave_groups(real.labels.tolist())), "of Fashion-MNIST"
+    else:
+        real, source = interleave_classes(real), f"from {real.name}"
+    real = real[:N_REAL]
+    echo(f"read {real.summary}")
+    report = run_demo(
+        models, real, out, generator=generator, seed=seed, progress=progress, overwrite=overwrite
     )
-    known = cast.prior.classes
-    real = interleave_classes(
-        load_dataset(data or SAMPLE_DATA, data_dir, progress=progress, classes=known)
-    )[:N_REAL]
-    if data:
-        echo(f"read {real.summary}")
-    made = run_demo(cast, real, out, seed=seed, progress=progress, overwrite=overwrite)
     took = f"Made in {time.monotonic() - began:.0f} s on {os.cpu_count()} cores."
-    source = f"from {real.name}" if data else SAMPLE_SOURCE
-    made = replace(made, source=source, footer=(*made.footer, took))
-    write_text(out / "report.html", render_demo_page(made))
-    echo(
-        "\n".join(
-            [
-                format_demo_text(made),
-                "",
-                *summary_sentences(made),
-                "",
-                f"To look at: {out / 'report.html'}",
-            ]
-        )
-    )
-    return out / "report.html"
+    report = replace(report, source=source, footer=(*report.footer, took))
+    page = out / "report.html"
+    write_text(page, render_demo_page(report))
+    text = [format_demo_text(report), "", *summary_sentences(report), "", f"To look at: {page}"]
+    echo("\n".join(text))
+    return page
 
 
 def run_demo(
-    demo_models: DemoModels,
+    models: DemoModels,
     dataset: Dataset,
     out: Path,
     *,
+    generator: DemoModels | None = None,
     attack: PGD | None = None,
     per_class: int = PER_CLASS,
     seed: int = 0,
     progress: bool = True,
     overwrite: bool = False,
 ) -> DemoReport:
-    """PGD and the three tasks, each of these a run in its own folder of ``out``."""
-    labels, attack, prior = _require_labels(dataset), attack or PGD(), demo_models.prior
-    pgd = _run_pgd(demo_models, dataset, labels, attack, seed)
-    asked = torch.arange(len(prior.classes)).repeat_interleave(per_class)
-    given: dict[str, Any] = {"seed": seed, "image_ids": dataset.image_ids}
-    images = to_float(dataset.images)
-    jobs = {
-        "gat": api.build_transformation(
-            prior, demo_models.classifier, images, labels, judge=demo_models.judge, **given
+    """PGD and the three tasks, each of these a run in its own folder of ``out``.
+
+    Args:
+        generator: the models of the images that are generated; by default those of the real ones.
+    """
+    labels, attack, generator = _require_labels(dataset), attack or PGD(), generator or models
+    pgd = _run_pgd(models, dataset, labels, attack, seed)
+    sample_labels = torch.arange(len(generator.prior.classes)).repeat_interleave(per_class)
+    keyed: dict[str, Any] = {"seed": seed, "image_ids": dataset.image_ids}
+    tasks = {
+        "gat": build_transformation(
+            models.prior, models.classifier, to_float(dataset.images), labels,
+            judge=models.judge, **keyed,
         ),
-        "gap": api.build_purification(
-            prior, to_float(pgd), demo_models.classifier, labels, **given
-        ),
-        "gas": api.build_synthesis(
-            prior, demo_models.classifier, asked, seed=seed, judge=demo_models.judge
-        ),
-        "free": api.build_synthesis(
-            prior,
-            demo_models.classifier,
-            asked,
-            seed=seed,
-            judge=demo_models.judge,
-            attack_scale=0.0,
-        ),
-    }
-    for folder in (out / task for task in jobs if (out / task).is_symlink()):
+        "gap": build_purification(models.prior, to_float(pgd), models.classifier, labels, **keyed),
+        **{
+            name: build_synthesis(
+                generator.prior, generator.classifier, sample_labels, seed=seed,
+                judge=generator.judge, attack_scale=scale,
+            )
+            for name, scale in (("gas", None), ("free", 0.0))
+        },
+    }  # fmt: skip
+    for folder in (out / task for task in tasks if (out / task).is_symlink()):
         raise ValueError(f"{folder} is a link, and a run is kept there; remove it, or give --out")
-    name = {"name": dataset.name, "sha256": dataset.sha256}
-    done = {
-        task: _run_task(
-            demo_models, job, out / task, name if task in IMAGE_TASKS else {}, progress, overwrite
+    provenance = {"data": {"name": dataset.name, "sha256": dataset.sha256}}
+    runs = {
+        name: _run_task(
+            models if name in ("gat", "gap") else generator, task, out / name,
+            provenance if task.images is not None else {}, progress, overwrite,
         )
-        for task, job in jobs.items()
-    }
+        for name, task in tasks.items()
+    }  # fmt: skip
+    other = generator is not models
     return DemoReport(
-        classes=prior.classes,
+        classes=models.prior.classes,
         image_ids=dataset.image_ids,
         labels=labels,
-        original=_predict(demo_models, dataset.images),
-        pgd=_predict(demo_models, pgd),
-        gat=done["gat"].images,
-        gap=done["gap"].images,
-        sample_labels=asked,
-        targets=done["gas"].targets,
-        unguided=done["free"].images,
-        gas=done["gas"].images,
+        original=models.predict(dataset.images),
+        pgd=models.predict(pgd),
+        gat=runs["gat"].images,
+        gap=runs["gap"].images,
+        sample_labels=sample_labels,
+        targets=runs["gas"].targets,
+        unguided=runs["free"].images,
+        gas=runs["gas"].images,
         eps=attack.eps,
         pgd_steps=attack.steps,
-        nfe={task: found.nfe for task, found in done.items()},
-        classifier=demo_models.names[0],
-        judge=demo_models.names[1],
-        footer=(_footer(demo_models, seed),),
+        nfe={task: run.nfe for task, run in runs.items()},
+        classifier=models.names[0],
+        judge=models.names[1],
+        generated_classes=generator.prior.classes if other else (),
+        generated_classifier=generator.names[0] if other else "",
+        footer=(*(_describe(one) for one in dict.fromkeys((models, generator))), _footer(seed)),
     )
 
 
 @dataclass(frozen=True)
 class DemoRun:
-    """A task's run: its saved images with the answers, the classes aimed at, calls an image."""
+    """A task's run: its saved images with the predictions, the target classes, NFE per image."""
 
     images: PredictedImages
     targets: Labels
@@ -174,55 +185,51 @@ class DemoRun:
 
 
 def _run_task(
-    demo_models: DemoModels,
-    job: TaskSpec,
+    models: DemoModels,
+    task: TaskSpec,
     folder: Path,
-    data: dict[str, Any],
+    provenance: dict[str, Any],
     progress: bool,
     overwrite: bool,
 ) -> DemoRun:
     """Compute what the run in ``folder`` lacks; what is in it."""
-    about = {"data": data} if data else {}
-    run_task(job, folder, about, batch_size=BATCH_SIZE, progress=progress, overwrite=overwrite)
+    run_task(
+        task, folder, provenance, batch_size=BATCH_SIZE, progress=progress, overwrite=overwrite
+    )
     run = read_run(folder)
-    aimed = [-1 if row["target"] is None else row["target"] for row in run.rows]
+    targets = [-1 if row["target"] is None else row["target"] for row in run.rows]
     saved = torch.stack([read_picture(folder, row) for row in run.rows])
-    calls = float(run.summary["nfe"]["per_image"])
-    return DemoRun(_predict(demo_models, saved), torch.tensor(aimed), calls)
+    nfe = float(run.summary["nfe"]["per_image"])
+    return DemoRun(models.predict(saved), torch.tensor(targets), nfe)
 
 
 def _require_labels(dataset: Dataset) -> Labels:
     if dataset.labels is None:
         raise ValueError(
-            f"the images of {dataset.name} have no labels, and the tour asks who is right; "
+            f"the images of {dataset.name} have no labels, and the demo asks who is right; "
             "give class folders, a labels.csv, or a range such as cifar10:test[0:20]"
         )
     return dataset.labels
 
 
 def _run_pgd(
-    demo_models: DemoModels, dataset: Dataset, labels: Labels, attack: PGD, seed: int
+    models: DemoModels, dataset: Dataset, labels: Labels, attack: PGD, seed: int
 ) -> torch.Tensor:
     """PGD's images, rounded to 8 bits."""
-    place = demo_models.prior.sigmas.device
-    images = check_images(dataset.images, demo_models.prior.image_shape).to(place)
-    noise = Noise(seed, dataset.image_ids)
-    return to_uint8(attack(demo_models.classifier, images, labels.to(place), noise)).cpu()
+    device = models.prior.sigmas.device
+    images = check_images(dataset.images, models.prior.image_shape).to(device)
+    perturbed = attack(models.classifier, images, labels.to(device), seed, dataset.image_ids)
+    return to_uint8(perturbed).cpu()
 
 
-@torch.no_grad()
-def _predict(demo_models: DemoModels, images: torch.Tensor) -> PredictedImages:
-    """8-bit images with the answers of both networks."""
-    seen = to_float(images).to(demo_models.prior.sigmas.device)
-    classifier, judge = (
-        net(seen).argmax(1).cpu() for net in (demo_models.classifier, demo_models.judge)
-    )
-    return PredictedImages(images, classifier, judge)
+def _describe(models: DemoModels) -> str:
+    prior = models.prior.metadata.get("name", "a score model")
+    classifier, judge = models.names
+    return f"Score model {prior}; classifier {classifier}; reference classifier {judge}."
 
 
-def _footer(demo_models: DemoModels, seed: int) -> str:
-    model = demo_models.prior.metadata.get("name", "a score model")
+def _footer(seed: int) -> str:
     return (
-        f"Score model {model}; classifier {demo_models.names[0]}; judge {demo_models.names[1]}; seed {seed}. "
-        "The runs, with every setting, are in the folders gat, gap, gas and free beside this page."
+        f"Seed {seed}. The runs, with their configuration, are in the folders gat, gap, gas and "
+        "free beside this page."
     )

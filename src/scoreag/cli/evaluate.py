@@ -14,8 +14,8 @@ from scoreag.cli.parsing import UsageError, parse_radius, parse_size
 if TYPE_CHECKING:
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
-    from scoreag.evaluation.context import EvalContext, Model
     from scoreag.evaluation.reproducibility import MetricComparison
+    from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.models.model_cards import Card
 
 DEFAULT_OUT = "runs/evaluation-NAME"
@@ -117,7 +117,7 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
-    from scoreag.evaluation import sample_grids, score_model
+    from scoreag.evaluation import sampling, score_model
     from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_score_page
@@ -134,7 +134,7 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
         comparisons.extend(compare_with_card(known, found["figures"], SECTION))
         found = _describe(card, config) | found
         found |= {"compared": [one.to_dict() for one in comparisons]}
-        sample_grids.write_sample_grids(folder, pixels, card.classes, pairs)
+        sampling.write_sample_grids(folder, pixels, card.classes, pairs)
         page = render_score_page({**found, "foot": _footer()}, pixels, pairs, comparisons)
         write_text(folder / "report.html", page)
         return found
@@ -148,8 +148,8 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core.algorithm import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
-    from scoreag.evaluation.context import subsample
     from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.evaluation.score_model import subsample
     from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_classifier_page
 
@@ -228,7 +228,8 @@ def _finish(
 
 def _load_on_device(options: EvaluateOptions) -> Any:
     """The classifier of a card where --device says, for images that lie elsewhere."""
-    from scoreag.classifiers.loading import load_classifier, resolve_device
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.models.loading import resolve_device
 
     device = resolve_device(options.compute.device)
     module = load_classifier(
@@ -275,10 +276,10 @@ def build_context(
     options: EvaluateOptions, card: "Card"
 ) -> "tuple[Model, EvalContext, list[Model]]":
     """Everything that is read before the first number is computed."""
-    from scoreag.classifiers.loading import load_prior, resolve_device
-    from scoreag.evaluation.context import EvalContext, Model
     from scoreag.evaluation.sampling import steps_for_nfe
+    from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.metrics.feature_extractors import load_extractor
+    from scoreag.models.loading import load_prior, resolve_device
 
     try:
         steps_for_nfe(options.sampler, options.nfe)
@@ -306,10 +307,10 @@ def build_context(
 
 def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
     """What a card is compared with: another one, or itself after a share of its training."""
-    from scoreag.classifiers.loading import load_prior
-    from scoreag.evaluation.context import Model
+    from scoreag.evaluation.score_model import Model
+    from scoreag.models.loading import load_prior
     from scoreag.models.model_cards import load_card
-    from scoreag.training.intermediate_checkpoint import checkpoint_at
+    from scoreag.training.ema import checkpoint_at
 
     device, trust_code = options.compute.device, options.compute.trust_code
     try:
@@ -342,8 +343,9 @@ def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
 
 def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
     """The reference classifier, which must know the classes of the score model."""
-    from scoreag.classifiers.loading import check_classifier, load_classifier, resolve_device
+    from scoreag.classifiers.loading import check_classifier, load_classifier
     from scoreag.io.images import to_float
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
 
     name = options.reference_classifier or default_judge(card)

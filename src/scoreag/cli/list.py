@@ -2,7 +2,6 @@
 
 import ast
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -50,7 +49,7 @@ def entries(kind: str) -> dict[str, str]:
 
         return list_plans()
     if kind == "presets":
-        from scoreag.training.preset_listing import list_presets
+        from scoreag.training.presets import list_presets
 
         return list_presets()
     return _component_lines(kind)
@@ -59,7 +58,9 @@ def entries(kind: str) -> dict[str, str]:
 def _component_lines(kind: str) -> dict[str, str]:
     found = {}
     for folder in FOLDERS.get(kind, (kind,)):
-        there = [one.name for one in iter_modules(import_module(f"scoreag.{folder}").__path__)]
+        package = find_spec(f"scoreag.{folder}")
+        assert package is not None
+        there = [one.name for one in iter_modules(package.submodule_search_locations)]
         names = there if kind == "metrics" else component_names(kind)
         for name in sorted({*there} & {*names}):
             shown = name.replace("_", "-") if kind == "datasets" else name

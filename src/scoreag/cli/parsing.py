@@ -20,7 +20,7 @@ def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]
             "this score model knows no classes, so it cannot be asked for one; "
             "use a class-conditional model, or transform given images"
         )
-    from scoreag.methods.task import IDS_PER_CLASS  # here, so that --help needs no torch
+    from scoreag.methods.validation import IDS_PER_CLASS  # here, so that --help needs no torch
 
     if per_class > IDS_PER_CLASS:
         raise UsageError(f"--per-class is {per_class}; expected at most {IDS_PER_CLASS}")

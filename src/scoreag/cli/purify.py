@@ -21,8 +21,9 @@ class PurificationOptions:
 
 def purify(options: PurificationOptions) -> None:
     """GAP: bring attacked images back to the natural ones that they were made from."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_purification
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.methods.purification import build_purification
+    from scoreag.models.loading import load_prior
 
     device, trust_code, run = options.compute.device, options.compute.trust_code, options.run
     prior = load_prior(options.model, device, trust_code)

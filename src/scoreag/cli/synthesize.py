@@ -25,8 +25,9 @@ class SynthesizeOptions:
 
 def synthesize(options: SynthesizeOptions) -> None:
     """GAS: generate images of a class that a classifier takes for another one, from nothing."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_synthesis
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.methods.synthesis import build_synthesis
+    from scoreag.models.loading import load_prior
 
     device, trust_code = options.compute.device, options.compute.trust_code
     prior = load_prior(options.model, device, trust_code)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scoreag.data.loading import Dataset
     from scoreag.models.model_cards import Card
-    from scoreag.training.distributed import DistContext
+    from scoreag.training.execution import DistContext
     from scoreag.training.schedule import TrainingSchedule
     from scoreag.training.score_presets import ScoreRecipe
 
@@ -88,8 +88,8 @@ class ClassifierOptions:
 
 def score_model(options: ScoreModelOptions) -> None:
     """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.classifiers.loading import resolve_device
-    from scoreag.training.distributed import join_process_group, local_device
+    from scoreag.models.loading import resolve_device
+    from scoreag.training.execution import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
     training = options.training
@@ -107,9 +107,12 @@ def _train_score_model(
 ) -> None:
     """Train as one of several processes, of which the first claims the folder and speaks."""
     from scoreag.training.execution import ExecutionConfig
-    from scoreag.training.score_model_training import train_score_model
-    from scoreag.training.setup import check_recipe, resolve_options
-    from scoreag.training.tensorboard import require_tensorboard
+    from scoreag.training.log import require_tensorboard
+    from scoreag.training.score_model_training import (
+        check_recipe,
+        resolve_options,
+        train_score_model,
+    )
 
     training, folder = options.training, Path(options.training.out)
     if options.tensorboard:
@@ -144,7 +147,7 @@ def _train_score_model(
 def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
     """The card of --init, with a finer level around it if that is wanted."""
     from scoreag.models.model_cards import load_card
-    from scoreag.training.progressive_growing import grow_resolution
+    from scoreag.training.warm_start import grow_resolution
 
     if not options.init:
         if options.grow_resolution:
@@ -162,13 +165,13 @@ def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None
 
 def classifier(options: ClassifierOptions) -> None:
     """Train a classifier, plainly or adversarially as the preset says, and export a card."""
-    from scoreag.classifiers.loading import resolve_device
     from scoreag.data.loading import load_dataset
+    from scoreag.models.loading import resolve_device
     from scoreag.models.model_cards import load_card
+    from scoreag.training.batches import check_extra
     from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
-    from scoreag.training.extra_data import check_extra
-    from scoreag.training.fitting import adapt_recipe
+    from scoreag.training.presets import adapt_recipe
 
     training, output = options.training, options.training.output
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -207,7 +210,7 @@ def _fit_sigma_data(
     recipe: "ScoreRecipe", preset: str, data: "Dataset", init: "Card | None"
 ) -> "ScoreRecipe":
     """The recipe with the deviation of the data, where the preset is not made for them."""
-    from scoreag.training.fitting import estimate_sigma_data, is_other_dataset
+    from scoreag.training.presets import estimate_sigma_data, is_other_dataset
 
     if init is not None:
         return replace(recipe, sigma_data=init.sigma_data)
@@ -218,7 +221,7 @@ def _fit_sigma_data(
 def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: str) -> Any:
     """The preset, with what the user wants otherwise; "auto" is settled for the device."""
     from scoreag.training.execution import bf16_is_fast
-    from scoreag.training.score_presets import get_preset
+    from scoreag.training.presets import get_preset
 
     recipe = get_preset(training.preset, presets)
     lr = recipe.lr if training.lr is None else training.lr

@@ -23,8 +23,9 @@ class TransformOptions:
 
 def transform(options: TransformOptions) -> None:
     """GAT: change given images until a classifier takes them for something else."""
-    from scoreag.classifiers.loading import load_classifier, load_prior
-    from scoreag.methods.api import build_transformation
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.methods.transformation import build_transformation
+    from scoreag.models.loading import load_prior
 
     device, trust_code, run = options.compute.device, options.compute.trust_code, options.run
     prior = load_prior(options.model, device, trust_code)

@@ -1,8 +1,8 @@
-"""Some rows of a batch: a classifier that is to be shown only these, and their randomness.
+"""Which images the rows of a batch are: a classifier for some rows of it, and their randomness.
 
-What draws for each image, as a defense does, has to know which images the rows of a batch are.  A
-defense itself is told by ``for_rows``.  One that is somewhere inside of a classifier (behind a
-normalization, a detector, layers of one's own, or another defense) asks ``batch()``.
+A defense draws for each image, so it has to know which ones it sees.  It is told by
+``select_rows``; one inside of another classifier (behind a normalization, a detector, or another
+defense) asks ``current_batch``.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -23,7 +23,7 @@ PADDING_ID = -(10**15)  # ids of rows that only fill a batch up: below those of 
 
 @runtime_checkable
 class SupportsRowSelection(Protocol):
-    """A classifier that answers for its i-th image in a way of its own, as a defence draws."""
+    """A classifier whose answer to its i-th image depends on i, as a defense draws for it."""
 
     def select_rows(self, rows: list[int]) -> Classifier:
         """The same for some of its images."""
@@ -32,24 +32,24 @@ class SupportsRowSelection(Protocol):
 
 @runtime_checkable
 class SupportsImageIds(SupportsRowSelection, Protocol):
-    """One whose rows can be told which images they are."""
+    """One that can be told which images its rows are."""
 
     def with_image_ids(self, image_ids: Sequence[int]) -> Classifier:
-        """The same with rows of these images, unless it was told before."""
+        """The same with rows of these images, unless it has some already."""
         ...
 
 
 @runtime_checkable
 class SupportsBatchedDraws(SupportsRowSelection, Protocol):
-    """A classifier that draws, and knows how many draws it has room for at once."""
+    """A classifier that draws, and knows how many draws fit into memory at once."""
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
-        """Of ``draws`` draws of these images, so many are taken as one batch."""
+        """How many of ``draws`` draws of these images are taken as one batch."""
         ...
 
 
 def draws_per_batch(classifier: Classifier, images: Images, draws: int) -> int:
-    """How many draws are taken as one batch: one after the other, unless it says otherwise."""
+    """How many draws are taken as one batch: 1, unless the classifier says otherwise."""
     return (
         classifier.draws_per_batch(images, draws)
         if isinstance(classifier, SupportsBatchedDraws)
@@ -58,7 +58,7 @@ def draws_per_batch(classifier: Classifier, images: Images, draws: int) -> int:
 
 
 def select_rows(classifier: Classifier, rows: Sequence[int]) -> Classifier:
-    """``classifier``, to be shown only these rows of its batch."""
+    """``classifier`` for these rows of its batch alone."""
     if isinstance(classifier, SupportsRowSelection):
         return classifier.select_rows(list(rows))
     return BoundClassifier(classifier, tuple(rows)) if _contains_defense(classifier) else classifier
@@ -70,7 +70,7 @@ def select_noise(noise: Noise, rows: list[int]) -> Noise:
 
 
 def bind_image_ids(classifier: Classifier, image_ids: Sequence[int]) -> Classifier:
-    """``classifier``, whose rows are these images, unless it knows better or draws for nobody."""
+    """``classifier`` with these images as rows, unless it has some already or draws nothing."""
     if isinstance(classifier, SupportsImageIds):
         return classifier.with_image_ids(image_ids)
     if isinstance(classifier, SupportsRowSelection):
@@ -82,9 +82,9 @@ def bind_image_ids(classifier: Classifier, image_ids: Sequence[int]) -> Classifi
 def reset_draws(
     classifier: Classifier, image_ids: Sequence[int], *purpose: str | int
 ) -> Classifier:
-    """``of_images``, whose draws are counted anew, and are those of ``purpose`` alone.
+    """``bind_image_ids``, with call counts from 0 and draws that are keyed by ``purpose``.
 
-    What it answers is then a function of the images, and not of what it was asked before.
+    Its answers are then a function of the images, and not of earlier calls.
     """
     named = bind_image_ids(classifier, image_ids)
     if isinstance(named, BoundClassifier):
@@ -95,20 +95,20 @@ def reset_draws(
 
 
 def _contains_defense(classifier: Any) -> bool:
-    """Whether a module has a defence among its parts."""
+    """Whether a module has a defense among its submodules."""
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     return any(hasattr(type(part), "select_rows") for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class BatchContext:
-    """What is known of the batch that a classifier is shown.
+    """What is known of the batch that a classifier sees.
 
     Args:
-        ids: the images of its rows; None where a defense inside knows them.
-        paths: what precedes the names of draws: one for all rows, or one for each.
-        counts: where the calls of a row are counted; None: where the defense counts its own.
-        estimates: they are a chain's estimates, which may lie outside of [0, 1].
+        image_ids: of its rows; None where a defense inside knows them.
+        key_prefixes: what precedes the names of draws: one for all rows, or one each.
+        call_counts: of each row; None: the defense counts its own.
+        unclamped: they are a chain's x0-estimates, which may lie outside of [0, 1].
     """
 
     image_ids: tuple[int, ...] | None = None
@@ -121,13 +121,13 @@ _BATCH_CONTEXT: ContextVar[BatchContext | None] = ContextVar("batch", default=No
 
 
 def current_batch() -> BatchContext:
-    """What whoever called this classifier says of its batch."""
+    """The context of the call that is running."""
     return _BATCH_CONTEXT.get() or BatchContext()
 
 
 @contextmanager
 def use_batch(context: BatchContext | None) -> Iterator[None]:
-    """Defenses inside are told ``shown``; None: nothing is known of what they are shown."""
+    """Within it defenses see ``context``; None: nothing is known of the batch."""
     token = _BATCH_CONTEXT.set(context)
     try:
         yield
@@ -136,7 +136,7 @@ def use_batch(context: BatchContext | None) -> Iterator[None]:
 
 
 def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
-    """What belongs to each of ``count`` images: some rows, or several copies one after the other.
+    """``rows``, repeated as a whole until there is one for each of ``count`` images.
 
     >>> tile_rows([7, 8], 4)
     (7, 8, 7, 8)
@@ -152,7 +152,7 @@ def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class BoundClassifier:
-    """A classifier that is shown certain images, whatever defenses it has inside."""
+    """A classifier that sees certain images, whatever defenses it has inside."""
 
     classifier: Classifier
     image_ids: tuple[int, ...] | None
@@ -163,28 +163,26 @@ class BoundClassifier:
         return self._call_in_context(self.classifier, images, False)
 
     def forward_unclamped(self, images: Images) -> Logits:
-        """The same of a chain's estimates of x0, which may lie outside of [0, 1]."""
-        ask = getattr(self.classifier, "forward_unclamped", self.classifier)
-        return self._call_in_context(ask, images, True)
+        """The logits of a chain's x0-estimates, which may lie outside of [0, 1]."""
+        forward = getattr(self.classifier, "forward_unclamped", self.classifier)
+        return self._call_in_context(forward, images, True)
 
     def select_rows(self, rows: Sequence[int]) -> "BoundClassifier":
-        """The same for some of its images; rows beyond them only fill a batch up."""
-        inside = self.classifier
-        if isinstance(inside, SupportsRowSelection):
-            inside = inside.select_rows(list(rows))
-        return replace(
-            self, classifier=inside, image_ids=self.image_ids and pick_ids(self.image_ids, rows)
-        )
+        """The same for some of its images; rows beyond them only fill a batch."""
+        classifier = self.classifier
+        if isinstance(classifier, SupportsRowSelection):
+            classifier = classifier.select_rows(list(rows))
+        ids = self.image_ids and pick_ids(self.image_ids, rows)
+        return replace(self, classifier=classifier, image_ids=ids)
 
     def _call_in_context(
         self, forward: Callable[[Images], Logits], images: Images, unclamped: bool
     ) -> Logits:
-        with use_batch(
-            BatchContext(self.image_ids, (self.key_prefix,), self.call_counts, unclamped)
-        ):
+        context = BatchContext(self.image_ids, (self.key_prefix,), self.call_counts, unclamped)
+        with use_batch(context):
             return forward(images)
 
 
 def pick_ids(image_ids: Sequence[int], rows: Sequence[int]) -> tuple[int, ...]:
-    """Some of ``ids``; rows beyond them only fill a batch up, and are no image's."""
+    """Some of ``image_ids``; rows beyond them only fill a batch, and are no image's."""
     return tuple(image_ids[i] if i < len(image_ids) else PADDING_ID - i for i in rows)

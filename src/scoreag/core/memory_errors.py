@@ -1,4 +1,4 @@
-"""When memory runs out: how that is seen, and which option decides it."""
+"""When memory runs out: how to recognize it, and which option decides it."""
 
 import re
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ class OutOfMemory(ValueError):
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether ``error``, or what it came of, is torch's or Python's want of memory."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
+    """Whether ``error``, or a cause of it, is an out-of-memory error of torch or Python."""
+    visited: list[BaseException] = []
+    while error is not None and error not in visited:
+        visited.append(error)
         named = type(error).__name__ in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
         if named or (isinstance(error, RuntimeError) and _OOM_MESSAGES.search(str(error))):
             return True
@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def describe_request(error: BaseException) -> str:
-    """``, when 3.2 GiB more were wanted``, as far as the message of the allocator says it."""
+    """``, when 3.2 GiB more were wanted``, as far as the allocator's message says so."""
     found = re.search(r"you tried to allocate (\d+) bytes", str(error))
     if found:
         return f", when {int(found[1]) / 2**30:.2g} GiB more were wanted"
@@ -37,7 +37,7 @@ def describe_request(error: BaseException) -> str:
 
 
 def suggest_option(values: Mapping[str, Any]) -> str:
-    """What to write instead, from the options that a verb was given; "" where it has none."""
+    """What to write instead, from the options of the command."""
     if "plan" in values:
         return "write a smaller batch_size in the plan, or fewer --workers"
     if "batch_size" not in values:

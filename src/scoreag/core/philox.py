@@ -28,11 +28,7 @@ FRACTION_BITS = 23 - INDEX_BITS
 
 
 def random_words(keys: Keys, count: int, start: int = 0) -> Words:
-    """The words ``first`` to ``first + count - 1`` of the stream of each key.
-
-    Args:
-        first: a multiple of 4, the words of a block.
-    """
+    """The words ``start`` to ``start + count - 1`` of each stream; ``start`` is a multiple of 4."""
     blocks = -(-count // 4)
     size = max(1, CHUNK_WORDS // max(1, 4 * blocks))
     parts = [_blocks(part, blocks, start // 4) for part in keys.split(size)]

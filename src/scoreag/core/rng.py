@@ -1,8 +1,8 @@
-"""Random numbers that belong to an image, not to a batch.
+"""Keyed random numbers, which belong to an image and not to a batch.
 
-Row ``i`` of every draw is a function of the seed, of the identity of image ``i`` and of the name
-of the draw, and of nothing else.  Results therefore survive splitting, reordering or resuming a
-batch, and a step that is recomputed for its gradient sees the noise that it saw before.
+Row ``i`` is a function of the seed, the id of image ``i`` and the name of the draw alone.  Results
+survive splitting, reordering or resuming a batch, and a step that is recomputed for its gradient
+sees the same noise.
 """
 
 import math
@@ -25,26 +25,24 @@ class Noise:
     """A stateless source of randomness for the images ``image_ids``.
 
     >>> noise = Noise(seed=0, image_ids=[7, 8])
-    >>> x = torch.zeros(2, 3)
-    >>> torch.equal(noise.fold_in("step", 1).normal_like(x), noise.fold_in("step", 1).normal_like(x))
+    >>> x, step = torch.zeros(2, 3), noise.fold_in("step", 1)
+    >>> torch.equal(step.normal_like(x), step.normal_like(x))
     True
     """
 
     seed: int
     image_ids: Sequence[int]
     name: tuple[str | int, ...] = ()
-    row_prefixes: tuple[
-        tuple[str | int, ...], ...
-    ] = ()  # if any, what precedes the name, row by row
+    row_prefixes: tuple[tuple[str | int, ...], ...] = ()  # what precedes the name, row by row
 
     def __post_init__(self) -> None:
-        """Whole numbers of any library are plain ones here: the key is their text."""
+        """Whole numbers of any library become plain ones: the key is their text."""
         object.__setattr__(self, "seed", index(self.seed))
         object.__setattr__(self, "image_ids", tuple(index(i) for i in self.image_ids))
 
     @staticmethod
     def concat(parts: Sequence["Noise"]) -> "Noise":
-        """One source for the rows of all ``parts``, of one seed: each draws what it drew there."""
+        """One source for the rows of all ``parts``, of one seed: each row draws as it did there."""
         seeds = {part.seed for part in parts}
         if len(seeds) != 1:
             raise ValueError(f"noise of the seeds {sorted(seeds)} is not one; give parts of one")
@@ -69,7 +67,7 @@ class Noise:
         return self.row_prefixes or ((),) * len(self.image_ids)
 
     def _words(self, x: State) -> philox.Words:
-        """A word for each number, drawn where ``x`` is: every device and dtype sees the same."""
+        """A word a number, computed where ``x`` is: the same on every device and in every dtype."""
         if len(x) != len(self.image_ids):
             raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
         rows = zip(self.image_ids, self._prefixes(), strict=True)
@@ -78,10 +76,7 @@ class Noise:
 
 
 class Stream:
-    """Random numbers one after the other, all of them a function of one key.
-
-    What it yields depends on the key and on how much was taken before, on no other stream and on
-    no device.
+    """Random numbers one after the other: a function of one key and of the position alone.
 
     >>> Stream("order", 3).permutation(5).tolist() == Stream("order", 3).permutation(5).tolist()
     True
@@ -100,13 +95,13 @@ class Stream:
         return philox.uniform(self._words(math.prod(shape), device)).view(*shape)
 
     def integers(self, high: int, shape: Sequence[int]) -> Tensor:
-        """Whole numbers in 0 .. high - 1, each as likely but for ``high / 2^32``."""
+        """Whole numbers in 0 .. high - 1, uniform up to ``high / 2^32``."""
         if not 0 < high < 2**31:
             raise ValueError(f"high is {high}; expected 1 to {2**31 - 1}")
         return (self._words(math.prod(shape), "cpu") * high >> 32).view(*shape)
 
     def permutation(self, count: int) -> Tensor:
-        """0 .. count - 1 in an order of which each is as likely."""
+        """0 .. count - 1 in a uniformly random order."""
         pairs = self._words(2 * count, "cpu").view(count, 2)
         return ((pairs[:, 0] >> 1 << 32) | pairs[:, 1]).argsort(stable=True)
 
@@ -117,10 +112,7 @@ class Stream:
 
 
 def derive_key(*parts: object) -> bytes:
-    """128 bits that are a function of ``parts``: two different keys share them by no chance.
-
-    Among 10^9 keys the chance that any two agree is 10^-21.
-    """
+    """128 bits that are a function of ``parts``; among 10^9 keys two agree with chance 10^-21."""
     return blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
@@ -138,8 +130,7 @@ def add_noise(x0: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
 
 
 def next_call_indices(counts: MutableMapping[Any, int], rows: Sequence[Any]) -> tuple[int, ...]:
-    """The number of the next call of each row, which is thereby taken; a row that is named again
-    takes the one after it.
+    """The index of the next call of each row, counted up in ``counts``; rows may repeat.
 
     >>> next_call_indices({0: 4}, [0, 1, 0])
     (4, 0, 5)
@@ -157,11 +148,7 @@ def noise_for_calls(
     call_indices: Sequence[int],
     key_prefixes: Sequence[tuple[str | int, ...]] = (),
 ) -> Noise:
-    """The randomness of each row at a call of its own: row i draws ``fold_in("call", call_indices[i])``.
-
-    Args:
-        paths: for each row what precedes that name, if anything does.
-    """
+    """The randomness of each row at a call of its own: ``fold_in("call", call_indices[i])``."""
     key_prefixes = key_prefixes or ((),) * len(call_indices)
     within = ((*path, "call", call) for path, call in zip(key_prefixes, call_indices, strict=True))
     return Noise(seed, image_ids, row_prefixes=tuple(within))

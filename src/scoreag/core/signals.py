@@ -15,12 +15,7 @@ PROGRESS_KEPT = "what is done is kept"
 
 
 class SignalInterrupt(KeyboardInterrupt):
-    """A signal came.
-
-    Args:
-        number: of the signal.
-        done: what became of the work until then.
-    """
+    """A signal came; ``outcome`` says what became of the work until then."""
 
     def __init__(self, signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT) -> None:
         super().__init__(signum, outcome)
@@ -39,14 +34,14 @@ class CommandInterrupted(Exception):
 def format_interrupt(
     argv: list[str], signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT
 ) -> str:
-    """What is said of a command, given as ``words``, that a signal ended."""
+    """The line for a command that a signal ended."""
     name = "" if signum == signal.SIGINT else f" ({signal.Signals(signum).name})"
     again = "without --overwrite " if "--overwrite" in argv else ""
     return f"stopped; {outcome}, and the same command {again}goes on from there{name}"
 
 
 def install_handlers() -> None:
-    """From here on ``stop`` answers the signals; those that are ignored stay so, as under nohup."""
+    """``handle_signal`` answers the signals; ignored ones stay ignored, as under nohup."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle_signal)
@@ -74,21 +69,21 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
-    """A first Ctrl-C, SIGTERM or SIGHUP is only noted, and the function tells its number, else 0.
+    """A first Ctrl-C, SIGTERM or SIGHUP is only noted; the function returns its number, else 0.
 
     A second Ctrl-C ends at once; the other two may come twice, as from a terminal that is closed.
-    Signals that somebody else takes care of are left to him.
+    Signals with a handler of somebody else are left to it.
 
     Args:
-        patient: a second Ctrl-C is only noted, too: a launcher of several processes repeats to each
-            what the terminal told it already.
+        defer_repeated: a second Ctrl-C is only noted, too: a launcher of several processes repeats
+            to each what the terminal sent it already.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if came and not defer_repeated and number == signal.SIGINT:
+        if received and not defer_repeated and number == signal.SIGINT:
             raise SignalInterrupt(number)
-        came.append(number)
+        received.append(number)
 
     usual = (signal.default_int_handler, signal.SIG_DFL, handle_signal)
     ours = threading.current_thread() is threading.main_thread()
@@ -96,7 +91,7 @@ def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
     for number in held:
         signal.signal(number, note)
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: received[0] if received else 0
     finally:
         for number, how in held.items():
             signal.signal(number, how)

@@ -1,4 +1,4 @@
-"""The words of this library, as types.  Everything below is a plain function or a small module."""
+"""Types with shapes, which the signatures of this library are made of."""
 
 from collections.abc import Callable
 from typing import TypeAlias

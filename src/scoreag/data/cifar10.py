@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scoreag.data.source import Labels, Pixels, Source, find_or_download, pick_split, resolve_url
 from scoreag.io.download import download_file
-from scoreag.io.filesystem import atomic_write, data_folder, load_pickle
+from scoreag.io.filesystem import atomic_write, data_folder
+from scoreag.io.safe_unpickler import load_pickle
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -41,9 +42,8 @@ def load(
     """The split "train" (5 files of 10,000 images) or "test" (one); "" is "test".
 
     Args:
-        data_dir: holds the files, or one of the official folders that hold them; else SCOREAG_DATA,
-            else the cache folder.  Where it has none, the official archive is fetched into it;
-            a ``data_dir`` that is given must be there.
+        data_dir: holds the files, or one of the official folders that hold them; as in
+            ``find_or_download``.
         url: of the archive or of the folder it is in; else SCOREAG_CIFAR10_URL, else the official.
     """
     split = pick_split(SPLITS, split_name or "test", "cifar10")
@@ -143,7 +143,7 @@ def to_pixels(images: ByteArray) -> Pixels:
 
 
 def check_labels(path: Path, labels: IntArray, positions: range, n_classes: int) -> None:
-    """Refuse labels, those at the positions ``inside`` of a file, that count no class."""
+    """Refuse labels, those at the positions of a file, that count no class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
     if len(wrong):
         place, label = positions[wrong[0]], labels[wrong[0]]
@@ -165,7 +165,7 @@ def _read_binary(path: Path, per_file: int, positions: range) -> tuple[ByteArray
 
 
 def read_records(path: Path, n_labels: int, positions: range) -> tuple[ByteArray, IntArray]:
-    """The images and the ``heads`` labels of each, at the positions ``inside`` of a binary file.
+    """The images and the ``n_labels`` labels of each, at the positions of a binary file.
 
     A record is a byte for each label and 3 x 32 x 32 bytes of red, green and blue planes.
     """

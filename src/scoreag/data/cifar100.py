@@ -65,9 +65,8 @@ def load(
     A file may hold some of the images only: there are as many as it has records, all whole.
 
     Args:
-        data_dir: holds the files, or one of the official folders that hold them; else SCOREAG_DATA,
-            else the cache folder.  Where it has none, the official archive is fetched into it;
-            a ``data_dir`` that is given must be there.
+        data_dir: holds the files, or one of the official folders that hold them; as in
+            ``find_or_download``.
         url: of the archive or of the folder it is in; else SCOREAG_CIFAR100_URL, else the official.
     """
     word = pick_split(
@@ -122,8 +121,8 @@ def _open_binary(path: Path) -> tuple[int, _Read]:
     count, rest = divmod(path.stat().st_size, _RECORD_BYTES)
     if rest:
         raise ValueError(
-            f"{path} breaks off: after {count:,} whole records of {_RECORD_BYTES} bytes come {rest:,}; "
-            "remove it, and the official one is fetched"
+            f"{path} breaks off: after {count:,} whole records of {_RECORD_BYTES} bytes come "
+            f"{rest:,}; remove it, and the official one is fetched"
         )
     return count, partial(read_records, path, 2)
 

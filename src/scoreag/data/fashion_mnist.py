@@ -36,10 +36,7 @@ IMAGE_SIZE = 28  # pixels
 _MAX_IMAGES = 60_000  # images in a file
 
 _DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
-_MNIST_LABELS = (
-    [5, 0, 4, 1, 9, 2, 1, 3],
-    [7, 2, 1, 0, 4, 1, 4, 9],
-)  # MNIST's files have these names
+_MNIST_LABELS = [5, 0, 4, 1, 9, 2, 1, 3], [7, 2, 1, 0, 4, 1, 4, 9]  # its files have these names
 
 
 def load(
@@ -54,9 +51,8 @@ def load(
     images as ids.
 
     Args:
-        data_dir: holds the four files, packed by gzip or not, or a folder fashion-mnist with them; else
-            SCOREAG_DATA, else the cache folder.  Where neither it nor Debian's package has them,
-            they are fetched into it; a ``data_dir`` that is given must be there.
+        data_dir: holds the four files, packed by gzip or not, or a folder fashion-mnist with them;
+            as in ``find_or_download``.  Debian's package of them is read, too.
         url: of the folder that the files are in; else SCOREAG_FASHION_MNIST_URL, else the official.
     """
     split = pick_split([*IMAGE_FILES, "sample"], split_name or "test", "fashion-mnist")

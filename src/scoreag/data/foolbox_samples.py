@@ -13,12 +13,17 @@ from scoreag.io.images import read_png
 def load(split_name: str = "") -> Source:
     """Those images in their order, as position in the test split and label are in their names."""
     if split_name:
-        raise ValueError(f"foolbox-samples has no splits: write 'foolbox-samples', not 'foolbox-samples:{split_name}'")
+        raise ValueError(
+            "foolbox-samples has no splits: write 'foolbox-samples', not "
+            f"'foolbox-samples:{split_name}'"
+        )
     spec = find_spec("foolbox")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = sorted(path for f in folders for path in Path(f, "data").glob("cifar10_*_*.png"))
     if not files:
-        raise ValueError("foolbox-samples are in the package foolbox: pip install 'scoreag[foolbox]'")
+        raise ValueError(
+            "foolbox-samples are in the package foolbox: pip install 'scoreag[foolbox]'"
+        )
 
     def read(positions: range) -> tuple[Pixels, Labels]:
         chosen = [files[i] for i in positions]

@@ -187,8 +187,8 @@ def load_dataset(
     """
     if not isinstance(spec, str | Path):
         raise ValueError(
-            f"the data is {describe_value(spec)}; expected a word or a path, such as 'cifar10:test'; a "
-            "tensor of images is given to tasks and attacks as it is"
+            f"the data is {describe_value(spec)}; expected a word or a path, such as "
+            "'cifar10:test'; a tensor of images is given to tasks and attacks as it is"
         )
     what, part = _split_spec(spec)
     source, name = _open_source(what, data_dir, label, _check_size(size), progress, classes)

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from scoreag.data.source import Labels, Pixels, Source, index_labels
-from scoreag.io.bounded import get_file_size
+from scoreag.io.bounded import get_file_size, read_npz
 from scoreag.io.images import check_images, to_uint8
-from scoreag.io.npz import read_npz
 from scoreag.registry import truncate_text
 
 _Array = NDArray[Any]
@@ -20,7 +19,7 @@ _CHUNK = 256  # images that are rounded at a time
 
 
 def load(filename: str, classes: Sequence[str] = ()) -> Source:
-    """The arrays of the file ``what``; the image ids are the positions.
+    """The arrays of the file; the image ids are the positions.
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
     (batch, channels, height, width), or (batch, height, width) for gray.  labels: integers.

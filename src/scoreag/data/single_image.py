@@ -15,7 +15,7 @@ def load(
     size: tuple[int, int] | None = None,
     classes: Sequence[str] = (),
 ) -> Source:
-    """The picture at the path ``what``, whose image id is 0.
+    """The picture at the path, whose image id is 0.
 
     Args:
         label: a class by number, or by name where ``classes`` is given; None leaves it unlabelled.

@@ -32,7 +32,7 @@ class Source:
         image_ids: one for each position; by default the position itself.
         classes: their names by number; empty where they have none.
         files: the file of each position, relative to the whole; empty where they have none.
-        left_out: what else was found and is not among them, by the reason why.
+        skipped: what else was found and is not among them, by the reason why.
     """
 
     count: int
@@ -53,7 +53,7 @@ def index_labels(
 
     Args:
         classes: empty, or only numbers, where the classes have no names.
-        places: where each label was read, for messages.
+        locations: where each label was read, for messages.
 
     Raises:
         ValueError: a label is none of the classes, or numbers and names are mixed.
@@ -102,7 +102,7 @@ def _check_number(word: str) -> None:
 def interleave_groups(groups: Sequence[object]) -> list[int]:
     """Positions so that the groups take turns: the first of each, then the second of each, ...
 
-    >>> in_turns("aaabcc")
+    >>> interleave_groups("aaabcc")
     [0, 3, 4, 1, 5, 2]
     """
     seen: Counter[object] = Counter()
@@ -147,7 +147,7 @@ def _looks_numeric(word: str) -> bool:
 
 
 def pick_split(splits: Iterable[str], word: str, kind: str) -> str:
-    """The split ``word``, if there is one of that name."""
+    """The split, if there is one of that name."""
     if word not in splits:
         raise ValueError(f"{kind} has no split {word!r}; {did_you_mean(word, list(splits))}")
     return word
@@ -159,12 +159,13 @@ def find_or_download(
     find: Callable[[Path], _FoundT | None],
     download: Callable[[Path], None],
 ) -> _FoundT:
-    """What ``find`` sees of a data set in its folder; where that is None, after ``bring``.
+    """What ``find`` sees of a data set in its folder; where that is None, after a download.
 
     Args:
         title: the data set's, for messages.
-        root: the folder, which must be there; else SCOREAG_DATA, else the cache folder.
-        bring: fetches the official files into the folder.
+        data_dir: the folder, which must be there; else SCOREAG_DATA, else the cache folder. Where
+            it has none of the files, the official ones are downloaded into it.
+        download: fetches the official files into the folder.
     """
     folder = data_folder(data_dir, title)
     found = find(folder)

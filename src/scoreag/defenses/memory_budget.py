@@ -1,4 +1,4 @@
-"""How many draws are taken at once: as many as a budget of memory has room for."""
+"""How many draws are taken at once: as many as fit into a budget of memory."""
 
 import re
 from collections import Counter
@@ -76,11 +76,11 @@ def parse_bytes(value: int | str) -> int:
 def max_parallel_draws(
     bytes_per_image: int, image_count: int, draws: int, max_bytes: int | None, held_bytes: int = 0
 ) -> int:
-    """How many draws of ``images`` images fit into ``most`` bytes; without a limit into 2 GiB.
+    """How many draws of the images fit into ``max_bytes``; without a limit into 2 GiB.
 
     Args:
-        an_image: bytes that one draw of one image takes.
-        held: bytes of each draw of each image that are held until all draws have been taken.
+        bytes_per_image: bytes that one draw of one image takes.
+        held_bytes: of these, held until all draws have been taken.
 
     Raises:
         ValueError: a single draw does not fit into the limit; the message gives what would.
@@ -89,20 +89,17 @@ def max_parallel_draws(
     if max_bytes is not None and a_draw + all_held > max_bytes:
         fit = max_bytes * image_count // (a_draw + all_held)
         fewer = f"at most {fit} of them at once, or " if fit else ""
+        needed = format_bytes(a_draw + all_held)
         raise ValueError(
-            f"the gradient of {f'{draws} draws' if held_bytes else 'one draw'} of {image_count} images takes "
-            f"about {format_bytes(a_draw + all_held)}, and max_memory is {format_bytes(max_bytes)}; give {fewer}"
-            f"max_memory={format_bytes(a_draw + all_held)!r}"
+            f"the gradient of {f'{draws} draws' if held_bytes else 'one draw'} of {image_count} "
+            f"images takes about {needed}, and max_memory is {format_bytes(max_bytes)}; "
+            f"give {fewer}max_memory={needed!r}"
         )
     return max(1, min(draws, ((max_bytes or DEFAULT_BUDGET) - all_held) // a_draw))
 
 
 def measure_image_bytes(run_gradient: Callable[[int], None]) -> int:
-    """Bytes that one image more takes: what is shared, such as weights, is not counted.
-
-    Args:
-        gradient: computes that of a number of images.
-    """
+    """Bytes that one image more takes: what is shared, such as weights, is not counted."""
     one, two = (saved_tensor_bytes(partial(run_gradient, count)) for count in (1, 2))
     return round(SAFETY_FACTOR * (two - one))
 

@@ -1,7 +1,7 @@
 """A classifier that looks at purified images: again a classifier, which any attack attacks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -11,16 +11,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scoreag.classifiers.loading import wrap_classifier as as_classifier
+from scoreag.classifiers.checks import REENTRANT_CHECKPOINT, diagnose_gradient
+from scoreag.classifiers.loading import wrap_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core import gradient
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.defenses.memory_budget import max_parallel_draws, measure_image_bytes, parse_bytes
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import check_images
-from scoreag.methods.config import SamplingConfig, resolve_config
+from scoreag.methods.config import (
+    SamplingConfig,
+    answer_unknown_options,
+    given_options,
+    resolve_config,
+)
 from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
 from scoreag.models.identity import model_identity
 from scoreag.registry import describe_value, did_you_mean, load_component
@@ -39,20 +44,16 @@ def check_image_shapes(classifier: nn.Module, prior: Prior) -> None:
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
     leaf = blank.to(prior.sigmas.device).requires_grad_()
     try:
-        with (
-            torch.enable_grad(),
-            use_batch(BatchContext(call_counts={})),
-        ):  # which no draw is counted for
+        with torch.enable_grad(), use_batch(BatchContext(call_counts={})):  # no draw is counted
             logits = classifier(leaf)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the classifier cannot take what the score model purifies, images of {takes}: {reason}"
         ) from error
-    if (
-        wrong := gradient.diagnose_gradient(validate_logits(logits, leaf), leaf)
-    ) == gradient.REENTRANT_CHECKPOINT:
-        raise ValueError(f"the classifier {wrong}")
+    problem = diagnose_gradient(validate_logits(logits, leaf), leaf)
+    if problem == REENTRANT_CHECKPOINT:
+        raise ValueError(f"the classifier {problem}")
 
 
 def validate_logits(logits: Any, images: Images) -> Logits:
@@ -69,7 +70,6 @@ def validate_logits(logits: Any, images: Images) -> Logits:
     return logits
 
 
-DEFEND_ARGUMENTS = ("seed", "draws", "aggregate", "backward", "max_memory", "bf16")
 BACKWARD_MODES = ("exact", "bpda", "none")
 AGGREGATIONS = ("mean", "majority")
 VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that the log of none is a number
@@ -86,7 +86,7 @@ class Purifier(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DefenseConfig:
-    """All that determines the answers of a defence, but which call it is; see ``defend``."""
+    """All that determines the answers of a defense, but which call it is; see ``defend``."""
 
     classifier: Classifier
     prior: Prior
@@ -101,6 +101,7 @@ class DefenseConfig:
     bytes_per_draw: int = 0  # bytes of the gradient of one draw of one image, in the prior's dtype
 
 
+@answer_unknown_options
 def defend(
     classifier: Classifier,
     prior: Prior,
@@ -112,22 +113,43 @@ def defend(
     backward: str = "exact",
     max_memory: int | str | None = None,
     bf16: bool = False,
-    **settings: Any,
+    similarity: float | None = None,
+    likelihood_variance: str | None = None,
+    sigma_start: float | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    sampler_options: Mapping[str, Any] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
 ) -> "PurifiedClassifier":
     """``classifier`` behind a purifier: images in [0, 1] to logits, with fresh draws at each call.
 
+    Any attack takes it, of this library or another: its gradient is that of the whole chain.
+
     Args:
-        purifier: a file of ``purifiers``, or a module of one's own, named with dots.
-        draws: purified images that are looked at for each answer; 1 is the one-shot defence.
-        aggregate: "mean" of the logits, or "majority": the log of the share of draws that say a class.
-        backward: how an attacker differentiates it: "exact", the gradient of the discrete chain;
-            "bpda", as if purification were the identity; "none", as if there were none.
-        max_memory: bytes, or "4 GiB", for the gradient of the draws that are taken at once; a
-            single draw that needs more is refused.  By default draws are taken at once as far as
-            2 GiB reach, and at least one.
+        classifier: images in [0, 1] to logits (batch, classes): a module in eval mode, a function,
+            or another defense.
+        prior: a score model of the same images, from ``load_prior``.
+        purifier: ``gap`` (Kollovieh et al. 2023), ``diffpure`` (Nie et al. 2022),
+            ``one_step_denoising`` (Carlini et al. 2023), or ``package.module`` of one's own.
+        seed: 0 or more; with the image and the number of the call it determines the draws.
+        draws: purified images that each answer is aggregated from.
+        aggregate: the ``mean`` of their logits, or ``majority``: the log of the share of draws
+            that say a class.
+        backward: the gradient that an attacker gets: ``exact``, of the discrete chain; ``bpda``,
+            as if purification were the identity; ``none``, as if there were no purifier.
+        max_memory: bytes, or such as ``"4 GiB"``, for the gradient of the draws that are taken at
+            once; a single draw that needs more is refused.  By default 2 GiB, at least one draw.
         bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
-        settings: fields of ``SamplingConfig`` that the purifier takes; what is not given comes from the
-            prior's card.
+        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
+        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
+            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
+        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
+        steps: noise levels before 0, at least 1.
+        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
+        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
+        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+    A sampling option that is None has the value of the prior's card; a purifier takes some of them.
 
     Raises:
         ValueError: a word, a number or a combination that cannot work; says what to write instead.
@@ -136,39 +158,48 @@ def defend(
     check_callable(classifier)
     _check_options(draws, aggregate, backward)
     validate_flag("bf16", bf16)
+    options = given_options(locals())
     if isinstance(classifier, nn.Module) and not isinstance(
         classifier, NormalizedClassifier | PurifiedClassifier
     ):
-        classifier = as_classifier(classifier)
+        classifier = wrap_classifier(classifier)
     if not isinstance(purifier, str):
         raise ValueError(f"the purifier is {describe_value(purifier)}; write one such as 'gap'")
     try:
-        part = load_component("purifiers", purifier)
+        module = load_component("purifiers", purifier)
     except ModuleNotFoundError as error:
         raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
-    chosen = resolve_config(
-        prior, part.CARD_SECTION, part.CONFIG_FIELDS, part.DEFAULTS, settings, DEFEND_ARGUMENTS
+    sampling = resolve_config(
+        prior, module.CARD_SECTION, module.CONFIG_FIELDS, module.DEFAULTS, options
     )
-    most = None if max_memory is None else parse_bytes(max_memory)
-    defence = DefenseConfig(
-        classifier, prior, part.purify, chosen, seed, draws, aggregate, backward, most, bf16
+    max_bytes = None if max_memory is None else parse_bytes(max_memory)
+    config = DefenseConfig(
+        classifier,
+        prior,
+        module.purify,
+        sampling,
+        seed,
+        draws,
+        aggregate,
+        backward,
+        max_bytes,
+        bf16,
     )
     if isinstance(classifier, nn.Module):
         check_image_shapes(classifier, prior)
-    if draws > 1 or most is not None:
-        defence = replace(defence, bytes_per_draw=_measure_draw_bytes(defence))
-    return PurifiedClassifier(defence)
+    if draws > 1 or max_bytes is not None:
+        config = replace(config, bytes_per_draw=_measure_draw_bytes(config))
+    return PurifiedClassifier(config)
 
 
 def _check_options(draws: int, aggregate: str, backward: str) -> None:
-    for kind, word, known in (
+    for name, word, known in (
         ("backward", backward, BACKWARD_MODES),
         ("aggregate", aggregate, AGGREGATIONS),
     ):
         if not isinstance(word, str) or word not in known:
-            raise ValueError(
-                f"no {kind} {describe_value(word)}; {did_you_mean(describe_value(word), list(known))}"
-            )
+            word = word if isinstance(word, str) else describe_value(word)
+            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(known))}")
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws is {describe_value(draws)}; expected a whole number, at least 1")
 
@@ -176,8 +207,8 @@ def _check_options(draws: int, aggregate: str, backward: str) -> None:
 class PurifiedClassifier(nn.Module):
     """What ``defend`` returns.  Its only state is the number of calls of each row, unless replayed.
 
-    Row i draws as image ``rows[i]``; by default as the image that whoever shows the batch says, and
-    where nobody does as image i.  ``fixed`` is the call that is replayed, for all rows or for each.
+    Row i draws as image ``image_ids[i]``; by default as ``core.batching.current_batch`` says, else
+    as image i.  ``fixed_calls`` is the call that is replayed, for all rows or for each.
     """
 
     def __init__(self, config: DefenseConfig) -> None:
@@ -191,7 +222,7 @@ class PurifiedClassifier(nn.Module):
     def fix_randomness(
         self, call_index: int | Sequence[int], image_ids: Sequence[int] | None = None
     ) -> "PurifiedClassifier":
-        """The same defence with the draws of call ``draw``, again and again.
+        """The same defense with the draws of call ``call_index``, again and again.
 
         Row i is image ``image_ids[i]``, by default image i; it may have a call of its own.
         """
@@ -201,7 +232,7 @@ class PurifiedClassifier(nn.Module):
         return again
 
     def select_rows(self, rows: Sequence[int]) -> "PurifiedClassifier":
-        """The same defence, to be shown only these rows of its batch: each draws as it would there,
+        """The same defense, to be shown only these rows of its batch: each draws as it would there,
         however often the others are asked."""
         part = self._with_ids(
             tuple(rows) if self.image_ids is None else pick_ids(self.image_ids, rows)
@@ -213,16 +244,13 @@ class PurifiedClassifier(nn.Module):
         return part
 
     def with_image_ids(self, image_ids: Sequence[int]) -> "PurifiedClassifier":
-        """The same defence, whose row i is image ``image_ids[i]``, unless it was told before."""
+        """The same defense, whose row i is image ``image_ids[i]``, unless it has some already."""
         return self if self.image_ids is not None else self._with_ids(tuple(image_ids))
 
     def _with_ids(self, image_ids: tuple[int, ...]) -> "PurifiedClassifier":
         part = PurifiedClassifier(self.config)
-        part.call_counts, part.fixed_calls, part.image_ids = (
-            self.call_counts,
-            self.fixed_calls,
-            image_ids,
-        )
+        part.call_counts, part.fixed_calls = self.call_counts, self.fixed_calls
+        part.image_ids = image_ids
         return part
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
@@ -308,7 +336,7 @@ def _logits_of_draws(
     """The logits after some draws, whose images are one batch.
 
     Args:
-        again: the classifier is called again for its gradient, so that other draws have its room.
+        recompute: call the classifier again for its gradient, to make room for other draws.
     """
     source = images if config.backward == "exact" else images.detach()
     many = images.repeat(len(draws), 1, 1, 1)
@@ -329,7 +357,7 @@ def _classify(
 ) -> Logits:
     """What the classifier says of the images of some draws.
 
-    A defence within it draws for the same images, as a function of which draw of which call it is
+    A defense within it draws for the same images, as a function of which draw of which call it is
     asked in: the same in each pass, however the draws are split, and again in a replay.
     """
     noise = Noise.concat(draws)

@@ -1,4 +1,4 @@
-"""Guidance: bend a denoiser towards states whose x0-estimate makes a condition likely."""
+"""Guidance: pull a denoiser towards states whose x0-estimate makes a condition likely."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -36,18 +36,18 @@ def guide(
     The result is again a denoiser: every sampler takes it, and it can be guided once more.
 
     Args:
-        gradient: how the gradient at ``x0_hat`` reaches ``x``, a name in ``GRADIENTS``.
-        estimate: what ``x0_hat`` is, a name in ``ESTIMATES``.
+        jacobian: how the gradient at ``x0_hat`` reaches ``x``, a name in ``JACOBIANS``.
+        x0_estimate: what ``x0_hat`` is, a name in ``X0_ESTIMATES``.
         interval: the noise levels at which guidance acts, both ends included; elsewhere
             ``D_c = D``, at the cost of one forward pass.
-        deviation: sd, that of a pixel, where the gradient takes it for known.
+        sigma_data: standard deviation of a pixel, which "identity" takes as known.
     """
-    pull_back, x0_hat = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
+    vjp, x0_hat = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
 
     def guided(x: State, sigma: Sigma) -> State:
         if interval is not None and not interval[0] <= float(sigma) <= interval[1]:
             return denoise(x, sigma)
-        denoised, score = pull_back(denoise, log_likelihood, x0_hat, x, sigma, sigma_data)
+        denoised, score = vjp(denoise, log_likelihood, x0_hat, x, sigma, sigma_data)
         return denoised + sigma**2 * score
 
     return guided
@@ -68,8 +68,10 @@ def exact_vjp(
         denoised = denoise(leaf, sigma)
         a, b = x0_estimate(sigma)
         value = log_likelihood(a * leaf + b * denoised, sigma).sum()
-        kept = differentiable or leaf is x  # whose it is may go through the graph once more
-        (score,) = torch.autograd.grad(value, leaf, retain_graph=kept, create_graph=differentiable)
+        retain = differentiable or leaf is x  # its owner may go through the graph once more
+        (score,) = torch.autograd.grad(
+            value, leaf, retain_graph=retain, create_graph=differentiable
+        )
     return (denoised if differentiable else denoised.detach()), score
 
 
@@ -166,7 +168,7 @@ def restrict_to_interval(interval: Interval | None, term: LogLikelihood) -> LogL
 
 
 def normalize_gradient(term: LogLikelihood, length: float) -> LogLikelihood:
-    """``term`` with a gradient of the L2 norm ``length`` at every image: strength without scale.
+    """``term`` with a gradient of L2 norm ``length`` at every image.
 
     Such a field is the gradient of no function; the value returned only carries it.
     """
@@ -196,22 +198,23 @@ class _InnerProduct(torch.autograd.Function):
 
 
 def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) -> Denoise:
-    """Conditions, each put into ``denoise`` apart: their corrections add up.
+    """Each condition guides ``denoise`` on its own, and their corrections add up.
 
-    All of them look at one evaluation of ``denoise`` at x, and take gradients through its graph.
+    All share one evaluation of ``denoise`` at x, and take gradients through its graph.
     """
 
-    def together(x: State, sigma: Sigma) -> State:
+    def guided(x: State, sigma: Sigma) -> State:
         with torch.enable_grad():
             leaf = x if x.requires_grad else x.detach().requires_grad_()
             plain = denoise(leaf, sigma)
 
-        def known(state: State, level: Sigma) -> State:
+        def cached(state: State, level: Sigma) -> State:
             return plain if state is leaf else denoise(state, level)
 
-        return plain + torch.stack([put(known)(leaf, sigma) - plain for put in conditions]).sum(0)
+        changes = [condition(cached)(leaf, sigma) - plain for condition in conditions]
+        return plain + torch.stack(changes).sum(0)
 
-    return together
+    return guided
 
 
 JACOBIANS: dict[str, VJP] = {

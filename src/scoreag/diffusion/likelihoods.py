@@ -1,4 +1,4 @@
-"""The x0-estimate looks like a given image: four readings of how far an estimate can be trusted."""
+"""Likelihoods that guide: p(class | x0) by a classifier, and p(image | x0) by a Gaussian."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,29 +29,27 @@ def classifier_likelihood(
     margin: Callable[[Logits], BatchScalar],
     attack_scale: float,
     stop_margin: float | None = None,
-    on_skip: Callable[[BatchScalar], None] = lambda resting: None,
+    on_skip: Callable[[BatchScalar], None] = lambda skipped: None,
 ) -> LogLikelihood:
-    """``strength * value(f(x0))``, and 0 for an image that is already seen as wanted.
+    """``attack_scale * log_prob(f(x0))``, and 0 for an image whose margin reaches ``stop_margin``.
 
     Args:
-        value: log-likelihood of what is wanted, from the logits.
-        lead: by how much, in logits, what is wanted is ahead; negative while it is behind.
-        stop: the lead from which on an image is left alone; None never stops.
-        rest: is told at each call which images were left alone.
+        log_prob: log-likelihood of the goal, from the logits.
+        margin: by how many logits the goal is ahead; negative while it is behind.
+        stop_margin: from which on an image is not guided; None never stops.
+        on_skip: is called with which images were not guided.
     """
-
-    ask = getattr(
-        classifier, "forward_unclamped", classifier
-    )  # a defence looks at images it is given
+    # a defense refuses images outside of [0, 1], but an estimate may lie there
+    classify = getattr(classifier, "forward_unclamped", classifier)
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
-        logits = ask((x0 + 1) / 2)
-        pull = attack_scale * log_prob(logits)
+        logits = classify((x0 + 1) / 2)
+        value = attack_scale * log_prob(logits)
         if stop_margin is None:
-            return pull
-        resting = margin(logits).detach() >= stop_margin
-        on_skip(resting.to(pull.dtype))
-        return torch.where(resting, pull * 0, pull)
+            return value
+        skipped = margin(logits).detach() >= stop_margin
+        on_skip(skipped.to(value.dtype))
+        return torch.where(skipped, value * 0, value)
 
     return log_likelihood
 
@@ -62,11 +60,20 @@ def logit_margin(logits: Logits, labels: torch.Tensor) -> BatchScalar:
     return own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
-VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, precision, deviation) -> v(sigma)
+def log_misclassified_prob(logits: Logits, labels: Labels) -> BatchScalar:
+    """``log(1 - softmax(z)_y)``, as ``log sigmoid(logsumexp(other logits) - z_y)``.
 
-MAX_VARIANCE_FRACTION = (
-    0.29  # of the variance of images lies along one direction (CIFAR-10: 222 of 768)
-)
+    It loses neither its value where the label's probability rounds to 1 nor its gradient where that
+    rounds to 0.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return logsigmoid(others.logsumexp(1) - own)
+
+
+VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, similarity, sigma_data) -> v(sigma)
+
+MAX_VARIANCE_FRACTION = 0.29  # of the variance of images in one direction (CIFAR-10: 222 of 768)
 
 
 def reconstruction(
@@ -79,14 +86,14 @@ def reconstruction(
 
     Args:
         reference: the image to stay close to, in the units of the state, [-1, 1].
-        precision: s_x of the paper; 0 forgets the reference.
+        similarity: s_x of the paper; 0 forgets the reference.
         variance: the name of v(sigma) in ``VARIANCES``.
-        deviation: sd, that of a pixel of images, in the units of the state.
+        sigma_data: sd, the standard deviation of a pixel, in the units of the state.
     """
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
-        known = (sigma, similarity, sigma_data)
-        weight = 1 / VARIANCES[variance](*known) if similarity else 0 * sigma
+        v = VARIANCES[variance]
+        weight = 1 / v(sigma, similarity, sigma_data) if similarity else 0 * sigma
         return -0.5 * weight * (x0 - reference).flatten(1).square().sum(1)
 
     return log_likelihood
@@ -122,7 +129,7 @@ def mmps_denoiser(
     each step of which is one product with J, taken as symmetric.
 
     Args:
-        solves: steps of conjugate gradients; each finds one more distinct variance of x0.
+        cg_steps: of conjugate gradients; each resolves one more distinct variance of x0.
     """
 
     def guided(x: State, sigma: Sigma) -> State:
@@ -131,7 +138,7 @@ def mmps_denoiser(
             leaf = x if x.requires_grad else x.detach().requires_grad_()
             denoised = denoise(leaf, sigma)
 
-            def through(v: State) -> State:
+            def jacobian_product(v: State) -> State:
                 return torch.autograd.grad(
                     denoised, leaf, v, retain_graph=True, create_graph=differentiable
                 )[0]
@@ -139,9 +146,9 @@ def mmps_denoiser(
             residual = reference - denoised
             residual = residual if differentiable else residual.detach()
             solved = _conjugate_gradients(
-                lambda v: v / similarity + sigma**2 * through(v), residual, cg_steps
+                lambda v: v / similarity + sigma**2 * jacobian_product(v), residual, cg_steps
             )
-            shift = sigma**2 * through(solved)
+            shift = sigma**2 * jacobian_product(solved)
         return denoised + shift if differentiable else denoised.detach() + shift.detach()
 
     return guided if similarity else denoise
@@ -195,16 +202,16 @@ VARIANCES: dict[str, VarianceFn] = {
     "widened": widened_variance,
     "damped": damped_variance,
 }
-EXACT_VARIANCE = "exact"  # the fourth reading is no function of sigma alone: see ``posterior``
+EXACT_VARIANCE = "exact"  # the fourth is no function of sigma alone: see ``mmps_denoiser``
 
 
 def targeted(
     classifier: Classifier, targets: Labels, attack_scale: float, **options: Any
 ) -> LogLikelihood:
-    """``strength * log softmax(f(x0))[label]``; ``strength`` is s_y of the paper.
+    """``attack_scale * log softmax(f(x0))[target]``; ``attack_scale`` is s_y of the paper.
 
     Args:
-        options: ``stop`` and ``rest`` of ``verdict``.
+        options: ``stop_margin`` and ``on_skip`` of ``classifier_likelihood``.
     """
 
     def log_prob(logits: Logits) -> BatchScalar:
@@ -218,20 +225,12 @@ def targeted(
 def untargeted(
     classifier: Classifier, labels: Labels, attack_scale: float, **options: Any
 ) -> LogLikelihood:
-    """``strength * log(1 - softmax(f(x0))[label])``.
-
-    Computed as ``log sigmoid(logsumexp(other logits) - label's logit)``, which loses neither its
-    value where the label's probability rounds to 1 nor its gradient where that rounds to 0.
+    """``attack_scale * log(1 - softmax(f(x0))[label])``.
 
     Args:
-        options: ``stop`` and ``rest`` of ``verdict``.
+        options: ``stop_margin`` and ``on_skip`` of ``classifier_likelihood``.
     """
-
-    def log_prob(logits: Logits) -> BatchScalar:
-        own = logits.gather(1, labels[:, None]).squeeze(1)
-        others = logits.scatter(1, labels[:, None], -torch.inf)
-        return logsigmoid(others.logsumexp(1) - own)
-
+    log_prob = partial(log_misclassified_prob, labels=labels)
     return classifier_likelihood(
         classifier, log_prob, lambda z: -logit_margin(z, labels), attack_scale, **options
     )
@@ -245,13 +244,13 @@ def margin(
     max_margin: float = 5.0,
     **options: Any,
 ) -> LogLikelihood:
-    """``strength * min(most, lead)``: the gradient does not fade as the label's probability does.
+    """``attack_scale * min(max_margin, margin)``: its gradient does not fade with the probability.
 
     Args:
-        labels: the true classes; the lead is that of the best other class over them.
-        wanted: if given, the lead is that of these classes over all others.
-        most: the lead, in logits, beyond which nothing is gained.
-        options: ``stop`` and ``rest`` of ``verdict``.
+        labels: the true classes; the margin is that of the best other class over them.
+        targets: if given, the margin is that of these classes over all others.
+        max_margin: in logits, beyond which nothing is gained.
+        options: ``stop_margin`` and ``on_skip`` of ``classifier_likelihood``.
     """
 
     def lead(logits: Logits) -> BatchScalar:

@@ -29,11 +29,11 @@ def karras(
 def vp_uniform(
     steps: int, sigma_max: float | None = None, t_min: float = 1e-3
 ) -> Float[Tensor, " {steps}+1"]:
-    """Levels uniform in VP time, from that of ``sigma_max`` to ``end``, and 0 at the last.
+    """Levels uniform in VP time, from that of ``sigma_max`` to ``t_min``, and 0 at the last.
 
     Args:
         sigma_max: the first level; by default that of t = 1, which is 152.17.
-        end: a time; the score cannot be had at t = 0.
+        t_min: a time; there is no score at t = 0.
     """
     start = 1.0 if sigma_max is None else float(vp_time(torch.tensor(sigma_max).double()))
     bounds = vp_sigma(torch.tensor([t_min, start], dtype=torch.float64)).tolist()

@@ -1,18 +1,62 @@
-"""How each family of score models reads a noise level; Karras et al. (2022), Table 1.
+"""From a trained network to a denoiser: each model family is four functions of the noise level.
 
-A family is a module's function with its numbers filled in, so that a score model can be pickled.
+``D(x; sigma) = c_skip x + c_out F(c_in x, c_noise)``; Karras et al. (2022), eq. 7 and Table 1. A
+family is a function of this module with its numbers filled in, so that it can be pickled.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from scoreag.core.types import Sigmas
+from scoreag.core.types import Denoise, Labels, Sigma, Sigmas, State
 from scoreag.diffusion.noise_schedules import vp_time
-from scoreag.diffusion.preconditioning import Parameterization, Preconditioning
+
+
+class Preconditioning(NamedTuple):
+    """The coefficients of a family at some noise levels."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+Parameterization: TypeAlias = Callable[[Sigmas], Preconditioning]
+
+
+@runtime_checkable
+class ScoreModel(Protocol):
+    """A denoiser that may take the class.  ``score = (D(x; sigma) - x) / sigma^2``."""
+
+    def __call__(self, x: State, sigma: Sigma, labels: Labels | None = None) -> State: ...
+
+
+class Preconditioned(nn.Module):
+    """A network ``F(x, time, labels)`` of some family, as a denoiser.
+
+    ``sigma`` is one level for the whole batch, or, as in training, one for each image.
+    """
+
+    def __init__(self, network: nn.Module, family: Parameterization) -> None:
+        super().__init__()
+        self.network = network
+        self.family = family
+
+    def forward(self, x: State, sigma: Sigmas, labels: Labels | None = None) -> State:
+        per_image = sigma.to(x).expand(len(x))
+        skip, out, inner, time = self.family(per_image)
+        skip, out, inner = (c.view(-1, *(1,) * (x.ndim - 1)) for c in (skip, out, inner))
+        return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)
+
+
+def with_labels(model: ScoreModel, labels: Labels | None) -> Denoise:
+    """Fix the labels: a function of the state and the noise level only."""
+    return lambda x, sigma: model(x, sigma, labels)
 
 
 def edm(sigma_data: float = 0.5, sign: int = 1) -> Parameterization:
@@ -40,16 +84,18 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Pa
     Between two steps, t is interpolated linearly in log sigma.
 
     Args:
-        pace: what the network is told of t is ``pace * t``.
+        time_scale: the network gets ``time_scale * t``.
     """
     return partial(_ddpm, _log_sigmas(alphas_cumprod), time_scale)
 
 
 def _ddpm(log_sigmas: Tensor, time_scale: float, sigma: Sigmas) -> Preconditioning:
-    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
-    return Preconditioning(
-        c_skip=one, c_out=-sigma, c_in=inner, c_noise=time_scale * _timestep(log_sigmas, sigma)
-    )
+    return _predict_vp_noise(sigma, time_scale * _timestep(log_sigmas, sigma))
+
+
+def _predict_vp_noise(sigma: Sigmas, c_noise: Tensor) -> Preconditioning:
+    one, c_in = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
+    return Preconditioning(c_skip=one, c_out=-sigma, c_in=c_in, c_noise=c_noise)
 
 
 def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
@@ -83,15 +129,15 @@ def _x0_prediction(log_sigmas: Tensor, sigma: Sigmas) -> Preconditioning:
 def flow(steps: int = 1000) -> Parameterization:
     """Flow matching: at ``x_s = (1 - s) x0 + s n`` the network predicts ``n - x0``.
 
-    It is told ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
+    It gets ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
     """
     return partial(_flow, steps)
 
 
 def _flow(steps: int, sigma: Sigmas) -> Preconditioning:
-    kept = 1 / (1 + sigma)
-    share = sigma * kept
-    return Preconditioning(c_skip=kept, c_out=-share, c_in=kept, c_noise=steps * share)
+    signal = 1 / (1 + sigma)
+    s = sigma * signal
+    return Preconditioning(c_skip=signal, c_out=-s, c_in=signal, c_noise=steps * s)
 
 
 def unit_score() -> Parameterization:
@@ -123,42 +169,40 @@ def _timestep(log_sigmas: Tensor, sigma: Sigmas) -> Sigmas:
 
 
 def ncsn() -> Parameterization:
-    """NCSN++: the network predicts minus the noise, and is told log(sigma / 2)."""
+    """NCSN++: the network predicts minus the noise, and gets log(sigma / 2)."""
     return _ncsn
 
 
 def _ncsn(sigma: Sigmas) -> Preconditioning:
+    return _predict_ve_noise(sigma, sigma.log() - math.log(2))
+
+
+def _predict_ve_noise(sigma: Sigmas, c_noise: Tensor) -> Preconditioning:
     one = torch.ones_like(sigma)
-    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=sigma.log() - math.log(2))
+    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=c_noise)
 
 
 def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Parameterization:
-    """NCSN++ as first trained: as ``ncsn``, but told the number of the nearest of ``steps`` levels.
+    """NCSN++ as first trained: as ``ncsn``, but it gets the number of the nearest level.
 
-    They have equal ratios, and the largest is the number 0; Song et al. (2021), section 3.1.
+    The ``steps`` levels have equal ratios, and the largest is the number 0; Song et al. (2021),
+    section 3.1.
     """
     return partial(_smld, steps, sigma_min, sigma_max)
 
 
 def _smld(steps: int, sigma_min: float, sigma_max: float, sigma: Sigmas) -> Preconditioning:
-    share = (math.log(sigma_max) - sigma.log()) / math.log(sigma_max / sigma_min)
-    time = ((steps - 1) * share).round().clamp(0, steps - 1)
-    one = torch.ones_like(sigma)
-    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=time)
+    fraction = (math.log(sigma_max) - sigma.log()) / math.log(sigma_max / sigma_min)
+    return _predict_ve_noise(sigma, ((steps - 1) * fraction).round().clamp(0, steps - 1))
 
 
 def vp(steps: int = 1000) -> Parameterization:
-    """Continuous VP (Song et al. 2021): as DDPM, but told ``(steps - 1) t``, t in [0, 1]."""
+    """Continuous VP (Song et al. 2021): as DDPM, but it gets ``(steps - 1) t``, t in [0, 1]."""
     return partial(_vp, steps)
 
 
 def _vp(steps: int, sigma: Sigmas) -> Preconditioning:
-    return Preconditioning(
-        c_skip=torch.ones_like(sigma),
-        c_out=-sigma,
-        c_in=1 / (1 + sigma**2).sqrt(),
-        c_noise=(steps - 1) * vp_time(sigma),
-    )
+    return _predict_vp_noise(sigma, (steps - 1) * vp_time(sigma))
 
 
 def iddpm(
@@ -171,7 +215,7 @@ def iddpm(
     ``abar(j) = sin^2(pi/2 j / (M (C2 + 1)))``.
 
     Args:
-        low, high: C1 and C2.
+        c1, c2: C1 and C2.
         rounded: as released; else j lies between two places, in proportion.
     """
     return partial(_iddpm, iddpm_sigmas(steps, c1, c2), rounded)
@@ -179,22 +223,20 @@ def iddpm(
 
 def _iddpm(table: Tensor, rounded: bool, sigma: Sigmas) -> Preconditioning:
     levels = table.to(sigma.device).flip(0)  # rising
-    given = sigma.double().clamp(levels[0], levels[-1])
-    above = torch.searchsorted(levels, given).clamp(1, len(levels) - 1)
-    share = (given - levels[above - 1]) / (levels[above] - levels[above - 1])
-    place = (above - 1) + (share.round() if rounded else share)  # counted from u_M
-    one = torch.ones_like(sigma)
-    inner = 1 / (1 + sigma**2).sqrt()
-    return Preconditioning(c_skip=one, c_out=-sigma, c_in=inner, c_noise=(place - 1).to(sigma))
+    clamped = sigma.double().clamp(levels[0], levels[-1])
+    above = torch.searchsorted(levels, clamped).clamp(1, len(levels) - 1)
+    fraction = (clamped - levels[above - 1]) / (levels[above] - levels[above - 1])
+    place = (above - 1) + (fraction.round() if rounded else fraction)  # counted from u_M
+    return _predict_vp_noise(sigma, (place - 1).to(sigma))
 
 
 def iddpm_sigmas(steps: int, c1: float, c2: float) -> Float[Tensor, " {steps}+1"]:
     """``u_0 > u_1 > ... > u_M = 0``."""
     j = torch.arange(steps + 1, dtype=torch.float64)
-    kept = (math.pi / 2 * j / (steps * (c2 + 1))).sin() ** 2
+    alphas_cumprod = (math.pi / 2 * j / (steps * (c2 + 1))).sin() ** 2
     levels = torch.zeros(steps + 1, dtype=torch.float64)
     for place in range(steps, 0, -1):
-        ratio = (kept[place - 1] / kept[place]).clamp(min=c1)
+        ratio = (alphas_cumprod[place - 1] / alphas_cumprod[place]).clamp(min=c1)
         levels[place - 1] = ((levels[place] ** 2 + 1) / ratio - 1).sqrt()
     return levels
 

@@ -1,4 +1,4 @@
-"""The prior over images, and draws from it given evidence: each task is another evidence."""
+"""The prior over images, and samples from it under a condition, which makes each task."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -8,15 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scoreag.core.copies import WeightCache
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
-from scoreag.diffusion.preconditioning import ScoreModel, with_labels
+from scoreag.core.weight_cache import WeightCache
+from scoreag.diffusion.parameterizations import ScoreModel, with_labels
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Carry a state along all noise levels; ``wrt`` as in ``integrate``."""
+    """Take a state along all noise levels; ``wrt`` as in ``integrate``."""
 
     def __call__(
         self, denoise: Denoise, x: State, sigmas: Tensor, noise: Noise, wrt: Sequence[Tensor] = ()
@@ -29,15 +29,15 @@ class Prior:
 
     Args:
         model: the denoiser, which may be class-conditional.
-        sampler: carries a state along the noise levels.
+        sampler: takes a state along the noise levels.
         sigmas: the noise levels, decreasing, the last of them 0.
         image_shape: channel, height, width.
         classes: the names of the labels that the model knows; none if it knows no classes.
-        defaults: for each task the settings that were tuned for this model.
+        defaults: for each task the options that were tuned for this model.
         dtype: of the states; the weights of ``model`` have the same.
-        origin: what a manifest says of the model: name, sha256, licence.
+        metadata: what a manifest says of the model: name, sha256, license.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
-        judge: the name of a classifier that may say what its images show; "" where none is known.
+        judge: the name of a classifier that may judge what its samples show; "" if none is known.
     """
 
     model: ScoreModel
@@ -50,9 +50,7 @@ class Prior:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     judge: str = ""
-    weight_cache: WeightCache[ScoreModel] = field(
-        default_factory=WeightCache, repr=False
-    )  # see ``to``
+    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)  # of to
 
     def sample(
         self,
@@ -62,12 +60,12 @@ class Prior:
         init_image: State | None = None,
         wrt: Sequence[Tensor] = (),
     ) -> Images:
-        """One image per id of ``noise``, from ``p(x0 | label)`` or, with evidence, a posterior.
+        """One image per id of ``noise``, from ``p(x0 | label)`` or, with a condition, a posterior.
 
         Args:
-            bend: puts evidence into a denoiser, e.g. ``partial(guide, log_likelihood=...)``.
-            near: states around which the chain starts, ``near + sigmas[0] n``; else around 0.
-            wrt: what ``bend`` looks at and wants a gradient, as in ``integrate``.
+            condition: guides a denoiser, e.g. ``partial(guide, log_likelihood=...)``.
+            init_image: the chain starts at ``init_image + sigmas[0] n``; else around 0.
+            wrt: tensors in ``condition`` that want a gradient, as in ``integrate``.
         """
         denoise = condition(with_labels(self.model, labels))
         start = self.initial_state(noise, init_image)
@@ -83,7 +81,7 @@ class Prior:
         )
 
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
-        """The same prior in another precision or place; copied weights are kept for the next."""
+        """The same prior in another dtype or on another device; copied weights are cached."""
         sigmas, source = self.sigmas.to(device), self.model
         model, key = source, (source, dtype, sigmas.device)
         if isinstance(source, nn.Module) and key[1:] != (self.dtype, self.sigmas.device):

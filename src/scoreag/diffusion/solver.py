@@ -14,14 +14,12 @@ from torch.autograd.graph import Node, get_gradient_edge
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 
-GradEdge: TypeAlias = tuple[
-    Node, int
-]  # a tensor's place in the graph: a node, and which output of it
+GradEdge: TypeAlias = tuple[Node, int]  # a tensor's place in the graph: node, number of output
 
 
 @runtime_checkable
 class Step(Protocol):
-    """Carry the state from one noise level to the next, lower one.  Must be pure."""
+    """Take the state from one noise level to the next, lower one.  Must be pure."""
 
     def __call__(
         self, denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise
@@ -38,7 +36,7 @@ def integrate(
 ) -> State:
     """Fold ``step`` over the noise grid ``sigmas``, from the first level to the last.
 
-    Step ``i`` draws from ``noise.at("step", i)``; gradients and ``wrt`` are those of ``fold``.
+    Step ``i`` draws from ``noise.fold_in("step", i)``; ``wrt`` as in ``checkpoint_chain``.
     """
     steps = [
         partial(step, denoise, sigma=sigma, next_sigma=next_sigma, noise=noise.fold_in("step", i))
@@ -56,8 +54,8 @@ def checkpoint_chain(
     a time, so that memory holds the argument of each and the graph of a single one.
 
     Args:
-        wrt: what the functions look at, besides their argument, and wants a gradient: a purifier's
-            input.  A tensor that wants one, but is not named, is refused in the backward pass.
+        wrt: tensors besides the argument that the functions use and that want a gradient, such as
+            a purifier's input.  One that is not named is refused in the backward pass.
     """
     _refuse_dependent(wrt)
     for function in functions:
@@ -90,14 +88,14 @@ class _CheckpointedCall(torch.autograd.Function):
         with torch.enable_grad(), torch.autocast(**ctx.arithmetic):
             leaf = x.detach().requires_grad_()
             y = ctx.function(leaf)
-        wanted = [leaf, *(t for t in wrt if t.requires_grad)]
+        inputs = [leaf, *(t for t in wrt if t.requires_grad)]
         if not y.requires_grad:
             return None, *(None for _ in (x, *wrt))
-        _refuse_hidden(y, wanted)
-        shared = len(wanted) > 1  # what the caller made of wrt serves every step: keep its buffers
-        found = torch.autograd.grad(y, wanted, grad, retain_graph=shared, allow_unused=True)
-        rest = iter(found[1:])
-        return None, found[0], *(next(rest) if t.requires_grad else None for t in wrt)
+        _refuse_hidden(y, inputs)
+        shared = len(inputs) > 1  # the graph above wrt serves every step: keep its buffers
+        grads = torch.autograd.grad(y, inputs, grad, retain_graph=shared, allow_unused=True)
+        rest = iter(grads[1:])
+        return None, grads[0], *(next(rest) if t.requires_grad else None for t in wrt)
 
 
 def _autocast_state(device: str) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def _autocast_state(device: str) -> dict[str, Any]:
 
 
 def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:
-    """A tensor that the step looks at, but ``wrt`` lacks, would silently get no gradient."""
+    """A tensor that the step uses, but ``wrt`` lacks, would silently get no gradient."""
     for node, _ in _upstream_edges([_grad_edge(y)], stop={_grad_edge(t) for t in inputs}):
         if hasattr(node, "variable"):
             shape = tuple(node.variable.shape)
@@ -140,13 +138,13 @@ def _grad_edge(t: Tensor) -> GradEdge:
 
 def _upstream_edges(pending: list[GradEdge], stop: Iterable[GradEdge] = ()) -> Iterator[GradEdge]:
     """The edges that lead here, each once; the search goes no further than ``stop``."""
-    seen, passed = set(stop), set[Node]()
+    seen, expanded = set(stop), set[Node]()
     while pending:
         edge = pending.pop()
         if edge in seen:
             continue
         seen.add(edge)
         yield edge
-        if edge[0] not in passed:  # what lies behind a node is the same for all of its outputs
-            passed.add(edge[0])
+        if edge[0] not in expanded:  # what lies behind a node is the same for all of its outputs
+            expanded.add(edge[0])
             pending += [(child, i) for child, i in edge[0].next_functions if child is not None]

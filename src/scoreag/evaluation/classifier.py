@@ -1,4 +1,4 @@
-"""A classifier's figures: its accuracy, and under attack where its card says one, all from data."""
+"""A classifier's metrics: its accuracy, and under attack where its card says one, all from data."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +11,8 @@ from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import Card
 from scoreag.training.export import measure_accuracy
 
-TEST_SECTION = "test"  # the part of a card's figures that speaks of the images given
-PGD_METRIC_PATTERN = re.compile(r"accuracy_pgd(\d+)_(\d+(?:\.\d+)?)")  # steps, and radius in 255ths
+TEST_SECTION = "test"  # of a card's metrics: of the test images
+PGD_METRIC_PATTERN = re.compile(r"accuracy_pgd(\d+)_(\d+(?:\.\d+)?)")  # steps, and eps in 255ths
 IMAGE_RANGE_PATTERN = re.compile(r"\b(training|test) images (\d+)-(\d+)\b")
 
 
@@ -32,85 +32,63 @@ def plan_evaluation(
     read_data: Callable[[str], Dataset],
     attack_specs: Sequence[str] = (),
 ) -> tuple[dict[str, EvaluationSet], list[str]]:
-    """What can be computed again, by the parts of the card's figures; and what cannot, in words.
+    """What can be computed again, by sections of the card's metrics; and what cannot, in words.
 
     Args:
-        given: the images of the part "test", which is there in any case.
-        read: the images of a word such as ``cifar10:train[45000:50000]``, which is what a card
+        test_data: the images of the section "test", which is there in any case.
+        read_data: the images of a spec such as ``cifar10:train[45000:50000]``, which is what a card
             means that was trained on ``cifar10:...`` and names "training images 45000-49999".
-        under: further attacks of the part "test", e.g. "pgd40_8".
+        attack_specs: further attacks of the section "test", e.g. "pgd40_8".
     """
-    table, left = dict(card.metrics), _unknown_metrics(card.metrics)
-    asked = [*table.pop(TEST_SECTION, {}), *(f"accuracy_{word}" for word in attack_specs)]
-    found = {TEST_SECTION: EvaluationSet(test_data, population, _parse_attacks(asked))}
-    for name, entries in table.items():
-        word = _dataset_spec(card, entries)
-        if word is None:
-            left.append(f"metrics.{name}: it does not say which images it is of")
-            continue
-        found[name] = EvaluationSet(
-            read_data(word), str(_first_entry(entries)["of"]), _parse_attacks(entries)
-        )
-    return found, left
-
-
-def validate_attack_spec(spec: str) -> None:
-    """Refuse a word that names no attack.
-
-    Raises:
-        ValueError: it is not like "pgd40_8", and what to write.
-    """
-    try:
-        found = _parse_attacks([f"accuracy_{spec}"])
-    except ValueError as error:
-        raise ValueError(f"{spec!r}: {error}") from error
-    if not found:
-        raise ValueError(f"{spec!r} is no attack; write pgdSTEPS_RADIUS, in 255ths, e.g. pgd40_8")
+    sections, skipped = dict(card.metrics), _unknown_metrics(card.metrics)
+    names = [*sections.pop(TEST_SECTION, {}), *(f"accuracy_{spec}" for spec in attack_specs)]
+    sets = {TEST_SECTION: EvaluationSet(test_data, population, _parse_attacks(names))}
+    for section, entries in sections.items():
+        first = next((entry for entry in entries.values() if isinstance(entry, Mapping)), {})
+        spec = _dataset_spec(card, str(first.get("of", "")))
+        if spec is None:
+            skipped.append(f"metrics.{section}: it does not say which images it is of")
+        else:
+            attacks = _parse_attacks(entries)
+            sets[section] = EvaluationSet(read_data(spec), str(first["of"]), attacks)
+    return sets, skipped
 
 
 def evaluate(
     classifier: Classifier, eval_sets: Mapping[str, EvaluationSet], batch_size: int = 250
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each part, with Wilson's intervals; what the attacks draw is keyed by row."""
-    found = {}
-    for name, part in eval_sets.items():
-        assert part.data.labels is not None
+    """The metrics of each section, with Wilson's intervals; the attacks' noise is keyed by row."""
+    metrics = {}
+    for section, part in eval_sets.items():
         images, labels = part.data.images, part.data.labels
-        found[name] = measure_accuracy(
+        assert labels is not None
+        metrics[section] = measure_accuracy(
             classifier, images, labels, part.population, part.attacks, batch_size
         )
-    return found
+    return metrics
 
 
-def _unknown_metrics(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Figures that are computed in a way that is not known here."""
+def _unknown_metrics(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Metrics that are computed in a way that is not known here."""
     return [
-        f"metrics.{part}.{name}: how it is computed is not known"
-        for part, entries in table.items()
+        f"metrics.{section}.{name}: how it is computed is not known"
+        for section, entries in sections.items()
         for name in entries
         if name != "accuracy" and not PGD_METRIC_PATTERN.fullmatch(name)
     ]
 
 
-def _parse_attacks(entries: Iterable[str]) -> dict[str, PGD]:
-    """The attacks of names such as ``accuracy_pgd40_8``: PGD, 40 steps, radius 8/255."""
-    found = {}
-    for name in entries:
-        if match := PGD_METRIC_PATTERN.fullmatch(name):
-            steps, radius = match.groups()
-            found[name.removeprefix("accuracy_")] = PGD(float(radius) / 255, int(steps))
-    return found
+def _parse_attacks(names: Iterable[str]) -> dict[str, PGD]:
+    """The attacks of names such as ``accuracy_pgd40_8``: PGD, 40 steps, eps 8/255."""
+    matches = filter(None, map(PGD_METRIC_PATTERN.fullmatch, names))
+    return {m[0].removeprefix("accuracy_"): PGD(float(m[2]) / 255, int(m[1])) for m in matches}
 
 
-def _dataset_spec(card: Card, entries: Mapping[str, Any]) -> str | None:
-    """The images that entries are of, as the word of a data set."""
+def _dataset_spec(card: Card, population: str) -> str | None:
+    """The images that a population names, as the spec of a data set."""
     kind = str(card.training_config.get("data", "")).partition(":")[0]
-    match = IMAGE_RANGE_PATTERN.search(str(_first_entry(entries).get("of", "")))
+    match = IMAGE_RANGE_PATTERN.search(population)
     if not kind or not match:
         return None
-    part, first, last = match.groups()
-    return f"{kind}:{'train' if part == 'training' else 'test'}[{first}:{int(last) + 1}]"
-
-
-def _first_entry(entries: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((entry for entry in entries.values() if isinstance(entry, Mapping)), {})
+    split, first, last = match.groups()
+    return f"{kind}:{'train' if split == 'training' else 'test'}[{first}:{int(last) + 1}]"

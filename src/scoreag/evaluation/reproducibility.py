@@ -6,12 +6,12 @@ from typing import Any
 
 from scoreag.stats.estimates import MetricEntry
 
-SAMPLE_SIZE_BIASED = ("frechet", "precision", "recall")  # with fewer images these are other figures
+SAMPLE_SIZE_BIASED = ("frechet", "precision", "recall")  # other numbers with fewer images
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One figure, then and now; ``reproduced`` is None where the two cannot be compared."""
+    """One metric, then and now; ``reproduced`` is None where the two cannot be compared."""
 
     name: str
     card_value: float
@@ -33,47 +33,33 @@ class MetricComparison:
 def compare_with_card(
     card: Mapping[str, MetricEntry], recomputed: Mapping[str, MetricEntry], section: str
 ) -> list[MetricComparison]:
-    """Each figure of the card that was computed again.
-
-    Args:
-        where: of the card's figures these are, e.g. "test".
-    """
+    """Each metric of a section of the card, e.g. "test", that was computed again."""
     names = [name for name in card if name in recomputed and "value" in card[name]]
     return [_compare_entry(f"{section}.{name}", card[name], recomputed[name]) for name in names]
 
 
 def _compare_entry(name: str, old: MetricEntry, new: MetricEntry) -> MetricComparison:
     low, high = (float(new[end] if end in new else new["value"]) for end in ("low", "high"))
-    reproduced: bool | None
-    if _sample_size(old) != _sample_size(new) and name.rpartition(".")[2].startswith(
-        SAMPLE_SIZE_BIASED
-    ):
-        reproduced, why = (
-            None,
-            f"it was computed on {_sample_size(old)} images, now on {_sample_size(new)}",
-        )
+    before, now = old.get("total"), new.get("total")
+    reproduced: bool | None = low <= old["value"] <= high
+    reason = f"the card's value lies {'within' if reproduced else 'outside'} the interval"
+    if before != now and name.rpartition(".")[2].startswith(SAMPLE_SIZE_BIASED):
+        reproduced, reason = None, f"it was computed on {before} images, now on {now}"
     elif old["value"] == new["value"]:
-        reproduced, why = True, "the same number"
-    else:
-        reproduced = low <= old["value"] <= high
-        why = f"the card's value lies {'within' if reproduced else 'outside'} the interval"
-    return MetricComparison(name, old["value"], new["value"], low, high, reproduced, why)
-
-
-def _sample_size(entry: MetricEntry) -> Any:
-    return entry.get("total")
+        reproduced, reason = True, "the same number"
+    return MetricComparison(name, old["value"], new["value"], low, high, reproduced, reason)
 
 
 def require_reproduced(comparisons: list[MetricComparison], name: str) -> None:
-    """Refuse a card whose figures are not those that came out.
+    """Refuse a card whose metrics are not those that came out.
 
     Raises:
-        ValueError: names the first such figure, both values and the interval.
+        ValueError: names the first such metric, both values and the interval.
     """
-    differ = [one for one in comparisons if one.reproduced is False]
-    if differ:
-        more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+    different = [one for one in comparisons if one.reproduced is False]
+    if different:
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
         raise ValueError(
-            f"{name}: {differ[0]}{more}; give the weights and the data of the card, "
-            "or --update-card to put the new figures into it"
+            f"{name}: {different[0]}{more}; give the weights and the data of the card, "
+            "or --update-card to put the new metrics into it"
         )

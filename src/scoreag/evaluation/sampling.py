@@ -1,35 +1,36 @@
-"""What a score model draws when nothing guides it: images of every class, in 8 bits, kept on disk.
+"""Unguided images of every class by a score model: kept on disk in 8 bits, in grids, and timed.
 
-An image is that of ``scoreag synthesize --attack-scale 0``: its noise is keyed by the seed, the class
-and the how-manieth of its class it is.
+An image is that of ``scoreag synthesize --attack-scale 0``: its noise is keyed by the seed, the
+class and its number in the class.
 """
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
-from scoreag.evaluation.storage import load_or_compute
-from scoreag.io.images import to_uint8
-from scoreag.methods.task import IDS_PER_CLASS
+from scoreag.diffusion.samplers import euler
+from scoreag.evaluation.score_metrics import NearestPairs
+from scoreag.evaluation.storage import SAMPLES_DIR, load_or_compute
+from scoreag.io.images import make_grid, to_uint8, write_png
+from scoreag.methods.validation import IDS_PER_CLASS
+from scoreag.metrics.feature_extractors import Pixels
 from scoreag.registry import component_names, did_you_mean, load_component
 
-DEFAULT_SAMPLER, DEFAULT_NFE = (
-    "ancestral",
-    35,
-)  # fresh noise at each step mends what the network got wrong
-SECOND_ORDER_SAMPLERS = (
-    "heun",
-    "edm_stochastic",
-)  # samplers that call the denoiser twice a step, but once at the last
-
-Pixels = UInt8[Tensor, "_ channel height width"]
+# fresh noise at each step mends what the network got wrong
+DEFAULT_SAMPLER, DEFAULT_NFE = "ancestral", 35
+SECOND_ORDER_SAMPLERS = ("heun", "edm_stochastic")  # two calls a step, but one at the last
+GRID_COLUMNS, MAX_PER_CLASS = 10, 100
+NFE_VALUES = (18, 35, 64)  # at which the time is taken
+REPEATS = 3
 
 
 def cycle_labels(count: int, n_classes: int) -> Labels:
@@ -38,21 +39,20 @@ def cycle_labels(count: int, n_classes: int) -> Labels:
 
 
 def make_image_ids(count: int, n_classes: int) -> list[int]:
-    """What the noise of each draw is keyed by: class * 1,000,000 + its number in the class."""
-    width = max(1, n_classes)
-    return [i % width * IDS_PER_CLASS + i // width for i in range(count)]
+    """What the noise of each image is keyed by: class * 1,000,000 + its number in the class."""
+    n = max(1, n_classes)
+    return [i % n * IDS_PER_CLASS + i // n for i in range(count)]
 
 
 def steps_for_nfe(sampler: str, nfe: int) -> int:
-    """As many as calls; Heun's methods call twice a step, but once at the last.
+    """As many as denoiser calls; second-order samplers call twice a step, but once at the last.
 
     Raises:
         ValueError: there is no such sampler, or the calls are no whole number of its steps.
     """
-    if sampler not in component_names("samplers"):
-        raise ValueError(
-            f"no sampler {sampler!r}; {did_you_mean(sampler, component_names('samplers'))}"
-        )
+    known = component_names("samplers")
+    if sampler not in known:
+        raise ValueError(f"no sampler {sampler!r}; {did_you_mean(sampler, known)}")
     if sampler not in SECOND_ORDER_SAMPLERS:
         if nfe < 1:
             raise ValueError(
@@ -78,24 +78,67 @@ def generate_samples(
     batch_size: int = 16,
     progress: bool = True,
 ) -> Pixels:
-    """``count`` images, class by class in turn, with ``calls`` denoiser calls each.
-
-    The network sees ``micro_batch`` images at a time, the last of them padded, which are a piece
-    of what is kept.
-    """
-    method = load_component("samplers", sampler)
-    levels = getattr(method, "grid", karras)(steps_for_nfe(sampler, nfe)).to(prior.sigmas.device)
-    prior = replace(prior, sampler=method.sample, sigmas=levels)
-    ids, width = make_image_ids(count, len(prior.classes)), len(prior.classes)
+    """``count`` images, class by class in turn; a batch, padded to ``batch_size``, is a chunk."""
+    component = load_component("samplers", sampler)
+    grid = getattr(component, "grid", karras)
+    sigmas = grid(steps_for_nfe(sampler, nfe)).to(prior.sigmas.device)
+    prior = replace(prior, sampler=component.sample, sigmas=sigmas)
+    n_classes = len(prior.classes)
+    ids = make_image_ids(count, n_classes)
 
     @torch.no_grad()
-    def drawn(piece: range) -> Pixels:
-        padded = [*piece, *[piece[-1]] * (batch_size - len(piece))]
+    def generate(positions: range) -> Pixels:
+        padded = [*positions, *[positions[-1]] * (batch_size - len(positions))]
         noise = Noise(seed, [ids[i] for i in padded])
-        labels = torch.tensor([i % width for i in padded]).to(levels.device) if width else None
-        images = prior.sample(noise, labels)[: len(piece)]
+        labels = torch.tensor([i % n_classes for i in padded]) if n_classes else None
+        labels = labels if labels is None else labels.to(sigmas.device)
+        images = prior.sample(noise, labels)[: len(positions)]
         if not images.isfinite().all():
-            raise ValueError(f"{name}: the draws are not finite; the weights are damaged")
+            raise ValueError(f"{name}: the images are not finite; the weights are damaged")
         return to_uint8(images)
 
-    return load_or_compute(folder, f"draws-{name}", count, batch_size, drawn, progress)
+    return load_or_compute(folder, f"draws-{name}", count, batch_size, generate, progress)
+
+
+def select_class(pixels: Pixels, class_index: int, n_classes: int) -> Pixels:
+    """The images of one class, which are every ``n_classes``-th."""
+    return pixels[class_index :: max(1, n_classes)]
+
+
+def write_sample_grids(
+    folder: Path, pixels: Pixels, classes: Sequence[str], pairs: NearestPairs
+) -> None:
+    """Write samples/class-000.png, ... and samples/nearest.png: pairs of nearest images."""
+    (folder / SAMPLES_DIR).mkdir(exist_ok=True)
+    for number in range(max(1, min(len(classes), len(pixels)))):
+        images = select_class(pixels, number, len(classes))[:MAX_PER_CLASS]
+        file = folder / SAMPLES_DIR / f"class-{number:03d}.png"
+        write_png(file, make_grid(images, GRID_COLUMNS))
+    nearest = torch.stack([pairs.generated, pairs.training], 1).flatten(0, 1)
+    write_png(folder / SAMPLES_DIR / "nearest.png", make_grid(nearest, 2))
+
+
+@torch.no_grad()
+def measure_seconds(prior: Prior, batch_size: int) -> Float[Tensor, " calls"]:
+    """Seconds an image at each of ``NFE_VALUES``, by Euler: one denoiser call a step."""
+    device, classes = prior.sigmas.device, len(prior.classes)
+    labels = cycle_labels(batch_size, classes).to(device) if classes else None
+    noise = Noise(0, make_image_ids(batch_size, classes))
+
+    def measure(nfe: int) -> float:
+        sigmas = karras(nfe).to(device)
+        x = prior.initial_state(noise)
+        _synchronize(device)
+        start = time.perf_counter()
+        euler.sample(lambda x, sigma: prior.model(x, sigma, labels), x, sigmas, noise)
+        _synchronize(device)
+        return (time.perf_counter() - start) / batch_size
+
+    measure(1)  # the first call chooses kernels
+    return torch.tensor([measure(nfe) for nfe in NFE_VALUES], dtype=torch.float64)
+
+
+def _synchronize(device: torch.device) -> None:
+    """A GPU goes on after Python came back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

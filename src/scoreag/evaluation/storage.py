@@ -14,7 +14,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.evaluation import sample_grids
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
 from scoreag.io.run_dir import RunFiles, open_run_dir
 from scoreag.methods.task import batch_ranges
@@ -22,8 +21,10 @@ from scoreag.methods.task import batch_ranges
 TASK = "evaluate model"
 CHUNKS = "parts"
 CHUNK_FILES = f"{CHUNKS}/*-{6 * '[0-9]'}.safetensors"
+SAMPLES_DIR = "samples"
+GRID_FILES = (f"{SAMPLES_DIR}/class-{3 * '[0-9]'}.png", f"{SAMPLES_DIR}/nearest.png")
 EVALUATION_FILES = RunFiles(
-    ("figures.json", "report.html", *sample_grids.OWNED_FILES, CHUNK_FILES), (CHUNK_FILES,)
+    ("figures.json", "report.html", *GRID_FILES, CHUNK_FILES), (CHUNK_FILES,)
 )
 
 

@@ -3,21 +3,26 @@
 A file may say that it unpacks to a terabyte, nest without end, or be a pipe that nobody writes to.
 """
 
+import ast
+import io
 import json
+import math
 import stat
 import tomllib
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scoreag.registry import truncate_text
 
 MAX_TEXT_BYTES = 1 << 20  # bytes of a card or a plan
 MAX_TABLE_BYTES = 1 << 26  # bytes of JSON and of tables of words
-MAX_DOTS = (
-    20_000_000  # steps in taking keys such as a.b.c apart, whose number grows with its square
-)
+MAX_DOTS = 20_000_000  # steps in taking keys such as a.b.c apart: the square of the dots
 _CHUNK_BYTES = 1 << 20  # bytes that are unpacked at a time
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FILE_TYPES = {
@@ -39,7 +44,7 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     """The bytes of a plain file.
 
     Raises:
-        ValueError: it is none, or longer than ``at_most``.
+        ValueError: it is none, or longer than ``max_bytes``.
     """
     size = get_file_size(path)
     if max_bytes is not None and size > max_bytes:
@@ -86,7 +91,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     """What bytes that zip archives pack unpack to.
 
     Raises:
-        ValueError: they are damaged, or unpack to more than ``at_most``.
+        ValueError: they are damaged, or unpack to more than ``max_bytes``.
     """
     machine = zlib.decompressobj(-15)
     try:
@@ -121,7 +126,7 @@ def read_zip_member(archive_file: zipfile.ZipFile, name: str, max_bytes: int) ->
     """The bytes of a member, unpacked piece by piece, whose checksum holds.
 
     Raises:
-        ValueError: there is none, it is damaged, encrypted, or unpacks to more than ``at_most``.
+        ValueError: there is none, it is damaged, encrypted, or unpacks to more than ``max_bytes``.
     """
     try:
         about = archive_file.getinfo(name)
@@ -140,3 +145,66 @@ def read_zip_member(archive_file: zipfile.ZipFile, name: str, max_bytes: int) ->
             f"its member {name[:80]!r} is damaged: {truncate_text(str(error), 200)}"
         ) from error
     return found
+
+
+EXTRA_BYTES, SIZE_FACTOR = (
+    1 << 25,
+    4,
+)  # bytes that packed arrays may have, and more for each byte of the file
+_MAX_HEADER = 10_000  # characters of what stands before an array
+
+
+def read_npz(path: Path, wanted: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Those of these arrays that a file has, and the names of all of its arrays.
+
+    Raises:
+        ValueError: it is damaged, holds objects, or unpacks to far more than its own size.
+    """
+    room = EXTRA_BYTES + SIZE_FACTOR * get_file_size(path)
+    with open_zip_archive(path) as opened:
+        names = [name.removesuffix(".npy") for name in opened.namelist() if name.endswith(".npy")]
+        found = {}
+        for name in wanted:
+            if name in names:
+                found[name] = _read_array(opened, f"{name}.npy", room)
+                room -= found[name].nbytes
+    return found, names
+
+
+def _read_array(archive_file: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
+    size = archive_file.getinfo(name).file_size
+    if size > max_bytes:
+        raise ValueError(
+            f"its member {name!r} unpacks to {size:,} bytes, too many for its size; write it by "
+            "np.savez, which packs nothing"
+        )
+    return parse_npy(read_zip_member(archive_file, name, max_bytes))
+
+
+def parse_npy(data: bytearray) -> NDArray[Any]:
+    """The array of a .npy file, which may be written to.
+
+    Raises:
+        ValueError: it is none, is cut short, or holds objects.
+    """
+    file = io.BytesIO(data[: _MAX_HEADER + 12])
+    try:
+        version = np.lib.format.read_magic(file)
+        length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+        if length > _MAX_HEADER:
+            raise ValueError(f"its header has {length:,} characters")
+        header = ast.literal_eval(file.read(length).decode("latin1"))
+        kind, shape = np.lib.format.descr_to_dtype(header["descr"]), tuple(header["shape"])
+        start = file.tell()
+        if kind.hasobject:
+            raise ValueError("it holds objects, not numbers")
+        if not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 32:
+            raise ValueError(f"its shape is {truncate_text(str(shape), 80)}")
+        if (whole := math.prod(shape) * kind.itemsize) != len(data) - start:
+            raise ValueError(f"it has {len(data) - start:,} bytes, not {whole:,}")
+        flat = np.frombuffer(data, kind, math.prod(shape), start)
+        return flat.reshape(shape, order="F") if header["fortran_order"] else flat.reshape(shape)
+    except MemoryError:
+        raise ValueError("its header nests too deeply") from None
+    except Exception as error:  # a damaged header can raise anything
+        raise ValueError(truncate_text(str(error), 200) or type(error).__name__) from error

@@ -51,8 +51,8 @@ class _Download:
 
     Args:
         part: what has come of it.
-        digest: whether a digest decides in the end.
-        most: bytes that it has at most; None: not known.
+        has_digest: whether a digest decides in the end.
+        max_bytes: that it has at most; None: not known.
     """
 
     url: str
@@ -88,7 +88,7 @@ def download_file(
             is there is taken as it is.
         check: reads what came, and raises ValueError where it is not whole or another thing.
             Needed where there is no digest.
-        most: bytes that the file has at most.
+        max_bytes: that the file has at most.
 
     Raises:
         ConnectionError: the address is not reached, or the connection broke; what came is kept.
@@ -306,8 +306,8 @@ def _check_size(target: _Download, size: int | None) -> None:
     if size is not None and target.max_bytes is not None and size > target.max_bytes:
         target.discard()
         raise ValueError(
-            f"{target.url} sends {size:,} bytes or more, and {target.max_bytes:,} are the most that it "
-            "can have; nothing was kept"
+            f"{target.url} sends {size:,} bytes or more, and {target.max_bytes:,} are the most "
+            "that it can have; nothing was kept"
         )
 
 

@@ -1,7 +1,6 @@
-"""Files that are whole or absent, with their digests, read without running code."""
+"""Files that are whole or absent, their digests, and where they are kept."""
 
 import hashlib
-import io
 import json
 import os
 import stat
@@ -10,13 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from scoreag.io import torch_files
-from scoreag.io.bounded import get_file_size, read_bytes
-from scoreag.io.pickles import SafeUnpickler, StubObject
-from scoreag.registry import short_repr, truncate_text
+from scoreag.io.bounded import get_file_size
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
@@ -107,87 +100,12 @@ def cache_folder() -> Path:
 
 
 def data_folder(data_dir: str | Path | None, title: str) -> Path:
-    """Where the data set ``title`` is: ``root``, else SCOREAG_DATA, else the cache folder."""
+    """Where the data set ``title`` is: ``data_dir``, else SCOREAG_DATA, else the cache folder."""
     given = data_dir or os.environ.get("SCOREAG_DATA")
     folder = Path(given).expanduser() if given else cache_folder()
     if not given or folder.is_dir():
         return folder
     raise ValueError(
-        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one with "
-        f"{title}'s files, or make it, and they are fetched into it"
+        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one "
+        f"with {title}'s files, or make it, and they are fetched into it"
     )
-
-
-def load_tensors(path: Path) -> Any:
-    """A file of ``torch.save``, of which only tensors, numbers and containers are accepted."""
-    return torch_files.load_torch_file(path)
-
-
-def load_pickle(path: Path) -> Any:
-    """A pickle of containers, numbers, text, bytes and arrays of integers; no code of it is run.
-
-    The text of Python 2 comes as bytes.  Whatever names anything else is refused by that name.
-    """
-    data = io.BytesIO(read_bytes(path))
-    try:
-        return _build_arrays(_PlainUnpickler(data, encoding="bytes").load(), {})
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        told = f"{path} is no plain pickle: {truncate_text(str(error), 200)}; nothing of it was run"
-        raise ValueError(told) from error
-
-
-class _DeferredCall(StubObject):
-    """How a pickle says that an object is made: kept as it is written, not followed."""
-
-    def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
-        self.name, self.arguments = name, arguments
-        self.state = ()
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self.name != "encode":
-            return _DeferredCall(self.name, arguments)
-        if not isinstance(arguments[0], str):
-            raise ValueError("it encodes what is no text")
-        return arguments[0].encode("latin1")  # bytes, as Python 3 writes them for Python 2
-
-
-class _PlainUnpickler(SafeUnpickler):
-    def resolve_global(self, module: str, name: str) -> Any:
-        known = {"numpy": ("ndarray", "dtype"), "_codecs": ("encode",)} | {
-            f"numpy.{core}.{part}": ("_reconstruct", "_frombuffer")
-            for core in ("core", "_core")
-            for part in ("multiarray", "numeric")
-        }
-        return _DeferredCall(name) if name in known.get(module, ()) else None
-
-
-def _build_arrays(value: Any, built: dict[int, Any]) -> Any:
-    """The value with its arrays made from their bytes; what is in many places is made once."""
-    if id(value) not in built:
-        if isinstance(value, _DeferredCall):
-            built[id(value)] = _build_array(value)
-        elif isinstance(value, dict):
-            built[id(value)] = {key: _build_arrays(item, built) for key, item in value.items()}
-        elif isinstance(value, list):
-            built[id(value)] = [_build_arrays(item, built) for item in value]
-        else:
-            return value
-    return built[id(value)]
-
-
-def _build_array(call: _DeferredCall) -> NDArray[Any]:
-    if call.name == "_frombuffer":
-        raw, kind, shape, order = call.arguments
-    else:
-        _, shape, kind, by_columns, raw = call.state
-        order = "F" if by_columns else "C"
-    code, mark = _to_str(kind.arguments[0]), _to_str(kind.state[1])
-    if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8") or mark not in tuple("<>|="):
-        raise ValueError(f"it holds an array of {short_repr(code)}, not of integers")
-    return np.frombuffer(raw, np.dtype(mark + code)).reshape(shape, order=_to_str(order))
-
-
-def _to_str(word: Any) -> Any:
-    return word.decode("latin1") if isinstance(word, bytes) else word

@@ -18,10 +18,7 @@ from scoreag.io.filesystem import atomic_write
 from scoreag.registry import describe_value, truncate_text
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # as Pillow calls their formats
-MAX_PIXELS, PIXELS_PER_BYTE = (
-    20_000_000,
-    2,
-)  # that a picture may have, and more for each byte of its file
+MAX_PIXELS, PIXELS_PER_BYTE = 20_000_000, 2  # of a picture, and more for each byte of its file
 _MAX_JPEG_SCANS = 200  # of a progressive JPEG, each of which is as much work as a whole picture
 
 
@@ -44,7 +41,7 @@ def check_images(
 
     Args:
         shape: the (channels, height, width) that the model takes; None for any RGB or gray.
-        estimates: they are a chain's, which may lie outside of [0, 1].
+        allow_outside: they are a chain's, which may lie outside of [0, 1].
     """
     if not isinstance(images, Tensor):
         listed = f"a {type(images).__name__}" if isinstance(images, list | tuple) else ""

@@ -1,7 +1,11 @@
 """What a task returns: images, what was measured on them, and how they came about."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from html import escape
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +14,42 @@ from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
-from scoreag.core.types import Images, Labels
+from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import make_grid, to_uint8
 from scoreag.io.manifest import format_spans, to_jsonable
 from scoreag.io.records import Row, replace_rows
 from scoreag.io.run_dir import open_run_dir
-from scoreag.methods.config import escalate_attack_scale
 from scoreag.methods.records import TASK_FILES, add_pictures, save_images
 from scoreag.methods.summary import summarize_rows
 
 BatchInt = Int[Tensor, " batch"]
+MAX_GRID_IMAGES = 100  # in a notebook
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Images of one task, a row each; rows can be indexed, joined and saved.
+    """Images of one task, and what was measured on them: a row an image.
 
-    ``success`` and ``success``: the classifier does not say the label, to the image as drawn
-    and to the 8-bit image. ``as_wanted``: to the 8-bit image it says ``wrong``; where nothing
-    particular was wanted, ``wrong`` is -1 and ``as_wanted`` equals ``success``.
-    ``predictions`` are those for the 8-bit image, ``before`` those for the original.
-    Purification wants nothing wrong: there the three are about errors that are left.
-    ``judge_predictions`` and ``judge_before`` are what a judge says, who was not attacked; None
-    where none was asked, so that nobody knows whether the images still show their class.
+    Rows can be sliced (``result[:8]``, ``result[result.success]``), joined and saved.
 
     Args:
-        calls: denoiser evaluations spent on each image, retries included.
-        retries: how often each image was drawn again.
-        rests: at how many calls each image was left alone because it was wrong enough.
-        judge: the judge's name, and what else is known of it; empty where none was asked.
+        task: synthesize, transform or purify.
+        images: (batch, channel, height, width) in [0, 1].
+        nfe: denoiser evaluations spent on each image, restarts included.
+        restarts: how often each image was sampled again.
+        guidance_skipped: at how many evaluations each image was left alone, by ``stop_margin``.
+        originals: the given images; None for a synthesis.
+        targets: the class that each image aims at; -1: any wrong one.
+        clean_predictions, predictions: the classifier's on the originals, and on the images in 8
+            bits, as they are saved.
+        success: the classifier does not say the label, to the image in 8 bits: the headline.
+        success_float: the same of the image before it is rounded to 8 bits.
+        targeted_success: it says the target, in 8 bits; where there is none, as ``success``.
+        attack_scale: s_y by which each image was made; None for a purification.
+        config: the sampling options.
+        judge: the name of the classifier that judged, and what else is known of it.
+        judge_predictions, judge_clean_predictions: what it says, as above; None without a judge.
     """
 
     task: str
@@ -53,9 +63,10 @@ class Result:
     targets: Labels | None = None
     clean_predictions: Labels | None = None
     predictions: Labels | None = None
-    success_float: Bool[Tensor, " batch"] | None = None
     success: Bool[Tensor, " batch"] | None = None
+    success_float: Bool[Tensor, " batch"] | None = None
     targeted_success: Bool[Tensor, " batch"] | None = None
+    attack_scale: BatchScalar | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     judge: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +75,32 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        """One line: the task, the images, and the counts of what was measured."""
+        size = " x ".join(map(str, self.images.shape[1:]))
+        parts = [f"{len(self)} images of {size}"]
+        names = {"success": "fooled the classifier", "targeted_success": "reached their target"}
+        if self.task == "purify":
+            names = {"success": "misclassified after purification"}
+        for name, words in names.items():
+            if (values := getattr(self, name)) is not None:
+                parts.append(f"{int(values.sum())} of {len(self)} {words}")
+        if (preserved := self.label_preserved) is not None:
+            parts.append(f"{int(preserved.sum())} of {len(self)} keep their label for the judge")
+        return f"Result({self.task}: {', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The line above and a grid of the images, as a notebook shows it."""
+        if not len(self):
+            return f"<p>{escape(repr(self))}</p>"
+        buffer = BytesIO()
+        self[:MAX_GRID_IMAGES].to_grid().save(buffer, "PNG")
+        data = b64encode(buffer.getvalue()).decode()
+        return (
+            f'<p>{escape(repr(self))}</p><img alt="the images" style="image-rendering: pixelated" '
+            f'src="data:image/png;base64,{data}">'
+        )
 
     @property
     def label_preserved(self) -> Bool[Tensor, " batch"] | None:
@@ -109,8 +146,7 @@ class Result:
         """
         rows = []
         for i, image_id in enumerate(self.image_ids.tolist()):
-            target, restarts = _item(self.targets, i), int(self.restarts[i])
-            scale = self.config.get("attack_scale")
+            target = _item(self.targets, i)
             row = {
                 "image_id": image_id,
                 "label": _item(self.labels, i),
@@ -124,9 +160,9 @@ class Result:
                 "success_float": _item(self.success_float, i),
                 "success": _item(self.success, i),
                 "targeted_success": _item(self.targeted_success, i),
-                "restarts": restarts,
+                "restarts": int(self.restarts[i]),
                 "guidance_skipped": int(self.guidance_skipped[i]),
-                "attack_scale": None if scale is None else escalate_attack_scale(scale, restarts),
+                "attack_scale": _item(self.attack_scale, i),
                 "seed": self.seed,
                 "nfe": int(self.nfe[i]),
             }
@@ -172,9 +208,27 @@ class Result:
             run.finish()
         return folder
 
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a row an image: all that is known of it but the pixels.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise ImportError("pandas is missing; pip install 'scoreag[pandas]'") from error
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        columns = {
+            name: value.tolist()
+            for name, value in values.items()
+            if isinstance(value, Tensor) and value.ndim == 1
+        }
+        return pandas.DataFrame(columns)
+
     def to_grid(self, columns: int = 10) -> Image.Image:
-        """All images side by side, as 8-bit pictures."""
-        picture = make_grid(to_uint8(self.images), columns)
+        """All images side by side, as one 8-bit picture."""
+        picture = make_grid(to_uint8(self.images), max(1, min(columns, len(self))))
         return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
 
 

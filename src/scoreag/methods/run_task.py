@@ -16,12 +16,17 @@ from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
-from scoreag.methods.api import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE
+from scoreag.methods.guided_sampling import RUNNER_UP
 from scoreag.methods.records import ROW_FIELDS, TASK_FILES, add_pictures, save_images
 from scoreag.methods.result import Result
-from scoreag.methods.sampling import RUNNER_UP
 from scoreag.methods.summary import summarize_rows
-from scoreag.methods.task import TaskSpec, batch_ranges, run_batch
+from scoreag.methods.task import (
+    DEFAULT_BATCH_SIZE,
+    MAX_BATCH_SIZE,
+    TaskSpec,
+    batch_ranges,
+    run_batch,
+)
 from scoreag.models.identity import describe_models, tensors_sha256
 
 WRITE_EVERY = 64  # images between two writes

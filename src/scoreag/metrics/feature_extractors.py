@@ -16,11 +16,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scoreag.classifiers.import_factory import call_factory
+from scoreag.classifiers.build import call_factory
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Images
-from scoreag.io.filesystem import load_tensors
 from scoreag.io.images import to_float
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.metrics.inception import Inception
 from scoreag.models.identity import model_identity
 from scoreag.registry import did_you_mean
@@ -75,7 +75,9 @@ def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
     features = getattr(judge.module, "features", None)
     if not callable(features):
         kind = type(judge.module).__name__
-        raise ValueError(f"the judge, a {kind}, has no features(images); give another --reference-classifier")
+        raise ValueError(
+            f"the judge, a {kind}, has no features(images); give another --reference-classifier"
+        )
 
     def found(images: Images) -> Features:
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))
@@ -125,8 +127,8 @@ def load_inception(file: Path, device: Any) -> FeatureExtractor:
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"--feature-extractor inception:{file}: these are not the weights of the Inception of FID "
-            f"({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+            f"--feature-extractor inception:{file}: these are not the weights of the Inception of "
+            f"FID ({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
     return FeatureExtractor("inception", module, model_identity(module, {})["sha256"])
@@ -139,7 +141,7 @@ def extract_features(
     device: Any,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Features:
-    """The features of 8-bit images, ``batch`` at a time."""
+    """The features of 8-bit images, ``batch_size`` at a time."""
     parts = [
         feature_extractor.extract(to_float(part.to(device))).cpu()
         for part in pixels.split(batch_size)

@@ -21,9 +21,7 @@ NUM_FEATURES, NUM_CLASSES = 2048, 1008
 
 Maps = Float[Tensor, "_ channels height width"]
 ConvSpec: TypeAlias = tuple[str, int, tuple[int, int], int]  # name, width, kernel, stride
-ParallelConvs: TypeAlias = tuple[
-    ConvSpec, ...
-]  # all see the same maps, and theirs stand side by side
+ParallelConvs: TypeAlias = tuple[ConvSpec, ...]  # of the same maps; outputs side by side
 Branch: TypeAlias = Sequence[ParallelConvs | str]  # one after the other; a word is a pooling
 
 STEM = (
@@ -65,17 +63,11 @@ def inception_b() -> list[Branch]:
 
 
 def inception_c(channels_7x7: int) -> list[Branch]:
-    along, down = (1, 7), (7, 1)
-    twice = (
-        (channels_7x7, 1),
-        (channels_7x7, down),
-        (channels_7x7, along),
-        (channels_7x7, down),
-        (192, along),
-    )
+    c, along, down = channels_7x7, (1, 7), (7, 1)
+    twice = ((c, 1), (c, down), (c, along), (c, down), (192, along))
     return [
         conv_chain("branch1x1", (192, 1)),
-        conv_chain("branch7x7", (channels_7x7, 1), (channels_7x7, along), (192, down)),
+        conv_chain("branch7x7", (c, 1), (c, along), (192, down)),
         conv_chain("branch7x7dbl", *twice),
         ["mean", *conv_chain("branch_pool", (192, 1))],
     ]
@@ -125,9 +117,7 @@ class Inception(nn.Module):
             self.add_module(name, ConvBnReLU(width, wide, (kernel, kernel), stride, padding))
         for name, (width, branches) in BLOCKS.items():
             self.add_module(name, Mixed(width, branches))
-        self.fc = nn.Linear(
-            NUM_FEATURES, NUM_CLASSES
-        )  # in the published files; FID stops before it
+        self.fc = nn.Linear(NUM_FEATURES, NUM_CLASSES)  # in the files; FID stops before it
 
     def forward(self, images: Images) -> Float[Tensor, "_ features"]:
         x = (255 * resize_like_tf1(images.expand(-1, 3, -1, -1)) - 128) / 128

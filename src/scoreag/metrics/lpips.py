@@ -1,7 +1,7 @@
 """Learned perceptual distance: LPIPS v0.1 with AlexNet; Zhang et al. (2018), eq. 1.
 
-The weights stay outside: ``load(features, heads)`` reads two .npz files, the convolutions under
-the names ``features.N.weight`` and ``.bias`` for N = 0, 3, 6, 8, 10, the heads under
+The weights stay outside: ``load_lpips(features, heads)`` reads two .npz files, the convolutions
+under the names ``features.N.weight`` and ``.bias`` for N = 0, 3, 6, 8, 10, the heads under
 ``linL.model.1.weight`` for L = 0 to 4. The network was made for larger images: one of 32 x 32
 leaves maps of 7, 3, 1, 1 and 1 pixels a side. That is how such figures are usually reported, and
 they are comparable with others of the same size, not with those of larger images.
@@ -11,33 +11,45 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.core.types import BatchScalar, Images, Labels
-from scoreag.io import npz
+from scoreag.core.types import BatchScalar, Images
+from scoreag.io.bounded import read_npz
+from scoreag.io.download import download_file
+from scoreag.io.filesystem import atomic_write, cache_folder
+from scoreag.io.safe_unpickler import load_tensors
 
 LAYERS = (0, 3, 6, 8, 10)
 STRIDES, PADDINGS, POOL_BEFORE = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1]
 MIN_SIDE = 31  # pixels a side: of a smaller image the second pooling leaves nothing
 HEAD_KEY = "lin{}.model.1.weight"
+CONVOLUTION_KEYS = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
+HEAD_KEYS = [HEAD_KEY.format(n) for n in range(len(LAYERS))]
+FETCH = "fetch"
+ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+ALEXNET_DIGEST = "sha256:7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
+HEADS_URL = (
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
+    "alex.pth"
+)
+HEADS_DIGEST = "sha256:df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 
 
 @dataclass(frozen=True)
 class Lpips:
-    """The metric; ``convolutions`` and ``heads`` by the names of the files, ``batch`` at a time."""
+    """The metric, with its weights by the names in the files."""
 
     convolutions: Mapping[str, Tensor]
     heads: Mapping[str, Tensor]
     batch_size: int = 128
 
     @torch.no_grad()
-    def __call__(
-        self, clean: Images, adversarial: Images, labels: Labels | None = None
-    ) -> BatchScalar:
+    def __call__(self, clean: Images, adversarial: Images) -> BatchScalar:
         """``sum_l mean_pixels w_l . (u_l - v_l)^2``, u and v of unit length in each pixel; >= 0."""
         pairs = zip(clean.split(self.batch_size), adversarial.split(self.batch_size), strict=True)
         return torch.cat([self._distance(a, b) for a, b in pairs])
@@ -76,16 +88,13 @@ class Lpips:
 
 def load_lpips(features: Path, heads: Path) -> Lpips:
     """The metric with the weights of two .npz files, see above for the names in them."""
-    wanted = [f"features.{n}.{part}" for n in LAYERS for part in ("weight", "bias")]
-    return Lpips(
-        _read_arrays(features, wanted), _read_arrays(heads, [HEAD_KEY.format(n) for n in range(5)])
-    )
+    return Lpips(_read_arrays(features, CONVOLUTION_KEYS), _read_arrays(heads, HEAD_KEYS))
 
 
 def _read_arrays(path: Path, keys: list[str]) -> dict[str, Tensor]:
     """The arrays of those names; no array of Python objects is accepted."""
     try:
-        arrays, _ = npz.read_npz(path, keys)
+        arrays, _ = read_npz(path, keys)
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (ValueError, TypeError) as error:
         told = str(error).removeprefix(f"{path} ")
@@ -94,3 +103,47 @@ def _read_arrays(path: Path, keys: list[str]) -> dict[str, Tensor]:
         if name not in found:
             raise ValueError(f"{path} has no array {name!r}; give the weights of LPIPS v0.1")
     return found
+
+
+def resolve_weight_files(spec: str, progress: bool = True) -> tuple[Path, Path]:
+    """The two .npz files of ``spec``: "FEATURES.npz,HEADS.npz", or "fetch".
+
+    Raises:
+        ValueError: these are not two files that are there, or what came is not what is published.
+        ConnectionError: the published ones cannot be fetched.
+    """
+    if spec == FETCH:
+        return download_lpips(cache_folder() / "lpips", progress)
+    parts = [Path(part).expanduser() for part in spec.split(",")]
+    if len(parts) != 2 or not all(part.is_file() for part in parts):
+        raise ValueError(
+            f"--lpips-weights {spec}: expected two files that are there, FEATURES.npz,HEADS.npz; "
+            "or write --download-lpips"
+        )
+    return parts[0], parts[1]
+
+
+def download_lpips(
+    folder: Path, progress: bool = True, alexnet_url: str = ALEXNET_URL, heads_url: str = HEADS_URL
+) -> tuple[Path, Path]:
+    """The published weights, in ``folder``, fetched where they are not there yet."""
+    features, linear = folder / "alexnet_features.npz", folder / "alex_heads.npz"
+    if features.is_file() and linear.is_file():
+        return features, linear
+    source = folder / Path(alexnet_url).name
+    download_file(alexnet_url, source, ALEXNET_DIGEST, progress)
+    download_file(heads_url, folder / "alex.pth", HEADS_DIGEST, progress)
+    _write(features, load_tensors(source), CONVOLUTION_KEYS)
+    _write(linear, load_tensors(folder / "alex.pth"), HEAD_KEYS)
+    source.unlink()  # 230 MB, of which the convolutions are 10
+    return features, linear
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor], wanted: list[str]) -> None:
+    arrays = {name: tensors[name].numpy() for name in wanted}
+
+    def save(aside: Path) -> None:
+        with aside.open("wb") as opened:  # by its name, savez would add a suffix
+            np.savez(opened, **arrays)  # type: ignore[arg-type]
+
+    atomic_write(file, save)

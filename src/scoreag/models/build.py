@@ -14,10 +14,7 @@ from torch.nn.modules import module as hooks
 
 from scoreag.registry import short_repr, truncate_text
 
-SIZE_FACTOR, EXTRA_NUMBERS = (
-    4,
-    1 << 22,
-)  # numbers of the network for each of the tensors', and beside them
+SIZE_FACTOR, EXTRA_NUMBERS = 4, 1 << 22  # of the network for each of the tensors', and beside
 MODULES_PER_TENSOR, EXTRA_MODULES = 50, 2000  # modules for each tensor, and beside them
 
 

@@ -14,7 +14,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     classes = ["airplane", ...]            # none: the model knows no classes
     mean = [0.4914, 0.4822, 0.4465]        # classifier: it sees (image - mean) / std, images in
     std = [0.2470, 0.2435, 0.2616]         #   [0, 1]
-    family = "edm"                         # score model: a file of score_models/
+    family = "edm"                         # score model: a name of score_models.py
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
     judge = "cifar10-judge"                #   a classifier that may judge its images: a name, or a
                                            #   folder beside this one
@@ -53,11 +53,8 @@ from scoreag.registry import (
 
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
-MAX_SIDE, MAX_PIXELS, MAX_STEPS = (
-    1 << 14,
-    1 << 26,
-    100_000,
-)  # that a card may claim: of an image; noise levels
+MAX_SIDE, MAX_PIXELS = 1 << 14, 1 << 26  # of an image that a card may claim
+MAX_STEPS = 100_000  # noise levels that a card may claim
 OLD_ENTRIES = ("licence", "levels", "shards", "recipe", "figures")  # of version 0.1
 OLD_NETWORKS = ("plain_cnn", "resnet", "whitened_cnn")
 OPTIONAL_KEY = "num_batches_tracked"  # of normalizations; files from before 2018 lack it
@@ -180,7 +177,7 @@ def read_stored_weights(card: Card) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], name: str) -> None:
-    """Put ``given`` into ``network``, all of them and nothing else.
+    """Put the tensors into the network, all of them and nothing else.
 
     Raises:
         ValueError: a tensor is missing, surplus, or of another shape; names the first such.
@@ -193,7 +190,7 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], name: str
 def check_state_dict(
     shapes: Mapping[str, torch.Size], state_dict: Mapping[str, Tensor], name: str
 ) -> None:
-    """Refuse tensors that are not those of a network, whose shapes are ``wanted``.
+    """Refuse tensors that are not those of a network of these shapes.
 
     Raises:
         ValueError: a tensor is missing, surplus, or of another shape; names the first such.

@@ -104,7 +104,7 @@ def to_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def split_shards(tensors: Mapping[str, Tensor], max_shard_size: int) -> list[dict[str, Tensor]]:
-    """``tensors`` in their order, in as few files as have ``at_most`` bytes of numbers each.
+    """``tensors`` in their order, in as few files as have ``max_shard_size`` bytes of numbers each.
 
     Raises:
         ValueError: one tensor alone is larger.

@@ -5,11 +5,7 @@ err on the safe side: a word of a kind that is not known here counts as code.
 """
 
 LIBRARY_PREFIXES = ("timm", "torchvision")  # packages whose networks are named, PACKAGE:NETWORK
-CLASSIFIER_PREFIXES = (
-    "obfuscated:",
-    "bpda:",
-    "with-detector:",
-)  # before the words for one or two classifiers
+CLASSIFIER_PREFIXES = ("obfuscated:", "bpda:", "with-detector:")  # before a classifier's name
 
 
 def is_custom_component(name: str) -> bool:
@@ -47,13 +43,13 @@ def is_custom_features(name: str) -> bool:
 
 
 def check_trusted(is_code: bool, name: str, location: str, trust_code: bool) -> None:
-    """Refuse ``word`` of the file at ``place``, where it is code and that was not allowed.
+    """Refuse a name in a file, where it is code and that was not allowed.
 
     Raises:
         ValueError: says how it is allowed.
     """
     if is_code and not trust_code:
         raise ValueError(
-            f"{location} names code, {name!r:.80}, and code that a file names is not run; read that "
-            "code, and if you trust it, write --trust-code (in Python trust_code=True)"
+            f"{location} names code, {name!r:.80}, and code that a file names is not run; read "
+            "that code, and if you trust it, write --trust-code (in Python trust_code=True)"
         )

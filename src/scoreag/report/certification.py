@@ -11,11 +11,8 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows
 from scoreag.io.run_dir import refuse_links
-from scoreag.report.html import class_name, format_count, list_config, render_page
+from scoreag.report.html import list_config, render_page
 from scoreag.report.svg_plots import Chart, Curve, plot_curves
-from scoreag.stats.proportion import Proportion
-
-RATE_LABELS = {"accuracy": "clean accuracy", "abstained": "abstained"}
 
 
 def write_page(folder: Path) -> Path:
@@ -51,23 +48,16 @@ def render_smoothing_page(
     manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
 ) -> str:
     """Certified accuracy vs. radius."""
-    rates = {name: _parse_proportion(entry) for name, entry in summary["rates"].items()}
-    certified = [
-        (radius, "beyond N" if entry is None else format_count(_parse_proportion(entry)))
-        for radius, entry in summary["certified"].items()
-    ]
-    sentence = (
-        f"Smoothed with noise of sigma {manifest['config']['sigma']:g}, the classifier is correct "
-        f"on {rates['accuracy'].count} of {len(rows)} images and abstains on "
-        f"{rates['abstained'].count}."
-    )
+    rates, sigma = summary["rates"], manifest["config"]["sigma"]
     return render_page(
         "smoothing",
         title="Certified robustness by randomized smoothing",
-        summary=[sentence],
-        rates=[(RATE_LABELS[name], rate) for name, rate in rates.items()],
-        certified=certified,
-        max_radius=summary["largest_radius"],
+        lead=[
+            f"Smoothed with noise of sigma {sigma:g}, the classifier is correct on "
+            f"{rates['accuracy']['count']} of {len(rows)} images and abstains on "
+            f"{rates['abstained']['count']}."
+        ],
+        summary=summary,
         curve=_plot_certified(rows),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
@@ -78,26 +68,16 @@ def render_generator_page(
     manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
 ) -> str:
     """The bound of each class."""
-    sentence = (
-        f"With probability {1 - summary['alpha']:g}, a generated image is misclassified with "
-        f"probability at most {100 * summary['upper_largest']:.1f} % in any class, and "
-        f"{100 * summary['upper_mean']:.1f} % on average over the classes."
-    )
-    bounds = [
-        (
-            class_name(int(label), manifest.get("classes", ())),
-            format_count(_parse_proportion(entry)),
-            f"{100 * entry['upper']:.2f} %",
-        )
-        for label, entry in summary["classes"].items()
-    ]
-    mean = ("mean over the classes", "", f"{100 * summary['upper_mean']:.2f} %")
     return render_page(
         "generator",
         title="Upper bound on the failure rate of generated images",
-        summary=[sentence],
-        bounds=[*bounds, mean],
-        alpha=summary["alpha"],
+        lead=[
+            f"With probability {1 - summary['alpha']:g}, a generated image is misclassified with "
+            f"probability at most {100 * summary['upper_largest']:.1f} % in any class, and "
+            f"{100 * summary['upper_mean']:.1f} % on average over the classes."
+        ],
+        summary=summary,
+        classes=manifest.get("classes", ()),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
@@ -114,7 +94,3 @@ def _plot_certified(rows: Sequence[Row]) -> Chart:
         steps=True,
     )
     return Chart(svg, "Fraction of all images that are correct and certified at this radius.")
-
-
-def _parse_proportion(entry: Mapping[str, Any]) -> Proportion:
-    return Proportion(entry["count"], entry["total"], entry["of"])

@@ -1,7 +1,7 @@
 """The demo's page and its table for the terminal: what two classifiers predict for which images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
@@ -9,9 +9,9 @@ from torch import Tensor
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.html import TableCell, format_count, render_page
+from scoreag.report.html import TableCell, render_page
 from scoreag.report.image_grid import ImageCell, Strip
-from scoreag.stats.proportion import accuracy, compute_proportion
+from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
 HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
 
@@ -34,6 +34,7 @@ class DemoReport:
         unguided: samples from the seeds of ``gas`` without guidance: the score model's own ceiling.
         sample_labels, targets: the class to show, and the class to be predicted; -1: any other.
         nfe: denoiser evaluations per image, on average, by task.
+        generated_classes, generated_classifier: where the generated images are of another data set.
         footer: how it came about: models, seed, time.
     """
 
@@ -54,6 +55,8 @@ class DemoReport:
     classifier: str = "the classifier"
     judge: str = "the reference classifier"
     source: str = "given by the user"
+    generated_classes: tuple[str, ...] = ()
+    generated_classifier: str = ""
     footer: tuple[str, ...] = ()
 
     @property
@@ -76,7 +79,7 @@ def render_demo_page(report: DemoReport) -> str:
     return render_page(
         "demo",
         title="How does this classifier fail?",
-        summary=summary_sentences(report),
+        lead=summary_sentences(report),
         report=report,
         table=(HEADER, summary_rows(report)),
         real=[_real_strip(report, row) for row in range(len(report.labels))],
@@ -126,6 +129,12 @@ def summary_rows(report: DemoReport) -> list[list[TableCell]]:
     ]
 
 
+def format_count(proportion: Proportion) -> TableCell:
+    """``18 of 20`` with the interval below."""
+    low, high = proportion.interval
+    return f"{proportion.count} of {proportion.total}", f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
 def _median_linf(original: PredictedImages, version: PredictedImages) -> str:
     moved = linf(to_float(original.images), to_float(version.images))
     return f"{255 * moved.quantile(0.5).item():.0f}/255"
@@ -162,7 +171,8 @@ def _describe_others(report: DemoReport) -> str:
     wrong = report.gas.classifier_predictions != report.sample_labels
     shown = int((wrong & (report.gas.judge_predictions == report.sample_labels)).sum())
     text += (
-        f"; it misclassifies {int(wrong.sum())} of {len(wrong)} images generated from noise (GAS)"
+        f"; {report.generated_classifier or 'it'} misclassifies {int(wrong.sum())} of {len(wrong)} "
+        "images generated from noise (GAS)"
     )
     if wrong.any():
         text += (
@@ -207,6 +217,8 @@ def _real_strip(report: DemoReport, row: int) -> Strip:
 def _generated_strip(report: DemoReport, row: int) -> Strip:
     label = int(report.sample_labels[row])
     fooled = int(report.gas.classifier_predictions[row]) != label
+    if report.generated_classes:
+        report = replace(report, classes=report.generated_classes)
     name = report.classes[label]
     return Strip("", [_image_cell(report, report.gas, row, name, _fooled_mark(fooled), fooled)])
 

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoreag.io.manifest import flatten
-from scoreag.stats.proportion import Proportion
 
 TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text below it
 
+BASELINE = "_floor"  # ends the name of a metric of training images
 TEMPLATES = Environment(
     loader=PackageLoader("scoreag.report"),
     autoescape=True,
@@ -33,14 +33,8 @@ FOOTER_KEYS = (
 
 
 def render_page(template: str, **view: Any) -> str:
-    """``templates/TEMPLATE.html.jinja`` with a title, summary, footer and its own data."""
+    """``templates/TEMPLATE.html.jinja`` with a title, lead, footer and its own data."""
     return TEMPLATES.get_template(f"{template}.html.jinja").render(view)
-
-
-def format_count(proportion: Proportion) -> TableCell:
-    """``18 of 20`` with the interval below."""
-    low, high = proportion.interval
-    return f"{proportion.count} of {proportion.total}", f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def class_name(label: int, classes: Sequence[str]) -> str:
@@ -52,8 +46,8 @@ def class_name(label: int, classes: Sequence[str]) -> str:
 
 def list_config(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What determined a result, by the names of manifest.json."""
-    kept = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}
-    entries = [(name, value) for name, value in flatten(kept) if value not in (None, {}, [])]
+    fixed = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}
+    entries = [(name, value) for name, value in flatten(fixed) if value not in (None, {}, [])]
     return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in entries]
 
 
@@ -62,3 +56,12 @@ def describe_environment(manifest: Mapping[str, Any]) -> str:
     values = dict(flatten(manifest))
     names = [name for name in FOOTER_KEYS if values.get(name)]
     return ", ".join(f"{name.rpartition('.')[2]} {values[name]}" for name in names)
+
+
+def metric_label(name: str) -> str:
+    """The name of a metric in words."""
+    words = name.removesuffix(BASELINE).replace("_", " ")
+    return f"{words}, training-set baseline" if name.endswith(BASELINE) else words
+
+
+TEMPLATES.filters |= {"class_name": class_name, "metric_label": metric_label}

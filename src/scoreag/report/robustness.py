@@ -48,7 +48,7 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
     return render_page(
         "robustness",
         title=f"Assessment: {str(manifest['task']).removeprefix('assess ')}",
-        summary=list(summary_sentences(assessment)),
+        lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
         sections=_sections(tables),
@@ -100,10 +100,10 @@ def _describe_best_attack(
 
 def _on_largest_set(cells: Sequence[CellResult]) -> list[CellResult]:
     """Those on the largest set of images; generated images where there are no others."""
-    given = [one for one in cells if one.cell.task != "synthesize"] or list(cells)
-    ids = [frozenset(one.columns.image_ids.tolist()) for one in given]
+    candidates = [one for one in cells if one.cell.task != "synthesize"] or list(cells)
+    ids = [frozenset(one.columns.image_ids.tolist()) for one in candidates]
     largest = max(ids, key=len, default=frozenset())
-    return [one for one, own in zip(given, ids, strict=True) if own == largest]
+    return [one for one, own in zip(candidates, ids, strict=True) if own == largest]
 
 
 def _attack_label(one: CellResult) -> str:

@@ -76,10 +76,10 @@ def _trade_off_charts(
     if len(curves) < 2 and not any(len(curve.x) > 1 for curve in curves):
         return
     for start in range(0, len(curves), len(SERIES_COLORS)):
-        some = curves[start : start + len(SERIES_COLORS)]
-        names = ", ".join(curve.name for curve in some)
+        chunk = curves[start : start + len(SERIES_COLORS)]
+        names = ", ".join(curve.name for curve in chunk)
         alt = f"{defense}: attack success of {names} vs. {metric_label}"
-        svg = plot_curves(some, metric_label, "attack success", alt=alt)
+        svg = plot_curves(chunk, metric_label, "attack success", alt=alt)
         caption = (
             f"{defense}: attack success on images that were correct before, vs. {metric_label}; "
             f"the bands are 95 % intervals.{judging}"

@@ -1,7 +1,7 @@
 """The page of one run: rates with their denominators, all outcomes as images, and its cost."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from scoreag.methods.summary import (
     summarize_rows,
 )
 from scoreag.report.html import (
-    TableCell,
     describe_environment,
     list_config,
     render_page,
@@ -33,24 +32,15 @@ TITLES = {
     "transform": "Adversarial transformation (GAT)",
     "purify": "Purification (GAP)",
 }
-RATE_LABELS = {
-    "clean_accuracy": "clean accuracy",
-    "fooled_and_shown": "attack success (8-bit) with the label preserved",
-    "success": "attack success (8-bit)",
-    "targeted_success": "targeted success (8-bit)",
-    "success_float": "attack success before rounding to 8 bits",
-    "judge_agreement": "label preserved, by the reference classifier (8-bit)",
-    "judge_agreement_before": "clean accuracy of the reference classifier",
-    "accuracy_before": "accuracy before purification",
-    "accuracy_after": "accuracy after purification",
+OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the mark below an image, and whether it is good
+    "not_repaired": ("misclassified", False),
+    "not_fooled": ("not fooled", False),
+    "label_lost": ("label not preserved", False),
+    "unjudged": ("", None),
+    "repaired": ("correct", True),
+    "fooled": ("fooled", True),
+    "wrong_before": ("misclassified before", None),
 }
-NORM_LABELS = {
-    "l0": "l0: number of changed pixels",
-    "l1": "l1: sum of absolute changes",
-    "l2": "l2: Euclidean length of the change",
-    "linf": "linf: largest change of a color value",
-}
-COST_LABELS = {"nfe": "NFE", "restarts": "restarts", "guidance_skipped": "unguided NFE"}
 IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 
@@ -69,44 +59,10 @@ class Run:
         return str(self.summary["task"])
 
     @property
-    def classes(self) -> Sequence[str]:
-        return self.manifest.get("classes", ())
-
-    @property
     def rates(self) -> dict[str, Proportion]:
         """The rates of summary.json by name."""
         rates = self.summary["rates"].items()
         return {name: Proportion(r["count"], r["total"], r["of"]) for name, r in rates}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What happened to an image: the heading of its section, and the mark below the image."""
-
-    title: str
-    description: str
-    mark: str
-    good: bool | None
-
-
-NOT_REPAIRED = Outcome(
-    "Failures", "The classifier is wrong after purification.", "misclassified", False
-)
-NOT_FOOLED = Outcome("Failures", "The classifier still predicts the label.", "not fooled", False)
-LABEL_LOST = Outcome(
-    "Fooled, label not preserved",
-    "The classifier is wrong, but so is the reference classifier: no success.",
-    "label not preserved", False,
-)  # fmt: skip
-UNJUDGED = Outcome("Images", "No classifier given.", "", None)
-REPAIRED = Outcome("Successes", "The classifier is right after purification.", "correct", True)
-FOOLED = Outcome("Successes", "The classifier predicts another class.", "fooled", True)
-WRONG_BEFORE = Outcome(
-    "Misclassified before the attack",
-    "The classifier is wrong on the original; these images are in no denominator of success.",
-    "misclassified before", None,
-)  # fmt: skip
-OUTCOMES = (NOT_REPAIRED, NOT_FOOLED, LABEL_LOST, UNJUDGED, REPAIRED, FOOLED, WRONG_BEFORE)
 
 
 def write_report(folder: Path) -> Path:
@@ -122,17 +78,10 @@ def render_run_page(folder: Path) -> str:
     return render_page(
         "task_run",
         title=TITLES[run.task],
-        summary=[summary_sentence(run), *collect_caveats(run)],
-        rates=_labeled_rates(run),
-        perturbations=[_median_row(*item) for item in run.summary["medians"].items()],
+        lead=[summary_sentence(run), *collect_caveats(run)],
+        summary=run.summary,
         linf_chart=_plot_linf(run) if run.summary["medians"] else None,
         groups=_outcome_groups(run),
-        n_images=len(run.rows),
-        costs=[
-            (label, f"{run.summary[name]['sum']:,}", f"{run.summary[name]['per_image']:g}")
-            for name, label in COST_LABELS.items()
-            if name in run.summary
-        ],
         config=list_config(run.manifest),
         footer=[describe_environment(run.manifest)],
     )
@@ -207,27 +156,6 @@ def _count_of(proportion: Proportion) -> str:
     return f"{proportion.count} of {proportion.total}"
 
 
-def _labeled_rates(run: Run) -> list[tuple[str, Proportion]]:
-    variants = {"": "", "_without_restarts": ", without restarts"}
-    return [
-        (f"{label}{words}", run.rates[f"{name}{suffix}"])
-        for name, label in RATE_LABELS.items()
-        for suffix, words in variants.items()
-        if f"{name}{suffix}" in run.rates
-    ]
-
-
-def _median_row(norm: str, entry: Mapping[str, Any]) -> tuple[str, TableCell, TableCell]:
-    def number(value: float) -> str:
-        return f"{255 * value:.0f}/255" if norm == "linf" else f"{value:.4g}"
-
-    median = (number(entry["value"]), f"of {entry['total']} images")
-    interval: TableCell = str(entry.get("interval", ""))
-    if "low" in entry:
-        interval = (f"{number(entry['low'])} to {number(entry['high'])}", str(interval))
-    return NORM_LABELS[norm], median, interval
-
-
 def _plot_linf(run: Run) -> Chart:
     """The empirical distribution of the largest change."""
     moved = [row["distances"]["linf"] for row in run.rows if "distances" in row]
@@ -244,38 +172,38 @@ def _plot_linf(run: Run) -> Chart:
     return Chart(svg, "Fraction of images in which no color value moved by more than x.")
 
 
-def classify_outcome(task: str, row: Row) -> Outcome:
+def classify_outcome(task: str, row: Row) -> str:
     """What happened to an image, by the predictions for the saved 8-bit picture."""
     if row["success"] is None:
-        return UNJUDGED
+        return "unjudged"
     if task == "purify":
-        return NOT_REPAIRED if row["success"] else REPAIRED
+        return "not_repaired" if row["success"] else "repaired"
     if task == "transform" and row["predictions"]["before"] != row["label"]:
-        return WRONG_BEFORE
+        return "wrong_before"
     if not row["success"]:
-        return NOT_FOOLED
-    return LABEL_LOST if "judge" in row and row["judge"]["saved"] != row["label"] else FOOLED
+        return "not_fooled"
+    return "label_lost" if "judge" in row and row["judge"]["saved"] != row["label"] else "fooled"
 
 
-def _outcome_groups(run: Run) -> list[dict[str, Any]]:
-    """For each outcome that occurs, failures first: its text and its first images."""
-    groups = []
-    for outcome in OUTCOMES:
-        rows = [row for row in run.rows if classify_outcome(run.task, row) is outcome]
-        shown = rows[:IMAGES_PER_OUTCOME]
-        count = f"The first {len(shown)} of" if len(shown) < len(rows) else "All"
-        text = f"{outcome.description} {count} {len(rows)}."
-        strips = [_make_strip(run, outcome, row) for row in shown]
-        if rows:
-            groups.append({"title": outcome.title, "description": text, "strips": strips})
-    return groups
+def _outcome_groups(run: Run) -> list[tuple[str, int, list[Strip]]]:
+    """For each outcome that occurs, failures first: how many images, and the first of them."""
+    groups: dict[str, list[Row]] = {outcome: [] for outcome in OUTCOMES}
+    for row in run.rows:
+        groups[classify_outcome(run.task, row)].append(row)
+    return [
+        (outcome, len(rows), [_make_strip(run, outcome, row) for row in rows[:IMAGES_PER_OUTCOME]])
+        for outcome, rows in groups.items()
+        if rows
+    ]
 
 
-def _make_strip(run: Run, outcome: Outcome, row: Row) -> Strip:
+def _make_strip(run: Run, outcome: str, row: Row) -> Strip:
+    judges = [row["judge"]] if "judge" in row else []
+    classes = run.manifest.get("classes", ())
     return strip_of_row(
         row,
         lambda prefix: read_picture(run.folder, row, prefix),
-        run.classes,
-        [row["judge"]] if "judge" in row else [],
-        (outcome.mark, outcome.good),
+        classes,
+        judges,
+        OUTCOMES[outcome],
     )

@@ -17,9 +17,9 @@ Z_975 = 1.959963984540054  # the 97.5 % quantile of the standard normal
 class Proportion:
     """``count`` of ``total``, where ``of`` names the total: "images right before".
 
-    >>> Rate(5, 10, "images").to_dict()["low"]
+    >>> Proportion(5, 10, "images").to_dict()["low"]
     0.2366
-    >>> str(Rate(19, 20, "images"))
+    >>> str(Proportion(19, 20, "images"))
     '19 of 20 images (95 %, interval 76-99 %)'
     """
 

@@ -1,12 +1,11 @@
-"""Losses against an adversary: FGSM-RS, PGD and TRADES, and the search that they share.
+"""Losses against an adversary: FGSM-RS, PGD and TRADES, and the inner maximization that they share.
 
-Batch normalisation during the search is a decision of its own.  ``adversarial_loss`` leaves it to
-its argument ``during``: FGSM-RS normalises with the batch, as Wong et al. (2020) did.  PGD and
-TRADES search with the running statistics (``settled``): the network that is attacked is then the
-one that is used later, image i is none of image j's business, and the running statistics are
-those of images that the network learns from, not of every stop on the way (Pang et al. 2021,
-section 3.5).  What is learnt from is always normalised with its own batch, and in TRADES the clean
-and the adversarial images pass apart, as in the original.
+Batch normalization during the inner maximization is a decision of its own.  FGSM-RS normalizes with
+the batch, as Wong et al. (2020) did.  PGD and TRADES use the running statistics
+(``frozen_batchnorm``): the network that is attacked is then the one that is used later, image i is
+none of image j's business, and the running statistics are those of images that the network learns
+from (Pang et al. 2021, section 3.5).  What is learned from is always normalized with its own batch,
+and in TRADES the clean and the adversarial images pass apart, as in the original.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,21 +33,18 @@ def pgd(
     step_size: float,
     steps: int = 1,
 ) -> Images:
-    """``x <- clip(x + stride sign(grad loss(x)))``, from a place uniform in the ball.
+    """``x <- clip(x + step_size sign(grad loss(x)))``, from a point uniform in the ball.
 
-    The clip is into the ball and into [0, 1] (Madry et al. 2018); one step of 1.25 radii is
+    The clip is into the Linf ball and into [0, 1] (Madry et al. 2018); one step of 1.25 eps is
     FGSM-RS (Wong et al. 2020).
-
-    Args:
-        radius, stride: in the maximum norm, in pixel units.
     """
     d = eps * (2 * source.uniform(images.shape) - 1)
     x = (images + d.to(images)).clamp(0, 1)
     for _ in range(steps):
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(x), x)
-        moved = x.detach() + step_size * gradient.sign()
-        x = torch.minimum(torch.maximum(moved, images - eps), images + eps).clamp(0, 1)
+        x = x.detach() + step_size * gradient.sign()
+        x = torch.minimum(torch.maximum(x, images - eps), images + eps).clamp(0, 1)
     return x.detach()
 
 
@@ -61,10 +57,10 @@ def adversarial_loss(
     inner_max: InnerMax,
     context: Context = nullcontext,
 ) -> Float[Tensor, ""]:
-    """The plain loss at the images of the ball that the search finds worst.
+    """The plain loss at the worst images of the ball.
 
     Args:
-        during: how the network is while it is searched, e.g. ``settled``.
+        context: how the network is while they are searched, e.g. ``frozen_batchnorm``.
     """
     with context(network):
         adversarial = inner_max(lambda x: base_loss(network, x, labels, source), images, source)
@@ -81,7 +77,7 @@ def trades_loss(
     inner_max: InnerMax,
     beta: float,
 ) -> Float[Tensor, ""]:
-    """``fit(f(x), y) + beta KL(p(. | x) || p(. | x'))``, ``x'`` searched to make the KL large.
+    """``clean_loss(f(x), y) + beta KL(p(. | x) || p(. | x'))``, where ``x'`` makes the KL large.
 
     Zhang et al. (2019), eq. 5.  The gradient runs through both sides of the KL.  The search begins
     uniformly in the ball, where theirs began with a Gaussian of 0.001: at ``x`` itself the gradient
@@ -89,14 +85,13 @@ def trades_loss(
     """
     with frozen_batchnorm(network):
         with torch.no_grad():
-            said = logits(network, images)
+            reference = logits(network, images)
         adversarial = inner_max(
-            lambda x: mean_kl_divergence(said, logits(network, x)), images, source
+            lambda x: mean_kl_divergence(reference, logits(network, x)), images, source
         )
     clean = logits(network, images)
-    return clean_loss(clean, labels) + beta * mean_kl_divergence(
-        clean, logits(network, adversarial)
-    )
+    divergence = mean_kl_divergence(clean, logits(network, adversarial))
+    return clean_loss(clean, labels) + beta * divergence
 
 
 def mean_kl_divergence(first: Logits, second: Logits) -> Float[Tensor, ""]:
@@ -107,7 +102,7 @@ def mean_kl_divergence(first: Logits, second: Logits) -> Float[Tensor, ""]:
 
 @contextmanager
 def frozen_batchnorm(network: nn.Module) -> Iterator[None]:
-    """Batch normalisations use their running statistics, and keep them as they are, meanwhile."""
+    """Batch normalizations use their running statistics, and keep them as they are, meanwhile."""
     kinds = nn.BatchNorm1d | nn.BatchNorm2d
     norms = [part for part in network.modules() if isinstance(part, kinds) and part.training]
     for norm in norms:

@@ -1,4 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal before they are applied (Jordan 2024)."""
+"""Muon: momentum whose matrices are made orthogonal before they are applied (Jordan 2024).
+
+torch.optim.Muon takes no weights of convolutions.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,17 +17,16 @@ NS_STEPS = 5  # after which those above 1e-3 of the norm lie within 0.7 and 1.2
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the matrices of ``matrices``, AdamW for ``others``; one state, one schedule.
+    """Muon for ``matrices``, AdamW for ``adam_params``; one state, one schedule.
 
     A convolution's weight is the matrix of its filters.  The step is
-    ``-rate 0.2 sqrt(max(rows, columns)) orthogonal(momentum)``, whose elements have about the
-    size of AdamW's, so that the same rate and decay serve (Liu et al. 2025).
+    ``-lr 0.2 sqrt(max(rows, columns)) orthogonal(momentum)``, whose elements have about the size of
+    AdamW's, so that the same rate and decay serve (Liu et al. 2025).
 
     Args:
-        rate, others_rate: learning rates of the two kinds.
-        momentum: of Nesterov's kind, for the matrices.
-        betas, eps: AdamW's, for the others.
-        decay: decoupled weight decay of both.
+        momentum: Nesterov's, for the matrices.
+        betas, eps: AdamW's.
+        weight_decay: decoupled, of both.
     """
 
     def __init__(
@@ -54,9 +56,9 @@ class Muon(torch.optim.Optimizer):
             direction = muon_direction if group["matrices"] else adam_direction
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    towards = direction(parameter.grad, self.state[parameter], group)
+                    update = direction(parameter.grad, self.state[parameter], group)
                     parameter.mul_(1 - group["lr"] * group["decay"])
-                    parameter.add_(towards, alpha=-group["lr"])
+                    parameter.add_(update, alpha=-group["lr"])
 
 
 def muon_direction(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
@@ -91,11 +93,11 @@ def adam_direction(gradient: Tensor, state: dict[str, Any], group: dict[str, Any
 
 
 def hidden_matrices(network: nn.Module, excluded: Iterable[nn.Module]) -> list[Tensor]:
-    """The weights of convolutions and linear layers, but of those in ``ends``.
+    """The weights of convolutions and linear layers, but of those in ``excluded``.
 
     The first and the last layer, and tables of embeddings, are no maps between hidden features:
     AdamW serves them better.
     """
-    left_out = {id(parameter) for end in excluded for parameter in end.parameters()}
+    skip = {id(parameter) for module in excluded for parameter in module.parameters()}
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    return [layer.weight for layer in layers if id(layer.weight) not in left_out]
+    return [layer.weight for layer in layers if id(layer.weight) not in skip]

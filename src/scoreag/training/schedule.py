@@ -9,9 +9,7 @@ from torch import Tensor
 
 from scoreag.core.rng import Stream
 
-OMIT_IF_DEFAULT = {
-    "later": True
-}  # marks a setting that older folders lack; at its default it is not told
+OMIT_IF_DEFAULT = {"later": True}  # marks a setting that older folders do not have
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Batch:
     step: int
     epoch: int
     indices: Tensor
-    progress: float  # share of the images seen before this step
+    progress: float  # fraction of the images seen before this step
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,13 @@ class TrainingSchedule:
     """How long and how fast.
 
     Args:
-        images: training images to be seen, each time counted.
-        warmup, decay: shares of the training over which the rate rises from 0 and falls to 0,
-            linearly; between them it is constant.
-        ema: half-life of the weight average as a share of the images seen; 0 keeps none.
-        clip: largest norm of a step's gradient; 0 leaves it alone.
-        widths: relative widths of power-function averages in place of ``ema``; the first is used.
-        snapshots: how many times these averages are written, evenly over the training.
+        total_images: training images to be seen, each time counted.
+        warmup_fraction, decay_fraction: fractions of the training over which the learning rate
+            rises from 0 and falls to 0, linearly; between them it is constant.
+        ema_rampup_ratio: half-life of the EMA as a fraction of the images seen; 0: no EMA.
+        max_grad_norm: the gradient is clipped to this norm; 0: it is not.
+        ema_widths: relative widths of power-function EMAs instead; the first one is exported.
+        n_snapshots: how many times these are written, evenly over the training.
     """
 
     total_images: int
@@ -52,47 +50,49 @@ class TrainingSchedule:
     def __post_init__(self) -> None:
         if self.ema_widths and self.ema_rampup_ratio:
             raise ValueError(
-                f"ema_rampup_ratio {self.ema_rampup_ratio:g} and ema_widths {self.ema_widths} are two "
-                "kinds of average; set ema_rampup_ratio to 0 or ema_widths to ()"
+                f"ema_rampup_ratio {self.ema_rampup_ratio:g} and ema_widths {self.ema_widths} are "
+                "two kinds of average; set ema_rampup_ratio to 0 or ema_widths to ()"
             )
 
     @property
     def total_steps(self) -> int:
-        """So many that ``images`` were seen, or up to one batch more."""
+        """So many that ``total_images`` are seen, or up to one batch more."""
         return -(-self.total_images // self.batch_size)
 
+    def is_last(self, images_seen: int) -> bool:
+        return images_seen >= self.total_images
+
     def lr_factor(self, images_seen: int) -> float:
-        """The share of the full rate at which the next step is taken: that of its midpoint."""
-        done = (images_seen / self.batch_size + 0.5) / self.total_steps
-        rise = done / self.warmup_fraction if self.warmup_fraction else 1.0
-        fall = (1 - done) / self.decay_fraction if self.decay_fraction else 1.0
+        """The fraction of the peak rate at which the next step is taken: that of its midpoint."""
+        progress = (images_seen / self.batch_size + 0.5) / self.total_steps
+        rise = progress / self.warmup_fraction if self.warmup_fraction else 1.0
+        fall = (1 - progress) / self.decay_fraction if self.decay_fraction else 1.0
         return min(1.0, rise, fall)
 
 
 def iter_batches(count: int, schedule: TrainingSchedule, first_step: int = 0) -> Iterator[Batch]:
     """The steps' images: each epoch another order, its incomplete batch left out."""
-    an_epoch = max(1, count // schedule.batch_size)
+    steps_per_epoch = max(1, count // schedule.batch_size)
     epoch, order = -1, torch.empty(0)
     for step in range(first_step, schedule.total_steps):
-        if step // an_epoch != epoch:
-            epoch = step // an_epoch
+        if step // steps_per_epoch != epoch:
+            epoch = step // steps_per_epoch
             order = Stream(schedule.seed, "epoch", epoch).permutation(count)
-        start = (step % an_epoch) * schedule.batch_size
-        ids = order[start : start + schedule.batch_size]
-        yield Batch(step, epoch, ids, step * schedule.batch_size / schedule.total_images)
+        start = (step % steps_per_epoch) * schedule.batch_size
+        indices = order[start : start + schedule.batch_size]
+        yield Batch(step, epoch, indices, step * schedule.batch_size / schedule.total_images)
 
 
 def to_config_dict(recipe: Any) -> dict[str, Any]:
-    """The settings of a recipe or a plan as a table, without those marked ``LATER`` at defaults.
+    """A recipe or a schedule as a table, without what is marked ``OMIT_IF_DEFAULT`` at its default.
 
-    A folder that an older version wrote then goes on: it asks for nothing else.
+    A folder from before such a setting is then resumed: it asks for nothing else.
     """
     table = {}
     for setting in fields(recipe):
-        value = getattr(recipe, setting.name)
-        usual = setting.default
-        if usual is MISSING and setting.default_factory is not MISSING:
-            usual = setting.default_factory()
-        if not (setting.metadata.get("later") and value == usual):
+        value, default = getattr(recipe, setting.name), setting.default
+        if default is MISSING and setting.default_factory is not MISSING:
+            default = setting.default_factory()
+        if not (setting.metadata.get("later") and value == default):
             table[setting.name] = to_config_dict(value) if is_dataclass(value) else value
     return table

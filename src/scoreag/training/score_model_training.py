@@ -1,6 +1,6 @@
-"""From images to the card of a score model: begin or go on, train, export."""
+"""From images to the card of a score model: check, begin or resume, train, export."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,31 +12,36 @@ from scoreag.core.algorithm import ALGORITHM
 from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.preconditioning import Preconditioned
+from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import make_grid, to_uint8, write_png
-from scoreag.models.model_cards import Card, load_card, write_card
-from scoreag.registry import load_component
-from scoreag.training.data_terms import resolve_license
-from scoreag.training.denoising_loss import build_denoising_loss
-from scoreag.training.ema_snapshots import is_snapshot_due, load_posthoc_average, write_snapshot
-from scoreag.training.execution import ExecutionConfig
-from scoreag.training.export import describe_source
-from scoreag.training.log import TrainingLog, last_loss
-from scoreag.training.loop import Callback, PerSampleLoss, TrainState, fit
-from scoreag.training.noise_distributions import build_objective
+from scoreag.models.model_cards import Card, load_card, load_weights, read_weights, write_card
+from scoreag.registry import check_options, load_component
+from scoreag.training.batches import Pixels
+from scoreag.training.checkpoint import TrainState, init_state, resume_or_start
+from scoreag.training.denoising_loss import build_denoising_loss, build_objective
+from scoreag.training.ema import (
+    SNAPSHOT_DIR,
+    is_snapshot_due,
+    load_posthoc_average,
+    width_to_gamma,
+    write_snapshot,
+)
+from scoreag.training.execution import DistContext, ExecutionConfig
+from scoreag.training.export import describe_source, resolve_license
+from scoreag.training.log import TrainingLog, tensorboard_writer
+from scoreag.training.loop import Callback, PerSampleLoss, fit
+from scoreag.training.muon import Muon, hidden_matrices
+from scoreag.training.presets import check_input_shapes
 from scoreag.training.score_presets import TASK_SETTINGS, ScoreRecipe
-from scoreag.training.setup import Pixels, build_or_resume, check_recipe, resolve_options
-from scoreag.training.setup import build_optimizer as build_optimizer
-from scoreag.training.tensorboard import tensorboard_writer
-from scoreag.training.warm_start import describe_init
+from scoreag.training.warm_start import check_init, describe_init
 
 LOGGED_FIELDS = (
     "schedule", "warmup_images", "optimizer", "lr", "adam_lr", "embed_layers", "betas",
     "weight_decay", "label_dropout", "ln_sigma", "hflip",
 )  # fmt: skip
 DEFAULT_EXECUTION = ExecutionConfig()
-SAMPLES_PER_CLASS = 4  # samples of each class in a grid
+SAMPLES_PER_CLASS = 4  # in a grid
 
 
 def train_score_model(
@@ -59,101 +64,167 @@ def train_score_model(
     """Follow ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
     Args:
-        init: a card to begin with: its weights, which were averages, a fresh optimiser and a new
+        init: a card to start from: its weights, which were averages, a fresh optimizer and a new
             warm-up; the images that it has seen are added up.
-        about: further entries of the card's recipe, e.g. ``data`` and ``data_sha256``.
-        width: of the card's average, made of the snapshots; by default the running one.
+        provenance: further entries of the card's training_config, e.g. ``data``.
+        ema_width: of the card's average, made of the snapshots; by default the running one.
         license: of the weights; "" is unspecified, with what is known of the data's terms.
-        command: that was given, to be told by the card.
+        command: the card's source.
     """
-    plan, options = recipe.resolved_schedule, resolve_options(recipe, images, classes, init)
-    check_recipe(recipe, labels, classes, folder, execution.dist_context, ema_width)
-    file, team, samples = (
-        folder / "checkpoint.pt",
-        execution.dist_context,
-        partial(save_samples, classes=classes),
-    )
-    state = team.main_process_first(
+    schedule, context = recipe.resolved_schedule, execution.dist_context
+    options = resolve_options(recipe, images, classes, init)
+    check_recipe(recipe, labels, classes, folder, context, ema_width)
+    file = folder / "checkpoint.pt"
+    state = context.main_process_first(
         partial(build_or_resume, recipe, options, init, file, device, execution)
     )
-    journal = TrainingLog(
-        folder, plan, sample_every_images or max(plan.batch_size, plan.total_images // 10),
-        int(init.training_config.get("images_seen", 0)) if init else 0, samples, progress,
+    every = sample_every_images or max(schedule.batch_size, schedule.total_images // 10)
+    before = init.training_config if init else {}
+    log = TrainingLog(
+        folder, schedule, every, int(before.get("images_seen", 0)),
+        float(before.get("minutes", 0.0)), partial(save_samples, classes=classes), progress,
         make_callbacks(recipe, folder, execution, state.images_seen),
     )  # fmt: skip
-    if team.is_main:
-        journal.open(state)
-    watch: Callback = journal.on_step if team.is_main else (lambda state: None)
-    again: Callback = partial(journal.write_outputs, keep_samples=True) if team.is_main else watch
-    loss = build_loss(recipe, len(classes))
+    on_step: Callback = lambda state: None  # noqa: E731
+    on_resume = on_step
+    if context.is_main:
+        log.open(state)
+        on_step, on_resume = log.on_step, partial(log.write_outputs, keep_samples=True)
     fit(
-        state,
-        loss,
-        images,
-        labels,
-        plan,
-        file,
-        checkpoint_seconds,
-        watch,
-        dist_context=team,
-        on_resume=again,
-    )
-    how = {
-        **(provenance or {}),
-        **summarize_training(state, journal, init),
-        **({"ema_width": ema_width} if ema_width else {}),
-    }
-    terms = resolve_license(license, str(how.get("data", "")), init)
-    source = describe_source("score-model", command, how)
-    exported = partial(
-        export,
-        state,
-        recipe,
-        options,
-        classes,
-        folder,
-        how,
-        ema_width,
-        license=terms,
-        source=source,
-    )
-    return team.main_process_first(exported if team.is_main else partial(load_card, folder))
+        state, build_loss(recipe, len(classes)), images, labels, schedule, file, checkpoint_seconds,
+        on_step, dist_context=context, on_resume=on_resume,
+    )  # fmt: skip
+    provenance = {**(provenance or {}), **describe_init(init), **log.summary(state)}
+    if ema_width:
+        provenance["ema_width"] = ema_width
+    if not context.is_main:
+        return context.main_process_first(partial(load_card, folder))
+    return context.main_process_first(
+        partial(
+            export, state, recipe, options, classes, folder, provenance, ema_width,
+            license=resolve_license(license, str(provenance.get("data", "")), init),
+            source=describe_source("score-model", command, provenance),
+        )
+    )  # fmt: skip
 
 
-def make_callbacks(
-    recipe: ScoreRecipe, folder: Path, execution: ExecutionConfig, images_seen: int
-) -> list[Callable[[TrainState], None]]:
-    """What else watches: snapshots of the averages, and TensorBoard."""
-    plan, found = recipe.resolved_schedule, list[Callable[[TrainState], None]]()
+def check_recipe(
+    recipe: ScoreRecipe,
+    labels: Labels,
+    classes: Sequence[str],
+    folder: Path,
+    dist_context: DistContext,
+    ema_width: float | None,
+) -> None:
+    """Refuse, before any work, labels without names, too many pieces, and an average of nothing."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise ValueError(
+            f"the labels go from {low} to {high}, and there are {len(classes)} names of classes; "
+            f"write labels from 0 to {len(classes) - 1}, or give the names that are lacking"
+        )
+    dist_context.check_batch_size(recipe.schedule.batch_size)
+    if ema_width is None:
+        return
+    width_to_gamma(ema_width)
+    if not recipe.schedule.ema_widths and not list((folder / SNAPSHOT_DIR).glob("*.safetensors")):
+        raise ValueError(
+            f"an average of width {ema_width:g} is made of snapshots, and this preset leaves none; "
+            "choose one that has ema_widths, such as fashion-small"
+        )
 
-    def snapshot(state: TrainState) -> None:
-        if is_snapshot_due(state.images_seen, plan):
-            write_snapshot(state, plan, folder)
 
-    if plan.ema_widths and execution.dist_context.is_main:
-        found.append(snapshot)
-    if execution.tensorboard and execution.dist_context.is_main:
-        found.append(tensorboard_writer(folder, plan, recipe.lr, images_seen))
-    return found
+def resolve_options(
+    recipe: ScoreRecipe, images: Pixels, classes: Sequence[str], init: Card | None
+) -> dict[str, Any]:
+    """The network's arguments: of the card to start from, or of the recipe and the data."""
+    shape = tuple(images.shape[1:])
+    if init is None:
+        options = {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
+        build, batch = load_component("networks", recipe.network).build, recipe.schedule.batch_size
+        check_options(build, options, recipe.network)
+        with torch.device("meta"):
+            inputs = torch.empty(batch, *shape), torch.empty(batch), torch.zeros(batch).long()
+        check_input_shapes(build, options, [inputs], recipe.network)
+        return options
+    check_init(init, "score-model", "cifar10", shape, len(classes))
+    if init.family != recipe.family:
+        raise ValueError(
+            f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
+            f"give a preset of family {init.family}, or another --init"
+        )
+    return dict(init.options)
+
+
+def build_or_resume(
+    recipe: ScoreRecipe,
+    options: Mapping[str, Any],
+    init: Card | None,
+    file: Path,
+    device: torch.device | str,
+    execution: ExecutionConfig,
+) -> TrainState:
+    """The state before the first step of this sitting."""
+    model = build_network(recipe, options, init, execution.channels_last).to(device)
+    state = init_state(model, build_optimizer(model, recipe), len(recipe.schedule.ema_widths))
+    state = resume_or_start(state, file)
+    if execution.torch_compile:
+        model.network.compile()  # the weights keep their names
+    return state
+
+
+def build_network(
+    recipe: ScoreRecipe, options: Mapping[str, Any], init: Card | None, channels_last: bool = True
+) -> Preconditioned:
+    """The denoiser before its first step; new weights are a function of the seed."""
+    build = load_component("networks", init.network if init else recipe.network).build
+    check_options(build, dict(options), recipe.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.schedule.seed)
+        network = build(**options)
+    if init is not None:
+        load_weights(network, read_weights(init), init.name)
+    family = build_objective(recipe.family, recipe.sigma_data).family
+    model = Preconditioned(network, family).train()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def build_optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.Optimizer:
+    """AdamW or Muon, as the recipe says."""
+    betas, decay = recipe.betas, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), recipe.lr, betas, weight_decay=decay)
+    if recipe.optimizer != "muon":
+        raise ValueError(f"optimizer is {recipe.optimizer!r}; write 'adamw' or 'muon'")
+    ends = [model.network.get_submodule(name) for name in recipe.embed_layers]
+    matrices = hidden_matrices(model.network, ends)
+    ids = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+    return Muon(matrices, others, recipe.lr, recipe.adam_lr, betas=betas, weight_decay=decay)
 
 
 def build_loss(recipe: ScoreRecipe, classes: int) -> PerSampleLoss:
     """What a step lowers, as the recipe's family wants it."""
-    learnt = build_objective(recipe.family, recipe.sigma_data, recipe.ln_sigma)
-    return build_denoising_loss(learnt, classes, recipe.label_dropout, recipe.hflip)
+    objective = build_objective(recipe.family, recipe.sigma_data, recipe.ln_sigma)
+    return build_denoising_loss(objective, classes, recipe.label_dropout, recipe.hflip)
 
 
-def summarize_training(
-    state: TrainState, journal: TrainingLog, init: Card | None
-) -> dict[str, Any]:
-    """How long the training was, with what the card that it began with had seen."""
-    before = dict(init.training_config) if init else {}
-    return {
-        **describe_init(init),
-        "images_seen": journal.images_before + state.images_seen,
-        "minutes": round(float(before.get("minutes", 0.0)) + journal.elapsed_seconds / 60, 1),
-        "loss": round(last_loss(state), 5),
-    }
+def make_callbacks(
+    recipe: ScoreRecipe, folder: Path, execution: ExecutionConfig, images_seen: int
+) -> list[Callback]:
+    """What else is called after a step: snapshots of the averages, and TensorBoard."""
+    schedule, callbacks = recipe.resolved_schedule, list[Callback]()
+
+    def snapshot(state: TrainState) -> None:
+        if is_snapshot_due(state.images_seen, schedule):
+            write_snapshot(state, schedule, folder)
+
+    if schedule.ema_widths and execution.dist_context.is_main:
+        callbacks.append(snapshot)
+    if execution.tensorboard and execution.dist_context.is_main:
+        callbacks.append(tensorboard_writer(folder, schedule, recipe.lr, images_seen))
+    return callbacks
 
 
 def save_samples(state: TrainState, file: Path, classes: Sequence[str]) -> None:
@@ -162,12 +233,11 @@ def save_samples(state: TrainState, file: Path, classes: Sequence[str]) -> None:
     shape: Any = state.average.network.image_shape
     sigmas = karras(18).to(next(state.average.parameters()).device)
     prior = Prior(state.average, load_component("samplers", "heun").sample, sigmas, tuple(shape))
-    labels = torch.arange(max(1, len(classes)), device=sigmas.device).repeat_interleave(
-        SAMPLES_PER_CLASS
-    )
+    labels = torch.arange(max(1, len(classes)), device=sigmas.device)
+    labels = labels.repeat_interleave(SAMPLES_PER_CLASS)
     with torch.no_grad():
-        drawn = prior.sample(Noise(0, range(len(labels))), labels if classes else None)
-    write_png(file, make_grid(to_uint8(drawn.cpu()), SAMPLES_PER_CLASS))
+        images = prior.sample(Noise(0, range(len(labels))), labels if classes else None)
+    write_png(file, make_grid(to_uint8(images.cpu()), SAMPLES_PER_CLASS))
 
 
 def export(
@@ -181,11 +251,10 @@ def export(
     license: str = "unspecified",
     source: str = "",
 ) -> Card:
-    """The average weights, or those of another width, in half the space, with their card."""
-    assert isinstance(state.average, Preconditioned)
-    plain = asdict(recipe)
-    shape = tuple(options["image_shape"])
-    made = Card(
+    """The average weights, or those of another width, in half precision, with their card."""
+    channels, height, width = options["image_shape"]
+    config = asdict(recipe)
+    card = Card(
         name=folder.resolve().name,
         kind="score-model",
         network=recipe.network,
@@ -193,19 +262,17 @@ def export(
         license=license,
         source=source,
         algorithm=ALGORITHM,
-        image_shape=(shape[0], shape[1], shape[2]),
+        image_shape=(channels, height, width),
         classes=tuple(classes),
         family=recipe.family,
         sigma_data=recipe.sigma_data,
         options=dict(options),
         defaults=TASK_SETTINGS.get(str(provenance.get("preset")), {}),
-        training_config={**provenance, **{k: plain[k] for k in LOGGED_FIELDS}},
+        training_config={**provenance, **{name: config[name] for name in LOGGED_FIELDS}},
         folder=folder,
     )
-    average = (
-        load_posthoc_average(folder, ema_width, state.images_seen)
-        if ema_width
-        else state.average.state_dict()
-    )
+    average = state.average.state_dict()
+    if ema_width:
+        average = load_posthoc_average(folder, ema_width, state.images_seen)
     tensors = {name.removeprefix("network."): value for name, value in average.items()}
-    return write_card(made, tensors, fp16=True)
+    return write_card(card, tensors, fp16=True)

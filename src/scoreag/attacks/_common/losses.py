@@ -1,4 +1,4 @@
-"""What an attack raises: a number an image that grows as the classifier errs.
+"""Losses that an attack raises: a number an image that grows as the classifier errs.
 
 ``z`` are the logits, ``y`` the label; z_(1) >= z_(2) >= ... are the logits in order.
 """
@@ -13,10 +13,8 @@ from scoreag.core.types import BatchScalar, Labels, Logits
 from scoreag.diffusion.likelihoods import logit_margin
 
 Loss: TypeAlias = Callable[[Logits, Labels], BatchScalar]
-TargetedLoss: TypeAlias = Callable[
-    [Logits, Labels, Labels], BatchScalar
-]  # with the classes aimed at
-TINY = 1e-12  # keeps the ratio of a classifier whose logits are all alike a number
+TargetedLoss: TypeAlias = Callable[[Logits, Labels, Labels], BatchScalar]  # ..., labels, targets
+TINY = 1e-12  # keeps the ratio finite where all logits are equal
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> BatchScalar:
@@ -32,17 +30,11 @@ def margin(logits: Logits, labels: Labels) -> BatchScalar:
 def dlr(logits: Logits, labels: Labels) -> BatchScalar:
     """``(max_{i != y} z_i - z_y) / (z_(1) - z_(3))``; Croce & Hein (2020), eq. 6.
 
-    The same for ``a z + b``, so that no scale of the logits hides the gradient; needs 3 classes.
+    The same for ``a z + b``: no scale of the logits hides the gradient. Needs 3 classes.
     """
     _require_classes(logits, 3, "dlr")
     top = logits.topk(3, dim=1).values
     return margin(logits, labels) / (top[:, 0] - top[:, 2] + TINY)
-
-
-def log_misclassified_prob(logits: Logits, labels: Labels) -> BatchScalar:
-    """``log(1 - p_y)``: its gradient fades once the label is given up, and not before."""
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return F.logsigmoid(others.logsumexp(1) - _gather_logits(logits, labels))
 
 
 def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> BatchScalar:
@@ -65,7 +57,7 @@ def targeted_cross_entropy(logits: Logits, labels: Labels, targets: Labels) -> B
 
 
 def top_k_wrong_classes(logits: Logits, labels: Labels, k: int) -> torch.Tensor:
-    """The ``count`` likeliest classes but the label, the likeliest first, one row an image."""
+    """The ``k`` likeliest classes except the label, the likeliest first, one row an image."""
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(k, logits.shape[1] - 1), dim=1).indices
 

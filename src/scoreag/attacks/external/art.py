@@ -10,61 +10,43 @@ from torch import Tensor
 
 from scoreag.attacks._common.adapters import (
     ClassifierModule,
+    ExternalAttack,
+    OptionPairs,
     instantiate,
     lookup_member,
     require_package,
-    run_per_image,
 )
-from scoreag.attacks._common.validation import (
-    OptionPairs,
-    options_to_pairs,
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
-from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Labels
+from scoreag.core.types import Images, Labels
 
 PACKAGE = "adversarial-robustness-toolbox"
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class ART:
-    """An attack of ``art.attacks.evasion``, an image at a time and in float32, as it works.
+class ART(ExternalAttack):
+    """An attack of ``art.attacks.evasion``, an image at a time and in float32, as ART works.
 
     Args:
         name: of its class there.
-        options: of its constructor, by name, but for the estimator: e.g. eps and max_iter.
+        options: of its constructor, by name, without the estimator: e.g. eps and max_iter.
     """
 
     name: str = "ProjectedGradientDescentPyTorch"
     options: Mapping[str, Any] | OptionPairs = ()
 
-    def __post_init__(self) -> None:
-        validate_attack_options(self)
-        object.__setattr__(self, "options", options_to_pairs(self.options))
-
-    @validate_inputs(require_grad=False)
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1]."""
-        return run_per_image(self._run, classifier, images, labels, noise)
-
-    def _run(self, module: ClassifierModule, images: Images, labels: Labels, seed: int) -> Tensor:
+    def attack_one(
+        self, module: ClassifierModule, images: Images, labels: Labels, seed: int
+    ) -> Tensor:
         evasion = require_package("art.attacks.evasion", PACKAGE)
-        attack = lookup_member(evasion, self.name, inspect.isclass)
+        factory = lookup_member(evasion, self.name, inspect.isclass)
         estimator = to_art_estimator(module, images)
-        found = instantiate(attack, f"art: {self.name}", estimator, **dict(self.options))
-        hot = torch.nn.functional.one_hot(labels, estimator.nb_classes)
-        return torch.as_tensor(
-            found.generate(x=images.float().cpu().numpy(), y=hot.float().cpu().numpy())
-        )
+        attack = instantiate(factory, f"art: {self.name}", estimator, **dict(self.options))
+        one_hot = torch.nn.functional.one_hot(labels, estimator.nb_classes)
+        arrays = images.float().cpu().numpy(), one_hot.float().cpu().numpy()
+        return torch.as_tensor(attack.generate(x=arrays[0], y=arrays[1]))
 
 
 def to_art_estimator(module: ClassifierModule, images: Images) -> Any:
-    """ART's view of a classifier: it wants to know the loss, the shape and the classes."""
+    """ART's view of a classifier, which states the loss, the shape and the classes."""
     estimators = require_package("art.estimators.classification", PACKAGE)
     with torch.no_grad():
         classes = module(images[:1]).shape[1]

@@ -5,65 +5,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoreag.attacks._common.adapters import ClassifierModule, require_package, run_per_image
-from scoreag.attacks._common.validation import (
-    suggest_option_names,
-    validate_attack_options,
-    validate_inputs,
-)
-from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Labels
-
-NORMS = {"Linf": "Linf", "L2": "L2"}
+from scoreag.attacks._common.adapters import ClassifierModule, ExternalAttack, require_package
+from scoreag.attacks._common.attack import option
+from scoreag.core.types import Images, Labels
 
 
-@suggest_option_names
 @dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(ExternalAttack):
     """``autoattack.AutoAttack``, an image at a time and in float32.
 
-    ``ensemble`` is our own of its kind.
+    ``AutoEnsemble`` is this library's own of its kind.
 
     Args:
-        epsilon: radius of the ball, pixels in [0, 1].
+        eps: radius of the ball, pixels in [0, 1].
         norm: "Linf" or "L2".
-        version: "standard", "plus", or "rand" for a defence that draws.
+        version: "standard", "plus", or "rand" for a randomized defense.
     """
 
-    eps: float = 8 / 255
-    norm: str = "Linf"
-    version: str = "standard"
+    eps: float = option(8 / 255, above=0)
+    norm: str = option("Linf", among=("Linf", "L2"))
+    version: str = option("standard", among=("standard", "plus", "rand"))
 
-    def __post_init__(self) -> None:
-        validate_attack_options(
-            self, positive=("eps",), norm=NORMS, version=["standard", "plus", "rand"]
-        )
-
-    @validate_inputs(require_grad=False)
-    def __call__(
-        self, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Images in [0, 1] within epsilon of those given."""
-        return run_per_image(self._run, classifier, images, labels, noise)
-
-    def _run(self, module: ClassifierModule, images: Images, labels: Labels, seed: int) -> Tensor:
+    def attack_one(
+        self, module: ClassifierModule, images: Images, labels: Labels, seed: int
+    ) -> Tensor:
         library = require_package("autoattack", "git+https://github.com/fra31/auto-attack")
         with torch.no_grad():
             others = module(images).shape[1] - 1
         if others < 3:
             raise ValueError(
-                f"autoattack needs 4 classes, and the classifier knows {others + 1}; take ensemble"
+                f"autoattack needs 4 classes, and the classifier knows {others + 1}; "
+                "take auto_ensemble"
             )
         attack = library.AutoAttack(
-            module,
-            norm=NORMS[self.norm],
-            eps=self.eps,
-            seed=seed,
-            version=self.version,
-            device=images.device,
-            verbose=False,
-        )
+            module, norm=self.norm, eps=self.eps, seed=seed, version=self.version,
+            device=images.device, verbose=False,
+        )  # fmt: skip
         for part in (attack.apgd_targeted, attack.fab):
             part.n_target_classes = min(part.n_target_classes, others)
-        # it mixes float32 into what it was given
+        # it mixes float32 into the images that it is given
         return attack.run_standard_evaluation(images.float(), labels, bs=len(images))

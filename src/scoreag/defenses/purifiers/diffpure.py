@@ -9,7 +9,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Images
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.methods.config import SamplingConfig
-from scoreag.methods.sampling import configure_prior
+from scoreag.methods.guided_sampling import configure_prior
 
 CARD_SECTION = "diffpure"
 CONFIG_FIELDS = ("sigma_start", "steps", "sampler", "sampler_options")

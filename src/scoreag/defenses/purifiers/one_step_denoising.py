@@ -1,11 +1,11 @@
 """One-shot denoising: noise up to a level, and the denoiser's estimate.  Carlini et al. (2023).
 
-The defence of randomised smoothing, where ``start`` is twice the noise in pixel units.
+The defense of randomized smoothing, where ``sigma_start`` is twice the noise in pixel units.
 """
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Images, State
-from scoreag.diffusion.preconditioning import with_labels
+from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.diffusion.solver import checkpoint_chain
 from scoreag.methods.config import SamplingConfig
@@ -16,7 +16,7 @@ DEFAULTS = {"sigma_start": 0.3}
 
 
 def purify(prior: Prior, images: Images, config: SamplingConfig, noise: Noise) -> Images:
-    """``D(x; start)`` at ``x = images + start n``, in states."""
+    """``D(x; sigma)`` at ``x = images + sigma n``, in states."""
     x = to_model_range(images)
     sigma = x.new_tensor(config.sigma_start)
     x = x + sigma * noise.fold_in("start").normal_like(x)

@@ -24,7 +24,7 @@ from scoreag.registry import did_you_mean
 
 RESAMPLE_MODES = ("blocks", "even", "uneven")
 
-Level: TypeAlias = tuple[str, int, bool]  # place, width, whether positions look at each other
+Level: TypeAlias = tuple[str, int, bool]  # place, width, whether it has attention
 
 
 class AdmUNet(nn.Module):
@@ -34,17 +34,16 @@ class AdmUNet(nn.Module):
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
         classes: number of labels; 0 knows none.
         blocks: residual blocks a level on the way down; one more on the way up.
-        attention_at: sides of the maps after whose blocks positions look at each other.
-        head: channels of one head of attention.
-        heads: their number, where it does not depend on the width; 0 goes by ``head``.
-        augment: number of augmentations that it was told in training; here none is told.
-        variance: it predicts a variance, too, which is left out.
-        resample: who halves and doubles: residual blocks; or a convolution with stride 2, with a
-            margin of zeros on both sides ("even") or behind only ("uneven", Ho et al.), and one
-            behind copies.
+        attention_at: sides of the maps whose blocks have attention.
+        head: channels of an attention head.
+        heads: their number, where it does not depend on the width; 0: by ``head``.
+        augment: number of augmentation labels in training; here they are 0.
+        variance: it also predicts a variance, which is left out.
+        resample: by residual blocks ("blocks"); or down by a convolution of stride 2, padded on
+            both sides ("even") or behind only ("uneven", Ho et al.), and up by copies.
         scaled: whether noise level and class scale and shift the maps, or only shift them.
-        least: channels of a group of the normalisations, at least; all releases but EDM's have 1.
-        ends: the slowest wave that tells the noise level has a frequency of just 1/10000.
+        min_channels_per_group: of the normalizations; 1 in all releases but EDM's.
+        ends: the lowest frequency of the time embedding is exactly 1/10000.
     """
 
     def __init__(
@@ -68,18 +67,19 @@ class AdmUNet(nn.Module):
     ) -> None:
         super().__init__()
         _check_resample(resample)
-        colours, side, _ = image_shape
+        image_channels, side, _ = image_shape
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
-        told = channels * widening
+        emb_channels = channels * widening
         if augment:
             self.map_augment = nn.Linear(augment, channels, bias=False)
-        self.map_layer0, self.map_layer1 = nn.Linear(channels, told), nn.Linear(told, told)
+        self.map_layer0 = nn.Linear(channels, emb_channels)
+        self.map_layer1 = nn.Linear(emb_channels, emb_channels)
         if classes:
-            self.map_label = nn.Linear(classes, told, bias=False)
+            self.map_label = nn.Linear(classes, emb_channels, bias=False)
 
         self.block = partial(
             Block,
-            emb_channels=told,
+            emb_channels=emb_channels,
             adaptive_scale=scaled,
             min_channels_per_group=min_channels_per_group,
             eps=eps,
@@ -88,36 +88,36 @@ class AdmUNet(nn.Module):
         self.resample, self.embed_layers = resample, ends
         levels = _levels(side, [channels * m for m in multipliers], attention_at)
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        kept = self._add_down(colours, levels)
-        width = self._add_up(levels, kept)
+        skip_channels = self._add_down(image_channels, levels)
+        width = self._add_up(levels, skip_channels)
         self.out_norm = group_norm(width, eps, min_channels_per_group)
-        self.out_conv = ResamplingConv(width, colours * (2 if variance else 1), 3)
+        self.out_conv = ResamplingConv(width, image_channels * (2 if variance else 1), 3)
 
     def _add_down(self, image_channels: int, levels: Sequence[Level]) -> list[int]:
-        """The way down; the widths of what it leaves for the way up."""
+        """The way down; the channels of its skips."""
         (first, width, _), *_ = levels
         self.enc[f"{first}_conv"] = ResamplingConv(image_channels, width, 3)
-        kept = [width]
-        for at, wide, looks in levels:
+        skip_channels = [width]
+        for at, wide, attention in levels:
             if at != first:
                 self.enc[f"{at}_down"] = self._make_downsample(width)
-                kept.append(width)
+                skip_channels.append(width)
             for i in range(self.blocks):
-                self.enc[f"{at}_block{i}"] = self._make_block(width, wide, looks)
-                kept.append(width := wide)
-        return kept
+                self.enc[f"{at}_block{i}"] = self._make_block(width, wide, attention)
+                skip_channels.append(width := wide)
+        return skip_channels
 
     def _add_up(self, levels: Sequence[Level], skip_channels: list[int]) -> int:
         """The way up; its width at the end."""
         *_, (last, width, _) = levels
         self.dec[f"{last}_in0"] = self._make_block(width, width, True)
         self.dec[f"{last}_in1"] = self._make_block(width, width)
-        for at, wide, looks in reversed(levels):
+        for at, wide, attention in reversed(levels):
             if at != last:
                 self.dec[f"{at}_up"] = self._make_upsample(width)
             for i in range(self.blocks + 1):
                 self.dec[f"{at}_block{i}"] = self._make_block(
-                    width + skip_channels.pop(), wide, looks
+                    width + skip_channels.pop(), wide, attention
                 )
                 width = wide
         return width
@@ -144,23 +144,22 @@ class AdmUNet(nn.Module):
     def forward(
         self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
     ) -> Maps:
-        told, colours = self._embed(time, labels), x.shape[1]
-        kept = list[Tensor]()
+        emb, channels = self._embed(time, labels), x.shape[1]
+        skips = list[Tensor]()
         for layer in self.enc.values():
-            x = layer(x, told) if isinstance(layer, Block) else layer(x)
-            kept.append(x)
+            x = layer(x, emb) if isinstance(layer, Block) else layer(x)
+            skips.append(x)
         for name, layer in self.dec.items():
-            x = torch.cat([x, kept.pop()], 1) if "block" in name else x
-            x = layer(x, told) if isinstance(layer, Block) else layer(x)
-        return self.out_conv(silu(self.out_norm(x)))[:, :colours]
+            x = torch.cat([x, skips.pop()], 1) if "block" in name else x
+            x = layer(x, emb) if isinstance(layer, Block) else layer(x)
+        return self.out_conv(silu(self.out_norm(x)))[:, :channels]
 
     def _embed(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
-        told = self.map_layer1(
-            silu(self.map_layer0(sinusoidal_embedding(time, self.width, self.embed_layers)))
-        )
+        waves = sinusoidal_embedding(time, self.width, self.embed_layers)
+        emb = self.map_layer1(silu(self.map_layer0(waves)))
         if self.classes:
-            told = told + self.map_label(one_hot_labels(labels, self.classes, told))
-        return silu(told)
+            emb = emb + self.map_label(one_hot_labels(labels, self.classes, emb))
+        return silu(emb)
 
 
 def _levels(side: int, widths: Sequence[int], attention_at: Sequence[int]) -> list[Level]:

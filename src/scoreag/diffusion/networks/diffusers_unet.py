@@ -18,8 +18,8 @@ class DiffusersUNet(nn.Module):
 
     Args:
         config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
-        null_label: it has one more label than ``classes``, which says that none is told.
-        unit: it sees images in [0, 1].
+        null_label: it has one more label than ``classes``, which stands for no class.
+        unit: its images are in [0, 1].
 
     Raises:
         ValueError: the package is not installed.
@@ -44,8 +44,8 @@ class DiffusersUNet(nn.Module):
         self.image_shape, self.classes = tuple(image_shape), classes
         self.null_label, self.unit = null_label, unit
         known = signature(library.UNet2DModel.__init__).parameters  # it warns of all others
-        told = {name: value for name, value in json.loads(config).items() if name in known}
-        self.unet = library.UNet2DModel.from_config(told)
+        options = {name: value for name, value in json.loads(config).items() if name in known}
+        self.unet = library.UNet2DModel.from_config(options)
         for layer in self.unet.modules():  # fused kernels have no second derivative
             if hasattr(layer, "set_processor"):
                 layer.set_processor(plain())
@@ -57,12 +57,12 @@ class DiffusersUNet(nn.Module):
             labels = torch.full((len(x),), self.classes, dtype=torch.int64, device=x.device)
         if self.classes and labels is None:
             raise ValueError(
-                "this network was never asked without a label; give labels. "
+                "this network was not trained without labels; give labels. "
                 f"{self.null_label_hint}, or take a model without classes"
             )
-        told = labels if self.classes else None
-        seen = (x + 1) / 2 if self.unit else x
-        return self.unet(seen, time, class_labels=told).sample[:, : x.shape[1]]
+        images = (x + 1) / 2 if self.unit else x
+        class_labels = labels if self.classes else None
+        return self.unet(images, time, class_labels=class_labels).sample[:, : x.shape[1]]
 
     @property
     def null_label_hint(self) -> str:
@@ -72,12 +72,12 @@ class DiffusersUNet(nn.Module):
         if self.null_label:
             return (
                 f"Its {self.classes + 1} labels are read as {self.classes} classes and a null "
-                "label; if all are classes, convert its folder with --arguments "
+                "label; if all are classes, convert its folder with --config "
                 """'{"null_label": false}'"""
             )
         return (
             f"If the last of its {self.classes} labels is a null label, convert its folder with "
-            """--arguments '{"null_label": true}'"""
+            """--config '{"null_label": true}'"""
         )
 
 

@@ -1,8 +1,7 @@
 """The parts of the U-Nets of Song et al. (2021), Dhariwal and Nichol (2021) and Karras et al.
 (2022), under the parameter names that the last released, so that public weights fit.
 
-Written anew from the papers' descriptions.  Attention is written out, since fused kernels have no
-second derivative, which guidance needs.
+Written anew from the papers' descriptions.
 """
 
 import math
@@ -15,6 +14,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, one_hot, silu
 
 Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 Vector = Float[Tensor, "_ _"]  # images, features
+Heads = Float[Tensor, "batch heads _ positions"]  # channels of a head
 
 
 class ResamplingConv(nn.Module):
@@ -23,8 +23,8 @@ class ResamplingConv(nn.Module):
     Args:
         kernel: its side; 0 only resamples.
         resample: "down", "up" or "".
-        taps: of the separable filter that halves and doubles, e.g. (1, 1) or (1, 3, 3, 1).
-        last: the filter comes behind the convolution, which sees the finer map.
+        resample_filter: taps of a separable filter, e.g. (1, 1) or (1, 3, 3, 1).
+        conv_first: the filter comes behind the convolution, which sees the finer map.
     """
 
     def __init__(
@@ -53,9 +53,8 @@ class ResamplingConv(nn.Module):
     def forward(self, x: Maps) -> Maps:
         if self.conv_first:
             assert self.resample == "down" and self.weight is not None
-            x = conv2d(
-                x, self.weight, self.bias, padding=self._padding + self.weight.shape[-1] // 2
-            )
+            padding = self._padding + self.weight.shape[-1] // 2
+            x = conv2d(x, self.weight, self.bias, padding=padding)
             return self._downsample(x, 0)
         if self.resample == "up":
             x = self._upsample(x)
@@ -82,22 +81,20 @@ class ResamplingConv(nn.Module):
 
     def _upsample(self, x: Maps) -> Maps:
         width = x.shape[1]
-        taps = 4 * self._filter.to(x).expand(
-            width, -1, -1, -1
-        )  # each new pixel has a quarter of them
+        taps = 4 * self._filter.to(x).expand(width, -1, -1, -1)  # a new pixel has a quarter of them
         return conv_transpose2d(x, taps, stride=2, padding=self._padding, groups=width)
 
 
 class Block(nn.Module):
-    """Two convolutions told the noise level and the class, a shortcut, and attention if wanted.
+    """Two convolutions under an embedding of noise level and class, a shortcut, and attention.
 
     Args:
-        told: width of the vector that says both.
-        heads: of the attention behind the convolutions; 0 has none.
-        scaled: whether the vector scales and shifts, or only shifts.
-        shrink: what sums are multiplied by: 1, or sqrt(1/2), which keeps the variance.
-        projected: the shortcut of a block that resamples has a convolution.
-        least: channels of a group of its normalisations, at least.
+        emb_channels: width of the embedding.
+        heads: of the attention behind the convolutions; 0: no attention.
+        adaptive_scale: whether the embedding scales and shifts, or only shifts.
+        skip_scale: factor of sums: 1, or sqrt(1/2), which keeps the variance.
+        resample_proj: the shortcut of a block that resamples has a convolution.
+        min_channels_per_group: of the normalizations.
     """
 
     def __init__(
@@ -135,25 +132,32 @@ class Block(nn.Module):
 
     def forward(self, x: Maps, emb: Vector) -> Maps:
         y = self.conv0(silu(self.norm0(x)))
-        said = self.affine(emb)[:, :, None, None]
+        affine = self.affine(emb)[:, :, None, None]
         if self.adaptive_scale:
-            scale, shift = said.chunk(2, 1)
+            scale, shift = affine.chunk(2, 1)
             y = silu(shift + self.norm1(y) * (1 + scale))
         else:
-            y = silu(self.norm1(y + said))
+            y = silu(self.norm1(y + affine))
         x = self.skip_scale * (self.skip(x) + self.conv1(y))
         return self.skip_scale * (x + self.proj(self._attention(x))) if self.heads else x
 
     def _attention(self, x: Maps) -> Maps:
-        """``sum_k softmax_k(q . k / c^(1/2)) v_k``; q, k and v of a channel stand side by side."""
+        """q, k and v of a channel stand side by side."""
         qkv = self.qkv(self.norm2(x)).flatten(2)
-        q, k, v = qkv.unflatten(1, (self.heads, -1, 3)).unbind(3)  # batch, heads, channels, places
-        weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
-        return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
+        return attend(*qkv.unflatten(1, (self.heads, -1, 3)).unbind(3)).unflatten(2, x.shape[2:])
+
+
+def attend(q: Heads, k: Heads, v: Heads) -> Float[Tensor, "batch channels positions"]:
+    """``sum_k softmax_k(q . k / c^(1/2)) v_k``, c channels a head.
+
+    Written out, since fused kernels have no second derivative, which guidance needs.
+    """
+    weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
+    return (v @ weights.transpose(2, 3)).flatten(1, 2)
 
 
 def group_norm(channels: int, eps: float = 1e-5, min_channels_per_group: int = 4) -> nn.GroupNorm:
-    """At most 32 groups, of ``least`` channels or more.
+    """At most 32 groups, of ``min_channels_per_group`` or more.
 
     Raises:
         ValueError: they cannot be equally large.
@@ -167,7 +171,7 @@ def group_norm(channels: int, eps: float = 1e-5, min_channels_per_group: int = 4
 def sinusoidal_embedding(
     time: Float[Tensor, " batch"], channels: int, endpoint: bool = False
 ) -> Vector:
-    """``cos(w t)``, then ``sin(w t)``, w from 1 down to 1/10000, which ``ends`` includes."""
+    """``cos(w t)``, then ``sin(w t)``, w from 1 to 1/10000, itself included if ``endpoint``."""
     half = channels // 2
     steps = torch.arange(half, device=time.device, dtype=torch.float32) / (half - int(endpoint))
     angles = time[:, None] * (10000**-steps).to(time)
@@ -175,7 +179,7 @@ def sinusoidal_embedding(
 
 
 def one_hot_labels(labels: Int[Tensor, " batch"] | None, classes: int, like: Vector) -> Vector:
-    """A row of 0 and one 1 for each label; all 0 where it is not told: None, or ``classes``."""
+    """One-hot rows; all 0 where the label is unknown: None, or ``classes``."""
     if labels is None:
         return like.new_zeros(len(like), classes)
     return one_hot(labels, classes + 1)[:, :classes].to(like)

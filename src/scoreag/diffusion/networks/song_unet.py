@@ -19,27 +19,24 @@ from scoreag.diffusion.networks.edm_blocks import (
     sinusoidal_embedding,
 )
 
-ENCODERS, DECODERS, TIME_EMBEDDINGS = (
-    ("standard", "skip", "residual"),
-    ("standard", "skip"),
-    ("positional", "fourier"),
-)
+ENCODERS, DECODERS = ("standard", "skip", "residual"), ("standard", "skip")
+TIME_EMBEDDINGS = ("positional", "fourier")
 
 
 class SongUNet(nn.Module):
     """DDPM++ by default; NCSN++ has ``time="fourier"``, ``noise_width=2``, ``encoder="residual"``
-    and ``taps=(1, 3, 3, 1)``.
+    and ``resample_filter=(1, 3, 3, 1)``.
 
     Args:
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
         classes: number of labels; 0 knows none.
         blocks: residual blocks a level on the way down; one more on the way up.
-        attention_at: sides of the maps after whose blocks positions look at each other.
-        time: how the noise level is told: by waves of fixed or of stored frequencies.
-        noise_width: width of these waves, as a multiple of ``channels``.
+        attention_at: sides of the maps whose blocks have attention.
+        time: embedding of the noise level, by fixed or by stored frequencies.
+        noise_width: of this embedding, as a multiple of ``channels``.
         encoder, decoder: whether smaller images run beside the maps; see Song et al., section H.
-        taps: of the filter that halves and doubles.
-        augment: number of augmentations that it was told in training; here none is told.
+        resample_filter: taps of the separable filter that halves and doubles.
+        augment: number of augmentation labels in training; here they are 0.
     """
 
     def __init__(
@@ -64,52 +61,51 @@ class SongUNet(nn.Module):
             ("encoder", encoder, ENCODERS),
             ("decoder", decoder, DECODERS),
         )
-        colours, side, _ = image_shape
+        image_channels, side, _ = image_shape
         self.image_shape, self.classes, self.blocks = tuple(image_shape), classes, blocks
         self.encoder, self.decoder = encoder, decoder
         self.sides = [side >> level for level in range(len(multipliers))]
-        noise, told = channels * noise_width, channels * widening
+        noise_channels, emb_channels = channels * noise_width, channels * widening
         if time == "fourier":
-            self.map_noise = FourierEmbedding(noise)
-        self.width = noise
+            self.map_noise = FourierEmbedding(noise_channels)
+        self.width = noise_channels
         if classes:
-            self.map_label = nn.Linear(classes, noise)
+            self.map_label = nn.Linear(classes, noise_channels)
         if augment:
-            self.map_augment = nn.Linear(augment, noise, bias=False)
-        self.map_layer0, self.map_layer1 = nn.Linear(noise, told), nn.Linear(told, told)
+            self.map_augment = nn.Linear(augment, noise_channels, bias=False)
+        self.map_layer0 = nn.Linear(noise_channels, emb_channels)
+        self.map_layer1 = nn.Linear(emb_channels, emb_channels)
 
         self.block = partial(
-            Block, emb_channels=told, adaptive_scale=False, skip_scale=math.sqrt(0.5), eps=1e-6, resample_filter=resample_filter,
-            resample_proj=True,
+            Block, emb_channels=emb_channels, adaptive_scale=False, skip_scale=math.sqrt(0.5),
+            eps=1e-6, resample_filter=resample_filter, resample_proj=True,
         )  # fmt: skip
-        self.resample_filter, self.has_attention = (
-            resample_filter,
-            [side in attention_at for side in self.sides],
-        )
+        self.resample_filter = resample_filter
+        self.has_attention = [side in attention_at for side in self.sides]
         widths = [channels * m for m in multipliers]
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
-        kept = self._add_down(colours, channels, widths)
-        self._add_up(colours, widths, kept)
+        skip_channels = self._add_down(image_channels, channels, widths)
+        self._add_up(image_channels, widths, skip_channels)
 
     def _add_down(self, image_channels: int, channels: int, widths: Sequence[int]) -> list[int]:
-        """The way down; the widths of what it leaves for the way up."""
+        """The way down; the channels of its skips."""
         self.enc[f"{self.sides[0]}x{self.sides[0]}_conv"] = ResamplingConv(
             image_channels, channels, 3
         )
-        kept, width, small = [channels], channels, image_channels
-        for side, wide, looks in zip(self.sides, widths, self.has_attention, strict=True):
+        skip_channels, width, aux_channels = [channels], channels, image_channels
+        for side, wide, attention in zip(self.sides, widths, self.has_attention, strict=True):
             at = f"{side}x{side}"
             if side != self.sides[0]:
                 self.enc[f"{at}_down"] = self.block(width, width, resample="down")
-                small = self._add_aux(at, small, width)
-                kept.append(width)
+                aux_channels = self._add_aux(at, aux_channels, width)
+                skip_channels.append(width)
             for i in range(self.blocks):
-                self.enc[f"{at}_block{i}"] = self.block(width, wide, heads=int(looks))
-                kept.append(width := wide)
-        return kept
+                self.enc[f"{at}_block{i}"] = self.block(width, wide, heads=int(attention))
+                skip_channels.append(width := wide)
+        return skip_channels
 
     def _add_aux(self, at: str, aux_channels: int, width: int) -> int:
-        """What runs beside the maps on the way down; its width at the next level."""
+        """The image beside the maps on the way down; its channels at the next level."""
         if self.encoder == "skip":
             self.enc[f"{at}_aux_down"] = ResamplingConv(
                 aux_channels, aux_channels, 0, "down", self.resample_filter
@@ -125,7 +121,7 @@ class SongUNet(nn.Module):
     def _add_up(self, image_channels: int, widths: Sequence[int], skip_channels: list[int]) -> None:
         width = widths[-1]
         levels = zip(self.sides, widths, self.has_attention, strict=True)
-        for side, wide, looks in reversed(list(levels)):
+        for side, wide, attention in reversed(list(levels)):
             at, last = f"{side}x{side}", side == self.sides[-1]
             if last:
                 self.dec[f"{at}_in0"] = self.block(width, width, heads=1)
@@ -133,7 +129,7 @@ class SongUNet(nn.Module):
             else:
                 self.dec[f"{at}_up"] = self.block(width, width, resample="up")
             for i in range(self.blocks + 1):
-                heads = int(looks and i == self.blocks)
+                heads = int(attention and i == self.blocks)
                 self.dec[f"{at}_block{i}"] = self.block(
                     width + skip_channels.pop(), wide, heads=heads
                 )
@@ -149,55 +145,53 @@ class SongUNet(nn.Module):
     def forward(
         self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
     ) -> Maps:
-        told = self._embed(time, labels)
-        kept = self._encode(x, told)
-        x, found = kept[-1], x.new_zeros(())
+        emb = self._embed(time, labels)
+        skips = self._encode(x, emb)
+        x, image = skips[-1], x.new_zeros(())
         for side in reversed(self.sides):
             at = f"{side}x{side}"
             first = ("in0", "in1") if side == self.sides[-1] else ("up",)
             for name in first:
-                x = self.dec[f"{at}_{name}"](x, told)
+                x = self.dec[f"{at}_{name}"](x, emb)
             for i in range(self.blocks + 1):
-                x = self.dec[f"{at}_block{i}"](torch.cat([x, kept.pop()], 1), told)
+                x = self.dec[f"{at}_block{i}"](torch.cat([x, skips.pop()], 1), emb)
             if self._outputs_image(side):
                 if f"{at}_aux_up" in self.dec:
-                    found = self.dec[f"{at}_aux_up"](found)
-                found = found + self.dec[f"{at}_aux_conv"](silu(self.dec[f"{at}_aux_norm"](x)))
-        return found
+                    image = self.dec[f"{at}_aux_up"](image)
+                image = image + self.dec[f"{at}_aux_conv"](silu(self.dec[f"{at}_aux_norm"](x)))
+        return image
 
     def _outputs_image(self, side: int) -> bool:
         """Whether an image comes out of the maps of this side."""
         return self.decoder == "skip" or side == self.sides[0]
 
     def _embed(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
-        both = (
-            self.map_noise(time)
-            if hasattr(self, "map_noise")
-            else sinusoidal_embedding(time, self.width, True)
-        )
-        told = both.unflatten(1, (2, -1)).flip(1).flatten(1)  # these have the sine first
+        if hasattr(self, "map_noise"):
+            waves = self.map_noise(time)
+        else:
+            waves = sinusoidal_embedding(time, self.width, True)
+        emb = waves.unflatten(1, (2, -1)).flip(1).flatten(1)  # these networks have the sine first
         if self.classes:
-            told = told + self.map_label(
-                one_hot_labels(labels, self.classes, told) * math.sqrt(self.classes)
-            )
-        return silu(self.map_layer1(silu(self.map_layer0(told))))
+            one_hot = one_hot_labels(labels, self.classes, emb)
+            emb = emb + self.map_label(one_hot * math.sqrt(self.classes))
+        return silu(self.map_layer1(silu(self.map_layer0(emb))))
 
     def _encode(self, x: Maps, emb: Vector) -> list[Tensor]:
-        """What each layer on the way down leaves for the way up."""
-        kept, small = list[Tensor](), x
+        """The skips: the output of each layer on the way down."""
+        skips, image = list[Tensor](), x
         for side in self.sides:
             at = f"{side}x{side}"
-            x = self.enc[f"{at}_down"](x, emb) if kept else self.enc[f"{at}_conv"](x)
-            if kept and self.encoder == "skip":
-                small = self.enc[f"{at}_aux_down"](small)
-                x = x + self.enc[f"{at}_aux_skip"](small)
-            if kept and self.encoder == "residual":
-                x = small = (x + self.enc[f"{at}_aux_residual"](small)) / math.sqrt(2)
-            kept.append(x)
+            x = self.enc[f"{at}_down"](x, emb) if skips else self.enc[f"{at}_conv"](x)
+            if skips and self.encoder == "skip":
+                image = self.enc[f"{at}_aux_down"](image)
+                x = x + self.enc[f"{at}_aux_skip"](image)
+            if skips and self.encoder == "residual":
+                x = image = (x + self.enc[f"{at}_aux_residual"](image)) / math.sqrt(2)
+            skips.append(x)
             for i in range(self.blocks):
                 x = self.enc[f"{at}_block{i}"](x, emb)
-                kept.append(x)
-        return kept
+                skips.append(x)
+        return skips
 
 
 class FourierEmbedding(nn.Module):

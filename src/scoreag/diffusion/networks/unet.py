@@ -1,6 +1,6 @@
 """A class-conditional U-Net: the raw network ``F(x, time, labels)`` inside a denoiser.
 
-Residual blocks told the noise level and the class by scale and shift (Ho et al. 2020; Dhariwal and
+Noise level and class scale and shift the maps of residual blocks (Ho et al. 2020; Dhariwal and
 Nichol 2021), on pixels gathered into patches, so that the widest maps are the small ones.
 """
 
@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from scoreag.diffusion.networks.edm_blocks import attend
+
 Maps = Float[Tensor, "batch channels height width"]
 Wider = Float[Tensor, "batch wide height width"]
 Resized = Float[Tensor, "batch channels tall broad"]
@@ -18,15 +20,15 @@ Vector = Float[Tensor, "batch features"]
 
 
 class UNet(nn.Module):
-    """A U-Net of residual blocks, told the noise level and, where there are any, the class.
+    """A U-Net of residual blocks with an embedding of the noise level and the class.
 
     Args:
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-        classes: number of labels; one more is kept for "not told", which ``labels=None`` means.
+        classes: number of labels; one more is the null label, which ``labels=None`` means.
         patch: side of the square of pixels that becomes one position with ``patch^2`` times the
-            colours.
+            channels.
         blocks: residual blocks a level on the way down; one more on the way up.
-        attention_at: sides of the maps after which positions may look at each other.
+        attention_at: sides of the maps whose blocks have attention.
         period: of the slowest wave of time: about the length of the interval that time is from.
     """
 
@@ -42,7 +44,7 @@ class UNet(nn.Module):
         period: float = 3.0,
     ) -> None:
         super().__init__()
-        colours, side, _ = image_shape
+        image_channels, side, _ = image_shape
         _check_image_shape(image_shape, patch * 2 ** (len(multipliers) - 1))
         side //= patch
         self.image_shape = tuple(image_shape)
@@ -50,21 +52,22 @@ class UNet(nn.Module):
         self.told = Conditioning(classes, 4 * channels, period=period)
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         widths = [channels * m for m in multipliers]
-        self.first = nn.Conv2d(colours * patch**2, channels, 3, padding=1)
+        self.first = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        kept = [width := channels]
+        skip_channels = [width := channels]
         for level, wide in enumerate(widths):
             if level:
                 self.down.append(Resize(width, 0.5))
                 side //= 2
-                kept.append(width)
+                skip_channels.append(width)
             for _ in range(blocks):
                 self.down.append(Block(width, wide, 4 * channels, side in attention_at))
-                kept.append(width := wide)
+                skip_channels.append(width := wide)
         self.middle = Block(width, width, 4 * channels, attention=True)
         for level, wide in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(Block(width + kept.pop(), wide, 4 * channels, side in attention_at))
+                up = Block(width + skip_channels.pop(), wide, 4 * channels, side in attention_at)
+                self.up.append(up)
                 width = wide
             if level:
                 self.up.append(Resize(width, 2.0))
@@ -72,24 +75,24 @@ class UNet(nn.Module):
         self.last = nn.Sequential(
             nn.GroupNorm(_num_groups(width), width),
             nn.SiLU(),
-            _zero_init(nn.Conv2d(width, colours * patch**2, 3, padding=1)),
+            _zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1)),
         )
 
     def forward(
         self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
     ) -> Maps:
-        told = self.told(time, labels)
-        kept = [x := self.first(self.unshuffle(x))]
+        emb = self.told(time, labels)
+        skips = [x := self.first(self.unshuffle(x))]
         for layer in self.down:
-            kept.append(x := layer(x, told))
-        x = self.middle(x, told)
+            skips.append(x := layer(x, emb))
+        x = self.middle(x, emb)
         for layer in self.up:
-            x = layer(x if isinstance(layer, Resize) else torch.cat([x, kept.pop()], 1), told)
+            x = layer(x if isinstance(layer, Resize) else torch.cat([x, skips.pop()], 1), emb)
         return self.shuffle(self.last(x))
 
 
 class Conditioning(nn.Module):
-    """One vector that says the noise level and the class; row ``classes`` is the null label."""
+    """The embedding of noise level and class; row ``classes`` is the null label."""
 
     def __init__(
         self, classes: int, width: int, num_frequencies: int = 32, period: float = 3.0
@@ -115,7 +118,7 @@ class Conditioning(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift))``, then attention if wanted."""
+    """``x + conv(silu(scale * norm(conv(silu(norm(x)))) + shift))``, then attention."""
 
     def __init__(
         self, in_channels: int, out_channels: int, emb_channels: int, attention: bool = False
@@ -141,7 +144,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each position looks at all others; written out: fused kernels have no 2nd derivative."""
+    """Self-attention over positions, with a shortcut."""
 
     def __init__(self, channels: int, head_channels: int = 32) -> None:
         super().__init__()
@@ -152,10 +155,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
-        q, k, v = qkv.unbind(1)  # (batch, heads, features, positions)
-        weights = (q.transpose(2, 3) @ k / math.sqrt(q.shape[2])).softmax(3)
-        seen = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])
-        return x + self.out(seen)
+        return x + self.out(attend(*qkv.unbind(1)).unflatten(2, x.shape[2:]))
 
 
 class Resize(nn.Module):
@@ -182,7 +182,7 @@ def _max_equal_parts(width: int, size: int) -> int:
 
 
 def _check_image_shape(image_shape: Sequence[int], step: int) -> None:
-    """Sides that are halved at each level must be whole numbers down to the last."""
+    """Sides must stay whole numbers when halved at each level."""
     if any(side % step for side in image_shape[1:]):
         raise ValueError(
             f"image_shape is {tuple(image_shape)}; its sides must be multiples of {step}, which is "

@@ -32,13 +32,12 @@ def step(
     ``D' = D + (h / 2h_before) (D - D_before)``, ``h`` the step in lambda; the first step and the
     one to sigma = 0, where h is infinite, take D itself.
     """
-    x, x0_before = x_and_prev_x0.unbind(1)
-    x0 = denoise(x, sigma)
-    ahead = x0
+    x, prev_x0 = x_and_prev_x0.unbind(1)
+    x0 = extrapolated = denoise(x, sigma)
     if prev_sigma is not None and next_sigma > 0:
-        reach = (sigma / next_sigma).log() / (2 * (prev_sigma / sigma).log())
-        ahead = x0 + reach * (x0 - x0_before)
-    return torch.stack([base_step(lambda *_: ahead, x, sigma, next_sigma, noise), x0], 1)
+        factor = (sigma / next_sigma).log() / (2 * (prev_sigma / sigma).log())
+        extrapolated = x0 + factor * (x0 - prev_x0)
+    return torch.stack([base_step(lambda *_: extrapolated, x, sigma, next_sigma, noise), x0], 1)
 
 
 def sample(
@@ -50,17 +49,15 @@ def sample(
     *,
     sde: bool = False,
 ) -> State:
-    """The whole chain.  The last estimate rides in the state, and so do its gradients.
+    """The whole chain.  The last estimate is part of the state, and so are its gradients.
 
     Args:
         sde: the SDE form, which adds fresh noise at each step, instead of the ODE's.
     """
     if not isinstance(sde, bool):
-        raise ValueError(
-            f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)"
-        )
+        raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")
     levels = list(sigmas.to(x))
-    towards = ancestral.step if sde else euler.step
+    base_step = ancestral.step if sde else euler.step
     steps = [
         partial(
             step,
@@ -69,7 +66,7 @@ def sample(
             next_sigma=next_sigma,
             noise=noise.fold_in("step", i),
             prev_sigma=before,
-            base_step=towards,
+            base_step=base_step,
         )
         for i, (before, (sigma, next_sigma)) in enumerate(
             zip([None, *levels], pairwise(levels), strict=False)

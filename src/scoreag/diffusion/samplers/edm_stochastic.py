@@ -1,6 +1,6 @@
 """Churn: a Heun step from a raised noise level.  Karras et al. (2022), algorithm 2.
 
-The fresh noise repairs errors of earlier steps, at the price of two denoiser calls a step.
+The fresh noise corrects errors of earlier steps, at the price of two denoiser calls a step.
 """
 
 import math
@@ -30,7 +30,7 @@ def step(
     s_tmin: Number = 0.0,
     s_tmax: Number = math.inf,
 ) -> State:
-    """Add noise up to the level ``(1 + gamma) sigma``, if sigma is in [s_tmin, s_tmax]; then Heun's."""
+    """If sigma is in [s_tmin, s_tmax], add noise up to ``(1 + gamma) sigma``; then Heun's step."""
     raised = (1 + gamma) * sigma if s_tmin <= sigma <= s_tmax else sigma
     fresh = s_noise * (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
     return heun.step(denoise, x + fresh, raised, next_sigma, noise)
@@ -67,4 +67,6 @@ def sample(
 def _check_range(name: str, value: object, low: Number, high: object) -> None:
     number = isinstance(value, float | int) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"edm_stochastic's {name} is {value!r}; write a number from {low} to {high}")
+        raise ValueError(
+            f"edm_stochastic's {name} is {value!r}; write a number from {low} to {high}"
+        )

@@ -1,23 +1,34 @@
 """A checkpoint of other people's making: what it is, and the card and the weights made of it."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from scoreag.io.bounded import get_file_size, parse_json
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint, load_tensors
 from scoreag.models.build import infer_shapes
-from scoreag.models.convert import diffusers, edm, state_dicts
-from scoreag.models.convert.detect import describe_format
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
+from scoreag.models.convert import (
+    ddpm_pytorch,
+    diffusers,
+    edm,
+    guided_diffusion,
+    score_sde,
+)
 from scoreag.models.convert.spec import CheckpointSpec
 from scoreag.models.model_cards import Card, check_state_dict, write_card
 from scoreag.models.safetensors import read_any_safetensors
 from scoreag.registry import load_component, short_repr, truncate_text
 
+TORCH_FORMATS = (
+    "score-SDE (.pth), guided-diffusion and improved-diffusion (.pt), and Ho et al.'s network in "
+    "PyTorch (.ckpt)"
+)
 SUPPORTED_FORMATS = (
-    f"pickles of EDM (.pkl), {state_dicts.SUPPORTED_FORMATS}, safetensors whose metadata has the class of EDM and "
+    f"pickles of EDM (.pkl), {TORCH_FORMATS}, safetensors whose metadata has the class of EDM and "
     "its arguments, and folders of diffusers with a UNet2DModel"
 )
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0a"  # how files of torch.save began before they were archives
@@ -29,8 +40,8 @@ def open_checkpoint(
     """What a file or a folder holds; nothing of it is run.
 
     Args:
-        arguments: that the network was trained with, where the file does not say them.
-        names: how many classes are named, if they are.
+        config: that the network was trained with, where the file does not say it.
+        class_count: how many classes are named, if they are.
 
     Raises:
         ValueError: it is of no kind that is known, or damaged.
@@ -47,7 +58,7 @@ def open_checkpoint(
 def _open(path: Path, config: Mapping[str, Any] | None, class_count: int) -> CheckpointSpec:
     head = _read_magic(path)
     if head[:2] == b"PK" or head[:4] == LEGACY_TORCH_MAGIC:
-        return state_dicts.open_torch_file(path, config)
+        return open_torch_file(path, config)
     if diffusers.is_folder(path):
         return diffusers.open_folder(path, config, class_count)
     if config:
@@ -105,10 +116,10 @@ def convert_checkpoint(
     """Write the card and the weights of a checkpoint into ``folder``.
 
     Args:
-        classes: names by number; without them the numbers themselves.
+        class_names: by number; without them the numbers themselves.
         license: of the weights; by default what the format says.
-        half: store the weights with 11 significant bits.
-        arguments: as in ``open_checkpoint``.
+        fp16: store the weights with 11 significant bits.
+        config: as in ``open_checkpoint``.
 
     Raises:
         ValueError: the file is not read, or does not fit the network that it names.
@@ -160,3 +171,115 @@ def summarize(spec: CheckpointSpec) -> dict[str, object]:
         "license": spec.license,
         "left out": ", ".join(spec.unused_keys) or "nothing",
     }
+
+
+def open_torch_file(path: Path, config: Mapping[str, Any] | None = None) -> CheckpointSpec:
+    """The network of a file of tensors.
+
+    Args:
+        config: that it was trained with, where neither the file nor its name tells it.
+
+    Raises:
+        ValueError: nothing says what the network is, or the tensors are not those of such a one.
+    """
+    if (whole := _unpacked_size(path)) > path.stat().st_size:  # a thousand times its size, perhaps
+        raise UnsupportedCheckpoint(
+            f"{path} unpacks to {whole:,} bytes, which torch.save does not do"
+        )
+    tree = load_tensors(path)
+    if score_sde.is_training_checkpoint(tree) and _is_state_dict(tree["model"]):
+        return score_sde.open_state_dict(tree, path, config)
+    given, left = _select_state_dict(tree) if isinstance(tree, list) else (tree, ())
+    if not _is_state_dict(given):
+        raise UnsupportedCheckpoint(f"{path} {describe_format(given)}; read are {TORCH_FORMATS}")
+    if all(name.startswith("module.") for name in given):
+        given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
+    if ddpm_pytorch.FIRST_KEY in given:
+        return ddpm_pytorch.open_state_dict(given, path, config, left)
+    if guided_diffusion.FIRST_KEY in given and any(
+        name.startswith("output_blocks.") for name in given
+    ):
+        return guided_diffusion.open_state_dict(given, path, config)
+    if any(name.startswith(score_sde.FIRST_KEY) for name in given):
+        return score_sde.open_state_dict(given, path, config)
+    raise UnsupportedCheckpoint(f"{path} {describe_format(given)}; read are {TORCH_FORMATS}")
+
+
+def _unpacked_size(path: Path) -> int:
+    """How many bytes an archive unpacks to; 0 of what is none, or damaged: its reading says so."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(one.file_size for one in archive.infolist())
+    except Exception:  # a damaged archive can raise anything
+        return 0
+
+
+def _select_state_dict(states: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    """What the training of ermongroup/ddim writes: network, optimizer, epoch, step, average."""
+    if not states:
+        return states, ()
+    averaged = len(states) > 4 and _is_state_dict(states[-1])
+    what = "the optimizer and the step" + (", and the weights of that step" if averaged else "")
+    return states[-1 if averaged else 0], (what,)
+
+
+def _is_state_dict(value: Any) -> bool:
+    """Whether this is a state dict."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in value.items())
+    )
+
+
+LATENT_MODEL = (
+    "looks like a model of latent codes ({name!r}), as Stable Diffusion: it draws the codes of an "
+    "autoencoder, not images, and a score model of images is wanted"
+)
+CLASSIFIER = (
+    "looks like a classifier ({name!r}), and a score model is wanted; a classifier is given by "
+    "--classifier FOLDER, which scoreag convert makes of it with --network, --mean and --std"
+)
+NOISY_CLASSIFIER = (
+    "looks like guided-diffusion's classifier of noisy images, and a score model is wanted"
+)
+OPTIMIZER = (
+    "looks like the state of an optimizer, which holds no network; take the file of the averaged "
+    "weights that was saved beside it, such as ema_0.9999_010000.pt or model010000.pt"
+)
+LUCIDRAINS = (
+    "looks like a U-Net of denoising-diffusion-pytorch ({name!r}), which is not read; train one "
+    "with scoreag train score-model, or take one of scoreag list models"
+)
+K_DIFFUSION = "looks like a network of k-diffusion ({name!r}), which is not read"
+PATCH_TRANSFORMER = (
+    "looks like a transformer of patches ({name!r}), as DiT or U-ViT, which is not read"
+)
+SIGNATURES = (  # how a name of such a file begins, and what is said of it; the first that fits
+    (("model.diffusion_model.", "first_stage_model.", "cond_stage_model."), LATENT_MODEL),
+    (("quant_conv.", "post_quant_conv.", "encoder.conv_in.", "decoder.conv_in."), LATENT_MODEL),
+    (("input_blocks.",), NOISY_CLASSIFIER),
+    (("model.init_conv.", "init_conv.", "ema_model.model.init_conv."), LUCIDRAINS),
+    (("inner_model.mapping.", "inner_model.patch_in.", "inner_model.proj_in."), K_DIFFUSION),
+    (("x_embedder.", "t_embedder.", "in_blocks.0."), PATCH_TRANSFORMER),
+    (("fc.", "linear.", "classifier.", "head.", "logits.", "heads."), CLASSIFIER),
+)
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "params_ema")
+
+
+def describe_format(tree: Any) -> str:
+    """The predicate of a sentence about what ``torch.save`` wrote."""
+    if not isinstance(tree, Mapping):
+        return f"holds a {type(tree).__name__}, not a state dict"
+    if isinstance(tree.get("param_groups"), list) and isinstance(tree.get("state"), Mapping):
+        return OPTIMIZER
+    inner = next((key for key in WRAPPER_KEYS if isinstance(tree.get(key), Mapping)), "")
+    tree = tree[inner] if inner else tree
+    names = [str(name).removeprefix("module.") for name in tree]
+    for starts, said in SIGNATURES:
+        for name in names:
+            if name.startswith(starts):
+                return said.format(name=name)
+    if not any(isinstance(value, Tensor) for value in tree.values()):
+        return "holds no tensors by name"
+    return f"is of a network that is not known here (its first tensor is {names[0]!r})"

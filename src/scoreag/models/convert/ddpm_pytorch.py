@@ -12,17 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.models.convert.config_check import validate_config
-from scoreag.models.convert.key_mapping import KeyMapEntry, apply_key_map, weight_and_bias
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
+from scoreag.models.convert.key_mapping import (
+    KeyMapEntry,
+    LayerTable,
+    Module,
+    apply_key_map,
+    expand_modules,
+)
+from scoreag.models.convert.spec import CheckpointSpec, validate_config
 
 FIRST_KEY = "temb.dense.0.weight"
-BLOCK_KEYS = {
-    "norm0": "norm1", "conv0": "conv1", "affine": "temb_proj", "norm1": "norm2", "conv1": "conv2",
-    "skip": "nin_shortcut",
+LAYERS: LayerTable = {
+    "block": {"norm0": "norm1", "conv0": "conv1", "affine": "temb_proj", "norm1": "norm2",
+              "conv1": "conv2", "skip": "nin_shortcut"},
+    "attention": {"norm2": "norm", "proj": "proj_out", "qkv": ("q", "k", "v")},
 }  # fmt: skip
-QKV = ("q", "k", "v")
 
 
 def open_state_dict(
@@ -34,7 +39,7 @@ def open_state_dict(
     """The network of a state dict.
 
     Args:
-        arguments: ``{"image_size": 64}``, where attention is not at a side of 16.
+        config: ``{"image_size": 64}``, where attention is not at a side of 16.
 
     Raises:
         Refused: a tensor is missing, left over, or has another shape.
@@ -106,41 +111,26 @@ def _count_indices(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
     """All tensors of such a network."""
-    sides, last = config["sides"], len(config["sides"]) - 1
-    yield from weight_and_bias(_layer_pairs(sides))
+    return expand_modules(_iter_modules(config["sides"], config["blocks"]), LAYERS)
+
+
+def _iter_modules(sides: Sequence[int], blocks: int) -> Iterator[Module]:
+    yield from (("", "map_layer0", "temb.dense.0"), ("", "map_layer1", "temb.dense.1"))
+    yield "", f"enc.{sides[0]}x{sides[0]}_conv", "conv_in"
     for level, side in enumerate(sides):
-        for way, many, ours in (("down", 0, "enc"), ("up", 1, "dec")):
-            for i in range(config["blocks"] + many):
+        if level:
+            yield "", f"enc.{side}x{side}_down.1", f"down.{level - 1}.downsample.conv"
+            yield "", f"dec.{2 * side}x{2 * side}_up", f"up.{level}.upsample.conv"
+        for theirs, count, ours in (("down", blocks, "enc"), ("up", blocks + 1, "dec")):
+            for i in range(count):
                 at = f"{ours}.{side}x{side}_block{i}"
-                yield from _block_keys(at, f"{way}.{level}.block.{i}")
-                yield from _attention_keys(at, f"{way}.{level}.attn.{i}")
-    at = f"dec.{sides[last]}x{sides[last]}"
-    yield from _block_keys(f"{at}_in0", "mid.block_1")
-    yield from _attention_keys(f"{at}_in0", "mid.attn_1")
-    yield from _block_keys(f"{at}_in1", "mid.block_2")
-
-
-def _layer_pairs(sides: Sequence[int]) -> Iterator[tuple[str, str]]:
-    yield from (("map_layer0", "temb.dense.0"), ("map_layer1", "temb.dense.1"))
-    yield f"enc.{sides[0]}x{sides[0]}_conv", "conv_in"
-    for level, side in enumerate(sides[1:], 1):
-        yield f"enc.{side}x{side}_down.1", f"down.{level - 1}.downsample.conv"
-        yield f"dec.{2 * side}x{2 * side}_up", f"up.{level}.upsample.conv"
-    yield from (("out_norm", "norm_out"), ("out_conv", "conv_out"))
-
-
-def _block_keys(ours: str, theirs: str) -> Iterator[KeyMapEntry]:
-    yield from weight_and_bias(
-        (f"{ours}.{own}", f"{theirs}.{other}") for own, other in BLOCK_KEYS.items()
-    )
-
-
-def _attention_keys(ours: str, theirs: str) -> Iterator[KeyMapEntry]:
-    yield from weight_and_bias(
-        [(f"{ours}.norm2", f"{theirs}.norm"), (f"{ours}.proj", f"{theirs}.proj_out")]
-    )
-    for kind in ("weight", "bias"):
-        yield f"{ours}.qkv.{kind}", tuple(f"{theirs}.{part}.{kind}" for part in QKV)
+                yield "block", at, f"{theirs}.{level}.block.{i}"
+                yield "attention", at, f"{theirs}.{level}.attn.{i}"
+    last = f"dec.{sides[-1]}x{sides[-1]}"
+    yield "block", f"{last}_in0", "mid.block_1"
+    yield "attention", f"{last}_in0", "mid.attn_1"
+    yield "block", f"{last}_in1", "mid.block_2"
+    yield from (("", "out_norm", "norm_out"), ("", "out_conv", "conv_out"))
 
 
 def _convert_tensor(ours: str, parts: Sequence[Tensor]) -> Tensor:

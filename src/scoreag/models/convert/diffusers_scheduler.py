@@ -8,13 +8,14 @@ known to be of one kind, or the folder is refused.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from scoreag.registry import did_you_mean, load_component
+from scoreag.models.score_models import discrete
+from scoreag.registry import did_you_mean
 
 SchedulerConfig = Mapping[str, Any]
 
 
 class Prediction(NamedTuple):
-    """A file of score_models/, what its card has to say of it, and the deviation of the data."""
+    """A name of score_models.py, what its card has to say of it, and the deviation of the data."""
 
     family: str
     schedule_kwargs: dict[str, Any]
@@ -188,7 +189,7 @@ def _parse_betas(config: SchedulerConfig) -> Prediction:
     betas, steps = config.get("trained_betas"), _get_int(config, "num_train_timesteps")
     if betas is not None and not _are_numbers(betas, steps):
         raise ValueError(f"trained_betas are no list of {steps} numbers, as num_train_timesteps is")
-    asked = {
+    kwargs: dict[str, Any] = {
         "predicts": predicts,
         "schedule": _get_str(config, "beta_schedule"),
         "steps": steps,
@@ -198,15 +199,15 @@ def _parse_betas(config: SchedulerConfig) -> Prediction:
         "snr_shift": _get_float(config, "snr_shift_scale", 1.0),
         "zero_snr": bool(config.get("rescale_betas_zero_snr")),
     }
-    load_component("score_models", "discrete").family(**asked)  # refuses what is no table
-    return _match_family(_drop_defaults(asked))
+    discrete(**kwargs)  # refuses what is no table
+    return _match_family(_drop_defaults(kwargs))
 
 
 def _drop_defaults(kwargs: dict[str, Any]) -> dict[str, Any]:
     """What changes the table: betas need no schedule, and a cosine no ends."""
     usual = {
-        "predicts": "epsilon", "schedule": "linear", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.02,
-        "betas": [], "snr_shift": 1.0, "zero_snr": False,
+        "predicts": "epsilon", "schedule": "linear", "steps": 1000, "beta_start": 1e-4,
+        "beta_end": 0.02, "betas": [], "snr_shift": 1.0, "zero_snr": False,
     }  # fmt: skip
     needless: tuple[str, ...] = ()
     if kwargs["betas"]:

@@ -10,16 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.io.torch_files import check_byte_budget
-from scoreag.models.convert.config_check import validate_config_sizes
-from scoreag.models.convert.safe_unpickler import (
+from scoreag.io.safe_unpickler import (
     PickleStub,
     UnsupportedCheckpoint,
+    check_byte_budget,
     iter_objects,
     read_pickle_tree,
     to_plain,
 )
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.models.convert.spec import CheckpointSpec, validate_config_sizes
 from scoreag.registry import did_you_mean, short_repr, truncate_text
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -37,7 +36,8 @@ SONG_OPTIONS = {
     "decoder_type": "decoder", "resample_filter": "resample_filter",
 }  # fmt: skip
 NETWORKS: dict[str, tuple[str, dict[str, str]]] = {
-    "SongUNet": ("song_unet", SHARED_OPTIONS | SONG_OPTIONS), "DhariwalUNet": ("adm_unet", SHARED_OPTIONS)
+    "SongUNet": ("song_unet", SHARED_OPTIONS | SONG_OPTIONS),
+    "DhariwalUNet": ("adm_unet", SHARED_OPTIONS),
 }  # fmt: skip
 FIXED_VALUES = {  # arguments whose value is part of a family here
     "beta_d": 19.9, "beta_min": 0.1, "M": 1000, "C_1": 0.001, "C_2": 0.008
@@ -109,7 +109,8 @@ def build_spec(
             )
         elif argument not in FIXED_VALUES and argument not in TRAINING_ONLY:
             raise UnsupportedCheckpoint(
-                f"{where}: an argument {short_repr(argument)}; {did_you_mean(argument, list(names))}"
+                f"{where}: an argument {short_repr(argument)}; "
+                + did_you_mean(argument, list(names))
             )
     if name == "iDDPMPrecond":
         options["variance"] = True

@@ -12,10 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
-from scoreag.models.convert.config_check import validate_config
-from scoreag.models.convert.key_mapping import KeyMapEntry, apply_key_map, weight_and_bias
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
+from scoreag.models.convert.key_mapping import (
+    KeyMapEntry,
+    LayerTable,
+    Module,
+    apply_key_map,
+    expand_modules,
+)
+from scoreag.models.convert.spec import CheckpointSpec, validate_config
 from scoreag.registry import did_you_mean
 
 GUIDED_DEFAULTS: dict[str, Any] = {
@@ -62,16 +67,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-BLOCK_KEYS = {
-    "norm0": "in_layers.0", "conv0": "in_layers.2", "affine": "emb_layers.1",
-    "norm1": "out_layers.0", "conv1": "out_layers.3", "skip": "skip_connection",
+LAYERS: LayerTable = {
+    "block": {"norm0": "in_layers.0", "conv0": "in_layers.2", "affine": "emb_layers.1",
+              "norm1": "out_layers.0", "conv1": "out_layers.3", "skip": "skip_connection"},
+    "attention": {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"},
 }  # fmt: skip
-ATTENTION_KEYS = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
 
 
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
     """All tensors of a network of these arguments."""
-    yield from weight_and_bias(_layer_pairs(config))
+    yield from expand_modules(_iter_modules(config), LAYERS)
     yield "map_label.weight", ("label_emb.weight",)
 
 
@@ -92,54 +97,44 @@ def convert_tensor(ours: str, parts: Sequence[Tensor], config: Mapping[str, Any]
     return tensor
 
 
-def _layer_pairs(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Our layers and theirs, in pairs."""
+def _iter_modules(config: Mapping[str, Any]) -> Iterator[Module]:
     sides = [config["image_size"] >> level for level in range(len(config["channel_mult"]))]
-    yield from (("map_layer0", "time_embed.0"), ("map_layer1", "time_embed.2"))
-    yield from _encoder_pairs(config, sides)
+    yield from (("", "map_layer0", "time_embed.0"), ("", "map_layer1", "time_embed.2"))
+    yield from _encoder_modules(config, sides)
     last = f"dec.{sides[-1]}x{sides[-1]}"
-    yield from _block_pairs(f"{last}_in0", "middle_block.0")
-    yield from _attention_pairs(f"{last}_in0", "middle_block.1")
-    yield from _block_pairs(f"{last}_in1", "middle_block.2")
-    yield from _decoder_pairs(config, sides)
-    yield from (("out_norm", "out.0"), ("out_conv", "out.2"))
+    yield "block", f"{last}_in0", "middle_block.0"
+    yield "attention", f"{last}_in0", "middle_block.1"
+    yield "block", f"{last}_in1", "middle_block.2"
+    yield from _decoder_modules(config, sides)
+    yield from (("", "out_norm", "out.0"), ("", "out_conv", "out.2"))
 
 
-def _encoder_pairs(config: Mapping[str, Any], sides: list[int]) -> Iterator[tuple[str, str]]:
-    yield f"enc.{sides[0]}x{sides[0]}_conv", "input_blocks.0.0"
+def _encoder_modules(config: Mapping[str, Any], sides: list[int]) -> Iterator[Module]:
+    yield "", f"enc.{sides[0]}x{sides[0]}_conv", "input_blocks.0.0"
     place = 0
     for side in sides:
         at = f"enc.{side}x{side}"
         if side != sides[0]:
             place += 1
-            yield from _block_pairs(f"{at}_down", f"input_blocks.{place}.0")
-            yield f"{at}_down", f"input_blocks.{place}.0.op"
+            yield "block", f"{at}_down", f"input_blocks.{place}.0"
+            yield "", f"{at}_down", f"input_blocks.{place}.0.op"
         for i in range(config["num_res_blocks"]):
             place += 1
-            yield from _block_pairs(f"{at}_block{i}", f"input_blocks.{place}.0")
-            yield from _attention_pairs(f"{at}_block{i}", f"input_blocks.{place}.1")
+            yield "block", f"{at}_block{i}", f"input_blocks.{place}.0"
+            yield "attention", f"{at}_block{i}", f"input_blocks.{place}.1"
 
 
-def _decoder_pairs(config: Mapping[str, Any], sides: list[int]) -> Iterator[tuple[str, str]]:
+def _decoder_modules(config: Mapping[str, Any], sides: list[int]) -> Iterator[Module]:
     place = -1
     for side in reversed(sides):
         for i in range(config["num_res_blocks"] + 1):
             place += 1
-            yield from _block_pairs(f"dec.{side}x{side}_block{i}", f"output_blocks.{place}.0")
-            yield from _attention_pairs(f"dec.{side}x{side}_block{i}", f"output_blocks.{place}.1")
+            yield "block", f"dec.{side}x{side}_block{i}", f"output_blocks.{place}.0"
+            yield "attention", f"dec.{side}x{side}_block{i}", f"output_blocks.{place}.1"
         if side != sides[0]:
-            behind = 2 if side in config["attention_resolutions"] else 1
             up = f"dec.{2 * side}x{2 * side}_up"
-            yield from _block_pairs(up, f"output_blocks.{place}.{behind}")
-            yield up, f"output_blocks.{place}.{behind}.conv"
-
-
-def _block_pairs(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
-    yield from ((f"{ours}.{own}", f"{theirs}.{other}") for own, other in BLOCK_KEYS.items())
-
-
-def _attention_pairs(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
-    yield from ((f"{ours}.{own}", f"{theirs}.{other}") for own, other in ATTENTION_KEYS.items())
+            theirs = f"output_blocks.{place}.{2 if side in config['attention_resolutions'] else 1}"
+            yield from (("block", up, theirs), ("", up, f"{theirs}.conv"))
 
 
 FIRST_KEY = "input_blocks.0.0.weight"
@@ -173,7 +168,7 @@ def open_state_dict(
     """The network of a state dict.
 
     Args:
-        arguments: of the scripts; by default those of the published file of that name.
+        config: of the scripts; by default those of the published file of that name.
 
     Raises:
         ValueError: nothing says what the network is, or the tensors are not those of such a one.
@@ -240,7 +235,7 @@ def complete_config(
 
     Args:
         name: of the file, for what is said of it.
-        seen: what the tensors tell.
+        inferred: what the tensors tell.
 
     Raises:
         Refused: one is missing, not known, or has a value that is not.

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from scoreag.io.download import download_file
-from scoreag.io.filesystem import cache_folder, file_sha256, load_tensors, write_text
+from scoreag.io.filesystem import cache_folder, file_sha256, write_text
+from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.convert.checkpoint import convert_checkpoint
 from scoreag.models.safetensors import read_any_safetensors
 from scoreag.registry import load_component
 
 PINS_FILE = "sha256.json"
-MAX_BYTES_PER_MB = (
-    8 << 20
-)  # bytes of a file for each megabyte of the parameters; optimizers take four
+MAX_BYTES_PER_MB = 8 << 20  # bytes of a file for each megabyte of weights; optimizers take four
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class HubCheckpoint:
     """A public checkpoint: where its files are, and what they do not say of themselves.
 
     Args:
-        address: of the folder of its files, or, with a query ("?dl=1"), of its only file;
+        url: of the folder of its files, or, with a query ("?dl=1"), of its only file;
             SCOREAG_MODELS_URL in its place names a mirror, a folder.
         megabytes: of all files, about.
         classes: the data set whose classes it knows; "" are numbers.
-        arguments: of its training, where neither the file nor its name tells them.
+        config: of its training, where neither the file nor its name tells them.
         digest: that its publishers tell of its only file, as "md5:HEX".
-        by_hand: the address is a page for browsers, and the file is put into the cache by its
+        manual: the address is a page for browsers, and the file is put into the cache by its
             reader.
     """
 

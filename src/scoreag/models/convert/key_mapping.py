@@ -1,4 +1,7 @@
-"""Tensors under other names: each that is given is placed once, and none is left over."""
+"""Tensors under other names: each that is given is placed once, and none is left over.
+
+A format lists its modules, (kind, ours, theirs), and has one table of the layers of each kind.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -6,19 +9,35 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.build import infer_shapes
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
 from scoreag.registry import load_component
 
+Module: TypeAlias = tuple[str, str, str]  # its kind, our name, and theirs
+LayerTable: TypeAlias = Mapping[str, Mapping[str, str | tuple[str, ...]]]  # ours: theirs, by kind
 KeyMapEntry: TypeAlias = tuple[str, tuple[str, ...]]  # our tensor, and those that it is made of
 FILTER_SUFFIX = "resample_filter"
 
 
-def weight_and_bias(pairs: Iterable[tuple[str, str]]) -> Iterator[KeyMapEntry]:
-    """The weights and the biases of layers, given ours and theirs."""
-    for ours, theirs in pairs:
-        for kind in ("weight", "bias"):
-            yield f"{ours}.{kind}", (f"{theirs}.{kind}",)
+def expand_modules(modules: Iterable[Module], layers: LayerTable) -> Iterator[KeyMapEntry]:
+    """The weights and the biases of all layers of these modules; of no kind, it is a layer."""
+    for kind, ours, theirs in modules:
+        for own, names in layers.get(kind, {"": ""}).items():
+            others = (names,) if isinstance(names, str) else names
+            for part in ("weight", "bias"):
+                yield (
+                    _join(ours, own, part),
+                    tuple(_join(theirs, name, _part_name(name, part)) for name in others),
+                )
+
+
+def _join(*names: str) -> str:
+    return ".".join(filter(None, names))
+
+
+def _part_name(layer: str, part: str) -> str:
+    """Song's layers "network in network" call their weight W and their bias b."""
+    return {"weight": "W", "bias": "b"}[part] if layer.startswith("NIN_") else part
 
 
 def apply_key_map(
@@ -33,27 +52,27 @@ def apply_key_map(
 
     Args:
         network, options: a file of networks/ and the arguments of its ``build``.
-        places: of all layers that such a network may have; what it lacks is skipped.
-        made: our tensor, of its name and of those of theirs that it is made of.
+        key_map: of all layers that such a network may have; what it lacks is skipped.
+        convert: our tensor, of its name and of those of theirs that it is made of.
 
     Raises:
-        Refused: a tensor of theirs has no place, is missing, or has another shape; names it.
+        UnsupportedCheckpoint: a tensor has no place, is missing, or has another shape; names it.
     """
-    wanted = _network_shapes(network, options, tensors, file)
-    table = {ours: theirs for ours, theirs in key_map if ours in wanted}
+    shapes = _network_shapes(network, options, tensors, file)
+    table = {ours: theirs for ours, theirs in key_map if ours in shapes}
     used = {name for theirs in table.values() for name in theirs}
-    if left := [name for name in tensors if name not in used]:
+    if surplus := [name for name in tensors if name not in used]:
         raise UnsupportedCheckpoint(
-            f"{file}: the tensor {left[0]!r} has no place in a network of its kind"
+            f"{file}: the tensor {surplus[0]!r} has no place in a network of its kind"
         )
-    found = dict[str, Tensor]()
+    converted = dict[str, Tensor]()
     for ours, theirs in table.items():
         if missing := [name for name in theirs if name not in tensors]:
             raise UnsupportedCheckpoint(f"{file}: the tensor {missing[0]!r} is missing")
-        found[ours] = _convert_tensor(
-            ours, [tensors[name] for name in theirs], wanted[ours], convert, file, theirs
-        )
-    return found | _resample_filters(wanted, options)
+        parts = [tensors[name] for name in theirs]
+        where = f"{file}: the tensor {theirs[0]!r} has shape {tuple(parts[0].shape)}"
+        converted[ours] = _convert_tensor(ours, parts, shapes[ours], convert, where)
+    return converted | _resample_filters(shapes, options)
 
 
 def _convert_tensor(
@@ -61,23 +80,15 @@ def _convert_tensor(
     parts: list[Tensor],
     shape: torch.Size,
     convert: Callable[[str, Sequence[Tensor]], Tensor],
-    file: str,
-    theirs: tuple[str, ...],
+    where: str,
 ) -> Tensor:
     try:
         tensor = convert(ours, parts)
     except (RuntimeError, IndexError) as error:  # of a shape that cannot even be turned
-        raise UnsupportedCheckpoint(
-            f"{file}: the tensor {theirs[0]!r} has shape {tuple(parts[0].shape)}, which its "
-            "kind of layer cannot have"
-        ) from error
+        raise UnsupportedCheckpoint(f"{where}, which its kind of layer cannot have") from error
     if tensor.shape != shape:
-        came, turned = tuple(parts[0].shape), tuple(tensor.shape)
-        raise UnsupportedCheckpoint(
-            f"{file}: the tensor {theirs[0]!r} has shape {came}"
-            + (f", which makes {turned}" if turned != came else "")
-            + f"; a network of its kind has {tuple(shape)}"
-        )
+        result = f", which makes {tuple(tensor.shape)}" if tensor.shape != parts[0].shape else ""
+        raise UnsupportedCheckpoint(f"{where}{result}; a network of its kind has {tuple(shape)}")
     return tensor.contiguous()
 
 
@@ -92,7 +103,7 @@ def _network_shapes(
         ) from error
 
 
-def _resample_filters(wanted: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Tensor]:
+def _resample_filters(names: Iterable[str], options: Mapping[str, Any]) -> dict[str, Tensor]:
     line = torch.tensor(options.get("resample_filter", (1, 1)), dtype=torch.float32)
-    whole = torch.outer(line, line)[None, None] / line.sum() ** 2
-    return {name: whole.clone() for name in wanted if name.endswith(FILTER_SUFFIX)}
+    square = torch.outer(line, line)[None, None] / line.sum() ** 2
+    return {name: square.clone() for name in names if name.endswith(FILTER_SUFFIX)}

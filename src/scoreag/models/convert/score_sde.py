@@ -11,22 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.models.convert.config_check import validate_config
-from scoreag.models.convert.key_mapping import KeyMapEntry, apply_key_map, weight_and_bias
-from scoreag.models.convert.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.io.safe_unpickler import UnsupportedCheckpoint
+from scoreag.models.convert.key_mapping import (
+    KeyMapEntry,
+    LayerTable,
+    apply_key_map,
+    expand_modules,
+)
+from scoreag.models.convert.spec import CheckpointSpec, validate_config
 from scoreag.registry import did_you_mean
 
-BLOCK_KEYS = {
-    "norm0": "GroupNorm_0", "conv0": "Conv_0", "affine": "Dense_0", "norm1": "GroupNorm_1",
-    "conv1": "Conv_1", "skip": "Conv_2",
+LAYERS: LayerTable = {
+    "block": {"norm0": "GroupNorm_0", "conv0": "Conv_0", "affine": "Dense_0",
+              "norm1": "GroupNorm_1", "conv1": "Conv_1", "skip": "Conv_2"},
+    "attention": {"norm2": "GroupNorm_0", "qkv": ("NIN_0", "NIN_1", "NIN_2"), "proj": "NIN_3"},
+    "residual": {"": "Conv2d_0"},
+    "skip": {"": "Conv_0"},
 }  # fmt: skip
 
 
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
-    """All tensors of a network of this configuration."""
-    for number, (kind, ours) in enumerate(_iter_modules(config)):
-        yield from _module_keys(kind, ours, f"all_modules.{number}")
+    """All tensors of a network of this configuration; modules are numbered in their order."""
+    modules = [
+        (kind, ours, f"all_modules.{number}")
+        for number, (kind, ours) in enumerate(_iter_modules(config))
+    ]
+    if modules[0][0] == "fourier":
+        yield f"{modules[0][1]}.freqs", (f"{modules.pop(0)[2]}.W",)
+    yield from expand_modules(modules, LAYERS)
 
 
 def convert_tensor(ours: str, parts: Sequence[Tensor]) -> Tensor:
@@ -36,31 +48,15 @@ def convert_tensor(ours: str, parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts), 1).flatten(0, 1) if ".qkv." in ours else parts[0]
 
 
-def _module_keys(kind: str, ours: str, theirs: str) -> Iterator[KeyMapEntry]:
-    if kind == "waves":
-        yield f"{ours}.freqs", (f"{theirs}.W",)
-    elif kind == "block":
-        yield from weight_and_bias(
-            (f"{ours}.{own}", f"{theirs}.{other}") for own, other in BLOCK_KEYS.items()
-        )
-    elif kind == "look":
-        yield from weight_and_bias([(f"{ours}.norm2", f"{theirs}.GroupNorm_0")])
-        for own, other in (("weight", "W"), ("bias", "b")):
-            yield f"{ours}.qkv.{own}", tuple(f"{theirs}.NIN_{i}.{other}" for i in range(3))
-            yield f"{ours}.proj.{own}", (f"{theirs}.NIN_3.{other}",)
-    else:  # a layer alone, or the only one in a module that has no more
-        yield from weight_and_bias([(ours, f"{theirs}.{kind}" if kind else theirs)])
-
-
 def _iter_modules(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The kind of each of their modules, and our layer."""
     sides = [config["image_size"] >> level for level in range(len(config["ch_mult"]))]
     if config["embedding_type"] == "fourier":
-        yield "waves", "map_noise"
+        yield "fourier", "map_noise"
     yield from (("", "map_layer0"), ("", "map_layer1"))
     yield from _encoder_modules(config, sides)
     last = f"dec.{sides[-1]}x{sides[-1]}_in"
-    yield from (("block", f"{last}0"), ("look", f"{last}0"), ("block", f"{last}1"))
+    yield from (("block", f"{last}0"), ("attention", f"{last}0"), ("block", f"{last}1"))
     yield from _decoder_modules(config, sides)
     if config["progressive"] == "none":
         at = f"dec.{sides[0]}x{sides[0]}_aux"
@@ -68,19 +64,18 @@ def _iter_modules(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _encoder_modules(config: Mapping[str, Any], sides: Sequence[int]) -> Iterator[tuple[str, str]]:
-    beside = {"residual": ("Conv2d_0", "residual"), "input_skip": ("Conv_0", "skip")}
+    auxiliary = {"residual": "residual", "input_skip": "skip"}.get(config["progressive_input"])
     yield "", f"enc.{sides[0]}x{sides[0]}_conv"
     for side in sides:
         at = f"enc.{side}x{side}"
         if side != sides[0]:
             yield "block", f"{at}_down"
-            if config["progressive_input"] in beside:
-                kind, way = beside[config["progressive_input"]]
-                yield kind, f"{at}_aux_{way}"
+            if auxiliary:
+                yield auxiliary, f"{at}_aux_{auxiliary}"
         for i in range(config["num_res_blocks"]):
             yield "block", f"{at}_block{i}"
             if side in config["attn_resolutions"]:
-                yield "look", f"{at}_block{i}"
+                yield "attention", f"{at}_block{i}"
 
 
 def _decoder_modules(config: Mapping[str, Any], sides: Sequence[int]) -> Iterator[tuple[str, str]]:
@@ -88,7 +83,7 @@ def _decoder_modules(config: Mapping[str, Any], sides: Sequence[int]) -> Iterato
         at, many = f"dec.{side}x{side}", config["num_res_blocks"] + 1
         yield from (("block", f"{at}_block{i}") for i in range(many))
         if side in config["attn_resolutions"]:
-            yield "look", f"{at}_block{many - 1}"
+            yield "attention", f"{at}_block{many - 1}"
         if config["progressive"] == "output_skip":
             yield from (("", f"{at}_aux_norm"), ("", f"{at}_aux_conv"))
         if side != sides[0]:
@@ -146,7 +141,7 @@ def open_state_dict(
     """The network of a checkpoint, its weights averaged where there is an average.
 
     Args:
-        arguments: entries of its configuration, or ``{"config": "vp/cifar10_ddpmpp_continuous"}``.
+        config: entries of its configuration, or ``{"config": "vp/cifar10_ddpmpp_continuous"}``.
 
     Raises:
         ValueError: nothing says what the network is, or the tensors are not those of such a one.

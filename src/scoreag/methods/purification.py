@@ -1,0 +1,151 @@
+"""GAP: the natural image behind a given one.  Kollovieh et al. (2023), section 3.3."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoreag.core.rng import Noise
+from scoreag.core.types import Classifier, Images
+from scoreag.diffusion.prior import Prior, to_model_range
+from scoreag.io.images import check_images
+from scoreag.methods.config import (
+    SamplingConfig,
+    answer_unknown_options,
+    given_options,
+    resolve_task_config,
+)
+from scoreag.methods.guided_sampling import (
+    CallCounter,
+    SampleBatch,
+    configure_prior,
+    guided_denoiser,
+)
+from scoreag.methods.result import Result
+from scoreag.methods.task import DEFAULT_BATCH_SIZE, TaskSpec, run_in_memory
+from scoreag.methods.validation import (
+    validate_classifier,
+    validate_image_ids,
+    validate_labels,
+    validate_prior,
+    validate_seed,
+)
+
+
+def sample_purification(
+    prior: Prior,
+    images: Images,
+    config: SamplingConfig,
+    noise: Noise,
+    counter: CallCounter | None = None,
+) -> Images:
+    """``x0 ~ p(x0) N(image; x0, 1/s_x)``, differentiable in ``images``; no class is known."""
+    reference, counter = to_model_range(images), counter or CallCounter()
+    return configure_prior(prior, config).sample(
+        noise,
+        condition=lambda denoise: guided_denoiser(
+            config, prior.sigma_data, counter.wrap(denoise), None, reference
+        ),
+        init_image=reference,
+        wrt=[reference],
+    )
+
+
+def build_purification(
+    prior: Prior,
+    images: Tensor,
+    classifier: Classifier | None = None,
+    labels: Tensor | Sequence[Any] | None = None,
+    seed: int = 0,
+    image_ids: Sequence[int] | Tensor | None = None,
+    **options: Any,
+) -> TaskSpec:
+    """The checked task of ``purify``."""
+    config = resolve_task_config(validate_prior(prior), "purify", **options)
+    images = check_images(images, prior.image_shape).to(prior.sigmas.device)
+    count = 2**31
+    if classifier is not None:
+        classifier, count = validate_classifier(classifier, images[:1], require_grad=False)
+    if labels is not None:
+        labels = validate_labels(labels, len(images), count).to(images.device)
+    return TaskSpec(
+        task="purify",
+        sample=sample_task,
+        prior=prior.to(images.dtype),
+        config=config,
+        seed=validate_seed(seed),
+        image_ids=validate_image_ids(image_ids, range(len(images))),
+        classifier=classifier,
+        images=images,
+        labels=labels,
+    )
+
+
+@torch.no_grad()
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """The formula, applied to all images of a task."""
+    assert task.images is not None
+    counter = CallCounter()
+    images = sample_purification(task.prior, task.images, config, noise, counter)
+    return counter.to_batch(images, None)
+
+
+@answer_unknown_options
+def purify(
+    prior: Prior,
+    images: Tensor,
+    classifier: Classifier | None = None,
+    labels: Tensor | Sequence[Any] | None = None,
+    *,
+    seed: int = 0,
+    image_ids: Sequence[int] | Tensor | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: bool = True,
+    similarity: float | None = None,
+    likelihood_variance: str | None = None,
+    sigma_start: float | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    sampler_options: Mapping[str, Any] | None = None,
+    jacobian: str | None = None,
+    x0_estimate: str | None = None,
+) -> Result:
+    """GAP: diffusion purification; the natural images that ``images`` were made from.
+
+    Samples ``p(x0) N(image; x0, 1/s_x)`` by a guided diffusion chain that starts at the noisy
+    image; Kollovieh et al. (2023), "Assessing Robustness via Score-Based Adversarial Image
+    Generation", section 3.3.  No classifier guides it.  ``defend`` makes a classifier of it.
+
+    Args:
+        prior: a score model, from ``load_prior``.
+        images: (batch, channel, height, width), of the prior's shape: float32 or float64 in
+            [0, 1], or uint8.
+        classifier: asked before and after, if given: images in [0, 1] to logits, in eval mode.
+        labels: the true classes, (batch,), if known: ``success`` is then where the classifier errs
+            on the purified image.
+        seed: 0 or more; with the image id it determines the noise of an image.
+        image_ids: one an image, all different; by default 0, 1, 2, ....
+        batch_size: images that the networks see at once, 1 to 4096; 0: all, unpadded.
+        progress: whether to show a bar.
+        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
+        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
+            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
+        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
+        steps: noise levels before 0, at least 1.
+        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
+        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
+        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+    An option that is None has the value of the prior's card.
+
+    Returns:
+        The purified images, in [0, 1], and what was measured on them.
+
+    Raises:
+        ValueError: an input, an option or a combination that cannot work; the message says what
+            to write instead.
+    """
+    task = build_purification(
+        prior, images, classifier, labels, seed, image_ids, **given_options(locals())
+    )
+    return run_in_memory(task, batch_size, progress)
