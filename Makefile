@@ -10,7 +10,12 @@ LOWEST_TESTS := tests/core tests/samplers tests/guidance tests/networks tests/cl
   tests/foreign tests/metrics tests/figures tests/report tests/search tests/test_cards.py \
   tests/test_cli.py tests/test_fetch.py tests/test_files.py tests/test_images.py tests/test_trust.py
 
-.PHONY: demo test test-lowest fashion env lint types clean wheel
+# What one runs while working: no trainings, no runs of commands, nothing slow.
+FAST_TESTS := tests/core tests/samplers tests/guidance tests/search tests/metrics tests/figures \
+  tests/networks tests/datasets tests/test_layers.py tests/test_docs.py tests/test_docstrings.py \
+  tests/test_settings.py tests/test_noise.py tests/test_files.py tests/test_images.py
+
+.PHONY: demo test test-fast test-lowest fashion env lint types clean wheel
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
@@ -18,6 +23,9 @@ demo: env
 fashion: env
 	$(BIN)/python benchmarks/fashion.py --out runs/fashion
 	$(BIN)/python benchmarks/render.py
+
+test-fast: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(FAST_TESTS)
 
 test: env lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

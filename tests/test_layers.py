@@ -35,7 +35,7 @@ FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]
 
 
 def absolute(node: ast.ImportFrom, file: Path) -> str:
-    """``from ..core import x`` in scoreag/attacks/pgd.py is an import from scoreag.core."""
+    """``from ..core import x`` in scoreag/diffusion/solver.py is an import from scoreag.core."""
     if not node.level:
         return node.module or ""
     package = ["scoreag", *file.relative_to(ROOT).parts[:-1]]

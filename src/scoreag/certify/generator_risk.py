@@ -21,8 +21,8 @@ class GeneratorSpec:
     Args:
         job: a synthesis without restarts, whose labels are those to be seen; a generator that draws
             again where it failed would be another one.
-        evaluated_classifier: what is judged, such as a classifier behind a purifier; None: the
-            job's own.
+            evaluated_classifier: whose errors are counted, such as one behind a purifier; None: the
+                job's own.
         alpha: the probability with which any of all bounds may be wrong.
     """
 

@@ -141,11 +141,8 @@ def certify_image(
     """
 
     def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
-        found = [
-            _count_predictions(base, image, image_id, purpose, ids, config, on_progress)
-            for ids in batch_ranges(number, config.batch_size)
-        ]
-        return torch.stack(found).sum(0)
+        count = partial(_count_predictions, base, image, image_id, purpose, config, on_progress)
+        return torch.stack([*map(count, batch_ranges(number, config.batch_size))]).sum(0)
 
     top = int(counts("select", config.n0).argmax())
     count = int(counts("estimate", config.n)[top])
@@ -167,9 +164,9 @@ def _count_predictions(
     image: Float[Tensor, "channels height width"],
     image_id: int,
     purpose: str,
-    copy_ids: range,
     config: SmoothingConfig,
     on_progress: Callable[[int], None],
+    copy_ids: range,
 ) -> Int[Tensor, " classes"]:
     """How often each class is predicted on some noisy copies; copy i has the noise of row i."""
     noise = Noise(config.seed, copy_ids).fold_in("smoothing", image_id, purpose)

@@ -231,7 +231,7 @@ def _temp_files(folder: Path, files: RunFiles) -> list[Path]:
 
 @contextmanager
 def _created(folder: Path) -> Iterator[None]:
-    """Make ``folder``; after an error, remove folders made for it that stayed empty."""
+    """Make ``folder``; after an error, folders that were made for it and are empty are removed."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; --out takes a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]

@@ -80,9 +80,9 @@ class Attack(Protocol):
             return images
         images = check_images(images)
         images = images.clone() if images.is_inference() else images.detach()
-        # a function may hold what belongs to this batch: it is shown all of it
-        whole = not isinstance(classifier, nn.Module | SupportsRowSelection)
-        probe = images if whole else images[:1]
+        # a function may be bound to this batch, and is then wrong about a part of it
+        is_function = not isinstance(classifier, nn.Module | SupportsRowSelection)
+        probe = images if is_function else images[:1]
         checked, classes = validate_classifier(classifier, probe, self.needs_gradient)
         labels = validate_labels(labels, len(images), classes).to(images.device)
         labels = labels.clone() if labels.is_inference() else labels
