@@ -16,7 +16,7 @@ from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
 @dataclass(frozen=True, eq=False)
 class GeneratorSpec:
-    """What is asked: of which draws, which classifier, with how much doubt.
+    """The samples, the classifier and the confidence of a bound.
 
     Args:
         job: a synthesis without restarts, whose labels are those to be seen; a generator that draws
@@ -44,12 +44,12 @@ def classify_draws(spec: GeneratorSpec, indices: range, pad_to: int = 0) -> list
     """Draw some of the images, to 8 bits, and what the classifier says of each."""
     result = run_batch(spec.job.select(indices), pad_to)
     ids = result.image_ids.tolist()
-    said = result.predictions
+    predictions = result.predictions
     if spec.evaluated_classifier is not None:
         judge: Classifier = spec.evaluated_classifier.fix_randomness(0, ids)
-        said = judge(quantize_8bit(result.images)).detach().argmax(1)
-    assert said is not None and result.labels is not None
-    answers = zip(ids, result.labels.tolist(), said.tolist(), strict=True)
+        predictions = judge(quantize_8bit(result.images)).detach().argmax(1)
+    assert predictions is not None and result.labels is not None
+    answers = zip(ids, result.labels.tolist(), predictions.tolist(), strict=True)
     return [
         {"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in answers
     ]

@@ -1,4 +1,4 @@
-"""Randomised smoothing with one-shot denoising.  Cohen et al. (2019), Carlini et al. (2023).
+"""Randomized smoothing with one-shot denoising.  Cohen et al. (2019), Carlini et al. (2023).
 
 The smoothed classifier says the class that the base classifier, behind the denoiser, says most
 often of ``image + sigma n``.  Where that class has a probability of at least p > 1/2, no change of
@@ -167,7 +167,7 @@ def _count_predictions(
     on_progress: Callable[[int], None],
     copy_ids: range,
 ) -> Int[Tensor, " classes"]:
-    """How often each class is said of some noisy copies; copy i has the noise of row i."""
+    """How often each class is predicted on some noisy copies; copy i has the noise of row i."""
     noise = Noise(config.seed, copy_ids).fold_in("smoothing", image_id, purpose)
     many = image.expand(len(copy_ids), *image.shape)
     with use_batch(BatchContext(tuple(copy_ids), (("smoothing", image_id, purpose),), {})):

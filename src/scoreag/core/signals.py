@@ -85,13 +85,14 @@ def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
             raise SignalInterrupt(number)
         received.append(number)
 
-    usual = (signal.default_int_handler, signal.SIG_DFL, handle_signal)
-    ours = threading.current_thread() is threading.main_thread()
-    held = {n: how for n in STOP_SIGNALS if ours and (how := signal.getsignal(n)) in usual}
-    for number in held:
+    default = (signal.default_int_handler, signal.SIG_DFL, handle_signal)
+    is_main = threading.current_thread() is threading.main_thread()
+    current = {n: signal.getsignal(n) for n in STOP_SIGNALS if is_main}
+    handlers = {n: handler for n, handler in current.items() if handler in default}
+    for number in handlers:
         signal.signal(number, note)
     try:
         yield lambda: received[0] if received else 0
     finally:
-        for number, how in held.items():
-            signal.signal(number, how)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -120,7 +120,7 @@ def _judge_rates(
 def build_headline(
     rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The figure that a run is told by: fooled and shown, or fooled where there is no judge."""
+    """The headline of a run: fooled and shown, or fooled where there is no judge."""
     if PRESERVED_SUCCESS not in rates:
         return {"name": ATTACK_SUCCESS, "says": NO_JUDGE_NOTE, **rates[ATTACK_SUCCESS].to_dict()}
     says = f"fooled, while the judge {judge_name(manifest)} still sees the class"
