@@ -52,7 +52,6 @@ RENAMED = {  # options of version 0.1; the first that the command has is told
 }  # fmt: skip
 COMPLETE_VAR = "_SCOREAG_COMPLETE"  # by which a shell asks for completions
 SHELLS = ("bash", "zsh", "fish", "powershell")
-MODELS = "--model cifar10 --classifier cifar10-resnet20"
 
 app = typer.Typer(
     name="scoreag",
@@ -69,48 +68,23 @@ train_app = typer.Typer(
     epilog="\b\nExample:\n  scoreag train score-model --preset cifar10-small --out models/mine",
 )  # fmt: skip
 
-add_command(app, "demo", demo.demo, "scoreag demo --out runs/demo")
-add_command(
-    app, "synthesize", synthesize.synthesize,
-    f"scoreag synthesize {MODELS} --classes cat,dog --per-class 8 --out runs/gas",
-)  # fmt: skip
-add_command(
-    app, "transform", transform.transform,
-    f"scoreag transform {MODELS} --data cifar10:test[0:64] --out runs/gat",
-)  # fmt: skip
-add_command(
-    app, "purify", purify.purify,
-    f"scoreag purify {MODELS} --data runs/gat --out runs/gap",
-)  # fmt: skip
-add_command(app, "assess", assess.assess, "scoreag assess quick --out runs/quick")
-add_command(
-    app, "certify", certify.certify,
-    f"scoreag certify {MODELS} --data cifar10:test[0:100] --sigma 0.25 --out runs/certify",
-)  # fmt: skip
-add_command(app, "report", report.report, "scoreag report runs/gat")
-add_command(
-    app, "doctor", doctor.doctor,
-    "scoreag doctor --classifier fashion-cnn --data fashion-mnist:sample",
-)  # fmt: skip
-add_command(app, "list", list_components, "scoreag list samplers")
-add_command(
-    train_app, "score-model", train.score_model,
-    "scoreag train score-model --preset cifar10-small --data cifar10:train[0:45000] "
-    "--out models/mine",
-)  # fmt: skip
-add_command(
-    train_app, "classifier", train.classifier,
-    "scoreag train classifier --preset cifar10-resnet20 --data cifar10:train[0:45000] "
-    "--out models/resnet",
-)  # fmt: skip
+for name, command in (
+    ("demo", demo.demo),
+    ("synthesize", synthesize.synthesize),
+    ("transform", transform.transform),
+    ("purify", purify.purify),
+    ("assess", assess.assess),
+    ("certify", certify.certify),
+    ("report", report.report),
+    ("doctor", doctor.doctor),
+    ("list", list_components),
+    ("convert", convert.convert),
+    ("evaluate", evaluate.evaluate),
+):
+    add_command(app, name, command)
+add_command(train_app, "score-model", train.score_model)
+add_command(train_app, "classifier", train.classifier)
 app.add_typer(train_app, name="train")
-add_command(
-    app, "convert", convert.convert,
-    "scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --class-names cifar10",
-    "scoreag convert resnet20.th models/mine --network cifar_resnet --config '{\"depth\": 20}' "
-    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --class-names cifar10",
-)  # fmt: skip
-add_command(app, "evaluate", evaluate.evaluate, "scoreag evaluate cifar10 --images 100")
 
 
 @app.callback(invoke_without_command=True)

@@ -40,7 +40,10 @@ class AssessOptions:
 
 
 def assess(options: AssessOptions) -> None:
-    """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results."""
+    """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results.
+
+    scoreag assess quick --out runs/quick
+    """
     from scoreag.assess.experiments import ModelCache
     from scoreag.assess.plan import load_plan, set_max_memory
     from scoreag.assess.plan_validation import resolve_plan, skipped_attacks

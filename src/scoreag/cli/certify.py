@@ -77,7 +77,11 @@ class CertifyOptions:
 
 
 def certify(options: CertifyOptions) -> None:
-    """Certify: L2 radii by smoothing, or with --generative, how often generated images fool."""
+    r"""Certify: L2 radii by smoothing, or with --generative, how often generated images fool.
+
+    scoreag certify --model cifar10 --classifier cifar10-resnet20 \
+        --data cifar10:test[0:100] --out runs/certify
+    """
     other: SmoothingOptions | GeneratorOptions
     other = options.smoothing if options.generative else options.generator
     for name, value in o.flatten(other).items():
@@ -105,7 +109,8 @@ def _certify_images(options: CertifyOptions) -> None:
     config = replace(
         config, batch_size=options.batch_size or config.batch_size, compiled=chosen.compile
     )
-    prior, classifier = _load_models(options)
+    prior = options.compute.load_prior(options.model)
+    classifier = options.compute.load_classifier(options.classifier)
     data = load_images(source, prior, options.classifier, options.out, output.progress)
     check_labeled(data)
     assert data.labels is not None
@@ -138,17 +143,6 @@ def _certify_images(options: CertifyOptions) -> None:
     lines.append(("largest radius", f"{summary['largest_radius']:g}"))
     output.show(summary, format_table(lines))
     say_where(output, options.out)
-
-
-def _load_models(options: CertifyOptions) -> tuple[Any, Any]:
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.models.loading import load_prior
-
-    compute = options.compute
-    return (
-        load_prior(options.model, compute.device, compute.trust_code),
-        load_classifier(options.classifier, compute.device, trust_code=compute.trust_code),
-    )
 
 
 def _smooth(output: o.OutputOptions, prior: Any, classifier: Any, config: "SmoothingConfig") -> Any:
@@ -219,7 +213,8 @@ def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
     from scoreag.methods.synthesis import build_synthesis
 
     chosen = options.generator
-    prior, classifier = _load_models(options)
+    prior = options.compute.load_prior(options.model)
+    classifier = options.compute.load_classifier(options.classifier)
     labels = parse_labels(chosen.classes or "all", prior.classes, chosen.per_class or 1000)
     target = parse_target(chosen.target or "none", prior.classes)
     sampling = {"attack_scale": 0.0, **o.sampling_kwargs(chosen.sampling), "max_restarts": 0}

@@ -42,7 +42,12 @@ class ConvertOptions:
 
 
 def convert(options: ConvertOptions) -> None:
-    """Convert other people's weights to a card and a safetensors file; none of their code runs."""
+    r"""Convert other people's weights to a card and a safetensors file; none of their code runs.
+
+    scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --class-names cifar10
+    scoreag convert resnet20.th models/mine --network cifar_resnet --config '{"depth": 20}' \
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --class-names cifar10
+    """
     folder, output = Path(options.folder), options.output
     if (folder / "card.toml").exists() and not options.overwrite:
         raise ValueError(f"{folder} has a card; give another folder, or --overwrite")

@@ -20,7 +20,10 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> None:
-    """The tour: synthesize, transform next to PGD, purify; one table and one page (2 minutes)."""
+    """The tour: synthesize, transform next to PGD, purify; one table and one page (2 minutes).
+
+    scoreag demo --out runs/demo
+    """
     from scoreag.cli.demo_run import demo as run
 
     output = options.output

@@ -21,7 +21,10 @@ class DoctorOptions:
 
 
 def doctor(options: DoctorOptions) -> None:
-    """Check a classifier: input range, normalization, logits or softmax, randomness, accuracy."""
+    """Check a classifier: input range, normalization, logits or softmax, randomness, accuracy.
+
+    scoreag doctor --classifier fashion-cnn --data fashion-mnist:sample
+    """
     findings = diagnose_classifier(options)
     options.output.show([one.to_dict() for one in findings], "\n".join(map(str, findings)))
     failed = [one.check for one in findings if one.ok is False]
@@ -32,20 +35,19 @@ def doctor(options: DoctorOptions) -> None:
 def diagnose_classifier(options: DoctorOptions) -> "list[Finding]":
     """What all checks find; where the classifier cannot be loaded, that."""
     from scoreag.classifiers.diagnose import Finding, diagnose
-    from scoreag.classifiers.loading import class_names, load_classifier
-    from scoreag.models.model_cards import load_card
+    from scoreag.classifiers.loading import class_names
 
     name, compute = options.classifier, options.compute
     classes = class_names(name)
     data = load_source(options.source, classes, options.output.progress)
     options.output.say(f"read {data.summary}")
     try:
-        classifier = load_classifier(name, compute.device, trust_code=compute.trust_code)
+        classifier = compute.load_classifier(name)
     except UnknownNameError:
         raise
     except ValueError as error:
         return [Finding("loading", False, str(error))]
-    shape = None if ":" in name else load_card(name, compute.trust_code).image_shape
+    shape = None if ":" in name else compute.load_card(name).image_shape
     findings = diagnose(classifier, data.images, data.labels, options.batch_size, shape)
     try:
         check_classes(data, classes)

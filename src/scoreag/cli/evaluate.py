@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from scoreag.cli import options as o
 from scoreag.cli.inputs import check_classes, check_not_overwritten, find_judge
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from scoreag.evaluation.reproducibility import MetricComparison
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.models.model_cards import Card
+
+    Page: TypeAlias = Callable[[dict[str, Any]], str]
+    Computed: TypeAlias = tuple[dict[str, Any], list[MetricComparison], Page]
 
 DEFAULT_OUT = "runs/evaluation-NAME"
 SECTION = "evaluation"  # of a score model's metrics, in its card
@@ -62,10 +65,11 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Compute the metrics of a card again, and measure how good its model is."""
-    from scoreag.models.model_cards import load_card
+    """Compute the metrics of a card again, and measure how good its model is.
 
-    card = load_card(options.card, options.compute.trust_code)
+    scoreag evaluate cifar10 --images 100
+    """
+    card = options.compute.load_card(options.card)
     options = complete(options, card)
     specs = attack_specs(options)
     if card.kind == "score-model" and specs:
@@ -119,30 +123,24 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
     from scoreag.evaluation import sampling, score_model
     from scoreag.evaluation.reproducibility import compare_with_card
-    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
     config = _score_model_config(context)
-    folder, known = Path(options.out), dict(card.metrics.get(SECTION, {}))
-    comparisons: list[MetricComparison] = []
 
-    def compute() -> dict[str, Any]:
+    def compute() -> "Computed":
         for data in (context.test, context.train):
             options.output.say(f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, context, others)
-        comparisons.extend(compare_with_card(known, found["figures"], SECTION))
-        found = _describe(card, config) | found
-        found |= {"compared": [one.to_dict() for one in comparisons]}
-        sampling.write_sample_grids(folder, pixels, card.classes, pairs)
-        page = render_score_page({**found, "foot": _footer()}, pixels, pairs, comparisons)
-        write_text(folder / "report.html", page)
-        return found
+        known = dict(card.metrics.get(SECTION, {}))
+        compared = compare_with_card(known, found["figures"], SECTION)
+        sampling.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
+        return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
 
-    fixed = {name: value for name, value in config.items() if name != "feature_extractors"}
-    found = _run(options, card, fixed, {"judge": context.judge.metadata}, compute)
+    models = {"judge": context.judge.metadata}
+    found, compared = _run(options, card, config, models, compute)
     metrics = {SECTION: {**found["figures"], "config": config}}
-    _finish(options, card, found, found["figures"], comparisons, metrics)
+    _finish(options, card, found, found["figures"], compared, metrics)
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
@@ -150,7 +148,6 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
     from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.evaluation.score_model import subsample
-    from scoreag.io.filesystem import write_text
     from scoreag.report.model_evaluation import render_classifier_page
 
     def load(spec: str) -> "Dataset":
@@ -165,24 +162,23 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
         **({"attacks": specs} if specs else {}),
         "algorithm": ALGORITHM,
     }
-    comparisons: list[MetricComparison] = []
 
-    def compute() -> dict[str, Any]:
+    def compute() -> "Computed":
         options.output.say(f"read {test.summary}")
         metrics = evaluate(_load_on_device(options), parts, options.batch_size or 1)
-        for name, entries in metrics.items():
-            comparisons.extend(compare_with_card(card.metrics.get(name, {}), entries, name))
-        found = _describe(card, config) | {"figures": metrics, "left": skipped}
-        found |= {"compared": [one.to_dict() for one in comparisons]}
-        page = render_classifier_page({**found, "foot": _footer()}, comparisons)
-        write_text(Path(options.out) / "report.html", page)
-        return found
+        compared = [
+            one
+            for name, entries in metrics.items()
+            for one in compare_with_card(card.metrics.get(name, {}), entries, name)
+        ]
+        found = {"figures": metrics, "left": skipped}
+        return found, compared, lambda page: render_classifier_page(page, compared)
 
-    found = _run(options, card, config, {}, compute)
+    found, compared = _run(options, card, config, {}, compute)
     flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
     known = card.metrics  # of which some may be what is not computed here
     metrics = {part: {**known.get(part, {}), **one} for part, one in found["figures"].items()}
-    _finish(options, card, found, flat, comparisons, metrics)
+    _finish(options, card, found, flat, compared, metrics)
 
 
 def _run(
@@ -190,18 +186,36 @@ def _run(
     card: "Card",
     config: Mapping[str, Any],
     models: Mapping[str, Any],
-    compute: Callable[[], dict[str, Any]],
-) -> dict[str, Any]:
-    """Compute in --out, or take what lies there."""
+    compute: "Callable[[], Computed]",
+) -> "tuple[dict[str, Any], list[MetricComparison]]":
+    """Compute in --out, and write the page there; what was found, and how it compares."""
     from scoreag.evaluation.storage import run_in_folder
-    from scoreag.io.manifest import to_jsonable
+    from scoreag.io.filesystem import write_text
+    from scoreag.io.manifest import describe_environment, flatten, to_jsonable
 
+    comparisons: list[MetricComparison] = []
+
+    def compute_and_write() -> dict[str, Any]:
+        metrics, compared, render = compute()
+        comparisons.extend(compared)
+        model = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
+        found = {**model, "config": dict(config), **metrics}
+        found["compared"] = [one.to_dict() for one in compared]
+        names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
+        known = dict(flatten(describe_environment()))
+        machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
+        page = render({**found, "foot": [command_line(), machine]})
+        write_text(Path(options.out) / "report.html", page)
+        return found
+
+    fixed = {name: value for name, value in config.items() if name != "feature_extractors"}
     manifest = {
         "command": command_line(),
-        "config": to_jsonable(config),
+        "config": to_jsonable(fixed),
         "models": to_jsonable({"evaluated": card.identity, **models}),
     }
-    return run_in_folder(Path(options.out), manifest, options.overwrite, compute)
+    folder = Path(options.out)
+    return run_in_folder(folder, manifest, options.overwrite, compute_and_write), comparisons
 
 
 def _finish(
@@ -209,7 +223,7 @@ def _finish(
     card: "Card",
     found: Mapping[str, Any],
     flat: Mapping[str, Any],
-    comparisons: "list[MetricComparison]",
+    compared: "list[MetricComparison]",
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Print the result; write it to the card, or refuse what the card does not reproduce."""
@@ -217,24 +231,18 @@ def _finish(
     from scoreag.models.model_cards import update_card
     from scoreag.report.model_evaluation import format_text
 
-    options.output.show(found, format_text(flat, comparisons))
+    options.output.show(found, format_text(flat, compared))
     say_where(options.output, options.out)
     if options.update_card:
         update_card(card, metrics={**card.metrics, **metrics})
         options.output.say(f"the metrics are in the card of {card.name}")
     else:
-        require_reproduced(comparisons, card.name)
+        require_reproduced(compared, card.name)
 
 
 def _load_on_device(options: EvaluateOptions) -> Any:
     """The classifier of a card where --device says, for images that lie elsewhere."""
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.models.loading import resolve_device
-
-    device = resolve_device(options.compute.device)
-    module = load_classifier(
-        options.card, options.compute.device, trust_code=options.compute.trust_code
-    )
+    device, module = options.compute.resolve(), options.compute.load_classifier(options.card)
     return lambda images: module(images.to(device)).to(images.device)
 
 
@@ -259,19 +267,6 @@ def _score_model_config(context: "EvalContext") -> dict[str, Any]:
     }
 
 
-def _describe(card: "Card", config: Mapping[str, Any]) -> dict[str, Any]:
-    model = {"model": card.identity, "kind": card.kind, "classes": list(card.classes)}
-    return model | {"config": dict(config)}
-
-
-def _footer() -> list[str]:
-    from scoreag.io.manifest import describe_environment, flatten
-
-    names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
-    known = dict(flatten(describe_environment()))
-    return [command_line(), ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)]
-
-
 def build_context(
     options: EvaluateOptions, card: "Card"
 ) -> "tuple[Model, EvalContext, list[Model]]":
@@ -279,15 +274,13 @@ def build_context(
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.metrics.feature_extractors import load_extractor
-    from scoreag.models.loading import load_prior, resolve_device
 
     try:
         steps_for_nfe(options.sampler, options.nfe)
     except ValueError as error:
         raise UsageError(f"--sampler {options.sampler} --nfe {options.nfe}: {error}") from error
-    compute = options.compute
-    device = resolve_device(compute.device)
-    model = Model(card, load_prior(options.card, compute.device, compute.trust_code))
+    device = options.compute.resolve()
+    model = Model(card, options.compute.load_prior(options.card))
     others = [_load_other(options, word, card) for word in options.compare_with or ()]
     _check_comparable(card, [one.card for one in others])
     train, test = (load_labeled(options, s, card) for s in (options.train_data, options.data))
@@ -308,22 +301,19 @@ def build_context(
 def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
     """What a card is compared with: another one, or itself after a share of its training."""
     from scoreag.evaluation.score_model import Model
-    from scoreag.models.loading import load_prior
-    from scoreag.models.model_cards import load_card
     from scoreag.training.ema import checkpoint_at
 
-    device, trust_code = options.compute.device, options.compute.trust_code
+    compute = options.compute
     try:
         share = float(word)
     except ValueError:
-        prior = load_prior(word, device, trust_code)
-        return Model(load_card(word, trust_code), prior)
+        return Model(card=compute.load_card(word), prior=compute.load_prior(word))
     with TemporaryDirectory() as folder:
         try:
             earlier = checkpoint_at(card, share, Path(folder))
         except ValueError as error:
             raise ValueError(f"--compare-with {word}: {error}") from error
-        return Model(earlier, load_prior(folder, device, trust_code))
+        return Model(earlier, compute.load_prior(folder))
 
 
 def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
@@ -343,22 +333,19 @@ def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
 
 def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
     """The reference classifier, which must know the classes of the score model."""
-    from scoreag.classifiers.loading import check_classifier, load_classifier
+    from scoreag.classifiers.loading import check_classifier
     from scoreag.io.images import to_float
-    from scoreag.models.loading import resolve_device
-    from scoreag.models.model_cards import load_card
 
-    name = options.reference_classifier or default_judge(card)
-    device, trust_code = options.compute.device, options.compute.trust_code
-    judge = load_classifier(name, device, trust_code=trust_code)
-    images = to_float(test.images[:2]).to(resolve_device(device))
+    name, compute = options.reference_classifier or default_judge(card), options.compute
+    judge = compute.load_classifier(name)
+    images = to_float(test.images[:2]).to(compute.resolve())
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
         raise ValueError(
             f"--reference-classifier {name}: {error}; give another --reference-classifier"
         ) from error
-    known = card.classes if ":" in name else load_card(name, trust_code).classes
+    known = card.classes if ":" in name else compute.load_card(name).classes
     if card.classes and (count != len(card.classes) or known != card.classes):
         raise ValueError(
             f"the judge {name} knows other classes than {card.name}; "
@@ -369,13 +356,8 @@ def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "Nor
 
 def default_judge(card: "Card") -> str:
     """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
-    from scoreag.models.model_cards import list_cards, load_card
-
-    if name := find_judge(card.image_shape, card.classes):
+    if name := find_judge(card.image_shape, card.classes, any_classes=not card.classes):
         return name
-    for name in (name for name in list_cards("classifier") if name.endswith("-judge")):
-        if load_card(name).image_shape == card.image_shape and not card.classes:
-            return name
     raise UsageError(
         f"no bundled judge knows the images and classes of {card.name}; "
         "give a classifier that does: --reference-classifier CARD"

@@ -110,16 +110,13 @@ def load_reference(
     Raises:
         ValueError: it knows other classes than the score model.
     """
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.models.model_cards import load_card
-
     name = word or prior.judge or find_judge(prior.image_shape, prior.classes) or NONE
     if name == NONE:
         return None, {}
-    judge = load_classifier(name, compute.device, trust_code=compute.trust_code)
+    judge = compute.load_classifier(name)
     if ":" in name or Path(name).is_file():  # a function or a file of weights has no card
         return judge, {}
-    card = load_card(name, compute.trust_code)
+    card = compute.load_card(name)
     if prior.classes and card.classes and card.classes != prior.classes:
         raise ValueError(
             f"the judge {name} knows other classes than the score model; give a classifier of its "
@@ -134,12 +131,15 @@ def _accuracy_entry(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"judge": {"accuracy": known}} if len(known) == 3 else {}
 
 
-def find_judge(shape: tuple[int, int, int], classes: Sequence[str]) -> str:
+def find_judge(
+    shape: tuple[int, int, int], classes: Sequence[str], any_classes: bool = False
+) -> str:
     """The bundled judge, ``NAME-judge``, of these images and classes; "" where there is none."""
     from scoreag.models.model_cards import list_cards, load_card
 
     for name in (name for name in list_cards("classifier") if name.endswith("-judge")):
         card = load_card(name)
-        if card.image_shape == shape and classes and card.classes == tuple(classes):
+        same = any_classes or (classes and card.classes == tuple(classes))
+        if card.image_shape == shape and same:
             return name
     return ""

@@ -25,7 +25,10 @@ class ListOptions:
 
 
 def list_components(options: ListOptions) -> None:
-    """List models and components, each with its first line."""
+    """List models and components, each with its first line.
+
+    scoreag list samplers
+    """
     if options.kind is not None and options.kind not in KINDS:
         raise UnknownNameError(f"no kind {options.kind!r}; {did_you_mean(options.kind, [*KINDS])}")
     found = {kind: entries(kind) for kind in ([options.kind] if options.kind else KINDS)}

@@ -6,11 +6,12 @@ a dataclass is a group of options that several commands share.
 """
 
 import json as jsonlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+from inspect import Parameter, Signature, getdoc, signature
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args
 
 import typer
 
@@ -18,6 +19,13 @@ from scoreag.cli.parsing import UsageError, parse_interval, parse_pairs, parse_s
 from scoreag.core.memory_errors import explain_out_of_memory, is_out_of_memory
 from scoreag.core.signals import CommandInterrupted
 from scoreag.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from scoreag.classifiers.normalized import NormalizedClassifier
+    from scoreag.diffusion.prior import Prior
+    from scoreag.models.model_cards import Card
 
 CARD = "the card's"  # the default where the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
@@ -161,10 +169,30 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
-    """Where the networks run, and whether a card's code may."""
+    """Where the networks run, and whether a card's code may; what loads them accordingly."""
 
     device: Device = "auto"
     trust_code: TrustCode = False
+
+    def load_prior(self, name: str) -> "Prior":
+        from scoreag.models.loading import load_prior
+
+        return load_prior(name, self.device, self.trust_code)
+
+    def load_classifier(self, name: str) -> "NormalizedClassifier":
+        from scoreag.classifiers.loading import load_classifier
+
+        return load_classifier(name, self.device, trust_code=self.trust_code)
+
+    def load_card(self, name: str) -> "Card":
+        from scoreag.models.model_cards import load_card
+
+        return load_card(name, self.trust_code)
+
+    def resolve(self) -> "torch.device":
+        from scoreag.models.loading import resolve_device
+
+        return resolve_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +318,11 @@ class DebugOptions:
     debug: Debug = False
 
 
-def add_command(app: typer.Typer, name: str, run: Callable[[Any], None], *examples: str) -> None:
-    """Offer a function of a dataclass of options as a command."""
+def add_command(app: typer.Typer, name: str, run: Callable[[Any], None]) -> None:
+    """Offer a function of a dataclass of options as a command.
+
+    The first line of its docstring is the help; what follows are examples, one a line.
+    """
     kind = next(iter(signature(run).parameters.values())).annotation
     options = [*parameters(kind), *parameters(DebugOptions)]
 
@@ -307,5 +338,6 @@ def add_command(app: typer.Typer, name: str, run: Callable[[Any], None], *exampl
 
     command.__signature__ = Signature(options)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in options}
-    lines = "\n".join(f"  {example}" for example in examples)
-    app.command(name, help=run.__doc__, epilog=f"\b\nExample:\n{lines}")(command)
+    text, _, examples = (getdoc(run) or "").partition("\n\n")
+    lines = re.sub("^", "  ", examples.replace("\\\n    ", ""), flags=re.MULTILINE)
+    app.command(name, help=text, epilog=f"\b\nExample:\n{lines}")(command)

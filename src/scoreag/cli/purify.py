@@ -20,16 +20,15 @@ class PurificationOptions:
 
 
 def purify(options: PurificationOptions) -> None:
-    """GAP: bring attacked images back to the natural ones that they were made from."""
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.methods.purification import build_purification
-    from scoreag.models.loading import load_prior
+    """GAP: bring attacked images back to the natural ones that they were made from.
 
-    device, trust_code, run = options.compute.device, options.compute.trust_code, options.run
-    prior = load_prior(options.model, device, trust_code)
-    classifier = None
-    if options.classifier:
-        classifier = load_classifier(options.classifier, device, trust_code=trust_code)
+    scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat --out runs/gap
+    """
+    from scoreag.methods.purification import build_purification
+
+    compute, run = options.compute, options.run
+    prior = compute.load_prior(options.model)
+    classifier = compute.load_classifier(options.classifier) if options.classifier else None
     data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
     job = build_purification(
         prior, data.images, classifier, data.labels, run.seed, data.image_ids,

@@ -15,7 +15,10 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> None:
-    """Regenerate the report.html of a run's folder from its rows and images."""
+    """Regenerate the report.html of a run's folder from its rows and images.
+
+    scoreag report runs/gat
+    """
     folder = Path(options.folder)
     page = write_report(folder)
     if options.output.json:

@@ -24,16 +24,17 @@ class SynthesizeOptions:
 
 
 def synthesize(options: SynthesizeOptions) -> None:
-    """GAS: generate images of a class that a classifier takes for another one, from nothing."""
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.methods.synthesis import build_synthesis
-    from scoreag.models.loading import load_prior
+    r"""GAS: generate images of a class that a classifier takes for another one, from nothing.
 
-    device, trust_code = options.compute.device, options.compute.trust_code
-    prior = load_prior(options.model, device, trust_code)
+    scoreag synthesize --model cifar10 --classifier cifar10-resnet20 \
+        --classes cat,dog --out runs/gas
+    """
+    from scoreag.methods.synthesis import build_synthesis
+
+    prior = options.compute.load_prior(options.model)
     labels = parse_labels(options.classes, prior.classes, options.per_class)
     target = parse_target(options.target, prior.classes)
-    classifier = load_classifier(options.classifier, device, trust_code=trust_code)
+    classifier = options.compute.load_classifier(options.classifier)
     judge, accuracy = load_reference(options.reference_classifier, prior, options.compute)
     job = build_synthesis(
         prior, classifier, labels, target, options.run.seed, judge=judge,

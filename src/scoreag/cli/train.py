@@ -87,13 +87,15 @@ class ClassifierOptions:
 
 
 def score_model(options: ScoreModelOptions) -> None:
-    """Train a score model, from nothing or from a card, and export it as a card."""
-    from scoreag.models.loading import resolve_device
+    """Train a score model, from nothing or from a card, and export it as a card.
+
+    scoreag train score-model --preset cifar10-small --out models/mine
+    """
     from scoreag.training.execution import join_process_group, local_device
     from scoreag.training.score_presets import PRESETS
 
     training = options.training
-    device = local_device(resolve_device(training.compute.device))
+    device = local_device(training.compute.resolve())
     recipe = select_recipe(training, PRESETS, device.type)
     with join_process_group(device, options.grad_accum_steps) as team:
         if not team.is_main:
@@ -146,7 +148,6 @@ def _train_score_model(
 
 def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
     """The card of --init, with a finer level around it if that is wanted."""
-    from scoreag.models.model_cards import load_card
     from scoreag.training.warm_start import grow_resolution
 
     if not options.init:
@@ -155,7 +156,7 @@ def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None
                 "--grow-resolution is a level around another network; give it as --init CARD"
             )
         return None
-    init = load_card(options.init, options.training.compute.trust_code)
+    init = options.training.compute.load_card(options.init)
     if not options.grow_resolution:
         return init
     folder = Path(mkdtemp(prefix="scoreag-"))
@@ -164,10 +165,11 @@ def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None
 
 
 def classifier(options: ClassifierOptions) -> None:
-    """Train a classifier, plainly or adversarially as the preset says, and export a card."""
+    """Train a classifier, plainly or adversarially as the preset says, and export a card.
+
+    scoreag train classifier --preset cifar10-resnet20 --out models/resnet
+    """
     from scoreag.data.loading import load_dataset
-    from scoreag.models.loading import resolve_device
-    from scoreag.models.model_cards import load_card
     from scoreag.training.batches import check_extra
     from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
@@ -179,11 +181,11 @@ def classifier(options: ClassifierOptions) -> None:
             "train classifier runs in one process: batch normalization wants the whole batch; "
             "start it without torchrun or accelerate"
         )
-    device = resolve_device(training.compute.device)
+    device = training.compute.resolve()
     recipe = select_recipe(training, PRESETS, device.type)
     if options.extra_fraction is not None:
         recipe = replace(recipe, extra_fraction=options.extra_fraction)
-    init = load_card(options.init, training.compute.trust_code) if options.init else None
+    init = training.compute.load_card(options.init) if options.init else None
     data = load_labeled(training, recipe.schedule.batch_size, init.classes if init else ())
     assert data.labels is not None
     recipe, extra = adapt_recipe(recipe, training.preset, data), None

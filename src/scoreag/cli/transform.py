@@ -22,15 +22,17 @@ class TransformOptions:
 
 
 def transform(options: TransformOptions) -> None:
-    """GAT: change given images until a classifier takes them for something else."""
-    from scoreag.classifiers.loading import load_classifier
-    from scoreag.methods.transformation import build_transformation
-    from scoreag.models.loading import load_prior
+    r"""GAT: change given images until a classifier takes them for something else.
 
-    device, trust_code, run = options.compute.device, options.compute.trust_code, options.run
-    prior = load_prior(options.model, device, trust_code)
+    scoreag transform --model cifar10 --classifier cifar10-resnet20 \
+        --data cifar10:test[0:64] --out runs/gat
+    """
+    from scoreag.methods.transformation import build_transformation
+
+    compute, run = options.compute, options.run
+    prior = compute.load_prior(options.model)
     target = parse_target(options.target, prior.classes)
-    classifier = load_classifier(options.classifier, device, trust_code=trust_code)
+    classifier = compute.load_classifier(options.classifier)
     data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
     check_labeled(data)
     judge, accuracy = load_reference(options.reference_classifier, prior, options.compute)
