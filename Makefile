@@ -6,14 +6,12 @@ BIN := $(VENV)/bin
 
 # What is tested with the lowest releases of the dependencies: three minutes, and no training.
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/core tests/samplers tests/guidance tests/networks tests/classifiers \
-  tests/foreign tests/metrics tests/figures tests/report tests/search tests/test_cards.py \
-  tests/test_cli.py tests/test_fetch.py tests/test_files.py tests/test_images.py tests/test_trust.py
+LOWEST_TESTS := tests/core tests/diffusion tests/samplers tests/networks tests/classifiers tests/convert \
+  tests/metrics tests/stats tests/report tests/attacks tests/models tests/io tests/cli/test_cli.py
 
 # What one runs while working: no trainings, no runs of commands, nothing slow.
-FAST_TESTS := tests/core tests/samplers tests/guidance tests/search tests/metrics tests/figures \
-  tests/networks tests/datasets tests/test_layers.py tests/test_docs.py tests/test_docstrings.py \
-  tests/test_settings.py tests/test_noise.py tests/test_files.py tests/test_images.py
+FAST_TESTS := tests/core tests/diffusion tests/samplers tests/metrics tests/stats tests/networks \
+  tests/data tests/io tests/test_layers.py tests/test_docs.py tests/test_docstrings.py tests/test_config.py
 
 .PHONY: demo test test-fast test-lowest fashion env lint types clean wheel
 

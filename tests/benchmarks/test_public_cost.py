@@ -8,7 +8,7 @@ import pytest
 
 from scoreag.models.convert.hub import list_checkpoints
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROWS = json.loads((ROOT / "benchmarks" / "results" / "public_cost.json").read_text())["rows"]
 
 

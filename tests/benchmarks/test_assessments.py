@@ -12,7 +12,7 @@ from scoreag.cli.app import main
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     monkeypatch.chdir(write_world(tmp_path))
     with Path("plan.toml").open("a") as plan:
         plan.write('\n[attacks.purified]\nattack = "gap"\nsteps = 1\nclassifiers = "net"\n')

@@ -12,7 +12,7 @@ import torch
 import scoreag
 import tiny
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

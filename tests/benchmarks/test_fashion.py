@@ -11,7 +11,7 @@ from scoreag.models.model_cards import load_card, write_card
 from scoreag.training.classifier_presets import PRESETS as CLASSIFIER_PRESETS
 from scoreag.training.score_presets import PRESETS as SCORE_PRESETS
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture

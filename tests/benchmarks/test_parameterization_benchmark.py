@@ -14,7 +14,7 @@ import tiny
 from scoreag.core.rng import Noise
 from worlds import Gaussian
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 LEVELS = (0.002, 0.05, 0.7, 10.0)
 
 

@@ -14,7 +14,7 @@ WORDS = ["certify", "--model", "fashion-small", "--classifier", "fashion-cnn", "
 
 @pytest.fixture
 def text(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     for noise in ("0.25", "1.0"):
         assert main([*WORDS, "--sigma", noise, "--out", str(tmp_path / noise)]) == 0
     rows = [import_module("certified").certified(tmp_path / noise) for noise in ("0.25", "1.0")]
@@ -35,7 +35,7 @@ def test_a_line_a_noise_level_with_the_counts_of_its_rows(text, tmp_path):
 
 
 def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     words = ["certify", "--generative", *WORDS[1:6], "--per-class", "2", "--steps", "2"]
     for name, more in (("bare", []), ("behind", ["--attack-scale", "3", "--purifier", "gap"])):
         assert main([*words, *more, "--out", str(tmp_path / name)]) == 0

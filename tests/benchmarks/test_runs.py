@@ -13,7 +13,7 @@ from scoreag.io.records import files_intact, read_rows
 
 @pytest.fixture(autouse=True)
 def benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
 
 
 def test_a_made_up_run_has_its_pictures_and_a_report(tmp_path):

@@ -13,7 +13,7 @@ from scoreag.models.model_cards import load_card, read_stored_weights
 @pytest.fixture
 def bundling(monkeypatch, tmp_path):
     """The command, with a zoo of its own."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     module = import_module("bundle")
     (tmp_path / "zoo").mkdir()
     for place in (module, import_module("scoreag.models.model_cards")):
