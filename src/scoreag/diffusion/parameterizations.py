@@ -47,6 +47,12 @@ class Preconditioned(nn.Module):
         self.network = network
         self.family = family
 
+    @property
+    def null_label(self) -> int | None:
+        """The label that means no class, if the network was trained with one: one past the last."""
+        classes: int = getattr(self.network, "classes", 0)
+        return classes if getattr(self.network, "null_label", False) else None
+
     def forward(self, x: State, sigma: Sigmas, labels: Labels | None = None) -> State:
         per_image = sigma.to(x).expand(len(x))
         skip, out, inner, time = self.family(per_image)

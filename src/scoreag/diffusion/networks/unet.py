@@ -32,6 +32,8 @@ class UNet(nn.Module):
         period: of the slowest wave of time: about the length of the interval that time is from.
     """
 
+    null_label = True  # labels are dropped in training
+
     def __init__(
         self,
         image_shape: Sequence[int] = (3, 32, 32),

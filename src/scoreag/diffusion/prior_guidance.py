@@ -1,0 +1,91 @@
+"""Guidance of the prior: a model that is pushed away from a worse one shows its classes better.
+
+    D_w(x; sigma, y) = D_g(x; sigma, y) + w (D(x; sigma, y) - D_g(x; sigma, y))
+
+The guide ``D_g`` is the model itself without the label (classifier-free guidance, Ho and Salimans
+2022), or a weaker model of the same images (autoguidance, Karras et al. 2024).  w = 1 is the model.
+For other w the result is called as a denoiser is, but it is the denoiser of no distribution.  What
+rests on that, such as a certificate by one-shot denoising, takes w = 1.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoreag.core.types import Labels, Sigma, State
+from scoreag.diffusion.guidance import Interval
+from scoreag.diffusion.parameterizations import ScoreModel
+
+NULL, WEAKER = "null", "weaker:"  # what guides: the model without its label, or another model
+
+
+class GuidedModel(nn.Module):
+    """A score model with guidance of the prior.  Nothing is drawn and nothing is remembered.
+
+    Args:
+        model: the score model.
+        scale: w, 0 or more; 1 is ``model``, and 0 is the guide.
+        guide: a weaker model; None: ``model`` without the label, in one batch with it.
+        interval: lowest and highest noise level of guidance, both included (Kynkaanniemi et al.
+            2024); elsewhere the model itself, at the cost of one call.
+    """
+
+    def __init__(
+        self,
+        model: ScoreModel,
+        scale: float,
+        guide: ScoreModel | None = None,
+        interval: Interval | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.guide, self.scale, self.interval = model, guide, scale, interval
+
+    @property
+    def network(self) -> Any:
+        """That of the model, which knows its classes."""
+        return getattr(self.model, "network", None)
+
+    def acts_at(self, sigma: Sigma) -> bool:
+        """Whether guidance acts at a noise level."""
+        if self.interval is None:
+            return True
+        low, high = self.interval
+        return low <= float(sigma) <= high
+
+    def evaluations(self, sigma: Sigma) -> int:
+        """Network evaluations of one image at a noise level."""
+        return 2 if self.acts_at(sigma) else 1
+
+    def forward(self, x: State, sigma: Sigma, labels: Labels | None = None) -> State:
+        if not self.acts_at(sigma):
+            return self.model(x, sigma, labels)
+        if self.guide is None:
+            denoised, guide = self._with_and_without(x, sigma, labels)
+        else:
+            denoised, guide = self.model(x, sigma, labels), self.guide(x, sigma, labels)
+        return guide + self.scale * (denoised - guide)
+
+    def _with_and_without(
+        self, x: State, sigma: Sigma, labels: Labels | None
+    ) -> tuple[State, State]:
+        """The model with its labels and with the null label, of one batch."""
+        label = null_label(self.model)
+        if labels is None or label is None:
+            lack = "labels" if labels is None else "a model with a null label"
+            raise ValueError(f"guidance by the null label needs {lack}; write guide 'weaker:NAME'")
+        null = torch.full_like(labels, label)
+        both: Tensor = self.model(torch.cat([x, x]), sigma, torch.cat([labels, null]))
+        with_label, without = both.chunk(2)
+        return with_label, without
+
+
+def evaluations_at(model: ScoreModel, sigma: Sigma) -> int:
+    """Network evaluations of one image by one call of a model at a noise level."""
+    return model.evaluations(sigma) if isinstance(model, GuidedModel) else 1
+
+
+def null_label(model: ScoreModel) -> int | None:
+    """The label by which a model was trained to stand for all classes; None if it has none."""
+    label = getattr(model, "null_label", None)
+    return None if label is None else int(label)
