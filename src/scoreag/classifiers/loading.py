@@ -25,7 +25,7 @@ from scoreag.classifiers.state_dict import (
 from scoreag.data.source import lacks_class_names
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import file_sha256
-from scoreag.models.build import limit_network_size
+from scoreag.models.trust import limit_network_size
 from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
 from scoreag.models.model_cards import Card, load_card, load_weights, read_weights
 from scoreag.registry import describe_value, load_component

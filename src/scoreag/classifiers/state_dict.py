@@ -12,7 +12,7 @@ from scoreag.classifiers.build import accepts_option, build, validate_architectu
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.io.bounded import get_file_size, open_zip_archive
 from scoreag.io.safe_unpickler import load_tensors
-from scoreag.models.build import limit_network_size
+from scoreag.models.trust import limit_network_size
 from scoreag.models.model_cards import OPTIONAL_KEY, Card, load_weights, write_card
 from scoreag.models.safetensors import read_any_safetensors
 

@@ -634,7 +634,7 @@ def _to_number(kind: PickleStub, data: bytes) -> Any:
     return np.frombuffer(data, np.dtype(code))[0].item()
 
 
-def iter_objects(tree: Any) -> Iterator[PickleStub]:
+def iter_stubs(tree: Any) -> Iterator[PickleStub]:
     """All stubs in a tree of containers, the outer ones first, each once."""
     visited, waiting = set[int](), deque([tree])
     while waiting:

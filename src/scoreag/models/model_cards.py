@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from scoreag.io.bounded import MAX_TEXT_BYTES, parse_toml, read_text
 from scoreag.io.filesystem import write_text
 from scoreag.models import safetensors, trust
-from scoreag.models.build import build_bounded
+from scoreag.models.trust import build_bounded
 from scoreag.registry import (
     UnknownNameError,
     check_options,

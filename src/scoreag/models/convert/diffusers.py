@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scoreag.io.bounded import MAX_TEXT_BYTES, parse_json, read_text
 from scoreag.io.safe_unpickler import load_tensors
-from scoreag.models.build import limit_network_size
+from scoreag.models.trust import limit_network_size
 from scoreag.models.convert.diffusers_scheduler import parse_scheduler
-from scoreag.models.convert.spec import CheckpointSpec
+from scoreag.models.convert.conversion import CheckpointSpec
 from scoreag.models.safetensors import read_any_safetensors
 from scoreag.registry import load_component, short_repr, truncate_text
 
