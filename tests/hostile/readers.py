@@ -159,6 +159,7 @@ def _score_models(place: Path) -> dict[str, Any]:
 def diffusers(place: Path) -> Files:
     """A folder as the package writes it, its weights by torch.save."""
     from diffusers import DDPMScheduler, UNet2DModel
+
     from convert.test_diffusers_folder import TINY
 
     UNet2DModel(**TINY).save_pretrained(place / "unet", safe_serialization=False)

@@ -63,7 +63,9 @@ def validate_config(
             raise UnsupportedCheckpoint(
                 f"{file}: {short_repr(name)} is {short_repr(value)}, which no network has"
             )
-    for name, value in config.items() if examples is not None else ():
+    if examples is None:
+        return
+    for name, value in config.items():
         if name not in examples:
             raise UnsupportedCheckpoint(
                 f"{file}: an argument {short_repr(name)}; {did_you_mean(name, list(examples))}"
@@ -93,26 +95,30 @@ def unet_modules(sides: Sequence[int], blocks: int) -> Iterator[tuple[str, str, 
     and from 1 within a level), and ``n`` (the block of the encoder or of the decoder).
     """
 
-    def module(role: str, name: str, level: int, i: int, n: int) -> tuple[str, str, dict[str, int]]:
-        numbers = {"level": level, "above": level - 1, "i": i, "next": i + 1, "n": n}
-        return role, name, {"side": sides[level], **numbers}
-
-    last = len(sides) - 1
-    yield module("stem", f"enc.{sides[0]}x{sides[0]}_conv", 0, 0, 0)
+    deepest = len(sides) - 1
+    yield _module("stem", f"enc.{sides[0]}x{sides[0]}_conv", sides, 0, 0, 0)
     for level, side in enumerate(sides):
         first, at = level * (blocks + 1), f"enc.{side}x{side}"
         if level:
-            yield module("down", f"{at}_down", level, 0, first)
+            yield _module("down", f"{at}_down", sides, level, 0, first)
         for i in range(blocks):
-            yield module("encoder", f"{at}_block{i}", level, i, first + 1 + i)
+            yield _module("encoder", f"{at}_block{i}", sides, level, i, first + 1 + i)
     for i in range(2):
-        yield module("middle", f"dec.{sides[-1]}x{sides[-1]}_in{i}", last, i, 2 * i)
-    for level, side in reversed(list(enumerate(sides))):
-        first = (last - level) * (blocks + 1)
+        yield _module("middle", f"dec.{sides[-1]}x{sides[-1]}_in{i}", sides, deepest, i, 2 * i)
+    for level in range(deepest, -1, -1):
+        first, side = (deepest - level) * (blocks + 1), sides[level]
         for i in range(blocks + 1):
-            yield module("decoder", f"dec.{side}x{side}_block{i}", level, i, first + i)
+            yield _module("decoder", f"dec.{side}x{side}_block{i}", sides, level, i, first + i)
         if level:
-            yield module("up", f"dec.{2 * side}x{2 * side}_up", level, 0, first + blocks)
+            up = f"dec.{2 * side}x{2 * side}_up"
+            yield _module("up", up, sides, level, 0, first + blocks)
+
+
+def _module(
+    role: str, name: str, sides: Sequence[int], level: int, i: int, n: int
+) -> tuple[str, str, dict[str, int]]:
+    numbers = {"level": level, "above": level - 1, "i": i, "next": i + 1, "n": n}
+    return role, name, {"side": sides[level], **numbers}
 
 
 def expand_modules(modules: Iterable[Module], layers: LayerTable) -> Iterator[KeyMapEntry]:
