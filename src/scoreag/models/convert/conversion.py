@@ -17,6 +17,7 @@ from scoreag.registry import did_you_mean, load_component, short_repr
 LayerTable: TypeAlias = Mapping[str, Mapping[str, str | tuple[str, ...]]]  # kind: {ours: theirs}
 ModuleTable: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]  # role: (kind, their pattern)
 Module: TypeAlias = tuple[str, str, str]  # its kind, our name, and theirs
+Convert: TypeAlias = Callable[[str, Tensor], Tensor]  # (our name, their tensor) -> ours
 KeyMapEntry: TypeAlias = tuple[str, tuple[str, ...]]  # our tensor, and those that it is made of
 MAX_LENGTH, MAX_NUMBER = 100, 1_000_000  # of lists and words; of numbers
 UNKNOWN_LICENSE = "not stated by the file"
@@ -88,6 +89,53 @@ def _is_same_type(value: Any, example: Any) -> bool:
     return example is None or type(value) is type(example)
 
 
+def map_checkpoint(
+    network: str,
+    options: Mapping[str, Any],
+    key_map: Iterable[KeyMapEntry],
+    tensors: Mapping[str, Tensor],
+    file: str,
+    convert: Convert,
+    **entries: Any,
+) -> CheckpointSpec:
+    """The checkpoint with its tensors under our names, and further ``entries``.
+
+    Args:
+        network, options: a file of networks/ and the arguments of its ``build``.
+        key_map: of all layers that such a network may have; those that it lacks are skipped.
+    """
+    return CheckpointSpec(
+        network=network,
+        options=options,
+        tensors=_apply_key_map(network, options, key_map, tensors, file, convert),
+        image_shape=tuple(options["image_shape"]),
+        classes=options.get("classes", 0),
+        **entries,
+    )
+
+
+def expand_table(
+    table: ModuleTable,
+    ends: Iterable[Module],
+    layers: LayerTable,
+    sides: Sequence[int],
+    blocks: int,
+    attended: Sequence[int] = (),
+) -> Iterator[KeyMapEntry]:
+    """The key map of a U-Net, by a pattern of their name for each role of a module.
+
+    Args:
+        ends: the modules before and after the U-Net.
+        attended: sides of the levels with attention, behind which ``{last}`` is 2, else 1.
+    """
+    modules = [
+        (kind, ours, theirs.format(**numbers, last=2 if numbers["side"] in attended else 1))
+        for role, ours, numbers in unet_modules(sides, blocks)
+        for kind, theirs in table[role]
+    ]
+    return expand_modules([*ends, *modules], layers)
+
+
 def unet_modules(sides: Sequence[int], blocks: int) -> Iterator[tuple[str, str, dict[str, int]]]:
     """The role, our name and the numbers of each module of a U-Net, in the order of computation.
 
@@ -142,23 +190,18 @@ def _part_name(layer: str, part: str) -> str:
     return {"weight": "W", "bias": "b"}[part] if layer.startswith("NIN_") else part
 
 
-def apply_key_map(
+def _apply_key_map(
     network: str,
     options: Mapping[str, Any],
     key_map: Iterable[KeyMapEntry],
     tensors: Mapping[str, Tensor],
     file: str,
-    convert: Callable[[str, Tensor], Tensor],
+    convert: Convert,
 ) -> dict[str, Tensor]:
     """The tensors under our names: each is used once, and none is left over.
 
     The rows of several that make up one (q, k and v) are interleaved.  Resampling filters, which
-    other files do not hold, are added.
-
-    Args:
-        network, options: a file of networks/ and the arguments of its ``build``.
-        key_map: of all layers that such a network may have; those that it lacks are skipped.
-        convert: one of their tensors, and our name for it, in our layout.
+    other files lack, are added.
     """
     try:
         shapes = infer_shapes(load_component("networks", network).build, options, tensors)

@@ -17,9 +17,8 @@ from scoreag.models.convert.conversion import (
     KeyMapEntry,
     LayerTable,
     ModuleTable,
-    apply_key_map,
-    expand_modules,
-    unet_modules,
+    expand_table,
+    map_checkpoint,
     validate_config,
 )
 
@@ -58,19 +57,10 @@ def open_state_dict(
     config = config or {}
     validate_config(config, path.name, {"image_size": 64})
     full = _infer_config(tensors, path.name, config.get("image_size"))
-    options = network_options(full)
-    return CheckpointSpec(
-        format="DDPM in PyTorch",
-        family="ddpm",
-        network="adm_unet",
-        options=options,
-        tensors=apply_key_map(
-            "adm_unet", options, key_map(full), tensors, path.name, _convert_tensor
-        ),
-        image_shape=tuple(options["image_shape"]),
-        classes=0,
-        unused_keys=unused_keys,
-    )
+    return map_checkpoint(
+        "adm_unet", network_options(full), key_map(full), tensors, path.name, _convert_tensor,
+        format="DDPM in PyTorch", family="ddpm", unused_keys=unused_keys,
+    )  # fmt: skip
 
 
 def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,12 +109,7 @@ def _count_indices(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
     """All tensors of such a network."""
-    modules = [
-        (kind, ours, theirs.format(**numbers))
-        for role, ours, numbers in unet_modules(config["sides"], config["blocks"])
-        for kind, theirs in MODULES[role]
-    ]
-    return expand_modules([*END_MODULES, *modules], LAYERS)
+    return expand_table(MODULES, END_MODULES, LAYERS, config["sides"], config["blocks"])
 
 
 def _convert_tensor(ours: str, tensor: Tensor) -> Tensor:

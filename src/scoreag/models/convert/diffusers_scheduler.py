@@ -135,43 +135,41 @@ SHIFTED_BETA_SCHEDULE = (
     LATENT_BETA_SCHEDULE | ZERO_SNR | {"beta_schedule": "scaled_linear", "snr_shift_scale": 3.0}
 )
 BETA_SCHEDULERS: dict[str, dict[str, Any]] = {
-    "DDPMScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDPMParallelScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMParallelScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMInverseScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "PNDMScheduler": BETA_SCHEDULE,
+    **dict.fromkeys(
+        ("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler",
+         "DDIMInverseScheduler", "EulerAncestralDiscreteScheduler"),
+        BETA_SCHEDULE | ZERO_SNR,
+    ),
+    "EulerDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR | {"timestep_type": "discrete"},
+    **dict.fromkeys(("PNDMScheduler", "LMSDiscreteScheduler"), BETA_SCHEDULE),
     "RePaintScheduler": {n: v for n, v in BETA_SCHEDULE.items() if n != "prediction_type"},
     "UnCLIPScheduler": {
         "num_train_timesteps": 1000, "prediction_type": "epsilon",
         "beta_schedule": "squaredcos_cap_v2",
     },
-    "EulerDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR | {"timestep_type": "discrete"},
-    "EulerAncestralDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "LMSDiscreteScheduler": BETA_SCHEDULE,
-    "HeunDiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "KDPM2DiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "KDPM2AncestralDiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "DPMSolverSDEScheduler": LATENT_BETA_SCHEDULE,
-    "DPMSolverMultistepScheduler": BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
-    "DPMSolverMultistepInverseScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "DPMSolverSinglestepScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "DEISMultistepScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "UniPCMultistepScheduler": BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
-    "SASolverScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "CogVideoXDDIMScheduler": SHIFTED_BETA_SCHEDULE,
-    "CogVideoXDPMScheduler": SHIFTED_BETA_SCHEDULE,
+    **dict.fromkeys(
+        ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+         "DPMSolverSDEScheduler"),
+        LATENT_BETA_SCHEDULE,
+    ),
+    **dict.fromkeys(
+        ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"),
+        BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
+    ),
+    **dict.fromkeys(
+        ("DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler",
+         "DEISMultistepScheduler", "SASolverScheduler"),
+        BETA_SCHEDULE | FLOW_SIGMAS,
+    ),
+    **dict.fromkeys(("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"), SHIFTED_BETA_SCHEDULE),
 }  # fmt: skip
 TIMESTEPS = {"num_train_timesteps": 1000}  # unused where a network takes the level itself
 EDM = TIMESTEPS | {"sigma_data": 0.5, "prediction_type": "epsilon"}
 FLOW = {"num_train_timesteps": 1000, "shift": 1.0, "invert_sigmas": False}
 SCHEDULERS: dict[str, dict[str, Any]] = BETA_SCHEDULERS | {
-    "EDMEulerScheduler": EDM,
-    "EDMDPMSolverMultistepScheduler": EDM,
-    "FlowMatchEulerDiscreteScheduler": FLOW,
-    "FlowMatchHeunDiscreteScheduler": FLOW,
-    "ScoreSdeVeScheduler": TIMESTEPS,
-    "KarrasVeScheduler": TIMESTEPS,
+    **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), EDM),
+    **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"), FLOW),
+    **dict.fromkeys(("ScoreSdeVeScheduler", "KarrasVeScheduler"), TIMESTEPS),
 }
 DISTILLED = (  # their networks jump to the end of a path, which is not the mean of the images
     "LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", "FlowMatchLCMScheduler",

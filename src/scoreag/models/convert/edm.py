@@ -14,7 +14,6 @@ from scoreag.io.safe_unpickler import (
     PickleStub,
     UnsupportedCheckpoint,
     check_byte_budget,
-    iter_stubs,
     read_pickle_tree,
     to_plain,
 )
@@ -64,10 +63,8 @@ def open_pickle(path: Path) -> CheckpointSpec:
         config = to_plain(state.get("_init_kwargs") or {})
         tensors = dict(_iter_tensors(model))
         check_byte_budget(tensors.values(), path.stat().st_size)
-        count = sum(stub.name == PERSISTENT for stub in iter_stubs(tree))
-        unused = [key for key in tree if key != "ema"]
-        unused.append(f"the source code of {count} objects, which was not run")
-        return build_spec(name, config, tensors, str(path), tuple(unused))
+        unused = (*(key for key in tree if key != "ema"), "source code, which was not run")
+        return build_spec(name, config, tensors, str(path), unused)
     except (AttributeError, KeyError, TypeError, IndexError, RuntimeError) as error:
         reason = truncate_text(f"{type(error).__name__} {error}", 200)
         raise UnsupportedCheckpoint(f"{path} is no pickle of EDM: {reason}") from error

@@ -19,9 +19,8 @@ from scoreag.models.convert.conversion import (
     KeyMapEntry,
     LayerTable,
     ModuleTable,
-    apply_key_map,
-    expand_modules,
-    unet_modules,
+    expand_table,
+    map_checkpoint,
     validate_config,
 )
 from scoreag.registry import did_you_mean
@@ -31,7 +30,6 @@ GUIDED_DEFAULTS: dict[str, Any] = {
     "use_scale_shift_norm": True, "learn_sigma": True, "noise_schedule": "linear",
 }  # fmt: skip
 GUIDED_256 = GUIDED_DEFAULTS | {"image_size": 256, "num_channels": 256, "num_res_blocks": 2}
-GUIDED_256_UNCOND = GUIDED_256 | {"class_cond": False}
 IMPROVED_DEFAULTS: dict[str, Any] = {
     "attention_resolutions": [16, 8], "num_heads": 4, "resblock_updown": False,
     "use_scale_shift_norm": True, "learn_sigma": True, "class_cond": False, "num_channels": 128,
@@ -53,20 +51,25 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "num_heads": 4, "num_head_channels": -1,
     },
     "256x256_diffusion.pt": GUIDED_256 | {"class_cond": True},
-    "256x256_diffusion_uncond.pt": GUIDED_256_UNCOND,
-    "lsun_bedroom.pt": GUIDED_256_UNCOND,
-    "lsun_cat.pt": GUIDED_256_UNCOND,
-    "lsun_horse.pt": GUIDED_256_UNCOND,
-    "lsun_horse_nodropout.pt": GUIDED_256_UNCOND,
-    "cifar10_uncond_50M_500K.pt": IMPROVED_DEFAULTS | {"image_size": 32},
-    "cifar10_uncond_vlb_50M_500K.pt": IMPROVED_DEFAULTS | {"image_size": 32},
-    "imagenet64_uncond_100M_1500K.pt": IMPROVED_DEFAULTS | {"image_size": 64},
-    "imagenet64_uncond_vlb_100M_1500K.pt": IMPROVED_DEFAULTS | {"image_size": 64},
+    **dict.fromkeys(
+        ("256x256_diffusion_uncond.pt", "lsun_bedroom.pt", "lsun_cat.pt", "lsun_horse.pt",
+         "lsun_horse_nodropout.pt"),
+        GUIDED_256 | {"class_cond": False},
+    ),
+    **dict.fromkeys(
+        ("cifar10_uncond_50M_500K.pt", "cifar10_uncond_vlb_50M_500K.pt"),
+        IMPROVED_DEFAULTS | {"image_size": 32},
+    ),
+    **dict.fromkeys(
+        ("imagenet64_uncond_100M_1500K.pt", "imagenet64_uncond_vlb_100M_1500K.pt"),
+        IMPROVED_DEFAULTS | {"image_size": 64},
+    ),
     "imagenet64_cond_270M_250K.pt": IMPROVED_DEFAULTS | {
         "image_size": 64, "num_channels": 192, "class_cond": True, "rescale_timesteps": False,
     },
-    "lsun_uncond_100M_1200K_bs128.pt": IMPROVED_LSUN,
-    "lsun_uncond_100M_2400K_bs64.pt": IMPROVED_LSUN,
+    **dict.fromkeys(
+        ("lsun_uncond_100M_1200K_bs128.pt", "lsun_uncond_100M_2400K_bs64.pt"), IMPROVED_LSUN
+    ),
 }  # fmt: skip
 FIRST_KEY = "input_blocks.0.0.weight"
 LAYERS: LayerTable = {
@@ -121,28 +124,21 @@ def open_state_dict(
             f"{', '.join(REQUIRED)}; or keep the published name, e.g. {next(iter(PUBLISHED))}"
         )
     full = complete_config(path.name, arguments, _infer_config(tensors))
-    colors, side = tensors[FIRST_KEY].shape[1], full["image_size"]
+    colors = tensors[FIRST_KEY].shape[1]
     if colors not in (1, 3):
         raise UnsupportedCheckpoint(
             f"{path.name} takes {colors} channels: an upsampler, which is not read"
         )
     labels = tensors.get("label_emb.weight")
     classes = len(labels) if full["class_cond"] and labels is not None else 0
-    options = network_options(full, colors, classes)
     steps = full["diffusion_steps"]
     time_scale = 1000 / steps if full.get("rescale_timesteps") else 1.0
-    return CheckpointSpec(
+    return map_checkpoint(
+        "adm_unet", network_options(full, colors, classes), key_map(full), tensors, path.name,
+        lambda ours, tensor: _convert_tensor(ours, tensor, full),
         format="guided-diffusion" if full["resblock_updown"] else "improved-diffusion",
         family=FAMILIES[full["noise_schedule"]],
         schedule_kwargs={"steps": steps, "time_scale": time_scale} if steps != 1000 else {},
-        network="adm_unet",
-        options=options,
-        tensors=apply_key_map(
-            "adm_unet", options, key_map(full), tensors, path.name,
-            lambda ours, tensor: _convert_tensor(ours, tensor, full),
-        ),
-        image_shape=(colors, side, side),
-        classes=classes,
         license=UNKNOWN_LICENSE if config else "MIT (OpenAI)",
     )  # fmt: skip
 
@@ -168,13 +164,8 @@ def network_options(config: Mapping[str, Any], channels: int, classes: int) -> d
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
     """All tensors of a network of these arguments."""
     sides = [config["image_size"] >> level for level in range(len(config["channel_mult"]))]
-    attended = config["attention_resolutions"]
-    modules = [
-        (kind, ours, theirs.format(**numbers, last=2 if numbers["side"] in attended else 1))
-        for role, ours, numbers in unet_modules(sides, config["num_res_blocks"])
-        for kind, theirs in MODULES[role]
-    ]
-    yield from expand_modules([*END_MODULES, *modules], LAYERS)
+    blocks, attended = config["num_res_blocks"], config["attention_resolutions"]
+    yield from expand_table(MODULES, END_MODULES, LAYERS, sides, blocks, attended)
     yield "map_label.weight", ("label_emb.weight",)
 
 

@@ -17,8 +17,8 @@ from scoreag.models.convert.conversion import (
     CheckpointSpec,
     KeyMapEntry,
     LayerTable,
-    apply_key_map,
     expand_modules,
+    map_checkpoint,
     unet_modules,
     validate_config,
 )
@@ -90,21 +90,15 @@ def open_state_dict(
     fourier = full["embedding_type"] == "fourier"
     stem = weights.get(f"all_modules.{3 if fourier else 2}.weight")
     colors = 3 if stem is None or stem.ndim != 4 else stem.shape[1]
-    options = network_options(full, colors)
     weights.pop("sigmas", None)
-    return CheckpointSpec(
+    return map_checkpoint(
+        "song_unet", network_options(full, colors), key_map(full), weights, path.name,
+        _convert_tensor,
         format=f"score-SDE, {name}",
         family=FAMILIES[full["sde"], full["continuous"]],
-        network="song_unet",
-        options=options,
-        tensors=apply_key_map(
-            "song_unet", options, key_map(full), weights, path.name, _convert_tensor
-        ),
-        image_shape=(colors, full["image_size"], full["image_size"]),
-        classes=0,
         license="Apache-2.0 (Song et al.)" if name in CONFIGS else UNKNOWN_LICENSE,
         unused_keys=tuple(key for key in tree if key != "ema") if is_training else (),
-    )
+    )  # fmt: skip
 
 
 def network_options(config: Mapping[str, Any], channels: int = 3) -> dict[str, Any]:
