@@ -118,17 +118,19 @@ def load_card(name: str | Path, trust_code: bool = False) -> Card:
             f"{card.path} is of a program of torch.export, and no program in a file is run: make a "
             "card anew of the module's state_dict() and its network, by scoreag convert"
         )
-    names = {  # the judge's folder may have the name of a function
-        "network": (card.network, trust.is_custom_network),
-        "family": (card.family, trust.is_custom_component),
-        "judge": (card.judge or "", trust.is_custom_classifier),
-    }
-    for task, table in card.defaults.items():
-        for key, value in table.items():
-            if isinstance(value, str):
-                names[f"defaults.{task}.{key}"] = value, trust.is_custom_component
-    for entry, (value, is_code) in names.items():
-        trust.check_trusted(is_code(value), value, f"{card.path}, {entry}", trust_code)
+    names: list[tuple[str, Any, Callable[[str], bool]]] = [
+        ("network", card.network, trust.is_custom_network),
+        ("family", card.family, trust.is_custom_component),
+        ("judge", card.judge or "", trust.is_custom_classifier),  # or a folder of such a name
+        *(
+            (f"defaults.{task}.{key}", value, trust.is_custom_component)
+            for task, table in card.defaults.items()
+            for key, value in table.items()
+        ),
+    ]
+    for entry, value, is_code in names:
+        if isinstance(value, str):
+            trust.check_trusted(is_code(value), value, f"{card.path}, {entry}", trust_code)
     return card
 
 
