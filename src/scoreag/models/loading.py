@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoreag.diffusion import parameterizations
+from scoreag.diffusion import parameterizations as param
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Parameterization, Preconditioned
 from scoreag.diffusion.prior import Prior
@@ -155,28 +155,26 @@ def build_parameterization(card: Card) -> Parameterization:
 
 def linear_ddpm(steps: int = 1000, time_scale: float = 1.0) -> Parameterization:
     """Betas from 1e-4 to 0.02; for more steps proportionally smaller, as in iDDPM."""
-    return parameterizations.ddpm(
-        parameterizations.linear_alphas_cumprod(steps, 0.1 / steps, 20 / steps), time_scale
-    )
+    return param.ddpm(param.linear_alphas_cumprod(steps, 0.1 / steps, 20 / steps), time_scale)
 
 
 def cosine_ddpm(steps: int = 1000, time_scale: float = 1.0) -> Parameterization:
     """The cosine schedule of Nichol and Dhariwal (2021) in that many steps."""
-    return parameterizations.ddpm(parameterizations.cosine_alphas_cumprod(steps), time_scale)
+    return param.ddpm(param.cosine_alphas_cumprod(steps), time_scale)
 
 
 PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {  # families of cards
     "ddpm": linear_ddpm,  # predicts the noise, from one of 1000 steps; Ho et al. (2020)
     "ddpm_cosine": cosine_ddpm,
     "discrete": discrete,  # tables of betas, as in the package diffusers
-    "edm": parameterizations.edm,  # Karras et al. (2022)
-    "flow": parameterizations.flow,  # flow matching: predicts noise minus image; Lipman et al. (2023)
-    "iddpm": parameterizations.iddpm,  # as in Karras et al. (2022): at the nearest of 1000 cosine levels
-    "ncsn": parameterizations.ncsn,  # predicts minus the noise; Song and Ermon (2019)
-    "smld": parameterizations.smld,  # as NCSN, from one of 1000 levels; Song et al. (2021)
-    "unit_score": parameterizations.unit_score,  # the score of images in [0, 1]; Song et al. (2021), in diffusers
-    "v_prediction": lambda: parameterizations.v_prediction(
-        parameterizations.linear_alphas_cumprod()
+    "edm": param.edm,  # Karras et al. (2022)
+    "flow": param.flow,  # flow matching: predicts noise minus image; Lipman et al. (2023)
+    "iddpm": param.iddpm,  # as in Karras et al. (2022): at the nearest of 1000 cosine levels
+    "ncsn": param.ncsn,  # predicts minus the noise; Song and Ermon (2019)
+    "smld": param.smld,  # as NCSN, from one of 1000 levels; Song et al. (2021)
+    "unit_score": param.unit_score,  # of images in [0, 1]; Song et al. (2021), in diffusers
+    "v_prediction": lambda: param.v_prediction(
+        param.linear_alphas_cumprod()
     ),  # Salimans and Ho (2022)
-    "vp": parameterizations.vp,  # continuous, its time is 999 t, beta(t) = 0.1 + 19.9 t; Song et al. (2021)
+    "vp": param.vp,  # continuous, its time is 999 t, beta(t) = 0.1 + 19.9 t; Song et al. (2021)
 }
