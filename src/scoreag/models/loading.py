@@ -163,6 +163,11 @@ def cosine_ddpm(steps: int = 1000, time_scale: float = 1.0) -> Parameterization:
     return param.ddpm(param.cosine_alphas_cumprod(steps), time_scale)
 
 
+def linear_v_prediction() -> Parameterization:
+    """The betas of ``linear_ddpm``, for a network that predicts v; Salimans and Ho (2022)."""
+    return param.v_prediction(param.linear_alphas_cumprod())
+
+
 PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {  # families of cards
     "ddpm": linear_ddpm,  # predicts the noise, from one of 1000 steps; Ho et al. (2020)
     "ddpm_cosine": cosine_ddpm,
@@ -173,8 +178,6 @@ PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {  # families of
     "ncsn": param.ncsn,  # predicts minus the noise; Song and Ermon (2019)
     "smld": param.smld,  # as NCSN, from one of 1000 levels; Song et al. (2021)
     "unit_score": param.unit_score,  # of images in [0, 1]; Song et al. (2021), in diffusers
-    "v_prediction": lambda: param.v_prediction(
-        param.linear_alphas_cumprod()
-    ),  # Salimans and Ho (2022)
+    "v_prediction": linear_v_prediction,
     "vp": param.vp,  # continuous, its time is 999 t, beta(t) = 0.1 + 19.9 t; Song et al. (2021)
 }
