@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drawn import picture, write_pictures
 from markdown_parts import Row, share, table
+from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
 from render_certified import certified, promised
@@ -180,8 +181,7 @@ def render_page(name: str) -> str:
     for on, file, title, render in SECTIONS:
         if on == name and (RESULTS / f"{file}.json").exists():
             text += section(name, file, title, render)
-    remarks = ROOT / "benchmarks" / "remarks" / f"{name}.md"
-    return text + (remarks.read_text() if remarks.exists() else "")
+    return text + render_remarks(name, RESULTS)
 
 
 def section(page_name: str, file: str, title: str, render: Callable[[Row], str]) -> str:

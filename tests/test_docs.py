@@ -74,3 +74,16 @@ def test_the_page_of_attacks_has_each_with_its_defaults(name):
 def test_the_readme_names_the_two_commands():
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text and "make test" in text
+
+
+REMARKS = sorted((ROOT / "benchmarks" / "remarks").glob("*.md"))
+AIMS = {"models": ["91.5 %", "94 %", "95 %", "70 %", "40 %"], "defaults": ["100 %", "100 %"]}
+
+
+@pytest.mark.parametrize("path", REMARKS, ids=lambda path: path.stem)
+def test_remarks_take_their_numbers_from_recorded_results(path):
+    """Outside of expressions there is no share and no decimal, but the aims."""
+    prose = re.sub(r"\{[{%].*?[%}]\}", "", path.read_text(), flags=re.DOTALL)
+    prose = prose.replace("L2\n  radius of 0.25", "")  # the radius that a looked-up share is of
+    typed = re.findall(r"\d+(?:\.\d+)? ?%|\d+ of \d+|\d+\.\d+|\bin ten [^f]|\bof ten\b", prose)
+    assert typed == AIMS.get(path.stem, [])
