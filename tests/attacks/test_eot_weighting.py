@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks._common.norms import NORM_BALLS
-from scoreag.attacks._common.objective import (
+from scoreag.attacks._objective import (
+    NORM_BALLS,
     average_gradients,
     make_eot_weighting,
     selection_probabilities,

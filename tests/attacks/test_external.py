@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
-from scoreag.attacks.external import art, autoattack, torchattacks
+from scoreag.attacks.external import (
+    ClassifierModule,
+    art,
+    autoattack,
+    run_per_image,
+    temporary_seed,
+    torchattacks,
+)
 from scoreag.core.rng import Noise
 from scoreag.registry import load_attack
 

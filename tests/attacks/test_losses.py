@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks._common.losses import (
+from scoreag.attacks._objective import (
     LOSSES,
-    TARGETED_LOSSES,
     cross_entropy,
     dlr,
     margin,
@@ -30,16 +29,16 @@ def test_dlr_by_hand():
 
 def test_targeted_dlr_by_hand():
     """Towards class 4: (0 - 4) / (4 - (1 + 0) / 2) and (0 - 1) / 3.5."""
-    found = TARGETED_LOSSES["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
+    found = LOSSES["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
     assert found.tolist() == pytest.approx([-4 / 3.5, -1 / 3.5])
 
 
 def test_targeted_margin_and_cross_entropy_by_hand():
     targets = torch.tensor([2, 4])
-    assert TARGETED_LOSSES["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
+    assert LOSSES["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
     total = sum(math.exp(z) for z in LOGITS[0].tolist())
     expected = [math.log(math.exp(3) / total), math.log(1 / total)]
-    assert TARGETED_LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
+    assert LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
 
 
 def test_cross_entropy_and_log_wrong_are_logs_of_a_share_and_of_the_rest():
@@ -65,14 +64,11 @@ def test_a_loss_rises_as_the_label_falls_behind(name):
     assert (LOSSES[name](less, LABELS) > LOSSES[name](LOGITS, LABELS)).tolist()[0]
 
 
-@pytest.mark.parametrize("name", TARGETED_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_targeted_loss_rises_as_its_class_does(name):
     targets = torch.tensor([3, 3])
     more = LOGITS + torch.eye(5, dtype=LOGITS.dtype)[targets] * 0.1
-    assert (
-        TARGETED_LOSSES[name](more, LABELS, targets)
-        > TARGETED_LOSSES[name](LOGITS, LABELS, targets)
-    ).all()
+    assert (LOSSES[name](more, LABELS, targets) > LOSSES[name](LOGITS, LABELS, targets)).all()
 
 
 def test_the_likeliest_others_come_in_order_and_no_more_than_there_are():
@@ -84,4 +80,4 @@ def test_too_few_classes_for_dlr_are_refused():
     with pytest.raises(ValueError, match=r"dlr needs 3 classes.*knows 2; write loss 'margin'"):
         dlr(LOGITS[:, :2], LABELS)
     with pytest.raises(ValueError, match="dlr with targets needs 4 classes"):
-        TARGETED_LOSSES["dlr"](LOGITS[:, :3], LABELS, LABELS)
+        LOSSES["dlr"](LOGITS[:, :3], LABELS, LABELS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scoreag.attacks import di_fgsm, si_ni_fgsm
-from scoreag.attacks._common.search import run_mi_fgsm
+from scoreag.attacks._search import run_mi_fgsm
 from scoreag.core.rng import Noise
 
 GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from scoreag.attacks._common.adapters import options_to_pairs
-from scoreag.attacks._common.attack import Attack, option
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks.external import options_to_pairs
 from scoreag.registry import load_attack
 
 

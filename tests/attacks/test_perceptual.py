@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attack_world import lpips
 from scoreag.attacks import lpa, ppgd
-from scoreag.attacks._common.norms import embedding_distance, project_by_bisection
+from scoreag.attacks.ppgd import embedding_distance, project_by_bisection
 
 GREY = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
 SCALES = torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64)

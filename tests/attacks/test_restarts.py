@@ -4,9 +4,8 @@ import pytest
 import torch
 
 import scoreag
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import init_best, run_sequentially
+from scoreag.attacks._objective import Objective, margin
+from scoreag.attacks._search import init_best, run_sequentially
 from scoreag.core.batching import select_noise, select_rows
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras

@@ -7,9 +7,8 @@ import torch
 
 import scoreag
 from scoreag.attacks import apgd, pgd
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import find_misclassified, init_active_set
+from scoreag.attacks._objective import Objective, margin
+from scoreag.attacks._search import find_misclassified, init_active_set
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scoreag.attacks._common.search import init_best
+from scoreag.attacks._search import init_best
 from scoreag.attacks.stadv import StAdv, flow_total_variation, warp
 
 IMAGES = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(0)).double()
