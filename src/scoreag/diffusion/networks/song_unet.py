@@ -34,7 +34,7 @@ class SongUNet(nn.Module):
 
     Args:
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-        classes: number of labels; 0 knows none.
+        classes: number of labels; 0 for a model without labels.
         blocks: residual blocks a level on the way down; one more on the way up.
         attention_at: sides of the maps whose blocks have attention.
         time: embedding of the noise level, by fixed or by stored frequencies.

@@ -44,7 +44,7 @@ class UNet(nn.Module):
         side //= patch
         self.image_shape = tuple(image_shape)
         self.classes = classes
-        self.told = Conditioning(classes, 4 * channels, period=period)
+        self.told = Conditioning(classes, 4 * channels, period=period)  # "told" is in state dicts
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         widths = [channels * m for m in multipliers]
         self.first = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
