@@ -41,37 +41,37 @@ def test_targeted_margin_and_cross_entropy_by_hand():
     assert LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
 
 
-def test_cross_entropy_and_log_wrong_are_logs_of_a_share_and_of_the_rest():
+def test_cross_entropy_and_log_misclassified_are_logs_of_p_and_one_minus_p():
     share = math.exp(4) / sum(math.exp(z) for z in LOGITS[0].tolist())
     assert cross_entropy(LOGITS, LABELS)[0].item() == pytest.approx(-math.log(share))
     assert log_misclassified_prob(LOGITS, LABELS)[0].item() == pytest.approx(math.log(1 - share))
 
 
-def test_log_wrong_keeps_its_gradient_where_the_label_is_certain():
+def test_log_misclassified_has_a_gradient_where_the_label_is_certain():
     """d log(1 - p_y) / dz_y = -p_y, which is -1 at p = 1, however small 1 - p is."""
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
     log_misclassified_prob(logits, torch.tensor([0])).sum().backward()
     assert logits.grad is not None and logits.grad[0, 0].item() == pytest.approx(-1.0)
 
 
-def test_dlr_does_not_know_the_scale_of_the_logits():
+def test_dlr_is_invariant_to_the_scale_of_the_logits():
     assert torch.allclose(dlr(1000 * LOGITS + 7, LABELS), dlr(LOGITS, LABELS))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_rises_as_the_label_falls_behind(name):
+def test_a_loss_rises_as_the_logit_of_the_label_falls(name):
     less = LOGITS - torch.eye(5, dtype=LOGITS.dtype)[LABELS] * 0.1
     assert (LOSSES[name](less, LABELS) > LOSSES[name](LOGITS, LABELS)).tolist()[0]
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_targeted_loss_rises_as_its_class_does(name):
+def test_a_targeted_loss_rises_with_the_logit_of_its_class(name):
     targets = torch.tensor([3, 3])
     more = LOGITS + torch.eye(5, dtype=LOGITS.dtype)[targets] * 0.1
     assert (LOSSES[name](more, LABELS, targets) > LOSSES[name](LOGITS, LABELS, targets)).all()
 
 
-def test_the_likeliest_others_come_in_order_and_no_more_than_there_are():
+def test_top_k_wrong_classes_are_in_order_and_at_most_all():
     assert top_k_wrong_classes(LOGITS, LABELS, 2).tolist() == [[2, 1], [0, 2]]
     assert top_k_wrong_classes(LOGITS, LABELS, 9).shape == (2, 4)
 

@@ -118,11 +118,7 @@ def option(
 
 
 def validate_options(attack: Any) -> None:
-    """Refuse options of a wrong type, out of range, or unknown words.
-
-    Raises:
-        ValueError: what came, what was expected, and what was probably meant.
-    """
+    """Refuse options of a wrong type, out of range, or unknown words."""
     name = attack_name(type(attack))
     for each in (f for f in fields(attack) if f.compare):
         value = getattr(attack, each.name)

@@ -92,10 +92,7 @@ def cross_entropy(logits: Logits, labels: Labels, targets: Labels | None = None)
 
 
 def margin(logits: Logits, labels: Labels, targets: Labels | None = None) -> BatchScalar:
-    """``max_{i != y} z_i - z_y``, or ``z_t - z_y``; Carlini & Wagner (2017), f_6.
-
-    Without targets it is above 0 exactly where the classifier errs.
-    """
+    """``max_{i != y} z_i - z_y``, or ``z_t - z_y``; Carlini & Wagner (2017), f_6."""
     if targets is None:
         return -logit_margin(logits, labels)
     target, own = logits.gather(1, torch.stack([targets, labels], 1)).unbind(1)
@@ -159,12 +156,9 @@ def average_gradients(draw_losses: DrawLosses, gradients: DrawGradients) -> Imag
 class Objective:
     """The loss of a classifier at the labels of a batch, or towards ``targets``.
 
-    A randomized classifier samples anew at each call. Expectation over transformation (EOT; Athalye
-    et al. 2018) averages loss, gradient and margin over ``eot_samples`` calls; they are one batch
-    where the classifier has memory for them.
-
-    Args:
-        combine_gradients: of the draws.
+    Each call of a randomized classifier is another draw. Expectation over transformation (EOT;
+    Athalye et al. 2018) averages loss, gradient and margin over ``eot_samples`` draws, which are
+    one batch if the classifier has memory for it.
     """
 
     classifier: Classifier
@@ -225,7 +219,7 @@ def make_eot_weighting(eot_weighting: str, norm: str, eps: float) -> EotWeightin
 def weight_selectively(
     ball: NormBall, eps: float, draw_losses: DrawLosses, gradients: DrawGradients
 ) -> Images:
-    """``sum_i q_i g_i / sum_i q_i``: draws that one common step can fool weigh most.
+    """``sum_i q_i g_i / sum_i q_i``, with the largest weights for draws that one step can fool.
 
     ``q_i = s(L_i + d . g_i)`` with the logistic function s, where d is the step in the ball that
     maximizes ``sum_i s(L_i + d . g_i)``; Wang et al. (2024, DiffHammer), eq. 9, to first order.

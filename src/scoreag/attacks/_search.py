@@ -200,8 +200,8 @@ def run_sequentially(
 
     An attack succeeds if the classifier errs on the image, as floats and in 8 bits, in the mean
     over ``eot_samples`` calls; with ``early_stop_draws`` also in each of as many fresh calls. An
-    image that is misclassified from the beginning is returned as it is. If all attacks fail, the
-    result is the one with the largest margin.
+    image that is misclassified from the beginning does not change. If all attacks fail, the result
+    is the one with the largest margin.
     """
     objective = Objective(classifier, labels, margin, eot_samples)
     margins, fooled = _evaluate(objective, images, early_stop_draws)

@@ -62,11 +62,7 @@ class PPGD(Attack):
 
 
 def require_lpips(attack: Any) -> PerceptualEmbedding:
-    """The distance of an attack.
-
-    Raises:
-        ValueError: it has none; says how to load it.
-    """
+    """The distance of an attack, or an error that says how to load it."""
     if attack.lpips is None:
         raise ValueError(
             f"{attack_name(type(attack))} needs the weights of LPIPS: give "

@@ -127,10 +127,7 @@ def log_misclassified_prob(logits: Logits, labels: Labels) -> BatchScalar:
 
 
 def reconstruction(
-    reference: State,
-    similarity: float,
-    variance: str = "damped",
-    sigma_data: float = SIGMA_DATA,
+    reference: State, similarity: float, variance: str = "damped", sigma_data: float = SIGMA_DATA
 ) -> LogLikelihood:
     """``log N(reference; x0_hat, v(sigma))`` up to a constant: ``-|x0_hat - reference|^2 / 2v``.
 

@@ -62,10 +62,6 @@ def with_labels(model: ScoreModel, labels: Labels | None) -> Denoise:
     return lambda x, sigma: model(x, sigma, labels)
 
 
-def _family(prediction: Entry, time: Entry) -> Parameterization:
-    return partial(_precondition, prediction, time)
-
-
 def _precondition(prediction: Entry, time: Entry, sigma: Sigmas) -> Preconditioning:
     (predicts, *numbers), (clock, *more) = prediction, time
     skip, out, inner = PREDICTIONS[predicts](sigma, *numbers)
@@ -82,7 +78,7 @@ def edm(sigma_data: float = 0.5, sign: int = 1) -> Parameterization:
     Args:
         sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho.
     """
-    return _family(("unit_variance", sigma_data, sign), ("quarter_log",))
+    return partial(_precondition, ("unit_variance", sigma_data, sign), ("quarter_log",))
 
 
 def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Parameterization:
@@ -93,7 +89,7 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Pa
     Args:
         time_scale: the network gets ``time_scale * t``.
     """
-    return _family(("vp_noise",), _table_step(alphas_cumprod, time_scale))
+    return partial(_precondition, ("vp_noise",), _table_step(alphas_cumprod, time_scale))
 
 
 def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
@@ -101,12 +97,12 @@ def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
 
     With ``a^2 = 1 / (1 + s^2)`` and ``b = a s``, ``x0 = a x_vp - b v``; Salimans and Ho (2022).
     """
-    return _family(("vp_velocity",), _table_step(alphas_cumprod))
+    return partial(_precondition, ("vp_velocity",), _table_step(alphas_cumprod))
 
 
 def x0_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
     """As ``ddpm``, but the network predicts the image itself."""
-    return _family(("vp_image",), _table_step(alphas_cumprod))
+    return partial(_precondition, ("vp_image",), _table_step(alphas_cumprod))
 
 
 def flow(steps: int = 1000) -> Parameterization:
@@ -114,7 +110,7 @@ def flow(steps: int = 1000) -> Parameterization:
 
     It gets ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
     """
-    return _family(("flow",), ("flow_time", steps))
+    return partial(_precondition, ("flow",), ("flow_time", steps))
 
 
 def unit_score() -> Parameterization:
@@ -123,12 +119,12 @@ def unit_score() -> Parameterization:
     ``D = x + 2 s^2 score((x + 1) / 2; s)``, ``s = sigma / 2``; the network shifts ``x`` itself.
     Karras et al. (2022), eq. 213.
     """
-    return _family(("unit_score",), ("half",))
+    return partial(_precondition, ("unit_score",), ("half",))
 
 
 def ncsn() -> Parameterization:
     """NCSN++: the network predicts minus the noise, and gets log(sigma / 2)."""
-    return _family(("ve_noise",), ("log_half",))
+    return partial(_precondition, ("ve_noise",), ("log_half",))
 
 
 def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Parameterization:
@@ -137,12 +133,12 @@ def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -
     The ``steps`` levels have equal ratios, and the largest is the number 0; Song et al. (2021),
     section 3.1.
     """
-    return _family(("ve_noise",), ("level_number", steps, sigma_min, sigma_max))
+    return partial(_precondition, ("ve_noise",), ("level_number", steps, sigma_min, sigma_max))
 
 
 def vp(steps: int = 1000) -> Parameterization:
     """Continuous VP (Song et al. 2021): as DDPM, but it gets ``(steps - 1) t``, t in [0, 1]."""
-    return _family(("vp_noise",), ("vp_time", steps))
+    return partial(_precondition, ("vp_noise",), ("vp_time", steps))
 
 
 def iddpm(
@@ -158,7 +154,9 @@ def iddpm(
         c1, c2: C1 and C2.
         rounded: as released; else j is interpolated between two indices.
     """
-    return _family(("vp_noise",), ("cosine_step", iddpm_sigmas(steps, c1, c2), rounded))
+    return partial(
+        _precondition, ("vp_noise",), ("cosine_step", iddpm_sigmas(steps, c1, c2), rounded)
+    )
 
 
 def _unit_variance(sigma: Sigmas, sigma_data: float, sign: int) -> tuple[Tensor, ...]:

@@ -64,11 +64,7 @@ class ExternalAttack(Attack, Protocol):
         return inspect.isclass(candidate)
 
     def make_attack(self, library: Any, *args: Any, **options: Any) -> Any:
-        """The attack ``self.name`` of a module of the library.
-
-        Raises:
-            ValueError: there is no such attack, it does not take these options, or needs a package.
-        """
+        """The attack ``self.name`` of a module of the library, with these arguments."""
         name: str = self.name  # type: ignore[attr-defined]
         factory = lookup_member(library, name, self.is_attack)
         try:
@@ -129,11 +125,7 @@ def options_to_pairs(options: Mapping[str, Any] | OptionPairs) -> OptionPairs:
 
 
 def require_package(module: str, package: str) -> Any:
-    """A module of another library.
-
-    Raises:
-        ValueError: it is not installed; says how to install it.
-    """
+    """A module of another library, or an error that says how to install it."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return import_module(module)
@@ -144,11 +136,7 @@ def require_package(module: str, package: str) -> Any:
 
 
 def lookup_member(module: Any, name: str, predicate: Callable[[Any], bool]) -> Any:
-    """The member ``name`` of ``module``, among those that satisfy the predicate.
-
-    Raises:
-        ValueError: there is no such name; suggests the one that was probably meant.
-    """
+    """The member ``name`` of ``module``, which must satisfy the predicate."""
     known = [n for n in dir(module) if not n.startswith("_") and predicate(getattr(module, n))]
     if name not in known:
         raise ValueError(f"no {name!r} in {module.__name__}; {did_you_mean(name, known)}")

@@ -20,9 +20,6 @@ class DiffusersUNet(nn.Module):
         config: the text of its config.json, as a card has no ``null``.
         null_label: the network has one more label than ``classes``, which stands for no class.
         unit: its images are in [0, 1].
-
-    Raises:
-        ValueError: the package is not installed.
     """
 
     def __init__(

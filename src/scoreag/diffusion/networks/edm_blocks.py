@@ -184,11 +184,7 @@ def attend(q: Heads, k: Heads, v: Heads) -> Float[Tensor, "batch channels positi
 
 
 def group_norm(channels: int, eps: float = 1e-5, min_channels_per_group: int = 4) -> nn.GroupNorm:
-    """At most 32 groups, of ``min_channels_per_group`` or more.
-
-    Raises:
-        ValueError: they cannot be equally large.
-    """
+    """At most 32 equal groups, of at least ``min_channels_per_group``."""
     groups = min(32, channels // min_channels_per_group)
     if not groups or channels % groups:
         raise ValueError(f"{channels} channels make no {groups} equal groups; write another width")
