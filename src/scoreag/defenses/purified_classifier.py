@@ -76,29 +76,28 @@ class PurifiedClassifier(nn.Module):
 
         Row i is image ``image_ids[i]``, by default image i; it may have its own call index.
         """
-        fixed = PurifiedClassifier(self.config)
-        fixed.fixed_calls = call_index if isinstance(call_index, int) else tuple(call_index)
-        fixed.image_ids = None if image_ids is None else tuple(image_ids)
-        return fixed
+        fixed = call_index if isinstance(call_index, int) else tuple(call_index)
+        return self._copy(image_ids, fixed)
 
     def select_rows(self, rows: Sequence[int]) -> "PurifiedClassifier":
         """The same defense for these rows of its batch, with the same draws as in the batch."""
         ids = tuple(rows) if self.image_ids is None else pick_ids(self.image_ids, rows)
-        part = self._with_ids(ids)
-        if isinstance(self.fixed_calls, tuple):
-            last = len(self.fixed_calls) - 1
-            part.fixed_calls = tuple(self.fixed_calls[min(i, last)] for i in rows)
-        return part
+        fixed = self.fixed_calls
+        if isinstance(fixed, tuple):
+            fixed = tuple(fixed[min(i, len(fixed) - 1)] for i in rows)
+        return self._copy(ids, fixed)
 
     def with_image_ids(self, image_ids: Sequence[int]) -> "PurifiedClassifier":
         """The same defense, whose row i is image ``image_ids[i]``, unless it has ids already."""
-        return self if self.image_ids is not None else self._with_ids(tuple(image_ids))
+        return self if self.image_ids is not None else self._copy(image_ids, self.fixed_calls)
 
-    def _with_ids(self, image_ids: tuple[int, ...]) -> "PurifiedClassifier":
-        part = PurifiedClassifier(self.config)
-        part.call_counts, part.fixed_calls = self.call_counts, self.fixed_calls
-        part.image_ids = image_ids
-        return part
+    def _copy(
+        self, image_ids: Sequence[int] | None, fixed_calls: int | tuple[int, ...] | None
+    ) -> "PurifiedClassifier":
+        copy = PurifiedClassifier(self.config)
+        copy.call_counts, copy.fixed_calls = self.call_counts, fixed_calls
+        copy.image_ids = None if image_ids is None else tuple(image_ids)
+        return copy
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
         """How many answers an attack may compute as one batch: 1, or what ``max_memory`` holds."""
