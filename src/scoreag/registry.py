@@ -7,6 +7,7 @@ list to keep in step with the files, and ``package.module`` names a foreign comp
 import pkgutil
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
 from reprlib import Repr
 from types import ModuleType
@@ -150,13 +151,13 @@ def load_attack(name: str) -> Any:
 
 def _modules(kind: str) -> dict[str, str]:
     """The dotted name of each component's module."""
-    folders = [f"scoreag.{folder}" for folder in FOLDERS[kind]]
-    modules = {
-        module.name: f"{folder}.{module.name}"
-        for folder in folders
-        for module in pkgutil.iter_modules(import_module(folder).__path__)
-        if not module.ispkg
-    }
+    modules = {}
+    for folder in FOLDERS[kind]:
+        package = find_spec(f"scoreag.{folder}")  # without importing it
+        assert package is not None
+        for module in pkgutil.iter_modules(package.submodule_search_locations):
+            if not module.ispkg and not module.name.startswith("_"):
+                modules[module.name] = f"scoreag.{folder}.{module.name}"
     return {name: module for name, module in modules.items() if name not in NO_COMPONENTS[kind]}
 
 

@@ -18,7 +18,7 @@ from scoreag.assess.plan import load_plan
 from scoreag.assess.plan_validation import resolve_plan
 from scoreag.assess.results import aggregate
 from scoreag.assess.runner import assess, build_manifest, stale_cells
-from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._objective import Objective
 from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
 from scoreag.core.rng import Noise

@@ -330,7 +330,7 @@ IMPORTERS = {  # where a module is imported whose name is not written there; eac
     "__init__.py",  # the public names of this package
     "registry.py",  # a component: ``is_custom_component`` guards the files that name one
     "classifiers/build.py",  # factories, guarded by ``is_custom_classifier``; timm, torchvision
-    "attacks/_common/adapters.py",  # foolbox, art, torchattacks, autoattack: those names alone
+    "attacks/external/__init__.py",  # foolbox, art, torchattacks, autoattack: those names alone
 }
 
 

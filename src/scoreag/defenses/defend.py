@@ -1,4 +1,4 @@
-"""``defend``: a classifier behind a purifier, from options that are checked."""
+"""``defend``: put a classifier behind a purifier, after checks of all options."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,8 +23,7 @@ from scoreag.methods.config import answer_unknown_options, given_options, resolv
 from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
 from scoreag.registry import describe_value, did_you_mean, load_component
 
-BACKWARD_MODES = ("exact", "bpda", "none")
-AGGREGATIONS = ("mean", "majority")
+CHOICES = {"backward": ("exact", "bpda", "none"), "aggregate": ("mean", "majority")}
 
 
 @answer_unknown_options
@@ -83,7 +82,7 @@ def defend(
     """
     prior, seed = validate_prior(prior), validate_seed(seed)
     check_callable(classifier)
-    _check_options(draws, aggregate, backward)
+    _check_options(draws, backward=backward, aggregate=aggregate)
     validate_flag("bf16", bf16)
     options = given_options(locals())
     if isinstance(classifier, nn.Module) and not isinstance(
@@ -108,21 +107,18 @@ def defend(
     return PurifiedClassifier(config)
 
 
-def _check_options(draws: int, aggregate: str, backward: str) -> None:
-    for name, word, known in (
-        ("backward", backward, BACKWARD_MODES),
-        ("aggregate", aggregate, AGGREGATIONS),
-    ):
-        if not isinstance(word, str) or word not in known:
+def _check_options(draws: int, **words: str) -> None:
+    for name, word in words.items():
+        if not isinstance(word, str) or word not in CHOICES[name]:
             word = word if isinstance(word, str) else describe_value(word)
-            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(known))}")
+            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(CHOICES[name]))}")
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws is {describe_value(draws)}; expected a whole number, at least 1")
 
 
 @torch.inference_mode(False)
 def check_image_shapes(classifier: nn.Module, prior: Prior) -> None:
-    """Refuse a classifier that cannot take the score model's images."""
+    """Refuse a classifier of other images than the score model's."""
     takes = " x ".join(map(str, prior.image_shape))
     known = getattr(classifier, "image_shape", None)
     if known is not None and tuple(known) != tuple(prior.image_shape):
