@@ -15,8 +15,8 @@ from scoreag.certify.generator_risk import (
     summarize,
 )
 from scoreag.defenses.defend import defend
+from scoreag.methods.run_task import quantize_8bit, run_in_memory
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import quantize_8bit, run_in_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -53,7 +53,7 @@ def test_the_headline_is_fooled_and_shown(here, capsys, words):
     )  # fmt: skip
     kept = json.loads((here / "out" / "manifest.json").read_text())["models"]["judge"]
     assert kept["name"] == "judge" and len(kept["sha256"]) == 64
-    assert "the judge judge" in (here / "out" / "report.html").read_text().lower()
+    assert "the reference classifier judge" in (here / "out" / "report.html").read_text().lower()
 
 
 @pytest.mark.parametrize("more", [[], ["--reference-classifier", "none"]])

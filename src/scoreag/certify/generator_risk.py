@@ -10,7 +10,8 @@ from typing import Any
 from scoreag.core.types import Classifier
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.io.records import Row
-from scoreag.methods.task import TaskSpec, quantize_8bit, run_batch
+from scoreag.methods.run_task import quantize_8bit, run_batch
+from scoreag.methods.task import TaskSpec
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
 

@@ -21,8 +21,7 @@ def run_and_report(
     data: "Dataset | None" = None,
 ) -> None:
     """Compute a task in --out, write its report, and print the summary."""
-    from scoreag.methods.run_task import run_task
-    from scoreag.methods.task import find_gradient_problem
+    from scoreag.methods.run_task import find_gradient_problem, run_task
 
     if problem := find_gradient_problem(job):
         print(f"scoreag: warning: {problem}", file=sys.stderr)

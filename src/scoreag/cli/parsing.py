@@ -17,10 +17,10 @@ def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]
     """``all``, ``3``, ``0,3,5``, ``0-4`` or ``cat,dog``, each class ``per_class`` times."""
     if not classes:
         raise ValueError(
-            "this score model knows no classes, so it cannot be asked for one; "
+            "this score model has no classes, so it cannot synthesize images of one; "
             "use a class-conditional model, or transform given images"
         )
-    from scoreag.methods.validation import IDS_PER_CLASS  # here, so that --help needs no torch
+    from scoreag.methods.task import IDS_PER_CLASS  # here, so that --help needs no torch
 
     if per_class > IDS_PER_CLASS:
         raise UsageError(f"--per-class is {per_class}; expected at most {IDS_PER_CLASS}")
