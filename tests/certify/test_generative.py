@@ -100,7 +100,7 @@ def test_behind_a_purifier_the_defended_classifier_is_asked(job):
 
 def test_draws_again_are_another_generator(job):
     again = replace(job, config=replace(job.config, max_restarts=1))
-    with pytest.raises(ValueError, match="max_restarts is 1; draws again would be another gen"):
+    with pytest.raises(ValueError, match="max_restarts is 1; restarts would change the gen"):
         GeneratorSpec(again)
 
 

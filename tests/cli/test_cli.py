@@ -17,7 +17,7 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import RunOptions, SamplingOptions, parameters
+from scoreag.cli.options import RunOptions, SamplingOptions, option_fields
 from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
 
@@ -168,7 +168,7 @@ def test_every_setting_reaches_the_manifest(here):
 
 def test_every_setting_is_an_option_of_the_same_name():
     known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
-    assert {option.name for option in parameters(SamplingOptions)} == known
+    assert {option.name for option in option_fields(SamplingOptions)} == known
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():

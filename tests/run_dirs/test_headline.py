@@ -11,7 +11,7 @@ import tiny
 from scoreag import synthesize, transform
 from scoreag.classifiers.loading import load_classifier, wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
-from scoreag.cli.outputs import format_summary
+from scoreag.cli.runs import format_summary
 from scoreag.io.records import read_rows
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import run_task
