@@ -20,7 +20,7 @@ from scoreag.classifiers.rejection import (
     rejection_adapted_logits,
     without_reject_output,
 )
-from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
+from scoreag.core import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits

@@ -151,7 +151,7 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
-    from scoreag.core.algorithm import ALGORITHM
+    from scoreag.core import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
     from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.evaluation.score_model import subsample

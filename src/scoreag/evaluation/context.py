@@ -9,7 +9,7 @@ import torch
 
 from scoreag.classifiers.loading import check_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.evaluation.score_model import EvalContext, Model
