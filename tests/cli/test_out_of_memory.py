@@ -33,6 +33,7 @@ def caused(error):
         (MemoryError(), ""),
         (MemoryError("Unable to allocate 3.1 GiB for an array"), ""),
         (RuntimeError("std::bad_alloc"), ""),
+        (RuntimeError("could not create a primitive"), ""),
         (caused(RuntimeError(CPU)), ""),
     ],
 )

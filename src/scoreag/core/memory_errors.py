@@ -6,7 +6,7 @@ from typing import Any
 
 _OOM_MESSAGES = re.compile(
     r"can't allocate memory|not enough memory|out of memory|cannot allocate memory|bad_alloc"
-    r"|unable to allocate",
+    r"|unable to allocate|could not create a primitive$",  # the last is oneDNN's
     re.IGNORECASE,
 )
 
