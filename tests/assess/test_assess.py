@@ -309,7 +309,7 @@ def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeyp
         patch.setattr(storage, "_write_picture", full)
         assert main(words) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "No space left on device; mend that and give the same command again" in told
+    assert "No space left on device; fix that and run the same command again" in told
     name = "tiny/net/none/pgd,eps=8/255"
     assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name][:4]
     assert main([*words, "--quiet"]) == 0

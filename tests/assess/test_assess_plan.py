@@ -15,7 +15,7 @@ from scoreag.assess.experiments import ModelCache, build_cells
 from scoreag.assess.plan import list_plans, load_plan
 from scoreag.assess.plan_validation import skipped_attacks
 from scoreag.attacks import pgd
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.defenses.purifiers import gap
 from scoreag.io.bounded import find_line, key_lines
 from scoreag.registry import UnknownNameError

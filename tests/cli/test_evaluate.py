@@ -215,7 +215,7 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
         (["--attack", "pgd", "--attack-steps", "0"], "--attack-steps is 0; expected 1 or more"),
         (["--attack", "pgd", "--eps", "8"], "--eps is 8; expected a radius in (0, 1], e.g. 8/255"),
         (["--attack", "pgd", "--eps", "eight"], "--eps 'eight': write a radius in [0, 1], e.g. 8/"),
-        (["--eps", "8/255"], "--attack-steps and --eps are of an attack; write --attack pgd, too"),
+        (["--eps", "8/255"], "--attack-steps and --eps need an attack; add --attack pgd"),
     ],
 )
 def test_an_attack_that_is_none_gets_one_line(here, capsys, words, told):
@@ -264,7 +264,7 @@ def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
 
 def test_a_score_model_of_other_classes_asks_for_a_judge(here, capsys):
     told = line(capsys, ["evaluate", "prior", *DATA, "--out", "out"], 2)
-    assert "no bundled judge knows the images and classes of tiny; give a classifier" in told
+    assert "reference classifier has the images and classes of tiny; give a classifier" in told
 
 
 def test_the_folder_of_a_run_is_left_alone(here, capsys):

@@ -66,7 +66,7 @@ BAD = {
     "no such label": ({2: Y + 4}, "labels from 4 to 5; expected 0..3"),
     "below zero": ({2: Y - 1}, "labels from -1 to 0; expected 0..3"),
     "too few": ({2: Y[:1]}, "1 labels for 2 images"),
-    "one-hot": ({2: torch.eye(4)[Y].long()}, "expected one class an image"),
+    "one-hot": ({2: torch.eye(4)[Y].long()}, "expected one class per image"),
     "none": ({2: None}, "the images have no labels"),
     "a seed below zero": ({3: -1}, "seed is -1; expected a whole number, 0 or more"),
     "other ids": ({4: [1]}, "1 different image ids for 2 images; expected 2"),

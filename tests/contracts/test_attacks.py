@@ -12,7 +12,7 @@ import torch
 import scoreag.attacks
 import tiny
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.list import entries
+from scoreag.cli.info import entries
 from scoreag.registry import check_options, component_names, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")

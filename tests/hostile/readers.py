@@ -28,7 +28,7 @@ from scoreag.io import records
 from scoreag.io.images import write_png
 from scoreag.io.manifest import FORMAT, compute_seal, read_manifest
 from scoreag.io.records import seal_row
-from scoreag.methods.records import ROW_FIELDS
+from scoreag.methods.result import ROW_FIELDS
 from scoreag.models.convert import checkpoint
 from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import ZOO

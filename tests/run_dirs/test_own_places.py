@@ -11,8 +11,7 @@ import tiny
 from scoreag.io.images import write_png
 from scoreag.io.records import append_rows, read_complete_rows, read_rows
 from scoreag.io.run_dir import open_run_dir, refuse_links
-from scoreag.methods.records import TASK_FILES
-from scoreag.methods.result import Result
+from scoreag.methods.result import TASK_FILES, Result
 from scoreag.methods.run_task import run_task
 from scoreag.report.task_run import render_run_page
 

@@ -33,7 +33,7 @@ from scoreag.classifiers.checks import check_classifier, is_same_network
 from scoreag.classifiers.loading import class_names
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.classifiers.rejection import can_reject
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.core.types import Images
 from scoreag.data.loading import Dataset
 from scoreag.data.source import lacks_class_names

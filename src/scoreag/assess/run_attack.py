@@ -30,7 +30,7 @@ from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.config import resolve_task_config
-from scoreag.methods.task import run_batch
+from scoreag.methods.run_task import run_batch
 from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
 
 RANGE_TOLERANCE = 1e-6  # by which rounding may carry an image out of [0, 1]

@@ -20,7 +20,7 @@ from scoreag.classifiers.rejection import (
     rejection_adapted_logits,
     without_reject_output,
 )
-from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
+from scoreag.core import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
@@ -31,9 +31,8 @@ from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.purification import build_purification
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import TaskSpec
+from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
 from scoreag.methods.transformation import build_transformation
-from scoreag.methods.validation import IDS_PER_CLASS
 
 DRAW_OFFSET_SHARED = 0  # the draw of a cell that has but one
 DRAW_OFFSET_EVAL = 10**9  # the draws that judge a defense are counted from here: no attack saw them

@@ -12,7 +12,7 @@ from scoreag.core.batching import SupportsRowSelection, bind_image_ids
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.io.images import check_images
-from scoreag.methods.validation import (
+from scoreag.methods.task import (
     validate_classifier,
     validate_image_ids,
     validate_labels,

@@ -23,7 +23,7 @@ from scoreag.attacks._objective import (
 from scoreag.core.batching import select_noise
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
-from scoreag.methods.task import quantize_8bit
+from scoreag.methods.run_task import quantize_8bit
 
 AttackFunction: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]
 Mask: TypeAlias = Bool[Tensor, " batch"]

@@ -13,9 +13,9 @@ from scoreag.core.rng import Noise, derive_key
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig, resolve_task_config
-from scoreag.methods.task import TaskSpec, run_batch
+from scoreag.methods.run_task import run_batch
+from scoreag.methods.task import TaskSpec, validate_class_count, validate_target
 from scoreag.methods.transformation import sample_task
-from scoreag.methods.validation import validate_class_count, validate_target
 
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",

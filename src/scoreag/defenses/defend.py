@@ -19,14 +19,20 @@ from scoreag.defenses.purified_classifier import (
     validate_logits,
 )
 from scoreag.diffusion.prior import Prior
-from scoreag.methods.config import answer_unknown_options, given_options, resolve_config
-from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
+from scoreag.methods.config import (
+    answer_unknown_options,
+    document_options,
+    given_options,
+    resolve_config,
+)
+from scoreag.methods.task import check_callable, validate_flag, validate_prior, validate_seed
 from scoreag.registry import describe_value, did_you_mean, load_component
 
 CHOICES = {"backward": ("exact", "bpda", "none"), "aggregate": ("mean", "majority")}
 
 
 @answer_unknown_options
+@document_options
 def defend(
     classifier: Classifier,
     prior: Prior,
@@ -66,19 +72,9 @@ def defend(
         max_memory: bytes, or such as ``"4 GiB"``, for the gradient of the draws that are taken at
             once; a single draw that needs more is refused.  By default 2 GiB, at least one draw.
         bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
-        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
-        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
-            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
-        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
-        steps: noise levels before 0, at least 1.
-        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
-        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
-        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+        {options}
 
     A sampling option that is None has the value of the prior's card; a purifier takes some of them.
-
-    Raises:
-        ValueError: a word, a number or a combination that cannot work; says what to write instead.
     """
     prior, seed = validate_prior(prior), validate_seed(seed)
     check_callable(classifier)

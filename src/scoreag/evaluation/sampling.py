@@ -21,7 +21,7 @@ from scoreag.diffusion.samplers import euler
 from scoreag.evaluation.score_metrics import NearestPairs
 from scoreag.evaluation.storage import SAMPLES_DIR, load_or_compute
 from scoreag.io.images import make_grid, to_uint8, write_png
-from scoreag.methods.validation import IDS_PER_CLASS
+from scoreag.methods.task import IDS_PER_CLASS
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.registry import component_names, did_you_mean, load_component
 

@@ -10,7 +10,7 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows, read_picture
 from scoreag.io.run_dir import refuse_links
-from scoreag.methods.records import ROW_FIELDS, TASK_FILES
+from scoreag.methods.result import ROW_FIELDS, TASK_FILES
 from scoreag.methods.summary import (
     ATTACK_SUCCESS,
     PRESERVED_SUCCESS,

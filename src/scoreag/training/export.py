@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from scoreag.attacks.pgd import PGD
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.data.loading import Dataset
 from scoreag.io.images import to_float

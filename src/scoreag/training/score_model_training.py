@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras

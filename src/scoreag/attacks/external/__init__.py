@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from scoreag.attacks._attack import Attack, attack_name
-from scoreag.core import philox
 from scoreag.core.batching import select_rows
-from scoreag.core.rng import Noise, derive_key, keys_to_words
+from scoreag.core.rng import Noise, derive_key, keys_to_words, random_words
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.registry import did_you_mean
 
@@ -115,7 +114,7 @@ def _mt19937_state(words: Tensor) -> Tensor:
     """A state of torch's CPU generator whose 624 words are a function of a key."""
     state = torch.Generator().manual_seed(0).get_state()
     fields = state[:5016].view(torch.int64)  # seed, words left, next word, the 624 words
-    fields[3:627] = philox.random_words(words[None], 624)[0]
+    fields[3:627] = random_words(words[None], 624)[0]
     return state
 
 
