@@ -15,7 +15,7 @@ from assess.worlds_of_plans import PLAN, write_net
 from scoreag.assess import executors, storage
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.resolve import resolve_plan
 from scoreag.assess.results import aggregate
 from scoreag.assess.runner import assess, build_manifest, stale_cells
 from scoreag.attacks._common.objective import Objective
