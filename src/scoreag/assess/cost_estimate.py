@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoreag.assess.experiments import Cell, ModelCache
-from scoreag.assess.run_attack import compute_rows
-from scoreag.assess.scoring import ScoredBatch
+from scoreag.assess.run_attack import ScoredBatch, compute_rows
 
 SAMPLE_IMAGES = 2  # images that are measured of each kind of cell
 # of an attack on a purifier that has many more

@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from scoreag.assess.experiments import Cell, cell_from_dict
-from scoreag.assess.scoring import ScoredBatch
+from scoreag.assess.run_attack import ScoredBatch
 from scoreag.io.filesystem import (
     atomic_write,
     check_regular_file,
