@@ -1,36 +1,6 @@
 """A plan: which data, classifiers, purifiers and attacks an assessment crosses.
 
-description = "one line, which `scoreag list plans` shows"
-images = 256                        # of a cell, at most; an attack may have fewer
-seeds = [0]
-eval_draws = 10                     # fresh draws that evaluate a randomized classifier
-batch_size = 16                     # images that the networks see at once
-feature_extractor = "judge"         # for Frechet and kernel distances; "none": without
-
-[datasets.cifar10]
-data = "cifar10:test"               # or several words: the first that needs no download
-prior = "cifar10"                   # the score model
-reference_classifier = "cifar10-judge"  # one or several; they guide nothing
-classifiers = ["cifar10-resnet20"]  # each is attacked, and is shown the images made against others
-stochastic = []                     # those of the classifiers that are meant to be random
-missing_hint = "..."                # what to do where something is missing
-
-[purifiers.gap]                     # a name; `purifier` is the component, by default the name
-draws = 1                           # its options
-attacker_options = { steps = 2 }    # where the attacker's copy differs from the evaluated one
-shared_draw = true                  # attacker and evaluation share one draw; by default fresh draws
-classifiers = ["cifar10-resnet20"]  # which it defends; by default all
-datasets = ["cifar10"]              # by default all
-
-[attacks.pgd]                       # a name; `attack` is the component, by default the name
-eps = ["2/255", "8/255"]            # its options; a list of values is a sweep
-images = 64
-eval_draws = 128
-requires_lpips = true               # skipped without the weights of LPIPS
-purifiers = ["none", "gap"]         # by default all, and none; []: only none
-classifiers = ["cifar10-resnet20"]  # by default all
-datasets = ["cifar10"]              # by default all
-ood_data = "cifar100:test"          # attack images of another data set
+Each model below is a TOML table; docs/assess.md has an example.
 """
 
 import math
@@ -131,19 +101,19 @@ class Table(BaseModel):
 class Benchmark(Table):
     """Data with its classifiers, score model and reference classifiers."""
 
-    data: Annotated[Words, Field(min_length=1)]
+    data: Annotated[Words, Field(min_length=1)]  # of several, the first that needs no download
     classifiers: Annotated[Words, Field(min_length=1)]
     prior: str = ""
     reference_classifier: Words = ()
-    stochastic: Words = ()
-    missing_hint: str = ""
+    stochastic: Words = ()  # classifiers that are random on purpose
+    missing_hint: str = ""  # what to do where a member is missing
 
 
 class PurifierSpec(Table):
     """A purifier with its options, and those of the attacker's copy where they differ."""
 
     model_config = ConfigDict(extra="allow")
-    purifier: str = ""
+    purifier: str = ""  # the component; by default the name
     attacker_options: Annotated[dict[str, Any], AfterValidator(parse_fractions)] = {}
     shared_draw: bool = False
     classifiers: Words = ()
@@ -162,10 +132,10 @@ class AttackSpec(Table):
     """An attack with its options, of which a list of values is a sweep."""
 
     model_config = ConfigDict(extra="allow")
-    attack: str = ""
+    attack: str = ""  # the component; by default the name
     images: Count | None = None
     eval_draws: Count | None = None
-    requires_lpips: bool = False
+    requires_lpips: bool = False  # skipped without the weights of LPIPS
     classifiers: Words = ()
     purifiers: Words | None = None  # None: all, and the classifier itself
     datasets: Words = ()

@@ -45,6 +45,14 @@ class CheckInput:
 Messages: TypeAlias = Iterator[tuple[bool, str]]  # whether it is an error, and the message
 
 
+def _error(message: str) -> tuple[bool, str]:
+    return True, message
+
+
+def _warning(message: str) -> tuple[bool, str]:
+    return False, message
+
+
 def check_cell(part: CheckInput) -> list[Finding]:
     """The findings of the checks that look at one cell."""
     if not len(part.columns):
@@ -65,12 +73,9 @@ def _check_gradients(part: CheckInput) -> Messages:
     large = sum(norm is None or norm > MAX_GRADIENT_NORM for norm in norms)
     for count, what in ((zero, "zero"), (large, f"not finite or above {MAX_GRADIENT_NORM:g}")):
         if count > MIN_AFFECTED_FRACTION * len(norms):
-            yield (
-                True,
-                (
-                    f"the gradient that the attacker sees is {what} at {count} of {len(norms)} "
-                    "images; attack it without gradients, or differentiate the defense exactly"
-                ),
+            yield _error(
+                f"the gradient that the attacker sees is {what} at {count} of {len(norms)} "
+                "images; attack it without gradients, or differentiate the defense exactly"
             )
 
 
@@ -81,12 +86,9 @@ def _check_randomness(part: CheckInput) -> Messages:
     for word in (part.cell.classifier, *part.cell.transfer_targets):
         is_random = not all(row["is_deterministic"][word] for row in part.columns.rows)
         if is_random and word not in part.cell.stochastic:
-            yield (
-                True,
-                (
-                    f"two calls of {word} on the same images differ; if it is meant to be random, "
-                    f'write stochastic = ["{word}"] in the dataset'
-                ),
+            yield _error(
+                f"two calls of {word} on the same images differ; if it is meant to be random, "
+                f'write stochastic = ["{word}"] in the dataset'
             )
 
 
@@ -95,12 +97,9 @@ def _check_rounding(part: CheckInput) -> Messages:
     saved, before = ~part.columns.adv_misclassified, part.columns.misclassified_float
     lost = compute_proportion(saved, "successes before rounding", before)
     if lost.count >= 3 and lost.value > MAX_ROUNDING_LOSS:
-        yield (
-            False,
-            (
-                f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
-                "the metrics are of the saved images"
-            ),
+        yield _warning(
+            f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
+            "the metrics are of the saved images"
         )
 
 
@@ -122,28 +121,19 @@ def _check_settings(part: CheckInput) -> Messages:
     defense, copy = cell.purifier_options, cell.attacker_options
     if names := differing_options(cell):
         changes = ", ".join(f"{n} {copy.get(n)} instead of {defense.get(n)}" for n in names)
-        yield (
-            True,
-            (
-                f"the attacker's copy of {cell.purifier_name} has {changes}: this is a weaker attacker "
-                "than one who knows the defense"
-            ),
+        yield _error(
+            f"the attacker's copy of {cell.purifier_name} has {changes}: this is a weaker attacker "
+            "than one who knows the defense"
         )
     if cell.shared_draw:
-        yield (
-            False,
-            (
-                f"attacker and judge of {cell.purifier_name} share one draw: how far an attack gets "
-                "that knows the random numbers, not how a real one does"
-            ),
+        yield _warning(
+            f"attacker and judge of {cell.purifier_name} share one draw: how far an attack gets "
+            "that knows the random numbers, not how a real one does"
         )
     if (backward := copy.get("backward", "exact")) != "exact":
-        yield (
-            False,
-            (
-                f"the attacker differentiates {cell.purifier_name} by {backward!r}, not exactly; such "
-                "an attack overstates the defense"
-            ),
+        yield _warning(
+            f"the attacker differentiates {cell.purifier_name} by {backward!r}, not exactly; such "
+            "an attack overstates the defense"
         )
 
 
@@ -151,12 +141,9 @@ def _check_sample_size(part: CheckInput) -> Messages:
     """Too few images for a Frechet distance."""
     count = len(part.columns)
     if "frechet" in part.metrics and count < max(MIN_FRECHET_IMAGES, part.n_features):
-        yield (
-            False,
-            (
-                f"{count} images in {part.n_features} features: the Frechet distance is mostly the "
-                "bias of a small sample; compare it with equal counts only, or use the kernel distance"
-            ),
+        yield _warning(
+            f"{count} images in {part.n_features} features: the Frechet distance is mostly the "
+            "bias of a small sample; compare it with equal counts only, or use the kernel distance"
         )
 
 

@@ -14,8 +14,8 @@ from scoreag.cli.parsing import UsageError, parse_radius, parse_size
 if TYPE_CHECKING:
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
-    from scoreag.evaluation.reproducibility import MetricComparison
     from scoreag.evaluation.score_model import EvalContext, Model
+    from scoreag.evaluation.storage import MetricComparison
     from scoreag.models.model_cards import Card
 
     Page: TypeAlias = Callable[[dict[str, Any]], str]
@@ -121,8 +121,8 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
-    from scoreag.evaluation import sampling, score_model
-    from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.evaluation import score_model
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
@@ -133,21 +133,21 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
             options.output.say(f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, context, others)
         known = dict(card.metrics.get(SECTION, {}))
-        compared = compare_with_card(known, found["figures"], SECTION)
-        sampling.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
+        compared = compare_with_card(known, found["metrics"], SECTION)
+        score_model.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
         return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
 
     models = {"judge": context.judge.metadata}
     found, compared = _run(options, card, config, models, compute)
-    metrics = {SECTION: {**found["figures"], "config": config}}
-    _finish(options, card, found, found["figures"], compared, metrics)
+    metrics = {SECTION: {**found["metrics"], "config": config}}
+    _finish(options, card, found, found["metrics"], compared, metrics)
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core.algorithm import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
-    from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.evaluation.score_model import subsample
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_classifier_page
 
     def load(spec: str) -> "Dataset":
@@ -171,13 +171,13 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
             for name, entries in metrics.items()
             for one in compare_with_card(card.metrics.get(name, {}), entries, name)
         ]
-        found = {"figures": metrics, "left": skipped}
+        found = {"metrics": metrics, "skipped": skipped}
         return found, compared, lambda page: render_classifier_page(page, compared)
 
     found, compared = _run(options, card, config, {}, compute)
-    flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
+    flat = {f"{part}.{n}": e for part, one in found["metrics"].items() for n, e in one.items()}
     known = card.metrics  # of which some may be what is not computed here
-    metrics = {part: {**known.get(part, {}), **one} for part, one in found["figures"].items()}
+    metrics = {part: {**known.get(part, {}), **one} for part, one in found["metrics"].items()}
     _finish(options, card, found, flat, compared, metrics)
 
 
@@ -204,7 +204,7 @@ def _run(
         names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
         known = dict(flatten(describe_environment()))
         machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
-        page = render({**found, "foot": [command_line(), machine]})
+        page = render({**found, "footer": [command_line(), machine]})
         write_text(Path(options.out) / "report.html", page)
         return found
 
@@ -227,7 +227,7 @@ def _finish(
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Print the result; write it to the card, or refuse what the card does not reproduce."""
-    from scoreag.evaluation.reproducibility import require_reproduced
+    from scoreag.evaluation.storage import require_reproduced
     from scoreag.models.model_cards import update_card
     from scoreag.report.model_evaluation import format_text
 

@@ -1,7 +1,7 @@
-"""HTML pages by jinja2: one file each that needs no network, no fonts and no scripts.
+"""HTML pages by jinja2: one file each, without network, fonts and scripts.
 
-Autoescaping is on, so names of models, classes and files cannot become markup. Only the figures
-of ``svg_plots`` are marked as safe.
+Autoescaping is on, so names of models, classes and files cannot become markup. Only the curves of
+``figures`` are marked as safe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scoreag.io.manifest import flatten
+from scoreag.report.table_export import FieldValue, format_value
 
 TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text below it
 
@@ -23,7 +24,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-CIRCUMSTANCES = (  # of a manifest: not what determines the result, or shown elsewhere
+CIRCUMSTANCES = (  # entries of a manifest that determine no result, or are shown elsewhere
     "versions", "machine", "started", "finished", "format", "images", "image_ids", "classes",
     "probe", "seal",
 )  # fmt: skip
@@ -45,14 +46,14 @@ def class_name(label: int, classes: Sequence[str]) -> str:
 
 
 def list_config(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What determined a result, by the names of manifest.json."""
+    """The entries of a manifest that determine the result."""
     fixed = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}
     entries = [(name, value) for name, value in flatten(fixed) if value not in (None, {}, [])]
     return [(name, shorten(str(value), 200, placeholder=" ...")) for name, value in entries]
 
 
 def describe_environment(manifest: Mapping[str, Any]) -> str:
-    """Versions, machine and start, for the foot of a page."""
+    """Versions, machine and start of a run, for the footer of a page."""
     values = dict(flatten(manifest))
     names = [name for name in FOOTER_KEYS if values.get(name)]
     return ", ".join(f"{name.rpartition('.')[2]} {values[name]}" for name in names)
@@ -64,4 +65,14 @@ def metric_label(name: str) -> str:
     return f"{words}, training-set baseline" if name.endswith(BASELINE) else words
 
 
-TEMPLATES.filters |= {"class_name": class_name, "metric_label": metric_label}
+def table_cell(field: FieldValue | tuple[str, str]) -> TableCell:
+    """A field of a table as text, or as text and smaller text."""
+    if isinstance(field, str | tuple):
+        return field
+    value, small = format_value(field)
+    return (value, small) if small else value
+
+
+TEMPLATES.filters |= {
+    "class_name": class_name, "metric_label": metric_label, "table_cell": table_cell,
+}  # fmt: skip
