@@ -1,7 +1,7 @@
 """The metrics of a cell, from its rows alone: each with its denominator and an interval."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -84,6 +84,45 @@ class Columns:
     def predictions_of(self, role: str, name: str, kind: str) -> Numbers:
         """What a reference classifier or transfer target predicts for an image, saved or before."""
         return torch.tensor([row[role][name][kind] for row in self.rows])
+
+
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """The results of a cell.
+
+    Args:
+        transfer: by classifier, how often the cell's images fool it.
+        state: "done", "N of M images", "not begun", or "failed: why".
+        n_features: the number of features in which distances are measured.
+        sample_rows: some rows of every outcome.
+    """
+
+    cell: Cell
+    columns: Columns
+    metrics: Mapping[str, MetricEntry] = field(default_factory=dict)
+    transfer: Mapping[str, MetricEntry] = field(default_factory=dict)
+    per_class: Sequence[Mapping[str, Any]] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    state: str = ""
+    n_features: int = 0
+    sample_rows: Sequence[Row] = ()
+
+    @property
+    def gradient_mode(self) -> str:
+        """The gradient of the attacker: exact, bpda or none; "" where it takes none."""
+        mode = self.cell.attacker_options.get("backward", "exact")
+        return str(mode) if self.columns.uses_gradients else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
+                   "component", "sweep", "seed", "images")  # fmt: skip
+        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
+        return {
+            **{name: getattr(self.cell, name) for name in of_cell},
+            **{name: getattr(self, name) for name in own},
+            "rows": len(self.columns),
+        }
 
 
 def to_columns(rows: Sequence[Row]) -> Columns:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from scoreag.assess import metrics, runner, sanity_checks
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.metrics import Columns, to_columns
-from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
+from scoreag.assess.metrics import CellResult, Columns, to_columns
+from scoreag.assess.sanity_checks import Finding, differing_options
 from scoreag.classifiers.judges import CLEAN_IMAGES
 from scoreag.core.rng import Stream
 from scoreag.io.filesystem import check_regular_file, write_json, write_text
@@ -29,41 +29,6 @@ MAX_SHOWN_IMAGES = 12  # images of each outcome of a cell on a page
 MIN_IMAGES = 8  # of each set, for a distance between distributions
 MAX_KERNEL_ROWS = 5000  # of the kernel matrix; more do not sharpen the estimate
 N_BLOCKS = 20
-
-
-@dataclass(frozen=True, eq=False)
-class CellResult:
-    """The results of a cell; ``sample_rows`` are some of its rows, of every outcome.
-
-    Args:
-        state: "done", "N of M images", "not begun", or "failed: why".
-    """
-
-    cell: Cell
-    columns: Columns
-    metrics: Mapping[str, MetricEntry]
-    transfer: Mapping[str, MetricEntry]
-    per_class: Sequence[Mapping[str, Any]]
-    cost: Mapping[str, float]
-    state: str
-    sample_rows: Sequence[Row] = ()
-
-    @property
-    def gradient_mode(self) -> str:
-        """The gradient of the attacker: exact, bpda or none; "" where it takes none."""
-        mode = self.cell.attacker_options.get("backward", "exact")
-        return str(mode) if self.columns.uses_gradients else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For summary.json."""
-        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
-                   "component", "sweep", "seed", "images")  # fmt: skip
-        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
-        return {
-            **{name: getattr(self.cell, name) for name in of_cell},
-            **{name: getattr(self, name) for name in own},
-            "rows": len(self.columns),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +109,7 @@ def aggregate(folder: Path) -> AssessmentResults:
     results = AssessmentResults(folder, manifest)
     for group, cells in groupby(runner.list_cells(folder), key=lambda cell: cell.group):
         _add_group(results, group, list(cells))
-    results.findings += sanity_checks.check_across_cells(
-        [CheckInput(one.cell, one.columns, transfer=one.transfer) for one in results.cells]
-    )
+    results.findings += sanity_checks.check_across_cells(results.cells)
     results.findings.sort(key=lambda finding: not finding.is_error)
     results.differences = list(_compare_attacks(results.cells))
     results.defenses = list(_worst_cases(results.cells))
@@ -166,14 +129,14 @@ def _add_group(results: AssessmentResults, group: str, cells: Sequence[Cell]) ->
         stored = runner.read_cell(results.folder, cell)
         if cell.task == CLEAN:
             real = stored.features
-        one, part = _aggregate_cell(results.folder, cell, stored, real)
+        one = _aggregate_cell(results.folder, cell, stored, real)
         if cell.task == CLEAN and len(one.columns):
             results.clean_accuracy[group] = metrics.clean_accuracies(cell, one.columns)
         agree = one.columns.label_preserved_before
         if group not in results.all_judges_accuracy and not cell.is_ood and agree is not None:
             results.judge_accuracy[group] = metrics.judge_baseline(one.columns)
             results.all_judges_accuracy[group] = metrics.rate(agree, CLEAN_IMAGES)
-        results.findings += sanity_checks.check_cell(part)
+        results.findings += sanity_checks.check_cell(one)
         results.cells.append(replace(one, columns=replace(one.columns, rows=())))
         n_rows += len(one.columns)
     if n_rows:
@@ -182,28 +145,24 @@ def _add_group(results: AssessmentResults, group: str, cells: Sequence[Cell]) ->
 
 def _aggregate_cell(
     folder: Path, cell: Cell, stored: runner.StoredCell, real: Tensor | None
-) -> tuple[CellResult, CheckInput]:
+) -> CellResult:
     columns = to_columns(stored.rows)
-    state = _cell_state(folder, cell, len(columns))
+    result = CellResult(cell, columns, state=_cell_state(folder, cell, len(columns)))
     if not len(columns):
-        return CellResult(cell, columns, {}, {}, [], {}, state), CheckInput(cell, columns)
+        return result
     entries = metrics.compute_metrics(cell, columns)
     if cell.task != CLEAN and stored.features is not None and real is not None:
-        population = f"saved images, against {len(real)} of the data"
-        entries |= _cached_distances(folder, cell, stored.features, real, population)
-    n_features = 0 if stored.features is None else stored.features.shape[1]
+        entries |= _cached_distances(folder, cell, stored.features, real)
     largest = max(int(columns.labels.max()), int(columns.predictions.max()))
-    result = CellResult(
-        cell=cell,
-        columns=columns,
+    return replace(
+        result,
         metrics=entries,
         transfer=metrics.transfer_success(cell, columns),
         per_class=metrics.per_class_metrics(columns, max(len(cell.classes), 1 + largest)),
         cost=metrics.summarize_cost(columns, stored.seconds, stored.memory_bytes),
-        state=state,
+        n_features=0 if stored.features is None else stored.features.shape[1],
         sample_rows=_sample_rows(cell, columns),
     )
-    return result, CheckInput(cell, columns, n_features, entries)
 
 
 def _cell_state(folder: Path, cell: Cell, rows: int) -> str:
@@ -225,7 +184,7 @@ def _sample_rows(cell: Cell, columns: Columns) -> list[Row]:
 
 
 def _cached_distances(
-    folder: Path, cell: Cell, generated: Tensor, real: Tensor, population: str
+    folder: Path, cell: Cell, generated: Tensor, real: Tensor
 ) -> dict[str, MetricEntry]:
     """Frechet and kernel distance of a cell's images to the data, cached beside the rows."""
     if min(len(generated), len(real)) < MIN_IMAGES:
@@ -241,24 +200,17 @@ def _cached_distances(
         if cached["features"] == key:
             return dict(cached["metrics"])
     name = str((cell.content.get("feature_extractor") or {}).get("name", cell.feature_extractor))
-    entries = distribution_distances(generated, real, name, population)
-    write_text(file, json.dumps({"features": key, "metrics": entries}))
-    return entries
-
-
-def distribution_distances(
-    generated: Tensor, real: Tensor, name: str, population: str
-) -> dict[str, MetricEntry]:
-    """Frechet and kernel distance of features, by the extractor ``name``."""
     generated, real = _shuffle(generated), _shuffle(real)
     fid = fid_with_jackknife(generated, real, name, N_BLOCKS)
     few = generated[:MAX_KERNEL_ROWS]
     kernel = kid_with_std_error(few, real[:MAX_KERNEL_ROWS], N_BLOCKS)
-    population = f"{population}, in features of {name}"
-    return {
+    population = f"saved images, against {len(real)} of the data, in features of {name}"
+    entries = {
         "frechet": from_estimate(fid, population, len(generated), "jackknife"),
         "kernel": from_estimate(kernel, population, len(few), "disjoint blocks"),
     }
+    write_text(file, json.dumps({"features": key, "metrics": entries}))
+    return entries
 
 
 def _shuffle(rows: Tensor) -> Tensor:

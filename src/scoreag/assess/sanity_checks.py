@@ -1,11 +1,11 @@
 """Sanity checks: what would make a metric of an assessment misleading."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.metrics import CLEAN_CORRECT, Columns
+from scoreag.assess.metrics import CLEAN_CORRECT, CellResult
 from scoreag.classifiers.judges import describe_weak_judge
 from scoreag.stats.proportion import Proportion, compute_proportion
 
@@ -27,21 +27,6 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True, eq=False)
-class CheckInput:
-    """A cell with its columns, and the number of features for distances.
-
-    Args:
-        transfer: by classifier, how often the cell's images fool it.
-    """
-
-    cell: Cell
-    columns: Columns
-    n_features: int = 0
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    transfer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
 Messages: TypeAlias = Iterator[tuple[bool, str]]  # whether it is an error, and the message
 
 
@@ -53,7 +38,7 @@ def _warning(message: str) -> tuple[bool, str]:
     return False, message
 
 
-def check_cell(part: CheckInput) -> list[Finding]:
+def check_cell(part: CellResult) -> list[Finding]:
     """The findings of the checks that look at one cell."""
     if not len(part.columns):
         return []
@@ -64,7 +49,7 @@ def check_cell(part: CheckInput) -> list[Finding]:
     ]
 
 
-def _check_gradients(part: CheckInput) -> Messages:
+def _check_gradients(part: CellResult) -> Messages:
     """Zero or exploding gradients, along which no attack can succeed."""
     if not part.columns.uses_gradients:
         return
@@ -79,7 +64,7 @@ def _check_gradients(part: CheckInput) -> Messages:
             )
 
 
-def _check_randomness(part: CheckInput) -> Messages:
+def _check_randomness(part: CellResult) -> Messages:
     """Randomness that the plan does not declare: one prediction is no measurement then."""
     if part.cell.task != CLEAN:
         return
@@ -92,7 +77,7 @@ def _check_randomness(part: CheckInput) -> Messages:
             )
 
 
-def _check_rounding(part: CheckInput) -> Messages:
+def _check_rounding(part: CellResult) -> Messages:
     """Successes that vanish when the image is saved."""
     saved, before = ~part.columns.adv_misclassified, part.columns.misclassified_float
     lost = compute_proportion(saved, "successes before rounding", before)
@@ -113,7 +98,7 @@ def differing_options(cell: Cell) -> list[str]:
     return [n for n in names if defense.get(n) != copy.get(n)]
 
 
-def _check_settings(part: CheckInput) -> Messages:
+def _check_settings(part: CellResult) -> Messages:
     """An attacker whose copy of the purifier differs from the defense."""
     cell = part.cell
     if not cell.purifier:
@@ -137,7 +122,7 @@ def _check_settings(part: CheckInput) -> Messages:
         )
 
 
-def _check_sample_size(part: CheckInput) -> Messages:
+def _check_sample_size(part: CellResult) -> Messages:
     """Too few images for a Frechet distance."""
     count = len(part.columns)
     if "frechet" in part.metrics and count < max(MIN_FRECHET_IMAGES, part.n_features):
@@ -147,7 +132,7 @@ def _check_sample_size(part: CheckInput) -> Messages:
         )
 
 
-CELL_CHECKS: dict[Callable[[CheckInput], Messages], str] = {
+CELL_CHECKS: dict[Callable[[CellResult], Messages], str] = {
     _check_gradients: "gradients",
     _check_randomness: "randomness",
     _check_rounding: "8 bits",
@@ -169,7 +154,7 @@ class Comparison:
         return self.other_rate.interval[0] > self.own_rate.interval[1]
 
 
-def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
+def check_across_cells(parts: Sequence[CellResult]) -> Iterator[Finding]:
     """Attacks along exact gradients that a weaker attacker beats; the strongest of these each."""
     parts = [part for part in parts if len(part.columns) and part.cell.task == "attack"]
     for white in parts:
@@ -188,7 +173,7 @@ def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
+def _weaker_attackers(others: Sequence[CellResult], white: CellResult) -> Iterator[Comparison]:
     """Attackers of the same defense with less knowledge."""
     for other in others:
         lack = _missing_knowledge(other)
@@ -198,7 +183,7 @@ def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterat
             yield Comparison(f"{other.cell.name}, which {lack}, succeeds", *rates)
 
 
-def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
+def _transfer_attackers(others: Sequence[CellResult], white: CellResult) -> Iterator[Comparison]:
     """Attackers of another classifier, whose images transfer to this one."""
     for other in others:
         entry = other.transfer.get(white.cell.classifier)
@@ -211,15 +196,14 @@ def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iter
             yield Comparison(attacker, rate, _success_rate(white, ids))
 
 
-def _missing_knowledge(part: CheckInput) -> str:
+def _missing_knowledge(part: CellResult) -> str:
     """In words, what an attacker lacks compared with exact gradients; "" where nothing."""
-    if not part.columns.uses_gradients:
+    if not part.gradient_mode:
         return "takes no gradient"
-    backward = part.cell.attacker_options.get("backward", "exact")
-    if backward == "none":
+    if part.gradient_mode == "none":
         return "does not know of the purifier"
-    if backward != "exact":
-        return f"differentiates the purifier by {backward!r}"
+    if part.gradient_mode != "exact":
+        return f"differentiates the purifier by {part.gradient_mode!r}"
     return "has a copy of the purifier with other settings" if differing_options(part.cell) else ""
 
 
@@ -241,7 +225,7 @@ def defense_identity(cell: Cell) -> tuple[str, ...]:
     return cell.classifier, cell.purifier, options, shared
 
 
-def _success_rate(part: CheckInput, ids: set[int]) -> Proportion:
+def _success_rate(part: CellResult, ids: set[int]) -> Proportion:
     """The success on the images ``ids`` that were right before, at the first draw."""
     columns = part.columns
     among = columns.image_ids.new_tensor([i in ids for i in columns.image_ids.tolist()]).bool()

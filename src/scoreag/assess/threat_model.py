@@ -84,14 +84,10 @@ def build_context(cell: Cell, cache: ModelCache) -> CellContext:
     _check_digests(cell, cache)
     classifier = cache.classifier(cell.classifier)
     prior = cache.prior(cell.prior) if cell.prior else None
-    if cell.component == "gas":
-        assert prior is not None
-        n_classes = len(prior.classes)
-        labels = torch.arange(cell.images) % n_classes
-        ids = tuple(y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
-        context = CellContext(cell, classifier, prior, None, labels.to(cache.torch_device), ids)
-    else:
-        context = _load_images(cell, cache, classifier, prior)
+    images, labels, ids = _load_images(cell, cache, prior)
+    context = CellContext(cell, classifier, prior, images, labels.to(cache.torch_device), ids)
+    if cell.is_ood:  # labels of other data are no classes here: the first prediction replaces them
+        context = replace(context, labels=_pseudo_labels(context))
     if cell.purifier:
         assert prior is not None
         context = replace(
@@ -103,19 +99,21 @@ def build_context(cell: Cell, cache: ModelCache) -> CellContext:
 
 
 def _load_images(
-    cell: Cell, cache: ModelCache, classifier: Classifier, prior: Prior | None
-) -> CellContext:
+    cell: Cell, cache: ModelCache, prior: Prior | None
+) -> tuple[Images | None, Labels, tuple[int, ...]]:
+    """The images, labels and image ids of a cell; gas has classes in turn and no images."""
+    if cell.component == "gas":
+        assert prior is not None
+        n_classes = len(prior.classes)
+        labels = torch.arange(cell.images) % n_classes
+        ids = (y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
+        return None, labels, tuple(ids)
     data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
     if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
         raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
-    images = to_float(data.images).to(cache.torch_device)
     known = None if cell.is_ood else data.labels
     labels = torch.zeros(len(data), dtype=torch.int64) if known is None else known
-    context = CellContext(
-        cell, classifier, prior, images, labels.to(cache.torch_device), data.image_ids
-    )
-    # no label of other data is a class here: the first prediction stands in
-    return replace(context, labels=_pseudo_labels(context)) if cell.is_ood else context
+    return to_float(data.images).to(cache.torch_device), labels, data.image_ids
 
 
 def build_defense(

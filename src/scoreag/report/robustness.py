@@ -6,10 +6,10 @@ from itertools import groupby
 from pathlib import Path
 
 from scoreag.assess.experiments import CLEAN
+from scoreag.assess.metrics import CellResult
 from scoreag.assess.plan import NONE
 from scoreag.assess.results import (
     AssessmentResults,
-    CellResult,
     WorstCase,
     aggregate,
     group_comparable,

@@ -5,8 +5,9 @@ from itertools import groupby
 from typing import Any
 
 from scoreag.assess.experiments import CLEAN
+from scoreag.assess.metrics import CellResult
 from scoreag.assess.plan import NONE
-from scoreag.assess.results import AssessmentResults, CellResult
+from scoreag.assess.results import AssessmentResults
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
