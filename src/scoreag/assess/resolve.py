@@ -38,6 +38,17 @@ from scoreag.io.images import check_images
 from scoreag.io.manifest import to_jsonable
 from scoreag.registry import load_component
 
+UNUSED = {  # messages about members without a cell
+    "attacks": (
+        "{} has nobody to attack: its datasets, classifiers and purifiers exclude each other; "
+        "widen one of them, or leave it out"
+    ),
+    "purifiers": (
+        "no attack takes {}; name it in the purifiers of an attack on one of its classifiers, or "
+        "leave it out"
+    ),
+}
+
 
 def build_cells(plan: Plan) -> Iterator[Cell]:
     """The cells of a plan, unchecked and without content; each dataset's clean cell first."""
@@ -169,22 +180,15 @@ def skipped_attacks(plan: Plan, cache: ModelCache) -> list[str]:
 
 
 def _check_used(plan: Plan, cells: Sequence[Cell]) -> None:
-    """Refuse members without a cell, which would be dropped silently."""
-    attacks, purifiers = {cell.attack for cell in cells}, {cell.purifier_name for cell in cells}
-    for name in plan.attacks:
-        if name not in attacks:
-            text = (
-                f"{name} has nobody to attack: its datasets, classifiers and purifiers exclude "
-                "each other; widen one of them, or leave it out"
-            )
-            raise plan.error(text, "attacks", name)
-    for name in plan.purifiers:
-        if name not in purifiers:
-            text = (
-                f"no attack takes {name}; name it in the purifiers of an attack on one of its "
-                "classifiers, or leave it out"
-            )
-            raise plan.error(text, "purifiers", name)
+    """Refuse attacks and purifiers without a cell, which would be dropped silently."""
+    used = {
+        "attacks": {cell.attack for cell in cells},
+        "purifiers": {cell.purifier_name for cell in cells},
+    }
+    for kind, names in used.items():
+        for name in getattr(plan, kind):
+            if name not in names:
+                raise plan.error(UNUSED[kind].format(name), kind, name)
 
 
 def _check_judges(plan: Plan, cache: ModelCache) -> None:

@@ -9,8 +9,7 @@ from scoreag.certify.run import CERTIFICATE_FILES, ROW_FIELDS, SMOOTHING_TASK
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
-from scoreag.report.figures import Chart, Curve, plot_curves
-from scoreag.report.html import list_config, render_page
+from scoreag.report.html import Chart, Curve, list_config, plot_curves, render_page
 from scoreag.report.task_run import read_summary
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.figures import ImageCell, Strip
-from scoreag.report.html import TableCell, render_page
+from scoreag.report.html import ImageCell, Strip, TableCell, render_page
 from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
 HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")

@@ -7,8 +7,15 @@ from scoreag.evaluation.sampling import select_class
 from scoreag.evaluation.score_model import NearestPairs
 from scoreag.evaluation.storage import MetricComparison
 from scoreag.metrics.feature_extractors import Pixels
-from scoreag.report.figures import Chart, ImageCell, Strip, metric_curve, plot_curves
-from scoreag.report.html import metric_label, render_page
+from scoreag.report.html import (
+    Chart,
+    ImageCell,
+    Strip,
+    metric_curve,
+    metric_label,
+    plot_curves,
+    render_page,
+)
 from scoreag.stats.estimates import MetricEntry, format_entry
 
 MAX_PER_CLASS = 6  # samples of a class on the page

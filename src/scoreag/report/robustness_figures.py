@@ -11,7 +11,7 @@ from scoreag.assess.results import AssessmentResults
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
-from scoreag.report.figures import (
+from scoreag.report.html import (
     SERIES_COLORS,
     Chart,
     Strip,

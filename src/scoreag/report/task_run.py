@@ -18,8 +18,16 @@ from scoreag.methods.summary import (
     judge_name,
     summarize_rows,
 )
-from scoreag.report.figures import Chart, Curve, Strip, plot_curves, strip_of_row
-from scoreag.report.html import describe_environment, list_config, render_page
+from scoreag.report.html import (
+    Chart,
+    Curve,
+    Strip,
+    describe_environment,
+    list_config,
+    plot_curves,
+    render_page,
+    strip_of_row,
+)
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
