@@ -202,11 +202,7 @@ def write_sample_grids(
 def measure_quality(model: Model, context: EvalContext) -> dict[str, MetricEntry]:
     """Distances, precision, recall, and the accuracy of the reference classifier on samples."""
     pixels, key = cached_samples(model, context), model.cache_key
-    metrics: dict[str, MetricEntry] = {}
-    for extractor in context.extractors:
-        real = context.cached_features(extractor, "test", context.test_subset.images)
-        features = context.cached_features(extractor, key, pixels)
-        metrics |= measure_sample_quality(features, real, extractor.name, SAMPLES)
+    metrics = _feature_quality(context, key, pixels, SAMPLES)
     if classes := len(model.prior.classes):
         hits = context.judge_hits(key, pixels, sampling.cycle_labels(len(pixels), classes))
         metrics["judge_accuracy"] = from_proportion(compute_proportion(hits, SAMPLES))
@@ -215,17 +211,24 @@ def measure_quality(model: Model, context: EvalContext) -> dict[str, MetricEntry
 
 def train_set_baseline(context: EvalContext) -> dict[str, MetricEntry]:
     """The quality of training images in place of samples, and the accuracy on test images."""
-    metrics: dict[str, MetricEntry] = {}
-    test = context.test_subset
-    for extractor in context.extractors:
-        real = context.cached_features(extractor, "test", test.images)
-        training = subsample(context.train, context.n_images).images
-        features = context.cached_features(extractor, "floor", training)
-        quality = measure_sample_quality(features, real, extractor.name, "training images")
-        metrics |= {f"{name}_floor": entry for name, entry in quality.items()}
+    test, training = context.test_subset, subsample(context.train, context.n_images).images
+    quality = _feature_quality(context, "floor", training, "training images")
+    metrics = {f"{name}_floor": entry for name, entry in quality.items()}
     if test.labels is not None:
         hits = context.judge_hits("test", test.images, test.labels)
         metrics["judge_accuracy_test"] = from_proportion(compute_proportion(hits, TEST_IMAGES))
+    return metrics
+
+
+def _feature_quality(
+    context: EvalContext, name: str, pixels: Pixels, population: str
+) -> dict[str, MetricEntry]:
+    """The quality of some images, cached as ``name``, in the features of each network."""
+    metrics: dict[str, MetricEntry] = {}
+    for extractor in context.extractors:
+        real = context.cached_features(extractor, "test", context.test_subset.images)
+        features = context.cached_features(extractor, name, pixels)
+        metrics |= measure_sample_quality(features, real, extractor.name, population)
     return metrics
 
 
