@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-FILE = json.loads((Path(__file__).parent / "foreign" / "states_golden.json").read_text())
+FILE = json.loads((Path(__file__).parent / "convert" / "states_golden.json").read_text())
 GOLDEN, PUBLISHED = FILE["cases"], FILE["published"]
 NORMS = (
     "GroupNorm_0.weight", "GroupNorm_1.weight", "norm.weight", "norm1.weight", "norm2.weight",

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scoreag.classifiers.loading import wrap_classifier
 from scoreag.classifiers.networks.small_cnn import build as small_cnn
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned, edm

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoreag import attacks as attacks
-    from scoreag.classifiers.loading import load_classifier, wrap_classifier
+    from scoreag.classifiers.loading import load_classifier
+    from scoreag.classifiers.normalized import wrap_classifier
     from scoreag.core.rng import Noise
     from scoreag.data.loading import load_data
     from scoreag.defenses.defend import defend
@@ -36,7 +37,7 @@ _LAZY_MODULES = {
     "purify": "methods.purification",
     "synthesize": "methods.synthesis",
     "transform": "methods.transformation",
-    "wrap_classifier": "classifiers.loading",
+    "wrap_classifier": "classifiers.normalized",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ from scoreag.assess.resolve import build_cells, skipped_attacks
 from scoreag.attacks import pgd
 from scoreag.core.algorithm import ALGORITHM
 from scoreag.defenses.purifiers import gap
-from scoreag.io.toml_lines import find_line, key_lines
+from scoreag.io.bounded import find_line, key_lines
 from scoreag.registry import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -194,5 +194,5 @@ def test_a_wrong_normalization_of_public_weights_is_found_and_the_right_one_name
 ):
     """Where several do alike, all of them are named."""
     file, network, arguments, *_ = given
-    found = examined(public(file, network, arguments, mean, std))["normalisation"]
+    found = examined(public(file, network, arguments, mean, std))["normalization"]
     assert found.ok is False and f"with that of {better}" in found.message

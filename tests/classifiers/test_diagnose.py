@@ -57,11 +57,11 @@ def test_a_sound_classifier_is_found_sound():
     assert "30 of 30" in found["accuracy"].message
 
 
-def test_a_missing_normalisation_is_found_and_named():
+def test_a_missing_normalization_is_found_and_named():
     found = wrong(findings(Grey(), (0.0,), (1.0,)))
-    assert set(found) == {"normalisation"}
-    assert "with that of ImageNet it is right on 30 instead of 20" in found["normalisation"]
-    assert "mean=(0.485, 0.456, 0.406)" in found["normalisation"]
+    assert set(found) == {"normalization"}
+    assert "with that of ImageNet it is right on 30 instead of 20" in found["normalization"]
+    assert "mean=(0.485, 0.456, 0.406)" in found["normalization"]
 
 
 def test_pixels_up_to_255_may_be_what_it_expects():
@@ -71,7 +71,7 @@ def test_pixels_up_to_255_may_be_what_it_expects():
                 (x / 255 - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
             )
 
-    assert "[0, 255]" in wrong(findings(Bytes(), (0.0,), (1.0,)))["normalisation"]
+    assert "[0, 255]" in wrong(findings(Bytes(), (0.0,), (1.0,)))["normalization"]
 
 
 def test_probabilities_are_found():
@@ -86,7 +86,7 @@ def test_randomness_is_found():
 
 def test_dependence_on_the_batch_is_found():
     found = wrong(findings(Changed(lambda logits: logits - logits.mean(0))))
-    assert "an image alone is judged otherwise" in found["batch"]
+    assert "an image alone has other logits than in a batch" in found["batch"]
 
 
 def test_train_mode_is_found():
@@ -137,7 +137,7 @@ def test_the_advice_for_a_gray_classifier_has_one_number_and_works(mean, std):
     gray, labels = images()
     gray = gray[:, :1]
     victim = NormalizedClassifier(Gray(), (0.9,), (0.1,)).eval()
-    (told,) = [f.message for f in diagnose(victim, gray, labels) if f.check == "normalisation"]
+    (told,) = [f.message for f in diagnose(victim, gray, labels) if f.check == "normalization"]
     found = re.search(r"mean=\(([\d.]+),\), std=\(([\d.]+),\)", told)
     assert found, told
     follows = NormalizedClassifier(Gray(), (float(found[1]),), (float(found[2]),)).eval()

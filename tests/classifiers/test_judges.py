@@ -8,9 +8,9 @@ from torch import nn
 
 import tiny
 from scoreag import defend, synthesize, transform
-from scoreag.classifiers.judges import describe_weak_judge, is_same_network, validate_judge
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.checks import describe_weak_judge, is_same_network, validate_judge
 from scoreag.classifiers.networks.small_cnn import build as small_cnn
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.methods.result import Result
 from scoreag.stats.proportion import Proportion
 

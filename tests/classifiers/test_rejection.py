@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.classifiers.rejection import (
     REJECT,
     can_reject,

@@ -18,8 +18,8 @@ from scoreag.models.convert.diffusers_scheduler import (
     SCHEDULERS,
     parse_scheduler,
 )
+from scoreag.models.loading import PARAMETERIZATIONS
 from scoreag.models.model_cards import update_card
-from scoreag.models.score_models import PARAMETERIZATIONS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

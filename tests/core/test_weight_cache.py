@@ -25,7 +25,7 @@ from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.methods.run_task import build_manifest
 from scoreag.methods.transformation import build_transformation
 from scoreag.models.identity import tensors_sha256
-from scoreag.models.score_models import PARAMETERIZATIONS
+from scoreag.models.loading import PARAMETERIZATIONS
 
 
 def test_grey_images_are_not_shown_as_three_colours():

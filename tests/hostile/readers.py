@@ -159,7 +159,8 @@ def _score_models(place: Path) -> dict[str, Any]:
 def diffusers(place: Path) -> Files:
     """A folder as the package writes it, its weights by torch.save."""
     from diffusers import DDPMScheduler, UNet2DModel
-    from foreign.test_diffusers_folder import TINY
+
+    from convert.test_diffusers_folder import TINY
 
     UNet2DModel(**TINY).save_pretrained(place / "unet", safe_serialization=False)
     DDPMScheduler(num_train_timesteps=1000).save_pretrained(place / "unet")

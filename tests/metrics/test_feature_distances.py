@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.io.images import to_float
 from scoreag.metrics.feature_extractors import extract_features, judge_extractor, load_extractor
 from scoreag.metrics.inception import Inception

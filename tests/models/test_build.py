@@ -11,8 +11,8 @@ from torch import nn
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks import cifar_resnet, sequential, small_cnn
 from scoreag.diffusion.networks import song_unet
-from scoreag.models.build import build_bounded, infer_shapes, limit_network_size
 from scoreag.models.model_cards import Card, write_card
+from scoreag.models.trust import build_bounded, infer_shapes, limit_network_size
 
 LITTLE = {"weight": torch.zeros(3)}
 GROWN = {

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from scoreag.attacks.pgd import PGD
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.cli.demo_run import DemoModels, run_demo
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.noise_schedules import karras

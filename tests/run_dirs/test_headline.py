@@ -9,8 +9,9 @@ import torch
 
 import tiny
 from scoreag import synthesize, transform
-from scoreag.classifiers.loading import load_classifier, wrap_classifier
+from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.cli.outputs import format_summary
 from scoreag.io.records import read_rows
 from scoreag.methods.result import Result

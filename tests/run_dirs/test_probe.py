@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tiny
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.io.manifest import changed_classifiers, probes_differ
 from scoreag.methods.run_task import run_task
 from scoreag.models.identity import model_identity, probe_classifier, probe_images, tensors_sha256

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn.functional import cross_entropy
 
 from scoreag.attacks.pgd import PGD
-from scoreag.classifiers.loading import wrap_classifier
+from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.core.rng import Stream
 from scoreag.training.adversarial import (
     adversarial_loss,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.classifiers.judges import CLEAN_IMAGES
+from scoreag.classifiers.checks import CLEAN_IMAGES
 from scoreag.classifiers.rejection import REJECT, is_misclassified
 from scoreag.io.records import Row
 from scoreag.stats.estimates import (

@@ -23,8 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from scoreag.defenses.memory_budget import parse_bytes
-from scoreag.io.bounded import MAX_TEXT_BYTES, parse_toml, read_text
-from scoreag.io.toml_lines import TomlLocations, key_lines
+from scoreag.io.bounded import MAX_TEXT_BYTES, TomlLocations, key_lines, parse_toml, read_text
 from scoreag.models import trust
 from scoreag.registry import UnknownNameError, did_you_mean, short_repr, truncate_text
 

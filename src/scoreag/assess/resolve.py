@@ -28,8 +28,8 @@ from scoreag.assess.run_attack import (
     resolve_task_options,
 )
 from scoreag.assess.threat_model import build_defense
-from scoreag.classifiers.judges import is_same_network
-from scoreag.classifiers.loading import check_classifier, class_names
+from scoreag.classifiers.checks import check_classifier, is_same_network
+from scoreag.classifiers.loading import class_names
 from scoreag.classifiers.rejection import can_reject
 from scoreag.core.algorithm import ALGORITHM
 from scoreag.data.loading import Dataset

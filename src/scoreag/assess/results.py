@@ -15,7 +15,7 @@ from scoreag.assess import metrics, runner, sanity_checks
 from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.metrics import CellResult, Columns, to_columns
 from scoreag.assess.sanity_checks import Finding, differing_options
-from scoreag.classifiers.judges import CLEAN_IMAGES
+from scoreag.classifiers.checks import CLEAN_IMAGES
 from scoreag.core.rng import Stream
 from scoreag.io.filesystem import check_regular_file, write_json, write_text
 from scoreag.io.manifest import read_manifest

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.metrics import CLEAN_CORRECT, CellResult
-from scoreag.classifiers.judges import describe_weak_judge
+from scoreag.classifiers.checks import describe_weak_judge
 from scoreag.stats.proportion import Proportion, compute_proportion
 
 MAX_GRADIENT_NORM = 1e6  # length of a gradient of the loss, pixels in [0, 1]

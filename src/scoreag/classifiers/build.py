@@ -1,16 +1,17 @@
-"""A module by name: an architecture without weights, or what a function of one's own returns.
+"""A module by name: an architecture without weights, a function of the user's, or RobustBench.
 
-cifar_resnet           a file of scoreag.classifiers.networks
-timm:resnet18          timm.create_model("resnet18", pretrained=False, ...)
-torchvision:resnet18   torchvision.models.get_model("resnet18", weights=None, ...)
-my_nets:make           make(...) of the module my_nets, in the working directory or installed
-path/to/file.py:make   make() of a file, which is run; only where somebody typed it
+cifar_resnet               a file of scoreag.classifiers.networks
+timm:resnet18              timm.create_model("resnet18", pretrained=False, ...)
+torchvision:resnet18       torchvision.models.get_model("resnet18", weights=None, ...)
+my_nets:make               make(...) of the module my_nets, in the working directory or installed
+path/to/file.py:make       make() of a file, which is run; only where the user typed it
+robustbench:cifar10/L2/X   a model of RobustBench with its weights; Croce et al. (2021)
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from hashlib import blake2b
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,6 +23,7 @@ from typing import Any
 
 from torch import nn
 
+from scoreag.io.filesystem import cache_folder
 from scoreag.registry import (
     check_options,
     did_you_mean,
@@ -33,25 +35,33 @@ from scoreag.registry import (
 PRETRAINED_OPTIONS = (
     "pretrained", "checkpoint_path", "weights", "weights_backbone", "pretrained_cfg"
 )  # fmt: skip
+ROBUSTBENCH = "robustbench:"
+DATASETS = ("cifar10", "cifar100", "imagenet")  # of RobustBench
+THREAT_MODELS = ("Linf", "L2", "corruptions", "corruptions_3d")
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """The module, with the weights that it happens to begin with.
-
-    Raises:
-        ValueError: no such architecture, its package is not installed, or it does not take these
-            options.
-    """
+    """The module of an architecture or a factory, with its initial weights."""
     package, colon, entry = name.partition(":")
-    if not colon:
-        return _call_builder(_load_builder(name), name, options)
-    if package in MODEL_LIBRARIES:
-        return _call_builder(MODEL_LIBRARIES[package](entry), name, options)
-    return call_factory(name, **options)
+    if colon and package not in MODEL_LIBRARIES:
+        return call_factory(name, **options)
+    validate_architecture(name, options)
+    builder = MODEL_LIBRARIES[package](entry) if colon else _load_builder(name)
+    for option in options:
+        if option in PRETRAINED_OPTIONS:
+            raise ValueError(f"{name}: leave out {option!r}; the weights are those of the file")
+    try:
+        module = builder(**options)
+    except Exception as error:  # a third-party function may raise anything
+        reason = truncate_text(str(error), 200)
+        raise ValueError(
+            f"the network {name} cannot be built of {short_repr(dict(options))}: {reason}"
+        ) from error
+    return _check_module(module, name)
 
 
 def validate_architecture(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a network that there is not, and options that one of ours does not take."""
+    """Refuse an unknown network of this package, and options that it does not take."""
     if ":" not in name:
         check_options(_load_builder(name), dict(options), f"the network {name}")
 
@@ -72,24 +82,6 @@ def _load_builder(name: str) -> Callable[..., nn.Module]:
     except AttributeError as error:
         raise ValueError(f"{name} is no network: it has no function 'build'") from error
     return builder
-
-
-def _call_builder(
-    builder: Callable[..., nn.Module], name: str, options: Mapping[str, Any]
-) -> nn.Module:
-    if ":" not in name:
-        check_options(builder, dict(options), f"the network {name}")
-    for option in options:
-        if option in PRETRAINED_OPTIONS:
-            raise ValueError(f"{name}: leave out {option!r}; the weights are those of the file")
-    try:
-        module = builder(**options)
-    except Exception as error:  # whatever somebody else's function may raise
-        reason = truncate_text(str(error), 200)
-        raise ValueError(
-            f"the network {name} cannot be built of {short_repr(dict(options))}: {reason}"
-        ) from error
-    return _check_module(module, name)
 
 
 def _check_module(module: Any, name: str) -> nn.Module:
@@ -116,12 +108,14 @@ def _torchvision_builder(model_name: str) -> Callable[..., nn.Module]:
     return lambda **options: models.get_model(model_name, weights=None, **options)
 
 
-def import_package(name: str, purpose: str) -> Any:
-    """A package that is used only where it is installed.
+MODEL_LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {  # those of trust.py
+    "timm": _timm_builder,
+    "torchvision": _torchvision_builder,
+}
 
-    Raises:
-        ValueError: it is not, or it cannot be imported.
-    """
+
+def import_package(name: str, purpose: str) -> Any:
+    """An optional package; a ValueError says how to install it."""
     top = name.partition(".")[0]
     try:
         return import_module(name)
@@ -133,20 +127,11 @@ def import_package(name: str, purpose: str) -> Any:
         ) from error
 
 
-MODEL_LIBRARIES: dict[str, Callable[[str], Callable[..., nn.Module]]] = {  # those of trust.py
-    "timm": _timm_builder,
-    "torchvision": _torchvision_builder,
-}
-
-
 def call_factory(name: str, **options: Any) -> nn.Module:
-    """What ``package.module:factory`` returns; the working directory is searched too.
+    """The module that ``package.module:factory`` returns; the working directory is searched, too.
 
     >>> call_factory("torch.nn:Identity")
     Identity()
-
-    Raises:
-        ValueError: no such module or callable, it fails, or it returns something else.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute.isidentifier():
@@ -157,16 +142,13 @@ def call_factory(name: str, **options: Any) -> nn.Module:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise ValueError(f"{name!r:.80} names no module; write package.module:factory")
     with _working_dir_on_path():
-        return _call_checked(name, _get_callable(_import_module(module_name), attribute), options)
+        return _call_function(name, _import_module(module_name), attribute, options)
 
 
 def call_factory_file(name: str) -> nn.Module:
-    """What ``path/to/file.py:function`` returns: the file is run, as a module of its own.
+    """The module that ``path/to/file.py:function`` returns: the file is run as a module.
 
-    Only for a name that somebody typed: one that is read from a file says nothing of trust.
-
-    Raises:
-        ValueError: there is no such file or function, it fails, or it returns something else.
+    Only for a name that the user typed: one in a file is not trusted.
     """
     path, _, attribute = name.rpartition(":")
     file = Path(path).expanduser()
@@ -175,7 +157,7 @@ def call_factory_file(name: str) -> nn.Module:
     if not attribute.isidentifier():
         raise ValueError(f"{name!r} names no function; write {path}:function")
     with _working_dir_on_path(file.resolve().parent):
-        return _call_checked(name, _get_callable(_import_file(file), attribute), {})
+        return _call_function(name, _import_file(file), attribute, {})
 
 
 def is_factory_file(name: str) -> bool:
@@ -183,8 +165,19 @@ def is_factory_file(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py")
 
 
+@contextmanager
+def _working_dir_on_path(*folders: Path) -> Iterator[None]:
+    """Search the working directory for modules, as ``python -m`` does and commands do not."""
+    before = list(sys.path)
+    sys.path[:0] = map(str, (*folders, Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
 def _import_file(file: Path) -> ModuleType:
-    """The module of a file, under a name of its own: two files of one name are two modules."""
+    """The module of a file, under a unique name, as two files may have the same name."""
     place = file.resolve()
     digest = blake2b(str(place).encode(), digest_size=6).hexdigest()
     name = re.sub(r"\W", "_", f"{place.stem}_{digest}")
@@ -200,19 +193,6 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
-def _call_checked(name: str, factory: Callable[..., Any], options: dict[str, Any]) -> nn.Module:
-    try:
-        module = factory(**options)
-    except (Exception, SystemExit) as error:
-        how = f"of {options}"[:100] if options else "without arguments"
-        raise ValueError(f"{name} failed when called {how}: {_error_line(error)}") from error
-    return _check_module(module, name)
-
-
-def _error_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
 def _import_module(name: str) -> ModuleType:
     try:
         return import_module(name)
@@ -222,34 +202,79 @@ def _import_module(name: str) -> ModuleType:
             raise ValueError(
                 f"the module {name} needs {missing}, which is not installed"
             ) from error
-        raise ValueError(f"no module {missing!r}; {_suggest_module(missing)}") from error
+        package, _, last = missing.rpartition(".")
+        folders = import_module(package).__path__ if package else [str(Path.cwd())]
+        known = [module.name for module in iter_modules(folders)]
+        nowhere = f"is it in {Path.cwd()}, or installed?"
+        hint = did_you_mean(last, known) if known else nowhere
+        raise ValueError(f"no module {missing!r}; {hint}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"the module {name} cannot be imported: {_error_line(error)}") from error
 
 
-def _get_callable(module: ModuleType, attribute: str) -> Callable[[], Any]:
-    value = getattr(module, attribute, None)
-    if not callable(value):
+def _call_function(
+    name: str, module: ModuleType, attribute: str, options: dict[str, Any]
+) -> nn.Module:
+    function = getattr(module, attribute, None)
+    if not callable(function):
         known = [n for n, value in vars(module).items() if callable(value) and n[:1] != "_"]
-        fault = "is not callable" if value is not None else "does not exist"
+        fault = "is not callable" if function is not None else "does not exist"
         raise ValueError(f"{module.__name__}:{attribute} {fault}; {did_you_mean(attribute, known)}")
-    return value
-
-
-def _suggest_module(missing: str) -> str:
-    """A hint among the modules beside the one that was not found."""
-    package, _, last = missing.rpartition(".")
-    folders = import_module(package).__path__ if package else [str(Path.cwd())]
-    known = [module.name for module in iter_modules(folders)]
-    return did_you_mean(last, known) if known else f"is it in {Path.cwd()}, or installed?"
-
-
-@contextmanager
-def _working_dir_on_path(*folders: Path) -> Iterator[None]:
-    """Commands do not look for modules there, unlike ``python -m``."""
-    before = list(sys.path)
-    sys.path[:0] = map(str, (*folders, Path.cwd()))
     try:
-        yield
-    finally:
-        sys.path[:] = before
+        made = function(**options)
+    except (Exception, SystemExit) as error:
+        how = f"of {options}"[:100] if options else "without arguments"
+        raise ValueError(f"{name} failed when called {how}: {_error_line(error)}") from error
+    return _check_module(made, name)
+
+
+def _error_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def load_robustbench(name: str) -> nn.Module:
+    """A model of RobustBench, which takes images in [0, 1] and normalizes them itself."""
+    dataset, threat, model = parse_robustbench(name)
+    utils = import_package("robustbench.utils", name)
+    zoo = import_package("robustbench.model_zoo", model).model_dicts
+    known = [*_lookup(_lookup(zoo, dataset), threat.removesuffix("_3d"))]
+    if known and model not in known:
+        word = f"{model.lower().replace('-', '_')}_{dataset}_{threat.removesuffix('_3d').lower()}"
+        if not import_package("timm", "RobustBench").is_model(word):  # registered in no other list
+            raise ValueError(
+                f"RobustBench has no {model!r} for {dataset} under {threat}; "
+                + did_you_mean(model, known)[:300]
+            )
+    folder = cache_folder() / "robustbench"
+    try:
+        with redirect_stdout(sys.stderr):  # it prints its downloads
+            loaded: nn.Module = utils.load_model(
+                model_name=model, dataset=dataset, threat_model=threat, model_dir=str(folder)
+            )
+    except Exception as error:  # of a third-party package, or of the network
+        raise ValueError(f"RobustBench cannot load {name}: {_error_line(error)}") from error
+    return loaded.eval().requires_grad_(False)
+
+
+def _lookup(table: Any, word: str) -> Any:
+    """The entry of a table whose keys are an enumeration's members."""
+    return next((v for key, v in table.items() if getattr(key, "value", key) == word), {})
+
+
+def parse_robustbench(name: str) -> tuple[str, str, str]:
+    """Data set, threat model and model of a name; by default CIFAR-10 under Linf.
+
+    >>> parse_robustbench("robustbench:Standard")
+    ('cifar10', 'Linf', 'Standard')
+    """
+    words = name.removeprefix(ROBUSTBENCH).split("/")
+    if len(words) not in (1, 3) or not all(words):
+        raise ValueError(
+            f"{name!r}: write robustbench:MODEL, of CIFAR-10 under Linf, or "
+            "robustbench:DATASET/THREAT/MODEL, e.g. robustbench:cifar10/L2/Augustin2020Adversarial"
+        )
+    dataset, threat, model = words if len(words) == 3 else ("cifar10", "Linf", *words)
+    for word, known in ((dataset, DATASETS), (threat, THREAT_MODELS)):
+        if word not in known:
+            raise ValueError(f"{name}: RobustBench has no {word!r}; {did_you_mean(word, [*known])}")
+    return dataset, threat, model

@@ -1,7 +1,7 @@
-"""Examine a classifier: the mistakes that make every later figure meaningless."""
+"""Diagnosis of a classifier: mistakes that make every later result meaningless."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -10,12 +10,11 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from scoreag.classifiers import checks
-from scoreag.classifiers.checks import DETERMINISM_RTOL, relative_difference
+from scoreag.classifiers.checks import DETERMINISM_RTOL, diagnose_gradient, relative_difference
 from scoreag.classifiers.normalized import NormalizedClassifier, looks_like_probabilities
 from scoreag.core.types import Images, Labels, Logits
 from scoreag.io.images import to_float
-from scoreag.stats.proportion import Proportion, accuracy
+from scoreag.stats.proportion import accuracy
 
 NORMALIZATIONS = {  # name: mean, std, a number a channel
     "none": ((0.0,) * 3, (1.0,) * 3),
@@ -26,21 +25,19 @@ NORMALIZATIONS = {  # name: mean, std, a number a channel
     "[-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "[0, 255]": ((0.0,) * 3, (1 / 255,) * 3),
 }
-GRAY_NORMALIZATIONS = {  # the same of gray images, beside the first channel of those above
+GRAY_NORMALIZATIONS = {  # of gray images, beside the first channel of those above
     "MNIST": ((0.1307,), (0.3081,)),
     "Fashion-MNIST": ((0.2860,), (0.3530,)),
 }
 STATUS_LABELS = {True: "fine ", False: "WRONG", None: "note "}
 MIN_Z_SCORE = 3  # standard deviations
-BATCH_TOLERANCE = (
-    1e-3  # of the largest logit: what kernels may round differently from batch to batch
-)
-CorrectMask: TypeAlias = Bool[Tensor, " batch"]  # which images are judged rightly
+BATCH_TOLERANCE = 1e-3  # of the largest logit: the rounding of kernels for other batch sizes
+CorrectMask: TypeAlias = Bool[Tensor, " batch"]  # which images are classified correctly
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says; ``fine`` is None where there is nothing to judge."""
+    """The result of a check; ``ok`` is None where it is only a note."""
 
     check: str
     ok: bool | None
@@ -60,36 +57,27 @@ def diagnose(
     batch_size: int = 250,
     trained_on: tuple[int, int, int] | None = None,
 ) -> list[Finding]:
-    """All findings, in the order in which one would want to hear them.
+    """The results of all checks; the last ones are about accuracy.
 
     Args:
-        trained_on: the shape of the images that it was trained on, where that is known.
+        trained_on: the image shape of its training, where that is known.
     """
     found = [_check_range(images), *_check_shape(tuple(images.shape[1:]), trained_on)]
     few = to_float(images[:8])
     try:
         logits = _predict_logits(classifier, few, len(few))
-    except Exception as error:  # whatever somebody else's network may raise
+    except Exception as error:  # a third-party network may raise anything
         reason = " ".join(str(error).split())
         shape = " x ".join(map(str, images.shape[1:]))
         return [*found, Finding("size", False, f"it does not take {shape} images: {reason}")]
     found.append(_check_output(logits, images))
     if found[-1].ok is False:
         return found
-    checks: tuple[Callable[..., Finding], ...] = (
-        _check_logits,
-        _check_randomness,
-        _check_batch,
-        _check_gradient,
-    )
-    found += [check(classifier, few, logits) for check in checks]
-    found.append(_check_mode(classifier))
+    found += _check_behavior(classifier, few, logits)
     if labels is None:
         return [*found, Finding("accuracy", None, "the images have no labels")]
-    return [
-        *found,
-        *_check_accuracy(classifier, to_float(images), labels, logits.shape[1], batch_size),
-    ]
+    args = to_float(images), labels, logits.shape[1], batch_size
+    return [*found, *_check_accuracy(classifier, *args)]
 
 
 def _check_range(images: Tensor) -> Finding:
@@ -105,13 +93,10 @@ def _check_shape(actual: tuple[int, ...], trained_on: tuple[int, ...] | None) ->
     has, wanted = (" x ".join(map(str, shape)) for shape in (actual, trained_on))
     if actual == trained_on:
         return [Finding("shape", True, f"{has}, as it was trained on")]
-    height, width = trained_on[1:]
-    size = f"{height}" if height == width else f"{height}x{width}"
-    fix = (
-        f"write --size {size}"
-        if actual[0] == trained_on[0]
-        else f"it takes {trained_on[0]} channels"
-    )
+    channels, height, width = trained_on
+    fix = f"write --size {height}" if height == width else f"write --size {height}x{width}"
+    if actual[0] != channels:
+        fix = f"it takes {channels} channels"
     return [Finding("shape", False, f"images are {has}, it was trained on {wanted}; {fix}")]
 
 
@@ -125,69 +110,57 @@ def _check_output(logits: Any, images: Tensor) -> Finding:
     return Finding("size", True, f"{shape} images to {logits.shape[1]} classes")
 
 
-def _check_logits(classifier: NormalizedClassifier, few: Images, logits: Logits) -> Finding:
-    if looks_like_probabilities(logits):
-        return Finding("logits", False, "it returns probabilities; leave out its last softmax")
-    low, high = float(logits.min()), float(logits.max())
-    return Finding("logits", True, f"from {low:.3g} to {high:.3g}")
+def _check_behavior(
+    classifier: NormalizedClassifier, few: Images, logits: Logits
+) -> Iterator[Finding]:
+    """Logits, randomness, dependence on the batch, gradient and mode."""
 
+    def finding(check: str, fault: str, fine: str) -> Finding:
+        return Finding(check, not fault, fault or fine)
 
-def _check_randomness(classifier: NormalizedClassifier, few: Images, logits: Logits) -> Finding:
-    share = relative_difference(_predict_logits(classifier, few, len(few)), logits)
-    if share > DETERMINISM_RTOL:
-        return Finding(
-            "randomness", False,
-            f"two calls differ by {share:.2g} of the largest logit; a randomised classifier needs "
-            "an attack on its mean, and a dropout that is on needs .eval()",
-        )  # fmt: skip
-    return Finding("randomness", True, "two calls say the same")
-
-
-def _check_batch(classifier: NormalizedClassifier, few: Images, logits: Logits) -> Finding:
-    share = relative_difference(_predict_logits(classifier, few, 1), logits)
-    if share > BATCH_TOLERANCE:
-        return Finding(
-            "batch", False,
-            f"an image alone is judged otherwise than in a batch, by {share:.2g} of the largest "
-            "logit; is a batch normalisation in train mode?",
-        )  # fmt: skip
-    return Finding("batch", True, "an image is judged alike alone and in a batch")
+    is_softmax = looks_like_probabilities(logits)
+    fault = "it returns probabilities; leave out its last softmax" if is_softmax else ""
+    yield finding("logits", fault, f"from {float(logits.min()):.3g} to {float(logits.max()):.3g}")
+    change, fault = relative_difference(_predict_logits(classifier, few, len(few)), logits), ""
+    if change > DETERMINISM_RTOL:
+        fault = (
+            f"two calls differ by {change:.2g} of the largest logit; a randomized classifier needs "
+            "an attack on its mean, and a dropout that is on needs .eval()"
+        )
+    yield finding("randomness", fault, "two calls give equal logits")
+    change, fault = relative_difference(_predict_logits(classifier, few, 1), logits), ""
+    if change > BATCH_TOLERANCE:
+        fault = (
+            f"an image alone has other logits than in a batch, by {change:.2g} of the largest; is "
+            "a batch normalization in train mode?"
+        )
+    yield finding("batch", fault, "an image has the same logits alone and in a batch")
+    fault = _gradient_fault(classifier, few[:4])
+    yield finding("gradient", fault and f"it {fault}", "its logits have a gradient of the images")
+    training = [type(part).__name__ for part in classifier.modules() if part.training]
+    fault = f"{training[0]} is in train mode; call .eval()" if training else ""
+    yield finding("mode", fault, "eval")
 
 
 @torch.inference_mode(False)
-def _check_gradient(classifier: NormalizedClassifier, few: Images, logits: Logits) -> Finding:
-    """Whether guidance and attacks have anything to follow."""
-    leaf = few[:4].to(_device_of(classifier, few)).clone().requires_grad_()
+def _gradient_fault(classifier: NormalizedClassifier, images: Images) -> str:
+    leaf = images.to(_device_of(classifier, images)).clone().requires_grad_()
     with torch.enable_grad():
-        wrong = checks.diagnose_gradient(classifier(leaf), leaf)
-    if wrong:
-        return Finding("gradient", False, f"it {wrong}")
-    return Finding("gradient", True, "its answers have a gradient of the images")
-
-
-def _check_mode(classifier: NormalizedClassifier) -> Finding:
-    training = [type(part).__name__ for part in classifier.modules() if part.training]
-    if training:
-        return Finding("mode", False, f"{training[0]} is in train mode; call .eval()")
-    return Finding("mode", True, "eval")
+        return diagnose_gradient(classifier(leaf), leaf)
 
 
 def _check_accuracy(
     classifier: NormalizedClassifier, images: Images, labels: Labels, classes: int, batch_size: int
 ) -> Iterator[Finding]:
-    """Clean accuracy, and whether it is what it could be."""
+    """Clean accuracy, and whether another normalization improves it."""
     highest = int(labels.max())
     if int(labels.min()) < 0 or highest >= classes:
         yield Finding("labels", False, f"up to {highest}, and the classifier has {classes} classes")
         return
-    said = _predict(classifier, images, batch_size)
-    rate = accuracy(said, labels)
-    yield Finding("accuracy", _above_chance(rate, classes), f"it is right on {rate}")
-    yield _check_normalization(classifier, images, labels, said == labels, batch_size)
-
-
-def _above_chance(rate: Proportion, classes: int) -> bool:
-    return rate.interval[0] > 1 / classes
+    predictions = _predict_logits(classifier, images, batch_size).argmax(1)
+    rate = accuracy(predictions, labels)
+    yield Finding("accuracy", rate.interval[0] > 1 / classes, f"it is right on {rate}")
+    yield _check_normalization(classifier, images, labels, predictions == labels, batch_size)
 
 
 def _check_normalization(
@@ -197,10 +170,12 @@ def _check_normalization(
     correct: CorrectMask,
     batch_size: int,
 ) -> Finding:
-    """The same network behind other normalisations; better is what no chance explains."""
+    """Whether the same network is significantly more accurate with a common normalization."""
+    channels = images.shape[1]
+    common = NORMALIZATIONS | (GRAY_NORMALIZATIONS if channels == 1 else {})
     found: dict[str, tuple[CorrectMask, float]] = {}
-    common = _common_normalizations(images.shape[1])
-    for other, (mean, std) in common.items():
+    for other, (means, stds) in common.items():
+        mean, std = means[:channels], stds[:channels]
         if _nearly_equal(mean, classifier.mean) and _nearly_equal(std, classifier.std):
             continue
         tried = NormalizedClassifier(classifier.module, mean, std).eval()
@@ -209,62 +184,45 @@ def _check_normalization(
     name = max(found, key=lambda other: (int(found[other][0].sum()), found[other][1]))
     best = found[name][0]
     if not _is_significantly_better(best, correct):
-        return Finding("normalisation", True, "no common one does clearly better")
+        return Finding("normalization", True, "no common one is clearly better")
     near = [
-        f"{int(hits.sum())} with that of {other}"
-        for other, (hits, _) in found.items()
-        if other != name and not _is_significantly_better(best, hits)
+        f"{int(mask.sum())} with that of {other}"
+        for other, (mask, _) in found.items()
+        if other != name and not _is_significantly_better(best, mask)
     ]
     also = f" ({', '.join(near)}: which was it trained with?)" if near else ""
     counts = f"{int(best.sum())} instead of {int(correct.sum())}"
-    mean, std = common[name]
+    mean, std = (tuple(round(n, 6) for n in values[:channels]) for values in common[name])
     return Finding(
-        "normalisation", False,
+        "normalization", False,
         f"with that of {name} it is right on {counts}{also}: write "
-        f"mean={_round_digits(mean)}, std={_round_digits(std)} in its card, or in "
-        "scoreag.wrap_classifier(module, mean, std)",
+        f"mean={mean}, std={std} in its card, or in scoreag.wrap_classifier(module, mean, std)",
     )  # fmt: skip
 
 
-def _common_normalizations(channels: int) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """The customary normalisations of images with so many channels, a number a channel."""
-    known = NORMALIZATIONS | (GRAY_NORMALIZATIONS if channels == 1 else {})
-    return {name: (mean[:channels], std[:channels]) for name, (mean, std) in known.items()}
-
-
 def _is_significantly_better(one: CorrectMask, other: CorrectMask) -> bool:
-    """Whether ``one`` is right on more of the same images than chance explains; McNemar (1947).
+    """Whether ``one`` is right on significantly more of the same images; McNemar (1947).
 
-    Of the n images on which they differ, one is right on k; by chance k is n/2, its deviation
-    ``n^(1/2) / 2``, and three of those are asked for.
+    Of the n images on which they differ, one is right on k; by chance k has the mean n/2 and the
+    standard deviation ``n^(1/2) / 2``, of which it must be three above the mean.
     """
     gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
     return gained - lost > MIN_Z_SCORE * math.sqrt(gained + lost)
 
 
 def _nearly_equal(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    wide = max(len(a), len(b))
-    a, b = (v * wide if len(v) == 1 else v for v in (a, b))
+    channels = max(len(a), len(b))
+    a, b = (v * channels if len(v) == 1 else v for v in (a, b))
     return len(a) == len(b) and all(
         abs(x - y) < 0.01 * abs(x) + 1e-9 for x, y in zip(a, b, strict=True)
     )
 
 
-def _round_digits(numbers: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(round(number, 6) for number in numbers)
-
-
-def _predict(classifier: NormalizedClassifier, images: Images, batch_size: int) -> Labels:
-    return _predict_logits(classifier, images, batch_size).argmax(1)
-
-
 @torch.no_grad()
 def _predict_logits(classifier: NormalizedClassifier, images: Images, batch_size: int) -> Any:
-    """The answers to ``batch`` images at a time; what is no tensor is returned as it comes."""
-    place = _device_of(classifier, images)
-    parts = [
-        classifier(images[i : i + batch_size].to(place)) for i in range(0, len(images), batch_size)
-    ]
+    """The logits of all images, on the CPU; what is no tensor is returned unchanged."""
+    device = _device_of(classifier, images)
+    parts = [classifier(part.to(device)) for part in images.split(batch_size)]
     return torch.cat(parts).cpu() if isinstance(parts[0], Tensor) else parts[0]
 
 

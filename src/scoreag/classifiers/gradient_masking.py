@@ -1,10 +1,10 @@
-"""A victim with a trick: as easy to fool as before, but its gradients are zero.
+"""A classifier with masked gradients: as vulnerable as before, but its gradients are zero.
 
 The input is rounded to a few levels and the logits are scaled up until the softmax saturates:
-"shattered" and "vanishing" gradients of Athalye et al. (2018), sections 4 and 5. Attacks along the
-gradient find nothing, those without one and images made against the bare classifier do: an
-evaluation that calls it robust is broken.  Nor is it to an attacker who knows the trick: he takes
-the rounding for the identity (BPDA, section 4.1) and leaves the scale out.
+"shattered" and "vanishing" gradients of Athalye et al. (2018), sections 4 and 5.  Attacks along the
+gradient fail; gradient-free and transfer attacks succeed, so an evaluation that calls it robust is
+broken.  An attacker who knows the trick replaces the rounding by the identity (BPDA, section 4.1)
+and omits the scale.
 """
 
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 
 class StraightThrough(nn.Module):
-    """``f(x)``, whose gradient is that of x; f keeps the shape of its input."""
+    """``f(x)`` with the gradient of x, for an f that keeps the shape of its input."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, images: Tensor) -> Tensor:
-        plain: Tensor = self.function(images.detach())
-        return images + (plain.to(images) - images).detach()
+        values: Tensor = self.function(images.detach())
+        return images + (values.to(images) - images).detach()
 
 
 PREFIX = "obfuscated:"
-BPDA_PREFIX = "bpda:"  # the same, as an attacker sees it who knows the trick
-PIXEL_LEVELS = 16  # of each pixel
-LOGIT_SCALE = 1e4  # of the logits
+BPDA_PREFIX = "bpda:"  # the same, as attacked with BPDA
+PIXEL_LEVELS = 16
+LOGIT_SCALE = 1e4
 
 
 class GradientMasked(nn.Module):
@@ -49,7 +49,7 @@ class GradientMasked(nn.Module):
 
 
 class BpdaView(nn.Module):
-    """The same answers, unscaled logits, and the gradient of f where x was rounded to."""
+    """The same predictions with unscaled logits, and the gradient of f at the rounded x."""
 
     def __init__(self, classifier: nn.Module, levels: int = PIXEL_LEVELS) -> None:
         super().__init__()

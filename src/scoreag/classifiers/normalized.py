@@ -1,6 +1,7 @@
-"""A module as a pure function: its weights are constants, in the precision of its input."""
+"""Any module as a classifier of images in [0, 1], whose weights are constants."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,21 +9,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from scoreag.core.weight_cache import WeightCache
+from scoreag.diffusion.prior import Prior
+from scoreag.registry import describe_value
 
 Weights = Mapping[str, Tensor]
+PARALLEL_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # they split a batch
 
 
 class NormalizedClassifier(nn.Module):
-    """``module`` on normalized images, whose weights take no part in any gradient.
+    """``module`` on normalized images, in their dtype, without gradients of its weights.
 
-    The module itself is not touched: not its mode, not its ``requires_grad``, not its dtype.  One
-    that casts its images itself, to the dtype of its own weights, keeps these; logits come in the
-    dtype of the images.
+    The module itself is not changed: neither its mode, nor its ``requires_grad``, nor its dtype.
+    One that casts its images to the dtype of its own weights is called with these.
 
     Args:
-        mean, std: of the channels, as the module was trained: it sees ``(images - mean) / std``.
-        metadata: what a manifest says of the module: its name, sha256, license.
-        image_shape: the (channels, height, width) that it was trained on, where that is known.
+        mean, std: of the channels: the input of the module is ``(images - mean) / std``.
+        metadata: for a manifest: the name, sha256, license of the module.
+        image_shape: the (channels, height, width) of its training, where that is known.
     """
 
     def __init__(
@@ -38,10 +41,13 @@ class NormalizedClassifier(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.metadata = dict(metadata or {"name": type(module).__name__})
         self.weight_cache: WeightCache[Weights] = WeightCache()
-        self.casts_input = False  # the images itself, which is found out when it takes no others
+        self.casts_input = False  # found out when it refuses images of another dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        if len(self.mean) not in (1, images.shape[1]):  # else one color would be shown as three
+        if len(self.mean) not in (
+            1,
+            images.shape[1],
+        ):  # gray would be broadcast to RGB
             raise ValueError(
                 f"it is normalized with {len(self.mean)} numbers, one a color, and the images "
                 f"have {images.shape[1]}; give a classifier of such images"
@@ -62,26 +68,28 @@ class NormalizedClassifier(nn.Module):
             try:
                 logits = self._call_module(normalized, self._original_weights(normalized))
             except RuntimeError:
-                raise error from None  # what it says of the images is what helps
+                raise error from None  # the first error is about the user's images
             self.casts_input = True
             return logits
 
     def _call_module(self, normalized: Tensor, weights: Weights) -> Any:
         if any(isinstance(part, torch.jit.ScriptModule) for part in self.module.modules()):
-            return _call_scripted(self.module, normalized)
+            # its weights cannot be replaced
+            floats = (t.dtype for t in self.module.parameters() if t.is_floating_point())
+            return self.module(normalized.to(next(floats, normalized.dtype)))
         return functional_call(self.module, dict(weights), normalized)
 
     def _named_tensors(self) -> dict[str, Tensor]:
         return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
 
     def _original_weights(self, like: Tensor) -> Weights:
-        """The weights as they are, where the images are."""
+        """The weights in their own dtype, on the images' device."""
         return {
             name: value.detach().to(like.device) for name, value in self._named_tensors().items()
         }
 
     def _cast_weights(self, like: Tensor) -> Weights:
-        """The weights in the images' precision and place; copies of them are kept."""
+        """The weights in the images' dtype, on their device; copies are cached."""
         tensors = self._named_tensors()
 
         def converted() -> Weights:
@@ -96,19 +104,85 @@ class NormalizedClassifier(nn.Module):
         return self.weight_cache.get(key, tensors.values(), converted)
 
 
-def _call_scripted(module: nn.Module, normalized: Tensor) -> Any:
-    """A module with a program of torch.jit in it, whose weights cannot be put in its place."""
-    own = next((t.dtype for t in module.parameters() if t.is_floating_point()), normalized.dtype)
-    return module(normalized.to(own))
+def wrap_classifier(
+    module: nn.Module,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    metadata: Mapping[str, Any] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> NormalizedClassifier:
+    """Any module that returns logits, as a classifier of images in [0, 1].
+
+    Args:
+        mean, std: the normalization of the module's input, a number a channel; by default it takes
+            images in [0, 1].
+        metadata: for a manifest, e.g. its name and source.
+        image_shape: the (channels, height, width) of its training, where that is known.
+
+    Raises:
+        ValueError: the module is in train mode, or the normalization is invalid.
+    """
+    module = _unwrap_module(module)
+    if any(part.training for part in module.modules()):
+        raise ValueError(
+            f"the classifier {type(module).__name__} is in train mode, so its answers would "
+            "change from call to call; call its .eval() first"
+        )
+    means, stds = _to_floats(mean), _to_floats(std)
+    if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
+        raise ValueError(
+            f"mean {describe_value(mean)} and std {describe_value(std)}: expected one number a "
+            "channel, e.g. (0.5,), std above 0"
+        )
+    if not isinstance(metadata, Mapping | None):
+        raise ValueError(
+            f"metadata is {describe_value(metadata)}; expected a table, e.g. {{'name': 'mine'}}"
+        )
+    shape: Any = tuple(image_shape) if isinstance(image_shape, Sequence) else image_shape
+    if shape is not None and (
+        not isinstance(shape, tuple) or [type(size) for size in shape] != [int] * 3
+    ):
+        raise ValueError(
+            f"image_shape is {describe_value(image_shape)}; expected (channels, height, width), "
+            "or None"
+        )
+    return NormalizedClassifier(module, means, stds, metadata, shape).eval()
+
+
+def _to_floats(values: Any) -> tuple[float, ...]:
+    """The numbers of a tuple, a tensor or an array; none of anything else."""
+    try:
+        return () if isinstance(values, str | bytes) else tuple(float(number) for number in values)
+    except (TypeError, ValueError, RuntimeError):
+        return ()
+
+
+def _unwrap_module(module: Any) -> nn.Module:
+    """The module inside of DataParallel; names, score models and functions are errors."""
+    if isinstance(module, str | Path):
+        raise ValueError(
+            f"the module is {str(module)!r:.60}, a name; write scoreag.load_classifier(...) for a "
+            "name, a folder or a file"
+        )
+    if isinstance(module, Prior):
+        raise ValueError("the module is a score model, a Prior; give a classifier, a torch module")
+    while isinstance(module, PARALLEL_WRAPPERS):
+        module = module.module
+    if not isinstance(module, nn.Module):
+        expected = "an instance of it" if isinstance(module, type) else "a torch.nn.Module"
+        is_function = not isinstance(module, type) and callable(module)
+        fix = "; tasks, attacks and defend take a function as it is" if is_function else ""
+        raise ValueError(f"the module is {describe_value(module)}; expected {expected}{fix}")
+    return module
 
 
 def _is_dtype_error(error: RuntimeError) -> bool:
-    """Whether it says that two tensors have different types."""
+    """Whether its message is about tensors of different dtypes."""
     words = str(error).lower()
     return "dtype" in words or "scalar type" in words or "should be the same" in words
 
 
 def looks_like_probabilities(logits: Tensor) -> bool:
-    """Do all rows look like the output of a softmax: none negative, and a sum of one?"""
+    """Whether all rows are like the output of a softmax: not negative, with a sum of one."""
     total = logits.sum(1)
     return bool((logits >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-4))

@@ -1,10 +1,9 @@
-"""A classifier that may reject an image: its last output says "none of the classes".
+"""A classifier that may reject an image: its last output means "none of the classes".
 
 Such a module has an attribute ``rejects`` that is true, and one output more than there are classes.
-Of an image that nobody attacked a rejection is a false alarm, so it is no right answer; of an
-attacked one it is a success of the defense, so it is no error.
+The rejection of a clean image is an error; that of an attacked image is none.
 
-``WithDetector`` is one of any classifier and a detector of two classes, (real, generated); cf.
+``WithDetector`` makes one of any classifier and a detector of two classes, (real, generated); cf.
 Carlini and Wagner (2017), "Adversarial examples are not easily detected", section 3, who combine
 the logits instead.
 """
@@ -18,11 +17,11 @@ from torch.nn.functional import logsigmoid
 
 from scoreag.core.types import Classifier, Labels, Logits
 
-REJECT = -1  # the answer of who rejects, where a class would stand
+REJECT = -1  # in place of a class
 
 
 def can_reject(classifier: Any) -> bool:
-    """Whether a classifier, or the module in its wrapper, says so of itself."""
+    """Whether a classifier, or the module in its wrapper, has the attribute ``rejects``."""
     return bool(getattr(getattr(classifier, "module", classifier), "rejects", False))
 
 
@@ -30,29 +29,29 @@ def predict_or_reject(
     logits: Float[Tensor, "batch outputs"], has_reject_output: bool = False
 ) -> Labels:
     """The likeliest class of each image, or ``REJECT``."""
-    said = logits.argmax(1)
+    classes = logits.argmax(1)
     if not has_reject_output:
-        return said
-    return torch.where(said == logits.shape[1] - 1, torch.full_like(said, REJECT), said)
+        return classes
+    return torch.where(classes == logits.shape[1] - 1, torch.full_like(classes, REJECT), classes)
 
 
 def is_misclassified(predictions: Labels, labels: Labels) -> Bool[Tensor, " batch"]:
-    """Neither the label is said nor is the image rejected: what an attacker wants."""
+    """Whether an image is neither classified as its label nor rejected: an attacker's success."""
     return (predictions != labels) & (predictions != REJECT)
 
 
 def without_reject_output(classifier: Classifier) -> Classifier:
-    """The classifier as one of the classes alone, whether it may reject or not."""
+    """The classifier without its rejection output, if it has one."""
     if not can_reject(classifier):
         return classifier
     return lambda images: classifier(images)[:, :-1]
 
 
 def rejection_adapted_logits(logits: Float[Tensor, "batch outputs"], labels: Labels) -> Logits:
-    """Logits z of the classes alone, whose label has what is rejected: ``log(e^z_y + e^z_r)``.
+    """Logits z of the classes alone, with ``log(e^z_y + e^z_r)`` for the label.
 
-    All other probabilities stay what they are, so that ``1 - p_y`` is the probability of a wrong
-    answer that is not rejected: any attack on these logits is adapted to the rejection.
+    All other probabilities stay the same, so that ``1 - p_y`` is the probability of a wrong answer
+    that is not rejected: any attack on these logits is adapted to the rejection.
     """
     classes, rejected = logits[:, :-1], logits[:, -1:]
     own = torch.logaddexp(classes.gather(1, labels[:, None]), rejected)
@@ -82,7 +81,7 @@ class WithDetector(nn.Module):
 
 
 def parse_prefix(name: str) -> tuple[str, str]:
-    """The words for the classifier and the detector of ``with-detector:CLASSIFIER,DETECTOR``."""
+    """The names of the classifier and the detector in ``with-detector:CLASSIFIER,DETECTOR``."""
     classifier, comma, detector = name.removeprefix(PREFIX).partition(",")
     if not (classifier and comma and detector) or "," in detector:
         raise ValueError(
@@ -90,11 +89,3 @@ def parse_prefix(name: str) -> tuple[str, str]:
             f"{PREFIX}cifar10-resnet20,runs/detector"
         )
     return classifier.strip(), detector.strip()
-
-
-def validate_detector(n_classes: int, name: str) -> None:
-    """Refuse what is no detector: it tells real images, class 0, from generated ones, class 1."""
-    if n_classes != 2:
-        raise ValueError(
-            f"{name} tells {n_classes} classes apart; a detector has two: real, then generated"
-        )

@@ -1,9 +1,9 @@
-"""A classifier from a file of weights: a state dict and the network it belongs to, or as a card."""
+"""A classifier from a state dict and the network that it belongs to, as a module or as a card."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from scoreag.classifiers.build import accepts_option, build, validate_architectu
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.io.bounded import get_file_size, open_zip_archive
 from scoreag.io.safe_unpickler import load_tensors
-from scoreag.models.build import limit_network_size
+from scoreag.models.convert.conversion import UNKNOWN_LICENSE
 from scoreag.models.model_cards import OPTIONAL_KEY, Card, load_weights, write_card
 from scoreag.models.safetensors import read_any_safetensors
+from scoreag.models.trust import limit_network_size
 
 STATE_DICT, TORCH_EXPORT, TORCHSCRIPT = "state dict", "torch.export", "torch.jit"
 ONNX, SCORE_CHECKPOINT, UNKNOWN_FORMAT = "onnx", "score model", "other"
@@ -39,18 +40,21 @@ SCORE_MODEL_MESSAGE = (
     "looks like a score model, and a classifier is wanted here; score models are --model"
 )
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
-AVERAGING_COUNTERS = ("n_averaged",)  # of averaged weights: no weight
+AVERAGING_COUNTERS = ("n_averaged",)  # of AveragedModel; not a weight
 
 
 def detect_file_format(file: Path) -> str:
-    """What a file holds, by its bytes.
-
-    A file of torch.save may still hold more than tensors: who reads it refuses that.
-    """
+    """The format of a file by its first bytes; torch.save may have written more than tensors."""
     get_file_size(file)
     if zipfile.is_zipfile(file):
         with open_zip_archive(file) as archive:
-            return _detect_zip_format(archive.namelist())
+            names = archive.namelist()
+        inside = {name.partition("/")[2] for name in names}
+        if "archive_format" in inside or "serialized_exported_program.json" in names:
+            return TORCH_EXPORT
+        if "constants.pkl" in inside:
+            return TORCHSCRIPT
+        return STATE_DICT if "data.pkl" in inside else UNKNOWN_FORMAT
     with file.open("rb") as content:
         head = content.read(64)
     if head[8:9] == b"{":
@@ -58,20 +62,6 @@ def detect_file_format(file: Path) -> str:
     if file.suffix == ".onnx" or (head[:1] == b"\x08" and b"torch" in head):
         return ONNX
     return SCORE_CHECKPOINT if file.suffix == ".pkl" else STATE_DICT
-
-
-def _detect_zip_format(names: list[str]) -> str:
-    inside = {name.partition("/")[2] for name in names}
-    if "archive_format" in inside or "serialized_exported_program.json" in names:
-        return TORCH_EXPORT
-    if "constants.pkl" in inside:
-        return TORCHSCRIPT
-    return STATE_DICT if "data.pkl" in inside else UNKNOWN_FORMAT
-
-
-def reject_format(file: Path, kind: str) -> NoReturn:
-    """Say what the file is, and what to give instead."""
-    raise ValueError(f"{file} is {FORMAT_HINTS.get(kind, f'a file of the kind {kind}')}")
 
 
 def load_checkpoint(
@@ -86,28 +76,23 @@ def load_checkpoint(
         classifier = scoreag.wrap_classifier(module, mean=(0.485, 0.456, 0.406), std=...)
 
     Args:
-        network: an architecture's name, as in ``build``, built with ``options``, or a module of
-            one's own.
-        strip: a prefix that something put before the names, or several, the outermost first; the
-            tensors without it are left out. By default what DataParallel, torch.compile,
-            AveragedModel, Lightning and the like put before all of them is found and taken off.
-
-    Raises:
-        ValueError: the file is missing or unreadable, or its tensors do not fit the network.
+        network: an architecture's name, as in ``build``, built with ``options``, or a module.
+        strip: a prefix of the tensor names to remove, or several, the outermost first; tensors
+            without it are left out. By default the common prefix of DataParallel, torch.compile,
+            AveragedModel, Lightning and the like is found and removed.
     """
-    if isinstance(network, str):
+    file = Path(file)
+    if not isinstance(network, str):
+        module, tensors = network, _read_state_dict(file)
+    else:
         validate_architecture(network, options)
-    tensors = _read_state_dict(Path(file))
-    if isinstance(network, str):
+        tensors = _read_state_dict(file)
         with limit_network_size(tensors):
             module = build(network, options)
+    if strip is None:
+        tensors = _strip_common_prefix(tensors, module.state_dict())
     else:
-        module = network
-    tensors = (
-        _strip_common_prefix(tensors, module.state_dict())
-        if strip is None
-        else _strip_prefixes(tensors, [strip] if isinstance(strip, str) else strip, str(file))
-    )
+        tensors = _strip_prefixes(tensors, [strip] if isinstance(strip, str) else strip, file)
     try:
         load_weights(module, tensors, str(file))
     except ValueError as error:
@@ -124,7 +109,7 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
     if kind == SCORE_CHECKPOINT:
         raise ValueError(f"{file} {SCORE_MODEL_MESSAGE}")
     if kind != STATE_DICT:
-        reject_format(file, kind)
+        raise ValueError(f"{file} is {FORMAT_HINTS[kind]}")
     tree: Any = read_any_safetensors(file) if file.suffix == ".safetensors" else load_tensors(file)
     for key in STATE_DICT_KEYS:
         if isinstance(tree, dict) and isinstance(tree.get(key), dict):
@@ -137,9 +122,8 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
 
 
 def _strip_prefixes(
-    tensors: dict[str, Tensor], prefixes: Sequence[str], file: str
+    tensors: dict[str, Tensor], prefixes: Sequence[str], file: Path
 ) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without that."""
     for prefix in prefixes:
         inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if not inner:
@@ -152,15 +136,11 @@ def _strip_prefixes(
 def _strip_common_prefix(
     tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors by the expected names, where all have one prefix before these.
-
-    Raises:
-        ValueError: there are such names beside others, or with several prefixes; which to strip.
-    """
+    """The tensors by the expected names, where all have the same prefix; several are an error."""
     weights = {n: t for n, t in tensors.items() if n not in AVERAGING_COUNTERS or n in expected}
     needed = [name for name in expected if not name.endswith(OPTIONAL_KEY)]
     if not needed or all(name in weights for name in needed):
-        return weights if len(weights) < len(tensors) else tensors
+        return weights
     first = needed[0]
     candidates = [name.removesuffix(first) for name in weights if name.endswith(f".{first}")]
     prefixes = [p for p in candidates if all(p + name in weights for name in needed)]
@@ -183,13 +163,9 @@ def open_state_dict(
     config: Mapping[str, Any] | None = None,
     strip: str | None = None,
 ) -> nn.Module:
-    """The module of a file: its state dict in the network it belongs to.
-
-    Raises:
-        ValueError: the file is not read, no network is named, or it does not fit.
-    """
+    """The module of a file, in the network of that name, which is required for a state dict."""
     if (kind := detect_file_format(file)) != STATE_DICT:
-        reject_format(file, kind)
+        raise ValueError(f"{file} is {FORMAT_HINTS[kind]}")
     if not network:
         raise ValueError(
             f"{file} holds tensors; say which network they are of: a file of scoreag.classifiers."
@@ -214,14 +190,15 @@ def convert_state_dict(
     """Write the card and the weights of a classifier into ``folder``, which every command takes.
 
     Args:
-        network, config: as in ``build``; classes and shape are passed where it takes them.
-        image_shape: by default what the config says.
+        network, config: as in ``build``; classes and shape are added where it takes them.
+        image_shape: by default that of the config.
         strip: as in ``load_checkpoint``.
-
-    Raises:
-        ValueError: it is not read, does not fit the network, or gives no such logits.
     """
-    options = _network_options(network, config or {}, len(class_names), image_shape)
+    options = dict(config or {})
+    if network:
+        count, sides = len(class_names), image_shape and list(image_shape)
+        known = {"classes": count, "num_classes": count, "image_shape": sides}
+        options = {n: v for n, v in known.items() if v and accepts_option(network, n)} | options
     module = open_state_dict(file, network, options, strip)
     assert network is not None  # else the file was refused
     if len(mean) != len(std) or not all(one > 0 for one in std):
@@ -230,44 +207,26 @@ def convert_state_dict(
         )
     shape = image_shape or _infer_image_shape(options)
     count = _count_logits(NormalizedClassifier(module, mean, std).eval(), shape, file)
+    if class_names and len(class_names) != count:
+        raise ValueError(
+            f"{file} tells {count} classes apart, and {len(class_names)} names came; give the "
+            "names of its own, or leave out --class-names"
+        )
     card = Card(
         name=folder.resolve().name,
         kind="classifier",
         network=network,
         file="model.safetensors",
-        license=license or "not told by the file",
+        license=license or UNKNOWN_LICENSE,
         image_shape=shape,
         source=f"converted from {file.name}",
-        classes=_validate_class_names(class_names, count, file),
+        classes=tuple(class_names or map(str, range(count))),
         mean=tuple(mean),
         std=tuple(std),
         options=options,
         folder=folder,
     )
     return write_card(card, module.state_dict(), fp16)
-
-
-def _validate_class_names(class_names: Sequence[str], count: int, file: Path) -> tuple[str, ...]:
-    """The names of its classes; of no names, their numbers."""
-    if class_names and len(class_names) != count:
-        raise ValueError(
-            f"{file} tells {count} classes apart, and {len(class_names)} names came; give the "
-            "names of its own, or leave out --class-names"
-        )
-    return tuple(class_names) or tuple(map(str, range(count)))
-
-
-def _network_options(
-    network: str | None,
-    config: Mapping[str, Any],
-    classes: int,
-    shape: tuple[int, int, int] | None,
-) -> dict[str, Any]:
-    """The config, and what is known besides and the network takes."""
-    if not network:
-        return dict(config)
-    known = {"classes": classes, "num_classes": classes, "image_shape": shape and list(shape)}
-    return {n: v for n, v in known.items() if v and accepts_option(network, n)} | dict(config)
 
 
 def _infer_image_shape(options: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -282,10 +241,10 @@ def _infer_image_shape(options: Mapping[str, Any]) -> tuple[int, int, int]:
 def _count_logits(classifier: NormalizedClassifier, shape: tuple[int, int, int], file: Path) -> int:
     try:
         logits = classifier(torch.full((2, *shape), 0.5))
-    except Exception as error:  # whatever somebody else's network may raise
+    except Exception as error:  # a third-party network may raise anything
         reason, size = " ".join(str(error).split()), " x ".join(map(str, shape))
         raise ValueError(f"{file} does not take images of {size}: {reason}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{file} gives {got} for 2 images; expected a row of logits an image")
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{file} gives {found} for 2 images; expected a row of logits an image")
     return int(logits.shape[1])

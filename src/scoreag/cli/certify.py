@@ -150,7 +150,7 @@ def _smooth(output: o.OutputOptions, prior: Any, classifier: Any, config: "Smoot
     import torch
 
     from scoreag.certify.smoothing import compile_classifier, denoised_smoothing
-    from scoreag.classifiers.loading import check_classifier
+    from scoreag.classifiers.checks import check_classifier
 
     base = denoised_smoothing(prior, classifier, config.sigma, config.dtype)
     blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype).to(prior.sigmas.device)

@@ -333,7 +333,7 @@ def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
 
 def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
     """The reference classifier, which must know the classes of the score model."""
-    from scoreag.classifiers.loading import check_classifier
+    from scoreag.classifiers.checks import check_classifier
     from scoreag.io.images import to_float
 
     name, compute = options.reference_classifier or default_judge(card), options.compute

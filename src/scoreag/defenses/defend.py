@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from scoreag.classifiers.checks import REENTRANT_CHECKPOINT, diagnose_gradient
-from scoreag.classifiers.loading import wrap_classifier
-from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.types import Classifier
 from scoreag.defenses.memory_budget import parse_bytes

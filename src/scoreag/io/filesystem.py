@@ -1,4 +1,4 @@
-"""Files that are whole or absent, their digests, and where they are kept."""
+"""Atomic writes, digests, and the folders of the user."""
 
 import hashlib
 import json
@@ -9,78 +9,63 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scoreag.io.bounded import get_file_size
+from scoreag.io.bounded import FILE_TYPES, get_file_size
 
 
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a temporary file, then rename it: readers see the old file or the new one."""
+    temp = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(aside)
-        os.replace(aside, path)
+        write(temp)
+        os.replace(temp, path)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(aside)):
+        if error.errno is None or error.filename not in (None, str(temp)):
             raise
-        # the file that was asked for, not the one aside, is what the user knows
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name the user knows
     finally:
         with suppress(OSError):
-            aside.unlink()
+            temp.unlink()
 
 
 def find_temp_files(folder: Path, pattern: str) -> list[Path]:
-    """What killed writes of the files of ``pattern`` left in ``folder``: ``.NAME.<digits>``."""
-    place, _, name = pattern.rpartition("/")
-    found = (folder / place).glob(f".{name}.*")
+    """The files ``.NAME.<digits>`` that killed writes of ``pattern`` left in ``folder``."""
+    parent, _, name = pattern.rpartition("/")
+    found = (folder / parent).glob(f".{name}.*")
     return sorted(path for path in found if path.suffix[1:].isdigit() and path.is_file())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Like ``path.write_text``, in UTF-8, but whole or not at all."""
-    atomic_write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """Like ``path.write_text``, in UTF-8, but atomic."""
+    atomic_write(path, lambda temp: temp.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:
-    """A table as indented JSON, whole or not at all."""
+    """Write a table as indented JSON."""
     write_text(path, json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-_FILE_TYPES = {
-    stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link",
-}  # fmt: skip
-
-
 def describe_file_type(path: Path) -> str:
-    """``a pipe``, ``a link`` and the like; "" for a regular file, and where nothing is."""
+    """``a pipe``, ``a link`` and the like; "" for a regular file, and for no file."""
     try:
-        return _FILE_TYPES.get(stat.S_IFMT(path.lstat().st_mode), "")
+        return FILE_TYPES.get(stat.S_IFMT(path.lstat().st_mode), "")
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
 
 def check_regular_file(path: Path) -> None:
-    """Refuse what is there and no regular file: a pipe or a device is read without an end.
-
-    Raises:
-        ValueError: it is a pipe, a device, a folder or a socket, or a link to one of these.
-    """
+    """Refuse a path that exists and is no regular file, such as a pipe."""
     if path.exists():
         get_file_size(path)
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """The path of ``name`` below ``folder``, to which neither ``..`` nor any link leads.
-
-    Raises:
-        ValueError: it is outside the folder, or is no regular file.
-    """
-    given = Path(name)
-    steps = [folder.joinpath(*given.parts[: i + 1]) for i in range(len(given.parts))]
-    if given.is_absolute() or ".." in given.parts or any(step.is_symlink() for step in steps):
+    """The path of ``name`` below ``folder``; ``..``, links and special files are refused."""
+    relative = Path(name)
+    steps = [folder.joinpath(*relative.parts[: i + 1]) for i in range(len(relative.parts))]
+    if relative.is_absolute() or ".." in relative.parts or any(step.is_symlink() for step in steps):
         raise ValueError(f"{folder} names {name!r}, which is outside its folder; nothing is read")
-    check_regular_file(folder / given)
-    return folder / given
+    check_regular_file(folder / relative)
+    return folder / relative
 
 
 def file_hash(path: Path, algorithm: str) -> str:
@@ -95,17 +80,18 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: SCOREAG_CACHE, else ~/.cache/scoreag."""
+    """The folder of downloads: SCOREAG_CACHE, else ~/.cache/scoreag."""
     return Path(os.environ.get("SCOREAG_CACHE") or "~/.cache/scoreag").expanduser()
 
 
 def data_folder(data_dir: str | Path | None, title: str) -> Path:
-    """Where the data set ``title`` is: ``data_dir``, else SCOREAG_DATA, else the cache folder."""
-    given = data_dir or os.environ.get("SCOREAG_DATA")
-    folder = Path(given).expanduser() if given else cache_folder()
-    if not given or folder.is_dir():
+    """The folder of the data set ``title``: ``data_dir``, SCOREAG_DATA, or the cache folder."""
+    chosen = data_dir or os.environ.get("SCOREAG_DATA")
+    folder = Path(chosen).expanduser() if chosen else cache_folder()
+    if not chosen or folder.is_dir():
         return folder
+    option = "--data-dir" if data_dir else "SCOREAG_DATA"
     raise ValueError(
-        f"no folder {str(given)!r}; give as {'--data-dir' if data_dir else 'SCOREAG_DATA'} the one "
-        f"with {title}'s files, or make it, and they are fetched into it"
+        f"no folder {str(chosen)!r}; give as {option} the one with {title}'s files, or make it, "
+        "and they are fetched into it"
     )

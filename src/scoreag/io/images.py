@@ -1,4 +1,4 @@
-"""Images: the door for a user's tensors, 8-bit rounding, PNG in and out, grids."""
+"""Images: checks of a user's tensors, 8-bit rounding, reading and writing of pictures, grids."""
 
 import io
 import math
@@ -23,7 +23,7 @@ _MAX_JPEG_SCANS = 200  # of a progressive JPEG, each of which is as much work as
 
 
 def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """``round(255 x)`` of images in [0, 1], half to even: what a PNG keeps of them."""
+    """``round(255 x)`` of images in [0, 1], half to even, as in a PNG."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -40,13 +40,13 @@ def check_images(
     """A user's images as floats in [0, 1]; uint8 is converted, anything doubtful is refused.
 
     Args:
-        shape: the (channels, height, width) that the model takes; None for any RGB or gray.
-        allow_outside: they are a chain's, which may lie outside of [0, 1].
+        shape: the (channels, height, width) of the model; None for any RGB or gray.
+        allow_outside: whether values may be outside of [0, 1], as those of a chain.
     """
     if not isinstance(images, Tensor):
-        listed = f"a {type(images).__name__}" if isinstance(images, list | tuple) else ""
-        came = listed or describe_value(images)
-        raise ValueError(f"images are {came}; expected a tensor: {_tensor_hint(images)}")
+        is_list = isinstance(images, list | tuple)
+        found = f"a {type(images).__name__}" if is_list else describe_value(images)
+        raise ValueError(f"images are {found}; expected a tensor: {_tensor_hint(images)}")
     _check_shape(tuple(images.shape), shape)
     if images.dtype == torch.uint8:
         return to_float(images)
@@ -59,7 +59,6 @@ def check_images(
 
 
 def _tensor_hint(images: object) -> str:
-    """What to write so that images of another kind are a tensor."""
     if isinstance(images, str | Path):
         return "write images, labels = scoreag.load_data(...)"
     if hasattr(images, "images"):
@@ -67,22 +66,22 @@ def _tensor_hint(images: object) -> str:
     return "write torch.as_tensor(images)"
 
 
-def _check_shape(came: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:
+def _check_shape(found: tuple[int, ...], shape: tuple[int, int, int] | None) -> None:
     wanted = "(batch, channels, height, width)"
-    if len(came) != 4:
-        fix = "images[None]" if len(came) == 3 else "a tensor of 4 dimensions"
-        raise ValueError(f"images have the shape {came}; expected {wanted}: write {fix}")
-    if shape is not None and came[1:] == shape:
+    if len(found) != 4:
+        fix = "images[None]" if len(found) == 3 else "a tensor of 4 dimensions"
+        raise ValueError(f"images have the shape {found}; expected {wanted}: write {fix}")
+    if shape is not None and found[1:] == shape:
         return
-    if came[3] in (1, 3) and came[1] not in (1, 3):
+    if found[3] in (1, 3) and found[1] not in (1, 3):
         raise ValueError(
-            f"images have the shape {came}; expected {wanted}: write images.permute(0, 3, 1, 2)"
+            f"images have the shape {found}; expected {wanted}: write images.permute(0, 3, 1, 2)"
         )
     if shape is not None:
-        has, takes = (" x ".join(map(str, size)) for size in (came[1:], shape))
+        has, takes = (" x ".join(map(str, size)) for size in (found[1:], shape))
         raise ValueError(f"images are {has}; the model takes {takes}: resize or convert them")
-    if came[1] not in (1, 3):
-        raise ValueError(f"images have {came[1]} channels; expected 3 (RGB) or 1 (gray)")
+    if found[1] not in (1, 3):
+        raise ValueError(f"images have {found[1]} channels; expected 3 (RGB) or 1 (gray)")
 
 
 def _check_range(images: Tensor, allow_outside: bool) -> None:
@@ -91,8 +90,8 @@ def _check_range(images: Tensor, allow_outside: bool) -> None:
     low, high = images.min().item(), images.max().item()
     if math.isnan(low) or math.isnan(high):
         count = int(images.isnan().sum())
-        known = images[~images.isnan()]
-        span = f"in [{known.min():.4g}, {known.max():.4g}]" if len(known) else "none at all"
+        rest = images[~images.isnan()]
+        span = f"in [{rest.min():.4g}, {rest.max():.4g}]" if len(rest) else "none at all"
         raise ValueError(
             f"images hold {count} NaN; their numbers are {span}, expected [0, 1]: "
             "mend them before, or write images.nan_to_num(0)"
@@ -103,7 +102,6 @@ def _check_range(images: Tensor, allow_outside: bool) -> None:
 
 
 def _range_hint(low: float, high: float) -> str:
-    """What to write so that images of this range lie in [0, 1]."""
     if low >= -0.01 and high <= 1.01:
         return "write images.clamp(0, 1)"
     if low >= -1 and high <= 1:
@@ -113,26 +111,10 @@ def _range_hint(low: float, high: float) -> str:
     return "undo the normalization, write images * std + mean"
 
 
-def _check_lossless(picture: Image.Image) -> None:
-    """Refuse what Pillow would leave out without a word: lower bits, and all frames but one."""
-    kind = picture.format or ""
-    frames = getattr(picture, "n_frames", 1) if kind in ("PNG", "TIFF", "WEBP") else 1
-    if frames > 1:
-        raise ValueError(f"it has {frames} frames or pages; save the one that is meant")
-    for tile in getattr(
-        picture, "tile", ()
-    ):  # (decoder, box, offset, arguments, of which the first is the layout)
-        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        deep = kind in ("PNG", "TIFF") and ";16" in str(layout)
-        deep |= kind == "PPM" and any(type(n) is int and n > 255 for n in more)
-        if deep:
-            raise ValueError("its channels have 16 bits, not 8 bits a channel; convert it first")
-
-
 def write_png(path: Path, image: UInt8[Tensor, "channels height width"]) -> None:
-    """Save an RGB or gray image, whole or not at all; the same pixels give the same bytes."""
+    """Save an RGB or gray image; the same pixels give the same bytes."""
     data = encode_png(image)
-    atomic_write(path, lambda aside: aside.write_bytes(data))
+    atomic_write(path, lambda temp: temp.write_bytes(data))
 
 
 def encode_png(image: UInt8[Tensor, "channels height width"]) -> bytes:
@@ -148,13 +130,13 @@ def encode_png(image: UInt8[Tensor, "channels height width"]) -> bytes:
 
 
 def decode_png(data: bytes) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG that is in memory, RGB or gray, all of whose checksums hold."""
-    return _to_pixels(_decode_bytes(data, "a PNG in memory", ("PNG",)))
+    """The pixels of a PNG in memory, RGB or gray, whose checksums are right."""
+    return _decode(data, "a PNG in memory", ("PNG",))
 
 
 def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a PNG, RGB or gray, all of whose checksums hold."""
-    return _to_pixels(_decode_file(path, ("PNG",)))
+    """The pixels of a PNG, RGB or gray, whose checksums are right."""
+    return _decode(read_bytes(path), str(path), ("PNG",))
 
 
 def is_gray(path: Path) -> bool:
@@ -171,7 +153,7 @@ def is_gray(path: Path) -> bool:
 def _open_picture(
     source: Path | io.BytesIO, formats: tuple[str, ...] = PICTURE_FORMATS
 ) -> Iterator[Image.Image]:
-    """A picture whose header was read; how large it may be is decided here, not by Pillow."""
+    """A picture whose header was read, without Pillow's own limit of its size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(source, formats=formats) as picture:
@@ -184,42 +166,47 @@ def read_picture(
     """The pixels of a PNG, JPEG, WebP, BMP, TIFF or PPM, upright, RGB or gray.
 
     Args:
-        size: (height, width) that the middle of the picture, cut to this aspect, is resized to;
-            None leaves it as it is.
+        size: (height, width) to which the center of the picture is cropped and resized; None
+            keeps its size.
     """
-    return _to_pixels(_decode_file(path, PICTURE_FORMATS, size, upright=True))
+    return _decode(read_bytes(path), str(path), PICTURE_FORMATS, size, upright=True)
 
 
-def check_size(picture: Image.Image, file_size: int) -> None:
-    """Refuse a picture whose file is too small for the room that it would take.
-
-    Raises:
-        ValueError: it has more pixels than files of its length have.
-    """
-    width, height = picture.size
-    if width * height > MAX_PIXELS + PIXELS_PER_BYTE * file_size:
-        raise ValueError(
-            f"it is {height} x {width} pixels in {file_size:,} bytes, too many to be read; make it "
-            "smaller first"
-        )
-
-
-def _decode_file(
-    path: Path,
-    formats: tuple[str, ...],
-    size: tuple[int, int] | None = None,
-    upright: bool = False,
-) -> Image.Image:
-    return _decode_bytes(read_bytes(path), str(path), formats, size, upright)
+def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:
+    """Check the size of a picture, and its checksums, before it is decoded."""
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise ValueError(f"it is a JPEG of more than {_MAX_JPEG_SCANS} scans")
+    with _open_picture(io.BytesIO(data), formats) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS + PIXELS_PER_BYTE * len(data):
+            raise ValueError(
+                f"it is {height} x {width} pixels in {len(data):,} bytes, too many to be read; "
+                "make it smaller first"
+            )
+        picture.verify()
 
 
-def _decode_bytes(
+def _check_lossless(picture: Image.Image) -> None:
+    """Refuse what Pillow would drop silently: lower bits, and all frames but one."""
+    kind = picture.format or ""
+    frames = getattr(picture, "n_frames", 1) if kind in ("PNG", "TIFF", "WEBP") else 1
+    if frames > 1:
+        raise ValueError(f"it has {frames} frames or pages; save the one that is meant")
+    for tile in getattr(picture, "tile", ()):  # (decoder, box, offset, arguments, layout first)
+        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        deep = kind in ("PNG", "TIFF") and ";16" in str(layout)
+        deep |= kind == "PPM" and any(type(n) is int and n > 255 for n in more)
+        if deep:
+            raise ValueError("its channels have 16 bits, not 8 bits a channel; convert it first")
+
+
+def _decode(
     data: bytes,
     name: str,
     formats: tuple[str, ...],
     size: tuple[int, int] | None = None,
     upright: bool = False,
-) -> Image.Image:
+) -> UInt8[Tensor, "channels height width"]:
     try:
         _check_encoded(data, formats)
         with _open_picture(io.BytesIO(data), formats) as picture:
@@ -228,9 +215,10 @@ def _decode_bytes(
             if upright:
                 ImageOps.exif_transpose(picture, in_place=True)
             plain = _to_rgb_or_gray(picture)
-        if size is None:
-            return plain
-        return ImageOps.fit(plain, (size[1], size[0]), Image.Resampling.LANCZOS)
+        if size is not None:
+            plain = ImageOps.fit(plain, (size[1], size[0]), Image.Resampling.LANCZOS)
+        pixels = np.array(plain)
+        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
     except MemoryError:
         raise
     except Exception as error:  # a damaged picture can raise anything
@@ -240,17 +228,8 @@ def _decode_bytes(
         raise ValueError(f"{name} is no whole {kinds} in RGB or gray: {reason}") from error
 
 
-def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:
-    """Look at the size that a picture claims, and at its checksums, before it is decoded."""
-    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
-        raise ValueError(f"it is a JPEG of more than {_MAX_JPEG_SCANS} scans")
-    with _open_picture(io.BytesIO(data), formats) as picture:
-        check_size(picture, len(data))
-        picture.verify()
-
-
 def _to_rgb_or_gray(picture: Image.Image) -> Image.Image:
-    """RGB or 8-bit gray, where nothing is lost by it."""
+    """The picture in RGB or 8-bit gray; transparency and deeper channels are refused."""
     if picture.mode not in ("RGB", "L", "1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
         raise ValueError(f"its mode is {picture.mode}, not 8 bits a channel; convert it first")
     if "A" in picture.mode or "transparency" in picture.info:
@@ -258,11 +237,6 @@ def _to_rgb_or_gray(picture: Image.Image) -> Image.Image:
         if opacity.histogram()[255] < opacity.width * opacity.height:
             raise ValueError("it is transparent in places; put it on a background first")
     return picture.convert("L" if picture.mode in ("L", "1", "LA") else "RGB")
-
-
-def _to_pixels(picture: Image.Image) -> Tensor:
-    pixels = np.array(picture)
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
 
 
 def make_grid(

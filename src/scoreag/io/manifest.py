@@ -1,4 +1,4 @@
-"""The manifest of a run: what determines it, its circumstances, and how two of them differ."""
+"""The manifest of a run: what determines its results, its environment, and a seal over these."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ LOGIT_TOLERANCE = 1e-3  # of the largest logit: other machines round differently
 
 
 def describe_environment() -> dict[str, Any]:
-    """The algorithm, and the circumstances, which may change between two halves of a run."""
+    """The algorithm, and the environment, which may change when a run is resumed."""
     return {
         "algorithm": ALGORITHM,
         "versions": {
@@ -46,11 +46,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run's folder.
-
-    Raises:
-        ValueError: there is none, so this is not a run's folder and is left alone.
-    """
+    """The manifest of a run's folder."""
     file = folder / MANIFEST
     check_regular_file(file)
     if not file.is_file():
@@ -70,23 +66,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest, whole or not at all."""
+    """Write the manifest into the folder of its run."""
     write_json(folder / MANIFEST, manifest)
 
 
 def compute_seal(manifest: Mapping[str, Any]) -> str:
-    """The digest of all that determines a run; it binds the rows of the run to its manifest."""
+    """The digest of all that determines a run; each row's digest depends on it."""
     identity = {name: value for name, value in manifest.items() if name not in NON_IDENTITY_KEYS}
     text = json.dumps(identity, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_seal(manifest: Mapping[str, Any], folder: Path) -> str:
-    """The seal that a run's manifest holds.
-
-    Raises:
-        ValueError: an earlier version wrote the folder, whose rows have no digests.
-    """
+    """The seal that a run's manifest holds."""
     seal = manifest.get(SEAL)
     if not isinstance(seal, str):
         raise ValueError(
@@ -97,11 +89,7 @@ def read_seal(manifest: Mapping[str, Any], folder: Path) -> str:
 
 
 def verify_seal(folder: Path) -> str:
-    """The seal of the run in ``folder``, to which the digest of each of its rows is bound.
-
-    Raises:
-        ValueError: an earlier version wrote it, or the manifest was changed afterwards.
-    """
+    """The seal of the run in ``folder``, to which the digest of each of its rows is bound."""
     manifest = read_manifest(folder)
     seal = read_seal(manifest, folder)
     if seal != compute_seal(manifest):
@@ -113,19 +101,19 @@ def verify_seal(folder: Path) -> str:
 
 
 def diff_manifests(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, each entry whose value differs, digests last; circumstances may differ."""
+    """A line for each entry that differs, digests last; the environment may differ."""
     before, after = dict(flatten(old)), dict(flatten(new))
     if "algorithm" in after:
         before.setdefault("algorithm", LEGACY_ALGORITHM)
     names = [n for n in {**before, **after} if n.split(".")[0] not in NON_IDENTITY_KEYS]
     changed = [n for n in names if before.get(n) != after.get(n)]
-    # first what the user cannot change; digests last, as what they are digests of says more
+    # the algorithm first, as the user cannot change it; digests last, as they explain nothing
     changed.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
     return [f"{n} was {before.get(n)!r} and is now {after.get(n)!r}" for n in changed]
 
 
 def version_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, which versions that compute the same thing may round differently."""
+    """A line for each version that differs, so that results may be rounded differently."""
     pairs = [
         (name, *(table.get("versions", {}).get(name) for table in (old, new)))
         for name in ("scoreag", "torch")
@@ -134,7 +122,7 @@ def version_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 def changed_classifiers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The classifiers, by their roles, whose probes in two manifests of a run differ."""
+    """The roles of the classifiers whose probes in two manifests differ."""
     before, after = old.get("probe"), new.get("probe")
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return [] if before is None or after is None else ["classifier"]
@@ -142,12 +130,12 @@ def changed_classifiers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 
 
 def probes_differ(before: Any, after: Any) -> bool:
-    """Whether two answers are of two classifiers; None is of one that draws, or was not probed."""
+    """Whether two probes are of different classifiers; None, without a probe, matches any."""
     return before is not None and after is not None and not logits_close(before, after)
 
 
 def logits_close(one: Any, other: Any, tolerance: float = LOGIT_TOLERANCE) -> bool:
-    """Whether two tables of logits are equal up to rounding; other values are not."""
+    """Whether two tables of logits are equal up to rounding; False for anything else."""
     try:
         a, b = (torch.tensor(table, dtype=torch.float64) for table in (one, other))
     except (TypeError, ValueError):
@@ -167,7 +155,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def to_jsonable(value: Any) -> Any:
-    """As JSON would give it back: lists for tuples, text for paths and for infinity."""
+    """The value as JSON types: lists for tuples, text for paths and for infinity."""
     if isinstance(value, Mapping):
         return {str(name): to_jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -178,7 +166,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def format_spans(image_ids: Sequence[int]) -> str:
-    """Image ids in short: ``0-63,70``."""
+    """Image ids as ranges: ``0-63,70``."""
     spans: list[list[int]] = []
     for i in sorted(image_ids):
         if spans and i == spans[-1][1] + 1:

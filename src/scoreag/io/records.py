@@ -1,7 +1,7 @@
-"""Rows on disk: a line of JSON an image, each written after the pictures that it names.
+"""Rows on disk: a line of JSON for each image, written after the pictures that it names.
 
-A line ends with a digest of itself and of the run's seal, so that a row that was changed, cut off
-or copied from another run is not taken for one of this run.
+A line ends with a digest of itself and of the run's seal, by which a row that was changed, cut off
+or copied from another run is recognized.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from scoreag.io.manifest import parse_spans, read_manifest, verify_seal
 from scoreag.io.run_dir import ROWS
 
 Row: TypeAlias = dict[str, Any]
-Fields: TypeAlias = Mapping[str, tuple[type, ...]]  # of a row: the types that each may have
+Fields: TypeAlias = Mapping[str, tuple[type, ...]]  # the allowed types of each entry of a row
 Pixels: TypeAlias = UInt8[Tensor, "batch channels height width"]
 SaveBatch: TypeAlias = Callable[[], list[Row]]  # writes the pictures of a batch; its rows
 T = TypeVar("T")
@@ -47,9 +47,9 @@ def seal_row(row: Mapping[str, Any], seal: str) -> bytes:
 
 
 def append_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Add whole lines and wait until they are on the disk; on a failure none of them is there."""
+    """Append lines and sync them to disk; after a failure none of them is there."""
     remaining = memoryview(_encode_rows(folder, rows))
-    with (folder / ROWS).open("ab", buffering=0) as file:  # a buffer would try again when closed
+    with (folder / ROWS).open("ab", buffering=0) as file:  # else a write is retried on close
         before = file.tell()
         try:
             while remaining:
@@ -61,27 +61,19 @@ def append_rows(folder: Path, rows: Iterable[Row]) -> None:
 
 
 def replace_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Write the whole file again, unless it has these rows already."""
+    """Replace the file, unless it has exactly these rows."""
     file, text = folder / ROWS, _encode_rows(folder, rows)
     if not file.exists() or file.read_bytes() != text:
-        atomic_write(file, lambda aside: aside.write_bytes(text))
+        atomic_write(file, lambda temp: temp.write_bytes(text))
 
 
 def read_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> list[Row]:
-    """The rows that are as they were written, by a run that had just this manifest.
-
-    Raises:
-        ValueError: an earlier version wrote them, or the manifest was changed.
-    """
+    """The intact rows of the run with this manifest."""
     return [row for _, row in _iter_rows(folder) if row is not None and not row_error(row, fields)]
 
 
 def read_complete_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> list[Row]:
-    """All rows of a finished run, each of which is as it was written.
-
-    Raises:
-        ValueError: one is not, or they are too few; says which, and what to do.
-    """
+    """All rows of a finished run; a missing or a changed row is an error."""
     file = folder / ROWS
     rows: dict[Any, Row] = {}
     for number, row in _iter_rows(folder):
@@ -97,7 +89,7 @@ def read_complete_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> list[Ro
 
 
 def row_error(row: Row, fields: Fields) -> str:
-    """What a row has that no row of its kind has, or lacks; "" where nothing."""
+    """A description of the first entry that is missing or of another type; "" if there is none."""
     optional = {name: kinds for name, kinds in OPTIONAL_FIELDS.items() if name in row}
     for name, kinds in {**fields, **optional}.items():
         value = row.get(name)
@@ -117,18 +109,18 @@ def resume_rows(
     write_every: int = 1,
     is_intact: Callable[[Row], bool] = lambda row: True,
 ) -> list[Row]:
-    """The rows of all images, in order; whole batches that ``folder`` holds are not done again.
+    """The rows of all images, in order; complete batches in ``folder`` are not computed again.
 
     Args:
-        batches: the image ids that are computed together, and of which all rows count or none.
-        compute: the work of a batch, by its number; it advances the bar, and returns what saves it.
-        make_bar: a progress bar, given the number of images that are done.
-        write_every: images between two writes; what is computed is also written when interrupted.
-        is_intact: whether what a row names is still there.
+        batches: the image ids that are computed together; a batch with a missing row is repeated.
+        compute: (batch number, function that advances the bar) -> function that saves the batch.
+        make_bar: number of finished images -> progress bar.
+        write_every: images between two writes; an interruption writes, too.
+        is_intact: whether the files of a row are unchanged.
     """
-    kept = _keep_whole_batches(folder, batches, fields, is_intact)
-    pending = [number for number, ids in enumerate(batches) if ids[0] not in kept]
-    with make_bar(len(kept)) as bar:
+    done = _keep_complete_batches(folder, batches, fields, is_intact)
+    pending = [number for number, ids in enumerate(batches) if ids[0] not in done]
+    with make_bar(len(done)) as bar:
         for group in group_batches(pending, write_every, lambda number: len(batches[number])):
             computed: list[SaveBatch] = []
             try:
@@ -137,26 +129,26 @@ def resume_rows(
             finally:
                 if rows := [row for save in computed for row in save()]:
                     append_rows(folder, rows)
-    return [*_keep_whole_batches(folder, batches, fields).values()]
+    return [*_keep_complete_batches(folder, batches, fields).values()]
 
 
-def _keep_whole_batches(
+def _keep_complete_batches(
     folder: Path,
     batches: Sequence[Sequence[int]],
     fields: Fields,
     is_intact: Callable[[Row], bool] = lambda row: True,
 ) -> dict[int, Row]:
-    """Rows by image id, in order, of the batches that are there whole; all others are deleted."""
+    """Rows by image id, in order, of the complete batches; all others are deleted."""
     rows = {row["image_id"]: row for row in read_rows(folder, fields) if is_intact(row)}
-    kept = {i: rows[i] for ids in batches if all(i in rows for i in ids) for i in ids}
-    replace_rows(folder, kept.values())
-    return kept
+    complete = {i: rows[i] for ids in batches if all(i in rows for i in ids) for i in ids}
+    replace_rows(folder, complete.values())
+    return complete
 
 
 def group_batches(
     batches: Iterable[T], min_images: int, size: Callable[[Any], int] = len
 ) -> Iterator[list[T]]:
-    """Whole batches, together at least ``min_images`` images, but for the last ones."""
+    """Groups of batches, each but the last of at least ``min_images`` images."""
     group: list[T] = []
     for batch in batches:
         group.append(batch)
@@ -173,11 +165,7 @@ def picture_path(kind: str, image_id: int) -> str:
 
 
 def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[int]) -> Pixels:
-    """Save images as ``kind``/000123.png; what is read from the disk again.
-
-    Raises:
-        OSError: what is read is not what was written.
-    """
+    """Save images as ``kind``/000123.png; the pixels as they were read back, or an OSError."""
     (folder / kind).mkdir(exist_ok=True)
     files = [folder / picture_path(kind, i) for i in image_ids]
     pixels = to_uint8(images).cpu()
@@ -191,7 +179,7 @@ def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[
 
 
 def describe_pictures(folder: Path, image_id: int, with_original: bool) -> Row:
-    """The entries of a row that name its pictures, with their digests."""
+    """The entries of a row for its pictures and their digests."""
     files = {"": picture_path("images", image_id)}
     if with_original:
         files["original_"] = picture_path("originals", image_id)
@@ -202,11 +190,7 @@ def describe_pictures(folder: Path, image_id: int, with_original: bool) -> Row:
 def read_picture(
     folder: Path, row: Row, prefix: str = ""
 ) -> UInt8[Tensor, "channels height width"]:
-    """The picture of a row, or its ``original_``.
-
-    Raises:
-        ValueError: it is outside the folder, or not what the run wrote.
-    """
+    """The picture of a row, or its ``original_``, which must be within the folder and unchanged."""
     file = resolve_inside(folder, row[f"{prefix}file"])
     if not file.is_file():
         raise ValueError(f"{file} is not there any more; {RERUN}")
@@ -217,7 +201,7 @@ def read_picture(
 
 
 def files_intact(folder: Path, row: Row) -> bool:
-    """Whether the pictures of a row are there, and are those that it was written for."""
+    """Whether the pictures of a row are there and unchanged."""
     prefixes = [prefix for prefix in ("", "original_") if f"{prefix}file" in row]
     try:
         files = [resolve_inside(folder, row[f"{prefix}file"]) for prefix in prefixes]
@@ -228,7 +212,7 @@ def files_intact(folder: Path, row: Row) -> bool:
 
 
 def owned_pictures(folder: Path) -> Iterator[str]:
-    """The pictures that the manifest of a run and its rows name, whether they are there or not."""
+    """The pictures that the manifest of a run and its rows name, which may be missing."""
     ids: set[int] = set()
     with suppress(ValueError, AttributeError):
         ids.update(parse_spans(read_manifest(folder).get("image_ids", "")))
@@ -245,7 +229,7 @@ def _encode_rows(folder: Path, rows: Iterable[Row]) -> bytes:
 
 
 def _iter_rows(folder: Path) -> Iterator[tuple[int, Row | None]]:
-    """The number and the row of each line; None where a line is not as ``seal_row`` made it."""
+    """The number and the row of each line; None where the digest is wrong."""
     seal, file = verify_seal(folder), folder / ROWS
     check_regular_file(file)
     resolve_inside(folder, ROWS)

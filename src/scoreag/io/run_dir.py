@@ -37,13 +37,13 @@ ROWS = "rows.jsonl"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a kind of run writes beside its manifest.
+    """The files of a kind of run beside its manifest.
 
     Args:
         owned: patterns of its files.
-        valuable: patterns of the files that took work: a failed run that has none leaves nothing.
-        list_owned: which of the files that fit a pattern the run wrote, where that does not follow
-            from their names; others are not deleted.
+        valuable: patterns of results; a failed run without any is deleted.
+        list_owned: the files that the run wrote, where a pattern matches others, too; only these
+            are deleted.
     """
 
     owned: tuple[str, ...]
@@ -53,13 +53,13 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class RunDir:
-    """A folder that this process holds, with the manifest of the run in it."""
+    """A folder that this process has locked, with the manifest of its run."""
 
     path: Path
     manifest: Mapping[str, Any]
 
     def finish(self, **entries: Any) -> None:
-        """Note in the manifest that the run is finished, since when, and further ``entries``."""
+        """Record in the manifest when the run was finished first, and further ``entries``."""
         finished = {"finished": self.manifest.get("finished") or utc_now(), **entries}
         if {**self.manifest, **finished} != self.manifest:
             write_manifest(self.path, {**self.manifest, **finished})
@@ -69,18 +69,17 @@ class RunDir:
 def open_run_dir(
     folder: Path, manifest: Mapping[str, Any], files: RunFiles, overwrite: bool = False
 ) -> Iterator[RunDir]:
-    """Hold ``folder`` as the place of the run that ``manifest`` describes.
+    """Lock ``folder``, and begin or resume the run that ``manifest`` describes.
 
-    The environment and the seal are added to a new manifest; of a run that is resumed the old
-    manifest stays.  What killed writes left is deleted.  An error before anything of worth lies in
-    a new folder leaves nothing behind.
+    The environment and the seal are added to a new manifest; a resumed run keeps its manifest.
+    Leftovers of killed writes are deleted, and a new folder without results after an error.
 
     Args:
-        overwrite: start afresh, whatever run was there.
+        overwrite: delete the files of another run of this kind.
 
     Raises:
-        ValueError: another process holds the folder; or it holds something else, a run with another
-            configuration, a link, or, whatever ``overwrite`` says, a run of another kind.
+        ValueError: another process has locked the folder; or it contains something else, a run with
+            another configuration, a link, or, even with ``overwrite``, a run of another kind.
     """
     with _created(folder), _exclusive_lock(folder):
         is_new = not any(folder.iterdir())
@@ -89,17 +88,17 @@ def open_run_dir(
         try:
             yield run
         except Exception:
-            if is_new and not _holds_work(folder, files):
+            if is_new and not _has_results(folder, files):
                 delete_owned(folder, files)
-                _remove_temp_files(folder, files)
-                (folder / MANIFEST).unlink(missing_ok=True)
+                for path in (*_temp_files(folder, files), folder / MANIFEST):
+                    path.unlink(missing_ok=True)
             raise
 
 
 def _claim(
     folder: Path, manifest: Mapping[str, Any], files: RunFiles, overwrite: bool
 ) -> dict[str, Any]:
-    """Resume the run in ``folder``, or begin it; the manifest that lies there then."""
+    """Resume the run in ``folder``, or begin it; its manifest."""
     new = {**manifest, SEAL: compute_seal(manifest)}
     refuse_links(folder, files)
     old = _existing_manifest(folder, files)
@@ -108,7 +107,8 @@ def _claim(
         if not overwrite:
             _check_same(folder, old, new, files)
             _warn_of_versions(folder, old, new)
-    _remove_temp_files(folder, files)
+    for path in _temp_files(folder, files):
+        path.unlink()
     if old is not None and not overwrite:
         return old
     if old is not None:
@@ -118,7 +118,7 @@ def _claim(
 
 
 def _existing_manifest(folder: Path, files: RunFiles) -> dict[str, Any] | None:
-    """The manifest of the run in a folder; None where it is empty but for killed writes."""
+    """The manifest of the run in a folder; None where there are at most leftovers."""
     if {*folder.iterdir()} <= {*_temp_files(folder, files)}:
         return None
     if not (folder / MANIFEST).is_file():
@@ -130,7 +130,7 @@ def _existing_manifest(folder: Path, files: RunFiles) -> dict[str, Any] | None:
 
 
 def _check_kind(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """No kind of run knows the files of another, so it could not delete them."""
+    """Refuse a run of another kind, whose files this kind could not delete."""
     tasks = [str(manifest.get("task")) for manifest in (old, new)]
     kinds = [task.partition(" ")[0] if " " in task else "run" for task in tasks]
     if kinds[0] != kinds[1]:
@@ -172,23 +172,23 @@ def _warn_of_versions(folder: Path, old: Mapping[str, Any], new: Mapping[str, An
 
 
 def refuse_links(folder: Path, files: RunFiles) -> None:
-    """Refuse links and special files where a run has its own: they lead to other people's files."""
+    """Refuse links and special files in the places of a run's own files."""
     for pattern in (MANIFEST, *files.owned):
         *parents, name = pattern.split("/")
-        for place in _pattern_folders(folder, parents):
+        for parent in _pattern_folders(folder, parents):
             if not {*"*["} & {*name}:
-                _check_file_kind(place / name, ("",))
+                _check_file_kind(parent / name, ("",))
 
 
 def _pattern_folders(folder: Path, parents: list[str]) -> list[Path]:
-    """The folders that a pattern's files may lie in, none of which is a link."""
-    places = [folder]
+    """The folders that may contain a pattern's files, none of which is a link."""
+    folders = [folder]
     for name in parents:
-        paths = [p for place in places for p in place.iterdir() if fnmatch(p.name, name)]
+        paths = [path for each in folders for path in each.iterdir() if fnmatch(path.name, name)]
         for path in sorted(paths):
             _check_file_kind(path, ("", "a folder"))
-        places = [path for path in paths if path.is_dir()]
-    return places
+        folders = [path for path in paths if path.is_dir()]
+    return folders
 
 
 def _check_file_kind(path: Path, allowed: tuple[str, ...]) -> None:
@@ -200,7 +200,7 @@ def _check_file_kind(path: Path, allowed: tuple[str, ...]) -> None:
 
 
 def delete_owned(folder: Path, files: RunFiles) -> None:
-    """Delete what a run wrote, all but its manifest: interrupted here, it is still a run."""
+    """Delete all files of a run but its manifest, by which it is still a run if interrupted."""
     listed = None if files.list_owned is None else {*files.list_owned(folder)}
     emptied = {folder / pattern.split("/")[0] for pattern in files.owned if "/" in pattern}
     for pattern in files.owned:
@@ -209,29 +209,24 @@ def delete_owned(folder: Path, files: RunFiles) -> None:
             if listed is None or "*" not in pattern or name in listed:
                 path.unlink()
                 emptied.update(parent for parent in path.parents if folder in parent.parents)
-    for place in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):  # it is not there, or holds something that no run wrote
-            place.rmdir()
+    for path in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it does not exist, or contains files that no run wrote
+            path.rmdir()
 
 
-def _holds_work(folder: Path, files: RunFiles) -> bool:
+def _has_results(folder: Path, files: RunFiles) -> bool:
     paths = (path for pattern in files.valuable for path in folder.glob(pattern))
     return any(path.stat().st_size for path in paths)
 
 
-def _remove_temp_files(folder: Path, files: RunFiles) -> None:
-    for path in _temp_files(folder, files):
-        path.unlink()
-
-
 def _temp_files(folder: Path, files: RunFiles) -> list[Path]:
-    """What killed writes of the run's files left behind."""
+    """The leftovers of killed writes of the run's files."""
     return [p for pattern in (MANIFEST, *files.owned) for p in find_temp_files(folder, pattern)]
 
 
 @contextmanager
 def _created(folder: Path) -> Iterator[None]:
-    """Make ``folder``; after an error, folders that were made for it and are empty are removed."""
+    """Create ``folder``; after an error, new folders that are empty are removed."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; --out takes a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -247,16 +242,16 @@ def _created(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusive_lock(folder: Path) -> Iterator[None]:
-    """Refuse a second process; the system releases the lock when this one ends, however it ends."""
+    """Refuse a second process; the system releases the lock when this one ends."""
     try:
         import fcntl
     except ImportError:  # Windows has no such lock
         yield
         return
-    place = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if isinstance(error, BlockingIOError) or error.errno == errno.EACCES:
                 raise ValueError(
@@ -269,4 +264,4 @@ def _exclusive_lock(folder: Path) -> Iterator[None]:
             )
         yield
     finally:
-        os.close(place)
+        os.close(descriptor)

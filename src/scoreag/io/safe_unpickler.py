@@ -1,10 +1,9 @@
-"""Pickles of others, read without running any code: files of torch.save, of EDM and of CIFAR.
+"""A restricted unpickler for files of torch.save, of EDM and of CIFAR: it runs none of their code.
 
 A pickle is a program: it names functions and calls them.  Here a name stands for a function of this
-file or for a ``PickleStub``, which only remembers what it was given; any other name ends the
-reading.  Nothing is imported for a pickle, every step is counted, and tensors are no larger than
-the bytes that the file holds for them.  The reader of the standard library that is written in C
-makes room for as many objects as a file claims, and torch's for what a storage claims.
+file or for a ``PickleStub``, which only stores its arguments; any other name is an error.  Nothing
+is imported for a pickle, every step is counted, and tensors are no larger than their bytes in the
+file.  The unpickler in C, and torch's, allocate whatever size a file claims.
 """
 
 import io
@@ -12,7 +11,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -27,14 +26,11 @@ from scoreag.io.bounded import get_file_size, open_zip_archive, read_bytes, read
 from scoreag.registry import short_repr, truncate_text
 
 MAX_STEPS = 1_000_000  # of one pickle; each makes at most one object
-MAX_GLOBALS = 1000  # that one pickle may ask for; checkpoints of EDM ask for thirty
-MAX_EXPANSION, EXTRA_BYTES = (
-    4,
-    1 << 20,
-)  # bytes of all tensors for each of the file; and beside them
+MAX_GLOBALS = 1000  # names in one pickle; checkpoints of EDM have thirty
+MAX_EXPANSION, EXTRA_BYTES = 4, 1 << 20  # bytes of all tensors: for each of the file's, and more
 MAX_DIMENSIONS = 32
-_MAX_INT_KEY = 1 << 32  # larger whole numbers can be chosen so that they collide in a dictionary
-_FORBIDDEN_OPCODES = (  # operations that take something from elsewhere
+_MAX_INT_KEY = 1 << 32  # larger integers can be chosen so that they collide in a dictionary
+_FORBIDDEN_OPCODES = (  # operations that take data from outside of the pickle
     pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4
 )  # fmt: skip
 _EDM_STUBS = re.compile(
@@ -67,11 +63,11 @@ _STORAGE_DTYPES = {
 
 
 class UnsupportedCheckpoint(ValueError):
-    """What was read is no checkpoint of a kind that is known, or is damaged."""
+    """The file is no checkpoint of a known kind, or is damaged."""
 
 
 class ForbiddenGlobal(UnsupportedCheckpoint):
-    """A pickle asks for what no file of its kind needs; ``name`` says for what."""
+    """A pickle contains the name of something that no file of its kind needs."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"it asks for {truncate_text(name, 120)}")
@@ -79,13 +75,13 @@ class ForbiddenGlobal(UnsupportedCheckpoint):
 
 
 class _UnsupportedFile(ValueError):
-    """What is wrong with a file that is whole; the message says what to do."""
+    """A complete file that is not read; the message says what to do."""
 
 
 class PickleStub:
-    """What stands for an object: what it was made of, its state, and what was put into it."""
+    """The record of an object: its arguments, its state, its items and elements."""
 
-    name = ""  # of what it stands for; a pickle wants a class, so each name has one of its own
+    name = ""  # of the object's class; a pickle needs a class, so each name has a subclass
     arguments: tuple[Any, ...]
     items: dict[Any, Any]
     elements: list[Any]
@@ -109,7 +105,7 @@ class PickleStub:
 
 
 class SafeUnpickler(pickle._Unpickler):
-    """Follows a pickle, whose names stand for what ``resolve`` says; None is refused."""
+    """Reads a pickle; ``resolve`` maps its names to functions, and forbidden ones to None."""
 
     stack: list[Any]
     memo: dict[int, Any]
@@ -162,24 +158,24 @@ class SafeUnpickler(pickle._Unpickler):
 
     def load_setitem(self) -> None:
         self._check_target(self.stack[-3])
-        check_keys([self.stack[-2]])
+        _check_keys([self.stack[-2]])
         super().load_setitem()  # type: ignore[misc]
 
     def load_setitems(self) -> None:
         self._check_target(self.metastack[-1][-1])  # type: ignore[attr-defined]
-        check_keys(self.stack[::2])
+        _check_keys(self.stack[::2])
         super().load_setitems()  # type: ignore[misc]
 
     def load_dict(self) -> None:
-        check_keys(self.stack[::2])
+        _check_keys(self.stack[::2])
         super().load_dict()  # type: ignore[misc]
 
     def load_additems(self) -> None:
-        check_keys(self.stack)
+        _check_keys(self.stack)
         super().load_additems()  # type: ignore[misc]
 
     def load_frozenset(self) -> None:
-        check_keys(self.stack)
+        _check_keys(self.stack)
         super().load_frozenset()  # type: ignore[misc]
 
     def load_bytearray8(self) -> None:
@@ -198,8 +194,8 @@ class SafeUnpickler(pickle._Unpickler):
             raise UnsupportedCheckpoint(f"it puts entries into a {type(target).__name__}")
 
 
-def check_keys(keys: Iterable[Any]) -> None:
-    """Refuse keys whose hash could take for ever: tuples of tuples, or numbers that collide."""
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Refuse keys that could take forever to hash: tuples of tuples, or integers that collide."""
     for key in keys:
         small = type(key) is int and abs(key) < _MAX_INT_KEY
         if type(key) not in (str, bytes, bool, type(None)) and not small:
@@ -209,31 +205,18 @@ def check_keys(keys: Iterable[Any]) -> None:
 
 
 def _count_steps(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda reader: (next(reader.steps), handler(reader))  # a lambda: there is none faster
+    return lambda reader: (next(reader.steps), handler(reader))  # a lambda is fastest
 
 
-def _build_dispatch() -> dict[int, Any]:
-    own: dict[bytes, Callable[[Any], Any]] = {
-        pickle.PUT: SafeUnpickler.load_put, pickle.BUILD: SafeUnpickler.load_build,
-        pickle.SETITEM: SafeUnpickler.load_setitem, pickle.SETITEMS: SafeUnpickler.load_setitems,
-        pickle.DICT: SafeUnpickler.load_dict, pickle.ADDITEMS: SafeUnpickler.load_additems,
-        pickle.BYTEARRAY8: SafeUnpickler.load_bytearray8,
-        pickle.FROZENSET: SafeUnpickler.load_frozenset,
-        pickle.EMPTY_SET: SafeUnpickler.load_empty_set,
-    }  # fmt: skip
-    handlers: dict[int, Any] = {
-        **pickle._Unpickler.dispatch,
-        **{code[0]: act for code, act in own.items()},
-    }
-    refused = {code[0] for code in _FORBIDDEN_OPCODES}
-    return {code: _count_steps(act) for code, act in handlers.items() if code not in refused}
-
-
-SafeUnpickler.dispatch = _build_dispatch()
+SafeUnpickler.dispatch = {  # all handlers by name, so those that are overridden above
+    code: _count_steps(getattr(SafeUnpickler, handler.__name__))
+    for code, handler in pickle._Unpickler.dispatch.items()
+    if bytes([code]) not in _FORBIDDEN_OPCODES
+}
 
 
 class ByteBudget:
-    """How many bytes of tensors may still come."""
+    """The bytes of tensors that a file of this size may still have."""
 
     def __init__(self, size: int) -> None:
         self.remaining = self.total = MAX_EXPANSION * size + EXTRA_BYTES
@@ -248,7 +231,7 @@ class ByteBudget:
     def rebuild_tensor(
         self, storage: Any, offset: int, size: Any, stride: Any, *more: Any
     ) -> Tensor:
-        """A tensor of a storage; one that repeats its numbers would be larger than the file."""
+        """A tensor of a storage, which has at least as many numbers."""
         if not isinstance(storage, Tensor):
             raise UnsupportedCheckpoint(f"it makes a tensor of a {type(storage).__name__}")
         if len(size) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in size):
@@ -264,7 +247,7 @@ class ByteBudget:
 
 
 def check_byte_budget(tensors: Iterable[Tensor], size: int) -> None:
-    """Refuse tensors that have far more numbers than a file of this size, since they share them."""
+    """Refuse tensors that are far larger than their file, as they share numbers."""
     budget = ByteBudget(size)
     for tensor in tensors:
         budget.take(tensor.nbytes)
@@ -280,57 +263,55 @@ def _rebuild_dict(pairs: Any = ()) -> OrderedDict[Any, Any]:
     if isinstance(pairs, dict):
         return OrderedDict(pairs)
     listed = [_to_tuple(pair) for pair in _to_tuple(pairs)]
-    check_keys(key for key, _ in listed)
+    _check_keys(key for key, _ in listed)
     return OrderedDict(listed)
 
 
 def _rebuild_set(items: Any = ()) -> set[Any]:
-    check_keys(_to_tuple(items))
+    _check_keys(_to_tuple(items))
     return set(items)
 
 
 def _to_tuple(items: Any) -> tuple[Any, ...]:
-    """A list as it is; of a tensor it would be an object a number."""
+    """The items of a list or tuple, but not of a tensor, which would be an object a number."""
     if not isinstance(items, list | tuple):
         raise UnsupportedCheckpoint(f"it holds a {type(items).__name__} in the place of a list")
     return tuple(items)
 
 
 def _encode_latin1(text: Any, *kind: Any) -> bytes:
-    """Bytes, as Python 3 writes them for Python 2."""
+    """Bytes, which Python 3 writes as text for Python 2."""
     if not isinstance(text, str):
         raise UnsupportedCheckpoint("it encodes what is no text")
     return text.encode("latin1")
 
 
 def load_tensors(path: Path) -> Any:
-    """What ``torch.save`` wrote, of which only tensors, numbers and containers are taken.
-
-    Raises:
-        ValueError: it is something else, damaged, holds more than tensors, or claims more than
-            there is.
-    """
+    """What ``torch.save`` wrote: tensors, numbers and containers; anything else is an error."""
     size = get_file_size(path)
     with path.open("rb") as file:
         is_archive = file.read(2) == b"PK"
     try:
-        tree = _load_archive(path, size) if is_archive else load_legacy_bytes(read_bytes(path))
+        if is_archive:
+            with open_zip_archive(path) as archive:
+                tree = _load_archive(archive, size)
+        else:
+            tree = _load_legacy(read_bytes(path))
         check_byte_budget(_iter_tensors(tree), size)
         return tree
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise ValueError(f"{path} is no whole file of tensors: {_error_reason(error)}") from None
-
-
-def _error_reason(error: Exception) -> str:
-    if isinstance(error, ForbiddenGlobal):
-        return f"it holds {error.name}, not only tensors; save its state_dict()"
-    return str(error) if isinstance(error, _UnsupportedFile) else "it is damaged; fetch it again"
+        reason = "it is damaged; fetch it again"
+        if isinstance(error, ForbiddenGlobal):
+            reason = f"it holds {error.name}, not only tensors; save its state_dict()"
+        elif isinstance(error, _UnsupportedFile):
+            reason = str(error)
+        raise ValueError(f"{path} is no whole file of tensors: {reason}") from None
 
 
 def _iter_tensors(tree: Any) -> Iterator[Tensor]:
-    """Every tensor of a tree, as often as it is there."""
+    """Every tensor of a tree, as often as it occurs."""
     waiting, left = [tree], MAX_STEPS
     while waiting:
         value = waiting.pop()
@@ -344,12 +325,7 @@ def _iter_tensors(tree: Any) -> Iterator[Tensor]:
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def _load_archive(path: Path, size: int) -> Any:
-    with open_zip_archive(path) as archive:
-        return _load_members(archive, size)
-
-
-def _load_members(archive: zipfile.ZipFile, size: int) -> Any:
+def _load_archive(archive: zipfile.ZipFile, size: int) -> Any:
     names = archive.namelist()
     if (total := sum(member.file_size for member in archive.infolist())) > size:
         raise _UnsupportedFile(f"it unpacks to {total:,} bytes, which torch.save does not do")
@@ -369,19 +345,15 @@ def _load_members(archive: zipfile.ZipFile, size: int) -> Any:
     def storage(dtype: torch.dtype, key: str, count: int, view: Any) -> Tensor:
         if key not in storages:
             data = read_zip_member(archive, f"{root}data/{key}", size)
-            storages[key] = (
-                torch.frombuffer(data, dtype=torch.uint8)
-                if data
-                else torch.empty(0, dtype=torch.uint8)
-            )
+            storages[key] = torch.from_numpy(np.frombuffer(data, np.uint8))
         return storages[key][: count * dtype.itemsize].view(dtype)
 
     program = io.BytesIO(read_zip_member(archive, f"{root}data.pkl", size))
     return _TensorUnpickler(program, storage, ByteBudget(size)).load()
 
 
-def load_legacy_bytes(data: bytes) -> Any:
-    """What the older layout holds: some pickles, and the numbers of the storages behind them."""
+def _load_legacy(data: bytes) -> Any:
+    """The content of the older layout: some pickles, then the numbers of the storages."""
     if not data:
         raise EOFError
     file, budget = io.BytesIO(data), ByteBudget(len(data))
@@ -394,7 +366,7 @@ def load_legacy_bytes(data: bytes) -> Any:
             if bytes_left < 0:
                 raise UnsupportedCheckpoint("its storages are larger than the file")
             storages[key] = torch.zeros(count, dtype=dtype)
-        if view:  # a part of a storage: a key of its own, where it begins, how long it is
+        if view:  # a part of a storage: its own key, its offset, its length
             return storages[key].narrow(0, int(view[1]), int(view[2]))
         return storages[key]
 
@@ -410,14 +382,14 @@ def load_legacy_bytes(data: bytes) -> Any:
 
 def _check_legacy_header(file: io.BytesIO) -> None:
     length = len(_LEGACY_HEADER)
-    if file.getbuffer()[:length] == _LEGACY_HEADER:  # in a file of EDM there are hundreds of them
+    if file.getbuffer()[:length] == _LEGACY_HEADER:  # the fast path: EDM has hundreds of them
         file.seek(length)
         return
     try:
         magic = _TensorUnpickler(file, _reject_storage, ByteBudget(0)).load()
     except (EOFError, ForbiddenGlobal):
         raise
-    except Exception:  # whatever this may be
+    except Exception:  # another kind of file
         magic = None
     if type(magic) is not int or magic != MAGIC:
         raise _UnsupportedFile("it was not written by torch.save; fetch it again")
@@ -431,9 +403,7 @@ def _check_legacy_header(file: io.BytesIO) -> None:
 
 
 def _read_storage(storage: Tensor, file: io.BytesIO) -> None:
-    """The numbers of a storage, behind how many they are."""
-    count = int.from_bytes(file.read(8), "little")
-    data = file.read(storage.nbytes)
+    count, data = int.from_bytes(file.read(8), "little"), file.read(storage.nbytes)
     if count != len(storage) or len(data) != storage.nbytes:
         raise UnsupportedCheckpoint("the numbers of a storage break off")
     if count:
@@ -445,7 +415,7 @@ def _reject_storage(*arguments: Any) -> Tensor:
 
 
 class _TensorUnpickler(SafeUnpickler):
-    """A pickle of torch.save; its storages come from elsewhere."""
+    """A pickle of torch.save, whose storages are stored outside of it."""
 
     def __init__(
         self, file: io.BytesIO, storage: Callable[..., Tensor], budget: ByteBudget
@@ -481,8 +451,8 @@ class _TensorUnpickler(SafeUnpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         kind, dtype, key, _, count, *more = pid
-        is_key = isinstance(key, str | int)
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not is_key:
+        is_valid = isinstance(dtype, torch.dtype) and isinstance(key, str | int)
+        if kind != "storage" or not is_valid:
             raise UnsupportedCheckpoint("it points outside of itself")
         if type(count) is not int or count < 0:
             raise UnsupportedCheckpoint(
@@ -507,10 +477,7 @@ class _TensorUnpickler(SafeUnpickler):
 
 
 def load_pickle(path: Path) -> Any:
-    """A pickle of containers, numbers, text, bytes and arrays of integers.
-
-    The text of Python 2 comes as bytes.  Whatever names anything else is refused by that name.
-    """
+    """A pickle of containers, numbers, text, bytes and integer arrays; Python 2 text is bytes."""
     data = io.BytesIO(read_bytes(path))
     resolve = _stubs_of(_ARRAY_STUBS, {"_codecs.encode": _encode_latin1})
     try:
@@ -523,7 +490,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def _stubs_of(pattern: re.Pattern[str], constructors: Mapping[str, Any]) -> Callable[[str], Any]:
-    """What a name stands for: a function, or a stub of its own where it fits the pattern."""
+    """The function of a name: a constructor, or a class of stubs where the pattern matches."""
 
     def resolve(name: str) -> Any:
         if name in constructors:
@@ -534,7 +501,7 @@ def _stubs_of(pattern: re.Pattern[str], constructors: Mapping[str, Any]) -> Call
 
 
 def _build_arrays(value: Any, built: dict[int, Any]) -> Any:
-    """The value with its arrays made from their bytes; what is in many places is made once."""
+    """The value with arrays in place of their stubs; each object is built once."""
     if id(value) not in built:
         if isinstance(value, PickleStub):
             built[id(value)] = _build_array(value)
@@ -564,11 +531,7 @@ def _to_str(word: Any) -> Any:
 
 
 def read_pickle_tree(path: Path) -> Any:
-    """The tree of stubs, tensors and containers that a pickle of EDM describes.
-
-    Raises:
-        UnsupportedCheckpoint: it names something that is not known, and which; or it is damaged.
-    """
+    """The tree of stubs, tensors and containers in a pickle of EDM."""
     data = read_bytes(path)
     constructors = {
         "collections.OrderedDict": _rebuild_dict,
@@ -591,20 +554,19 @@ def read_pickle_tree(path: Path) -> Any:
 
 
 def _load_storage(data: bytes) -> Any:
-    """A storage that was written by ``torch.save``, as it is and not packed, into the pickle."""
+    """A storage within the pickle, as ``torch.save`` writes it in the older layout."""
     if data[:2] == b"PK":
         raise UnsupportedCheckpoint("it holds a packed storage, which EDM does not write")
     try:
-        return load_legacy_bytes(data)
+        return _load_legacy(data)
     except ForbiddenGlobal as error:
         raise ValueError(f"a storage of it: {error}") from error
 
 
 def to_plain(tree: Any, max_values: int = 1000) -> Any:
-    """Numbers, words and lists of a tree; stubs become numbers of numpy, or dicts.
+    """Numbers, words and lists of a tree; stubs become numbers, or dicts.
 
-    Raises:
-        UnsupportedCheckpoint: more than ``max_values``: one list can be shown a billion times.
+    Shared lists are counted as often as they occur, at most ``max_values`` in all.
     """
     left = max_values
 
@@ -632,20 +594,3 @@ def _to_number(kind: PickleStub, data: bytes) -> Any:
     if not isinstance(code, str) or not re.fullmatch(r"[fiu][1248]|b1", code):
         raise UnsupportedCheckpoint(f"it holds a number of type {short_repr(code)}")
     return np.frombuffer(data, np.dtype(code))[0].item()
-
-
-def iter_objects(tree: Any) -> Iterator[PickleStub]:
-    """All stubs in a tree of containers, the outer ones first, each once."""
-    visited, waiting = set[int](), deque([tree])
-    while waiting:
-        value = waiting.popleft()
-        if id(value) in visited:
-            continue
-        visited.add(id(value))
-        if isinstance(value, PickleStub):
-            yield value
-            waiting += [*value.arguments, value.state, value.items, value.elements]
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value

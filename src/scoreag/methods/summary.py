@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scoreag.classifiers.judges import CLEAN_IMAGES, describe_weak_judge
+from scoreag.classifiers.checks import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
 from scoreag.stats.estimates import quantile_interval
 from scoreag.stats.proportion import Proportion

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.classifiers.judges import validate_judge
+from scoreag.classifiers.checks import validate_judge
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Labels, Sigma, State
 from scoreag.diffusion.prior import Prior

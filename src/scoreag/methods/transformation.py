@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.classifiers.judges import validate_judge
+from scoreag.classifiers.checks import validate_judge
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior, to_model_range

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from scoreag.classifiers.checks import check_classifier
-from scoreag.classifiers.loading import wrap_classifier
-from scoreag.classifiers.normalized import NormalizedClassifier
+from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior

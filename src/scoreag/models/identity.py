@@ -1,6 +1,6 @@
 """What a model is, for a manifest: its name, a digest of all that it computes with, and a probe.
 
-A probe is what a classifier answers to two fixed pictures.  Digests miss constants in code; logits
+A probe is the logits of a classifier for two fixed images.  Digests miss constants in code; logits
 do not, and are compared with a tolerance, as kernels round differently.
 """
 
@@ -14,47 +14,48 @@ from torch import Tensor, nn
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import logits_close, to_jsonable
 
-MAX_LOGITS = 32  # logits of an image that are kept
-N_CALLS = 8  # by which a random answer is told from another classifier
-SAME_PROCESS_TOLERANCE = 5e-5  # within which calls of one process agree, unless answers are random
+MAX_LOGITS = 32  # of an image in a probe
+N_CALLS = 8  # that must agree, or the classifier is random
+SAME_PROCESS_TOLERANCE = 5e-5  # of two calls in one process
 
 
 @runtime_checkable
 class DescribesDefense(Protocol):
-    """A module that decides what a classifier answers by more than its weights."""
+    """A module whose answers depend on more than its weights."""
 
     def defense_identity(self) -> dict[str, Any]:
-        """All that determines its answers, but the classifier inside."""
+        """All that determines its answers, except the classifier inside."""
         ...
 
 
 def model_identity(model: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Name and sha256 of a model; the digest is of its weights where ``metadata`` has none."""
-    known = {"name": type(model).__name__, **metadata}
-    if "sha256" not in known and isinstance(model, nn.Module):
-        known["sha256"] = tensors_sha256(_all_tensors(model))
-    return known
+    identity = {"name": type(model).__name__, **metadata}
+    if "sha256" not in identity and isinstance(model, nn.Module):
+        buffers = dict(model.named_buffers(remove_duplicate=False))  # also those not persistent
+        identity["sha256"] = tensors_sha256(buffers | dict(model.state_dict()))
+    return identity
 
 
-def classifier_identity(classifier: Any) -> dict[str, Any]:
-    """A classifier with its normalization and the defenses inside, which decide as weights do."""
-    known = model_identity(classifier, getattr(classifier, "metadata", {}))
-    known |= {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
+def _classifier_identity(classifier: Any) -> dict[str, Any]:
+    """A classifier with its normalization and the defenses inside."""
+    identity = model_identity(classifier, getattr(classifier, "metadata", {}))
+    identity |= {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     defenses = [p.defense_identity() for p in parts if isinstance(p, DescribesDefense)]
-    return known | ({"defenses": defenses} if defenses else {})
+    return identity | ({"defenses": defenses} if defenses else {})
 
 
 def describe_models(
     prior: Prior, classifier: Any = None, judge: Any = None, judge_metrics: Any = None
 ) -> dict[str, Any]:
-    """The entries of a manifest that say with which models a run computes, and where."""
+    """The entries of a manifest for the models of a run, and for their device."""
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     models = {"score-model": model_identity(prior.model, prior.metadata)}
     probes = {}
     for role, model in (("classifier", classifier), ("judge", judge)):
         if model is not None:
-            models[role] = classifier_identity(model)
+            models[role] = _classifier_identity(model)
             probes[role] = probe_classifier(model, like)
     if judge is not None:
         models["judge"] |= judge_metrics or {}
@@ -68,9 +69,9 @@ def describe_models(
 
 @torch.no_grad()
 def probe_classifier(classifier: Any, like: Tensor) -> list[list[float]] | None:
-    """Its logits of two pictures shaped as ``like``; None where they differ from call to call.
+    """Its logits of two images shaped as ``like``; None for a random classifier or a defense.
 
-    A defense is not probed: each call would take draws that are the attacker's.
+    A defense is not probed, as each call would use up random numbers that are the attacker's.
     """
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     if not parts or any(hasattr(part, "select_rows") for part in parts):
@@ -86,7 +87,7 @@ def probe_classifier(classifier: Any, like: Tensor) -> list[list[float]] | None:
 
 
 def probe_images(like: Tensor) -> Tensor:
-    """A ramp and a pattern without order, 8-bit, in [0, 1]; the same on every machine."""
+    """A ramp and an irregular pattern, 8-bit, in [0, 1]; the same on every machine."""
     shape = like.shape[1:]
     count = torch.arange(shape.numel(), device=like.device)
     patterns = torch.stack([count * 255 // max(1, len(count) - 1), count * count * 7 % 251])
@@ -95,22 +96,16 @@ def probe_images(like: Tensor) -> Tensor:
 
 def _logits(classifier: nn.Module, images: Tensor) -> list[list[float]]:
     logits = classifier(images).detach().cpu().float()
-    every = -(-logits.shape[1] // MAX_LOGITS)
-    return [[round(float(value), 6) for value in row] for row in logits[:, ::every].tolist()]
-
-
-def _all_tensors(model: nn.Module) -> dict[str, Any]:
-    """All that a module computes with; a state dict lacks the buffers that are not persistent."""
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    return {**buffers, **dict(model.state_dict())}
+    stride = -(-logits.shape[1] // MAX_LOGITS)
+    return [[round(float(value), 6) for value in row] for row in logits[:, ::stride].tolist()]
 
 
 def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """One digest of named tensors: names, types, shapes and bytes; other values do not count."""
+    """One digest of named tensors: names, types, shapes and bytes; other values are ignored."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            plain_bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(plain_bytes.numpy().tobytes())  # numpy knows no bfloat16
+            flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(flat.numpy().tobytes())  # numpy has no bfloat16
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A score model by its name, its folder or its checkpoint; and the device that it goes to."""
+"""A score model by its name, its folder or its checkpoint, and the device that it goes to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,22 +6,31 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import nn
 
+from scoreag.diffusion import parameterizations as param
 from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.parameterizations import Parameterization, Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.models.convert.checkpoint import convert_checkpoint
 from scoreag.models.convert.diffusers import is_folder
+from scoreag.models.convert.diffusers_scheduler import discrete
 from scoreag.models.convert.hub import fetch_card_folder, list_checkpoints
-from scoreag.models.model_cards import Card, list_cards, load_card
-from scoreag.models.score_models import load_score_model
-from scoreag.registry import UnknownNameError, describe_value, load_component
+from scoreag.models.model_cards import Card, build_network, list_cards, load_card
+from scoreag.registry import (
+    UnknownNameError,
+    check_options,
+    describe_value,
+    did_you_mean,
+    load_component,
+    short_repr,
+)
 
-DEVICES: dict[str, Callable[[], bool]] = {  # and whether there is one
-    "cpu": lambda: True,
-    "cuda": torch.cuda.is_available,
-    "mps": torch.backends.mps.is_available,
+DEVICES: dict[str, tuple[str, Callable[[], bool]]] = {  # how a message calls it; is there one
+    "cpu": ("CPU", lambda: True),
+    "cuda": ("GPU", torch.cuda.is_available),
+    "mps": ("GPU of Apple's", torch.backends.mps.is_available),
 }
-DEVICE_NAMES = {"cuda": "GPU", "mps": "GPU of Apple's"}
 
 
 def load_prior(
@@ -33,11 +42,6 @@ def load_prior(
 
     Args:
         trust_code: whether code that the card names may be run; see SECURITY.md.
-
-    Raises:
-        ValueError: no such card, one of another kind, or a checkpoint that is not read; or the
-            card names code, and it is not trusted.
-        ConnectionError: a public checkpoint cannot be downloaded.
     """
     check_name(name, "a score model", "load_prior")
     file = Path(name)
@@ -49,8 +53,8 @@ def load_prior(
         return load_prior(fetch_card_folder(public[str(name)]), device)
     card = load_card_of_kind(name, "score-model", trust_code)
     place = resolve_device(device)
-    model = load_score_model(card)
-    if torch.get_default_dtype() != torch.float32:  # whose layers were made in another precision
+    model = _load_denoiser(card)
+    if torch.get_default_dtype() != torch.float32:  # in which new layers were made
         model = model.to(torch.float32)
     return Prior(
         model=model.to(place).eval().requires_grad_(False),
@@ -66,10 +70,7 @@ def load_prior(
 
 
 def _resolve_judge(card: Card) -> str:
-    """The judge of a score model's card: a folder beside it, or a name of the zoo.
-
-    Nothing else, as a function would be run because somebody's card says so.
-    """
+    """The reference classifier of a card: a folder beside it, or a name of the zoo; never code."""
     folder = card.folder / str(card.judge or "")
     if not card.judge or card.judge in list_cards("classifier"):
         return card.judge or ""
@@ -93,16 +94,16 @@ def check_name(name: Any, expected: str, function: str, hint: str = "") -> None:
     """Refuse what is no name and no path."""
     if isinstance(name, str | Path):
         return
-    given = f"{function} was given {describe_value(name)}"
+    start = f"{function} was given {describe_value(name)}"
     if hasattr(name, "metadata"):  # a Prior, or a classifier of ours
-        raise ValueError(f"{given}, which is loaded already; use it")
+        raise ValueError(f"{start}, which is loaded already; use it")
     raise ValueError(
-        f"{given}; expected the name or the path of {expected}" + (hint if callable(name) else "")
+        f"{start}; expected the name or the path of {expected}" + (hint if callable(name) else "")
     )
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """``auto`` is the GPU where there is one."""
+    """The device of that name, which must be there; ``auto`` is the GPU where there is one."""
     name = str(name) if isinstance(name, torch.device) else name
     if not isinstance(name, str):
         raise UnknownNameError(
@@ -116,11 +117,67 @@ def resolve_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UnknownNameError(f"no device {name!r}; write auto, cpu, cuda, or cuda:0") from error
-    if device.type != "cpu" and not DEVICES[device.type]():
-        raise ValueError(
-            f"device {name!r}, but torch sees no {DEVICE_NAMES[device.type]} here; "
-            "write --device cpu"
-        )
+    title, is_available = DEVICES[device.type]
+    if not is_available():
+        raise ValueError(f"device {name!r}, but torch sees no {title} here; write --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"no device {name!r}; torch sees {torch.cuda.device_count()} GPUs here")
     return device
+
+
+def _load_denoiser(card: Card) -> nn.Module:
+    """The denoiser of a card, with its weights; a family ``package.module`` has ``load(card)``."""
+    if "." in card.family:
+        model = load_component("score_models", card.family).load(card)
+        if not isinstance(model, nn.Module):
+            got = type(model).__name__
+            raise ValueError(f"the family {card.family} returned {got}; expected a torch.nn.Module")
+        return model
+    return Preconditioned(build_network(card), build_parameterization(card))
+
+
+def build_parameterization(card: Card) -> Parameterization:
+    """The parameterization of a card, whose ``sigma_data`` is EDM's."""
+    if card.family not in PARAMETERIZATIONS:
+        known = did_you_mean(card.family, list(PARAMETERIZATIONS))
+        raise ValueError(f"no {short_repr(card.family)} in score_models; {known}")
+    build, kwargs = PARAMETERIZATIONS[card.family], dict(card.schedule_kwargs)
+    check_options(build, kwargs, f"{card.name}: its schedule_kwargs")
+    if card.family == "edm":
+        kwargs = {"sigma_data": card.sigma_data, **kwargs}
+        if kwargs.get("sign", 1) not in (1, -1):
+            raise ValueError(f"{card.name}: the sign {kwargs['sign']!r:.80}; expected 1 or -1")
+    try:
+        return build(**kwargs)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{card.name}: its schedule_kwargs: {error}") from error
+
+
+def linear_ddpm(steps: int = 1000, time_scale: float = 1.0) -> Parameterization:
+    """Betas from 1e-4 to 0.02; for more steps proportionally smaller, as in iDDPM."""
+    return param.ddpm(param.linear_alphas_cumprod(steps, 0.1 / steps, 20 / steps), time_scale)
+
+
+def cosine_ddpm(steps: int = 1000, time_scale: float = 1.0) -> Parameterization:
+    """The cosine schedule of Nichol and Dhariwal (2021) in that many steps."""
+    return param.ddpm(param.cosine_alphas_cumprod(steps), time_scale)
+
+
+def linear_v_prediction() -> Parameterization:
+    """The betas of ``linear_ddpm``, for a network that predicts v; Salimans and Ho (2022)."""
+    return param.v_prediction(param.linear_alphas_cumprod())
+
+
+PARAMETERIZATIONS: dict[str, Callable[..., Parameterization]] = {  # families of cards
+    "ddpm": linear_ddpm,  # predicts the noise, from one of 1000 steps; Ho et al. (2020)
+    "ddpm_cosine": cosine_ddpm,
+    "discrete": discrete,  # tables of betas, as in the package diffusers
+    "edm": param.edm,  # Karras et al. (2022)
+    "flow": param.flow,  # flow matching: predicts noise minus image; Lipman et al. (2023)
+    "iddpm": param.iddpm,  # as in Karras et al. (2022): at the nearest of 1000 cosine levels
+    "ncsn": param.ncsn,  # predicts minus the noise; Song and Ermon (2019)
+    "smld": param.smld,  # as NCSN, from one of 1000 levels; Song et al. (2021)
+    "unit_score": param.unit_score,  # of images in [0, 1]; Song et al. (2021), in diffusers
+    "v_prediction": linear_v_prediction,
+    "vp": param.vp,  # continuous, its time is 999 t, beta(t) = 0.1 + 19.9 t; Song et al. (2021)
+}

@@ -13,8 +13,8 @@ Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 class WhitenedCNN(nn.Module):
     """Whitened 2x2 patches, three groups of two convolutions, the maximum of each channel.
 
-    The first layer is not learnt: see ``whiten``.  Its filters come in pairs of either sign, so
-    that no direction is lost in the GELU.
+    The first layer is not trained: see ``whiten``.  Its filters come in pairs of opposite sign, so
+    that the GELU drops no direction.
 
     Args:
         widths: channels of the three groups; airbench94 has 64, 256, 256.
@@ -33,7 +33,7 @@ class WhitenedCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.mirrored = scale, mirrored
-        patch = 4 * image_shape[0]  # numbers in one
+        patch = 4 * image_shape[0]  # its numbers
         self.whitening = nn.Conv2d(image_shape[0], 2 * patch, 2)
         self.whitening.weight.requires_grad_(False)
         nn.init.zeros_(self.whitening.bias)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ class WhitenedCNN(nn.Module):
         return self.scale * self.linear(self.features(x))
 
     def features(self, x: Maps) -> Float[Tensor, "_ features"]:
-        """What the last layer sees: the maximum of each channel."""
+        """The input of the last layer: the maximum of each channel."""
         if self.mirrored and not self.training:
             return (self._features(x) + self._features(x.flip(3))) / 2
         return self._features(x)
@@ -59,14 +59,10 @@ class Group(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = (
-            _make_identity_conv(in_channels, out_channels),
-            _batch_norm(out_channels),
-        )
-        self.conv2, self.norm2 = (
-            _make_identity_conv(out_channels, out_channels),
-            _batch_norm(out_channels),
-        )
+        self.conv1 = _make_identity_conv(in_channels, out_channels)
+        self.norm1 = _batch_norm(out_channels)
+        self.conv2 = _make_identity_conv(out_channels, out_channels)
+        self.norm2 = _batch_norm(out_channels)
 
     def forward(self, x: Maps) -> Maps:
         x = gelu(self.norm1(max_pool2d(self.conv1(x), 2)))
@@ -92,7 +88,7 @@ def _make_identity_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
-    """Its scale stays one: the next convolution has one anyway."""
+    """Without a trained scale, which the next convolution makes redundant."""
     norm = nn.BatchNorm2d(width, eps=1e-12, momentum=0.4)
     norm.weight.requires_grad_(False)
     return norm

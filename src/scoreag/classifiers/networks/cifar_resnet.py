@@ -10,14 +10,13 @@ Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
 
 
 class ResNet(nn.Module):
-    """``6 n + 2`` layers: three groups of ``n`` blocks at sides 32, 16, 8; any side is taken.
+    """``6 n + 2`` layers: three groups of ``n`` blocks at sides 32, 16, 8, or other sides.
 
     Args:
         depth: 20, 32, 44, 56, 110, ...: any ``6 n + 2``.
         width: channels of the first group; the others have twice and four times as many.
-        shortcut: "A" subsamples and fills up with zero channels, without parameters; "B" is a
-            1x1 convolution with normalization.  Both as in He et al., and both are needed to read
-            the weights that are about.
+        shortcut: "A" subsamples and pads with zero channels, without parameters; "B" is a 1x1
+            convolution with normalization.  Published weights have either.
 
     The names of the parameters are those of akamaster/pytorch_resnet_cifar10.
     """
@@ -50,7 +49,7 @@ class ResNet(nn.Module):
         return self.linear(self.features(x))
 
     def features(self, x: Maps) -> Float[Tensor, "_ features"]:
-        """What the last layer sees: the mean of each channel."""
+        """The input of the last layer: the mean of each channel."""
         x = relu(self.bn1(self.conv1(x)))
         return self.layer3(self.layer2(self.layer1(x))).mean((2, 3))
 
@@ -77,7 +76,7 @@ class Block(nn.Module):
 
 
 class Subsample(nn.Module):
-    """Option A: every ``stride``-th pixel, between zero channels up to ``wide`` of them."""
+    """Option A: every ``stride``-th pixel, padded with zero channels on both sides."""
 
     def __init__(self, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -85,8 +84,8 @@ class Subsample(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         missing = self.out_channels - x.shape[1]
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return pad(kept, (0, 0, 0, 0, missing // 2, missing - missing // 2))
+        pixels = x[:, :, :: self.stride, :: self.stride]
+        return pad(pixels, (0, 0, 0, 0, missing // 2, missing - missing // 2))
 
 
 def _make_layer(

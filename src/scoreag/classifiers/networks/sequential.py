@@ -38,9 +38,9 @@ def _layer(position: int, layer: Any) -> nn.Module:
     name, *arguments = layer
     if name not in LAYERS:
         raise ValueError(f"layer {position} is {name!r}; {did_you_mean(name, LAYERS)}")
-    given = [tuple(one) if isinstance(one, list) else one for one in arguments]
+    values = [tuple(one) if isinstance(one, list) else one for one in arguments]
     try:
-        made: nn.Module = getattr(nn, name)(*given)
+        module: nn.Module = getattr(nn, name)(*values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"layer {position}, {name} of {given}: {error}") from error
-    return made
+        raise ValueError(f"layer {position}, {name} of {values}: {error}") from error
+    return module

@@ -24,14 +24,14 @@ class PlainCNN(nn.Module):
         hidden: int = 128,
     ) -> None:
         super().__init__()
-        width, height, breadth = image_shape
+        channels, height, width = image_shape
         layers: list[nn.Module] = []
-        for wide, kernel, stride in convolutions:
-            conv = nn.Conv2d(width, wide, kernel, stride, (kernel - 1) // 2, bias=False)
-            layers += [conv, nn.BatchNorm2d(wide), nn.ReLU()]
-            width, height, breadth = wide, height // stride, breadth // stride
+        for out_channels, kernel, stride in convolutions:
+            conv = nn.Conv2d(channels, out_channels, kernel, stride, (kernel - 1) // 2, bias=False)
+            layers += [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
+            channels, height, width = out_channels, height // stride, width // stride
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
-        flat = nn.Linear(width * height * breadth, hidden, bias=False)
+        flat = nn.Linear(channels * height * width, hidden, bias=False)
         self.hidden = nn.Sequential(flat, nn.BatchNorm1d(hidden), nn.ReLU())
         self.linear = nn.Linear(hidden, classes)
 
@@ -39,7 +39,7 @@ class PlainCNN(nn.Module):
         return self.linear(self.features(x))
 
     def features(self, x: Maps) -> Float[Tensor, "_ features"]:
-        """What the last layer sees."""
+        """The input of the last layer."""
         return self.hidden(self.convolutions(x))
 
 

@@ -10,7 +10,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width: ``6 n + 4`` layers, three groups of ``n`` blocks; any side is taken.
+    """WRN-depth-width: ``6 n + 4`` layers, three groups of ``n`` blocks, for images of any side.
 
     The groups have ``16 width``, ``32 width`` and ``64 width`` channels; the second and the third
     halve the side.
@@ -20,7 +20,7 @@ class WideResNet(nn.Module):
         width: k of the paper.
         activation: "relu"; or "silu", which is smooth and better against an adversary (Gowal
             et al. 2020).
-        stem: stride of the first convolution; 2 brings images of side 64 to the groups with 32.
+        stem: stride of the first convolution; by 2, images of side 64 enter the groups with 32.
 
     The names of the parameters are those of xternalz/WideResNet-pytorch.
     """
@@ -40,14 +40,14 @@ class WideResNet(nn.Module):
             raise ValueError(f"depth is {depth}; write one of 10, 16, 22, 28, 34, 40 (6 n + 4)")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}; write 'relu' or 'silu'")
-        wides = [16 * width, 32 * width, 64 * width]
+        widths = [16 * width, 32 * width, 64 * width]
         self.conv1 = nn.Conv2d(image_shape[0], 16, 3, stem, padding=1, bias=False)
-        self.block1 = Group(blocks, 16, wides[0], 1, activation)
-        self.block2 = Group(blocks, wides[0], wides[1], 2, activation)
-        self.block3 = Group(blocks, wides[1], wides[2], 2, activation)
-        self.bn1 = nn.BatchNorm2d(wides[2])
+        self.block1 = Group(blocks, 16, widths[0], 1, activation)
+        self.block2 = Group(blocks, widths[0], widths[1], 2, activation)
+        self.block3 = Group(blocks, widths[1], widths[2], 2, activation)
+        self.bn1 = nn.BatchNorm2d(widths[2])
         self.activation = ACTIVATIONS[activation]()
-        self.fc = nn.Linear(wides[2], classes)
+        self.fc = nn.Linear(widths[2], classes)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -57,15 +57,15 @@ class WideResNet(nn.Module):
         return self.fc(self.features(x))
 
     def features(self, x: Maps) -> Float[Tensor, "_ features"]:
-        """What the last layer sees: the mean of each channel."""
+        """The input of the last layer: the mean of each channel."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         return self.activation(self.bn1(x)).mean((2, 3))
 
 
 class Block(nn.Module):
-    """``x + conv(act(norm(conv(act(norm(x))))))``: the sum itself is never cut off.
+    """``x + conv(act(norm(conv(act(norm(x))))))``, without an activation of the sum.
 
-    Where the number of channels changes, a 1x1 convolution of ``act(norm(x))`` stands for ``x``.
+    Where the number of channels changes, a 1x1 convolution of ``act(norm(x))`` replaces ``x``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, activation: str) -> None:

@@ -1,33 +1,46 @@
 """Checkpoints of the U-Net of Ho et al. (2020) in PyTorch, as pesser/pytorch_diffusion (.ckpt) and
 ermongroup/ddim (.pth) write them: a state dict, or a list that has it first and its average last.
 
-The tensors say all but how large images are; published networks have attention at a side of 16.
+The tensors imply all but the image size; published networks have attention at a side of 16.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scoreag.io.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.key_mapping import (
+from scoreag.models.convert.conversion import (
+    CheckpointSpec,
     KeyMapEntry,
     LayerTable,
-    Module,
-    apply_key_map,
-    expand_modules,
+    ModuleTable,
+    expand_table,
+    map_checkpoint,
+    validate_config,
 )
-from scoreag.models.convert.spec import CheckpointSpec, validate_config
 
 FIRST_KEY = "temb.dense.0.weight"
 LAYERS: LayerTable = {
     "block": {"norm0": "norm1", "conv0": "conv1", "affine": "temb_proj", "norm1": "norm2",
               "conv1": "conv2", "skip": "nin_shortcut"},
     "attention": {"norm2": "norm", "proj": "proj_out", "qkv": ("q", "k", "v")},
+    "uneven": {"1": ""},  # a convolution behind its padding
 }  # fmt: skip
+MODULES: ModuleTable = {
+    "stem": [("", "conv_in")],
+    "down": [("uneven", "down.{above}.downsample.conv")],
+    "encoder": [("block", "down.{level}.block.{i}"), ("attention", "down.{level}.attn.{i}")],
+    "middle": [("block", "mid.block_{next}"), ("attention", "mid.attn_1")],
+    "decoder": [("block", "up.{level}.block.{i}"), ("attention", "up.{level}.attn.{i}")],
+    "up": [("", "up.{level}.upsample.conv")],
+}
+END_MODULES = [
+    ("", "map_layer0", "temb.dense.0"), ("", "map_layer1", "temb.dense.1"),
+    ("", "out_norm", "norm_out"), ("", "out_conv", "conv_out"),
+]  # fmt: skip
 
 
 def open_state_dict(
@@ -40,25 +53,14 @@ def open_state_dict(
 
     Args:
         config: ``{"image_size": 64}``, where attention is not at a side of 16.
-
-    Raises:
-        Refused: a tensor is missing, left over, or has another shape.
     """
-    validate_config(config or {}, {"image_size": 64}, path.name)
-    told = _infer_config(tensors, path.name, (config or {}).get("image_size"))
-    options = network_options(told)
-    return CheckpointSpec(
-        format="DDPM in PyTorch",
-        family="ddpm",
-        network="adm_unet",
-        options=options,
-        tensors=apply_key_map(
-            "adm_unet", options, key_map(told), tensors, path.name, _convert_tensor
-        ),
-        image_shape=tuple(options["image_shape"]),
-        classes=0,
-        unused_keys=unused_keys,
-    )
+    config = config or {}
+    validate_config(config, path.name, {"image_size": 64})
+    full = _infer_config(tensors, path.name, config.get("image_size"))
+    return map_checkpoint(
+        "adm_unet", network_options(full), key_map(full), tensors, path.name, _convert_tensor,
+        format="DDPM in PyTorch", family="ddpm", unused_keys=unused_keys,
+    )  # fmt: skip
 
 
 def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,10 +68,7 @@ def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
     side = config["sides"][0]
     return {
         "image_shape": [config["colors"], side, side],
-        "channels": config["channels"],
-        "multipliers": config["multipliers"],
-        "blocks": config["blocks"],
-        "attention_at": config["attention_at"],
+        **{name: config[name] for name in ("channels", "multipliers", "blocks", "attention_at")},
         "heads": 1,
         "resample": "uneven",
         "scaled": False,
@@ -80,61 +79,39 @@ def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _infer_config(tensors: Mapping[str, Tensor], file: str, side: Any) -> dict[str, Any]:
-    """What the tensors tell."""
-    first = tensors.get("conv_in.weight")
-    if first is None or first.ndim != 4:
+    """The architecture, by the names and shapes of the tensors."""
+    stem = tensors.get("conv_in.weight")
+    if stem is None or stem.ndim != 4:
         raise UnsupportedCheckpoint(
             f"{file}: the tensor 'conv_in.weight' is missing or of no convolution"
         )
     levels = _count_indices(tensors, r"down\.(\d+)\.")
-    widths = [tensors.get(f"down.{level}.block.0.conv1.weight", first) for level in range(levels)]
-    looking = [level for level in range(levels) if f"down.{level}.attn.0.q.weight" in tensors]
-    if side is None and not looking:
+    widths = [tensors.get(f"down.{level}.block.0.conv1.weight", stem) for level in range(levels)]
+    attended = [level for level in range(levels) if f"down.{level}.attn.0.q.weight" in tensors]
+    if side is None and not attended:
         raise UnsupportedCheckpoint(
             f"{file} does not say how large images are; write --config with image_size"
         )
-    side = side or 16 << looking[0]
+    side = side or 16 << attended[0]
     return {
-        "colors": first.shape[1],
-        "channels": len(first),
-        "multipliers": [len(width) // len(first) for width in widths],
+        "colors": stem.shape[1],
+        "channels": len(stem),
+        "multipliers": [len(width) // len(stem) for width in widths],
         "blocks": _count_indices(tensors, r"down\.0\.block\.(\d+)\."),
         "sides": [side >> level for level in range(levels)],
-        "attention_at": [side >> level for level in looking],
+        "attention_at": [side >> level for level in attended],
     }
 
 
 def _count_indices(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    """How many numbers stand there."""
     return len({found[1] for name in tensors if (found := re.match(pattern, name))})
 
 
 def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
     """All tensors of such a network."""
-    return expand_modules(_iter_modules(config["sides"], config["blocks"]), LAYERS)
+    return expand_table(MODULES, END_MODULES, LAYERS, config["sides"], config["blocks"])
 
 
-def _iter_modules(sides: Sequence[int], blocks: int) -> Iterator[Module]:
-    yield from (("", "map_layer0", "temb.dense.0"), ("", "map_layer1", "temb.dense.1"))
-    yield "", f"enc.{sides[0]}x{sides[0]}_conv", "conv_in"
-    for level, side in enumerate(sides):
-        if level:
-            yield "", f"enc.{side}x{side}_down.1", f"down.{level - 1}.downsample.conv"
-            yield "", f"dec.{2 * side}x{2 * side}_up", f"up.{level}.upsample.conv"
-        for theirs, count, ours in (("down", blocks, "enc"), ("up", blocks + 1, "dec")):
-            for i in range(count):
-                at = f"{ours}.{side}x{side}_block{i}"
-                yield "block", at, f"{theirs}.{level}.block.{i}"
-                yield "attention", at, f"{theirs}.{level}.attn.{i}"
-    last = f"dec.{sides[-1]}x{sides[-1]}"
-    yield "block", f"{last}_in0", "mid.block_1"
-    yield "attention", f"{last}_in0", "mid.attn_1"
-    yield "block", f"{last}_in1", "mid.block_2"
-    yield from (("", "out_norm", "norm_out"), ("", "out_conv", "conv_out"))
-
-
-def _convert_tensor(ours: str, parts: Sequence[Tensor]) -> Tensor:
-    """Rows of q, k and v of a channel come side by side; waves have the cosine first here."""
-    if ".qkv." in ours:
-        return torch.stack(list(parts), 1).flatten(0, 1)
-    return parts[0].roll(parts[0].shape[1] // 2, 1) if ours == "map_layer0.weight" else parts[0]
+def _convert_tensor(ours: str, tensor: Tensor) -> Tensor:
+    """Sine waves come before cosine waves there, and after them here."""
+    return tensor.roll(tensor.shape[1] // 2, 1) if ours == "map_layer0.weight" else tensor

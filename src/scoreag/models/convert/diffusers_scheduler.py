@@ -1,28 +1,130 @@
-"""What a scheduler's settings say of the network beside it: what it predicts, at which levels.
+"""Noise levels of the package diffusers: its tables of betas, and the settings of its schedulers.
 
-A scheduler of diffusers has settings of two kinds: those that its network was trained with, which
-are read, and those of its own way down the noise levels, which mean nothing here.  Each name is
-known to be of one kind, or the folder is refused.
+A scheduler has settings of two kinds: those that its network was trained with, which are read, and
+those of its sampler, which are not.  Every setting must be known to be of one kind.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
-from scoreag.models.score_models import discrete
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoreag.diffusion.parameterizations import (
+    Parameterization,
+    cosine_alphas_cumprod,
+    ddpm,
+    linear_alphas_cumprod,
+    v_prediction,
+    x0_prediction,
+)
 from scoreag.registry import did_you_mean
 
+AlphasCumprod = Float[Tensor, " steps"]
 SchedulerConfig = Mapping[str, Any]
+MAX_STEPS, MAX_BETAS = 100_000, 10_000  # of a schedule; betas that a card lists one by one
+PREDICTIONS: dict[str, Callable[[AlphasCumprod], Parameterization]] = {
+    "epsilon": ddpm, "v_prediction": v_prediction, "sample": x0_prediction
+}  # fmt: skip
+
+
+def discrete(
+    predicts: str = "epsilon",
+    schedule: str = "linear",
+    steps: int = 1000,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    betas: Sequence[float] = (),
+    snr_shift: float = 1.0,
+    zero_snr: bool = False,
+) -> Parameterization:
+    """A network whose time is a step in a table of betas.
+
+    Args:
+        predicts: the noise ("epsilon"), v ("v_prediction") or the image ("sample").
+        betas: the table itself, in place of a schedule.
+        snr_shift: the signal-to-noise ratio is divided by it at all steps.
+        zero_snr: the last step has no signal; Lin et al. (2024), algorithm 1.
+    """
+    if predicts not in PREDICTIONS:
+        raise ValueError(
+            f"a prediction {predicts!r}; {did_you_mean(str(predicts), list(PREDICTIONS))}"
+        )
+    alphas = _from_betas(betas) if len(betas) else _schedule(schedule, steps, beta_start, beta_end)
+    alphas = alphas / (snr_shift + (1 - snr_shift) * alphas)
+    alphas = _rescale_zero_snr(alphas) if zero_snr else alphas
+    alphas = alphas[alphas > 0]  # a step without any image has no finite level
+    ratios = alphas[1:] / alphas[:-1]
+    if len(alphas) < 2 or not (alphas[0] < 1 and bool((ratios < 1).all())):
+        raise ValueError("its betas are no table of rising noise; each is above 0 and below 1")
+    return PREDICTIONS[predicts](alphas)
+
+
+def _from_betas(betas: Sequence[float]) -> AlphasCumprod:
+    if len(betas) > MAX_BETAS:
+        raise ValueError(f"{len(betas)} betas; at most {MAX_BETAS} are read")
+    return (1 - torch.tensor(betas, dtype=torch.float64)).cumprod(0)
+
+
+def _schedule(name: str, steps: int, beta_start: float, beta_end: float) -> AlphasCumprod:
+    if not 2 <= steps <= MAX_STEPS:
+        raise ValueError(f"{steps} steps; from 2 to {MAX_STEPS} are read")
+    if not 0 < beta_start <= beta_end < 1:
+        raise ValueError(f"betas from {beta_start} to {beta_end}; they rise, above 0 and below 1")
+    if name not in SCHEDULES:
+        raise ValueError(f"a schedule {name!r}; {did_you_mean(str(name), list(SCHEDULES))}")
+    return SCHEDULES[name](steps, beta_start, beta_end)
+
+
+def _scaled_linear(steps: int, beta_start: float, beta_end: float) -> AlphasCumprod:
+    roots = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64)
+    return (1 - roots**2).cumprod(0)
+
+
+def _sigmoid(steps: int, beta_start: float, beta_end: float) -> AlphasCumprod:
+    rise = torch.linspace(-6, 6, steps, dtype=torch.float64).sigmoid()
+    return (1 - (beta_start + rise * (beta_end - beta_start))).cumprod(0)
+
+
+def _laplace(steps: int, *ends: float) -> AlphasCumprod:
+    t = 0.5 - torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    log_snr = -t.sign() * (1 - 2 * t.abs() + 1e-6).log() / 2
+    return _clip_betas((log_snr.sigmoid()).sqrt())
+
+
+def _exp(steps: int, *ends: float) -> AlphasCumprod:
+    return _clip_betas((-12 * torch.linspace(0, 1, steps + 1, dtype=torch.float64)).exp())
+
+
+def _clip_betas(alpha_bar: Tensor) -> AlphasCumprod:
+    """No beta is above 0.999."""
+    return (alpha_bar[1:] / alpha_bar[:-1]).clamp(min=0.001).cumprod(0)
+
+
+def _rescale_zero_snr(alphas_cumprod: AlphasCumprod) -> AlphasCumprod:
+    root = alphas_cumprod.sqrt()
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+
+
+SCHEDULES: dict[str, Callable[[int, float, float], AlphasCumprod]] = {
+    "linear": linear_alphas_cumprod, "scaled_linear": _scaled_linear, "sigmoid": _sigmoid,
+    "squaredcos_cap_v2": lambda steps, *ends: cosine_alphas_cumprod(steps),
+    "laplace": _laplace, "exp": _exp,
+}  # fmt: skip
 
 
 class Prediction(NamedTuple):
-    """A name of score_models.py, what its card has to say of it, and the deviation of the data."""
+    """The family of a network, as in its card, and the deviation of its data."""
 
     family: str
     schedule_kwargs: dict[str, Any]
     sigma_data: float = 0.5
 
 
-BETA_SCHEDULE = {  # settings that say which table of betas, and what a class without them has
+BETA_SCHEDULE = {  # settings of a table of betas, and their defaults
     "num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 0.0001,
     "beta_end": 0.02, "trained_betas": None, "prediction_type": "epsilon",
 }  # fmt: skip
@@ -33,56 +135,52 @@ SHIFTED_BETA_SCHEDULE = (
     LATENT_BETA_SCHEDULE | ZERO_SNR | {"beta_schedule": "scaled_linear", "snr_shift_scale": 3.0}
 )
 BETA_SCHEDULERS: dict[str, dict[str, Any]] = {
-    "DDPMScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDPMParallelScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMParallelScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "DDIMInverseScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "PNDMScheduler": BETA_SCHEDULE,
+    **dict.fromkeys(
+        ("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler",
+         "DDIMInverseScheduler", "EulerAncestralDiscreteScheduler"),
+        BETA_SCHEDULE | ZERO_SNR,
+    ),
+    "EulerDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR | {"timestep_type": "discrete"},
+    **dict.fromkeys(("PNDMScheduler", "LMSDiscreteScheduler"), BETA_SCHEDULE),
     "RePaintScheduler": {n: v for n, v in BETA_SCHEDULE.items() if n != "prediction_type"},
     "UnCLIPScheduler": {
         "num_train_timesteps": 1000, "prediction_type": "epsilon",
         "beta_schedule": "squaredcos_cap_v2",
     },
-    "EulerDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR | {"timestep_type": "discrete"},
-    "EulerAncestralDiscreteScheduler": BETA_SCHEDULE | ZERO_SNR,
-    "LMSDiscreteScheduler": BETA_SCHEDULE,
-    "HeunDiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "KDPM2DiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "KDPM2AncestralDiscreteScheduler": LATENT_BETA_SCHEDULE,
-    "DPMSolverSDEScheduler": LATENT_BETA_SCHEDULE,
-    "DPMSolverMultistepScheduler": BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
-    "DPMSolverMultistepInverseScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "DPMSolverSinglestepScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "DEISMultistepScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "UniPCMultistepScheduler": BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
-    "SASolverScheduler": BETA_SCHEDULE | FLOW_SIGMAS,
-    "CogVideoXDDIMScheduler": SHIFTED_BETA_SCHEDULE,
-    "CogVideoXDPMScheduler": SHIFTED_BETA_SCHEDULE,
+    **dict.fromkeys(
+        ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+         "DPMSolverSDEScheduler"),
+        LATENT_BETA_SCHEDULE,
+    ),
+    **dict.fromkeys(
+        ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"),
+        BETA_SCHEDULE | ZERO_SNR | FLOW_SIGMAS,
+    ),
+    **dict.fromkeys(
+        ("DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler",
+         "DEISMultistepScheduler", "SASolverScheduler"),
+        BETA_SCHEDULE | FLOW_SIGMAS,
+    ),
+    **dict.fromkeys(("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"), SHIFTED_BETA_SCHEDULE),
 }  # fmt: skip
-TIMESTEPS = {"num_train_timesteps": 1000}  # of no account where a network is told the level itself
+TIMESTEPS = {"num_train_timesteps": 1000}  # unused where a network takes the level itself
 EDM = TIMESTEPS | {"sigma_data": 0.5, "prediction_type": "epsilon"}
 FLOW = {"num_train_timesteps": 1000, "shift": 1.0, "invert_sigmas": False}
 SCHEDULERS: dict[str, dict[str, Any]] = BETA_SCHEDULERS | {
-    "EDMEulerScheduler": EDM,
-    "EDMDPMSolverMultistepScheduler": EDM,
-    "FlowMatchEulerDiscreteScheduler": FLOW,
-    "FlowMatchHeunDiscreteScheduler": FLOW,
-    "ScoreSdeVeScheduler": TIMESTEPS,
-    "KarrasVeScheduler": TIMESTEPS,
+    **dict.fromkeys(("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"), EDM),
+    **dict.fromkeys(("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"), FLOW),
+    **dict.fromkeys(("ScoreSdeVeScheduler", "KarrasVeScheduler"), TIMESTEPS),
 }
 DISTILLED = (  # their networks jump to the end of a path, which is not the mean of the images
     "LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", "FlowMatchLCMScheduler",
     "SCMScheduler", "FlowMapEulerDiscreteScheduler",
 )  # fmt: skip
-NEUTRAL_VALUES = {  # settings that mean nothing when they have this value, whatever the class
+NEUTRAL_VALUES = {  # settings without effect at this value, whatever the class
     "prediction_type": "epsilon", "snr_shift_scale": 1.0, "timestep_type": "discrete",
     "predict_epsilon": True,
 }  # fmt: skip
-TRAINING_KEYS = {name for settings in SCHEDULERS.values() for name in settings} | {
-    "predict_epsilon"
-}
-SAMPLING_KEYS = frozenset((  # how a scheduler walks, clips and draws; nothing of its network
+TRAINING_KEYS = {"predict_epsilon"}.union(*SCHEDULERS.values())
+SAMPLING_KEYS = frozenset((  # of the sampler alone, not of its network
     "algorithm_type", "base_image_seq_len", "base_shift", "clip_sample", "clip_sample_range",
     "correct_steps", "corrector_order", "disable_corrector", "dynamic_thresholding_ratio", "eta",
     "euler_at_final", "final_sigmas_type", "flow_shift", "interpolation_type",
@@ -95,21 +193,27 @@ SAMPLING_KEYS = frozenset((  # how a scheduler walks, clips and draws; nothing o
     "timesteps", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas",
     "use_karras_sigmas", "use_lu_lambdas", "variance_type",
 ))  # fmt: skip
+COMMON_TABLES: dict[str, dict[str, Any]] = {  # families of their own
+    "ddpm": {},
+    "ddpm_cosine": {"schedule": "squaredcos_cap_v2"},
+    "v_prediction": {"predicts": "v_prediction"},
+}
+TYPES: dict[str, Any] = {"a word": str, "a number": int | float, "a whole number": int}
 
 
 def parse_scheduler(config: SchedulerConfig, file: str) -> Prediction:
-    """The family of the network beside a scheduler with these settings.
-
-    Raises:
-        ValueError: its class, or a setting that matters, is not known; says which.
-    """
+    """The family of the network beside a scheduler with these settings."""
     name = "" if config.get("_class_name") is None else str(config["_class_name"])
     if name not in SCHEDULERS:
         raise ValueError(f"{file}: {_unsupported_message(name)}")
     _check_keys(config, name, file)
-    given = {setting: config.get(setting, value) for setting, value in SCHEDULERS[name].items()}
+    settings = {key: config.get(key, value) for key, value in SCHEDULERS[name].items()}
     try:
-        return _select_parser(name, given)(given)
+        if "sigma_data" in settings:
+            return _parse_edm(settings)
+        if "shift" in settings or settings.get("use_flow_sigmas"):
+            return _parse_flow(settings)
+        return _parse_betas(settings) if name in BETA_SCHEDULERS else Prediction("unit_score", {})
     except ValueError as error:
         raise ValueError(f"{file}, {name}: {error}") from error
 
@@ -122,25 +226,23 @@ def _unsupported_message(name: str) -> str:
             f"a {name}, whose network is distilled: it predicts one image, not the mean of all "
             "that fit; take the network that it was distilled from"
         )
-    close = did_you_mean(name[:80], list(SCHEDULERS))
-    return f"a scheduler {name[:80]!r}; " + (
-        close
-        if close.startswith("did")
-        else "read are those of tables of betas (DDPM, DDIM, PNDM, DPMSolver, Euler, Heun, ...), "
-        "EDMEuler, EDMDPMSolverMultistep, FlowMatchEuler, FlowMatchHeun, ScoreSdeVe and KarrasVe"
-    )
+    hint = did_you_mean(name[:80], list(SCHEDULERS))
+    if not hint.startswith("did"):
+        hint = (
+            "read are those of tables of betas (DDPM, DDIM, PNDM, DPMSolver, Euler, Heun, ...), "
+            "EDMEuler, EDMDPMSolverMultistep, FlowMatchEuler, FlowMatchHeun, ScoreSdeVe and "
+            "KarrasVe"
+        )
+    return f"a scheduler {name[:80]!r}; {hint}"
 
 
 def _check_keys(config: SchedulerConfig, name: str, file: str) -> None:
-    """Refuse a setting that is not known, or that matters for another class than this."""
+    """Refuse a setting that is unknown, or that has an effect on another class only."""
     for setting, value in config.items():
         if setting.startswith("_") or setting in SAMPLING_KEYS or setting in SCHEDULERS[name]:
             continue
-        if (
-            value is None
-            or value is NEUTRAL_VALUES.get(setting, False)
-            or value == NEUTRAL_VALUES.get(setting)
-        ):
+        neutral = NEUTRAL_VALUES.get(setting, False)
+        if value is None or value is neutral or (neutral and value == neutral):
             continue
         if setting in TRAINING_KEYS:
             raise ValueError(
@@ -153,23 +255,12 @@ def _check_keys(config: SchedulerConfig, name: str, file: str) -> None:
         )
 
 
-def _select_parser(name: str, config: SchedulerConfig) -> Callable[[SchedulerConfig], Prediction]:
-    if name in BETA_SCHEDULERS:
-        return _parse_flow if config.get("use_flow_sigmas") else _parse_betas
-    if name.startswith("EDM"):
-        return _parse_edm
-    return (
-        _parse_flow if name.startswith("FlowMatch") else lambda given: Prediction("unit_score", {})
-    )
-
-
 def _parse_edm(config: SchedulerConfig) -> Prediction:
-    if (predicts := _get_str(config, "prediction_type")) not in ("epsilon", "v_prediction"):
+    if (predicts := _get(config, "prediction_type", "a word")) not in ("epsilon", "v_prediction"):
         raise ValueError(f"a prediction_type {predicts!r}; read are epsilon and v_prediction")
-    if not 0 < (sigma_data := _get_float(config, "sigma_data")) < 1000:
+    if not 0 < (sigma_data := float(_get(config, "sigma_data", "a number"))) < 1000:
         raise ValueError(f"sigma_data is {config['sigma_data']}; expected a positive number")
-    levels = {"sign": -1} if predicts == "v_prediction" else {}
-    return Prediction("edm", levels, sigma_data)
+    return Prediction("edm", {"sign": -1} if predicts == "v_prediction" else {}, sigma_data)
 
 
 def _parse_flow(config: SchedulerConfig) -> Prediction:
@@ -177,77 +268,47 @@ def _parse_flow(config: SchedulerConfig) -> Prediction:
         raise ValueError(f"use_flow_sigmas with {predicts!r}; read is it with flow_prediction")
     if config.get("invert_sigmas"):
         raise ValueError("invert_sigmas is true, and false is known here")
-    if not 1 <= (steps := _get_int(config, "num_train_timesteps")) <= 100_000:
-        raise ValueError(f"num_train_timesteps is {steps}; read are 1 to 100,000")
+    if not 1 <= (steps := _get(config, "num_train_timesteps", "a whole number")) <= MAX_STEPS:
+        raise ValueError(f"num_train_timesteps is {steps}; read are 1 to {MAX_STEPS:,}")
     return Prediction("flow", {"steps": steps} if steps != 1000 else {})
 
 
 def _parse_betas(config: SchedulerConfig) -> Prediction:
-    predicts = _get_str(config, "prediction_type", "epsilon")
+    config = {**BETA_SCHEDULE, "snr_shift_scale": 1.0, **config}
+    predicts = _get(config, "prediction_type", "a word")
     if config.get("timestep_type") == "continuous" and predicts == "v_prediction":
         return Prediction("edm", {"sign": -1, "sigma_data": 1.0})
-    betas, steps = config.get("trained_betas"), _get_int(config, "num_train_timesteps")
-    if betas is not None and not _are_numbers(betas, steps):
+    betas, steps = config["trained_betas"], _get(config, "num_train_timesteps", "a whole number")
+    if betas is not None and not (
+        isinstance(betas, list)
+        and len(betas) == steps
+        and all(type(beta) in (int, float) for beta in betas)
+    ):
         raise ValueError(f"trained_betas are no list of {steps} numbers, as num_train_timesteps is")
     kwargs: dict[str, Any] = {
         "predicts": predicts,
-        "schedule": _get_str(config, "beta_schedule"),
+        "schedule": _get(config, "beta_schedule", "a word"),
         "steps": steps,
-        "beta_start": _get_float(config, "beta_start", 1e-4),
-        "beta_end": _get_float(config, "beta_end", 0.02),
-        "betas": betas or [],
-        "snr_shift": _get_float(config, "snr_shift_scale", 1.0),
+        "beta_start": float(_get(config, "beta_start", "a number")),
+        "beta_end": float(_get(config, "beta_end", "a number")),
+        "betas": betas or (),
+        "snr_shift": float(_get(config, "snr_shift_scale", "a number")),
         "zero_snr": bool(config.get("rescale_betas_zero_snr")),
     }
-    discrete(**kwargs)  # refuses what is no table
-    return _match_family(_drop_defaults(kwargs))
-
-
-def _drop_defaults(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What changes the table: betas need no schedule, and a cosine no ends."""
-    usual = {
-        "predicts": "epsilon", "schedule": "linear", "steps": 1000, "beta_start": 1e-4,
-        "beta_end": 0.02, "betas": [], "snr_shift": 1.0, "zero_snr": False,
-    }  # fmt: skip
-    needless: tuple[str, ...] = ()
-    if kwargs["betas"]:
-        needless = ("schedule", "steps", "beta_start", "beta_end")
+    discrete(**kwargs)  # refuses an invalid table
+    unused: tuple[str, ...] = ()
+    if betas:
+        unused = ("schedule", "steps", "beta_start", "beta_end")
     elif kwargs["schedule"] not in ("linear", "scaled_linear", "sigmoid"):
-        needless = ("beta_start", "beta_end")
-    return {n: v for n, v in kwargs.items() if v != usual[n] and n not in needless}
+        unused = ("beta_start", "beta_end")
+    defaults = {name: each.default for name, each in signature(discrete).parameters.items()}
+    kwargs = {n: v for n, v in kwargs.items() if v != defaults[n] and n not in unused}
+    common = next((family for family, table in COMMON_TABLES.items() if table == kwargs), "")
+    return Prediction(common, {}) if common else Prediction("discrete", kwargs)
 
 
-def _match_family(schedule_kwargs: dict[str, Any]) -> Prediction:
-    """The commonest tables are families of their own."""
-    if not schedule_kwargs:
-        return Prediction("ddpm", {})
-    if schedule_kwargs == {"schedule": "squaredcos_cap_v2"}:
-        return Prediction("ddpm_cosine", {})
-    if schedule_kwargs == {"predicts": "v_prediction"}:
-        return Prediction("v_prediction", {})
-    return Prediction("discrete", schedule_kwargs)
-
-
-def _are_numbers(values: Any, count: int) -> bool:
-    known = isinstance(values, list) and len(values) == count
-    return known and all(type(value) in (int, float) for value in values)
-
-
-def _get_str(config: SchedulerConfig, name: str, default: str = "") -> str:
-    if not isinstance(value := config.get(name, default), str):
-        raise ValueError(f"{name} is {str(value)[:80]!r}; expected a word")
-    return value[:80]
-
-
-def _get_float(config: SchedulerConfig, name: str, default: float = 0.0) -> float:
-    value = config.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is {str(value)[:80]!r}; expected a number")
-    return float(value)
-
-
-def _get_int(config: SchedulerConfig, name: str) -> int:
+def _get(config: SchedulerConfig, name: str, expected: str) -> Any:
     value = config[name]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} is {str(value)[:80]!r}; expected a whole number")
-    return value
+    if isinstance(value, bool) or not isinstance(value, TYPES[expected]):
+        raise ValueError(f"{name} is {str(value)[:80]!r}; expected {expected}")
+    return value[:80] if isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """The pickles of the EDM release (Karras et al. 2022), which carry their source code along.
 
-The code is not looked at: the class by its name and the arguments that the file remembers say what
-the network is, and the tensors are taken by their place in the tree of modules.
+That code is not run: the class name and the arguments in the file determine the network, and the
+tensors are found by their place in the tree of modules.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +14,10 @@ from scoreag.io.safe_unpickler import (
     PickleStub,
     UnsupportedCheckpoint,
     check_byte_budget,
-    iter_objects,
     read_pickle_tree,
     to_plain,
 )
-from scoreag.models.convert.spec import CheckpointSpec, validate_config_sizes
+from scoreag.models.convert.conversion import CheckpointSpec, validate_config
 from scoreag.registry import did_you_mean, short_repr, truncate_text
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -38,8 +37,8 @@ SONG_OPTIONS = {
 NETWORKS: dict[str, tuple[str, dict[str, str]]] = {
     "SongUNet": ("song_unet", SHARED_OPTIONS | SONG_OPTIONS),
     "DhariwalUNet": ("adm_unet", SHARED_OPTIONS),
-}  # fmt: skip
-FIXED_VALUES = {  # arguments whose value is part of a family here
+}
+FIXED_VALUES = {  # arguments whose value the family implies
     "beta_d": 19.9, "beta_min": 0.1, "M": 1000, "C_1": 0.001, "C_2": 0.008
 }  # fmt: skip
 TRAINING_ONLY = (  # arguments that mean nothing when the weights are used
@@ -48,31 +47,27 @@ TRAINING_ONLY = (  # arguments that mean nothing when the weights are used
 
 
 def open_pickle(path: Path) -> CheckpointSpec:
-    """The network under ``ema`` of a pickle.
-
-    Raises:
-        ValueError: it is no such pickle, or its network is another one than those released.
-    """
+    """The network under ``ema`` of a pickle."""
     try:
-        return _open(path, read_pickle_tree(path))
+        tree = read_pickle_tree(path)
+        model = tree.get("ema") if isinstance(tree, dict) else None
+        if not isinstance(model, PickleStub) or model.name != PERSISTENT:
+            raise UnsupportedCheckpoint(
+                f"{path} is no pickle of EDM: it has no network called 'ema'"
+            )
+        name, state = _class_and_state(model)
+        if name not in FAMILIES:
+            raise UnsupportedCheckpoint(
+                f"{path} holds a {short_repr(name)}; {did_you_mean(name, list(FAMILIES))}"
+            )
+        config = to_plain(state.get("_init_kwargs") or {})
+        tensors = dict(_iter_tensors(model))
+        check_byte_budget(tensors.values(), path.stat().st_size)
+        unused = (*(key for key in tree if key != "ema"), "source code, which was not run")
+        return build_spec(name, config, tensors, str(path), unused)
     except (AttributeError, KeyError, TypeError, IndexError, RuntimeError) as error:
-        told = truncate_text(f"{type(error).__name__} {error}", 200)
-        raise UnsupportedCheckpoint(f"{path} is no pickle of EDM: {told}") from error
-
-
-def _open(path: Path, tree: Any) -> CheckpointSpec:
-    model = tree.get("ema") if isinstance(tree, dict) else None
-    if not isinstance(model, PickleStub) or model.name != PERSISTENT:
-        raise UnsupportedCheckpoint(f"{path} is no pickle of EDM: it has no network called 'ema'")
-    name, state = _class_and_state(model)
-    if name not in FAMILIES:
-        raise UnsupportedCheckpoint(
-            f"{path} holds a {short_repr(name)}; {did_you_mean(name, list(FAMILIES))}"
-        )
-    given = to_plain(state.get("_init_kwargs") or {})
-    tensors = dict(_iter_tensors(model))
-    check_byte_budget(tensors.values(), path.stat().st_size)
-    return build_spec(name, given, tensors, str(path), _list_unused(tree))
+        reason = truncate_text(f"{type(error).__name__} {error}", 200)
+        raise UnsupportedCheckpoint(f"{path} is no pickle of EDM: {reason}") from error
 
 
 def build_spec(
@@ -82,24 +77,26 @@ def build_spec(
     where: str,
     unused_keys: tuple[str, ...] = (),
 ) -> CheckpointSpec:
-    """The checkpoint of a class of the release, of its arguments and its tensors by released name.
-
-    Raises:
-        ValueError: an argument is not known, or has a value that is not.
-    """
-    given = dict(config)
-    validate_config_sizes(given, where)
-    kind = given.pop("model_type", DEFAULT_NETWORKS[name])
+    """The checkpoint of a class of the release, its arguments, and its tensors by released name."""
+    arguments = dict(config)
+    validate_config(arguments, where)
+    kind = arguments.pop("model_type", DEFAULT_NETWORKS[name])
     if not isinstance(kind, str) or kind not in NETWORKS:
         raise UnsupportedCheckpoint(
             f"{where}: a network {short_repr(kind)}; {did_you_mean(str(kind), list(NETWORKS))}"
         )
-    side, colors = (_pop_required(given, one, where) for one in ("img_resolution", "img_channels"))
-    classes, sigma_data = given.pop("label_dim", 0), given.pop("sigma_data", 0.5)
-    _check_numbers(where, side, colors, classes, sigma_data)
+    side = _pop_number(arguments, "img_resolution", 1, where)
+    colors = _pop_number(arguments, "img_channels", 1, where)
+    arguments.setdefault("label_dim", 0)
+    classes = _pop_number(arguments, "label_dim", 0, where)
+    sigma_data = arguments.pop("sigma_data", 0.5)
+    if type(sigma_data) not in (int, float) or not sigma_data > 0:
+        raise UnsupportedCheckpoint(
+            f"{where}: sigma_data is {short_repr(sigma_data)}; expected a number above 0"
+        )
     network, names = NETWORKS[kind]
     options: dict[str, Any] = {"image_shape": [colors, side, side], "classes": classes}
-    for argument, value in given.items():
+    for argument, value in arguments.items():
         if argument in names:
             options[names[argument]] = value
         elif argument in FIXED_VALUES and value != FIXED_VALUES[argument]:
@@ -107,11 +104,9 @@ def build_spec(
             raise UnsupportedCheckpoint(
                 f"{where}: {argument} is {short_repr(value)}, and {fixed} is known here"
             )
-        elif argument not in FIXED_VALUES and argument not in TRAINING_ONLY:
-            raise UnsupportedCheckpoint(
-                f"{where}: an argument {short_repr(argument)}; "
-                + did_you_mean(argument, list(names))
-            )
+        elif argument not in (*FIXED_VALUES, *TRAINING_ONLY):
+            known = did_you_mean(argument, list(names))
+            raise UnsupportedCheckpoint(f"{where}: an argument {short_repr(argument)}; {known}")
     if name == "iDDPMPrecond":
         options["variance"] = True
     return CheckpointSpec(
@@ -127,62 +122,39 @@ def build_spec(
     )
 
 
-def _check_numbers(where: str, side: Any, channels: Any, classes: Any, sigma_data: Any) -> None:
-    for argument, value, least in (
-        ("img_resolution", side, 1),
-        ("img_channels", channels, 1),
-        ("label_dim", classes, 0),
-    ):
-        if type(value) is not int or value < least:
-            raise UnsupportedCheckpoint(
-                f"{where}: {argument} is {short_repr(value)}; expected a number"
-            )
-    if type(sigma_data) not in (int, float) or not sigma_data > 0:
-        raise UnsupportedCheckpoint(
-            f"{where}: sigma_data is {short_repr(sigma_data)}; expected a number above 0"
-        )
-
-
-def _pop_required(given: dict[str, Any], argument: str, where: str) -> Any:
-    if argument not in given:
-        raise UnsupportedCheckpoint(f"{where}: its arguments lack {argument!r}")
-    return given.pop(argument)
+def _pop_number(arguments: dict[str, Any], name: str, minimum: int, where: str) -> int:
+    if name not in arguments:
+        raise UnsupportedCheckpoint(f"{where}: its arguments lack {name!r}")
+    value = arguments.pop(name)
+    if type(value) is not int or value < minimum:
+        raise UnsupportedCheckpoint(f"{where}: {name} is {short_repr(value)}; expected a number")
+    return value
 
 
 def _class_and_state(model: PickleStub) -> tuple[str, dict[str, Any]]:
-    """The name and the state of a persistent object."""
+    """The class name and the state of a persistent object."""
     (meta,) = model.arguments
     meta = meta if isinstance(meta, dict) else {**(meta.state or {}), **meta.items}
-    state = meta["state"]
-    name = meta["class_name"]
-    return name if isinstance(name, str) else type(name).__name__, state if isinstance(
-        state, dict
-    ) else state.items
+    name, state = meta["class_name"], meta["state"]
+    return (
+        name if isinstance(name, str) else type(name).__name__,
+        state if isinstance(state, dict) else state.items,
+    )
 
 
 def _iter_tensors(model: PickleStub) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers by their place in the tree of modules.
-
-    Raises:
-        Refused: a module is in two places, so that the tree could have no end.
-    """
-    waiting, seen = [("", model)], set[int]()
+    """Parameters and buffers by their place in the tree of modules, which must be a tree."""
+    waiting, visited = [("", model)], set[int]()
     while waiting:
-        above, one = waiting.pop()
-        if id(one) in seen:
-            raise UnsupportedCheckpoint(f"its module {above!r} is in two places")
-        seen.add(id(one))
-        state = _class_and_state(one)[1] if one.name == PERSISTENT else one.state or {}
+        prefix, stub = waiting.pop()
+        if id(stub) in visited:
+            raise UnsupportedCheckpoint(f"its module {prefix!r} is in two places")
+        visited.add(id(stub))
+        state = _class_and_state(stub)[1] if stub.name == PERSISTENT else stub.state or {}
         for kind in ("_parameters", "_buffers"):
             for name, tensor in (state.get(kind) or {}).items():
                 if isinstance(tensor, Tensor):
-                    yield above + name, tensor
+                    yield prefix + name, tensor
         for name, inner in (state.get("_modules") or {}).items():
             if isinstance(inner, PickleStub):
-                waiting.append((f"{above}{name}.", inner))
-
-
-def _list_unused(tree: Mapping[str, Any]) -> tuple[str, ...]:
-    others = [name for name in tree if name != "ema"]
-    code = sum(one.name == PERSISTENT for one in iter_objects(tree))
-    return (*others, f"the source code of {code} objects, which was not looked at")
+                waiting.append((f"{prefix}{name}.", inner))

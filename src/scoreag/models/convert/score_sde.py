@@ -1,26 +1,31 @@
 """Checkpoints of score_sde_pytorch (Song et al. 2021; .pth): DDPM++ and NCSN++ with their averages.
 
 The average of the weights is a list without names: its tensors come in the order of the parameters.
-The configuration of the training is in no file; it is told, or is the name of the folder.
+The configuration of the training is not in the file: it is an argument, the name of the folder, or
+the only one with such tensors.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scoreag.io.safe_unpickler import UnsupportedCheckpoint
-from scoreag.models.convert.key_mapping import (
+from scoreag.models.convert.conversion import (
+    UNKNOWN_LICENSE,
+    CheckpointSpec,
     KeyMapEntry,
     LayerTable,
-    apply_key_map,
     expand_modules,
+    map_checkpoint,
+    unet_modules,
+    validate_config,
 )
-from scoreag.models.convert.spec import CheckpointSpec, validate_config
 from scoreag.registry import did_you_mean
 
+FIRST_KEY = "all_modules.0."
+UNTRAINED_KEYS = ("sigmas", "all_modules.0.W")  # a buffer, and frequencies that were not trained
 LAYERS: LayerTable = {
     "block": {"norm0": "GroupNorm_0", "conv0": "Conv_0", "affine": "Dense_0",
               "norm1": "GroupNorm_1", "conv1": "Conv_1", "skip": "Conv_2"},
@@ -28,70 +33,6 @@ LAYERS: LayerTable = {
     "residual": {"": "Conv2d_0"},
     "skip": {"": "Conv_0"},
 }  # fmt: skip
-
-
-def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
-    """All tensors of a network of this configuration; modules are numbered in their order."""
-    modules = [
-        (kind, ours, f"all_modules.{number}")
-        for number, (kind, ours) in enumerate(_iter_modules(config))
-    ]
-    if modules[0][0] == "fourier":
-        yield f"{modules[0][1]}.freqs", (f"{modules.pop(0)[2]}.W",)
-    yield from expand_modules(modules, LAYERS)
-
-
-def convert_tensor(ours: str, parts: Sequence[Tensor]) -> Tensor:
-    """Attention's matrices are transposed, and rows of q, k and v come side by side here."""
-    if ".qkv.weight" in ours or ".proj.weight" in ours:
-        parts = [part.T[..., None, None] for part in parts]
-    return torch.stack(list(parts), 1).flatten(0, 1) if ".qkv." in ours else parts[0]
-
-
-def _iter_modules(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The kind of each of their modules, and our layer."""
-    sides = [config["image_size"] >> level for level in range(len(config["ch_mult"]))]
-    if config["embedding_type"] == "fourier":
-        yield "fourier", "map_noise"
-    yield from (("", "map_layer0"), ("", "map_layer1"))
-    yield from _encoder_modules(config, sides)
-    last = f"dec.{sides[-1]}x{sides[-1]}_in"
-    yield from (("block", f"{last}0"), ("attention", f"{last}0"), ("block", f"{last}1"))
-    yield from _decoder_modules(config, sides)
-    if config["progressive"] == "none":
-        at = f"dec.{sides[0]}x{sides[0]}_aux"
-        yield from (("", f"{at}_norm"), ("", f"{at}_conv"))
-
-
-def _encoder_modules(config: Mapping[str, Any], sides: Sequence[int]) -> Iterator[tuple[str, str]]:
-    auxiliary = {"residual": "residual", "input_skip": "skip"}.get(config["progressive_input"])
-    yield "", f"enc.{sides[0]}x{sides[0]}_conv"
-    for side in sides:
-        at = f"enc.{side}x{side}"
-        if side != sides[0]:
-            yield "block", f"{at}_down"
-            if auxiliary:
-                yield auxiliary, f"{at}_aux_{auxiliary}"
-        for i in range(config["num_res_blocks"]):
-            yield "block", f"{at}_block{i}"
-            if side in config["attn_resolutions"]:
-                yield "attention", f"{at}_block{i}"
-
-
-def _decoder_modules(config: Mapping[str, Any], sides: Sequence[int]) -> Iterator[tuple[str, str]]:
-    for side in reversed(sides):
-        at, many = f"dec.{side}x{side}", config["num_res_blocks"] + 1
-        yield from (("block", f"{at}_block{i}") for i in range(many))
-        if side in config["attn_resolutions"]:
-            yield "attention", f"{at}_block{many - 1}"
-        if config["progressive"] == "output_skip":
-            yield from (("", f"{at}_aux_norm"), ("", f"{at}_aux_conv"))
-        if side != sides[0]:
-            yield "block", f"dec.{2 * side}x{2 * side}_up"
-
-
-FIRST_KEY = "all_modules.0."
-UNTRAINED_KEYS = ("sigmas", "all_modules.0.W")  # a buffer, and frequencies that were not trained
 DDPMPP: dict[str, Any] = {
     "sde": "vpsde", "continuous": True, "image_size": 32, "nf": 128, "ch_mult": [1, 2, 2, 2],
     "num_res_blocks": 4, "attn_resolutions": [16], "fir": False, "embedding_type": "positional",
@@ -121,11 +62,8 @@ FAMILIES = {
     ("vesde", False): "smld",
 }  # fmt: skip
 PROGRESSIVE_TYPES = {
-    "none": "standard",
-    "residual": "residual",
-    "input_skip": "skip",
-    "output_skip": "skip",
-}
+    "none": "standard", "residual": "residual", "input_skip": "skip", "output_skip": "skip"
+}  # fmt: skip
 
 
 def is_training_checkpoint(tree: Any) -> bool:
@@ -138,40 +76,93 @@ def is_training_checkpoint(tree: Any) -> bool:
 def open_state_dict(
     tree: Mapping[str, Any], path: Path, config: Mapping[str, Any] | None = None
 ) -> CheckpointSpec:
-    """The network of a checkpoint, its weights averaged where there is an average.
+    """The network of a checkpoint, with the averaged weights where there are some.
 
     Args:
         config: entries of its configuration, or ``{"config": "vp/cifar10_ddpmpp_continuous"}``.
-
-    Raises:
-        ValueError: nothing says what the network is, or the tensors are not those of such a one.
     """
-    whole = is_training_checkpoint(tree)
-    weights = {n.removeprefix("module."): t for n, t in (tree["model"] if whole else tree).items()}
-    given = _load_ema(weights, tree["ema"], path.name) if whole else weights
-    name, told = _resolve_config(path, config, given)
-    side, channels = told["image_size"], given.get(_first_conv_key(told))
-    options = network_options(
-        told, 3 if channels is None or channels.ndim != 4 else channels.shape[1]
-    )
-    given = {n: t for n, t in given.items() if n != "sigmas"}
-    return CheckpointSpec(
+    is_training = is_training_checkpoint(tree)
+    named = tree["model"] if is_training else tree
+    weights = {name.removeprefix("module."): tensor for name, tensor in named.items()}
+    if is_training:
+        weights = _load_ema(weights, tree["ema"], path.name)
+    name, full = _resolve_config(path, config, weights)
+    fourier = full["embedding_type"] == "fourier"
+    stem = weights.get(f"all_modules.{3 if fourier else 2}.weight")
+    colors = 3 if stem is None or stem.ndim != 4 else stem.shape[1]
+    weights.pop("sigmas", None)
+    return map_checkpoint(
+        "song_unet", network_options(full, colors), key_map(full), weights, path.name,
+        _convert_tensor,
         format=f"score-SDE, {name}",
-        family=FAMILIES[told["sde"], told["continuous"]],
-        network="song_unet",
-        options=options,
-        tensors=apply_key_map(
-            "song_unet", options, key_map(told), given, path.name, convert_tensor
-        ),
-        image_shape=(options["image_shape"][0], side, side),
-        classes=0,
-        license="Apache-2.0 (Song et al.)" if name in CONFIGS else "not told by the file",
-        unused_keys=tuple(key for key in tree if key not in ("ema",)) if whole else (),
-    )
+        family=FAMILIES[full["sde"], full["continuous"]],
+        license="Apache-2.0 (Song et al.)" if name in CONFIGS else UNKNOWN_LICENSE,
+        unused_keys=tuple(key for key in tree if key != "ema") if is_training else (),
+    )  # fmt: skip
+
+
+def network_options(config: Mapping[str, Any], channels: int = 3) -> dict[str, Any]:
+    """The arguments of ``song_unet`` for a configuration."""
+    return {
+        "image_shape": [channels, config["image_size"], config["image_size"]],
+        "channels": config["nf"],
+        "multipliers": config["ch_mult"],
+        "blocks": config["num_res_blocks"],
+        "attention_at": config["attn_resolutions"],
+        "time": config["embedding_type"],
+        "noise_width": 2 if config["embedding_type"] == "fourier" else 1,
+        "encoder": PROGRESSIVE_TYPES[config["progressive_input"]],
+        "decoder": PROGRESSIVE_TYPES[config["progressive"]],
+        "resample_filter": [1, 3, 3, 1] if config["fir"] else [1, 1],
+    }
+
+
+def key_map(config: Mapping[str, Any]) -> Iterator[KeyMapEntry]:
+    """All tensors of a network of this configuration; modules are numbered in their order."""
+    modules = [
+        (kind, ours, f"all_modules.{number}")
+        for number, (kind, ours) in enumerate(_iter_modules(config))
+    ]
+    if modules[0][0] == "fourier":
+        yield "map_noise.freqs", ("all_modules.0.W",)
+        modules = modules[1:]
+    yield from expand_modules(modules, LAYERS)
+
+
+def _iter_modules(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The kind of each of their modules, and our name for it."""
+    sides = [config["image_size"] >> level for level in range(len(config["ch_mult"]))]
+    auxiliary = {"residual": "residual", "input_skip": "skip"}.get(config["progressive_input"])
+    if config["embedding_type"] == "fourier":
+        yield "fourier", "map_noise"
+    yield from (("", "map_layer0"), ("", "map_layer1"))
+    for role, ours, numbers in unet_modules(sides, config["num_res_blocks"]):
+        side, i = numbers["side"], numbers["i"]
+        yield "" if role == "stem" else "block", ours
+        ends_level = role == "decoder" and i == config["num_res_blocks"]
+        attended = side in config["attn_resolutions"] and (role == "encoder" or ends_level)
+        if attended or (role == "middle" and i == 0):
+            yield "attention", ours
+        if role == "down" and auxiliary:
+            yield auxiliary, f"enc.{side}x{side}_aux_{auxiliary}"
+        if ends_level and config["progressive"] == "output_skip":
+            yield from _output_modules(side)
+    if config["progressive"] == "none":
+        yield from _output_modules(sides[0])
+
+
+def _output_modules(side: int) -> Iterator[tuple[str, str]]:
+    yield from (("", f"dec.{side}x{side}_aux_norm"), ("", f"dec.{side}x{side}_aux_conv"))
+
+
+def _convert_tensor(ours: str, tensor: Tensor) -> Tensor:
+    """Attention's matrices are transposed there, and 1x1 convolutions here."""
+    is_matrix = ".qkv.weight" in ours or ".proj.weight" in ours
+    return tensor.T[..., None, None] if is_matrix else tensor
 
 
 def _load_ema(weights: Mapping[str, Tensor], ema: Any, file: str) -> dict[str, Tensor]:
-    """The averages under the names of the parameters, whose order they have."""
+    """The averages under the names of the parameters, in whose order they come."""
     shadow = ema.get("shadow_params") if isinstance(ema, dict) else None
     if not isinstance(shadow, list) or not all(isinstance(t, Tensor) for t in shadow):
         raise UnsupportedCheckpoint(f"{file}: its 'ema' has no list of tensors 'shadow_params'")
@@ -182,49 +173,51 @@ def _load_ema(weights: Mapping[str, Tensor], ema: Any, file: str) -> dict[str, T
             f"{file}: its average has {len(shadow)} tensors for {len(names)} parameters; "
             f"the first without a partner is {lone!r}"
         )
-    for name, tensor in zip(names, shadow, strict=True):
+    averages = dict(zip(names, shadow, strict=True))
+    for name, tensor in averages.items():
         if tensor.shape != weights[name].shape:
             raise UnsupportedCheckpoint(
                 f"{file}: the average of {name!r} has shape {tuple(tensor.shape)}, and the "
                 f"tensor itself {tuple(weights[name].shape)}"
             )
-    return {**weights, **dict(zip(names, shadow, strict=True))}
+    return {**weights, **averages}
 
 
 def _resolve_config(
     path: Path, overrides: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, Any]]:
     """The name of the configuration, and its entries."""
-    asked = dict(overrides or {})
-    name = asked.pop("config", "") or _guess_config(path, tensors, bool(asked))
+    changes = dict(overrides or {})
+    name = changes.pop("config", "") or _guess_config(path, tensors)
     if name not in CONFIGS:
         raise UnsupportedCheckpoint(
             f"{path.name}: no configuration {name!r}; {did_you_mean(str(name), list(CONFIGS))}"
         )
-    told = {**CONFIGS[name], **asked}
-    validate_config(asked, DDPMPP, path.name)
+    full = {**CONFIGS[name], **changes}
+    validate_config(changes, path.name, DDPMPP)
     for entry, known in (
         ("progressive", ("none", "output_skip")),
         ("progressive_input", PROGRESSIVE_TYPES),
     ):
-        if told[entry] not in known:
+        if full[entry] not in known:
             raise UnsupportedCheckpoint(
-                f"{path.name}: {entry} is {told[entry]!r}; {did_you_mean(told[entry], [*known])}"
+                f"{path.name}: {entry} is {full[entry]!r}; {did_you_mean(full[entry], [*known])}"
             )
-    if (told["sde"], told["continuous"]) not in FAMILIES:
+    kind = full["sde"], full["continuous"]
+    if kind not in FAMILIES:
         raise UnsupportedCheckpoint(
-            f"{path.name}: sde is {told['sde']!r}; read are vpsde and vesde"
+            f"{path.name}: sde is {full['sde']!r}; read are vpsde and vesde"
         )
-    embedding = "fourier" if (told["sde"], told["continuous"]) == ("vesde", True) else "positional"
-    if told["embedding_type"] != embedding:  # its network would be told another time
+    embedding = "fourier" if kind == ("vesde", True) else "positional"
+    if full["embedding_type"] != embedding:  # the network takes another time
         raise UnsupportedCheckpoint(
-            f"{path.name}: embedding_type is {told['embedding_type']!r}; of {told['sde']} with "
-            f"continuous {str(told['continuous']).lower()}, read is {embedding!r}"
+            f"{path.name}: embedding_type is {full['embedding_type']!r}; of {full['sde']} with "
+            f"continuous {str(full['continuous']).lower()}, read is {embedding!r}"
         )
-    return (f"{name} with other arguments" if asked else name), told
+    return (f"{name} with other arguments" if changes else name), full
 
 
-def _guess_config(path: Path, tensors: Mapping[str, Tensor], has_overrides: bool) -> str:
+def _guess_config(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """The configuration that the folder is named after, or the only one with such tensors."""
     parts = path.resolve().parent.parts
     for name in CONFIGS:
@@ -246,25 +239,3 @@ def _matches_config(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) ->
     return all(n in wanted for n in tensors if n != "sigmas") and all(
         name in tensors for name in wanted if not name.endswith(optional)
     )
-
-
-def network_options(config: Mapping[str, Any], channels: int = 3) -> dict[str, Any]:
-    """The arguments of ``song_unet`` for a configuration."""
-    fourier = config["embedding_type"] == "fourier"
-    return {
-        "image_shape": [channels, config["image_size"], config["image_size"]],
-        "channels": config["nf"],
-        "multipliers": config["ch_mult"],
-        "blocks": config["num_res_blocks"],
-        "attention_at": config["attn_resolutions"],
-        "time": config["embedding_type"],
-        "noise_width": 2 if fourier else 1,
-        "encoder": PROGRESSIVE_TYPES[config["progressive_input"]],
-        "decoder": PROGRESSIVE_TYPES[config["progressive"]],
-        "resample_filter": [1, 3, 3, 1] if config["fir"] else [1, 1],
-    }
-
-
-def _first_conv_key(config: Mapping[str, Any]) -> str:
-    """Behind what tells the time."""
-    return f"all_modules.{3 if config['embedding_type'] == 'fourier' else 2}.weight"
