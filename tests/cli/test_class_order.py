@@ -8,7 +8,7 @@ import tiny
 from assess.worlds_of_plans import write_net
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.resolve import resolve_plan
 from scoreag.assess.threat_model import build_context
 from scoreag.classifiers.loading import class_names, load_classifier
 from scoreag.cli import evaluate, runs, train

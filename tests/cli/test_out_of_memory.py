@@ -118,13 +118,13 @@ def test_the_allocators_own_error_is_told_so(here):
 
 def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
-    from scoreag.assess import executors
+    from scoreag.assess import executors, run_attack
     from scoreag.assess.experiments import ModelCache
 
     def none_left(*given):
         raise RuntimeError(CPU)
 
-    monkeypatch.setattr(executors, "compute_rows", none_left)
+    monkeypatch.setattr(run_attack, "compute_rows", none_left)
     told = executors.compute_shard(
         executors.Shard(cell(batch_size=32), (range(4),)), ModelCache()
     ).message

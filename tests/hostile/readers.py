@@ -19,7 +19,7 @@ import made_edm
 import made_states
 import official_files
 from scoreag.assess import plan
-from scoreag.assess.experiments import build_cells
+from scoreag.assess.resolve import build_cells
 from scoreag.classifiers import state_dict
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet

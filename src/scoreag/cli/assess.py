@@ -46,7 +46,7 @@ def assess(options: AssessOptions) -> None:
     """
     from scoreag.assess.experiments import ModelCache
     from scoreag.assess.plan import load_plan, set_max_memory
-    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
+    from scoreag.assess.resolve import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:

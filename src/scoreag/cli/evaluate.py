@@ -18,8 +18,8 @@ from scoreag.cli.runs import (
 
 if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
-    from scoreag.evaluation.reproducibility import MetricComparison
     from scoreag.evaluation.score_model import EvalContext, Model
+    from scoreag.evaluation.storage import MetricComparison
     from scoreag.models.model_cards import Card
 
     Page: TypeAlias = Callable[[dict[str, Any]], str]
@@ -127,9 +127,9 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
-    from scoreag.evaluation import sampling, score_model
+    from scoreag.evaluation import score_model
     from scoreag.evaluation.context import describe_context
-    from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
@@ -140,21 +140,21 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
             options.output.say(f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, context, others)
         known = dict(card.metrics.get(SECTION, {}))
-        compared = compare_with_card(known, found["figures"], SECTION)
-        sampling.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
+        compared = compare_with_card(known, found["metrics"], SECTION)
+        score_model.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
         return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
 
     models = {"judge": context.judge.metadata}
     found, compared = _run(options, card, config, models, compute)
-    metrics = {SECTION: {**found["figures"], "config": config}}
-    _finish(options, card, found, found["figures"], compared, metrics)
+    metrics = {SECTION: {**found["metrics"], "config": config}}
+    _finish(options, card, found, found["metrics"], compared, metrics)
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
-    from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.evaluation.score_model import subsample
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_classifier_page
 
     def load(spec: str) -> "Dataset":
@@ -178,15 +178,13 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
             for name, entries in metrics.items()
             for one in compare_with_card(card.metrics.get(name, {}), entries, name)
         ]
-        found = {"figures": metrics, "left": skipped}
+        found = {"metrics": metrics, "skipped": skipped}
         return found, compared, lambda page: render_classifier_page(page, compared)
 
     found, compared = _run(options, card, config, {}, compute)
-    flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
-    # the card may have metrics that are not computed here
-    metrics = {
-        part: {**card.metrics.get(part, {}), **one} for part, one in found["figures"].items()
-    }
+    flat = {f"{part}.{n}": e for part, one in found["metrics"].items() for n, e in one.items()}
+    known = card.metrics  # of which some may be what is not computed here
+    metrics = {part: {**known.get(part, {}), **one} for part, one in found["metrics"].items()}
     _finish(options, card, found, flat, compared, metrics)
 
 
@@ -211,9 +209,9 @@ def _run(
         found = {**model, "config": dict(config), **metrics}
         found["compared"] = [one.to_dict() for one in compared]
         names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
-        environment = dict(flatten(describe_environment()))
-        machine = ", ".join(f"{name.split('.')[-1]} {environment[name]}" for name in names)
-        page = render({**found, "foot": [command_line(), machine]})
+        known = dict(flatten(describe_environment()))
+        machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
+        page = render({**found, "footer": [command_line(), machine]})
         write_text(Path(options.out) / "report.html", page)
         return found
 
@@ -235,8 +233,8 @@ def _finish(
     compared: "list[MetricComparison]",
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Print the results; write them to the card, or fail if the card's are not reproduced."""
-    from scoreag.evaluation.reproducibility import require_reproduced
+    """Print the result; write it to the card, or refuse what the card does not reproduce."""
+    from scoreag.evaluation.storage import require_reproduced
     from scoreag.models.model_cards import update_card
     from scoreag.report.model_evaluation import format_text
 
