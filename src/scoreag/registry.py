@@ -1,7 +1,8 @@
 """Components by name, and the right word for a wrong one.
 
 A component is a file: ``load_component("attacks", "pgd")`` imports attacks/pgd.py.  There is no
-list to keep in step with the files, and ``package.module`` names a foreign component.
+list to keep in step with the files, but for data sets, of which a file may hold several.
+``package.module`` names a foreign component.
 """
 
 import pkgutil
@@ -9,7 +10,6 @@ from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
 from reprlib import Repr
-from types import ModuleType
 from typing import Any
 
 MAX_KNOWN_NAMES = 1000  # that a word is compared with
@@ -95,15 +95,24 @@ FOREIGN_NAMES = {  # words of other libraries and of version 0.1, and ours for t
 
 FOLDERS = {  # where the components of a kind lie
     "attacks": ("attacks", "attacks.external"),
-    "datasets": ("data",),
     "networks": ("diffusion.networks", "classifiers.networks"),
     "purifiers": ("defenses.purifiers",),
     "samplers": ("diffusion.samplers",),
 }
 NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # what serves the components beside it
     **dict.fromkeys(FOLDERS, ()),
-    "datasets": ("loading", "source"),
     "networks": ("edm_blocks",),
+}
+DATASETS = {  # the module of each, and its name in it
+    "cifar10": ("scoreag.data.cifar", "CIFAR10"),
+    "cifar100": ("scoreag.data.cifar", "CIFAR100"),
+    "fashion-mnist": ("scoreag.data.fashion_mnist", "FASHION_MNIST"),
+    "foolbox-samples": ("scoreag.data.cifar", "FOOLBOX_SAMPLES"),
+    "image-folder": ("scoreag.data.image_folder", "IMAGE_FOLDER"),
+    "npz": ("scoreag.data.npz", "NPZ"),
+    "run-dir": ("scoreag.data.image_folder", "RUN_DIR"),
+    "single-image": ("scoreag.data.image_folder", "SINGLE_IMAGE"),
+    "tiny-imagenet": ("scoreag.data.tiny_imagenet", "TINY_IMAGENET"),
 }
 
 
@@ -117,17 +126,20 @@ class UnknownOptionError(UnknownNameError, TypeError):
 
 def component_names(kind: str) -> list[str]:
     """The components of a kind that this package brings, e.g. ``component_names("attacks")``."""
-    return sorted(_modules(kind))
+    return sorted(DATASETS if kind == "datasets" else _modules(kind))
 
 
-def load_component(kind: str, name: str) -> ModuleType:
-    """The module of a component; its own ones by file name, others by dotted name."""
+def load_component(kind: str, name: str) -> Any:
+    """The module of a component, by file name or dotted name; of a data set, its object."""
     if "." in name and all(part.isidentifier() for part in name.split(".")):
         return import_module(name)
     if name not in component_names(kind):
         raise ValueError(
             f"no {short_repr(name)} in {kind}; {did_you_mean(name, component_names(kind))}"
         )
+    if kind == "datasets":
+        module, symbol = DATASETS[name]
+        return getattr(import_module(module), symbol)
     return import_module(_modules(kind)[name])
 
 

@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated
 
 from scoreag.cli.options import Opt, OutputOptions
-from scoreag.registry import FOLDERS, UnknownNameError, component_names, did_you_mean
+from scoreag.registry import DATASETS, FOLDERS, UnknownNameError, component_names, did_you_mean
 
 if TYPE_CHECKING:
     from scoreag.models.model_cards import Card
@@ -59,6 +59,8 @@ def entries(kind: str) -> dict[str, str]:
 
 
 def _component_lines(kind: str) -> dict[str, str]:
+    if kind == "datasets":
+        return {name: _first_line(module) for name, (module, _) in sorted(DATASETS.items())}
     found = {}
     for folder in FOLDERS.get(kind, (kind,)):
         package = find_spec(f"scoreag.{folder}")
@@ -66,8 +68,7 @@ def _component_lines(kind: str) -> dict[str, str]:
         there = [one.name for one in iter_modules(package.submodule_search_locations)]
         names = there if kind == "metrics" else component_names(kind)
         for name in sorted({*there} & {*names}):
-            shown = name.replace("_", "-") if kind == "datasets" else name
-            found[shown] = _first_line(f"scoreag.{folder}.{name}")
+            found[name] = _first_line(f"scoreag.{folder}.{name}")
     return found
 
 
