@@ -301,7 +301,7 @@ def build_context(
 def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
     """What a card is compared with: another one, or itself after a share of its training."""
     from scoreag.evaluation.score_model import Model
-    from scoreag.training.ema import checkpoint_at
+    from scoreag.training.optimization import checkpoint_at
 
     compute = options.compute
     try:

@@ -29,7 +29,7 @@ from scoreag.metrics.feature_distances import (
 from scoreag.metrics.feature_extractors import Features, Pixels
 from scoreag.stats.estimates import MetricEntry, estimate_quantile, from_estimate, from_proportion
 from scoreag.stats.proportion import compute_proportion
-from scoreag.training.denoising_loss import edm
+from scoreag.training.losses import edm
 
 JACKKNIFE_METHOD = "jackknife, 20 blocks left out in turn"
 BLOCK_METHOD = "20 disjoint blocks"

@@ -1,16 +1,20 @@
-"""Averages of the weights: EMA, power-function EMA, and any width post hoc from snapshots.
+"""How weights are updated and averaged: Muon, EMA, power-function EMA, and any width post hoc.
 
-A power-function average weighs the weights of time ``tau`` by ``tau^gamma``: relative to the
-training it is as wide at every time.  Its *width* is the deviation of that profile over ``t``.  A
-linear combination of several such averages, at several times, comes close to any other one.
-Karras et al. (2024), arXiv 2312.02696.
+Muon orthogonalizes the momentum of matrices before it is applied (Jordan 2024).  torch.optim.Muon
+takes no weights of convolutions.
+
+A power-function average weighs the weights of time ``tau`` by ``tau^gamma``: at every time its
+profile has the same width relative to the training so far.  Its *width* is the standard deviation
+of that profile over ``t``.  A linear combination of several such averages, at several times,
+approximates an average of any other width.  Karras et al. (2024), arXiv 2312.02696.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +28,102 @@ from scoreag.models.model_cards import Card, write_card
 from scoreag.training.checkpoint import TrainState
 from scoreag.training.schedule import TrainingSchedule
 
+Matrix = Float[Tensor, "rows columns"]
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a s + b s^3 + c s^5 sends singular values towards 1
+NS_STEPS = 5  # after which those above 1e-3 of the norm are between 0.7 and 1.2
 MAX_WIDTH = 0.28  # at gamma = 0, the plain mean, it is 1 / sqrt(12) = 0.289
 SNAPSHOT_DIR = "snapshots"
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon for ``matrices``, AdamW for ``adam_params``; one state, one schedule.
+
+    A convolution's weight is the matrix of its filters.  The step is
+    ``-lr 0.2 sqrt(max(rows, columns)) orthogonal(momentum)``, whose elements have about the size of
+    AdamW's, so that the same rate and decay work (Liu et al. 2025).
+
+    Args:
+        momentum: Nesterov's, for the matrices.
+        betas, eps: AdamW's.
+        weight_decay: decoupled, of both.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[Tensor],
+        adam_params: Iterable[Tensor],
+        lr: float = 3e-3,
+        adam_lr: float = 1e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        groups = [
+            {"params": list(matrices), "lr": lr, "matrices": True},
+            {"params": list(adam_params), "lr": adam_lr, "matrices": False},
+        ]
+        defaults = {"momentum": momentum, "betas": betas, "eps": eps, "decay": weight_decay}
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update from the current gradients."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure; compute the gradients before the step")
+        for group in self.param_groups:
+            direction = muon_direction if group["matrices"] else adam_direction
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    update = direction(parameter.grad, self.state[parameter], group)
+                    parameter.mul_(1 - group["lr"] * group["decay"])
+                    parameter.add_(update, alpha=-group["lr"])
+
+
+def muon_direction(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """``0.2 sqrt(max(rows, columns)) orthogonal(g + momentum (m - g))``, ``m`` the running mean."""
+    mean = state.setdefault("mean", torch.zeros_like(gradient))
+    mean.lerp_(gradient, 1 - group["momentum"])
+    ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
+    return (0.2 * math.sqrt(max(ahead.shape)) * orthogonalize(ahead)).view_as(gradient)
+
+
+def orthogonalize(matrix: Matrix) -> Matrix:
+    """About ``U V^T`` of ``matrix = U S V^T``, by Newton and Schulz's iteration."""
+    a, b, c = NS_COEFFICIENTS
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(NS_STEPS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x if wide is matrix else x.T
+
+
+def adam_direction(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    """The direction of Adam (Kingma and Ba 2015), with bias correction."""
+    first, second = group["betas"]
+    state["steps"] = steps = state.get("steps", 0) + 1
+    mean = state.setdefault("mean", torch.zeros_like(gradient))
+    square = state.setdefault("square", torch.zeros_like(gradient))
+    mean.lerp_(gradient, 1 - first)
+    square.lerp_(gradient.square(), 1 - second)
+    size = (square / (1 - second**steps)).sqrt_().add_(group["eps"])
+    return mean / (1 - first**steps) / size
+
+
+def hidden_matrices(network: nn.Module, excluded: Iterable[nn.Module]) -> list[Tensor]:
+    """The weights of convolutions and linear layers, except those in ``excluded``.
+
+    The first and the last layer and embedding tables are no maps between hidden features, and are
+    trained better by AdamW.
+    """
+    skip = {id(parameter) for module in excluded for parameter in module.parameters()}
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [layer.weight for layer in layers if id(layer.weight) not in skip]
+
+
 def update_averages(state: TrainState, schedule: TrainingSchedule) -> None:
-    """After a step: the averages that the schedule asks for, or the network itself."""
+    """Update the averages after a step, or copy the network if the schedule has none."""
     if schedule.ema_widths:
         step = state.images_seen // schedule.batch_size
         for average, width in zip(state.averages, schedule.ema_widths, strict=True):
@@ -46,16 +140,13 @@ def update_ema(
     """The update after a batch: ``average += (1 - beta) (network - average)``.
 
     ``beta = 2^(-batch_size / h)`` with the half-life ``h = rampup_ratio images_seen``, which grows
-    with the training (Karras et al. 2022, appendix F.2), so that the start is soon forgotten.
+    with the training (Karras et al. 2022, appendix F.2), so that the start is forgotten quickly.
     """
     _move_towards(average, network, 1 - 0.5 ** (batch_size / max(rampup_ratio * images_seen, 1e-9)))
 
 
 def update_power_ema(average: nn.Module, network: nn.Module, step: int, width: float) -> None:
-    """The update after ``step`` (1, 2, ...), with ``beta = (1 - 1 / step)^(gamma + 1)``.
-
-    The first step is the average itself.
-    """
+    """The update after ``step`` (1, 2, ...), with ``beta = (1 - 1 / step)^(gamma + 1)``."""
     _move_towards(average, network, 1 - (1 - 1 / step) ** (width_to_gamma(width) + 1))
 
 
@@ -71,7 +162,7 @@ def width_to_gamma(width: float) -> float:
     """gamma of a width: ``width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))``, section 3.1.
 
     Raises:
-        ValueError: no profile ``tau^gamma`` with gamma above 0 is so wide.
+        ValueError: no profile ``tau^gamma`` with gamma above 0 has this width.
     """
     if not 0 < width <= MAX_WIDTH:
         raise ValueError(f"the width of an average is {width}; expected above 0 to {MAX_WIDTH}")
@@ -82,17 +173,17 @@ def width_to_gamma(width: float) -> float:
 def solve_posthoc_weights(
     times: Sequence[float], widths: Sequence[float], time: float, width: float
 ) -> Float[NDArray[np.float64], " averages"]:
-    """Weights with which averages add up, nearly, to that of ``width`` at ``time``; algorithm 3.
+    """The weights of the sum of averages that approximates ``width`` at ``time``; algorithm 3.
 
     The least squares ``|sum_i c_i p_i - p|^2`` over profiles: ``A c = b``, where
     ``A_ij = <p_i, p_j>`` and ``b_i = <p_i, p>``.
     """
     known = [(t, width_to_gamma(w)) for t, w in zip(times, widths, strict=True)]
-    wanted = (time, width_to_gamma(width))
+    target = (time, width_to_gamma(width))
     products = np.array([[profile_overlap(one, other) for other in known] for one in known])
-    with_wanted = np.array([profile_overlap(one, wanted) for one in known])
-    # profiles that lie close together leave directions that rounding alone decides
-    weights: NDArray[np.float64] = np.linalg.lstsq(products, with_wanted, rcond=1e-10)[0]
+    with_target = np.array([profile_overlap(one, target) for one in known])
+    # nearly equal profiles leave directions in which only rounding errors count
+    weights: NDArray[np.float64] = np.linalg.lstsq(products, with_target, rcond=1e-10)[0]
     return weights
 
 
@@ -109,13 +200,13 @@ def profile_overlap(one: tuple[float, float], other: tuple[float, float]) -> flo
 
 
 def is_snapshot_due(images_seen: int, schedule: TrainingSchedule) -> bool:
-    """Whether the averages are to be written: ``n_snapshots`` times, the last at the end."""
+    """Whether to write a snapshot: ``n_snapshots`` times, the last one at the end."""
     step, count = images_seen // schedule.batch_size, max(1, schedule.n_snapshots)
     return step * count // schedule.total_steps > (step - 1) * count // schedule.total_steps
 
 
 def write_snapshot(state: TrainState, schedule: TrainingSchedule, folder: Path) -> None:
-    """Write the averages in half precision, as ``WIDTH:TENSOR``, in snapshots/."""
+    """Write the averages in half precision, as ``WIDTH:TENSOR``, into snapshots/."""
     tensors = {
         f"{width}:{name}": tensor
         for width, average in zip(schedule.ema_widths, state.averages, strict=True)
@@ -126,7 +217,7 @@ def write_snapshot(state: TrainState, schedule: TrainingSchedule, folder: Path) 
 
 
 def list_snapshots(folder: Path) -> list[int]:
-    """How many images had been seen at each of the snapshots in ``folder``."""
+    """The images seen at each of the snapshots in ``folder``."""
     files = (folder / SNAPSHOT_DIR).glob("*.safetensors")
     return sorted(int(file.stem) for file in files if file.stem.isdigit())
 
@@ -134,10 +225,10 @@ def list_snapshots(folder: Path) -> list[int]:
 def load_posthoc_average(
     folder: Path, width: float, images_seen: int | None = None
 ) -> dict[str, Tensor]:
-    """The average of ``width``, made of the snapshots in ``folder``.
+    """The average of ``width``, computed from the snapshots in ``folder``.
 
     Args:
-        images_seen: its time, by default that of the last snapshot; later ones are left out.
+        images_seen: its time, by default that of the last snapshot; later ones are ignored.
 
     Raises:
         ValueError: there are no snapshots, or one of them is damaged.
@@ -156,16 +247,15 @@ def load_posthoc_average(
     total: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
     for weight, (_, own, file) in zip(weights.tolist(), averages, strict=True):
         for name, tensor in _read_tensors(file, own).items():
-            counts = not tensor.is_floating_point()  # which are no average
-            total[name] = tensor if counts else total[name] + weight * tensor.double()
+            is_count = not tensor.is_floating_point()
+            total[name] = tensor if is_count else total[name] + weight * tensor.double()
     return {name: t.float() if t.is_floating_point() else t for name, t in total.items()}
 
 
 def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
     """The card's average after a fraction of its training, written into ``folder`` as a card.
 
-    It is taken at the snapshot that is nearest; the learning rate had not fallen as far as at the
-    end of a training of that length.
+    It is that of the nearest snapshot, when the learning rate had not yet decayed as at the end.
 
     Raises:
         ValueError: it is no fraction, or there is no snapshot near it.
