@@ -8,7 +8,7 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.training import classifier_training, schedule
+from scoreag.training import classifier_training, losses, schedule
 from scoreag.training.checkpoint import init_state
 from scoreag.training.loop import fit
 from scoreag.training.losses import build_denoising_loss, edm
@@ -79,7 +79,7 @@ def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monk
 
 
 def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier_training, "classification_loss", stop)
+    monkeypatch.setattr(losses, "classification_loss", stop)
     recipe = Recipe(network="small_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
     with pytest.raises(Arrived) as came:

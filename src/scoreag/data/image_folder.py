@@ -99,7 +99,6 @@ def load_single_image(
 
     Args:
         label: a class by number, or by name if ``classes`` are given; None leaves it unlabeled.
-        size: (height, width) to which its center is resized.
     """
     path = Path(filename).expanduser()
     if not path.is_file():

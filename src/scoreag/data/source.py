@@ -154,9 +154,6 @@ def index_labels(
     Args:
         classes: empty, or only numbers, where the classes have no names.
         locations: where each label was read, for messages.
-
-    Raises:
-        ValueError: a label is none of the classes, or numbers and names are mixed.
     """
     if lacks_class_names(classes) and not any(map(_looks_numeric, labels)):
         names = sorted(set(labels))

@@ -14,7 +14,7 @@ from torch import nn
 
 from scoreag.io.filesystem import atomic_write
 from scoreag.io.safe_unpickler import load_tensors
-from scoreag.models.model_cards import Card, read_weights, write_card
+from scoreag.models.model_cards import Card, load_weights, read_weights, write_card
 from scoreag.registry import load_component
 
 MEDIAN_WINDOW = 200  # steps whose median loss is the baseline
@@ -67,10 +67,9 @@ class TrainState:
     """The content of a checkpoint.
 
     Args:
-        average: the weights that are exported.
+        average: the weights that are exported; ``other_averages`` have other widths.
         losses: pairs of the images seen and the mean loss of the steps before.
         recent_losses: of the steps since the last pair.
-        other_averages: further averages, of other widths.
     """
 
     network: nn.Module
@@ -168,11 +167,15 @@ def save_checkpoint(state: TrainState, file: Path) -> None:
     atomic_write(file, write)
 
 
-def build_seeded(network: str, options: Mapping[str, Any], seed: int) -> nn.Module:
-    """A new network, whose weights depend only on the seed."""
+def build_seeded(
+    network: str, options: Mapping[str, Any], seed: int, init: Card | None = None
+) -> nn.Module:
+    """A network with the weights of ``init``, or with new ones that depend only on the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module: nn.Module = load_component("networks", network).build(**options)
+    if init is not None:
+        load_weights(module, read_weights(init), init.name)
     return module
 
 

@@ -1,6 +1,7 @@
 """From images to the card of a classifier: fit the recipe to the data, train, and export."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,41 +15,15 @@ from scoreag.classifiers.networks.airbench_cnn import WhitenedCNN, whiten
 from scoreag.core.rng import Stream
 from scoreag.core.types import Images, Labels
 from scoreag.data.loading import Dataset
-from scoreag.models.model_cards import Card, load_weights, read_weights
+from scoreag.models.model_cards import Card
 from scoreag.registry import check_options, load_component
-from scoreag.training.checkpoint import (
-    TrainState,
-    build_seeded,
-    check_init,
-    init_state,
-    load_checkpoint,
-)
+from scoreag.training import checkpoint, losses, schedule
+from scoreag.training.checkpoint import TrainState
 from scoreag.training.loop import BatchSampler, fit
-from scoreag.training.losses import (
-    Loss,
-    adversarial_loss,
-    classification_loss,
-    compute_logits,
-    frozen_batchnorm,
-    normalize,
-    pgd,
-    trades_loss,
-)
 from scoreag.training.outputs import Callback, TrainingLog, describe_inputs, export
 from scoreag.training.presets import check_input_shapes, data_options, pixel_stats
 from scoreag.training.recipes import Recipe
-from scoreag.training.schedule import (
-    Batch,
-    Crops,
-    Pixels,
-    TrainingSchedule,
-    alternating_flip,
-    check_extra,
-    concat_extra,
-    iter_batches,
-    mix_batches,
-    random_shift,
-)
+from scoreag.training.schedule import Batch, Crops, Pixels, TrainingSchedule
 
 
 def train_classifier(
@@ -76,7 +51,7 @@ def train_classifier(
         command: that started the training; the card's source.
     """
     recipe = complete_recipe(recipe, images, classes, init)
-    check_extra(extra_data, images, len(classes), recipe.schedule, recipe.extra_fraction)
+    schedule.check_extra(extra_data, images, len(classes), recipe.schedule, recipe.extra_fraction)
     every = max(recipe.schedule.batch_size, recipe.schedule.total_images // 20)
     log = TrainingLog(folder, recipe.schedule, every, progress=progress)
     state = train(
@@ -99,15 +74,14 @@ def complete_recipe(
 ) -> Recipe:
     """The recipe with the values of the data: shape, number of classes, mean and deviation.
 
-    Args:
-        init: a card to start from, whose network and normalization replace the recipe's.
+    The network and the normalization of ``init``, a card to start from, replace the recipe's.
 
     Raises:
         ValueError: the recipe is for images of other channels or of another size.
     """
     channels, height, width = shape = tuple(images.shape[1:])
     if init is not None:
-        check_init(init, "classifier", "cifar10-resnet20", shape, len(classes))
+        checkpoint.check_init(init, "classifier", "cifar10-resnet20", shape, len(classes))
         repeat = channels if len(init.mean) == 1 else 1
         recipe = replace(
             recipe, network=init.network, options=init.options,
@@ -166,12 +140,12 @@ def train(
     log: TrainingLog | None = None,
 ) -> TrainState:
     """Train by a complete ``recipe``, from the checkpoint ``file`` if there is one."""
-    state = load_checkpoint(build_state(recipe, images, device, init), file)
-    batch_sampler: BatchSampler = iter_batches
+    state = checkpoint.load_checkpoint(build_state(recipe, images, device, init), file)
+    batch_sampler: BatchSampler = schedule.iter_batches
     if extra_data is not None:
         fraction = recipe.extra_fraction
-        batch_sampler = partial(mix_batches, n_own=len(images), extra_fraction=fraction)
-        images, labels = concat_extra(images, labels, extra_data)
+        batch_sampler = partial(schedule.mix_batches, n_own=len(images), extra_fraction=fraction)
+        images, labels = schedule.concat_extra(images, labels, extra_data)
     return fit(
         state, build_loss(recipe), images, labels, recipe.schedule, file, checkpoint_seconds,
         callback, log, partial(augment, recipe=recipe),
@@ -187,14 +161,14 @@ def build_state(
     init: Card | None = None,
 ) -> TrainState:
     """The state before the first step, with the weights of ``init`` or of the seed."""
-    network = build_seeded(recipe.network, recipe.options, recipe.schedule.seed)
-    if init is not None:
-        load_weights(network, read_weights(init), init.name)
-    elif isinstance(network, WhitenedCNN):
-        whiten(network, normalize(images[:5000].float() / 255, recipe.mean, recipe.std))
+    network = checkpoint.build_seeded(recipe.network, recipe.options, recipe.schedule.seed, init)
+    if init is None and isinstance(network, WhitenedCNN):
+        whiten(network, losses.normalize(images[:5000].float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     network = network.to(device)
-    return init_state(network, build_optimizer(network, recipe), len(recipe.schedule.ema_widths))
+    return checkpoint.init_state(
+        network, build_optimizer(network, recipe), len(recipe.schedule.ema_widths)
+    )
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -211,24 +185,24 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=True)
 
 
-def build_loss(recipe: Recipe) -> Loss:
+def build_loss(recipe: Recipe) -> losses.Loss:
     """The cross-entropy, or the adversarial loss of the recipe."""
     mean, std, smoothing = recipe.mean, recipe.std, recipe.label_smoothing
-    plain = partial(classification_loss, mean=mean, std=std, label_smoothing=smoothing)
+    plain = partial(losses.classification_loss, mean=mean, std=std, label_smoothing=smoothing)
     if not recipe.adversarial:
         return plain
     step_size = recipe.step_size * recipe.eps
-    search = partial(pgd, eps=recipe.eps, step_size=step_size, steps=recipe.attack_steps)
+    search = partial(losses.pgd, eps=recipe.eps, step_size=step_size, steps=recipe.attack_steps)
     if recipe.adversarial == "trades":
         return partial(
-            trades_loss,
-            logits=partial(compute_logits, mean=mean, std=std),
+            losses.trades_loss,
+            logits=partial(losses.compute_logits, mean=mean, std=std),
             clean_loss=partial(cross_entropy, label_smoothing=smoothing),
             inner_max=search,
             beta=recipe.beta,
         )
-    loss = partial(adversarial_loss, base_loss=plain, inner_max=search)
-    return loss if recipe.adversarial == "fgsm-rs" else partial(loss, context=frozen_batchnorm)
+    context = nullcontext if recipe.adversarial == "fgsm-rs" else losses.frozen_batchnorm
+    return partial(losses.adversarial_loss, base_loss=plain, inner_max=search, context=context)
 
 
 def augment(images: Images, batch: Batch, source: Stream, recipe: Recipe) -> Crops:
@@ -236,8 +210,9 @@ def augment(images: Images, batch: Batch, source: Stream, recipe: Recipe) -> Cro
     sides = (side for until, side in recipe.crop_schedule if batch.progress < until)
     side = next(sides, None)
     if recipe.hflip:
-        images = alternating_flip(images, batch.indices, batch.epoch)
-    return random_shift(images, recipe.random_shift, source, (side, side) if side else None)
+        images = schedule.alternating_flip(images, batch.indices, batch.epoch)
+    size = (side, side) if side else None
+    return schedule.random_shift(images, recipe.random_shift, source, size)
 
 
 @torch.no_grad()

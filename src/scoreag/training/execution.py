@@ -22,11 +22,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process among those that train together.
+    """This process among those that train together; the one of rank 0 writes files and messages.
 
-    Args:
-        rank: the process of rank 0 writes files and messages.
-        grad_accum_steps: pieces of its part of a batch that a process computes in turn.
+    Each computes its part of a batch in ``grad_accum_steps`` pieces.
     """
 
     rank: int = 0
@@ -99,12 +97,7 @@ SINGLE_PROCESS = DistContext()
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a recipe is executed.
-
-    Args:
-        channels_last: whether the channels of a pixel are adjacent in memory.
-        tensorboard: whether curves are written for TensorBoard, too.
-    """
+    """How a recipe is executed, without a change of the result."""
 
     dist_context: DistContext = SINGLE_PROCESS
     torch_compile: bool = False

@@ -42,9 +42,7 @@ LN_SIGMA = (-1.2, 1.2)  # mean and deviation of ln sigma, for pixels; Karras et 
 class PerSampleLoss:
     """A loss whose batch can be split, since no row depends on another one.
 
-    Args:
-        prepare: samples all random numbers for the whole batch.
-        per_sample: the loss of each row, of all rows or of some.
+    ``prepare`` samples the random numbers of the whole batch; ``per_sample`` takes any of its rows.
     """
 
     prepare: Callable[[Images, Labels, Stream], BatchTensors]
@@ -58,13 +56,7 @@ class PerSampleLoss:
 
 @dataclass(frozen=True)
 class DenoisingObjective:
-    """The training objective of a family of score models.
-
-    Args:
-        family: how the network becomes a denoiser.
-        sample_sigma: a noise level for each of a number of images.
-        weight: of the squared error at a noise level.
-    """
+    """The training objective of a family of score models; ``weight`` is of the squared error."""
 
     family: Parameterization
     sample_sigma: SigmaSampler
@@ -80,9 +72,6 @@ def edm(sigma_data: float = 0.5, ln_sigma: tuple[float, float] = LN_SIGMA) -> De
     """``ln sigma ~ N(mean, std^2)``, ``w = (sigma^2 + sd^2) / (sigma sd)^2``.
 
     Karras et al. (2022), table 1: every noise level counts equally at the start.
-
-    Args:
-        ln_sigma: mean and standard deviation of ln sigma.
     """
     mean, std = ln_sigma
 
@@ -239,11 +228,7 @@ def adversarial_loss(
     inner_max: InnerMax,
     context: Context = nullcontext,
 ) -> Float[Tensor, ""]:
-    """The loss at the worst images of the ball.
-
-    Args:
-        context: the state of the network during the search, e.g. ``frozen_batchnorm``.
-    """
+    """The loss at the worst images of the ball, which are searched for within ``context``."""
     with context(network):
         adversarial = inner_max(lambda x: base_loss(network, x, labels, source), images, source)
     return base_loss(network, adversarial, labels, source)

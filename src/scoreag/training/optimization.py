@@ -36,16 +36,12 @@ SNAPSHOT_DIR = "snapshots"
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for ``matrices``, AdamW for ``adam_params``; one state, one schedule.
+    """Muon for ``matrices``, AdamW with ``betas`` and ``eps`` for ``adam_params``.
 
     A convolution's weight is the matrix of its filters.  The step is
     ``-lr 0.2 sqrt(max(rows, columns)) orthogonal(momentum)``, whose elements have about the size of
     AdamW's, so that the same rate and decay work (Liu et al. 2025).
-
-    Args:
-        momentum: Nesterov's, for the matrices.
-        betas, eps: AdamW's.
-        weight_decay: decoupled, of both.
+    The momentum is Nesterov's, and the weight decay decoupled.
     """
 
     def __init__(
@@ -159,11 +155,7 @@ def _move_towards(average: nn.Module, network: nn.Module, weight: float) -> None
 
 
 def width_to_gamma(width: float) -> float:
-    """gamma of a width: ``width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))``, section 3.1.
-
-    Raises:
-        ValueError: no profile ``tau^gamma`` with gamma above 0 has this width.
-    """
+    """gamma of a width: ``width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))``, section 3.1."""
     if not 0 < width <= MAX_WIDTH:
         raise ValueError(f"the width of an average is {width}; expected above 0 to {MAX_WIDTH}")
     t = width**-2  # gamma^3 + 7 gamma^2 + 16 gamma + 12 = t (gamma + 1)
@@ -212,14 +204,14 @@ def write_snapshot(state: TrainState, schedule: TrainingSchedule, folder: Path) 
         for width, average in zip(schedule.ema_widths, state.averages, strict=True)
         for name, tensor in average.state_dict().items()
     }
-    file = _snapshot_file(folder, state.images_seen)
+    file = folder / SNAPSHOT_DIR / f"{state.images_seen:09d}.safetensors"
     safetensors.write_safetensors(file, safetensors.to_half(tensors))
 
 
-def list_snapshots(folder: Path) -> list[int]:
-    """The images seen at each of the snapshots in ``folder``."""
+def list_snapshots(folder: Path) -> dict[int, Path]:
+    """The snapshots in ``folder``, by the images seen."""
     files = (folder / SNAPSHOT_DIR).glob("*.safetensors")
-    return sorted(int(file.stem) for file in files if file.stem.isdigit())
+    return dict(sorted((int(file.stem), file) for file in files if file.stem.isdigit()))
 
 
 def load_posthoc_average(
@@ -233,17 +225,19 @@ def load_posthoc_average(
     Raises:
         ValueError: there are no snapshots, or one of them is damaged.
     """
-    times = [time for time in list_snapshots(folder) if images_seen is None or time <= images_seen]
-    files = [_snapshot_file(folder, time) for time in times]
-    if not files:
+    averages = [
+        (float(time), own, file)
+        for time, file in list_snapshots(folder).items()
+        if images_seen is None or time <= images_seen
+        for own in _read_widths(file)
+    ]
+    if not averages:
         raise ValueError(
             f"{folder} has no snapshots to make an average of; "
             "train with a preset that has ema_widths"
         )
-    averages = [(float(file.stem), own, file) for file in files for own in _read_widths(file)]
-    weights = solve_posthoc_weights(
-        [time for time, _, _ in averages], [own for _, own, _ in averages], averages[-1][0], width
-    )
+    times, widths, _ = zip(*averages, strict=True)
+    weights = solve_posthoc_weights(times, widths, times[-1], width)
     total: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
     for weight, (_, own, file) in zip(weights.tolist(), averages, strict=True):
         for name, tensor in _read_tensors(file, own).items():
@@ -264,7 +258,7 @@ def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
         raise ValueError(
             f"{fraction:g} is no fraction of a training; expected one above 0 and below 1"
         )
-    times = list_snapshots(card.folder)
+    times = list(list_snapshots(card.folder))
     if len(times) < 2:
         raise ValueError(
             f"{card.name} has no snapshots beside its card, so it cannot be had as it was earlier; "
@@ -285,13 +279,8 @@ def checkpoint_at(card: Card, fraction: float, folder: Path) -> Card:
         card, name=f"{card.name} after {config['images_seen']}", file="model.safetensors",
         folder=folder, training_config=config, metrics={},
     )  # fmt: skip
-    return write_card(
-        earlier, {n.removeprefix("network."): t for n, t in tensors.items()}, fp16=True
-    )
-
-
-def _snapshot_file(folder: Path, images_seen: int) -> Path:
-    return folder / SNAPSHOT_DIR / f"{images_seen:09d}.safetensors"
+    weights = {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
+    return write_card(earlier, weights, fp16=True)
 
 
 def _read_widths(file: Path) -> list[float]:

@@ -177,26 +177,25 @@ def tensorboard_writer(
 ) -> Callback:
     """A callback that writes loss, rate and speed over the images seen, at each curve entry.
 
-    Args:
-        images_seen: at the start; later entries of an interrupted training are hidden.
+    Entries after ``images_seen``, of an interrupted training, are hidden.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen)
-    last = [images_seen, time.monotonic()]
+    previous, started = images_seen, time.monotonic()
 
     def write(state: TrainState) -> None:
-        seen = state.images_seen
+        nonlocal previous, started
+        seen, now = state.images_seen, time.monotonic()
         if not state.recent_losses:
-            images, now = seen - last[0], time.monotonic()
-            speed = images / max(now - last[1], 1e-9)
-            last[:] = seen, now
-            writer.add_scalar("loss", state.losses[-1][1], seen)
             rate = base_lr * schedule.lr_factor(seen - schedule.batch_size)
+            writer.add_scalar("loss", state.losses[-1][1], seen)
             writer.add_scalar("rate", rate, seen)
-            if images:  # none at the step from which the training was resumed
+            if seen > previous:  # not at the step from which the training was resumed
+                speed = (seen - previous) / max(now - started, 1e-9)
                 writer.add_scalar("images a second", speed, seen)
             writer.flush()
+            previous, started = seen, now
         if schedule.is_last(seen):
             writer.close()
 
@@ -222,9 +221,7 @@ def export(
 
     Args:
         provenance: further entries of its training_config, such as data, minutes and loss.
-        init: the card that the training started from.
-        license: of the weights; "" is unspecified, with the known terms of the data.
-        command: that started the training; the card's source.
+        license, command: as in ``train_score_model`` and ``train_classifier``.
         half: store the weights with 11 significant bits.
         entries: of the card that depend on its kind.
     """
@@ -248,21 +245,18 @@ def export(
 
 def describe_inputs(init: Card | None, extra_data: Dataset | None = None) -> dict[str, Any]:
     """The entries of a card on the extra data and on the card that the training started from."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if extra_data is not None:
-        found |= {"extra": extra_data.name, "extra_sha256": extra_data.sha256}
-        found["extra_images"] = len(extra_data)
-    return found | ({"init": init.name, "init_sha256": init.sha256} if init is not None else {})
+        entries |= {"extra": extra_data.name, "extra_sha256": extra_data.sha256}
+        entries |= {"extra_images": len(extra_data)}
+    return entries | ({"init": init.name, "init_sha256": init.sha256} if init else {})
 
 
 def _describe_source(kind: str, command: str, provenance: Mapping[str, Any]) -> str:
     if command:
         return f"trained by: {command}"
-    parts = [f"trained as a {kind}"]
-    for name, word in (("data", "on"), ("init", "from")):
-        if provenance.get(name):
-            parts.append(f"{word} {provenance[name]}")
-    return ", ".join(parts)
+    pairs = [("on", provenance.get("data")), ("from", provenance.get("init"))]
+    return ", ".join([f"trained as a {kind}", *(f"{word} {name}" for word, name in pairs if name)])
 
 
 def resolve_license(
@@ -294,7 +288,6 @@ def measure_accuracy(
     """Accuracy with its denominator and interval, on the images and under each attack.
 
     Args:
-        classifier: of images in [0, 1].
         population: a description of the images, e.g. "test images 0-9999".
     """
     metrics = {}

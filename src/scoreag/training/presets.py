@@ -129,11 +129,9 @@ def check_input_shapes(
     inputs: Iterable[tuple[Tensor, ...]],
     name: str,
 ) -> None:
-    """Refuse a network that cannot be built or cannot take ``inputs``.
+    """Refuse the network ``name`` if it cannot be built or cannot take ``inputs``.
 
-    Args:
-        build: of the network called ``name``, which is built on the meta device.
-        inputs: on the meta device, the images first.
+    Nothing is computed: all tensors are on the meta device.  The first of the inputs is the images.
     """
     shape: tuple[int, ...] = ()
     try:

@@ -155,17 +155,11 @@ def check_extra(
     schedule: TrainingSchedule,
     extra_fraction: float,
 ) -> None:
-    """Refuse extra data that do not fit the images.
-
-    Raises:
-        ValueError: a fraction without data or the reverse, no labels, another shape, other classes,
-            or fewer images than a batch takes.
-    """
+    """Refuse extra data that do not fit the images or the fraction."""
     if extra_data is None or not extra_fraction:
         if extra_data is not None or extra_fraction:
-            lacks = (
-                f"extra data {extra_data.name!r} but no fraction" if extra_data else "no extra data"
-            )
+            given = f"extra data {extra_data.name!r}" if extra_data is not None else ""
+            lacks = f"{given} but no fraction" if given else "no extra data"
             raise ValueError(
                 f"extra_fraction is {extra_fraction:g}, with {lacks}; give both, e.g. 0.7, or "
                 "neither"

@@ -13,34 +13,14 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import make_grid, to_uint8, write_png
-from scoreag.models.model_cards import Card, load_card, load_weights, read_weights
+from scoreag.models.model_cards import Card, load_card
 from scoreag.registry import check_options, load_component
-from scoreag.training.checkpoint import (
-    TrainState,
-    build_seeded,
-    check_init,
-    init_state,
-    load_checkpoint,
-)
+from scoreag.training import checkpoint, losses, optimization, outputs
+from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import DistContext, ExecutionConfig
 from scoreag.training.loop import fit
-from scoreag.training.losses import PerSampleLoss, build_denoising_loss, build_objective
-from scoreag.training.optimization import (
-    SNAPSHOT_DIR,
-    Muon,
-    hidden_matrices,
-    is_snapshot_due,
-    load_posthoc_average,
-    width_to_gamma,
-    write_snapshot,
-)
-from scoreag.training.outputs import (
-    Callback,
-    TrainingLog,
-    describe_inputs,
-    export,
-    tensorboard_writer,
-)
+from scoreag.training.losses import PerSampleLoss
+from scoreag.training.outputs import Callback, TrainingLog
 from scoreag.training.presets import check_input_shapes
 from scoreag.training.recipes import TASK_SETTINGS, ScoreRecipe
 from scoreag.training.schedule import Pixels
@@ -94,16 +74,16 @@ def train_score_model(
     )  # fmt: skip
     if not context.is_main:
         return context.main_process_first(partial(load_card, folder))
-    provenance = {**(provenance or {}), **describe_inputs(init), **log.summary(state)}
+    provenance = {**(provenance or {}), **outputs.describe_inputs(init), **log.summary(state)}
     if ema_width:
         provenance["ema_width"] = ema_width
 
     def write() -> Card:
         average = state.average.state_dict()
         if ema_width:
-            average = load_posthoc_average(folder, ema_width, state.images_seen)
+            average = optimization.load_posthoc_average(folder, ema_width, state.images_seen)
         weights = {name.removeprefix("network."): value for name, value in average.items()}
-        return export(
+        return outputs.export(
             "score-model", recipe, weights, folder, classes, tuple(options["image_shape"]),
             provenance, init, license=license, command=command, family=recipe.family,
             sigma_data=recipe.sigma_data, options=options,
@@ -131,8 +111,8 @@ def check_recipe(
     dist_context.check_batch_size(recipe.schedule.batch_size)
     if ema_width is None:
         return
-    width_to_gamma(ema_width)
-    if not recipe.schedule.ema_widths and not list((folder / SNAPSHOT_DIR).glob("*.safetensors")):
+    optimization.width_to_gamma(ema_width)
+    if not recipe.schedule.ema_widths and not optimization.list_snapshots(folder):
         raise ValueError(
             f"an average of width {ema_width:g} is made of snapshots, and this preset leaves none; "
             "choose one that has ema_widths, such as fashion-small"
@@ -152,7 +132,7 @@ def resolve_options(
             inputs = torch.empty(batch, *shape), torch.empty(batch), torch.zeros(batch).long()
         check_input_shapes(build, options, [inputs], recipe.network)
         return options
-    check_init(init, "score-model", "cifar10", shape, len(classes))
+    checkpoint.check_init(init, "score-model", "cifar10", shape, len(classes))
     if init.family != recipe.family:
         raise ValueError(
             f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
@@ -171,8 +151,10 @@ def build_or_resume(
 ) -> TrainState:
     """The state of the checkpoint ``file`` if there is one, else that before the first step."""
     model = build_network(recipe, options, init, execution.channels_last).to(device)
-    state = init_state(model, build_optimizer(model, recipe), len(recipe.schedule.ema_widths))
-    state = load_checkpoint(state, file)
+    state = checkpoint.init_state(
+        model, build_optimizer(model, recipe), len(recipe.schedule.ema_widths)
+    )
+    state = checkpoint.load_checkpoint(state, file)
     if execution.torch_compile:
         model.network.compile()  # in place, so that the weights keep their names
     return state
@@ -184,10 +166,8 @@ def build_network(
     """The denoiser before its first step, with the weights of ``init`` or of the seed."""
     name = init.network if init else recipe.network
     check_options(load_component("networks", name).build, dict(options), recipe.network)
-    network = build_seeded(name, options, recipe.schedule.seed)
-    if init is not None:
-        load_weights(network, read_weights(init), init.name)
-    family = build_objective(recipe.family, recipe.sigma_data).family
+    network = checkpoint.build_seeded(name, options, recipe.schedule.seed, init)
+    family = losses.build_objective(recipe.family, recipe.sigma_data).family
     model = Preconditioned(network, family).train()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return model.to(memory_format=layout)  # type: ignore[call-overload]
@@ -201,16 +181,18 @@ def build_optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.O
     if recipe.optimizer != "muon":
         raise ValueError(f"optimizer is {recipe.optimizer!r}; write 'adamw' or 'muon'")
     ends = [model.network.get_submodule(name) for name in recipe.embed_layers]
-    matrices = hidden_matrices(model.network, ends)
+    matrices = optimization.hidden_matrices(model.network, ends)
     ids = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
-    return Muon(matrices, others, recipe.lr, recipe.adam_lr, betas=betas, weight_decay=decay)
+    return optimization.Muon(
+        matrices, others, recipe.lr, recipe.adam_lr, betas=betas, weight_decay=decay
+    )
 
 
 def build_loss(recipe: ScoreRecipe, classes: int) -> PerSampleLoss:
     """The denoising loss of the recipe's family."""
-    objective = build_objective(recipe.family, recipe.sigma_data, recipe.ln_sigma)
-    return build_denoising_loss(objective, classes, recipe.label_dropout, recipe.hflip)
+    objective = losses.build_objective(recipe.family, recipe.sigma_data, recipe.ln_sigma)
+    return losses.build_denoising_loss(objective, classes, recipe.label_dropout, recipe.hflip)
 
 
 def make_callbacks(
@@ -220,13 +202,13 @@ def make_callbacks(
     schedule, callbacks = recipe.resolved_schedule, list[Callback]()
 
     def snapshot(state: TrainState) -> None:
-        if is_snapshot_due(state.images_seen, schedule):
-            write_snapshot(state, schedule, folder)
+        if optimization.is_snapshot_due(state.images_seen, schedule):
+            optimization.write_snapshot(state, schedule, folder)
 
     if schedule.ema_widths and execution.dist_context.is_main:
         callbacks.append(snapshot)
     if execution.tensorboard and execution.dist_context.is_main:
-        callbacks.append(tensorboard_writer(folder, schedule, recipe.lr, images_seen))
+        callbacks.append(outputs.tensorboard_writer(folder, schedule, recipe.lr, images_seen))
     return callbacks
 
 
