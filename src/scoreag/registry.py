@@ -103,17 +103,36 @@ NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # what serves the components besi
     **dict.fromkeys(FOLDERS, ()),
     "networks": ("edm_blocks",),
 }
-DATASETS = {  # the module of each, and its name in it
-    "cifar10": ("scoreag.data.cifar", "CIFAR10"),
-    "cifar100": ("scoreag.data.cifar", "CIFAR100"),
-    "fashion-mnist": ("scoreag.data.fashion_mnist", "FASHION_MNIST"),
-    "foolbox-samples": ("scoreag.data.cifar", "FOOLBOX_SAMPLES"),
-    "image-folder": ("scoreag.data.image_folder", "IMAGE_FOLDER"),
-    "npz": ("scoreag.data.npz", "NPZ"),
-    "run-dir": ("scoreag.data.image_folder", "RUN_DIR"),
-    "single-image": ("scoreag.data.image_folder", "SINGLE_IMAGE"),
-    "tiny-imagenet": ("scoreag.data.tiny_imagenet", "TINY_IMAGENET"),
-}
+DATASETS = {  # the module of each, its name in it, and a description
+    "cifar10": (
+        "cifar", "CIFAR10", "CIFAR-10: the official files, binary or python, downloaded if missing",
+    ),
+    "cifar100": (
+        "cifar", "CIFAR100",
+        "CIFAR-100, 100 fine or 20 coarse classes: the official files, downloaded if missing",
+    ),
+    "fashion-mnist": (
+        "fashion_mnist", "FASHION_MNIST",
+        "Fashion-MNIST, 28 x 28 gray, 10 classes: the official files, or 40 bundled test images",
+    ),
+    "foolbox-samples": (
+        "cifar", "FOOLBOX_SAMPLES",
+        "the 20 CIFAR-10 images in the package foolbox: the first of the test split",
+    ),
+    "image-folder": (
+        "image_folder", "IMAGE_FOLDER",
+        "a folder of pictures, labeled by class folders or by a labels.csv",
+    ),
+    "npz": ("npz", "NPZ", "arrays in an .npz file: images, and optionally labels and classes"),
+    "run-dir": (
+        "image_folder", "RUN_DIR", "the images of a run of ScoreAG, with their ids and labels",
+    ),
+    "single-image": ("image_folder", "SINGLE_IMAGE", "a picture; resized only with --size"),
+    "tiny-imagenet": (
+        "tiny_imagenet", "TINY_IMAGENET",
+        "Tiny ImageNet, 200 classes, 64 x 64: the official zip as it is, or unpacked",
+    ),
+}  # fmt: skip
 
 
 class UnknownNameError(ValueError):
@@ -138,8 +157,8 @@ def load_component(kind: str, name: str) -> Any:
             f"no {short_repr(name)} in {kind}; {did_you_mean(name, component_names(kind))}"
         )
     if kind == "datasets":
-        module, symbol = DATASETS[name]
-        return getattr(import_module(module), symbol)
+        module, symbol, _ = DATASETS[name]
+        return getattr(import_module(f"scoreag.data.{module}"), symbol)
     return import_module(_modules(kind)[name])
 
 

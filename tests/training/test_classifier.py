@@ -12,9 +12,9 @@ from scoreag.training.classifier_training import (
     build_loss,
     build_optimizer,
     build_state,
-    classification_loss,
     train,
 )
+from scoreag.training.losses import classification_loss
 from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
 from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import Batch, TrainingSchedule

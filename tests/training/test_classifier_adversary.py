@@ -11,9 +11,11 @@ from torch.nn.functional import cross_entropy
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.loading import wrap_classifier
 from scoreag.core.rng import Stream
-from scoreag.training.classifier_training import classification_loss, compute_logits, train
+from scoreag.training.classifier_training import train
 from scoreag.training.losses import (
     adversarial_loss,
+    classification_loss,
+    compute_logits,
     frozen_batchnorm,
     mean_kl_divergence,
     pgd,

@@ -60,7 +60,7 @@ def entries(kind: str) -> dict[str, str]:
 
 def _component_lines(kind: str) -> dict[str, str]:
     if kind == "datasets":
-        return {name: _first_line(module) for name, (module, _) in sorted(DATASETS.items())}
+        return {name: line for name, (_, _, line) in sorted(DATASETS.items())}
     found = {}
     for folder in FOLDERS.get(kind, (kind,)):
         package = find_spec(f"scoreag.{folder}")
