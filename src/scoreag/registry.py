@@ -1,7 +1,8 @@
 """Components by name, and error messages that suggest the right name.
 
-A component is a file: ``load_component("attacks", "pgd")`` imports attacks/pgd.py, and
-``package.module`` names a component of another package.
+A component is a file: ``load_component("attacks", "pgd")`` imports attacks/pgd.py.  There is no
+list to keep in step with the files, but for data sets, of which a file may hold several.
+``package.module`` names a foreign component.
 """
 
 import pkgutil
@@ -10,7 +11,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from reprlib import Repr
-from types import ModuleType
 from typing import Any
 
 MAX_KNOWN_NAMES = 1000  # that a name is compared with
@@ -57,16 +57,44 @@ _FOREIGN = [  # our names, and the same in other libraries and in version 0.1
 FOREIGN_NAMES = {word: (*ours.split(),) for ours, words in _FOREIGN for word in words.split()}
 FOLDERS = {  # of the components of a kind
     "attacks": ("attacks", "attacks.external"),
-    "datasets": ("data",),
     "networks": ("diffusion.networks", "classifiers.networks"),
     "purifiers": ("defenses.purifiers",),
     "samplers": ("diffusion.samplers",),
 }
 NO_COMPONENTS: dict[str, tuple[str, ...]] = {  # other modules in these folders
     **dict.fromkeys(FOLDERS, ()),
-    "datasets": ("loading", "source"),
     "networks": ("edm_blocks",),
 }
+DATASETS = {  # the module of each, its name in it, and a description
+    "cifar10": (
+        "cifar", "CIFAR10", "CIFAR-10: the official files, binary or python, downloaded if missing",
+    ),
+    "cifar100": (
+        "cifar", "CIFAR100",
+        "CIFAR-100, 100 fine or 20 coarse classes: the official files, downloaded if missing",
+    ),
+    "fashion-mnist": (
+        "fashion_mnist", "FASHION_MNIST",
+        "Fashion-MNIST, 28 x 28 gray, 10 classes: the official files, or 40 bundled test images",
+    ),
+    "foolbox-samples": (
+        "cifar", "FOOLBOX_SAMPLES",
+        "the 20 CIFAR-10 images in the package foolbox: the first of the test split",
+    ),
+    "image-folder": (
+        "image_folder", "IMAGE_FOLDER",
+        "a folder of pictures, labeled by class folders or by a labels.csv",
+    ),
+    "npz": ("npz", "NPZ", "arrays in an .npz file: images, and optionally labels and classes"),
+    "run-dir": (
+        "image_folder", "RUN_DIR", "the images of a run of ScoreAG, with their ids and labels",
+    ),
+    "single-image": ("image_folder", "SINGLE_IMAGE", "a picture; resized only with --size"),
+    "tiny-imagenet": (
+        "tiny_imagenet", "TINY_IMAGENET",
+        "Tiny ImageNet, 200 classes, 64 x 64: the official zip as it is, or unpacked",
+    ),
+}  # fmt: skip
 
 
 class UnknownNameError(ValueError):
@@ -78,18 +106,21 @@ class UnknownOptionError(UnknownNameError, TypeError):
 
 
 def component_names(kind: str) -> list[str]:
-    """The names of this package's components of a kind, e.g. "attacks"."""
-    return sorted(_modules(kind))
+    """The components of a kind that this package brings, e.g. ``component_names("attacks")``."""
+    return sorted(DATASETS if kind == "datasets" else _modules(kind))
 
 
-def load_component(kind: str, name: str) -> ModuleType:
-    """The module of a component, by its file name here or by its dotted name elsewhere."""
+def load_component(kind: str, name: str) -> Any:
+    """The module of a component, by file name or dotted name; of a data set, its object."""
     if "." in name and all(part.isidentifier() for part in name.split(".")):
         return import_module(name)
     if name not in component_names(kind):
         raise ValueError(
             f"no {short_repr(name)} in {kind}; {did_you_mean(name, component_names(kind))}"
         )
+    if kind == "datasets":
+        module, symbol, _ = DATASETS[name]
+        return getattr(import_module(f"scoreag.data.{module}"), symbol)
     return import_module(_modules(kind)[name])
 
 

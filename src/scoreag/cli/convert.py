@@ -151,14 +151,14 @@ def parse_class_names(word: str | None) -> list[str]:
     if "," in word:
         return [name.strip() for name in word.split(",")]
     known = {
-        name.replace("_", "-"): name
+        name: list(classes)
         for name in component_names("datasets")
-        if hasattr(load_component("datasets", name), "CLASSES")
+        if (classes := getattr(load_component("datasets", name), "CLASSES", ()))
     }
     if (name := word.replace("_", "-")) not in known:
         hint = did_you_mean(name, [*known])
         raise UsageError(f"--class-names {word}: no such data set; {hint}, or cat,dog,...")
-    return list(load_component("datasets", known[name]).CLASSES)
+    return known[name]
 
 
 def parse_channels(text: str | None, flag: str) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from scoreag.cli import options as o
 from scoreag.cli.runs import check_classes, write_report
-from scoreag.registry import FOLDERS, UnknownNameError, component_names, did_you_mean
+from scoreag.registry import DATASETS, FOLDERS, UnknownNameError, component_names, did_you_mean
 
 if TYPE_CHECKING:
     from scoreag.classifiers.diagnose import Finding
@@ -61,6 +61,8 @@ def entries(kind: str) -> dict[str, str]:
 
 
 def _component_lines(kind: str) -> dict[str, str]:
+    if kind == "datasets":
+        return {name: line for name, (_, _, line) in sorted(DATASETS.items())}
     lines = {}
     for folder in FOLDERS.get(kind, (kind,)):
         package = find_spec(f"scoreag.{folder}")
@@ -68,8 +70,7 @@ def _component_lines(kind: str) -> dict[str, str]:
         modules = [one.name for one in iter_modules(package.submodule_search_locations)]
         names = modules if kind == "metrics" else component_names(kind)
         for name in sorted({*modules} & {*names}):
-            shown = name.replace("_", "-") if kind == "datasets" else name
-            lines[shown] = _first_line(f"scoreag.{folder}.{name}")
+            lines[name] = _first_line(f"scoreag.{folder}.{name}")
     return lines
 
 

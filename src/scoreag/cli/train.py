@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
     from scoreag.models.model_cards import Card
     from scoreag.training.execution import DistContext
+    from scoreag.training.recipes import ScoreRecipe
     from scoreag.training.schedule import TrainingSchedule
-    from scoreag.training.score_presets import ScoreRecipe
 
 PRESET = "the preset's"
 NOT_IN_COMMAND = ("overwrite", "quiet", "json", "debug")  # no effect on the training
@@ -87,7 +87,7 @@ def score_model(options: ScoreModelOptions) -> None:
     scoreag train score-model --preset cifar10-small --out models/mine
     """
     from scoreag.training.execution import join_process_group, local_device
-    from scoreag.training.score_presets import PRESETS
+    from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 
     training = options.training
     device = local_device(training.compute.resolve())
@@ -104,7 +104,7 @@ def _train_score_model(
 ) -> None:
     """Train as one of several processes; only the main one claims the folder and prints."""
     from scoreag.training.execution import ExecutionConfig
-    from scoreag.training.log import require_tensorboard
+    from scoreag.training.outputs import require_tensorboard
     from scoreag.training.score_model_training import (
         check_recipe,
         resolve_options,
@@ -143,7 +143,7 @@ def _train_score_model(
 
 def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
     """The card of --init, at a higher resolution with --grow-resolution."""
-    from scoreag.training.warm_start import grow_resolution
+    from scoreag.training.checkpoint import grow_resolution
 
     if not options.init:
         if options.grow_resolution:
@@ -162,10 +162,10 @@ def classifier(options: ClassifierOptions) -> None:
 
     scoreag train classifier --preset cifar10-resnet20 --out models/resnet
     """
-    from scoreag.training.batches import check_extra
-    from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
     from scoreag.training.presets import adapt_recipe
+    from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
+    from scoreag.training.schedule import check_extra
 
     training, output = options.training, options.training.output
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -273,7 +273,7 @@ def claim_folder(
     """Lock --out until ``stack`` closes; refuse a training with other options."""
     from scoreag.io.manifest import to_jsonable
     from scoreag.io.run_dir import open_run_dir
-    from scoreag.training.log import TRAINING_FILES
+    from scoreag.training.outputs import TRAINING_FILES
     from scoreag.training.schedule import to_config_dict
 
     manifest = {

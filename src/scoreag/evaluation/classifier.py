@@ -9,7 +9,7 @@ from scoreag.attacks.pgd import PGD
 from scoreag.core.types import Classifier
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import Card
-from scoreag.training.export import measure_accuracy
+from scoreag.training.outputs import measure_accuracy
 
 TEST_SECTION = "test"  # of a card's metrics: of the test images
 PGD_METRIC_PATTERN = re.compile(r"accuracy_pgd(\d+)_(\d+(?:\.\d+)?)")  # steps, and eps in 255ths

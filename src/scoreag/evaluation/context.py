@@ -16,7 +16,7 @@ from scoreag.evaluation.score_model import EvalContext, Model
 from scoreag.io.images import to_float
 from scoreag.models.identity import model_identity
 from scoreag.models.model_cards import Card
-from scoreag.training.ema import checkpoint_at
+from scoreag.training.optimization import checkpoint_at
 
 
 def describe_context(context: EvalContext) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from scoreag.stats.estimates import (
     from_proportion,
 )
 from scoreag.stats.proportion import compute_proportion
-from scoreag.training.denoising_loss import edm
+from scoreag.training.losses import edm
 
 SAMPLES, TEST_IMAGES = "samples", "test images"
 JACKKNIFE_METHOD = "jackknife, 20 blocks left out in turn"
