@@ -34,7 +34,7 @@ from scoreag.attacks import (
     square,
     stadv,
 )
-from scoreag.attacks._common.attack import Attack, attack_name
+from scoreag.attacks._attack import Attack, attack_name
 from scoreag.core.rng import Noise
 
 EPSILON = 8 / 255

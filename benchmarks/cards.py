@@ -10,13 +10,15 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from common import Row, write
 
 from scoreag.models.model_cards import Card, load_card
 
-CARD = ("settings", "figures", "neighbours", "speed")  # what is shown of an evaluation
-CURVE = ("settings", "figures", "curve")
+CARD = ("config", "metrics", "neighbors", "speed")  # what is shown of an evaluation
+CURVE = ("config", "metrics", "curve")
+RECORDED = {"config": "settings", "metrics": "figures", "neighbors": "neighbours"}
 
 
 def described(cards: Iterable[Card]) -> list[Row]:
@@ -38,9 +40,18 @@ def evaluated(whole: Path, curve: Path) -> Row:
     """What two evaluations found of a score model: after its training, and over it."""
     at_end, over = (json.loads((folder / "figures.json").read_text()) for folder in (whole, curve))
     return {
-        "card": {name: at_end[name] for name in CARD},
-        "curve": {name: over[name] for name in CURVE},
+        "card": _recorded({name: at_end[name] for name in CARD}),
+        "curve": _recorded({name: over[name] for name in CURVE}),
     }
+
+
+def _recorded(value: Any) -> Any:
+    """With the keys of the files of results, which are those of version 0.1."""
+    if isinstance(value, list):
+        return [_recorded(one) for one in value]
+    if isinstance(value, dict):
+        return {RECORDED.get(name, name): _recorded(one) for name, one in value.items()}
+    return value
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 import scoreag
 from scoreag.attacks import pgd
 from scoreag.classifiers.normalized import NormalizedClassifier
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.io.filesystem import write_text
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig

@@ -30,8 +30,8 @@ from transformation import row as transformed
 
 import scoreag
 from scoreag.attacks import pgd
+from scoreag.methods.run_task import run_in_memory
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import run_in_memory
 from scoreag.metrics.feature_distances import frechet_distance
 from scoreag.models.model_cards import load_card
 

@@ -27,12 +27,7 @@ from scoreag.metrics import feature_distances, lpips, norms
 from scoreag.registry import load_attack, load_component
 from scoreag.stats import estimates, proportion
 from scoreag.stats.estimates import find_quantile_ranks
-from scoreag.training import (
-    classifier_presets,
-    classifier_training,
-    score_model_training,
-    score_presets,
-)
+from scoreag.training import classifier_training, recipes, score_model_training
 
 NOISE = Noise(seed=3, image_ids=[4, 9, 2])
 
@@ -261,10 +256,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "score_model": partial(
         trained,
         partial(score_model_training.train_score_model, sample_every_images=10**9),
-        score_presets.PRESETS,
+        recipes.SCORE_PRESETS,
     ),
     "classifier": partial(
-        trained, classifier_training.train_classifier, classifier_presets.PRESETS
+        trained, classifier_training.train_classifier, recipes.CLASSIFIER_PRESETS
     ),
     "network": network,
     "denoiser": denoiser,

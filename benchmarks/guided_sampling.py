@@ -24,8 +24,8 @@ from scoreag.core.rng import Noise
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
 from scoreag.methods.guided_sampling import configure_prior, runner_up_class
+from scoreag.methods.run_task import run_batch
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import run_batch
 
 REFERENCE = {
     "sampler": "euler_maruyama",

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scoreag.assess import storage
+from scoreag.assess import runner
 from scoreag.assess.experiments import Cell
+from scoreag.assess.run_attack import ScoredBatch
 from scoreag.assess.runner import SHARD_IMAGES
-from scoreag.assess.scoring import ScoredBatch
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import FORMAT, MANIFEST
@@ -42,10 +42,10 @@ def write_assessment(folder: Path, count: int) -> None:
     """One set with one victim: its images as they are, and under three attacks."""
     cells = [_cell("clean", count), *(_cell(name, count) for name in ATTACKS)]
     for seed, cell in enumerate(cells):
-        storage.write_cell(folder, cell)
+        runner.write_cell(folder, cell)
         for shard in _shards(cell, torch.Generator().manual_seed(seed)):
-            storage.write_shard(folder, cell, shard)
-    write_json(folder / storage.CELLS_FILE, {cell.name: cell.key for cell in cells})
+            runner.write_shard(folder, cell, shard)
+    write_json(folder / runner.CELLS_FILE, {cell.name: cell.key for cell in cells})
     told = {"format": FORMAT, "task": "assess made up", "plan": {"images": count}, "device": "cpu"}
     write_json(folder / MANIFEST, told)
 

@@ -24,7 +24,7 @@ from scoreag.diffusion.guidance import X0_ESTIMATES
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.methods.purification import build_purification
 from scoreag.methods.result import Result
-from scoreag.methods.task import run_in_memory
+from scoreag.methods.run_task import run_in_memory
 from scoreag.methods.transformation import build_transformation
 
 Draw: TypeAlias = Callable[..., Result]

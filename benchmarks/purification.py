@@ -24,7 +24,7 @@ from common import (
 import scoreag
 from scoreag.attacks import pgd
 from scoreag.methods.purification import build_purification
-from scoreag.methods.task import run_in_memory
+from scoreag.methods.run_task import run_in_memory
 
 
 def row(

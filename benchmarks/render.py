@@ -22,7 +22,7 @@ from render_tasks import purification, sampling, synthesis, transformation
 from render_white_box import white_box
 from render_world import cards, draws, families, world
 
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

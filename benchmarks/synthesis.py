@@ -10,8 +10,8 @@ import torch
 from common import Row, by_draw, cells, eight_bit, measure, options_of_settings, rate, ruler
 
 import scoreag
+from scoreag.methods.run_task import run_in_memory
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import run_in_memory
 
 
 def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Row:

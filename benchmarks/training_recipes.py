@@ -23,9 +23,10 @@ from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import ExecutionConfig
 from scoreag.training.loop import fit
 from scoreag.training.presets import get_preset
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
+from scoreag.training.recipes import ScoreRecipe
 from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import build_loss, build_or_resume, resolve_options
-from scoreag.training.score_presets import PRESETS, ScoreRecipe
 
 PLANNED = {setting.name for setting in fields(TrainingSchedule)}
 

@@ -23,7 +23,7 @@ from common import (
 
 import scoreag
 from scoreag.attacks import pgd
-from scoreag.methods.task import run_in_memory
+from scoreag.methods.run_task import run_in_memory
 from scoreag.methods.transformation import build_transformation
 
 BEFORE = "images that were right before"

@@ -21,8 +21,8 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods.task import escalate_attack_scale
-from scoreag.methods.validation import IDS_PER_CLASS
+from scoreag.methods.run_task import escalate_attack_scale
+from scoreag.methods.task import IDS_PER_CLASS
 
 QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
@@ -310,10 +310,13 @@ class NoGrad(nn.Sequential):
         (lambda p, v, x: scoreag.synthesize(p, v, []), "no images"),
         (lambda p, v, x: scoreag.transform(p, v, x[:0], []), "no images"),
         (lambda p, v, x: scoreag.transform(p, v, x, None), "have no labels"),
-        (lambda p, v, x: scoreag.synthesize(p, v, [[1, 0, 0]]), "one class an image"),
+        (lambda p, v, x: scoreag.synthesize(p, v, [[1, 0, 0]]), "one class per image"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, 12), "target classes from 12 to 12"),
         (lambda p, v, x: scoreag.transform(p, NoGrad(v).eval(), x, LABELS), "no gradient"),
-        (lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS), "288 classes apart"),
+        (
+            lambda p, v, x: scoreag.transform(p, v[:3].eval(), x, LABELS),
+            "the classifier has 288 classes",
+        ),
         (lambda p, v, x: scoreag.transform(p, v[:2].eval(), x, LABELS), "expected logits"),
         (lambda p, v, x: scoreag.transform(p, v[2:].eval(), x, LABELS), "cannot take images"),
         (lambda p, v, x: scoreag.transform(p, v, x, LABELS, seed=-1), "seed is -1"),
@@ -331,7 +334,7 @@ def test_a_slip_is_refused_at_the_door(call, message, prior, victim, images):
 
 
 def test_a_model_without_classes_cannot_be_asked_for_one(prior, victim):
-    with pytest.raises(ValueError, match="knows no classes"):
+    with pytest.raises(ValueError, match="has no classes"):
         scoreag.synthesize(replace(prior, classes=()), victim, [0])
 
 
@@ -447,7 +450,8 @@ def test_every_argument_is_in_the_signature_and_explained(name):
     parameters = inspect.signature(function).parameters.values()
     assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
     arguments = inspect.getdoc(function).partition("Args:")[2].partition("Raises:")[0]
-    assert not [p.name for p in parameters if not re.search(rf"\b{p.name}\b", arguments)]
+    explained = re.findall(r"^    (\w+): \S", arguments, re.MULTILINE)
+    assert sorted(explained) == sorted(p.name for p in parameters)
 
 
 def test_the_public_names_are_there_and_attacks_among_them():

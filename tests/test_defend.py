@@ -1,4 +1,4 @@
-"""A defended classifier: what it draws, what it answers, and which gradient an attacker gets."""
+"""A defended classifier: its draws, its answers, and its gradient."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def images(in_double_precision):
     return torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def test_each_call_draws_afresh_and_a_replay_does_not(victim, prior, images):
+def test_each_call_has_fresh_draws_and_a_replay_does_not(victim, prior, images):
     defended = scoreag.defend(victim, prior, **SETTINGS)
     first, second = defended(images), defended(images)
     assert not torch.isclose(first, second).all(1).any()
@@ -57,7 +57,7 @@ def test_each_call_draws_afresh_and_a_replay_does_not(victim, prior, images):
     assert torch.equal(replayed(images), second) and torch.equal(replayed(images), second)
 
 
-def test_two_defences_of_one_seed_draw_alike(victim, prior, images):
+def test_two_defenses_with_one_seed_have_the_same_draws(victim, prior, images):
     a, b = (scoreag.defend(victim, prior, seed=5, **SETTINGS) for _ in range(2))
     assert torch.equal(a(images), b(images)) and torch.equal(a(images), b(images))
 
@@ -70,7 +70,7 @@ def test_a_replayed_row_is_its_image(victim, prior, images):
 
 
 def test_mean_of_draws_is_the_mean_of_single_answers(victim, prior, images):
-    """A classifier that remembers what it saw: draw by draw, image by image."""
+    """A classifier that records its inputs: draw by draw, image by image."""
     seen = []
 
     def remember(purified):
@@ -84,7 +84,7 @@ def test_mean_of_draws_is_the_mean_of_single_answers(victim, prior, images):
     assert torch.allclose(got, (first + second + third) / 3)
 
 
-def test_a_draw_is_the_same_whatever_others_are_taken_with_it(victim, prior, images):
+def test_a_draw_does_not_depend_on_the_number_of_draws(victim, prior, images):
     """Draws of one call are told apart by their number, which the first call of others has too."""
     noises = [Noise(0, range(3)).fold_in("call", 0, "draw", i) for i in range(3)]
     settings = resolve_task_config(prior, "purify", **SETTINGS)
@@ -109,7 +109,7 @@ def test_exact_gradient_is_that_of_the_function(victim, prior, images):
     assert torch.autograd.gradcheck(defended, images[:1].clone().requires_grad_())
 
 
-def test_bpda_takes_purification_for_the_identity(victim, prior, images):
+def test_bpda_treats_purification_as_the_identity(victim, prior, images):
     leaf = images.clone().requires_grad_()
     scoreag.defend(victim, prior, backward="bpda", **SETTINGS)(leaf)[:, 2].sum().backward()
     expected = victim.weight[2].detach().view(1, 4, 4).expand_as(leaf)
@@ -148,7 +148,7 @@ def test_answers_and_gradients_do_not_depend_on_how_draws_are_split(
             assert theirs.norm() > 0 and (ours - theirs).norm() < 1e-12 * theirs.norm()
 
 
-def test_the_classifier_sees_as_many_draws_at_once_as_fit(victim, prior, images):
+def test_the_classifier_receives_as_many_draws_at_once_as_fit(victim, prior, images):
     """3 images: 5 draws are 15 rows; where two draws fit, 6, 6 and 3."""
     sizes = []
     victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
@@ -160,7 +160,7 @@ def test_the_classifier_sees_as_many_draws_at_once_as_fit(victim, prior, images)
     assert sizes == [15, 6, 6, 3]
 
 
-def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, images):
+def test_the_memory_holds_the_states_of_all_draws_of_an_answer(victim, prior, images):
     """Measured where they are kept, one draw after the other: what 20 steps more take."""
     kept, needed = [], []
     for steps in (20, 40):
@@ -176,7 +176,7 @@ def test_the_states_of_all_draws_of_an_answer_are_kept_together(victim, prior, i
         scoreag.defend(victim, prior, draws=5, max_memory=most, **{**SETTINGS, "steps": 40})(images)
 
 
-def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, images):
+def test_a_draw_that_does_not_fit_is_refused_with_a_budget_that_fits(victim, prior, images):
     free = scoreag.defend(victim, prior, draws=2, **SETTINGS)
     most = 2 * free.config.bytes_per_draw
     with pytest.raises(ValueError) as caught:
@@ -190,7 +190,7 @@ def test_a_draw_that_does_not_fit_is_refused_with_what_would(victim, prior, imag
 
 
 @pytest.mark.parametrize("backward", ["exact", "none"])
-def test_a_defence_may_stand_within_another(backward, victim, prior, images):
+def test_a_defense_may_be_inside_another(backward, victim, prior, images):
     """A replay of the outer one replays both, in each pass, and however its draws are split."""
     inner = scoreag.defend(victim, prior, "one_step_denoising", sigma_start=0.2)
     outer = scoreag.defend(inner, prior, draws=3, backward=backward, **SETTINGS)
@@ -210,7 +210,7 @@ def test_a_defence_may_stand_within_another(backward, victim, prior, images):
         assert torch.autograd.gradcheck(cut.fix_randomness(0), images[:1].clone().requires_grad_())
 
 
-def test_blind_differentiates_the_undefended_classifier_and_answers_as_the_defended(prior, images):
+def test_backward_none_has_the_gradient_of_the_undefended_classifier(prior, images):
     def square(x):
         return torch.stack([x.square().flatten(1).sum(1), x.flatten(1).sum(1)], 1)
 
@@ -267,7 +267,7 @@ def test_images_of_another_size_than_the_score_model_are_refused(victim, prior):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_logits_that_are_no_numbers_are_refused(bad, prior, images):
+def test_logits_that_are_not_finite_are_refused(bad, prior, images):
     def broken(purified):
         logits = purified.flatten(1)[:, :3]
         return torch.where(torch.tensor([True, False, False])[:, None], bad, logits)
@@ -276,7 +276,7 @@ def test_logits_that_are_no_numbers_are_refused(bad, prior, images):
         scoreag.defend(broken, prior, **SETTINGS)(images)
 
 
-def test_a_module_whose_logits_are_no_numbers_is_refused_at_once(prior):
+def test_a_module_whose_logits_are_not_finite_is_refused_at_once(prior):
     class Broken(nn.Module):
         def forward(self, images):
             return images.flatten(1)[:, :3] / 0
@@ -292,7 +292,7 @@ def test_other_outputs_than_logits_are_refused(prior, images):
 
 @pytest.fixture
 def attacked(two_classes):
-    """Images of two classes, a defence of the class of their brightness, and the labels."""
+    """Images of two classes, a defense of the class of their brightness, and the labels."""
     prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
 
     class Brightness(nn.Module):
@@ -307,7 +307,7 @@ def attacked(two_classes):
     return defended, images, labels
 
 
-def test_foolbox_attacks_a_defence_as_it_is(attacked):
+def test_foolbox_attacks_a_defense_directly(attacked):
     foolbox = pytest.importorskip("foolbox")
     defended, images, labels = attacked
     model = foolbox.PyTorchModel(defended, bounds=(0, 1))
@@ -320,7 +320,7 @@ def test_foolbox_attacks_a_defence_as_it_is(attacked):
     assert clean > 0.9 and (defended(found).argmax(1) == labels).double().mean() < 0.5
 
 
-def test_torchattacks_attacks_a_defence_as_it_is(attacked):
+def test_torchattacks_attacks_a_defense_directly(attacked):
     torchattacks = pytest.importorskip("torchattacks", exc_type=ImportError)
     defended, images, labels = attacked
     found = torchattacks.PGD(defended, eps=0.2, alpha=0.05, steps=5, random_start=False)(
@@ -330,8 +330,8 @@ def test_torchattacks_attacks_a_defence_as_it_is(attacked):
     assert (defended(found).argmax(1) == labels).double().mean() < 0.5
 
 
-def test_a_guided_chain_may_ask_a_defence_about_its_estimates(victim, prior, images):
-    """They lie outside of [0, 1], which images that are still normalised do as well."""
+def test_a_guided_chain_may_pass_its_estimates_to_a_defense(victim, prior, images):
+    """They lie outside of [0, 1], which images that are still normalized do as well."""
     defended = scoreag.defend(victim, prior, **SETTINGS)
     assert torch.equal(
         defended.fix_randomness(0).forward_unclamped(images), defended.fix_randomness(0)(images)
@@ -357,7 +357,7 @@ for classifier, model, options in slips:
 """
 
 
-def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
+def test_arguments_of_wrong_types_are_refused_at_construction():
     """In a process of its own, for tests check types before anything else does."""
     found = subprocess.run(
         [sys.executable, "-c", SLIPS], capture_output=True, text=True, env=tiny.ENVIRONMENT
@@ -373,8 +373,8 @@ def test_another_kind_of_thing_is_refused_when_the_defence_is_made():
     ]
 
 
-def test_a_defence_stays_in_eval_mode(prior):
-    """Or its networks would learn the statistics of the images that they are shown."""
+def test_a_defense_stays_in_eval_mode(prior):
+    """Else its networks would update their statistics with the images of the attack."""
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)).eval()
     defended = scoreag.defend(net, prior, **SETTINGS).train()
     before = net[0].running_mean.clone()

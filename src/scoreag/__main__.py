@@ -4,7 +4,7 @@ from scoreag.core.signals import install_handlers
 
 
 def run() -> int:
-    """Run the command that was typed, and answer signals from the first import on."""
+    """Run the command line, with signal handlers installed before any other import."""
     install_handlers()
     from scoreag.cli.app import main
 

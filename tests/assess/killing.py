@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import tiny
-from scoreag.assess import storage
+from scoreag.assess import runner
 
 
 def start(out: str, size: int, where: Path, *more: str) -> subprocess.Popen:
@@ -19,7 +19,7 @@ def start(out: str, size: int, where: Path, *more: str) -> subprocess.Popen:
 
 def contents(folder: Path) -> tuple[dict, dict]:
     """All rows by cell, and all pictures: what must not depend on how the work was done."""
-    rows = {cell.name: storage.read_cell(folder, cell).rows for cell in storage.list_cells(folder)}
+    rows = {cell.name: runner.read_cell(folder, cell).rows for cell in runner.list_cells(folder)}
     return rows, {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
 
 

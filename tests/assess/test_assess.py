@@ -12,13 +12,13 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import executors, storage
+from scoreag.assess import executors, runner
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.resolve import resolve_plan
 from scoreag.assess.results import aggregate
 from scoreag.assess.runner import assess, build_manifest, stale_cells
-from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._objective import Objective
 from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
 from scoreag.core.rng import Noise
@@ -42,7 +42,7 @@ def run(folder, text=PLAN, size=4, only=None, crew=None, **options):
 
 def rows(folder):
     """All rows by cell, and all pictures: what must not depend on how the work was done."""
-    found = {cell.name: storage.read_cell(folder, cell).rows for cell in storage.list_cells(folder)}
+    found = {cell.name: runner.read_cell(folder, cell).rows for cell in runner.list_cells(folder)}
     pictures = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
     return found, pictures
 
@@ -99,7 +99,7 @@ def test_rows_do_not_depend_on_the_number_of_processes(whole, planned, tmp_path)
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "features", "picture"])
 def test_a_harmed_file_is_found_and_done_again(whole, copy, harm):
-    cell = next(c for c in storage.list_cells(copy) if c.attack == "pgd")
+    cell = next(c for c in runner.list_cells(copy) if c.attack == "pgd")
     place = copy / "cells" / cell.key
     file = next(
         place.glob({"picture": "images/*.png", "features": "*.features"}.get(harm, "*.jsonl"))
@@ -200,10 +200,10 @@ def test_what_is_whole_is_not_computed_again(copy):
 def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
     """The classifier, the distance and the digest of the file are looked up here once more."""
     net = load_classifier("net")
-    for cell in storage.list_cells(whole):
+    for cell in runner.list_cells(whole):
         if cell.purifier_name != "none":
             continue
-        for row in storage.read_cell(whole, cell).rows:
+        for row in runner.read_cell(whole, cell).rows:
             saved = to_float(read_png(whole / row["file"]))[None]
             said = int(net(saved).argmax(1))
             assert row["predictions"]["saved"] == said
@@ -216,8 +216,8 @@ def test_rows_are_those_of_the_saved_image_measured_by_hand(whole, planned):
 
 def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, planned):
     """PGD called directly on one padded micro-batch gives the saved images."""
-    cell = next(c for c in storage.list_cells(whole) if c.name == "tiny/net/none/pgd,eps=64/255")
-    found = storage.read_cell(whole, cell).rows[:4]
+    cell = next(c for c in runner.list_cells(whole) if c.name == "tiny/net/none/pgd,eps=64/255")
+    found = runner.read_cell(whole, cell).rows[:4]
     images = torch.cat([to_float(read_png(whole / r["original_file"]))[None] for r in found])
     labels = torch.tensor([row["label"] for row in found])
     attack = load_attack("pgd")(eps=64 / 255, steps=2)
@@ -230,7 +230,7 @@ def test_the_attack_of_a_cell_is_that_of_the_library_with_its_noise(whole, plann
 def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planned):
     from scoreag.assess.threat_model import QueryCounter, build_context, make_view
 
-    cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
+    cell = next(c for c in runner.list_cells(whole) if c.purifier_name == "gap")
     blind = replace(cell, attacker_options={**cell.attacker_options, "backward": "none"})
     plain = build_context(cell, ModelCache())
     images, ids = plain.images[:4], plain.ids(range(4))
@@ -245,7 +245,7 @@ def test_a_blind_attacker_asks_the_classifier_without_its_purifier(whole, planne
 def test_an_attack_on_a_purifier_sees_other_draws_than_those_it_is_judged_by(whole, planned):
     from scoreag.assess.threat_model import DRAW_OFFSET_EVAL, QueryCounter, build_context, make_view
 
-    cell = next(c for c in storage.list_cells(whole) if c.purifier_name == "gap")
+    cell = next(c for c in runner.list_cells(whole) if c.purifier_name == "gap")
     kit = ModelCache()
     plain = build_context(cell, kit)
     ids, images = plain.ids(range(4)), plain.images[:4]
@@ -296,7 +296,7 @@ def test_overwrite_starts_afresh(copy):
 
 
 def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeypatch, capsys):
-    written = storage._write_picture
+    written = runner._write_picture
 
     def full(path, data):
         if path.stem == "000004" and "cells" in str(path):
@@ -306,10 +306,10 @@ def test_a_full_disk_loses_nothing_and_says_so(whole, planned, tmp_path, monkeyp
     words = ["assess", "plan.toml", "--out", str(tmp_path / "out"), "--write-every", "4"]
     words += ["--only", "*/none/pgd*"]
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_write_picture", full)
+        patch.setattr(runner, "_write_picture", full)
         assert main(words) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "No space left on device; mend that and give the same command again" in told
+    assert "No space left on device; fix that and run the same command again" in told
     name = "tiny/net/none/pgd,eps=8/255"
     assert rows(tmp_path / "out")[0][name] == rows(whole)[0][name][:4]
     assert main([*words, "--quiet"]) == 0

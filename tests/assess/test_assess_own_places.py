@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from assess.worlds_of_plans import PLAN
-from scoreag.assess import storage
+from scoreag.assess import runner
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.experiments import classifier_digests as content_of
 from scoreag.assess.results import aggregate
@@ -81,26 +81,26 @@ def test_what_no_row_names_survives_overwriting(out, planned):
 
 def test_every_table_of_the_report_is_one_that_overwriting_knows(finished):
     written = {path.relative_to(finished).as_posix() for path in finished.glob("tables/*")}
-    known = {*storage.owned_paths(finished)}
+    known = {*runner.owned_paths(finished)}
     assert written and written <= known
     assert {p.relative_to(finished).as_posix() for p in finished.rglob("*.png")} <= known
 
 
 def test_all_tables_there_can_be_are_known():
     """By the name that the report gives each of them, in its source."""
-    from scoreag.report import robustness_tables
+    from scoreag.report import robustness
 
-    text = Path(robustness_tables.__file__).read_text()
+    text = Path(robustness.__file__).read_text()
     names = set(re.findall(r'[Tt]able\(\s*(?:assessment,\s*)?f?"(\w+)', text))
     assert len(names) > 8
-    assert names - {*storage.REPORT_TABLES} == {"transfer_", "classes_"}
+    assert names - {*runner.REPORT_TABLES} == {"transfer_", "classes_"}
 
 
 def test_pictures_that_a_killed_worker_left_are_known(out):
     """Its rows were never written, but the cost of them was, before the pictures."""
     cell = cell_of(out)
     next(cell.glob("*.jsonl")).unlink()
-    known = {*storage.owned_paths(out)}
+    known = {*runner.owned_paths(out)}
     assert {p.relative_to(out).as_posix() for p in cell.glob("images/*.png")} <= known
 
 
@@ -135,23 +135,23 @@ def test_a_pipe_as_rows_is_done_again(out, finished, suffix):
     os.mkfifo(path)
     aggregate(out)
     assert again(out) == 0
-    for one, other in zip(storage.list_cells(out), storage.list_cells(finished), strict=True):
-        assert storage.read_cell(out, one).rows == storage.read_cell(finished, other).rows
+    for one, other in zip(runner.list_cells(out), runner.list_cells(finished), strict=True):
+        assert runner.read_cell(out, one).rows == runner.read_cell(finished, other).rows
 
 
 def test_the_report_shows_no_picture_outside_the_folder(out, tmp_path):
     secret = tmp_path / "secret.png"
     write_png(secret, torch.zeros(3, 8, 8, dtype=torch.uint8))
-    cell = next(c for c in storage.list_cells(out) if storage.read_cell(out, c).rows)
+    cell = next(c for c in runner.list_cells(out) if runner.read_cell(out, c).rows)
     kept = cell_of(out) if cell.key == cell_of(out).name else out / "cells" / cell.key
     for name in ("../../../secret.png", "../secret.png", str(secret)):
         shutil.rmtree(kept / "crafted", ignore_errors=True)
-        found = storage.read_cell(out, cell)
+        found = runner.read_cell(out, cell)
         rows = [row | {"file": name} for row in found.rows]
         for file in kept.glob("0*"):
             file.unlink()
         text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        (kept / f"000000-000006-{storage._digest(text, b'')}.jsonl").write_bytes(text)
+        (kept / f"000000-000006-{runner._digest(text, b'')}.jsonl").write_bytes(text)
         with pytest.raises(ValueError, match="which is outside its folder"):
             write_report(out)
 
@@ -179,7 +179,7 @@ def test_a_start_that_fails_leaves_nothing(planned, tmp_path, monkeypatch, capsy
 
     if there:
         (tmp_path / "out").mkdir()
-    monkeypatch.setattr(storage, "pending_batches", full)
+    monkeypatch.setattr(runner, "pending_batches", full)
     assert again(tmp_path / "out") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == [] if there else not (tmp_path / "out").exists()
@@ -237,9 +237,9 @@ def test_a_corrected_classifier_is_refused_though_its_weights_are_the_same(own, 
 
 def test_a_buffer_that_no_state_dict_holds_makes_other_cells(own, tmp_path):
     assert own("buffer", 0.9) == 0
-    before = {cell.key for cell in storage.list_cells(tmp_path / "out")}
+    before = {cell.key for cell in runner.list_cells(tmp_path / "out")}
     assert own("buffer", 0.0) == 0
-    assert before.isdisjoint(cell.key for cell in storage.list_cells(tmp_path / "out"))
+    assert before.isdisjoint(cell.key for cell in runner.list_cells(tmp_path / "out"))
 
 
 def test_a_classifier_that_draws_is_not_refused_against_itself(own):

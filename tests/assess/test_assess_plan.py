@@ -9,13 +9,13 @@ import pytest
 import scoreag
 import tiny
 from assess.worlds_of_plans import PLAN, write_net
-from scoreag.assess import experiments, plan_validation
+from scoreag.assess import experiments, resolve
 from scoreag.assess.cost_estimate import shorten_cell
-from scoreag.assess.experiments import ModelCache, build_cells
+from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import list_plans, load_plan
-from scoreag.assess.plan_validation import skipped_attacks
+from scoreag.assess.resolve import build_cells, skipped_attacks
 from scoreag.attacks import pgd
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.defenses.purifiers import gap
 from scoreag.io.bounded import find_line, key_lines
 from scoreag.registry import UnknownNameError
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def resolved(text, folder):
     (folder / "p.toml").write_text(text)
-    return plan_validation.resolve_plan(load_plan(folder / "p.toml"), ModelCache())
+    return resolve.resolve_plan(load_plan(folder / "p.toml"), ModelCache())
 
 
 def line(text):
@@ -229,7 +229,7 @@ def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, m
 
 def test_rows_of_another_algorithm_have_another_key(planned, monkeypatch):
     before = {cell.key for cell in resolved(PLAN, planned)}
-    monkeypatch.setattr(plan_validation, "ALGORITHM", ALGORITHM + 1)
+    monkeypatch.setattr(resolve, "ALGORITHM", ALGORITHM + 1)
     after = {cell.key for cell in resolved(PLAN, planned)}
     assert len(after) == len(before) and not after & before
 

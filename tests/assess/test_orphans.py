@@ -14,7 +14,7 @@ import tiny
 PARENT = """
 import os, sys, time
 from multiprocessing import get_context
-from scoreag.assess.orphan import run_until_orphaned
+from scoreag.assess.executors import run_until_orphaned
 import pickle
 
 if __name__ == "__main__":
@@ -59,7 +59,7 @@ def killed(parent, pids):
 
 def kernel_is_silent(text):
     """The same program on a system whose kernel tells nothing: the watch alone is left."""
-    return text.replace("import pickle", "import pickle, scoreag.assess.orphan\n"
+    return text.replace("import pickle", "import pickle, scoreag.assess.executors\n"
                         "sys.platform = 'other'")  # fmt: skip
 
 

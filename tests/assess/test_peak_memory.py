@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scoreag.assess.scoring import peak_memory
+from scoreag.assess.run_attack import peak_memory
 
 
 @pytest.mark.parametrize("platform, unit", [("linux", 1024), ("darwin", 1)])

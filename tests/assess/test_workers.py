@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from assess.made_rows import cell
-from scoreag.assess import executors
+from scoreag.assess import executors, run_attack
 from scoreag.assess.executors import Failure, Shard, WorkerLost, dispatch
 from scoreag.assess.experiments import ModelCache
 
@@ -139,6 +139,6 @@ def test_what_goes_wrong_in_a_shard_is_its_outcome(monkeypatch):
     def broken(*given):
         raise RuntimeError("no\nway")
 
-    monkeypatch.setattr(executors, "compute_rows", broken)
+    monkeypatch.setattr(run_attack, "compute_rows", broken)
     outcome = executors.compute_shard(shards(1)[0], ModelCache())
     assert outcome.message == "RuntimeError: no way" and "Traceback" in outcome.trace

@@ -4,7 +4,7 @@ import torch
 from scoreag.attacks.advad import AdvAD
 from scoreag.diffusion.noise_schedules import vp_uniform
 
-GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
+GRAY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
 
 
 def linear(offset):
@@ -21,8 +21,8 @@ def test_a_full_push_at_every_step_ends_at_the_bound_exactly():
     """The widths of the noise levels add up to the first level, whatever their number."""
     for steps in (3, 50):
         attack = AdvAD(eps=0.1, steps=steps, scale=1e9)
-        found = attack(linear(10.0), GREY, torch.tensor([0]), image_ids=[0])
-        assert (found - GREY).flatten().tolist() == pytest.approx([0.1, -0.1])
+        found = attack(linear(10.0), GRAY, torch.tensor([0]), image_ids=[0])
+        assert (found - GRAY).flatten().tolist() == pytest.approx([0.1, -0.1])
 
 
 def test_one_step_of_the_chain_by_hand():
@@ -34,12 +34,12 @@ def test_one_step_of_the_chain_by_hand():
     first, last, _ = vp_uniform(2).tolist()
     scale = 1e-9
     found = AdvAD(eps=0.1, steps=2, scale=scale)(
-        linear(60.0), GREY, torch.tensor([0]), image_ids=[0]
+        linear(60.0), GRAY, torch.tensor([0]), image_ids=[0]
     )
     moved = scale / 4 * ((first - last) * first + last * last)
-    assert (found - GREY).flatten().tolist() == pytest.approx([moved, -2 * moved], rel=1e-9)
+    assert (found - GRAY).flatten().tolist() == pytest.approx([moved, -2 * moved], rel=1e-9)
 
 
-def test_an_image_that_is_misread_without_doubt_is_left_alone():
-    found = AdvAD()(linear(-1000.0), GREY, torch.tensor([0]), image_ids=[0])
-    assert torch.equal(found, GREY)
+def test_a_confidently_misclassified_image_does_not_change():
+    found = AdvAD()(linear(-1000.0), GRAY, torch.tensor([0]), image_ids=[0])
+    assert torch.equal(found, GRAY)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks._common.norms import NORM_BALLS
-from scoreag.attacks._common.objective import (
+from scoreag.attacks._objective import (
+    NORM_BALLS,
     average_gradients,
     make_eot_weighting,
     selection_probabilities,
@@ -52,7 +52,7 @@ def test_draws_that_agree_are_averaged():
     assert torch.allclose(found, gradient[0], atol=1e-6)
 
 
-def test_images_are_weighed_apart():
+def test_images_are_weighted_independently():
     source = torch.Generator().manual_seed(1)
     losses = torch.randn(6, 2, generator=source, dtype=torch.float64)
     slopes = torch.randn(6, 2, 1, 2, 2, generator=source, dtype=torch.float64)
@@ -78,7 +78,7 @@ def test_the_shared_step_is_near_the_best_of_the_whole_cube():
     assert found >= best - 0.02
 
 
-def test_weights_go_by_their_names():
+def test_eot_weightings_are_selected_by_name():
     assert make_eot_weighting("mean", "Linf", 0.1) is average_gradients
     found = make_eot_weighting("selective", "Linf", 1.0)(values(0, 0), along(2, -1))
     many, other = logistic(2), logistic(-1)
@@ -86,7 +86,7 @@ def test_weights_go_by_their_names():
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd"])
-def test_of_one_draw_there_is_nothing_to_weigh(name):
+def test_weighting_a_single_draw_is_refused(name):
     with pytest.raises(
         ValueError, match=f"{name}: eot_weighting is 'selective', and eot_samples is 1: there"
     ):

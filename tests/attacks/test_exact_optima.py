@@ -16,7 +16,7 @@ def linear(images):
 
 
 def best_margin(label: int, norm: str) -> float:
-    """On grey: the largest of ``(w_j - w_y) . x + epsilon |w_j - w_y|``, in the dual norm."""
+    """At gray: the largest of ``(w_j - w_y) . x + epsilon |w_j - w_y|``, in the dual norm."""
     apart = (WEIGHTS - WEIGHTS[label]).flatten(1)
     gained = apart.norm(1 if norm == "Linf" else 2, dim=1)
     reached = 0.5 * apart.sum(1) + EPSILON[norm] * gained
@@ -33,7 +33,7 @@ def reached(attack, label=0):
 
 
 def likely() -> int:
-    """The class that grey is taken for, so that there is something to attack."""
+    """The predicted class of a gray image, so that there is something to attack."""
     return int(linear(torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)).argmax())
 
 
@@ -48,7 +48,7 @@ def likely() -> int:
     ],
     ids=["pgd", "pgd-restarts", "apgd", "apgd-targets"],
 )
-def test_the_margin_is_the_best_that_there_is(attack, norm):
+def test_the_margin_is_the_largest_in_the_ball(attack, norm):
     label = likely()
     best = best_margin(label, norm)
     found = reached(attack({"eps": EPSILON[norm], "norm": norm, "loss": "margin"}), label)
@@ -84,8 +84,8 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
 
 
 @pytest.mark.parametrize("norm, share", [("Linf", 0.7), ("L2", 0.45)])
-def test_square_comes_near_without_a_gradient(norm, share):
-    """Of the way from where grey is to the best. Success would end it, so none is in reach."""
+def test_square_comes_close_without_a_gradient(norm, share):
+    """The share of the way to the optimum; success would end the search, and is out of reach."""
     label = likely()
     start, best = reached(lambda *given, **_: given[1], label)[0], best_margin(label, norm)
     offset = torch.zeros(4, dtype=torch.float64)
@@ -109,7 +109,7 @@ def test_the_checkpoints_are_those_of_the_paper():
     assert compute_checkpoints(1000) == [0, 220, 410, 570, 700, 800, 870, 930, 990]
 
 
-def test_apgd_settles_on_a_peak_inside_the_ball():
+def test_apgd_converges_to_a_maximum_inside_the_ball():
     """Steps of twice the radius pass it in every pixel; halved at 8 checkpoints they miss it by
     2 / 2^8 of the radius, and unhalved ones by about a radius."""
     grain = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
@@ -125,7 +125,7 @@ def test_apgd_settles_on_a_peak_inside_the_ball():
     assert (found - peak).abs().mean() < 0.05 * 4 / 2**8
 
 
-def test_restarts_find_the_hill_that_a_single_start_misses():
+def test_restarts_find_the_maximum_that_a_single_start_misses():
     """Two ways up from the middle, the higher one on one side: some starts lie on the other."""
 
     def classifier(images):

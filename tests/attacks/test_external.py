@@ -1,4 +1,4 @@
-"""Attacks of other libraries: here with stand-ins for those that need not be installed."""
+"""Attacks of other libraries, with stand-ins for the packages that may be missing."""
 
 import random
 import sys
@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.attacks._common.adapters import ClassifierModule, run_per_image, temporary_seed
-from scoreag.attacks.external import art, autoattack, torchattacks
+from scoreag.attacks.external import (
+    ClassifierModule,
+    art,
+    autoattack,
+    run_per_image,
+    temporary_seed,
+    torchattacks,
+)
 from scoreag.core.rng import Noise
 from scoreag.registry import load_attack
 
@@ -32,7 +38,7 @@ def put(monkeypatch, name, **contents):
 
 
 class Noisy:
-    """An attack that draws from the global sources."""
+    """An attack with global random numbers."""
 
     def __init__(self, model, eps=0.1):
         self.model, self.eps = model, eps
@@ -51,7 +57,7 @@ def noisy(monkeypatch):
     return torchattacks.TorchAttacks("Noisy", {"eps": 0.2})
 
 
-def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
+def test_random_numbers_depend_on_the_image_id_and_the_global_state_is_restored(noisy):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     whole = noisy(classify, IMAGES, LABELS, image_ids=[4, 5, 6])
     last = noisy(classify, IMAGES[2:], LABELS[2:], image_ids=[6])
@@ -62,7 +68,7 @@ def test_an_image_has_its_own_randomness_and_the_global_one_stays(noisy):
     assert (whole - IMAGES).max() <= 0.2 and (whole - IMAGES).min() >= 0
 
 
-def test_python_s_own_randomness_is_set_back_too():
+def test_the_random_state_of_python_is_restored_too():
     words = torch.tensor([5, 6, 7, 2**32 - 1])
     expected = random.Random(repr(words.tolist())).random()
     random.seed(9)
@@ -75,7 +81,7 @@ def test_python_s_own_randomness_is_set_back_too():
     assert random.random() == kept
 
 
-def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
+def test_art_receives_arrays_and_one_hot_labels(monkeypatch):
     class Evasion:
         def __init__(self, estimator, eps):
             self.estimator, self.eps = estimator, eps
@@ -99,7 +105,7 @@ def test_art_gets_numbers_and_one_hot_labels(monkeypatch):
     assert found[:, 0, 0, 0].tolist() == pytest.approx([0.75, 0.25, 0.75])
 
 
-def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
+def test_autoattack_receives_norm_radius_and_version(monkeypatch):
     told = []
 
     def four(images):
@@ -130,7 +136,7 @@ def test_autoattack_is_told_norm_radius_and_version(monkeypatch):
      (autoattack, r"git\+https")],
     ids=["torchattacks", "art", "autoattack"],
 )  # fmt: skip
-def test_what_is_not_installed_is_said(attack, package, monkeypatch):
+def test_a_missing_package_is_reported(attack, package, monkeypatch):
     name = attack.__name__.rpartition(".")[2]
     monkeypatch.setitem(sys.modules, name, None)
     for part in ("art.attacks.evasion",):
@@ -139,7 +145,7 @@ def test_what_is_not_installed_is_said(attack, package, monkeypatch):
         load_attack(name)()(classify, IMAGES, LABELS, image_ids=[0, 1, 2])
 
 
-def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(noisy):
+def test_unknown_names_and_options_are_reported(noisy):
     with pytest.raises(ValueError, match="no 'Noisi' in torchattacks; did you mean 'Noisy'"):
         torchattacks.TorchAttacks("Noisi")(classify, IMAGES, LABELS, image_ids=[0, 1, 2])
     with pytest.raises(ValueError, match=r"torchattacks: Noisy: .*'epsilon'"):
@@ -148,7 +154,7 @@ def test_a_name_that_there_is_not_and_an_option_that_it_does_not_take_are_said(n
         )
 
 
-def test_what_others_do_to_a_module_does_not_reach_the_classifier():
+def test_changes_to_the_module_do_not_reach_the_classifier():
     inner = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
 
     def train(module, image, label, seed):

@@ -1,4 +1,4 @@
-"""Foolbox by name, and Foolbox by itself, on classifiers and defences."""
+"""Foolbox by name, and Foolbox by itself, on classifiers and defenses."""
 
 import inspect
 import sys
@@ -61,7 +61,7 @@ def quick(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_attack_runs_by_its_name(name):
-    """What needs more than an image says so; results are images, the same for an image alone."""
+    """Attacks that need more than an image are refused; an image alone has the same result."""
     if name in UNSUPPORTED:
         with pytest.raises(ValueError, match=f"{name} needs .*take another"):
             Foolbox(name)
@@ -78,7 +78,7 @@ def test_each_attack_runs_by_its_name(name):
     assert torch.equal(found[1:], alone)
 
 
-def test_a_radius_is_kept_to():
+def test_results_stay_within_the_radius():
     images, labels = pixels(3)
     for name, order in (("LinfPGD", torch.inf), ("L2PGD", 2)):
         found = Foolbox(name, eps=0.05)(Net().eval(), images, labels, image_ids=range(3))
@@ -108,8 +108,8 @@ def test_without_the_package_one_line_says_how_to_install_it(monkeypatch):
     assert "\n" not in str(caught.value) and str(caught.value).startswith("foolbox cannot be")
 
 
-def test_foolbox_attacks_a_defence_as_it_is(two_classes):
-    """No adapter of ours: the defence is a module from images to logits, with exact gradients."""
+def test_foolbox_attacks_a_defense_directly(two_classes):
+    """No adapter of ours: the defense is a module from images to logits, with exact gradients."""
 
     def corner(images):
         score = 8 * (images[:, 0, 0, 0] - 0.5)

@@ -7,7 +7,7 @@ from scoreag.attacks.gat import GAT
 from scoreag.core.rng import Noise
 
 
-def test_it_is_the_transformation_of_the_library():
+def test_gat_returns_the_images_of_transform():
     images, labels = tiny.images(3) / 255, tiny.labels(3)
     for wrong, given in (("runner_up", "runner_up"), ("random", "random"), ("none", None)):
         attack = GAT(target=wrong, attack_scale=20.0, prior=tiny.prior())
@@ -19,7 +19,7 @@ def test_it_is_the_transformation_of_the_library():
         assert torch.equal(found, same.images)
 
 
-def test_a_named_part_of_the_noise_draws_anew():
+def test_a_named_part_of_the_noise_has_its_own_random_numbers():
     images, labels = tiny.images(1) / 255, tiny.labels(1)
     attack, noise = GAT(prior=tiny.prior()), Noise(0, [0])
     first, other = (
@@ -28,7 +28,7 @@ def test_a_named_part_of_the_noise_draws_anew():
     assert not torch.equal(first, other)
 
 
-def test_what_it_lacks_or_cannot_mean_is_said():
+def test_a_missing_prior_and_wrong_options_are_reported():
     with pytest.raises(ValueError, match=r"gat needs a prior: give prior=scoreag.load_prior"):
         GAT()(tiny.victim(), tiny.images(1) / 255, tiny.labels(1), image_ids=[0])
     with pytest.raises(

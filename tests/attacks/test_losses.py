@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from scoreag.attacks._common.losses import (
+from scoreag.attacks._objective import (
     LOSSES,
-    TARGETED_LOSSES,
     cross_entropy,
     dlr,
     margin,
@@ -30,52 +29,49 @@ def test_dlr_by_hand():
 
 def test_targeted_dlr_by_hand():
     """Towards class 4: (0 - 4) / (4 - (1 + 0) / 2) and (0 - 1) / 3.5."""
-    found = TARGETED_LOSSES["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
+    found = LOSSES["dlr"](LOGITS, LABELS, torch.tensor([4, 4]))
     assert found.tolist() == pytest.approx([-4 / 3.5, -1 / 3.5])
 
 
 def test_targeted_margin_and_cross_entropy_by_hand():
     targets = torch.tensor([2, 4])
-    assert TARGETED_LOSSES["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
+    assert LOSSES["margin"](LOGITS, LABELS, targets).tolist() == [-1.0, -1.0]
     total = sum(math.exp(z) for z in LOGITS[0].tolist())
     expected = [math.log(math.exp(3) / total), math.log(1 / total)]
-    assert TARGETED_LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
+    assert LOSSES["ce"](LOGITS, LABELS, targets).tolist() == pytest.approx(expected)
 
 
-def test_cross_entropy_and_log_wrong_are_logs_of_a_share_and_of_the_rest():
+def test_cross_entropy_and_log_misclassified_are_logs_of_p_and_one_minus_p():
     share = math.exp(4) / sum(math.exp(z) for z in LOGITS[0].tolist())
     assert cross_entropy(LOGITS, LABELS)[0].item() == pytest.approx(-math.log(share))
     assert log_misclassified_prob(LOGITS, LABELS)[0].item() == pytest.approx(math.log(1 - share))
 
 
-def test_log_wrong_keeps_its_gradient_where_the_label_is_certain():
+def test_log_misclassified_has_a_gradient_where_the_label_is_certain():
     """d log(1 - p_y) / dz_y = -p_y, which is -1 at p = 1, however small 1 - p is."""
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
     log_misclassified_prob(logits, torch.tensor([0])).sum().backward()
     assert logits.grad is not None and logits.grad[0, 0].item() == pytest.approx(-1.0)
 
 
-def test_dlr_does_not_know_the_scale_of_the_logits():
+def test_dlr_is_invariant_to_the_scale_of_the_logits():
     assert torch.allclose(dlr(1000 * LOGITS + 7, LABELS), dlr(LOGITS, LABELS))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_rises_as_the_label_falls_behind(name):
+def test_a_loss_rises_as_the_logit_of_the_label_falls(name):
     less = LOGITS - torch.eye(5, dtype=LOGITS.dtype)[LABELS] * 0.1
     assert (LOSSES[name](less, LABELS) > LOSSES[name](LOGITS, LABELS)).tolist()[0]
 
 
-@pytest.mark.parametrize("name", TARGETED_LOSSES)
-def test_a_targeted_loss_rises_as_its_class_does(name):
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_targeted_loss_rises_with_the_logit_of_its_class(name):
     targets = torch.tensor([3, 3])
     more = LOGITS + torch.eye(5, dtype=LOGITS.dtype)[targets] * 0.1
-    assert (
-        TARGETED_LOSSES[name](more, LABELS, targets)
-        > TARGETED_LOSSES[name](LOGITS, LABELS, targets)
-    ).all()
+    assert (LOSSES[name](more, LABELS, targets) > LOSSES[name](LOGITS, LABELS, targets)).all()
 
 
-def test_the_likeliest_others_come_in_order_and_no_more_than_there_are():
+def test_top_k_wrong_classes_are_in_order_and_at_most_all():
     assert top_k_wrong_classes(LOGITS, LABELS, 2).tolist() == [[2, 1], [0, 2]]
     assert top_k_wrong_classes(LOGITS, LABELS, 9).shape == (2, 4)
 
@@ -84,4 +80,4 @@ def test_too_few_classes_for_dlr_are_refused():
     with pytest.raises(ValueError, match=r"dlr needs 3 classes.*knows 2; write loss 'margin'"):
         dlr(LOGITS[:, :2], LABELS)
     with pytest.raises(ValueError, match="dlr with targets needs 4 classes"):
-        TARGETED_LOSSES["dlr"](LOGITS[:, :3], LABELS, LABELS)
+        LOSSES["dlr"](LOGITS[:, :3], LABELS, LABELS)

@@ -19,8 +19,8 @@ def test_the_transform_is_that_of_scipy():
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_the_change_has_no_frequency_above_its_share(norm):
-    """On grey, where no pixel meets black or white; 2 of 8 each way are left."""
+def test_the_change_has_no_frequency_above_the_fraction(norm):
+    """On gray, where no pixel meets black or white; 2 of 8 each way are left."""
     images = torch.full((2, 3, 8, 8), 0.5, dtype=torch.float64)
     weights = torch.randn(192, 4, generator=torch.Generator().manual_seed(0)).double()
     attack = LowFrequency(eps=0.1, norm=norm, frequency_fraction=0.25, steps=10)
@@ -30,6 +30,6 @@ def test_the_change_has_no_frequency_above_its_share(norm):
     assert kept > 0.01 and abs(spectrum).sum() == pytest.approx(kept, rel=1e-9)
 
 
-def test_a_whole_share_changes_nothing():
+def test_a_fraction_of_one_is_the_identity():
     x = torch.rand(1, 1, 5, 4, generator=torch.Generator().manual_seed(0)).double()
     assert torch.allclose(low_pass(x, 1.0), x)

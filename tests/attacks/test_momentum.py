@@ -1,35 +1,35 @@
-"""Momentum steps and what the transfer attacks look at, by hand."""
+"""Momentum steps and the inputs of the transfer attacks, by hand."""
 
 import pytest
 import torch
 
 from scoreag.attacks import di_fgsm, si_ni_fgsm
-from scoreag.attacks._common.search import run_mi_fgsm
+from scoreag.attacks._search import run_mi_fgsm
 from scoreag.core.rng import Noise
 
-GREY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
+GRAY = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64)
 
 
 def test_all_steps_together_use_up_the_ball():
-    found = run_mi_fgsm(lambda x, i: torch.ones_like(x), GREY, 0.1, 7, 1.0)
-    assert torch.allclose(found, GREY + 0.1)
+    found = run_mi_fgsm(lambda x, i: torch.ones_like(x), GRAY, 0.1, 7, 1.0)
+    assert torch.allclose(found, GRAY + 0.1)
 
 
-def test_momentum_outlasts_a_gradient_that_turns():
+def test_momentum_outlasts_a_gradient_that_changes_sign():
     """Gradients (1, 1), (1, -1), (1, -1), each over its mean size of 1: sums with decay 0.5 are
     (1, 1), (1.5, -0.5), (1.75, -1.25); with decay 1 the second is (2, 0), which does not move."""
     turns = [torch.tensor([1.0, 1.0]), torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0])]
 
     def moved(decay):
-        gradients = [turn.double().view_as(GREY) for turn in turns]
-        found = run_mi_fgsm(lambda x, i: gradients[i], GREY, 0.3, 3, decay)
-        return (found - GREY).flatten().tolist()
+        gradients = [turn.double().view_as(GRAY) for turn in turns]
+        found = run_mi_fgsm(lambda x, i: gradients[i], GRAY, 0.3, 3, decay)
+        return (found - GRAY).flatten().tolist()
 
     assert moved(0.5) == pytest.approx([0.3, -0.1])
     assert moved(1.0) == pytest.approx([0.3, 0.0])
 
 
-def test_looking_ahead_means_where_the_momentum_leads():
+def test_nesterov_takes_the_gradient_ahead_along_the_momentum():
     """Step 0.1, decay 0.5: at 0 the velocity is 0; it becomes 1, so the second look is at
     0.6 + 0.1 * 0.5 * 1."""
     seen = []
@@ -38,11 +38,11 @@ def test_looking_ahead_means_where_the_momentum_leads():
         seen.append(x[0, 0, 0, 0].item())
         return torch.ones_like(x)
 
-    run_mi_fgsm(gradient, GREY, 0.2, 2, 0.5, nesterov=True)
+    run_mi_fgsm(gradient, GRAY, 0.2, 2, 0.5, nesterov=True)
     assert seen == pytest.approx([0.5, 0.65])
 
 
-def test_copies_weigh_by_how_dark_they_are():
+def test_copies_are_weighted_by_their_scale():
     """The loss falls by 1 a unit above 0.4, and rises by 1.5 below: at 0.5 and 0.25 the gradient is
     (-1 + 1.5 / 2) / 2 < 0, where (-1 + 1.5) / 2 without the halving would be above 0."""
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from scoreag.attacks._common.adapters import options_to_pairs
-from scoreag.attacks._common.attack import Attack, option
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks.external import options_to_pairs
 from scoreag.registry import load_attack
 
 
 @dataclass(frozen=True)
 class Mine(Attack):
-    """Outside the library, so that no other check comes first."""
+    """An attack outside of the library, so that no other check comes first."""
 
     eps: float = option(0.1, high=1)
     steps: int = option(3, above=0)
@@ -44,11 +44,11 @@ def test_a_slip_is_refused(options, message):
 
 
 @pytest.mark.parametrize("options", [{"size": 1}, {"size": None}, {"eps": 1.0}, {"quiet": True}])
-def test_what_can_be_meant_is_taken(options):
+def test_valid_options_are_accepted(options):
     assert Mine(**options) == Mine(**options, lpips=3)
 
 
-def test_options_of_others_are_pairs_in_order():
+def test_options_of_other_libraries_become_sorted_pairs():
     assert (
         options_to_pairs({"b": 1, "a": [2]})
         == options_to_pairs((("a", [2]), ("b", 1)))
@@ -59,7 +59,7 @@ def test_options_of_others_are_pairs_in_order():
 @pytest.mark.parametrize(
     "name", ["pgd", "apgd", "square", "fgsm", "low_frequency", "auto_ensemble"]
 )
-def test_a_radius_in_levels_of_255_is_told(name):
+def test_a_radius_in_units_of_255_is_refused(name):
     """Any image lies within it; in L2 it may be meant."""
     with pytest.raises(ValueError, match=r"eps is 8, and pixels are in \[0, 1\]; write 8/255"):
         load_attack(name)(eps=8.0)

@@ -14,12 +14,12 @@ def linear(images):
     return torch.stack([score, torch.zeros_like(score)], 1)
 
 
-def greys(count=3):
+def grays(count=3):
     return torch.full((count, 1, 2, 2), 0.5), torch.zeros(count, dtype=torch.int64)
 
 
 def net():
-    """Random, smooth and not linear; its own prediction is taken for the label."""
+    """Random, smooth and nonlinear; its own prediction is the label."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = nn.Sequential(nn.Flatten(), nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, 5))
@@ -32,19 +32,19 @@ def pixels(count, seed=0):
 
 
 def test_on_a_linear_classifier_linf_ends_in_the_corner_of_the_cube():
-    images, labels = greys()
+    images, labels = grays()
     found = PGD(eps=0.1)(linear, images, labels)
     assert torch.allclose(found, images - 0.1 * WEIGHTS.sign())
 
 
 def test_on_a_linear_classifier_l2_ends_where_the_gradient_leaves_the_sphere():
-    images, labels = greys()
+    images, labels = grays()
     found = PGD(eps=0.1, step_size=0.1, norm="L2")(linear, images, labels)
     assert torch.allclose(found, images - 0.1 * WEIGHTS / WEIGHTS.norm(), atol=1e-6)
 
 
-def test_the_range_of_pixels_ends_the_way_before_the_ball_does():
-    images, labels = greys()
+def test_the_range_of_pixels_may_end_before_the_ball():
+    images, labels = grays()
     found = PGD(eps=0.8)(linear, images, labels)
     assert torch.equal(found, images - 0.5 * WEIGHTS.sign())
 
@@ -90,7 +90,7 @@ def test_random_starts_fill_the_cube_evenly():
 
 
 @pytest.mark.parametrize("norm, epsilon", [("Linf", 0.04), ("L2", 0.2)], ids=["Linf", "L2"])
-def test_is_as_strong_as_that_of_foolbox(norm, epsilon):
+def test_pgd_is_as_strong_as_that_of_foolbox(norm, epsilon):
     """Both lower the accuracy of the same net on the same images in the same ball."""
     foolbox = pytest.importorskip("foolbox")
     images, classifier = pixels(200), net()
@@ -109,7 +109,7 @@ def test_is_as_strong_as_that_of_foolbox(norm, epsilon):
     assert right == pytest.approx(expected, abs=2 * (0.5 * 0.5 / 200) ** 0.5)
 
 
-def test_leaves_the_gradients_of_the_classifier_alone():
+def test_gradients_of_the_classifier_do_not_change():
     classifier = net().requires_grad_(True)
     images = pixels(2)
     PGD()(classifier, images, classifier(images).argmax(1))

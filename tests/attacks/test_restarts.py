@@ -1,12 +1,11 @@
-"""One search after the other, on what still stands; and the mean over a classifier's draws."""
+"""Attacks one after the other on the images that resist, and means over a classifier's draws."""
 
 import pytest
 import torch
 
 import scoreag
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import init_best, run_sequentially
+from scoreag.attacks._objective import Objective, margin
+from scoreag.attacks._search import init_best, run_sequentially
 from scoreag.core.batching import select_noise, select_rows
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras
@@ -19,7 +18,7 @@ NOISE = Noise(0, [10, 11, 12])
 
 
 def bright(images):
-    """Says class 1 above a brightness of one half."""
+    """Class 1 above a brightness of one half."""
     score = images.mean((1, 2, 3))
     return torch.stack([torch.zeros_like(score) + 0.5, score], 1)
 
@@ -32,7 +31,7 @@ def brighter(by, seen):
     return search
 
 
-def test_each_search_sees_only_what_the_ones_before_left_standing():
+def test_each_attack_sees_only_images_that_resisted_the_earlier_ones():
     seen = []
     searches = [brighter(by, seen) for by in (0.2, 0.1, 0.6, 0.5)]
     found = run_sequentially(searches, bright, IMAGES, LABELS, NOISE)
@@ -40,14 +39,14 @@ def test_each_search_sees_only_what_the_ones_before_left_standing():
     assert found.flatten().tolist() == pytest.approx([0.9, 0.7, 0.7])
 
 
-def test_of_what_fails_the_nearest_to_success_is_kept():
+def test_of_failed_attacks_the_one_with_the_largest_margin_is_returned():
     found = run_sequentially(
         [brighter(by, []) for by in (0.1, 0.3, 0.2)], bright, IMAGES, LABELS, NOISE
     )
     assert found.flatten().tolist()[2] == pytest.approx(0.4)
 
 
-def test_a_success_that_8_bits_undo_still_stands():
+def test_a_success_that_8_bits_undo_is_no_success():
     """0.5009 is 127.7 / 255 and becomes 128 / 255 = .50196; 0.5002 is 127.55, and 128, too; a
     threshold of 0.5015 lies between what 0.5016 is and what is kept of it, 128 / 255 = .50196."""
 
@@ -77,7 +76,7 @@ def test_the_mean_over_draws_is_that_of_the_calls():
     assert lead.tolist() == pytest.approx([5.5 * 0.9, 5.5 * 0.5, 5.5 * 0.1])
 
 
-def test_the_best_is_chosen_for_each_image_alone():
+def test_the_best_is_chosen_for_each_image_independently():
     best = init_best(IMAGES).update(IMAGES + 1, torch.tensor([1.0, 0.0, 2.0]))
     best = best.update(IMAGES + 2, torch.tensor([0.0, 1.0, 2.0]))
     assert (best.images - IMAGES).flatten().tolist() == pytest.approx([1.0, 2.0, 1.0])
@@ -90,21 +89,21 @@ def mean_or_corner(images):
 
 @pytest.fixture
 def guarded(two_classes):
-    """That victim behind a purifier, and three images."""
+    """That classifier behind a purifier, and three images."""
     prior = Prior(two_classes, heun.sample, karras(4), (1, 4, 4), dtype=torch.float64)
     images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     return scoreag.defend(mean_or_corner, prior, similarity=20.0, sigma_start=1.0, steps=2), images
 
 
-def test_a_replayed_defence_answers_for_the_rows_that_are_shown(guarded):
+def test_a_replayed_defense_answers_for_the_selected_rows(guarded):
     defended, images = guarded
     for whole in (defended.fix_randomness(1), defended.fix_randomness(1, [7, 8, 9])):
         assert torch.equal(select_rows(whole, [2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
     assert select_rows(mean_or_corner, [0]) is mean_or_corner
 
 
-def test_rows_of_a_defence_draw_as_they_would_have_however_often_others_are_asked(guarded):
-    """Row 2 alone at its second call draws what it draws at the second call of all three."""
+def test_draws_of_a_row_do_not_depend_on_calls_for_other_rows(guarded):
+    """Row 2 alone has at its second call the draws of the second call of all three."""
     defended, images = guarded
     whole, again = defended.fix_randomness(0)(images), defended.fix_randomness(1)(images)
     assert torch.equal(defended(images), whole)

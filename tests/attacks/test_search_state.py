@@ -1,4 +1,4 @@
-"""Who is left alone, when, and that it is nobody else's business."""
+"""Early stopping: when an image is finished, and that other images do not depend on it."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,8 @@ import torch
 
 import scoreag
 from scoreag.attacks import apgd, pgd
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import find_misclassified, init_active_set
+from scoreag.attacks._objective import Objective, margin
+from scoreag.attacks._search import find_misclassified, init_active_set
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
@@ -17,7 +16,7 @@ from scoreag.diffusion.samplers import heun
 
 @dataclass
 class Scripted:
-    """Errs on row i at its k-th call where ``script[i][k]`` says so; it notes who was shown."""
+    """Errs on row i at its k-th call where ``script[i][k]`` says so; and records the rows."""
 
     script: list[str]
     rows: tuple[int, ...] = ()
@@ -48,7 +47,7 @@ def images(count):
     return torch.full((count, 1, 2, 2), 0.5)
 
 
-def test_only_what_was_misread_so_far_is_asked_again():
+def test_only_images_misclassified_so_far_are_checked_again():
     classifier = Scripted(["xxx", "x.x", ".xx", "xx."])
     among = torch.tensor([True, True, True, False])
     wrong = find_misclassified(objective(classifier), images(4), 3, among)
@@ -56,30 +55,30 @@ def test_only_what_was_misread_so_far_is_asked_again():
     assert classifier.shown == [(0, 1, 2), (0, 1), (0,)]
 
 
-def test_an_image_is_asked_about_after_a_gradient_all_of_whose_draws_erred():
-    """Two draws a gradient, one to stop: row 0 falls at once; row 1 errs in one draw only; row 2
-    errs in both and is read right when asked; in the next round it falls."""
+def test_fresh_draws_check_an_image_once_all_draws_of_a_gradient_err():
+    """Two draws a gradient, one fresh draw: row 0 is finished at once; row 1 errs in one draw only;
+    row 2 errs in both and is correct in the fresh draw; it is finished in the next round."""
     classifier = Scripted(["xxx", "x....", "xx.xxx"])
-    standing = init_active_set(objective(classifier, draws=2), 1, images(3))
-    slope, standing = standing.loss_gradient(images(3))
+    active_set = init_active_set(objective(classifier, draws=2), 1, images(3))
+    slope, active_set = active_set.loss_gradient(images(3))
     assert slope.min_margin.tolist() == [1.0, -1.0, 1.0] and slope.margin.tolist() == [
         1.0,
         0.0,
         1.0,
     ]
-    assert standing.active.tolist() == [False, True, True]
-    slope, standing = standing.loss_gradient(images(3) + 0.1)
-    assert standing.active.tolist() == [False, True, False] and slope.margin[0] == 0
+    assert active_set.active.tolist() == [False, True, True]
+    slope, active_set = active_set.loss_gradient(images(3) + 0.1)
+    assert active_set.active.tolist() == [False, True, False] and slope.margin[0] == 0
     everyone = (0, 1, 2)
     assert classifier.shown == [everyone, everyone, (0, 2), (1, 2), (1, 2), (2,)]
-    left = standing.merge_finished(images(3) + 0.2)
+    left = active_set.merge_finished(images(3) + 0.2)
     assert left[:, 0, 0, 0].tolist() == pytest.approx([0.5, 0.7, 0.6])
 
 
-def test_without_a_stop_nobody_falls_and_nothing_more_is_asked():
+def test_without_early_stopping_all_images_stay_active_without_further_calls():
     classifier = Scripted(["xx", "xx"])
-    _, standing = init_active_set(objective(classifier), 0, images(2)).loss_gradient(images(2))
-    assert standing.active.all() and len(classifier.shown) == 1
+    _, active_set = init_active_set(objective(classifier), 0, images(2)).loss_gradient(images(2))
+    assert active_set.active.all() and len(classifier.shown) == 1
 
 
 def lines(images):
@@ -88,9 +87,9 @@ def lines(images):
     return torch.stack([torch.zeros_like(score), 10 * (score - 0.5)], 1)
 
 
-def test_an_attack_goes_no_further_than_it_must():
-    """Without a stop the image of 0.4 goes to the edge, 0.6; with one it stays where it first
-    erred, at most one step of 0.02 and the rounding to 8 bits beyond 0.5."""
+def test_early_stopping_ends_at_the_first_success():
+    """Without early stopping the image of 0.4 goes to the edge, 0.6; with it, it stays where it
+    first erred, at most one step of 0.02 and the rounding to 8 bits beyond 0.5."""
     image, label = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
     options = {"eps": 0.2, "steps": 40, "step_size": 0.02}
     far = pgd.PGD(**options)(lines, image, label, image_ids=[3])
@@ -100,7 +99,7 @@ def test_an_attack_goes_no_further_than_it_must():
 
 
 @pytest.mark.parametrize("kind", [pgd.PGD, apgd.APGD], ids=["pgd", "apgd"])
-def test_an_attack_ends_when_nobody_stands(kind):
+def test_an_attack_ends_when_no_image_is_active(kind):
     calls = []
 
     def counted(x):
@@ -122,7 +121,7 @@ def defended(two_classes):
         return torch.stack([-score, score, score - 30], 1)
 
     def made(draws_of_images=None):
-        """With room for so many draws of one image, where a number is given."""
+        """With memory for so many draws of one image, or without a limit."""
         settings = {"purifier": "one_step_denoising", "sigma_start": 0.6}
         if draws_of_images is None:
             return scoreag.defend(victim, prior, **settings)
@@ -142,8 +141,10 @@ def noisy(count):
 
 @pytest.mark.parametrize("weights", ["mean", "selective"])
 @pytest.mark.parametrize("kind", [pgd.PGD, apgd.APGD], ids=["pgd", "apgd"])
-def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, kind, weights):
-    """Images of which some fall early and some never, all together and each by itself."""
+def test_the_result_of_an_image_does_not_depend_on_which_others_are_finished(
+    defended, kind, weights
+):
+    """Images of which some are finished early and some never: as one batch and one by one."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
     attack = kind(
         eps=0.06, steps=6, eot_samples=3, early_stop_draws=3, restarts=2, eot_weighting=weights
@@ -159,15 +160,15 @@ def test_what_comes_of_an_image_does_not_depend_on_who_was_left_alone(defended, 
 
 
 @pytest.mark.parametrize("weights", ["mean", "selective"])
-def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defended, weights):
+def test_draws_that_fit_into_memory_are_one_batch_with_the_same_values(defended, weights):
     """Seven draws of five images: one after the other, and three at once, of which 3 + 3 + 1."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
     attack = pgd.PGD(eps=0.06, steps=4, eot_samples=7, early_stop_draws=3, eot_weighting=weights)
     found, shown = [], []
     for room in (None, 3):
-        defence = defended(room and 5 * room)
+        defense = defended(room and 5 * room)
         del defended.shown[:]
-        found.append(attack(defence, given, labels, image_ids=range(5)))
+        found.append(attack(defense, given, labels, image_ids=range(5)))
         shown.append(defended.shown[1:])  # the first image is looked at before
     assert shown[0][:7] == [5] * 7 and shown[1][:3] == [15, 15, 5]
     assert torch.allclose(*found, rtol=0, atol=1e-12)
@@ -178,7 +179,7 @@ def test_draws_that_fit_into_the_memory_are_one_batch_and_the_same_draws(defende
 @pytest.mark.parametrize("targets", [0, 2])
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("stop", [0, 3])
-def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, seed):
+def test_targets_follow_their_images_and_draws(defended, stop, count, targets, seed):
     """Draws one by one, three at once, and each image by itself."""
     given, labels = noisy(count), torch.zeros(count, dtype=torch.int64)
     attack = apgd.APGD(
@@ -201,12 +202,13 @@ def test_targets_go_with_their_images_and_draws(defended, stop, count, targets, 
     assert (one_by_one - given).abs().amax() > 0.05
 
 
-def test_those_left_alone_are_misread_by_draws_that_no_attack_saw(defended):
-    """One that is misread in 70 % of the draws would pass 23 draws in 20 tries in 1 case of 200."""
+def test_finished_images_are_misclassified_by_unseen_draws(defended):
+    """An image that 70 % of the draws misclassify would pass 23 draws in 20 tries in 1 case of
+    200."""
     given, labels = noisy(5), torch.zeros(5, dtype=torch.int64)
-    defence = defended()
+    defense = defended()
     found = pgd.PGD(eps=0.2, steps=20, eot_samples=3, early_stop_draws=20)(
-        defence, given, labels, image_ids=range(5)
+        defense, given, labels, image_ids=range(5)
     )
-    said = torch.stack([defence.fix_randomness(10**9 + k)(found).argmax(1) for k in range(20)])
+    said = torch.stack([defense.fix_randomness(10**9 + k)(found).argmax(1) for k in range(20)])
     assert (said != 0).double().mean() > 0.7

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scoreag.attacks._common.search import init_best
+from scoreag.attacks._search import init_best
 from scoreag.attacks.stadv import StAdv, flow_total_variation, warp
 
 IMAGES = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(0)).double()
@@ -12,7 +12,7 @@ def test_no_flow_is_the_image_itself():
     assert torch.allclose(warp(IMAGES, STILL), IMAGES, atol=1e-12)
 
 
-def test_a_flow_of_whole_pixels_reads_the_neighbour_and_at_the_edge_the_edge():
+def test_a_flow_of_whole_pixels_reads_the_neighbor_and_repeats_the_edge():
     right, down = STILL.clone(), STILL.clone()
     right[:, 0], down[:, 1] = 1.0, 2.0
     assert torch.allclose(warp(IMAGES, right)[..., :-1], IMAGES[..., 1:])
@@ -27,15 +27,15 @@ def test_half_a_pixel_is_the_mean_of_two():
     assert torch.allclose(warp(IMAGES, half)[..., :-1], middle)
 
 
-def test_bending_counts_each_pair_of_neighbours_once():
-    """One pixel inside moved by (3, 4): its four neighbours are each 5 away."""
+def test_total_variation_counts_each_pair_of_neighbors_once():
+    """One pixel inside moved by (3, 4): its four neighbors are each 5 away."""
     flow = STILL.clone()
     flow[0, :, 2, 2] = torch.tensor([3.0, 4.0])
     assert flow_total_variation(flow).tolist() == pytest.approx([20.0, 0.0], abs=1e-4)
     assert flow_total_variation(flow + 7.0).tolist() == pytest.approx([20.0, 0.0], abs=1e-4)
 
 
-def test_no_pixel_is_read_beyond_its_reach():
+def test_no_pixel_is_read_beyond_the_maximal_displacement():
     """A ramp of one tenth a pixel: what moves by 0.3 of a pixel changes by 0.03 at most."""
     ramp = (torch.arange(8).double() / 10).expand(1, 1, 8, 8).contiguous()
 
@@ -47,7 +47,7 @@ def test_no_pixel_is_read_beyond_its_reach():
     assert 0.02 < (ramp - found).max() <= 0.03 + 1e-9
 
 
-def test_of_the_flows_that_fool_the_least_bent_is_kept():
+def test_of_the_flows_that_fool_the_smoothest_is_returned():
     """However far ahead the others are; and what fools goes before what does not."""
     attack, best = StAdv(), init_best(IMAGES)
     flows = [STILL + bend * torch.arange(6.0).double()[:, None] for bend in (0.0, 0.3, 0.1, 0.2)]

@@ -8,8 +8,8 @@ import pytest
 
 import tiny
 from scoreag.models.model_cards import load_card, write_card
-from scoreag.training.classifier_presets import PRESETS as CLASSIFIER_PRESETS
-from scoreag.training.score_presets import PRESETS as SCORE_PRESETS
+from scoreag.training.recipes import CLASSIFIER_PRESETS as CLASSIFIER_PRESETS
+from scoreag.training.recipes import SCORE_PRESETS as SCORE_PRESETS
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

@@ -15,8 +15,8 @@ from scoreag.certify.generator_risk import (
     summarize,
 )
 from scoreag.defenses.defend import defend
+from scoreag.methods.run_task import quantize_8bit, run_in_memory
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import quantize_8bit, run_in_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,7 +100,7 @@ def test_behind_a_purifier_the_defended_classifier_is_asked(job):
 
 def test_draws_again_are_another_generator(job):
     again = replace(job, config=replace(job.config, max_restarts=1))
-    with pytest.raises(ValueError, match="max_restarts is 1; draws again would be another gen"):
+    with pytest.raises(ValueError, match="max_restarts is 1; restarts would change the gen"):
         GeneratorSpec(again)
 
 

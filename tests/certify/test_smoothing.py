@@ -137,7 +137,7 @@ def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_fig
         ({"sigma": 0.0}, "sigma is 0.0; expected more than 0"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"n": 0}, "n is 0"),
-        ({"n": 9}, "every image is abstained from; write n = 10 or more"),
+        ({"n": 9}, "no image can be certified; write n = 10 or more"),
         ({"n0": 0}, "n0 is 0"),
     ],
 )

@@ -8,10 +8,10 @@ import tiny
 from assess.worlds_of_plans import write_net
 from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import load_plan
-from scoreag.assess.plan_validation import resolve_plan
+from scoreag.assess.resolve import resolve_plan
 from scoreag.assess.threat_model import build_context
 from scoreag.classifiers.loading import class_names, load_classifier
-from scoreag.cli import evaluate, inputs, train
+from scoreag.cli import evaluate, runs, train
 from scoreag.cli.app import main
 from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions
 from scoreag.data import loading
@@ -127,7 +127,7 @@ def test_a_score_model_without_names_leaves_the_numbering_to_the_classifier(
 ):
     tiny.write_score_model(tmp_path / "prior", classes=classes)
     source, prior = ImageOptions(data=spec), load_prior("prior", "cpu")
-    assert right(inputs.load_images(source, prior, "net", "out", False), answers)
+    assert right(runs.load_images(source, prior, "net", "out", False), answers)
 
 
 @pytest.mark.parametrize("spec", SPECS)

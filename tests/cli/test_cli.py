@@ -17,7 +17,7 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import RunOptions, SamplingOptions, parameters
+from scoreag.cli.options import RunOptions, SamplingOptions, option_fields
 from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
 
@@ -168,11 +168,11 @@ def test_every_setting_reaches_the_manifest(here):
 
 def test_every_setting_is_an_option_of_the_same_name():
     known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
-    assert {option.name for option in parameters(SamplingOptions)} == known
+    assert {option.name for option in option_fields(SamplingOptions)} == known
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
-    from scoreag.methods.task import DEFAULT_BATCH_SIZE as THEIRS
+    from scoreag.methods.run_task import DEFAULT_BATCH_SIZE as THEIRS
 
     assert RunOptions.batch_size == THEIRS
 
@@ -368,7 +368,7 @@ def test_a_training_has_data_of_its_own_choice(verb):
 
 def test_a_model_without_classes_cannot_be_asked_for_one(here, capsys):
     tiny.write_score_model(here / "prior", classes=())
-    assert "this score model knows no classes" in refused(capsys, SYNTHESIZE)
+    assert "this score model has no classes" in refused(capsys, SYNTHESIZE)
 
 
 @pytest.mark.parametrize("values, told", [(2.0, "[0, 1]"), (np.nan, "NaN")])

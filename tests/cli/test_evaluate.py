@@ -85,14 +85,14 @@ def test_every_figure_has_its_denominator_and_its_interval(done, capsys):
     found = figures(done)
     names = {"frechet_judge", "kernel_judge", "precision_judge", "recall_judge"}
     floors = {f"{name}_floor" for name in names}
-    assert set(found["figures"]) == names | floors | {"judge_accuracy", "judge_accuracy_test"}
-    for entry in found["figures"].values():
+    assert set(found["metrics"]) == names | floors | {"judge_accuracy", "judge_accuracy_test"}
+    for entry in found["metrics"].values():
         assert entry["low"] <= entry["value"] <= entry["high"] and entry["total"] == 9
         assert entry["of"] and entry["interval"]
     assert set(found["per_class"]) == set(tiny.CLASSES)
     assert len(found["loss"]["levels"]) == len(found["loss"]["train"]) == 8
     assert set(found["speed"]["seconds"]) == {"18", "35", "64"} and found["speed"]["machine"]
-    assert found["neighbours"]["pixels"]["draws"]["median"]["value"] > 0
+    assert found["neighbors"]["pixels"]["samples"]["median"]["value"] > 0
 
 
 def test_the_folder_holds_a_page_that_needs_nothing_else_and_grids(done):
@@ -123,7 +123,7 @@ def test_other_settings_are_refused_in_the_same_folder(done, capsys):
 def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done, capsys):
     assert main([*SCORE, "--quiet", "--update-card"]) == 0
     kept = load_card("prior").metrics["evaluation"]
-    assert kept["judge_accuracy"] == figures(done)["figures"]["judge_accuracy"]
+    assert kept["judge_accuracy"] == figures(done)["metrics"]["judge_accuracy"]
     assert main([*SCORE, "--quiet"]) == 0
     assert {one["reproduced"] for one in figures(done)["compared"]} == {True}
     file = done / "prior" / "card.toml"
@@ -138,8 +138,8 @@ def test_figures_of_older_checkpoints_stand_on_one_curve(done):
     assert main([*SCORE, "--quiet", "--compare-with", "younger"]) == 0
     curve = figures(done)["curve"]
     assert [point["images_seen"] for point in curve] == [100, 200]
-    values = [point["figures"]["frechet_judge"]["value"] for point in curve]
-    assert values[0] != values[1] == figures(done)["figures"]["frechet_judge"]["value"]
+    values = [point["metrics"]["frechet_judge"]["value"] for point in curve]
+    assert values[0] != values[1] == figures(done)["metrics"]["frechet_judge"]["value"]
     assert "over the images seen in training" in (done / "out" / "report.html").read_text()
 
 
@@ -147,10 +147,10 @@ def test_a_copy_of_a_training_image_would_show(done):
     """Test images that are training images are at distance 0."""
     words = [*SCORE[:3], "image-folder:images[12:24]", *SCORE[4:]]
     assert main([*words, "--quiet", "--overwrite"]) == 0
-    near = figures(done)["neighbours"]
+    near = figures(done)["neighbors"]
     assert near["pixels"]["test images"]["median"]["value"] == 0
     assert near["judge"]["test images"]["median"]["value"] == pytest.approx(0, abs=1e-3)
-    assert near["pixels"]["draws"]["lowest_5_percent"]["value"] > 0
+    assert near["pixels"]["samples"]["lowest_5_percent"]["value"] > 0
 
 
 def test_grey_images_are_evaluated_too(here):
@@ -180,7 +180,7 @@ def test_grey_images_are_evaluated_too(here):
         "--quiet",
     ]
     assert main([*words, *data]) == 0
-    assert figures(here)["figures"]["judge_accuracy"]["total"] == 6
+    assert figures(here)["metrics"]["judge_accuracy"]["total"] == 6
 
 
 def test_a_classifiers_accuracy_is_reproduced_or_told(here, capsys):
@@ -215,7 +215,7 @@ def test_a_classifier_is_attacked_where_that_is_asked_and_the_card_keeps_it(here
         (["--attack", "pgd", "--attack-steps", "0"], "--attack-steps is 0; expected 1 or more"),
         (["--attack", "pgd", "--eps", "8"], "--eps is 8; expected a radius in (0, 1], e.g. 8/255"),
         (["--attack", "pgd", "--eps", "eight"], "--eps 'eight': write a radius in [0, 1], e.g. 8/"),
-        (["--eps", "8/255"], "--attack-steps and --eps are of an attack; write --attack pgd, too"),
+        (["--eps", "8/255"], "--attack-steps and --eps need an attack; add --attack pgd"),
     ],
 )
 def test_an_attack_that_is_none_gets_one_line(here, capsys, words, told):
@@ -264,7 +264,7 @@ def test_each_bundled_score_model_has_a_judge_of_its_classes(name):
 
 def test_a_score_model_of_other_classes_asks_for_a_judge(here, capsys):
     told = line(capsys, ["evaluate", "prior", *DATA, "--out", "out"], 2)
-    assert "no bundled judge knows the images and classes of tiny; give a classifier" in told
+    assert "reference classifier has the images and classes of tiny; give a classifier" in told
 
 
 def test_the_folder_of_a_run_is_left_alone(here, capsys):

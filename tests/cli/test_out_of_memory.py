@@ -33,6 +33,7 @@ def caused(error):
         (MemoryError(), ""),
         (MemoryError("Unable to allocate 3.1 GiB for an array"), ""),
         (RuntimeError("std::bad_alloc"), ""),
+        (RuntimeError("could not create a primitive"), ""),
         (caused(RuntimeError(CPU)), ""),
     ],
 )
@@ -89,13 +90,13 @@ def test_a_verb_tells_it_in_one_line_and_leaves_nothing(here, capsys, monkeypatc
     assert main([*WORDS, "--batch-size", "8"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("scoreag: memory ran out") and err.count("\n") == 1
-    assert "write a smaller --batch-size (now 8)" in err and "not foreseen" not in err
+    assert "write a smaller --batch-size (now 8)" in err and "unexpected" not in err
     assert not (here / "out").exists()
 
 
 LIMITED = """
 import resource, sys, torch
-import scoreag.methods.run_task, scoreag.cli.transform
+import scoreag.methods.run_task, scoreag.cli.tasks
 from scoreag.cli.app import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
@@ -117,13 +118,13 @@ def test_the_allocators_own_error_is_told_so(here):
 
 def test_a_cell_of_an_assessment_names_the_plans_batch_size(monkeypatch):
     from assess.made_rows import cell
-    from scoreag.assess import executors
+    from scoreag.assess import executors, run_attack
     from scoreag.assess.experiments import ModelCache
 
     def none_left(*given):
         raise RuntimeError(CPU)
 
-    monkeypatch.setattr(executors, "compute_rows", none_left)
+    monkeypatch.setattr(run_attack, "compute_rows", none_left)
     told = executors.compute_shard(
         executors.Shard(cell(batch_size=32), (range(4),)), ModelCache()
     ).message

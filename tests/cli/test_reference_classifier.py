@@ -7,7 +7,7 @@ import pytest
 import tiny
 from assess.worlds_of_plans import write_net
 from scoreag.cli.app import main
-from scoreag.cli.inputs import find_judge
+from scoreag.cli.runs import find_judge
 from scoreag.io.records import read_rows
 from scoreag.methods.summary import NO_JUDGE_NOTE
 from scoreag.models.loading import load_prior
@@ -53,7 +53,7 @@ def test_the_headline_is_fooled_and_shown(here, capsys, words):
     )  # fmt: skip
     kept = json.loads((here / "out" / "manifest.json").read_text())["models"]["judge"]
     assert kept["name"] == "judge" and len(kept["sha256"]) == 64
-    assert "the judge judge" in (here / "out" / "report.html").read_text().lower()
+    assert "reference classifier judge" in (here / "out" / "report.html").read_text().lower()
 
 
 @pytest.mark.parametrize("more", [[], ["--reference-classifier", "none"]])
@@ -101,9 +101,9 @@ def test_the_victim_itself_may_not_judge_and_nothing_is_left_behind(here, capsys
 
 def test_a_judge_of_other_classes_is_refused(here, capsys):
     write_net(here / "other", 3, ("dog", "cat", "ship"))
-    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "other"])
+    assert "has other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "other"])
     write_net(here / "four", 3, (*tiny.CLASSES, "tree"))
-    assert "knows other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "four"])
+    assert "has other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "four"])
 
 
 def test_a_failure_of_all_says_what_to_try(here, capsys):

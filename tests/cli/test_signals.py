@@ -93,11 +93,11 @@ def test_what_is_computed_is_written_and_the_same_command_goes_on(
 def test_an_assessment_keeps_the_shards_that_are_done(
     planned, tmp_path, capsys, monkeypatch, name, code
 ):
-    import scoreag.assess.executors  # noqa: F401
+    import scoreag.assess.run_attack  # noqa: F401
 
     words = ["assess", "plan.toml", "--only", "*/none/pgd*", "--write-every", "4", "--quiet"]
     with monkeypatch.context() as patch:
-        signalled(patch, "scoreag.assess.executors.compute_rows", 2, getattr(signal, name))
+        signalled(patch, "scoreag.assess.run_attack.compute_rows", 2, getattr(signal, name))
         assert main([*words, "--out", str(tmp_path / "out")]) == code
     assert "stopped; what is done is kept" in capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("cells/*/*.jsonl"))) == 1

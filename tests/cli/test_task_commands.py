@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoreag.cli.inputs import (
+from scoreag.cli.runs import (
     check_classes,
     check_labeled,
     check_not_overwritten,
@@ -78,7 +78,7 @@ def test_images_of_another_size_are_refused_with_the_option_that_resizes_them(
 def test_images_without_labels_are_refused_with_the_place_where_labels_go(name, told) -> None:
     with pytest.raises(ValueError) as caught:
         check_labeled(replace(labelled("cat"), name=name, labels=None))
-    assert str(caught.value) == f"{name} has no labels, and success is judged by them; {told}"
+    assert str(caught.value) == f"{name} has no labels, and success depends on them; {told}"
     check_labeled(replace(labelled("cat"), name=name))
 
 

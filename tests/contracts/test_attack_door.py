@@ -1,4 +1,4 @@
-"""What every attack refuses, as the tasks do.  A new file is found, and tested, by its name."""
+"""Inputs that every attack refuses, as the tasks do.  New files are found by their names."""
 
 import inspect
 
@@ -66,7 +66,7 @@ BAD = {
     "no such label": ({2: Y + 4}, "labels from 4 to 5; expected 0..3"),
     "below zero": ({2: Y - 1}, "labels from -1 to 0; expected 0..3"),
     "too few": ({2: Y[:1]}, "1 labels for 2 images"),
-    "one-hot": ({2: torch.eye(4)[Y].long()}, "expected one class an image"),
+    "one-hot": ({2: torch.eye(4)[Y].long()}, "expected one class per image"),
     "none": ({2: None}, "the images have no labels"),
     "a seed below zero": ({3: -1}, "seed is -1; expected a whole number, 0 or more"),
     "other ids": ({4: [1]}, "1 different image ids for 2 images; expected 2"),
@@ -76,7 +76,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in FOREIGN])
-def test_what_cannot_be_meant_is_refused_by_one_line_and_changes_nothing(name, bad):
+def test_wrong_inputs_are_refused_in_one_line_and_change_nothing(name, bad):
     given, told = [net(), X, Y, 0, [0, 1]], BAD[bad][1]
     for place, thing in BAD[bad][0].items():
         given[place] = thing
@@ -94,7 +94,7 @@ def test_what_cannot_be_meant_is_refused_by_one_line_and_changes_nothing(name, b
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_module_is_left_as_it_was(name):
+def test_a_module_does_not_change(name):
     attack, victim = made(name), net()
     images, labels = natural(2, attack.side)
     before = {n: t.clone() for n, t in victim.state_dict().items()}
@@ -146,8 +146,8 @@ def test_inference_mode_around_an_attack_does_not_matter(name):
     assert torch.equal(plain, again)
 
 
-def test_a_classifier_is_looked_at_once_however_many_searches_there_are():
-    """Before the first search of an ensemble one image is shown; nobody looks again."""
+def test_a_classifier_is_checked_once_however_many_searches_there_are():
+    """Before the first search of an ensemble one image is classified, and none afterwards."""
     sizes = []
     victim = net()
     victim.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
@@ -170,7 +170,7 @@ FOREIGN_WORDS = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("word", FOREIGN_WORDS)
-def test_a_word_of_another_library_is_answered_by_ours(name, word):
+def test_option_names_of_other_libraries_are_answered_with_ours(name, word):
     attack, ours = made(name), FOREIGN_WORDS[word]
     if name == "gat" and word in ("n_restarts", "targets"):
         ours = {"n_restarts": "max_restarts", "targets": "target"}[word]
@@ -188,13 +188,13 @@ def test_a_word_of_another_library_is_answered_by_ours(name, word):
 @pytest.mark.parametrize(
     "norm, told", [("linf", "'Linf'"), ("l2", "'L2'"), ("l_2", "'L2'"), ("Linfinity", "'Linf'")]
 )
-def test_norms_as_others_write_them_are_answered(norm, told):
+def test_norm_names_of_other_libraries_are_answered_with_ours(norm, told):
     with pytest.raises(ValueError, match=f"knows no norm '{norm}'; did you mean {told}"):
         pgd.PGD(norm=norm)
 
 
-def test_a_defense_draws_for_the_images_of_the_noise():
-    """Attacked in two parts it is as attacked at once; what is asked next is drawn afresh."""
+def test_the_draws_of_a_defense_belong_to_the_image_ids():
+    """Two parts of a batch give the results of the whole; later calls have fresh draws."""
 
     def model(x, sigma, labels=None):
         return x / (1 + 4 * sigma**2)

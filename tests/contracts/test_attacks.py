@@ -12,7 +12,7 @@ import torch
 import scoreag.attacks
 import tiny
 from attack_world import DETERMINISTIC, FOREIGN, NAMES, classify, lpips, made, natural
-from scoreag.cli.list import entries
+from scoreag.cli.info import entries
 from scoreag.registry import check_options, component_names, load_attack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,7 @@ def test_attack_stays_in_its_ball_and_in_the_range_of_pixels(attack, norm):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_images_come_in_the_dtype_that_was_given(attack, dtype):
+def test_images_keep_their_dtype(attack, dtype):
     assert run(attack(), 2, dtype=dtype).dtype == dtype
 
 
@@ -68,7 +68,7 @@ def test_an_image_does_not_depend_on_its_batch(attack):
     assert torch.allclose(whole, torch.cat(parts), rtol=0, atol=1e-9)
 
 
-def test_the_seed_alone_decides(attack):
+def test_results_depend_on_the_seed_alone(attack):
     first, again, other = (run(attack(), 2, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (attack.name in DETERMINISTIC)
@@ -84,7 +84,7 @@ def test_no_global_random_state_moves_and_no_image_is_changed_in_place(attack):
 
 
 def test_an_attack_is_a_value(attack):
-    """Its settings tell it apart, and not what a runner fills in."""
+    """Its options identify it, not the prior or the distance that a runner sets."""
     one, same = attack(), attack()
     assert one == same and hash(one) == hash(same)
     assert not ({"prior", "lpips"} & {f.name for f in fields(one) if f.compare or f.repr})
@@ -99,7 +99,7 @@ def test_every_option_has_a_default_and_a_slip_is_refused(attack):
 
 
 @pytest.mark.parametrize("option", ["eps", "steps", "eot_samples", "n_queries", "restarts"])
-def test_what_would_do_nothing_is_refused(attack, option):
+def test_options_without_effect_are_refused(attack, option):
     if not attack.takes(option) or attack.name == "gat" or (attack.name, option) == (
         "auto_ensemble", "n_queries"
     ):  # fmt: skip

@@ -85,7 +85,9 @@ def test_a_gradient_costs_exactly_two_evaluations_for_each_of_the_forward_pass(
 
 
 @EVERY
-def test_in_single_precision_it_is_plain_autograd_s(purifier, options, images, monkeypatch):
+def test_gradient_is_that_of_plain_autograd_in_single_precision(
+    purifier, options, images, monkeypatch
+):
     given, images = (tiny.prior(), purifier, options, torch.float32), images.float()
     ours = gradient(value(*given), images)
     plainly(monkeypatch)
@@ -113,7 +115,7 @@ def test_in_bfloat16_the_two_routes_differ_less_than_either_from_the_truth(
 
 
 @pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp_2m", 2)])
-def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior, images):
+def test_a_further_step_saves_one_state_and_nothing_else(sampler, states, prior, images):
     """8 bytes a number, dpmpp's state is a pair, and a level is a number, too.
 
     Of the graph of a step nothing outlives it.
@@ -128,7 +130,7 @@ def test_a_further_step_keeps_one_state_and_nothing_else(sampler, states, prior,
     assert kept(4) > 20 * images.numel() * 8
 
 
-def test_a_mutant_that_detaches_the_inner_gradient_is_found_out(prior, images, monkeypatch):
+def test_a_mutant_that_detaches_the_inner_gradient_is_detected(prior, images, monkeypatch):
     """The weaker gradient is neither that of plain autograd nor the derivative: errors above 1 %,
 
     where the tests above allow a millionth.
@@ -145,7 +147,7 @@ def test_a_mutant_that_detaches_the_inner_gradient_is_found_out(prior, images, m
 
 
 def test_diffpure_is_the_sampler_from_a_noisy_image(prior, images):
-    """By hand: add the noise, walk down."""
+    """By hand: add the noise, then take the steps."""
     noise = scoreag.core.rng.Noise(4, [7, 9])
     module = load_component("purifiers", "diffpure")
     chosen = scoreag.SamplingConfig(sigma_start=0.5, steps=3, sampler="ancestral")
@@ -158,7 +160,7 @@ def test_diffpure_is_the_sampler_from_a_noisy_image(prior, images):
     assert torch.allclose(found, ((x + 1) / 2).clamp(0, 1), atol=1e-12)
 
 
-def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
+def test_one_step_denoising_is_the_estimate_at_the_noisy_image(prior, images):
     noise = scoreag.core.rng.Noise(4, [7, 9])
     module = load_component("purifiers", "one_step_denoising")
     found = module.purify(prior, images, scoreag.SamplingConfig(sigma_start=0.5), noise)
@@ -167,7 +169,7 @@ def test_denoising_once_is_the_estimate_at_the_noisy_image(prior, images):
     assert torch.allclose(found, ((estimate + 1) / 2).clamp(0, 1), atol=1e-12)
 
 
-def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
+def test_one_euler_step_of_diffpure_is_one_step_denoising(prior, images):
     given = {"draws": 3, "sigma_start": 0.6}
     once = scoreag.defend(tiny.victim(), prior, "one_step_denoising", **given).fix_randomness(0)
     step = scoreag.defend(tiny.victim(), prior, "diffpure", sampler="euler", steps=1, **given)
@@ -175,7 +177,7 @@ def test_one_step_of_diffpure_by_euler_is_denoising_once(prior, images):
 
 
 @pytest.mark.parametrize("purifier", component_names("purifiers"))
-def test_settings_come_from_the_card_where_it_has_them(purifier, prior):
+def test_settings_come_from_the_card_if_it_has_them(purifier, prior):
     part = load_component("purifiers", purifier)
     tuned = replace(prior, defaults={part.CARD_SECTION: {"sigma_start": 0.123}})
     assert scoreag.defend(tiny.victim(), tuned, purifier).config.sampling.sigma_start == 0.123

@@ -30,9 +30,8 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.purification import build_purification
-from scoreag.methods.run_task import run_task
+from scoreag.methods.run_task import run_batch, run_in_memory, run_task
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import run_batch, run_in_memory
 from scoreag.methods.transformation import build_transformation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,7 +42,7 @@ KNOWN = {"similarity": 5.0, "attack_scale": 20.0, "steps": 2, "max_restarts": 1}
 
 
 def world() -> Prior:
-    """Pixels of variance 1/4, whatever the class: a network would only take longer."""
+    """Pixels of variance 1/4 for every class: faster than a network."""
 
     def model(x, sigma, labels=None):
         return x / (1 + 4 * sigma**2)
@@ -84,7 +83,7 @@ def detector(inside) -> nn.Module:
 
 
 def hidden():
-    """A function, which nobody can look into."""
+    """A function, whose parts are unknown."""
     inside = defended()
     return lambda images: 2 * inside(images)
 
@@ -175,7 +174,7 @@ def test_an_image_does_not_depend_on_the_size_of_the_batch(task, kind):
 
 
 @EVERY
-def test_an_image_depends_neither_on_the_order_nor_on_who_computes_the_others(task, kind):
+def test_an_image_depends_neither_on_the_order_nor_on_the_others(task, kind):
     whole = found(of(task, kind), 3)
     for rows in ([2, 0, 3, 1], [3]):
         part = found(of(task, kind, rows), 3)
@@ -185,7 +184,7 @@ def test_an_image_depends_neither_on_the_order_nor_on_who_computes_the_others(ta
 
 @EVERY
 def test_a_job_computed_again_is_the_same(task, kind):
-    """The draws that were taken before, by this job or by anybody, move nothing."""
+    """Earlier draws, of this job or of another, change nothing."""
     job = of(task, kind)
     first = run_batch(job, 6)
     with torch.no_grad():
@@ -196,7 +195,7 @@ def test_a_job_computed_again_is_the_same(task, kind):
 
 
 @pytest.mark.parametrize("kind", ["defended", "nested", "normalized", "module", "function"])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(kind, tmp_path):
+def test_a_resumed_run_gives_the_results_of_an_uninterrupted_one(kind, tmp_path):
     whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
     run_task(of("transform", kind), whole, batch_size=2, write_every=2, progress=False)
     run_task(of("transform", kind), stopped, batch_size=2, write_every=5, progress=False)
@@ -221,8 +220,8 @@ def test_certificates_do_not_depend_on_the_batch(kind):
         assert parts == one
 
 
-def test_the_answer_that_counts_is_drawn_otherwise_than_those_that_guided():
-    """Or a task would be judged by the very draws that its images were bent to fool."""
+def test_the_final_answer_has_other_draws_than_the_guidance():
+    """Else a task would be measured with the draws that its images were optimized for."""
     inside, seen = defended(), []
     replaced = PurifiedClassifier._next_noise
 
@@ -243,7 +242,7 @@ def test_the_answer_that_counts_is_drawn_otherwise_than_those_that_guided():
     assert guiding and seen[-1] not in guiding
 
 
-def test_rows_that_fill_a_batch_up_draw_for_nobody():
+def test_padding_rows_use_no_draws_of_an_image():
     """The last image is shown several times: only the first of these is its own."""
     shown = []
 
@@ -265,7 +264,7 @@ def test_rows_that_fill_a_batch_up_draw_for_nobody():
         assert ids[:2] == (7, 9) and len(set(ids)) == 4 and max(ids[2:]) <= PADDING_ID
 
 
-def test_what_fits_no_rows_is_said():
+def test_a_mismatch_of_rows_is_reported():
     assert tile_rows([1, 2], 0) == ()
     with pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"):
         defended().fix_randomness(0, [1, 2])(images().float()[:3])
@@ -276,8 +275,8 @@ def test_what_fits_no_rows_is_said():
         defended()(images().float()[:3])
 
 
-def test_a_module_with_a_defense_inside_is_shown_rows_of_its_batch():
-    """Row 2 alone draws what it draws beside the others."""
+def test_a_module_with_a_defense_inside_supports_row_selection():
+    """Row 2 alone has the draws that it has among the others."""
     with torch.no_grad():
         whole = scoreag.wrap_classifier(defended())(images())
         alone = select_rows(scoreag.wrap_classifier(defended()), [2])(images()[2:3])

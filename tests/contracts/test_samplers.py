@@ -37,7 +37,7 @@ def start(noise):
     return 10 * noise.fold_in("start").normal_like(torch.zeros(len(noise.image_ids), 3, 2))
 
 
-def test_sampler_finds_the_only_image_there_is(sampler, grid):
+def test_sampler_finds_the_only_image_of_the_data(sampler, grid):
     """To within the last noise level before 0; what each method does there is tested apart."""
     only = torch.tensor([[0.1, -0.4], [0.9, 0.0], [-1.0, 1.0]])
     noise, sigmas = Noise(seed=0, image_ids=[5]), grid(100, sigma_max=10.0)
@@ -60,7 +60,7 @@ def test_sampler_has_the_gradient_of_its_discrete_chain(sampler, grid, two_class
     assert torch.autograd.gradcheck(lambda x: sampler(two_classes, x, sigmas, noise), x)
 
 
-def test_gradient_reaches_what_the_guidance_looks_at(sampler, grid, two_classes):
+def test_gradient_reaches_the_reference_of_the_guidance(sampler, grid, two_classes):
     noise, sigmas = Noise(seed=0, image_ids=[0, 1]), grid(4, sigma_max=5.0)
     x = noise.fold_in("start").normal_like(torch.zeros(2, 1, 4, 4))
     reference = noise.fold_in("reference").normal_like(x).requires_grad_()
@@ -82,7 +82,7 @@ def test_a_hidden_input_is_refused(sampler, grid, two_classes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_state_and_levels_keep_the_dtype_of_the_state(sampler, grid, dtype):
+def test_states_and_levels_have_the_dtype_of_the_start(sampler, grid, dtype):
     seen = set()
 
     def denoise(x, sigma):

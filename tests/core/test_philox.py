@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import ndtri
 
-from scoreag.core import philox
+from scoreag.core import rng as philox
 
 KEYS = torch.randint(0, 2**32, (3, 4), generator=torch.Generator().manual_seed(0))
 
@@ -27,7 +27,7 @@ def test_the_words_are_those_that_the_authors_publish(counter, key, expected):
     low0, low1, *high = (int(word, 16) for word in counter.split())
     block = np.array([low0 | low1 << 32], dtype=np.uint64).astype(np.int64)[0]
     keys = torch.tensor([[*(int(word, 16) for word in key.split()), *high]])
-    found = philox._blocks(keys, 1, int(block))
+    found = philox._philox(keys, 1, int(block))
     assert [f"{word:08x}" for word in found[0].tolist()] == expected.split()
 
 
@@ -52,7 +52,7 @@ def test_words_are_the_same_however_many_are_asked_for_at_once(monkeypatch):
 )
 def test_normal_numbers_are_the_inverse_of_their_distribution(bits):
     exact = np.where(bits.numpy() & 1, 1, -1) * ndtri((bits.numpy() | 1) / 2**33)
-    assert np.abs(philox.normal(bits[None])[0].numpy() - exact).max() < 1e-6
+    assert np.abs(philox.words_to_normal(bits[None])[0].numpy() - exact).max() < 1e-6
 
 
 def test_normal_numbers_are_rounded_step_by_step():
@@ -65,14 +65,14 @@ def test_normal_numbers_are_rounded_step_by_step():
     c0, c1, c2, c3 = (column.numpy()[chosen] for column in philox._cubics(torch.device("cpu")))
     z = (((c3 * t) + c2) * t + c1) * t + c0
     signed = np.where(bits.numpy() & 1, z, -z)
-    assert np.array_equal(philox.normal(bits[None])[0].numpy(), signed)
+    assert np.array_equal(philox.words_to_normal(bits[None])[0].numpy(), signed)
 
 
 def test_a_normal_number_and_its_opposite_differ_in_the_last_bit():
     bits = philox.random_words(KEYS, 1000)
-    assert torch.equal(philox.normal(bits), -philox.normal(bits ^ 1))
+    assert torch.equal(philox.words_to_normal(bits), -philox.words_to_normal(bits ^ 1))
 
 
 def test_uniform_numbers_are_the_upper_bits():
     bits = torch.tensor([[0, 255, 256, 2**31, 2**32 - 1]])
-    assert philox.uniform(bits).tolist() == [[0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]]
+    assert philox.words_to_uniform(bits).tolist() == [[0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]]

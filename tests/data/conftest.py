@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from file_server import Handler, Served
-from scoreag.data import cifar10, fashion_mnist
+from scoreag.data import cifar, fashion_mnist
 
 ADDRESSES = [f"SCOREAG_{name}_URL" for name in ("CIFAR10", "CIFAR100", "TINY_IMAGENET")]
 ADDRESSES.append("SCOREAG_FASHION_MNIST_URL")
@@ -29,7 +29,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, offline: None) -> None:
     """CIFAR-10 with 4 images in a file."""
-    monkeypatch.setattr(cifar10, "_IMAGES_PER_FILE", 4)
+    monkeypatch.setattr(cifar, "_IMAGES_PER_FILE", 4)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_part_of_a_record_is_refused_in_one_line(tmp_path: Path, cut: int, who
     write_cifar100_binary(tmp_path / "root")
     path = tmp_path / "root" / "test.bin"
     path.write_bytes(path.read_bytes()[:-cut])
-    fault = rf"^\S+test\.bin breaks off: after {whole} whole records of 3074 bytes come [^\n]*$"
+    fault = rf"^\S+test\.bin breaks off: after {whole} complete records of 3074 bytes come [^\n]*$"
     with pytest.raises(ValueError, match=fault):
         data.load_dataset("cifar100:test", tmp_path / "root")
 

@@ -11,8 +11,8 @@ import pytest
 
 from cifar_files import FILES, write_binary
 from file_server import Served
-from scoreag.data import cifar10
 from scoreag.data import loading as data
+from scoreag.data.cifar import CIFAR10
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +34,9 @@ def official(change: Callable[[tarfile.TarInfo], tarfile.TarInfo | None], folder
 
 
 def serve(archive: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "cifar-10-binary.tar.gz").write_bytes(archive)
-    monkeypatch.setattr(cifar10, "DIGEST", "md5:" + hashlib.md5(archive).hexdigest())
+    name = "cifar-10-binary.tar.gz"
+    (folder / name).write_bytes(archive)
+    monkeypatch.setitem(CIFAR10.digests, name, "md5:" + hashlib.md5(archive).hexdigest())
 
 
 def test_the_archive_is_fetched_where_there_is_none(

@@ -75,7 +75,9 @@ def test_a_spoiled_file_is_refused_in_one_line(
     tmp_path: Path, name: str, content: bytes, fault: str
 ) -> None:
     _spoiled(name, content, tmp_path)
-    match = rf"^\S+ubyte is no whole file of Fashion-MNIST: [^\n]*{fault}[^\n]*; remove it[^\n]*$"
+    match = (
+        rf"^\S+ubyte is no complete file of Fashion-MNIST: [^\n]*{fault}[^\n]*; remove it[^\n]*$"
+    )
     with pytest.raises(ValueError, match=match):
         data.load_dataset("fashion-mnist:test", tmp_path)
 
@@ -95,7 +97,7 @@ def test_a_spoiled_packed_file_is_refused_in_one_line(
     write_fashion(tmp_path, packed=True)
     path = tmp_path / f"{name}.gz"
     path.write_bytes(spoil(path.read_bytes()))
-    match = rf"^\S+ubyte\.gz is no whole file of Fashion-MNIST: [^\n]*{fault}[^\n]*$"
+    match = rf"^\S+ubyte\.gz is no complete file of Fashion-MNIST: [^\n]*{fault}[^\n]*$"
     with pytest.raises(ValueError, match=match):
         data.load_dataset("fashion-mnist:test", tmp_path)
 

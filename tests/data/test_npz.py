@@ -104,7 +104,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> Non
     spec = saved(tmp_path, images=RGB)
     path = tmp_path / "a.npz"
     path.write_bytes(_damaged(kind, path.read_bytes()))
-    with pytest.raises(ValueError, match=r"^\S+a\.npz is (no whole \.npz|damaged)[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^\S+a\.npz is (no complete \.npz|damaged)[^\n]*$"):
         data.load_dataset(spec)
 
 

@@ -8,15 +8,15 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from cifar_files import write_binary
 from file_server import Served
 from official_files import tiny, write_cifar100_binary, write_fashion, write_tiny_zip
-from scoreag.data import cifar10, cifar100, fashion_mnist, tiny_imagenet
 from scoreag.data import loading as data
+from scoreag.data.source import OfficialDataset
+from scoreag.registry import load_component
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ class Kind:
     """A data set: how its files are written, and what is fetched in which place of the root."""
 
     spec: str
-    module: ModuleType
     title: str
     write: Callable[[Path], None]
     places: dict[str, str]
     left: list[str]
+
+    @property
+    def official(self) -> OfficialDataset:
+        return load_component("datasets", self.spec.partition(":")[0])
 
 
 def _tar(write: Callable[[Path], None], name: str, archive: str) -> Callable[[Path], None]:
@@ -45,20 +48,20 @@ _ZIP = "tiny-imagenet-200.zip"
 _TEST = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
 KINDS = [
     Kind(
-        "cifar10:test", cifar10, "CIFAR-10", _tar(write_binary, "cifar-10-batches-bin", _TENS),
+        "cifar10:test", "CIFAR-10", _tar(write_binary, "cifar-10-batches-bin", _TENS),
         {_TENS: _TENS}, ["cifar-10-batches-bin"],
     ),
     Kind(
-        "cifar100:test", cifar100, "CIFAR-100",
+        "cifar100:test", "CIFAR-100",
         _tar(write_cifar100_binary, "cifar-100-binary", _HUNDREDS),
         {_HUNDREDS: _HUNDREDS}, ["cifar-100-binary"],
     ),
     Kind(
-        "tiny-imagenet:val", tiny_imagenet, "Tiny ImageNet",
+        "tiny-imagenet:val", "Tiny ImageNet",
         lambda folder: write_tiny_zip(folder, tiny()), {_ZIP: _ZIP}, [_ZIP],
     ),
     Kind(
-        "fashion-mnist:test", fashion_mnist, "Fashion-MNIST",
+        "fashion-mnist:test", "Fashion-MNIST",
         lambda folder: write_fashion(folder, packed=True),
         {name: f"fashion-mnist/{name}" for name in _TEST}, ["fashion-mnist"],
     ),
@@ -74,14 +77,10 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def offered(kind: Kind, served: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
     """The server has the files, and their digests are taken for the official ones."""
     kind.write(served.folder)
-    digests = {
-        name: "md5:" + hashlib.md5((served.folder / name).read_bytes()).hexdigest()
-        for name in kind.places
-    }
-    if hasattr(kind.module, "DIGESTS"):
-        monkeypatch.setattr(kind.module, "DIGESTS", digests)
-    else:
-        monkeypatch.setattr(kind.module, "DIGEST", *digests.values())
+    for name, place in kind.places.items():
+        digest = hashlib.md5((served.folder / name).read_bytes()).hexdigest()
+        assert place in kind.official.digests
+        monkeypatch.setitem(kind.official.digests, place, f"md5:{digest}")
     return served
 
 

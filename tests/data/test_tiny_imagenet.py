@@ -75,7 +75,7 @@ def test_only_the_pictures_of_the_range_are_decoded(tmp_path: Path, write: Write
     spoiled = [name for name in files if name.endswith("JPEG") and "n01" not in name]
     write(tmp_path, files | dict.fromkeys(spoiled, b"no picture"))
     assert grays(data.load_dataset("tiny-imagenet:train[3]", tmp_path)) == [10]
-    with pytest.raises(ValueError, match=r"n02_0\.JPEG is no whole JPEG"):
+    with pytest.raises(ValueError, match=r"n02_0\.JPEG is no complete JPEG"):
         data.load_dataset("tiny-imagenet:train[4]", tmp_path)
 
 
@@ -107,7 +107,7 @@ _LINES = tiny()[_TABLE]
         ("val", _with(_TABLE, _LINES[:24]), r"has no line for val_10\.JPEG"),
         ("val", _without("val_") | {_TABLE: b""}, "has no images of the val split"),
         ("train", _with(_FIRST, jpeg(9, side=32)), "it is 32 x 32 pixels, not 64 x 64"),
-        ("train", _with(_FIRST, jpeg(9)[:-60]), r"n03_0\.JPEG is no whole JPEG .*: .*truncated"),
+        ("train", _with(_FIRST, jpeg(9)[:-60]), r"n03_0\.JPEG is no complete JPEG .*: .*truncated"),
         ("train", _with(_FIRST, b"GIF89a"), "cannot identify image file"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a classifier's verdict is worth as evidence, worked out by hand."""
+"""The log-likelihoods of a classifier, worked out by hand."""
 
 import math
 
@@ -14,27 +14,27 @@ LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 3.0, 1.0]])
 
 
 def says(logits):
-    """A classifier that says this of any images, and passes a gradient on to the first pixel."""
+    """A classifier with these logits for any images, and a gradient to the first pixel."""
     return lambda images: logits + 0 * images.flatten(1).sum(1, keepdim=True)
 
 
 X0 = torch.zeros(2, 1, 1, 1)
 
 
-def test_classified_as_is_the_log_softmax():
+def test_targeted_is_the_log_softmax():
     value = targeted(says(LOGITS), torch.tensor([1, 1]), 2.0)(X0, SIGMA)
     first = -math.log(math.e**2 + 1 + math.e**-1)
     second = 3 - math.log(1 + math.e**3 + math.e)
     assert value.tolist() == pytest.approx([2 * first, 2 * second])
 
 
-def test_misclassified_is_the_log_of_one_minus_p():
+def test_untargeted_is_the_log_of_one_minus_p():
     value = untargeted(says(LOGITS), torch.tensor([0, 1]), 1.0)(X0, SIGMA)
     p = LOGITS.softmax(1)
     assert value.tolist() == pytest.approx([math.log(1 - p[0, 0]), math.log(1 - p[1, 1])])
 
 
-def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
+def test_untargeted_has_a_gradient_where_p_rounds_to_one():
     logits = torch.tensor([[100.0, 0.0, 0.0]], dtype=torch.float32, requires_grad=True)
     value = untargeted(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
     value.sum().backward()
@@ -42,7 +42,7 @@ def test_misclassified_keeps_its_gradient_where_p_rounds_to_one():
     assert logits.grad[0].tolist() == pytest.approx([-1.0, 0.5, 0.5])
 
 
-def test_misclassified_keeps_its_gradient_where_p_rounds_to_zero():
+def test_untargeted_has_a_gradient_where_p_rounds_to_zero():
     """d log(1 - p) / d z_other = p softmax(others): tiny, but of the right direction."""
     logits = torch.tensor([[-16.0, 0.0, 1.0, 0.5]], dtype=torch.float32, requires_grad=True)
     value = untargeted(lambda images: logits, torch.tensor([0]), 1.0)(X0[:1].float(), SIGMA)
@@ -73,7 +73,7 @@ def test_margin_towards_a_class_is_its_lead_over_all_others():
         (margin, [1, 1], [1, 0]),  # leads 2 and -2
     ],
 )
-def test_an_image_that_is_wrong_enough_is_left_alone(term, labels, resting):
+def test_an_image_beyond_the_stop_margin_is_not_guided(term, labels, resting):
     told = []
     options = {"stop_margin": 1.5, "on_skip": told.append}
     value = term(says(LOGITS), torch.tensor(labels), 1.0, **options)(X0, SIGMA)
@@ -81,7 +81,7 @@ def test_an_image_that_is_wrong_enough_is_left_alone(term, labels, resting):
     assert [v == 0 for v in value.tolist()] == [bool(r) for r in resting]
 
 
-def test_the_classifier_sees_images_not_states():
+def test_the_classifier_receives_images_not_states():
     """A state of -1 is a pixel of 0, a state of 1 a pixel of 1."""
     seen = []
 

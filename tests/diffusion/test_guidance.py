@@ -1,4 +1,4 @@
-"""Guidance is Bayes' rule, so a world with a known posterior judges it."""
+"""Guidance is Bayes' rule: against the known posteriors of Gaussian worlds."""
 
 import math
 from functools import partial
@@ -60,7 +60,7 @@ def test_exact_likelihood_gives_the_exact_posterior(world):
     assert_drawn_from(world.posterior(y, var_y), x0)
 
 
-def test_symmetric_gradient_is_the_exact_one_where_the_jacobian_is_symmetric(world, x):
+def test_finite_difference_is_exact_where_the_jacobian_is_symmetric(world, x):
     """A Gaussian's denoiser is linear, so that even the finite difference is exact."""
     sigma, y = torch.tensor(0.7), torch.ones(3, 2)
     exact, symmetric = (
@@ -71,7 +71,7 @@ def test_symmetric_gradient_is_the_exact_one_where_the_jacobian_is_symmetric(wor
 
 
 @pytest.mark.parametrize("deviation, share", [(0.5, 0.4), (2.0, 1.6)])
-def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(deviation, share, x):
+def test_identity_jacobian_assumes_the_variance_of_a_pixel(deviation, share, x):
     """By hand: sigma 1 and sd 1/2 give J = 1/5, so D_c = D + sigma^2 J 2 (y - D) = 0.6 x + 0.4 y,
     for a denoiser that changes nothing; sd 2 gives J = 4/5."""
     y = torch.ones(3, 2)
@@ -80,7 +80,7 @@ def test_straight_gradient_takes_every_pixel_to_have_the_variance_of_images(devi
 
 
 @pytest.mark.parametrize("name", JACOBIANS)
-def test_every_gradient_can_itself_be_differentiated(name, world, x):
+def test_every_jacobian_can_be_differentiated(name, world, x):
     def guided(x, y):
         return guide(world.denoise, towards(y), jacobian=name)(x, torch.tensor(0.7))
 
@@ -89,7 +89,7 @@ def test_every_gradient_can_itself_be_differentiated(name, world, x):
 
 
 @pytest.mark.parametrize("name", JACOBIANS)
-def test_guidance_builds_no_graph_unless_asked(name, world, x):
+def test_guidance_builds_no_graph_without_gradients(name, world, x):
     with torch.no_grad():
         guided = guide(world.denoise, towards(x), jacobian=name)(x, torch.tensor(1.0))
     assert not guided.requires_grad
@@ -99,13 +99,13 @@ def test_guidance_builds_no_graph_unless_asked(name, world, x):
     "name, a, b",
     [("denoiser", 0.0, 1.0), ("ode_euler", 0.5, 0.5), ("sde_euler", 0.0, 1.0)],
 )
-def test_estimates_tend_to_what_paper_says_as_the_noise_vanishes(name, a, b):
+def test_x0_estimates_have_their_limit_as_the_noise_vanishes(name, a, b):
     got = X0_ESTIMATES[name](torch.tensor(1e-5))
     assert [float(v) for v in got] == pytest.approx([a, b], abs=1e-4)
 
 
 @pytest.mark.parametrize("name, share", [("ode_euler", 0.5), ("sde_euler", 1.0)])
-def test_estimates_take_one_step_in_vp_time(name, share):
+def test_x0_estimates_take_one_step_in_vp_time(name, share):
     """The step of Song et al. (2021) in their own coordinates, at t = 0.6, x = 2, D = 0.3."""
     t, x, d = 0.6, 2.0, 0.3
     log_mean = -0.25 * t**2 * 19.9 - 0.5 * t * 0.1
@@ -125,7 +125,7 @@ def test_guidance_acts_only_within_its_interval(world, x):
         assert torch.equal(guided(x, level), world.denoise(x, level)) is not acts
 
 
-def test_a_term_outside_its_interval_weighs_nothing(world, x):
+def test_a_term_outside_its_interval_is_zero(world, x):
     y = torch.ones(3, 2)
     term = sum_log_likelihoods(towards(y), restrict_to_interval((5.0, 9.0), towards(-y)))
     alone = guide(world.denoise, towards(y))
@@ -133,7 +133,7 @@ def test_a_term_outside_its_interval_weighs_nothing(world, x):
     assert torch.equal(guide(world.denoise, term)(x, level), alone(x, level))
 
 
-def test_normalised_evidence_pulls_every_image_equally_hard(x):
+def test_normalized_gradients_have_one_length_for_all_images(x):
     """With D the identity and sigma 1 the correction is the gradient itself."""
     y = torch.stack([torch.full((3, 2), 10.0**k) for k in range(4)])
     guided = guide(lambda x, sigma: x, normalize_gradient(towards(y), length=1.7))(
@@ -142,7 +142,7 @@ def test_normalised_evidence_pulls_every_image_equally_hard(x):
     assert torch.allclose((guided - x).flatten(1).norm(dim=1), torch.tensor(1.7))
 
 
-def test_normalised_evidence_can_be_differentiated_twice(world, x):
+def test_normalized_gradients_can_be_differentiated_twice(world, x):
     def guided(x):
         term = normalize_gradient(towards(torch.ones(3, 2)), length=1.7)
         return guide(world.denoise, term)(x, torch.tensor(0.7))
@@ -162,8 +162,8 @@ def test_corrections_of_separate_conditions_add_up(world, x):
 
 @pytest.mark.parametrize("attacked", [False, True], ids=["drawn", "attacked"])
 @pytest.mark.parametrize("name, calls", [("exact", 1), ("identity", 1), ("finite_difference", 3)])
-def test_conditions_share_one_look_at_the_state(name, calls, attacked, world, x):
-    """``finite_difference`` looks once more for each, from a state of its own."""
+def test_conditions_share_one_denoiser_call(name, calls, attacked, world, x):
+    """``finite_difference`` needs one more call for each condition."""
     looks = []
 
     def watched(state, sigma):
@@ -192,8 +192,8 @@ def test_shared_conditions_can_be_differentiated(world, x):
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y.requires_grad_()))
 
 
-def test_gradient_reaches_what_the_guidance_looks_at(world, x):
-    """A white-box attack on a purifier needs d output / d reference: it hides in a closure."""
+def test_gradient_reaches_the_reference_of_the_guidance(world, x):
+    """A white-box attack on a purifier needs d output / d reference: it is in a closure."""
     sigmas = karras(4, sigma_max=5.0)
 
     def purify(reference):

@@ -1,4 +1,4 @@
-"""Noise grids, against numbers worked out by hand."""
+"""Noise schedules, against numbers worked out by hand."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_vp_levels_by_hand():
     assert levels.tolist() == pytest.approx([*expected, 0])
 
 
-def test_vp_levels_start_where_they_are_asked_to_and_end_near_0():
+def test_vp_levels_start_at_sigma_max_and_end_near_0():
     levels = vp_uniform(100, sigma_max=2.0)
     assert levels[0].item() == pytest.approx(2.0)
     assert levels[-2].item() == pytest.approx(math.sqrt(0.1e-3 + 19.9e-6 / 2), rel=1e-4)
@@ -53,6 +53,6 @@ def test_vp_time_is_exact_in_single_precision_too():
         (lambda: vp_uniform(4, sigma_max=0.005), "first noise level is 0.005"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused(make, message):
+def test_an_impossible_schedule_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""How far an x0-estimate is trusted, in Gaussian worlds whose posterior is known."""
+"""Variances of the reconstruction, in Gaussian worlds whose posterior is known."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_default_stays_bounded_in_a_gaussian_world_from_80():
 
 
 @pytest.mark.parametrize("variance", ["constant", "widened"])
-def test_the_plain_readings_explode_from_80(variance):
+def test_constant_and_widened_variances_explode_from_80(variance):
     y = torch.zeros(4, 1)
     denoise = guide(IMAGES.denoise, reconstruction(y, 100.0, variance))
     x0 = purified(denoise, y, karras(18), sampler=euler)
@@ -75,7 +75,7 @@ def test_the_plain_readings_explode_from_80(variance):
 
 
 @pytest.mark.parametrize("variance", ["constant", "widened"])
-def test_below_the_level_that_is_named_they_do_not(variance):
+def test_they_are_stable_below_the_reported_level(variance):
     """Errors in the direction of largest variance shrink from there, and grow from above."""
     sigmas = karras(18)
     level = max_stable_sigma(variance, 100.0, sigmas, pixels=3072)
@@ -130,6 +130,6 @@ def test_default_gain_is_below_one(sigma):
     assert sigma**2 / v < 1
 
 
-def test_precision_zero_forgets_the_reference():
+def test_similarity_zero_ignores_the_reference():
     x0, far = torch.zeros(1, 3), torch.ones(1, 3)
     assert torch.equal(reconstruction(far, 0.0)(x0, torch.tensor(1.0)), torch.zeros(1))

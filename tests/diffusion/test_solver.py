@@ -1,4 +1,4 @@
-"""``fold`` is composition: same values, same gradients, but the graph of one function only."""
+"""A checkpointed chain has the values and gradients of the composition, and one graph at a time."""
 
 import weakref
 
@@ -38,7 +38,7 @@ def test_integrate_passes_the_levels_in_pairs_and_numbers_the_noise():
     assert seen == [(3.0, 2.0, ("step", 0)), (2.0, 0.0, ("step", 1))]
 
 
-def test_slope_by_hand():
+def test_ode_derivative_by_hand():
     """D = x / 4 at sigma = 3: (x - x/4) / 3 = x / 4."""
     assert torch.allclose(ode_derivative(lambda x, sigma: x / 4, X, torch.tensor(3.0)), X / 4)
 
@@ -51,7 +51,7 @@ def test_gradient_of_a_named_input():
     assert torch.allclose(w.grad, 6 * X.sum())
 
 
-def test_named_input_gets_its_gradient_when_the_state_wants_none():
+def test_named_input_gets_its_gradient_when_the_state_needs_none():
     w = torch.tensor(3.0, requires_grad=True)
     checkpoint_chain([lambda x: x * w] * 2, X, wrt=[w]).sum().backward()
     assert torch.allclose(w.grad, 6 * X.sum())
@@ -66,7 +66,7 @@ def test_named_input_that_was_computed_gets_and_passes_on_its_gradient():
 
 
 def test_named_input_may_be_used_through_something_computed_once_outside():
-    """w is named, and every step looks at the same z = w^2, whose graph must outlive the first."""
+    """w is named, and every step uses the same z = w^2, whose graph must outlive the first."""
     w = torch.tensor(1.5, requires_grad=True)
     z = w**2
     checkpoint_chain([lambda x: x * z] * 3, X, wrt=[w]).sum().backward()
@@ -88,7 +88,7 @@ def test_the_state_itself_may_be_a_named_input():
     assert torch.allclose(x.grad, torch.full_like(X, 3.0))
 
 
-def test_named_inputs_that_want_no_gradient_are_left_alone():
+def test_named_inputs_without_a_gradient_are_accepted():
     x, w = X.clone().requires_grad_(), torch.tensor(3.0)
     checkpoint_chain([lambda x: x * w], x, wrt=[w, torch.tensor([1, 2])]).sum().backward()
     assert torch.allclose(x.grad, torch.full_like(X, 3.0)) and w.grad is None
@@ -107,7 +107,7 @@ def test_labels_masks_and_frozen_weights_need_not_be_named():
     assert torch.allclose(x.grad, torch.stack([layer.weight.sum(0), torch.ones(3)]))
 
 
-def test_a_function_that_forgets_its_argument_has_no_gradient():
+def test_a_function_that_ignores_its_argument_has_no_gradient():
     x = X.clone().requires_grad_()
     checkpoint_chain([lambda x: torch.zeros_like(x)], x).sum().backward()
     assert x.grad is None or not x.grad.any()
@@ -129,7 +129,7 @@ def test_a_weight_that_was_not_frozen_is_refused():
         checkpoint_chain([layer], X.clone().requires_grad_()).sum().backward()
 
 
-def test_half_of_a_tensor_that_was_split_does_not_stand_for_the_other():
+def test_naming_half_of_a_split_tensor_does_not_name_the_other_half():
     whole = torch.ones(2, requires_grad=True)
     hidden, named = whole.unbind()
     y = checkpoint_chain([lambda x: x * named + hidden], X, wrt=[named])
@@ -172,7 +172,7 @@ def test_nothing_inside_a_function_outlives_it(wanted):
 
 
 def saved(x, context):
-    """How many tensors the chain puts aside for a backward pass."""
+    """The number of tensors that the chain saves for the backward pass."""
     count = 0
 
     def pack(t):
@@ -192,7 +192,7 @@ def test_one_state_a_step_is_kept_if_there_is_a_gradient_and_none_without():
     assert saved(X, torch.enable_grad()) == 0
 
 
-def test_guidance_knows_whether_someone_attacks_the_chain():
+def test_guidance_takes_second_derivatives_in_the_backward_pass_only():
     """No second derivatives are prepared in the forward pass; they are in the backward pass."""
     modes = []
 
@@ -211,8 +211,8 @@ def test_a_function_may_return_its_argument():
     assert torch.equal(x.grad, torch.tensor([[3.0, 3.0, 0.0]] * 2))
 
 
-def test_guidance_may_look_at_a_part_of_the_state():
-    """In the forward pass a slice of a state that wants a gradient must not seem to want one."""
+def test_guidance_may_depend_on_a_part_of_the_state():
+    """In the forward pass a slice of a state with a gradient must not require one."""
     guided = pulled(lambda x, sigma: x.sin(), torch.zeros(3), 0.5)
     x, sigma = X.clone().requires_grad_(), torch.tensor(0.8)
 
@@ -235,7 +235,7 @@ def test_second_derivatives_of_guidance_inside_a_function():
     )
 
 
-def test_the_backward_pass_computes_in_the_arithmetic_of_the_forward_pass():
+def test_the_backward_pass_has_the_autocast_state_of_the_forward_pass():
     """It is called outside of autocast, as loops over ``loss.backward()`` do."""
     seen, layer = [], torch.nn.Linear(3, 3, dtype=torch.float32).requires_grad_(False)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from scoreag.evaluation.reproducibility import compare_with_card, require_reproduced
-from scoreag.evaluation.score_metrics import (
+from scoreag.evaluation.score_model import (
     distance_quantiles,
     find_nearest_in_pixels,
     measure_sample_quality,
     select_closest,
 )
+from scoreag.evaluation.storage import compare_with_card, require_reproduced
 from scoreag.metrics.feature_distances import fid_with_jackknife
 from scoreag.stats.estimates import estimate_mean, estimate_quantile, format_entry
 

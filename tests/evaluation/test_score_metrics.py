@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from scoreag.diffusion.parameterizations import edm
-from scoreag.evaluation.score_metrics import SIGMA_LEVELS, measure_denoising_loss
+from scoreag.evaluation.score_model import SIGMA_LEVELS, measure_denoising_loss
 
 IDS = [3, 8, 5]
 

@@ -19,7 +19,7 @@ import made_edm
 import made_states
 import official_files
 from scoreag.assess import plan
-from scoreag.assess.experiments import build_cells
+from scoreag.assess.resolve import build_cells
 from scoreag.classifiers import state_dict
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.cifar_resnet import ResNet
@@ -28,7 +28,7 @@ from scoreag.io import records
 from scoreag.io.images import write_png
 from scoreag.io.manifest import FORMAT, compute_seal, read_manifest
 from scoreag.io.records import seal_row
-from scoreag.methods.records import ROW_FIELDS
+from scoreag.methods.result import ROW_FIELDS
 from scoreag.models.convert import checkpoint
 from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import ZOO

@@ -57,7 +57,7 @@ class Outcome:
     @property
     def faults(self) -> list[str]:
         found = [f"it did {act}" for act in self.acts]
-        if "not foreseen" in self.told:
+        if "(unexpected: " in self.told:
             found.append(f"not foreseen: {self.error}")
         if self.error in ("MemoryError", "died"):
             found.append(f"{self.error}: {self.told}")

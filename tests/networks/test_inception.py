@@ -48,7 +48,7 @@ def test_the_features_are_those_of_torch_fidelity(network):
 
 
 @torch.no_grad()
-def test_a_grey_image_is_seen_as_one_of_three_equal_colours(network):
+def test_a_gray_image_is_repeated_to_three_channels(network):
     gray = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     assert torch.equal(network(gray), network(gray.expand(1, 3, 28, 28)))
 

@@ -64,7 +64,7 @@ def test_a_network_computes_what_the_released_one_does(name):
 @torch.no_grad()
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the large golden files are at hand in CI only")
 @pytest.mark.parametrize("name", ["edm-ddpmpp-cond", "vp-ddpmpp-uncond"])
-def test_golden_files_are_met_at_every_level(name):
+def test_golden_files_are_reproduced_at_every_level(name):
     with safe_open(SHARED / f"{name}.safetensors", "pt") as file:
         about = file.metadata()
     tensors = load_file(SHARED / f"{name}.safetensors")
@@ -97,7 +97,7 @@ def test_its_gradient_has_a_gradient_as_guidance_needs(name):
     torch.testing.assert_close(second, numeric.detach(), rtol=1e-6, atol=1e-6)
 
 
-def test_the_margin_of_a_convolution_that_halves_is_where_the_release_has_it():
+def test_the_padding_of_a_strided_convolution_is_that_of_the_release():
     """A kernel whose middle alone is 1 takes each other pixel: the first ones where zeros are on
     both sides, the second ones where they are behind only."""
     image = torch.arange(16.0).view(1, 1, 4, 4)
@@ -119,7 +119,7 @@ def test_groups_that_cannot_be_equal_and_an_unknown_resampling_are_refused():
         adm_unet(resample="evn")
 
 
-def test_an_untold_label_is_no_label():
+def test_none_and_the_null_label_are_no_label():
     """As None and as the null label, which is the number behind the last."""
     like = torch.zeros(2, 1)
     assert torch.equal(one_hot_labels(None, 3, like), torch.zeros(2, 3))

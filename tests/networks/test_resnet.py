@@ -15,7 +15,7 @@ def test_number_of_weights_is_that_of_the_literature(depth, count):
     assert learnt(ResNet(depth)) == count
 
 
-def test_grey_images_take_away_two_thirds_of_the_first_filters():
+def test_gray_images_need_a_third_of_the_first_filters():
     assert learnt(ResNet(20, image_shape=(1, 28, 28))) == learnt(ResNet(20)) - 2 * 9 * 16
 
 
@@ -38,7 +38,7 @@ def test_a_block_without_convolutions_is_its_shortcut():
     assert torch.equal(block(x), Subsample(4, 2)(x))
 
 
-def test_a_block_is_what_the_paper_draws():
+def test_a_block_is_that_of_the_paper():
     """With the normalizations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
     block = Block(2, 2, 1, "A").eval()
     x = torch.randn(3, 2, 6, 6)
@@ -48,7 +48,7 @@ def test_a_block_is_what_the_paper_draws():
     torch.testing.assert_close(block(x), expected)
 
 
-def test_an_image_of_another_side_is_taken():
+def test_images_of_another_size_are_accepted():
     assert ResNet(8)(torch.rand(2, 3, 24, 24)).shape == (2, 10)
 
 
@@ -56,6 +56,6 @@ def test_an_image_of_another_side_is_taken():
     "options, message",
     [({"depth": 18}, "depth is 18; write one of 8, 14, 20"), ({"shortcut": "C"}, "write 'A' or")],
 )
-def test_what_does_not_exist_is_refused(options, message):
+def test_unknown_variants_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**options)

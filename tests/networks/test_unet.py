@@ -30,7 +30,7 @@ def test_no_label_is_the_label_after_the_last(x, time):
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_each_class_is_told_from_no_label(x, time, label):
+def test_each_class_differs_from_no_label(x, time, label):
     network = filled(UNet(**AWARE), 0)
     told = network(x, time, torch.full((2,), label))
     assert ((told - network(x, time)).abs().amax((1, 2, 3)) > 1e-3).all()
@@ -40,7 +40,7 @@ def test_the_output_begins_as_zero(x, time):
     assert not UNet(**AWARE)(x, time).any()
 
 
-def test_an_image_does_not_see_the_others(x, time):
+def test_an_image_does_not_depend_on_the_others(x, time):
     network = filled(UNet(**AWARE), 0)
     alone = torch.cat([network(x[i : i + 1], time[i : i + 1]) for i in range(2)])
     torch.testing.assert_close(network(x, time), alone)
@@ -55,7 +55,7 @@ def test_attention_is_that_of_torch():
     torch.testing.assert_close(attention(x), x + attention.out(seen))
 
 
-def test_a_block_scales_and_shifts_what_was_normalized():
+def test_a_block_scales_and_shifts_normalized_maps():
     """Maps of +1 and -1 and convolutions that copy, scale 1 and shift 1/2: silu(2 (+-1) + 1/2)."""
     block = Block(16, 16, emb_channels=4)
     for conv in (block.conv1, block.conv2):

@@ -28,7 +28,7 @@ def test_the_floor_limits_how_much_a_quiet_direction_is_raised():
     torch.testing.assert_close(second_moment(moved).trace().item(), loudest)
 
 
-def test_grey_patches_have_four_numbers():
+def test_gray_patches_have_four_numbers():
     images = torch.randn(40, 1, 9, 9, dtype=torch.float64).cumsum(3) / 3
     network = WhitenedCNN(widths=(8, 8, 8), image_shape=(1, 9, 9)).double()
     whiten(network, images, floor=0.0)
@@ -44,7 +44,7 @@ def test_a_filter_reads_a_patch_as_unfold_does():
     torch.testing.assert_close(network.whitening(images).flatten(2), by_hand)
 
 
-def test_convolutions_begin_as_the_identity_on_the_channels_they_are_given():
+def test_convolutions_begin_as_the_identity_on_their_input_channels():
     group = WhitenedCNN(widths=(64, 128, 128)).groups[1]
     x = torch.randn(2, 64, 6, 6)
     torch.testing.assert_close(group.conv1(x)[:, :64], x)
@@ -66,7 +66,7 @@ def test_airbench_has_its_known_size():
     assert learnt == convolutions + 24 + 10 * 256
 
 
-def test_a_mirrored_network_cannot_tell_left_from_right():
+def test_a_mirrored_network_is_symmetric():
     network = WhitenedCNN(widths=(4, 4, 4), mirrored=True).eval()
     plain = WhitenedCNN(widths=(4, 4, 4)).eval()
     plain.load_state_dict(network.state_dict())

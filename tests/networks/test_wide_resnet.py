@@ -21,7 +21,7 @@ def test_number_of_weights_is_that_of_the_literature(depth, width, count):
     assert learnt(depth, width) == count
 
 
-def test_grey_images_of_another_number_of_classes_change_the_ends_only():
+def test_gray_images_and_other_classes_change_only_the_first_and_last_layer():
     fewer = 2 * 16 * 9
     assert learnt(16, 4, image_shape=(1, 28, 28)) == learnt(16, 4) - fewer
     assert learnt(16, 4, classes=200) == learnt(16, 4) + 190 * (256 + 1)
@@ -45,7 +45,7 @@ def test_a_block_without_convolutions_is_the_identity():
     assert torch.equal(block(x), x)
 
 
-def test_a_block_is_what_the_paper_draws():
+def test_a_block_is_that_of_the_paper():
     """With the normalizations at their beginning (mean 0, variance 1, epsilon 1e-5)."""
     block = Block(2, 4, 2, "silu").eval()
     x = torch.randn(3, 2, 6, 6)
@@ -72,6 +72,6 @@ def test_the_features_are_means_of_what_the_last_normalization_leaves():
         ({"activation": "gelu"}, "activation is 'gelu'; write 'relu' or 'silu'"),
     ],
 )
-def test_what_does_not_exist_is_refused(options, message):
+def test_unknown_variants_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         WideResNet(**options)

@@ -10,14 +10,13 @@ import torch
 import tiny
 from assess.made_rows import cell, four
 from report.test_page import checked
-from scoreag.assess import storage
+from scoreag.assess import runner
 from scoreag.assess.results import aggregate
-from scoreag.assess.scoring import ScoredBatch
+from scoreag.assess.run_attack import ScoredBatch
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import FORMAT, MANIFEST
-from scoreag.report.robustness import summary_sentences, write_report
-from scoreag.report.robustness_tables import build_tables
+from scoreag.report.robustness import build_tables, summary_sentences, write_report
 from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
 
 
@@ -27,9 +26,9 @@ def write_cell(folder, of, rows):
     rows = [
         row | {"file": name, "original_file": name} for row, name in zip(rows, files, strict=True)
     ]
-    storage.write_cell(folder, of)
+    runner.write_cell(folder, of)
     if rows:
-        storage.write_shard(folder, of, ScoredBatch(rows, files, None, 1.0, 2**20))
+        runner.write_shard(folder, of, ScoredBatch(rows, files, None, 1.0, 2**20))
 
 
 @pytest.fixture
@@ -50,8 +49,8 @@ def folder(tmp_path):
     cells.append((failed, []))
     for one in cells:
         write_cell(tmp_path, *one)
-    storage.record_failure(tmp_path, failed, "it broke\ntrace")
-    write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    runner.record_failure(tmp_path, failed, "it broke\ntrace")
+    write_json(tmp_path / runner.CELLS_FILE, {one.name: one.key for one, _ in cells})
     write_json(
         tmp_path / MANIFEST,
         {"format": FORMAT, "task": "assess <made up>", "plan": {"images": 4}, "device": "cpu"},
@@ -170,7 +169,7 @@ def test_cells_of_a_purifier_say_their_gradient_their_draws_and_what_all_attacke
     ]
     for one in cells:
         write_cell(tmp_path, *one)
-    write_json(tmp_path / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    write_json(tmp_path / runner.CELLS_FILE, {one.name: one.key for one, _ in cells})
     write_json(tmp_path / MANIFEST, {"format": FORMAT, "task": "assess x", "plan": {"images": 4}})
     made = {table.name: table for table in build_tables(aggregate(tmp_path))}
     drawn = made["randomized"]

@@ -4,12 +4,11 @@ import pytest
 
 from assess.made_rows import cell, row
 from report.test_assessment import write_cell
-from scoreag.assess import storage
+from scoreag.assess import runner
 from scoreag.assess.results import aggregate
 from scoreag.io.filesystem import write_json
 from scoreag.io.manifest import FORMAT, MANIFEST
-from scoreag.report.robustness import summary_sentences, write_report
-from scoreag.report.robustness_tables import build_tables
+from scoreag.report.robustness import build_tables, summary_sentences, write_report
 
 DIGESTS = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "j"}}}
 
@@ -46,7 +45,7 @@ def assessed(folder, *cells, clean=None):
     cells = [(first, steady), *cells]
     for one in cells:
         write_cell(folder, *one)
-    write_json(folder / storage.CELLS_FILE, {one.name: one.key for one, _ in cells})
+    write_json(folder / runner.CELLS_FILE, {one.name: one.key for one, _ in cells})
     manifest = {"format": FORMAT, "task": "assess made up", "plan": {"images": 4}}
     write_json(folder / MANIFEST, manifest)
     return aggregate(folder)

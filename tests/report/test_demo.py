@@ -4,7 +4,7 @@ from torch import nn
 
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.normalized import wrap_classifier
-from scoreag.cli.demo_run import DemoModels, run_demo
+from scoreag.cli.demo import DemoModels, run_demo
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior

@@ -10,9 +10,7 @@ from PIL import Image
 
 from report.made_up import made_up
 from scoreag.report.demo import render_demo_page
-from scoreag.report.html import TEMPLATES
-from scoreag.report.image_grid import ImageCell, Strip, data_uri
-from scoreag.report.svg_plots import Chart, Curve, plot_curves
+from scoreag.report.html import TEMPLATES, Chart, Curve, ImageCell, Strip, data_uri, plot_curves
 from scoreag.stats.proportion import Proportion
 
 PARTS = TEMPLATES.get_template("macros.html.jinja").module

@@ -176,8 +176,8 @@ def test_figures_that_do_not_follow_from_the_rows_are_refused_and_mended(job, ru
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"predictions": {}}, "holds what this version does not write (KeyError"),
-        ({"distances": {"l7": 1.0}}, "holds what this version does not write (KeyError"),
+        ({"predictions": {}}, "has contents that this version does not write (KeyError"),
+        ({"distances": {"l7": 1.0}}, "has contents that this version does not write (KeyError"),
         ({"distances": 3}, "line 5: distances is 3; expected dict"),
         ({"nfe": "many"}, "line 5: nfe is 'many'; expected int"),
         ({"label": True}, "line 5: label is True; expected int or NoneType"),

@@ -12,7 +12,7 @@ from scoreag import synthesize, transform
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.networks.small_cnn import build as plain_cnn
 from scoreag.classifiers.normalized import wrap_classifier
-from scoreag.cli.outputs import format_summary
+from scoreag.cli.runs import format_summary
 from scoreag.io.records import read_rows
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import run_task
@@ -51,7 +51,7 @@ def test_of_a_synthesis_all_images_count():
     found = summarize_rows("synthesize", DRAWN, JUDGE)
     head = found["headline"]
     assert summarize_rows("synthesize", DRAWN * 10, JUDGE)["headline"]["says"] == (
-        "fooled, while the judge J still sees the class"
+        "fooled, while the reference classifier J still sees the class"
     )
     assert (head["name"], head["count"], head["total"]) == ("fooled_and_shown", 2, 4)
     assert (head["low"], head["high"]) == (0.15, 0.85)  # Wilson of 2 of 4
@@ -104,7 +104,10 @@ def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
     assert found["headline"]["count"] == 20 and found["headline"]["says"].endswith(
         CHANCE_LEVEL_NOTE
     )
-    assert any("20 of 40 images, and 50 % is what" in text for text in found["warnings"])
+    assert any(
+        "20 of 40 images; predictions independent of the classes would agree in 50 %" in text
+        for text in found["warnings"]
+    )
     sound = [row(i % 2, 2, i % 2) for i in range(40)]
     assert CHANCE_LEVEL_NOTE not in summarize_rows("synthesize", sound, JUDGE)["headline"]["says"]
 
@@ -118,8 +121,12 @@ def test_answers_that_have_nothing_to_do_with_the_labels_are_told():
             "larger --attack-scale (now 20)",
         ),
         ([row(0, 0, 0, 0, 0)] * 3, {"attack_scale": 0.0}, "attack_scale is 0"),
-        ([row(0, 1, 0, 1, 0)] * 3, {}, "right on none of the images as they are"),
-        ([row(0, 1, 2, 0, 0)] * 3, {}, "in no image that fools the classifier the judge"),
+        ([row(0, 1, 0, 1, 0)] * 3, {}, "wrong on all images before the attack"),
+        (
+            [row(0, 1, 2, 0, 0)] * 3,
+            {},
+            "the reference classifier sees the class in no image that fools",
+        ),
         ([row(0, 1, 0, 0, 0)] * 3, {}, ""),
     ],
 )

@@ -11,8 +11,7 @@ import tiny
 from scoreag.io.images import write_png
 from scoreag.io.records import append_rows, read_complete_rows, read_rows
 from scoreag.io.run_dir import open_run_dir, refuse_links
-from scoreag.methods.records import TASK_FILES
-from scoreag.methods.result import Result
+from scoreag.methods.result import TASK_FILES, Result
 from scoreag.methods.run_task import run_task
 from scoreag.report.task_run import render_run_page
 
@@ -53,7 +52,7 @@ def test_pictures_without_rows_that_a_killed_run_left_are_deleted(job, run):
 
 def test_overwriting_a_training_or_an_evaluation_deletes_what_it_named_alone(tmp_path):
     from scoreag.evaluation.storage import EVALUATION_FILES
-    from scoreag.training.log import TRAINING_FILES
+    from scoreag.training.outputs import TRAINING_FILES
 
     training = ["samples/000000120.png", "snapshots/000000064.safetensors", "checkpoint.pt",
                 "tensorboard/events.out.tfevents.1.host"]  # fmt: skip
@@ -113,7 +112,7 @@ def test_a_saved_result_does_not_go_through_links(run, tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_trainings_and_evaluations_do_not_go_through_links(tmp_path, overwrite):
     from scoreag.evaluation.storage import EVALUATION_FILES
-    from scoreag.training.log import TRAINING_FILES
+    from scoreag.training.outputs import TRAINING_FILES
 
     for files, name in ((TRAINING_FILES, "snapshots"), (EVALUATION_FILES, "parts")):
         folder = tmp_path / name

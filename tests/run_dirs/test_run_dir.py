@@ -9,12 +9,12 @@ import torch
 
 import scoreag
 import tiny
-from scoreag.core.algorithm import ALGORITHM
+from scoreag.core import ALGORITHM
 from scoreag.io.manifest import NON_IDENTITY_KEYS, diff_manifests, read_manifest, write_manifest
 from scoreag.io.run_dir import RunFiles, delete_owned, open_run_dir
-from scoreag.methods.records import TASK_FILES
+from scoreag.methods.result import TASK_FILES
 from scoreag.methods.run_task import run_task
-from scoreag.training.log import TRAINING_FILES
+from scoreag.training.outputs import TRAINING_FILES
 
 
 def opened(folder, manifest):

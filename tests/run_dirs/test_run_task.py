@@ -166,7 +166,7 @@ def test_an_untargeted_row_wants_no_class_in_particular(job, tmp_path):
 
 
 def test_nonsensical_sizes_are_refused_before_anything_is_written(job, tmp_path):
-    with pytest.raises(ValueError, match="write-every is 0 and batch-size 4"):
+    with pytest.raises(ValueError, match="write-every is 0; expected 1 or more"):
         run_task(job, tmp_path / "new", write_every=0, batch_size=4)
     assert not (tmp_path / "new").exists()
 

@@ -53,7 +53,7 @@ def test_dpmpp_by_hand():
     assert x.item() == pytest.approx(5.9375)
 
 
-def test_dpmpp_weighs_the_last_estimate_by_the_ratio_of_the_steps():
+def test_dpmpp_weights_the_last_estimate_by_the_ratio_of_the_steps():
     """Levels 4, 2, 0.5: h is ln 2 and then 2 ln 2, so the extrapolation is by a whole D - D'.
 
     From x = 16 to 12 as above; 6 + (6 - 8) = 4, and x = 4 + (12 - 4) / 4 = 6.

@@ -82,7 +82,7 @@ def moments(world, of, sigmas):
 
 
 @CASES
-def test_the_chain_is_the_one_on_paper(sample, of, sigmas, world):
+def test_the_chain_is_the_analytic_one(sample, of, sigmas, world):
     """Far from the world's scale, so that also its mean is put to the test."""
     centred = 30 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 2))
     x0 = sample(world.denoise, world.mean + centred, sigmas, NOISE)
@@ -93,7 +93,7 @@ def test_the_chain_is_the_one_on_paper(sample, of, sigmas, world):
 
 
 @CASES
-def test_the_moments_of_the_draws_follow_their_recursion(sample, of, sigmas, world):
+def test_the_moments_of_the_samples_follow_their_recursion(sample, of, sigmas, world):
     mean, var = moments(world, of, sigmas)
     x = sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     assert_drawn_from(Gaussian(mean, var), sample(world.denoise, x, sigmas, NOISE))
@@ -113,7 +113,7 @@ def of_dpmpp(var, sigmas, i):
     return torch.stack([torch.stack(row) for row in rows]), end * math.sqrt(pull)
 
 
-def test_the_sde_form_of_dpmpp_is_the_chain_on_paper(world):
+def test_the_sde_form_of_dpmpp_is_the_analytic_chain(world):
     sigmas = karras(12, sigma_max=40.0)
     centred = 30 * NOISE.fold_in("start").normal_like(torch.zeros(4, 3, 2))
     x0 = dpmpp_2m.sample(world.denoise, world.mean + centred, sigmas, NOISE, sde=True)
@@ -148,7 +148,7 @@ def sde_dpmpp(*chain):
     [(sde_dpmpp, karras(60, sigma_max=40.0)), (edm_stochastic.sample, karras(60, sigma_max=40.0))],
     ids=["dpmpp", "churn"],
 )
-def test_with_many_steps_the_draws_have_the_moments_of_the_data(sample, sigmas, world):
+def test_with_many_steps_the_samples_have_the_moments_of_the_data(sample, sigmas, world):
     x = world.mean + sigmas[0] * NOISE.fold_in("start").normal_like(torch.zeros(SHAPE))
     assert_drawn_from(world, sample(world.denoise, x, sigmas, NOISE))
 

@@ -1,4 +1,4 @@
-"""Single steps by hand, the last step, and options that cannot be."""
+"""Single steps by hand, the last step, and impossible options."""
 
 import math
 
@@ -95,7 +95,7 @@ def test_the_last_step_of_euler_maruyama_tends_to_the_estimate():
 
 
 @pytest.mark.parametrize("sampler", [euler, heun, edm_stochastic, ancestral, dpmpp_2m])
-def test_the_step_to_0_lands_on_the_estimate(sampler):
+def test_the_step_to_0_ends_at_the_estimate(sampler):
     assert one_step(sampler, 16.0, [0.03, 0.0]) == pytest.approx(8, abs=1e-12)
     assert one_step(sampler, 16.0, [4.0, 0.03, 0.0], lambda x, s: x * 0 + 7) == pytest.approx(7)
 

@@ -136,7 +136,7 @@ def test_what_two_attacks_share_cancels_in_their_difference():
 
 
 def test_other_images_are_no_pairs():
-    with pytest.raises(ValueError, match="3 and 4 values are no pairs"):
+    with pytest.raises(ValueError, match="3 and 4 values cannot be paired"):
         paired_difference(torch.ones(3).bool(), torch.ones(4).bool(), "images")
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from scoreag.core.rng import Stream
-from scoreag.training.batches import alternating_flip, random_crop, random_flip, random_shift
+from scoreag.training.schedule import alternating_flip, random_crop, random_flip, random_shift
 
 
 def test_a_shift_by_one_pixel_mirrors_the_border():

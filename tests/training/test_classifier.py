@@ -6,16 +6,17 @@ from torch import nn
 
 from scoreag.core.rng import Stream
 from scoreag.training.checkpoint import init_state
-from scoreag.training.classifier_presets import PRESETS, Recipe
 from scoreag.training.classifier_training import (
     apply_lookahead,
     augment,
     build_loss,
     build_optimizer,
     build_state,
-    classification_loss,
     train,
 )
+from scoreag.training.losses import classification_loss
+from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import Batch, TrainingSchedule
 
 TINY = Recipe(

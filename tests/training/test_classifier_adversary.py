@@ -11,16 +11,18 @@ from torch.nn.functional import cross_entropy
 from scoreag.attacks.pgd import PGD
 from scoreag.classifiers.normalized import wrap_classifier
 from scoreag.core.rng import Stream
-from scoreag.training.adversarial import (
+from scoreag.training.classifier_training import train
+from scoreag.training.losses import (
     adversarial_loss,
+    classification_loss,
+    compute_logits,
     frozen_batchnorm,
     mean_kl_divergence,
     pgd,
     trades_loss,
 )
-from scoreag.training.classifier_presets import Recipe
-from scoreag.training.classifier_training import classification_loss, compute_logits, train
-from scoreag.training.export import measure_accuracy
+from scoreag.training.outputs import measure_accuracy
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
 
 AS_IT_IS = {"mean": (0.0,), "std": (1.0,)}

@@ -8,15 +8,16 @@ from scoreag.classifiers.loading import load_classifier
 from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import build_network, load_card
-from scoreag.training.classifier_presets import PRESETS, Recipe
 from scoreag.training.classifier_training import (
     build_state,
     channel_stats,
     complete_recipe,
-    describe_extra_data,
     train,
     train_classifier,
 )
+from scoreag.training.outputs import describe_inputs
+from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
 
 OPEN = Recipe(
@@ -152,4 +153,4 @@ def test_a_share_without_extra_data_is_refused_before_anything_is_written(tmp_pa
 def test_the_card_says_which_extra_data_there_were():
     extra = Dataset(tiny.images(3), torch.tensor([0, 1, 2]), (0, 1, 2), (), "run:drawn")
     told = {"extra": "run:drawn", "extra_sha256": extra.sha256, "extra_images": 3}
-    assert describe_extra_data(extra) == told and describe_extra_data(None) == {}
+    assert describe_inputs(None, extra) == told and describe_inputs(None) == {}

@@ -5,8 +5,14 @@ import torch
 
 import tiny
 from scoreag.data.loading import Dataset
-from scoreag.training.batches import check_extra, concat_extra, extra_batch_size, mix_batches
-from scoreag.training.schedule import TrainingSchedule, iter_batches
+from scoreag.training.schedule import (
+    TrainingSchedule,
+    check_extra,
+    concat_extra,
+    extra_batch_size,
+    iter_batches,
+    mix_batches,
+)
 
 PLAN = TrainingSchedule(total_images=200, batch_size=10)
 SAMPLES = Dataset(tiny.images(20), torch.arange(20) % 3, tuple(range(20)), (), "samples")

@@ -9,8 +9,8 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.models.model_cards import load_card, read_weights
-from scoreag.training.classifier_presets import Recipe
 from scoreag.training.classifier_training import build_state, complete_recipe, train_classifier
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
 
 RECIPE = Recipe(

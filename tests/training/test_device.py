@@ -8,14 +8,14 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.core.rng import Stream
-from scoreag.training import batches, classifier_training
+from scoreag.training import classifier_training, losses, schedule
 from scoreag.training.checkpoint import init_state
-from scoreag.training.classifier_presets import Recipe
-from scoreag.training.denoising_loss import build_denoising_loss, edm
 from scoreag.training.loop import fit
+from scoreag.training.losses import build_denoising_loss, edm
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS
 
 META = torch.device("meta")
 PLAN = TrainingSchedule(total_images=8, batch_size=4)
@@ -40,10 +40,10 @@ def stop(network, images, labels, *rest, **options):
 @pytest.mark.parametrize(
     "change",
     [
-        batches.random_flip,
-        lambda x, source: batches.alternating_flip(x, torch.arange(4), 0),
-        lambda x, source: batches.random_shift(x, 1, source),
-        lambda x, source: batches.random_crop(x, (5, 6), source),
+        schedule.random_flip,
+        lambda x, source: schedule.alternating_flip(x, torch.arange(4), 0),
+        lambda x, source: schedule.random_shift(x, 1, source),
+        lambda x, source: schedule.random_crop(x, (5, 6), source),
     ],
     ids=["flip", "alternating_flip", "shift", "crop"],
 )
@@ -79,7 +79,7 @@ def test_a_score_model_is_trained_on_the_device_that_is_asked_for(tmp_path, monk
 
 
 def test_a_classifier_is_trained_on_the_device_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier_training, "classification_loss", stop)
+    monkeypatch.setattr(losses, "classification_loss", stop)
     recipe = Recipe(network="small_cnn", options=tiny.CNN, schedule=PLAN, crop_schedule=((1.0, 8),))
     data = tiny.images(8), torch.zeros(8, dtype=torch.int64)
     with pytest.raises(Arrived) as came:

@@ -13,10 +13,11 @@ from scoreag.cli.app import main
 from scoreag.core.rng import Stream
 from scoreag.training.checkpoint import init_state
 from scoreag.training.execution import DistContext
-from scoreag.training.loop import PerSampleLoss, fit
+from scoreag.training.loop import fit
+from scoreag.training.losses import PerSampleLoss
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import build_loss, train_score_model
-from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

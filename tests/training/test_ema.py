@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoreag.training.ema import update_ema
+from scoreag.training.optimization import update_ema
 
 
 def pair(slow=0.0, fast=1.0):

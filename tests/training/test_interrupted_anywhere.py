@@ -20,11 +20,11 @@ from scoreag.cli.app import main
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.io.safe_unpickler import load_tensors
 from scoreag.training import loop, score_model_training
-from scoreag.training.classifier_presets import Recipe
 from scoreag.training.classifier_training import train_classifier
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
+from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

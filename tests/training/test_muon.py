@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scoreag.diffusion.networks.unet import UNet
-from scoreag.training.muon import Muon, hidden_matrices, orthogonalize
+from scoreag.training.optimization import Muon, hidden_matrices, orthogonalize
 
 SHAPES = [(8, 8), (16, 72), (72, 16)]
 

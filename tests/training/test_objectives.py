@@ -9,7 +9,7 @@ from torch import nn
 from scoreag.core.rng import Stream
 from scoreag.diffusion import parameterizations
 from scoreag.diffusion.parameterizations import Preconditioned
-from scoreag.training.denoising_loss import FAMILIES, build_denoising_loss, build_objective
+from scoreag.training.losses import build_denoising_loss, build_objective
 
 VAR = 0.25
 PIXELS = (1, 8, 8)
@@ -76,8 +76,8 @@ def test_the_true_posterior_mean_has_the_least_loss(family, minimum):
 def test_the_simple_losses_are_errors_of_the_noise(family, sign):
     """Ho et al. (2020), eq. 14, ``|n - F|^2``; the network of NCSN says ``-n``."""
     network = Answer(0.3)
-    rows, (x0, x, sigma, _, _) = loss_at(Preconditioned(network, FAMILIES[family](0.5).family),
-                                         family, 50)  # fmt: skip
+    denoiser = Preconditioned(network, build_objective(family, 0.5).family)
+    rows, (x0, x, sigma, _, _) = loss_at(denoiser, family, 50)
     n = (x - x0) / sigma[:, None, None, None]
     expected = (sign * n - 0.3).square().flatten(1).mean(1)
     # where sigma is small, n comes out of x - x0 with rounding of 1e-7 / sigma
@@ -88,7 +88,7 @@ def test_ddpm_is_asked_at_the_step_of_its_noise():
     """``sqrt(abar) x0 + sqrt(1 - abar) n`` at the whole number t, of 1000 betas 1e-4 to 0.02."""
     alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000).double(), 0)
     network = Answer(0.0)
-    _, (x0, x, sigma, _, _) = loss_at(Preconditioned(network, FAMILIES["ddpm"](0.5).family),
+    _, (x0, x, sigma, _, _) = loss_at(Preconditioned(network, build_objective("ddpm", 0.5).family),
                                       "ddpm", 300)  # fmt: skip
     t = network.time.round().long()
     torch.testing.assert_close(network.time, t.float(), atol=2e-2, rtol=0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from scoreag.training.checkpoint import init_state
-from scoreag.training.ema import (
+from scoreag.training.optimization import (
     is_snapshot_due,
     load_posthoc_average,
     profile_overlap,

@@ -18,9 +18,8 @@ from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.io.images import write_png
 from scoreag.models.model_cards import build_network, load_card
-from scoreag.training.classifier_presets import PRESETS as CLASSIFIERS
 from scoreag.training.classifier_training import complete_recipe
-from scoreag.training.export import resolve_license
+from scoreag.training.outputs import resolve_license
 from scoreag.training.presets import (
     DATASET_SHAPES,
     adapt_recipe,
@@ -29,7 +28,8 @@ from scoreag.training.presets import (
     list_presets,
     preset_dataset,
 )
-from scoreag.training.score_presets import PRESETS as SCORE_MODELS
+from scoreag.training.recipes import CLASSIFIER_PRESETS as CLASSIFIERS
+from scoreag.training.recipes import SCORE_PRESETS as SCORE_MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,9 +9,9 @@ import torch
 import tiny
 from scoreag.cli.app import main
 from scoreag.training.checkpoint import init_state, load_checkpoint, save_checkpoint
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 from scoreag.training.schedule import OMIT_IF_DEFAULT, TrainingSchedule, to_config_dict
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS
 
 PLAN = replace(PRESETS["tiny"].schedule, total_images=8, batch_size=4)
 RECIPE = replace(PRESETS["tiny"], schedule=PLAN)
@@ -137,7 +137,7 @@ def test_what_makes_no_sense_is_refused_before_the_folder(here, capsys, more, to
 
 
 def test_tensorboard_that_is_not_there_is_told(here, capsys, monkeypatch):
-    monkeypatch.setattr("scoreag.training.log.find_spec", lambda name: None)
+    monkeypatch.setattr("scoreag.training.outputs.find_spec", lambda name: None)
     assert main(words("--tensorboard")) == 1
     assert "pip install 'scoreag[train]'" in capsys.readouterr().err
     assert not (here / "out").exists()

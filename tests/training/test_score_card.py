@@ -11,8 +11,9 @@ from scoreag import load_prior
 from scoreag.methods.config import resolve_task_config
 from scoreag.models.model_cards import read_weights
 from scoreag.training.presets import get_preset
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
+from scoreag.training.recipes import TASK_SETTINGS
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS, TASK_SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,9 @@ import torch
 import tiny
 from scoreag import load_prior
 from scoreag.models.model_cards import load_card
-from scoreag.training.ema import load_posthoc_average
+from scoreag.training.optimization import load_posthoc_average
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 from scoreag.training.score_model_training import build_network, train_score_model
-from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scoreag.core.rng import Stream
-from scoreag.training.denoising_loss import build_denoising_loss, edm
+from scoreag.training.losses import build_denoising_loss, edm
 
 NULL = 3
 PIXEL = (20_000, 1, 1, 1)

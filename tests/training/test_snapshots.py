@@ -11,9 +11,9 @@ import tiny
 from scoreag import load_prior
 from scoreag.cli.app import main
 from scoreag.models.model_cards import load_card
-from scoreag.training.ema import checkpoint_at
+from scoreag.training.optimization import checkpoint_at
+from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 from scoreag.training.score_model_training import train_score_model
-from scoreag.training.score_presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

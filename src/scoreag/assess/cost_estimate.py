@@ -1,9 +1,8 @@
-"""What an assessment would cost: each kind of cell measured on a few images, and scaled up.
+"""The cost of an assessment: each kind of cell is measured on a few images, and scaled up.
 
-Seconds, calls and memory are those of one process on one core here; an estimate is good to a
-factor of two.  Long attacks on a purifier are measured on a few steps and draws, without early
-stopping: where an attack has ``early_stop_draws`` it may take a tenth of that.  Memory is that of
-these few images and draws: more of them at once take more.
+Seconds, calls and memory are those of one process on one core here, good to a factor of two.  Long
+attacks on a purifier are measured on a few steps and draws, without early stopping: attacks with
+``early_stop_draws`` may take a tenth.  Larger batches take more memory than the measured one.
 """
 
 import math
@@ -12,20 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoreag.assess.experiments import Cell, ModelCache
-from scoreag.assess.run_attack import compute_rows
-from scoreag.assess.scoring import ScoredBatch
+from scoreag.assess.run_attack import ScoredBatch, compute_rows
 
-SAMPLE_IMAGES = 2  # images that are measured of each kind of cell
-# of an attack on a purifier that has many more
+SAMPLE_IMAGES = 2  # measured images of each kind of cell
+# measured steps and draws of an attack on a purifier that has many more
 SAMPLE_OPTIONS = {"steps": 5, "n_queries": 10, "eot_samples": 4}
-SAMPLE_DRAWS = 10  # by which it is judged
+SAMPLE_DRAWS = 10  # measured draws of the evaluation
 ROW_BYTES = 1500  # of a row on the disk, about
-COST_NEUTRAL_OPTIONS = ("loss", "norm", "eot_weighting")  # words that cost the same
+COST_NEUTRAL_OPTIONS = ("loss", "norm", "eot_weighting")
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a cell would cost, and on how many images that was measured (0: as another cell)."""
+    """The cost of a cell, and on how many images it was measured (0: like another cell)."""
 
     cell: Cell
     n_measured: int
@@ -40,7 +38,7 @@ class CostEstimate:
 def estimate_costs(
     cells: Sequence[Cell], cache: ModelCache, progress: Callable[[int], Any] = lambda done: None
 ) -> list[CostEstimate]:
-    """The cost of every cell; cells that differ only in how they are scaled are measured once."""
+    """The cost of every cell; cells of one kind, which differ in scale only, are measured once."""
     samples: dict[tuple[Any, ...], ScoredBatch] = {}
     estimates = []
     for cell in cells:
@@ -48,14 +46,14 @@ def estimate_costs(
         key = _cost_key(short)
         n_measured = 0 if key in samples else min(SAMPLE_IMAGES, cell.images)
         if n_measured:
-            samples[key] = _measure_sample(short, cache)
+            samples[key] = _measure_sample(short, n_measured, cache)
         estimates.append(_scale(samples[key], cell, n_measured, attack_factor, scoring_factor))
         progress(1)
     return estimates
 
 
 def shorten_cell(cell: Cell) -> tuple[Cell, float, float]:
-    """A cell that is quick to measure, and by what its attack and its scoring are to be scaled."""
+    """A cell that is quick to measure, and the factors of its attack and of its evaluation."""
     options, factors = dict(cell.options), dict.fromkeys(SAMPLE_OPTIONS, 1.0)
     for name, few in SAMPLE_OPTIONS.items():
         count = options.get(name)
@@ -71,7 +69,7 @@ def shorten_cell(cell: Cell) -> tuple[Cell, float, float]:
 
 
 def _cost_key(cell: Cell) -> tuple[Any, ...]:
-    """What the cost of an image depends on: strength, radius and seed do not count."""
+    """What determines the cost of an image; strength, radius and seed do not."""
     options = [
         {n: v for n, v in of.items() if not isinstance(v, float) and n not in COST_NEUTRAL_OPTIONS}
         for of in (cell.options, cell.purifier_options, cell.attacker_options)
@@ -82,11 +80,10 @@ def _cost_key(cell: Cell) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _measure_sample(cell: Cell, cache: ModelCache) -> ScoredBatch:
-    """A few images of a cell, all at once."""
-    n = min(SAMPLE_IMAGES, cell.images)
+def _measure_sample(cell: Cell, count: int, cache: ModelCache) -> ScoredBatch:
+    """A few images of a cell, in one batch."""
     content = {"algorithm": cell.content.get("algorithm")}
-    few = replace(cell, images=n, batch_size=n, content=content)
+    few = replace(cell, images=count, batch_size=count, content=content)
     sample = compute_rows(few, few.batches, cache)  # loads, and warms up
     if sample.attack_seconds + sample.scoring_seconds < 1:
         sample = compute_rows(few, few.batches, cache)
@@ -96,21 +93,20 @@ def _measure_sample(cell: Cell, cache: ModelCache) -> ScoredBatch:
 def _scale(
     sample: ScoredBatch, cell: Cell, n_measured: int, attack_factor: float, scoring_factor: float
 ) -> CostEstimate:
-    """From a few images to the cell; short batches are padded, and cost as whole ones."""
+    """Scale a sample to its cell; short batches are padded, and cost as much as full ones."""
     count = len(sample.rows)
     seconds = attack_factor * sample.attack_seconds + scoring_factor * sample.scoring_seconds
-
-    def calls(name: str) -> float:
-        return attack_factor * cell.images * math.fsum(row[name] for row in sample.rows) / count
-
-    file_bytes = sum(map(len, sample.files.values())) // count
+    nfe, forwards, backwards = (
+        attack_factor * cell.images * math.fsum(row[name] for row in sample.rows) / count
+        for name in ("nfe", "forwards", "backwards")
+    )
     return CostEstimate(
         cell=cell,
         n_measured=n_measured,
         seconds=seconds / count * len(cell.batches) * cell.batch_size,
-        nfe=calls("nfe"),
-        forwards=calls("forwards"),
-        backwards=calls("backwards"),
+        nfe=nfe,
+        forwards=forwards,
+        backwards=backwards,
         memory_bytes=sample.memory_bytes,
-        disk_bytes=(file_bytes + ROW_BYTES) * cell.images,
+        disk_bytes=(sum(map(len, sample.files.values())) // count + ROW_BYTES) * cell.images,
     )

@@ -1,12 +1,16 @@
-"""Who computes shards: this process, other processes of this machine, or actors of Ray.
+"""Executors compute shards: in this process, in other processes of this machine, or on Ray.
 
-Nothing but the description of a shard is sent, and one at a time to each worker.  A worker that is
-lost is replaced, and its shard is done again.
+Only the description of a shard is sent, one at a time to each worker.  A lost worker is replaced,
+and its shard is computed again.  This module imports nothing slow: until it is loaded, a new
+process outlives a killed parent.
 """
 
+import ctypes
 import os
 import pickle
+import signal
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,40 +18,42 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from scoreag.assess.experiments import Cell, ModelCache
-from scoreag.assess.orphan import run_until_orphaned
-from scoreag.assess.run_attack import compute_rows
-from scoreag.assess.scoring import ScoredBatch
 from scoreag.core.memory_errors import describe_request, is_out_of_memory
 
-MAX_ATTEMPTS = 3  # at a shard whose worker is lost again and again
+if TYPE_CHECKING:
+    from scoreag.assess.experiments import Cell, ModelCache
+    from scoreag.assess.run_attack import ScoredBatch
+
+MAX_ATTEMPTS = 3  # at a shard whose worker is lost
+SET_PDEATHSIG = 1  # of prctl: the signal that the kernel sends when the parent ends
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
     """Some batches of a cell: a unit of work."""
 
-    cell: Cell
+    cell: "Cell"
     batches: tuple[range, ...]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a shard could not be computed, in a line, and where."""
+    """Why a shard could not be computed, in one line, and the traceback."""
 
     message: str
     trace: str = ""
 
 
-Outcome: TypeAlias = ScoredBatch | Failure
+Outcome: TypeAlias = "ScoredBatch | Failure"
+Outcomes: TypeAlias = Iterator[tuple[Shard, Outcome]]
 
 
 class WorkerLost(Exception):
-    """A worker is gone."""
+    """A worker process or actor ended unexpectedly."""
 
 
 class Worker(Protocol):
@@ -56,20 +62,22 @@ class Worker(Protocol):
     def submit(self, shard: Shard) -> None: ...
 
     def outcome(self) -> Outcome:
-        """Of the shard submitted last; raises ``WorkerLost`` where the worker is gone."""
+        """The outcome of the last shard; raises ``WorkerLost`` where the worker ended."""
         ...
 
     def stop(self) -> None: ...
 
 
-Wait: TypeAlias = Callable[[Sequence[Any]], list[Any]]  # those of some workers that have an outcome
+Ready: TypeAlias = Callable[[Sequence[Any]], list[Any]]  # waits; the workers with an outcome
 
 
-def compute_shard(shard: Shard, cache: ModelCache) -> Outcome:
-    """A shard computed here; what goes wrong with it is its outcome."""
+def compute_shard(shard: Shard, cache: "ModelCache") -> Outcome:
+    """Compute a shard in this process; an error is its outcome."""
+    from scoreag.assess import run_attack  # slow to import
+
     try:
-        return compute_rows(shard.cell, list(shard.batches), cache)
-    except Exception as error:  # whatever somebody else's attack may raise
+        return run_attack.compute_rows(shard.cell, list(shard.batches), cache)
+    except Exception as error:  # attacks from elsewhere raise anything
         if is_out_of_memory(error):
             message = (
                 f"memory ran out{describe_request(error)}; write a smaller batch_size in the plan "
@@ -81,31 +89,31 @@ def compute_shard(shard: Shard, cache: ModelCache) -> Outcome:
         return Failure(message, traceback.format_exc())
 
 
-def run_serial(shards: Iterable[Shard], cache: ModelCache) -> Iterator[tuple[Shard, Outcome]]:
-    """One after the other, in this process."""
+def run_serial(shards: Iterable[Shard], cache: "ModelCache") -> Outcomes:
+    """Compute shards one after the other, in this process."""
     for shard in shards:
         yield shard, compute_shard(shard, cache)
 
 
 def dispatch(
-    shards: Iterable[Shard], spawn: Callable[[], Worker], wait: Wait, n_workers: int
-) -> Iterator[tuple[Shard, Outcome]]:
-    """Each shard with its outcome, in the order in which they are done.
+    shards: Iterable[Shard], spawn: Callable[[], Worker], ready: Ready, n_workers: int
+) -> Outcomes:
+    """Each shard with its outcome, as soon as it is done.
 
     A shard is taken from ``shards`` only when a worker is free.
     """
-    pending, again = iter(shards), deque[Shard]()
+    pending, retries = iter(shards), deque[Shard]()
     attempts: dict[Shard, int] = {}
     free: list[Worker] = [spawn() for _ in range(n_workers)]
     busy: dict[Worker, Shard] = {}
     try:
         while True:
-            while free and (shard := again.popleft() if again else next(pending, None)):
+            while free and (shard := retries.popleft() if retries else next(pending, None)):
                 busy[free[-1]] = shard
                 free.pop().submit(shard)
             if not busy:
                 return
-            for worker in wait(list(busy)):
+            for worker in ready(list(busy)):
                 shard = busy.pop(worker)
                 try:
                     outcome = worker.outcome()
@@ -115,7 +123,7 @@ def dispatch(
                     free.append(spawn())
                     attempts[shard] = attempts.get(shard, 0) + 1
                     if attempts[shard] < MAX_ATTEMPTS:
-                        again.append(shard)
+                        retries.append(shard)
                         continue
                     outcome = Failure(f"its worker was lost {MAX_ATTEMPTS} times ({error})")
                 yield shard, outcome
@@ -124,31 +132,34 @@ def dispatch(
             worker.stop()
 
 
-def run_in_processes(
-    shards: Iterable[Shard], cache: ModelCache, n_workers: int
-) -> Iterator[tuple[Shard, Outcome]]:
-    """In processes of this machine."""
-    return dispatch(shards, partial(LocalWorker, fresh_cache(cache)), _ready_workers, n_workers)
-
-
-def fresh_cache(cache: ModelCache) -> ModelCache:
-    """The same cache with nothing loaded: words travel, models do not."""
+def fresh_cache(cache: "ModelCache") -> "ModelCache":
+    """The cache without its models, to be sent to a worker."""
     return replace(cache, entries={}, progress=False)
 
 
-class LocalWorker:
-    """A process that computes what it is sent, until nothing more can come."""
+def run_in_processes(shards: Iterable[Shard], cache: "ModelCache", n_workers: int) -> Outcomes:
+    """Compute shards in processes of this machine."""
 
-    def __init__(self, cache: ModelCache) -> None:
+    def ready(workers: Sequence[LocalWorker]) -> list[LocalWorker]:
+        pipes = wait([worker.pipe for worker in workers])
+        return [worker for worker in workers if worker.pipe in pipes]
+
+    return dispatch(shards, partial(LocalWorker, fresh_cache(cache)), ready, n_workers)
+
+
+class LocalWorker:
+    """A process that computes the shards sent to it, until the pipe closes."""
+
+    def __init__(self, cache: "ModelCache") -> None:
         context = get_context("spawn")
         self.pipe, remote = context.Pipe()
         args = (pickle.dumps((_serve, (cache,))), remote)
         self.process = context.Process(target=run_until_orphaned, args=args, daemon=True)
         self.process.start()
-        remote.close()  # else the end of the process would not be seen here
+        remote.close()  # else the end of the process is not noticed here
 
     def submit(self, shard: Shard) -> None:
-        with suppress(OSError):  # it is gone, which its outcome says
+        with suppress(OSError):  # outcome() reports that it ended
             self.pipe.send(shard)
 
     def outcome(self) -> Outcome:
@@ -165,36 +176,65 @@ class LocalWorker:
         self.process.join()
 
 
-def _ready_workers(workers: Sequence[LocalWorker]) -> list[LocalWorker]:
-    pipes = wait([worker.pipe for worker in workers])
-    return [worker for worker in workers if worker.pipe in pipes]
-
-
-def _serve(pipe: Connection, cache: ModelCache) -> None:
-    """Compute what comes, until nothing more can."""
+def _serve(pipe: Connection, cache: "ModelCache") -> None:
     with suppress(EOFError, OSError):
         while True:
             pipe.send(compute_shard(pipe.recv(), cache))
 
 
+def run_until_orphaned(pickled_call: bytes, *leading_args: Any) -> None:
+    """Call a pickled ``(function, arguments)`` after ``leading_args``; end with the parent.
+
+    Interrupts and hangups are left to the parent, which ends this process.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _die_with_parent()
+    function, arguments = pickle.loads(pickled_call)
+    function(*leading_args, *arguments)
+
+
+def _die_with_parent() -> None:
+    """End this process with its parent: by the kernel on Linux, and by a thread that waits."""
+    parent = parent_process()
+    if parent is None:
+        return
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it ended before the call
+            os._exit(1)
+
+
+def _exit_after(sentinel: Any) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
 def run_on_ray(
-    shards: Iterable[Shard], cache: ModelCache, n_workers: int | None, address: str
-) -> Iterator[tuple[Shard, Outcome]]:
-    """On a cluster of Ray, or, where the address is "local", on one that is started here.
+    shards: Iterable[Shard], cache: "ModelCache", n_workers: int | None, address: str
+) -> Outcomes:
+    """Compute shards on a Ray cluster, or, at the address "local", on one that is started here.
 
     Args:
-        n_workers: actors; None: as many as the cluster has processors.
+        n_workers: actors; by default as many as the cluster has processors.
 
     Raises:
         ValueError: ray is not installed, or no cluster answers.
     """
     ray = _connect(address)
+
+    def ready(workers: Sequence[RayWorker]) -> list[RayWorker]:
+        done, _ = ray.wait([worker.pending for worker in workers], num_returns=1)
+        return [worker for worker in workers if worker.pending in done]
+
     try:
         n_workers = n_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         gpus = 1 / n_workers if cache.torch_device.type == "cuda" else 0
         actor = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
         spawn = partial(RayWorker, ray, actor, fresh_cache(cache))
-        yield from dispatch(shards, spawn, partial(_ready_on_ray, ray), n_workers)
+        yield from dispatch(shards, spawn, ready, n_workers)
     finally:
         ray.shutdown()
 
@@ -216,9 +256,9 @@ def _connect(address: str) -> Any:
 
 
 class Actor:
-    """A worker's far end; it finds modules and files where the one who sent it did."""
+    """The remote end of a worker, with the working folder and module paths of its parent."""
 
-    def __init__(self, cache: ModelCache, folder: str, paths: Sequence[str]) -> None:
+    def __init__(self, cache: "ModelCache", folder: str, paths: Sequence[str]) -> None:
         self.cache = cache
         if os.path.isdir(folder):
             os.chdir(folder)
@@ -229,9 +269,9 @@ class Actor:
 
 
 class RayWorker:
-    """An actor of Ray, with the shard that it works on."""
+    """An actor of Ray, with the shard that it computes."""
 
-    def __init__(self, ray: Any, actor: Any, cache: ModelCache) -> None:
+    def __init__(self, ray: Any, actor: Any, cache: "ModelCache") -> None:
         self.ray, self.handle = ray, actor.remote(cache, os.getcwd(), sys.path)
         self.pending: Any = None
 
@@ -248,8 +288,3 @@ class RayWorker:
     def stop(self) -> None:
         with suppress(Exception):  # it is gone already
             self.ray.kill(self.handle)
-
-
-def _ready_on_ray(ray: Any, workers: Sequence[RayWorker]) -> list[RayWorker]:
-    ready, _ = ray.wait([worker.pending for worker in workers], num_returns=1)
-    return [worker for worker in workers if worker.pending in ready]

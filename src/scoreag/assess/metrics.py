@@ -1,7 +1,8 @@
-"""The metrics of a cell, from its rows alone: each with its denominator by name and an interval."""
+"""The metrics of a cell, from its rows alone: each with its denominator and an interval."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -29,7 +30,7 @@ AggregationRule: TypeAlias = Callable[[DrawPredictions, Numbers, bool], Flags]
 
 ALL_IMAGES = "all images"
 CLEAN_CORRECT = "images right before"
-N_RESUBMISSIONS = 10  # times that an image is sent, beside as often as it was judged
+N_RESUBMISSIONS = 10  # draws that count beside all draws: an image submitted ten times
 MEDIAN_METRICS = ("l0", "l1", "l2", "linf", "psnr")
 MEAN_METRICS = ("ssim", "lpips")
 COST_FIELDS = ("nfe", "forwards", "backwards", "restarts")
@@ -37,15 +38,17 @@ COST_FIELDS = ("nfe", "forwards", "backwards", "restarts")
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The rows of a cell as tensors, one entry an image, in the order of the positions.
+    """The rows of a cell as tensors, in the order of the positions.
+
+    ``before`` refers to the image before the attack; these columns are None for generated images.
 
     Args:
-        clean_correct: right before, at the first draw; None where nothing was before.
-        adv_misclassified: the label is not predicted for the saved image, at the first draw.
-        label_preserved: every judge predicts the label for the saved image, and before.
-        draw_predictions: at each of several draws; None where there was but one.
+        clean_correct: the classifier is right before, at its first draw.
+        adv_misclassified: it does not predict the label of the saved image, at its first draw.
+        label_preserved: every reference classifier predicts the label of the saved image.
+        draw_predictions: at each of several draws; None where there was only one.
         rejected: the classifier rejects; None where it never does.
-        rows: themselves, for what is no column; may be left out afterwards.
+        rows: the rows themselves; may be dropped once the metrics are computed.
     """
 
     image_ids: Numbers
@@ -60,9 +63,9 @@ class Columns:
     label_preserved_before: Flags | None
     draw_predictions: DrawPredictions | None
     draw_predictions_before: DrawPredictions | None
+    rejected: Flags | None
+    rejected_before: Flags | None
     uses_gradients: bool
-    rejected: Flags | None = None
-    rejected_before: Flags | None = None
     rows: Sequence[Row] = ()
 
     def __len__(self) -> int:
@@ -70,163 +73,177 @@ class Columns:
 
     @property
     def eligible(self) -> Flags:
-        """The denominator: images right before, or all where nothing was before."""
+        """The denominator: images that were right before, or all generated images."""
         everything = torch.ones_like(self.adv_misclassified)
         return everything if self.clean_correct is None else self.clean_correct
 
-    def per_image_metric(self, name: str) -> Float[Tensor, " rows"] | None:
-        """A number of every image by its name, such as "ssim" or "l2"; None where one lacks it."""
-        values = [row.get(name, row.get("distances", {}).get(name)) for row in self.rows]
-        if not values or any(value is None for value in values):
-            return None
-        return torch.tensor(values, dtype=torch.float64)
+    @property
+    def eligible_name(self) -> str:
+        return ALL_IMAGES if self.clean_correct is None else CLEAN_CORRECT
+
+    def predictions_of(self, role: str, name: str, kind: str) -> Numbers:
+        """What a reference classifier or transfer target predicts for an image, saved or before."""
+        return torch.tensor([row[role][name][kind] for row in self.rows])
+
+
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """The results of a cell.
+
+    Args:
+        transfer: by classifier, how often the cell's images fool it.
+        state: "done", "N of M images", "not begun", or "failed: why".
+        n_features: the number of features in which distances are measured.
+        sample_rows: some rows of every outcome.
+    """
+
+    cell: Cell
+    columns: Columns
+    metrics: Mapping[str, MetricEntry] = field(default_factory=dict)
+    transfer: Mapping[str, MetricEntry] = field(default_factory=dict)
+    per_class: Sequence[Mapping[str, Any]] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    state: str = ""
+    n_features: int = 0
+    sample_rows: Sequence[Row] = ()
+
+    @property
+    def gradient_mode(self) -> str:
+        """The gradient of the attacker: exact, bpda or none; "" where it takes none."""
+        mode = self.cell.attacker_options.get("backward", "exact")
+        return str(mode) if self.columns.uses_gradients else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
+                   "component", "sweep", "seed", "images")  # fmt: skip
+        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
+        return {
+            **{name: getattr(self.cell, name) for name in of_cell},
+            **{name: getattr(self, name) for name in own},
+            "rows": len(self.columns),
+        }
 
 
 def to_columns(rows: Sequence[Row]) -> Columns:
     """The columns of some rows."""
-    labels = _ints([row["label"] for row in rows])
-    has_before = bool(rows) and rows[0]["predictions"]["before"] is not None
-    predictions = {
-        kind: _ints([row["predictions"][kind] for row in rows])
-        for kind in ("before", "saved")
-        if kind == "saved" or has_before
-    }
-    preserved, draws, rejected = (
-        {kind: of(rows, kind) for kind in predictions}
-        for of in (_label_preserved, _draw_predictions, _rejected)
+    first = rows[0] if rows else {"predictions": {"before": None}}
+    has_before = first["predictions"]["before"] is not None
+
+    def column(get: Callable[[Row], Any], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor([get(row) for row in rows], dtype=dtype)
+
+    def pair(
+        present: bool, get: Callable[[Row, str], Any], dtype: torch.dtype = torch.bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        saved, before = (lambda row, kind=kind: get(row, kind) for kind in ("saved", "before"))
+        return (
+            column(saved, dtype) if present else None,
+            column(before, dtype) if present and has_before else None,
+        )
+
+    preserved, preserved_before = pair(
+        bool(first.get("judges")),
+        lambda row, kind: all(j[kind] == row["label"] for j in row["judges"].values()),
     )
+    draws, draws_before = pair(
+        "draw_predictions" in first, lambda row, kind: row["draw_predictions"][kind], torch.int64
+    )
+    rejected, rejected_before = pair(
+        bool(first.get("can_reject")), lambda row, kind: row["predictions"][kind] == REJECT
+    )
+    clean_correct = column(lambda row: row["predictions"]["before"] == row["label"], torch.bool)
     return Columns(
-        image_ids=_ints([row["image_id"] for row in rows]),
-        labels=labels,
-        predictions=predictions["saved"],
-        targets=_ints([-1 if row["target"] is None else row["target"] for row in rows]),
-        clean_correct=predictions["before"] == labels if has_before else None,
-        adv_misclassified=_flags([row["success"] for row in rows]),
-        misclassified_float=_flags([row["success_float"] for row in rows]),
-        targeted_success=_flags([row["targeted_success"] for row in rows]),
-        label_preserved=preserved["saved"],
-        label_preserved_before=preserved.get("before"),
-        draw_predictions=draws["saved"],
-        draw_predictions_before=draws.get("before"),
+        image_ids=column(lambda row: row["image_id"]),
+        labels=column(lambda row: row["label"]),
+        predictions=column(lambda row: row["predictions"]["saved"]),
+        targets=column(lambda row: -1 if row["target"] is None else row["target"]),
+        clean_correct=clean_correct if has_before else None,
+        adv_misclassified=column(lambda row: row["success"], torch.bool),
+        misclassified_float=column(lambda row: row["success_float"], torch.bool),
+        targeted_success=column(lambda row: row["targeted_success"], torch.bool),
+        label_preserved=preserved,
+        label_preserved_before=preserved_before,
+        draw_predictions=draws,
+        draw_predictions_before=draws_before,
+        rejected=rejected,
+        rejected_before=rejected_before,
         uses_gradients=any(row["backwards"] for row in rows),
-        rejected=rejected["saved"],
-        rejected_before=rejected.get("before"),
         rows=rows,
     )
 
 
-def _ints(values: list[Any]) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64)
-
-
-def _flags(values: list[bool]) -> Tensor:
-    return torch.tensor(values, dtype=torch.bool)
-
-
-def _label_preserved(rows: Sequence[Row], kind: str) -> Tensor | None:
-    if not rows or not rows[0]["judges"]:
-        return None
-    return _flags([all(j[kind] == row["label"] for j in row["judges"].values()) for row in rows])
-
-
-def _draw_predictions(rows: Sequence[Row], kind: str) -> Tensor | None:
-    if not rows or "draw_predictions" not in rows[0]:
-        return None
-    return torch.tensor([row["draw_predictions"][kind] for row in rows])
-
-
-def _rejected(rows: Sequence[Row], kind: str) -> Tensor | None:
-    if not rows or not rows[0].get("can_reject"):
-        return None
-    return _ints([row["predictions"][kind] for row in rows]) == REJECT
-
-
 def compute_metrics(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
-    """All metrics of a cell by name; none where it has no rows."""
-    if not len(columns):
-        return {}
+    """All metrics of a cell that has rows, by name."""
+    rates = _rates(columns)
     if cell.task == CLEAN:
-        rates = {"clean_accuracy": clean_accuracy(columns, cell.classifier, cell)}
-        if columns.label_preserved is not None:
-            rates["judge_agreement"] = compute_proportion(columns.label_preserved, ALL_IMAGES)
-        return {name: from_proportion(rate) for name, rate in rates.items()}
-    rates = {**_success_rates(columns), **_preservation_rates(columns)}
-    return {
-        **{name: from_proportion(rate) for name, rate in rates.items()},
-        **_randomized_accuracy(columns),
-        **_perturbation_sizes(columns),
-        **(_confidence(columns) if cell.is_ood else {}),
-    }
+        return {
+            name: rates[name] for name in ("clean_accuracy", "judge_agreement") if name in rates
+        }
+    metrics = {**rates, **_randomized_accuracy(columns)}
+    for name in (*MEDIAN_METRICS, *MEAN_METRICS):
+        values = _numbers(row.get(name, row.get("distances", {}).get(name)) for row in columns.rows)
+        if values is not None and name in MEDIAN_METRICS:
+            metrics[name] = estimate_quantile(values, 0.5, ALL_IMAGES)
+        elif values is not None:
+            metrics[name] = bootstrap_ci(values, ALL_IMAGES)
+    if cell.is_ood:
+        for name, kind in (("confidence_before", "before"), ("confidence", "saved")):
+            values = _numbers(row["confidence"][kind] for row in columns.rows)
+            if values is not None:
+                metrics[name] = _as_share(bootstrap_ci(values, ALL_IMAGES))
+    return metrics
 
 
-def _confidence(columns: Columns) -> dict[str, MetricEntry]:
-    """The mean probability of the predictions."""
-    entries = {}
-    for name, kind in (("confidence_before", "before"), ("confidence", "saved")):
-        values = [row["confidence"][kind] for row in columns.rows]
-        if None not in values:
-            mean = bootstrap_ci(torch.tensor(values, dtype=torch.float64), ALL_IMAGES)
-            entries[name] = _as_share(mean)
-    return entries
+def _numbers(values: Iterable[float | None]) -> Float[Tensor, " rows"] | None:
+    """The values of all rows; None where one has none."""
+    known = list(values)
+    return None if None in known else torch.tensor(known, dtype=torch.float64)
+
+
+def rate(flags: Flags, population: str, mask: Flags | None = None) -> MetricEntry:
+    """The proportion of true flags, of those in the mask, with Wilson's interval."""
+    return from_proportion(compute_proportion(flags, population, mask))
 
 
 def _as_share(entry: MetricEntry) -> MetricEntry:
-    """Marked as a share, which is written in per cent."""
+    """An entry that is shown in per cent."""
     return {**entry, "unit": "share"}
 
 
-def _success_rates(columns: Columns) -> dict[str, Proportion]:
-    """Accuracy before and after, and success over all images and over those right before."""
-    wrong = columns.adv_misclassified
-    rates = {
-        "accuracy": compute_proportion(~wrong, ALL_IMAGES),
-        "success": compute_proportion(wrong, ALL_IMAGES),
-        "success_float": compute_proportion(columns.misclassified_float, ALL_IMAGES),
+def _rates(columns: Columns) -> dict[str, MetricEntry]:
+    """Accuracy, success, rejection, and the agreement of the reference classifiers."""
+    wrong, preserved = columns.adv_misclassified, columns.label_preserved
+    correct = columns.clean_correct
+    table: dict[str, tuple[Flags | None, str, Flags | None]] = {
+        "accuracy": (~wrong, ALL_IMAGES, None),
+        "success": (wrong, ALL_IMAGES, None),
+        "success_float": (columns.misclassified_float, ALL_IMAGES, None),
+        "clean_accuracy": (correct, ALL_IMAGES, None),
+        "success_of_right": (None if correct is None else wrong, CLEAN_CORRECT, correct),
+        "rejected": (columns.rejected, ALL_IMAGES, None),
+        "rejected_before": (columns.rejected_before, ALL_IMAGES, None),
+        "targeted_success": (
+            columns.targeted_success if bool((columns.targets >= 0).any()) else None,
+            ALL_IMAGES, None,
+        ),
+        "judge_agreement": (preserved, ALL_IMAGES, None),
+        "judge_agreement_of_successes": (preserved, "successes", wrong),
+        "fooled_and_shown": (
+            None if preserved is None else wrong & preserved,
+            columns.eligible_name, columns.eligible,
+        ),
+        "judge_agreement_before": (columns.label_preserved_before, CLEAN_IMAGES, None),
+    }  # fmt: skip
+    return {
+        name: rate(flags, population, mask)
+        for name, (flags, population, mask) in table.items()
+        if flags is not None
     }
-    if columns.clean_correct is not None:
-        rates["clean_accuracy"] = compute_proportion(columns.clean_correct, ALL_IMAGES)
-        rates["success_of_right"] = compute_proportion(wrong, CLEAN_CORRECT, columns.clean_correct)
-    for name in ("rejected", "rejected_before"):
-        if (flags := getattr(columns, name)) is not None:
-            rates[name] = compute_proportion(flags, ALL_IMAGES)
-    if bool((columns.targets >= 0).any()):
-        rates["targeted_success"] = compute_proportion(columns.targeted_success, ALL_IMAGES)
-    return rates
-
-
-def _preservation_rates(columns: Columns) -> dict[str, Proportion]:
-    """What the judges, who were not attacked, see in the images."""
-    agree, wrong = columns.label_preserved, columns.adv_misclassified
-    if agree is None:
-        return {}
-    population = ALL_IMAGES if columns.clean_correct is None else CLEAN_CORRECT
-    rates = {
-        "judge_agreement": compute_proportion(agree, ALL_IMAGES),
-        "judge_agreement_of_successes": compute_proportion(agree, "successes", wrong),
-        "fooled_and_shown": compute_proportion(wrong & agree, population, columns.eligible),
-    }
-    if (before := columns.label_preserved_before) is not None:
-        rates["judge_agreement_before"] = compute_proportion(before, CLEAN_IMAGES)
-    return rates
-
-
-def _perturbation_sizes(columns: Columns) -> dict[str, MetricEntry]:
-    """How far the saved images are from those before: medians, or means of SSIM and LPIPS."""
-    entries: dict[str, MetricEntry] = {}
-    for name in (*MEDIAN_METRICS, *MEAN_METRICS):
-        if (values := columns.per_image_metric(name)) is not None:
-            is_median = name in MEDIAN_METRICS
-            entries[name] = (
-                estimate_quantile(values, 0.5, ALL_IMAGES)
-                if is_median
-                else bootstrap_ci(values, ALL_IMAGES)
-            )
-    return entries
 
 
 def _randomized_accuracy(columns: Columns) -> dict[str, MetricEntry]:
-    """Accuracy of a randomized classifier, clean and attacked: of a single draw on average, by the
-    worst of several draws, and by their vote; nothing where there was one draw only."""
+    """Clean and attacked accuracy over several draws: mean, worst and vote; empty for one draw."""
     entries: dict[str, MetricEntry] = {}
     for name, predictions in (
         ("clean", columns.draw_predictions_before),
@@ -240,32 +257,30 @@ def _randomized_accuracy(columns: Columns) -> dict[str, MetricEntry]:
         for draws in sorted({min(N_RESUBMISSIONS, n_draws), n_draws}):
             for rule_name, rule in AGGREGATION_RULES.items():
                 correct = rule(predictions[:, :draws], columns.labels, attacked)
-                entries[f"{name}_accuracy_{rule_name}_of_{draws}"] = from_proportion(
-                    compute_proportion(correct, ALL_IMAGES)
-                )
+                entries[f"{name}_accuracy_{rule_name}_of_{draws}"] = rate(correct, ALL_IMAGES)
     return entries
 
 
 def correct_per_draw(
     predictions: DrawPredictions, labels: Numbers, attacked: bool
 ) -> Bool[Tensor, "rows draws"]:
-    """Whether the label is predicted; of an attacked image a rejection is right, too."""
+    """Whether the label is predicted; to reject an attacked image is correct, too."""
     correct = predictions == labels[:, None]
     return correct | (predictions == REJECT) if attacked else correct
 
 
 def worst_of_k(predictions: DrawPredictions, labels: Numbers, attacked: bool) -> Flags:
-    """Right at every draw."""
+    """Correct at every draw."""
     return correct_per_draw(predictions, labels, attacked).all(1)
 
 
 def majority_vote(predictions: DrawPredictions, labels: Numbers, attacked: bool) -> Flags:
-    """Right in what most draws predict, which need not be half of them: as a defense votes."""
+    """Correct by the most frequent prediction, as a defense votes."""
     return correct_per_draw(plurality_class(predictions)[:, None], labels, attacked)[:, 0]
 
 
 def plurality_class(predictions: DrawPredictions) -> Numbers:
-    """What most draws predict; of a tie the first class, and a rejection after all classes."""
+    """The most frequent prediction; the first class of a tie, and a rejection after all classes."""
     last = int(predictions.max()) + 1
     classes = torch.where(predictions == REJECT, last, predictions)
     winner = torch.nn.functional.one_hot(classes, last + 1).sum(1).argmax(1)
@@ -276,54 +291,43 @@ AGGREGATION_RULES: dict[str, AggregationRule] = {"worst": worst_of_k, "vote": ma
 
 
 def summarize_cost(columns: Columns, seconds: float, memory_bytes: int) -> dict[str, float]:
-    """What an image cost on average, and the most memory that a process had."""
+    """The mean cost of an image, and the largest memory of a process."""
     count = max(1, len(columns))
     means = {n: round(sum(row[n] for row in columns.rows) / count, 4) for n in COST_FIELDS}
     return {**means, "seconds": round(seconds / count, 4), "memory_mb": memory_bytes >> 20}
 
 
 def transfer_success(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
-    """For the classifier attacked and each other: it errs on the image, of those right before.
+    """How often each classifier errs on the saved images, of those that it got right before."""
 
-    Of images from nothing, nobody was right before: of all.
-    """
+    def errors(saved: Numbers, correct: Flags | None) -> MetricEntry:
+        return rate(is_misclassified(saved, columns.labels), columns.eligible_name, correct)
 
-    def rate(correct: Tensor | None, saved: Tensor) -> MetricEntry:
-        wrong = is_misclassified(saved, columns.labels)
-        population = ALL_IMAGES if correct is None else CLEAN_CORRECT
-        return from_proportion(compute_proportion(wrong, population, correct))
-
-    entries = {cell.classifier: rate(columns.clean_correct, columns.predictions)}
-    for word in cell.transfer_targets:
+    entries = {cell.classifier: errors(columns.predictions, columns.clean_correct)}
+    for name in cell.transfer_targets:
         correct = None
         if columns.clean_correct is not None:
-            correct = _transfer_predictions(columns, word, "before") == columns.labels
-        entries[word] = rate(correct, _transfer_predictions(columns, word, "saved"))
+            correct = columns.predictions_of("transfer", name, "before") == columns.labels
+        entries[name] = errors(columns.predictions_of("transfer", name, "saved"), correct)
     return entries
 
 
-def _transfer_predictions(columns: Columns, word: str, kind: str) -> Tensor:
-    return torch.tensor([row["transfer"][word][kind] for row in columns.rows])
-
-
 def per_class_metrics(columns: Columns, n_classes: int) -> list[dict[str, Any]]:
-    """For each class: success, the judges' agreement, and how often it becomes which class."""
-    population = ALL_IMAGES if columns.clean_correct is None else CLEAN_CORRECT
+    """For each class: success, label preservation, and the counts of the predicted classes."""
     entries = []
     for label in range(n_classes):
         mine = columns.labels == label
         accepted = columns.predictions[mine & (columns.predictions >= 0)]
-        rates = {
-            "success": (columns.adv_misclassified, population, mine & columns.eligible),
-            "judge_agreement": (columns.label_preserved, "images", mine),
-            "judge_agreement_before": (columns.label_preserved_before, CLEAN_IMAGES, mine),
-        }
         entry: dict[str, Any] = {
             "label": label, "becomes": torch.bincount(accepted, minlength=n_classes).tolist()
         }  # fmt: skip
-        for name, (flags, of, mask) in rates.items():
+        for name, flags, population, mask in (
+            ("success", columns.adv_misclassified, columns.eligible_name, mine & columns.eligible),
+            ("judge_agreement", columns.label_preserved, "images", mine),
+            ("judge_agreement_before", columns.label_preserved_before, CLEAN_IMAGES, mine),
+        ):
             if flags is not None:
-                entry[name] = from_proportion(compute_proportion(flags, f"{of} of the class", mask))
+                entry[name] = rate(flags, f"{population} of the class", mask)
         if columns.rejected is not None:
             entry["rejected"] = int((mine & columns.rejected).sum())
         entries.append(entry)
@@ -331,7 +335,7 @@ def per_class_metrics(columns: Columns, n_classes: int) -> list[dict[str, Any]]:
 
 
 def success_difference(a: Columns, b: Columns) -> MetricEntry | None:
-    """Success of one attack minus that of another, on the images that both were given.
+    """The success of one attack minus that of another, on the images of both.
 
     Only images that the classifier got right before count; None where there are fewer than two.
     """
@@ -348,10 +352,10 @@ def worst_case_accuracy(
     parts: Sequence[Columns],
     is_robust: Callable[[Columns], Flags] = lambda columns: ~columns.adv_misclassified,
 ) -> Proportion:
-    """The images that stay right whatever attack of several is used, of all that each was given.
+    """The images that stay correct under every one of several attacks.
 
     Args:
-        is_robust: whether an image stays right under one attack; by default at its first draw.
+        is_robust: whether an image stays correct under one attack; by default at its first draw.
     """
     robust: dict[int, bool] | None = None
     for part in parts:
@@ -362,41 +366,40 @@ def worst_case_accuracy(
 
 
 def worst_case_randomized(parts: Sequence[Columns]) -> dict[str, Proportion]:
-    """The same by several draws: by the worst of each image, and by vote; of one draw nothing."""
-    counts = [1 if p.draw_predictions is None else p.draw_predictions.shape[1] for p in parts]
-    draws = min(N_RESUBMISSIONS, *counts)
+    """The same over several draws, by worst draw and by vote; empty for a single draw."""
+    predictions = [part.draw_predictions for part in parts]
+    draws = min(N_RESUBMISSIONS, *(1 if p is None else p.shape[1] for p in predictions))
     if draws == 1:
         return {}
 
-    def is_robust(rule: AggregationRule) -> Callable[[Columns], Flags]:
-        return lambda part: rule(_first_draws(part, draws), part.labels, True)
+    def is_robust(part: Columns, rule: AggregationRule) -> Flags:
+        assert part.draw_predictions is not None
+        return rule(part.draw_predictions[:, :draws], part.labels, True)
 
     return {
-        f"{name}_of_{draws}": worst_case_accuracy(parts, is_robust(rule))
+        f"{name}_of_{draws}": worst_case_accuracy(parts, partial(is_robust, rule=rule))
         for name, rule in AGGREGATION_RULES.items()
     }
 
 
-def _first_draws(columns: Columns, draws: int) -> DrawPredictions:
-    assert columns.draw_predictions is not None
-    return columns.draw_predictions[:, :draws]
-
-
-def clean_accuracy(columns: Columns, classifier: str, cell: Cell) -> Proportion:
-    """How often a classifier is right on the dataset's images, from the rows of the clean cell."""
-    if classifier == cell.classifier:
-        assert columns.clean_correct is not None
-        return compute_proportion(columns.clean_correct, ALL_IMAGES)
-    predictions = _transfer_predictions(columns, classifier, "before")
-    return accuracy(predictions, columns.labels, ALL_IMAGES)
+def clean_accuracies(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
+    """The accuracy of all classifiers on a dataset's images, from the rows of its clean cell."""
+    assert columns.clean_correct is not None
+    entries = {cell.classifier: rate(columns.clean_correct, ALL_IMAGES)}
+    for name in cell.transfer_targets:
+        predictions = columns.predictions_of("transfer", name, "before")
+        entries[name] = rate(predictions == columns.labels, ALL_IMAGES)
+    judges = judge_baseline(columns)
+    return entries | {name: from_proportion(proportion) for name, proportion in judges.items()}
 
 
 def judge_baseline(columns: Columns) -> Mapping[str, Proportion]:
-    """How often each judge is right on the images as they are; of images from nothing nothing."""
+    """The accuracy of each reference classifier before the attack; empty for generated images."""
     judges = columns.rows[0]["judges"] if columns.rows else {}
-
-    def rate(word: str) -> Proportion:
-        predictions = torch.tensor([row["judges"][word]["before"] for row in columns.rows])
-        return accuracy(predictions, columns.labels, CLEAN_IMAGES)
-
-    return {word: rate(word) for word, kinds in judges.items() if "before" in kinds}
+    return {
+        name: accuracy(
+            columns.predictions_of("judges", name, "before"), columns.labels, CLEAN_IMAGES
+        )
+        for name, kinds in judges.items()
+        if "before" in kinds
+    }

@@ -1,41 +1,13 @@
 """A plan: which data, classifiers, purifiers and attacks an assessment crosses.
 
-description = "one line, which `scoreag list plans` shows"
-images = 256                        # of a cell, at most; an attack may have fewer
-seeds = [0]
-eval_draws = 10                     # fresh draws by which a randomized classifier is judged
-batch_size = 16                     # images that the networks see at once
-feature_extractor = "judge"         # for Frechet and kernel distances; "none": without
-
-[datasets.cifar10]
-data = "cifar10:test"               # or several words: the first that needs no download
-prior = "cifar10"                   # the score model
-reference_classifier = "cifar10-judge"  # one or several; they guide nothing
-classifiers = ["cifar10-resnet20"]  # each is attacked, and shown the images made against others
-stochastic = []                     # those of the classifiers that are meant to be random
-missing_hint = "..."                # what to do where something is missing
-
-[purifiers.gap]                     # a name; `purifier` is the component, by default the name
-draws = 1                           # its options
-attacker_options = { steps = 2 }    # where the attacker's copy differs from the one judged
-shared_draw = true                  # one draw for attacker and judge; by default fresh draws
-classifiers = ["cifar10-resnet20"]  # which it defends; by default all
-datasets = ["cifar10"]              # by default all
-
-[attacks.pgd]                       # a name; `attack` is the component, by default the name
-eps = ["2/255", "8/255"]            # its options; a list of values is a sweep
-images = 64
-eval_draws = 128
-requires_lpips = true               # left out where no weights of LPIPS are given
-purifiers = ["none", "gap"]         # by default all, and none; []: only none
-classifiers = ["cifar10-resnet20"]  # by default all
-datasets = ["cifar10"]              # by default all
-ood_data = "cifar100:test"          # attack images of another data set
+Each model below is a TOML table; docs/assess.md has an example.
 """
 
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +31,8 @@ PLAN_DIR = Path(__file__).parent / "plans"
 MAX_CELLS = 20_000  # of a plan
 MAX_LIST_ENTRIES = 1000
 NONE = "none"  # in place of a purifier: the classifier itself
-OLD_WORDS = {  # keys of version 0.1, by the part of a path that they stand below
+MEMBER_KINDS = ("datasets", "purifiers", "attacks")
+OLD_WORDS = {  # keys of version 0.1: of the plan itself, and of its members by kind
     "": ("sets", "about", "answers", "micro_batch", "features"),
     "datasets": ("victims", "judge", "bring", "random"),
     "purifiers": ("victims", "sets", "attacked", "fixed"),
@@ -74,7 +47,6 @@ EXPECTED = {  # by the type of pydantic's error
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:
-    """One word or a list of them, as several."""
     words = _check_length([value] if isinstance(value, str) else value)
     if not (isinstance(words, list) and all(isinstance(one, str) for one in words)):
         raise ValueError(f"is {short_repr(value)}; expected a word in quotes or a list of words")
@@ -95,8 +67,8 @@ def _check_length(value: Any) -> Any:
     return value
 
 
-def parse_fraction(value: Any) -> Any:
-    """``"8/255"`` as a number; TOML has no fractions."""
+def _parse_fraction(value: Any) -> Any:
+    """``"8/255"`` as a number, as TOML has no fractions; other values unchanged."""
     above, slash, below = value.partition("/") if isinstance(value, str) else ("", "", "")
     try:
         return float(above) / float(below) if slash else value
@@ -105,11 +77,11 @@ def parse_fraction(value: Any) -> Any:
 
 
 def parse_fractions(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with their fractions as numbers."""
-    return {name: parse_fraction(value) for name, value in options.items()}
+    """The options with their fractions as numbers."""
+    return {name: _parse_fraction(value) for name, value in options.items()}
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]  # one word or a list of words
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_as_seeds)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -128,19 +100,19 @@ class Table(BaseModel):
 class Benchmark(Table):
     """Data with its classifiers, score model and reference classifiers."""
 
-    data: Annotated[Words, Field(min_length=1)]
+    data: Annotated[Words, Field(min_length=1)]  # of several, the first that needs no download
     classifiers: Annotated[Words, Field(min_length=1)]
     prior: str = ""
     reference_classifier: Words = ()
-    stochastic: Words = ()
-    missing_hint: str = ""
+    stochastic: Words = ()  # classifiers that are random on purpose
+    missing_hint: str = ""  # what to do where a member is missing
 
 
 class PurifierSpec(Table):
-    """A defense, its options, and those of the attacker's copy where they differ."""
+    """A purifier with its options, and those of the attacker's copy where they differ."""
 
     model_config = ConfigDict(extra="allow")
-    purifier: str = ""
+    purifier: str = ""  # the component; by default the name
     attacker_options: Annotated[dict[str, Any], AfterValidator(parse_fractions)] = {}
     shared_draw: bool = False
     classifiers: Words = ()
@@ -159,12 +131,12 @@ class AttackSpec(Table):
     """An attack with its options, of which a list of values is a sweep."""
 
     model_config = ConfigDict(extra="allow")
-    attack: str = ""
+    attack: str = ""  # the component; by default the name
     images: Count | None = None
     eval_draws: Count | None = None
-    requires_lpips: bool = False
+    requires_lpips: bool = False  # skipped without the weights of LPIPS
     classifiers: Words = ()
-    purifiers: Words | None = None  # all, and none
+    purifiers: Words | None = None  # None: all, and the classifier itself
     datasets: Words = ()
     ood_data: str = ""
 
@@ -176,9 +148,15 @@ class AttackSpec(Table):
     def options(self) -> dict[str, Any]:
         return self.model_extra or {}
 
+    @property
+    def variants(self) -> Iterator[dict[str, Any]]:
+        """All combinations of the options' values, as the plan writes them."""
+        lists = [value if isinstance(value, list) else [value] for value in self.options.values()]
+        return (dict(zip(self.options, values, strict=True)) for values in product(*lists))
+
 
 class Plan(Table):
-    """All that a plan's file says, and where it says so."""
+    """The content of a plan's file, with the line of each key."""
 
     description: str = ""
     images: Count = 100
@@ -194,34 +172,49 @@ class Plan(Table):
 
     @property
     def table(self) -> Mapping[str, Any]:
+        """The content as the manifest of an assessment records it."""
         return self._table
 
     @property
-    def locations(self) -> TomlLocations:
-        return self._locations
+    def members(self) -> Iterator[tuple[str, Any]]:
+        """Each dataset, purifier and attack, with its kind before it."""
+        return ((kind, one) for kind in MEMBER_KINDS for one in getattr(self, kind).values())
+
+    def error(self, message: object, *path: str, kind: type[ValueError] = ValueError) -> ValueError:
+        """An error about the key at ``path``, with the plan's file and line."""
+        return kind(f"{self._locations.at(*path) if path else self._locations.file}: {message}")
+
+    @contextmanager
+    def locate_errors(self, *path: str, suffix: str = "") -> Iterator[None]:
+        """Report errors inside the block with the line of ``path``."""
+        try:
+            yield
+        except (ValueError, TypeError, ImportError, ConnectionError) as error:
+            kind = UnknownNameError if isinstance(error, UnknownNameError) else ValueError
+            raise self.error(f"{error}{suffix}", *path, kind=kind) from error
 
     def model_post_init(self, context: Any, /) -> None:
         self._name, self._table, self._locations = context
-        for members in (self.datasets, self.purifiers, self.attacks):
-            for name, member in members.items():
+        for kind in MEMBER_KINDS:
+            for name, member in getattr(self, kind).items():
                 member._name = name
 
 
 def list_plans() -> dict[str, str]:
-    """The plans that come with the package, each with its description."""
+    """The bundled plans by name, each with its description."""
     files = sorted(PLAN_DIR.glob("*.toml"))
     return {file.stem: tomllib.loads(file.read_text("utf-8"))["description"] for file in files}
 
 
 def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
-    """The plan of a file, or the one of that name that comes with the package.
+    """The plan in a file, or the bundled plan of that name.
 
     Args:
-        trust_code: whether words such as ``package.module:function`` in it may be run.
+        trust_code: allow words such as ``package.module:function`` to run code.
 
     Raises:
-        ValueError: there is none, or something in it cannot be meant; with the line.  Or it names
-            code, and that is not trusted.
+        ValueError: there is no such plan, a value in it is invalid, or it names code that is not
+            trusted; the message has the line.
     """
     file = PLAN_DIR / f"{source}.toml" if str(source) in list_plans() else Path(source)
     if not file.is_file():
@@ -239,8 +232,7 @@ def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
     except ValidationError as error:
         raise _explain(error.errors(include_url=False), locations) from None
     _check_names(plan)
-    _check_purifiers(plan)
-    _check_attacks(plan)
+    _check_members(plan)
     _check_cell_count(plan)
     for is_code, name, path in _code_references(plan):
         trust.check_trusted(is_code, name, locations.at(*path), trust_code)
@@ -248,34 +240,32 @@ def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
 
 
 def set_max_memory(plan: Plan, max_memory: str | None) -> Plan:
-    """The same plan, with this ``max_memory`` for the purifiers that have none.
+    """The plan with this ``max_memory`` for the purifiers that have none.
 
     Raises:
-        ValueError: it is no size, or there is no purifier.
+        ValueError: it is no size, or the plan has no purifier.
     """
     if max_memory is None:
         return plan
     size = parse_bytes(max_memory)
     if not plan.purifiers:
         raise ValueError("--max-memory is of purifiers, and the plan has none; leave it out")
-    table = {**plan.table, "max_memory": size}  # what the manifest shows
+    table = {**plan.table, "max_memory": size}
     purifiers = {
         name: {"max_memory": size, **options} for name, options in plan.table["purifiers"].items()
     }
     content = {**plan.table, "purifiers": purifiers}
-    return Plan.model_validate(content, context=(plan.name, table, plan.locations))
+    return Plan.model_validate(content, context=(plan.name, table, plan._locations))
 
 
 def _refuse_old_words(table: Mapping[str, Any], locations: TomlLocations) -> None:
-    """Refuse a plan of version 0.1."""
-    places: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), table)]
-    for kind in ("datasets", "purifiers", "attacks"):
+    places: list[tuple[tuple[str, ...], Any]] = [((), table)]
+    for kind in MEMBER_KINDS:
         members = table.get(kind)
-        named = members.items() if isinstance(members, dict) else ()
-        places += [((kind, name), one) for name, one in named if isinstance(one, dict)]
+        places += [((kind, n), m) for n, m in members.items()] if isinstance(members, dict) else []
     for path, keys in places:
         for word in OLD_WORDS[path[0] if path else ""]:
-            if word in keys:
+            if isinstance(keys, dict) and word in keys:
                 raise ValueError(
                     f"{locations.at(*path, word)}: a plan of version 0.1, which says {word}; write "
                     f"it in today's words: python benchmarks/migrate_0_2.py {locations.file}"
@@ -283,11 +273,10 @@ def _refuse_old_words(table: Mapping[str, Any], locations: TomlLocations) -> Non
 
 
 def _explain(errors: list[ErrorDetails], locations: TomlLocations) -> ValueError:
-    """The first of pydantic's errors, unknown keys before others, as a line about the file."""
+    """The first of pydantic's errors, unknown keys before others, with its place in the file."""
     error = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     path = tuple(part for part in error["loc"] if isinstance(part, str))
-    key, kind = path[-1], error["type"]
-    place, came = locations.at(*path), f"{path[-1]} is {short_repr(error['input'])}"
+    key, kind, place = path[-1], error["type"], locations.at(*path)
     if kind == "extra_forbidden":
         owner, model = ("a plan", Plan) if len(path) == 1 else ("a dataset", Benchmark)
         near = did_you_mean(key, [*model.model_fields])
@@ -302,72 +291,64 @@ def _explain(errors: list[ErrorDetails], locations: TomlLocations) -> ValueError
     if kind == "value_error":
         return ValueError(f"{place}: {key} {error['ctx']['error']}")
     expected = EXPECTED.get(kind, "1 or more")
-    return ValueError(f"{place}: {came}; expected {expected}")
+    return ValueError(f"{place}: {key} is {short_repr(error['input'])}; expected {expected}")
 
 
 def _check_names(plan: Plan) -> None:
-    """Refuse words for members that the plan does not have."""
-    classifiers = {word for one in plan.datasets.values() for word in one.classifiers}
+    """Refuse names of members that the plan does not have."""
+    classifiers = sorted({word for one in plan.datasets.values() for word in one.classifiers})
     known = {
         "datasets": dict.fromkeys(plan.datasets),
         "purifiers": dict.fromkeys((NONE, *plan.purifiers)),
-        **dict.fromkeys(("classifiers", "stochastic"), dict.fromkeys(sorted(classifiers))),
+        **dict.fromkeys(("classifiers", "stochastic"), dict.fromkeys(classifiers)),
     }
-    for kind in ("datasets", "purifiers", "attacks"):
-        for member in getattr(plan, kind).values():
-            for key, names in known.items():
-                for word in getattr(member, key, None) or ():
-                    if word not in names:
-                        near = f"the plan has no {short_repr(word)} in its {key}"
-                        raise UnknownNameError(
-                            f"{plan.locations.at(kind, member.name, key)}: {near}; "
-                            f"{did_you_mean(word, [*names])}"
-                        )
+    for (kind, member), (key, names) in product(plan.members, known.items()):
+        for word in getattr(member, key, None) or ():
+            if word not in names:
+                text = f"the plan has no {short_repr(word)} in its {key}"
+                text += f"; {did_you_mean(word, [*names])}"
+                raise plan.error(text, kind, member.name, key, kind=UnknownNameError)
 
 
-def _check_purifiers(plan: Plan) -> None:
+def _check_members(plan: Plan) -> None:
     for name, one in plan.purifiers.items():
         if name == NONE:
-            place = plan.locations.at("purifiers", name)
-            raise ValueError(f"{place}: 'none' is no purifier's name")
-        backward = {**one.options, **one.attacker_options}.get("backward")
-        if one.shared_draw and backward == "none":
-            raise ValueError(
-                f"{plan.locations.at('purifiers', name, 'shared_draw')}: shared_draw shares the "
-                'attacker\'s draw with the judge, and an attacker of backward = "none" draws '
-                "nothing; leave out one of the two"
+            raise plan.error("'none' is no purifier's name", "purifiers", name)
+        if one.shared_draw and {**one.options, **one.attacker_options}.get("backward") == "none":
+            text = (
+                "shared_draw shares the attacker's draw with the judge, and an attacker of "
+                'backward = "none" draws nothing; leave out one of the two'
             )
-
-
-def _check_attacks(plan: Plan) -> None:
-    for name, one in plan.attacks.items():
-        for key, value in one.options.items():
+            raise plan.error(text, "purifiers", name, "shared_draw")
+    for name, attack in plan.attacks.items():
+        for key, value in attack.options.items():
             if value == []:
-                place = plan.locations.at("attacks", name, key)
-                raise ValueError(f"{place}: {key} is a list of no values")
-        if one.component == "gap" and {*(one.purifiers or ())} - {NONE}:
-            raise ValueError(
-                f"{plan.locations.at('attacks', name, 'purifiers')}: gap purifies images that "
-                "nobody attacked, which is no attack on a purifier; leave out purifiers"
+                raise plan.error(f"{key} is a list of no values", "attacks", name, key)
+        if attack.component == "gap" and {*(attack.purifiers or ())} - {NONE}:
+            text = (
+                "gap purifies images that nobody attacked, which is no attack on a purifier; "
+                "leave out purifiers"
             )
+            raise plan.error(text, "attacks", name, "purifiers")
 
 
 def _check_cell_count(plan: Plan) -> None:
-    """Refuse a plan that crosses to more cells than anybody computes, before they are listed."""
-    count = 0
-    for attack in plan.attacks.values():
-        sweep = [len(value) for value in attack.options.values() if isinstance(value, list)]
-        classifiers = sum(len(one.classifiers) for one in plan.datasets.values())
-        count += classifiers * (1 + len(plan.purifiers)) * math.prod(sweep) * len(plan.seeds)
+    """Refuse a plan of too many cells, before they are listed."""
+    classifiers = sum(len(one.classifiers) for one in plan.datasets.values())
+    sweeps = sum(
+        math.prod(len(value) for value in one.options.values() if isinstance(value, list))
+        for one in plan.attacks.values()
+    )
+    count = classifiers * (1 + len(plan.purifiers)) * sweeps * len(plan.seeds)
     if count > MAX_CELLS:
-        raise ValueError(
-            f"{plan.locations.file}: it crosses to {truncate_text(f'{count:,}', 60)} cells; "
-            f"expected {MAX_CELLS:,} at most: leave out classifiers, purifiers, or values"
+        raise plan.error(
+            f"it crosses to {truncate_text(f'{count:,}', 60)} cells; expected {MAX_CELLS:,} at "
+            "most: leave out classifiers, purifiers, or values"
         )
 
 
 def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
-    """Every word that may name code, whether it does, and where it stands."""
+    """Every word that may name code, whether it does, and its path in the plan."""
     extractor = plan.feature_extractor
     yield trust.is_custom_features(extractor), extractor, ("feature_extractor",)
     for name, one in plan.datasets.items():
@@ -375,20 +356,19 @@ def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
             rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
             for word in getattr(one, key):
                 yield rule(word), word, ("datasets", name, key)
-    for name, purifier in plan.purifiers.items():
-        path = ("purifiers", name)
-        yield trust.is_custom_component(purifier.component), purifier.component, (*path, "purifier")
-        yield from _option_references(purifier.options, *path)
-        yield from _option_references(purifier.attacker_options, *path, "attacker_options")
-    for name, attack in plan.attacks.items():
-        path = ("attacks", name)
-        yield trust.is_custom_component(attack.component), attack.component, (*path, "attack")
-        yield trust.is_custom_data(attack.ood_data), attack.ood_data, (*path, "ood_data")
-        yield from _option_references(attack.options, *path)
+    for kind, member in plan.members:
+        if kind != "datasets":
+            path, component = (kind, member.name), member.component
+            yield trust.is_custom_component(component), component, (*path, kind.removesuffix("s"))
+            yield from _option_references(member.options, *path)
+        if kind == "purifiers":
+            yield from _option_references(member.attacker_options, *path, "attacker_options")
+        if kind == "attacks":
+            yield trust.is_custom_data(member.ood_data), member.ood_data, (*path, "ood_data")
 
 
 def _option_references(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
-    """Options whose value is the name of a module, at any depth."""
+    """Options whose value names a module, at any depth."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _option_references(inner, *path, name)

@@ -1,20 +1,20 @@
-"""What came of an assessment: every cell's metrics, comparisons and findings, from its rows."""
+"""The results of an assessment from its rows: metrics of every cell, comparisons, findings."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from scoreag.assess import metrics, sanity_checks, storage
+from scoreag.assess import metrics, runner, sanity_checks
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.metrics import Columns, to_columns
-from scoreag.assess.sanity_checks import CheckInput, Finding, differing_options
+from scoreag.assess.metrics import CellResult, Columns, to_columns
+from scoreag.assess.sanity_checks import Finding, differing_options
 from scoreag.classifiers.checks import CLEAN_IMAGES
 from scoreag.core.rng import Stream
 from scoreag.io.filesystem import check_regular_file, write_json, write_text
@@ -23,56 +23,21 @@ from scoreag.io.records import Row
 from scoreag.io.run_dir import refuse_links
 from scoreag.metrics.feature_distances import fid_with_jackknife, kid_with_std_error
 from scoreag.stats.estimates import MetricEntry, from_estimate, from_proportion
-from scoreag.stats.proportion import Proportion, compute_proportion
+from scoreag.stats.proportion import Proportion
 
-MAX_SHOWN_IMAGES = 12  # images of a cell that a page shows, of each outcome
-MIN_IMAGES = 8  # of each set, below which no distance between distributions is given
-MAX_KERNEL_ROWS = 5000  # rows of the kernel's matrix; more say no more
+MAX_SHOWN_IMAGES = 12  # images of each outcome of a cell on a page
+MIN_IMAGES = 8  # of each set, for a distance between distributions
+MAX_KERNEL_ROWS = 5000  # of the kernel matrix; more do not sharpen the estimate
 N_BLOCKS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class CellResult:
-    """A cell with what came of it; ``sample_rows`` are some of its rows, of every outcome.
-
-    Args:
-        state: "done", "N of M images", "not begun", or "failed: why".
-    """
-
-    cell: Cell
-    columns: Columns
-    metrics: Mapping[str, MetricEntry]
-    transfer: Mapping[str, MetricEntry]
-    per_class: Sequence[Mapping[str, Any]]
-    cost: Mapping[str, float]
-    state: str
-    sample_rows: Sequence[Row] = ()
-
-    @property
-    def gradient_mode(self) -> str:
-        """How the attacker differentiates: exact, bpda or none; "" where no gradient is taken."""
-        mode = self.cell.attacker_options.get("backward", "exact")
-        return str(mode) if self.columns.uses_gradients else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For summary.json."""
-        of_cell = ("key", "name", "group", "classifier", "purifier_name", "shared_draw", "attack",
-                   "component", "sweep", "seed", "images")  # fmt: skip
-        own = ("gradient_mode", "state", "metrics", "transfer", "per_class", "cost")
-        return {
-            **{name: getattr(self.cell, name) for name in of_cell},
-            **{name: getattr(self, name) for name in own},
-            "rows": len(self.columns),
-        }
-
-
-@dataclass(frozen=True, eq=False)
 class WorstCase:
-    """What is left of a classifier behind a defense, when every image gets its worst attack.
+    """The accuracy of a classifier with a defense under all attacks on it together.
 
     Args:
         accuracy: at the first draw; ``randomized``: by the worst of several draws, and by vote.
-        attack_signatures: all that was done to it; two defenses compare only where these are equal.
+        attack_signatures: of all attacks; two defenses compare only where these are equal.
     """
 
     group: str
@@ -91,26 +56,26 @@ class WorstCase:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class AssessmentResults:
     """An assessment, aggregated.
 
     Args:
-        differences: (attack, the one that it is compared with, success minus success).
-        defenses: of each classifier and defense what all attacks together leave.
-        clean_accuracy: by dataset and classifier, on the images as they are.
-        judge_accuracy: by dataset and judge, the same; all_judges_accuracy: of all of them at once.
+        differences: (attack, the attack that it is compared with, difference of success).
+        defenses: the worst case of each classifier and defense.
+        clean_accuracy: by dataset and classifier, on the clean images.
+        judge_accuracy: by dataset and reference classifier; all_judges_accuracy: of all at once.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
-    cells: Sequence[CellResult]
-    differences: Sequence[tuple[str, str, MetricEntry]]
-    findings: Sequence[Finding]
+    cells: list[CellResult] = field(default_factory=list)
+    differences: Sequence[tuple[str, str, MetricEntry]] = ()
+    findings: list[Finding] = field(default_factory=list)
     defenses: Sequence[WorstCase] = ()
-    clean_accuracy: Mapping[str, Mapping[str, MetricEntry]] = field(default_factory=dict)
-    judge_accuracy: Mapping[str, Mapping[str, Proportion]] = field(default_factory=dict)
-    all_judges_accuracy: Mapping[str, MetricEntry] = field(default_factory=dict)
+    clean_accuracy: dict[str, Mapping[str, MetricEntry]] = field(default_factory=dict)
+    judge_accuracy: dict[str, Mapping[str, Proportion]] = field(default_factory=dict)
+    all_judges_accuracy: dict[str, MetricEntry] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For summary.json."""
@@ -127,12 +92,12 @@ class AssessmentResults:
                 for of, other, entry in self.differences
             ],
             "defenses": [one.to_dict() for one in self.defenses],
-            "findings": [finding.to_dict() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
 
 def aggregate(folder: Path) -> AssessmentResults:
-    """Read an assessment's rows and compute all that is said of them.
+    """Read an assessment's rows and compute its results.
 
     Raises:
         ValueError: the folder holds no assessment.
@@ -140,24 +105,15 @@ def aggregate(folder: Path) -> AssessmentResults:
     manifest = read_manifest(folder)
     if not str(manifest.get("task")).startswith("assess "):
         raise ValueError(f"{folder} holds {manifest.get('task')!r}, no assessment")
-    refuse_links(folder, storage.ASSESSMENT_FILES)
-    groups = [
-        _aggregate_group(folder, group, list(cells))
-        for group, cells in groupby(storage.list_cells(folder), key=lambda cell: cell.group)
-    ]
-    results = [one for group in groups for one in group.results]
-    findings = [finding for group in groups for finding in group.findings]
-    findings += sanity_checks.check_across_cells(
-        [CheckInput(one.cell, one.columns, transfer=one.transfer) for one in results]
-    )
-    findings.sort(key=lambda finding: not finding.is_error)
-    return AssessmentResults(
-        folder, manifest, results, list(_compare_attacks(results)), findings,
-        list(_worst_cases(results)),
-        {one.name: one.clean_accuracy for one in groups if one.clean_accuracy},
-        {one.name: one.judge_accuracy for one in groups if one.all_judges_accuracy},
-        {one.name: one.all_judges_accuracy for one in groups if one.all_judges_accuracy},
-    )  # fmt: skip
+    refuse_links(folder, runner.ASSESSMENT_FILES)
+    results = AssessmentResults(folder, manifest)
+    for group, cells in groupby(runner.list_cells(folder), key=lambda cell: cell.group):
+        _add_group(results, group, list(cells))
+    results.findings += sanity_checks.check_across_cells(results.cells)
+    results.findings.sort(key=lambda finding: not finding.is_error)
+    results.differences = list(_compare_attacks(results.cells))
+    results.defenses = list(_worst_cases(results.cells))
+    return results
 
 
 def write_summary(results: AssessmentResults) -> None:
@@ -165,67 +121,52 @@ def write_summary(results: AssessmentResults) -> None:
     write_json(results.folder / "summary.json", results.to_dict())
 
 
-@dataclass
-class _Group:
-    """What is found of the cells of one dataset."""
-
-    name: str
-    results: list[CellResult] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    clean_accuracy: dict[str, MetricEntry] = field(default_factory=dict)
-    judge_accuracy: Mapping[str, Proportion] = field(default_factory=dict)
-    all_judges_accuracy: MetricEntry = field(default_factory=dict)
-
-
-def _aggregate_group(folder: Path, name: str, cells: Sequence[Cell]) -> _Group:
-    group = _Group(name)
+def _add_group(results: AssessmentResults, group: str, cells: Sequence[Cell]) -> None:
+    """Aggregate the cells of a dataset, of which the clean one comes first."""
     real: Tensor | None = None
+    n_rows = 0
     for cell in cells:
-        stored = storage.read_cell(folder, cell)
+        stored = runner.read_cell(results.folder, cell)
         if cell.task == CLEAN:
             real = stored.features
-        one, part = _aggregate_cell(folder, cell, stored, real)
+        one = _aggregate_cell(results.folder, cell, stored, real)
         if cell.task == CLEAN and len(one.columns):
-            group.clean_accuracy = _clean_accuracies(cell, one.columns)
+            results.clean_accuracy[group] = metrics.clean_accuracies(cell, one.columns)
         agree = one.columns.label_preserved_before
-        if not group.all_judges_accuracy and not cell.is_ood and agree is not None:
-            group.judge_accuracy = metrics.judge_baseline(one.columns)
-            group.all_judges_accuracy = from_proportion(compute_proportion(agree, CLEAN_IMAGES))
-        group.findings += sanity_checks.check_cell(part)
-        group.results.append(replace(one, columns=replace(one.columns, rows=())))
-    if any(len(one.columns) for one in group.results):
-        group.findings += sanity_checks.check_judges(cells, group.judge_accuracy)
-    return group
+        if group not in results.all_judges_accuracy and not cell.is_ood and agree is not None:
+            results.judge_accuracy[group] = metrics.judge_baseline(one.columns)
+            results.all_judges_accuracy[group] = metrics.rate(agree, CLEAN_IMAGES)
+        results.findings += sanity_checks.check_cell(one)
+        results.cells.append(replace(one, columns=replace(one.columns, rows=())))
+        n_rows += len(one.columns)
+    if n_rows:
+        results.findings += sanity_checks.check_judges(cells, results.judge_accuracy.get(group, {}))
 
 
 def _aggregate_cell(
-    folder: Path, cell: Cell, stored: storage.StoredCell, real: Tensor | None
-) -> tuple[CellResult, CheckInput]:
+    folder: Path, cell: Cell, stored: runner.StoredCell, real: Tensor | None
+) -> CellResult:
     columns = to_columns(stored.rows)
-    state = _cell_state(folder, cell, len(columns))
+    result = CellResult(cell, columns, state=_cell_state(folder, cell, len(columns)))
     if not len(columns):
-        return CellResult(cell, columns, {}, {}, [], {}, state), CheckInput(cell, columns)
+        return result
     entries = metrics.compute_metrics(cell, columns)
     if cell.task != CLEAN and stored.features is not None and real is not None:
-        population = f"saved images, against {len(real)} of the data"
-        entries |= _cached_distances(folder, cell, stored.features, real, population)
-    n_features = 0 if stored.features is None else stored.features.shape[1]
+        entries |= _cached_distances(folder, cell, stored.features, real)
     largest = max(int(columns.labels.max()), int(columns.predictions.max()))
-    result = CellResult(
-        cell=cell,
-        columns=columns,
+    return replace(
+        result,
         metrics=entries,
         transfer=metrics.transfer_success(cell, columns),
         per_class=metrics.per_class_metrics(columns, max(len(cell.classes), 1 + largest)),
         cost=metrics.summarize_cost(columns, stored.seconds, stored.memory_bytes),
-        state=state,
+        n_features=0 if stored.features is None else stored.features.shape[1],
         sample_rows=_sample_rows(cell, columns),
     )
-    return result, CheckInput(cell, columns, n_features, entries)
 
 
 def _cell_state(folder: Path, cell: Cell, rows: int) -> str:
-    if message := storage.read_failure(folder, cell):
+    if message := runner.read_failure(folder, cell):
         return f"failed: {message}"
     if rows == cell.images:
         return "done"
@@ -233,7 +174,7 @@ def _cell_state(folder: Path, cell: Cell, rows: int) -> str:
 
 
 def _sample_rows(cell: Cell, columns: Columns) -> list[Row]:
-    """Some rows of each outcome: not fooled, fooled, wrong before."""
+    """Some rows of each outcome: not fooled, fooled, misclassified before."""
     if cell.task == CLEAN:
         return []
     eligible, fooled = columns.eligible, columns.adv_misclassified
@@ -242,23 +183,13 @@ def _sample_rows(cell: Cell, columns: Columns) -> list[Row]:
     return [columns.rows[i] for some in chosen for i in some]
 
 
-def _clean_accuracies(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
-    classifiers = (cell.classifier, *cell.transfer_targets)
-    rates = {word: metrics.clean_accuracy(columns, word, cell) for word in classifiers}
-    rates |= metrics.judge_baseline(columns)
-    return {word: from_proportion(rate) for word, rate in rates.items()}
-
-
 def _cached_distances(
-    folder: Path, cell: Cell, generated: Tensor, real: Tensor, population: str
+    folder: Path, cell: Cell, generated: Tensor, real: Tensor
 ) -> dict[str, MetricEntry]:
-    """Frechet and kernel distance of a cell's images to the data, kept beside the rows.
-
-    Both are sums over shards: of the moments in float64, and of the features.
-    """
+    """Frechet and kernel distance of a cell's images to the data, cached beside the rows."""
     if min(len(generated), len(real)) < MIN_IMAGES:
         return {}
-    file = storage.cell_folder(folder, cell) / storage.DISTANCES_FILE
+    file = runner.cell_folder(folder, cell) / runner.DISTANCES_FILE
     digest = hashlib.sha256()
     for rows in (generated, real):
         digest.update(rows.contiguous().numpy().tobytes())
@@ -269,35 +200,28 @@ def _cached_distances(
         if cached["features"] == key:
             return dict(cached["metrics"])
     name = str((cell.content.get("feature_extractor") or {}).get("name", cell.feature_extractor))
-    entries = distribution_distances(generated, real, name, population)
-    write_text(file, json.dumps({"features": key, "metrics": entries}))
-    return entries
-
-
-def distribution_distances(
-    generated: Tensor, real: Tensor, name: str, population: str
-) -> dict[str, MetricEntry]:
-    """Frechet and kernel distance of features, by the extractor ``name``."""
     generated, real = _shuffle(generated), _shuffle(real)
     fid = fid_with_jackknife(generated, real, name, N_BLOCKS)
     few = generated[:MAX_KERNEL_ROWS]
     kernel = kid_with_std_error(few, real[:MAX_KERNEL_ROWS], N_BLOCKS)
-    population = f"{population}, in features of {name}"
-    return {
+    population = f"saved images, against {len(real)} of the data, in features of {name}"
+    entries = {
         "frechet": from_estimate(fid, population, len(generated), "jackknife"),
         "kernel": from_estimate(kernel, population, len(few), "disjoint blocks"),
     }
+    write_text(file, json.dumps({"features": key, "metrics": entries}))
+    return entries
 
 
 def _shuffle(rows: Tensor) -> Tensor:
-    """In an order of no meaning, always the same: a block shall not be a class."""
+    """In a fixed random order, so that a block of rows is no class."""
     return rows[Stream("blocks", len(rows)).permutation(len(rows))]
 
 
 def _compare_attacks(results: Sequence[CellResult]) -> Iterator[tuple[str, str, MetricEntry]]:
-    """Each attack against the first of its classifier, defense and ball, on the same images.
+    """Each attack against the first one on the same defense, images and norm ball.
 
-    Attacks without a ball are compared with variants of their own only.
+    Attacks without a ball are compared with their own variants only.
     """
     first: dict[tuple[Any, ...], CellResult] = {}
     for one in results:
@@ -316,9 +240,9 @@ def _compare_attacks(results: Sequence[CellResult]) -> Iterator[tuple[str, str, 
 
 
 def _worst_cases(results: Sequence[CellResult]) -> Iterator[WorstCase]:
-    """For each classifier and defense, the images that stay right whatever attack is used.
+    """The worst case of each classifier and defense over all attacks on it.
 
-    Purifiers that are judged alike are one defense, however the attacker's copies differ.
+    Purifiers with equal options are one defense, whatever the options of the attacker's copies.
     """
     families: dict[tuple[str, ...], list[CellResult]] = {}
     for one in results:
@@ -340,8 +264,8 @@ def _worst_cases(results: Sequence[CellResult]) -> Iterator[WorstCase]:
 
 
 def attack_signature(result: CellResult) -> str:
-    """All that decides how hard an attack is, but whom it is made against: its options, its
-    images, and what the attacker knows of the defense."""
+    """What determines an attack apart from its target: options, images, and the attacker's
+    knowledge of the defense."""
     cell, content = result.cell, result.cell.content
     knowledge = (
         result.gradient_mode,
@@ -354,7 +278,7 @@ def attack_signature(result: CellResult) -> str:
 
 
 def group_comparable(defenses: Sequence[WorstCase]) -> list[list[WorstCase]]:
-    """The defenses of one dataset that were given equal challenges, two or more together."""
+    """Groups of two or more defenses of one dataset that had the same attacks."""
     groups: dict[tuple[str, frozenset[str]], list[WorstCase]] = {}
     for one in defenses:
         groups.setdefault((one.group, one.attack_signatures), []).append(one)

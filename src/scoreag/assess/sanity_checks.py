@@ -1,16 +1,16 @@
-"""Checks that distrust a result: what would make a metric mean something else than it seems to."""
+"""Sanity checks: what would make a metric of an assessment misleading."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from scoreag.assess.experiments import CLEAN, Cell
-from scoreag.assess.metrics import CLEAN_CORRECT, Columns
+from scoreag.assess.metrics import CLEAN_CORRECT, CellResult
 from scoreag.classifiers.checks import describe_weak_judge
 from scoreag.stats.proportion import Proportion, compute_proportion
 
 MAX_GRADIENT_NORM = 1e6  # length of a gradient of the loss, pixels in [0, 1]
-MIN_AFFECTED_FRACTION = 0.1  # of the images: what is rarer is no pattern
+MIN_AFFECTED_FRACTION = 0.1  # of the images: less is no pattern
 MAX_ROUNDING_LOSS = 0.1  # of the successes, that 8 bits may undo
 MIN_FRECHET_IMAGES = 500  # images, for a Frechet distance
 FIXED_NORM_ATTACKS = ("di_fgsm", "si_ni_fgsm", "advad")  # Linf: they have no option norm
@@ -19,135 +19,131 @@ PARTIAL_SEARCH_ATTACKS = ("fgsm", "low_frequency")  # search a part of the ball 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is doubtful about a cell; an error where its metrics should not be used as they are."""
+    """The outcome of a check; an error where the metrics should not be used as they are."""
 
     check: str
     cell: str
     is_error: bool
     message: str
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+Messages: TypeAlias = Iterator[tuple[bool, str]]  # whether it is an error, and the message
 
 
-@dataclass(frozen=True, eq=False)
-class CheckInput:
-    """A cell with its columns, and the number of features that it was compared in.
-
-    Args:
-        transfer: by classifier, how often the cell's images fool it.
-    """
-
-    cell: Cell
-    columns: Columns
-    n_features: int = 0
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    transfer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+def _error(message: str) -> tuple[bool, str]:
+    return True, message
 
 
-def check_cell(part: CheckInput) -> list[Finding]:
-    """What is doubtful about a cell by itself."""
+def _warning(message: str) -> tuple[bool, str]:
+    return False, message
+
+
+def check_cell(part: CellResult) -> list[Finding]:
+    """The findings of the checks that look at one cell."""
     if not len(part.columns):
         return []
-    return [finding for check in CELL_CHECKS for finding in check(part)]
+    return [
+        Finding(name, part.cell.name, is_error, message)
+        for check, name in CELL_CHECKS.items()
+        for is_error, message in check(part)
+    ]
 
 
-def _check_gradients(part: CheckInput) -> Iterator[Finding]:
-    """Zero or exploding gradients: an attack along them says nothing about the classifier."""
-    if not part.columns.uses_gradients:  # no false ones can have led it astray
+def _check_gradients(part: CellResult) -> Messages:
+    """Zero or exploding gradients, along which no attack can succeed."""
+    if not part.columns.uses_gradients:
         return
     norms = [row["gradient_norm"] for row in part.columns.rows if "gradient_norm" in row]
     zero = sum(norm == 0 for norm in norms)
     large = sum(norm is None or norm > MAX_GRADIENT_NORM for norm in norms)
     for count, what in ((zero, "zero"), (large, f"not finite or above {MAX_GRADIENT_NORM:g}")):
         if count > MIN_AFFECTED_FRACTION * len(norms):
-            yield Finding(
-                "gradients", part.cell.name, True,
+            yield _error(
                 f"the gradient that the attacker sees is {what} at {count} of {len(norms)} "
-                "images; attack it without gradients, or differentiate the defense exactly",
-            )  # fmt: skip
+                "images; attack it without gradients, or differentiate the defense exactly"
+            )
 
 
-def _check_randomness(part: CheckInput) -> Iterator[Finding]:
-    """Randomness where none was declared: one prediction is then no measurement."""
+def _check_randomness(part: CellResult) -> Messages:
+    """Randomness that the plan does not declare: one prediction is no measurement then."""
     if part.cell.task != CLEAN:
         return
     for word in (part.cell.classifier, *part.cell.transfer_targets):
         is_random = not all(row["is_deterministic"][word] for row in part.columns.rows)
         if is_random and word not in part.cell.stochastic:
-            yield Finding(
-                "randomness", part.cell.name, True,
+            yield _error(
                 f"two calls of {word} on the same images differ; if it is meant to be random, "
-                f'write stochastic = ["{word}"] in the dataset',
-            )  # fmt: skip
+                f'write stochastic = ["{word}"] in the dataset'
+            )
 
 
-def _check_rounding(part: CheckInput) -> Iterator[Finding]:
-    """Success that vanishes when the image is saved."""
+def _check_rounding(part: CellResult) -> Messages:
+    """Successes that vanish when the image is saved."""
     saved, before = ~part.columns.adv_misclassified, part.columns.misclassified_float
     lost = compute_proportion(saved, "successes before rounding", before)
     if lost.count >= 3 and lost.value > MAX_ROUNDING_LOSS:
-        yield Finding(
-            "8 bits", part.cell.name, False,
+        yield _warning(
             f"{lost.count} of {lost.total} successes are undone by saving the image with 8 bits; "
-            "the metrics are of the saved images",
-        )  # fmt: skip
+            "the metrics are of the saved images"
+        )
 
 
 def differing_options(cell: Cell) -> list[str]:
-    """The options in which the attacker's copy of the purifier is another than the one judged,
-    but for how it is differentiated and for its memory, which changes no answer."""
-    judged, attacked = cell.purifier_options, cell.attacker_options
-    names = [n for n in {**judged, **attacked} if n not in ("backward", "max_memory")]
-    return [n for n in names if judged.get(n) != attacked.get(n)]
+    """The options of the attacker's copy of the purifier that differ from the defense's.
+
+    The kind of gradient and the memory budget do not count: they change no prediction.
+    """
+    defense, copy = cell.purifier_options, cell.attacker_options
+    names = [n for n in {**defense, **copy} if n not in ("backward", "max_memory")]
+    return [n for n in names if defense.get(n) != copy.get(n)]
 
 
-def _check_settings(part: CheckInput) -> Iterator[Finding]:
-    """Attack and defense that differ: the attacker's copy is not what is judged."""
+def _check_settings(part: CellResult) -> Messages:
+    """An attacker whose copy of the purifier differs from the defense."""
     cell = part.cell
     if not cell.purifier:
         return
-    judged, attacked = cell.purifier_options, cell.attacker_options
+    defense, copy = cell.purifier_options, cell.attacker_options
     if names := differing_options(cell):
-        changes = ", ".join(f"{n} {attacked.get(n)} instead of {judged.get(n)}" for n in names)
-        yield Finding(
-            "settings", cell.name, True,
+        changes = ", ".join(f"{n} {copy.get(n)} instead of {defense.get(n)}" for n in names)
+        yield _error(
             f"the attacker's copy of {cell.purifier_name} has {changes}: this is a weaker attacker "
-            "than one who knows the defense",
-        )  # fmt: skip
+            "than one who knows the defense"
+        )
     if cell.shared_draw:
-        yield Finding(
-            "settings", cell.name, False,
+        yield _warning(
             f"attacker and judge of {cell.purifier_name} share one draw: how far an attack gets "
-            "that knows the random numbers, not how a real one does",
-        )  # fmt: skip
-    if (backward := attacked.get("backward", "exact")) != "exact":
-        yield Finding(
-            "settings", cell.name, False,
+            "that knows the random numbers, not how a real one does"
+        )
+    if (backward := copy.get("backward", "exact")) != "exact":
+        yield _warning(
             f"the attacker differentiates {cell.purifier_name} by {backward!r}, not exactly; such "
-            "an attack overstates the defense",
-        )  # fmt: skip
+            "an attack overstates the defense"
+        )
 
 
-def _check_sample_size(part: CheckInput) -> Iterator[Finding]:
+def _check_sample_size(part: CellResult) -> Messages:
     """Too few images for a Frechet distance."""
     count = len(part.columns)
     if "frechet" in part.metrics and count < max(MIN_FRECHET_IMAGES, part.n_features):
-        yield Finding(
-            "Frechet", part.cell.name, False,
+        yield _warning(
             f"{count} images in {part.n_features} features: the Frechet distance is mostly the "
-            "bias of a small sample; compare it with equal counts only, or use the kernel distance",
-        )  # fmt: skip
+            "bias of a small sample; compare it with equal counts only, or use the kernel distance"
+        )
 
 
-CELL_CHECKS: tuple[Callable[[CheckInput], Iterator[Finding]], ...] = (
-    _check_gradients, _check_randomness, _check_rounding, _check_settings, _check_sample_size,
-)  # fmt: skip
+CELL_CHECKS: dict[Callable[[CellResult], Messages], str] = {
+    _check_gradients: "gradients",
+    _check_randomness: "randomness",
+    _check_rounding: "8 bits",
+    _check_settings: "settings",
+    _check_sample_size: "Frechet",
+}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Who does more than a cell, in words, and by how much: both on the images of both."""
+    """Another attacker, in words, and the success of both on the images of both."""
 
     attacker: str
     other_rate: Proportion
@@ -158,8 +154,8 @@ class Comparison:
         return self.other_rate.interval[0] > self.own_rate.interval[1]
 
 
-def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
-    """For each attack along exact gradients the strongest of those that should be weaker."""
+def check_across_cells(parts: Sequence[CellResult]) -> Iterator[Finding]:
+    """Attacks along exact gradients that a weaker attacker beats; the strongest of these each."""
     parts = [part for part in parts if len(part.columns) and part.cell.task == "attack"]
     for white in parts:
         if _missing_knowledge(white) or white.cell.component in PARTIAL_SEARCH_ATTACKS:
@@ -177,8 +173,8 @@ def check_across_cells(parts: Sequence[CheckInput]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
-    """On the same defense, with less to go by."""
+def _weaker_attackers(others: Sequence[CellResult], white: CellResult) -> Iterator[Comparison]:
+    """Attackers of the same defense with less knowledge."""
     for other in others:
         lack = _missing_knowledge(other)
         if lack and defense_identity(other.cell) == defense_identity(white.cell):
@@ -187,8 +183,8 @@ def _weaker_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterat
             yield Comparison(f"{other.cell.name}, which {lack}, succeeds", *rates)
 
 
-def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iterator[Comparison]:
-    """Images made against another classifier, without a look at this one; of its images only."""
+def _transfer_attackers(others: Sequence[CellResult], white: CellResult) -> Iterator[Comparison]:
+    """Attackers of another classifier, whose images transfer to this one."""
     for other in others:
         entry = other.transfer.get(white.cell.classifier)
         bare = not other.cell.purifier and not white.cell.purifier
@@ -200,68 +196,69 @@ def _transfer_attackers(others: Sequence[CheckInput], white: CheckInput) -> Iter
             yield Comparison(attacker, rate, _success_rate(white, ids))
 
 
-def _missing_knowledge(part: CheckInput) -> str:
-    """What an attacker lacks of exact gradients, in words; "" where nothing."""
-    if not part.columns.uses_gradients:
+def _missing_knowledge(part: CellResult) -> str:
+    """In words, what an attacker lacks compared with exact gradients; "" where nothing."""
+    if not part.gradient_mode:
         return "takes no gradient"
-    backward = part.cell.attacker_options.get("backward", "exact")
-    if backward == "none":
+    if part.gradient_mode == "none":
         return "does not know of the purifier"
-    if backward != "exact":
-        return f"differentiates the purifier by {backward!r}"
+    if part.gradient_mode != "exact":
+        return f"differentiates the purifier by {part.gradient_mode!r}"
     return "has a copy of the purifier with other settings" if differing_options(part.cell) else ""
 
 
 def _same_threat_model(a: Cell, b: Cell) -> bool:
-    """The same images, and the same ball around them, where an attack has one that is known."""
+    """The same images, and the same known norm ball."""
     same = all(getattr(a, name) == getattr(b, name) for name in ("group", "data", "seed"))
     return same and None not in norm_ball(a) and norm_ball(a) == norm_ball(b)
 
 
 def norm_ball(cell: Cell) -> tuple[object, object]:
-    """The norm and the radius of the ball that an attack searches; None where it has none."""
+    """The norm and the radius of the ball that an attack searches; None where unknown."""
     default = "Linf" if cell.component in FIXED_NORM_ATTACKS else None
     return cell.options.get("norm", default), cell.options.get("eps")
 
 
 def defense_identity(cell: Cell) -> tuple[str, ...]:
-    """The classifier and how it is judged; the attackers' copies of a purifier may differ."""
+    """The classifier, its purifier and the purifier's options; not those of attackers' copies."""
     options, shared = repr(dict(cell.purifier_options)), str(cell.shared_draw)
     return cell.classifier, cell.purifier, options, shared
 
 
-def _success_rate(part: CheckInput, ids: set[int]) -> Proportion:
-    """At the first draw, of the images among ``ids`` that were right before."""
+def _success_rate(part: CellResult, ids: set[int]) -> Proportion:
+    """The success on the images ``ids`` that were right before, at the first draw."""
     columns = part.columns
     among = columns.image_ids.new_tensor([i in ids for i in columns.image_ids.tolist()]).bool()
     return compute_proportion(columns.adv_misclassified, CLEAN_CORRECT, columns.eligible & among)
 
 
 def check_judges(cells: Sequence[Cell], accuracy: Mapping[str, Proportion]) -> Iterator[Finding]:
-    """What is doubtful about the judges of a dataset.
+    """The findings about the reference classifiers of a dataset.
 
     Args:
-        cells: those of the dataset, the first of them that of its images as they are.
-        accuracy: of each judge on these images; empty where that is not known.
+        cells: of the dataset, the clean one first.
+        accuracy: of each reference classifier on the clean images, where it is known.
     """
     first = cells[0]
+    messages = []
     for word in first.reference_classifiers:
         if not accuracy.get(word):
-            message = f"how often the judge {word} is right on untouched images is not known; "
-            message += f"do the cell {first.group}/clean, too"
-            yield Finding("judge", first.name, True, message)
+            messages.append(
+                f"how often the judge {word} is right on untouched images is not known; do the "
+                f"cell {first.group}/clean, too"
+            )
         elif message := describe_weak_judge(word, accuracy[word], len(first.classes)):
-            yield Finding("judge", first.name, True, message)
+            messages.append(message)
     for judge, word in sorted({pair for cell in cells for pair in find_attacked_judges(cell)}):
-        yield Finding(
-            "judge", first.name, True,
+        messages.append(
             f"the judge {judge} has the weights of {word}, which is attacked: its agreement says "
-            "nothing of what the images show; give another judge, trained apart",
-        )  # fmt: skip
+            "nothing of what the images show; give another judge, trained apart"
+        )
+    yield from (Finding("judge", first.name, True, message) for message in messages)
 
 
 def find_attacked_judges(cell: Cell) -> list[tuple[str, str]]:
-    """The judges of a cell that have the weights of an attacked classifier, each with it."""
+    """Pairs of a reference classifier and an attacked classifier with equal weights."""
     content = cell.content
     attacked = {cell.classifier: content.get("classifier"), **content.get("transfer_targets", {})}
     return [
@@ -273,7 +270,7 @@ def find_attacked_judges(cell: Cell) -> list[tuple[str, str]]:
 
 
 def digests_known(cells: Sequence[Cell]) -> bool:
-    """Whether the digests of all judges and classifiers are known, so that they can be compared."""
+    """Whether the digests of all classifiers and reference classifiers are recorded."""
     return all(
         cell.content.get("classifier")
         and {*cell.reference_classifiers} <= {*cell.content.get("reference_classifiers", {})}

@@ -1,4 +1,4 @@
-"""What one cell works with: its images and labels, and what an attacker sees of the classifier."""
+"""The images and labels of a cell, and the classifier as an attacker sees it, with its defense."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from scoreag.classifiers.rejection import (
     rejection_adapted_logits,
     without_reject_output,
 )
-from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
+from scoreag.core import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
 from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
@@ -31,23 +31,21 @@ from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.purification import build_purification
 from scoreag.methods.synthesis import build_synthesis
-from scoreag.methods.task import TaskSpec
+from scoreag.methods.task import IDS_PER_CLASS, TaskSpec
 from scoreag.methods.transformation import build_transformation
-from scoreag.methods.validation import IDS_PER_CLASS
 
-DRAW_OFFSET_SHARED = 0  # the draw of a cell that has but one
-DRAW_OFFSET_EVAL = 10**9  # the draws that judge a defense are counted from here: no attack saw them
-DRAW_OFFSET_GRADIENT = 2 * 10**9  # the draw through which the gradient's length is measured
-DrawIndex: TypeAlias = int | tuple[int, ...]  # of all rows, or one for each
+DRAW_OFFSET_SHARED = 0  # the only draw of a cell with a shared draw
+DRAW_OFFSET_EVAL = 10**9  # the draws of the evaluation start here: no attack saw them
+DRAW_OFFSET_GRADIENT = 2 * 10**9  # the draw for the gradient's length
+DrawIndex: TypeAlias = int | tuple[int, ...]  # of all rows, or one per row
+LogitsAt: TypeAlias = Callable[[DrawIndex, Images, tuple[int, ...]], Logits]
 
 
 @dataclass(frozen=True, eq=False)
 class ClassifierView:
-    """A classifier's logits at a numbered draw, and how many draws it has room for at once."""
+    """A classifier's logits at a numbered draw for images with ids, and its draws per batch."""
 
-    logits_at: Callable[
-        [DrawIndex, Images, tuple[int, ...]], Logits
-    ]  # of the images with these ids
+    logits_at: LogitsAt
     draws_per_batch: Callable[[Images, int], int] = lambda images, draws: 1
 
     def __call__(self, draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
@@ -56,7 +54,7 @@ class ClassifierView:
 
 @dataclass(frozen=True, eq=False)
 class CellContext:
-    """The images of a cell, position by position; ``task_spec`` where it runs a task."""
+    """The images of a cell by position, its models, and its task where it runs one."""
 
     cell: Cell
     classifier: Classifier
@@ -69,7 +67,7 @@ class CellContext:
     attacker_defense: PurifiedClassifier | None = None
 
     def padded_positions(self, batch: range) -> list[int]:
-        """The positions of a batch, the last of them repeated up to the batch size."""
+        """The positions of a batch, padded to the batch size by the last one."""
         return [*batch, *[batch[-1]] * (self.cell.batch_size - len(batch))]
 
     def ids(self, positions: Sequence[int]) -> tuple[int, ...]:
@@ -77,22 +75,18 @@ class CellContext:
 
 
 def build_context(cell: Cell, cache: ModelCache) -> CellContext:
-    """Load what a cell needs; its task is checked as that of a command would be.
+    """Load the images and models of a cell.
 
     Raises:
-        ValueError: what a word means here is not what it meant where the cell was made.
+        ValueError: a word names other data or weights here than where the cell was made.
     """
     _check_digests(cell, cache)
     classifier = cache.classifier(cell.classifier)
     prior = cache.prior(cell.prior) if cell.prior else None
-    if cell.component == "gas":
-        assert prior is not None
-        n_classes = len(prior.classes)
-        labels = torch.arange(cell.images) % n_classes
-        ids = tuple(y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
-        context = CellContext(cell, classifier, prior, None, labels.to(cache.torch_device), ids)
-    else:
-        context = _load_images(cell, cache, classifier, prior)
+    images, labels, ids = _load_images(cell, cache, prior)
+    context = CellContext(cell, classifier, prior, images, labels.to(cache.torch_device), ids)
+    if cell.is_ood:  # labels of other data are no classes here: the first prediction replaces them
+        context = replace(context, labels=_pseudo_labels(context))
     if cell.purifier:
         assert prior is not None
         context = replace(
@@ -104,31 +98,33 @@ def build_context(cell: Cell, cache: ModelCache) -> CellContext:
 
 
 def _load_images(
-    cell: Cell, cache: ModelCache, classifier: Classifier, prior: Prior | None
-) -> CellContext:
+    cell: Cell, cache: ModelCache, prior: Prior | None
+) -> tuple[Images | None, Labels, tuple[int, ...]]:
+    """The images, labels and image ids of a cell; gas has classes in turn and no images."""
+    if cell.component == "gas":
+        assert prior is not None
+        n_classes = len(prior.classes)
+        labels = torch.arange(cell.images) % n_classes
+        ids = (y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
+        return None, labels, tuple(ids)
     data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
     if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
         raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
-    images = to_float(data.images).to(cache.torch_device)
     known = None if cell.is_ood else data.labels
     labels = torch.zeros(len(data), dtype=torch.int64) if known is None else known
-    context = CellContext(
-        cell, classifier, prior, images, labels.to(cache.torch_device), data.image_ids
-    )
-    # no label of other data is a class here: the first prediction stands in
-    return replace(context, labels=_pseudo_labels(context)) if cell.is_ood else context
+    return to_float(data.images).to(cache.torch_device), labels, data.image_ids
 
 
 def build_defense(
     cell: Cell, cache: ModelCache, options: Mapping[str, Any], prior: Prior
 ) -> PurifiedClassifier:
-    """The classifier behind the cell's purifier, with the options of one of its copies."""
+    """The classifier behind the cell's purifier with these options."""
     classifier = cache.classifier(cell.classifier)
     return defend(classifier, prior, cell.purifier, seed=cell.seed, **options)
 
 
 def _check_digests(cell: Cell, cache: ModelCache) -> None:
-    """Refuse another algorithm, or other weights under the same name, as on another machine."""
+    """Refuse another algorithm, or other weights under the same name."""
     if (algorithm := cell.content.get("algorithm", LEGACY_ALGORITHM)) != ALGORITHM:
         raise ValueError(
             f"the cell is of algorithm {algorithm}, and the package here computes {ALGORITHM}; "
@@ -179,7 +175,7 @@ def _build_task(context: CellContext) -> TaskSpec | None:
 
 @dataclass
 class QueryCounter:
-    """What an attack asked for: images shown to the classifier, gradients, and denoiser calls."""
+    """The number of images classified and differentiated for an attack, and of denoiser calls."""
 
     calls_by_row: dict[int, int] = field(default_factory=dict)
     forwards: int = 0
@@ -187,7 +183,7 @@ class QueryCounter:
     nfe: int = 0
 
     def wrap_prior(self, prior: Prior) -> Prior:
-        """The same prior, whose every evaluated image is counted."""
+        """A copy of the prior that counts every evaluated image."""
 
         def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
             self.nfe += len(x)
@@ -198,13 +194,13 @@ class QueryCounter:
 
 @dataclass(frozen=True, eq=False)
 class CountingClassifier:
-    """The classifier as an attacker sees it: fresh draws at each call, and every call counted.
+    """The classifier as an attacker sees it: fresh draws at each call, and every call is counted.
 
-    Which draw a row gets is counted for it alone, so that no other row's end moves it.
+    Each row counts its own draws, so that they do not depend on when other rows stop.
 
     Args:
-        ids: whose noise the rows of a batch get.
-        rows: where they stand in the batch; by default in its order.
+        ids: the image ids of the rows, which key their noise.
+        rows: the numbers of the rows in the batch; by default its order.
     """
 
     view: ClassifierView
@@ -226,7 +222,7 @@ class CountingClassifier:
         return self.view.draws_per_batch(images, draws)
 
     def select_rows(self, rows: Sequence[int]) -> "CountingClassifier":
-        """The same, to be shown only these rows of its batch."""
+        """The classifier of only these rows of its batch."""
         places = tuple(self.rows[i] if self.rows is not None else i for i in rows)
         return replace(self, ids=tuple(self.ids[i] for i in rows), rows=places)
 
@@ -237,11 +233,11 @@ class CountingClassifier:
 def make_view(context: CellContext, for_attacker: bool, prior: Prior | None) -> ClassifierView:
     """The classifier behind the cell's purifier, if it has one: its logits at a numbered draw.
 
-    A batch of another length than there are ids gets the noise of its positions instead.
+    Where ids and images differ in number, the noise is that of the positions.
 
     Args:
-        for_attacker: the attacker's copy, not the one that is judged.
-        prior: in place of the context's, one that counts its calls.
+        for_attacker: the attacker's copy, not the one that is evaluated.
+        prior: the score model, which may count its calls.
     """
     view = _make_raw_view(context, for_attacker, prior)
     rejects = for_attacker and can_reject(context.classifier)
@@ -249,9 +245,9 @@ def make_view(context: CellContext, for_attacker: bool, prior: Prior | None) -> 
 
 
 def _adapt_rejection(context: CellContext, view: ClassifierView) -> ClassifierView:
-    """To an attacker, being rejected is no better than being classified correctly.
+    """To an attacker, a rejection is no better than the correct class.
 
-    Of a batch of another length the labels are not known: there it sees the classes alone.
+    Where ids and images differ in number, labels are unknown: the attacker sees the classes only.
     """
     places = {image_id: row for row, image_id in enumerate(context.image_ids)}
 
@@ -267,9 +263,9 @@ def _adapt_rejection(context: CellContext, view: ClassifierView) -> ClassifierVi
 def logits_at_draw(
     classifier: Classifier, draw: DrawIndex, images: Images, ids: tuple[int, ...]
 ) -> Logits:
-    """A classifier's logits; what is random inside of it draws for the images ``ids``, at a draw.
+    """A classifier's logits, with its internal noise keyed by the draw and the image ids.
 
-    Of a batch of another length than there are ids, for those of its positions.
+    Where ids and images differ in number, positions take the place of ids.
     """
     known = ids if len(ids) == len(images) else tuple(range(len(images)))
     each = (draw,) if isinstance(draw, int) else draw

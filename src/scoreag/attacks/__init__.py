@@ -1,4 +1,8 @@
-"""Attacks, one class a file, named as in the field: ``from scoreag.attacks import PGD, APGD``."""
+"""Attacks, one class a file, named as in the field: ``from scoreag.attacks import PGD, APGD``.
+
+``_attack`` has the interface, ``_objective`` the losses and the l_p balls with their projections,
+``_search`` the loops, and ``external`` the attacks of other libraries.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scoreag.registry import component_names, load_attack
 
 if TYPE_CHECKING:
-    from scoreag.attacks._common.attack import Attack
+    from scoreag.attacks._attack import Attack
     from scoreag.attacks.advad import AdvAD
     from scoreag.attacks.apgd import APGD
     from scoreag.attacks.auto_ensemble import AutoEnsemble
@@ -33,11 +37,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imported on first use, so that ``import scoreag`` is instant."""
+    """Import an attack on first use, so that ``import scoreag`` is fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "Attack":
-        return import_module("scoreag.attacks._common.attack").Attack
+        return import_module("scoreag.attacks._attack").Attack
     files = {file.replace("_", ""): file for file in component_names("attacks")}
     return load_attack(files[name.lower()])
 

@@ -1,28 +1,24 @@
 """PGD that chooses its own step size and returns to its best point; Croce & Hein (2020)."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES, TARGETED_LOSSES, top_k_wrong_classes
-from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
-from scoreag.attacks._common.objective import (
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import (
     EOT_WEIGHTINGS,
+    LOSSES,
+    NORM_BALLS,
     LossGradient,
     Objective,
+    apply_perturbation,
     make_eot_weighting,
+    top_k_wrong_classes,
     where_per_image,
 )
-from scoreag.attacks._common.search import (
-    AttackFunction,
-    init_active_set,
-    init_best,
-    run_sequentially,
-)
+from scoreag.attacks._search import init_active_set, init_best, run_sequentially
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 
@@ -34,23 +30,14 @@ RHO = 0.75  # the fraction of steps that must raise the loss, or the step size i
 class APGD(Attack):
     """APGD: ``restarts`` runs from random starts, or one towards each of the likeliest classes.
 
-    Each run sees only the images that earlier ones left right, and returns for each the iterate on
-    which the likeliest wrong class is furthest ahead.
+    Each run attacks only images that resisted the earlier ones, and returns for each the iterate
+    with the largest margin.
 
     Args:
-        eps: radius of the ball, pixels in [0, 1].
-        steps: of each run; a gradient each.
-        norm: "Linf" or "L2".
-        loss: "ce", "margin" or "dlr".
-        n_target_classes: how many classes are targets, one after the other, from the likeliest
-            wrong one on; 0: untargeted.
-        restarts: from other starts; of each target, where there are targets.
-        eot_samples: calls of the classifier that a gradient is the mean of; more than 1 for a
-            randomized defense.
-        early_stop_draws: an image is finished once so many fresh draws all misread it; 0 never
-            stops early within a run.
-        eot_weighting: of the draws' gradients: "mean"; or "selective", for those that one step can
-            fool.
+        steps: of each run; one gradient each.
+        n_target_classes: number of target classes, one after the other, in descending order of
+            their logits; 0: untargeted.
+        restarts: from other random starts, for each target class.
     """
 
     eps: float = option(8 / 255, above=0)
@@ -64,27 +51,11 @@ class APGD(Attack):
     eot_weighting: str = option("mean", among=EOT_WEIGHTINGS)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
+        ranks = range(self.n_target_classes) if self.n_target_classes else [None]
+        runs = [partial(self._run_once, rank=r) for _ in range(self.restarts) for r in ranks]
         return run_sequentially(
-            self._runs(), classifier, images, labels, noise, self.eot_samples, self.early_stop_draws
+            runs, classifier, images, labels, noise, self.eot_samples, self.early_stop_draws
         )
-
-    def _runs(self) -> Iterator[AttackFunction]:
-        for _ in range(self.restarts):
-            if not self.n_target_classes:
-                yield self._run_once
-            for rank in range(self.n_target_classes):
-                yield partial(self._run_targeted, rank)
-
-    def _run_targeted(
-        self, rank: int, classifier: Classifier, images: Images, labels: Labels, noise: Noise
-    ) -> Images:
-        """Towards each image's ``rank``-th likeliest wrong class."""
-        with torch.no_grad():
-            likely = top_k_wrong_classes(classifier(images), labels, rank + 1)
-        if likely.shape[1] <= rank:  # the classifier knows no further class
-            return images
-        return self._run_once(classifier, images, labels, noise, likely[:, rank])
 
     def _run_once(
         self,
@@ -92,12 +63,20 @@ class APGD(Attack):
         images: Images,
         labels: Labels,
         noise: Noise,
-        targets: Labels | None = None,
+        rank: int | None,
     ) -> Images:
-        """Algorithm 1 of the paper; each image has its own step sizes."""
+        """Algorithm 1, with step sizes for each image, towards its ``rank``-th wrong class."""
+        targets = None
+        if rank is not None:
+            with torch.no_grad():
+                likely = top_k_wrong_classes(classifier(images), labels, rank + 1)
+            if likely.shape[1] <= rank:  # there are fewer classes
+                return images
+            targets = likely[:, rank]
         weighting = make_eot_weighting(self.eot_weighting, self.norm, self.eps)
-        loss = (LOSSES if targets is None else TARGETED_LOSSES)[self.loss]
-        objective = Objective(classifier, labels, loss, self.eot_samples, weighting, targets)
+        objective = Objective(
+            classifier, labels, LOSSES[self.loss], self.eot_samples, weighting, targets
+        )
         start = NORM_BALLS[self.norm].random_start(images, noise.fold_in("apgd"))
         point = apply_perturbation(images, start, self.eps)
         active_set = init_active_set(objective, self.early_stop_draws, images)
@@ -129,7 +108,7 @@ def compute_checkpoints(steps: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Where each image is in its run; step sizes are in radii of the ball."""
+    """The state of each image's run; step sizes are in radii of the ball."""
 
     point: Images
     previous: Images
@@ -141,7 +120,7 @@ class _State:
     last_checkpoint: tuple[BatchScalar, BatchScalar]  # the step size and the best loss there
 
     def take_step(self, images: Images, norm: str, eps: float, first: bool) -> "_State":
-        """A step of full size, then a fraction of it and of the last movement."""
+        """A full step, then a weighted sum of it and of the previous movement."""
         ball = NORM_BALLS[norm]
 
         def project(point: Images) -> Images:
@@ -155,7 +134,7 @@ class _State:
         return replace(self, point=ahead, previous=self.point)
 
     def update(self, here: LossGradient) -> "_State":
-        """Take note of the loss and the gradient at the present point."""
+        """Record the loss and the gradient at the current point."""
         increased = (here.loss > self.here.loss).to(self.n_increases)
         better = here.loss > self.best_here.loss
         return replace(
@@ -167,7 +146,7 @@ class _State:
         )
 
     def halve_if_stalled(self, steps: int) -> "_State":
-        """Halve the step and return to the best point if the last ``steps`` did too little."""
+        """Halve the step size and return to the best point if the last ``steps`` gained little."""
         step_size, best_loss = self.last_checkpoint
         unchanged = (self.step_size == step_size) & (self.best_here.loss == best_loss)
         halve = (self.n_increases < RHO * steps) | unchanged
@@ -182,8 +161,5 @@ class _State:
 
 
 def _init_state(point: Images, here: LossGradient) -> _State:
-    step_size = torch.full_like(here.loss, 2.0)
-    n_increases = torch.zeros_like(step_size)
-    return _State(
-        point, point, here, point, here, step_size, n_increases, (step_size, here.loss)
-    )  # fmt: skip
+    size, none = torch.full_like(here.loss, 2.0), torch.zeros_like(here.loss)
+    return _State(point, point, here, point, here, size, none, (size, here.loss))

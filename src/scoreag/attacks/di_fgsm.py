@@ -5,27 +5,22 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.norms import sample_uniform, straight_through_clamp
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import run_mi_fgsm
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import LOSSES, Objective, straight_through_clamp
+from scoreag.attacks._search import run_mi_fgsm
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels, Logits
 
 
 @dataclass(frozen=True)
 class DIFGSM(Attack):
-    """M-DI2-FGSM: the gradient is taken at images that are shrunk and put somewhere on black.
+    """M-DI2-FGSM: gradients are taken at images that are shrunk and placed randomly on black.
 
     Args:
-        eps: radius of the Linf ball, pixels in [0, 1].
         steps: number of gradient steps, each of eps / steps.
-        decay: of the momentum; 0 has none.
-        probability: with which an image is resized in a step.
+        decay: of the momentum; 0: no momentum.
+        probability: that an image is resized in a step.
         shrink: the smallest size, as a fraction of the image's.
-        loss: "ce", "margin" or "dlr".
-        eot_samples: calls of the classifier that a gradient is the mean of.
     """
 
     eps: float = option(8 / 255, above=0)
@@ -37,8 +32,6 @@ class DIFGSM(Attack):
     eot_samples: int = option(1, above=0)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
-
         def gradient(point: Images, step: int) -> Images:
             def classify_resized(x: Images) -> Logits:
                 fresh = noise.fold_in("di", step)
@@ -51,8 +44,8 @@ class DIFGSM(Attack):
 
 
 def resize_and_pad(images: Images, noise: Noise, probability: float, shrink: float) -> Images:
-    """Some of the images made smaller, at a random place of a black frame as large as before."""
-    uniform = (1 + sample_uniform(noise, images.new_zeros(len(images), 4))) / 2
+    """Shrink some of the images, and place each randomly on black; the shape stays the same."""
+    uniform = noise.uniform_like(images.new_zeros(len(images), 4))
     size = torch.where(uniform[:, 0] < probability, shrink + (1 - shrink) * uniform[:, 1], 1.0)
     center = (1 - size)[:, None] * (2 * uniform[:, 2:] - 1)
     scaling = torch.diag_embed(torch.ones_like(center)) / size[:, None, None]

@@ -2,24 +2,15 @@
 
 from dataclasses import dataclass
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
-from scoreag.attacks._common.objective import Objective
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import LOSSES, NORM_BALLS, Objective, apply_perturbation
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True)
 class FGSM(Attack):
-    """``x + eps sign(grad)``, or ``x + eps grad / |grad|``; no randomness.
-
-    Args:
-        eps: radius of the ball, pixels in [0, 1].
-        norm: "Linf" or "L2".
-        loss: "ce", "margin" or "dlr".
-        eot_samples: calls of the classifier that the gradient is the mean of.
-    """
+    """``x + eps sign(grad)``, or ``x + eps grad / |grad|``; deterministic."""
 
     eps: float = option(8 / 255, above=0)
     norm: str = option("Linf", among=NORM_BALLS)
@@ -27,7 +18,6 @@ class FGSM(Attack):
     eot_samples: int = option(1, above=0)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
         gradient = objective.loss_gradient(images).gradient
         direction = NORM_BALLS[self.norm].steepest_ascent(gradient)

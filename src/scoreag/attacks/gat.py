@@ -1,22 +1,21 @@
 """GAT, this library's own: samples near the given images that the classifier gets wrong.
 
-Give ``prior=scoreag.load_prior("cifar10")``; ``scoreag assess`` fills it in. Options that are not
-given come from the prior's card.
+Give ``prior=scoreag.load_prior("cifar10")``; ``scoreag assess`` sets it. Options that are not given
+come from the prior's card.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoreag.attacks._common.attack import Attack, option
+from scoreag.attacks._attack import Attack, option
 from scoreag.core.batching import select_rows
 from scoreag.core.rng import Noise, derive_key
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
-from scoreag.methods.config import resolve_task_config
-from scoreag.methods.task import TaskSpec, run_batch
+from scoreag.methods.config import SamplingConfig, resolve_task_config
+from scoreag.methods.run_task import run_batch
+from scoreag.methods.task import TaskSpec, validate_class_count, validate_target
 from scoreag.methods.transformation import sample_task
-from scoreag.methods.validation import validate_class_count, validate_target
 
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
@@ -31,8 +30,8 @@ class GAT(Attack):
     Args:
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
         attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts:
-            as in ``scoreag.transform``; None leaves it to the prior's card.
-        prior: no option, but what the attack needs.
+            as in ``scoreag.transform``; None takes the value of the prior's card.
+        prior: required; not an option.
     """
 
     target: str = option("runner_up", among=("runner_up", "random", "none"))
@@ -49,21 +48,23 @@ class GAT(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prior is not None:
-            resolve_task_config(self.prior, "transform", **self._sampling_options())
+            self._config(self.prior)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] near the originals, in no ball."""
+        """Images in [0, 1] near the originals, bounded by no ball."""
         if self.prior is None:
             raise ValueError('gat needs a prior: give prior=scoreag.load_prior("cifar10")')
         classes = select_rows(classifier, [0])(images[:1]).shape[1]
         validate_class_count(self.prior, classes)
-        seed = derive_seed(noise)
+        seed = noise.seed
+        if noise.name:
+            seed = int.from_bytes(derive_key(noise.seed, noise.name), "little")
         target = None if self.target == "none" else self.target
         task = TaskSpec(
             task="transform",
             sample=sample_task,
             prior=self.prior.to(images.dtype, images.device),
-            config=resolve_task_config(self.prior, "transform", **self._sampling_options()),
+            config=self._config(self.prior),
             seed=seed,
             image_ids=tuple(noise.image_ids),
             classifier=classifier,
@@ -73,12 +74,7 @@ class GAT(Attack):
         )
         return run_batch(task).images
 
-    def _sampling_options(self) -> Mapping[str, Any]:
-        return {n: getattr(self, n) for n in SAMPLING_OPTIONS if getattr(self, n) is not None}
-
-
-def derive_seed(noise: Noise) -> int:
-    """The noise's own seed, or for a named part of it one that belongs to that name."""
-    if not noise.name:
-        return noise.seed
-    return int.from_bytes(derive_key(noise.seed, noise.name), "little")
+    def _config(self, prior: Prior) -> SamplingConfig:
+        options: dict[str, Any] = {name: getattr(self, name) for name in SAMPLING_OPTIONS}
+        given = {name: value for name, value in options.items() if value is not None}
+        return resolve_task_config(prior, "transform", **given)

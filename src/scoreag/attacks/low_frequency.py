@@ -1,6 +1,6 @@
 """PGD among smooth changes: only the lowest frequencies of a cosine transform; Guo et al. (2018).
 
-A purifier or a blur takes away noise of high frequency; this attack has none.
+A purifier or a blur removes high frequencies, which this attack does not use.
 """
 
 import math
@@ -10,32 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import find_best_iterate
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import LOSSES, NORM_BALLS, Objective, apply_perturbation
+from scoreag.attacks._search import ascend
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
-PROJECTION_STEPS = 4  # alternating projections, which come near the nearest point of both sets
+PROJECTION_STEPS = 4  # alternating projections onto the ball and onto smooth changes
 
 
 @dataclass(frozen=True)
 class LowFrequency(Attack):
-    """Changes in the ball whose spectrum ends at a fraction of the frequencies in each direction.
+    """Changes in the ball with the lowest fraction of the frequencies in each direction.
 
-    Every step is smoothed, and what leaves the ball is scaled down, which keeps it smooth; only
-    the cut at black and white does not. Returns the iterate of largest margin.
+    Each step is smoothed, and then scaled down into the ball, which preserves smoothness; only the
+    clamp to [0, 1] does not. Returns the iterate with the largest margin.
 
     Args:
-        eps: radius of the ball, pixels in [0, 1].
         frequency_fraction: of the frequencies in each direction, from the lowest on.
-        steps: number of gradient steps.
-        step_size: length of one step in the norm; by default 2.5 eps / steps.
-        norm: "Linf" or "L2".
-        loss: "ce", "margin" or "dlr".
-        eot_samples: calls of the classifier that a gradient is the mean of.
     """
 
     eps: float = option(8 / 255, above=0)
@@ -47,7 +39,6 @@ class LowFrequency(Attack):
     eot_samples: int = option(1, above=0)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
         ball = NORM_BALLS[self.norm]
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
         length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
@@ -65,7 +56,7 @@ class LowFrequency(Attack):
             return apply_perturbation(images, change, self.eps)
 
         start = project(ball.random_start(images, noise.fold_in("low")))
-        return find_best_iterate(objective, images, start, render, step, self.steps)
+        return ascend(objective, images, start, step, self.steps, render)
 
 
 def low_pass(images: Images, fraction: float) -> Images:
@@ -81,7 +72,7 @@ def dct_projection(size: int, fraction: float) -> Float[Tensor, "{size} {size}"]
 
 
 def dct_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
-    """The orthonormal DCT-II, a frequency a row: ``cos(pi (n + 1/2) k / size)``, k = 0 first."""
+    """The orthonormal DCT-II, one frequency a row: ``cos(pi (n + 1/2) k / size)``, k = 0 first."""
     n = torch.arange(size, dtype=torch.float64)
     waves = torch.cos(math.pi / size * (n[None, :] + 0.5) * n[:, None]) * math.sqrt(2 / size)
     waves[0] /= math.sqrt(2)

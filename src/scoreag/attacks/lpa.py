@@ -1,23 +1,21 @@
-"""Misclassification at a rising price of perceptual distance; Laidlaw et al. (2021).
+"""Misclassification with a rising penalty on perceptual distance; Laidlaw et al. (2021).
 
-Give ``lpips=scoreag.metrics.lpips.load_lpips(features, heads)``; ``scoreag assess`` fills it in.
+Give ``lpips=scoreag.metrics.lpips.load_lpips(features, heads)``; ``scoreag assess`` sets it.
 """
 
 from dataclasses import dataclass, field
 
 import torch
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.norms import (
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import Objective, l2_norms, margin
+from scoreag.attacks._search import init_best
+from scoreag.attacks.ppgd import (
     PerceptualEmbedding,
     embedding_distance,
-    l2_norms,
     project_by_bisection,
     require_lpips,
 )
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import init_best
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels, Logits
 
@@ -29,16 +27,15 @@ INITIAL_PENALTY = 0.01  # of a unit of distance outside the ball, in units of sq
 class LPA(Attack):
     """The Lagrangian perceptual attack: ``min(margin, confidence) - penalty max(0, d - r)``.
 
-    d is the distance of the embeddings, r the root of ``eps``; the penalty is ten times as high in
-    each outer step. Returns, of the iterates projected onto the ball, that of largest margin.
+    d is the distance of the embeddings, r the root of ``eps``; each outer step multiplies the
+    penalty by ten. Returns, of the iterates projected onto the ball, that of largest margin.
 
     Args:
         eps: radius of the ball in LPIPS v0.1 (AlexNet), as ``metrics/lpips.py`` measures it.
-        steps: of each outer step, shrinking in length to a tenth.
-        outer_steps: each with a higher penalty, continuing where the last one ended.
-        confidence: margin in logits beyond which nothing is gained.
-        eot_samples: calls of the classifier that a gradient is the mean of.
-        lpips: the distance; no option, but what the attack needs.
+        steps: of each outer step, with lengths that shrink to a tenth.
+        outer_steps: each continues with a higher penalty where the last one ended.
+        confidence: the margin in logits at which the loss saturates.
+        lpips: the distance; required; not an option.
     """
 
     eps: float = option(0.002, above=0)
@@ -49,12 +46,14 @@ class LPA(Attack):
     lpips: PerceptualEmbedding | None = field(default=None, compare=False, repr=False)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
+        def loss(logits: Logits, labels: Labels) -> BatchScalar:
+            return margin(logits, labels).clamp(max=self.confidence)
+
         lpips, radius = require_lpips(self), self.eps**0.5
         clean = lpips.embed(images).detach()
         x = (images + 1e-3 * noise.fold_in("lpa").normal_like(images)).clamp(0, 1)
         best = init_best(images)
-        objective = Objective(classifier, labels, self._loss, self.eot_samples)
+        objective = Objective(classifier, labels, loss, self.eot_samples)
         for outer_step in range(self.outer_steps):
             penalty = INITIAL_PENALTY * 10**outer_step / radius
             for i in range(self.steps):
@@ -64,9 +63,6 @@ class LPA(Attack):
             inside = project_by_bisection(lpips, images, x, self.eps)
             best = best.update(inside, objective.mean_margin(inside))
         return best.images
-
-    def _loss(self, logits: Logits, labels: Labels) -> BatchScalar:
-        return margin(logits, labels).clamp(max=self.confidence)
 
 
 def _penalty_gradient(
@@ -84,7 +80,7 @@ def _penalty_gradient(
 def _step_along(
     lpips: PerceptualEmbedding, images: Images, ascent: Images, length: float
 ) -> Images:
-    """``images`` along a direction, about ``length`` away in the embedding."""
+    """Move the images along ``ascent``, by about ``length`` in the embedding."""
     direction = ascent / l2_norms(ascent)
     probed = lpips.embed((images + PROBE_LENGTH * direction).clamp(0, 1))
     rate = embedding_distance(probed, lpips.embed(images)).sqrt() / PROBE_LENGTH

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.norms import NORM_BALLS, apply_perturbation
-from scoreag.attacks._common.objective import (
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import (
     EOT_WEIGHTINGS,
+    LOSSES,
+    NORM_BALLS,
     Objective,
+    apply_perturbation,
     make_eot_weighting,
 )
-from scoreag.attacks._common.search import init_active_set, init_best, run_sequentially
+from scoreag.attacks._search import ascend, run_sequentially
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
@@ -20,20 +21,7 @@ class PGD(Attack):
     """PGD from a random start in the ball.
 
     Args:
-        eps: radius of the ball, pixels in [0, 1].
-        steps: number of gradient steps.
-        step_size: length of one step in the norm; by default 2.5 eps / steps.
-        norm: "Linf" or "L2".
-        loss: "ce", "margin" or "dlr".
-        return_iterate: "last", as in the paper; or "best", for each image the iterate on which the
-            likeliest wrong class is furthest ahead.
-        restarts: from other starts, each for the images that are still read right.
-        eot_samples: calls of the classifier that a gradient is the mean of; more than 1 for a
-            randomized defense.
-        early_stop_draws: an image is finished once so many fresh draws all misread it; 0 never
-            stops early.
-        eot_weighting: of the draws' gradients: "mean"; or "selective", for those that one step can
-            fool.
+        return_iterate: "last", as in the paper; or "best", the one with the largest margin.
     """
 
     eps: float = option(8 / 255, above=0)
@@ -48,7 +36,6 @@ class PGD(Attack):
     eot_weighting: str = option("mean", among=EOT_WEIGHTINGS)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals, with a high loss at ``labels``."""
         if self.restarts == 1:
             return self._run_once(classifier, images, labels, noise)
         return run_sequentially(
@@ -63,17 +50,18 @@ class PGD(Attack):
         weighting = make_eot_weighting(self.eot_weighting, self.norm, self.eps)
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples, weighting)
         length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
+
+        def step(x: Images, gradient: Images) -> Images:
+            change = (x - images) / self.eps + length * ball.steepest_ascent(gradient)
+            return apply_perturbation(images, ball.project(change), self.eps)
+
         start = ball.random_start(images, noise.fold_in("pgd"))
-        x, best = apply_perturbation(images, start, self.eps), init_best(images)
-        active_set = init_active_set(objective, self.early_stop_draws, images)
-        for _ in range(self.steps):
-            here, active_set = active_set.loss_gradient(x)
-            if not active_set.active.any():
-                break
-            if self.return_iterate == "best":
-                best = best.update(x, here.margin)
-            change = (x - images) / self.eps + length * ball.steepest_ascent(here.gradient)
-            x = apply_perturbation(images, ball.project(change), self.eps)
-        if self.return_iterate == "best":
-            x = best.update(x, active_set.mean_margin(x)).images
-        return active_set.merge_finished(x)
+        return ascend(
+            objective,
+            images,
+            apply_perturbation(images, start, self.eps),
+            step,
+            self.steps,
+            return_best=self.return_iterate == "best",
+            early_stop_draws=self.early_stop_draws,
+        )

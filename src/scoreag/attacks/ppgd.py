@@ -1,38 +1,42 @@
 """PGD in an LPIPS ball, each step the steepest of its perceptual length; Laidlaw et al. (2021).
 
-Give ``lpips=scoreag.metrics.lpips.load_lpips(features, heads)``; ``scoreag assess`` fills it in.
+Give ``lpips=scoreag.metrics.lpips.load_lpips(features, heads)``; ``scoreag assess`` sets it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.norms import (
-    PerceptualEmbedding,
-    l2_norms,
-    project_by_bisection,
-    require_lpips,
-)
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import find_best_iterate
+from scoreag.attacks._attack import Attack, attack_name, option
+from scoreag.attacks._objective import LOSSES, Objective, l2_norms
+from scoreag.attacks._search import ascend
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
+from scoreag.diffusion.likelihoods import batch_dot, conjugate_gradients
+
+BISECTION_STEPS = 12  # the distance to the edge is then known to 1 in 4,096
+
+
+@runtime_checkable
+class PerceptualEmbedding(Protocol):
+    """phi of a distance ``|phi(x) - phi(x')|^2``, such as ``metrics.lpips.Lpips``."""
+
+    def embed(self, images: Images) -> Float[Tensor, "batch features"]: ...
 
 
 @dataclass(frozen=True)
 class PPGD(Attack):
-    """Perceptual PGD; returns the iterate on which the likeliest wrong class is furthest ahead.
+    """Perceptual PGD; returns the iterate with the largest margin.
 
     Args:
         eps: radius of the ball in LPIPS v0.1 (AlexNet), as ``metrics/lpips.py`` measures it.
         steps: number of gradient steps, each of length 2.5 sqrt(eps) / steps in the embedding.
-        cg_iterations: of conjugate gradients, which find the step.
-        loss: "ce", "margin" or "dlr".
-        eot_samples: calls of the classifier that a gradient is the mean of.
-        lpips: the distance; no option, but what the attack needs.
+        cg_iterations: of conjugate gradients, which compute the step.
+        lpips: the distance; required; not an option.
     """
 
     eps: float = option(0.002, above=0)
@@ -43,7 +47,6 @@ class PPGD(Attack):
     lpips: PerceptualEmbedding | None = field(default=None, compare=False, repr=False)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
         lpips = require_lpips(self)
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
         length = 2.5 * self.eps**0.5 / self.steps
@@ -55,7 +58,46 @@ class PPGD(Attack):
             return project(x + solve_steepest_step(lpips, x, gradient, length, self.cg_iterations))
 
         start = project(images + 1e-3 * noise.fold_in("ppgd").normal_like(images))
-        return find_best_iterate(objective, images, start, lambda x: x, step, self.steps)
+        return ascend(objective, images, start, step, self.steps)
+
+
+def require_lpips(attack: Any) -> PerceptualEmbedding:
+    """The distance of an attack, or an error that says how to load it."""
+    if attack.lpips is None:
+        raise ValueError(
+            f"{attack_name(type(attack))} needs the weights of LPIPS: give "
+            "lpips=scoreag.metrics.lpips.load_lpips(features, heads) with two .npz files"
+        )
+    lpips: PerceptualEmbedding = attack.lpips
+    return lpips
+
+
+def embedding_distance(embedding: Float[Tensor, "batch features"], other: Tensor) -> BatchScalar:
+    """``|phi - phi'|^2``."""
+    return (embedding - other).square().sum(1)
+
+
+@torch.no_grad()
+def project_by_bisection(
+    lpips: PerceptualEmbedding, images: Images, perturbed: Images, eps: float
+) -> Images:
+    """The farthest point on the line from each image to ``perturbed`` within distance ``eps``.
+
+    Bisection assumes that the distance grows along the line; the result is always in the ball.
+    """
+
+    def at(fraction: BatchScalar) -> Images:
+        part = fraction[:, None, None, None]
+        return torch.where(part < 1, images + part * (perturbed - images), perturbed).clamp(0, 1)
+
+    center = lpips.embed(images)
+    inside = embedding_distance(lpips.embed(perturbed), center) <= eps
+    low, high = inside.to(images), torch.ones_like(inside, dtype=images.dtype)
+    for _ in range(0 if inside.all() else BISECTION_STEPS):
+        middle = (low + high) / 2
+        near = embedding_distance(lpips.embed(at(middle)), center) <= eps
+        low, high = torch.where(near, middle, low), torch.where(near, high, middle)
+    return at(low)
 
 
 def solve_steepest_step(
@@ -63,25 +105,16 @@ def solve_steepest_step(
 ) -> Images:
     """``d`` with the largest ``gradient . d`` among those with ``|J d| = length``.
 
-    J is the embedding's Jacobian: ``d`` goes along ``(J^T J)^-1 gradient``, by conjugate gradients.
+    J is the embedding's Jacobian: ``d`` is along ``(J^T J)^-1 gradient``, by conjugate gradients.
     """
     product = _make_jtj_product(lpips, images)
-    solution = torch.zeros_like(gradient)
-    residual = gradient / l2_norms(gradient)
-    search, square = residual, _batch_dot(residual, residual)
-    for _ in range(cg_iterations):
-        image = product(search)
-        alpha = square / _batch_dot(search, image).clamp(min=1e-30)
-        solution = solution + _scale_images(alpha, search)
-        residual = residual - _scale_images(alpha, image)
-        square, last = _batch_dot(residual, residual), square
-        search = residual + _scale_images(square / last.clamp(min=1e-30), search)
-    norm = _batch_dot(solution, product(solution)).clamp(min=1e-30).sqrt()
-    return _scale_images(length / norm, solution)
+    solution = conjugate_gradients(product, gradient / l2_norms(gradient), cg_iterations)
+    norm = batch_dot(solution, product(solution)).clamp(min=1e-30).sqrt()
+    return length / norm * solution
 
 
 def _make_jtj_product(lpips: PerceptualEmbedding, images: Images) -> Callable[[Images], Images]:
-    """``v -> J^T J v``; J is differentiated twice, as ``u -> J^T u`` has ``J v`` for a gradient."""
+    """``v -> J^T J v``, where ``J v`` is the gradient of ``u -> v . J^T u``."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         phi = lpips.embed(leaf)
@@ -93,11 +126,3 @@ def _make_jtj_product(lpips: PerceptualEmbedding, images: Images) -> Callable[[I
         return torch.autograd.grad(phi, leaf, pushed, retain_graph=True)[0]
 
     return product
-
-
-def _batch_dot(a: Images, b: Images) -> BatchScalar:
-    return (a * b).flatten(1).sum(1)
-
-
-def _scale_images(factor: BatchScalar, x: Images) -> Images:
-    return factor[:, None, None, None] * x

@@ -4,25 +4,22 @@ from dataclasses import dataclass
 
 import torch
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import LOSSES
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import run_mi_fgsm
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import LOSSES, Objective
+from scoreag.attacks._search import run_mi_fgsm
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True)
 class SINIFGSM(Attack):
-    """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; no randomness.
+    """SI-NI-FGSM: the loss is the mean over ``x, x/2, x/4, ...``; deterministic.
 
     Args:
-        eps: radius of the Linf ball, pixels in [0, 1].
         steps: number of gradient steps, each of eps / steps.
         decay: of the momentum.
-        copies: their number, the image itself being the first.
-        loss: "ce", "margin" or "dlr".
-        eot_samples: calls of the classifier for each copy that a gradient is the mean of.
+        copies: number of copies, including the image itself.
+        eot_samples: classifier calls per gradient of a copy.
     """
 
     eps: float = option(8 / 255, above=0)
@@ -33,11 +30,10 @@ class SINIFGSM(Attack):
     eot_samples: int = option(1, above=0)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """Images in [0, 1] within ``eps`` of the originals."""
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
 
         def gradient(point: Images, step: int) -> Images:
-            """Of ``f(x / 2^i)`` with respect to x: half the size for each halving."""
+            """The mean gradient of ``f(x / 2^i)`` with respect to x."""
             parts = [
                 objective.loss_gradient((point / 2**i).clamp(0, 1)).gradient / 2**i
                 for i in range(self.copies)

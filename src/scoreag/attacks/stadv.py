@@ -7,34 +7,30 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from scoreag.attacks._common.attack import Attack, option
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.norms import straight_through_clamp
-from scoreag.attacks._common.objective import Objective
-from scoreag.attacks._common.search import Best, init_best
+from scoreag.attacks._attack import Attack, option
+from scoreag.attacks._objective import Objective, margin, straight_through_clamp
+from scoreag.attacks._search import Best, init_best
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels, Logits
 
 Flow = Float[Tensor, "batch 2 height width"]  # to the right and down, in pixels
-UNFOOLED_SMOOTHNESS = 0.1  # of the smoothness weight, until the image is misread
-SQRT_OFFSET = 1e-6  # pixels: the root has a slope where the flow is constant
+UNFOOLED_SMOOTHNESS = 0.1  # factor of the smoothness weight while the classifier is right
+SQRT_OFFSET = 1e-6  # pixels; gives the root a slope where the flow is constant
 
 
 @dataclass(frozen=True)
 class StAdv(Attack):
-    """The smoothest flow that fools the classifier, by Adam; no randomness.
+    """The smoothest flow that fools the classifier, by Adam; deterministic.
 
     The loss is ``max(z_y - max_{i != y} z_i, -confidence) + smoothness L_flow``, with a tenth of
     the smoothness while the classifier is right. Returns the smoothest iterate that fools it, else
-    the one that comes nearest to it.
+    the one with the largest margin.
 
     Args:
         max_displacement: of a pixel in each direction, in pixels.
-        steps: number of gradient steps.
         step_size: of Adam, in pixels.
         smoothness: the weight of L_flow, tau of the paper.
-        confidence: margin in logits beyond which nothing is gained.
-        eot_samples: calls of the classifier that a gradient is the mean of.
+        confidence: the margin in logits at which the loss saturates.
     """
 
     max_displacement: float = option(2.0, above=0)
@@ -56,10 +52,9 @@ class StAdv(Attack):
         for i in range(1, self.steps + 1):
             here = objective.loss_gradient(flow)
             best = self._update_best(best, images, flow, here.margin)
-            weight = torch.where(
-                here.margin > 0, self.smoothness, self.smoothness * UNFOOLED_SMOOTHNESS
-            )
-            weight = weight.to(flow)[:, None, None, None]  # else of the default dtype
+            tau = self.smoothness
+            weight = torch.where(here.margin > 0, tau, tau * UNFOOLED_SMOOTHNESS)
+            weight = weight.to(flow)[:, None, None, None]
             ascent = here.gradient - weight * _flow_tv_gradient(flow)
             first = 0.9 * first + 0.1 * ascent  # Adam: Kingma & Ba (2015)
             second = 0.999 * second + 0.001 * ascent.square()
@@ -69,13 +64,13 @@ class StAdv(Attack):
         return self._update_best(best, images, flow, objective.mean_margin(flow)).images
 
     def _update_best(self, best: Best, images: Images, flow: Flow, margins: BatchScalar) -> Best:
-        """Flows that fool have a score above 0, larger the smoother they are."""
+        """Score flows that fool above 0, the smoother the higher."""
         score = torch.where(margins > 0, 1 / (1 + flow_total_variation(flow)), margins)
         return best.update(warp(images, flow), score)
 
 
 def warp(images: Images, flow: Flow) -> Images:
-    """Each pixel is read ``flow`` pixels away, interpolated; beyond the edge, from the edge."""
+    """Read each pixel ``flow`` pixels away, by bilinear interpolation; the edge is repeated."""
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
     columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
@@ -88,7 +83,7 @@ def warp(images: Images, flow: Flow) -> Images:
 
 
 def flow_total_variation(flow: Flow) -> BatchScalar:
-    """``L_flow``, eq. 4: over neighbors, the distance between their displacements, in pixels."""
+    """``L_flow``, eq. 4: the distances between displacements of neighbors, in pixels."""
     differences = [flow.diff(dim=2), flow.diff(dim=3)]
     norms = [(d.square().sum(1) + SQRT_OFFSET**2).sqrt() - SQRT_OFFSET for d in differences]
     return torch.cat([norm.flatten(1) for norm in norms], dim=1).sum(1)

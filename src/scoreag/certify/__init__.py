@@ -1,1 +1,1 @@
-"""Certificates: what holds for every attack, or for every draw of a generator, with confidence."""
+"""Certificates: guarantees against every attack, or over all samples of a generator."""

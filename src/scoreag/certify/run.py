@@ -1,14 +1,25 @@
-"""A certificate on disk: a row an image or a draw, written whole, resumed where it stopped."""
+"""A certificate in a run folder: a row per image or draw, resumed after an interruption."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from tqdm import tqdm
 
+from scoreag.certify.generator_risk import GeneratorSpec
+from scoreag.certify.smoothing import SmoothingConfig
+from scoreag.core.types import Classifier
+from scoreag.data.loading import Dataset
+from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_json, write_text
+from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
+from scoreag.methods.run_task import rows_sha256, target_word
+from scoreag.models.identity import describe_models, tensors_sha256
+from scoreag.registry import load_component
 
 ProgressCallback: TypeAlias = Callable[[int], None]
 
@@ -28,6 +39,52 @@ ROW_FIELDS: dict[str, Fields] = {  # of the rows, by task
 }
 
 
+def describe_smoothing(
+    config: SmoothingConfig, prior: Prior, classifier: Classifier, data: Dataset
+) -> dict[str, Any]:
+    """The manifest of a certificate by smoothing: all that determines its rows."""
+    rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
+    sha256 = tensors_sha256(rows)
+    return {
+        "task": SMOOTHING_TASK,
+        "config": to_jsonable({n: v for n, v in asdict(config).items() if n != "seed"}),
+        "seed": config.seed,
+        "data": {"name": data.name, "sha256": data.sha256, "rows_sha256": sha256},
+        **describe_models(prior, classifier),
+    }
+
+
+def describe_generator(
+    spec: GeneratorSpec, purifier: str | None, batch_size: int
+) -> dict[str, Any]:
+    """The manifest of a bound on a generator: all that determines its rows.
+
+    Args:
+        purifier: the name of the purifier in ``spec``, if there is one.
+    """
+    task, defended = spec.task, spec.evaluated_classifier
+    config: dict[str, Any] = {
+        **task.config.to_dict("synthesize"), "alpha": spec.alpha, "batch_size": batch_size
+    }  # fmt: skip
+    if defended is not None and purifier:
+        sampling = defended.config.sampling
+        config["purifier"] = {
+            "name": purifier,
+            "draws": defended.config.draws,
+            "aggregate": defended.config.aggregate,
+            "max_memory": defended.config.max_memory,
+            **sampling.subset(load_component("purifiers", purifier).CONFIG_FIELDS),
+        }
+    return {
+        "task": GENERATOR_TASK,
+        "config": to_jsonable(config),
+        "seed": task.seed,
+        "target": to_jsonable(target_word(task.target)),
+        "data": {"rows_sha256": rows_sha256(task)},
+        **describe_models(task.prior, task.classifier),
+    }
+
+
 def run_certification(
     folder: Path,
     manifest: Mapping[str, Any],
@@ -41,13 +98,13 @@ def run_certification(
     overwrite: bool = False,
     on_start: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Compute what ``folder`` still lacks; the summary, which is written beside the page.
+    """Compute the rows that ``folder`` does not have yet, and its page; returns the summary.
 
     Args:
-        batches: image ids that are computed, and written, together.
+        batches: image ids that are computed and written together.
         compute_rows: the rows of a batch, by its number; it advances the progress bar.
-        unit, units_per_image: what the bar counts, and how many of it an image takes.
-        on_start: called when all is checked, before the work begins.
+        unit, units_per_image: what the progress bar counts, and how many per image.
+        on_start: called after all checks, before the first row is computed.
     """
     task, total = str(manifest["task"]), units_per_image * sum(map(len, batches))
 
@@ -56,8 +113,8 @@ def run_certification(
         return lambda: rows
 
     def make_bar(done: int) -> "tqdm[Any]":
-        off, initial = None if progress else True, units_per_image * done
-        return tqdm(total=total, initial=initial, unit=unit, desc=task, delay=2, disable=off)
+        hidden, initial = None if progress else True, units_per_image * done
+        return tqdm(total=total, initial=initial, unit=unit, desc=task, delay=2, disable=hidden)
 
     with open_run_dir(folder, manifest, CERTIFICATE_FILES, overwrite) as run:
         on_start()

@@ -1,8 +1,8 @@
 """Randomized smoothing with one-shot denoising.  Cohen et al. (2019), Carlini et al. (2023).
 
-The smoothed classifier says the class that the base classifier, behind the denoiser, says most
-often of ``image + sigma n``.  Where that class has a probability of at least p > 1/2, no change of
-an L2 length below ``sigma Phi^-1(p)`` makes the smoothed classifier say another one.
+The smoothed classifier predicts the class that the base classifier, behind the denoiser, predicts
+most often for ``image + sigma n``.  If that class has a probability of at least p > 1/2, no change
+of L2 norm below ``sigma Phi^-1(p)`` changes the prediction of the smoothed classifier.
 """
 
 import math
@@ -36,13 +36,13 @@ class SmoothingConfig:
 
     Args:
         sigma: standard deviation of the noise, pixels in [0, 1]; in states it is twice that.
-        n0: noisy copies by which the class is chosen that is then certified.
-        n: further copies by which its probability is bounded.
-        alpha: the probability with which the certificate of an image may be wrong.
-        batch_size: copies that the networks see at once.
-        dtype: "float32", or "bf16": the networks compute in bfloat16.  Either is a base
-            classifier of its own; a certificate holds for the one that it was made with.
-        compiled: whether ``compile_classifier`` makes a program of both networks.
+        n0: noisy copies that choose the class to certify.
+        n: further copies that bound its probability.
+        alpha: the probability that the certificate of an image is wrong.
+        batch_size: copies per forward pass.
+        dtype: "float32", or "bf16": the networks compute in bfloat16.  These are two different base
+            classifiers; a certificate holds for the one that it was computed with.
+        compiled: whether ``compile_classifier`` compiles both networks.
     """
 
     sigma: float = 0.25
@@ -67,13 +67,13 @@ class SmoothingConfig:
         if self.max_radius is None:
             least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1  # alpha^(1/N) > 1/2
             raise ValueError(
-                f"with n = {self.n} and alpha = {self.alpha:g} every image is abstained from; "
+                f"with n = {self.n} and alpha = {self.alpha:g} no image can be certified; "
                 f"write n = {least} or more"
             )
 
     @property
     def max_radius(self) -> float | None:
-        """The radius if all copies agree, the largest that N and alpha can reach."""
+        """The radius if all copies agree, the largest for N and alpha."""
         return certified_radius(self.n, self.n, self.alpha, self.sigma)
 
 
@@ -86,7 +86,7 @@ def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float | 
 def denoised_smoothing(
     prior: Prior, classifier: Classifier, sigma: float, dtype: str = "float32"
 ) -> Classifier:
-    """Noisy images to logits: ``f(D(x; 2 sigma))``, the base classifier of the smoothed one."""
+    """Noisy images to logits: ``f(D(x; 2 sigma))``, the base classifier to smooth."""
     denoise = with_labels(prior.model, None)
 
     def classify(noisy: Images) -> Logits:
@@ -99,26 +99,25 @@ def denoised_smoothing(
 
 @torch.no_grad()
 def compile_classifier(base: Classifier, images: Images) -> Classifier:
-    """A program of ``base``, by torch.compile, for as many images as these or fewer.
+    """``base`` compiled by torch.compile, for batches up to the size of ``images``.
 
-    It equals ``base`` to rounding.  Fewer images are filled up, for a program of every number of
-    them would have to be made first.
+    It equals ``base`` to rounding.  Smaller batches are padded, as each size would be compiled.
 
     Raises:
-        ValueError: it cannot be made here.
+        ValueError: torch.compile fails on this machine.
     """
     try:
-        program = torch.compile(base, dynamic=False)
-        program(images)
-    except RuntimeError as error:  # among them whatever torch's compiler may raise
+        compiled = torch.compile(base, dynamic=False)
+        compiled(images)
+    except RuntimeError as error:  # includes the errors of torch's compiler
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"torch.compile makes no program of these networks here: {reason}; leave --compile out"
+            f"torch.compile cannot compile these networks here: {reason}; leave --compile out"
         ) from error
 
     def classify(noisy: Images) -> Logits:
-        lacking = len(images) - len(noisy)
-        return program(pad(noisy, (0, 0, 0, 0, 0, 0, 0, lacking)))[: len(noisy)]
+        missing = len(images) - len(noisy)
+        return compiled(pad(noisy, (0, 0, 0, 0, 0, 0, 0, missing)))[: len(noisy)]
 
     return classify
 
@@ -135,8 +134,8 @@ def certify_image(
     """The certificate of one image: Cohen et al. (2019), CERTIFY; ``predicted`` None abstains.
 
     Args:
-        base: of noisy images, as ``denoised_smoothing`` makes it.
-        on_progress: gets the number of copies that were classified.
+        base: noisy images to logits, from ``denoised_smoothing``.
+        on_progress: called with the number of copies classified.
     """
 
     def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
@@ -145,16 +144,16 @@ def certify_image(
 
     top = int(counts("select", config.n0).argmax())
     count = int(counts("estimate", config.n)[top])
-    far = certified_radius(count, config.n, config.alpha, config.sigma)
+    radius = certified_radius(count, config.n, config.alpha, config.sigma)
     return {
         "image_id": image_id,
         "label": label,
         "top": top,
         "count": count,
         "p_lower": _round_down(clopper_pearson_lower(count, config.n, config.alpha)),
-        "predicted": None if far is None else top,
-        "radius": None if far is None else _round_down(far),
-        "correct": far is not None and top == label,
+        "predicted": None if radius is None else top,
+        "radius": None if radius is None else _round_down(radius),
+        "correct": radius is not None and top == label,
     }
 
 
@@ -167,7 +166,7 @@ def _count_predictions(
     on_progress: Callable[[int], None],
     copy_ids: range,
 ) -> Int[Tensor, " classes"]:
-    """How often each class is predicted on some noisy copies; copy i has the noise of row i."""
+    """Counts of the predicted classes on some noisy copies; copy i has the noise of id i."""
     noise = Noise(config.seed, copy_ids).fold_in("smoothing", image_id, purpose)
     many = image.expand(len(copy_ids), *image.shape)
     with use_batch(BatchContext(tuple(copy_ids), (("smoothing", image_id, purpose),), {})):
@@ -175,7 +174,7 @@ def _count_predictions(
     if not logits.isfinite().all():
         raise ValueError(
             f"the classifier returned NaN or infinity on noisy copies of image {image_id}; "
-            "nothing can be certified of it"
+            "it cannot be certified"
         )
     on_progress(len(copy_ids))
     return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
@@ -184,27 +183,27 @@ def _count_predictions(
 def summarize(rows: Sequence[Row], config: SmoothingConfig) -> dict[str, Any]:
     """Accuracy of the smoothed classifier at radius 0 and certified at ``RADII``; its abstentions.
 
-    A radius that N and alpha cannot reach has no figure: it is "beyond N".
+    A radius that N and alpha cannot reach has no value: it is "beyond N".
     """
 
-    def share(hits: Callable[[Row], bool]) -> dict[str, Any]:
+    def rate(hits: Callable[[Row], bool]) -> dict[str, Any]:
         return Proportion(sum(map(hits, rows)), len(rows), ALL_IMAGES).to_dict()
 
     rates = {
-        "accuracy": share(lambda row: row["correct"]),
-        "abstained": share(lambda row: row["predicted"] is None),
+        "accuracy": rate(lambda row: row["correct"]),
+        "abstained": rate(lambda row: row["predicted"] is None),
     }
-    reach = config.max_radius or 0.0
-    at = {
-        f"{r:g}": share(partial(_is_certified_at, threshold=r)) if r <= reach else None
+    max_radius = config.max_radius or 0.0
+    certified = {
+        f"{r:g}": rate(partial(_is_certified_at, threshold=r)) if r <= max_radius else None
         for r in RADII
     }
     total = sum(row["radius"] for row in rows if row["correct"])
     return {
         "images": len(rows),
         "rates": rates,
-        "certified": at,
-        "largest_radius": round(reach, 4),
+        "certified": certified,
+        "largest_radius": round(max_radius, 4),
         "mean_radius": round(total / max(1, len(rows)), 4),
         "alpha": config.alpha,
     }
@@ -215,5 +214,5 @@ def _is_certified_at(row: Row, threshold: float) -> bool:
 
 
 def _round_down(value: float) -> float:
-    """Six digits, never more than the value: what is promised must not grow by rounding."""
+    """Six decimals, rounded down, as a guarantee must not grow by rounding."""
     return math.floor(value * 1e6) / 1e6

@@ -4,35 +4,21 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.completion import get_completion_inspect_parameters
 
-from scoreag.cli import (
-    assess,
-    certify,
-    convert,
-    demo,
-    doctor,
-    evaluate,
-    purify,
-    report,
-    synthesize,
-    train,
-    transform,
-)
-from scoreag.cli.list import list_components
-from scoreag.cli.options import add_command, one_of
-from scoreag.cli.parsing import UsageError
+from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train
+from scoreag.cli.options import UsageError, add_command, one_of
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
 
 MAX_MESSAGE = 500  # characters
-INTERRUPTED = 130  # as shells say it: 128 and the number of the signal
-RENAMED = {  # options of version 0.1; the first that the command has is told
+INTERRUPTED = 130  # as in shells: 128 plus the number of the signal
+RENAMED = {  # options of version 0.1; the message names the first one that the command has
     "strength": ["attack-scale"], "precision": ["similarity", "dtype"], "start": ["sigma-start"],
     "gradient": ["jacobian"], "estimate": ["x0-estimate"], "interval": ["attack-interval"],
     "variance": ["likelihood-variance"], "guidance": ["attack-loss"], "stop": ["stop-margin"],
@@ -50,7 +36,7 @@ RENAMED = {  # options of version 0.1; the first that the command has is told
     "features": ["feature-extractor"], "beside": ["compare-with"], "write": ["update-card"],
     "under": ["attack pgd --attack-steps 40 --eps 8/255"],
 }  # fmt: skip
-COMPLETE_VAR = "_SCOREAG_COMPLETE"  # by which a shell asks for completions
+COMPLETE_VAR = "_SCOREAG_COMPLETE"  # set by a shell that requests completions
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 app = typer.Typer(
@@ -68,19 +54,20 @@ train_app = typer.Typer(
     epilog="\b\nExample:\n  scoreag train score-model --preset cifar10-small --out models/mine",
 )  # fmt: skip
 
-for name, command in (
-    ("demo", demo.demo),
-    ("synthesize", synthesize.synthesize),
-    ("transform", transform.transform),
-    ("purify", purify.purify),
-    ("assess", assess.assess),
-    ("certify", certify.certify),
-    ("report", report.report),
-    ("doctor", doctor.doctor),
-    ("list", list_components),
-    ("convert", convert.convert),
-    ("evaluate", evaluate.evaluate),
-):
+COMMANDS: dict[str, Callable[[Any], None]] = {
+    "demo": demo.demo,
+    "synthesize": tasks.synthesize,
+    "transform": tasks.transform,
+    "purify": tasks.purify,
+    "assess": assess.assess,
+    "certify": certify.certify,
+    "report": info.report,
+    "doctor": info.doctor,
+    "list": info.list_components,
+    "convert": convert.convert,
+    "evaluate": evaluate.evaluate,
+}
+for name, command in COMMANDS.items():
     add_command(app, name, command)
 add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
@@ -96,32 +83,25 @@ def version(
         raise typer.Exit()
 
 
-def check_shell(shell: str) -> str:
-    one_of(*SHELLS)("the shell", shell)
-    return shell
-
-
 @app.command(epilog="\b\nExample:\n  scoreag completion bash >> ~/.bashrc")
 def completion(
-    shell: Annotated[
-        str,
-        typer.Argument(help=", ".join(SHELLS) + ".", show_default=False, callback=check_shell),
-    ],
+    shell: Annotated[str, typer.Argument(help=", ".join(SHELLS) + ".", show_default=False)],
 ) -> None:
-    """Print the script that completes commands and options in a shell."""
+    """Print the completion script of a shell."""
     from typer._completion_shared import get_completion_script
 
+    one_of(*SHELLS)("the shell", shell)
     print(get_completion_script(prog_name="scoreag", complete_var=COMPLETE_VAR, shell=shell))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code: 0 done, 1 a failure, 2 wrong usage.
+    """Run a command and return its exit code: 0 success, 1 failure, 2 wrong usage.
 
-    128 and the number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+    A signal gives 128 plus its number: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if COMPLETE_VAR in os.environ:
-        get_completion_inspect_parameters()  # makes typer's answers known to the shells
+        get_completion_inspect_parameters()  # registers typer's completion classes
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         return _run(words)
@@ -149,13 +129,13 @@ def _run(words: list[str]) -> int:
 
 
 def explain_error(error: Exception) -> tuple[int, str]:
-    """Exit code and message; what no user can have caused says how to see more."""
-    if hasattr(error, "format_message"):  # of the parser of the command line
-        return 2, _new_name(error) or f"{error.format_message().rstrip('.')}; see --help"
+    """Exit code and message of an error; unexpected ones point to --debug."""
+    if hasattr(error, "format_message"):  # of typer's parser
+        return 2, _renamed_message(error) or f"{error.format_message().rstrip('.')}; see --help"
     if isinstance(error, UsageError | UnknownNameError):
         return 2, str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return 1, f"{error.filename}: {error.strerror}; mend that and give the same command again"
+        return 1, f"{error.filename}: {error.strerror}; fix that and run the same command again"
     if isinstance(error, ValueError | OSError):
         return 1, str(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
@@ -163,20 +143,20 @@ def explain_error(error: Exception) -> tuple[int, str]:
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
         return 1, str(error)
     if isinstance(error, RecursionError):
-        return 1, "what was read nests too deeply; give a whole file"
-    return 1, f"{type(error).__name__}: {error} (not foreseen: --debug shows where)"
+        return 1, "the input is nested too deeply; give a valid file"
+    return 1, f"{type(error).__name__}: {error} (unexpected: --debug shows where)"
 
 
-def _new_name(error: Exception) -> str:
-    """What an option or a command of version 0.1 is called now; "" where it is none."""
+def _renamed_message(error: Exception) -> str:
+    """The new name of an option or command of version 0.1, or ""."""
     context, old = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if context is None or not isinstance(old, str):
-        verb = "'evaluate-model'" in str(error)
-        return "evaluate-model is now evaluate; write that" if verb else ""
-    known = {word for one in context.command.params for word in (*one.opts, *one.secondary_opts)}
+        renamed = "'evaluate-model'" in str(error)
+        return "evaluate-model is now evaluate; write that" if renamed else ""
+    known = {flag for p in context.command.params for flag in (*p.opts, *p.secondary_opts)}
     names = [f"--{name}" for name in RENAMED.get(old.lstrip("-"), ())]
-    here = [name for name in names if name.split()[0] in known]
-    return f"{old} is now {here[0]}; write that" if here else ""
+    new = next((name for name in names if name.split()[0] in known), None)
+    return f"{old} is now {new}; write that" if new else ""
 
 
 def _exit(code: int, message: str) -> int:
@@ -185,6 +165,6 @@ def _exit(code: int, message: str) -> int:
 
 
 def print_line(text: str) -> None:
-    """One line on stderr, cut where it is too long."""
-    with suppress(OSError):  # the terminal is gone, after SIGHUP
+    """Print one line on stderr, shortened to ``MAX_MESSAGE``."""
+    with suppress(OSError):  # no terminal after SIGHUP
         print(truncate_text(f"scoreag: {text}", MAX_MESSAGE), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""assess: the experiments of a plan, computed here, in processes or on Ray, and their report."""
+"""assess: run the experiments of a plan, here, in processes or on Ray, and report on them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
-from scoreag.cli.outputs import command_line, say_where, write_report
-from scoreag.cli.parsing import UsageError
+from scoreag.cli.options import UsageError
+from scoreag.cli.runs import command_line, say_where, write_report
 
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
@@ -26,7 +26,7 @@ class AssessOptions:
     plan: Annotated[str, o.Opt(_PLAN_HELP, positional=True)]
     out: Annotated[str | None, o.Opt(_OUT_HELP, check=o.not_empty)] = None
     workers: Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))] = None
-    ray: Annotated[str | None, o.Opt("Work on a Ray cluster: auto, local, or ADDRESS.")] = None
+    ray: Annotated[str | None, o.Opt("Run on a Ray cluster: auto, local, or ADDRESS.")] = None
     dry_run: Annotated[bool, o.switch("Measure a few images, and estimate the cost.")] = False
     only: Annotated[str | None, o.Opt("One cell by name or key, or a pattern: '*/pgd*'.")] = None
     lpips_weights: Annotated[str | None, o.Opt("FEATURES.npz,HEADS.npz of LPIPS.", "none")] = None
@@ -40,13 +40,13 @@ class AssessOptions:
 
 
 def assess(options: AssessOptions) -> None:
-    """Cross data, classifiers, purifiers and attacks as a plan says; one page has the results.
+    """Evaluate robustness by a plan of attacks and defenses.
 
     scoreag assess quick --out runs/quick
     """
     from scoreag.assess.experiments import ModelCache
     from scoreag.assess.plan import load_plan, set_max_memory
-    from scoreag.assess.plan_validation import resolve_plan, skipped_attacks
+    from scoreag.assess.resolve import resolve_plan, skipped_attacks
     from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:
@@ -58,10 +58,10 @@ def assess(options: AssessOptions) -> None:
     cells = resolve_plan(plan, cache)
     if skipped := skipped_attacks(plan, cache):
         output.say(
-            f"without the weights of LPIPS (--lpips-weights, or --download-lpips) left out: "
-            f"{', '.join(skipped)}"
+            "skipped, as they need the weights of LPIPS (--lpips-weights, or --download-lpips): "
+            + ", ".join(skipped)
         )
-    selected = select_cells(cells, options.only)  # a wrong name is told before anything is written
+    selected = select_cells(cells, options.only)
     for data in cache.datasets:
         output.say(f"read {data.summary}")
     if options.dry_run:
@@ -80,9 +80,9 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
         output.progress, probe_classifiers(cells, cache),
     )  # fmt: skip
     for file in status.corrupt:
-        output.say(f"{file} was not what had been written; its images were done again")
+        output.say(f"{file} had changed since it was written; its images were recomputed")
     if stale := stale_cells(folder, cells):
-        output.say(f"{len(stale)} cells of other weights or versions are in {folder}, not used")
+        output.say(f"{len(stale)} cells in {folder} are of other weights or versions, and not used")
     page = write_report(folder)
     if output.json:
         print((folder / "summary.json").read_text(encoding="utf-8"), end="")
@@ -91,10 +91,10 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
     say_where(output, page.parent)
     if status.failed:
         name, message = next(iter(status.failed.items()))
-        more = f" (and {len(status.failed) - 1} cells more)" if len(status.failed) > 1 else ""
+        more = f" (and {len(status.failed) - 1} more cells)" if len(status.failed) > 1 else ""
         raise ValueError(
             f"{name} failed{more}: {message}; all other cells are done. {folder}/cells/*/failed.txt"
-            " say where it happened; the same command tries again"
+            " have the details; the same command tries again"
         )
 
 
@@ -111,7 +111,7 @@ def _execute(
 
 
 def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
-    """What every experiment would cost, and all together; nothing is written."""
+    """Print the estimated cost of each experiment and in total; nothing is written."""
     from tqdm import tqdm
 
     from scoreag.assess.cost_estimate import estimate_costs
@@ -152,14 +152,14 @@ def _format_costs(
     lines.append(
         f"in all {format_duration(seconds)} of one core, {format_duration(seconds / workers)} with "
         f"{workers} worker{'s' * (workers > 1)} of at least {memory} MB each; {disk} MB on the "
-        "disk. Measured on at most 2 images of each kind of cell: good to a factor of two; an "
-        "attack with `early_stop_draws` that leaves images alone early takes less, down to a tenth."
+        "disk. Measured on at most 2 images of each kind of cell: accurate to a factor of two; an "
+        "attack with `early_stop_draws` takes less, down to a tenth."
     )
     return "\n".join(lines)
 
 
 def format_duration(seconds: float) -> str:
-    """In the unit that a person would use."""
+    """In days, hours, minutes or seconds."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,12 +1,12 @@
-"""convert: other people's weights, as a card of one's own."""
+"""convert: weights from other projects, to a card and a safetensors file."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli.options import Opt, OutputOptions, Overwrite, switch
-from scoreag.cli.outputs import format_table
-from scoreag.cli.parsing import UsageError, parse_shape
+from scoreag.cli.options import Opt, OutputOptions, Overwrite, UsageError, switch
+from scoreag.cli.runs import format_table
 from scoreag.registry import component_names, did_you_mean, load_component, short_repr
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ class ConvertOptions:
     class_names: Annotated[str | None, Opt("Of a data set, e.g. cifar10, or cat,dog,...")] = None
     config: Annotated[str | None, Opt(_CONFIG_HELP, "by the file's or folder's name")] = None
     network: Annotated[str | None, Opt(_NETWORK_HELP)] = None
-    mean: Annotated[str | None, Opt("Classifier: it sees (image - mean) / std.")] = None
+    mean: Annotated[str | None, Opt("Classifier: its input is (image - mean) / std.")] = None
     std: Annotated[str | None, Opt("Classifier: a number per channel, e.g. 0.5,0.5,0.5.")] = None
-    strip: Annotated[str | None, Opt("Classifier: prefix to take off its keys: model.")] = None
+    strip: Annotated[str | None, Opt("Classifier: prefix to remove from its keys: model.")] = None
     shape: Annotated[str | None, Opt("Classifier: of images, 3x32x32.", "--class-names'")] = None
-    license: Annotated[str | None, Opt("Of the weights.", "what the format tells")] = None
+    license: Annotated[str | None, Opt("Of the weights.", "from the format")] = None
     fp16: Annotated[bool, switch("Store the weights as float16.")] = False
     overwrite: Overwrite = False
     output: OutputOptions
 
 
 def convert(options: ConvertOptions) -> None:
-    r"""Convert other people's weights to a card and a safetensors file; none of their code runs.
+    r"""Convert a checkpoint to a card, running none of its code.
 
     scoreag convert edm-cifar10-32x32-cond-vp.pkl models/edm --class-names cifar10
     scoreag convert resnet20.th models/mine --network cifar_resnet --config '{"depth": 20}' \
@@ -71,7 +71,7 @@ def convert(options: ConvertOptions) -> None:
 
 
 def convert_score_model(options: ConvertOptions) -> "tuple[dict[str, Any], Card]":
-    """Write the card of a score model; what was found, and the card."""
+    """Write the card of a score model; returns its summary and the card."""
     from scoreag.models.convert.checkpoint import convert_checkpoint, summarize
 
     found, card = convert_checkpoint(
@@ -82,12 +82,12 @@ def convert_score_model(options: ConvertOptions) -> "tuple[dict[str, Any], Card]
 
 
 def is_classifier(options: ConvertOptions) -> bool:
-    """Whether it is a classifier: an option says so, or the file can be nothing else."""
+    """Whether the checkpoint is a classifier, by the options or by the format of the file."""
     from scoreag.classifiers.state_dict import ONNX, TORCH_EXPORT, TORCHSCRIPT, detect_file_format
 
     path = Path(options.checkpoint)
-    own = (options.network, options.mean, options.std, options.shape, options.strip)
-    return any(value is not None for value in own) or (
+    classifier_options = (options.network, options.mean, options.std, options.shape, options.strip)
+    return any(value is not None for value in classifier_options) or (
         path.is_file() and detect_file_format(path) in (ONNX, TORCH_EXPORT, TORCHSCRIPT)
     )
 
@@ -117,22 +117,18 @@ def convert_classifier(options: ConvertOptions) -> "Card":
 
 
 def _advise(output: OutputOptions, card: "Card", folder: Path) -> None:
-    """How to use the card of a classifier, and how to check it."""
+    """Print how to use and check the card of a classifier."""
     from scoreag.models import trust
 
     trusted = ""
     if trust.is_custom_network(card.network):
         trusted = " --trust-code"
-        output.say(f"it names code, {card.network}: write --trust-code wherever it is used")
+        output.say(f"it names code, {card.network}: give --trust-code to each command that uses it")
     output.say(f"check it: scoreag doctor --classifier {folder}{trusted} --data ...")
 
 
 def parse_config(text: str | None) -> dict[str, Any] | None:
-    """The table that JSON describes, or nothing.
-
-    Raises:
-        UsageError: it describes none.
-    """
+    """The table of --config, which is JSON."""
     if text is None:
         return None
     from scoreag.io.bounded import parse_json
@@ -149,32 +145,24 @@ def parse_config(text: str | None) -> dict[str, Any] | None:
 
 
 def parse_class_names(word: str | None) -> list[str]:
-    """The classes of a data set, by its name, or the names themselves.
-
-    Raises:
-        UsageError: a single word that is no data set.
-    """
+    """The classes of a data set, by its name, or the names themselves."""
     if word is None:
         return []
     if "," in word:
         return [name.strip() for name in word.split(",")]
     known = {
-        name.replace("_", "-"): name
+        name: list(classes)
         for name in component_names("datasets")
-        if hasattr(load_component("datasets", name), "CLASSES")
+        if (classes := getattr(load_component("datasets", name), "CLASSES", ()))
     }
     if (name := word.replace("_", "-")) not in known:
         hint = did_you_mean(name, [*known])
         raise UsageError(f"--class-names {word}: no such data set; {hint}, or cat,dog,...")
-    return list(load_component("datasets", known[name]).CLASSES)
+    return known[name]
 
 
 def parse_channels(text: str | None, flag: str) -> tuple[float, ...]:
-    """``0.485,0.456,0.406``: a number per channel.
-
-    Raises:
-        UsageError: they are none, or nothing was given.
-    """
+    """``0.485,0.456,0.406``: a number per channel."""
     if text is None:
         raise UsageError(
             f"{flag} is missing: normalization is explicit. Write what the classifier was trained "
@@ -187,3 +175,11 @@ def parse_channels(text: str | None, flag: str) -> tuple[float, ...]:
         raise UsageError(
             f"{flag} is {text!r}; write a number per channel, e.g. 0.5,0.5,0.5"
         ) from error
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """``3x32x32``: channels, height and width."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text, re.ASCII)
+    if not match:
+        raise UsageError(f"--shape {text}: write CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32")
+    return int(match[1]), int(match[2]), int(match[3])

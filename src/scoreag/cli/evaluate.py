@@ -1,21 +1,25 @@
-"""evaluate: a card's metrics, computed again, and how good its model is."""
+"""evaluate: recompute a card's metrics, and measure how good its model is."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from scoreag.cli import options as o
-from scoreag.cli.inputs import check_classes, check_not_overwritten, find_judge
-from scoreag.cli.outputs import command_line, say_where
-from scoreag.cli.parsing import UsageError, parse_radius, parse_size
+from scoreag.cli.options import UsageError
+from scoreag.cli.runs import (
+    check_classes,
+    check_not_overwritten,
+    command_line,
+    find_judge,
+    say_where,
+)
 
 if TYPE_CHECKING:
-    from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
-    from scoreag.evaluation.reproducibility import MetricComparison
     from scoreag.evaluation.score_model import EvalContext, Model
+    from scoreag.evaluation.storage import MetricComparison
     from scoreag.models.model_cards import Card
 
     Page: TypeAlias = Callable[[dict[str, Any]], str]
@@ -23,26 +27,26 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = "runs/evaluation-NAME"
 SECTION = "evaluation"  # of a score model's metrics, in its card
-N_IMAGES, MIN_IMAGES = 10_000, 4  # fewer than four have no error
+N_IMAGES, MIN_IMAGES = 10_000, 4  # fewer than four have no standard error
 BATCH_SIZES = {"score-model": 16, "classifier": 250}
-_IMAGES = "10000; a classifier's all"
-_REFERENCE_HELP = "Judges which class an image shows."
-_EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
-_COMPARE_HELP = "Another card, or the same after a share of its training, e.g. 0.5; repeatable."
-_ATTACK_HELP = "Classifier: accuracy under this attack, too: pgd."
-_FEATURE_BATCH_HELP = "The same of reference classifier and feature extractors."
 UNSPLIT = ("image-folder", "npz", "run-dir", "single-image")  # kinds of data without a test split
+_IMAGES = "10000; a classifier's all"
+_REFERENCE_HELP = "Classifier that checks which class an image shows."
+_EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
+_COMPARE_HELP = "Another card, or the same after a fraction of its training, e.g. 0.5; repeatable."
+_ATTACK_HELP = "Classifier: also accuracy under this attack: pgd."
+_FEATURE_BATCH_HELP = "The same for the reference classifier and feature extractors."
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     card: Annotated[str, o.Opt("A card's name or folder.", positional=True)]
     data: Annotated[str, o.Opt("Test images.", "the test split of the card's data")] = ""
-    train_data: Annotated[str, o.Opt("Images that it was trained on.", o.CARD)] = ""
-    data_dir: o.DataDir = None
-    size: o.Size = None
+    train_data: Annotated[str, o.Opt("Training images of the card's model.", o.CARD)] = ""
+    reading: o.ReadOptions = field(default_factory=o.ReadOptions)
     images: Annotated[
-        int | None, o.Opt("Images to generate, and of a set.", _IMAGES, o.at_least(MIN_IMAGES))
+        int | None,
+        o.Opt("Images to generate and to use of a data set.", _IMAGES, o.at_least(MIN_IMAGES)),
     ] = None
     sampler: Annotated[str, o.Opt("Sampler; see: scoreag list samplers.")] = "ancestral"
     nfe: Annotated[int, o.Opt("Denoiser calls per image; heun, edm_stochastic: odd.")] = 35
@@ -65,7 +69,7 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Compute the metrics of a card again, and measure how good its model is.
+    """Recompute a card's metrics; measure how good its model is.
 
     scoreag evaluate cifar10 --images 100
     """
@@ -73,7 +77,7 @@ def evaluate(options: EvaluateOptions) -> None:
     options = complete(options, card)
     specs = attack_specs(options)
     if card.kind == "score-model" and specs:
-        raise UsageError("--attack is for classifiers; a score model is not attacked here")
+        raise UsageError("--attack is for classifiers; leave it out for a score model")
     if card.kind == "classifier" and options.compare_with:
         raise UsageError("--compare-with is for score models; evaluate one classifier at a time")
     check_not_overwritten(options.data, options.out)
@@ -84,17 +88,19 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
-    """The options with what the card decides: its data, the folder, the batch size."""
+    """The options with the card's defaults: data, folder and batch size."""
     from scoreag.models import trust
 
     spec = str(card.training_config.get("data") or "")
-    place = f"the card of {card.name}, training_config.data"
-    trust.check_trusted(trust.is_custom_data(f"{spec}:"), spec, place, options.compute.trust_code)
+    location = f"the card of {card.name}, training_config.data"
+    trust.check_trusted(
+        trust.is_custom_data(f"{spec}:"), spec, location, options.compute.trust_code
+    )
     train_data = options.train_data or spec
     kind, colon, _ = train_data.partition(":")
     data = options.data or (f"{kind}:test" if colon and kind not in UNSPLIT else "")
-    needed = {"data": data, **({"train-data": train_data} if card.kind == "score-model" else {})}
-    for flag in (flag for flag, value in needed.items() if not value):
+    required = {"data": data, **({"train-data": train_data} if card.kind == "score-model" else {})}
+    for flag in (flag for flag, value in required.items() if not value):
         raise UsageError(
             f"{card.name} does not say what it was trained on; "
             f"write --{flag}, e.g. --{flag} image-folder:PATH"
@@ -110,10 +116,10 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
 
 
 def attack_specs(options: EvaluateOptions) -> list[str]:
-    """The attacks of --attack as the metrics are called: pgd40_8 is 40 steps, 8/255."""
+    """The names of the attack metrics of --attack: pgd40_8 is PGD with 40 steps, 8/255."""
     if options.attack is None:
         if options.attack_steps is not None or options.eps:
-            raise UsageError("--attack-steps and --eps are of an attack; write --attack pgd, too")
+            raise UsageError("--attack-steps and --eps need an attack; add --attack pgd")
         return []
     steps = options.attack_steps or 40
     radii = [parse_radius(text) for text in options.eps or ["8/255"]]
@@ -121,33 +127,34 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
-    from scoreag.evaluation import sampling, score_model
-    from scoreag.evaluation.reproducibility import compare_with_card
+    from scoreag.evaluation import score_model
+    from scoreag.evaluation.context import describe_context
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
-    config = _score_model_config(context)
+    config = describe_context(context)
 
     def compute() -> "Computed":
         for data in (context.test, context.train):
             options.output.say(f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, context, others)
         known = dict(card.metrics.get(SECTION, {}))
-        compared = compare_with_card(known, found["figures"], SECTION)
-        sampling.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
+        compared = compare_with_card(known, found["metrics"], SECTION)
+        score_model.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
         return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
 
     models = {"judge": context.judge.metadata}
     found, compared = _run(options, card, config, models, compute)
-    metrics = {SECTION: {**found["figures"], "config": config}}
-    _finish(options, card, found, found["figures"], compared, metrics)
+    metrics = {SECTION: {**found["metrics"], "config": config}}
+    _finish(options, card, found, found["metrics"], compared, metrics)
 
 
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
-    from scoreag.core.algorithm import ALGORITHM
+    from scoreag.core import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
-    from scoreag.evaluation.reproducibility import compare_with_card
     from scoreag.evaluation.score_model import subsample
+    from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_classifier_page
 
     def load(spec: str) -> "Dataset":
@@ -171,13 +178,13 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
             for name, entries in metrics.items()
             for one in compare_with_card(card.metrics.get(name, {}), entries, name)
         ]
-        found = {"figures": metrics, "left": skipped}
+        found = {"metrics": metrics, "skipped": skipped}
         return found, compared, lambda page: render_classifier_page(page, compared)
 
     found, compared = _run(options, card, config, {}, compute)
-    flat = {f"{part}.{n}": e for part, one in found["figures"].items() for n, e in one.items()}
+    flat = {f"{part}.{n}": e for part, one in found["metrics"].items() for n, e in one.items()}
     known = card.metrics  # of which some may be what is not computed here
-    metrics = {part: {**known.get(part, {}), **one} for part, one in found["figures"].items()}
+    metrics = {part: {**known.get(part, {}), **one} for part, one in found["metrics"].items()}
     _finish(options, card, found, flat, compared, metrics)
 
 
@@ -188,7 +195,7 @@ def _run(
     models: Mapping[str, Any],
     compute: "Callable[[], Computed]",
 ) -> "tuple[dict[str, Any], list[MetricComparison]]":
-    """Compute in --out, and write the page there; what was found, and how it compares."""
+    """Compute in --out and write the page; the results, and the comparison with the card."""
     from scoreag.evaluation.storage import run_in_folder
     from scoreag.io.filesystem import write_text
     from scoreag.io.manifest import describe_environment, flatten, to_jsonable
@@ -204,7 +211,7 @@ def _run(
         names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
         known = dict(flatten(describe_environment()))
         machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
-        page = render({**found, "foot": [command_line(), machine]})
+        page = render({**found, "footer": [command_line(), machine]})
         write_text(Path(options.out) / "report.html", page)
         return found
 
@@ -227,7 +234,7 @@ def _finish(
     metrics: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Print the result; write it to the card, or refuse what the card does not reproduce."""
-    from scoreag.evaluation.reproducibility import require_reproduced
+    from scoreag.evaluation.storage import require_reproduced
     from scoreag.models.model_cards import update_card
     from scoreag.report.model_evaluation import format_text
 
@@ -240,37 +247,29 @@ def _finish(
         require_reproduced(compared, card.name)
 
 
+def parse_radius(text: str) -> Fraction:
+    """``8/255`` or ``0.03``: above 0 and at most 1."""
+    try:
+        numerator, slash, denominator = text.partition("/")
+        value = Fraction(numerator) / (Fraction(denominator) if slash else 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"--eps {text!r}: write a radius in [0, 1], e.g. 8/255") from error
+    if not 0 < value <= 1:
+        raise UsageError(f"--eps is {text}; expected a radius in (0, 1], e.g. 8/255")
+    return value
+
+
 def _load_on_device(options: EvaluateOptions) -> Any:
-    """The classifier of a card where --device says, for images that lie elsewhere."""
+    """The classifier of a card on --device, for images on another device."""
     device, module = options.compute.resolve(), options.compute.load_classifier(options.card)
     return lambda images: module(images.to(device)).to(images.device)
-
-
-def _score_model_config(context: "EvalContext") -> dict[str, Any]:
-    """All that the metrics of a score model depend on, but its weights."""
-    from scoreag.core.algorithm import ALGORITHM
-    from scoreag.models.identity import model_identity
-
-    return {
-        "images": context.n_images,
-        "sampler": context.sampler,
-        "nfe": context.nfe,
-        "seed": context.seed,
-        "batch_size": context.batch_size,
-        "feature_batch_size": context.feature_batch_size,
-        "feature_extractors": {one.name: one.sha256 for one in context.extractors},
-        "judge": model_identity(context.judge.module, context.judge.metadata)["sha256"],
-        "data": f"{context.test.name}, sha256 {context.test.sha256}",
-        "train_data": f"{context.train.name}, sha256 {context.train.sha256}",
-        "device": context.device.type,
-        "algorithm": ALGORITHM,
-    }
 
 
 def build_context(
     options: EvaluateOptions, card: "Card"
 ) -> "tuple[Model, EvalContext, list[Model]]":
-    """Everything that is read before the first number is computed."""
+    """All inputs of a score model's evaluation: the model, the context, the compared models."""
+    from scoreag.evaluation.context import check_comparable, check_reference, load_compared_model
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.metrics.feature_extractors import load_extractor
@@ -279,98 +278,46 @@ def build_context(
         steps_for_nfe(options.sampler, options.nfe)
     except ValueError as error:
         raise UsageError(f"--sampler {options.sampler} --nfe {options.nfe}: {error}") from error
-    device = options.compute.resolve()
-    model = Model(card, options.compute.load_prior(options.card))
-    others = [_load_other(options, word, card) for word in options.compare_with or ()]
-    _check_comparable(card, [one.card for one in others])
+    compute, device = options.compute, options.compute.resolve()
+    model = Model(card, compute.load_prior(options.card))
+    others = [
+        load_compared_model(word, card, compute.load_card, compute.load_prior)
+        for word in options.compare_with or ()
+    ]
+    check_comparable(card, [one.card for one in others])
     train, test = (load_labeled(options, s, card) for s in (options.train_data, options.data))
-    judge = _load_judge(options, card, test)
+    name = options.reference_classifier or default_judge(card)
+    reference = compute.load_classifier(name)
+    classes = card.classes if ":" in name else compute.load_card(name).classes
+    check_reference(name, reference, classes, card, test, device)
     words = list(dict.fromkeys(options.feature_extractor or ["judge"]))
-    extractors = tuple(load_extractor(word, judge, card.image_shape, device) for word in words)
+    extractors = tuple(load_extractor(word, reference, card.image_shape, device) for word in words)
     names = [one.name for one in extractors]
-    for name in (name for name in names if names.count(name) > 1):
-        raise UsageError(f"--feature-extractor has two networks called {name}; rename one factory")
+    for repeated in (name for name in names if names.count(name) > 1):
+        raise UsageError(
+            f"--feature-extractor has two networks called {repeated}; rename one factory"
+        )
     context = EvalContext(
-        test, train, judge, extractors, Path(options.out), options.images or N_IMAGES,
+        test, train, reference, extractors, Path(options.out), options.images or N_IMAGES,
         options.sampler, options.nfe, options.seed, options.batch_size or 1,
         options.feature_batch_size, device, options.output.progress,
     )  # fmt: skip
     return model, context, others
 
 
-def _load_other(options: EvaluateOptions, word: str, card: "Card") -> "Model":
-    """What a card is compared with: another one, or itself after a share of its training."""
-    from scoreag.evaluation.score_model import Model
-    from scoreag.training.ema import checkpoint_at
-
-    compute = options.compute
-    try:
-        share = float(word)
-    except ValueError:
-        return Model(card=compute.load_card(word), prior=compute.load_prior(word))
-    with TemporaryDirectory() as folder:
-        try:
-            earlier = checkpoint_at(card, share, Path(folder))
-        except ValueError as error:
-            raise ValueError(f"--compare-with {word}: {error}") from error
-        return Model(earlier, compute.load_prior(folder))
-
-
-def _check_comparable(card: "Card", others: "Sequence[Card]") -> None:
-    """Other cards are for the same images, and say where on the curve they belong."""
-    for one in others:
-        if (one.image_shape, one.classes) != (card.image_shape, card.classes):
-            raise ValueError(
-                f"--compare-with {one.name} is for other images or classes than {card.name}"
-            )
-    for one in [card, *others] if others else []:
-        if not isinstance(one.training_config.get("images_seen"), int):
-            raise ValueError(
-                f"{one.name} has no images_seen in its training_config, so it has no place on the "
-                "curve; leave out --compare-with, or write images_seen into the card"
-            )
-
-
-def _load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
-    """The reference classifier, which must know the classes of the score model."""
-    from scoreag.classifiers.checks import check_classifier
-    from scoreag.io.images import to_float
-
-    name, compute = options.reference_classifier or default_judge(card), options.compute
-    judge = compute.load_classifier(name)
-    images = to_float(test.images[:2]).to(compute.resolve())
-    try:
-        count = check_classifier(judge, images, require_grad=False)
-    except ValueError as error:
-        raise ValueError(
-            f"--reference-classifier {name}: {error}; give another --reference-classifier"
-        ) from error
-    known = card.classes if ":" in name else compute.load_card(name).classes
-    if card.classes and (count != len(card.classes) or known != card.classes):
-        raise ValueError(
-            f"the judge {name} knows other classes than {card.name}; "
-            "give a classifier of its classes: --reference-classifier CARD"
-        )
-    return judge
-
-
 def default_judge(card: "Card") -> str:
-    """The bundled judge, ``NAME-judge``, of the images and classes of a card."""
+    """The bundled reference classifier for the images and classes of a card."""
     if name := find_judge(card.image_shape, card.classes, any_classes=not card.classes):
         return name
     raise UsageError(
-        f"no bundled judge knows the images and classes of {card.name}; "
+        f"no bundled reference classifier has the images and classes of {card.name}; "
         "give a classifier that does: --reference-classifier CARD"
     )
 
 
 def load_labeled(options: EvaluateOptions, spec: str, card: "Card") -> "Dataset":
-    """Labeled images of the shape and the classes of a card."""
-    from scoreag.data.loading import load_dataset
-
-    size = parse_size(options.size) if options.size else None
-    progress = options.output.progress
-    data = load_dataset(spec, options.data_dir, None, size, progress, card.classes)
+    """Labeled images with the shape and the classes of a card."""
+    data = options.reading.load(spec, options.output.progress, card.classes)
     shape = tuple(data.images.shape[1:])
     if shape != card.image_shape:
         has, takes = (" x ".join(map(str, sizes)) for sizes in (shape, card.image_shape))
@@ -380,7 +327,7 @@ def load_labeled(options: EvaluateOptions, spec: str, card: "Card") -> "Dataset"
     if card.classes:
         check_classes(data, card.classes)
         if data.labels is None:
-            raise ValueError(f"{data.name} has no labels, which {card.name} is judged by")
+            raise ValueError(f"{data.name} has no labels, which the metrics of {card.name} need")
     if len(data) < MIN_IMAGES:
         raise ValueError(f"{data.name} has {len(data)} images; give at least {MIN_IMAGES}")
     return data

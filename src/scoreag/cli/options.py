@@ -1,4 +1,4 @@
-"""The options of the command line: one line of help each, the same wherever they appear.
+"""The options of the command line, each with one help line that all commands share.
 
 A command is a function of one frozen dataclass.  Its fields are the options: ``batch_size:
 Annotated[int, Opt("Images per forward pass.")] = 16`` is ``--batch-size``.  A field that is itself
@@ -8,14 +8,13 @@ a dataclass is a group of options that several commands share.
 import json as jsonlib
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from inspect import Parameter, Signature, getdoc, signature
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
 
-from scoreag.cli.parsing import UsageError, parse_interval, parse_pairs, parse_size
 from scoreag.core.memory_errors import explain_out_of_memory, is_out_of_memory
 from scoreag.core.signals import CommandInterrupted
 from scoreag.registry import did_you_mean
@@ -24,23 +23,27 @@ if TYPE_CHECKING:
     import torch
 
     from scoreag.classifiers.normalized import NormalizedClassifier
+    from scoreag.data.loading import Dataset
     from scoreag.diffusion.prior import Prior
     from scoreag.models.model_cards import Card
 
-CARD = "the card's"  # the default where the score model's card decides
+CARD = "the card's"  # the default if the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
-T = TypeVar("T")
+
+
+class UsageError(ValueError):
+    """A wrong value on the command line, whatever the model."""
 
 
 @dataclass(frozen=True)
 class Opt:
-    """What the command line says of an option.
+    """The help of an option, and how its value is checked.
 
     Args:
-        default: what decides where nothing is given, if that is no value of its own.
-        check: refuses values; it is not asked about None.
-        metavar: stands for the value in the help; by default the last word of the flag.
-        positional: whether it is a word without a flag.
+        default: shown in the help if the default is not a value of its own; False shows none.
+        check: raises ``UsageError``; not called with None.
+        metavar: placeholder of the value in the help; by default the last word of the flag.
+        positional: an argument without a flag.
     """
 
     help: str
@@ -49,49 +52,47 @@ class Opt:
     metavar: str | None = None
     positional: bool = False
 
-    def to_typer(self, name: str, kind: Any, has_default: bool) -> Any:
-        """The option as typer describes it; ``name`` is the field's, ``kind`` its type."""
-        flag = "--" + name.strip("_").replace("_", "-")
-        shown = self.default if has_default else False
-        if self.positional:
-            return typer.Argument(help=self.help, show_default=shown, callback=self.checked(name))
-        is_flag, is_text = kind in (bool, bool | None), "str" in str(kind)
-        metavar = self.metavar or (flag.split("-")[-1].upper() if is_text else None)
-        return typer.Option(
-            f"{flag}/--no-{flag[2:]}" if is_flag and self.default is not False else flag,
-            help=self.help, show_default=shown, callback=self.checked(flag), metavar=metavar,
-        )  # fmt: skip
-
-    def checked(self, flag: str) -> Any:
-        """The check as a callback of typer."""
-        if (check := self.check) is None:
-            return None
+    def to_parameter(self, field: "Field[Any]") -> Parameter:
+        """The parameter of a typer command for this field of a dataclass."""
+        type_, name = get_args(field.type)[0], field.name.strip("_").replace("_", "-")
+        flag = name if self.positional else f"--{name}"
+        default = ... if field.default is MISSING else field.default
+        shown = False if default is ... else self.default
 
         def callback(value: Any) -> Any:
-            if value is not None:
-                check(flag, value)
+            if self.check is not None and value is not None:
+                self.check(flag, value)
             return value
 
-        return callback
+        if self.positional:
+            info = typer.Argument(default, help=self.help, show_default=shown, callback=callback)
+        else:
+            has_off_switch = type_ in (bool, bool | None) and self.default is not False
+            metavar = self.metavar or (name.split("-")[-1].upper() if "str" in str(type_) else None)
+            info = typer.Option(
+                default, f"{flag}/--no-{name}" if has_off_switch else flag, help=self.help,
+                show_default=shown, callback=callback, metavar=metavar,
+            )  # fmt: skip
+        return Parameter(field.name, Parameter.KEYWORD_ONLY, default=info, annotation=type_)
 
 
 def switch(help: str) -> Opt:
-    """An option that is on where it is given."""
+    """An option without a value, off by default."""
     return Opt(help, default=False)
 
 
-def at_least(least: int) -> Check:
+def at_least(minimum: int) -> Check:
     """Refuse a smaller number."""
 
     def check(flag: str, value: Any) -> None:
-        if value < least:
-            raise UsageError(f"{flag} is {value}; expected {least} or more")
+        if value < minimum:
+            raise UsageError(f"{flag} is {value}; expected {minimum} or more")
 
     return check
 
 
 def one_of(*known: str) -> Check:
-    """Refuse another word."""
+    """Refuse any other word."""
 
     def check(flag: str, value: Any) -> None:
         if value not in known:
@@ -108,7 +109,7 @@ def not_empty(flag: str, value: Any) -> None:
 
 _CLASSIFIER_HELP = (
     "Classifier: a card's name or folder, package.module:factory, path/to/file.py:factory, or "
-    "robustbench:MODEL. A file of weights becomes a folder by: scoreag convert."
+    "robustbench:MODEL. To use a file of weights, convert it first: scoreag convert."
 )
 _DATA_HELP = (
     "Images: cifar10:test[0:256], fashion-mnist:sample, image-folder:PATH, npz:FILE.npz, cat.png, "
@@ -127,40 +128,35 @@ TargetName = Annotated[str, Opt(_TARGET_HELP)]
 ReferenceName = Annotated[str | None, Opt(_REFERENCE_HELP, CARD)]
 Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
 Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
-Overwrite = Annotated[bool, switch("Start afresh, whatever run is in --out.")]
-Quiet = Annotated[bool, switch("Suppress progress bars and the summary table.")]
-Json = Annotated[bool, switch("Print the summary as JSON on stdout.")]
-Device = Annotated[str, Opt("auto, cpu, cuda, a certain one such as cuda:1, or mps.")]
-TrustCode = Annotated[bool, switch("Run code that a card or plan names, module:function.")]
-WriteEvery = Annotated[int, Opt("Images between two writes; whole batches are written.")]
-BatchSize = Annotated[int, Opt(_BATCH_HELP)]
+Overwrite = Annotated[bool, switch("Start over and replace the run in --out.")]
+Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
-Steps = Annotated[int | None, Opt("Noise levels before 0, 1 or more.", CARD)]
+Steps = Annotated[int | None, Opt("Number of noise levels above 0, 1 or more.", CARD)]
 Sampler = Annotated[str | None, Opt("Sampler; see: scoreag list samplers.", CARD)]
 SamplerOption = Annotated[
     list[str] | None, Opt("Option of the sampler; repeatable.", CARD, metavar="NAME=VALUE")
 ]
-Debug = Annotated[bool, switch("Show the traceback of an error.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is printed: the answer on stdout, everything else on stderr."""
+    """What a command prints: the result on stdout, everything else on stderr."""
 
-    quiet: Quiet = False
-    json: Json = False
+    quiet: Annotated[bool, switch("Suppress progress bars and the summary table.")] = False
+    json: Annotated[bool, switch("Print the summary as JSON on stdout.")] = False
+    debug: Annotated[bool, switch("Show the traceback of an error.")] = False
 
     @property
     def progress(self) -> bool:
         return not self.quiet
 
     def say(self, text: str) -> None:
-        """A line for the person who waits."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def show(self, result: Any, table: str) -> None:
-        """The answer: as JSON, or as a table."""
+        """Print the result, as JSON or as a table."""
         if self.json:
             print(jsonlib.dumps(result, indent=2, ensure_ascii=False))
         elif not self.quiet:
@@ -169,10 +165,12 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
-    """Where the networks run, and whether a card's code may; what loads them accordingly."""
+    """Where the networks run and whether code in cards may run; loads models accordingly."""
 
     device: Device = "auto"
-    trust_code: TrustCode = False
+    trust_code: Annotated[
+        bool, switch("Run code that a card or plan names, module:function.")
+    ] = False  # fmt: skip
 
     def load_prior(self, name: str) -> "Prior":
         from scoreag.models.loading import load_prior
@@ -202,27 +200,47 @@ class RunOptions:
     seed: Seed = 0
     out: Out
     overwrite: Overwrite = False
-    write_every: WriteEvery = 64
-    batch_size: BatchSize = 16
+    write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
+    batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How images are read; ``load`` reads them."""
+
+    data_dir: DataDir = None
+    size: Size = None
+
+    def load(
+        self, spec: str, progress: bool, classes: Sequence[str] = (), label: str | None = None
+    ) -> "Dataset":
+        """The images of ``spec``, with labels numbered by ``classes``.
+
+        Args:
+            label: the class of a single image.
+        """
+        from scoreag.data.loading import load_dataset
+
+        size = parse_size(self.size) if self.size else None
+        return load_dataset(spec, self.data_dir, label, size, progress, tuple(classes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """The images that a command is given."""
+    """The input images of a command."""
 
     data: Annotated[str, Opt(_DATA_HELP)]
-    data_dir: DataDir = None
     class_: ClassName = None
-    size: Size = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
-    @property
-    def height_width(self) -> tuple[int, int] | None:
-        return parse_size(self.size) if self.size else None
+    def load(self, progress: bool, classes: Sequence[str]) -> "Dataset":
+        """The images of --data, with labels numbered by ``classes``."""
+        return self.reading.load(self.data, progress, classes, self.class_)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnguidedOptions:
-    """How a task samples where no classifier guides; None is what the card says."""
+    """How a task samples without a classifier; None: the card decides."""
 
     similarity: Annotated[
         float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
@@ -242,7 +260,7 @@ class UnguidedOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How a task samples; None is what the card says."""
+    """How a task samples with a classifier; None: the card decides."""
 
     unguided: UnguidedOptions
     attack_scale: Annotated[
@@ -264,40 +282,65 @@ class SamplingOptions:
 
 
 def sampling_kwargs(options: Any) -> dict[str, Any]:
-    """The sampling options that were given, under the names of ``SamplingConfig``."""
-    given = {name: value for name, value in flatten(options).items() if value is not None}
-    if pairs := given.pop("sampler_option", None):
-        given["sampler_options"] = parse_pairs(pairs)
-    if interval := given.get("attack_interval"):
-        given["attack_interval"] = parse_interval(interval)
-    return given
+    """The sampling options that are not None, under the names of ``SamplingConfig``."""
+    kwargs = {name: value for name, value in flatten(options).items() if value is not None}
+    if pairs := kwargs.pop("sampler_option", None):
+        kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
+    if interval := kwargs.get("attack_interval"):
+        kwargs["attack_interval"] = _parse_interval(interval)
+    return kwargs
 
 
-def parameters(kind: Any) -> Iterator[Parameter]:
-    """The options of a dataclass and of the groups in it, as parameters of a typer command."""
-    for field in fields(kind):
-        if is_dataclass(field.type):
-            yield from parameters(field.type)
+def parse_size(text: str) -> tuple[int, int]:
+    """``32`` or ``32x48``: height and width in pixels."""
+    match = re.fullmatch(r"0*([1-9]\d*)(?:x0*([1-9]\d*))?", text, re.ASCII)
+    if not match:
+        raise UsageError(f"--size {text}: write pixels, 32, or HEIGHTxWIDTH, 32x48")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _parse_interval(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--attack-interval {text!r}: write two noise levels, e.g. 0.1,10"
+        ) from error
+    return low, high
+
+
+def _parse_pair(pair: str) -> tuple[str, int | float | bool | str]:
+    """``name=value``, with the value as a number or boolean if it is one."""
+    name, equals, text = (part.strip() for part in pair.partition("="))
+    if not equals or not name:
+        raise UsageError(f"--sampler-option {pair!r}: write NAME=VALUE")
+    value: int | float | bool | str = text
+    if text.lower() in ("true", "false"):
+        value = text.lower() == "true"
+    else:
+        for kind in (float, int):  # an integer last, as it is also a float
+            try:
+                value = kind(text)
+            except ValueError:
+                continue
+    return name.replace("-", "_"), value
+
+
+def option_fields(kind: Any) -> Iterator["Field[Any]"]:
+    """The fields of a dataclass of options, including those of its groups."""
+    for member in fields(kind):
+        if is_dataclass(member.type):
+            yield from option_fields(member.type)
         else:
-            yield _parameter(field)
+            yield member
 
 
-def _parameter(field: "Field[Any]") -> Parameter:
-    type_, opt = get_args(field.type)
-    has_default = field.default is not MISSING
-    annotation = Annotated[type_, opt.to_typer(field.name, type_, has_default)]  # type: ignore[valid-type]
-    default = field.default if has_default else Parameter.empty
-    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def build(kind: Callable[..., T], values: dict[str, Any]) -> T:
-    """The dataclass of these values, with its groups."""
+def build(kind: Any, values: dict[str, Any]) -> Any:
+    """A dataclass of options from the values of all its fields, including its groups."""
     return kind(
         **{
-            field.name: build(field.type, values)  # type: ignore[arg-type]
-            if is_dataclass(field.type)
-            else values[field.name]
-            for field in fields(kind)  # type: ignore[arg-type]
+            f.name: build(f.type, values) if is_dataclass(f.type) else values[f.name]
+            for f in fields(kind)
         }
     )
 
@@ -305,26 +348,19 @@ def build(kind: Callable[..., T], values: dict[str, Any]) -> T:
 def flatten(options: Any) -> dict[str, Any]:
     """The values of all options, by name."""
     values: dict[str, Any] = {}
-    for field in fields(options):
-        value = getattr(options, field.name)
-        values |= flatten(value) if is_dataclass(value) else {field.name: value}
+    for member in fields(options):
+        value = getattr(options, member.name)
+        values |= flatten(value) if is_dataclass(value) else {member.name: value}
     return values
 
 
-@dataclass(frozen=True, kw_only=True)
-class DebugOptions:
-    """What every command takes besides its own."""
-
-    debug: Debug = False
-
-
 def add_command(app: typer.Typer, name: str, run: Callable[[Any], None]) -> None:
-    """Offer a function of a dataclass of options as a command.
+    """Make a command of a function whose only parameter is a dataclass of options.
 
-    The first line of its docstring is the help; what follows are examples, one a line.
+    The first paragraph of its docstring is the help; the rest are examples, one per line.
     """
     kind = next(iter(signature(run).parameters.values())).annotation
-    options = [*parameters(kind), *parameters(DebugOptions)]
+    parameters = [get_args(f.type)[1].to_parameter(f) for f in option_fields(kind)]
 
     def command(**values: Any) -> None:
         try:
@@ -336,8 +372,8 @@ def add_command(app: typer.Typer, name: str, run: Callable[[Any], None]) -> None
                 raise explain_out_of_memory(error, values) from error
             raise
 
-    command.__signature__ = Signature(options)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in options}
+    command.__dict__["__signature__"] = Signature(parameters)
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
     text, _, examples = (getdoc(run) or "").partition("\n\n")
     lines = re.sub("^", "  ", examples.replace("\\\n    ", ""), flags=re.MULTILINE)
     app.command(name, help=text, epilog=f"\b\nExample:\n{lines}")(command)

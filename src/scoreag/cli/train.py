@@ -1,4 +1,4 @@
-"""train: a preset, data, and a folder that becomes a card."""
+"""train: train a score model or a classifier by a preset, and export it as a card."""
 
 import atexit
 import math
@@ -6,15 +6,15 @@ import os
 import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
-from scoreag.cli.outputs import command_line, format_table
-from scoreag.cli.parsing import UsageError, parse_size
+from scoreag.cli.options import UsageError
+from scoreag.cli.runs import command_line, format_table
 
 if TYPE_CHECKING:
     import torch
@@ -22,28 +22,27 @@ if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
     from scoreag.models.model_cards import Card
     from scoreag.training.execution import DistContext
+    from scoreag.training.recipes import ScoreRecipe
     from scoreag.training.schedule import TrainingSchedule
-    from scoreag.training.score_presets import ScoreRecipe
 
 PRESET = "the preset's"
-NOT_IN_COMMAND = ("overwrite", "quiet", "json")  # what a training does not depend on
+NOT_IN_COMMAND = ("overwrite", "quiet", "json", "debug")  # no effect on the training
 DEFAULT_DATA = "cifar10:train[0:45000]"
 _OUT_HELP = "Folder of the training and its card; the same command resumes it."
 _DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
-_ACCUM_HELP = "Pieces of a batch whose gradients are added up."
+_ACCUM_HELP = "Parts of a batch whose gradients are accumulated."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What both trainings take."""
+    """The options of both kinds of training."""
 
-    preset: Annotated[str, o.Opt("Recipe, by name; see: scoreag list presets.")]
-    data: Annotated[str, o.Opt("Training images, which have labels.")] = DEFAULT_DATA
-    data_dir: o.DataDir = None
-    size: o.Size = None
+    preset: Annotated[str, o.Opt("Training recipe; see: scoreag list presets.")]
+    data: Annotated[str, o.Opt("Training images, with labels.")] = DEFAULT_DATA
+    reading: o.ReadOptions = field(default_factory=o.ReadOptions)
     out: Annotated[str, o.Opt(_OUT_HELP, check=o.not_empty)]
     train_images: Annotated[
-        int | None, o.Opt("Images to train on, each time counted.", PRESET, o.at_least(1))
+        int | None, o.Opt("Training images in total, with repetition.", PRESET, o.at_least(1))
     ] = None
     batch_size: Annotated[int | None, o.Opt("Images per step.", PRESET, o.at_least(1))] = None
     lr: Annotated[float | None, o.Opt("Peak learning rate.", PRESET)] = None
@@ -55,12 +54,8 @@ class TrainOptions:
     output: o.OutputOptions
     compute: o.DeviceOptions
 
-    @property
-    def height_width(self) -> tuple[int, int] | None:
-        return parse_size(self.size) if self.size else None
 
-
-Init = Annotated[str | None, o.Opt("Card whose weights to start from, with a new optimizer.")]
+Init = Annotated[str | None, o.Opt("Card to start from, with a new optimizer.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,43 +68,43 @@ class ScoreModelOptions:
     ] = None
     grad_accum_steps: Annotated[int, o.Opt(_ACCUM_HELP, check=o.at_least(1))] = 1
     ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
-    tensorboard: Annotated[bool, o.switch("Write TensorBoard curves, too.")] = False
+    tensorboard: Annotated[bool, o.switch("Also write TensorBoard curves.")] = False
     compile: Annotated[bool, o.switch("Compile the network with torch.compile.")] = False
-    channels_last: Annotated[bool, o.Opt("Colors of a pixel side by side in memory.")] = True
+    channels_last: Annotated[bool, o.Opt("Channels of a pixel together in memory.")] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierOptions:
     training: TrainOptions
     init: Init = None
-    extra_data: Annotated[str | None, o.Opt("Further labeled images, e.g. samples.")] = None
-    extra_fraction: Annotated[float | None, o.Opt("Of a batch, of --extra-data.", PRESET)] = None
+    extra_data: Annotated[str | None, o.Opt("Additional labeled images, e.g. samples.")] = None
+    extra_fraction: Annotated[float | None, o.Opt("Of a batch, from --extra-data.", PRESET)] = None
 
 
 def score_model(options: ScoreModelOptions) -> None:
-    """Train a score model, from nothing or from a card, and export it as a card.
+    """Train a score model and export it as a card.
 
     scoreag train score-model --preset cifar10-small --out models/mine
     """
     from scoreag.training.execution import join_process_group, local_device
-    from scoreag.training.score_presets import PRESETS
+    from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 
     training = options.training
     device = local_device(training.compute.resolve())
     recipe = select_recipe(training, PRESETS, device.type)
-    with join_process_group(device, options.grad_accum_steps) as team:
-        if not team.is_main:
+    with join_process_group(device, options.grad_accum_steps) as group:
+        if not group.is_main:
             silent = o.OutputOptions(quiet=True)
             options = replace(options, training=replace(training, output=silent))
-        _train_score_model(options, recipe, team, device)
+        _train_score_model(options, recipe, group, device)
 
 
 def _train_score_model(
-    options: ScoreModelOptions, recipe: "ScoreRecipe", team: "DistContext", device: "torch.device"
+    options: ScoreModelOptions, recipe: "ScoreRecipe", group: "DistContext", device: "torch.device"
 ) -> None:
-    """Train as one of several processes, of which the first claims the folder and speaks."""
+    """Train as one of several processes; only the main one claims the folder and prints."""
     from scoreag.training.execution import ExecutionConfig
-    from scoreag.training.log import require_tensorboard
+    from scoreag.training.outputs import require_tensorboard
     from scoreag.training.score_model_training import (
         check_recipe,
         resolve_options,
@@ -119,22 +114,22 @@ def _train_score_model(
     training, folder = options.training, Path(options.training.out)
     if options.tensorboard:
         require_tensorboard()
-    execution = ExecutionConfig(team, options.compile, options.channels_last, options.tensorboard)
+    execution = ExecutionConfig(group, options.compile, options.channels_last, options.tensorboard)
     init = load_init(options, recipe)
-    known, batch_size = init.classes if init else (), recipe.schedule.batch_size
-    # one process downloads
-    data = team.main_process_first(lambda: load_labeled(training, batch_size, known))
+    classes, batch_size = init.classes if init else (), recipe.schedule.batch_size
+    # only one process downloads
+    data = group.main_process_first(lambda: load_labeled(training, batch_size, classes))
     assert data.labels is not None
     recipe = _fit_sigma_data(recipe, training.preset, data, init)
     resolve_options(recipe, data.images, data.classes, init)
-    check_recipe(recipe, data.labels, data.classes, folder, team, options.ema_width)
+    check_recipe(recipe, data.labels, data.classes, folder, group, options.ema_width)
     provenance = _provenance(training, data)
     if options.grow_resolution:
         provenance["grow_resolution"] = True
     with ExitStack() as stack:
-        if team.is_main:
+        if group.is_main:
             claim_folder(stack, training, "score-model", recipe, data, init)
-        team.main_process_first(lambda: None)
+        group.main_process_first(lambda: None)
         training.output.say(f"read {data.summary}")
         card = train_score_model(
             recipe, data.images, data.labels, data.classes, folder, init, provenance,
@@ -142,19 +137,17 @@ def _train_score_model(
             device, execution, options.ema_width, training.license or "",
             format_command("score-model", options, recipe.schedule),
         )  # fmt: skip
-    if team.is_main:
+    if group.is_main:
         finish(training, card)
 
 
 def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
-    """The card of --init, with a finer level around it if that is wanted."""
-    from scoreag.training.warm_start import grow_resolution
+    """The card of --init, at a higher resolution with --grow-resolution."""
+    from scoreag.training.checkpoint import grow_resolution
 
     if not options.init:
         if options.grow_resolution:
-            raise UsageError(
-                "--grow-resolution is a level around another network; give it as --init CARD"
-            )
+            raise UsageError("--grow-resolution extends another network; give it as --init CARD")
         return None
     init = options.training.compute.load_card(options.init)
     if not options.grow_resolution:
@@ -165,20 +158,19 @@ def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None
 
 
 def classifier(options: ClassifierOptions) -> None:
-    """Train a classifier, plainly or adversarially as the preset says, and export a card.
+    """Train a classifier and export it as a card.
 
     scoreag train classifier --preset cifar10-resnet20 --out models/resnet
     """
-    from scoreag.data.loading import load_dataset
-    from scoreag.training.batches import check_extra
-    from scoreag.training.classifier_presets import PRESETS
     from scoreag.training.classifier_training import complete_recipe, train_classifier
     from scoreag.training.presets import adapt_recipe
+    from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
+    from scoreag.training.schedule import check_extra
 
     training, output = options.training, options.training.output
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "train classifier runs in one process: batch normalization wants the whole batch; "
+            "train classifier runs in one process: batch normalization needs the whole batch; "
             "start it without torchrun or accelerate"
         )
     device = training.compute.resolve()
@@ -190,10 +182,7 @@ def classifier(options: ClassifierOptions) -> None:
     assert data.labels is not None
     recipe, extra = adapt_recipe(recipe, training.preset, data), None
     if options.extra_data:
-        extra = load_dataset(
-            options.extra_data, training.data_dir, None, training.height_width, output.progress,
-            data.classes,
-        )  # fmt: skip
+        extra = training.reading.load(options.extra_data, output.progress, data.classes)
     complete_recipe(recipe, data.images, data.classes, init)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     with ExitStack() as stack:
@@ -211,17 +200,18 @@ def classifier(options: ClassifierOptions) -> None:
 def _fit_sigma_data(
     recipe: "ScoreRecipe", preset: str, data: "Dataset", init: "Card | None"
 ) -> "ScoreRecipe":
-    """The recipe with the deviation of the data, where the preset is not made for them."""
+    """The recipe with sigma_data of --init, or of the data if the preset is for other data."""
     from scoreag.training.presets import estimate_sigma_data, is_other_dataset
 
     if init is not None:
         return replace(recipe, sigma_data=init.sigma_data)
-    foreign = is_other_dataset(preset, data)
-    return replace(recipe, sigma_data=estimate_sigma_data(data.images)) if foreign else recipe
+    if not is_other_dataset(preset, data):
+        return recipe
+    return replace(recipe, sigma_data=estimate_sigma_data(data.images))
 
 
 def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: str) -> Any:
-    """The preset, with what the user wants otherwise; "auto" is settled for the device."""
+    """The preset with the options of the command; dtype "auto" is resolved for the device."""
     from scoreag.training.execution import bf16_is_fast
     from scoreag.training.presets import get_preset
 
@@ -242,24 +232,18 @@ def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: st
 
 
 def load_labeled(training: TrainOptions, batch_size: int, known: tuple[str, ...] = ()) -> "Dataset":
-    """The training images, which have labels and classes with names.
+    """The training images, with labels and named classes.
 
     Args:
-        known: the classes of the card that is the start, by which theirs are numbered if they are
-            some of these.
+        known: the classes of --init, which number the labels if the data has no others.
     """
-    from scoreag.data.loading import load_dataset
-
-    def load(classes: tuple[str, ...]) -> "Dataset":
-        size, progress = training.height_width, training.output.progress
-        return load_dataset(training.data, training.data_dir, None, size, progress, classes)
-
+    progress = training.output.progress
     try:
-        data = load(known)
-    except ValueError:  # other classes, or a fault that is told now
+        data = training.reading.load(training.data, progress, known)
+    except ValueError:  # the data has other classes, or it cannot be read, which fails again
         if not known:
             raise
-        data = load(())
+        data = training.reading.load(training.data, progress)
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if batch_size > len(data):
@@ -286,10 +270,10 @@ def claim_folder(
     init: "Card | None" = None,
     extra: "Dataset | None" = None,
 ) -> None:
-    """Hold --out for this training while ``stack`` is open; refuse one with other settings."""
+    """Lock --out until ``stack`` closes; refuse a training with other options."""
     from scoreag.io.manifest import to_jsonable
     from scoreag.io.run_dir import open_run_dir
-    from scoreag.training.log import TRAINING_FILES
+    from scoreag.training.outputs import TRAINING_FILES
     from scoreag.training.schedule import to_config_dict
 
     manifest = {
@@ -307,17 +291,17 @@ def claim_folder(
 
 
 def format_command(kind: str, options: Any, schedule: "TrainingSchedule") -> str:
-    """The command of a training with all that it depends on, to be pasted where it was given.
+    """The command of a training with all options that it depends on, ready to paste.
 
-    The dtype is the one that was chosen, and the number of images is told in any case.
+    It always has the number of images and the resolved dtype.
     """
     resolved = {"train_images": schedule.total_images, "dtype": schedule.dtype}
     values = o.flatten(options) | resolved
     words = ["scoreag", "train", kind]
-    for parameter in o.parameters(type(options)):
-        name, value = parameter.name, values[parameter.name]
-        shown = name == "data" or name in resolved or value != parameter.default
-        if value is None or name in NOT_IN_COMMAND or not shown:
+    for option in o.option_fields(type(options)):
+        name, value = option.name, values[option.name]
+        included = name == "data" or name in resolved or value != option.default
+        if value is None or name in NOT_IN_COMMAND or not included:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
@@ -328,7 +312,7 @@ def format_command(kind: str, options: Any, schedule: "TrainingSchedule") -> str
 
 
 def finish(training: TrainOptions, card: "Card") -> None:
-    """Note in the manifest what came of the training, and say how to use it."""
+    """Add the card to the manifest, print its summary, and say how to use it."""
     from scoreag.io.manifest import read_manifest, to_jsonable
     from scoreag.io.run_dir import RunDir
 

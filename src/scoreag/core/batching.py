@@ -1,8 +1,8 @@
-"""Which images the rows of a batch are: a classifier for some rows of it, and their randomness.
+"""The image ids of the rows of a batch, for classifiers whose randomness depends on the image.
 
-A defense draws for each image, so it has to know which ones it sees.  It is told by
-``select_rows``; one inside of another classifier (behind a normalization, a detector, or another
-defense) asks ``current_batch``.
+A random defense draws separately for each image, so it needs their ids.  It gets them by
+``select_rows``; one inside another classifier (a normalization, a detector, or another defense)
+calls ``current_batch``.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -18,43 +18,43 @@ from scoreag.core.types import Classifier, Images, Logits
 
 KeyPrefix: TypeAlias = tuple[str | int, ...]
 CallCounts: TypeAlias = MutableMapping[Any, int]
-PADDING_ID = -(10**15)  # ids of rows that only fill a batch up: below those of any image
+PADDING_ID = -(10**15)  # ids of padding rows: below those of any image
 
 
 def batch_ranges(count: int, size: int) -> Iterator[range]:
-    """0..count-1 in runs of ``size``, cut by position alone."""
+    """0..count-1 in ranges of ``size``."""
     return (range(i, min(i + size, count)) for i in range(0, count, size))
 
 
 @runtime_checkable
 class SupportsRowSelection(Protocol):
-    """A classifier whose answer to its i-th image depends on i, as a defense draws for it."""
+    """A classifier whose prediction for its i-th image depends on i, such as a random defense."""
 
     def select_rows(self, rows: list[int]) -> Classifier:
-        """The same for some of its images."""
+        """The classifier for some of its images."""
         ...
 
 
 @runtime_checkable
 class SupportsImageIds(SupportsRowSelection, Protocol):
-    """One that can be told which images its rows are."""
+    """A classifier that can be given the image ids of its rows."""
 
     def with_image_ids(self, image_ids: Sequence[int]) -> Classifier:
-        """The same with rows of these images, unless it has some already."""
+        """The classifier with these image ids, unless it already has some."""
         ...
 
 
 @runtime_checkable
 class SupportsBatchedDraws(SupportsRowSelection, Protocol):
-    """A classifier that draws, and knows how many draws fit into memory at once."""
+    """A random classifier that knows how many draws fit into memory at once."""
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
-        """How many of ``draws`` draws of these images are taken as one batch."""
+        """How many of ``draws`` draws of these images make one batch."""
         ...
 
 
 def draws_per_batch(classifier: Classifier, images: Images, draws: int) -> int:
-    """How many draws are taken as one batch: 1, unless the classifier says otherwise."""
+    """How many draws make one batch: 1, unless the classifier has ``draws_per_batch``."""
     return (
         classifier.draws_per_batch(images, draws)
         if isinstance(classifier, SupportsBatchedDraws)
@@ -63,57 +63,56 @@ def draws_per_batch(classifier: Classifier, images: Images, draws: int) -> int:
 
 
 def select_rows(classifier: Classifier, rows: Sequence[int]) -> Classifier:
-    """``classifier`` for these rows of its batch alone."""
+    """``classifier`` for these rows of its batch."""
     if isinstance(classifier, SupportsRowSelection):
         return classifier.select_rows(list(rows))
     return BoundClassifier(classifier, tuple(rows)) if _contains_defense(classifier) else classifier
 
 
 def select_noise(noise: Noise, rows: list[int]) -> Noise:
-    """The randomness of these rows."""
+    """The noise of these rows."""
     return replace(noise, image_ids=[noise.image_ids[i] for i in rows])
 
 
 def bind_image_ids(classifier: Classifier, image_ids: Sequence[int]) -> Classifier:
-    """``classifier`` with these images as rows, unless it has some already or draws nothing."""
+    """``classifier`` with these image ids, unless it already has some or is not random."""
     if isinstance(classifier, SupportsImageIds):
         return classifier.with_image_ids(image_ids)
     if isinstance(classifier, SupportsRowSelection):
         return classifier
-    blank = isinstance(classifier, nn.Module) and not _contains_defense(classifier)
-    return classifier if blank else BoundClassifier(classifier, tuple(image_ids))
+    is_plain = isinstance(classifier, nn.Module) and not _contains_defense(classifier)
+    return classifier if is_plain else BoundClassifier(classifier, tuple(image_ids))
 
 
 def reset_draws(
     classifier: Classifier, image_ids: Sequence[int], *purpose: str | int
 ) -> Classifier:
-    """``bind_image_ids``, with call counts from 0 and draws that are keyed by ``purpose``.
+    """``bind_image_ids``, with call counts from 0 and draws keyed by ``purpose``.
 
-    Its answers are then a function of the images, and not of earlier calls.
+    Its predictions then depend on the images, and not on earlier calls.
     """
-    named = bind_image_ids(classifier, image_ids)
-    if isinstance(named, BoundClassifier):
-        return replace(named, key_prefix=purpose, call_counts={})
-    return (
-        BoundClassifier(named, None, purpose, {}) if isinstance(named, SupportsImageIds) else named
-    )
+    bound = bind_image_ids(classifier, image_ids)
+    if isinstance(bound, BoundClassifier):
+        return replace(bound, key_prefix=purpose, call_counts={})
+    if isinstance(bound, SupportsImageIds):
+        return BoundClassifier(bound, None, purpose, {})
+    return bound
 
 
 def _contains_defense(classifier: Any) -> bool:
-    """Whether a module has a defense among its submodules."""
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     return any(hasattr(type(part), "select_rows") for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class BatchContext:
-    """What is known of the batch that a classifier sees.
+    """The batch that a classifier is called with.
 
     Args:
-        image_ids: of its rows; None where a defense inside knows them.
-        key_prefixes: what precedes the names of draws: one for all rows, or one each.
-        call_counts: of each row; None: the defense counts its own.
-        unclamped: they are a chain's x0-estimates, which may lie outside of [0, 1].
+        image_ids: of its rows; None if a defense inside has them.
+        key_prefixes: before the names of draws: one for all rows, or one per row.
+        call_counts: of each row; None: the defense has its own.
+        unclamped: the images are x0-estimates of a chain, which may be outside [0, 1].
     """
 
     image_ids: tuple[int, ...] | None = None
@@ -126,13 +125,13 @@ _BATCH_CONTEXT: ContextVar[BatchContext | None] = ContextVar("batch", default=No
 
 
 def current_batch() -> BatchContext:
-    """The context of the call that is running."""
+    """The context of the current call."""
     return _BATCH_CONTEXT.get() or BatchContext()
 
 
 @contextmanager
 def use_batch(context: BatchContext | None) -> Iterator[None]:
-    """Within it defenses see ``context``; None: nothing is known of the batch."""
+    """Make ``context`` the ``current_batch`` of defenses; None: an empty one."""
     token = _BATCH_CONTEXT.set(context)
     try:
         yield
@@ -141,7 +140,7 @@ def use_batch(context: BatchContext | None) -> Iterator[None]:
 
 
 def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
-    """``rows``, repeated as a whole until there is one for each of ``count`` images.
+    """``rows``, repeated until there is one for each of ``count`` images.
 
     >>> tile_rows([7, 8], 4)
     (7, 8, 7, 8)
@@ -149,7 +148,7 @@ def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
     copies, left = divmod(count, max(1, len(rows)))
     if left or (count and not copies):
         raise ValueError(
-            f"a defense was shown {count} images, and is to draw for {len(rows)} rows; give it "
+            f"a defense was called with {count} images, but has {len(rows)} rows; give it "
             "these rows, or whole copies of them one after the other"
         )
     return tuple(rows) * copies
@@ -157,7 +156,7 @@ def tile_rows(rows: Sequence[Any], count: int) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, eq=False)
 class BoundClassifier:
-    """A classifier that sees certain images, whatever defenses it has inside."""
+    """A classifier with image ids for its rows, which the defenses inside it use."""
 
     classifier: Classifier
     image_ids: tuple[int, ...] | None
@@ -168,12 +167,12 @@ class BoundClassifier:
         return self._call_in_context(self.classifier, images, False)
 
     def forward_unclamped(self, images: Images) -> Logits:
-        """The logits of a chain's x0-estimates, which may lie outside of [0, 1]."""
+        """The logits of x0-estimates of a chain, which may be outside [0, 1]."""
         forward = getattr(self.classifier, "forward_unclamped", self.classifier)
         return self._call_in_context(forward, images, True)
 
     def select_rows(self, rows: Sequence[int]) -> "BoundClassifier":
-        """The same for some of its images; rows beyond them only fill a batch."""
+        """The classifier for some of its images; rows beyond them are padding."""
         classifier = self.classifier
         if isinstance(classifier, SupportsRowSelection):
             classifier = classifier.select_rows(list(rows))
@@ -189,5 +188,5 @@ class BoundClassifier:
 
 
 def pick_ids(image_ids: Sequence[int], rows: Sequence[int]) -> tuple[int, ...]:
-    """Some of ``image_ids``; rows beyond them only fill a batch, and are no image's."""
+    """Some of ``image_ids``; rows beyond them are padding."""
     return tuple(image_ids[i] if i < len(image_ids) else PADDING_ID - i for i in rows)

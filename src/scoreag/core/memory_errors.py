@@ -1,4 +1,4 @@
-"""When memory runs out: how to recognize it, and which option decides it."""
+"""Out-of-memory errors: recognize them, and name the option to lower."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 _OOM_MESSAGES = re.compile(
     r"can't allocate memory|not enough memory|out of memory|cannot allocate memory|bad_alloc"
-    r"|unable to allocate",
+    r"|unable to allocate|could not create a primitive$",  # the last is oneDNN's
     re.IGNORECASE,
 )
 
@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def describe_request(error: BaseException) -> str:
-    """``, when 3.2 GiB more were wanted``, as far as the allocator's message says so."""
+    """``, when 3.2 GiB more were wanted``, if the allocator's message has the size."""
     found = re.search(r"you tried to allocate (\d+) bytes", str(error))
     if found:
         return f", when {int(found[1]) / 2**30:.2g} GiB more were wanted"
@@ -37,11 +37,11 @@ def describe_request(error: BaseException) -> str:
 
 
 def suggest_option(values: Mapping[str, Any]) -> str:
-    """What to write instead, from the options of the command."""
+    """What to write instead, by the options of the command."""
     if "plan" in values:
         return "write a smaller batch_size in the plan, or fewer --workers"
     if "batch_size" not in values:
-        return "end other programs, or take a machine with more memory"
+        return "close other programs, or use a machine with more memory"
     size = values["batch_size"]
     if size == 0 and "write_every" in values:
         now = f"(now {values['write_every']})"
@@ -55,5 +55,5 @@ def suggest_option(values: Mapping[str, Any]) -> str:
 
 
 def explain_out_of_memory(error: BaseException, values: Mapping[str, Any]) -> OutOfMemory:
-    """The error that a user reads instead of the allocator's."""
+    """The error to show instead of the allocator's."""
     return OutOfMemory(f"memory ran out{describe_request(error)}; {suggest_option(values)}")

@@ -1,4 +1,4 @@
-"""Signals that end a command: each with one line and its own exit code, whenever it comes."""
+"""Signals that stop a command, at any time, with one line and an exit code."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ PROGRESS_KEPT = "what is done is kept"
 
 
 class SignalInterrupt(KeyboardInterrupt):
-    """A signal came; ``outcome`` says what became of the work until then."""
+    """A signal arrived; ``outcome`` says what happened to the work done so far."""
 
     def __init__(self, signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT) -> None:
         super().__init__(signum, outcome)
@@ -23,7 +23,7 @@ class SignalInterrupt(KeyboardInterrupt):
 
 
 class CommandInterrupted(Exception):
-    """A signal ended a command; not a ``KeyboardInterrupt``, which typer keeps to itself."""
+    """A signal stopped a command; not a ``KeyboardInterrupt``, which typer would catch."""
 
     def __init__(self, error: KeyboardInterrupt) -> None:
         super().__init__(error)
@@ -34,23 +34,23 @@ class CommandInterrupted(Exception):
 def format_interrupt(
     argv: list[str], signum: int = signal.SIGINT, outcome: str = PROGRESS_KEPT
 ) -> str:
-    """The line for a command that a signal ended."""
+    """The message for a command that a signal stopped."""
     name = "" if signum == signal.SIGINT else f" ({signal.Signals(signum).name})"
     again = "without --overwrite " if "--overwrite" in argv else ""
     return f"stopped; {outcome}, and the same command {again}goes on from there{name}"
 
 
 def install_handlers() -> None:
-    """``handle_signal`` answers the signals; ignored ones stay ignored, as under nohup."""
+    """Install ``handle_signal``; ignored signals stay ignored, as under nohup."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle_signal)
 
 
 def handle_signal(signum: int, frame: FrameType | None) -> None:
-    """End the command; at once while a module is imported, where exceptions are swallowed.
+    """Raise ``SignalInterrupt``, or exit at once while a module is being imported.
 
-    An import holds nothing that could be lost, and a module may catch whatever is raised in it.
+    An import has no work to lose, and a module may catch any exception raised in it.
     """
     if not _is_importing(frame):
         raise SignalInterrupt(signum)
@@ -59,7 +59,6 @@ def handle_signal(signum: int, frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -69,18 +68,18 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
-    """A first Ctrl-C, SIGTERM or SIGHUP is only noted; the function returns its number, else 0.
+    """Record a first Ctrl-C, SIGTERM or SIGHUP; the yielded function returns its number, else 0.
 
-    A second Ctrl-C ends at once; the other two may come twice, as from a terminal that is closed.
-    Signals with a handler of somebody else are left to it.
+    A second Ctrl-C stops at once; the other two may repeat, as when a terminal closes.  Signals
+    with a handler of another library keep it.
 
     Args:
-        defer_repeated: a second Ctrl-C is only noted, too: a launcher of several processes repeats
-            to each what the terminal sent it already.
+        defer_repeated: also only record a second Ctrl-C: a launcher of several processes sends
+            each of them again what the terminal already sent.
     """
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         if received and not defer_repeated and number == signal.SIGINT:
             raise SignalInterrupt(number)
         received.append(number)
@@ -90,7 +89,7 @@ def defer_signals(defer_repeated: bool = False) -> Iterator[Callable[[], int]]:
     current = {n: signal.getsignal(n) for n in STOP_SIGNALS if is_main}
     handlers = {n: handler for n, handler in current.items() if handler in default}
     for number in handlers:
-        signal.signal(number, note)
+        signal.signal(number, record)
     try:
         yield lambda: received[0] if received else 0
     finally:

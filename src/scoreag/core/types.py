@@ -1,4 +1,4 @@
-"""Types with shapes, which the signatures of this library are made of."""
+"""Types with shapes, for the signatures of this library."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -11,7 +11,7 @@ Labels: TypeAlias = Int[Tensor, " batch"]
 BatchScalar: TypeAlias = Float[Tensor, " batch"]
 State: TypeAlias = Float[Tensor, " batch *dims"]  # x = x0 + sigma n, data scaled to [-1, 1]
 Sigma: TypeAlias = Float[Tensor, ""]  # one noise level, in units of the state
-Sigmas: TypeAlias = Float[Tensor, ""] | Float[Tensor, " batch"]  # one for all, or one an image
+Sigmas: TypeAlias = Float[Tensor, ""] | Float[Tensor, " batch"]  # one for all, or one per image
 Logits: TypeAlias = Float[Tensor, "batch classes"]
 
 Denoise: TypeAlias = Callable[[State, Sigma], State]  # (x, sigma) -> E[x0 | x]

@@ -1,4 +1,4 @@
-"""Converted copies of weights: made once, and again when the weights change."""
+"""A cache of converted weights that notices when the weights change."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -10,22 +10,21 @@ T = TypeVar("T")
 
 
 class WeightCache(Generic[T]):
-    """The last converted copy of some weights, as long as they have not changed.
+    """The last converted copy of some weights, valid until they change.
 
-    It is no part of its owner: a copy or a pickle of that starts with an empty cache.
+    A copy or a pickle of its owner starts with an empty cache.
     """
 
     def __init__(self) -> None:
         self.key: Any = None
-        self.sources: list[
-            tuple[Tensor, int]
-        ] = []  # referenced, so that no other tensor reuses their memory
+        # referenced here, so that no other tensor reuses their memory
+        self.sources: list[tuple[Tensor, int]] = []
         self.value: T | None = None
 
     def get(self, key: Any, weights: Iterable[Tensor], factory: Callable[[], T]) -> T:
-        """What ``factory`` returns; called again when ``key`` or a weight differs from last time.
+        """The value of ``factory``, which is called again when ``key`` or a weight has changed.
 
-        A weight differs if it was written to in place, or lies in other memory.
+        A weight has changed if it was written to in place, or is in other memory.
         """
         current = [(tensor.detach(), _tensor_version(tensor)) for tensor in weights]
         if self.value is None or self.key != key or not _same_tensors(self.sources, current):
@@ -49,5 +48,5 @@ def _same_tensors(before: list[tuple[Tensor, int]], after: list[tuple[Tensor, in
 
 
 def _tensor_version(tensor: Tensor) -> int:
-    """How often it was written to in place; inference tensors do not count it."""
+    """The number of in-place writes, which inference tensors do not count."""
     return 0 if tensor.is_inference() else tensor._version

@@ -1,4 +1,4 @@
-"""A folder of pictures, labelled by class folders or by a labels.csv."""
+"""Pictures: a folder labeled by class folders or a labels.csv, a run's folder, or a single file."""
 
 import csv
 import io
@@ -7,26 +7,37 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
 
-from scoreag.data import run_dir
-from scoreag.data.source import Labels, Pixels, Source, index_labels, interleave_groups
+from scoreag.data.source import (
+    Labels,
+    Pixels,
+    Source,
+    class_index,
+    index_labels,
+    interleave_groups,
+)
 from scoreag.io.bounded import MAX_TABLE_BYTES, read_bytes
 from scoreag.io.images import is_gray, read_picture
+from scoreag.io.manifest import read_manifest, read_seal
+from scoreag.io.records import read_complete_rows
+from scoreag.io.records import read_picture as read_run_picture
+from scoreag.io.run_dir import ROWS
 from scoreag.registry import short_repr
 
 _SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),
 )
-_COLOR_SAMPLE_SIZE = 64  # pictures by which a folder is taken for one in gray or in color
-HIDDEN, NOT_A_PICTURE = "hidden", "no picture that is read"  # why something is left out
+_COLOR_SAMPLE_SIZE = 64  # pictures that decide whether a folder is in gray or in color
+HIDDEN, NOT_A_PICTURE = "hidden", "no picture that is read"  # reasons to skip a file
 _SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
-def load(
+def load_image_folder(
     folder: str,
     size: tuple[int, int] | None = None,
     classes: Sequence[str] = (),
@@ -34,49 +45,113 @@ def load(
 ) -> Source:
     """The pictures of ``folder``; their ids are their positions in it.
 
-    Class folders: the first picture of each class by their sorted names, then the second of each,
-    and so on, so that any range holds the classes alike; classes are the folders' sorted names.
-    labels.csv: in its order; its first line is ``file,label``, a label is a name or a number.
-    Neither: in the order of names, unlabelled.  The folder of a run is read as that run.
-    Gray pictures among ones in color become RGB.  What is hidden is left out, at every level.
+    Class folders: the first picture of each class in the order of the sorted class names, then the
+    second of each, and so on, so that every range holds all classes equally often.
+    labels.csv: in its order; its first line is ``file,label``; a label is a name or a number.
+    Neither: in the order of the file names, unlabeled.  A run's folder is read as that run.
+    If most pictures are in color, the gray ones become RGB.  Hidden files and folders are skipped.
 
     Args:
-        size: (height, width) that the middle of each picture is resized to.
-        classes: names by number, e.g. those of a classifier, which folders and labels must be of.
+        size: (height, width) to which the center of each picture is resized.
+        classes: names by number, e.g. those of a classifier, among which the labels must be.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise ValueError(f"no folder {folder!r}; give one with class folders or a labels.csv")
-    if (path / "rows.jsonl").is_file():
+    if (path / ROWS).is_file():
         if size is not None:
             raise ValueError(
                 f"{folder!r} is a run, whose images are read as they are; give no size"
             )
-        return run_dir.load(folder)
+        return load_run(folder)
     _check_splits(path, classes)
     find = _list_labels_csv if (path / "labels.csv").is_file() else _list_class_folders
     found = find(path, classes)
     files, labels = found.files, found.labels
-    left = _group_by_reason(path, found.skipped)
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    for file in sorted(found.skipped):
+        by_reason[found.skipped[file]].append(file.relative_to(path).as_posix())
     if not files:
-        also = "".join(f"; {len(some)} {why}, e.g. {some[0]}" for why, some in left.items())
+        also = "".join(f"; {len(some)} {why}, e.g. {some[0]}" for why, some in by_reason.items())
         raise ValueError(
             f"{path} has no PNG or JPEG pictures (or WebP, BMP, TIFF, PPM) in class folders or a "
             f"labels.csv{also}"
         )
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
-        color = _is_mostly_color(files[:_COLOR_SAMPLE_SIZE])
-        pixels = _load_pictures([files[i] for i in positions], size, color, progress)
+        sample = files[:_COLOR_SAMPLE_SIZE]
+        in_color = 2 * sum(map(is_gray, sample)) <= len(sample)
+        pixels = _load_pictures([files[i] for i in positions], size, in_color, progress)
         return pixels, None if labels is None else torch.tensor([labels[i] for i in positions])
 
-    named = [file.relative_to(path).as_posix() for file in files]
-    return Source(len(files), read, range(len(files)), found.classes, named, left)
+    names = [file.relative_to(path).as_posix() for file in files]
+    skipped = {why: tuple(some) for why, some in by_reason.items()}
+    return Source(len(files), read, range(len(files)), found.classes, names, skipped)
+
+
+def load_single_image(
+    filename: str,
+    label: str | int | None = None,
+    size: tuple[int, int] | None = None,
+    classes: Sequence[str] = (),
+) -> Source:
+    """The picture at the path, whose image id is 0.
+
+    Args:
+        label: a class by number, or by name if ``classes`` are given; None leaves it unlabeled.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no picture {filename!r}; give the path of a PNG or JPEG")
+    labels = None if label is None else torch.tensor([class_index(label, classes)])
+
+    def read(positions: range) -> tuple[Pixels, Labels | None]:
+        return read_picture(path, size)[None], labels
+
+    return Source(1, read, (0,), tuple(classes) if label is not None else (), (path.name,))
+
+
+def load_run(run_dir: str) -> Source:
+    """The images of a run's folder, in the order of their ids.
+
+    An unfinished run is refused, and so is a row or a picture that was changed.
+    """
+    folder = Path(run_dir).expanduser()
+    if not (folder / ROWS).is_file():
+        raise ValueError(f"{run_dir!r} is no folder of a run: it has no {ROWS}")
+    _check_finished(folder)
+    rows = sorted(read_complete_rows(folder), key=lambda row: row["image_id"])
+    if not rows:
+        raise ValueError(f"{folder / ROWS} has no rows; give the run's command again")
+    labels = [row.get("label") for row in rows]
+    is_unlabeled = all(label is None for label in labels)
+    if not is_unlabeled and not all(isinstance(label, int) for label in labels):
+        raise ValueError(f"{folder / ROWS} has rows with a label and rows without")
+
+    def read(positions: range) -> tuple[Pixels, Labels | None]:
+        pixels = torch.stack([read_run_picture(folder, rows[i]) for i in positions])
+        return pixels, None if is_unlabeled else torch.tensor([labels[i] for i in positions])
+
+    files = [str(row["source"]) for row in rows if row.get("source")]
+    ids = [row["image_id"] for row in rows]
+    return Source(len(rows), read, ids, (), files if len(files) == len(rows) else ())
+
+
+def _check_finished(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    read_seal(manifest, folder)
+    finished, expected, command = (manifest.get(key) for key in ("finished", "images", "command"))
+    count = len((folder / ROWS).read_bytes().splitlines())
+    if not finished or count != expected:
+        raise ValueError(
+            f"{folder} is a run that is not finished ({count} of {expected} images); "
+            f"give the run's command again{f': {command}' if command else ''}"
+        )
 
 
 @dataclass(frozen=True)
 class _FolderListing:
-    """The pictures of a folder with their labels, and why other things are left out."""
+    """The pictures of a folder with their labels, and the skipped files with the reasons."""
 
     files: list[Path]
     labels: list[int] | None
@@ -85,7 +160,7 @@ class _FolderListing:
 
 
 def _check_splits(path: Path, classes: Sequence[str]) -> None:
-    """Refuse a folder of train/, test/ and the like: they are no classes, and one is wanted.
+    """Refuse a folder of train/, test/ and the like, which are splits, not classes.
 
     One such name among others is a class: CIFAR-100 has trains.
     """
@@ -102,84 +177,67 @@ def _check_splits(path: Path, classes: Sequence[str]) -> None:
 
 
 def _list_class_folders(path: Path, classes: Sequence[str]) -> _FolderListing:
-    """The pictures of the class folders, or those beside none, unlabelled."""
+    """The pictures in the class folders; without class folders, the pictures, unlabeled."""
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not _is_hidden(f))
-    beside, left = _scan_folder(path, recursive=False)
+    outside, skipped = _scan_folder(path, recursive=False)
     if not folders:
-        return _FolderListing(beside, None, (), left)
-    if beside:
-        raise ValueError(f"{path} has pictures beside its class folders, such as {beside[0].name}")
+        return _FolderListing(outside, None, (), skipped)
+    if outside:
+        raise ValueError(f"{path} has pictures beside its class folders, such as {outside[0].name}")
     numbers, names = index_labels([f.name for f in folders], classes, [str(f) for f in folders])
     pairs: list[tuple[Path, int]] = []
     for folder, number in zip(folders, numbers, strict=True):
         files, others = _scan_folder(folder)
-        left |= others | ({} if files else {folder: "an empty class"})
+        skipped |= others | ({} if files else {folder: "an empty class"})
         pairs += [(file, number) for file in files]
     pairs = [pairs[i] for i in interleave_groups([number for _, number in pairs])]
-    return _FolderListing([file for file, _ in pairs], [number for _, number in pairs], names, left)
+    ordered, labels = [file for file, _ in pairs], [number for _, number in pairs]
+    return _FolderListing(ordered, labels, names, skipped)
 
 
 def _list_labels_csv(path: Path, classes: Sequence[str]) -> _FolderListing:
-    """The pictures that labels.csv names."""
     table = path / "labels.csv"
     entries = read_labels_csv(table)
-    labels, places = [one.label for one in entries], [one.location for one in entries]
-    numbers, names = index_labels(labels, classes, places)
+    labels, locations = [one.label for one in entries], [one.location for one in entries]
+    numbers, names = index_labels(labels, classes, locations)
     files = [path / one.file for one in entries]
-    others, left = _scan_folder(path)
-    left |= dict.fromkeys(set(others) - set(files), "not in labels.csv")
-    return _FolderListing(files, numbers, names, {f: why for f, why in left.items() if f != table})
+    pictures, skipped = _scan_folder(path)
+    skipped |= dict.fromkeys(set(pictures) - set(files), "not in labels.csv")
+    del skipped[table]
+    return _FolderListing(files, numbers, names, skipped)
 
 
 def _scan_folder(folder: Path, recursive: bool = True) -> tuple[list[Path], dict[Path, str]]:
-    """The pictures in a folder, sorted by path, and what else is there, with the reason why."""
+    """The pictures in a folder, sorted by path, and what else is there, with the reason."""
     files: list[Path] = []
-    left: dict[Path, str] = {}
+    skipped: dict[Path, str] = {}
 
     def refuse(error: OSError) -> None:
         raise error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
-        for below in [Path(place, name) for name in folders]:
-            if _is_hidden(below) or (recursive and below.is_symlink()):
-                left[below] = HIDDEN if _is_hidden(below) else "a link to a folder"
-        folders[:] = [name for name in folders if recursive and Path(place, name) not in left]
+        for child in [Path(place, name) for name in folders]:
+            if _is_hidden(child) or (recursive and child.is_symlink()):
+                skipped[child] = HIDDEN if _is_hidden(child) else "a link to a folder"
+        folders[:] = [name for name in folders if recursive and Path(place, name) not in skipped]
         for file in [Path(place, name) for name in names]:
-            if why := _skip_reason(file):
-                left[file] = why
-            else:
+            if file.name[0] == ".":
+                skipped[file] = HIDDEN
+            elif file.suffix.lower() in _SUFFIXES and file.is_file():
                 files.append(file)
-    return sorted(files), left
+            else:
+                skipped[file] = NOT_A_PICTURE
+    return sorted(files), skipped
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name[0] in "._" if path.is_dir() else path.name[0] == "."
-
-
-def _skip_reason(file: Path) -> str:
-    """Why a file is not read as a picture; "" where it is."""
-    if file.name[0] == ".":
-        return HIDDEN
-    return "" if file.suffix.lower() in _SUFFIXES and file.is_file() else NOT_A_PICTURE
-
-
-def _group_by_reason(path: Path, skipped: dict[Path, str]) -> dict[str, tuple[str, ...]]:
-    """What is left out, relative to the whole, by the reason why."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for file in sorted(skipped):
-        found[skipped[file]].append(file.relative_to(path).as_posix())
-    return {why: tuple(files) for why, files in found.items()}
-
-
-def _is_mostly_color(files: list[Path]) -> bool:
-    """Whether at least half of some pictures are in color."""
-    return 2 * sum(map(is_gray, files)) <= len(files)
+def _is_hidden(folder: Path) -> bool:
+    return folder.name[0] in "._"
 
 
 def _load_pictures(
     files: list[Path], size: tuple[int, int] | None, color: bool, progress: bool
 ) -> Pixels:
-    """The pictures of the files as one tensor: all have one size, or are refused."""
+    """The pictures as one tensor; all must have the same size."""
     silent = None if progress else True
     pictures: list[torch.Tensor] = []
     for file in tqdm(files, desc="reading", unit="image", delay=2, leave=False, disable=silent):
@@ -200,13 +258,13 @@ def _load_pictures(
     return torch.stack(pictures)
 
 
-REQUIRED_COLUMNS = {"file", "label"}  # columns that it must have
-_SEPARATORS = ",;\t"  # Excel's, by the country and by "save as"
+REQUIRED_COLUMNS = {"file", "label"}
+_SEPARATORS = ",;\t"  # Excel's, which depend on the country and the format
 
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """A picture's path, relative to the folder, its label, and where that is written."""
+    """A picture's path, relative to the folder, its label, and the line with both."""
 
     file: str
     label: str
@@ -217,15 +275,16 @@ def read_labels_csv(table: Path) -> list[LabelEntry]:
     """The entries of a labels.csv, in its order.
 
     Its first line names the columns, ``file`` and ``label`` among them.  The text is UTF-8, UTF-16
-    with its mark, or else Windows-1252; columns are separated by commas, semicolons or tabs.
+    with a byte-order mark, or Windows-1252; columns are separated by commas, semicolons or tabs.
 
     Raises:
-        ValueError: it is no such table, or an entry has no label, two labels, or no picture that
-            is inside the folder; says the line.
+        ValueError: it is no such table, or an entry has no label, two labels, or no picture
+            inside the folder; the message names the line.
     """
-    entries = [_check_entry(table, entry) for entry in _read_rows(table)]
     first: dict[str, LabelEntry] = {}
+    entries = _read_rows(table)
     for entry in entries:
+        _check_entry(table.parent, entry)
         other = first.setdefault(entry.file, entry)
         if other.label != entry.label:
             raise ValueError(
@@ -239,30 +298,27 @@ def read_labels_csv(table: Path) -> list[LabelEntry]:
 def _read_rows(table: Path) -> list[LabelEntry]:
     text = io.StringIO(_read_text(table), newline="")
     head = text.readline().strip()
-    separator = next(
-        (s for s in _SEPARATORS if set(_split_line(head, s)) >= REQUIRED_COLUMNS), None
-    )
-    if separator is None:
+    for separator in _SEPARATORS:
+        columns = [cell.strip().strip('"') for cell in head.split(separator)]
+        if set(columns) >= REQUIRED_COLUMNS:
+            break
+    else:
         raise ValueError(f"{table} begins with {head[:80]!r}; its first line must be 'file,label'")
-    rows = csv.DictReader(text, _split_line(head, separator), delimiter=separator)
-    found = []
+    rows = csv.DictReader(text, columns, delimiter=separator)
+    entries = []
     try:
         for row in rows:
             file, label = ((row[name] or "").strip() for name in ("file", "label"))
-            found.append(LabelEntry(file, label, f"{table}, line {rows.line_num + 1}"))
+            entries.append(LabelEntry(file, label, f"{table}, line {rows.line_num + 1}"))
     except csv.Error as error:
         raise ValueError(f"{table}, line {rows.line_num + 1}: {error}") from error
-    return found
-
-
-def _split_line(line: str, separator: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in line.split(separator)]
+    return entries
 
 
 def _read_text(table: Path) -> str:
     data = read_bytes(table, MAX_TABLE_BYTES)
-    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    for encoding in ["utf-16"] if marked else ["utf-8-sig", "cp1252"]:
+    is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp1252"]:
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
@@ -272,24 +328,21 @@ def _read_text(table: Path) -> str:
     raise ValueError(f"{table} is no text in UTF-8, UTF-16 or Windows-1252; save it as UTF-8")
 
 
-def _check_entry(table: Path, entry: LabelEntry) -> LabelEntry:
-    file = entry.file
+def _check_entry(folder: Path, entry: LabelEntry) -> None:
+    file, slashed = entry.file, entry.file.replace("\\", "/")
     if not entry.label:
         raise ValueError(f"{entry.location}, has no label")
-    if (
-        PurePosixPath(file).is_absolute()
-        or PureWindowsPath(file).drive
-        or ".." in _path_parts(file)
-    ):
+    is_absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).drive
+    if is_absolute or ".." in slashed.split("/"):
         raise ValueError(
             f"{entry.location}: {short_repr(file)} is not a path inside the folder; write it "
-            f"relative to {table.parent}"
+            f"relative to {folder}"
         )
-    if not (table.parent / file).is_file():
-        fix = f"; write {short_repr(file.replace(chr(92), '/'))}" if "\\" in file else ""
+    if not (folder / file).is_file():
+        fix = f"; write {short_repr(slashed)}" if slashed != file else ""
         raise ValueError(f"{entry.location}, names {short_repr(file)}, which is not there{fix}")
-    return entry
 
 
-def _path_parts(file: str) -> list[str]:
-    return file.replace("\\", "/").split("/")
+IMAGE_FOLDER = SimpleNamespace(load=load_image_folder)
+SINGLE_IMAGE = SimpleNamespace(load=load_single_image)
+RUN_DIR = SimpleNamespace(load=load_run)

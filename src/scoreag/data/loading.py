@@ -1,4 +1,4 @@
-"""Images and labels from a word such as ``cifar10:test[0:256]``: a data set, a part, a range."""
+"""Images and labels from a word such as ``cifar10:test[0:256]``: a data set, a split, a range."""
 
 import hashlib
 import re
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from scoreag.data.source import Labels, Pixels, Source, interleave_groups
 from scoreag.io.images import to_float
+from scoreag.io.run_dir import ROWS
 from scoreag.registry import (
     check_options,
     component_names,
@@ -23,8 +23,8 @@ from scoreag.registry import (
     load_component,
 )
 
-_PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # the kinds whose word is a path
-_OTHER_NAMES = {  # words for a kind that are none of its name
+_PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # whose word is a path
+_OTHER_NAMES = {  # that are too unlike a kind's name to be near it
     "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
     "samples": "foolbox-samples", "sample": "foolbox-samples",
 }  # fmt: skip
@@ -32,14 +32,14 @@ _TENSOR_HINT = (
     "write np.savez('data.npz', images=images.numpy(), labels=labels.numpy()), give data.npz"
 )
 _ARCHIVE_HINT = "unpack it, and give its folder"
-_FORMAT_HINTS = {  # of files that look like data
+_FORMAT_HINTS = {  # for files in formats that are not read
     ".npy": "write np.savez('data.npz', images=np.load(...), labels=np.load(...)), give data.npz",
     **dict.fromkeys((".pt", ".pth", ".safetensors", ".pkl", ".pickle"), _TENSOR_HINT),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
     **dict.fromkeys((".csv", ".tsv", ".xlsx"), "give the folder of the pictures and a labels.csv"),
     **dict.fromkeys((".h5", ".hdf5", ".mat", ".parquet", ".arrow", ".tfrecord"), _TENSOR_HINT),
 }
-_MAX_LISTED = 10  # classes whose counts are told, and files that were left out
+_MAX_LISTED = 10  # classes whose counts a summary lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +47,12 @@ class Dataset:
     """8-bit images with their ids.
 
     Args:
-        labels: the class of each image; None where they are not labelled.
-        image_ids: the position of each in the whole that it was read from, or the id in its run.
+        labels: the class of each image; None if they are unlabeled.
+        image_ids: the position of each in the data set that it was read from, or its id in a run.
         classes: names by number; empty where they have none.
-        name: what was read, with its range unless that is the whole, e.g. "cifar10:test[0:4]".
-        files: where each was read from, relative to the whole; empty where they have no files.
-        skipped: what else the whole holds and is not read, by the reason why.
+        name: what was read, with its range unless that is everything, e.g. "cifar10:test[0:4]".
+        files: where each was read from, relative to the data set; empty where there are no files.
+        skipped: files of the data set that are not read, by the reason.
     """
 
     images: Pixels
@@ -69,21 +69,21 @@ class Dataset:
         if self.labels is None:
             return {}
         found = Counter(self.labels.tolist())
-        if not self.classes:
-            return {str(number): found[number] for number in sorted(found)}
-        return {name: found[number] for number, name in enumerate(self.classes)}
+        names = dict(enumerate(self.classes)) or {number: str(number) for number in sorted(found)}
+        return {name: found[number] for number, name in names.items()}
 
     @property
     def summary(self) -> str:
-        """One line: the images, how many of each class, and what of the whole is left out."""
+        """One line: the number of images, how many of each class, and the skipped files."""
         parts = [f"{len(self)} image{'s' * (len(self) != 1)}, {_format_counts(self.counts)}"]
         for why, files in self.skipped.items():
-            parts.append(f"left out: {len(files)} {why} ({_format_files(files)})")
+            examples = ", ".join(files[:3]) + ", ..." * (len(files) > 3)
+            parts.append(f"left out: {len(files)} {why} ({examples})")
         return f"{self.name}: {'; '.join(parts)}"
 
     @property
     def is_user_data(self) -> bool:
-        """Whether they are one's own, in an order that may go class by class."""
+        """Whether these are the user's own images, which may be sorted by class."""
         return self.name.startswith(("image-folder:", "npz:", "run-dir:"))
 
     @property
@@ -100,53 +100,45 @@ class Dataset:
 
     def __getitem__(self, rows: int | slice) -> "Dataset":
         if isinstance(rows, int):
-            place = range(len(self))[rows]
-            rows = slice(place, place + 1)
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            image_ids=self.image_ids[rows],
-            files=self.files[rows],
-        )
+            position = range(len(self))[rows]
+            rows = slice(position, position + 1)
+        return self._take(rows, range(len(self))[rows])
 
     def select(self, rows: Sequence[int]) -> "Dataset":
         """The images at these positions, in this order."""
-        places = torch.tensor(rows, dtype=torch.int64)
+        return self._take(torch.tensor(rows, dtype=torch.int64), rows)
+
+    def _take(self, index: slice | Tensor, positions: Sequence[int]) -> "Dataset":
         return replace(
             self,
-            images=self.images[places],
-            labels=None if self.labels is None else self.labels[places],
-            image_ids=tuple(self.image_ids[i] for i in rows),
-            files=tuple(self.files[i] for i in rows) if self.files else (),
+            images=self.images[index],
+            labels=None if self.labels is None else self.labels[index],
+            image_ids=tuple(self.image_ids[i] for i in positions),
+            files=tuple(self.files[i] for i in positions) if self.files else (),
         )
 
 
 def interleave_classes(data: Dataset) -> Dataset:
-    """One's own images in an order in which the classes take turns; others as they are."""
+    """The user's own images in an order in which the classes take turns; others unchanged."""
     if not data.is_user_data or data.labels is None:
         return data
     return data.select(interleave_groups(data.labels.tolist()))
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:
-    """cat 8, dog 0; of many classes, how many are there."""
+    """cat 8, dog 0; for many classes, how many of them have images."""
     if not counts:
         return "unlabelled"
-    there = [count for count in counts.values() if count]
-    if len(counts) > _MAX_LISTED:
-        each = f"{min(there)}" if len(set(there)) == 1 else f"{min(there)} to {max(there)}"
-        return f"of {len(there)} of {len(counts)} classes, {each} of each"
-    return f"by class: {', '.join(f'{name} {count}' for name, count in counts.items())}"
-
-
-def _format_files(files: Sequence[str]) -> str:
-    """The first few of them."""
-    return ", ".join(files[:3]) + ", ..." * (len(files) > 3)
+    if len(counts) <= _MAX_LISTED:
+        return f"by class: {', '.join(f'{name} {count}' for name, count in counts.items())}"
+    present = [count for count in counts.values() if count]
+    low, high = min(present), max(present)
+    each = f"{low}" if low == high else f"{low} to {high}"
+    return f"of {len(present)} of {len(counts)} classes, {each} of each"
 
 
 class LoadedData(tuple[Tensor, Labels | None]):
-    """``images, labels``, with the ``dataset`` they are of: its classes, ids, files and counts."""
+    """``images, labels``, with the ``dataset`` they come from: classes, ids, files and counts."""
 
     dataset: Dataset
 
@@ -154,8 +146,8 @@ class LoadedData(tuple[Tensor, Labels | None]):
 def load_data(spec: str | Path, data_dir: str | Path | None = None, **options: Any) -> LoadedData:
     """The images in [0, 1] and the labels that ``spec`` names, as a pair.
 
-    The pair's ``dataset`` tells what they are: ``classes``, the names by number, ``image_ids``,
-    ``files``, ``counts``, ``skipped``, and all in one line, ``summary``.
+    The pair's ``dataset`` has ``classes``, the names by number, ``image_ids``, ``files``,
+    ``counts``, ``skipped``, and all of that in one line, ``summary``.
     """
     dataset = load_dataset(spec, data_dir, **options)
     loaded = LoadedData((to_float(dataset.images), dataset.labels))
@@ -176,129 +168,120 @@ def load_dataset(
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
     ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``foolbox-samples``, ``image-folder:PATH``,
     ``npz:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
-    Where the whole of it is a path that is there, ``imgs[1]``, its brackets are of the name.
+    If ``spec`` with its brackets is a path that exists, ``imgs[1]``, they belong to the path.
 
     Args:
-        data_dir: where the official files of a data set are, or are fetched to.
+        data_dir: the folder of a data set's official files, which are downloaded if missing.
         label: the class of a single picture, by number or by a name in ``classes``.
-        size: (height, width) that pictures are resized to; None takes them as they are.
-        classes: the model's, by number: labels that are given by name are numbered by them; by
-            default by the alphabet.
+        size: (height, width) to which pictures are resized; None keeps their size.
+        classes: the model's, by number: labels given by name are numbered by them; by default in
+            alphabetical order.
     """
     if not isinstance(spec, str | Path):
         raise ValueError(
             f"the data is {describe_value(spec)}; expected a word or a path, such as "
             "'cifar10:test'; a tensor of images is given to tasks and attacks as it is"
         )
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"size is {size}; expected (height, width) in pixels, such as (32, 32)")
     what, part = _split_spec(spec)
-    source, name = _open_source(what, data_dir, label, _check_size(size), progress, classes)
-    inside = _parse_range(part, source.count, name)
-    images, labels = source.read(inside)
-    ids = tuple(source.image_ids[i] for i in inside)
-    files = tuple(source.files[i] for i in inside) if source.files else ()
-    part = "" if len(inside) == source.count else f"[{inside.start}:{inside.stop}]"
-    left = source.skipped
-    return Dataset(images, labels, ids, source.classes, f"{name}{part}", files, left)
+    source, name = _open_source(
+        what,
+        {"label": label, "size": size},
+        {"data_dir": data_dir, "progress": progress, "classes": classes},
+    )
+    positions = _parse_range(part, source.count, name)
+    images, labels = source.read(positions)
+    ids = tuple(source.image_ids[i] for i in positions)
+    files = tuple(source.files[i] for i in positions) if source.files else ()
+    if len(positions) < source.count:
+        name = f"{name}[{positions.start}:{positions.stop}]"
+    return Dataset(images, labels, ids, source.classes, name, files, source.skipped)
 
 
 def is_cached(spec: str | Path, data_dir: str | Path | None = None) -> bool:
     """Whether the images of ``spec`` can be read without a download."""
-    what, _ = _split_spec(spec)
     try:
-        _, module, word = _resolve_kind(what)
-        there: bool = module.is_cached(word, data_dir) if hasattr(module, "is_cached") else True
+        _, dataset, word = _resolve_kind(_split_spec(spec)[0])
+        return bool(dataset.is_cached(word, data_dir)) if hasattr(dataset, "is_cached") else True
     except ValueError:
         return False
-    return there
 
 
 def source_path(spec: str | Path) -> Path | None:
     """The file or folder that ``spec`` reads from; None where it names a data set."""
     what, _ = _split_spec(spec)
-    kind, colon, word = what.partition(":")
-    path = Path(word if colon and kind in _PATH_KINDS else what).expanduser()
-    return path if _display_name(what) not in _list_kinds() and path.exists() else None
+    path = _path_of(what)
+    return (
+        path
+        if what.replace("_", "-") not in component_names("datasets") and path.exists()
+        else None
+    )
 
 
 def _split_spec(spec: str | Path) -> tuple[str, str | None]:
-    """The word for the whole, and the range behind it; brackets may be of a path's name."""
-    if str(spec).endswith("]") and _exists(str(spec)):
-        return str(spec), None
-    match = re.fullmatch(r"(.*?)(\[[^\[\]/\\]*\]?)?", str(spec), re.DOTALL)
-    what, part = match.groups() if match else (str(spec), None)
-    return what, part
+    """The data set and the range behind it; a path that exists may end in brackets itself."""
+    text = str(spec)
+    if text.endswith("]") and _path_of(text).exists():
+        return text, None
+    match = re.fullmatch(r"(.*?)(\[[^\[\]/\\]*\]?)?", text, re.DOTALL)
+    return (match[1], match[2]) if match else (text, None)
 
 
-def _exists(spec: str) -> bool:
+def _path_of(spec: str) -> Path:
     kind, colon, word = spec.partition(":")
-    return Path(word if colon and kind in _PATH_KINDS else spec).expanduser().exists()
+    return Path(word if colon and kind in _PATH_KINDS else spec).expanduser()
 
 
 def _open_source(
-    spec: str,
-    data_dir: str | Path | None,
-    label: str | int | None,
-    size: tuple[int, int] | None,
-    progress: bool,
-    classes: Sequence[str],
+    spec: str, options: Mapping[str, Any], context: Mapping[str, Any]
 ) -> tuple[Source, str]:
-    kind, module, word = _resolve_kind(spec)
-    asked = {"label": label, "size": size}
-    options: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-    check_options(module.load, options, kind)
-    taken = signature(module.load).parameters
-    offered = {"data_dir": data_dir, "progress": progress, "classes": classes}
-    options |= {key: value for key, value in offered.items() if key in taken}
+    """The source and its name.
+
+    Args:
+        options: refused, unless None, where the data set does not take them.
+        context: passed where the data set takes it.
+    """
+    kind, dataset, word = _resolve_kind(spec)
+    chosen = {key: value for key, value in options.items() if value is not None}
+    check_options(dataset.load, chosen, kind)
+    accepted = signature(dataset.load).parameters
+    chosen |= {key: value for key, value in context.items() if key in accepted}
     last = Path(word).resolve().name if kind in _PATH_KINDS else word
-    return module.load(word, **options), f"{kind}:{last}" if last else kind
+    return dataset.load(word, **chosen), f"{kind}:{last}" if last else kind
 
 
-def _resolve_kind(spec: str) -> tuple[str, ModuleType, str]:
-    """The kind of data set, its module, and the word for it."""
+def _resolve_kind(spec: str) -> tuple[str, Any, str]:
+    """The kind of data set, its component, and the word for it."""
     kind, colon, word = spec.partition(":")
-    if _display_name(kind) in _list_kinds():
-        return (
-            _display_name(kind),
-            load_component("datasets", _list_kinds()[_display_name(kind)]),
-            word,
-        )
+    name, known = kind.replace("_", "-"), component_names("datasets")
+    if name in known:
+        return name, load_component("datasets", name), word
     path = Path(spec).expanduser()
     if spec and path.exists():
-        kind = _detect_kind(path)
-        return kind, load_component("datasets", _list_kinds()[kind]), spec
+        name = _detect_kind(path)
+        return name, load_component("datasets", name), spec
     if not colon and ("." in spec or "/" in spec):
-        raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(_list_kinds())}")
+        raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(known)}")
     if "." not in kind:
-        raise ValueError(
-            f"no {kind!r} in datasets; "
-            + did_you_mean(_OTHER_NAMES.get(kind, _display_name(kind)), list(_list_kinds()))
-        )
+        hint = did_you_mean(_OTHER_NAMES.get(kind, name), known)
+        raise ValueError(f"no {kind!r} in datasets; {hint}")
     try:
         return kind, load_component("datasets", kind), word
     except ModuleNotFoundError as error:
         raise ValueError(f"no data set {kind!r}: {error}") from error
 
 
-def _display_name(kind: str) -> str:
-    """The name of a data set as it is written: tiny-imagenet, whose file is tiny_imagenet."""
-    return kind.replace("_", "-")
-
-
-def _list_kinds() -> dict[str, str]:
-    """The modules of the data sets by the names that are written."""
-    return {_display_name(name): name for name in component_names("datasets")}
-
-
 def _detect_kind(path: Path) -> str:
     if path.is_dir():
-        return "run-dir" if (path / "rows.jsonl").is_file() else "image-folder"
+        return "run-dir" if (path / ROWS).is_file() else "image-folder"
     if (fix := _FORMAT_HINTS.get(path.suffix.lower())) is not None:
         raise ValueError(f"{path} is not read as data; {fix}")
     return "npz" if path.suffix.lower() == ".npz" else "single-image"
 
 
 def _parse_range(part: str | None, count: int, name: str) -> range:
-    """The positions that ``[a:b]`` or ``[i]`` means; nothing is cut to fit."""
+    """The positions that ``[a:b]`` or ``[i]`` means; a range beyond the end is refused."""
     match = re.fullmatch(r"\[(\d*)(:?)(\d*)\]", part or "[:]", re.ASCII)
     words = match.groups() if match else ("", "", "")
     first = int(words[0] or 0)
@@ -309,9 +292,3 @@ def _parse_range(part: str | None, count: int, name: str) -> range:
             f"write a range in [0:{count}], or one position in [0]..[{count - 1}]"
         )
     return range(first, last)
-
-
-def _check_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size is {size}; expected (height, width) in pixels, such as (32, 32)")
-    return size

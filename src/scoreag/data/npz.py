@@ -1,8 +1,9 @@
-"""Arrays in an .npz file: ``images``, and where wanted ``labels`` and ``classes``."""
+"""Arrays in an .npz file: ``images``, and optionally ``labels`` and ``classes``."""
 
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,18 @@ from scoreag.io.images import check_images, to_uint8
 from scoreag.registry import truncate_text
 
 _Array = NDArray[Any]
-_CHUNK = 256  # images that are rounded at a time
+_CHUNK = 256  # images that are converted to 8 bits at a time, to save memory
 
 
-def load(filename: str, classes: Sequence[str] = ()) -> Source:
+def load_npz(filename: str, classes: Sequence[str] = ()) -> Source:
     """The arrays of the file; the image ids are the positions.
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
     (batch, channels, height, width), or (batch, height, width) for gray.  labels: integers.
-    classes: what the labels count, by name.
+    classes: the names of the classes by number.
 
     Args:
-        classes: names by number, e.g. those of a classifier, which the file's classes must be of.
+        classes: names by number, e.g. those of a classifier, among which the file's must be.
     """
     path = Path(filename).expanduser()
     found = _read_arrays(path)
@@ -52,7 +53,9 @@ def _read_arrays(path: Path) -> dict[str, _Array]:
     with path.open("rb") as file:
         first = file.read(12)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no whole .npz file (it begins with {first!r}): use np.savez")
+        raise ValueError(
+            f"{path} is no complete .npz file (it begins with {first!r}): use np.savez"
+        )
     try:
         found, has = read_npz(path, ("images", "labels", "classes"))
     except ValueError as error:
@@ -93,13 +96,10 @@ def _to_pixels(images: _Array) -> Pixels:
     if images.dtype.kind != "f" or not images.size or images.ndim != 4:
         check_images(torch.from_numpy(np.ascontiguousarray(images)))
         return torch.from_numpy(np.array(images, order="C"))
-    pieces = range(0, len(images), _CHUNK)  # in eight bits they take a quarter of the room
-    return torch.cat([_round_to_uint8(images[start : start + _CHUNK]) for start in pieces])
-
-
-def _round_to_uint8(images: _Array) -> Pixels:
-    wide = np.float64 if images.dtype.newbyteorder("=") == np.float64 else np.float32
-    return to_uint8(check_images(torch.from_numpy(images.astype(wide, order="C"))))
+    dtype = np.float64 if images.dtype.newbyteorder("=") == np.float64 else np.float32
+    chunks = (images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))
+    floats = (torch.from_numpy(chunk.astype(dtype, order="C")) for chunk in chunks)
+    return torch.cat([to_uint8(check_images(chunk)) for chunk in floats])
 
 
 def _to_labels(labels: _Array, count: int, classes: tuple[str, ...]) -> Labels:
@@ -113,3 +113,6 @@ def _to_labels(labels: _Array, count: int, classes: tuple[str, ...]) -> Labels:
     if len(wrong):
         raise ValueError(f"labels hold {wrong[0]}; expected 0..{highest}")
     return torch.from_numpy(labels.astype(np.int64))
+
+
+NPZ = SimpleNamespace(load=load_npz)

@@ -1,23 +1,26 @@
-"""Data sets.  A file here has ``load(what, ...)``, which looks and gives a ``Source`` to read from.
+"""What a data set is: images and labels that are read on request, and official files.
 
-``what`` is the word behind the colon: ``cifar10:test`` calls ``cifar10.load("test")``.
+A data set has ``load(word, ...)``, which returns a ``Source``: for ``cifar10:test``, the word is
+``test``.  It may have ``is_cached(word, data_dir)`` and ``CLASSES``, the names by number.
 """
 
 import os
 import re
+import shutil
+import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from scoreag.io.filesystem import data_folder
+from scoreag.io.download import download_file
+from scoreag.io.filesystem import atomic_write, data_folder
 from scoreag.registry import did_you_mean, short_repr
-
-_FoundT = TypeVar("_FoundT")
 
 Pixels = UInt8[Tensor, "batch channels height width"]
 Labels = Int64[Tensor, "batch"]
@@ -25,14 +28,14 @@ Labels = Int64[Tensor, "batch"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled images that lie ready; only those asked for are read.
+    """Images and labels of which any range can be read.
 
     Args:
-        read: the images and labels (None: unlabelled) at the positions of a range of step 1.
-        image_ids: one for each position; by default the position itself.
-        classes: their names by number; empty where they have none.
-        files: the file of each position, relative to the whole; empty where they have none.
-        skipped: what else was found and is not among them, by the reason why.
+        read: the images and labels (None: unlabeled) at the positions of a range of step 1.
+        image_ids: one for each position.
+        classes: names by number; empty where they have none.
+        files: the file of each position, relative to the data set; empty where there are none.
+        skipped: other files that were found and are not read, by the reason.
     """
 
     count: int
@@ -43,34 +46,134 @@ class Source:
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class OfficialDataset:
+    """A published data set, whose files are downloaded if they are missing.
+
+    The files are in ``data_dir``, else in SCOREAG_DATA, else in the cache folder.  They are
+    downloaded from ``url``, or from the address of the folder or of the file in SCOREAG_NAME_URL.
+
+    Args:
+        title: the name in messages.
+        digests: of the published files, by their path in the data folder.
+        find: what is there of a split in a folder, for ``open``; None if anything is missing.
+        open: the source of a split; the last argument is whether to show progress.
+        needs: the files to download for a split; by default all.
+        archive_folder, members: if the file is an archive, its files to unpack, and to where.
+        bundled: splits that need no files.
+    """
+
+    name: str
+    title: str
+    splits: Sequence[str]
+    url: str
+    digests: dict[str, str]
+    find: Callable[[Path, str], Any]
+    open: Callable[[Any, str, bool], Source]
+    needs: Callable[[str], Sequence[str]] | None = None
+    archive_folder: str = ""
+    members: Sequence[str] = ()
+    bundled: Mapping[str, Callable[[], Source]] = field(default_factory=dict)
+    default_split: str = "test"
+    CLASSES: tuple[str, ...] = ()
+
+    def load(
+        self, split_name: str, data_dir: str | Path | None = None, progress: bool = True
+    ) -> Source:
+        """The split of that name, with its files downloaded if they are missing."""
+        split = self._pick_split(split_name)
+        if split in self.bundled:
+            return self.bundled[split]()
+        folder = data_folder(data_dir, self.title)
+        found = self.find(folder, split)
+        if found is None:
+            try:
+                self._download(folder, split, progress)
+            except ConnectionError as error:
+                raise ConnectionError(f"no {self.title} files in {folder}, and {error}") from error
+            found = self.find(folder, split)
+        if found is None:
+            raise ValueError(f"{folder} has no files of {self.title} after the download")
+        return self.open(found, split, progress)
+
+    def is_cached(self, split_name: str, data_dir: str | Path | None = None) -> bool:
+        """Whether the split can be read without a download."""
+        split = self._pick_split(split_name)
+        return split in self.bundled or (
+            self.find(data_folder(data_dir, self.title), split) is not None
+        )
+
+    def _pick_split(self, name: str) -> str:
+        split = name or self.default_split
+        if split not in self.splits:
+            hint = did_you_mean(split, list(self.splits))
+            raise ValueError(f"{self.name} has no split {split!r}; {hint}")
+        return split
+
+    def _download(self, folder: Path, split: str, progress: bool) -> None:
+        base = os.environ.get(f"SCOREAG_{self.name.replace('-', '_').upper()}_URL") or self.url
+        for name in self.needs(split) if self.needs else self.digests:
+            path = folder / name
+            existed = path.exists()
+            is_file = base.endswith(path.suffix)
+            url = base if is_file else f"{base.rstrip('/')}/{path.name}"
+            download_file(url, path, self.digests[name], progress)
+            if self.members:
+                _unpack(path, folder / self.archive_folder, list(self.members))
+                if not existed:
+                    path.unlink()
+
+
+def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
+    """Extract the files ``names`` of the archive, and nothing else that it contains."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = member.name.removeprefix("./").removeprefix(f"{folder.name}/")
+            content = tar.extractfile(member) if member.isreg() and name in names else None
+            if content is not None:
+                names.remove(name)
+                atomic_write(folder / name, partial(_copy, content))
+    if names:
+        raise ValueError(f"{archive} lacks {', '.join(names)}; it is not the official archive")
+
+
+def _copy(content: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
 def index_labels(
     labels: Sequence[str], classes: Sequence[str], locations: Sequence[str] = ()
 ) -> tuple[list[int], tuple[str, ...]]:
     """The number of each label, and the names of the classes.
 
-    A label is a number or one of ``classes``.  Where these are no names, labels that are all
-    numbers stand for themselves ("10" comes after "9"), others are numbered by the alphabet.
+    A label is a number or one of ``classes``.  If these have no names, labels that are all numbers
+    are taken as they are ("10" comes after "9"), and others are numbered in alphabetical order.
 
     Args:
         classes: empty, or only numbers, where the classes have no names.
         locations: where each label was read, for messages.
-
-    Raises:
-        ValueError: a label is none of the classes, or numbers and names are mixed.
     """
     if lacks_class_names(classes) and not any(map(_looks_numeric, labels)):
-        return _index_by_alphabet(labels, len(classes))
+        names = sorted(set(labels))
+        if classes and len(names) > len(classes):
+            raise ValueError(
+                f"there are {len(names)} classes by name, and the model has {len(classes)}"
+            )
+        index = {name: i for i, name in enumerate(names)}
+        return [index[word] for word in labels], tuple(names)
+    numbers = []
     for i, word in enumerate(labels):
         try:
-            _check_number(word) if not classes else class_index(word, classes)
+            numbers.append(class_index(word, classes) if classes else _parse_number(word))
         except ValueError as error:
             where = f"{locations[i]}: " if locations else ""
             raise ValueError(f"{where}{error}") from error
     if classes:
-        return [class_index(word, classes) for word in labels], tuple(classes)
-    numbers = [int(word) for word in labels]
-    whole = set(numbers) == set(range(len(set(numbers))))
-    return numbers, tuple(str(i) for i in range(len(set(numbers)))) if whole else ()
+        return numbers, tuple(classes)
+    count = len(set(numbers))
+    return numbers, tuple(map(str, range(count))) if set(numbers) == set(range(count)) else ()
 
 
 def lacks_class_names(classes: Sequence[str]) -> bool:
@@ -78,18 +181,7 @@ def lacks_class_names(classes: Sequence[str]) -> bool:
     return list(classes) == [str(i) for i in range(len(classes))]
 
 
-def _index_by_alphabet(
-    labels: Sequence[str], max_classes: int
-) -> tuple[list[int], tuple[str, ...]]:
-    names = sorted(set(labels))
-    if max_classes and len(names) > max_classes:
-        raise ValueError(f"there are {len(names)} classes by name, and the model has {max_classes}")
-    place = {name: i for i, name in enumerate(names)}
-    return [place[word] for word in labels], tuple(names)
-
-
-def _check_number(word: str) -> None:
-    """Refuse a label that is no whole number where another one is."""
+def _parse_number(word: str) -> int:
     if not _is_number(word):
         raise ValueError(
             f"the label {short_repr(word)} is no whole number of 0 or more, and other labels are "
@@ -97,6 +189,7 @@ def _check_number(word: str) -> None:
         )
     if len(word) > 18:
         raise ValueError(f"the label {short_repr(word)} is too large a number for a class")
+    return int(word)
 
 
 def interleave_groups(groups: Sequence[object]) -> list[int]:
@@ -105,13 +198,13 @@ def interleave_groups(groups: Sequence[object]) -> list[int]:
     >>> interleave_groups("aaabcc")
     [0, 3, 4, 1, 5, 2]
     """
-    seen: Counter[object] = Counter()
-    turn = []
+    counts: Counter[object] = Counter()
+    turns = []
     for group in groups:
-        turn.append(seen[group])
-        seen[group] += 1
-    order = {group: i for i, group in enumerate(seen)}  # as they first come
-    return sorted(range(len(groups)), key=lambda i: (turn[i], order[groups[i]]))
+        turns.append(counts[group])
+        counts[group] += 1
+    order = {group: i for i, group in enumerate(counts)}  # of their first appearance
+    return sorted(range(len(groups)), key=lambda i: (turns[i], order[groups[i]]))
 
 
 def class_index(label: str | int, classes: Sequence[str]) -> int:
@@ -142,49 +235,5 @@ def _is_number(word: str) -> bool:
 
 
 def _looks_numeric(word: str) -> bool:
-    """Whether someone may have meant a number: 3, -1, 2.0, 1e3."""
+    """Whether a number may be meant: 3, -1, 2.0, 1e3."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", word, re.IGNORECASE) is not None
-
-
-def pick_split(splits: Iterable[str], word: str, kind: str) -> str:
-    """The split, if there is one of that name."""
-    if word not in splits:
-        raise ValueError(f"{kind} has no split {word!r}; {did_you_mean(word, list(splits))}")
-    return word
-
-
-def find_or_download(
-    title: str,
-    data_dir: str | Path | None,
-    find: Callable[[Path], _FoundT | None],
-    download: Callable[[Path], None],
-) -> _FoundT:
-    """What ``find`` sees of a data set in its folder; where that is None, after a download.
-
-    Args:
-        title: the data set's, for messages.
-        data_dir: the folder, which must be there; else SCOREAG_DATA, else the cache folder. Where
-            it has none of the files, the official ones are downloaded into it.
-        download: fetches the official files into the folder.
-    """
-    folder = data_folder(data_dir, title)
-    found = find(folder)
-    if found is None:
-        try:
-            download(folder)
-        except ConnectionError as error:
-            raise ConnectionError(f"no {title} files in {folder}, and {error}") from error
-        found = find(folder)
-    if found is None:
-        raise ValueError(f"{folder} has no files of {title}, though just fetched")
-    return found
-
-
-def resolve_url(default_url: str, env_var: str, url: str | None) -> str:
-    """``url``, else that in the environment's ``variable``, else the ``official`` one.
-
-    The first two may be of the file or of the folder that it is in.
-    """
-    given = url or os.environ.get(env_var) or default_url
-    name = default_url.rpartition("/")[2]
-    return given if given.endswith(Path(name).suffix) else f"{given.rstrip('/')}/{name}"

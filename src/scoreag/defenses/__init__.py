@@ -1,0 +1,1 @@
+"""Classifiers behind purifiers, with the exact gradient of the whole."""

@@ -1,4 +1,4 @@
-"""``defend``: a classifier behind a purifier, from options that are checked."""
+"""``defend``: put a classifier behind a purifier, after checks of all options."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,15 +19,20 @@ from scoreag.defenses.purified_classifier import (
     validate_logits,
 )
 from scoreag.diffusion.prior import Prior
-from scoreag.methods.config import answer_unknown_options, given_options, resolve_config
-from scoreag.methods.validation import check_callable, validate_flag, validate_prior, validate_seed
+from scoreag.methods.config import (
+    answer_unknown_options,
+    document_options,
+    given_options,
+    resolve_config,
+)
+from scoreag.methods.task import check_callable, validate_flag, validate_prior, validate_seed
 from scoreag.registry import describe_value, did_you_mean, load_component
 
-BACKWARD_MODES = ("exact", "bpda", "none")
-AGGREGATIONS = ("mean", "majority")
+CHOICES = {"backward": ("exact", "bpda", "none"), "aggregate": ("mean", "majority")}
 
 
 @answer_unknown_options
+@document_options
 def defend(
     classifier: Classifier,
     prior: Prior,
@@ -67,23 +72,13 @@ def defend(
         max_memory: bytes, or such as ``"4 GiB"``, for the gradient of the draws that are taken at
             once; a single draw that needs more is refused.  By default 2 GiB, at least one draw.
         bf16: networks compute in bfloat16; states, noise and the sums over steps do not.
-        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
-        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
-            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
-        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
-        steps: noise levels before 0, at least 1.
-        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
-        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
-        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+        {options}
 
     A sampling option that is None has the value of the prior's card; a purifier takes some of them.
-
-    Raises:
-        ValueError: a word, a number or a combination that cannot work; says what to write instead.
     """
     prior, seed = validate_prior(prior), validate_seed(seed)
     check_callable(classifier)
-    _check_options(draws, aggregate, backward)
+    _check_options(draws, backward=backward, aggregate=aggregate)
     validate_flag("bf16", bf16)
     options = given_options(locals())
     if isinstance(classifier, nn.Module) and not isinstance(
@@ -108,21 +103,18 @@ def defend(
     return PurifiedClassifier(config)
 
 
-def _check_options(draws: int, aggregate: str, backward: str) -> None:
-    for name, word, known in (
-        ("backward", backward, BACKWARD_MODES),
-        ("aggregate", aggregate, AGGREGATIONS),
-    ):
-        if not isinstance(word, str) or word not in known:
+def _check_options(draws: int, **words: str) -> None:
+    for name, word in words.items():
+        if not isinstance(word, str) or word not in CHOICES[name]:
             word = word if isinstance(word, str) else describe_value(word)
-            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(known))}")
+            raise ValueError(f"no {name} {word!r}; {did_you_mean(word, list(CHOICES[name]))}")
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws is {describe_value(draws)}; expected a whole number, at least 1")
 
 
 @torch.inference_mode(False)
 def check_image_shapes(classifier: nn.Module, prior: Prior) -> None:
-    """Refuse a classifier that cannot take the score model's images."""
+    """Refuse a classifier of other images than the score model's."""
     takes = " x ".join(map(str, prior.image_shape))
     known = getattr(classifier, "image_shape", None)
     if known is not None and tuple(known) != tuple(prior.image_shape):

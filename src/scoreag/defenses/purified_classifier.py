@@ -1,4 +1,4 @@
-"""A classifier that looks at purified images: again a classifier, which any attack attacks."""
+"""A classifier of purified images, which is again a classifier that any attack can attack."""
 
 import math
 from collections.abc import Sequence
@@ -11,41 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scoreag.classifiers.checks import (
-    check_logits_shape,
-)
+from scoreag.classifiers.checks import check_logits_shape
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.defenses.memory_budget import max_parallel_draws, measure_image_bytes
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import check_images
-from scoreag.methods.config import (
-    SamplingConfig,
-)
+from scoreag.methods.config import SamplingConfig
 from scoreag.models.identity import model_identity
 
-
-def validate_logits(logits: Any, images: Images) -> Logits:
-    """Logits, a row an image, all of them numbers."""
-    logits = check_logits_shape(logits, len(images))
-    finite = logits.detach().isfinite().all(1)
-    if not finite.all():
-        problem = "the classifier returned NaN or infinity"
-        if not images.detach().isfinite().all():
-            problem = (
-                "the purified images are not finite: write a smaller similarity, or more steps"
-            )
-        raise ValueError(f"{problem} (for {int((~finite).sum())} of {len(finite)} purified images)")
-    return logits
-
-
-VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that the log of none is a number
+VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that their logs are finite
 
 
 @runtime_checkable
 class Purifier(Protocol):
-    """Images to images of the prior's kind; differentiable, and pure but for ``noise``."""
+    """Images to purified images; differentiable, and a function of its arguments alone."""
 
     def __call__(
         self, prior: Prior, images: Images, config: SamplingConfig, noise: Noise
@@ -54,7 +35,10 @@ class Purifier(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DefenseConfig:
-    """All that determines the answers of a defense, but which call it is; see ``defend``."""
+    """All that determines the answers of a defense, except the number of the call; see ``defend``.
+
+    ``bytes_per_draw`` is the memory of the gradient of one draw of one image, in the prior's dtype.
+    """
 
     classifier: Classifier
     prior: Prior
@@ -66,14 +50,15 @@ class DefenseConfig:
     backward: str = "exact"
     max_memory: int | None = None
     bf16: bool = False
-    bytes_per_draw: int = 0  # bytes of the gradient of one draw of one image, in the prior's dtype
+    bytes_per_draw: int = 0
 
 
 class PurifiedClassifier(nn.Module):
-    """What ``defend`` returns.  Its only state is the number of calls of each row, unless replayed.
+    """What ``defend`` returns; its only state is the number of calls of each row.
 
-    Row i draws as image ``image_ids[i]``; by default as ``core.batching.current_batch`` says, else
-    as image i.  ``fixed_calls`` is the call that is replayed, for all rows or for each.
+    Row i has the random numbers of image ``image_ids[i]``; by default the ids are those of
+    ``core.batching.current_batch``, else 0, 1, 2, ... ``fixed_calls`` is a call to replay, one for
+    all rows or one for each.
     """
 
     def __init__(self, config: DefenseConfig) -> None:
@@ -87,46 +72,42 @@ class PurifiedClassifier(nn.Module):
     def fix_randomness(
         self, call_index: int | Sequence[int], image_ids: Sequence[int] | None = None
     ) -> "PurifiedClassifier":
-        """The same defense with the draws of call ``call_index``, again and again.
+        """The same defense, in which each call replays the draws of call ``call_index``.
 
-        Row i is image ``image_ids[i]``, by default image i; it may have a call of its own.
+        Row i is image ``image_ids[i]``, by default image i; it may have its own call index.
         """
-        again = PurifiedClassifier(self.config)
-        again.fixed_calls = call_index if isinstance(call_index, int) else tuple(call_index)
-        again.image_ids = None if image_ids is None else tuple(image_ids)
-        return again
+        fixed = call_index if isinstance(call_index, int) else tuple(call_index)
+        return self._copy(image_ids, fixed)
 
     def select_rows(self, rows: Sequence[int]) -> "PurifiedClassifier":
-        """The same defense, to be shown only these rows of its batch: each draws as it would there,
-        however often the others are asked."""
-        part = self._with_ids(
-            tuple(rows) if self.image_ids is None else pick_ids(self.image_ids, rows)
-        )
-        if isinstance(self.fixed_calls, tuple):
-            part.fixed_calls = tuple(
-                self.fixed_calls[min(i, len(self.fixed_calls) - 1)] for i in rows
-            )
-        return part
+        """The same defense for these rows of its batch, with the same draws as in the batch."""
+        ids = tuple(rows) if self.image_ids is None else pick_ids(self.image_ids, rows)
+        fixed = self.fixed_calls
+        if isinstance(fixed, tuple):
+            fixed = tuple(fixed[min(i, len(fixed) - 1)] for i in rows)
+        return self._copy(ids, fixed)
 
     def with_image_ids(self, image_ids: Sequence[int]) -> "PurifiedClassifier":
-        """The same defense, whose row i is image ``image_ids[i]``, unless it has some already."""
-        return self if self.image_ids is not None else self._with_ids(tuple(image_ids))
+        """The same defense, whose row i is image ``image_ids[i]``, unless it has ids already."""
+        return self if self.image_ids is not None else self._copy(image_ids, self.fixed_calls)
 
-    def _with_ids(self, image_ids: tuple[int, ...]) -> "PurifiedClassifier":
-        part = PurifiedClassifier(self.config)
-        part.call_counts, part.fixed_calls = self.call_counts, self.fixed_calls
-        part.image_ids = image_ids
-        return part
+    def _copy(
+        self, image_ids: Sequence[int] | None, fixed_calls: int | tuple[int, ...] | None
+    ) -> "PurifiedClassifier":
+        copy = PurifiedClassifier(self.config)
+        copy.call_counts, copy.fixed_calls = self.call_counts, fixed_calls
+        copy.image_ids = None if image_ids is None else tuple(image_ids)
+        return copy
 
     def draws_per_batch(self, images: Images, draws: int) -> int:
-        """How many answers an attacker takes as one batch: one, or what ``max_memory`` holds."""
+        """How many answers an attack may compute as one batch: 1, or what ``max_memory`` holds."""
         if self.config.max_memory is None:
             return 1
         room = _draws_that_fit(self.config, images, draws)
-        return room if self.config.draws == 1 else 1  # an answer takes several already
+        return room if self.config.draws == 1 else 1  # one answer has several draws already
 
     def defense_identity(self) -> dict[str, Any]:
-        """All that determines its answers, but the classifier, which is a part of it."""
+        """All that determines its answers, except the classifier, which is a part of it."""
         config, names = self.config, ("seed", "draws", "aggregate", "backward", "bf16")
         return {
             "purifier": config.purify.__module__.rpartition(".")[2],
@@ -136,17 +117,17 @@ class PurifiedClassifier(nn.Module):
         }
 
     def train(self, mode: bool = True) -> "PurifiedClassifier":
-        """In eval mode it stays: in train mode its networks would answer, and change, by batch."""
+        """Stay in eval mode: in train mode an answer would depend on the batch, and change."""
         return super().train(False)
 
     def forward(self, images: Images) -> Logits:
         return self._forward(images)
 
     def forward_unclamped(self, images: Images) -> Logits:
-        """The same of a chain's estimates of x0, which may lie outside of [0, 1]."""
+        """The logits of a chain's x0-estimates, which may be outside of [0, 1]."""
         return self._forward(images, unclamped=True)
 
-    @torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
+    @torch.inference_mode(False)  # guidance needs gradients even if the caller does not
     def _forward(self, images: Images, unclamped: bool = False) -> Logits:
         if isinstance(images, Tensor) and images.is_inference():
             images = images.clone()
@@ -157,7 +138,7 @@ class PurifiedClassifier(nn.Module):
         return _compute_logits(self.config, images, draws)
 
     def _next_noise(self, count: int) -> Noise:
-        """The noise of this call's rows, each of which counts one call more, unless replayed."""
+        """The noise of this call, which counts as one for each row unless it is a replay."""
         context, seed = current_batch(), self.config.seed
         known = self.image_ids if self.image_ids is not None else context.image_ids
         ids = tuple(range(count)) if known is None else tile_rows(known, count)
@@ -171,7 +152,7 @@ class PurifiedClassifier(nn.Module):
 
 
 def _compute_logits(config: DefenseConfig, images: Images, draws: Sequence[Noise]) -> Logits:
-    """The answer to ``images`` from these draws, with the gradient that an attacker gets."""
+    """The aggregated logits, with the gradient that ``config.backward`` names."""
     prior = config.prior.to(images.dtype, images.device)
     size = _draws_that_fit(config, images, len(draws))
     parts = [draws[i : i + size] for i in range(0, len(draws), size)]
@@ -185,24 +166,13 @@ def _compute_logits(config: DefenseConfig, images: Images, draws: Sequence[Noise
     return _majority_vote(logits) if config.aggregate == "majority" else logits.mean(0)
 
 
-def _draws_that_fit(config: DefenseConfig, images: Images, draws: int) -> int:
-    """How many draws of these images fit into the budget of memory.
-
-    The draws of one answer keep their states together, until its gradient is taken.
-    """
-    scale = images.element_size() / torch.finfo(config.prior.dtype).bits * 8
-    per_draw, states = (int(n * scale) for n in (config.bytes_per_draw, _state_bytes(config)))
-    held = states if config.draws > 1 else 0
-    return max_parallel_draws(per_draw - held, len(images), draws, config.max_memory, held)
-
-
 def _logits_of_draws(
     config: DefenseConfig, prior: Prior, images: Images, draws: Sequence[Noise], recompute: bool
 ) -> Float[Tensor, "draws batch classes"]:
-    """The logits of some draws, whose images are one batch.
+    """The logits of some draws, from one batch of all their images.
 
     Args:
-        recompute: call the classifier again for its gradient, to make room for other draws.
+        recompute: call the classifier again in the backward pass, to save memory.
     """
     repeated = images.repeat(len(draws), 1, 1, 1)
     source = repeated if config.backward == "exact" else repeated.detach()
@@ -219,10 +189,10 @@ def _logits_of_draws(
 def _classify(
     config: DefenseConfig, images: Images, draws: Sequence[Noise], *purpose: str
 ) -> Logits:
-    """The logits of the images of some draws.
+    """The classifier's logits of the images of some draws.
 
-    A defense inside the classifier draws for the same images, keyed by the draw and the call that
-    it is part of: the same in each pass, however the draws are split, and in a replay.
+    The random numbers of a defense inside the classifier are keyed by the draw and the call: they
+    are the same in each pass and in a replay, however the draws are split into batches.
     """
     noise = Noise.concat(draws)
     prefixes = tuple((*prefix, *purpose) for prefix in noise.row_prefixes)
@@ -230,14 +200,49 @@ def _classify(
         return validate_logits(config.classifier(images), images)
 
 
-def measure_draw_bytes(config: DefenseConfig) -> int:
-    """Bytes that the gradient of one draw takes, an image: the graph of a step, and the states.
+def validate_logits(logits: Any, images: Images) -> Logits:
+    """Refuse anything but finite logits, one row an image."""
+    logits = check_logits_shape(logits, len(images))
+    finite = logits.detach().isfinite().all(1)
+    if not finite.all():
+        problem = "the classifier returned NaN or infinity"
+        if not images.detach().isfinite().all():
+            problem = (
+                "the purified images are not finite: write a smaller similarity, or more steps"
+            )
+        raise ValueError(f"{problem} (for {int((~finite).sum())} of {len(finite)} purified images)")
+    return logits
 
-    Measured on two steps: the first of them is complete for every sampler.
+
+def _majority_vote(logits: Tensor) -> Logits:
+    """The log of each class's share of the draws, with the gradient of the mean logits."""
+    votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits).mean(0)
+    mean = logits.mean(0)
+    return votes.add(VOTE_SMOOTHING).log() + (mean - mean.detach())
+
+
+def _autocast(config: DefenseConfig, images: Images) -> AbstractContextManager[Any]:
+    return torch.autocast(images.device.type, torch.bfloat16) if config.bf16 else nullcontext()
+
+
+def _draws_that_fit(config: DefenseConfig, images: Images, draws: int) -> int:
+    """How many draws of these images fit into the memory budget.
+
+    The states of all draws of one answer are held until its gradient is taken.
     """
-    prior = config.prior
+    scale = images.element_size() / torch.finfo(config.prior.dtype).bits * 8
+    per_draw, states = (int(n * scale) for n in (config.bytes_per_draw, _state_bytes(config)))
+    held = states if config.draws > 1 else 0
+    return max_parallel_draws(per_draw - held, len(images), draws, config.max_memory, held)
+
+
+def measure_draw_bytes(config: DefenseConfig) -> int:
+    """Bytes of the gradient of one draw of one image: the graph of a step, and all states.
+
+    It is measured on two steps: the first of them is complete for every sampler.
+    """
+    prior, classifier = config.prior, config.classifier
     short = replace(config.sampling, steps=min(2, config.sampling.steps))
-    classifier = config.classifier
     if isinstance(classifier, PurifiedClassifier):
         classifier = classifier.fix_randomness(0)
 
@@ -247,7 +252,7 @@ def measure_draw_bytes(config: DefenseConfig) -> int:
         context = use_batch(BatchContext(call_counts={}))
         with torch.enable_grad(), _autocast(config, images), context:
             output = config.purify(prior, images, short, Noise(0, range(count)))
-            if isinstance(classifier, nn.Module):  # what a function does when called is not known
+            if isinstance(classifier, nn.Module):  # a function may have side effects
                 output = classifier(output)
             torch.autograd.grad(output.sum(), images)
 
@@ -255,17 +260,6 @@ def measure_draw_bytes(config: DefenseConfig) -> int:
 
 
 def _state_bytes(config: DefenseConfig) -> int:
-    """Bytes of the states of one draw's chain, of one image."""
+    """Bytes of the states of the chain of one draw of one image."""
     shape, dtype = config.prior.image_shape, config.prior.dtype
     return config.sampling.steps * math.prod(shape) * torch.finfo(dtype).bits // 8
-
-
-def _autocast(config: DefenseConfig, images: Images) -> AbstractContextManager[Any]:
-    return torch.autocast(images.device.type, torch.bfloat16) if config.bf16 else nullcontext()
-
-
-def _majority_vote(logits: Tensor) -> Logits:
-    """The log of each class's share of the draws; the gradient is that of the mean logits."""
-    votes = torch.nn.functional.one_hot(logits.argmax(2), logits.shape[2]).to(logits).mean(0)
-    mean = logits.mean(0)
-    return votes.add(VOTE_SMOOTHING).log() + (mean - mean.detach())

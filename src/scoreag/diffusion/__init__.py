@@ -1,0 +1,1 @@
+"""Score-based diffusion in the coordinates ``x = x0 + sigma n``, with data in [-1, 1]."""

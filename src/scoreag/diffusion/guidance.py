@@ -1,6 +1,13 @@
-"""Guidance: pull a denoiser towards states whose x0-estimate makes a condition likely."""
+"""Guidance: change a denoiser so that samples meet a condition.
+
+    D_c(x; sigma) = D(x; sigma) + sigma^2 grad_x log p(c | x0_hat(x; sigma))
+
+``guide`` is this equation, ``likelihoods`` has ``log p(c | x0)``, and ``solver.checkpoint_chain``
+gives the exact gradient of a whole guided chain.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -29,18 +36,15 @@ def guide(
 ) -> Denoise:
     """The denoiser of ``p(x0 | c)``, given that of ``p(x0)`` and ``log p(c | x0)``.
 
-    Bayes' rule adds ``grad_x log p(c | x)`` to the score, and a score is ``(D - x) / sigma^2``, so
-
-        D_c(x; sigma) = D(x; sigma) + sigma^2 grad_x log p(c | x0_hat(x; sigma)).
-
-    The result is again a denoiser: every sampler takes it, and it can be guided once more.
+    Bayes' rule adds ``grad_x log p(c | x)`` to the score, and a score is ``(D - x) / sigma^2``. The
+    result is again a denoiser: every sampler accepts it, and it can be guided again.
 
     Args:
         jacobian: how the gradient at ``x0_hat`` reaches ``x``, a name in ``JACOBIANS``.
         x0_estimate: what ``x0_hat`` is, a name in ``X0_ESTIMATES``.
         interval: the noise levels at which guidance acts, both ends included; elsewhere
             ``D_c = D``, at the cost of one forward pass.
-        sigma_data: standard deviation of a pixel, which "identity" takes as known.
+        sigma_data: standard deviation of a pixel, which the "identity" Jacobian uses.
     """
     vjp, x0_hat = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
 
@@ -53,96 +57,88 @@ def guide(
     return guided
 
 
+def as_leaf(x: State) -> State:
+    """``x`` if it requires a gradient, else a copy that does."""
+    return x if x.requires_grad else x.detach().requires_grad_()
+
+
 def exact_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
     x0_estimate: X0Estimate,
     x: State,
     sigma: Sigma,
-    sigma_data: float = SIGMA_DATA,
+    sigma_data: float,
 ) -> tuple[State, State]:
     """``D`` and ``(a + b dD/dx)^T v``, ``v`` the gradient at ``x0_hat``: autograd through ``D``."""
-    differentiable = torch.is_grad_enabled()  # is someone attacking the whole chain?
+    differentiable = torch.is_grad_enabled()  # as in an attack on the whole chain
     with torch.enable_grad():
-        leaf = x if x.requires_grad else x.detach().requires_grad_()
+        leaf = as_leaf(x)
         denoised = denoise(leaf, sigma)
         a, b = x0_estimate(sigma)
         value = log_likelihood(a * leaf + b * denoised, sigma).sum()
-        retain = differentiable or leaf is x  # its owner may go through the graph once more
+        retain = differentiable or leaf is x  # the caller may use the graph again
         (score,) = torch.autograd.grad(
             value, leaf, retain_graph=retain, create_graph=differentiable
         )
     return (denoised if differentiable else denoised.detach()), score
 
 
-def identity_jacobian(
+def identity_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
     x0_estimate: X0Estimate,
     x: State,
     sigma: Sigma,
-    sigma_data: float = SIGMA_DATA,
+    sigma_data: float,
 ) -> tuple[State, State]:
-    """As if ``dD/dx`` were ``sd^2 / (sigma^2 + sd^2)`` times the identity; He et al. (2024).
+    """As ``exact_vjp`` with ``dD/dx = sd^2 / (sigma^2 + sd^2)`` times the identity.
 
-    That is the Jacobian for independent pixels of variance ``sd^2``; one forward pass a call.
+    That is the Jacobian for independent pixels of variance ``sd^2``; one forward pass a call. He et
+    al. (2024).
     """
-    denoised = denoise(x, sigma)
-    a, b = x0_estimate(sigma)
-    v = likelihood_gradient(log_likelihood, a * x + b * denoised, sigma)
+    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, x0_estimate, x, sigma)
     return denoised, (a + b * sigma_data**2 / (sigma**2 + sigma_data**2)) * v
 
 
-def finite_difference_jvp(
+def finite_difference_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
     x0_estimate: X0Estimate,
     x: State,
     sigma: Sigma,
-    sigma_data: float = SIGMA_DATA,
+    sigma_data: float,
 ) -> tuple[State, State]:
-    """``J^T v = J v``: the Jacobian of a true MMSE denoiser is a covariance over ``sigma^2``.
+    """As ``exact_vjp`` with ``J^T v = J v``, one forward difference along ``v``, without a graph.
 
-    ``J v`` is one forward difference along ``v``, of length ``sigma / 100`` a pixel; no graph.
+    The Jacobian of an MMSE denoiser is a covariance over ``sigma^2``, and so symmetric. The step
+    has length ``sigma / 100`` a pixel.
     """
-    denoised = denoise(x, sigma)
-    a, b = x0_estimate(sigma)
-    v = likelihood_gradient(log_likelihood, a * x + b * denoised, sigma)
+    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, x0_estimate, x, sigma)
     size = v.flatten(1).square().mean(1).add(torch.finfo(v.dtype).tiny).sqrt()
     step = 0.01 * sigma / size.view(-1, *(1,) * (x.ndim - 1))
     return denoised, a * v + b * (denoise(x + step * v, sigma) - denoised) / step
 
 
-def likelihood_gradient(log_likelihood: LogLikelihood, x0: State, sigma: Sigma) -> State:
-    """The gradient of ``log p(c | x0)`` at ``x0``; differentiable again if gradients are on."""
+def _likelihood_gradient(
+    denoise: Denoise, log_likelihood: LogLikelihood, x0_estimate: X0Estimate, x: State, sigma: Sigma
+) -> tuple[State, State, Tensor, Tensor]:
+    """``D``, the gradient of ``log p(c | x0)`` at ``x0_hat = a x + b D``, ``a`` and ``b``."""
+    denoised = denoise(x, sigma)
+    a, b = x0_estimate(sigma)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaf = x0 if x0.requires_grad else x0.detach().requires_grad_()
+        leaf = as_leaf(a * x + b * denoised)
         value = log_likelihood(leaf, sigma).sum()
         (v,) = torch.autograd.grad(value, leaf, create_graph=differentiable)
-    return v
+    return denoised, v, a, b
 
 
-def posterior_mean(sigma: Sigma) -> tuple[Tensor, Tensor]:
-    """``x0_hat = D``: in these coordinates one Euler step of the ODE to sigma = 0."""
-    return torch.zeros_like(sigma), torch.ones_like(sigma)
+def _euler_step(score_weight: float, sigma: Sigma) -> tuple[Tensor, Tensor]:
+    """One Euler step to time 0, where ``x_vp = x / sqrt(1 + sigma^2)`` and beta is linear.
 
-
-def ode_euler(sigma: Sigma) -> tuple[Tensor, Tensor]:
-    """One Euler step of the VP probability-flow ODE, to time 0.
-
-    ``x_vp + t (beta / 2) (x_vp + score_vp)``, where ``x_vp = x / sqrt(1 + sigma^2)`` and beta is
-    linear from 0.1 to 20 (Song et al. 2021). As sigma falls to 0 it tends to ``x + (D - x) / 2``.
+    ``x_vp + t beta (x_vp / 2 + score_weight score_vp)``; Song et al. (2021).
     """
-    return _vp_step(sigma, score_weight=0.5)
-
-
-def sde_euler(sigma: Sigma) -> tuple[Tensor, Tensor]:
-    """One step of the VP reverse SDE without its noise: ``ode_euler`` with the score twice."""
-    return _vp_step(sigma, score_weight=1.0)
-
-
-def _vp_step(sigma: Sigma, score_weight: float) -> tuple[Tensor, Tensor]:
     t = vp_time(sigma)
     drift = t * vp_beta(sigma)
     a = (1 + sigma**2).rsqrt()
@@ -150,8 +146,20 @@ def _vp_step(sigma: Sigma, score_weight: float) -> tuple[Tensor, Tensor]:
     return a * (1 + drift / 2) - b, b
 
 
+JACOBIANS: dict[str, VJP] = {
+    "exact": exact_vjp,
+    "identity": identity_vjp,
+    "finite_difference": finite_difference_vjp,
+}
+X0_ESTIMATES: dict[str, X0Estimate] = {
+    "denoiser": lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),  # x0_hat = D
+    "ode_euler": partial(_euler_step, 0.5),  # of the VP probability-flow ODE
+    "sde_euler": partial(_euler_step, 1.0),  # of the VP reverse SDE, without its noise
+}
+
+
 def sum_log_likelihoods(*terms: LogLikelihood) -> LogLikelihood:
-    """Independent conditions: their log-likelihoods add up."""
+    """The log-likelihood of independent conditions."""
     return lambda x0, sigma: torch.stack([term(x0, sigma) for term in terms]).sum(0)
 
 
@@ -168,14 +176,15 @@ def restrict_to_interval(interval: Interval | None, term: LogLikelihood) -> LogL
 
 
 def normalize_gradient(term: LogLikelihood, length: float) -> LogLikelihood:
-    """``term`` with a gradient of L2 norm ``length`` at every image.
+    """``term`` with its gradient scaled to L2 norm ``length`` for every image.
 
-    Such a field is the gradient of no function; the value returned only carries it.
+    Such a field is the gradient of no function; only the gradient of the returned value has a
+    meaning.
     """
 
     def log_likelihood(x0: State, sigma: Sigma) -> Float[Tensor, " batch"]:
         with torch.enable_grad():
-            leaf = x0 if x0.requires_grad else x0.detach().requires_grad_()
+            leaf = as_leaf(x0)
             (v,) = torch.autograd.grad(term(leaf, sigma).sum(), leaf, create_graph=True)
         norm = v.flatten(1).square().sum(1).add(torch.finfo(v.dtype).tiny).sqrt()
         return _InnerProduct.apply(x0, length * v / norm.view(-1, *(1,) * (v.ndim - 1)))
@@ -184,7 +193,7 @@ def normalize_gradient(term: LogLikelihood, length: float) -> LogLikelihood:
 
 
 class _InnerProduct(torch.autograd.Function):
-    """``<x0, v>`` for each image, whose gradient with respect to ``x0`` is the field ``v``."""
+    """``<x0, v>`` for each image, with gradient ``v`` with respect to ``x0`` and none for ``v``."""
 
     @staticmethod
     def forward(ctx: Any, x0: State, v: State) -> Float[Tensor, " batch"]:
@@ -198,14 +207,14 @@ class _InnerProduct(torch.autograd.Function):
 
 
 def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) -> Denoise:
-    """Each condition guides ``denoise`` on its own, and their corrections add up.
+    """``denoise`` plus the correction of each condition, which guides it on its own.
 
     All share one evaluation of ``denoise`` at x, and take gradients through its graph.
     """
 
     def guided(x: State, sigma: Sigma) -> State:
         with torch.enable_grad():
-            leaf = x if x.requires_grad else x.detach().requires_grad_()
+            leaf = as_leaf(x)
             plain = denoise(leaf, sigma)
 
         def cached(state: State, level: Sigma) -> State:
@@ -215,15 +224,3 @@ def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) 
         return plain + torch.stack(changes).sum(0)
 
     return guided
-
-
-JACOBIANS: dict[str, VJP] = {
-    "exact": exact_vjp,
-    "identity": identity_jacobian,
-    "finite_difference": finite_difference_jvp,
-}
-X0_ESTIMATES: dict[str, X0Estimate] = {
-    "denoiser": posterior_mean,
-    "ode_euler": ode_euler,
-    "sde_euler": sde_euler,
-}

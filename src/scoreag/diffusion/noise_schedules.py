@@ -1,7 +1,7 @@
-"""Noise grids: a decreasing tensor of noise levels is all that a sampler needs to know of time.
+"""Noise schedules: decreasing noise levels, the last of them 0, and the time of VP models.
 
-The time of variance-preserving (VP) models with ``beta(t) = 0.1 + 19.9 t`` is one way to count the
-noise levels: ``ln(1 + sigma^2)`` is the integral of beta from 0 to t.
+In variance-preserving (VP) models with ``beta(t) = 0.1 + 19.9 t``, ``ln(1 + sigma^2)`` is the
+integral of beta from 0 to t.
 """
 
 import math
@@ -29,11 +29,11 @@ def karras(
 def vp_uniform(
     steps: int, sigma_max: float | None = None, t_min: float = 1e-3
 ) -> Float[Tensor, " {steps}+1"]:
-    """Levels uniform in VP time, from that of ``sigma_max`` to ``t_min``, and 0 at the last.
+    """Levels uniform in VP time, from that of ``sigma_max`` to ``t_min``, and 0 at the end.
 
     Args:
         sigma_max: the first level; by default that of t = 1, which is 152.17.
-        t_min: a time; there is no score at t = 0.
+        t_min: the last time before 0, where the score is undefined.
     """
     start = 1.0 if sigma_max is None else float(vp_time(torch.tensor(sigma_max).double()))
     bounds = vp_sigma(torch.tensor([t_min, start], dtype=torch.float64)).tolist()
@@ -48,7 +48,7 @@ def vp_beta(sigma: Tensor) -> Tensor:
 
 
 def vp_time(sigma: Tensor) -> Tensor:
-    """t of a noise level, ``(beta - 0.1) / 19.9``, in a form without cancellation near 0."""
+    """t of a noise level, ``(beta - 0.1) / 19.9``, without cancellation near 0."""
     return 2 * torch.log1p(sigma**2) / (vp_beta(sigma) + BETA_MIN)
 
 

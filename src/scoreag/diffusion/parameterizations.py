@@ -1,13 +1,15 @@
-"""From a trained network to a denoiser: each model family is four functions of the noise level.
+"""From a trained network to a denoiser, by four functions of the noise level.
 
-``D(x; sigma) = c_skip x + c_out F(c_in x, c_noise)``; Karras et al. (2022), eq. 7 and Table 1. A
-family is a function of this module with its numbers filled in, so that it can be pickled.
+    D(x; sigma) = c_skip x + c_out F(c_in x, c_noise)        Karras et al. (2022), eq. 7 and table 1
+
+A family is an entry of ``PREDICTIONS``, which sets the first three, and one of ``TIMES``. It holds
+names and numbers only, so that it can be pickled.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,7 +20,7 @@ from scoreag.diffusion.noise_schedules import vp_time
 
 
 class Preconditioning(NamedTuple):
-    """The coefficients of a family at some noise levels."""
+    """The coefficients of a family at given noise levels."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -27,19 +29,20 @@ class Preconditioning(NamedTuple):
 
 
 Parameterization: TypeAlias = Callable[[Sigmas], Preconditioning]
+Entry: TypeAlias = tuple[Any, ...]  # a name in PREDICTIONS or TIMES, and the numbers it needs
 
 
 @runtime_checkable
 class ScoreModel(Protocol):
-    """A denoiser that may take the class.  ``score = (D(x; sigma) - x) / sigma^2``."""
+    """A denoiser that may be class-conditional; ``score = (D(x; sigma) - x) / sigma^2``."""
 
     def __call__(self, x: State, sigma: Sigma, labels: Labels | None = None) -> State: ...
 
 
 class Preconditioned(nn.Module):
-    """A network ``F(x, time, labels)`` of some family, as a denoiser.
+    """The denoiser of a network ``F(x, time, labels)``.
 
-    ``sigma`` is one level for the whole batch, or, as in training, one for each image.
+    ``sigma`` is one level for the batch, or, as in training, one for each image.
     """
 
     def __init__(self, network: nn.Module, family: Parameterization) -> None:
@@ -61,27 +64,27 @@ class Preconditioned(nn.Module):
 
 
 def with_labels(model: ScoreModel, labels: Labels | None) -> Denoise:
-    """Fix the labels: a function of the state and the noise level only."""
+    """The denoiser of ``model`` for given labels."""
     return lambda x, sigma: model(x, sigma, labels)
+
+
+def _precondition(prediction: Entry, time: Entry, sigma: Sigmas) -> Preconditioning:
+    (predicts, *numbers), (clock, *more) = prediction, time
+    skip, out, inner = PREDICTIONS[predicts](sigma, *numbers)
+    return Preconditioning(skip, out, inner, TIMES[clock](sigma, *more))
+
+
+def _table_step(alphas_cumprod: Float[Tensor, " steps"], scale: float = 1.0) -> Entry:
+    return "interpolated_step", (1 / alphas_cumprod.double() - 1).log() / 2, scale
 
 
 def edm(sigma_data: float = 0.5, sign: int = 1) -> Parameterization:
     """EDM: input and target of the network have unit variance at every noise level.
 
     Args:
-        sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho has it.
+        sign: -1 where the network predicts minus the target, as ``v`` of Salimans and Ho.
     """
-    return partial(_edm, sigma_data, sign)
-
-
-def _edm(sigma_data: float, sign: int, sigma: Sigmas) -> Preconditioning:
-    total = sigma**2 + sigma_data**2
-    return Preconditioning(
-        c_skip=sigma_data**2 / total,
-        c_out=sign * sigma * sigma_data / total.sqrt(),
-        c_in=1 / total.sqrt(),
-        c_noise=sigma.log() / 4,
-    )
+    return partial(_precondition, ("unit_variance", sigma_data, sign), ("quarter_log",))
 
 
 def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Parameterization:
@@ -92,16 +95,7 @@ def ddpm(alphas_cumprod: Float[Tensor, " steps"], time_scale: float = 1.0) -> Pa
     Args:
         time_scale: the network gets ``time_scale * t``.
     """
-    return partial(_ddpm, _log_sigmas(alphas_cumprod), time_scale)
-
-
-def _ddpm(log_sigmas: Tensor, time_scale: float, sigma: Sigmas) -> Preconditioning:
-    return _predict_vp_noise(sigma, time_scale * _timestep(log_sigmas, sigma))
-
-
-def _predict_vp_noise(sigma: Sigmas, c_noise: Tensor) -> Preconditioning:
-    one, c_in = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
-    return Preconditioning(c_skip=one, c_out=-sigma, c_in=c_in, c_noise=c_noise)
+    return partial(_precondition, ("vp_noise",), _table_step(alphas_cumprod, time_scale))
 
 
 def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
@@ -109,27 +103,12 @@ def v_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
 
     With ``a^2 = 1 / (1 + s^2)`` and ``b = a s``, ``x0 = a x_vp - b v``; Salimans and Ho (2022).
     """
-    return partial(_v_prediction, _log_sigmas(alphas_cumprod))
-
-
-def _v_prediction(log_sigmas: Tensor, sigma: Sigmas) -> Preconditioning:
-    squared = 1 / (1 + sigma**2)
-    a = squared.sqrt()
-    return Preconditioning(
-        c_skip=squared, c_out=-sigma * a, c_in=a, c_noise=_timestep(log_sigmas, sigma)
-    )
+    return partial(_precondition, ("vp_velocity",), _table_step(alphas_cumprod))
 
 
 def x0_prediction(alphas_cumprod: Float[Tensor, " steps"]) -> Parameterization:
     """As ``ddpm``, but the network predicts the image itself."""
-    return partial(_x0_prediction, _log_sigmas(alphas_cumprod))
-
-
-def _x0_prediction(log_sigmas: Tensor, sigma: Sigmas) -> Preconditioning:
-    one, inner = torch.ones_like(sigma), 1 / (1 + sigma**2).sqrt()
-    return Preconditioning(
-        c_skip=0 * one, c_out=one, c_in=inner, c_noise=_timestep(log_sigmas, sigma)
-    )
+    return partial(_precondition, ("vp_image",), _table_step(alphas_cumprod))
 
 
 def flow(steps: int = 1000) -> Parameterization:
@@ -137,55 +116,21 @@ def flow(steps: int = 1000) -> Parameterization:
 
     It gets ``steps s``, ``s = sigma / (1 + sigma)``; ``x0 = x_s - s F``; Lipman et al. (2023).
     """
-    return partial(_flow, steps)
-
-
-def _flow(steps: int, sigma: Sigmas) -> Preconditioning:
-    signal = 1 / (1 + sigma)
-    s = sigma * signal
-    return Preconditioning(c_skip=signal, c_out=-s, c_in=signal, c_noise=steps * s)
+    return partial(_precondition, ("flow",), ("flow_time", steps))
 
 
 def unit_score() -> Parameterization:
-    """The network predicts the score of images in [0, 1], where a level is half as high as here.
+    """The network predicts the score of images in [0, 1], where noise levels are half as high.
 
     ``D = x + 2 s^2 score((x + 1) / 2; s)``, ``s = sigma / 2``; the network shifts ``x`` itself.
     Karras et al. (2022), eq. 213.
     """
-    return _unit_score
-
-
-def _unit_score(sigma: Sigmas) -> Preconditioning:
-    one = torch.ones_like(sigma)
-    return Preconditioning(c_skip=one, c_out=sigma**2 / 2, c_in=one, c_noise=sigma / 2)
-
-
-def _log_sigmas(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
-    return (1 / alphas_cumprod.double() - 1).log() / 2
-
-
-def _timestep(log_sigmas: Tensor, sigma: Sigmas) -> Sigmas:
-    """The step t of a noise level, between two of them linear in log sigma."""
-    levels = log_sigmas.to(sigma.device)
-    log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
-    high = torch.searchsorted(levels, log_sigma).clamp(min=1)
-    low = high - 1
-    weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
-    return (low + weight).to(sigma)
+    return partial(_precondition, ("unit_score",), ("half",))
 
 
 def ncsn() -> Parameterization:
     """NCSN++: the network predicts minus the noise, and gets log(sigma / 2)."""
-    return _ncsn
-
-
-def _ncsn(sigma: Sigmas) -> Preconditioning:
-    return _predict_ve_noise(sigma, sigma.log() - math.log(2))
-
-
-def _predict_ve_noise(sigma: Sigmas, c_noise: Tensor) -> Preconditioning:
-    one = torch.ones_like(sigma)
-    return Preconditioning(c_skip=one, c_out=sigma, c_in=one, c_noise=c_noise)
+    return partial(_precondition, ("ve_noise",), ("log_half",))
 
 
 def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -> Parameterization:
@@ -194,21 +139,12 @@ def smld(steps: int = 1000, sigma_min: float = 0.02, sigma_max: float = 100.0) -
     The ``steps`` levels have equal ratios, and the largest is the number 0; Song et al. (2021),
     section 3.1.
     """
-    return partial(_smld, steps, sigma_min, sigma_max)
-
-
-def _smld(steps: int, sigma_min: float, sigma_max: float, sigma: Sigmas) -> Preconditioning:
-    fraction = (math.log(sigma_max) - sigma.log()) / math.log(sigma_max / sigma_min)
-    return _predict_ve_noise(sigma, ((steps - 1) * fraction).round().clamp(0, steps - 1))
+    return partial(_precondition, ("ve_noise",), ("level_number", steps, sigma_min, sigma_max))
 
 
 def vp(steps: int = 1000) -> Parameterization:
     """Continuous VP (Song et al. 2021): as DDPM, but it gets ``(steps - 1) t``, t in [0, 1]."""
-    return partial(_vp, steps)
-
-
-def _vp(steps: int, sigma: Sigmas) -> Preconditioning:
-    return _predict_vp_noise(sigma, (steps - 1) * vp_time(sigma))
+    return partial(_precondition, ("vp_noise",), ("vp_time", steps))
 
 
 def iddpm(
@@ -216,24 +152,72 @@ def iddpm(
 ) -> Parameterization:
     """iDDPM: the network predicts the noise at step t of a cosine table; Karras et al., table 1.
 
-    ``t = M - 1 - j``, ``j`` the place of the nearest level in ``u_0 > ... > u_M = 0``, where
+    ``t = M - 1 - j``, ``j`` the index of the nearest level in ``u_0 > ... > u_M = 0``, where
     ``u_{j-1}^2 = (u_j^2 + 1) / max(abar(j-1) / abar(j), C1) - 1`` and
     ``abar(j) = sin^2(pi/2 j / (M (C2 + 1)))``.
 
     Args:
         c1, c2: C1 and C2.
-        rounded: as released; else j lies between two places, in proportion.
+        rounded: as released; else j is interpolated between two indices.
     """
-    return partial(_iddpm, iddpm_sigmas(steps, c1, c2), rounded)
+    return partial(
+        _precondition, ("vp_noise",), ("cosine_step", iddpm_sigmas(steps, c1, c2), rounded)
+    )
 
 
-def _iddpm(table: Tensor, rounded: bool, sigma: Sigmas) -> Preconditioning:
+def _unit_variance(sigma: Sigmas, sigma_data: float, sign: int) -> tuple[Tensor, ...]:
+    total = sigma**2 + sigma_data**2
+    return sigma_data**2 / total, sign * sigma * sigma_data / total.sqrt(), 1 / total.sqrt()
+
+
+def _vp_velocity(sigma: Sigmas) -> tuple[Tensor, ...]:
+    squared = 1 / (1 + sigma**2)
+    a = squared.sqrt()
+    return squared, -sigma * a, a
+
+
+def _interpolated_step(sigma: Sigmas, log_sigmas: Tensor, scale: float) -> Tensor:
+    levels = log_sigmas.to(sigma.device)
+    log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
+    high = torch.searchsorted(levels, log_sigma).clamp(min=1)
+    low = high - 1
+    weight = (log_sigma - levels[low]) / (levels[high] - levels[low])
+    return scale * (low + weight).to(sigma)
+
+
+def _cosine_step(sigma: Sigmas, table: Tensor, rounded: bool) -> Tensor:
     levels = table.to(sigma.device).flip(0)  # rising
     clamped = sigma.double().clamp(levels[0], levels[-1])
     above = torch.searchsorted(levels, clamped).clamp(1, len(levels) - 1)
     fraction = (clamped - levels[above - 1]) / (levels[above] - levels[above - 1])
     place = (above - 1) + (fraction.round() if rounded else fraction)  # counted from u_M
-    return _predict_vp_noise(sigma, (place - 1).to(sigma))
+    return (place - 1).to(sigma)
+
+
+def _level_number(sigma: Sigmas, steps: int, sigma_min: float, sigma_max: float) -> Tensor:
+    fraction = (math.log(sigma_max) - sigma.log()) / math.log(sigma_max / sigma_min)
+    return ((steps - 1) * fraction).round().clamp(0, steps - 1)
+
+
+PREDICTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {  # c_skip, c_out, c_in
+    "unit_variance": _unit_variance,
+    "vp_noise": lambda s: (torch.ones_like(s), -s, 1 / (1 + s**2).sqrt()),
+    "vp_image": lambda s: (torch.zeros_like(s), torch.ones_like(s), 1 / (1 + s**2).sqrt()),
+    "vp_velocity": _vp_velocity,
+    "ve_noise": lambda s: (torch.ones_like(s), s, torch.ones_like(s)),
+    "flow": lambda s: (1 / (1 + s), -s * (1 / (1 + s)), 1 / (1 + s)),
+    "unit_score": lambda s: (torch.ones_like(s), s**2 / 2, torch.ones_like(s)),
+}
+TIMES: dict[str, Callable[..., Tensor]] = {  # c_noise
+    "interpolated_step": _interpolated_step,
+    "cosine_step": _cosine_step,
+    "level_number": _level_number,
+    "quarter_log": lambda s: s.log() / 4,
+    "log_half": lambda s: s.log() - math.log(2),
+    "half": lambda s: s / 2,
+    "vp_time": lambda s, steps: (steps - 1) * vp_time(s),
+    "flow_time": lambda s, steps: steps * (s * (1 / (1 + s))),
+}
 
 
 def iddpm_sigmas(steps: int, c1: float, c2: float) -> Float[Tensor, " {steps}+1"]:

@@ -1,4 +1,4 @@
-"""The prior over images, and samples from it under a condition, which makes each task."""
+"""The prior over images, and samples from it under a condition; all tasks are such samples."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from scoreag.diffusion.parameterizations import ScoreModel, with_labels
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Take a state along all noise levels; ``wrt`` as in ``integrate``."""
+    """From the state at the first noise level to that at the last; ``wrt`` as in ``integrate``."""
 
     def __call__(
         self, denoise: Denoise, x: State, sigmas: Tensor, noise: Noise, wrt: Sequence[Tensor] = ()
@@ -25,19 +25,18 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """``p(x0 | label)``: a score model and a way to draw from it.
+    """``p(x0 | label)``: a score model and a sampler.
 
     Args:
         model: the denoiser, which may be class-conditional.
-        sampler: takes a state along the noise levels.
         sigmas: the noise levels, decreasing, the last of them 0.
-        image_shape: channel, height, width.
-        classes: the names of the labels that the model knows; none if it knows no classes.
+        image_shape: channels, height, width.
+        classes: the names of the labels; empty for a model without classes.
         defaults: for each task the options that were tuned for this model.
-        dtype: of the states; the weights of ``model`` have the same.
-        metadata: what a manifest says of the model: name, sha256, license.
+        dtype: of the states and of the weights of ``model``.
+        metadata: of the model, for manifests: name, sha256, license.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
-        judge: the name of a classifier that may judge what its samples show; "" if none is known.
+        judge: the name of a reference classifier for its samples; "" for none.
     """
 
     model: ScoreModel
@@ -50,7 +49,7 @@ class Prior:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     judge: str = ""
-    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)  # of to
+    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
 
     def sample(
         self,
@@ -64,8 +63,8 @@ class Prior:
 
         Args:
             condition: guides a denoiser, e.g. ``partial(guide, log_likelihood=...)``.
-            init_image: the chain starts at ``init_image + sigmas[0] n``; else around 0.
-            wrt: tensors in ``condition`` that want a gradient, as in ``integrate``.
+            init_image: the chain starts at ``init_image + sigmas[0] n``; by default 0.
+            wrt: tensors in ``condition`` that need a gradient, as in ``integrate``.
         """
         denoise = condition(with_labels(self.model, labels))
         start = self.initial_state(noise, init_image)
@@ -95,7 +94,7 @@ class Prior:
 
 
 def to_images(x0: State) -> Images:
-    """[-1, 1] to [0, 1]; what the sampler leaves outside is cut off."""
+    """[-1, 1] to [0, 1], clamped."""
     return ((x0 + 1) / 2).clamp(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""From one step of a solver to a whole chain, with exact gradients in constant memory."""
+"""A chain of solver steps, with its exact gradient from the graph of one step at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -14,12 +14,12 @@ from torch.autograd.graph import Node, get_gradient_edge
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 
-GradEdge: TypeAlias = tuple[Node, int]  # a tensor's place in the graph: node, number of output
+GradEdge: TypeAlias = tuple[Node, int]  # node of the autograd graph, number of the output
 
 
 @runtime_checkable
 class Step(Protocol):
-    """Take the state from one noise level to the next, lower one.  Must be pure."""
+    """The state at the next, lower noise level; a pure function."""
 
     def __call__(
         self, denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise
@@ -34,9 +34,9 @@ def integrate(
     noise: Noise,
     wrt: Sequence[Tensor] = (),
 ) -> State:
-    """Fold ``step`` over the noise grid ``sigmas``, from the first level to the last.
+    """Apply ``step`` from each noise level of ``sigmas`` to the next.
 
-    Step ``i`` draws from ``noise.fold_in("step", i)``; ``wrt`` as in ``checkpoint_chain``.
+    Step ``i`` has the noise ``noise.fold_in("step", i)``; ``wrt`` as in ``checkpoint_chain``.
     """
     steps = [
         partial(step, denoise, sigma=sigma, next_sigma=next_sigma, noise=noise.fold_in("step", i))
@@ -50,12 +50,12 @@ def checkpoint_chain(
 ) -> Tensor:
     """``f_n(... f_2(f_1(x)))``, for pure functions, which may change the shape.
 
-    The gradient is that of the composition, exactly: the backward pass recomputes one function at
-    a time, so that memory holds the argument of each and the graph of a single one.
+    The gradient is exact: the backward pass recomputes one function at a time, so that memory holds
+    the argument of each and the graph of a single one.
 
     Args:
-        wrt: tensors besides the argument that the functions use and that want a gradient, such as
-            a purifier's input.  One that is not named is refused in the backward pass.
+        wrt: other tensors that the functions use and that need a gradient, such as a purifier's
+            input.  The backward pass refuses any that is not named.
     """
     _refuse_dependent(wrt)
     for function in functions:
@@ -69,46 +69,45 @@ def ode_derivative(denoise: Denoise, x: State, sigma: Sigma) -> State:
 
 
 class _CheckpointedCall(torch.autograd.Function):
-    """``function(x)``, remembering only its inputs, and the arithmetic that autocast had set.
+    """``function(x)``, which saves only its inputs and the state of autocast.
 
-    torch.utils.checkpoint would do, but for guidance: a gradient taken inside a checkpoint makes
-    it recompute in the forward pass, and keep what it recomputed.
+    torch.utils.checkpoint does not work with guidance: a gradient inside a checkpoint makes it
+    recompute in the forward pass, and save the result.
     """
 
     @staticmethod
     def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor, *wrt: Tensor) -> Tensor:
-        ctx.function, ctx.arithmetic = function, _autocast_state(x.device.type)
+        device = x.device.type
+        ctx.function, ctx.autocast = (
+            function,
+            {
+                "device_type": device,
+                "dtype": torch.get_autocast_dtype(device),
+                "enabled": torch.is_autocast_enabled(device),
+            },
+        )
         ctx.save_for_backward(x, *wrt)
-        return function(x.detach())  # or guidance inside would take it for a part of its own graph
+        return function(x.detach())  # else guidance inside would see x as a part of its own graph
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *wrt = ctx.saved_tensors
-        with torch.enable_grad(), torch.autocast(**ctx.arithmetic):
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
             leaf = x.detach().requires_grad_()
             y = ctx.function(leaf)
         inputs = [leaf, *(t for t in wrt if t.requires_grad)]
         if not y.requires_grad:
             return None, *(None for _ in (x, *wrt))
         _refuse_hidden(y, inputs)
-        shared = len(inputs) > 1  # the graph above wrt serves every step: keep its buffers
+        shared = len(inputs) > 1  # each step uses the graph of wrt
         grads = torch.autograd.grad(y, inputs, grad, retain_graph=shared, allow_unused=True)
         rest = iter(grads[1:])
         return None, grads[0], *(next(rest) if t.requires_grad else None for t in wrt)
 
 
-def _autocast_state(device: str) -> dict[str, Any]:
-    """What autocast does at this moment: a backward pass is usually called from outside of it."""
-    return {
-        "device_type": device,
-        "dtype": torch.get_autocast_dtype(device),
-        "enabled": torch.is_autocast_enabled(device),
-    }
-
-
 def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:
-    """A tensor that the step uses, but ``wrt`` lacks, would silently get no gradient."""
+    """Refuse a tensor that the step uses and ``wrt`` lacks: it would silently get no gradient."""
     for node, _ in _upstream_edges([_grad_edge(y)], stop={_grad_edge(t) for t in inputs}):
         if hasattr(node, "variable"):
             shape = tuple(node.variable.shape)
@@ -119,15 +118,15 @@ def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:
 
 
 def _refuse_dependent(wrt: Sequence[Tensor]) -> None:
-    """The gradient of a tensor already holds what reaches it through others made from it."""
+    """Refuse tensors computed from one another: their gradients would count twice."""
     edges = [_grad_edge(t) for t in wrt if t.requires_grad]
     for i, edge in enumerate(edges):
         others = {*edges[:i], *edges[i + 1 :]}
         if not others.isdisjoint(_upstream_edges([edge])):
             shape = tuple(wrt[i].shape)
             raise ValueError(
-                f"wrt names a tensor of shape {shape} twice, or beside one that it was made from, "
-                "which would count its gradient twice; name only the one that the chain looks at"
+                f"wrt names a tensor of shape {shape} twice, or with one that it was made from, "
+                "which would count its gradient twice; name only the one that the chain uses"
             )
 
 
@@ -137,14 +136,14 @@ def _grad_edge(t: Tensor) -> GradEdge:
 
 
 def _upstream_edges(pending: list[GradEdge], stop: Iterable[GradEdge] = ()) -> Iterator[GradEdge]:
-    """The edges that lead here, each once; the search goes no further than ``stop``."""
-    seen, expanded = set(stop), set[Node]()
+    """All edges that lead to ``pending``, each once; the search stops at ``stop``."""
+    visited, expanded = set(stop), set[Node]()
     while pending:
         edge = pending.pop()
-        if edge in seen:
+        if edge in visited:
             continue
-        seen.add(edge)
+        visited.add(edge)
         yield edge
-        if edge[0] not in expanded:  # what lies behind a node is the same for all of its outputs
+        if edge[0] not in expanded:  # all outputs of a node have the same inputs
             expanded.add(edge[0])
             pending += [(child, i) for child, i in edge[0].next_functions if child is not None]

@@ -1,1 +1,1 @@
-"""How good a model is: its card's figures, computed again, and more of them."""
+"""How good a model is: the metrics of its card, computed again, and further ones."""

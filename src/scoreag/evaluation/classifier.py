@@ -1,4 +1,4 @@
-"""A classifier's metrics: its accuracy, and under attack where its card says one, all from data."""
+"""The metrics of a classifier: its accuracy, clean and under the attacks that its card names."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from scoreag.attacks.pgd import PGD
 from scoreag.core.types import Classifier
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import Card
-from scoreag.training.export import measure_accuracy
+from scoreag.training.outputs import measure_accuracy
 
 TEST_SECTION = "test"  # of a card's metrics: of the test images
 PGD_METRIC_PATTERN = re.compile(r"accuracy_pgd(\d+)_(\d+(?:\.\d+)?)")  # steps, and eps in 255ths
@@ -18,7 +18,7 @@ IMAGE_RANGE_PATTERN = re.compile(r"\b(training|test) images (\d+)-(\d+)\b")
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Some images, and what a card says of them."""
+    """Images, their name as the denominator of metrics, and the attacks on them."""
 
     data: Dataset
     population: str
@@ -32,12 +32,12 @@ def plan_evaluation(
     read_data: Callable[[str], Dataset],
     attack_specs: Sequence[str] = (),
 ) -> tuple[dict[str, EvaluationSet], list[str]]:
-    """What can be computed again, by sections of the card's metrics; and what cannot, in words.
+    """The images and attacks of each section of the card's metrics, and the skipped metrics.
 
     Args:
-        test_data: the images of the section "test", which is there in any case.
-        read_data: the images of a spec such as ``cifar10:train[45000:50000]``, which is what a card
-            means that was trained on ``cifar10:...`` and names "training images 45000-49999".
+        test_data: the images of the section "test", which is always there.
+        read_data: loads a spec such as ``cifar10:train[45000:50000]``, which the "training images
+            45000-49999" of a card become if it was trained on ``cifar10:...``.
         attack_specs: further attacks of the section "test", e.g. "pgd40_8".
     """
     sections, skipped = dict(card.metrics), _unknown_metrics(card.metrics)
@@ -57,7 +57,7 @@ def plan_evaluation(
 def evaluate(
     classifier: Classifier, eval_sets: Mapping[str, EvaluationSet], batch_size: int = 250
 ) -> dict[str, dict[str, Any]]:
-    """The metrics of each section, with Wilson's intervals; the attacks' noise is keyed by row."""
+    """The metrics of each section, with Wilson intervals; the noise of attacks is keyed by row."""
     metrics = {}
     for section, part in eval_sets.items():
         images, labels = part.data.images, part.data.labels
@@ -69,7 +69,6 @@ def evaluate(
 
 
 def _unknown_metrics(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Metrics that are computed in a way that is not known here."""
     return [
         f"metrics.{section}.{name}: how it is computed is not known"
         for section, entries in sections.items()
@@ -85,7 +84,7 @@ def _parse_attacks(names: Iterable[str]) -> dict[str, PGD]:
 
 
 def _dataset_spec(card: Card, population: str) -> str | None:
-    """The images that a population names, as the spec of a data set."""
+    """The data spec of the images that a population names; None where it names none."""
     kind = str(card.training_config.get("data", "")).partition(":")[0]
     match = IMAGE_RANGE_PATTERN.search(population)
     if not kind or not match:

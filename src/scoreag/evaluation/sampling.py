@@ -1,11 +1,10 @@
-"""Unguided images of every class by a score model: kept on disk in 8 bits, in grids, and timed.
+"""Unguided samples of every class by a score model, cached on disk, and the time that they take.
 
-An image is that of ``scoreag synthesize --attack-scale 0``: its noise is keyed by the seed, the
+A sample equals that of ``scoreag synthesize --attack-scale 0``: its noise is keyed by the seed, the
 class and its number in the class.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,34 +17,32 @@ from scoreag.core.types import Labels
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import euler
-from scoreag.evaluation.score_metrics import NearestPairs
-from scoreag.evaluation.storage import SAMPLES_DIR, load_or_compute
-from scoreag.io.images import make_grid, to_uint8, write_png
-from scoreag.methods.validation import IDS_PER_CLASS
+from scoreag.evaluation.storage import load_or_compute
+from scoreag.io.images import to_uint8
+from scoreag.methods.task import IDS_PER_CLASS
 from scoreag.metrics.feature_extractors import Pixels
 from scoreag.registry import component_names, did_you_mean, load_component
 
-# fresh noise at each step mends what the network got wrong
+# fresh noise at each step corrects errors of the network
 DEFAULT_SAMPLER, DEFAULT_NFE = "ancestral", 35
 SECOND_ORDER_SAMPLERS = ("heun", "edm_stochastic")  # two calls a step, but one at the last
-GRID_COLUMNS, MAX_PER_CLASS = 10, 100
-NFE_VALUES = (18, 35, 64)  # at which the time is taken
+NFE_VALUES = (18, 35, 64)  # whose time is measured
 REPEATS = 3
 
 
 def cycle_labels(count: int, n_classes: int) -> Labels:
-    """0, 1, ..., 0, 1, ...: no class has two images more than another."""
+    """0, 1, ..., 0, 1, ...: the classes have equal numbers of images, up to one."""
     return torch.arange(count) % n_classes
 
 
 def make_image_ids(count: int, n_classes: int) -> list[int]:
-    """What the noise of each image is keyed by: class * 1,000,000 + its number in the class."""
+    """The image ids, which key the noise: class * 1,000,000 + number in the class."""
     n = max(1, n_classes)
     return [i % n * IDS_PER_CLASS + i // n for i in range(count)]
 
 
 def steps_for_nfe(sampler: str, nfe: int) -> int:
-    """As many as denoiser calls; second-order samplers call twice a step, but once at the last.
+    """The steps of a sampler that calls the denoiser ``nfe`` times.
 
     Raises:
         ValueError: there is no such sampler, or the calls are no whole number of its steps.
@@ -78,7 +75,7 @@ def generate_samples(
     batch_size: int = 16,
     progress: bool = True,
 ) -> Pixels:
-    """``count`` images, class by class in turn; a batch, padded to ``batch_size``, is a chunk."""
+    """``count`` images, the classes in turn; a batch, padded to ``batch_size``, is a chunk."""
     component = load_component("samplers", sampler)
     grid = getattr(component, "grid", karras)
     sigmas = grid(steps_for_nfe(sampler, nfe)).to(prior.sigmas.device)
@@ -90,8 +87,9 @@ def generate_samples(
     def generate(positions: range) -> Pixels:
         padded = [*positions, *[positions[-1]] * (batch_size - len(positions))]
         noise = Noise(seed, [ids[i] for i in padded])
-        labels = torch.tensor([i % n_classes for i in padded]) if n_classes else None
-        labels = labels if labels is None else labels.to(sigmas.device)
+        labels = None
+        if n_classes:
+            labels = torch.tensor([i % n_classes for i in padded]).to(sigmas.device)
         images = prior.sample(noise, labels)[: len(positions)]
         if not images.isfinite().all():
             raise ValueError(f"{name}: the images are not finite; the weights are damaged")
@@ -105,22 +103,9 @@ def select_class(pixels: Pixels, class_index: int, n_classes: int) -> Pixels:
     return pixels[class_index :: max(1, n_classes)]
 
 
-def write_sample_grids(
-    folder: Path, pixels: Pixels, classes: Sequence[str], pairs: NearestPairs
-) -> None:
-    """Write samples/class-000.png, ... and samples/nearest.png: pairs of nearest images."""
-    (folder / SAMPLES_DIR).mkdir(exist_ok=True)
-    for number in range(max(1, min(len(classes), len(pixels)))):
-        images = select_class(pixels, number, len(classes))[:MAX_PER_CLASS]
-        file = folder / SAMPLES_DIR / f"class-{number:03d}.png"
-        write_png(file, make_grid(images, GRID_COLUMNS))
-    nearest = torch.stack([pairs.generated, pairs.training], 1).flatten(0, 1)
-    write_png(folder / SAMPLES_DIR / "nearest.png", make_grid(nearest, 2))
-
-
 @torch.no_grad()
 def measure_seconds(prior: Prior, batch_size: int) -> Float[Tensor, " calls"]:
-    """Seconds an image at each of ``NFE_VALUES``, by Euler: one denoiser call a step."""
+    """Seconds per image at each of ``NFE_VALUES``, by Euler: one denoiser call a step."""
     device, classes = prior.sigmas.device, len(prior.classes)
     labels = cycle_labels(batch_size, classes).to(device) if classes else None
     noise = Noise(0, make_image_ids(batch_size, classes))
@@ -139,6 +124,5 @@ def measure_seconds(prior: Prior, batch_size: int) -> Float[Tensor, " calls"]:
 
 
 def _synchronize(device: torch.device) -> None:
-    """A GPU goes on after Python came back."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

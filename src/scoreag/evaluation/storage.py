@@ -1,10 +1,11 @@
-"""The folder of an evaluation, and rows that are computed once, in chunks cut by position.
+"""The folder of an evaluation, rows that are computed once, and the comparison with the card.
 
-A chunk is a file, whole or absent; a process that is killed loses the one at hand.  Chunks do not
-depend on where it stopped, so the rows are the same, bit for bit, however often it was.
+Rows are computed in chunks, each a file that appears whole.  A killed process loses one chunk, and
+the rows do not depend on interruptions.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from tqdm import tqdm
 from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
 from scoreag.io.run_dir import RunFiles, open_run_dir
+from scoreag.stats.estimates import MetricEntry
 
 TASK = "evaluate model"
+RESULTS_FILE = "figures.json"
 CHUNKS = "parts"
 CHUNK_FILES = f"{CHUNKS}/*-{6 * '[0-9]'}.safetensors"
 SAMPLES_DIR = "samples"
 GRID_FILES = (f"{SAMPLES_DIR}/class-{3 * '[0-9]'}.png", f"{SAMPLES_DIR}/nearest.png")
-EVALUATION_FILES = RunFiles(
-    ("figures.json", "report.html", *GRID_FILES, CHUNK_FILES), (CHUNK_FILES,)
-)
+EVALUATION_FILES = RunFiles((RESULTS_FILE, "report.html", *GRID_FILES, CHUNK_FILES), (CHUNK_FILES,))
+SAMPLE_SIZE_BIASED = ("frechet", "precision", "recall")  # metrics that depend on the image count
 
 
 def run_in_folder(
@@ -34,16 +36,16 @@ def run_in_folder(
     overwrite: bool,
     compute: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """The outcome of ``compute``, for which ``folder`` is held, and where figures.json is written.
+    """Call ``compute`` while holding ``folder``, and write its results to figures.json there.
 
     Raises:
         ValueError: the folder holds something else, or an evaluation with another configuration.
     """
     with open_run_dir(folder, {**manifest, "task": TASK}, EVALUATION_FILES, overwrite) as run:
-        figures = compute()
-        write_json(folder / "figures.json", figures)
+        results = compute()
+        write_json(folder / RESULTS_FILE, results)
         run.finish()
-    return figures
+    return results
 
 
 def load_or_compute(
@@ -54,16 +56,16 @@ def load_or_compute(
     compute: Callable[[range], Tensor],
     progress: bool = True,
 ) -> Tensor:
-    """``compute`` of 0..count-1, in chunks; those that ``folder`` holds are read.
+    """The rows of the positions 0..count-1; chunks that ``folder`` holds are not computed again.
 
     Args:
-        name: of what the rows are; it says all that they depend on, or the folder's manifest does.
+        name: of the rows; with the folder's manifest it determines them.
         compute: the rows of a range of positions.
     """
     (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
     chunks = []
-    off = None if progress else True
-    with tqdm(total=count, unit="row", desc=name, delay=2, disable=off) as bar:
+    hidden = None if progress else True
+    with tqdm(total=count, unit="row", desc=name, delay=2, disable=hidden) as bar:
         for positions in batch_ranges(count, chunk_size):
             file = folder / CHUNKS / f"{name}-{positions.start:06d}.safetensors"
             rows = _read_chunk(file)
@@ -81,9 +83,68 @@ def _write_chunk(file: Path, rows: Tensor) -> None:
 
 
 def _read_chunk(file: Path) -> Tensor | None:
-    """The rows of a file; None where it is absent, or was damaged from outside."""
+    """The rows of a file; None where it is absent or damaged."""
     check_regular_file(file)
     try:
         return load(file.read_bytes())["rows"]
     except (FileNotFoundError, SafetensorError, KeyError):
         return None
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """A metric of the card and now; ``reproduced`` is None where they cannot be compared."""
+
+    name: str
+    card_value: float
+    recomputed: float
+    low: float
+    high: float
+    reproduced: bool | None
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        words = {True: "reproduced", False: "not reproduced", None: "not compared"}
+        now = f"{self.recomputed:.6g} now, interval {self.low:.6g} to {self.high:.6g}"
+        return f"{words[self.reproduced]}: {self.name} is {self.card_value:.6g} on the card, {now}"
+
+
+def compare_with_card(
+    card: Mapping[str, MetricEntry], recomputed: Mapping[str, MetricEntry], section: str
+) -> list[MetricComparison]:
+    """Each metric of a section of the card, e.g. "test", that was computed again."""
+    return [
+        _compare_entry(f"{section}.{name}", entry, recomputed[name])
+        for name, entry in card.items()
+        if name in recomputed and "value" in entry
+    ]
+
+
+def _compare_entry(name: str, old: MetricEntry, new: MetricEntry) -> MetricComparison:
+    low, high = (float(new[end] if end in new else new["value"]) for end in ("low", "high"))
+    before, now = old.get("total"), new.get("total")
+    reproduced: bool | None = low <= old["value"] <= high
+    reason = f"the card's value lies {'within' if reproduced else 'outside'} the interval"
+    if before != now and name.rpartition(".")[2].startswith(SAMPLE_SIZE_BIASED):
+        reproduced, reason = None, f"it was computed on {before} images, now on {now}"
+    elif old["value"] == new["value"]:
+        reproduced, reason = True, "the same number"
+    return MetricComparison(name, old["value"], new["value"], low, high, reproduced, reason)
+
+
+def require_reproduced(comparisons: list[MetricComparison], name: str) -> None:
+    """Refuse a card whose metrics were not reproduced.
+
+    Raises:
+        ValueError: names the first such metric, both values and the interval.
+    """
+    different = [one for one in comparisons if one.reproduced is False]
+    if different:
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        raise ValueError(
+            f"{name}: {different[0]}{more}; give the weights and the data of the card, "
+            "or --update-card to put the new metrics into it"
+        )

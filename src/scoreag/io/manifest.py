@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from scoreag.core.algorithm import ALGORITHM, LEGACY_ALGORITHM
+from scoreag.core import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.io.filesystem import check_regular_file, write_json
 
 MANIFEST = "manifest.json"

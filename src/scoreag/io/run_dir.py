@@ -15,7 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from scoreag.core.algorithm import LEGACY_ALGORITHM
+from scoreag.core import LEGACY_ALGORITHM
 from scoreag.io.filesystem import describe_file_type, find_temp_files
 from scoreag.io.manifest import (
     FORMAT,

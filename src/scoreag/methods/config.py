@@ -1,11 +1,11 @@
-"""The options of the tasks: one table, checked before any work starts."""
+"""The options of the tasks: defaults, documentation, and checks before any work starts."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
-from inspect import signature
-from types import UnionType
+from inspect import getdoc, signature
 from typing import Any, ParamSpec, TypeVar
 
 from jaxtyping import Float
@@ -33,7 +33,7 @@ CHOICES: dict[str, Iterable[str]] = {
     "likelihood_variance": (*VARIANCES, EXACT_VARIANCE),
     "attack_loss": ("likelihood", "margin"),
 }
-KINDS: dict[str, tuple[type | UnionType, str]] = {
+TYPES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("attack_scale", "similarity", "sigma_start"), (float | int, "a number")),
     **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
     **dict.fromkeys(("sampler", *CHOICES), (str, "a name")),
@@ -44,26 +44,49 @@ KINDS: dict[str, tuple[type | UnionType, str]] = {
 }
 MINIMA = {"attack_scale": 0, "similarity": 0, "max_restarts": 0, "steps": 1}
 CLASSIFIER_ONLY_FIELDS = (
-    "attack_scale",
-    "attack_interval",
-    "attack_loss",
-    "normalize_gradient",
-    "stop_margin",
+    "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
     "max_restarts",
-)
+)  # fmt: skip
 IMAGE_ONLY_FIELDS = ("similarity", "likelihood_variance")
-_ARGUMENTS = ("seed", "image_ids", "batch_size", "progress")
-TASK_ARGUMENTS = {  # what the tasks take besides, for a hint
-    **dict.fromkeys(("synthesize", "transform"), ("target", *_ARGUMENTS)),
-    "purify": _ARGUMENTS,
+DOCS = {  # of the parameters that several public functions share
+    "classifier": "images in [0, 1] to logits (batch, classes), in eval mode; a module, a "
+    "function, or what ``defend`` returns.",
+    "images": "(batch, channel, height, width), of the prior's shape: float32 or float64 in "
+    "[0, 1], or uint8.",
+    "seed": "0 or more; with the image id it determines the noise of an image.",
+    "image_ids": "one per image, all different; by default 0, 1, 2, ...",
+    "judge": "reference classifier of the same classes, trained separately. It checks at the end "
+    "whether the images still show their labels, and guides nothing.",
+    "batch_size": "images per forward pass, 1 to 4096; 0: all at once, unpadded.",
+    "progress": "whether to show a progress bar.",
+    "attack_scale": "s_y >= 0, the weight of the classifier's guidance; 0: an unguided sample.",
+    "attack_loss": "``likelihood`` of the target (or of any error), or ``margin`` of the logits.",
+    "attack_interval": "the lowest and highest noise level at which the classifier guides.",
+    "normalize_gradient": "rescale its gradient to the length ``attack_scale`` at every call.",
+    "stop_margin": "margin of the logits above which guidance pauses; inf: never.",
+    "max_restarts": "how often a failed image is sampled again, each time at twice the scale.",
+    "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1].",
+    "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "
+    "``damped`` (PiGDM's weight) or ``exact`` (MMPS).",
+    "sigma_start": "noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.",
+    "steps": "number of noise levels above 0, at least 1.",
+    "sampler": "one of ``scoreag list samplers``.",
+    "sampler_options": "options of that sampler, by name.",
+    "jacobian": "of the denoiser: ``exact``, ``identity`` (MPGD) or ``finite_difference``.",
+    "x0_estimate": "at which the likelihoods are evaluated: ``denoiser``, ``ode_euler`` or "
+    "``sde_euler``.",
 }
+RAISES = """
+Raises:
+    ValueError: an input, an option or a combination that cannot work; the message says what to
+        write instead."""
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a task samples; the tasks explain the options.
+    """How a task samples; ``DOCS`` explains the options.
 
-    ``attack_interval`` None acts at every noise level, and ``stop_margin`` None never stops.
+    ``attack_interval`` None guides at every noise level, and ``stop_margin`` None never pauses.
     """
 
     attack_scale: float = 10.0
@@ -83,12 +106,12 @@ class SamplingConfig:
 
     def sigmas(self) -> Float[Tensor, " levels"]:
         """The noise levels, from ``sigma_start`` down to 0."""
-        grid = getattr(load_component("samplers", self.sampler), "noise_schedule", karras)
-        levels: Tensor = grid(self.steps, sigma_max=self.sigma_start)
+        schedule = getattr(load_component("samplers", self.sampler), "noise_schedule", karras)
+        levels: Tensor = schedule(self.steps, sigma_max=self.sigma_start)
         return levels
 
     def to_dict(self, task: str = "") -> dict[str, Any]:
-        """Plain values, as a manifest keeps them; of a ``task`` only those that act in it."""
+        """Plain values for a manifest; only the options of ``task``, if it is named."""
         return self.subset(fields_for_task(task))
 
     def subset(self, field_names: Iterable[str]) -> dict[str, Any]:
@@ -97,27 +120,41 @@ class SamplingConfig:
         return {name: plain[name] for name in field_names}
 
 
-def fields_for_task(task: str) -> list[str]:
-    """The names of the options of a task; no classifier guides ``purify``."""
-    every = [f.name for f in fields(SamplingConfig)]
-    return [name for name in every if task != "purify" or name not in CLASSIFIER_ONLY_FIELDS]
-
-
-TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # for a model whose card says nothing
+FIELDS = tuple(f.name for f in fields(SamplingConfig))
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # where the model's card has no entry
     "synthesize": {},
     "transform": {"sigma_start": 1.0, "steps": 12, "similarity": 100.0, "attack_scale": 10.0},
     "purify": {"sigma_start": 1.0, "steps": 10, "similarity": 30.0, "attack_scale": 0.0},
 }
 
 
+def fields_for_task(task: str) -> list[str]:
+    """The names of the options of a task; no classifier guides ``purify``."""
+    return [name for name in FIELDS if task != "purify" or name not in CLASSIFIER_ONLY_FIELDS]
+
+
 def given_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a function's arguments the sampling options that were given: those that are not None."""
-    names = (f.name for f in fields(SamplingConfig))
-    return {name: arguments[name] for name in names if arguments.get(name) is not None}
+    """The sampling options among a function's arguments that are not None."""
+    return {name: arguments[name] for name in FIELDS if arguments.get(name) is not None}
+
+
+def document_options(function: Callable[P, T]) -> Callable[P, T]:
+    """Fill ``{options}`` in the docstring of ``function`` from ``DOCS``.
+
+    It becomes the list of all parameters that the docstring does not explain itself.
+    """
+    text = getdoc(function) or ""
+    lines = [
+        textwrap.fill(f"{name}: {DOCS[name]}", 96, initial_indent="    ", subsequent_indent=" " * 8)
+        for name in signature(function).parameters
+        if f"\n    {name}: " not in text
+    ]
+    function.__doc__ = text.replace("    {options}", "\n".join(lines)) + f"\n{RAISES}\n"
+    return function
 
 
 def answer_unknown_options(function: Callable[P, T]) -> Callable[P, T]:
-    """``function``, which answers a keyword that it does not take with the right one."""
+    """``function`` with an error for an unknown keyword that names the right one."""
     known = list(signature(function).parameters)
 
     @wraps(function)
@@ -129,7 +166,7 @@ def answer_unknown_options(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def resolve_task_config(prior: Prior, task: str, **overrides: Any) -> SamplingConfig:
-    """The options of a task: the card's, changed by ``overrides``, checked.
+    """The checked options of a task: ``overrides`` over the card's over ``TASK_DEFAULTS``.
 
     Raises:
         ValueError: a name, a value or a combination that cannot work; says what to write instead.
@@ -144,14 +181,14 @@ def resolve_config(
     base: Mapping[str, Any],
     overrides: Mapping[str, Any],
 ) -> SamplingConfig:
-    """The options ``field_names`` of a task or purifier: ``base``, the card's, ``overrides``."""
+    """The checked options of a task or purifier: ``overrides`` over the card's over ``base``."""
     _check_known(task, field_names, overrides)
-    off = ("stop_margin", "attack_interval")  # None is a value of these
-    given = {name: value for name, value in overrides.items() if value is not None or name in off}
-    tuned = {**base, **prior.defaults.get(task, {})}
-    if "sampler" in given and given["sampler"] != tuned.get("sampler"):
-        tuned.pop("sampler_options", None)
-    merged = {**tuned, **given}
+    nullable = ("stop_margin", "attack_interval")
+    changes = {n: value for n, value in overrides.items() if value is not None or n in nullable}
+    defaults = {**base, **prior.defaults.get(task, {})}
+    if "sampler" in changes and changes["sampler"] != defaults.get("sampler"):
+        defaults.pop("sampler_options", None)
+    merged = {**defaults, **changes}
     _check_types(merged)
     if merged.get("attack_interval") is not None:  # cards have no tuples
         merged["attack_interval"] = tuple(merged["attack_interval"])
@@ -169,27 +206,24 @@ def resolve_config(
 
 
 def _check_known(task: str, known: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Refuse an option that ``task`` does not take, with the one that was probably meant."""
     for name in (name for name in options if name not in known):
-        reason = ""
         if name in CLASSIFIER_ONLY_FIELDS and "attack_scale" not in known:
             reason = f"no classifier guides it; leave {name} out"
             if "similarity" in known:
                 reason += ", and set how closely it keeps to the image by similarity"
         elif name in IMAGE_ONLY_FIELDS and task == "synthesize":
             reason = f"there is no image to stay close to; leave {name} out"
-        if reason and options[name] is not None:
-            raise UnknownOptionError(f"{task} takes no {name}: {reason}")
-        if not reason:
-            hint = did_you_mean(name, [*known, *TASK_ARGUMENTS.get(task, ())])
+        else:
+            hint = did_you_mean(name, [*known])
             raise UnknownOptionError(f"{task} takes no option {name!r}; {hint}")
+        if options[name] is not None:
+            raise UnknownOptionError(f"{task} takes no {name}: {reason}")
 
 
 def _check_types(merged: Mapping[str, Any]) -> None:
-    """Each option is of its kind: what came, and what was expected."""
     for name, value in merged.items():
-        kind, expected = KINDS[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        type_, expected = TYPES[name]
+        if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
             raise ValueError(f"{name} is {describe_value(value)}; expected {expected}")
     pair = merged.get("attack_interval")
     if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
@@ -204,15 +238,15 @@ def _check_names(config: SamplingConfig) -> None:
         if word not in known and not (name == "sampler" and "." in word):
             raise UnknownNameError(f"no {name} {word!r}; {did_you_mean(word, list(known))}")
     parameters = signature(_load_sampler(config.sampler)).parameters.values()
-    own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    accepted = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for option in config.sampler_options:
-        if option not in own:
-            others = did_you_mean(option, own) if own else "it has none"
-            raise ValueError(f"{config.sampler} takes no option {option!r}; {others}")
+        if option not in accepted:
+            hint = did_you_mean(option, accepted) if accepted else "it has none"
+            raise ValueError(f"{config.sampler} takes no option {option!r}; {hint}")
 
 
 def _load_sampler(sampler: str) -> Callable[..., Any]:
-    """The function of a sampler, which may be a foreign module."""
+    """The function of a sampler, which may be in a module of another package."""
     try:
         sample: Callable[..., Any] = load_component("samplers", sampler).sample
     except ImportError as error:
@@ -234,7 +268,7 @@ def _check_numbers(config: SamplingConfig) -> None:
     if not 0.002 < config.sigma_start <= 1000:
         raise ValueError(
             f"sigma_start is {config.sigma_start}; expected a noise level above 0.002 and at most "
-            "1000, e.g. 80 (from nothing) or 1 (near the given image)"
+            "1000, e.g. 80 (from pure noise) or 1 (near the given image)"
         )
     low, high = config.attack_interval or (0, 1)
     if not 0 <= low < high:
@@ -242,17 +276,17 @@ def _check_numbers(config: SamplingConfig) -> None:
             f"attack_interval is {config.attack_interval}; expected 0 <= low < high, e.g. 0.1,10"
         )
     if config.stop_margin is not None and math.isnan(config.stop_margin):
-        raise ValueError("stop_margin is nan; expected a lead in logits, or None")
+        raise ValueError("stop_margin is nan; expected a margin of logits, or None")
 
 
 def _check_exact_variance(config: SamplingConfig) -> None:
-    """The exact variance is of the denoiser's own estimate, and goes through its Jacobian."""
-    for name, only in (("x0_estimate", "denoiser"), ("jacobian", "exact")):
-        came = getattr(config, name)
-        if config.likelihood_variance == EXACT_VARIANCE and came != only:
+    """The exact variance belongs to the denoiser's own estimate and needs its Jacobian."""
+    for name, required in (("x0_estimate", "denoiser"), ("jacobian", "exact")):
+        value = getattr(config, name)
+        if config.likelihood_variance == EXACT_VARIANCE and value != required:
             raise ValueError(
-                f"likelihood_variance 'exact' needs {name} {only!r}, not {came!r}; "
-                f"write --{name.replace('_', '-')} {only} or --likelihood-variance damped"
+                f"likelihood_variance 'exact' needs {name} {required!r}, not {value!r}; "
+                f"write --{name.replace('_', '-')} {required} or --likelihood-variance damped"
             )
 
 
@@ -264,10 +298,10 @@ def _check_stability(config: SamplingConfig, prior: Prior) -> None:
         config.likelihood_variance, config.similarity, config.sigmas(), pixels, prior.sigma_data
     )
     if config.sigma_start > level * (1 + 1e-9):
-        nearer = f"sigma_start <= {level:.3g}, " if level > 0.0021 else ""
+        lower_start = f"sigma_start <= {level:.3g}, " if level > 0.0021 else ""
         raise ValueError(
             f"likelihood_variance {config.likelihood_variance!r} with similarity "
             f"{config.similarity:g} explodes from sigma_start {config.sigma_start:g}: with these "
             f"{config.steps} steps it is stable up to {level:.3g}; "
-            f"write {nearer}more steps, or likelihood_variance 'damped'"
+            f"write {lower_start}more steps, or likelihood_variance 'damped'"
         )

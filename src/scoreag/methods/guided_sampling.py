@@ -1,4 +1,4 @@
-"""What the three tasks share: the classifier's evidence, a guided denoiser, what a chain costs."""
+"""What the three tasks share: the attack likelihood, the guided denoiser, and the cost counter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,12 +37,12 @@ from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
 from scoreag.registry import load_component
 
-RUNNER_UP = "runner_up"  # as a target: the likeliest class but the label
+RUNNER_UP = "runner_up"  # as a target: the most likely class but the label
 
 
 @dataclass(frozen=True, eq=False)
 class SampleBatch:
-    """Images, the classes that they aim at (-1: any wrong one), and what they cost."""
+    """Sampled images, their target classes (-1: any wrong one), and their cost."""
 
     images: Images
     targets: Labels | None
@@ -52,13 +52,13 @@ class SampleBatch:
 
 @dataclass
 class CallCounter:
-    """The denoiser calls of a chain, and for each image those at which its guidance rested."""
+    """Counts the denoiser calls of a chain, and per image the calls without guidance."""
 
     nfe: int = 0
     guidance_skipped: BatchScalar | None = None
 
     def wrap(self, denoise: Denoise) -> Denoise:
-        """``denoise``, each call of which is counted."""
+        """``denoise`` that counts its calls."""
 
         def counted(x: State, sigma: Sigma) -> State:
             self.nfe += 1
@@ -71,12 +71,11 @@ class CallCounter:
         self.guidance_skipped = skipped if before is None else before + skipped
 
     def to_batch(self, images: Images, targets: Labels | None) -> SampleBatch:
-        """The images of the chain with its costs."""
+        """The images of the chain, with its cost."""
         skipped = self.guidance_skipped
-        zeros = torch.zeros(len(images), dtype=images.dtype, device=images.device)
-        return SampleBatch(
-            images.detach(), targets, self.nfe, zeros if skipped is None else skipped
-        )
+        if skipped is None:
+            skipped = torch.zeros(len(images), dtype=images.dtype, device=images.device)
+        return SampleBatch(images.detach(), targets, self.nfe, skipped)
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
@@ -88,7 +87,7 @@ def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
 
 
 def runner_up_class(logits: Tensor, labels: Labels) -> Labels:
-    """The likeliest class that is not the label."""
+    """The most likely class that is not the label."""
     return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
 
@@ -99,7 +98,7 @@ def attack_likelihood(
     config: SamplingConfig,
     counter: CallCounter,
 ) -> LogLikelihood | None:
-    """``log p(classifier errs | x0)``, towards ``targets`` if given; None at attack scale 0."""
+    """``log p(classifier errs | x0)``, toward ``targets`` unless None; None at attack scale 0."""
     scale = config.attack_scale
     if not scale:
         return None
@@ -120,11 +119,11 @@ def guided_denoiser(
     attack_term: LogLikelihood | None,
     reference: State | None = None,
 ) -> Denoise:
-    """``denoise`` given that the classifier errs, and that x0 resembles ``reference``.
+    """``denoise``, conditioned on a classifier error and on an x0 close to ``reference``.
 
     Args:
         sigma_data: standard deviation of a pixel, in [-1, 1].
-        reference: the image to stay close to, in [-1, 1]; None: there is none.
+        reference: the image to stay close to, in [-1, 1], or None.
     """
     condition: Callable[..., Denoise] = partial(
         guide, jacobian=config.jacobian, x0_estimate=config.x0_estimate, sigma_data=sigma_data

@@ -1,4 +1,4 @@
-"""GAP: the natural image behind a given one.  Kollovieh et al. (2023), section 3.3."""
+"""GAP: the natural image that a given one was made from.  Kollovieh et al. (2023), section 3.3."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from scoreag.io.images import check_images
 from scoreag.methods.config import (
     SamplingConfig,
     answer_unknown_options,
+    document_options,
     given_options,
     resolve_task_config,
 )
@@ -23,8 +24,9 @@ from scoreag.methods.guided_sampling import (
     guided_denoiser,
 )
 from scoreag.methods.result import Result
-from scoreag.methods.task import DEFAULT_BATCH_SIZE, TaskSpec, run_in_memory
-from scoreag.methods.validation import (
+from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory
+from scoreag.methods.task import (
+    TaskSpec,
     validate_classifier,
     validate_image_ids,
     validate_labels,
@@ -40,7 +42,7 @@ def sample_purification(
     noise: Noise,
     counter: CallCounter | None = None,
 ) -> Images:
-    """``x0 ~ p(x0) N(image; x0, 1/s_x)``, differentiable in ``images``; no class is known."""
+    """``x0 ~ p(x0) N(image; x0, 1/s_x)``, differentiable in ``images``; no label is used."""
     reference, counter = to_model_range(images), counter or CallCounter()
     return configure_prior(prior, config).sample(
         noise,
@@ -50,6 +52,15 @@ def sample_purification(
         init_image=reference,
         wrt=[reference],
     )
+
+
+@torch.no_grad()
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """``sample_purification`` for all images of a task."""
+    assert task.images is not None
+    counter = CallCounter()
+    images = sample_purification(task.prior, task.images, config, noise, counter)
+    return counter.to_batch(images, None)
 
 
 def build_purification(
@@ -82,16 +93,8 @@ def build_purification(
     )
 
 
-@torch.no_grad()
-def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
-    """The formula, applied to all images of a task."""
-    assert task.images is not None
-    counter = CallCounter()
-    images = sample_purification(task.prior, task.images, config, noise, counter)
-    return counter.to_batch(images, None)
-
-
 @answer_unknown_options
+@document_options
 def purify(
     prior: Prior,
     images: Tensor,
@@ -119,32 +122,16 @@ def purify(
 
     Args:
         prior: a score model, from ``load_prior``.
-        images: (batch, channel, height, width), of the prior's shape: float32 or float64 in
-            [0, 1], or uint8.
-        classifier: asked before and after, if given: images in [0, 1] to logits, in eval mode.
+        classifier: if given, it predicts the images before and after: images in [0, 1] to logits,
+            in eval mode.
         labels: the true classes, (batch,), if known: ``success`` is then where the classifier errs
             on the purified image.
-        seed: 0 or more; with the image id it determines the noise of an image.
-        image_ids: one an image, all different; by default 0, 1, 2, ...
-        batch_size: images that the networks see at once, 1 to 4096; 0: all, unpadded.
-        progress: whether to show a bar.
-        similarity: s_x >= 0, the inverse variance around the given image, in [-1, 1].
-        likelihood_variance: how far an x0-estimate is trusted: ``constant`` (DPS), ``widened``,
-            ``damped`` (PiGDM's weight) or ``exact`` (MMPS).
-        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
-        steps: noise levels before 0, at least 1.
-        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
-        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
-        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+        {options}
 
     An option that is None has the value of the prior's card.
 
     Returns:
         The purified images, in [0, 1], and what was measured on them.
-
-    Raises:
-        ValueError: an input, an option or a combination that cannot work; the message says what
-            to write instead.
     """
     task = build_purification(
         prior, images, classifier, labels, seed, image_ids, **given_options(locals())

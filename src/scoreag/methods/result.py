@@ -1,8 +1,8 @@
-"""What a task returns: images, what was measured on them, and how they came about."""
+"""The result of a task: images, what was measured on them, and how they were computed."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from importlib import import_module
 from io import BytesIO
@@ -16,40 +16,63 @@ from torch import Tensor
 
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.io.filesystem import write_json
-from scoreag.io.images import make_grid, to_uint8
+from scoreag.io.images import make_grid, to_float, to_uint8
 from scoreag.io.manifest import format_spans, to_jsonable
-from scoreag.io.records import Row, replace_rows
-from scoreag.io.run_dir import open_run_dir
-from scoreag.methods.records import TASK_FILES, add_pictures, save_images
+from scoreag.io.records import (
+    IMAGE_KINDS,
+    NONE_TYPE,
+    PICTURE_FIELDS,
+    Fields,
+    Pixels,
+    Row,
+    describe_pictures,
+    owned_pictures,
+    replace_rows,
+    write_pictures,
+)
+from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.summary import summarize_rows
+from scoreag.metrics.norms import compute_norms
 
 BatchInt = Int[Tensor, " batch"]
 MAX_GRID_IMAGES = 100  # in a notebook
+TASK_FILES = RunFiles(
+    (ROWS, "summary.json", "report.html", *(f"{kind}/*.png" for kind in IMAGE_KINDS)),
+    list_owned=owned_pictures,
+)
+ROW_FIELDS: Fields = {
+    **PICTURE_FIELDS,
+    **dict.fromkeys(("label", "target"), (int, NONE_TYPE)),
+    "predictions": (dict,),
+    **dict.fromkeys(("success_float", "success", "targeted_success"), (bool, NONE_TYPE)),
+    **dict.fromkeys(("restarts", "guidance_skipped", "nfe"), (int,)),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Images of one task, and what was measured on them: a row an image.
+    """The images of one task, and what was measured on each of them.
 
-    Rows can be sliced (``result[:8]``, ``result[result.success]``), joined and saved.
+    Results can be sliced (``result[:8]``, ``result[result.success]``), joined and saved.
 
     Args:
         task: synthesize, transform or purify.
         images: (batch, channel, height, width) in [0, 1].
-        nfe: denoiser evaluations spent on each image, restarts included.
+        nfe: denoiser calls per image, including restarts.
         restarts: how often each image was sampled again.
-        guidance_skipped: at how many evaluations each image was left alone, by ``stop_margin``.
-        originals: the given images; None for a synthesis.
-        targets: the class that each image aims at; -1: any wrong one.
-        clean_predictions, predictions: the classifier's on the originals, and on the images in 8
+        guidance_skipped: denoiser calls at which ``stop_margin`` paused the guidance of the image.
+        originals: the input images; None for a synthesis.
+        targets: the target class of each image; -1: any wrong one.
+        clean_predictions, predictions: of the classifier, on the originals and on the images in 8
             bits, as they are saved.
-        success: the classifier does not say the label, to the image in 8 bits: the headline.
-        success_float: the same of the image before it is rounded to 8 bits.
-        targeted_success: it says the target, in 8 bits; where there is none, as ``success``.
-        attack_scale: s_y by which each image was made; None for a purification.
+        success: the classifier does not predict the label of the 8-bit image: the headline.
+        success_float: the same, before the image is rounded to 8 bits.
+        targeted_success: it predicts the target of the 8-bit image; ``success`` if untargeted.
+        attack_scale: s_y of each image; None for a purification.
         config: the sampling options.
-        judge: the name of the classifier that judged, and what else is known of it.
-        judge_predictions, judge_clean_predictions: what it says, as above; None without a judge.
+        judge: name and other metadata of the reference classifier.
+        judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
+            and on the originals; None without one.
     """
 
     task: str
@@ -87,11 +110,12 @@ class Result:
             if (values := getattr(self, name)) is not None:
                 parts.append(f"{int(values.sum())} of {len(self)} {words}")
         if (preserved := self.label_preserved) is not None:
-            parts.append(f"{int(preserved.sum())} of {len(self)} keep their label for the judge")
+            count = f"{int(preserved.sum())} of {len(self)}"
+            parts.append(f"{count} keep their label for the reference classifier")
         return f"Result({self.task}: {', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        """The line above and a grid of the images, as a notebook shows it."""
+        """The same line and a grid of the images, for a notebook."""
         if not len(self):
             return f"<p>{escape(repr(self))}</p>"
         buffer = BytesIO()
@@ -104,45 +128,70 @@ class Result:
 
     @property
     def label_preserved(self) -> Bool[Tensor, " batch"] | None:
-        """Whether the judge still says the label, to the 8-bit image; None where none was asked."""
+        """Whether the reference classifier predicts the label of the 8-bit image."""
         if self.judge_predictions is None or self.labels is None:
             return None
         return self.judge_predictions == self.labels
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Result":
-        """The rows of an index, a slice, a list or a mask, again as a result."""
+        """The rows of an index, a slice, a list or a mask, as a result."""
         if isinstance(rows, int):
             rows = range(len(self))[rows : rows + 1 or None]
         if not isinstance(rows, slice):
             rows = torch.as_tensor(rows)
-            rows = rows.long() if not rows.numel() else rows  # an empty list is one of floats
-        chosen = torch.arange(len(self))[rows]
-        return Result(**{f.name: _pick(getattr(self, f.name), chosen) for f in fields(self)})
+            rows = rows.long() if not rows.numel() else rows  # an empty list becomes float
+        selected = torch.arange(len(self))[rows]
+        return self.map_tensors(lambda values: values[selected])
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "Result":
+        """The result with ``function`` applied to each of its tensors."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        mapped: dict[str, Any] = {
+            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **mapped)
 
     @staticmethod
     def cat(parts: Sequence["Result"]) -> "Result":
-        """One result with the rows of all ``parts``, which share task, settings and judge."""
+        """One result with the rows of all ``parts``, which share task, options and judge."""
         if not parts:
             raise ValueError("no results to join; give at least one")
         first = parts[0]
         for name in ("task", "config", "seed", "judge"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise ValueError(f"results of different {name} are not one result; keep them apart")
-        joined = {
+        joined: dict[str, Any] = {
             f.name: torch.cat([getattr(part, f.name) for part in parts])
             for f in fields(first)
             if isinstance(getattr(first, f.name), Tensor)
         }
-        return Result(**{**{f.name: getattr(first, f.name) for f in fields(first)}, **joined})
+        return replace(first, **joined)
+
+    def with_success(self, float_predictions: Labels) -> "Result":
+        """The result with the success of each image, from ``predictions`` and the labels.
+
+        Args:
+            float_predictions: of the classifier, on the images before rounding.
+        """
+        assert self.predictions is not None and self.labels is not None
+        success = targeted = self.predictions != self.labels
+        if self.targets is not None:
+            targeted = torch.where(self.targets >= 0, self.predictions == self.targets, success)
+        return replace(
+            self,
+            success=success,
+            success_float=float_predictions != self.labels,
+            targeted_success=targeted,
+        )
 
     def to_rows(
         self, target_source: str | None = None, float_predictions: Labels | None = None
     ) -> list[Row]:
-        """A row an image, as ``rows.jsonl`` has it, but for the pictures.
+        """A row per image, as in ``rows.jsonl`` but without the pictures.
 
         Args:
-            target_source: who chose the target: given, runner_up, random or untargeted.
-            float_predictions: the answers to the images before they were rounded to 8 bits.
+            target_source: how the target was chosen: given, runner_up, random or untargeted.
+            float_predictions: of the classifier, on the images before rounding.
         """
         rows = []
         for i, image_id in enumerate(self.image_ids.tolist()):
@@ -178,7 +227,7 @@ class Result:
         overwrite: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write a run's folder: manifest, a row an image, PNGs, and the summary; the folder.
+        """Write a run folder: manifest, a row per image, PNGs, and the summary.
 
         Args:
             provenance: further entries of the manifest, e.g. ``models`` and ``data``.
@@ -200,16 +249,15 @@ class Result:
         if self.judge:
             manifest["models"] = {**more.get("models", {}), "judge": to_jsonable(self.judge)}
         with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
-            ids = self.image_ids.tolist()
-            saved, originals = save_images(folder, self.images, self.originals, ids)
-            rows = add_pictures(folder, self.to_rows(), saved, originals)
+            _, entries = save_pictures(folder, self)
+            rows = [row | entry for row, entry in zip(self.to_rows(), entries, strict=True)]
             replace_rows(folder, rows)
             write_json(folder / "summary.json", summarize_rows(self.task, rows, run.manifest))
             run.finish()
         return folder
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with a row an image: all that is known of it but the pixels.
+        """A ``pandas.DataFrame`` with a row per image, without the pixels.
 
         Raises:
             ImportError: pandas is not installed.
@@ -236,5 +284,25 @@ def _item(values: Tensor | None, i: int) -> Any:
     return None if values is None else values[i].item()
 
 
-def _pick(value: Any, rows: Tensor) -> Any:
-    return value[rows] if isinstance(value, Tensor) else value
+def save_pictures(
+    folder: Path, result: Result, sources: Mapping[int, str] | None = None
+) -> tuple[Pixels, list[Row]]:
+    """Write the images and their originals; the saved pixels, and the entries for each row.
+
+    Args:
+        sources: the file that each image was read from, by image id.
+    """
+    ids = result.image_ids.tolist()
+    saved = write_pictures(folder, "images", result.images, ids)
+    entries: list[Row] = [{} for _ in ids]
+    if result.originals is not None:
+        originals = write_pictures(folder, "originals", result.originals, ids)
+        pair = (to_float(pixels, torch.float64) for pixels in (originals, saved))
+        distances = compute_norms(*pair)  # in double precision: linf is a whole number of 255ths
+        for i, entry in enumerate(entries):
+            entry["distances"] = {norm: round(float(d[i]), 6) for norm, d in distances.items()}
+    for image_id, entry in zip(ids, entries, strict=True):
+        if sources and image_id in sources:
+            entry["source"] = sources[image_id]
+        entry |= describe_pictures(folder, image_id, result.originals is not None)
+    return saved, entries

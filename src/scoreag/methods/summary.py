@@ -17,41 +17,32 @@ NO_JUDGE_NOTE = (
     "(in Python, judge=)"
 )
 CHANCE_LEVEL_NOTE = (
-    "not established: the judge does not clearly see the classes more often than by chance"
+    "not established: the reference classifier does not recognize the classes clearly more often "
+    "than by chance"
 )
 
 
 def summarize_rows(
     task: str, rows: Sequence[Row], manifest: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Shares with Wilson intervals, medians with theirs, and what it all cost.
+    """Rates with Wilson intervals, medians with intervals, and the cost of a run.
 
     Args:
-        manifest: of the run, for the name of the judge and the configuration.
+        manifest: of the run, for the name of the reference classifier and the options.
     """
-    rates = {
-        "synthesize": _synthesis_rates,
-        "transform": _transform_rates,
-        "purify": _purify_rates,
-    }[task](rows)
-    return {
-        "task": task,
-        "images": len(rows),
-        **(_headline_entries(rows, rates, manifest or {}) if task != "purify" else {}),
-        "rates": {name: rate.to_dict() for name, rate in rates.items()},
-        "medians": _perturbation_sizes(rows),
-        **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
-    }
-
-
-def _headline_entries(
-    rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The headline, what it is worth, and what to try."""
-    return {
+    rates, manifest = _RATES[task](rows), manifest or {}
+    headline = {
         "headline": build_headline(rows, rates, manifest),
         "warnings": list_warnings(rows, rates, manifest),
         "hints": suggest_fixes(rates, manifest.get("config", {})),
+    } if task != "purify" else {}  # fmt: skip
+    return {
+        "task": task,
+        "images": len(rows),
+        **headline,
+        "rates": {name: rate.to_dict() for name, rate in rates.items()},
+        "medians": _perturbation_sizes(rows),
+        **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
     }
 
 
@@ -69,7 +60,7 @@ def _transform_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
 
 
 def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
-    """Accuracy before and after, where labels and answers are known."""
+    """Accuracy before and after, if labels and predictions are known."""
     if any(row["label"] is None or row["predictions"]["saved"] is None for row in rows):
         return {}
     return {
@@ -80,14 +71,17 @@ def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
     }
 
 
+_RATES = {"synthesize": _synthesis_rates, "transform": _transform_rates, "purify": _purify_rates}
+
+
 def _success_rates(rows: Sequence[Row], population: str) -> dict[str, Proportion]:
-    """The three verdicts, first of those images that needed no restart, then of all."""
+    """The three kinds of success, without and with restarts."""
     rates = {}
-    for verdict in ("success_float", "success", "targeted_success"):
-        rates[f"{verdict}_without_restarts"] = _rate(
-            rows, population, lambda row, verdict=verdict: row[verdict] and not row["restarts"]
+    for name in ("success_float", "success", "targeted_success"):
+        rates[f"{name}_without_restarts"] = _rate(
+            rows, population, lambda row, name=name: row[name] and not row["restarts"]
         )
-        rates[verdict] = _rate(rows, population, lambda row, verdict=verdict: row[verdict])
+        rates[name] = _rate(rows, population, lambda row, name=name: row[name])
     return rates
 
 
@@ -98,7 +92,7 @@ def _rate(rows: Sequence[Row], population: str, hit: Callable[..., bool]) -> Pro
 def _judge_rates(
     rows: Sequence[Row], eligible: Sequence[Row], population: str
 ) -> dict[str, Proportion]:
-    """Fooled and shown, of the eligible rows, and how often the judge says the label at all."""
+    """Success with the label preserved, among eligible rows; agreement of the judge with labels."""
     if not rows or not all("judge" in row for row in rows):
         return {}
     rates = {
@@ -120,24 +114,24 @@ def _judge_rates(
 def build_headline(
     rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The headline of a run: fooled and shown, or fooled where there is no judge."""
+    """The headline of a run: fooled and shown, or fooled if there is no reference classifier."""
     if PRESERVED_SUCCESS not in rates:
         return {"name": ATTACK_SUCCESS, "says": NO_JUDGE_NOTE, **rates[ATTACK_SUCCESS].to_dict()}
-    says = f"fooled, while the judge {judge_name(manifest)} still sees the class"
+    says = f"fooled, while the reference classifier {judge_name(manifest)} still sees the class"
     if _chance_level_warning(rows, rates["judge_agreement"]):
         says += f"; {CHANCE_LEVEL_NOTE}"
     return {"name": PRESERVED_SUCCESS, "says": says, **rates[PRESERVED_SUCCESS].to_dict()}
 
 
 def judge_name(manifest: Mapping[str, Any]) -> str:
-    """The name of the judge in a manifest."""
+    """The name of the reference classifier in a manifest."""
     return str(manifest.get("models", {}).get("judge", {}).get("name", "")) or "that was given"
 
 
 def judge_accuracy(
     rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> Proportion | None:
-    """How often the judge is right on images that nobody changed: these, or those of its card."""
+    """The reference classifier's accuracy on clean images: of this run, or from its card."""
     if "judge_agreement_before" in rates:
         return rates["judge_agreement_before"]
     metric = manifest.get("models", {}).get("judge", {}).get("accuracy")
@@ -147,7 +141,7 @@ def judge_accuracy(
 def list_warnings(
     rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> list[str]:
-    """What would make the headline mean something else than it seems to."""
+    """Reasons not to trust the headline."""
     if PRESERVED_SUCCESS not in rates:
         return []
     accuracy = judge_accuracy(rates, manifest) or Proportion(0, 0, CLEAN_IMAGES)
@@ -159,38 +153,38 @@ def list_warnings(
 
 
 def _chance_level_warning(rows: Sequence[Row], agreement: Proportion) -> str:
-    """Whether the judge's answers have anything to do with the labels, where these differ.
+    """A warning if the reference classifier agrees with the labels no more often than by chance.
 
-    Answers that do not look at the image agree with ``sum_k p_k q_k`` of the labels, p the shares
-    of the labels and q those of the answers.
+    Predictions that are independent of the labels agree with ``sum_k p_k q_k`` of them, where p and
+    q are the class frequencies of the labels and of the predictions.
     """
     labels = Counter(row["label"] for row in rows)
-    answers = Counter(row["judge"]["saved"] for row in rows)
-    by_chance = sum(labels[k] * answers[k] for k in labels) / len(rows) ** 2
+    predictions = Counter(row["judge"]["saved"] for row in rows)
+    by_chance = sum(labels[k] * predictions[k] for k in labels) / len(rows) ** 2
     if len(labels) < 2 or agreement.interval[0] > by_chance:
         return ""
     return (
-        f"the judge sees the class in {agreement.count} of {agreement.total} images, and "
-        f"{100 * by_chance:.0f} % is what answers would give that have nothing to do with the "
-        "classes: these images may show none"
+        f"the reference classifier sees the class in {agreement.count} of {agreement.total} "
+        f"images; predictions independent of the classes would agree in {100 * by_chance:.0f} %: "
+        "these images may not show their classes"
     )
 
 
 def suggest_fixes(rates: Mapping[str, Proportion], config: Mapping[str, Any]) -> list[str]:
-    """What to try where nothing succeeded."""
+    """What to try if nothing succeeded."""
     fooled = rates[ATTACK_SUCCESS]
     if not fooled.total:
         return [
-            "the classifier is right on none of the images as they are, so nothing counts; see "
-            "what scoreag doctor says of it on these images"
+            "the classifier is wrong on all images before the attack, so none of them counts; "
+            "check it with scoreag doctor on these images"
         ]
     if not fooled.count:
         return [_suggest_stronger(config)]
     if PRESERVED_SUCCESS in rates and not rates[PRESERVED_SUCCESS].count:
         return [
-            "in no image that fools the classifier the judge still sees the class: write a smaller "
-            "--attack-scale, a larger --similarity, or see whether the score model draws its "
-            "classes"
+            "the reference classifier sees the class in no image that fools the classifier: write "
+            "a smaller --attack-scale or a larger --similarity, or check whether the score model "
+            "generates its classes"
         ]
     return []
 
@@ -199,17 +193,17 @@ def _suggest_stronger(config: Mapping[str, Any]) -> str:
     scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
     if scale == 0:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
-    now = "" if scale is None else f" (now {scale:g})"
-    near = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
+    current = "" if scale is None else f" (now {scale:g})"
+    smaller = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
     return (
-        f"no image fools the classifier: write a larger --attack-scale{now}{near}, "
-        "or more --max-restarts; it may be robust, or pass on no useful gradient: "
-        "see scoreag doctor"
+        f"no image fools the classifier: write a larger --attack-scale{current}{smaller}, "
+        "or more --max-restarts; it may be robust, or have no useful gradient: "
+        "check it with scoreag doctor"
     )
 
 
 def _perturbation_sizes(rows: Sequence[Row]) -> dict[str, Any]:
-    """How far the saved pictures are from their originals, in pixel units."""
+    """Median distances of the saved pictures from their originals, in pixel units."""
     distances = [row["distances"] for row in rows if "distances" in row]
     return {
         norm: median_with_interval([d[norm] for d in distances], ALL_IMAGES)
@@ -218,10 +212,7 @@ def _perturbation_sizes(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def median_with_interval(values: Sequence[float], population: str) -> dict[str, Any]:
-    """The median and its interval from order statistics, which has the coverage that it says.
-
-    Of fewer than 6 values no interval holds the median in 95 % of cases, so there is none.
-    """
+    """The median with its interval from order statistics; fewer than 6 values have no interval."""
     ordered, n = sorted(values), len(values)
     median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return {"value": round(median, 6), "of": population, "total": n, **quantile_interval(ordered)}

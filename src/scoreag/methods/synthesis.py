@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.classifiers.checks import validate_judge
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Labels, Sigma, State
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import (
     SamplingConfig,
     answer_unknown_options,
+    document_options,
     given_options,
     resolve_task_config,
 )
@@ -27,20 +27,10 @@ from scoreag.methods.guided_sampling import (
     runner_up_class,
 )
 from scoreag.methods.result import Result
-from scoreag.methods.task import DEFAULT_BATCH_SIZE, TaskSpec, run_in_memory, warn_of_gradient
-from scoreag.methods.validation import (
-    Target,
-    default_image_ids,
-    validate_class_count,
-    validate_classifier,
-    validate_image_ids,
-    validate_labels,
-    validate_prior,
-    validate_seed,
-    validate_target,
-)
+from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory, warn_of_gradient
+from scoreag.methods.task import Target, TaskSpec, build_attack, validate_prior
 
-SIGMA_FREEZE_TARGET = 2.0  # the first x0-estimate below this noise level settles the runner-up
+SIGMA_FREEZE_TARGET = 2.0  # the first x0-estimate below this noise level fixes the runner-up
 
 
 def sample_synthesis(
@@ -53,12 +43,12 @@ def sample_synthesis(
 ) -> SampleBatch:
     """``x0 ~ p(x0 | label) p(classifier errs | x0)^s_y``: a guided chain from pure noise."""
     counter = CallCounter()
-    chooser = RunnerUpLikelihood(classifier, labels, config, counter)
+    runner_up = RunnerUpLikelihood(classifier, labels, config, counter)
     term = attack_likelihood(
         classifier, labels, None if isinstance(target, str) else target, config, counter
     )
     if isinstance(target, str) and term is not None:
-        term = chooser
+        term = runner_up
     images = configure_prior(prior, config).sample(
         noise,
         labels,
@@ -66,16 +56,16 @@ def sample_synthesis(
             config, prior.sigma_data, counter.wrap(denoise), term
         ),
     )
-    targets = chooser.targets if isinstance(target, str) else target
+    targets = runner_up.targets if isinstance(target, str) else target
     return counter.to_batch(images, torch.full_like(labels, -1) if targets is None else targets)
 
 
 @dataclass(eq=False)
 class RunnerUpLikelihood:
-    """``log p(classifier errs | x0)``: untargeted at first, then towards the runner-up.
+    """``log p(classifier errs | x0)``: untargeted at first, then toward the runner-up.
 
-    The first x0-estimate below ``SIGMA_FREEZE_TARGET`` settles ``targets``, which are the state of
-    one chain: it is sampled, and never differentiated.
+    The first x0-estimate below ``SIGMA_FREEZE_TARGET`` fixes ``targets``, so that an instance
+    serves one chain only, and nothing may be differentiated through that chain.
     """
 
     classifier: Classifier
@@ -95,6 +85,12 @@ class RunnerUpLikelihood:
         return term(x0, sigma)
 
 
+def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
+    """``sample_synthesis`` for all images of a task."""
+    assert task.classifier is not None and task.labels is not None
+    return sample_synthesis(task.prior, task.classifier, task.labels, task.target, config, noise)
+
+
 def build_synthesis(
     prior: Prior,
     classifier: Classifier,
@@ -106,38 +102,20 @@ def build_synthesis(
     **options: Any,
 ) -> TaskSpec:
     """The checked task of ``synthesize``."""
-    device = validate_prior(prior).sigmas.device
-    if not prior.classes:
+    if not validate_prior(prior).classes:
         raise ValueError(
-            "this score model knows no classes, so it cannot be asked for one; "
+            "this score model has no classes, so it cannot synthesize images of one; "
             "use a class-conditional model, or transform given images"
         )
     config = resolve_task_config(prior, "synthesize", **options)
-    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype, device=device)
-    classifier, count = validate_classifier(classifier, blank)
-    labels = validate_labels(labels, None, validate_class_count(prior, count)).to(device)
-    ids, seed = validate_image_ids(image_ids, default_image_ids(labels)), validate_seed(seed)
-    return TaskSpec(
-        task="synthesize",
-        sample=sample_task,
-        prior=prior,
-        config=config,
-        seed=seed,
-        image_ids=ids,
-        classifier=classifier,
-        labels=labels,
-        target=validate_target(target, labels, count, seed, ids, prior.classes),
-        judge=validate_judge(judge, classifier, blank, count),
-    )
-
-
-def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
-    """The formula, applied to all images of a task."""
-    assert task.classifier is not None and task.labels is not None
-    return sample_synthesis(task.prior, task.classifier, task.labels, task.target, config, noise)
+    return build_attack(
+        "synthesize", sample_task, prior, config, classifier, None, labels, target, seed,
+        image_ids, judge,
+    )  # fmt: skip
 
 
 @answer_unknown_options
+@document_options
 def synthesize(
     prior: Prior,
     classifier: Classifier,
@@ -162,7 +140,7 @@ def synthesize(
     jacobian: str | None = None,
     x0_estimate: str | None = None,
 ) -> Result:
-    """GAS: adversarial images from scratch, which show ``labels`` and fool the classifier.
+    """GAS: adversarial images from scratch that show ``labels`` and fool the classifier.
 
     Samples ``p(x0 | label) p(classifier errs | x0)^s_y`` by a guided diffusion chain from pure
     noise; Kollovieh et al. (2023), "Assessing Robustness via Score-Based Adversarial Image
@@ -170,39 +148,18 @@ def synthesize(
 
     Args:
         prior: a class-conditional score model, from ``load_prior``.
-        classifier: images in [0, 1] to logits (batch, classes), in eval mode; a module, a function,
-            or what ``defend`` returns.
-        labels: the classes that the images shall show, (batch,), whole numbers 0..classes-1.
-        target: what the classifier shall say: ``"runner_up"`` (the likeliest other class at the
-            first x0-estimate below sigma = 2), ``"random"``, a class number or name, a class an
-            image (batch,), or None: anything but the label.
-        seed: 0 or more; with the image id it determines the noise of an image.
-        image_ids: one an image, all different; by default label * 1,000,000 + the index
-            within the class, so that an image does not depend on which others are asked for.
-        judge: another classifier of the same classes, trained apart, that is asked at the end
-            whether the images still show their labels; it guides nothing.
-        batch_size: images that the networks see at once, 1 to 4096; 0: all, unpadded.
-        progress: whether to show a bar.
-        attack_scale: s_y >= 0, the pull of the classifier; 0 is an unguided sample.
-        attack_loss: ``likelihood`` of the target (or of any error), or ``margin`` of the logits.
-        attack_interval: the lowest and highest noise level at which the classifier acts.
-        normalize_gradient: its gradient has the length ``attack_scale`` at every call.
-        stop_margin: lead in logits from which on an image is left alone; inf: never.
-        max_restarts: how often a failed image is sampled again, at twice the scale each time.
-        sigma_start: noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.
-        steps: noise levels before 0, at least 1.
-        sampler: one of ``scoreag list samplers``; ``sampler_options`` are its own.
-        jacobian: of the denoiser, ``exact``, ``identity`` (MPGD) or ``finite_difference``.
-        x0_estimate: ``denoiser``, ``ode_euler`` or ``sde_euler``, of what the terms look at.
+        labels: the classes that the images should show, (batch,), whole numbers 0..classes-1.
+        target: the class to be predicted: ``"runner_up"`` (the most likely other class at the first
+            x0-estimate below sigma = 2), ``"random"``, a class number or name, a class per image
+            (batch,), or None: any wrong one.
+        image_ids: one per image, all different; by default label * 1,000,000 + the index within
+            the class, so that an image does not depend on the other requested classes.
+        {options}
 
     An option that is None has the value of the prior's card.
 
     Returns:
         Images (batch, channel, height, width) in [0, 1] and what was measured on them.
-
-    Raises:
-        ValueError: an input, an option or a combination that cannot work; the message says what
-            to write instead.
     """
     task = build_synthesis(
         prior, classifier, labels, target, seed, image_ids, judge, **given_options(locals())

@@ -1,36 +1,29 @@
-"""A task over many images, in batches that do not depend on how the work is split.
+"""A task: everything that determines its result, checked before any work starts."""
 
-The networks always see ``batch_size`` images at once, the last batch padded: the kernels then round
-alike, and an image comes out bit for bit the same whatever else is computed beside it.
-"""
-
-import sys
-import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
-from scoreag.core.batching import batch_ranges, bind_image_ids, reset_draws, select_rows
+from scoreag.classifiers.checks import check_classifier, validate_judge
+from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
+from scoreag.core.batching import bind_image_ids, reset_draws, select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
-from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
-from scoreag.methods.guided_sampling import SampleBatch
-from scoreag.methods.result import Result
-from scoreag.methods.validation import validate_flag
-from scoreag.registry import describe_value
+from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch
+from scoreag.registry import describe_value, did_you_mean
 
-DEFAULT_BATCH_SIZE = 16  # images that the networks see at once
-MAX_BATCH_SIZE = 4096  # short batches are padded to it, in memory
-MAX_DOUBLINGS = 1000  # a double ends at 2^1024
-
+IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * IDS_PER_CLASS + index in the class
 Sample: TypeAlias = Callable[["TaskSpec", SamplingConfig, Noise], SampleBatch]
+Target: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[Any] | int | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +31,10 @@ class TaskSpec:
     """Everything that determines a result.
 
     Args:
-        task: synthesize, transform or purify; ``sample`` is its formula.
-        target: a class an image, ``runner_up``, or None: untargeted.
-        judge: another classifier, asked at the end; it guides nothing.
+        task: synthesize, transform or purify.
+        sample: runs the chain of the task.
+        target: a class per image, ``runner_up``, or None: untargeted.
+        judge: reference classifier that checks the final images; it guides nothing.
     """
 
     task: str
@@ -64,13 +58,13 @@ class TaskSpec:
         return self.task != "purify" and bool(self.config.attack_scale)
 
     def select(self, rows: Sequence[int]) -> "TaskSpec":
-        """The task for some of its images; what draws inside the classifier goes with them."""
-        index, classifier = torch.as_tensor(rows), self.classifier
+        """The task for some of its images; a random classifier keeps its draws for each image."""
+        selected, classifier = torch.as_tensor(rows), self.classifier
         if classifier is not None:
             classifier = select_rows(bind_image_ids(classifier, self.image_ids), rows)
 
         def pick(value: Any) -> Any:
-            return value[index] if isinstance(value, Tensor) else value
+            return value[selected] if isinstance(value, Tensor) else value
 
         return replace(
             self,
@@ -82,10 +76,10 @@ class TaskSpec:
         )
 
     def pad(self, pad_to: int, purpose: str) -> "TaskSpec":
-        """The task with its last image repeated up to ``pad_to``.
+        """The task with its last image repeated until there are ``pad_to``.
 
-        Whatever draws inside of the classifier starts anew, for the images of this task and for
-        ``purpose`` alone; rows that only fill the batch up draw for nobody.
+        A random classifier starts its draws anew: they depend only on the images of this task and
+        on ``purpose``, and the padding does not advance them.
         """
         count = len(self)
         padded = self.select([*range(count), *[count - 1] * (pad_to - count)])
@@ -95,214 +89,201 @@ class TaskSpec:
         return replace(padded, classifier=select_rows(classifier, range(len(padded))))
 
 
-def run_in_memory(
-    task: TaskSpec, batch_size: int = DEFAULT_BATCH_SIZE, progress: bool = True
-) -> Result:
-    """All images of a task, in this process; batch size 0 takes them all at once, unpadded."""
-    if not isinstance(batch_size, int) or batch_size < 0:
-        came = describe_value(batch_size)
-        raise ValueError(f"batch_size is {came}; expected 1 or more, or 0 for all at once")
-    if batch_size > MAX_BATCH_SIZE:
-        raise ValueError(
-            f"batch_size is {batch_size}, and short batches are padded to it; expected at most "
-            f"{MAX_BATCH_SIZE}, or 0 for all at once, unpadded"
-        )
-    parts, off = [], None if validate_flag("progress", progress) else True
-    with tqdm(total=len(task), unit="image", desc=task.task, disable=off, delay=2) as bar:
-        for rows in batch_ranges(len(task), batch_size or len(task)):
-            parts.append(run_batch(task.select(rows), pad_to=batch_size))
-            bar.update(len(rows))
-    return Result.cat(parts)
-
-
-@torch.inference_mode(False)  # guidance needs gradients, wherever it is called from
-def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
-    """The result of all images of a task at once; short batches are padded with repeated rows."""
-    padded = task.pad(pad_to, "task")
-    samples = _sample(padded, padded.config)
-    _check_finite(padded, samples.images)
-    result = _evaluate(padded, padded.config, samples)[: len(task)]
-    if not task.is_attack:
-        return result
-    return _restart_failures(replace(task, classifier=padded.classifier), result, pad_to)
-
-
-def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
-    """Sample the images that failed again, each time at the double attack scale.
-
-    A classifier that draws continues its draws for each image; the batch is filled up with rows
-    that succeeded, to the size that the networks saw before.  An image whose chain explodes stays
-    as it was and is not sampled again: a larger scale would not mend it.
-    """
-    exploded: set[int] = set()
-    for attempt in range(1, task.config.max_restarts + 1):
-        assert result.success is not None and task.classifier is not None
-        failures = (~result.success).nonzero().flatten().tolist()
-        failed = [i for i in failures if i not in exploded]
-        if not failed:
-            break
-        missing = max(0, pad_to - len(failed))
-        others = [i for i in range(max(pad_to, len(task))) if i not in failed][:missing]
-        rows = [*failed, *[failed[-1]] * missing]
-        again = replace(
-            task.select(rows), classifier=select_rows(task.classifier, [*failed, *others])
-        )
-        scale = escalate_attack_scale(task.config.attack_scale, attempt)
-        resampled, finite = _resample(again, scale, result[rows])
-        resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
-        result = _merge_rows(result, failed, resampled[: len(failed)], finite[: len(failed)])
-        exploded |= {row for row, ok in zip(failed, finite.tolist(), strict=False) if not ok}
-    return result
-
-
-def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
-    """The attack scale of a restart: doubled each time, as far as there are numbers."""
-    return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
-
-
-def _resample(task: TaskSpec, attack_scale: float, previous: Result) -> tuple[Result, Tensor]:
-    """The images at another attack scale, and which of the chains stayed finite."""
-    config = replace(task.config, attack_scale=attack_scale)
-    samples = _sample(task, config)
-    finite = samples.images.flatten(1).isfinite().all(1)
-    images = torch.where(
-        finite.view(-1, 1, 1, 1), samples.images, previous.images.to(samples.images)
-    )
-
-    def predict(images: Images) -> Labels:
-        assert task.classifier is not None
-        logits = task.classifier(images)
-        finite.logical_and_(logits.isfinite().all(1))
-        return logits.argmax(1)
-
-    return _evaluate(task, config, replace(samples, images=images), predict), finite
-
-
-def _merge_rows(result: Result, rows: list[int], resampled: Result, finite: Tensor) -> Result:
-    """``result`` with other ``rows`` where these are ``finite``; what all cost adds up."""
-    nfe, skipped = result.nfe.clone(), result.guidance_skipped.clone()
-    nfe[rows] += resampled.nfe
-    skipped[rows] += resampled.guidance_skipped
-    order, index = torch.arange(len(result)), torch.tensor(rows)
-    order[rows] = torch.where(finite.cpu(), len(result) + torch.arange(len(rows)), index)
-    return replace(Result.cat([result, resampled])[order], nfe=nfe, guidance_skipped=skipped)
-
-
-def _sample(task: TaskSpec, config: SamplingConfig) -> SampleBatch:
-    return task.sample(task, config, Noise(task.seed, task.image_ids))
-
-
-def _check_finite(task: TaskSpec, images: Images) -> None:
-    """Refuse a chain that exploded: in 8 bits it would be black, and fool any classifier."""
-    which = _describe_nonfinite(task, images.flatten(1).isfinite().all(1), " are not finite")
-    if not which:
-        return
-    names = ("similarity",) if task.task == "purify" else ("attack_scale", "similarity")
-    values = ", ".join(f"{name} {getattr(task.config, name):g}" for name in names)
-    flags = " or ".join(f"--{name.replace('_', '-')}" for name in names)
-    raise ValueError(
-        f"the chain exploded: {which} at {values}, {task.config.steps} steps; "
-        f"write a smaller {flags}, or more --steps"
-    )
-
-
-@torch.no_grad()
-def _evaluate(
-    task: TaskSpec,
+def build_attack(
+    task: str,
+    sample: Sample,
+    prior: Prior,
     config: SamplingConfig,
-    samples: SampleBatch,
-    predict_float: Callable[[Images], Labels] | None = None,
-) -> Result:
-    """The samples, and what the classifier and the judge say of them, in 8 bits and as floats.
-
-    Args:
-        predict_float: the classifier's answers to the samples; by default refuses what is NaN.
-    """
-    count, zeros = len(task), torch.zeros(len(task), dtype=torch.int64)
-    attack_scale = torch.full((count,), config.attack_scale, dtype=torch.float64)
-    result = Result(
-        task=task.task,
-        images=samples.images,
-        originals=task.images,
-        labels=task.labels,
-        targets=samples.targets,
-        attack_scale=None if task.task == "purify" else attack_scale,
-        nfe=zeros + samples.nfe,
-        restarts=zeros,
-        guidance_skipped=samples.guidance_skipped.long(),
-        image_ids=torch.tensor(task.image_ids),
-        seed=task.seed,
-        config=task.config.to_dict(task.task),
-    )
-    if task.classifier is None:
-        return result
-
-    def predict(images: Images) -> Labels:
-        return _predict(task, task.classifier, images)
-
-    predictions = predict(quantize_8bit(samples.images))
-    clean_predictions = None if task.images is None else predict(task.images)
-    result = replace(result, predictions=predictions, clean_predictions=clean_predictions)
-    if task.labels is None:
-        return result
-    success = targeted_success = predictions != task.labels
-    if samples.targets is not None:
-        aimed = samples.targets >= 0
-        targeted_success = torch.where(aimed, predictions == samples.targets, success)
-    return replace(
-        result,
-        success_float=(predict_float or predict)(samples.images) != task.labels,
-        success=success,
-        targeted_success=targeted_success,
-        **_run_judge(task, samples.images),
+    classifier: Classifier,
+    images: Images | None,
+    labels: Any,
+    target: Target,
+    seed: int,
+    image_ids: Sequence[int] | Tensor | None,
+    judge: Classifier | None,
+) -> TaskSpec:
+    """The checked task of a chain guided by a classifier; ``images`` None starts from noise."""
+    if images is None:
+        blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
+        example, image_count = blank.to(prior.sigmas.device), None
+    else:
+        example, image_count = images[:1], len(images)
+    classifier, class_count = validate_classifier(classifier, example)
+    validate_class_count(prior, class_count)
+    labels = validate_labels(labels, image_count, class_count).to(example.device)
+    default_ids = default_image_ids(labels) if images is None else range(len(images))
+    ids, seed = validate_image_ids(image_ids, default_ids), validate_seed(seed)
+    return TaskSpec(
+        task=task,
+        sample=sample,
+        prior=prior.to(example.dtype),
+        config=config,
+        seed=seed,
+        image_ids=ids,
+        classifier=classifier,
+        images=images,
+        labels=labels,
+        target=validate_target(target, labels, class_count, seed, ids, prior.classes),
+        judge=validate_judge(judge, classifier, example, class_count),
     )
 
 
-def _run_judge(task: TaskSpec, images: Images) -> dict[str, Any]:
-    """What the judge says of the 8-bit images and of the originals, and who it is."""
-    if task.judge is None:
-        return {}
-    clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
-    return {
-        "judge": dict(getattr(task.judge, "metadata", {"name": type(task.judge).__name__})),
-        "judge_predictions": _predict(task, task.judge, quantize_8bit(images), "judge"),
-        "judge_clean_predictions": clean,
-    }
-
-
-def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "classifier") -> Labels:
-    """The likeliest class of each image; of logits that are NaN it would be the first."""
-    logits: Tensor = classifier(images)
-    if which := _describe_nonfinite(task, logits.isfinite().all(1)):
+def check_callable(classifier: Any) -> None:
+    """Refuse the name of a classifier, or anything else that cannot be called with images."""
+    if isinstance(classifier, Prior):
         raise ValueError(
-            f"the {role} returned NaN or infinity for {which}; give one whose logits are "
-            "numbers on all images"
+            "the classifier is a Prior, a score model; tasks take (prior, classifier, ...), and "
+            "defend takes (classifier, prior, ...)"
         )
-    return logits.argmax(1)
+    if not callable(classifier) or isinstance(classifier, type):
+        raise ValueError(
+            f"the classifier is {describe_value(classifier)}; expected a module: "
+            "write scoreag.load_classifier(...) or scoreag.wrap_classifier(module, mean, std)"
+        )
 
 
-def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:
-    """How many of the images are not, and the first of their ids; empty if all of them are."""
-    bad = {i for i, ok in zip(task.image_ids, finite.tolist(), strict=True) if not ok}
-    ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
-    return f"{len(bad)} of {len(set(task.image_ids))} images{verb} (ids {ids})" if bad else ""
+def validate_classifier(
+    classifier: Any, images: Images, require_grad: bool = True
+) -> tuple[Classifier, int]:
+    """The classifier with frozen weights, and its number of classes."""
+    check_callable(classifier)
+    is_defense = hasattr(classifier, "forward_unclamped")
+    if isinstance(classifier, torch.nn.Module) and not (
+        is_defense or isinstance(classifier, NormalizedClassifier)
+    ):
+        classifier = wrap_classifier(classifier)
+    return classifier, check_classifier(classifier, images, require_grad)
 
 
-def quantize_8bit(images: Images) -> Images:
-    """What is left of an image after it was saved with 8 bits a channel."""
-    return to_float(to_uint8(images), images.dtype).to(images)
+def validate_labels(labels: Any, count: int | None, classes: int, name: str = "labels") -> Labels:
+    """Int64 classes within 0..classes-1, one for each of ``count`` images."""
+    if labels is None:
+        raise ValueError(f"the images have no {name}; give a class number per image")
+    try:
+        values = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} are {describe_value(labels)}; expected class numbers") from error
+    values = values.reshape(1) if values.ndim == 0 else values
+    if values.ndim != 1:
+        raise ValueError(
+            f"{name} have the shape {tuple(values.shape)}; expected one class per image"
+        )
+    if not len(values):
+        raise ValueError("no images: there are no labels")
+    if values.is_floating_point() or values.dtype == torch.bool:
+        raise ValueError(f"{name} are {values.dtype}; expected whole numbers 0..{classes - 1}")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{len(values)} {name} for {count} images; expected one per image")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"{name} from {low} to {high}; expected 0..{classes - 1}")
+    return values.long()
 
 
-def find_gradient_problem(task: TaskSpec) -> str:
-    """Why an attack is hopeless before it starts: a classifier without a gradient to follow."""
-    if task.classifier is None or not task.is_attack:
-        return ""
-    like = torch.empty(0, dtype=task.prior.dtype, device=task.prior.sigmas.device)
-    zero = has_zero_gradient(task.classifier, task.prior.image_shape, like)
-    return f"the classifier {ZERO_GRADIENT}" if zero else ""
+def validate_target(
+    target: Target,
+    labels: Labels,
+    classes: int,
+    seed: int,
+    ids: Sequence[int],
+    class_names: Sequence[str] = (),
+) -> Labels | str | None:
+    """One class per image that is not its label; or ``runner_up``, or None."""
+    if target is None or isinstance(target, str):
+        if target == "random":
+            return _random_targets(labels, classes, seed, ids)
+        if target in (RUNNER_UP, "none", None):
+            return None if target == "none" else target
+        if target not in class_names:
+            hint = did_you_mean(target, [RUNNER_UP, "random", "none", *class_names])
+            raise ValueError(f"target is {target!r}, which is no class; {hint}")
+        target = class_names.index(target)
+    same_for_all = not isinstance(target, Tensor | np.ndarray | Sequence) or np.ndim(target) == 0
+    count = None if same_for_all else len(labels)
+    targets = validate_labels(target, count, classes, "target classes")
+    targets = targets.to(labels.device).expand(len(labels))
+    equal = (targets == labels).nonzero().flatten()
+    if len(equal):
+        first = int(equal[0])
+        raise ValueError(
+            f"target equals the label {int(targets[first])} of image {first} (and of {len(equal)} "
+            'in all); write another class, or target="runner_up"'
+        )
+    return targets
 
 
-def warn_of_gradient(task: TaskSpec) -> None:
-    """Warn the caller of the public function that called this one."""
-    if problem := find_gradient_problem(task):
-        warnings.warn(problem, stacklevel=4)
+def _random_targets(labels: Labels, classes: int, seed: int, ids: Sequence[int]) -> Labels:
+    """Uniform over all classes but the label; depends only on the seed and the image id."""
+    like = torch.zeros(len(ids), dtype=torch.float64)
+    steps = 1 + Noise(seed, ids).fold_in("wrong").uniform_like(like) * (classes - 1)
+    return (labels + steps.to(labels)) % classes
+
+
+def default_image_ids(labels: Labels) -> tuple[int, ...]:
+    """label * IDS_PER_CLASS + index within the class."""
+    counts: Counter[int] = Counter()
+    ids = []
+    for label in labels.tolist():
+        ids.append(label * IDS_PER_CLASS + counts[label])
+        counts[label] += 1
+    return tuple(ids)
+
+
+def validate_image_ids(
+    image_ids: Sequence[int] | Tensor | None, default: Sequence[int]
+) -> tuple[int, ...]:
+    """One id per image, all different: images with the same id would have the same noise."""
+    if image_ids is None:
+        return tuple(default)
+    try:
+        ids = tuple(index(i) for i in image_ids)
+    except TypeError as error:
+        raise ValueError(
+            f"image ids are {describe_value(image_ids)}; expected whole numbers"
+        ) from error
+    if len(ids) != len(default) or len(set(ids)) != len(ids):
+        raise ValueError(
+            f"{len(set(ids))} different image ids for {len(default)} images; "
+            f"expected {len(default)}"
+        )
+    return ids
+
+
+def validate_seed(seed: int) -> int:
+    """A whole number, 0 or more."""
+    try:
+        value = -1 if isinstance(seed, bool) else index(seed)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise ValueError(f"seed is {describe_value(seed)}; expected a whole number, 0 or more")
+    return value
+
+
+def validate_class_count(prior: Prior, count: int) -> int:
+    """``count`` of the classifier, if the score model has as many classes or none."""
+    if prior.classes and len(prior.classes) != count:
+        advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
+        raise ValueError(
+            f"the classifier has {count} classes, and the score model {len(prior.classes)}; "
+            f"give one that was trained on the same classes{advice and f'. {advice}'}"
+        )
+    return count
+
+
+def validate_prior(prior: Prior) -> Prior:
+    """Refuse the name of a score model, or a classifier in its place."""
+    if not isinstance(prior, Prior):
+        swapped = isinstance(prior, torch.nn.Module)
+        order = ", and the classifier in the classifier's place" if swapped else ""
+        raise ValueError(
+            f"the prior is {describe_value(prior)}; write scoreag.load_prior(...){order}"
+        )
+    return prior
+
+
+def validate_flag(name: str, value: Any) -> bool:
+    """True or False; refuses other types."""
+    if not isinstance(value, bool | int | np.bool_):
+        raise ValueError(f"{name} is {describe_value(value)}; expected True or False")
+    return bool(value)

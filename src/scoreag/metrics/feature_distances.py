@@ -1,6 +1,6 @@
 """Distances between two sets of images in a network's features: FID, KID, precision and recall.
 
-The features' name and the number of images belong to a figure, which means nothing without them.
+Such a number means nothing without the name of the features and the number of images.
 The Frechet distance (Heusel et al. 2017, eq. 6) is biased upwards with few images: compare sets of
 equal size only.  The kernel distance (Binkowski et al. 2018, section 4) has no such bias.
 Precision and recall are the improved ones of Kynkaanniemi et al. (2019), eq. 1.
@@ -9,6 +9,7 @@ Precision and recall are the improved ones of Kynkaanniemi et al. (2019), eq. 1.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,15 +33,18 @@ class Moments:
 
     @staticmethod
     def from_features(features: Features, extractor: str) -> "Moments":
-        """In float64, under the name of what extracted the features."""
+        """In float64; ``extractor`` names what the features come from."""
         rows = features.double()
         return Moments(len(rows), rows.sum(0), rows.T @ rows, extractor)
 
-    def __add__(self, other: "Moments") -> "Moments":
+    def __add__(self, other: "Moments", sign: int = 1) -> "Moments":
         _check_extractors(self, other)
-        total = self.feature_sum + other.feature_sum
-        outer = self.second_moment + other.second_moment
-        return Moments(self.count + other.count, total, outer, self.extractor)
+        total = self.feature_sum + sign * other.feature_sum
+        outer = self.second_moment + sign * other.second_moment
+        return Moments(self.count + sign * other.count, total, outer, self.extractor)
+
+    def __sub__(self, other: "Moments") -> "Moments":
+        return self.__add__(other, -1)
 
     @property
     def mean(self) -> Float[Tensor, " features"]:
@@ -59,7 +63,7 @@ class Moments:
 def compute_moments(
     images: Images, extract: Callable[[Images], Features], extractor: str, batch_size: int = 128
 ) -> Moments:
-    """The moments of ``extract(images)``, ``batch_size`` at a time; ``extractor`` names it."""
+    """The moments of ``extract(images)``, computed in batches; ``extractor`` names it."""
     first, *rest = (
         Moments.from_features(extract(part), extractor) for part in images.split(batch_size)
     )
@@ -94,32 +98,27 @@ def _check_extractors(a: Moments, b: Moments) -> None:
 
 
 def fid_with_jackknife(a: Features, b: Features, extractor: str, n_blocks: int = 20) -> Estimate:
-    """The distance of all, and the error of the delete-a-block jackknife; Shao and Wu (1989).
+    """The distance, and its error by the delete-a-block jackknife; Shao and Wu (1989).
 
-    ``error^2 = (B - 1)/B sum_i (F_i - mean F)^2``, where F_i lacks block i of both sets.  Rows are
-    dealt to the blocks in turn: put them in a random order before.
+    ``error^2 = (B - 1)/B sum_i (F_i - mean F)^2``, where F_i lacks block i of both sets.  Rows go
+    to the blocks in turn: shuffle them before.
 
     Raises:
         ValueError: there are too few images for 2 blocks.
     """
     n_blocks = _count_blocks(a, b, n_blocks)
-    of_a, of_b = Moments.from_features(a, extractor), Moments.from_features(b, extractor)
-    values = torch.tensor(
-        [
-            frechet_distance(
-                _subtract_moments(of_a, Moments.from_features(a[i::n_blocks], extractor)),
-                _subtract_moments(of_b, Moments.from_features(b[i::n_blocks], extractor)),
-            )
-            for i in range(n_blocks)
-        ],
-        dtype=torch.float64,
-    )
-    error = ((n_blocks - 1) * values.var(correction=0)).sqrt()
-    return Estimate(frechet_distance(of_a, of_b), float(error))
+    of = partial(Moments.from_features, extractor=extractor)
+    of_a, of_b = of(a), of(b)
+    values = [
+        frechet_distance(of_a - of(a[i::n_blocks]), of_b - of(b[i::n_blocks]))
+        for i in range(n_blocks)
+    ]
+    variance = torch.tensor(values, dtype=torch.float64).var(correction=0)
+    return Estimate(frechet_distance(of_a, of_b), float(((n_blocks - 1) * variance).sqrt()))
 
 
 def _count_blocks(a: Features, b: Features, n_blocks: int) -> int:
-    """At most ``n_blocks``, of two images or more."""
+    """At most ``n_blocks``, so that each has at least two images."""
     n_blocks = min(n_blocks, len(a) // 2, len(b) // 2)
     if n_blocks < 2:
         raise ValueError(
@@ -128,13 +127,7 @@ def _count_blocks(a: Features, b: Features, n_blocks: int) -> int:
     return n_blocks
 
 
-def _subtract_moments(whole: Moments, part: Moments) -> Moments:
-    total = whole.feature_sum - part.feature_sum
-    outer = whole.second_moment - part.second_moment
-    return Moments(whole.count - part.count, total, outer, whole.extractor)
-
-
-CHUNK = 512  # rows of the kernel's matrix that are held at once
+CHUNK = 512  # rows of the kernel's matrix in memory
 
 
 def compute_kid(a: Features, b: Features) -> float:
@@ -149,17 +142,16 @@ def compute_kid(a: Features, b: Features) -> float:
     if min(n, m) < 2:
         raise ValueError(f"{n} and {m} images have no kernel distance; give at least 2 of each")
     a, b = a.double(), b.double()
-    within = (_kernel_sum(a, a) - _kernel_diagonal_sum(a)) / (n * (n - 1)) + (
-        _kernel_sum(b, b) - _kernel_diagonal_sum(b)
-    ) / (m * (m - 1))
-    return float(within - 2 * _kernel_sum(a, b) / (n * m))
+    within_a = (_kernel_sum(a, a) - _kernel_diagonal_sum(a)) / (n * (n - 1))
+    within_b = (_kernel_sum(b, b) - _kernel_diagonal_sum(b)) / (m * (m - 1))
+    return float(within_a + within_b - 2 * _kernel_sum(a, b) / (n * m))
 
 
 def kid_with_std_error(a: Features, b: Features, n_blocks: int = 20) -> Estimate:
-    """``compute_kid`` of all, and the standard error from disjoint blocks of both sets.
+    """``compute_kid``, and its standard error from disjoint blocks of both sets.
 
-    The error is that of the mean of the blocks' own values, ``sd / n_blocks^(1/2)``, and not below
-    that of the value of all pairs.  Rows are dealt to the blocks in turn: shuffle them before.
+    The error is that of the mean over the blocks, ``sd / n_blocks^(1/2)``, an upper bound of that
+    of all pairs.  Rows go to the blocks in turn: shuffle them before.
     """
     n_blocks = _count_blocks(a, b, n_blocks)
     values = torch.tensor([compute_kid(a[i::n_blocks], b[i::n_blocks]) for i in range(n_blocks)])
@@ -183,7 +175,7 @@ K_NEIGHBORS = 3  # the paper's
 
 
 def in_manifold(queries: Features, references: Features, k: int) -> Bool[Tensor, " _"]:
-    """Whether each query lies in a ball around some reference, up to its k-th nearest one."""
+    """Whether each query is closer to some reference than that one's k-th nearest neighbor."""
     reach = kth_neighbor_distances(references, k).square()
     inside = [
         (squared_distances(part, references) <= reach).any(1) for part in queries.split(QUERY_CHUNK)
@@ -192,12 +184,12 @@ def in_manifold(queries: Features, references: Features, k: int) -> Bool[Tensor,
 
 
 def precision(generated: Features, real: Features, k: int = K_NEIGHBORS) -> Bool[Tensor, " _"]:
-    """Which of the drawn images lie among the real ones."""
+    """Which of the generated images are in the manifold of the real ones."""
     return in_manifold(generated, real, k)
 
 
 def recall(generated: Features, real: Features, k: int = K_NEIGHBORS) -> Bool[Tensor, " _"]:
-    """Which of the real images lie among the drawn ones."""
+    """Which of the real images are in the manifold of the generated ones."""
     return in_manifold(real, generated, k)
 
 
@@ -214,7 +206,7 @@ class Nearest(NamedTuple):
 
 
 def squared_distances(a: Vectors, b: Vectors) -> Float[Tensor, "_ _"]:
-    """``|a_i|^2 + |b_j|^2 - 2 a_i.b_j``, in float64: exact where the rows are whole numbers."""
+    """``|a_i|^2 + |b_j|^2 - 2 a_i.b_j``, in float64: exact if the entries are integers."""
     a, b = a.double(), b.double()
     squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
     return squares.clamp(min=0)
@@ -225,22 +217,19 @@ def find_nearest(queries: Tensor, references: Tensor) -> Nearest:
 
     The distance is in units of the entries: for pixels 0 to 255, divide it by 255.
     """
-    found = [
-        _find_nearest_chunk(part.flatten(1), references.flatten(1))
-        for part in queries.split(QUERY_CHUNK)
-    ]
-    return Nearest(torch.cat([f.distance for f in found]), torch.cat([f.indices for f in found]))
+    references = references.flatten(1)
+    parts = [_find_nearest_chunk(q.flatten(1), references) for q in queries.split(QUERY_CHUNK)]
+    return Nearest(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
 def _find_nearest_chunk(queries: Tensor, references: Tensor) -> Nearest:
     best = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)
     index = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     for start in range(0, len(references), REFERENCE_CHUNK):
-        squares, place = squared_distances(
-            queries, references[start : start + REFERENCE_CHUNK]
-        ).min(1)
+        part = references[start : start + REFERENCE_CHUNK]
+        squares, rows = squared_distances(queries, part).min(1)
         closer = squares < best
-        best, index = torch.where(closer, squares, best), torch.where(closer, place + start, index)
+        best, index = torch.where(closer, squares, best), torch.where(closer, rows + start, index)
     return Nearest(best.sqrt(), index)
 
 
@@ -252,6 +241,6 @@ def kth_neighbor_distances(rows: Vectors, k: int) -> Float[Tensor, " _"]:
     for start in range(0, len(rows), QUERY_CHUNK):
         squares = squared_distances(rows[start : start + QUERY_CHUNK], rows)
         own = torch.arange(len(squares), device=rows.device)
-        squares[own, start + own] = torch.inf  # a row is no neighbor of its own
+        squares[own, start + own] = torch.inf  # a row is not its own neighbor
         parts.append(squares.kthvalue(k, dim=1).values.sqrt())
     return torch.cat(parts)

@@ -1,8 +1,8 @@
-"""What images are compared in: the judge's features, EfficientNet's, Inception's, or one's own.
+"""Features for comparing images: of the reference classifier, EfficientNet, Inception or the user.
 
 FID proper is the Fréchet distance in the features of one Inception network of 2015.  Its weights
 are not bundled: ``inception:FILE`` reads them from a state dict, as pytorch-fid and torch-fidelity
-publish it.  They also go round as TorchScript, which is a program: no such file is run here.
+publish it.  TorchScript files of them are programs, which are not run here.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from scoreag.classifiers.build import call_factory
@@ -27,9 +27,9 @@ from scoreag.registry import did_you_mean
 
 Features = Float[Tensor, "_ features"]
 Pixels = UInt8[Tensor, "_ channel height width"]
-DEFAULT_BATCH_SIZE = 250  # images that an extractor sees at once
+DEFAULT_BATCH_SIZE = 250  # images
 INPUT_SIDE = 224  # pixels, of the images that EfficientNet-Lite0 was trained on
-SHIFT, SCALE = 127 / 255, 128 / 255  # it was trained on (x - 127) / 128, pixels 0 to 255
+SHIFT, SCALE = 127 / 255, 128 / 255  # of EfficientNet: (x - 127) / 128 for pixels 0 to 255
 
 
 @dataclass(frozen=True)
@@ -44,34 +44,38 @@ class FeatureExtractor:
 def load_extractor(
     spec: str, judge: NormalizedClassifier, shape: tuple[int, int, int], device: Any
 ) -> FeatureExtractor:
-    """The extractor of a word: judge, efficientnet, inception:FILE, or package.module:factory.
+    """The extractor for judge, efficientnet, inception:FILE, or package.module:factory.
 
     Raises:
         ValueError: there is none, or it cannot take images of this shape.
     """
     if spec == "judge":
-        made = judge_extractor(judge)
+        extractor = judge_extractor(judge)
     elif spec == "efficientnet":
-        made = load_efficientnet(device)
+        extractor = load_efficientnet(device)
     elif spec.startswith("inception:"):
-        made = load_inception(Path(spec.partition(":")[2]), device)
+        extractor = load_inception(Path(spec.partition(":")[2]), device)
     elif ":" in spec:
         module = call_factory(spec).to(device).eval()
-        made = FeatureExtractor(
-            spec.rpartition(":")[2], module, model_identity(module, {})["sha256"]
-        )
+        extractor = _from_module(spec.rpartition(":")[2], module)
     else:
         known = ["judge", "efficientnet"]
         raise ValueError(
             f"no features {spec!r}; {did_you_mean(spec, known)}, inception:FILE, or one's own: "
             "package.module:factory"
         )
-    _validate_extractor(made, shape, device)
-    return made
+    _validate_extractor(extractor, shape, device)
+    return extractor
+
+
+def _from_module(
+    name: str, module: nn.Module, extract: Callable[[Images], Features] | None = None
+) -> FeatureExtractor:
+    return FeatureExtractor(name, extract or module, model_identity(module, {})["sha256"])
 
 
 def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
-    """What the last layer of a classifier sees."""
+    """The input of the last layer of a classifier."""
     features = getattr(judge.module, "features", None)
     if not callable(features):
         kind = type(judge.module).__name__
@@ -79,11 +83,12 @@ def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
             f"the judge, a {kind}, has no features(images); give another --reference-classifier"
         )
 
-    def found(images: Images) -> Features:
+    def extract(images: Images) -> Features:
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))
         return features((images - mean) / std)
 
-    return FeatureExtractor("judge", found, model_identity(judge.module, judge.metadata)["sha256"])
+    digest = model_identity(judge.module, judge.metadata)["sha256"]
+    return FeatureExtractor("judge", extract, digest)
 
 
 def load_efficientnet(device: Any) -> FeatureExtractor:
@@ -104,13 +109,12 @@ def load_efficientnet(device: Any) -> FeatureExtractor:
     module.load_state_dict(load_tensors(Path(file.get_model_file_path())))
     module = module.to(device).eval().requires_grad_(False)
 
-    def found(images: Images) -> Features:
-        large = interpolate(
-            images, size=(INPUT_SIDE, INPUT_SIDE), mode="bicubic", antialias=True
-        ).clamp(0, 1)
+    def extract(images: Images) -> Features:
+        size = (INPUT_SIDE, INPUT_SIDE)
+        large = interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
         return module.extract_features((large - SHIFT) / SCALE).mean((2, 3))
 
-    return FeatureExtractor("efficientnet", found, model_identity(module, {})["sha256"])
+    return _from_module("efficientnet", module, extract)
 
 
 def load_inception(file: Path, device: Any) -> FeatureExtractor:
@@ -131,7 +135,7 @@ def load_inception(file: Path, device: Any) -> FeatureExtractor:
             f"FID ({reason}); give pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
-    return FeatureExtractor("inception", module, model_identity(module, {})["sha256"])
+    return _from_module("inception", module)
 
 
 @torch.no_grad()
@@ -141,19 +145,16 @@ def extract_features(
     device: Any,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Features:
-    """The features of 8-bit images, ``batch_size`` at a time."""
-    parts = [
-        feature_extractor.extract(to_float(part.to(device))).cpu()
-        for part in pixels.split(batch_size)
-    ]
-    return torch.cat(parts)
+    """The features of 8-bit images, computed in batches."""
+    batches = (to_float(part.to(device)) for part in pixels.split(batch_size))
+    return torch.cat([feature_extractor.extract(batch).cpu() for batch in batches])
 
 
 @torch.no_grad()
 def _validate_extractor(
     feature_extractor: FeatureExtractor, shape: tuple[int, int, int], device: Any
 ) -> None:
-    """Look at two gray images once."""
+    """Try the extractor on two gray images."""
     size = " x ".join(map(str, shape))
     try:
         found = feature_extractor.extract(torch.full((2, *shape), 0.5, device=device))

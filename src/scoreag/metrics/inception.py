@@ -1,9 +1,9 @@
 """The Inception v3 of 2015 in whose features FID is measured; Szegedy et al. (2016), section 6.
 
 The published weights were trained with TensorFlow, whose network differs from the paper's in three
-places that move FID: means near a border leave the padding out, the last block takes maxima instead
-of means, and images are enlarged so that their first pixel stays where it is.  Names are those of
-the state dicts that pytorch-fid and torch-fidelity publish.
+ways that change FID: means near a border exclude the padding, the last block has a maximum instead
+of a mean, and images are enlarged with aligned first pixels.  Names are those of the state dicts
+that pytorch-fid and torch-fidelity publish.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ NUM_FEATURES, NUM_CLASSES = 2048, 1008
 
 Maps = Float[Tensor, "_ channels height width"]
 ConvSpec: TypeAlias = tuple[str, int, tuple[int, int], int]  # name, width, kernel, stride
-ParallelConvs: TypeAlias = tuple[ConvSpec, ...]  # of the same maps; outputs side by side
-Branch: TypeAlias = Sequence[ParallelConvs | str]  # one after the other; a word is a pooling
+ParallelConvs: TypeAlias = tuple[ConvSpec, ...]  # of the same maps; outputs are concatenated
+Branch: TypeAlias = Sequence[ParallelConvs | str]  # in sequence; a string is a pooling
 
 STEM = (
     ("Conv2d_1a_3x3", 3, 32, 3, 2, 0),
@@ -37,12 +37,12 @@ def conv_chain(
     name: str, *stages: tuple[int, int | tuple[int, int]], stride: int = 1
 ) -> list[ParallelConvs]:
     """``name_1``, ``name_2``, ... of (width, kernel), or ``name``; the last one has the stride."""
-    found: list[ParallelConvs] = []
-    for number, (wide, kernel) in enumerate(stages, 1):
+    chain: list[ParallelConvs] = []
+    for number, (width, kernel) in enumerate(stages, 1):
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        called = name if len(stages) == 1 else f"{name}_{number}"
-        found.append(((called, wide, sides, stride if number == len(stages) else 1),))
-    return found
+        full_name = name if len(stages) == 1 else f"{name}_{number}"
+        chain.append(((full_name, width, sides, stride if number == len(stages) else 1),))
+    return chain
 
 
 def inception_a(pool_channels: int) -> list[Branch]:
@@ -132,9 +132,7 @@ class Inception(nn.Module):
 
 
 class ConvBnReLU(nn.Module):
-    """Convolution, normalization, ReLU.  Without ``padding``: at stride 1 the side is kept, at 2
-    nothing is added around it.
-    """
+    """Convolution, normalization, ReLU; by default padded to the same size, or not at stride 2."""
 
     def __init__(
         self,
@@ -145,9 +143,9 @@ class ConvBnReLU(nn.Module):
         padding: int | None = None,
     ) -> None:
         super().__init__()
-        around = (0, 0) if stride == 2 else (kernel[0] // 2, kernel[1] // 2)
-        around = around if padding is None else (padding, padding)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, around, bias=False)
+        pads = (0, 0) if stride == 2 else (kernel[0] // 2, kernel[1] // 2)
+        pads = pads if padding is None else (padding, padding)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, pads, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Maps) -> Float[Tensor, "_ wide tall broad"]:
@@ -155,21 +153,21 @@ class ConvBnReLU(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches that see the same maps; what they find stands side by side."""
+    """Branches with the same input, whose outputs are concatenated."""
 
     def __init__(self, in_channels: int, branches: Sequence[Branch]) -> None:
         super().__init__()
         self.branches = branches
         for branch in branches:
-            seen = in_channels
+            channels = in_channels
             for fan in (part for part in branch if not isinstance(part, str)):
-                for name, wide, kernel, stride in fan:
-                    self.add_module(name, ConvBnReLU(seen, wide, kernel, stride))
-                seen = sum(wide for _, wide, _, _ in fan)
+                for name, width, kernel, stride in fan:
+                    self.add_module(name, ConvBnReLU(channels, width, kernel, stride))
+                channels = sum(width for _, width, _, _ in fan)
 
     def forward(self, x: Maps) -> Float[Tensor, "_ wide tall broad"]:
         layers = dict(self.named_children())
-        found = []
+        outputs = []
         for branch in self.branches:
             y = x
             for part in branch:
@@ -177,12 +175,12 @@ class Mixed(nn.Module):
                     y = pool3x3(y, part)
                 else:
                     y = torch.cat([layers[name](y) for name, *_ in part], 1)
-            found.append(y)
-        return torch.cat(found, 1)
+            outputs.append(y)
+        return torch.cat(outputs, 1)
 
 
 def pool3x3(x: Maps, mode: str) -> Float[Tensor, "_ channels tall broad"]:
-    """Over 3 x 3: "mean" of what lies inside the image, "max", or "halve", a max at stride 2."""
+    """Over 3 x 3: "mean" without the padding, "max", or "halve", a max at stride 2."""
     if mode == "mean":
         return avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     return max_pool2d(x, 3, 1, 1) if mode == "max" else max_pool2d(x, 3, 2)
@@ -191,7 +189,7 @@ def pool3x3(x: Maps, mode: str) -> Float[Tensor, "_ channels tall broad"]:
 def resize_like_tf1(x: Maps, side: int = IMAGE_SIZE) -> Float[Tensor, "_ channels side side"]:
     """Bilinear, pixel ``i`` of the new image at ``i * old / side`` of the old, as TensorFlow 1 did.
 
-    Other libraries look at ``(i + 1/2) * old / side - 1/2``: half a pixel away.
+    Other libraries sample at ``(i + 1/2) * old / side - 1/2``, which differs by half a pixel.
     """
     for axis in (2, 3):
         place = torch.arange(side, dtype=torch.float32, device=x.device) * (x.shape[axis] / side)

@@ -1,10 +1,9 @@
 """Learned perceptual distance: LPIPS v0.1 with AlexNet; Zhang et al. (2018), eq. 1.
 
-The weights stay outside: ``load_lpips(features, heads)`` reads two .npz files, the convolutions
+The weights are not bundled: ``load_lpips(features, heads)`` reads two .npz files, the convolutions
 under the names ``features.N.weight`` and ``.bias`` for N = 0, 3, 6, 8, 10, the heads under
-``linL.model.1.weight`` for L = 0 to 4. The network was made for larger images: one of 32 x 32
-leaves maps of 7, 3, 1, 1 and 1 pixels a side. That is how such figures are usually reported, and
-they are comparable with others of the same size, not with those of larger images.
+``linL.model.1.weight`` for L = 0 to 4.  The network was made for larger images: one of 32 x 32 has
+maps of 7, 3, 1, 1 and 1 pixels a side.  Such distances are comparable only at the same image size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,7 +54,7 @@ class Lpips:
         return torch.cat([self._distance(a, b) for a, b in pairs])
 
     def embed(self, images: Images) -> Float[Tensor, "batch features"]:
-        """Vectors whose squared Euclidean distance is the metric; they pass gradients on."""
+        """Vectors whose squared Euclidean distance is the metric; differentiable."""
         parts = []
         for layer, u in enumerate(self._feature_maps(images)):
             head = self.heads[HEAD_KEY.format(layer)].to(images).clamp(min=0)
@@ -76,9 +75,8 @@ class Lpips:
         """The five maps after a ReLU, scaled to unit length along the channels."""
         shift, scale = images.new_tensor(SHIFT), images.new_tensor(SCALE)
         x = (2 * images - 1 - shift[:, None, None]) / scale[:, None, None]
-        for layer, stride, padding, pooled in zip(
-            LAYERS, STRIDES, PADDINGS, POOL_BEFORE, strict=True
-        ):
+        layers = zip(LAYERS, STRIDES, PADDINGS, POOL_BEFORE, strict=True)
+        for layer, stride, padding, pooled in layers:
             weight = self.convolutions[f"features.{layer}.weight"].to(x)
             bias = self.convolutions[f"features.{layer}.bias"].to(x)
             x = F.max_pool2d(x, 3, 2) if pooled else x
@@ -87,30 +85,29 @@ class Lpips:
 
 
 def load_lpips(features: Path, heads: Path) -> Lpips:
-    """The metric with the weights of two .npz files, see above for the names in them."""
+    """The metric with the weights of two .npz files."""
     return Lpips(_read_arrays(features, CONVOLUTION_KEYS), _read_arrays(heads, HEAD_KEYS))
 
 
 def _read_arrays(path: Path, keys: list[str]) -> dict[str, Tensor]:
-    """The arrays of those names; no array of Python objects is accepted."""
     try:
         arrays, _ = read_npz(path, keys)
-        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (ValueError, TypeError) as error:
-        told = str(error).removeprefix(f"{path} ")
-        raise ValueError(f"{path} is no complete .npz file ({told}); copy it again") from error
+        reason = str(error).removeprefix(f"{path} ")
+        raise ValueError(f"{path} is no complete .npz file ({reason}); copy it again") from error
     for name in keys:
-        if name not in found:
+        if name not in tensors:
             raise ValueError(f"{path} has no array {name!r}; give the weights of LPIPS v0.1")
-    return found
+    return tensors
 
 
 def resolve_weight_files(spec: str, progress: bool = True) -> tuple[Path, Path]:
     """The two .npz files of ``spec``: "FEATURES.npz,HEADS.npz", or "fetch".
 
     Raises:
-        ValueError: these are not two files that are there, or what came is not what is published.
-        ConnectionError: the published ones cannot be fetched.
+        ValueError: these are not two files, or the download is not the published file.
+        ConnectionError: the download fails.
     """
     if spec == FETCH:
         return download_lpips(cache_folder() / "lpips", progress)
@@ -126,7 +123,7 @@ def resolve_weight_files(spec: str, progress: bool = True) -> tuple[Path, Path]:
 def download_lpips(
     folder: Path, progress: bool = True, alexnet_url: str = ALEXNET_URL, heads_url: str = HEADS_URL
 ) -> tuple[Path, Path]:
-    """The published weights, in ``folder``, fetched where they are not there yet."""
+    """The published weights, in ``folder``, downloaded if they are missing."""
     features, linear = folder / "alexnet_features.npz", folder / "alex_heads.npz"
     if features.is_file() and linear.is_file():
         return features, linear
@@ -135,15 +132,15 @@ def download_lpips(
     download_file(heads_url, folder / "alex.pth", HEADS_DIGEST, progress)
     _write(features, load_tensors(source), CONVOLUTION_KEYS)
     _write(linear, load_tensors(folder / "alex.pth"), HEAD_KEYS)
-    source.unlink()  # 230 MB, of which the convolutions are 10
+    source.unlink()  # 230 MB, of which the convolutions need 10
     return features, linear
 
 
-def _write(file: Path, tensors: Mapping[str, Tensor], wanted: list[str]) -> None:
-    arrays = {name: tensors[name].numpy() for name in wanted}
+def _write(file: Path, tensors: Mapping[str, Tensor], names: list[str]) -> None:
+    arrays = {name: tensors[name].numpy() for name in names}
 
-    def save(aside: Path) -> None:
-        with aside.open("wb") as opened:  # by its name, savez would add a suffix
+    def save(path: Path) -> None:
+        with path.open("wb") as opened:  # given a path, savez would add a suffix
             np.savez(opened, **arrays)  # type: ignore[arg-type]
 
     atomic_write(file, save)

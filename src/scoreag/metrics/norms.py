@@ -1,4 +1,4 @@
-"""How far an image moved, pixels in [0, 1]: l0, l1, l2, linf, PSNR and SSIM, per image."""
+"""Distances of images with pixels in [0, 1]: l0, l1, l2, linf, PSNR and SSIM."""
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +46,7 @@ def ssim(clean: Images, adversarial: Images) -> BatchScalar:
     """``(2 m m' + C1)(2 cov + C2) / ((m^2 + m'^2 + C1)(var + var' + C2))``, the mean over windows.
 
     Wang et al. (2004), eq. 13; 1 for equal images.  The moments are those of each channel under a
-    Gaussian window of 11 x 11 pixels that lies inside the image; the mean is over windows and
-    channels.
+    Gaussian window of 11 x 11 pixels inside the image; the mean is over windows and channels.
     """
     if min(clean.shape[-2:]) < WINDOW_SIZE:
         raise ValueError(
@@ -64,7 +63,7 @@ def ssim(clean: Images, adversarial: Images) -> BatchScalar:
 
 
 def _windowed_mean(images: Tensor) -> Tensor:
-    """The weighted mean in every window, rows and columns one after the other."""
+    """The weighted mean in every window, computed separably."""
     weights = _gaussian_window(images).expand(images.shape[1], 1, 1, WINDOW_SIZE)
     rows = F.conv2d(images, weights, groups=images.shape[1])
     return F.conv2d(rows, weights.transpose(2, 3), groups=images.shape[1])

@@ -9,7 +9,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     sha256 = "..."                         # of that file; another one is refused
     license = "MIT"
     source = "trained by: scoreag train classifier --preset cifar10-resnet20"
-    algorithm = 2                          # of the version that trained it; see core/algorithm.py
+    algorithm = 2                          # of the version that trained it; see core/__init__.py
     image_shape = [3, 32, 32]
     classes = ["airplane", ...]            # none: an unconditional model
     mean = [0.4914, 0.4822, 0.4465]        # classifier: its input is (image - mean) / std, of

@@ -1,6 +1,5 @@
-"""The page of a certificate: its bounds, and what they guarantee and what they do not."""
+"""The page of a certificate: its bounds, what they guarantee, and what they do not."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,35 +8,29 @@ from scoreag.certify import generator_risk, smoothing
 from scoreag.certify.run import CERTIFICATE_FILES, ROW_FIELDS, SMOOTHING_TASK
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
-from scoreag.io.records import Row, read_complete_rows
-from scoreag.io.run_dir import refuse_links
-from scoreag.report.html import list_config, render_page
-from scoreag.report.svg_plots import Chart, Curve, plot_curves
+from scoreag.io.records import Row
+from scoreag.report.html import Chart, Curve, list_config, plot_curves, render_page
+from scoreag.report.task_run import read_summary
 
 
 def write_page(folder: Path) -> Path:
     """Write ``report.html`` of a certificate's folder from its rows; its path.
 
     Raises:
-        ValueError: it was interrupted.
+        ValueError: it was interrupted, or its files are damaged.
     """
-    manifest, file = read_manifest(folder), folder / "summary.json"
-    remedy = "give its command again"
-    if not file.is_file():
-        raise ValueError(f"{folder} has no summary.json, the work is not finished; {remedy}")
-    refuse_links(folder, CERTIFICATE_FILES)
-    summary = json.loads(file.read_text(encoding="utf-8"))
-    rows = read_complete_rows(folder, ROW_FIELDS[manifest["task"]])
-    if summary != {"task": manifest["task"], **_summarize(manifest, rows)}:
-        raise ValueError(f"{file} does not say what the rows of the certificate say; {remedy}")
-    is_smoothing = manifest["task"] == SMOOTHING_TASK
-    render = render_smoothing_page if is_smoothing else render_generator_page
+    manifest = read_manifest(folder)
+    task = manifest["task"]
+    summary, rows = read_summary(
+        folder, CERTIFICATE_FILES, ROW_FIELDS[task],
+        lambda rows: {"task": task, **_summarize(manifest, rows)},
+    )  # fmt: skip
+    render = render_smoothing_page if task == SMOOTHING_TASK else render_generator_page
     write_text(folder / "report.html", render(manifest, summary, rows))
     return folder / "report.html"
 
 
 def _summarize(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The summary, from the rows and the manifest's configuration."""
     config = dict(manifest["config"])
     if manifest["task"] != SMOOTHING_TASK:
         return generator_risk.summarize(rows, config["alpha"])

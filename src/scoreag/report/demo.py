@@ -1,4 +1,4 @@
-"""The demo's page and its table for the terminal: what two classifiers predict for which images."""
+"""The page of the demo and its table for the terminal: two classifiers' predictions for images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +9,7 @@ from torch import Tensor
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.html import TableCell, render_page
-from scoreag.report.image_grid import ImageCell, Strip
+from scoreag.report.html import ImageCell, Strip, TableCell, render_page
 from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
 HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
@@ -31,11 +30,11 @@ class DemoReport:
 
     Args:
         gap: the images of ``pgd``, purified.
-        unguided: samples from the seeds of ``gas`` without guidance: the score model's own ceiling.
+        unguided: samples from the seeds of ``gas`` without guidance: an upper bound of quality.
         sample_labels, targets: the class to show, and the class to be predicted; -1: any other.
         nfe: denoiser evaluations per image, on average, by task.
-        generated_classes, generated_classifier: where the generated images are of another data set.
-        footer: how it came about: models, seed, time.
+        generated_classes, generated_classifier: where generated images are of another data set.
+        footer: models, seed and time.
     """
 
     classes: tuple[str, ...]
@@ -101,13 +100,9 @@ def summary_rows(report: DemoReport) -> list[list[TableCell]]:
     """The table under ``HEADER``: a row per kind of image, counts with their denominators."""
 
     def row(
-        name: str,
-        version: PredictedImages,
-        labels: Labels,
-        task: str = "",
-        eligible: Tensor | None = None,
-        moved: bool = False,
-    ) -> list[TableCell]:
+        name: str, version: PredictedImages, labels: Labels, task: str = "",
+        eligible: Tensor | None = None, moved: bool = False,
+    ) -> list[TableCell]:  # fmt: skip
         wrong = version.classifier_predictions != labels
         return [
             name,
@@ -141,43 +136,42 @@ def _median_linf(original: PredictedImages, version: PredictedImages) -> str:
 
 
 def summary_sentences(report: DemoReport) -> tuple[str, str]:
-    """What GAT did; and what PGD, GAP and GAS did."""
+    """The outcome of GAT; and that of PGD, GAP and GAS."""
     return _describe_gat(report), _describe_others(report)
 
 
 def _describe_gat(report: DemoReport) -> str:
     correct, fooled = int(report.clean_correct.sum()), report.fooled(report.gat)
+    preserved = fooled & (report.gat.judge_predictions == report.labels)
     count = int(fooled.sum())
-    preserved = int((fooled & (report.gat.judge_predictions == report.labels)).sum())
     text = (
         f"{report.classifier} classifies {correct} of {len(report.labels)} real images correctly, "
         f"and transforming these with a score model (GAT) fools it on {count} of {correct}"
     )
     if count:
         text += (
-            f"; in {preserved} of these {count} a second network, which guided nothing, still "
-            "sees the true class"
+            f"; in {int(preserved.sum())} of these {count} a second network, which guided nothing, "
+            "still sees the true class"
         )
     return f"{text}."
 
 
 def _describe_others(report: DemoReport) -> str:
     correct, fooled = int(report.clean_correct.sum()), report.fooled(report.pgd)
+    repaired = fooled & (report.gap.classifier_predictions == report.labels)
     count = int(fooled.sum())
-    repaired = int((fooled & (report.gap.classifier_predictions == report.labels)).sum())
     text = f"Noise of at most {report.radius} (PGD) fools it on {count} of {correct}"
     if count:
-        text += f", and purification (GAP) corrects {repaired} of these {count}"
-    wrong = report.gas.classifier_predictions != report.sample_labels
-    shown = int((wrong & (report.gas.judge_predictions == report.sample_labels)).sum())
+        text += f", and purification (GAP) corrects {int(repaired.sum())} of these {count}"
+    n_wrong = int((report.gas.classifier_predictions != report.sample_labels).sum())
     text += (
-        f"; {report.generated_classifier or 'it'} misclassifies {int(wrong.sum())} of {len(wrong)} "
-        "images generated from noise (GAS)"
+        f"; {report.generated_classifier or 'it'} misclassifies {n_wrong} of "
+        f"{len(report.sample_labels)} images generated from noise (GAS)"
     )
-    if wrong.any():
+    if n_wrong:
+        n_preserved = _count_generated(report)["n_preserved"]
         text += (
-            f", and the second network sees the intended class in {shown} of these "
-            f"{int(wrong.sum())}"
+            f", and the second network sees the intended class in {n_preserved} of these {n_wrong}"
         )
     return f"{text}."
 
@@ -195,7 +189,7 @@ def _count_generated(report: DemoReport) -> dict[str, int]:
 
 
 def _real_strip(report: DemoReport, row: int) -> Strip:
-    """One real image and what was made of it."""
+    """A real image with its attacked and purified versions."""
     label, correct = int(report.labels[row]), bool(report.clean_correct[row])
 
     def cell(name: str, version: PredictedImages, is_attack: bool) -> ImageCell:
@@ -204,7 +198,8 @@ def _real_strip(report: DemoReport, row: int) -> Strip:
             return _image_cell(report, version, row, name, "correct" if right else "wrong", right)
         if not correct:
             return _image_cell(report, version, row, name, "misclassified before", None)
-        return _image_cell(report, version, row, name, _fooled_mark(not right), not right)
+        outcome = "not fooled" if right else "fooled"
+        return _image_cell(report, version, row, name, outcome, not right)
 
     kinds = [
         ("real", report.original, False), ("PGD", report.pgd, True), ("GAT", report.gat, True),
@@ -219,22 +214,14 @@ def _generated_strip(report: DemoReport, row: int) -> Strip:
     fooled = int(report.gas.classifier_predictions[row]) != label
     if report.generated_classes:
         report = replace(report, classes=report.generated_classes)
-    name = report.classes[label]
-    return Strip("", [_image_cell(report, report.gas, row, name, _fooled_mark(fooled), fooled)])
-
-
-def _fooled_mark(fooled: bool) -> str:
-    return "fooled" if fooled else "not fooled"
+    outcome = "fooled" if fooled else "not fooled"
+    return Strip("", [_image_cell(report, report.gas, row, report.classes[label], outcome, fooled)])
 
 
 def _image_cell(
-    report: DemoReport,
-    version: PredictedImages,
-    row: int,
-    name: str,
-    outcome: str,
+    report: DemoReport, version: PredictedImages, row: int, name: str, outcome: str,
     good: bool | None,
-) -> ImageCell:
+) -> ImageCell:  # fmt: skip
     classifier, judge = (
         report.classes[int(predictions[row])]
         for predictions in (version.classifier_predictions, version.judge_predictions)

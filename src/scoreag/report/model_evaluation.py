@@ -3,13 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from scoreag.evaluation.reproducibility import MetricComparison
 from scoreag.evaluation.sampling import select_class
-from scoreag.evaluation.score_metrics import NearestPairs
+from scoreag.evaluation.score_model import NearestPairs
+from scoreag.evaluation.storage import MetricComparison
 from scoreag.metrics.feature_extractors import Pixels
-from scoreag.report.html import metric_label, render_page
-from scoreag.report.image_grid import ImageCell, Strip
-from scoreag.report.svg_plots import Chart, metric_curve, plot_curves
+from scoreag.report.html import (
+    Chart,
+    ImageCell,
+    Strip,
+    metric_curve,
+    metric_label,
+    plot_curves,
+    render_page,
+)
 from scoreag.stats.estimates import MetricEntry, format_entry
 
 MAX_PER_CLASS = 6  # samples of a class on the page
@@ -23,7 +29,7 @@ def render_score_page(
     comparisons: Sequence[MetricComparison],
 ) -> str:
     """The report of a score model."""
-    name, metrics = str(evaluation["model"]["name"]), evaluation["figures"]
+    name, metrics = str(evaluation["model"]["name"]), evaluation["metrics"]
     return render_page(
         "score_model",
         title=f"How good is {name}?",
@@ -34,7 +40,7 @@ def render_score_page(
         loss=_plot_loss(evaluation["loss"]),
         neighbors={
             f"{of}: {quantile}, in {space}": entry
-            for space, sets in evaluation["neighbours"].items()
+            for space, sets in evaluation["neighbors"].items()
             for of, entries in sets.items()
             for quantile, entry in entries.items()
         },
@@ -44,7 +50,7 @@ def render_score_page(
             f"{nfe} denoiser evaluations": entry
             for nfe, entry in evaluation["speed"]["seconds"].items()
         },
-        footer=evaluation["foot"],
+        footer=evaluation["footer"],
     )
 
 
@@ -52,14 +58,14 @@ def render_classifier_page(
     evaluation: Mapping[str, Any], comparisons: Sequence[MetricComparison]
 ) -> str:
     """The report of a classifier."""
-    name, rate = evaluation["model"]["name"], evaluation["figures"]["test"]["accuracy"]
+    name, rate = evaluation["model"]["name"], evaluation["metrics"]["test"]["accuracy"]
     return render_page(
         "classifier",
         title=f"How good is {name}?",
         lead=[f"{name} classifies {rate['count']} of {rate['total']} {rate['of']} correctly."],
         evaluation=evaluation,
         comparisons=comparisons,
-        footer=evaluation["foot"],
+        footer=evaluation["footer"],
     )
 
 
@@ -84,7 +90,7 @@ def _summary_sentence(name: str, metrics: Metrics) -> str:
 
 def _training_progress(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Each metric over the images seen in training, where several models are compared."""
-    names = [name for name in points[0]["figures"] if not name.startswith("precision")]
+    names = [name for name in points[0]["metrics"] if not name.startswith("precision")]
     charts = [_plot_metric(points, name) for name in names] if len(points) > 1 else []
     return {"progress_metrics": names, "progress_charts": charts}
 
@@ -92,7 +98,7 @@ def _training_progress(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _plot_metric(points: Sequence[Mapping[str, Any]], name: str) -> Chart:
     label = metric_label(name)
     seen = [point["images_seen"] for point in points]
-    curve = metric_curve(label, seen, [point["figures"][name] for point in points])
+    curve = metric_curve(label, seen, [point["metrics"][name] for point in points])
     svg = plot_curves([curve], "images seen", label, alt=label)
     return Chart(svg, f"{label}, with its 95 % interval, over the images seen in training")
 

@@ -1,33 +1,64 @@
 """The page of an assessment: summary, sanity checks, tables, charts, images and cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from scoreag.assess.experiments import CLEAN
+from scoreag.assess.metrics import CellResult
 from scoreag.assess.plan import NONE
 from scoreag.assess.results import (
     AssessmentResults,
-    CellResult,
     WorstCase,
     aggregate,
     group_comparable,
     write_summary,
 )
+from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
-from scoreag.report.html import TableCell, describe_environment, render_page
-from scoreag.report.robustness_figures import image_blocks, plot_scale_sweeps, plot_trade_offs
-from scoreag.report.robustness_selection import (
+from scoreag.report.html import TableCell, class_name, describe_environment, render_page
+from scoreag.report.robustness_figures import (
+    attack_scale,
+    attacked_cells,
     cell_label,
     describe_judges,
+    image_blocks,
     in_distribution_cells,
+    plot_scale_sweeps,
+    plot_trade_offs,
+    strongest_variants,
     success_key,
+    value_of,
 )
-from scoreag.report.robustness_tables import build_tables
-from scoreag.report.table_export import FieldValue, Table, format_value, write_tables
+from scoreag.report.table_export import FieldValue, Table, write_tables
 from scoreag.stats.estimates import MetricEntry
+
+BASELINE = "judge_agreement_before"
+RESULT_COLUMNS = {
+    "clean accuracy": "clean_accuracy",
+    "robust accuracy": "accuracy",
+    "attack success": "success",
+    "attack success, of images correct before": "success_of_right",
+    "label preserved": "judge_agreement",
+    "reference classifier, clean accuracy": BASELINE,
+    "attack success, label preserved": "fooled_and_shown",
+}
+REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before"}
+PERTURBATION_COLUMNS = {
+    "LPIPS": "lpips", "SSIM": "ssim", "L2": "l2", "Linf": "linf", "PSNR": "psnr",
+    "Frechet": "frechet", "kernel": "kernel",
+}  # fmt: skip
+OOD_COLUMNS = {
+    "prediction changed": "success", "confidence before": "confidence_before",
+    "confidence after": "confidence", "L2": "l2",
+}  # fmt: skip
+COST_COLUMNS = {
+    "NFE": "nfe", "classifier calls": "forwards", "gradients": "backwards",
+    "restarts": "restarts", "seconds": "seconds", "memory, MB": "memory_mb",
+}  # fmt: skip
+Rows = list[list[FieldValue]]
 
 
 def write_report(folder: Path) -> Path:
@@ -51,7 +82,7 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
         lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
-        sections=_sections(tables),
+        sections=[(title, list(some)) for title, some in groupby(tables, lambda one: one.title)],
         trade_offs=plot_trade_offs(assessment),
         sweeps=plot_scale_sweeps(assessment),
         blocks=blocks,
@@ -62,16 +93,15 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
 
 
 def summary_sentences(assessment: AssessmentResults) -> Iterator[str]:
-    """The outcome, for someone who reads nothing else."""
+    """The outcome in a few sentences."""
     for group, clean in assessment.clean_accuracy.items():
         cells = [one for one in in_distribution_cells(assessment) if one.cell.group == group]
-        members = [one.cell for one in assessment.cells if one.cell.group == group]
-        if not (cells and members):
+        if not cells:
             continue
-        classifier = members[0].classifier
-        attacks = [one for one in cells if one.cell.classifier == classifier]
+        first = next(one.cell for one in assessment.cells if one.cell.group == group)
+        attacks = [one for one in cells if one.cell.classifier == first.classifier]
         judging = describe_judges(assessment, group)
-        yield _describe_best_attack(classifier, clean[classifier], attacks, judging)
+        yield _describe_best_attack(first.classifier, clean[first.classifier], attacks, judging)
         defenses = [one for one in assessment.defenses if one.group == group]
         yield from map(describe_comparison, group_comparable(defenses))
     errors = sum(finding.is_error for finding in assessment.findings)
@@ -82,24 +112,23 @@ def summary_sentences(assessment: AssessmentResults) -> Iterator[str]:
 def _describe_best_attack(
     classifier: str, clean: MetricEntry, cells: Sequence[CellResult], judging: str
 ) -> str:
-    """The attack that succeeds most with the label preserved, of those on equal images."""
+    """The attack with most successes that preserve the label, among those on equal images."""
     text = f"{classifier} classifies {_count_of(clean)} clean images correctly"
     bare = _on_largest_set([one for one in cells if one.cell.purifier_name == NONE])
     if not bare:
         return f"{text}."
     best = max(bare, key=success_key)
-    is_judged = "fooled_and_shown" in best.metrics
-    entry = best.metrics["fooled_and_shown" if is_judged else "success"]
     images = "generated images" if best.cell.task == "synthesize" else "images that it got right"
-    if is_judged:
+    if is_judged := "fooled_and_shown" in best.metrics:
         check = f" while the label is preserved (reference classifier {judging})"
     else:
         check = "; label preservation was not checked, as the dataset has no reference classifier"
+    entry = best.metrics["fooled_and_shown" if is_judged else "success"]
     return f"{text}; {_attack_label(best)} fools it on {_count_of(entry)} {images}{check}."
 
 
 def _on_largest_set(cells: Sequence[CellResult]) -> list[CellResult]:
-    """Those on the largest set of images; generated images where there are no others."""
+    """The cells with the largest set of images; generated ones where there are no others."""
     candidates = [one for one in cells if one.cell.task != "synthesize"] or list(cells)
     ids = [frozenset(one.columns.image_ids.tolist()) for one in candidates]
     largest = max(ids, key=len, default=frozenset())
@@ -107,7 +136,7 @@ def _on_largest_set(cells: Sequence[CellResult]) -> list[CellResult]:
 
 
 def _attack_label(one: CellResult) -> str:
-    """The attack with its swept options, and with its radius."""
+    """The attack with its swept options and its radius."""
     options = dict(one.cell.sweep)
     if "eps" not in options and "eps" in one.cell.options:
         options["eps"] = f"{one.cell.options['eps']:.4g}"
@@ -116,7 +145,7 @@ def _attack_label(one: CellResult) -> str:
 
 
 def describe_comparison(members: Sequence[WorstCase]) -> str:
-    """What defenses under the same attacks keep, and whether one of them keeps more."""
+    """The robust accuracies of defenses under the same attacks, and whether one is highest."""
     best, *others = sorted(members, key=lambda one: -(one.accuracy["value"] or 0))
     close = [one for one in others if one.accuracy["high"] >= best.accuracy["low"]]
     accuracies = "; ".join(_describe_defense(one) for one in (best, *others))
@@ -148,41 +177,23 @@ def _count_of(entry: MetricEntry) -> str:
 
 
 def _finding_rows(assessment: AssessmentResults) -> list[list[TableCell]]:
-    """Equal findings of several experiments as one row."""
+    """A row per finding; equal ones of several experiments are one row."""
     cells: dict[tuple[bool, str, str], list[str]] = {}
     for finding in assessment.findings:
         key = (finding.is_error, finding.check, finding.message)
         cells.setdefault(key, []).append(cell_label(assessment, finding.cell))
     return [
-        [("error" if is_error else "warning", check), _first_of(names), message]
-        for (is_error, check, message), names in cells.items()
+        [
+            ("error" if is_error else "warning", check),
+            (first, f"and {len(others)} more") if others else first,
+            message,
+        ]
+        for (is_error, check, message), (first, *others) in cells.items()
     ]
-
-
-def _first_of(names: Sequence[str]) -> TableCell:
-    return (names[0], f"and {len(names) - 1} more") if len(names) > 1 else names[0]
-
-
-def _sections(tables: Sequence[Table]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Tables with one title together, as text."""
-    return [
-        (title, [_view_table(one) for one in members])
-        for title, members in groupby(tables, key=lambda one: one.title)
-    ]
-
-
-def _view_table(one: Table) -> dict[str, Any]:
-    rows = [[_view_field(field) for field in row] for row in one.rows]
-    return {"caption": one.caption, "header": ["", *one.header[1:]], "rows": rows}
-
-
-def _view_field(field: FieldValue) -> TableCell:
-    value, small = format_value(field)
-    return (value, small) if small else value
 
 
 def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
-    """The plan, and the digests of what its words meant."""
+    """The plan, and the digests of the models and data that it names."""
     entries = [(name, str(value)) for name, value in flatten(assessment.manifest.get("plan", {}))]
     digests: dict[str, str] = {}
     for one in assessment.cells:
@@ -193,3 +204,238 @@ def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
         if cell.task == CLEAN:
             digests[f"sha256 of {cell.data}"] = str(content.get("data", {}).get("sha256"))
     return [*entries, *digests.items()]
+
+
+def build_tables(assessment: AssessmentResults) -> list[Table]:
+    """All tables that have a row, in the order of the page."""
+    tables = [
+        results_table(assessment), worst_case_table(assessment), randomized_table(assessment),
+        *transfer_tables(assessment), differences_table(assessment),
+        perturbation_table(assessment), *per_class_tables(assessment),
+        generator_table(assessment), ood_table(assessment), cost_table(assessment),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _experiment_table(
+    assessment: AssessmentResults, name: str, title: str, caption: str,
+    cells: Sequence[CellResult], columns: Mapping[str, str],
+) -> Table:  # fmt: skip
+    """Name, number of images, and some metrics or costs of each experiment."""
+    rows: Rows = []
+    for one in cells:
+        values: dict[str, FieldValue] = {**one.metrics, **one.cost}
+        label = cell_label(assessment, one.cell.name)
+        rows.append([label, len(one.columns), *map(values.get, columns.values())])
+    return Table(name, title, caption, ["experiment", "images", *columns], rows)
+
+
+def results_table(assessment: AssessmentResults) -> Table:
+    cells = in_distribution_cells(assessment)
+    can_reject = any(one.columns.rejected is not None for one in cells)
+    columns = RESULT_COLUMNS | (REJECTION_COLUMNS if can_reject else {})
+    has_judge = any(one.cell.reference_classifiers for one in assessment.cells)
+    judging = f"; {_describe_independence(assessment)}" if has_judge else ""
+    caption = (
+        "Every experiment: dataset, classifier, purifier, attack. Rates of the saved 8-bit images "
+        f"with 95 % intervals (Wilson){judging}. Label preserved: the reference classifiers "
+        "predict the label. Experiments with other images, radii or attackers do not compare."
+    )
+    title = "Attack success and robust accuracy"
+    table = _experiment_table(assessment, "cells", title, caption, cells, columns)
+    position = table.header.index("reference classifier, clean accuracy")
+    for one, row in zip(cells, table.rows, strict=True):
+        if row[position] is None and "judge_agreement" in one.metrics:  # generated images
+            row[position] = assessment.all_judges_accuracy.get(one.cell.group)
+    return table
+
+
+def _describe_independence(assessment: AssessmentResults) -> str:
+    cells = [one.cell for one in assessment.cells]
+    if any(find_attacked_judges(cell) for cell in cells):
+        return "a reference classifier is attacked itself, see the sanity checks"
+    if not digests_known(cells):
+        return "whether a reference classifier is one of the attacked classifiers was not checked"
+    return "by the digests of their weights, no reference classifier is attacked"
+
+
+def worst_case_table(assessment: AssessmentResults) -> Table:
+    """A row per defense; the attackers' copies of a purifier count together."""
+    names = list(dict.fromkeys(name for one in assessment.defenses for name in one.randomized))
+    families = group_comparable(assessment.defenses)
+    rows: Rows = [
+        [cell_label(assessment, f"{one.group}/{one.classifier}/{one.purifier}"), one.n_attacks,
+         _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
+         *map(one.randomized.get, names)]
+        for one in assessment.defenses
+    ]  # fmt: skip
+    caption = (
+        "Images that stay correct under every attack of the plan: at one draw of the defense, and "
+        "by several. Of a purifier all attackers count, however they differentiate. Only rows with "
+        "the same letter had the same attacks, radii, images and attackers; no others compare."
+    )
+    title = "Worst-case robust accuracy (attack ensemble)"
+    header = ["defense", "attacks", "comparable", "images", "correct under all"]
+    return Table("worst_case", title, caption, [*header, *map(_words, names)], rows)
+
+
+def _comparison_letter(one: WorstCase, families: Sequence[Sequence[WorstCase]]) -> str:
+    """A letter that defenses with equal attacks share; "alone" where no other had the same."""
+    letters = (chr(ord("A") + i) for i, members in enumerate(families[:26]) if one in members)
+    return next(letters, "alone")
+
+
+def randomized_table(assessment: AssessmentResults) -> Table:
+    """A row per experiment; the columns of other numbers of draws stay empty."""
+    metrics = [(one, _multi_draw_metrics(one)) for one in attacked_cells(assessment)]
+    names = list(dict.fromkeys(name for _, own in metrics for name in own))
+    names.sort(key=lambda name: not name.startswith("clean"))
+    rows: Rows = [
+        [cell_label(assessment, one.cell.name), len(one.columns), one.gradient_mode or "none",
+         "shared" if one.cell.shared_draw else "fresh", *map(own.get, names)]
+        for one, own in metrics if own
+    ]  # fmt: skip
+    caption = (
+        "Randomized classifiers, evaluated with fresh draws that no attack saw: correct on average "
+        "(single), at every draw (worst), and by majority (vote). Gradient: the kind that the "
+        "attacker took. A shared draw is the same one for the attacker and the evaluation."
+    )
+    header = ["experiment", "images", "gradient", "draws", *map(_words, names)]
+    return Table("randomized", "Randomized defenses", caption, header, rows)
+
+
+def _multi_draw_metrics(one: CellResult) -> Mapping[str, MetricEntry]:
+    """Accuracies over several draws; of a shared draw those of that one."""
+    metrics = one.metrics
+    if one.cell.shared_draw and "clean_accuracy" in metrics:
+        return {
+            "clean_accuracy_single": metrics["clean_accuracy"],
+            "attacked_accuracy_single": metrics["accuracy"],
+        }
+    prefixes = ("clean_accuracy_", "attacked_accuracy_")
+    return {name: entry for name, entry in metrics.items() if name.startswith(prefixes)}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
+    """For each dataset: how often images made against one classifier fool each of them."""
+    cells = in_distribution_cells(assessment)
+    for group, members in groupby(cells, key=lambda one: one.cell.group):
+        shown = [one for one in members if one.cell.purifier_name == NONE and len(one.transfer) > 1]
+        names = sorted({name for one in shown for name in one.transfer})
+        caption = (
+            f"{group}: images made against one classifier, shown to each: how often it errs, of "
+            "the images that it got right before; of all generated images."
+        )
+        rows: Rows = [
+            [one.cell.name.partition("/")[2], *map(one.transfer.get, names)] for one in shown
+        ]
+        header = ["made against, by", *names]
+        yield Table(f"transfer_{group}", "Transferability", caption, header, rows)
+
+
+def differences_table(assessment: AssessmentResults) -> Table:
+    rows: Rows = [
+        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
+        for attack, other, entry in assessment.differences
+    ]
+    caption = (
+        "Success of an attack minus that of the first one in the same ball, on the same images "
+        "(paired interval of Bonett and Price). Above 0 it is stronger. Attacks without a radius "
+        "are compared with their own variants only."
+    )
+    title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
+    return Table("differences", title, caption, header, rows)
+
+
+def perturbation_table(assessment: AssessmentResults) -> Table:
+    cells = attacked_cells(assessment)
+    measured = {name for one in cells for name in one.metrics}
+    columns = {label: name for label, name in PERTURBATION_COLUMNS.items() if name in measured}
+    shown = [one for one in cells if {*columns.values()} & {*one.metrics}]
+    extractors = {
+        str((one.cell.content.get("feature_extractor") or {}).get("name", "")) for one in cells
+    }
+    caption = (
+        "Distance between original and attacked images: medians of L2, Linf and PSNR, means of "
+        "SSIM and LPIPS, color values in [0, 1]. Frechet and kernel distances to the data, in the "
+        f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
+    )
+    title = "Perturbation size"
+    return _experiment_table(assessment, "perturbation_size", title, caption, shown, columns)
+
+
+def per_class_tables(assessment: AssessmentResults) -> Iterator[Table]:
+    """For the strongest variant of each attack, by the class that an image shows."""
+    for one in strongest_variants(assessment):
+        names = one.cell.classes
+        rows: Rows = [
+            [class_name(c["label"], names), c["success"], c.get("judge_agreement"),
+             c.get(BASELINE),
+             format_confusions(c["label"], c["becomes"], names, c.get("rejected", 0))]
+            for c in one.per_class
+            if sum(c["becomes"]) + c.get("rejected", 0)
+        ]  # fmt: skip
+        judging = describe_judges(assessment, one.cell.group)
+        caption = cell_label(assessment, one.cell.name)
+        caption += f". Reference classifier {judging}." if judging else "."
+        header = ["class", "attack success", "label preserved",
+                  "reference classifier, clean accuracy", "predicted as"]  # fmt: skip
+        yield Table(f"classes_{one.cell.key}", "Per-class results", caption, header, rows)
+
+
+def format_confusions(
+    label: int, counts: Sequence[int], names: Sequence[str], rejected: int = 0
+) -> str:
+    """The three most frequent wrong predictions for images of ``label``, and the rejections."""
+    order = sorted(range(len(counts)), key=lambda i: -counts[i])
+    confused = [f"{class_name(i, names)} {counts[i]}" for i in order if i != label and counts[i]]
+    rejections = [f"rejected {rejected}"] if rejected else []
+    return ", ".join(confused[:3] + rejections) or "nothing else"
+
+
+def generator_table(assessment: AssessmentResults) -> Table:
+    """The classes by the quality of their samples, worst first, at the smallest attack scale."""
+    weakest: dict[str, CellResult] = {}
+    for one in in_distribution_cells(assessment):
+        if one.cell.task == "synthesize" and "judge_agreement" in one.metrics:
+            group = one.cell.group
+            weakest[group] = min(weakest.get(group, one), one, key=attack_scale)
+    rows: Rows = [
+        [f"{one.cell.group}: {class_name(c['label'], one.cell.classes)}",
+         f"{attack_scale(one):g}", c["judge_agreement"]]
+        for one in weakest.values()
+        for c in sorted(one.per_class, key=lambda c: value_of(c["judge_agreement"]))
+        if sum(c["becomes"])
+    ]  # fmt: skip
+    caption = (
+        "How well the score model generates each class, worst first: the reference classifiers "
+        "see the intended class, in the samples with the smallest attack scale. Reference "
+        f"classifier {'; '.join(describe_judges(assessment, group) for group in weakest)}."
+    )
+    header = ["class", "attack_scale", "label preserved"]
+    return Table("generator", "Per-class generation quality", caption, header, rows)
+
+
+def ood_table(assessment: AssessmentResults) -> Table:
+    cells = [one for one in attacked_cells(assessment) if one.cell.is_ood]
+    caption = (
+        "Images of another dataset, none of whose classes the classifier knows: how often its "
+        "prediction changes, and its confidence (mean probability)."
+    )
+    title = "Out-of-distribution inputs"
+    table = _experiment_table(assessment, "ood", title, caption, cells, OOD_COLUMNS)
+    for one, row in zip(cells, table.rows, strict=True):
+        row.insert(1, one.cell.data)
+    return replace(table, header=["experiment", "data", "images", *OOD_COLUMNS])
+
+
+def cost_table(assessment: AssessmentResults) -> Table:
+    caption = (
+        "Mean cost of an image, and the largest memory of a process. NFE: denoiser evaluations."
+    )
+    cells = attacked_cells(assessment)
+    return _experiment_table(assessment, "cost", "Compute cost", caption, cells, COST_COLUMNS)

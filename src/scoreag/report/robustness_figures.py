@@ -1,31 +1,88 @@
-"""The charts and the images of an assessment."""
+"""The experiments that the tables and figures of an assessment show, its charts and its images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from scoreag.assess.results import AssessmentResults, CellResult
+from scoreag.assess.experiments import CLEAN
+from scoreag.assess.metrics import CellResult
+from scoreag.assess.plan import NONE
+from scoreag.assess.results import AssessmentResults
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
-from scoreag.report.image_grid import Strip, strip_of_row
-from scoreag.report.robustness_selection import (
-    attack_scale,
-    attacked_cells,
-    cell_label,
-    describe_judges,
-    in_distribution_cells,
-    strongest_variants,
-    value_of,
+from scoreag.report.html import (
+    SERIES_COLORS,
+    Chart,
+    Strip,
+    metric_curve,
+    plot_curves,
+    strip_of_row,
 )
-from scoreag.report.svg_plots import SERIES_COLORS, Chart, metric_curve, plot_curves
 from scoreag.stats.estimates import MetricEntry
 
 PRESERVED = "label preserved, by the reference classifiers"
-IMAGES_PER_OUTCOME = {"misclassified before": 2}  # of an experiment that are shown; else:
-MAX_PER_OUTCOME = 6
 MAX_CELLS = 24  # experiments whose images are shown; the pictures of all are in the folder
+OUTCOMES: dict[str, tuple[bool | None, int]] = {  # whether it is good; images shown
+    "not fooled": (False, 6),
+    "label not preserved": (False, 6),
+    "fooled": (True, 6),
+    "misclassified before": (None, 2),
+}
+
+
+def attacked_cells(assessment: AssessmentResults) -> list[CellResult]:
+    """The experiments that have rows, without those on clean images."""
+    return [one for one in assessment.cells if one.cell.task != CLEAN and len(one.columns)]
+
+
+def in_distribution_cells(assessment: AssessmentResults) -> list[CellResult]:
+    """Of these, all but purifications and images of other datasets."""
+    return [c for c in attacked_cells(assessment) if not c.cell.is_ood and c.cell.task != "purify"]
+
+
+def strongest_variants(assessment: AssessmentResults) -> list[CellResult]:
+    """Of each attack on an undefended classifier, the variant with the largest ``success_key``."""
+    best: dict[tuple[str, str, str], CellResult] = {}
+    for one in in_distribution_cells(assessment):
+        if one.cell.purifier_name == NONE:
+            key = (one.cell.group, one.cell.classifier, one.cell.attack)
+            best[key] = max(best.get(key, one), one, key=success_key)
+    return list(best.values())
+
+
+def success_key(one: CellResult) -> float:
+    """Attack success with the label preserved; without reference classifiers, attack success."""
+    return value_of(one.metrics.get("fooled_and_shown", one.metrics["success"]))
+
+
+def value_of(entry: MetricEntry) -> float:
+    return float(entry["value"] or 0)
+
+
+def attack_scale(one: CellResult) -> float:
+    return float(one.cell.options.get("attack_scale", 0))
+
+
+def cell_label(assessment: AssessmentResults, name: str) -> str:
+    """The name of an experiment, without its dataset where there is only one."""
+    groups = {one.cell.group for one in assessment.cells}
+    return name if len(groups) > 1 else name.partition("/")[2]
+
+
+def describe_judges(assessment: AssessmentResults, group: str) -> str:
+    """The accuracy of the reference classifiers of a dataset; "" where it has none."""
+    cells = [one.cell for one in assessment.cells if one.cell.group == group]
+    rates = assessment.judge_accuracy.get(group, {})
+    texts = []
+    for name in cells[0].reference_classifiers if cells else ():
+        if (rate := rates.get(name)) is None:
+            texts.append(f"{name}: accuracy on untouched images is not known")
+            continue
+        low, high = (f"{100 * end:.0f}" for end in rate.interval)
+        count = f"{rate.count} of {rate.total} {rate.population}"
+        texts.append(f"{name}: right on {count}, {low} to {high} %")
+    return "; ".join(texts)
 
 
 def plot_trade_offs(assessment: AssessmentResults) -> list[Chart]:
@@ -50,7 +107,7 @@ def plot_scale_sweeps(assessment: AssessmentResults) -> list[Chart]:
 
 
 def _by_defense(assessment: AssessmentResults) -> Iterator[tuple[str, list[CellResult], str]]:
-    """The experiments of each classifier and defense, and how good its reference classifier is."""
+    """The experiments of each classifier and defense, and the accuracy of its judges."""
     groups: dict[str, list[CellResult]] = {}
     for one in in_distribution_cells(assessment):
         groups.setdefault(cell_label(assessment, one.cell.defense), []).append(one)
@@ -68,11 +125,14 @@ def _trade_off_charts(
         measured = list(cells)
         if several_counts:
             attack += f" ({len(measured[0].columns)} images)"
-        points = [(one.metrics[metric], _success(one)) for one in measured if metric in one.metrics]
-        points.sort(key=lambda point: value_of(point[0]))
+        points = [
+            (value_of(one.metrics[metric]),
+             one.metrics.get("success_of_right", one.metrics["success"]))
+            for one in measured if metric in one.metrics
+        ]  # fmt: skip
+        points.sort(key=lambda point: point[0])
         if points:
-            x = [value_of(distance) for distance, _ in points]
-            curves.append(metric_curve(attack, x, [success for _, success in points]))
+            curves.append(metric_curve(attack, [x for x, _ in points], [y for _, y in points]))
     if len(curves) < 2 and not any(len(curve.x) > 1 for curve in curves):
         return
     for start in range(0, len(curves), len(SERIES_COLORS)):
@@ -85,10 +145,6 @@ def _trade_off_charts(
             f"the bands are 95 % intervals.{judging}"
         )
         yield Chart(svg, caption)
-
-
-def _success(one: CellResult) -> MetricEntry:
-    return one.metrics.get("success_of_right", one.metrics["success"])
 
 
 def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart:
@@ -109,30 +165,32 @@ def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart
 
 
 def image_blocks(assessment: AssessmentResults) -> tuple[list[dict[str, Any]], int]:
-    """The images of the strongest variants and of all defended experiments; how many are left out.
+    """The images of the strongest variants, then of other experiments; how many are left out.
 
     A block has a title and strips, failures of the attack first.
     """
     first = strongest_variants(assessment)
     cells = [*first, *(one for one in attacked_cells(assessment) if one not in first)]
-    blocks = [_image_block(assessment.folder, one) for one in cells[:MAX_CELLS]]
+    blocks = [
+        {
+            "title": f"{one.cell.group}: {one.cell.name.partition('/')[2]}",
+            "strips": list(_strips(assessment, one)),
+        }
+        for one in cells[:MAX_CELLS]
+    ]
     return blocks, len(cells) - len(blocks)
 
 
-def _image_block(folder: Path, one: CellResult) -> dict[str, Any]:
-    groups: Mapping[tuple[str, bool | None], list[Row]] = {
-        (mark, good): [row for row in one.sample_rows if _outcome(row) == mark]
-        for mark, good in (
-            ("not fooled", False), ("label not preserved", False), ("fooled", True),
-            ("misclassified before", None),
-        )
-    }  # fmt: skip
-    strips = [
-        _strip(folder, one, row, mark, good)
-        for (mark, good), rows in groups.items()
-        for row in rows[: IMAGES_PER_OUTCOME.get(mark, MAX_PER_OUTCOME)]
-    ]
-    return {"title": f"{one.cell.group}: {one.cell.name.partition('/')[2]}", "strips": strips}
+def _strips(assessment: AssessmentResults, one: CellResult) -> Iterator[Strip]:
+    for outcome, (good, count) in OUTCOMES.items():
+        for row in [row for row in one.sample_rows if _outcome(row) == outcome][:count]:
+
+            def read(prefix: str, row: Row = row) -> Any:
+                return read_png(resolve_inside(assessment.folder, row[f"{prefix}file"]))
+
+            judges = [*row["judges"].values()]
+            mark, with_label = (outcome, good), not one.cell.is_ood
+            yield strip_of_row(row, read, one.cell.classes, judges, mark, with_label)
 
 
 def _outcome(row: Row) -> str:
@@ -142,14 +200,3 @@ def _outcome(row: Row) -> str:
         return "not fooled"
     preserved = all(judge["saved"] == row["label"] for judge in row["judges"].values())
     return "fooled" if preserved else "label not preserved"
-
-
-def _strip(folder: Path, one: CellResult, row: Row, mark: str, good: bool | None) -> Strip:
-    return strip_of_row(
-        row,
-        lambda prefix: read_png(resolve_inside(folder, row[f"{prefix}file"])),
-        one.cell.classes,
-        [*row["judges"].values()],
-        (mark, good),
-        with_label=not one.cell.is_ood,
-    )

@@ -22,11 +22,11 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; the first field of each names it.
+    """Rows under a header; the first field of a row is its name.
 
     Args:
-        name: the stem of its files.
-        title: the heading of the page's section that shows it.
+        name: the stem of the files.
+        title: the heading of the table's section on a page.
     """
 
     name: str
@@ -46,97 +46,91 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> None:
 
 
 def format_value(field: FieldValue) -> tuple[str, str]:
-    """A field as text, and its interval and denominator as smaller text."""
+    """A field as text, and its denominator and interval as smaller text."""
     if field is None or (isinstance(field, Mapping) and field.get("value") is None):
         return "", ""
     if not isinstance(field, Mapping):
         return (f"{field:.4g}" if isinstance(field, float) else str(field)), ""
-    if "count" in field:
-        interval = _format_interval(field, 100, ".0f")
-        return (
-            f"{100 * field['value']:.0f} %",
-            f"{field['count']} of {field['total']}, {interval} %",
-        )
-    if field.get("unit") == "share":
-        unit = " %" if "low" in field else ""
-        return f"{100 * field['value']:.0f} %", _format_interval(field, 100, ".0f") + unit
-    return f"{field['value']:.3g}", _format_interval(field, 1, ".3g")
+    if not _is_share(field):
+        return f"{field['value']:.3g}", _format_interval(field, ".3g")
+    interval = _format_interval(field, ".0f") + (" %" if "low" in field else "")
+    count = f"{field['count']} of {field['total']}, " if "count" in field else ""
+    return f"{100 * field['value']:.0f} %", count + interval
 
 
-def _format_interval(field: Mapping[str, Any], scale: int, digits: str, to: str = " to ") -> str:
+def _is_share(field: Mapping[str, Any]) -> bool:
+    """Whether a metric is shown in per cent."""
+    return "count" in field or field.get("unit") == "share"
+
+
+def _format_interval(field: Mapping[str, Any], digits: str, to: str = " to ") -> str:
     """The ends of an interval, or why there is none."""
     if "low" not in field:
         return missing_interval_reason(field)
+    scale = 100 if _is_share(field) else 1
     return f"{scale * field['low']:{digits}}{to}{scale * field['high']:{digits}}"
 
 
 def to_csv(table: Table) -> str:
-    """A metric takes four columns: value, ends of the interval, number of images."""
-    columns = [*zip(*table.rows, strict=True)]
-    is_metric = [any(isinstance(field, Mapping) for field in column) for column in columns]
-    header: list[str] = []
-    for name, wide in zip(table.header, is_metric, strict=True):
-        header += [name, f"{name} low", f"{name} high", f"{name} of"] if wide else [name]
+    """A metric has four columns: value, ends of the interval, number of images."""
+    columns: list[list[Any]] = []
+    for name, *fields in zip(table.header, *table.rows, strict=True):
+        columns.append([name, *fields])
+        if any(isinstance(field, Mapping) for field in fields):
+            metrics = [
+                field if isinstance(field, Mapping) else {"value": field} for field in fields
+            ]
+            columns[-1] = [name, *(metric["value"] for metric in metrics)]
+            for title, key in (("low", "low"), ("high", "high"), ("of", "total")):
+                columns.append([f"{name} {title}", *(metric.get(key) for metric in metrics)])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(_escape_formula, header))
-    for row in table.rows:
-        values: list[Any] = []
-        for field, wide in zip(row, is_metric, strict=True):
-            values += _metric_columns(field) if wide else [field]
-        writer.writerow(map(_escape_formula, values))
+    writer.writerows(map(_escape_formula, row) for row in zip(*columns, strict=True))
     return file.getvalue()
 
 
 def _escape_formula(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe; numbers stay numbers."""
+    """Text that a spreadsheet would run as a formula gets an apostrophe."""
     if not isinstance(value, str):
         return value
     line = re.sub(r"[\r\n]", " ", value)
     return f"'{line}" if re.match(r"\t|\s*[=+@-]", line) else line
 
 
-def _metric_columns(field: FieldValue) -> list[Any]:
-    if not isinstance(field, Mapping):
-        return [field, None, None, None]
-    return [field["value"], field.get("low"), field.get("high"), field["total"]]
-
-
 def to_json(table: Table) -> str:
-    """A list of rows, each by the names of the header; metrics with all their fields."""
+    """Rows by the names of the header; metrics with all their fields."""
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     text = json.dumps({"caption": table.caption, "rows": rows}, indent=1, ensure_ascii=False)
     return text + "\n"
 
 
 def to_markdown(table: Table) -> str:
-    lines = [[_escape_markdown(name) for name in table.header], ["---"] * len(table.header)]
-    lines += [[_escape_markdown(_format_inline(field)) for field in row] for row in table.rows]
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([_escape_markdown(table.caption), "", *rows, ""])
+    header, *rows = (
+        f"| {' | '.join(_escape_markdown(_format_inline(field)) for field in row)} |"
+        for row in (table.header, *table.rows)
+    )
+    rule = f"| {' | '.join(['---'] * len(table.header))} |"
+    return "\n".join([_escape_markdown(table.caption), "", header, rule, *rows, ""])
 
 
 def _escape_markdown(text: str) -> str:
-    """One line without HTML, links or pictures: names may come from strangers."""
+    """One line without HTML, links or pictures, as names may come from others."""
     plain = escape(" ".join(text.split()), quote=False)
     return plain.replace("|", r"\|").replace("](", r"]\(")
 
 
 def to_latex(table: Table) -> str:
     """A booktabs table."""
-    rows = [" & ".join(map(_escape_latex, map(_format_inline, row))) for row in table.rows]
+    header, *rows = (
+        " & ".join(_format_inline(field).translate(_LATEX) for field in row) + r" \\"
+        for row in (table.header, *table.rows)
+    )
     lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(table.caption)}}}",
+        r"\begin{table}", r"\centering", rf"\caption{{{table.caption.translate(_LATEX)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule",
-        " & ".join(map(_escape_latex, table.header)) + r" \\", r"\midrule",
-        *(rf"{row} \\" for row in rows),
-        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+        header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ]  # fmt: skip
     return "\n".join(lines)
-
-
-def _escape_latex(text: str) -> str:
-    return text.translate(_LATEX)
 
 
 def _format_inline(field: FieldValue) -> str:
@@ -144,5 +138,4 @@ def _format_inline(field: FieldValue) -> str:
     value, small = format_value(field)
     if not isinstance(field, Mapping) or not small:
         return value
-    scale = 100 if "count" in field or field.get("unit") == "share" else 1
-    return f"{value} ({_format_interval(field, scale, '.3g', '-')})"
+    return f"{value} ({_format_interval(field, '.3g', '-')})"

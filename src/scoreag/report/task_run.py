@@ -1,16 +1,16 @@
-"""The page of one run: rates with their denominators, all outcomes as images, and its cost."""
+"""The page of a task's run: rates with denominators, images of all outcomes, and the cost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
-from scoreag.io.records import Row, read_complete_rows, read_picture
-from scoreag.io.run_dir import refuse_links
-from scoreag.methods.records import ROW_FIELDS, TASK_FILES
+from scoreag.io.records import Fields, Row, read_complete_rows, read_picture
+from scoreag.io.run_dir import RunFiles, refuse_links
+from scoreag.methods.result import ROW_FIELDS, TASK_FILES
 from scoreag.methods.summary import (
     ATTACK_SUCCESS,
     PRESERVED_SUCCESS,
@@ -19,12 +19,15 @@ from scoreag.methods.summary import (
     summarize_rows,
 )
 from scoreag.report.html import (
+    Chart,
+    Curve,
+    Strip,
     describe_environment,
     list_config,
+    plot_curves,
     render_page,
+    strip_of_row,
 )
-from scoreag.report.image_grid import Strip, strip_of_row
-from scoreag.report.svg_plots import Chart, Curve, plot_curves
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -32,7 +35,7 @@ TITLES = {
     "transform": "Adversarial transformation (GAT)",
     "purify": "Purification (GAP)",
 }
-OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the mark below an image, and whether it is good
+OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whether it is good
     "not_repaired": ("misclassified", False),
     "not_fooled": ("not fooled", False),
     "label_lost": ("label not preserved", False),
@@ -46,7 +49,7 @@ IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder says of itself."""
+    """A finished run in its folder."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -97,23 +100,37 @@ def read_run(folder: Path) -> Run:
     if (task := str(manifest.get("task"))) not in TITLES:
         kind = "a training" if task.startswith("train") else f"a run of {task!r}"
         raise ValueError(f"{folder} holds {kind}, which has no report; see the files in it")
+    summary, rows = read_summary(
+        folder, TASK_FILES, ROW_FIELDS, lambda rows: summarize_rows(task, rows, manifest)
+    )
+    return Run(folder, manifest, summary, tuple(rows))
+
+
+def read_summary(
+    folder: Path, files: RunFiles, fields: Fields, summarize: Callable[[Sequence[Row]], Any]
+) -> tuple[dict[str, Any], list[Row]]:
+    """The summary.json and the rows of a finished run, which must agree.
+
+    Raises:
+        ValueError: they do not, or the run is not finished; says what to do.
+    """
     file = folder / "summary.json"
     remedy = "give the command of the run again"
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the run is not finished; {remedy}")
-    refuse_links(folder, TASK_FILES)
-    rows = tuple(read_complete_rows(folder, ROW_FIELDS))
+    refuse_links(folder, files)
+    rows = read_complete_rows(folder, fields)
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); {remedy}") from error
-    if summary != summarize_rows(task, rows, manifest):
+    if summary != summarize(rows):
         raise ValueError(f"{file} does not say what the rows of the run say; {remedy}")
-    return Run(folder, manifest, summary, rows)
+    return summary, rows
 
 
 def summary_sentence(run: Run) -> str:
-    """The outcome, for someone who reads nothing else."""
+    """The outcome in one sentence."""
     name = run.manifest.get("models", {}).get("classifier", {}).get("name", "The classifier")
     rates = run.rates
     if not rates:
@@ -141,7 +158,7 @@ def summary_sentence(run: Run) -> str:
 
 
 def collect_caveats(run: Run) -> list[str]:
-    """How good the reference classifier is, what puts the headline in doubt, and what to try."""
+    """The accuracy of the reference classifier, and the run's warnings and hints."""
     caveats = []
     if PRESERVED_SUCCESS in run.rates:
         accuracy = judge_accuracy(run.rates, run.manifest) or "not known"
@@ -158,8 +175,9 @@ def _count_of(proportion: Proportion) -> str:
 
 def _plot_linf(run: Run) -> Chart:
     """The empirical distribution of the largest change."""
-    moved = [row["distances"]["linf"] for row in run.rows if "distances" in row]
-    largest = sorted(round(255 * distance) for distance in moved)
+    largest = sorted(
+        round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
+    )
     shares = [(i + 1) / len(largest) for i in range(len(largest))]
     svg = plot_curves(
         [Curve("images", [0, *largest], [0, *shares])],
@@ -173,7 +191,7 @@ def _plot_linf(run: Run) -> Chart:
 
 
 def classify_outcome(task: str, row: Row) -> str:
-    """What happened to an image, by the predictions for the saved 8-bit picture."""
+    """The key in ``OUTCOMES`` of an image, by the predictions for the saved 8-bit picture."""
     if row["success"] is None:
         return "unjudged"
     if task == "purify":
@@ -186,7 +204,7 @@ def classify_outcome(task: str, row: Row) -> str:
 
 
 def _outcome_groups(run: Run) -> list[tuple[str, int, list[Strip]]]:
-    """For each outcome that occurs, failures first: how many images, and the first of them."""
+    """For each outcome, failures first: the number of images, and strips of the first ones."""
     groups: dict[str, list[Row]] = {outcome: [] for outcome in OUTCOMES}
     for row in run.rows:
         groups[classify_outcome(run.task, row)].append(row)
@@ -200,10 +218,8 @@ def _outcome_groups(run: Run) -> list[tuple[str, int, list[Strip]]]:
 def _make_strip(run: Run, outcome: str, row: Row) -> Strip:
     judges = [row["judge"]] if "judge" in row else []
     classes = run.manifest.get("classes", ())
-    return strip_of_row(
-        row,
-        lambda prefix: read_picture(run.folder, row, prefix),
-        classes,
-        judges,
-        OUTCOMES[outcome],
-    )
+
+    def read(prefix: str) -> Any:
+        return read_picture(run.folder, row, prefix)
+
+    return strip_of_row(row, read, classes, judges, OUTCOMES[outcome])

@@ -1,4 +1,4 @@
-"""Metrics as cards and summaries hold them: a value with its denominator and its interval."""
+"""Metrics for cards and summaries: a value with its denominator and its interval."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from scoreag.stats.proportion import Z_975, Proportion, wilson_interval
 MetricEntry: TypeAlias = dict[str, Any]  # value, of, total, and low, high, interval
 
 CONFIDENCE_LEVEL = 0.95
-TOO_SMALL = "n too small"  # stands in place of an interval
+TOO_SMALL = "n too small"  # in place of an interval
 N_RESAMPLES = 1000
-RESAMPLE_CHUNK = 50  # draws that are held in memory
-MIN_VALUES = 10  # values, below which resampling them tells too little
-NO_VARIATION = "no interval: all values are alike"  # resampling them knows of no other
+RESAMPLE_CHUNK = 50  # resamples in memory
+MIN_VALUES = 10  # fewer values are too few to resample
+NO_VARIATION = "no interval: all values are alike"  # resampling equal values has no spread
 
 
 class Estimate(NamedTuple):
@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
 
 
 class QuantileRanks(NamedTuple):
-    """Two ranks, counted from 1, and how often the truth lies between the values there."""
+    """Two ranks, counted from 1, and the probability that the quantile is between them."""
 
     low: int
     high: int
@@ -39,21 +39,21 @@ class QuantileRanks(NamedTuple):
 
 
 def _entry(value: float, population: str, total: int, **rest: Any) -> MetricEntry:
-    """Numbers with seven digits: more than any of these means, few enough to read."""
+    """An entry, with its numbers rounded to seven digits."""
     entry = {"value": value, "of": population, "total": total, **rest}
     return {n: float(f"{x:.7g}") if isinstance(x, float) else x for n, x in entry.items()}
 
 
 def from_proportion(proportion: Proportion) -> MetricEntry:
-    """A share, with Wilson's interval."""
+    """A proportion with Wilson's interval."""
     return {**proportion.to_dict(), "interval": "Wilson, 95 %"}
 
 
 def from_fractions(values: Float[Tensor, " count"], population: str) -> MetricEntry:
-    """The mean of one share in [0, 1] an image, with Wilson's interval, as if images were coins.
+    """The mean of one fraction in [0, 1] per image, with Wilson's interval.
 
-    It is no narrower than it must be: of all that lie in [0, 1] and have the mean p, a coin varies
-    most, by ``p (1 - p)``.
+    The interval is conservative: among distributions on [0, 1] with mean p, the Bernoulli has the
+    largest variance, ``p (1 - p)``.
     """
     mean = float(values.double().mean())
     low, high = wilson_interval(mean, len(values))
@@ -72,9 +72,9 @@ def from_estimate(estimate: Estimate, population: str, total: int, method: str) 
 
 
 def estimate_mean(values: Float[Tensor, " count"], population: str) -> MetricEntry:
-    """The mean, with its standard error ``sd / n^(1/2)`` and Student's interval; of one value none.
+    """The mean, with its standard error ``sd / n^(1/2)`` and Student's interval.
 
-    The interval is exact for normal values, however few they are.
+    The interval is exact for normal values; one value has none.
     """
     n, mean = len(values), float(values.mean())
     error = float(values.std()) / math.sqrt(n) if n > 1 else math.inf
@@ -88,14 +88,14 @@ def estimate_mean(values: Float[Tensor, " count"], population: str) -> MetricEnt
 
 
 def estimate_quantile(values: Float[Tensor, " count"], q: float, population: str) -> MetricEntry:
-    """The value that a share ``q`` of all lie below, with its interval from order statistics."""
+    """The ``q``-quantile, with its interval from order statistics."""
     ordered: list[float] = values.double().sort().values.tolist()
     value = float(values.quantile(q))
     return _entry(value, population, len(values), **quantile_interval(ordered, q))
 
 
 def quantile_interval(ordered: Sequence[float], q: float = 0.5) -> dict[str, float | str]:
-    """The interval of a quantile of sorted values, as entries have it, or why there is none."""
+    """The interval of a quantile of sorted values, as part of an entry, or why it has none."""
     ranks = find_quantile_ranks(len(ordered), q)
     if ranks is None:
         return {"interval": TOO_SMALL}
@@ -108,11 +108,11 @@ def quantile_interval(ordered: Sequence[float], q: float = 0.5) -> dict[str, flo
 
 
 def find_quantile_ranks(n: int, q: float = 0.5) -> QuantileRanks | None:
-    """The ranks between which a quantile lies with a probability of 95 % or more; None of too few.
+    """The ranks that contain a quantile with a probability of 95 % or more; None if n is too small.
 
     The number B of n values below the quantile is binomial (n, q), whatever the distribution,
-    so ``[x_(low), x_(high)]`` holds it with the probability ``P(low <= B < high)``, or more where
-    values are tied.  Each side may fail with at most 2.5 %; David and Nagaraja (2003), 7.1.
+    so ``[x_(low), x_(high)]`` holds it with probability ``P(low <= B < high)``, or more if
+    values are tied.  Each side fails with at most 2.5 %; David and Nagaraja (2003), 7.1.
     """
     tail = (1 - CONFIDENCE_LEVEL) / 2
     below = np.asarray(bdtr(np.arange(n), n, q))  # P(B <= k), k = 0..n-1
@@ -125,13 +125,13 @@ def find_quantile_ranks(n: int, q: float = 0.5) -> QuantileRanks | None:
 def bootstrap_ci(
     values: Float[Tensor, " count"], population: str, n_resamples: int = N_RESAMPLES
 ) -> MetricEntry:
-    """The mean of ``values``, and the middle of the means of resampled values; Efron (1979).
+    """The mean of ``values``, with the bootstrap interval of Efron (1979).
 
     The percentiles are expanded (Hesterberg 2015): ``Phi(-(n / (n - 1))^(1/2) t)`` in place of
     2.5 %, t the 97.5 % quantile of Student's distribution with n - 1 degrees of freedom; the plain
-    ones hold the mean of 10 normal values in 90 % of cases only.  The resampling depends on n
-    alone, so metrics of the same images are resampled alike.  No interval from fewer than 10
-    values, nor from equal ones.
+    ones contain the mean of 10 normal values in only 90 % of cases.  The resampling depends only
+    on n, so that metrics of the same images are resampled alike.  Fewer than 10 values, or equal
+    ones, have no interval.
     """
     values, n = values.double(), len(values)
     mean = float(values.mean())
@@ -156,14 +156,14 @@ def bootstrap_ci(
 def paired_difference(
     a: Bool[Tensor, " count"], b: Bool[Tensor, " other"], population: str
 ) -> MetricEntry:
-    """How much more often ``a`` is true than ``b``, of the same images; Bonett and Price (2012).
+    """The difference of the rates of ``a`` and ``b`` on the same images; Bonett and Price (2012).
 
-    Only images at which the two differ tell.  With ``p = (n_10 + 1) / (n + 2)``, and q of n_01, the
-    interval is ``p - q -+ z ((p + q - (p - q)^2) / (n + 2))^(1/2)``: it has a width also where the
-    two agree on every image.
+    Only images where the two differ count.  With ``p = (n_10 + 1) / (n + 2)``, and q of n_01, the
+    interval is ``p - q -+ z ((p + q - (p - q)^2) / (n + 2))^(1/2)``; its width is above 0 even if
+    the two agree on every image.
     """
     if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} values are no pairs")
+        raise ValueError(f"{len(a)} and {len(b)} values cannot be paired")
     n, more, less = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     p, q = (more + 1) / (n + 2), (less + 1) / (n + 2)
     reach = Z_975 * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
@@ -174,7 +174,7 @@ def paired_difference(
 
 
 def format_entry(entry: MetricEntry) -> str:
-    """A metric in words, with its denominator and its interval."""
+    """A metric as text, with its denominator and its interval."""
     if "count" in entry:
         return str(Proportion(entry["count"], entry["total"], entry["of"]))
     reason = missing_interval_reason(entry)
@@ -185,5 +185,5 @@ def format_entry(entry: MetricEntry) -> str:
 
 
 def missing_interval_reason(entry: Mapping[str, Any]) -> str:
-    """Why an entry has no interval, in words; "" where it has one, or nobody said why."""
+    """Why an entry has no interval; "" if it has one, or no reason is recorded."""
     return "" if "low" in entry else str(entry.get("interval", ""))

@@ -1,4 +1,4 @@
-"""Shares of images, each with its denominator by name and a Wilson 95 % interval."""
+"""Proportions of images, with a named denominator and a Wilson 95 % interval."""
 
 import math
 from dataclasses import dataclass
@@ -36,20 +36,19 @@ class Proportion:
 
     @property
     def value(self) -> float:
-        """``count / total`` in [0, 1]; NaN where there is nothing to count."""
+        """``count / total`` in [0, 1]; NaN if the total is 0."""
         return self.count / self.total if self.total else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's, and all of [0, 1] where there is nothing to count."""
+        """Wilson's interval; [0, 1] if the total is 0."""
         return wilson_interval(self.value, self.total) if self.total else (0.0, 1.0)
 
     def to_dict(self) -> dict[str, float | int | str | None]:
-        """For JSON: value, count, of, total, low, high; four digits, null for no value."""
+        """For JSON; numbers have four decimals, and ``value`` is null if the total is 0."""
         low, high = (round(end, 4) for end in self.interval)
-        value = round(self.value, 4) if self.total else None
         return {
-            "value": value,
+            "value": round(self.value, 4) if self.total else None,
             "count": self.count,
             "of": self.population,
             "total": self.total,
@@ -70,38 +69,38 @@ def wilson_interval(value: float, n: int) -> tuple[float, float]:
 
     ``(value + z^2/2n -+ z (value (1 - value)/n + z^2/4n^2)^(1/2)) / (1 + z^2/n)``.
     """
-    centre = value + Z_975**2 / (2 * n)
+    center = value + Z_975**2 / (2 * n)
     half = Z_975 * math.sqrt(value * (1 - value) / n + (Z_975 / (2 * n)) ** 2)
-    low, high = (centre - half) / (1 + Z_975**2 / n), (centre + half) / (1 + Z_975**2 / n)
+    low, high = (center - half) / (1 + Z_975**2 / n), (center + half) / (1 + Z_975**2 / n)
     return (low if value > 0 else 0.0), (high if value < 1 else 1.0)
 
 
 def compute_proportion(
     hits: Bool[Tensor, " batch"], population: str, mask: Bool[Tensor, " batch"] | None = None
 ) -> Proportion:
-    """The rate of true entries of ``hits``, counted only where ``among`` is true."""
+    """The proportion of true entries of ``hits``, counted only where ``mask`` is true."""
     counted = torch.ones_like(hits) if mask is None else mask
     return Proportion(int((hits & counted).sum()), int(counted.sum()), population)
 
 
 def accuracy(predictions: Labels, labels: Labels, population: str = "images") -> Proportion:
-    """How many predictions are the label."""
+    """The proportion of predictions that equal the label."""
     return compute_proportion(predictions == labels, population)
 
 
 def clopper_pearson_lower(count: int, total: int, alpha: float) -> float:
-    """The p at which ``count`` or more of ``total`` would have the probability alpha; 0 for none.
+    """The p for which ``count`` or more of ``total`` have probability alpha; 0 if count is 0.
 
-    The truth lies below it with probability at most ``alpha``, whatever it is.
+    The true probability is below it with probability at most ``alpha``.
     """
     _validate_counts(count, total, alpha)
     return float(betaincinv(count, total - count + 1, alpha)) if count else 0.0
 
 
 def clopper_pearson_upper(count: int, total: int, alpha: float) -> float:
-    """The p at which ``count`` or fewer of ``total`` would have the probability alpha; 1 for all.
+    """The p for which ``count`` or fewer of ``total`` have probability alpha; 1 if count is total.
 
-    The truth lies above it with probability at most ``alpha``, whatever it is.
+    The true probability is above it with probability at most ``alpha``.
     """
     _validate_counts(count, total, alpha)
     return 1.0 if count == total else float(betaincinv(count + 1, total - count, 1 - alpha))

@@ -1,9 +1,10 @@
-"""The state of a training, and its checkpoint: whole and finite, or the previous one."""
+"""Where a training starts: new weights, those of a card, or its own checkpoint."""
 
 import copy
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,14 +14,18 @@ from torch import nn
 
 from scoreag.io.filesystem import atomic_write
 from scoreag.io.safe_unpickler import load_tensors
+from scoreag.models.model_cards import Card, load_weights, read_weights, write_card
+from scoreag.registry import load_component
 
-MEDIAN_WINDOW = 200  # steps whose median is the baseline
-PATIENCE = 10  # steps in a row, each far above it
-DIVERGENCE_FACTOR = 10.0  # times
+MEDIAN_WINDOW = 200  # steps whose median loss is the baseline
+PATIENCE = 10  # steps in a row with a far higher loss
+DIVERGENCE_FACTOR = 10.0  # times the baseline
+REINIT_PREFIXES = ("first.", "last.")
+UNET_DEFAULTS = {"patch": 2, "multipliers": [1, 2, 3]}  # of UNet, where its options lack them
 
 
 class DivergenceError(ValueError):
-    """The weights are worth nothing any more."""
+    """The loss diverged, and the weights are useless."""
 
 
 @dataclass
@@ -31,7 +36,7 @@ class DivergenceMonitor:
     n_bad: int = 0  # steps in a row
 
     def check(self, loss: float) -> None:
-        """Take note of a loss.
+        """Record a loss.
 
         Raises:
             DivergenceError: it is not finite, or the last ``PATIENCE`` losses were all above
@@ -51,7 +56,7 @@ class DivergenceMonitor:
 
 
 def check_finite(network: nn.Module) -> None:
-    """Refuse weights with NaN or infinity: a checkpoint of them would replace a good one."""
+    """Refuse weights with NaN or infinity, which must not replace a good checkpoint."""
     for name, weights in network.named_parameters():
         if not weights.isfinite().all():
             raise DivergenceError(f"the weights {name} hold NaN or infinity")
@@ -59,13 +64,12 @@ def check_finite(network: nn.Module) -> None:
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds.
+    """The content of a checkpoint.
 
     Args:
-        average: the weights that are exported.
-        losses: images seen, and the mean loss of the last steps.
-        recent_losses: those of the steps since.
-        other_averages: further averages, of other widths.
+        average: the weights that are exported; ``other_averages`` have other widths.
+        losses: pairs of the images seen and the mean loss of the steps before.
+        recent_losses: of the steps since the last pair.
     """
 
     network: nn.Module
@@ -83,7 +87,7 @@ class TrainState:
 
     @property
     def last_loss(self) -> float:
-        """The mean of the last tenth of the curve."""
+        """The mean of the last tenth of the loss curve."""
         tail = [loss for _, loss in self.losses[-max(1, len(self.losses) // 10) :]]
         return sum(tail) / max(1, len(tail))
 
@@ -100,6 +104,23 @@ class TrainState:
             "far": self.monitor.n_bad,
         }
 
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a ``state_dict``; those of older versions lack some entries."""
+        others = saved.get("others", [])
+        if len(others) != len(self.other_averages):
+            raise ValueError(
+                f"it has {1 + len(others)} averages, not {1 + len(self.other_averages)}"
+            )
+        self.network.load_state_dict(saved["network"])
+        for module, tensors in zip(self.averages, [saved["average"], *others], strict=True):
+            module.load_state_dict(tensors)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.images_seen = saved["seen"]
+        self.losses = [(int(n), float(v)) for n, v in saved["losses"]]
+        self.recent_losses = [float(v) for v in saved.get("recent", [])]
+        self.monitor.baseline.extend(float(v) for v in saved.get("usual", []))
+        self.monitor.n_bad = int(saved.get("far", 0))
+
 
 def init_state(
     network: nn.Module, optimizer: torch.optim.Optimizer, n_averages: int = 1
@@ -110,51 +131,95 @@ def init_state(
 
 
 def load_checkpoint(state: TrainState, file: Path) -> TrainState:
-    """Continue from ``file`` if there is one; else from the beginning."""
-    if not file.exists():
-        return state
-    saved = load_tensors(file)
-    others = saved.get("others", [])
-    if len(others) != len(state.other_averages):
-        raise ValueError(f"it has {1 + len(others)} averages, not {1 + len(state.other_averages)}")
-    state.network.load_state_dict(saved["network"])
-    for module, tensors in zip(state.averages, [saved["average"], *others], strict=True):
-        module.load_state_dict(tensors)
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.images_seen = saved["seen"]
-    state.losses = [(int(n), float(v)) for n, v in saved["losses"]]
-    state.recent_losses = [float(v) for v in saved.get("recent", [])]
-    state.monitor.baseline.extend(float(v) for v in saved.get("usual", []))
-    state.monitor.n_bad = int(saved.get("far", 0))
-    return state
+    """The state of the checkpoint ``file``, if there is one, else ``state`` as it is.
 
-
-def resume_or_start(state: TrainState, file: Path) -> TrainState:
-    """``load_checkpoint``, with the remedy where that cannot be."""
+    Raises:
+        ValueError: the checkpoint is damaged, or of another training.
+    """
     try:
-        return load_checkpoint(state, file)
+        if file.exists():
+            state.load_state_dict(load_tensors(file))
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].split("; ")[0].rstrip(":.")
         raise ValueError(
             f"{file} is no checkpoint of this training ({reason}); "
             "remove it or give --overwrite to start afresh"
         ) from error
+    return state
 
 
 def save_checkpoint(state: TrainState, file: Path) -> None:
-    """Write the checkpoint, whole or not at all.
+    """Write the checkpoint completely, or keep the previous one.
 
     Raises:
-        OSError: there is no space for it; the previous one is kept.
+        OSError: the disk is full.
     """
-    atomic_write(file, lambda temporary: _write(state.state_dict(), temporary))
+
+    def write(path: Path) -> None:
+        try:
+            with path.open("wb") as opened:
+                torch.save(state.state_dict(), opened)
+        except RuntimeError as error:  # by which torch hides that the disk is full
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    atomic_write(file, write)
 
 
-def _write(tensors: dict[str, Any], path: Path) -> None:
-    try:
-        with path.open("wb") as file:
-            torch.save(tensors, file)
-    except RuntimeError as error:  # in which torch hides that the disk is full
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+def build_seeded(
+    network: str, options: Mapping[str, Any], seed: int, init: Card | None = None
+) -> nn.Module:
+    """A network with the weights of ``init``, or with new ones that depend only on the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module: nn.Module = load_component("networks", network).build(**options)
+    if init is not None:
+        load_weights(module, read_weights(init), init.name)
+    return module
+
+
+def check_init(init: Card, kind: str, example: str, shape: tuple[int, ...], classes: int) -> None:
+    """Refuse to start from a card of another kind, image shape or number of classes."""
+    if init.kind != kind:
+        raise ValueError(f"{init.name} is a {init.kind}; start from a {kind}, e.g. {example}")
+    if tuple(init.image_shape) != shape or len(init.classes) != classes:
+        raise ValueError(
+            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
+            f"data are {shape} images of {classes}"
+        )
+
+
+def grow_resolution(card: Card, folder: Path, seed: int = 0) -> Card:
+    """The card of ``card``'s U-Net with half its patch and one more level, in ``folder``.
+
+    A network of patches learns cheaply what images show, but mixes the pixels of a patch in its
+    first layer.  It becomes the inner part of a network of half the patch (Karras et al. 2018): its
+    levels keep their weights; the new outer level and the first and last layer are new.
+
+    Args:
+        seed: of the new weights.
+
+    Raises:
+        ValueError: it is no U-Net with an even patch.
+    """
+    patch, widths = (card.options.get(name, default) for name, default in UNET_DEFAULTS.items())
+    if card.network != "unet" or patch % 2 or widths[0] != 1:
+        raise ValueError(
+            f"{card.name} is a {card.network} of patch {patch} and multipliers {widths}; a finer "
+            "level fits around a unet of an even patch whose first multiplier is 1: leave out "
+            "--grow-resolution"
+        )
+    options = {**card.options, "patch": patch // 2, "multipliers": [1, *widths]}
+    tensors = {n: t.detach() for n, t in build_seeded("unet", options, seed).state_dict().items()}
+    offset = 1 + int(card.options.get("blocks", 1))  # layers of the new level on the way down
+    for name, tensor in read_weights(card).items():
+        if not name.startswith(REINIT_PREFIXES):
+            tensors[_shift_level(name, offset)] = tensor
+    new = replace(card, file="model.safetensors", options=options, folder=folder, metrics={})
+    return write_card(new, tensors)
+
+
+def _shift_level(name: str, offset: int) -> str:
+    part, *rest = name.split(".")
+    return ".".join([part, str(int(rest[0]) + offset), *rest[1:]]) if part == "down" else name

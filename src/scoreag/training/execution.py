@@ -1,8 +1,8 @@
-"""How a training is carried out: processes, gradient accumulation, compilation, autocast.
+"""How a training is executed: processes, gradient accumulation, compilation, autocast.
 
-None of it changes the result but by rounding.  A process finds its place in the variables that
-``torchrun`` and ``accelerate launch`` set.  One sum over the processes a step carries the gradient,
-the loss and whether anyone was interrupted; there is nothing else to share.
+None of it changes the result, except for rounding.  ``torchrun`` and ``accelerate launch`` set the
+variables with a process's rank.  One sum over the processes per step transfers the gradient, the
+loss and whether a process was interrupted.
 """
 
 import os
@@ -22,11 +22,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process's place among those that train together.
+    """This process among those that train together; the one of rank 0 writes files and messages.
 
-    Args:
-        rank: 0 is the one that writes and speaks.
-        grad_accum_steps: pieces of its part of a batch that a process sees one after the other.
+    Each computes its part of a batch in ``grad_accum_steps`` pieces.
     """
 
     rank: int = 0
@@ -42,7 +40,7 @@ class DistContext:
         return self.rank == 0
 
     def micro_batch_slices(self, count: int) -> list[slice]:
-        """The rows, of ``count``, that this process sees, a slice for each accumulation step."""
+        """The rows of a batch of ``count`` for this process, a slice for each accumulation step."""
         n_slices = self.world_size * self.grad_accum_steps
         bounds = [count * i // n_slices for i in range(n_slices + 1)]
         first = self.rank * self.grad_accum_steps
@@ -51,7 +49,7 @@ class DistContext:
         ]
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Refuse a batch that has no row for each piece."""
+        """Refuse a batch with fewer rows than pieces."""
         n_pieces = self.world_size * self.grad_accum_steps
         if batch_size < n_pieces:
             raise ValueError(
@@ -61,7 +59,7 @@ class DistContext:
             )
 
     def all_reduce_sum(self, tensors: Iterable[Tensor], *numbers: float) -> list[float]:
-        """Add up ``tensors`` over all processes, in place, and numbers, which are returned."""
+        """Sum ``tensors`` over all processes, in place, and numbers, which are returned."""
         if self.world_size == 1:
             return list(numbers)
         tensors = list(tensors)
@@ -80,7 +78,7 @@ class DistContext:
         return packed.tolist()
 
     def main_process_first(self, function: Callable[[], T]) -> T:
-        """What the first process computes, then the others; if it fails there, all end."""
+        """The result of ``function``, called in the first process first; if it fails, all end."""
         if not self.is_main:
             if self.all_reduce_sum([], 0.0)[0]:
                 raise SystemExit(1)
@@ -99,12 +97,7 @@ SINGLE_PROCESS = DistContext()
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a recipe is carried out.
-
-    Args:
-        channels_last: whether the colors of a pixel lie side by side in memory.
-        tensorboard: whether curves are written for TensorBoard, too.
-    """
+    """How a recipe is executed, without a change of the result."""
 
     dist_context: DistContext = SINGLE_PROCESS
     torch_compile: bool = False
@@ -114,10 +107,10 @@ class ExecutionConfig:
 
 @contextmanager
 def join_process_group(device: torch.device, grad_accum_steps: int = 1) -> Iterator[DistContext]:
-    """This process's place; of what all processes meet, the first one alone speaks.
+    """This process's context; only the first process reports errors that all of them meet.
 
     Raises:
-        SystemExit: in place of an error of the user or of an interruption, but in the first.
+        SystemExit: in the other processes, for a user's error or an interruption.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -137,7 +130,7 @@ def join_process_group(device: torch.device, grad_accum_steps: int = 1) -> Itera
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The GPU of this process, where each of several processes on a machine has one."""
+    """The GPU of this process, if several processes share a machine."""
     if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
         return device
     index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
@@ -148,7 +141,7 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def autocast_context(name: str, device: str) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16, or nothing; "auto" is bfloat16 where it is fast."""
+    """Autocast to bfloat16, or no autocast; "auto" is bfloat16 where it is fast."""
     if name not in ("float32", "bf16", "auto"):
         raise ValueError(f"dtype is {name!r}; write 'auto', 'bf16' or 'float32'")
     use_bf16 = name == "bf16" or (name == "auto" and (device == "cuda" or bf16_is_fast()))
@@ -156,9 +149,6 @@ def autocast_context(name: str, device: str) -> AbstractContextManager[Any]:
 
 
 def bf16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 itself; elsewhere it is 12 times slower.
-
-    Measured with a U-Net on a processor that has AVX2 only.
-    """
+    """Whether the processor multiplies bfloat16; with AVX2 only, it is 12 times slower."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in probes)

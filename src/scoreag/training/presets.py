@@ -1,4 +1,4 @@
-"""Presets by name: what each is for and takes, and how it is fitted to other images."""
+"""Presets by name: their description, and their adaptation to other images."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from scoreag.data.loading import Dataset
 from scoreag.registry import UnknownNameError, did_you_mean, load_component
-from scoreag.training import classifier_presets, score_presets
-from scoreag.training.classifier_presets import Recipe
-from scoreag.training.score_presets import ScoreRecipe
+from scoreag.training.recipes import CLASSIFIER_PRESETS, SCORE_PRESETS, Recipe, ScoreRecipe
 
 DATASET_SHAPES = {  # of the data sets that presets are made for
     "cifar10": (3, 32, 32),
@@ -21,7 +19,7 @@ DATASET_SHAPES = {  # of the data sets that presets are made for
     "tiny-imagenet": (3, 64, 64),
 }
 CLASS_COUNTS = {"cifar100": 100, "tiny-imagenet": 200}  # else 10
-MAX_ERROR_CHARS = 160  # of torch's own words in a message
+MAX_ERROR_CHARS = 160  # of torch's message in ours
 PRESET_COST = {
     "cifar10-resnet20": "two cores, 1.5 to 3 hours",
     "cifar10-judge": "one core, 31 minutes",
@@ -53,20 +51,21 @@ def get_preset(name: str, known: Mapping[str, Any]) -> Any:
 
 def list_presets() -> dict[str, str]:
     """A line for each preset of ``train classifier`` and of ``train score-model``."""
-    recipes: dict[str, Recipe | ScoreRecipe] = {}
-    recipes |= classifier_presets.PRESETS
-    recipes |= score_presets.PRESETS
-    return {name: describe_preset(name, recipe) for name, recipe in recipes.items()}
+    recipes: dict[str, Recipe | ScoreRecipe] = {**CLASSIFIER_PRESETS, **SCORE_PRESETS}
+    return {name: _describe_preset(name, recipe) for name, recipe in recipes.items()}
 
 
-def describe_preset(name: str, recipe: Recipe | ScoreRecipe) -> str:
-    """What a preset trains, for which images, its size, and what it takes."""
+def _describe_preset(name: str, recipe: Recipe | ScoreRecipe) -> str:
+    """What a preset trains, for which images, its size, and its cost."""
     kind = "classifier" if isinstance(recipe, Recipe) else "score-model"
     data = preset_dataset(name)
     shape = DATASET_SHAPES.get(data, DATASET_SHAPES["cifar10"])
     images = f"{data}, {' x '.join(map(str, shape))}" if data else "any images"
     method = recipe.adversarial if isinstance(recipe, Recipe) else ""
-    count = count_parameters(recipe, shape, CLASS_COUNTS.get(data, 10))
+    build = load_component("networks", recipe.network).build
+    options = {**recipe.options, **data_options(build, shape, CLASS_COUNTS.get(data, 10))}
+    with torch.device("meta"):
+        count = sum(p.numel() for p in build(**options).parameters())
     return (
         f"{kind} for {images}: {recipe.network}{f' against {method}' if method else ''}, "
         f"{count / 1e6:.2f} M parameters, "
@@ -74,30 +73,22 @@ def describe_preset(name: str, recipe: Recipe | ScoreRecipe) -> str:
     )
 
 
-def count_parameters(recipe: Recipe | ScoreRecipe, shape: tuple[int, ...], classes: int) -> int:
-    """How many numbers its network learns, of such images and so many classes."""
-    build = load_component("networks", recipe.network).build
-    with torch.device("meta"):
-        network = build(**{**recipe.options, **data_options(build, shape, classes)})
-    return sum(p.numel() for p in network.parameters())
-
-
 def data_options(
     build: Callable[..., nn.Module], shape: tuple[int, ...], classes: int
 ) -> dict[str, Any]:
-    """What the data say of a network's arguments, of those that it takes."""
+    """The arguments of a network that depend on the data, if it takes them."""
     known = {"image_shape": list(shape), "classes": classes}
     return {name: value for name, value in known.items() if name in signature(build).parameters}
 
 
 def preset_dataset(preset: str) -> str:
-    """The data set that a preset is made for; "" where it is for any."""
+    """The data set that a preset is for; "" if it is for any."""
     names = (n for n in DATASET_SHAPES if preset.startswith(n.removesuffix("-mnist") + "-"))
     return next(names, "")
 
 
 def is_other_dataset(preset: str, data: Dataset) -> bool:
-    """Whether a preset is made for other images than ``data``."""
+    """Whether a preset is for another data set than ``data``."""
     name = preset_dataset(preset)
     return bool(name) and data.name.partition(":")[0].partition("[")[0] != name
 
@@ -105,8 +96,8 @@ def is_other_dataset(preset: str, data: Dataset) -> bool:
 def adapt_recipe(recipe: Recipe, preset: str, data: Dataset) -> Recipe:
     """The recipe of a classifier for ``data``.
 
-    On images that the preset is not made for, mean and deviation are those of the images, and crops
-    and shifts are scaled with the shorter side.
+    If the preset is for other images, mean and deviation become those of the data, and crops and
+    shifts are scaled with the shorter side.
     """
     if not is_other_dataset(preset, data):
         return recipe
@@ -120,7 +111,7 @@ def adapt_recipe(recipe: Recipe, preset: str, data: Dataset) -> Recipe:
 
 
 def pixel_stats(images: Tensor) -> tuple[float, float]:
-    """Mean and deviation of 8-bit pixels in [0, 1], by counting the 256 values without a copy."""
+    """Mean and deviation of 8-bit pixels in [0, 1], from a histogram, without a float copy."""
     values = torch.arange(256, dtype=torch.float64) / 255
     shares = torch.bincount(images.flatten(), minlength=256).double() / images.numel()
     mean = (shares * values).sum()
@@ -128,7 +119,7 @@ def pixel_stats(images: Tensor) -> tuple[float, float]:
 
 
 def estimate_sigma_data(images: Tensor) -> float:
-    """The deviation of 8-bit images in [-1, 1], to 2 digits and at least 0.05."""
+    """The deviation of 8-bit images, scaled to [-1, 1], to 2 digits and at least 0.05."""
     return max(0.05, round(2 * pixel_stats(images)[1], 2))
 
 
@@ -138,11 +129,9 @@ def check_input_shapes(
     inputs: Iterable[tuple[Tensor, ...]],
     name: str,
 ) -> None:
-    """Refuse, before any work, a network that cannot be built or does not take ``inputs``.
+    """Refuse the network ``name`` if it cannot be built or cannot take ``inputs``.
 
-    Args:
-        build: of the network called ``name``; nothing is computed, and no memory taken.
-        inputs: on the meta device, the image first.
+    Nothing is computed: all tensors are on the meta device.  The first of the inputs is the images.
     """
     shape: tuple[int, ...] = ()
     try:
@@ -151,7 +140,7 @@ def check_input_shapes(
         for tensors in inputs:
             shape = tuple(tensors[0].shape)
             network(*tensors)
-    except NotImplementedError:  # a user's network, with a layer that needs numbers
+    except NotImplementedError:  # a layer of a user's network does not support the meta device
         return
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:MAX_ERROR_CHARS]

@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from scoreag.attacks._common.adapters import ClassifierModule, ExternalAttack, require_package
-from scoreag.attacks._common.attack import option
+from scoreag.attacks._attack import option
+from scoreag.attacks.external import ExternalAttack, require_package
 from scoreag.core.types import Images, Labels
 
 
 @dataclass(frozen=True)
 class AutoAttack(ExternalAttack):
-    """``autoattack.AutoAttack``, an image at a time and in float32.
+    """``autoattack.AutoAttack``, one image at a time and in float32.
 
-    ``AutoEnsemble`` is this library's own of its kind.
+    ``AutoEnsemble`` is this library's own attack of the kind.
 
     Args:
-        eps: radius of the ball, pixels in [0, 1].
-        norm: "Linf" or "L2".
         version: "standard", "plus", or "rand" for a randomized defense.
     """
 
@@ -26,9 +24,7 @@ class AutoAttack(ExternalAttack):
     norm: str = option("Linf", among=("Linf", "L2"))
     version: str = option("standard", among=("standard", "plus", "rand"))
 
-    def attack_one(
-        self, module: ClassifierModule, images: Images, labels: Labels, seed: int
-    ) -> Tensor:
+    def attack_one(self, module: nn.Module, images: Images, labels: Labels, seed: int) -> Tensor:
         library = require_package("autoattack", "git+https://github.com/fra31/auto-attack")
         with torch.no_grad():
             others = module(images).shape[1] - 1
@@ -43,5 +39,5 @@ class AutoAttack(ExternalAttack):
         )  # fmt: skip
         for part in (attack.apgd_targeted, attack.fab):
             part.n_target_classes = min(part.n_target_classes, others)
-        # it mixes float32 into the images that it is given
+        # AutoAttack mixes float32 into images of any dtype
         return attack.run_standard_evaluation(images.float(), labels, bs=len(images))

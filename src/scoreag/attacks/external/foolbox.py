@@ -10,18 +10,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from scoreag.attacks._common.adapters import (
-    ClassifierModule,
+from scoreag.attacks._attack import option
+from scoreag.attacks._objective import top_k_wrong_classes
+from scoreag.attacks.external import (
     ExternalAttack,
     OptionPairs,
-    instantiate,
     lookup_member,
     require_package,
 )
-from scoreag.attacks._common.attack import option
-from scoreag.attacks._common.losses import top_k_wrong_classes
 from scoreag.core.types import Images, Labels
 
 UNSUPPORTED = {  # need more than an image and its label
@@ -35,13 +33,13 @@ _load = partial(require_package, package="'scoreag[foolbox]'")
 
 @dataclass(frozen=True)
 class Foolbox(ExternalAttack):
-    """An attack of ``foolbox.attacks``, an image at a time.
+    """An attack of ``foolbox.attacks``, one image at a time.
 
     Args:
         name: of its class there, or of its short form.
-        eps: radius of the ball of the attack's own norm, which its result is clipped to; None lets
+        eps: radius of the ball of the attack's own norm, to which its result is clipped; None lets
             an attack that minimizes a distance run to its end.
-        options: of its constructor, by name; "distance", where it wants one, as l1, l2 or linf.
+        options: of its constructor, by name; "distance", if it needs one, as l1, l2 or linf.
     """
 
     name: str = "LinfPGD"
@@ -55,31 +53,35 @@ class Foolbox(ExternalAttack):
     def _build_attack(self) -> Any:
         if self.name in UNSUPPORTED:
             raise ValueError(f"foolbox: {self.name} needs {UNSUPPORTED[self.name]}; take another")
-        factory = lookup_member(_load("foolbox.attacks"), self.name, _is_attack_class)
         options = dict(self.options)
-        if isinstance(word := options.get("distance"), str):
-            distances = _load("foolbox.distances")
+        if isinstance(name := options.get("distance"), str):
             options["distance"] = lookup_member(
-                distances, word, lambda d: hasattr(d, "clip_perturbation")
+                _load("foolbox.distances"), name, lambda d: hasattr(d, "clip_perturbation")
             )
-        attack = instantiate(factory, f"foolbox: {self.name}", **options)
-        self._validate_eps(attack)
-        return attack
-
-    def _validate_eps(self, attack: Any) -> None:
+        attack = self.make_attack(_load("foolbox.attacks"), **options)
         base = _load("foolbox.attacks.base")
         if self.eps is None and isinstance(attack, base.FixedEpsilonAttack):
             raise ValueError(f"foolbox: {self.name} needs an eps, e.g. 8/255")
-        free = isinstance(attack, base.FlexibleDistanceMinimizationAttack)
-        if self.eps is not None and free and getattr(attack, "_distance", None) is None:
+        without_norm = (
+            isinstance(attack, base.FlexibleDistanceMinimizationAttack)
+            and getattr(attack, "_distance", None) is None
+        )
+        if self.eps is not None and without_norm:
             raise ValueError(
                 f"foolbox: {self.name} has no norm of its own: write eps None, or give it an "
                 "option distance, such as l2"
             )
+        return attack
 
-    def attack_one(
-        self, module: ClassifierModule, images: Images, labels: Labels, seed: int
-    ) -> Tensor:
+    def is_attack(self, candidate: Any) -> bool:
+        base = _load("foolbox.attacks.base").Attack
+        return (
+            inspect.isclass(candidate)
+            and issubclass(candidate, base)
+            and not inspect.isabstract(candidate)
+        )
+
+    def attack_one(self, module: nn.Module, images: Images, labels: Labels, seed: int) -> Tensor:
         foolbox = _load("foolbox")
         model = foolbox.PyTorchModel(module, bounds=(0, 1), device=images.device)
         criterion = foolbox.criteria.Misclassification(labels)
@@ -96,12 +98,3 @@ class Foolbox(ExternalAttack):
                 raise
             return images
         return clipped
-
-
-def _is_attack_class(candidate: Any) -> bool:
-    base = _load("foolbox.attacks.base").Attack
-    return (
-        inspect.isclass(candidate)
-        and issubclass(candidate, base)
-        and not inspect.isabstract(candidate)
-    )

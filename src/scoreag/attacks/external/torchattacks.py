@@ -1,26 +1,18 @@
 """Every attack of torchattacks, by its name there, e.g. PGD; Kim (2020), MIT; where installed."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from scoreag.attacks._common.adapters import (
-    ClassifierModule,
-    ExternalAttack,
-    OptionPairs,
-    instantiate,
-    lookup_member,
-    require_package,
-)
+from scoreag.attacks.external import ExternalAttack, OptionPairs, require_package
 from scoreag.core.types import Images, Labels
 
 
 @dataclass(frozen=True)
 class TorchAttacks(ExternalAttack):
-    """An attack of ``torchattacks``, an image at a time.
+    """An attack of ``torchattacks``, one image at a time.
 
     Args:
         name: of its class there.
@@ -30,11 +22,6 @@ class TorchAttacks(ExternalAttack):
     name: str = "PGD"
     options: Mapping[str, Any] | OptionPairs = ()
 
-    def attack_one(
-        self, module: ClassifierModule, images: Images, labels: Labels, seed: int
-    ) -> Tensor:
-        factory = lookup_member(
-            require_package("torchattacks", "torchattacks"), self.name, inspect.isclass
-        )
-        attack = instantiate(factory, f"torchattacks: {self.name}", module, **dict(self.options))
-        return attack(images, labels)
+    def attack_one(self, module: nn.Module, images: Images, labels: Labels, seed: int) -> Tensor:
+        library = require_package("torchattacks", "torchattacks")
+        return self.make_attack(library, module, **dict(self.options))(images, labels)

@@ -1,0 +1,1 @@
+"""Purifiers, one a file: ``purify``, and the options that it takes."""

@@ -1,8 +1,8 @@
-"""DiffPure: noise up to a level, and the way back without evidence.  Nie et al. (2022).
+"""DiffPure: add noise up to a level, and sample from there without guidance.  Nie et al. (2022).
 
-By a stochastic sampler it is the reverse SDE, as in the paper; by ``heun`` or ``dpmpp`` the ODE.
-The paper's time t* of the VP process is the noise level ``start = vp_sigma(t*)``: for the t* = 0.1
-of its CIFAR-10 runs 0.34.
+A stochastic sampler solves the reverse SDE, as in the paper; ``heun`` or ``dpmpp_2m`` the ODE. The
+paper's time t* of the VP process is ``sigma_start = vp_sigma(t*)``, for its t* = 0.1 on CIFAR-10
+0.34.
 """
 
 from scoreag.core.rng import Noise
@@ -17,5 +17,5 @@ DEFAULTS = {"sigma_start": 0.25, "steps": 8, "sampler": "ancestral"}
 
 
 def purify(prior: Prior, images: Images, config: SamplingConfig, noise: Noise) -> Images:
-    """``x = images + start n`` in states, carried down to sigma = 0."""
+    """Sample from the state ``images + sigma_start n``, in [-1, 1]."""
     return configure_prior(prior, config).sample(noise, init_image=to_model_range(images))

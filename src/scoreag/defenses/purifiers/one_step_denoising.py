@@ -1,6 +1,6 @@
-"""One-shot denoising: noise up to a level, and the denoiser's estimate.  Carlini et al. (2023).
+"""One-shot denoising: add noise up to a level, and denoise once.  Carlini et al. (2023).
 
-The defense of randomized smoothing, where ``sigma_start`` is twice the noise in pixel units.
+Randomized smoothing uses it, where ``sigma_start`` is twice the noise in pixel units.
 """
 
 from scoreag.core.rng import Noise
@@ -16,7 +16,7 @@ DEFAULTS = {"sigma_start": 0.3}
 
 
 def purify(prior: Prior, images: Images, config: SamplingConfig, noise: Noise) -> Images:
-    """``D(x; sigma)`` at ``x = images + sigma n``, in states."""
+    """``D(x; sigma)`` at ``x = images + sigma n``, in [-1, 1]."""
     x = to_model_range(images)
     sigma = x.new_tensor(config.sigma_start)
     x = x + sigma * noise.fold_in("start").normal_like(x)

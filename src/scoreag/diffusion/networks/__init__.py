@@ -1,0 +1,1 @@
+"""Networks ``F(x, time, labels)`` of score models; ``build(**options)`` constructs one."""

@@ -1,30 +1,30 @@
-"""ADM (Dhariwal and Nichol 2021), under the parameter names of Karras et al. (2022), and by options
-the U-Nets that it comes from: Ho et al. (2020), Nichol and Dhariwal (2021).
+"""ADM (Dhariwal and Nichol 2021), with the parameter names of Karras et al. (2022).
+
+By options also the U-Nets that it is based on: Ho et al. (2020), Nichol and Dhariwal (2021).
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TypeAlias
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from scoreag.diffusion.networks.edm_blocks import (
     Block,
+    Level,
     Maps,
     ResamplingConv,
-    Vector,
+    check_word,
     group_norm,
+    make_levels,
     one_hot_labels,
+    run_decoder,
+    run_encoder,
     sinusoidal_embedding,
 )
-from scoreag.registry import did_you_mean
 
 RESAMPLE_MODES = ("blocks", "even", "uneven")
-
-Level: TypeAlias = tuple[str, int, bool]  # place, width, whether it has attention
 
 
 class AdmUNet(nn.Module):
@@ -32,17 +32,17 @@ class AdmUNet(nn.Module):
 
     Args:
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-        classes: number of labels; 0 knows none.
+        classes: number of labels; 0 for a model without labels.
         blocks: residual blocks a level on the way down; one more on the way up.
         attention_at: sides of the maps whose blocks have attention.
         head: channels of an attention head.
         heads: their number, where it does not depend on the width; 0: by ``head``.
         augment: number of augmentation labels in training; here they are 0.
-        variance: it also predicts a variance, which is left out.
+        variance: the network also predicts a variance, which is left out.
         resample: by residual blocks ("blocks"); or down by a convolution of stride 2, padded on
-            both sides ("even") or behind only ("uneven", Ho et al.), and up by copies.
-        scaled: whether noise level and class scale and shift the maps, or only shift them.
-        min_channels_per_group: of the normalizations; 1 in all releases but EDM's.
+            both sides ("even") or at the end only ("uneven", Ho et al.), and up by copies.
+        scaled: noise level and class scale and shift the maps; else they only shift them.
+        min_channels_per_group: of the normalizations; 1 in all releases except EDM's.
         ends: the lowest frequency of the time embedding is exactly 1/10000.
     """
 
@@ -66,7 +66,7 @@ class AdmUNet(nn.Module):
         ends: bool = False,
     ) -> None:
         super().__init__()
-        _check_resample(resample)
+        check_word("resample", resample, RESAMPLE_MODES)
         image_channels, side, _ = image_shape
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
         emb_channels = channels * widening
@@ -86,7 +86,7 @@ class AdmUNet(nn.Module):
         )
         self.head, self.heads, self.blocks = head, heads, blocks
         self.resample, self.embed_layers = resample, ends
-        levels = _levels(side, [channels * m for m in multipliers], attention_at)
+        levels = make_levels(side, [channels * m for m in multipliers], attention_at)
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         skip_channels = self._add_down(image_channels, levels)
         width = self._add_up(levels, skip_channels)
@@ -94,7 +94,7 @@ class AdmUNet(nn.Module):
         self.out_conv = ResamplingConv(width, image_channels * (2 if variance else 1), 3)
 
     def _add_down(self, image_channels: int, levels: Sequence[Level]) -> list[int]:
-        """The way down; the channels of its skips."""
+        """Add the encoder; the channels of its outputs."""
         (first, width, _), *_ = levels
         self.enc[f"{first}_conv"] = ResamplingConv(image_channels, width, 3)
         skip_channels = [width]
@@ -108,7 +108,7 @@ class AdmUNet(nn.Module):
         return skip_channels
 
     def _add_up(self, levels: Sequence[Level], skip_channels: list[int]) -> int:
-        """The way up; its width at the end."""
+        """Add the decoder; the channels of its output."""
         *_, (last, width, _) = levels
         self.dec[f"{last}_in0"] = self._make_block(width, width, True)
         self.dec[f"{last}_in1"] = self._make_block(width, width)
@@ -123,11 +123,8 @@ class AdmUNet(nn.Module):
         return width
 
     def _make_block(self, in_channels: int, out_channels: int, attention: bool = False) -> Block:
-        return self.block(
-            in_channels,
-            out_channels,
-            heads=(self.heads or out_channels // self.head) if attention else 0,
-        )
+        heads = (self.heads or out_channels // self.head) if attention else 0
+        return self.block(in_channels, out_channels, heads=heads)
 
     def _make_downsample(self, width: int) -> nn.Module:
         if self.resample == "blocks":
@@ -144,34 +141,13 @@ class AdmUNet(nn.Module):
     def forward(
         self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
     ) -> Maps:
-        emb, channels = self._embed(time, labels), x.shape[1]
-        skips = list[Tensor]()
-        for layer in self.enc.values():
-            x = layer(x, emb) if isinstance(layer, Block) else layer(x)
-            skips.append(x)
-        for name, layer in self.dec.items():
-            x = torch.cat([x, skips.pop()], 1) if "block" in name else x
-            x = layer(x, emb) if isinstance(layer, Block) else layer(x)
-        return self.out_conv(silu(self.out_norm(x)))[:, :channels]
-
-    def _embed(self, time: Float[Tensor, " batch"], labels: Tensor | None) -> Vector:
         waves = sinusoidal_embedding(time, self.width, self.embed_layers)
         emb = self.map_layer1(silu(self.map_layer0(waves)))
         if self.classes:
             emb = emb + self.map_label(one_hot_labels(labels, self.classes, emb))
-        return silu(emb)
-
-
-def _levels(side: int, widths: Sequence[int], attention_at: Sequence[int]) -> list[Level]:
-    sides = [side >> level for level in range(len(widths))]
-    return [(f"{s}x{s}", wide, s in attention_at) for s, wide in zip(sides, widths, strict=True)]
-
-
-def _check_resample(resample: str) -> None:
-    if resample not in RESAMPLE_MODES:
-        raise ValueError(
-            f"resample is {resample!r}; {did_you_mean(resample, list(RESAMPLE_MODES))}"
-        )
+        emb, channels = silu(emb), x.shape[1]
+        y, _ = run_decoder(self.dec, run_encoder(self.enc, x, emb), emb)
+        return self.out_conv(silu(self.out_norm(y)))[:, :channels]
 
 
 build = AdmUNet

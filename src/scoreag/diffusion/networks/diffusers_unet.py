@@ -10,19 +10,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Maps = Float[Tensor, "_ _ _ _"]  # images, channels, height, width
+from scoreag.diffusion.networks.edm_blocks import Maps
 
 
 class DiffusersUNet(nn.Module):
     """A ``UNet2DModel`` of diffusers, as a network of this package.
 
     Args:
-        config: of ``UNet2DModel``, as in its config.json: text, since a card knows no ``null``.
-        null_label: it has one more label than ``classes``, which stands for no class.
+        config: the text of its config.json, as a card has no ``null``.
+        null_label: the network has one more label than ``classes``, which stands for no class.
         unit: its images are in [0, 1].
-
-    Raises:
-        ValueError: the package is not installed.
     """
 
     def __init__(
@@ -43,7 +40,7 @@ class DiffusersUNet(nn.Module):
             ) from error
         self.image_shape, self.classes = tuple(image_shape), classes
         self.null_label, self.unit = null_label, unit
-        known = signature(library.UNet2DModel.__init__).parameters  # it warns of all others
+        known = signature(library.UNet2DModel.__init__).parameters  # others cause warnings
         options = {name: value for name, value in json.loads(config).items() if name in known}
         self.unet = library.UNet2DModel.from_config(options)
         for layer in self.unet.modules():  # fused kernels have no second derivative
@@ -66,7 +63,7 @@ class DiffusersUNet(nn.Module):
 
     @property
     def null_label_hint(self) -> str:
-        """What to do where its number of classes is not the one that is wanted."""
+        """What to do if the number of classes is not the expected one."""
         if not self.classes:
             return ""
         if self.null_label:

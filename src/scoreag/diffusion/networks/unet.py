@@ -1,7 +1,7 @@
 """A class-conditional U-Net: the raw network ``F(x, time, labels)`` inside a denoiser.
 
 Noise level and class scale and shift the maps of residual blocks (Ho et al. 2020; Dhariwal and
-Nichol 2021), on pixels gathered into patches, so that the widest maps are the small ones.
+Nichol 2021). Patches of pixels become channels first, so that the widest maps are the small ones.
 """
 
 import math
@@ -10,13 +10,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, silu
 
-from scoreag.diffusion.networks.edm_blocks import attend
-
-Maps = Float[Tensor, "batch channels height width"]
-Wider = Float[Tensor, "batch wide height width"]
-Resized = Float[Tensor, "batch channels tall broad"]
-Vector = Float[Tensor, "batch features"]
+from scoreag.diffusion.networks.edm_blocks import Maps, Vector, attend
 
 
 class UNet(nn.Module):
@@ -24,12 +20,11 @@ class UNet(nn.Module):
 
     Args:
         channels: width of the first level; level ``l`` has ``channels * multipliers[l]``.
-        classes: number of labels; one more is the null label, which ``labels=None`` means.
-        patch: side of the square of pixels that becomes one position with ``patch^2`` times the
-            channels.
+        classes: number of labels, without the null label, which ``labels=None`` stands for.
+        patch: side of the square of pixels that becomes one position.
         blocks: residual blocks a level on the way down; one more on the way up.
         attention_at: sides of the maps whose blocks have attention.
-        period: of the slowest wave of time: about the length of the interval that time is from.
+        period: of the slowest wave: about the length of the interval of times.
     """
 
     null_label = True  # labels are dropped in training
@@ -51,7 +46,7 @@ class UNet(nn.Module):
         side //= patch
         self.image_shape = tuple(image_shape)
         self.classes = classes
-        self.told = Conditioning(classes, 4 * channels, period=period)
+        self.told = Conditioning(classes, 4 * channels, period=period)  # "told" is in state dicts
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         widths = [channels * m for m in multipliers]
         self.first = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
@@ -102,7 +97,7 @@ class Conditioning(nn.Module):
         super().__init__()
         self.classes, self.period = classes, period
         self.frequencies: Tensor
-        # waves from one a period to 64; EDM's time, ln(sigma)/4, is within [-1.6, 1.1]
+        # 1 to 64 waves a period; EDM's time, ln(sigma)/4, is within [-1.6, 1.1]
         self.register_buffer(
             "frequencies", torch.logspace(0, 6, num_frequencies, 2.0), persistent=False
         )
@@ -116,7 +111,7 @@ class Conditioning(nn.Module):
         if labels is None:
             labels = torch.full_like(time, self.classes, dtype=torch.int64)
         waves = torch.cat([angles.sin(), angles.cos()], 1)
-        return nn.functional.silu(self.time(waves) + self.label(labels))
+        return silu(self.time(waves) + self.label(labels))
 
 
 class Block(nn.Module):
@@ -131,17 +126,15 @@ class Block(nn.Module):
         self.told = _zero_init(nn.Linear(emb_channels, 2 * out_channels))
         self.norm2 = nn.GroupNorm(_num_groups(out_channels), out_channels)
         self.conv2 = _zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip = (
-            nn.Conv2d(in_channels, out_channels, 1)
-            if in_channels != out_channels
-            else nn.Identity()
-        )
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.skip = nn.Conv2d(in_channels, out_channels, 1)
         self.attention = Attention(out_channels) if attention else nn.Identity()
 
-    def forward(self, x: Maps, emb: Vector) -> Wider:
+    def forward(self, x: Maps, emb: Vector) -> Maps:
         scale, shift = self.told(emb)[:, :, None, None].chunk(2, 1)
-        y = self.conv1(nn.functional.silu(self.norm1(x)))
-        y = nn.functional.silu(self.norm2(y) * (1 + scale) + shift)
+        y = self.conv1(silu(self.norm1(x)))
+        y = silu(self.norm2(y) * (1 + scale) + shift)
         return self.attention(self.skip(x) + self.conv2(y))
 
 
@@ -161,16 +154,16 @@ class Attention(nn.Module):
 
 
 class Resize(nn.Module):
-    """Half or double the side of the maps, and mix them."""
+    """Downsample or upsample by 2, then convolve."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Maps, emb: Vector) -> Resized:
+    def forward(self, x: Maps, emb: Vector) -> Maps:
         if self.scale < 1:
-            return self.conv(nn.functional.avg_pool2d(x, 2))
+            return self.conv(avg_pool2d(x, 2))
         return self.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
@@ -179,12 +172,12 @@ def _num_groups(width: int) -> int:
 
 
 def _max_equal_parts(width: int, size: int) -> int:
-    """The most equal parts, of ``size`` channels or more each, into which ``width`` is cut."""
+    """The largest number of equal parts of ``width``, of at least ``size`` channels each."""
     return next((n for n in range(width // size, 1, -1) if width % n == 0), 1)
 
 
 def _check_image_shape(image_shape: Sequence[int], step: int) -> None:
-    """Sides must stay whole numbers when halved at each level."""
+    """Refuse sides that cannot be halved at each level."""
     if any(side % step for side in image_shape[1:]):
         raise ValueError(
             f"image_shape is {tuple(image_shape)}; its sides must be multiples of {step}, which is "
@@ -193,7 +186,7 @@ def _check_image_shape(image_shape: Sequence[int], step: int) -> None:
 
 
 def _zero_init(layer: nn.Module) -> nn.Module:
-    """Starts at zero, so that the block begins as the identity."""
+    """Set all parameters to zero, so that the block begins as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -1,7 +1,7 @@
 """DPM-Solver++ (2M): second order with one denoiser call a step.  Lu et al. (2022), algorithm 2.
 
-With ``lambda = -ln sigma`` it is Euler's step, or the ancestral one in its SDE form, but towards an
-x0-estimate that is extrapolated from the last two to the middle of the step.
+It is Euler's step, or the ancestral one in the SDE form, with an x0-estimate that is extrapolated
+from the last two to the middle of the step in ``lambda = -ln sigma``.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def step(
     prev_sigma: Sigma | None,
     base_step: Step,
 ) -> State:
-    """From the state and the x0-estimate one step ago, side by side, to the next such pair.
+    """From the pair of the state and the previous x0-estimate to the next such pair.
 
-    ``D' = D + (h / 2h_before) (D - D_before)``, ``h`` the step in lambda; the first step and the
-    one to sigma = 0, where h is infinite, take D itself.
+    ``D' = D + (h / 2h_prev) (D - D_prev)``, ``h`` the step in lambda; the first step and the one to
+    sigma = 0, where h is infinite, use D itself.
     """
     x, prev_x0 = x_and_prev_x0.unbind(1)
     x0 = extrapolated = denoise(x, sigma)
@@ -49,27 +49,23 @@ def sample(
     *,
     sde: bool = False,
 ) -> State:
-    """The whole chain.  The last estimate is part of the state, and so are its gradients.
+    """The whole chain; the previous estimate is part of the state, which makes gradients exact.
 
     Args:
-        sde: the SDE form, which adds fresh noise at each step, instead of the ODE's.
+        sde: the SDE form, which adds fresh noise at each step, instead of the ODE.
     """
     if not isinstance(sde, bool):
         raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")
     levels = list(sigmas.to(x))
-    base_step = ancestral.step if sde else euler.step
+    choose = partial(step, denoise, base_step=ancestral.step if sde else euler.step)
     steps = [
         partial(
-            step,
-            denoise,
+            choose,
             sigma=sigma,
             next_sigma=next_sigma,
             noise=noise.fold_in("step", i),
-            prev_sigma=before,
-            base_step=base_step,
+            prev_sigma=levels[i - 1] if i else None,
         )
-        for i, (before, (sigma, next_sigma)) in enumerate(
-            zip([None, *levels], pairwise(levels), strict=False)
-        )
+        for i, (sigma, next_sigma) in enumerate(pairwise(levels))
     ]
     return checkpoint_chain(steps, torch.stack([x, x], 1), wrt)[:, 0]

@@ -1,6 +1,6 @@
 """Churn: a Heun step from a raised noise level.  Karras et al. (2022), algorithm 2.
 
-The fresh noise corrects errors of earlier steps, at the price of two denoiser calls a step.
+The fresh noise corrects errors of earlier steps; two denoiser calls a step.
 """
 
 import math
@@ -53,7 +53,7 @@ def sample(
     Args:
         s_churn: S_churn of the paper; 0 leaves Heun's method.
         s_tmin, s_tmax: S_min and S_max, the noise levels between which noise is added.
-        s_noise: S_noise, which makes up for what the denoiser removes too much; 1 is neutral.
+        s_noise: S_noise, which compensates for detail that the denoiser removes; 1 is neutral.
     """
     _check_range("s_churn", s_churn, 0.0, math.inf)
     _check_range("s_tmin", s_tmin, 0.0, s_tmax)

@@ -10,7 +10,7 @@ from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.noise_schedules import vp_beta, vp_time, vp_uniform
 from scoreag.diffusion.solver import integrate
 
-noise_schedule = vp_uniform  # the noise levels that this method wants, instead of Karras'
+noise_schedule = vp_uniform  # the default noise levels of this method, instead of Karras'
 
 
 def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise) -> State:

@@ -1,7 +1,7 @@
-"""Searches: loops over iterates, images that need no more steps, and attacks one after the other.
+"""Search loops: gradient ascent, momentum, early stopping, and attacks one after the other.
 
-An image is finished once the classifier errs on it in fresh draws; only active images are shown to
-the classifier. A defense of this library counts its draws row by row, so the result of an image
+An image is finished once fresh draws of the classifier err on it; then the classifier sees only the
+active images. A defense of this library counts its draws row by row, so the result of an image
 does not depend on which others are finished.
 """
 
@@ -13,13 +13,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from scoreag.attacks._common.losses import margin
-from scoreag.attacks._common.norms import apply_perturbation
-from scoreag.attacks._common.objective import LossGradient, Objective, where_per_image
+from scoreag.attacks._objective import (
+    LossGradient,
+    Objective,
+    apply_perturbation,
+    margin,
+    where_per_image,
+)
 from scoreag.core.batching import select_noise
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
-from scoreag.methods.task import quantize_8bit
+from scoreag.methods.run_task import quantize_8bit
 
 AttackFunction: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]
 Mask: TypeAlias = Bool[Tensor, " batch"]
@@ -27,43 +31,54 @@ Mask: TypeAlias = Bool[Tensor, " batch"]
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """For each image the candidate with the largest score so far."""
+    """The candidate with the largest score so far, for each image."""
 
     images: Images
     score: BatchScalar
 
     def update(self, images: Images, score: BatchScalar) -> "Best":
+        """Replace the images whose new score is larger."""
         better = score > self.score
         images = where_per_image(better, images, self.images)
         return Best(images, torch.where(better, score, self.score))
 
 
 def init_best(images: Images) -> Best:
-    """The images as they are, which any candidate replaces."""
+    """The original images with score -inf."""
     return Best(images, torch.full_like(images[:, 0, 0, 0], -torch.inf))
 
 
-def find_best_iterate(
+def ascend(
     objective: Objective,
     images: Images,
     start: Tensor,
-    render: Callable[[Tensor], Images],
     step: Callable[[Tensor, Images], Tensor],
     steps: int,
+    render: Callable[[Tensor], Images] = lambda x: x,
+    return_best: bool = True,
+    early_stop_draws: int = 0,
 ) -> Images:
-    """Of the iterates ``x <- step(x, gradient)``, for each image the one of largest margin.
+    """Iterate ``x <- step(x, gradient)``; return the iterate with the largest margin of each image.
 
     Args:
-        render: the images of an iterate, at which the gradient is taken.
+        render: iterate to images, at which the gradient is taken.
+        return_best: else the last iterate is returned.
+        early_stop_draws: as in ``ActiveSet``.
     """
     x, best = start, init_best(images)
+    active_set = init_active_set(objective, early_stop_draws, images)
     for _ in range(steps):
         point = render(x)
-        here = objective.loss_gradient(point)
-        best = best.update(point, here.margin)
+        here, active_set = active_set.loss_gradient(point)
+        if not active_set.active.any():
+            break
+        if return_best:
+            best = best.update(point, here.margin)
         x = step(x, here.gradient)
     point = render(x)
-    return best.update(point, objective.mean_margin(point)).images
+    if return_best:
+        point = best.update(point, active_set.mean_margin(point)).images
+    return active_set.merge_finished(point)
 
 
 def run_mi_fgsm(
@@ -76,11 +91,9 @@ def run_mi_fgsm(
 ) -> Images:
     """``g <- decay g + grad / mean|grad|``, ``x <- x + eps / steps sign(g)``; Dong et al. (2018).
 
-    After ``steps`` steps the Linf ball is just used up.
-
     Args:
-        gradient: of the loss, at some images and in a step.
-        nesterov: take the gradient where the momentum leads to, not where the iterate is.
+        gradient: of the loss, from images and the number of the step.
+        nesterov: take the gradient at ``x + eps / steps decay g``, not at ``x``.
     """
     step, point, velocity = eps / steps, images, torch.zeros_like(images)
     for i in range(steps):
@@ -96,7 +109,7 @@ class ActiveSet:
     """An objective for the ``active`` images of a batch.
 
     Args:
-        early_stop_draws: fresh draws, all of which must err to finish an image; 0 never does.
+        early_stop_draws: fresh draws that must all err to finish an image; 0 never stops early.
     """
 
     objective: Objective
@@ -105,15 +118,13 @@ class ActiveSet:
     finished_images: Images
 
     def loss_gradient(self, images: Images) -> tuple[LossGradient, "ActiveSet"]:
-        """That of active images, 0 elsewhere; and what is active after that.
+        """Loss and gradient of active images, 0 elsewhere; and the set of those still active.
 
-        Fresh draws are spent only on images that every draw of the gradient misread.
+        Fresh draws are spent only on images on which every draw of the gradient errs.
         """
         rows, part = self._active_rows()
         here = part.loss_gradient(images[rows])
-        scattered = LossGradient(
-            *(_scatter_rows(each, self.active) for each in vars(here).values())
-        )
+        scattered = LossGradient(*(_scatter_rows(x, self.active) for x in vars(here).values()))
         if not self.early_stop_draws:
             return scattered, self
         finished = torch.zeros_like(self.active)
@@ -124,24 +135,24 @@ class ActiveSet:
         return scattered, replace(self, active=self.active & ~finished, finished_images=images)
 
     def mean_margin(self, images: Images) -> BatchScalar:
-        """That of active images; 0 elsewhere."""
+        """The mean margin of active images, 0 elsewhere."""
         rows, part = self._active_rows()
         if not rows:
             return images[:, 0, 0, 0] * 0
         return _scatter_rows(part.mean_margin(images[rows]), self.active)
 
     def merge_finished(self, images: Images) -> Images:
-        """``images``, except those that were finished before."""
+        """``images`` where active, and the finished images elsewhere."""
         return where_per_image(self.active, images, self.finished_images)
 
     def _active_rows(self) -> tuple[list[int], Objective]:
-        rows: list[int] = self.active.nonzero().flatten().tolist()
-        everything = len(rows) == len(self.active)
-        return rows, self.objective if everything else self.objective.select_rows(rows)
+        rows = _true_rows(self.active)
+        all_active = len(rows) == len(self.active)
+        return rows, self.objective if all_active else self.objective.select_rows(rows)
 
 
 def init_active_set(objective: Objective, early_stop_draws: int, images: Images) -> ActiveSet:
-    """Every image is active before a search."""
+    """The set in which every image is active."""
     active = torch.ones(len(images), dtype=torch.bool, device=images.device)
     return ActiveSet(objective, early_stop_draws, active, images)
 
@@ -149,21 +160,26 @@ def init_active_set(objective: Objective, early_stop_draws: int, images: Images)
 def find_misclassified(
     objective: Objective, images: Images, n_draws: int, candidates: Mask
 ) -> Mask:
-    """Which of the candidates are misread, in 8 bits, in each of ``n_draws`` calls.
+    """The candidates that are misclassified, rounded to 8 bits, in each of ``n_draws`` calls.
 
-    One that is read right in a call is not shown in the next.
+    An image that is classified correctly in one call is not part of the next.
     """
-    wrong, saved = candidates.clone(), quantize_8bit(images)
+    wrong, rounded = candidates.clone(), quantize_8bit(images)
     for _ in range(n_draws):
-        rows: list[int] = wrong.nonzero().flatten().tolist()
+        rows = _true_rows(wrong)
         if not rows:
             break
-        wrong[rows] = objective.select_rows(rows).single_draw_margin(saved[rows]) > 0
+        wrong[rows] = objective.select_rows(rows).single_draw_margin(rounded[rows]) > 0
     return wrong
 
 
+def _true_rows(mask: Mask) -> list[int]:
+    rows: list[int] = mask.nonzero().flatten().tolist()
+    return rows
+
+
 def _scatter_rows(part: Tensor, mask: Mask) -> Tensor:
-    """Rows put where the mask is, among rows of zeros."""
+    """Put the rows of ``part`` where the mask is true, and zeros elsewhere."""
     if len(part) == len(mask):
         return part
     scattered = part.new_zeros(len(mask), *part.shape[1:])
@@ -180,46 +196,40 @@ def run_sequentially(
     eot_samples: int = 1,
     early_stop_draws: int = 0,
 ) -> Images:
-    """Each attack on the images that those before it left right: restarts and ensembles.
+    """Run each attack on the images that resisted the earlier ones: restarts and ensembles.
 
-    An image is finished once the classifier errs on it, as floats and in 8 bits, in the mean over
-    ``eot_samples`` calls; with ``early_stop_draws`` also in each of as many fresh calls. One that
-    is misread from the beginning stays as it is; of failures, the one of largest margin counts.
+    An attack succeeds if the classifier errs on the image, as floats and in 8 bits, in the mean
+    over ``eot_samples`` calls; with ``early_stop_draws`` also in each of as many fresh calls. An
+    image that is misclassified from the beginning does not change. If all attacks fail, the result
+    is the one with the largest margin.
     """
     objective = Objective(classifier, labels, margin, eot_samples)
-    state = _evaluate(objective, images, early_stop_draws)
+    margins, fooled = _evaluate(objective, images, early_stop_draws)
+    best, active = images.clone(), ~fooled
     for i, attack in enumerate(attacks):
-        rows = state.active.nonzero().flatten().tolist()
+        rows = _true_rows(active)
         if not rows:
             break
         part = objective.select_rows(rows)
-        turn = select_noise(noise.fold_in("turn", i), rows)
-        perturbed = attack(part.classifier, images[rows], part.labels, turn)
-        state = state.update_rows(rows, _evaluate(part, perturbed, early_stop_draws))
-    return state.images
+        perturbed = attack(
+            part.classifier, images[rows], part.labels, select_noise(noise.fold_in("turn", i), rows)
+        )
+        new_margins, fooled = _evaluate(part, perturbed, early_stop_draws)
+        better = fooled | (new_margins > margins[rows])
+        best[rows] = where_per_image(better, perturbed, best[rows])
+        margins[rows] = torch.where(better, new_margins, margins[rows])
+        active[rows] = ~fooled
+    return best
 
 
-@dataclass(frozen=True, eq=False)
-class _SequenceState:
-    images: Images
-    margin: BatchScalar
-    active: Tensor
-
-    def update_rows(self, rows: list[int], update: "_SequenceState") -> "_SequenceState":
-        """The results for ``rows``, where they fool the classifier or come nearer to it."""
-        better = ~update.active | (update.margin > self.margin[rows])
-        images, margins, active = self.images.clone(), self.margin.clone(), self.active.clone()
-        images[rows] = where_per_image(better, update.images, images[rows])
-        margins[rows] = torch.where(better, update.margin, margins[rows])
-        active[rows] = update.active
-        return _SequenceState(images, margins, active)
-
-
-def _evaluate(objective: Objective, images: Images, early_stop_draws: int) -> _SequenceState:
+def _evaluate(
+    objective: Objective, images: Images, early_stop_draws: int
+) -> tuple[BatchScalar, Mask]:
+    """The margin of each image, and whether it fools the classifier."""
     margins = objective.mean_margin(images)
     fooled = margins > 0
     if early_stop_draws:
         fooled = find_misclassified(objective, images, early_stop_draws, fooled)
-    elif rows := fooled.nonzero().flatten().tolist():  # the draws of others are not used up
+    elif rows := _true_rows(fooled):  # only these rows use up draws
         fooled[rows] = objective.select_rows(rows).mean_margin(quantize_8bit(images)[rows]) > 0
-    return _SequenceState(images, margins, ~fooled)
+    return margins, fooled

@@ -1,10 +1,11 @@
-"""The recipes of classifiers: the numbers that were used for those that are bundled."""
+"""The recipes of classifiers and score models, and the presets, with the values that were used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scoreag.registry import did_you_mean
+from scoreag.training.losses import LN_SIGMA
 from scoreag.training.schedule import OMIT_IF_DEFAULT, TrainingSchedule
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -13,7 +14,7 @@ ADVERSARIAL_METHODS = ("fgsm-rs", "pgd", "trades")
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that determines a classifier but the data.
+    """Everything that determines a classifier, except the data.
 
     Args:
         network, options: a network and the arguments of its ``build``; the shape of the images and
@@ -21,18 +22,18 @@ class Recipe:
         lr, momentum, weight_decay: of SGD with Nesterov's momentum on the mean loss.
         bias_lr_factor: how many times faster the biases of normalizations learn.
         crop_schedule: pairs of a fraction of the training and the side of the crops until then;
-            small crops at the beginning save time; after the last pair, whole images.
-        random_shift: pixels by which an image may move.
+            small crops at the beginning save time; after the last pair, images are not cropped.
+        random_shift: pixels by which an image may be shifted.
         hflip: whether an image is mirrored in every other epoch.
         adversarial: "fgsm-rs", "pgd" or "trades"; "" is none.
         eps: of its ball in the maximum norm, in pixel units.
         step_size: of the attack, as a fraction of eps.
-        attack_steps: how many it takes; FGSM-RS is one.
+        attack_steps: of the attack; 1 for FGSM-RS.
         beta: weight of the divergence in TRADES.
         extra_fraction: fraction of each batch that is extra data.
-        lookahead: the network returns to its running average every so many steps; 0 is never.
-        mean, std: the network's input is normalized with these, a number a channel; empty: those
-            of the training images.
+        lookahead: the network is reset to its running average every so many steps; 0 is never.
+        mean, std: of each channel, which normalize the network's input; empty: those of the
+            training images.
     """
 
     network: str
@@ -88,8 +89,50 @@ class Recipe:
             raise ValueError(f"fgsm-rs takes 1 step, not {self.attack_steps}; write 'pgd' for more")
 
 
+@dataclass(frozen=True)
+class ScoreRecipe:
+    """Everything that determines a score model, except the data.
+
+    Args:
+        network, options: a network and the arguments of its ``build``; the shape of the images and
+            the number of classes come from the data.
+        schedule: its ``warmup_fraction`` is set from ``warmup_images``.
+        optimizer: "adamw" or "muon", which trains all parameters but matrices with AdamW.
+        adam_lr, embed_layers: with Muon, the rate of AdamW, and the first and last parts of the
+            network, which AdamW trains, too.
+        betas: AdamW's.
+        label_dropout: fraction of the labels that are dropped, for the unconditional model.
+        sigma_data: the standard deviation of the data in [-1, 1].
+        family: what the network predicts, and at which noise levels; see losses.py.
+        ln_sigma: mean and standard deviation of the logarithm of these levels, for EDM.
+        hflip: whether half of the images are mirrored.
+    """
+
+    network: str
+    schedule: TrainingSchedule
+    options: Mapping[str, Any] = field(default_factory=dict)
+    warmup_images: int = 12_800
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    adam_lr: float = 1e-3
+    embed_layers: tuple[str, ...] = ("first", "last")
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    label_dropout: float = 0.1
+    sigma_data: float = 0.5
+    family: str = field(default="edm", metadata=OMIT_IF_DEFAULT)
+    ln_sigma: tuple[float, float] = field(default=LN_SIGMA, metadata=OMIT_IF_DEFAULT)
+    hflip: bool = field(default=True, metadata=OMIT_IF_DEFAULT)
+
+    @property
+    def resolved_schedule(self) -> TrainingSchedule:
+        """The schedule, with the warm-up as a fraction of it."""
+        fraction = min(1.0, self.warmup_images / self.schedule.total_images)
+        return replace(self.schedule, warmup_fraction=fraction)
+
+
 def _schedule(total: int, batch_size: int, seed: int = 0, warmup: float = 0.2) -> TrainingSchedule:
-    """A triangle: the rate rises, then falls until the end."""
+    """The rate rises, then falls until the end."""
     return TrainingSchedule(
         total_images=total, batch_size=batch_size, seed=seed, warmup_fraction=warmup,
         decay_fraction=round(1 - warmup, 6),
@@ -112,7 +155,7 @@ _CIFAR10_ROBUST = Recipe(
     adversarial="fgsm-rs", eps=8 / 255,
 )  # fmt: skip
 
-PRESETS = {
+CLASSIFIER_PRESETS = {
     "cifar10-resnet20": Recipe(
         "cifar_resnet", _schedule(1_800_000, 128, warmup=0.15), {"depth": 20, "shortcut": "A"},
         crop_schedule=((0.6, 24), (1.0, 32)), lookahead=20,
@@ -139,4 +182,84 @@ PRESETS = {
         _CIFAR10_JUDGE, schedule=_schedule(600_000, 512, seed=1),
         options={"widths": [32, 64, 128]}, crop_schedule=((0.7, 20),), hflip=False, mean=(), std=(),
     ),
+}  # fmt: skip
+
+
+def _unet(total: int, batch_size: int = 64, decay: float = 0.25, **options: Any) -> ScoreRecipe:
+    """A U-Net by Muon, with averages of two widths."""
+    schedule = TrainingSchedule(
+        total_images=total, batch_size=batch_size, decay_fraction=decay, max_grad_norm=1.0,
+        ema_widths=(0.05, 0.10),
+    )  # fmt: skip
+    return ScoreRecipe("unet", schedule, options, optimizer="muon", lr=6e-3, adam_lr=2e-3)
+
+
+_FASHION = replace(
+    _unet(600_000, decay=0.3, channels=32, multipliers=[1, 2], blocks=2, attention_at=[]),
+    sigma_data=0.7, hflip=False, ln_sigma=(-0.4, 1.2),
+)  # fmt: skip
+
+
+def _fashion_variant(family: str, period: float) -> ScoreRecipe:
+    """The network of fashion-small as another family, with published settings, trained shorter.
+
+    Args:
+        period: about the length of the interval of the network's time input.
+    """
+    options = {**_FASHION.options, "period": period}
+    schedule = replace(_FASHION.schedule, total_images=80_000)
+    return replace(_FASHION, family=family, ln_sigma=LN_SIGMA, options=options, schedule=schedule)
+
+
+SCORE_PRESETS = {
+    "cifar10-small": replace(
+        _unet(2_000_000, channels=32, multipliers=[1, 1, 2, 4], patch=1), ln_sigma=(-0.8, 1.2)
+    ),
+    "cifar10-base": replace(  # sized for a GPU, not measured
+        _unet(50_000_000, 256, 0.3, channels=96, multipliers=[1, 2, 3], blocks=2,
+              attention_at=[16, 8], patch=1),
+        warmup_images=512_000, lr=3e-3, adam_lr=1e-3,
+    ),
+    "cifar100-small": _unet(4_000_000, channels=32, multipliers=[1, 2, 4]),
+    "fashion-small": _FASHION,
+    "fashion-edm": _fashion_variant("edm", 3.0),
+    "fashion-ddpm": _fashion_variant("ddpm", 1000.0),
+    "fashion-ncsn": _fashion_variant("ncsn", 12.0),
+    "tiny-imagenet-small": _unet(8_000_000, channels=32, multipliers=[1, 2, 4, 4]),
+    "tiny": ScoreRecipe(  # learns next to nothing, in a minute, to test an installation
+        "unet",
+        TrainingSchedule(
+            total_images=6_400, batch_size=32, decay_fraction=0.25, ema_rampup_ratio=0.05,
+            max_grad_norm=1.0,
+        ),
+        {"channels": 16, "multipliers": [1], "attention_at": []},
+        warmup_images=640,
+    ),
+}  # fmt: skip
+
+FASHION_SETTINGS: dict[str, dict[str, Any]] = {
+    "synthesize": {
+        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 2.0,
+        "attack_interval": [0.0, 1.0], "max_restarts": 6,
+    },
+    "transform": {
+        "sampler": "dpmpp_2m", "sigma_start": 0.4, "steps": 8, "similarity": 60.0,
+        "attack_scale": 10.0, "max_restarts": 6,
+    },
+    "purify": {"sampler": "ancestral", "sigma_start": 0.6, "steps": 6, "similarity": 5.0},
+}  # fmt: skip
+
+TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks, in the card
+    **{f"fashion-{name}": FASHION_SETTINGS for name in ("small", "edm", "ddpm", "ncsn")},
+    "cifar10-small": {
+        "synthesize": {
+            "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 1.5,
+            "attack_interval": [0.0, 2.0], "max_restarts": 3,
+        },
+        "transform": {
+            "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
+            "attack_scale": 10.0, "max_restarts": 3,
+        },
+        "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
+    },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all attacks share: options checked when an attack is made, inputs when it is called."""
+"""The interface of all attacks: options are checked at construction, inputs at each call."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from scoreag.core.batching import SupportsRowSelection, bind_image_ids
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.io.images import check_images
-from scoreag.methods.validation import (
+from scoreag.methods.task import (
     validate_classifier,
     validate_image_ids,
     validate_labels,
@@ -29,17 +29,32 @@ OPTION_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
 
 
 class Attack(Protocol):
-    """A frozen dataclass of options with ``run``; calling it checks the inputs first."""
+    """A frozen dataclass of options with ``run``; calling it checks the inputs first.
+
+    Options with the same meaning in all attacks:
+
+    eps: radius of the ball, for pixels in [0, 1].
+    norm: of the ball, "Linf" or "L2".
+    steps: number of gradient steps.
+    step_size: length of one step in the norm; by default 2.5 eps / steps.
+    loss: "ce" (cross-entropy), "margin" or "dlr"; see ``_objective.LOSSES``.
+    restarts: runs from other random starts, each for the images that resisted the earlier ones.
+    eot_samples: classifier calls per gradient, which is their mean; more than 1 for a randomized
+        defense.
+    eot_weighting: of these calls' gradients: "mean", or "selective" for those that one step can
+        fool.
+    early_stop_draws: stop an image once all of so many fresh draws misclassify it; 0: never.
+    """
 
     needs_gradient: ClassVar[bool] = True  # of the classifier
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Answer a foreign option name, such as ``epsilon``, by the right one."""
+        """Answer an unknown option, such as ``epsilon``, with the right name."""
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        for option in options:
-            if option not in known:
+        for name in options:
+            if name not in known:
                 raise UnknownOptionError(
-                    f"{attack_name(cls)} takes no option {option!r}; {did_you_mean(option, known)}"
+                    f"{attack_name(cls)} takes no option {name!r}; {did_you_mean(name, known)}"
                 )
         return object.__new__(cls)
 
@@ -47,7 +62,7 @@ class Attack(Protocol):
         validate_options(self)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
-        """The attack itself, on inputs that have been checked."""
+        """Images in [0, 1], from inputs that have been checked."""
         ...
 
     @torch.inference_mode(False)
@@ -59,7 +74,7 @@ class Attack(Protocol):
         seed: int = 0,
         image_ids: Sequence[int] | Tensor | None = None,
     ) -> Images:
-        """Images in [0, 1] that the classifier should get wrong; whether it does is not judged.
+        """Images in [0, 1] that the classifier should misclassify; success is not checked.
 
         The checks cost a forward pass of one image (of all, if the classifier is a function), with
         its gradient if the attack needs gradients.
@@ -68,7 +83,7 @@ class Attack(Protocol):
             classifier: images in [0, 1] to logits: a module in eval mode, a function, a defense.
             images: (batch, channels, height, width), in [0, 1] or uint8.
             labels: the true classes, (batch,).
-            seed: decides, together with an image's id, all that is random.
+            seed: with the image id it determines all random numbers.
             image_ids: by default 0, 1, 2, ...; a result does not depend on the rest of the batch.
 
         Raises:
@@ -80,7 +95,7 @@ class Attack(Protocol):
             return images
         images = check_images(images)
         images = images.clone() if images.is_inference() else images.detach()
-        # a function may be bound to this batch, and is then wrong about a part of it
+        # a function may depend on the rows of this batch, so a part of it is no valid probe
         is_function = not isinstance(classifier, nn.Module | SupportsRowSelection)
         probe = images if is_function else images[:1]
         checked, classes = validate_classifier(classifier, probe, self.needs_gradient)
@@ -98,18 +113,12 @@ def option(
     high: float | int = math.inf,
     among: Collection[str] = (),
 ) -> Any:
-    """A field with the values that it may have: finite and more than ``above``, within [low, high],
-    or a word ``among`` these.
-    """
+    """A field whose value is finite and above ``above``, in [low, high], or a word of ``among``."""
     return field(default=default, metadata={"above": above, "range": (low, high), "among": among})
 
 
 def validate_options(attack: Any) -> None:
-    """Refuse options of a wrong type, out of range, or unknown words.
-
-    Raises:
-        ValueError: what came, what was expected, and what was probably meant.
-    """
+    """Refuse options of a wrong type, out of range, or unknown words."""
     name = attack_name(type(attack))
     for each in (f for f in fields(attack) if f.compare):
         value = getattr(attack, each.name)
@@ -118,7 +127,6 @@ def validate_options(attack: Any) -> None:
             _validate_value(name, each.name, value, each.metadata)
     eps, weighting = getattr(attack, "eps", None), getattr(attack, "eot_weighting", "mean")
     if eps is not None and eps > 1 and getattr(attack, "norm", None) == "Linf":
-        # any image lies within it
         raise ValueError(f"{name}: eps is {eps:g}, and pixels are in [0, 1]; write {eps:g}/255")
     if weighting != "mean" and attack.eot_samples == 1:
         raise ValueError(
@@ -131,9 +139,9 @@ def _validate_type(name: str, option: str, annotation: Any, value: Any) -> None:
     plain = next((k for k in OPTION_TYPES if annotation in (k, k | None)), None)
     if plain is None or (value is None and annotation != plain):
         return
-    accepted, wanted = OPTION_TYPES[plain]
+    accepted, expected = OPTION_TYPES[plain]
     if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
-        raise ValueError(f"{name}: {option} is {value!r}; expected {wanted}")
+        raise ValueError(f"{name}: {option} is {value!r}; expected {expected}")
 
 
 def _validate_value(name: str, option: str, value: Any, allowed: Mapping[str, Any]) -> None:
@@ -147,5 +155,5 @@ def _validate_value(name: str, option: str, value: Any, allowed: Mapping[str, An
 
 
 def attack_name(attack: type) -> str:
-    """The name of a component: that of its file."""
+    """The component's name, which is that of its file."""
     return attack.__module__.rpartition(".")[2]

@@ -1,0 +1,169 @@
+"""list, doctor and report: what there is, whether a classifier is sound, a report again."""
+
+import ast
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Annotated
+
+from scoreag.cli import options as o
+from scoreag.cli.runs import check_classes, write_report
+from scoreag.registry import DATASETS, FOLDERS, UnknownNameError, component_names, did_you_mean
+
+if TYPE_CHECKING:
+    from scoreag.classifiers.diagnose import Finding
+    from scoreag.models.model_cards import Card
+
+CARDS = {"models": "score-model", "classifiers": "classifier"}
+COMPONENTS = ("attacks", "purifiers", "samplers", "networks", "metrics", "datasets")
+KINDS = (*CARDS, *COMPONENTS, "plans", "presets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    kind: Annotated[str | None, o.Opt(f"{', '.join(KINDS)}.", "all", positional=True)] = None
+    output: o.OutputOptions
+
+
+def list_components(options: ListOptions) -> None:
+    """List models and components, one per line.
+
+    scoreag list samplers
+    """
+    if options.kind is not None and options.kind not in KINDS:
+        raise UnknownNameError(f"no kind {options.kind!r}; {did_you_mean(options.kind, [*KINDS])}")
+    listed = {kind: entries(kind) for kind in ([options.kind] if options.kind else KINDS)}
+    lines = []
+    for kind, names in listed.items():
+        lines += [] if options.kind else [f"{kind}:"]
+        width = max(map(len, names), default=0)
+        lines += [f"  {name:<{width}}  {line}" for name, line in names.items()]
+    options.output.show(listed, "\n".join(lines))
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Name and description of everything of a kind."""
+    if kind in CARDS:
+        from scoreag.models.model_cards import list_cards, load_card
+
+        bundled = {name: _card_line(load_card(name)) for name in list_cards(CARDS[kind])}
+        return bundled | (_public_checkpoints() if kind == "models" else {})
+    if kind == "plans":
+        from scoreag.assess.plan import list_plans
+
+        return list_plans()
+    if kind == "presets":
+        from scoreag.training.presets import list_presets
+
+        return list_presets()
+    return _component_lines(kind)
+
+
+def _component_lines(kind: str) -> dict[str, str]:
+    if kind == "datasets":
+        return {name: line for name, (_, _, line) in sorted(DATASETS.items())}
+    lines = {}
+    for folder in FOLDERS.get(kind, (kind,)):
+        package = find_spec(f"scoreag.{folder}")
+        assert package is not None
+        modules = [one.name for one in iter_modules(package.submodule_search_locations)]
+        names = modules if kind == "metrics" else component_names(kind)
+        for name in sorted({*modules} & {*names}):
+            lines[name] = _first_line(f"scoreag.{folder}.{name}")
+    return lines
+
+
+def _public_checkpoints() -> dict[str, str]:
+    """Score models that are downloaded on first use."""
+    from scoreag.models.convert.hub import list_checkpoints
+
+    return {
+        name: f"{'fetched by hand' if one.manual else 'fetched on first use'}, "
+        f"{one.megabytes} MB, {one.license}"
+        for name, one in list_checkpoints().items()
+    }
+
+
+def _card_line(card: "Card") -> str:
+    measured = {n: m for n, m in card.metrics.items() if isinstance(m.get("value"), int | float)}
+    metrics = [
+        f"{name.replace('_', ' ')} {m['value']:g} of {m.get('total', '?')} {m.get('of', 'images')}"
+        for name, m in measured.items()
+    ]
+    shape = " x ".join(map(str, card.image_shape))
+    return "; ".join(
+        [f"{card.network}, {shape}, {len(card.classes)} classes, {card.license}", *metrics]
+    )
+
+
+def _first_line(module: str) -> str:
+    """The first paragraph of a module's docstring, read without importing it."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    classifier: o.ClassifierName
+    source: o.ImageOptions
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+    batch_size: Annotated[int, o.Opt("Images per forward pass.", check=o.at_least(1))] = 250
+
+
+def doctor(options: DoctorOptions) -> None:
+    """Check a classifier: its inputs, outputs and accuracy.
+
+    scoreag doctor --classifier fashion-cnn --data fashion-mnist:sample
+    """
+    findings = diagnose_classifier(options)
+    options.output.show([one.to_dict() for one in findings], "\n".join(map(str, findings)))
+    failed = [one.check for one in findings if one.ok is False]
+    if failed:
+        raise ValueError(f"{options.classifier}: something is wrong with its {', '.join(failed)}")
+
+
+def diagnose_classifier(options: DoctorOptions) -> "list[Finding]":
+    """The findings of all checks, or why the classifier cannot be loaded."""
+    from scoreag.classifiers.diagnose import Finding, diagnose
+    from scoreag.classifiers.loading import class_names
+
+    name, compute = options.classifier, options.compute
+    classes = class_names(name)
+    data = options.source.load(options.output.progress, classes)
+    options.output.say(f"read {data.summary}")
+    try:
+        classifier = compute.load_classifier(name)
+    except UnknownNameError:
+        raise
+    except ValueError as error:
+        return [Finding("loading", False, str(error))]
+    shape = None if ":" in name else compute.load_card(name).image_shape
+    findings = diagnose(classifier, data.images, data.labels, options.batch_size, shape)
+    try:
+        check_classes(data, classes)
+    except ValueError as error:
+        findings.append(Finding("classes", False, str(error)))
+    return findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    folder: Annotated[str, o.Opt("Folder of a run.", positional=True)]
+    output: o.OutputOptions
+
+
+def report(options: ReportOptions) -> None:
+    """Write the report.html of a run folder again.
+
+    scoreag report runs/gat
+    """
+    folder = Path(options.folder)
+    page = write_report(folder)
+    if options.output.json:
+        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
+    options.output.say(f"open {page}")

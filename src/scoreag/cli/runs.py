@@ -1,0 +1,225 @@
+"""The steps that commands share: read and check inputs, run a task, write its report, print it."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions, RunOptions
+
+if TYPE_CHECKING:
+    from scoreag.classifiers.normalized import NormalizedClassifier
+    from scoreag.data.loading import Dataset
+    from scoreag.diffusion.prior import Prior
+    from scoreag.methods.task import TaskSpec
+
+NONE = "none"
+LABEL_HINTS = {  # how to add labels to each kind of data
+    "single-image": "write --class",
+    "image-folder": "use class folders or a labels.csv",
+    "npz": "put an array 'labels' into it",
+}
+
+
+def load_images(
+    source: ImageOptions, prior: "Prior", classifier: str | None, out: str, progress: bool
+) -> "Dataset":
+    """The images of --data, checked to have the classes and the shape of the score model."""
+    check_not_overwritten(source.data, out)
+    data = source.load(progress, label_names(prior, classifier))
+    check_classes(data, prior.classes)
+    check_shape(data, prior.image_shape)
+    return data
+
+
+def label_names(prior: "Prior", classifier: str | None) -> tuple[str, ...]:
+    """The class names that number the labels: the score model's, else the classifier's."""
+    from scoreag.classifiers.loading import class_names
+    from scoreag.data.source import lacks_class_names
+
+    if lacks_class_names(prior.classes) and classifier:
+        return class_names(classifier) or prior.classes
+    return prior.classes
+
+
+def check_not_overwritten(data: str, out: str) -> None:
+    """Refuse an --out that contains --data: --overwrite would delete it."""
+    from scoreag.data.loading import source_path
+
+    path = source_path(data)
+    if path is not None and path.resolve().is_relative_to(Path(out).resolve()):
+        raise ValueError(
+            f"--data {data} is read from --out {out} itself, where the new images would replace "
+            "it; give another --out"
+        )
+
+
+def check_classes(data: "Dataset", classes: tuple[str, ...]) -> None:
+    """Refuse labels of other classes than the model's; classes named by numbers match any."""
+    from scoreag.data.source import format_classes
+
+    nameless = ((), tuple(map(str, range(len(classes)))), tuple(map(str, range(len(data.classes)))))
+    if data.labels is None or data.classes == classes:
+        return
+    if data.classes not in nameless and classes not in nameless:
+        raise ValueError(
+            f"the classes of {data.name} are {format_classes(data.classes)}, those of the model "
+            f"{format_classes(classes)}; give data with the same classes, or another model"
+        )
+
+
+def check_shape(data: "Dataset", shape: tuple[int, int, int]) -> None:
+    """Refuse images of another shape than the model's; only --size resizes them."""
+    actual = tuple(data.images.shape[1:])
+    if actual == shape:
+        return
+    has, takes = (" x ".join(map(str, sizes)) for sizes in (actual, shape))
+    fix = "give images of that shape"
+    if data.name.startswith(("single-image:", "image-folder:")) and actual[0] == shape[0]:
+        fix = f"write --size {shape[1]}" + (f"x{shape[2]}" if shape[1] != shape[2] else "")
+    raise ValueError(f"the images of {data.name} are {has}, and the model takes {takes}; {fix}")
+
+
+def check_labeled(data: "Dataset") -> None:
+    """Refuse images without labels, which success depends on."""
+    if data.labels is None:
+        fix = LABEL_HINTS.get(data.name.partition(":")[0], "give data that has labels")
+        raise ValueError(f"{data.name} has no labels, and success depends on them; {fix}")
+
+
+def describe_data(data: "Dataset") -> dict[str, Any]:
+    """The entries of the manifest and of the rows that describe the data."""
+    sources = dict(zip(data.image_ids, data.files, strict=True)) if data.files else {}
+    return {"data": {"name": data.name, "sha256": data.sha256}, "sources": sources}
+
+
+def load_reference(
+    word: str | None, prior: "Prior", compute: DeviceOptions
+) -> "tuple[NormalizedClassifier | None, dict[str, Any]]":
+    """The reference classifier of a run, and the manifest entry with its accuracy.
+
+    It is ``word``, else the one that the card names, else the bundled one for these classes.
+    """
+    name = word or prior.judge or find_judge(prior.image_shape, prior.classes) or NONE
+    if name == NONE:
+        return None, {}
+    reference = compute.load_classifier(name)
+    if ":" in name or Path(name).is_file():  # a function or a file of weights has no card
+        return reference, {}
+    card = compute.load_card(name)
+    if prior.classes and card.classes and card.classes != prior.classes:
+        raise ValueError(
+            f"the reference classifier {name} has other classes than the score model; give one "
+            f"with the same classes, or --reference-classifier {NONE}"
+        )
+    entry = card.metrics.get("test", {}).get("accuracy", {})
+    accuracy = {name: entry[name] for name in ("count", "total", "of") if name in entry}
+    return reference, {"judge": {"accuracy": accuracy}} if len(accuracy) == 3 else {}
+
+
+def find_judge(
+    shape: tuple[int, int, int], classes: Sequence[str], any_classes: bool = False
+) -> str:
+    """The bundled reference classifier, ``NAME-judge``, for these images and classes, or ""."""
+    from scoreag.models.model_cards import list_cards, load_card
+
+    for name in (name for name in list_cards("classifier") if name.endswith("-judge")):
+        card = load_card(name)
+        same = any_classes or (classes and card.classes == tuple(classes))
+        if card.image_shape == shape and same:
+            return name
+    return ""
+
+
+def run_and_report(
+    task: "TaskSpec",
+    run: RunOptions,
+    output: OutputOptions,
+    provenance: Mapping[str, Any],
+    data: "Dataset | None" = None,
+) -> None:
+    """Run a task in --out, write its report, and print the summary."""
+    from scoreag.methods.run_task import find_gradient_problem, run_task
+
+    if problem := find_gradient_problem(task):
+        print(f"scoreag: warning: {problem}", file=sys.stderr)
+    folder = Path(run.out)
+    summary = run_task(
+        task,
+        folder,
+        {"command": command_line(), **provenance},
+        write_every=run.write_every,
+        batch_size=run.batch_size,
+        progress=output.progress,
+        overwrite=run.overwrite,
+        on_start=lambda: output.say(f"read {data.summary}") if data else None,
+    )
+    write_report(folder)
+    output.show(summary, format_summary(summary))
+    say_where(output, folder)
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of a run, an assessment or a certificate from the files in its folder."""
+    from scoreag.io.manifest import read_manifest
+    from scoreag.report import certification, robustness, task_run
+
+    kind = str(read_manifest(folder).get("task")).partition(" ")[0]
+    writers: dict[str, Callable[[Path], Path]] = {
+        "assess": robustness.write_report,
+        "certify": certification.write_page,
+    }
+    try:
+        return writers.get(kind, task_run.write_report)(folder)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error!s:.80}"
+        raise ValueError(
+            f"{folder} has contents that this version does not write ({reason}); "
+            "give the command of the run again with --overwrite"
+        ) from error
+
+
+def command_line() -> str:
+    """The command as typed, ready to paste."""
+    return shlex.join(["scoreag", *sys.argv[1:]])
+
+
+def say_where(output: OutputOptions, folder: str | Path) -> None:
+    """Print where the results are."""
+    output.say(f"results are in {folder}; open {Path(folder) / 'report.html'}")
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """One line per metric, with its denominator."""
+    headline = summary.get("headline") or {}
+    lines = [("images", str(summary["images"]))]
+    if headline:
+        doubt = headline["says"].partition("; ")[2]
+        lines.append((headline["name"], "; ".join(filter(None, (format_rate(headline), doubt)))))
+    for name, rate in summary["rates"].items():
+        if name != headline.get("name"):
+            lines.append((name, format_rate(rate)))
+    for name, median in summary["medians"].items():
+        interval = (
+            f"{median['low']:.4g} to {median['high']:.4g}" if "low" in median
+            else median["interval"]
+        )  # fmt: skip
+        lines.append((f"median {name}", f"{median['value']:.4g} ({interval})"))
+    nfe = summary["nfe"]
+    lines.append(("denoiser calls", f"{nfe['sum']}, {nfe['per_image']:g} an image"))
+    lines += [(kind, text) for kind in ("warning", "hint") for text in summary.get(f"{kind}s", ())]
+    return format_table([(name.replace("_", " "), text) for name, text in lines])
+
+
+def format_rate(entry: Mapping[str, Any]) -> str:
+    """A count with its denominator and its interval."""
+    from scoreag.stats.proportion import Proportion
+
+    return str(Proportion(entry["count"], entry["total"], entry["of"]))
+
+
+def format_table(lines: list[tuple[str, str]]) -> str:
+    """Names and values in two columns."""
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

@@ -1,0 +1,172 @@
+"""synthesize, transform and purify: the tasks of the paper, each as a run in a folder."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from scoreag.cli import options as o
+from scoreag.cli.runs import (
+    check_labeled,
+    describe_data,
+    load_images,
+    load_reference,
+    run_and_report,
+)
+from scoreag.registry import did_you_mean
+
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeOptions:
+    model: o.ModelName
+    classifier: o.ClassifierName
+    classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = ALL
+    per_class: Annotated[int, o.Opt("Images of each class.", check=o.at_least(1))] = 10
+    target: o.TargetName = "runner-up"
+    reference_classifier: o.ReferenceName = None
+    run: o.RunOptions
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+    sampling: o.SamplingOptions
+
+
+def synthesize(options: SynthesizeOptions) -> None:
+    r"""GAS: generate images that a classifier gets wrong.
+
+    scoreag synthesize --model cifar10 --classifier cifar10-resnet20 \
+        --classes cat,dog --out runs/gas
+    """
+    from scoreag.methods.synthesis import build_synthesis
+
+    prior = options.compute.load_prior(options.model)
+    labels = parse_labels(options.classes, prior.classes, options.per_class)
+    target = parse_target(options.target, prior.classes)
+    classifier = options.compute.load_classifier(options.classifier)
+    reference, accuracy = load_reference(options.reference_classifier, prior, options.compute)
+    task = build_synthesis(
+        prior, classifier, labels, target, options.run.seed, judge=reference,
+        **o.sampling_kwargs(options.sampling),
+    )  # fmt: skip
+    run_and_report(task, options.run, options.output, {"target": options.target, **accuracy})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformOptions:
+    model: o.ModelName
+    classifier: o.ClassifierName
+    source: o.ImageOptions
+    target: o.TargetName = "runner-up"
+    reference_classifier: o.ReferenceName = None
+    run: o.RunOptions
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+    sampling: o.SamplingOptions
+
+
+def transform(options: TransformOptions) -> None:
+    r"""GAT: change given images until a classifier errs.
+
+    scoreag transform --model cifar10 --classifier cifar10-resnet20 \
+        --data cifar10:test[0:64] --out runs/gat
+    """
+    from scoreag.methods.transformation import build_transformation
+
+    compute, run = options.compute, options.run
+    prior = compute.load_prior(options.model)
+    target = parse_target(options.target, prior.classes)
+    classifier = compute.load_classifier(options.classifier)
+    data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
+    check_labeled(data)
+    reference, accuracy = load_reference(options.reference_classifier, prior, compute)
+    task = build_transformation(
+        prior, classifier, data.images, data.labels, target, run.seed, data.image_ids, reference,
+        **o.sampling_kwargs(options.sampling),
+    )  # fmt: skip
+    provenance = {"target": options.target, **describe_data(data), **accuracy}
+    run_and_report(task, run, options.output, provenance, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurificationOptions:
+    model: o.ModelName
+    classifier: Annotated[str | None, o.Opt("Classifies images before and after.", "none")] = None
+    source: o.ImageOptions
+    run: o.RunOptions
+    output: o.OutputOptions
+    compute: o.DeviceOptions
+    sampling: o.UnguidedOptions
+
+
+def purify(options: PurificationOptions) -> None:
+    """GAP: recover natural images from attacked ones.
+
+    scoreag purify --model cifar10 --classifier cifar10-resnet20 --data runs/gat --out runs/gap
+    """
+    from scoreag.methods.purification import build_purification
+
+    compute, run = options.compute, options.run
+    prior = compute.load_prior(options.model)
+    classifier = compute.load_classifier(options.classifier) if options.classifier else None
+    data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
+    task = build_purification(
+        prior, data.images, classifier, data.labels, run.seed, data.image_ids,
+        **o.sampling_kwargs(options.sampling),
+    )  # fmt: skip
+    run_and_report(task, run, options.output, describe_data(data), data)
+
+
+def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:
+    """``all``, ``3``, ``0,3,5``, ``0-4`` or ``cat,dog``, each class ``per_class`` times."""
+    if not classes:
+        raise ValueError(
+            "this score model has no classes, so it cannot synthesize images of one; "
+            "use a class-conditional model, or transform given images"
+        )
+    from scoreag.methods.task import IDS_PER_CLASS  # here, so that --help needs no torch
+
+    if per_class > IDS_PER_CLASS:
+        raise o.UsageError(f"--per-class is {per_class}; expected at most {IDS_PER_CLASS}")
+    words = [word.strip() for word in text.split(",")]
+    if ALL in words and ALL not in classes:
+        if len(words) > 1:
+            raise o.UsageError(
+                f"--classes {text}: 'all' is every class; write all alone, or leave it"
+            )
+        words = [f"0-{len(classes) - 1}"]
+    labels = [number for word in words for number in _parse_range(word, classes)]
+    repeated = [number for number in labels if labels.count(number) > 1]
+    if repeated:
+        raise o.UsageError(
+            f"--classes {text} names class {repeated[0]} twice; use --per-class for more"
+        )
+    return [number for number in labels for _ in range(per_class)]
+
+
+def _parse_range(word: str, classes: Sequence[str]) -> Sequence[int]:
+    match = re.fullmatch(r"(\d+)-(\d+)", word)
+    if not match:
+        return [_parse_class("--classes", word, classes, [ALL])]
+    first, last = int(match[1]), int(match[2])
+    if last < first:
+        raise o.UsageError(f"--classes {word}: the range ends before it begins")
+    if last >= len(classes):
+        raise o.UsageError(f"--classes {word}, but the classes are 0..{len(classes) - 1}")
+    return range(first, last + 1)
+
+
+def _parse_class(flag: str, word: str, classes: Sequence[str], other_words: Sequence[str]) -> int:
+    """A class by number or name; numbers are checked against the model later."""
+    if re.fullmatch(r"\d+", word):
+        return int(word)
+    if word not in classes:
+        hint = did_you_mean(word, [*other_words, *classes])
+        raise o.UsageError(f"{flag}: no class {word!r}; {hint}")
+    return list(classes).index(word)
+
+
+def parse_target(text: str, classes: Sequence[str]) -> int | str | None:
+    """``runner-up``, ``random``, ``none``, or a class, as ``target`` of the Python functions."""
+    words: dict[str, str | None] = {"runner-up": "runner_up", "random": "random", "none": None}
+    return words[text] if text in words else _parse_class("--target", text, classes, [*words])
