@@ -105,7 +105,7 @@ def measure(way: str, name: str, steps: int, batch: int, truth: Path) -> dict[st
     part = load_component("purifiers", name)
     double = not truth.exists()
     prior = scoreag.load_prior("cifar10", "cpu").to(torch.float64 if double else torch.float32)
-    settings = resolve_config(prior, part.CARD, part.TAKES, part.DEFAULTS, {
+    settings = resolve_config(prior, part.CARD_SECTION, part.CONFIG_FIELDS, part.DEFAULTS, {
         **CHAINS[name], "steps": steps})  # fmt: skip
     purify = by_adjoint if way == "torchsde adjoint" else part.purify
     kinds = {"plain": Plain, "checkpoint": Checkpointed}
