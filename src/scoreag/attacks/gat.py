@@ -13,13 +13,14 @@ from scoreag.core.rng import Noise, derive_key
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig, resolve_task_config
+from scoreag.methods.guided_sampling import attach_guide
 from scoreag.methods.run_task import run_batch
 from scoreag.methods.task import TaskSpec, validate_class_count, validate_target
 from scoreag.methods.transformation import sample_task
 
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
-    "max_restarts",
+    "max_restarts", "guidance_scale", "guide",
 )  # fmt: skip
 
 
@@ -29,8 +30,8 @@ class GAT(Attack):
 
     Args:
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
-        attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts:
-            as in ``scoreag.transform``; None takes the value of the prior's card.
+        attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts,
+        guidance_scale, guide: as in ``scoreag.transform``; None takes the value of the card.
         prior: required; not an option.
     """
 
@@ -43,6 +44,8 @@ class GAT(Attack):
     jacobian: str | None = None
     attack_loss: str | None = None
     max_restarts: int | None = None
+    guidance_scale: float | None = None
+    guide: str | None = None
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,11 +63,12 @@ class GAT(Attack):
         if noise.name:
             seed = int.from_bytes(derive_key(noise.seed, noise.name), "little")
         target = None if self.target == "none" else self.target
+        config = self._config(self.prior)
         task = TaskSpec(
             task="transform",
             sample=sample_task,
-            prior=self.prior.to(images.dtype, images.device),
-            config=self._config(self.prior),
+            prior=attach_guide(self.prior.to(images.dtype, images.device), config),
+            config=config,
             seed=seed,
             image_ids=tuple(noise.image_ids),
             classifier=classifier,

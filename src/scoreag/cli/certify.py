@@ -40,6 +40,9 @@ class GeneratorSampling:
     """How the generator samples."""
 
     attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no guidance")] = None
+    guidance_scale: o.GuidanceScale = None
+    guide: o.Guide = None
+    guidance_interval: o.GuidanceInterval = None
     steps: o.Steps = None
     sampler: o.Sampler = None
     sampler_option: o.SamplerOption = None

@@ -131,6 +131,13 @@ Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", chec
 Overwrite = Annotated[bool, switch("Start over and replace the run in --out.")]
 Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
+GuidanceScale = Annotated[
+    float | None, Opt("w of the prior's own guidance: 1 is none, more shows the class.", CARD)
+]
+Guide = Annotated[str | None, Opt("null (no label), or weaker:MODEL.", CARD)]
+GuidanceInterval = Annotated[
+    str | None, Opt("Noise levels of the prior's guidance.", CARD, metavar="LOW,HIGH")
+]
 Steps = Annotated[int | None, Opt("Number of noise levels above 0, 1 or more.", CARD)]
 Sampler = Annotated[str | None, Opt("Sampler; see: scoreag list samplers.", CARD)]
 SamplerOption = Annotated[
@@ -251,6 +258,9 @@ class UnguidedOptions:
     steps: Steps = None
     sampler: Sampler = None
     sampler_option: SamplerOption = None
+    guidance_scale: GuidanceScale = None
+    guide: Guide = None
+    guidance_interval: GuidanceInterval = None
     jacobian: Annotated[str | None, Opt("exact, identity or finite_difference.", CARD)] = None
     x0_estimate: Annotated[str | None, Opt("denoiser, ode_euler or sde_euler.", CARD)] = None
     likelihood_variance: Annotated[str | None, Opt("constant, widened, damped or exact.", CARD)] = (
@@ -286,8 +296,9 @@ def sampling_kwargs(options: Any) -> dict[str, Any]:
     kwargs = {name: value for name, value in flatten(options).items() if value is not None}
     if pairs := kwargs.pop("sampler_option", None):
         kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
-    if interval := kwargs.get("attack_interval"):
-        kwargs["attack_interval"] = _parse_interval(interval)
+    for name in ("attack_interval", "guidance_interval"):
+        if kwargs.get(name) is not None:
+            kwargs[name] = parse_interval(name, kwargs[name])
     return kwargs
 
 
@@ -299,12 +310,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _parse_interval(text: str) -> tuple[float, float]:
+def parse_interval(name: str, text: str) -> tuple[float, float]:
+    """``LOW,HIGH`` as two noise levels."""
     try:
         low, high = map(float, text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"--attack-interval {text!r}: write two noise levels, e.g. 0.1,10"
+            f"--{name.replace('_', '-')} {text!r}: write two noise levels, e.g. 0.1,10"
         ) from error
     return low, high
 

@@ -25,6 +25,7 @@ from scoreag.methods.config import (
     given_options,
     resolve_config,
 )
+from scoreag.methods.guided_sampling import attach_guide
 from scoreag.methods.task import check_callable, validate_flag, validate_prior, validate_seed
 from scoreag.registry import describe_value, did_you_mean, load_component
 
@@ -47,6 +48,9 @@ def defend(
     similarity: float | None = None,
     likelihood_variance: str | None = None,
     sigma_start: float | None = None,
+    guidance_scale: float | None = None,
+    guide: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,
@@ -93,6 +97,7 @@ def defend(
         raise ValueError(f"the purifier {purifier} cannot be imported: {error}") from error
     sampling = resolve_config(prior, part.CARD_SECTION, part.CONFIG_FIELDS, part.DEFAULTS, options)
     max_bytes = None if max_memory is None else parse_bytes(max_memory)
+    prior = attach_guide(prior, sampling)
     config = DefenseConfig(
         classifier, prior, part.purify, sampling, seed, draws, aggregate, backward, max_bytes, bf16
     )

@@ -37,6 +37,7 @@ class Prior:
         metadata: of the model, for manifests: name, sha256, license.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
         judge: the name of a reference classifier for its samples; "" for none.
+        guide: a weaker score model of the same images, where one guides this one.
     """
 
     model: ScoreModel
@@ -49,6 +50,7 @@ class Prior:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
     judge: str = ""
+    guide: ScoreModel | None = None
     weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
 
     def sample(
@@ -81,16 +83,21 @@ class Prior:
 
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "Prior":
         """The same prior in another dtype or on another device; copied weights are cached."""
-        sigmas, source = self.sigmas.to(device), self.model
-        model, key = source, (source, dtype, sigmas.device)
-        if isinstance(source, nn.Module) and key[1:] != (self.dtype, self.sigmas.device):
+        sigmas = self.sigmas.to(device)
 
-            def converted() -> ScoreModel:
-                return copy.deepcopy(source).to(dtype=dtype, device=sigmas.device)
-
+        def convert(source: ScoreModel) -> ScoreModel:
+            place = (dtype, sigmas.device)
+            if not isinstance(source, nn.Module) or place == (self.dtype, self.sigmas.device):
+                return source
             weights = [*source.parameters(), *source.buffers()]
-            model = self.weight_cache.get(key, weights, converted)
-        return replace(self, model=model, sigmas=sigmas, dtype=dtype)
+            return self.weight_cache.get(
+                (source, *place),
+                weights,
+                lambda: copy.deepcopy(source).to(dtype=dtype, device=sigmas.device),
+            )
+
+        guide = None if self.guide is None else convert(self.guide)
+        return replace(self, model=convert(self.model), guide=guide, sigmas=sigmas, dtype=dtype)
 
 
 def to_images(x0: State) -> Images:

@@ -15,6 +15,7 @@ from scoreag.diffusion.guidance import JACOBIANS, X0_ESTIMATES, Interval
 from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_sigma
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.prior_guidance import NULL, WEAKER, null_label
 from scoreag.registry import (
     UnknownNameError,
     UnknownOptionError,
@@ -34,20 +35,26 @@ CHOICES: dict[str, Iterable[str]] = {
     "attack_loss": ("likelihood", "margin"),
 }
 TYPES: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("attack_scale", "similarity", "sigma_start"), (float | int, "a number")),
+    **dict.fromkeys(
+        ("attack_scale", "similarity", "sigma_start", "guidance_scale"), (float | int, "a number")
+    ),
     **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
-    **dict.fromkeys(("sampler", *CHOICES), (str, "a name")),
+    **dict.fromkeys(("sampler", "guide", *CHOICES), (str, "a name")),
     "sampler_options": (Mapping, "a mapping of names to values"),
     "normalize_gradient": (bool, "True or False"),
     "stop_margin": (float | int | None, "a number, or None"),
-    "attack_interval": (tuple | list | None, "(low, high), or None"),
+    **dict.fromkeys(
+        ("attack_interval", "guidance_interval"), (tuple | list | None, "(low, high), or None")
+    ),
 }
-MINIMA = {"attack_scale": 0, "similarity": 0, "max_restarts": 0, "steps": 1}
+MINIMA = {"attack_scale": 0, "similarity": 0, "guidance_scale": 0, "max_restarts": 0, "steps": 1}
+INTERVALS = ("attack_interval", "guidance_interval")
 CLASSIFIER_ONLY_FIELDS = (
     "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
     "max_restarts",
 )  # fmt: skip
 IMAGE_ONLY_FIELDS = ("similarity", "likelihood_variance")
+GUIDANCE_FIELDS = ("guidance_scale", "guide", "guidance_interval")
 DOCS = {  # of the parameters that several public functions share
     "classifier": "images in [0, 1] to logits (batch, classes), in eval mode; a module, a "
     "function, or what ``defend`` returns.",
@@ -68,6 +75,10 @@ DOCS = {  # of the parameters that several public functions share
     "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1].",
     "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "
     "``damped`` (PiGDM's weight) or ``exact`` (MMPS).",
+    "guidance_scale": "w of the prior's guidance ``D_guide + w (D - D_guide)``: 1 is none, more "
+    "shows the class more clearly.",
+    "guide": "``null``, the model without the label, or ``weaker:NAME``, another score model.",
+    "guidance_interval": "the lowest and highest noise level at which the prior is guided.",
     "sigma_start": "noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.",
     "steps": "number of noise levels above 0, at least 1.",
     "sampler": "one of ``scoreag list samplers``.",
@@ -86,7 +97,7 @@ Raises:
 class SamplingConfig:
     """How a task samples; ``DOCS`` explains the options.
 
-    ``attack_interval`` None guides at every noise level, and ``stop_margin`` None never pauses.
+    An interval None is all noise levels, and ``stop_margin`` None never pauses.
     """
 
     attack_scale: float = 10.0
@@ -103,6 +114,9 @@ class SamplingConfig:
     normalize_gradient: bool = False
     stop_margin: float | None = None
     max_restarts: int = 0
+    guidance_scale: float = 1.0
+    guide: str = NULL
+    guidance_interval: Interval | None = None
 
     def sigmas(self) -> Float[Tensor, " levels"]:
         """The noise levels, from ``sigma_start`` down to 0."""
@@ -183,21 +197,24 @@ def resolve_config(
 ) -> SamplingConfig:
     """The checked options of a task or purifier: ``overrides`` over the card's over ``base``."""
     _check_known(task, field_names, overrides)
-    nullable = ("stop_margin", "attack_interval")
+    nullable = ("stop_margin", *INTERVALS)
     changes = {n: value for n, value in overrides.items() if value is not None or n in nullable}
     defaults = {**base, **prior.defaults.get(task, {})}
     if "sampler" in changes and changes["sampler"] != defaults.get("sampler"):
         defaults.pop("sampler_options", None)
     merged = {**defaults, **changes}
     _check_types(merged)
-    if merged.get("attack_interval") is not None:  # cards have no tuples
-        merged["attack_interval"] = tuple(merged["attack_interval"])
+    merged |= {n: tuple(merged[n]) for n in INTERVALS if merged.get(n) is not None}  # cards: lists
     config = SamplingConfig(**merged)
     _check_names(config)
     _check_numbers(config)
     _check_exact_variance(config)
-    if config.attack_interval == (0, math.inf):
+    _check_guidance(config, prior, task, overrides)
+    everywhere = (0, math.inf)
+    if config.attack_interval == everywhere:
         config = replace(config, attack_interval=None)
+    if config.guidance_interval == everywhere:
+        config = replace(config, guidance_interval=None)
     if config.stop_margin == math.inf:
         config = replace(config, stop_margin=None)
     if task != "synthesize":
@@ -213,6 +230,13 @@ def _check_known(task: str, known: Sequence[str], options: Mapping[str, Any]) ->
                 reason += ", and set how closely it keeps to the image by similarity"
         elif name in IMAGE_ONLY_FIELDS and task == "synthesize":
             reason = f"there is no image to stay close to; leave {name} out"
+        elif name in GUIDANCE_FIELDS and "sigma_start" in known:
+            if options[name] in (1, None):
+                continue
+            reason = (
+                "with a guided prior one call of the denoiser estimates nothing; "
+                f"leave {name} out, or write guidance_scale 1"
+            )
         else:
             hint = did_you_mean(name, [*known])
             raise UnknownOptionError(f"{task} takes no option {name!r}; {hint}")
@@ -225,11 +249,12 @@ def _check_types(merged: Mapping[str, Any]) -> None:
         type_, expected = TYPES[name]
         if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
             raise ValueError(f"{name} is {describe_value(value)}; expected {expected}")
-    pair = merged.get("attack_interval")
-    if pair is not None and not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
-        raise ValueError(
-            f"attack_interval is {describe_value(pair)}; expected two numbers, e.g. (0.1, 10)"
-        )
+    for name in INTERVALS:
+        pair = merged.get(name) or (0, 1)
+        if not (len(pair) == 2 and all(isinstance(v, float | int) for v in pair)):
+            raise ValueError(
+                f"{name} is {describe_value(pair)}; expected two numbers, e.g. (0.1, 10)"
+            )
 
 
 def _check_names(config: SamplingConfig) -> None:
@@ -270,11 +295,10 @@ def _check_numbers(config: SamplingConfig) -> None:
             f"sigma_start is {config.sigma_start}; expected a noise level above 0.002 and at most "
             "1000, e.g. 80 (from pure noise) or 1 (near the given image)"
         )
-    low, high = config.attack_interval or (0, 1)
-    if not 0 <= low < high:
-        raise ValueError(
-            f"attack_interval is {config.attack_interval}; expected 0 <= low < high, e.g. 0.1,10"
-        )
+    for name in INTERVALS:
+        low, high = getattr(config, name) or (0, 1)
+        if not 0 <= low < high:
+            raise ValueError(f"{name} is {(low, high)}; expected 0 <= low < high, e.g. 0.1,10")
     if config.stop_margin is not None and math.isnan(config.stop_margin):
         raise ValueError("stop_margin is nan; expected a margin of logits, or None")
 
@@ -287,6 +311,36 @@ def _check_exact_variance(config: SamplingConfig) -> None:
             raise ValueError(
                 f"likelihood_variance 'exact' needs {name} {required!r}, not {value!r}; "
                 f"write --{name.replace('_', '-')} {required} or --likelihood-variance damped"
+            )
+
+
+def _check_guidance(
+    config: SamplingConfig, prior: Prior, task: str, overrides: Mapping[str, Any]
+) -> None:
+    """A guide that the model has, of a scale at which it acts."""
+    if config.guide != NULL and not config.guide.removeprefix(WEAKER).strip(" "):
+        raise ValueError("guide 'weaker:' names no score model; write weaker:NAME")
+    if config.guide != NULL and not config.guide.startswith(WEAKER):
+        raise UnknownNameError(
+            f"no guide {config.guide!r}; write 'null', or 'weaker:NAME' with a score model's name "
+            "or folder"
+        )
+    if config.guidance_scale == 1:
+        idle = [n for n in ("guide", "guidance_interval") if overrides.get(n) is not None]
+        if idle:
+            raise ValueError(
+                f"guidance_scale is 1, at which {idle[0]} does nothing; write a guidance_scale "
+                "above 1, e.g. 2"
+            )
+    elif config.guide == NULL:
+        labeled = task in ("synthesize", "transform") and bool(prior.classes)
+        if not labeled or null_label(prior.model) is None:
+            lack = (
+                "this model has no null label" if labeled else f"{task} of this model has no labels"
+            )
+            raise ValueError(
+                f"guidance_scale is {config.guidance_scale:g} and guide is 'null', but {lack}; "
+                "write guide 'weaker:NAME', or guidance_scale 1"
             )
 
 

@@ -33,8 +33,12 @@ from scoreag.diffusion.likelihoods import (
     targeted,
     untargeted,
 )
+from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.prior_guidance import NULL, WEAKER, GuidedModel, evaluations_at
 from scoreag.methods.config import SamplingConfig
+from scoreag.models.identity import model_identity
+from scoreag.models.loading import load_prior
 from scoreag.registry import load_component
 
 RUNNER_UP = "runner_up"  # as a target: the most likely class but the label
@@ -52,16 +56,16 @@ class SampleBatch:
 
 @dataclass
 class CallCounter:
-    """Counts the denoiser calls of a chain, and per image the calls without guidance."""
+    """Counts the network evaluations of a chain, and per image the calls without guidance."""
 
     nfe: int = 0
     guidance_skipped: BatchScalar | None = None
 
-    def wrap(self, denoise: Denoise) -> Denoise:
-        """``denoise`` that counts its calls."""
+    def wrap(self, denoise: Denoise, model: ScoreModel) -> Denoise:
+        """``denoise`` of ``model`` that counts its evaluations."""
 
         def counted(x: State, sigma: Sigma) -> State:
-            self.nfe += 1
+            self.nfe += evaluations_at(model, sigma)
             return denoise(x, sigma)
 
         return counted
@@ -79,11 +83,40 @@ class CallCounter:
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
-    """The prior with the sampler and the noise levels of ``config``."""
+    """The prior with the sampler, the noise levels and the guidance of ``config``."""
     sample = load_component("samplers", config.sampler).sample
     sigmas, device = config.sigmas(), prior.sigmas.device
     sigmas = sigmas.to(prior.sigmas) if device.type == "mps" else sigmas.to(device)  # no float64
-    return replace(prior, sampler=partial(sample, **config.sampler_options), sigmas=sigmas)
+    sampler, model = partial(sample, **config.sampler_options), prior.model
+    if config.guidance_scale != 1:
+        guide = None if config.guide == NULL else prior.guide
+        assert config.guide == NULL or guide is not None, "attach_guide comes first"
+        model = GuidedModel(model, config.guidance_scale, guide, config.guidance_interval)
+    return replace(prior, sampler=sampler, sigmas=sigmas, model=model)
+
+
+def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
+    """The prior with the weaker model that ``config`` names, if it names one.
+
+    Raises:
+        ValueError: there is no such model, or it is of other images or classes.
+    """
+    if config.guidance_scale == 1 or config.guide == NULL:
+        return prior
+    name = config.guide.removeprefix(WEAKER)
+    weaker = load_prior(name, prior.sigmas.device)
+    for what, ours, other in (
+        ("images", prior.image_shape, weaker.image_shape),
+        ("classes", prior.classes, weaker.classes),
+    ):
+        if tuple(ours) != tuple(other):
+            raise ValueError(
+                f"guide {config.guide!r} is of other {what} than the score model; name an earlier "
+                "snapshot of it, or a smaller model of the same data"
+            )
+    metadata = {**prior.metadata, "guide": model_identity(weaker.model, weaker.metadata)}
+    guide = weaker.to(prior.dtype).model
+    return replace(prior, guide=guide, metadata=metadata)
 
 
 def runner_up_class(logits: Tensor, labels: Labels) -> Labels:

@@ -20,6 +20,7 @@ from scoreag.methods.config import (
 from scoreag.methods.guided_sampling import (
     CallCounter,
     SampleBatch,
+    attach_guide,
     configure_prior,
     guided_denoiser,
 )
@@ -44,10 +45,11 @@ def sample_purification(
 ) -> Images:
     """``x0 ~ p(x0) N(image; x0, 1/s_x)``, differentiable in ``images``; no label is used."""
     reference, counter = to_model_range(images), counter or CallCounter()
-    return configure_prior(prior, config).sample(
+    prior = configure_prior(prior, config)
+    return prior.sample(
         noise,
         condition=lambda denoise: guided_denoiser(
-            config, prior.sigma_data, counter.wrap(denoise), None, reference
+            config, prior.sigma_data, counter.wrap(denoise, prior.model), None, reference
         ),
         init_image=reference,
         wrt=[reference],
@@ -83,7 +85,7 @@ def build_purification(
     return TaskSpec(
         task="purify",
         sample=sample_task,
-        prior=prior.to(images.dtype),
+        prior=attach_guide(prior.to(images.dtype), config),
         config=config,
         seed=validate_seed(seed),
         image_ids=validate_image_ids(image_ids, range(len(images))),
@@ -108,6 +110,9 @@ def purify(
     similarity: float | None = None,
     likelihood_variance: str | None = None,
     sigma_start: float | None = None,
+    guidance_scale: float | None = None,
+    guide: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,

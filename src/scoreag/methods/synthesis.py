@@ -49,11 +49,12 @@ def sample_synthesis(
     )
     if isinstance(target, str) and term is not None:
         term = runner_up
-    images = configure_prior(prior, config).sample(
+    prior = configure_prior(prior, config)
+    images = prior.sample(
         noise,
         labels,
         condition=lambda denoise: guided_denoiser(
-            config, prior.sigma_data, counter.wrap(denoise), term
+            config, prior.sigma_data, counter.wrap(denoise, prior.model), term
         ),
     )
     targets = runner_up.targets if isinstance(target, str) else target
@@ -134,6 +135,9 @@ def synthesize(
     stop_margin: float | None = None,
     max_restarts: int | None = None,
     sigma_start: float | None = None,
+    guidance_scale: float | None = None,
+    guide: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,

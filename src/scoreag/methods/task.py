@@ -18,7 +18,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
-from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch
+from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
 from scoreag.registry import describe_value, did_you_mean
 
 IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * IDS_PER_CLASS + index in the class
@@ -116,7 +116,7 @@ def build_attack(
     return TaskSpec(
         task=task,
         sample=sample,
-        prior=prior.to(example.dtype),
+        prior=attach_guide(prior.to(example.dtype), config),
         config=config,
         seed=seed,
         image_ids=ids,

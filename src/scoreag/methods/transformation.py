@@ -47,11 +47,12 @@ def sample_transformation(
         targets = runner_up_class(classifier(images).detach(), labels)
     term = attack_likelihood(classifier, labels, targets, config, counter)
     reference = to_model_range(images)
-    samples = configure_prior(prior, config).sample(
+    prior = configure_prior(prior, config)
+    samples = prior.sample(
         noise,
         labels if prior.classes else None,
         condition=lambda denoise: guided_denoiser(
-            config, prior.sigma_data, counter.wrap(denoise), term, reference
+            config, prior.sigma_data, counter.wrap(denoise, prior.model), term, reference
         ),
         init_image=reference,
     )
@@ -108,6 +109,9 @@ def transform(
     similarity: float | None = None,
     likelihood_variance: str | None = None,
     sigma_start: float | None = None,
+    guidance_scale: float | None = None,
+    guide: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     steps: int | None = None,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | None = None,

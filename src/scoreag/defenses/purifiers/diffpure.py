@@ -8,11 +8,11 @@ paper's time t* of the VP process is ``sigma_start = vp_sigma(t*)``, for its t* 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Images
 from scoreag.diffusion.prior import Prior, to_model_range
-from scoreag.methods.config import SamplingConfig
+from scoreag.methods.config import GUIDANCE_FIELDS, SamplingConfig
 from scoreag.methods.guided_sampling import configure_prior
 
 CARD_SECTION = "diffpure"
-CONFIG_FIELDS = ("sigma_start", "steps", "sampler", "sampler_options")
+CONFIG_FIELDS = ("sigma_start", "steps", "sampler", "sampler_options", *GUIDANCE_FIELDS)
 DEFAULTS = {"sigma_start": 0.25, "steps": 8, "sampler": "ancestral"}
 
 
