@@ -23,13 +23,15 @@ def drawn(folder, count=7, **options):
     )
 
 
-@pytest.mark.parametrize("sampler, steps", [("heun", 3), ("ancestral", 5), ("dpmpp_2m", 5)])
+@pytest.mark.parametrize(
+    "sampler, steps", [("heun", 3), ("ancestral", 5), ("dpmpp_2m", 5), ("euler_maruyama", 5)]
+)
 def test_draws_are_those_of_synthesize_at_strength_0(tmp_path, sampler, steps):
     settings = {
         "sampler": sampler,
         "steps": steps,
         "attack_scale": 0.0,
-        "sigma_start": 80.0,
+        "sigma_start": 152.17 if sampler == "euler_maruyama" else 80.0,
         "max_restarts": 0,
     }
     labels, ids = cycle_labels(7, 3), make_image_ids(7, 3)

@@ -77,8 +77,8 @@ def generate_samples(
 ) -> Pixels:
     """``count`` images, the classes in turn; a batch, padded to ``batch_size``, is a chunk."""
     component = load_component("samplers", sampler)
-    grid = getattr(component, "grid", karras)
-    sigmas = grid(steps_for_nfe(sampler, nfe)).to(prior.sigmas.device)
+    schedule = getattr(component, "noise_schedule", karras)
+    sigmas = schedule(steps_for_nfe(sampler, nfe)).to(prior.sigmas.device)
     prior = replace(prior, sampler=component.sample, sigmas=sigmas)
     n_classes = len(prior.classes)
     ids = make_image_ids(count, n_classes)
