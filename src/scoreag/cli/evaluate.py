@@ -35,6 +35,7 @@ _REFERENCE_HELP = "Classifier that checks which class an image shows."
 _EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
 _COMPARE_HELP = "Another card, or the same after a fraction of its training, e.g. 0.5; repeatable."
 _ATTACK_HELP = "Classifier: also accuracy under this attack: pgd."
+_GUIDANCE_HELP = "Score model: w of its own guidance, by which a call takes two evaluations."
 _FEATURE_BATCH_HELP = "The same for the reference classifier and feature extractors."
 
 
@@ -50,6 +51,11 @@ class EvaluateOptions:
     ] = None
     sampler: Annotated[str, o.Opt("Sampler; see: scoreag list samplers.")] = "ancestral"
     nfe: Annotated[int, o.Opt("Denoiser calls per image; heun, edm_stochastic: odd.")] = 35
+    guidance_scale: Annotated[float | None, o.Opt(_GUIDANCE_HELP, "1")] = None
+    guide: Annotated[str | None, o.Opt("null (no label), or weaker:MODEL.", "null")] = None
+    guidance_interval: Annotated[
+        str | None, o.Opt("Noise levels of this guidance.", "all", metavar="LOW,HIGH")
+    ] = None
     reference_classifier: Annotated[str | None, o.Opt(_REFERENCE_HELP, "the bundled one")] = None
     feature_extractor: Annotated[list[str] | None, o.Opt(_EXTRACTOR_HELP, "judge")] = None
     compare_with: Annotated[list[str] | None, o.Opt(_COMPARE_HELP)] = None
@@ -78,6 +84,8 @@ def evaluate(options: EvaluateOptions) -> None:
     specs = attack_specs(options)
     if card.kind == "score-model" and specs:
         raise UsageError("--attack is for classifiers; leave it out for a score model")
+    if card.kind == "classifier" and (guided := guidance_kwargs(options)):
+        raise UsageError(f"--{next(iter(guided)).replace('_', '-')} is for score models")
     if card.kind == "classifier" and options.compare_with:
         raise UsageError("--compare-with is for score models; evaluate one classifier at a time")
     check_not_overwritten(options.data, options.out)
@@ -300,9 +308,19 @@ def build_context(
     context = EvalContext(
         test, train, reference, extractors, Path(options.out), options.images or N_IMAGES,
         options.sampler, options.nfe, options.seed, options.batch_size or 1,
-        options.feature_batch_size, device, options.output.progress,
+        options.feature_batch_size, device, options.output.progress, guidance_kwargs(options),
     )  # fmt: skip
+    context.guided(model.prior)  # what cannot be guided is refused now
     return model, context, others
+
+
+def guidance_kwargs(options: EvaluateOptions) -> dict[str, Any]:
+    """The options of guidance that were given; none are for a classifier."""
+    names = ("guidance_scale", "guide", "guidance_interval")
+    given = {n: value for n in names if (value := getattr(options, n)) is not None}
+    if interval := given.get("guidance_interval"):
+        given["guidance_interval"] = o.parse_interval("guidance_interval", interval)
+    return given
 
 
 def default_judge(card: "Card") -> str:

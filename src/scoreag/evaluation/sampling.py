@@ -25,7 +25,7 @@ from scoreag.registry import component_names, did_you_mean, load_component
 
 # fresh noise at each step corrects errors of the network
 DEFAULT_SAMPLER, DEFAULT_NFE = "ancestral", 35
-SECOND_ORDER_SAMPLERS = ("heun", "edm_stochastic")  # two calls a step, but one at the last
+MAX_FIRST_STEPS = 10  # of a sampler's shortest chain
 NFE_VALUES = (18, 35, 64)  # whose time is measured
 REPEATS = 3
 
@@ -41,6 +41,21 @@ def make_image_ids(count: int, n_classes: int) -> list[int]:
     return [i % n * IDS_PER_CLASS + i // n for i in range(count)]
 
 
+def count_calls(sampler: str, steps: int) -> int:
+    """The denoiser calls of a sampler at so many noise levels: it is run on one number."""
+    component = load_component("samplers", sampler)
+    calls = 0
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return torch.zeros_like(x)
+
+    sigmas = getattr(component, "noise_schedule", karras)(steps)
+    component.sample(denoise, torch.zeros(1, 1, dtype=sigmas.dtype), sigmas, Noise(0, [0]))
+    return calls
+
+
 def steps_for_nfe(sampler: str, nfe: int) -> int:
     """The steps of a sampler that calls the denoiser ``nfe`` times.
 
@@ -50,18 +65,27 @@ def steps_for_nfe(sampler: str, nfe: int) -> int:
     known = component_names("samplers")
     if sampler not in known:
         raise ValueError(f"no sampler {sampler!r}; {did_you_mean(sampler, known)}")
-    if sampler not in SECOND_ORDER_SAMPLERS:
-        if nfe < 1:
-            raise ValueError(
-                f"{nfe} denoiser calls draw nothing; write 1 or more, e.g. {DEFAULT_NFE}"
-            )
-        return nfe
-    if nfe < 1 or nfe % 2 == 0:
+    if nfe < 1:
+        raise ValueError(f"{nfe} denoiser calls draw nothing; write 1 or more, e.g. {DEFAULT_NFE}")
+    first = next(n for n in range(1, MAX_FIRST_STEPS) if _can_run(sampler, n))
+    least = count_calls(sampler, first)
+    per_step = count_calls(sampler, first + 1) - least
+    more, rest = divmod(nfe - least, per_step)
+    if more < 0 or rest:
+        above = least + max(0, more + 1) * per_step
         raise ValueError(
-            f"{nfe} denoiser calls are no whole number of steps of {sampler}, which calls twice "
-            f"a step and once at the last; write an odd number, e.g. {max(nfe, 0) + 1}"
+            f"{nfe} denoiser calls are no whole number of steps of {sampler}, which calls "
+            f"{least} times and {per_step} more for each further step; write e.g. {above}"
         )
-    return (nfe + 1) // 2
+    return first + more
+
+
+def _can_run(sampler: str, steps: int) -> bool:
+    try:
+        count_calls(sampler, steps)
+    except ValueError:  # restart needs a level between those of its interval
+        return False
+    return True
 
 
 def generate_samples(

@@ -6,8 +6,8 @@ comes closer to its training images than test images do, and its denoising loss 
 images only (Karras et al. 2022, table 1).  All score models are compared on the same images.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from scoreag.evaluation import sampling
 from scoreag.evaluation.storage import SAMPLES_DIR, load_or_compute
 from scoreag.io.images import make_grid, to_float, write_png
 from scoreag.io.manifest import cpu_name
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.guided_sampling import attach_guide, configure_prior
 from scoreag.metrics.feature_distances import (
     K_NEIGHBORS,
     Nearest,
@@ -98,6 +100,14 @@ class EvalContext:
     feature_batch_size: int
     device: torch.device
     progress: bool
+    guidance: Mapping[str, Any] = field(default_factory=dict)
+
+    def guided(self, prior: Prior) -> Prior:
+        """The prior with the guidance by which samples are made."""
+        if not self.guidance:
+            return prior
+        config = resolve_task_config(prior, "synthesize", **self.guidance)
+        return configure_prior(attach_guide(prior, config), config)
 
     @cached_property
     def test_subset(self) -> Dataset:
@@ -180,8 +190,9 @@ def _curve_point(model: Model, context: EvalContext) -> dict[str, Any]:
 
 def cached_samples(model: Model, context: EvalContext) -> Pixels:
     """The samples of a model, read from the folder where they are."""
+    parts = (f"-{name}-{value}" for name, value in context.guidance.items())
     return sampling.generate_samples(
-        model.prior, context.folder, model.cache_key, context.n_images, context.sampler,
+        context.guided(model.prior), context.folder, safe_name(model.cache_key + "".join(parts)), context.n_images, context.sampler,
         context.nfe, context.seed, context.batch_size, context.progress,
     )  # fmt: skip
 
