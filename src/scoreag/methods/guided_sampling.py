@@ -52,7 +52,7 @@ class SampleBatch:
 
 @dataclass
 class CallCounter:
-    """Counts the denoiser calls of a chain, and per image the calls without guidance."""
+    """Counts the denoiser calls of a chain, and per image the likelihoods that were paused."""
 
     nfe: int = 0
     guidance_skipped: BatchScalar | None = None
