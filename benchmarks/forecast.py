@@ -3,7 +3,7 @@
 scoreag assess purifier --dry-run --json --lpips-weights features.npz,heads.npz > runs/forecast.json
 python benchmarks/forecast.py runs/forecast.json --name purifier_forecast
 
-Of several files, a later one's cells stand in for those of the same name: what was measured anew.
+Of several files, a later one's cells stand in for those of the same name: what was measured again.
 """
 
 import argparse

@@ -36,7 +36,7 @@ plain = cache(partial(scoreag.load_classifier, device="cpu"))
 
 
 def victim(name: str) -> Any:
-    """A classifier; one that purifies begins its draws anew."""
+    """A classifier; one that purifies begins its draws again."""
     if name not in TABLE["defended"]:
         return plain(name)
     inner, model, purifier, more = TABLE["defended"][name]

@@ -36,6 +36,6 @@ def models(results: Path) -> str:
 
 
 def page(results: Path, text: str) -> str:
-    """``text`` with its table written anew."""
+    """``text`` with its table written again."""
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{models(results)}{END}{rest.split(END)[1]}"

@@ -29,7 +29,7 @@ class Step:
 
     Args:
         made: the file that is there when it is done.
-        models: whose cards must be there before; other weights ask for the command anew.
+        models: whose cards must be there before; other weights ask for the command again.
         after: further steps that must be done before.
     """
 

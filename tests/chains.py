@@ -12,7 +12,7 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 from scoreag.diffusion import guidance, solver
-from scoreag.diffusion.guidance import X0Estimate
+from scoreag.diffusion.guidance import X0Coefficients
 
 
 class Plain:
@@ -42,7 +42,7 @@ def drawing(scheduler: Any, noise: Noise) -> Iterator[None]:
 def detached(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
-    estimate: X0Estimate,
+    estimate: X0Coefficients,
     x: State,
     sigma: Sigma,
     deviation: float = 0.5,

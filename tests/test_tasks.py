@@ -102,6 +102,20 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
     assert torch.equal(drawn.targets, expected) and drawn.nfe == len(estimates) == 8
 
 
+@pytest.mark.parametrize("changes", [{"steps": 1}, {"attack_interval": (3.0, 90.0)}])
+def test_synthesis_settles_its_target_at_the_last_guided_level_if_none_is_below_2(changes, prior):
+    settings = replace(FROM_NOISE, attack_scale=1.0, **changes)
+    drawn = sample_synthesis(prior, classify, LABELS, "runner_up", settings, NOISE)
+    assert torch.equal(drawn.targets, 1 - LABELS)
+
+
+def test_without_an_attack_no_target_is_chosen(prior, natural):
+    settings = replace(FROM_NOISE, attack_scale=0.0)
+    drawn = sample_synthesis(prior, classify, LABELS, "runner_up", settings, NOISE)
+    near = sample_transformation(prior, classify, natural, LABELS, "runner_up", settings, NOISE)
+    assert drawn.targets.tolist() == near.targets.tolist() == [-1] * len(LABELS)
+
+
 @pytest.mark.parametrize(
     "sampler", ["heun", "edm_stochastic", "ancestral", "dpmpp_2m", "euler_maruyama"]
 )

@@ -78,8 +78,8 @@ def test_one_step_of_fgsm_is_enough_against_two_classes(norm):
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
     attack = fgsm.FGSM(eps=EPSILON[norm], norm=norm)
     found = attack(lambda x: linear(x)[:, :2], images, torch.tensor([0]), image_ids=[0])
-    towards = WEIGHTS[1] - WEIGHTS[0]
-    unit = towards.sign() if norm == "Linf" else towards / towards.norm()
+    toward = WEIGHTS[1] - WEIGHTS[0]
+    unit = toward.sign() if norm == "Linf" else toward / toward.norm()
     assert torch.allclose(found[0], images[0] + EPSILON[norm] * unit, atol=1e-12)
 
 

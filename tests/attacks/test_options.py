@@ -25,12 +25,12 @@ class Mine(Attack):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"steps": 0}, "steps is 0; it must be above 0"),
+        ({"steps": 0}, "steps is 0; expected a finite number above 0"),
         ({"steps": 2.0}, "steps is 2.0; expected a whole number"),
         ({"steps": True}, "steps is True; expected a whole number"),
         ({"size": "big"}, "size is 'big'; expected a number"),
-        ({"size": float("nan")}, "size is nan; it must be above 0"),
-        ({"size": float("inf")}, "size is inf; it must be above 0"),
+        ({"size": float("nan")}, "size is nan; expected a finite number above 0"),
+        ({"size": float("inf")}, "size is inf; expected a finite number above 0"),
         ({"eps": 8}, "eps is 8; expected 0 to 1"),
         ({"norm": "l2f"}, "knows no norm 'l2f'; did you mean 'L2'?"),
         ({"norm": 2}, "norm is 2; expected a word"),

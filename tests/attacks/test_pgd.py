@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scoreag.attacks.low_frequency import LowFrequency
 from scoreag.attacks.pgd import PGD
 
 WEIGHTS = torch.tensor([0.5, -1.0, 2.0, -0.25]).view(1, 1, 2, 2)
@@ -130,5 +131,12 @@ def test_an_unknown_norm_is_refused():
 
 
 def test_a_ball_of_no_size_is_refused():
-    with pytest.raises(ValueError, match=r"pgd: eps is 0\.0; it must be above 0"):
+    with pytest.raises(ValueError, match=r"pgd: eps is 0\.0; expected a finite number above 0"):
         PGD(eps=0.0)
+
+
+@pytest.mark.parametrize("size", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("attack", [PGD, LowFrequency], ids=["pgd", "low_frequency"])
+def test_a_step_of_no_length_is_refused(attack, size):
+    with pytest.raises(ValueError, match=r"step_size is .*; expected 0 to 1000"):
+        attack(step_size=size)

@@ -15,7 +15,8 @@ from scoreag.certify.generator_risk import (
     summarize,
 )
 from scoreag.defenses.defend import defend
-from scoreag.methods.run_task import quantize_8bit, run_in_memory
+from scoreag.io.images import quantize_8bit
+from scoreag.methods.run_task import run_in_memory
 from scoreag.methods.synthesis import build_synthesis
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,13 @@ import torch
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.cli.options import RunOptions, SamplingOptions, option_fields
+from scoreag.cli.options import (
+    AttackOptions,
+    ChainOptions,
+    RunOptions,
+    SimilarityOptions,
+    option_fields,
+)
 from scoreag.io.records import read_rows
 from scoreag.methods.config import SamplingConfig
 
@@ -168,7 +174,14 @@ def test_every_setting_reaches_the_manifest(here):
 
 def test_every_setting_is_an_option_of_the_same_name():
     known = {f.name for f in fields(SamplingConfig)} - {"sampler_options"} | {"sampler_option"}
-    assert {option.name for option in option_fields(SamplingOptions)} == known
+    groups = (ChainOptions, SimilarityOptions, AttackOptions)
+    assert {option.name for group in groups for option in option_fields(group)} == known
+
+
+@pytest.mark.parametrize("option", ["--similarity", "--likelihood-variance"])
+def test_a_synthesis_has_no_image_to_stay_close_to(option, capsys):
+    assert main([*SYNTHESIZE, option, "1"]) == 2
+    assert "No such option" in capsys.readouterr().err
 
 
 def test_the_documented_batch_size_is_that_of_the_functions():
@@ -336,7 +349,9 @@ def test_a_damaged_checkpoint_says_what_to_do(here, capsys):
     (here / "out" / "checkpoint.pt").write_bytes(b"nothing")
     assert main(words) == 1
     err = capsys.readouterr().err
-    assert "remove it or give --overwrite to start afresh" in err and "weights_only" not in err
+    assert (
+        "remove it or give --overwrite to start from scratch" in err and "weights_only" not in err
+    )
 
 
 def test_doctor_names_the_size_that_a_card_was_trained_on(here, capsys):
@@ -378,7 +393,7 @@ def test_arrays_outside_0_to_1_are_refused(here, capsys, values, told):
     assert told in refused(capsys, [*TRANSFORM, "--data", "npz:bad.npz"])
 
 
-def test_unlabelled_images_cannot_be_transformed(here, capsys):
+def test_unlabeled_images_cannot_be_transformed(here, capsys):
     picture = next((here / "images").glob("*/*.png"))
     assert "write --class" in refused(capsys, [*TRANSFORM, "--data", str(picture)])
 

@@ -105,7 +105,7 @@ def test_options_without_effect_are_refused(attack, option):
     ):  # fmt: skip
         return
     kind = type(getattr(attack(), option))
-    with pytest.raises(ValueError, match=rf"{attack.name}: {option} is -1.* must be above 0"):
+    with pytest.raises(ValueError, match=rf"{attack.name}: {option} is -1.* number above 0"):
         replace(attack(), **{option: kind(-1)})
 
 

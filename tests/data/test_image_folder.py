@@ -122,7 +122,7 @@ def test_a_table_with_a_fault_is_refused_with_the_place(
         data.load_dataset(f"image-folder:{tmp_path}")
 
 
-def test_pictures_without_class_folders_are_unlabelled(tmp_path: Path) -> None:
+def test_pictures_without_class_folders_are_unlabeled(tmp_path: Path) -> None:
     paint(tmp_path / "b.png", 2)
     paint(tmp_path / "a.jpg", 1)
     came = data.load_dataset(f"image-folder:{tmp_path}")

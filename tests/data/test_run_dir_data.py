@@ -80,7 +80,7 @@ def test_a_range_counts_images_not_ids(tmp_path: Path) -> None:
     assert data.load_dataset(f"{run}[1]").image_ids == (300,)
 
 
-def test_a_run_without_labels_is_unlabelled(tmp_path: Path) -> None:
+def test_a_run_without_labels_is_unlabeled(tmp_path: Path) -> None:
     run = write_run(tmp_path / "gap", row(7, label=None))
     assert data.load_dataset(run).labels is None
 

@@ -32,13 +32,13 @@ def x():
     return NOISE.normal_like(torch.zeros(4, 3, 2))
 
 
-def towards(y, precision=2.0):
+def toward(y, precision=2.0):
     return reconstruction(y, precision, "constant")
 
 
 def test_guided_score_is_the_sum_of_two_scores(world, x):
     sigma, y = torch.tensor(0.7), torch.ones(3, 2)
-    guided = guide(world.denoise, towards(y))(x, sigma)
+    guided = guide(world.denoise, toward(y))(x, sigma)
 
     d_denoise = world.var / (world.var + sigma**2)
     likelihood_score = 2.0 * (y - world.denoise(x, sigma)) * d_denoise
@@ -64,7 +64,7 @@ def test_finite_difference_is_exact_where_the_jacobian_is_symmetric(world, x):
     """A Gaussian's denoiser is linear, so that even the finite difference is exact."""
     sigma, y = torch.tensor(0.7), torch.ones(3, 2)
     exact, symmetric = (
-        guide(world.denoise, towards(y), jacobian=name)(x, sigma)
+        guide(world.denoise, toward(y), jacobian=name)(x, sigma)
         for name in ("exact", "finite_difference")
     )
     assert torch.allclose(exact, symmetric, rtol=1e-9)
@@ -75,14 +75,14 @@ def test_identity_jacobian_assumes_the_variance_of_a_pixel(deviation, share, x):
     """By hand: sigma 1 and sd 1/2 give J = 1/5, so D_c = D + sigma^2 J 2 (y - D) = 0.6 x + 0.4 y,
     for a denoiser that changes nothing; sd 2 gives J = 4/5."""
     y = torch.ones(3, 2)
-    straight = guide(lambda x, _: x, towards(y), jacobian="identity", sigma_data=deviation)
+    straight = guide(lambda x, _: x, toward(y), jacobian="identity", sigma_data=deviation)
     assert torch.allclose(straight(x, torch.tensor(1.0)), (1 - share) * x + share * y)
 
 
 @pytest.mark.parametrize("name", JACOBIANS)
 def test_every_jacobian_can_be_differentiated(name, world, x):
     def guided(x, y):
-        return guide(world.denoise, towards(y), jacobian=name)(x, torch.tensor(0.7))
+        return guide(world.denoise, toward(y), jacobian=name)(x, torch.tensor(0.7))
 
     y = torch.ones(4, 3, 2)
     assert torch.autograd.gradcheck(guided, (x.requires_grad_(), y.requires_grad_()))
@@ -91,7 +91,7 @@ def test_every_jacobian_can_be_differentiated(name, world, x):
 @pytest.mark.parametrize("name", JACOBIANS)
 def test_guidance_builds_no_graph_without_gradients(name, world, x):
     with torch.no_grad():
-        guided = guide(world.denoise, towards(x), jacobian=name)(x, torch.tensor(1.0))
+        guided = guide(world.denoise, toward(x), jacobian=name)(x, torch.tensor(1.0))
     assert not guided.requires_grad
 
 
@@ -119,7 +119,7 @@ def test_x0_estimates_take_one_step_in_vp_time(name, share):
 
 
 def test_guidance_acts_only_within_its_interval(world, x):
-    guided = guide(world.denoise, towards(torch.ones(3, 2)), interval=(0.5, 2.0))
+    guided = guide(world.denoise, toward(torch.ones(3, 2)), interval=(0.5, 2.0))
     for sigma, acts in ((0.4, False), (0.5, True), (2.0, True), (2.1, False)):
         level = torch.tensor(sigma)
         assert torch.equal(guided(x, level), world.denoise(x, level)) is not acts
@@ -127,8 +127,8 @@ def test_guidance_acts_only_within_its_interval(world, x):
 
 def test_a_term_outside_its_interval_is_zero(world, x):
     y = torch.ones(3, 2)
-    term = sum_log_likelihoods(towards(y), restrict_to_interval((5.0, 9.0), towards(-y)))
-    alone = guide(world.denoise, towards(y))
+    term = sum_log_likelihoods(toward(y), restrict_to_interval((5.0, 9.0), toward(-y)))
+    alone = guide(world.denoise, toward(y))
     level = torch.tensor(1.0)
     assert torch.equal(guide(world.denoise, term)(x, level), alone(x, level))
 
@@ -136,7 +136,7 @@ def test_a_term_outside_its_interval_is_zero(world, x):
 def test_normalized_gradients_have_one_length_for_all_images(x):
     """With D the identity and sigma 1 the correction is the gradient itself."""
     y = torch.stack([torch.full((3, 2), 10.0**k) for k in range(4)])
-    guided = guide(lambda x, sigma: x, normalize_gradient(towards(y), length=1.7))(
+    guided = guide(lambda x, sigma: x, normalize_gradient(toward(y), length=1.7))(
         x, torch.tensor(1.0)
     )
     assert torch.allclose((guided - x).flatten(1).norm(dim=1), torch.tensor(1.7))
@@ -144,7 +144,7 @@ def test_normalized_gradients_have_one_length_for_all_images(x):
 
 def test_normalized_gradients_can_be_differentiated_twice(world, x):
     def guided(x):
-        term = normalize_gradient(towards(torch.ones(3, 2)), length=1.7)
+        term = normalize_gradient(toward(torch.ones(3, 2)), length=1.7)
         return guide(world.denoise, term)(x, torch.tensor(0.7))
 
     assert torch.autograd.gradcheck(guided, x.requires_grad_())
@@ -154,9 +154,9 @@ def test_corrections_of_separate_conditions_add_up(world, x):
     """With one Jacobian, guiding by two terms at once is guiding by each and adding."""
     sigma, y, z = torch.tensor(0.7), torch.ones(3, 2), -2 * torch.ones(3, 2)
     apart = sum_conditions(
-        world.denoise, *(partial(guide, log_likelihood=towards(t)) for t in (y, z))
+        world.denoise, *(partial(guide, log_likelihood=toward(t)) for t in (y, z))
     )
-    together = guide(world.denoise, sum_log_likelihoods(towards(y), towards(z)))
+    together = guide(world.denoise, sum_log_likelihoods(toward(y), toward(z)))
     assert torch.allclose(apart(x, sigma), together(x, sigma))
 
 
@@ -171,7 +171,7 @@ def test_conditions_share_one_denoiser_call(name, calls, attacked, world, x):
         return world.denoise(state, sigma)
 
     y, level = torch.ones(3, 2), torch.tensor(0.7)
-    puts = [partial(guide, log_likelihood=towards(t), jacobian=name) for t in (y, -2 * y)]
+    puts = [partial(guide, log_likelihood=toward(t), jacobian=name) for t in (y, -2 * y)]
     with torch.set_grad_enabled(attacked):
         together = sum_conditions(watched, *puts)(x, level)
     plain = world.denoise(x, level)
@@ -183,7 +183,7 @@ def test_conditions_share_one_denoiser_call(name, calls, attacked, world, x):
 
 def test_shared_conditions_can_be_differentiated(world, x):
     def guided(x, y):
-        puts = [partial(guide, log_likelihood=towards(t)) for t in (y, -2 * y)]
+        puts = [partial(guide, log_likelihood=toward(t)) for t in (y, -2 * y)]
         return sum_conditions(lambda x, sigma: world.denoise(x, sigma).sin(), *puts)(
             x, torch.tensor(0.7)
         )
@@ -197,7 +197,7 @@ def test_gradient_reaches_the_reference_of_the_guidance(world, x):
     sigmas = karras(4, sigma_max=5.0)
 
     def purify(reference):
-        guided = guide(world.denoise, towards(reference, precision=1.5))
+        guided = guide(world.denoise, toward(reference, precision=1.5))
         return heun.sample(guided, x, sigmas, NOISE, wrt=[reference])
 
     reference = NOISE.fold_in("reference").normal_like(x).requires_grad_()
@@ -206,7 +206,7 @@ def test_gradient_reaches_the_reference_of_the_guidance(world, x):
 
 def test_a_hidden_input_is_refused(world, x):
     hidden = torch.zeros(4, 3, 2, requires_grad=True)
-    guided = guide(world.denoise, towards(2 * hidden, precision=1.5))
+    guided = guide(world.denoise, toward(2 * hidden, precision=1.5))
     y = heun.sample(guided, x.requires_grad_(), karras(4, sigma_max=5.0), NOISE)
     with pytest.raises(RuntimeError, match=r"tensor of shape \(4, 3, 2\).*name it in wrt"):
         y.sum().backward()

@@ -157,7 +157,7 @@ def _tried(case: Case, folder: Path, canary: Path, acts: list[str]) -> dict[str,
     )
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
     environment = dict(os.environ)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest size begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the highest size begins again
     before, began = _status("VmRSS"), time.process_time()
     acts.clear()
     error, told = _read(case, folder)

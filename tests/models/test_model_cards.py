@@ -84,13 +84,13 @@ def test_figures_are_added_without_a_change_to_the_rest(folder):
 
 
 def test_figures_stay_as_long_as_the_weights_do(folder, network):
-    """A training that is done exports its card anew when it is asked for again."""
+    """A training that is done exports its card again when it is asked for again."""
     figures = {"test": {"accuracy": {"value": 0.9, "count": 9, "total": 10, "of": "images"}}}
     update_card(load_card(folder), metrics=figures)
-    anew = replace(load_card(folder), metrics={})
-    assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == figures
+    again = replace(load_card(folder), metrics={})
+    assert write_card(again, network.state_dict()).metrics == load_card(folder).metrics == figures
     network.linear.bias.data += 1
-    assert write_card(anew, network.state_dict()).metrics == load_card(folder).metrics == {}
+    assert write_card(again, network.state_dict()).metrics == load_card(folder).metrics == {}
 
 
 def test_entries_survive_being_written_and_read():

@@ -124,7 +124,7 @@ def test_what_torch_writes_is_known_for_a_program(here):
 def test_the_card_of_a_program_is_refused(here):
     update_card(load_card("net"), network="torch.export")
     program(here / "net" / "model.safetensors", ROUTES[0])
-    with pytest.raises(ValueError, match="no program in a file is run: make a card anew"):
+    with pytest.raises(ValueError, match="no program in a file is run: make a card again"):
         scoreag.load_classifier("net", trust_code=True)
 
 

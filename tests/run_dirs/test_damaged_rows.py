@@ -1,4 +1,4 @@
-"""Rows that were changed from outside: refused in a line by readers, made anew by the command."""
+"""Rows that were changed from outside: refused in a line by readers, made again by the command."""
 
 import contextlib
 import hashlib

@@ -84,7 +84,7 @@ def test_labels_stay_with_their_images():
         ),
         (SAMPLES[:6], 0.7, "samples has 6 images, and a batch takes 7"),
     ],
-    ids=["no-data", "no-share", "unlabelled", "grey", "other-classes", "few"],
+    ids=["no-data", "no-share", "unlabeled", "grey", "other-classes", "few"],
 )  # fmt: skip
 def test_extra_data_that_do_not_belong_here_are_refused(extra, share, message):
     with pytest.raises(ValueError, match=message):

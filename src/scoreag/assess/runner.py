@@ -417,10 +417,10 @@ def _record_probes(folder: Path, probes: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"{folder} holds rows of another {one['name']}: its weights and its code are "
                     "the same, but it answers otherwise; give another --out, or --overwrite to "
-                    "start it afresh"
+                    "start it from scratch"
                 )
     except (AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is damaged; give --overwrite to start it afresh") from error
+        raise ValueError(f"{file} is damaged; give --overwrite to start it from scratch") from error
     write_text(file, json.dumps({**probes, **before}, indent=1) + "\n")
 
 

@@ -109,7 +109,7 @@ def _load_images(
         return None, labels, tuple(ids)
     data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
     if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
-        raise ValueError(f"the images of {cell.data} are other ones here; copy them anew")
+        raise ValueError(f"the images of {cell.data} are other ones here; copy them again")
     known = None if cell.is_ood else data.labels
     labels = torch.zeros(len(data), dtype=torch.int64) if known is None else known
     return to_float(data.images).to(cache.torch_device), labels, data.image_ids
@@ -137,10 +137,10 @@ def _check_digests(cell: Cell, cache: ModelCache) -> None:
     }  # fmt: skip
     for word, digests in expected.items():
         if digests and to_jsonable(classifier_digests(cache.classifier(word))) != digests:
-            raise ValueError(f"the classifier {word} is another one here; copy its files anew")
+            raise ValueError(f"the classifier {word} is another one here; copy its files again")
     drawn = content.get("prior")
     if drawn and to_jsonable(prior_digests(cache.prior(cell.prior))) != drawn:
-        raise ValueError(f"the score model {cell.prior} is another one here; copy its files anew")
+        raise ValueError(f"the score model {cell.prior} is another one here; copy its files again")
 
 
 @torch.no_grad()

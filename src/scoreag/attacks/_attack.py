@@ -38,7 +38,7 @@ class Attack(Protocol):
     steps: number of gradient steps.
     step_size: length of one step in the norm; by default 2.5 eps / steps.
     loss: "ce" (cross-entropy), "margin" or "dlr"; see ``_objective.LOSSES``.
-    restarts: runs from other random starts, each for the images that resisted the earlier ones.
+    restarts: runs, each from a random start of its own; later ones only for images that resisted.
     eot_samples: classifier calls per gradient, which is their mean; more than 1 for a randomized
         defense.
     eot_weighting: of these calls' gradients: "mean", or "selective" for those that one step can
@@ -91,7 +91,7 @@ class Attack(Protocol):
         """
         if isinstance(images, Tensor) and images.ndim == 4 and not len(images):
             if labels is not None and len(labels):
-                raise ValueError(f"{len(labels)} labels for 0 images; expected one an image")
+                raise ValueError(f"{len(labels)} labels for 0 images; expected one per image")
             return images
         images = check_images(images)
         images = images.clone() if images.is_inference() else images.detach()
@@ -147,7 +147,7 @@ def _validate_type(name: str, option: str, annotation: Any, value: Any) -> None:
 def _validate_value(name: str, option: str, value: Any, allowed: Mapping[str, Any]) -> None:
     above, (low, high), among = allowed["above"], allowed["range"], allowed["among"]
     if above is not None and not above < value < math.inf:
-        raise ValueError(f"{name}: {option} is {value}; it must be above {above:g}")
+        raise ValueError(f"{name}: {option} is {value}; expected a finite number above {above:g}")
     if not among and not low <= value <= high:
         raise ValueError(f"{name}: {option} is {value}; expected {low:g} to {high:g}")
     if among and value not in among:

@@ -154,7 +154,7 @@ def average_gradients(draw_losses: DrawLosses, gradients: DrawGradients) -> Imag
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The loss of a classifier at the labels of a batch, or towards ``targets``.
+    """The loss of a classifier at the labels of a batch, or toward ``targets``.
 
     Each call of a randomized classifier is another draw. Expectation over transformation (EOT;
     Athalye et al. 2018) averages loss, gradient and margin over ``eot_samples`` draws, which are

@@ -23,7 +23,7 @@ from scoreag.attacks._objective import (
 from scoreag.core.batching import select_noise
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
-from scoreag.methods.run_task import quantize_8bit
+from scoreag.io.images import quantize_8bit
 
 AttackFunction: TypeAlias = Callable[[Classifier, Images, Labels, Noise], Images]
 Mask: TypeAlias = Bool[Tensor, " batch"]
@@ -58,7 +58,7 @@ def ascend(
     return_best: bool = True,
     early_stop_draws: int = 0,
 ) -> Images:
-    """Iterate ``x <- step(x, gradient)``; return the iterate with the largest margin of each image.
+    """Iterate ``x <- step(x, gradient)``; for each image, the iterate with the largest margin.
 
     Args:
         render: iterate to images, at which the gradient is taken.

@@ -28,7 +28,7 @@ RHO = 0.75  # the fraction of steps that must raise the loss, or the step size i
 
 @dataclass(frozen=True)
 class APGD(Attack):
-    """APGD: ``restarts`` runs from random starts, or one towards each of the likeliest classes.
+    """APGD: ``restarts`` runs from random starts, or one toward each of the likeliest classes.
 
     Each run attacks only images that resisted the earlier ones, and returns for each the iterate
     with the largest margin.
@@ -65,7 +65,7 @@ class APGD(Attack):
         noise: Noise,
         rank: int | None,
     ) -> Images:
-        """Algorithm 1, with step sizes for each image, towards its ``rank``-th wrong class."""
+        """Algorithm 1, with step sizes for each image, toward its ``rank``-th wrong class."""
         targets = None
         if rank is not None:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""APGD on the cross-entropy, APGD towards the likeliest classes, and Square, in turn.
+"""APGD on the cross-entropy, APGD toward the likeliest classes, and Square, in turn.
 
 Follows AutoAttack's standard version (Croce & Hein 2020), without FAB, which rarely adds a success
 to the first two. Each part attacks only images that are still classified correctly.

@@ -33,7 +33,7 @@ class LowFrequency(Attack):
     eps: float = option(8 / 255, above=0)
     frequency_fraction: float = option(0.5, above=0, high=1)
     steps: int = option(100, above=0)
-    step_size: float | None = None
+    step_size: float | None = option(None, high=1000)
     norm: str = option("Linf", among=NORM_BALLS)
     loss: str = option("ce", among=LOSSES)
     eot_samples: int = option(1, above=0)
@@ -41,7 +41,7 @@ class LowFrequency(Attack):
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
         ball = NORM_BALLS[self.norm]
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples)
-        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
+        relative_step = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
 
         def project(change: Images) -> Images:
             for _ in range(PROJECTION_STEPS):
@@ -50,7 +50,7 @@ class LowFrequency(Attack):
 
         def step(change: Images, gradient: Images) -> Images:
             ascent = ball.steepest_ascent(low_pass(gradient, self.frequency_fraction))
-            return project(change + length * ascent)
+            return project(change + relative_step * ascent)
 
         def render(change: Images) -> Images:
             return apply_perturbation(images, change, self.eps)

@@ -26,7 +26,7 @@ class PGD(Attack):
 
     eps: float = option(8 / 255, above=0)
     steps: int = option(40, above=0)
-    step_size: float | None = None
+    step_size: float | None = option(None, high=1000)
     norm: str = option("Linf", among=NORM_BALLS)
     loss: str = option("ce", among=LOSSES)
     return_iterate: str = option("last", among=("last", "best"))
@@ -49,10 +49,10 @@ class PGD(Attack):
         ball = NORM_BALLS[self.norm]
         weighting = make_eot_weighting(self.eot_weighting, self.norm, self.eps)
         objective = Objective(classifier, labels, LOSSES[self.loss], self.eot_samples, weighting)
-        length = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
+        relative_step = 2.5 / self.steps if self.step_size is None else self.step_size / self.eps
 
         def step(x: Images, gradient: Images) -> Images:
-            change = (x - images) / self.eps + length * ball.steepest_ascent(gradient)
+            change = (x - images) / self.eps + relative_step * ball.steepest_ascent(gradient)
             return apply_perturbation(images, ball.project(change), self.eps)
 
         start = ball.random_start(images, noise.fold_in("pgd"))

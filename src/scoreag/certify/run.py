@@ -17,7 +17,7 @@ from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
-from scoreag.methods.run_task import rows_sha256, target_word
+from scoreag.methods.run_task import rows_sha256, target_to_json
 from scoreag.models.identity import describe_models, tensors_sha256
 from scoreag.registry import load_component
 
@@ -79,7 +79,7 @@ def describe_generator(
         "task": GENERATOR_TASK,
         "config": to_jsonable(config),
         "seed": task.seed,
-        "target": to_jsonable(target_word(task.target)),
+        "target": to_jsonable(target_to_json(task.target)),
         "data": {"rows_sha256": rows_sha256(task)},
         **describe_models(task.prior, task.classifier),
     }

@@ -246,12 +246,9 @@ class ImageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnguidedOptions:
-    """How a task samples without a classifier; None: the card decides."""
+class ChainOptions:
+    """How a task samples; None: the card decides."""
 
-    similarity: Annotated[
-        float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
-    ] = None
     sigma_start: Annotated[
         float | None, Opt("Noise level at which sampling starts, 0.002 to 1000.", CARD)
     ] = None
@@ -263,16 +260,24 @@ class UnguidedOptions:
     guidance_interval: GuidanceInterval = None
     jacobian: Annotated[str | None, Opt("exact, identity or finite_difference.", CARD)] = None
     x0_estimate: Annotated[str | None, Opt("denoiser, ode_euler or sde_euler.", CARD)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityOptions:
+    """How closely a task keeps to the given image."""
+
+    similarity: Annotated[
+        float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
+    ] = None
     likelihood_variance: Annotated[str | None, Opt("constant, widened, damped or exact.", CARD)] = (
         None
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How a task samples with a classifier; None: the card decides."""
+class AttackOptions:
+    """How a classifier guides a task."""
 
-    unguided: UnguidedOptions
     attack_scale: Annotated[
         float | None, Opt("s_y: weight of the classifier's guidance, 0 (none) or more.", CARD)
     ] = None
@@ -291,9 +296,10 @@ class SamplingOptions:
     ] = None
 
 
-def sampling_kwargs(options: Any) -> dict[str, Any]:
+def sampling_kwargs(*groups: Any) -> dict[str, Any]:
     """The sampling options that are not None, under the names of ``SamplingConfig``."""
-    kwargs = {name: value for name, value in flatten(options).items() if value is not None}
+    every = [pair for group in groups for pair in flatten(group).items()]
+    kwargs = {name: value for name, value in every if value is not None}
     if pairs := kwargs.pop("sampler_option", None):
         kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
     for name in ("attack_interval", "guidance_interval"):

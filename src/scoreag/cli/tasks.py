@@ -29,7 +29,8 @@ class SynthesizeOptions:
     run: o.RunOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
-    sampling: o.SamplingOptions
+    chain: o.ChainOptions
+    attack: o.AttackOptions
 
 
 def synthesize(options: SynthesizeOptions) -> None:
@@ -47,7 +48,7 @@ def synthesize(options: SynthesizeOptions) -> None:
     reference, accuracy = load_reference(options.reference_classifier, prior, options.compute)
     task = build_synthesis(
         prior, classifier, labels, target, options.run.seed, judge=reference,
-        **o.sampling_kwargs(options.sampling),
+        **o.sampling_kwargs(options.chain, options.attack),
     )  # fmt: skip
     run_and_report(task, options.run, options.output, {"target": options.target, **accuracy})
 
@@ -62,7 +63,9 @@ class TransformOptions:
     run: o.RunOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
-    sampling: o.SamplingOptions
+    chain: o.ChainOptions
+    nearness: o.SimilarityOptions
+    attack: o.AttackOptions
 
 
 def transform(options: TransformOptions) -> None:
@@ -82,7 +85,7 @@ def transform(options: TransformOptions) -> None:
     reference, accuracy = load_reference(options.reference_classifier, prior, compute)
     task = build_transformation(
         prior, classifier, data.images, data.labels, target, run.seed, data.image_ids, reference,
-        **o.sampling_kwargs(options.sampling),
+        **o.sampling_kwargs(options.chain, options.nearness, options.attack),
     )  # fmt: skip
     provenance = {"target": options.target, **describe_data(data), **accuracy}
     run_and_report(task, run, options.output, provenance, data)
@@ -96,7 +99,8 @@ class PurificationOptions:
     run: o.RunOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
-    sampling: o.UnguidedOptions
+    chain: o.ChainOptions
+    nearness: o.SimilarityOptions
 
 
 def purify(options: PurificationOptions) -> None:
@@ -112,7 +116,7 @@ def purify(options: PurificationOptions) -> None:
     data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
     task = build_purification(
         prior, data.images, classifier, data.labels, run.seed, data.image_ids,
-        **o.sampling_kwargs(options.sampling),
+        **o.sampling_kwargs(options.chain, options.nearness),
     )  # fmt: skip
     run_and_report(task, run, options.output, describe_data(data), data)
 

@@ -128,7 +128,7 @@ def interleave_classes(data: Dataset) -> Dataset:
 def _format_counts(counts: Mapping[str, int]) -> str:
     """cat 8, dog 0; for many classes, how many of them have images."""
     if not counts:
-        return "unlabelled"
+        return "unlabeled"
     if len(counts) <= _MAX_LISTED:
         return f"by class: {', '.join(f'{name} {count}' for name, count in counts.items())}"
     present = [count for count in counts.values() if count]

@@ -17,9 +17,9 @@ from torch import Tensor
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
 from scoreag.diffusion.noise_schedules import vp_beta, vp_time
 
-X0Estimate: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
+X0Coefficients: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
 VJP: TypeAlias = Callable[
-    [Denoise, LogLikelihood, X0Estimate, State, Sigma, float], tuple[State, State]
+    [Denoise, LogLikelihood, X0Coefficients, State, Sigma, float], tuple[State, State]
 ]
 Interval: TypeAlias = tuple[float, float]  # lowest and highest sigma
 
@@ -43,21 +43,21 @@ def guide(
         jacobian: how the gradient at ``x0_hat`` reaches ``x``, a name in ``JACOBIANS``.
         x0_estimate: what ``x0_hat`` is, a name in ``X0_ESTIMATES``.
         interval: the noise levels at which guidance acts, both ends included; elsewhere
-            ``D_c = D``, at the cost of one forward pass.
+            ``D_c = D``, which needs no gradient.
         sigma_data: standard deviation of a pixel, which the "identity" Jacobian uses.
     """
-    vjp, x0_hat = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
+    vjp, coefficients = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
 
     def guided(x: State, sigma: Sigma) -> State:
         if interval is not None and not interval[0] <= float(sigma) <= interval[1]:
             return denoise(x, sigma)
-        denoised, score = vjp(denoise, log_likelihood, x0_hat, x, sigma, sigma_data)
-        return denoised + sigma**2 * score
+        denoised, gradient = vjp(denoise, log_likelihood, coefficients, x, sigma, sigma_data)
+        return denoised + sigma**2 * gradient
 
     return guided
 
 
-def as_leaf(x: State) -> State:
+def requiring_grad(x: State) -> State:
     """``x`` if it requires a gradient, else a copy that does."""
     return x if x.requires_grad else x.detach().requires_grad_()
 
@@ -65,7 +65,7 @@ def as_leaf(x: State) -> State:
 def exact_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
-    x0_estimate: X0Estimate,
+    coefficients: X0Coefficients,
     x: State,
     sigma: Sigma,
     sigma_data: float,
@@ -73,9 +73,9 @@ def exact_vjp(
     """``D`` and ``(a + b dD/dx)^T v``, ``v`` the gradient at ``x0_hat``: autograd through ``D``."""
     differentiable = torch.is_grad_enabled()  # as in an attack on the whole chain
     with torch.enable_grad():
-        leaf = as_leaf(x)
+        leaf = requiring_grad(x)
         denoised = denoise(leaf, sigma)
-        a, b = x0_estimate(sigma)
+        a, b = coefficients(sigma)
         value = log_likelihood(a * leaf + b * denoised, sigma).sum()
         retain = differentiable or leaf is x  # the caller may use the graph again
         (score,) = torch.autograd.grad(
@@ -87,7 +87,7 @@ def exact_vjp(
 def identity_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
-    x0_estimate: X0Estimate,
+    coefficients: X0Coefficients,
     x: State,
     sigma: Sigma,
     sigma_data: float,
@@ -97,38 +97,42 @@ def identity_vjp(
     That is the Jacobian for independent pixels of variance ``sd^2``; one forward pass a call. He et
     al. (2024).
     """
-    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, x0_estimate, x, sigma)
+    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, coefficients, x, sigma)
     return denoised, (a + b * sigma_data**2 / (sigma**2 + sigma_data**2)) * v
 
 
 def finite_difference_vjp(
     denoise: Denoise,
     log_likelihood: LogLikelihood,
-    x0_estimate: X0Estimate,
+    coefficients: X0Coefficients,
     x: State,
     sigma: Sigma,
     sigma_data: float,
 ) -> tuple[State, State]:
     """As ``exact_vjp`` with ``J^T v = J v``, one forward difference along ``v``, without a graph.
 
-    The Jacobian of an MMSE denoiser is a covariance over ``sigma^2``, and so symmetric. The step
-    has length ``sigma / 100`` a pixel.
+    The Jacobian of an MMSE denoiser is a covariance over ``sigma^2``, and so symmetric. The root
+    mean square of the step over pixels is ``sigma / 100``.
     """
-    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, x0_estimate, x, sigma)
+    denoised, v, a, b = _likelihood_gradient(denoise, log_likelihood, coefficients, x, sigma)
     size = v.flatten(1).square().mean(1).add(torch.finfo(v.dtype).tiny).sqrt()
     step = 0.01 * sigma / size.view(-1, *(1,) * (x.ndim - 1))
     return denoised, a * v + b * (denoise(x + step * v, sigma) - denoised) / step
 
 
 def _likelihood_gradient(
-    denoise: Denoise, log_likelihood: LogLikelihood, x0_estimate: X0Estimate, x: State, sigma: Sigma
+    denoise: Denoise,
+    log_likelihood: LogLikelihood,
+    coefficients: X0Coefficients,
+    x: State,
+    sigma: Sigma,
 ) -> tuple[State, State, Tensor, Tensor]:
     """``D``, the gradient of ``log p(c | x0)`` at ``x0_hat = a x + b D``, ``a`` and ``b``."""
     denoised = denoise(x, sigma)
-    a, b = x0_estimate(sigma)
+    a, b = coefficients(sigma)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaf = as_leaf(a * x + b * denoised)
+        leaf = requiring_grad(a * x + b * denoised)
         value = log_likelihood(leaf, sigma).sum()
         (v,) = torch.autograd.grad(value, leaf, create_graph=differentiable)
     return denoised, v, a, b
@@ -151,7 +155,7 @@ JACOBIANS: dict[str, VJP] = {
     "identity": identity_vjp,
     "finite_difference": finite_difference_vjp,
 }
-X0_ESTIMATES: dict[str, X0Estimate] = {
+X0_ESTIMATES: dict[str, X0Coefficients] = {
     "denoiser": lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),  # x0_hat = D
     "ode_euler": partial(_euler_step, 0.5),  # of the VP probability-flow ODE
     "sde_euler": partial(_euler_step, 1.0),  # of the VP reverse SDE, without its noise
@@ -184,7 +188,7 @@ def normalize_gradient(term: LogLikelihood, length: float) -> LogLikelihood:
 
     def log_likelihood(x0: State, sigma: Sigma) -> Float[Tensor, " batch"]:
         with torch.enable_grad():
-            leaf = as_leaf(x0)
+            leaf = requiring_grad(x0)
             (v,) = torch.autograd.grad(term(leaf, sigma).sum(), leaf, create_graph=True)
         norm = v.flatten(1).square().sum(1).add(torch.finfo(v.dtype).tiny).sqrt()
         return _InnerProduct.apply(x0, length * v / norm.view(-1, *(1,) * (v.ndim - 1)))
@@ -214,7 +218,7 @@ def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) 
 
     def guided(x: State, sigma: Sigma) -> State:
         with torch.enable_grad():
-            leaf = as_leaf(x)
+            leaf = requiring_grad(x)
             plain = denoise(leaf, sigma)
 
         def cached(state: State, level: Sigma) -> State:

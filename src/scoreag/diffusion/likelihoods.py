@@ -20,11 +20,11 @@ from scoreag.core.types import (
     Sigma,
     State,
 )
-from scoreag.diffusion.guidance import SIGMA_DATA, as_leaf
+from scoreag.diffusion.guidance import SIGMA_DATA, requiring_grad
 
 VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, similarity, sigma_data) -> v(sigma)
 
-MAX_VARIANCE_FRACTION = 0.29  # of the variance of images in one direction (CIFAR-10: 222 of 768)
+MAX_VARIANCE_FRACTION = 0.29  # largest eigenvalue of images over the trace (CIFAR-10: 222 / 768)
 
 
 def classifier_likelihood(
@@ -53,7 +53,7 @@ def classifier_likelihood(
             return value
         skipped = margin(logits).detach() >= stop_margin
         on_skip(skipped.to(value.dtype))
-        return torch.where(skipped, value * 0, value)
+        return torch.where(skipped, torch.zeros_like(value), value)
 
     return log_likelihood
 
@@ -92,7 +92,7 @@ def margin(
     max_margin: float = 5.0,
     **options: Any,
 ) -> LogLikelihood:
-    """``attack_scale * min(max_margin, margin)``, whose gradient does not vanish.
+    """``attack_scale * min(max_margin, margin)``: a confident classifier has a gradient, too.
 
     Args:
         labels: the true classes; the margin is that of the best other class over them.
@@ -157,7 +157,7 @@ def _widened(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -
 
 
 def _damped(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
-    """``(1 / s_x + r^2) (1 + sigma^2 / sd^2)``: the gain is below 1 at every level.
+    """``(1 / s_x + r^2) (1 + sigma^2 / sd^2)``, PiGDM's weight: the gain is always below 1.
 
     The gain of a guided denoiser is ``sigma^2 J / v`` along a direction in which ``dD/dx`` is J;
     here it is ``J r^2 / (r^2 + 1/s_x)``, and J is at most 1.
@@ -176,8 +176,8 @@ def mmps_denoiser(
 
         D_c = D + sigma^2 J^T (I / s_x + sigma^2 J)^-1 (reference - D),  J = dD/dx,
 
-    exact where x0 is Gaussian; Rozet et al. (2024). Conjugate gradients solve the system, with one
-    product with J a step, which is taken as symmetric.
+    exact for Gaussian x0 once the conjugate gradients have converged; Rozet et al. (2024). They
+    take one product with J per step, which is taken as symmetric.
 
     Args:
         cg_steps: of conjugate gradients; each resolves one more distinct variance of x0.
@@ -186,7 +186,7 @@ def mmps_denoiser(
     def guided(x: State, sigma: Sigma) -> State:
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
-            leaf = as_leaf(x)
+            leaf = requiring_grad(x)
             denoised = denoise(leaf, sigma)
 
             def jacobian_product(v: State) -> State:
@@ -211,9 +211,9 @@ def conjugate_gradients(product: Callable[[State], State], target: State, steps:
     square = batch_dot(residual, residual)
     tiny = torch.finfo(target.dtype).tiny
     for _ in range(steps):
-        image = product(direction)
-        length = square / (batch_dot(direction, image) + tiny)
-        solution, residual = solution + length * direction, residual - length * image
+        mapped = product(direction)
+        alpha = square / (batch_dot(direction, mapped) + tiny)
+        solution, residual = solution + alpha * direction, residual - alpha * mapped
         square, last = batch_dot(residual, residual), square
         direction = residual + square / (last + tiny) * direction
     return solution

@@ -51,7 +51,7 @@ def checkpoint_chain(
     """``f_n(... f_2(f_1(x)))``, for pure functions, which may change the shape.
 
     The gradient is exact: the backward pass recomputes one function at a time, so that memory holds
-    the argument of each and the graph of a single one.
+    the argument of each and the graph of a single one.  It is of first order only.
 
     Args:
         wrt: other tensors that the functions use and that need a gradient, such as a purifier's
@@ -71,8 +71,8 @@ def ode_derivative(denoise: Denoise, x: State, sigma: Sigma) -> State:
 class _CheckpointedCall(torch.autograd.Function):
     """``function(x)``, which saves only its inputs and the state of autocast.
 
-    torch.utils.checkpoint does not work with guidance: a gradient inside a checkpoint makes it
-    recompute in the forward pass, and save the result.
+    torch.utils.checkpoint cannot be used: guidance takes a gradient inside the step, which would
+    start the recomputation in the forward pass already, and keep the whole graph.
     """
 
     @staticmethod

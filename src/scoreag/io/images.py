@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from scoreag.core.types import Images
 from scoreag.io.bounded import get_file_size, read_bytes
 from scoreag.io.filesystem import atomic_write
 from scoreag.registry import describe_value, truncate_text
@@ -253,3 +254,8 @@ def make_grid(
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[:, top : top + height, left : left + width] = image
     return sheet
+
+
+def quantize_8bit(images: Images) -> Images:
+    """The images rounded to 8 bits per channel, as a PNG stores them."""
+    return to_float(to_uint8(images), images.dtype).to(images)

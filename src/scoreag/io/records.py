@@ -36,7 +36,7 @@ OPTIONAL_FIELDS: Fields = {
     **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
     **dict.fromkeys(("distances", "judge"), (dict,)),
 }
-RERUN = "give the command of the run again, and it is made anew"
+RERUN = "give the command of the run again, and it is made again"
 
 
 def seal_row(row: Mapping[str, Any], seal: str) -> bytes:

@@ -148,7 +148,7 @@ def _check_same(
         raise ValueError(
             f"{folder} was computed by algorithm {old.get('algorithm', LEGACY_ALGORITHM)}, and "
             f"this version computes algorithm {new.get('algorithm')}, whose results differ; give "
-            "another --out, or --overwrite to start it afresh"
+            "another --out, or --overwrite to start it from scratch"
         )
     if ROWS in files.owned:
         read_seal(old, folder)  # an earlier version's rows have none
@@ -158,7 +158,7 @@ def _check_same(
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
         raise ValueError(
             f"{folder} holds a run with other settings: {shorten(changes[0], 300)}{more}; "
-            "give another --out, or --overwrite to start it afresh"
+            "give another --out, or --overwrite to start it from scratch"
         )
 
 

@@ -143,8 +143,9 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # where the model's card has no en
 
 
 def fields_for_task(task: str) -> list[str]:
-    """The names of the options of a task; no classifier guides ``purify``."""
-    return [name for name in FIELDS if task != "purify" or name not in CLASSIFIER_ONLY_FIELDS]
+    """The options of a task: no classifier guides ``purify``, and ``synthesize`` has no image."""
+    without = {"purify": CLASSIFIER_ONLY_FIELDS, "synthesize": IMAGE_ONLY_FIELDS}.get(task, ())
+    return [name for name in FIELDS if name not in without]
 
 
 def given_options(arguments: Mapping[str, Any]) -> dict[str, Any]:

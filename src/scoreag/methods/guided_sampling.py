@@ -56,7 +56,7 @@ class SampleBatch:
 
 @dataclass
 class CallCounter:
-    """Counts the network evaluations of a chain, and per image the calls without guidance."""
+    """Counts the network evaluations of a chain, and per image the likelihoods that were paused."""
 
     nfe: int = 0
     guidance_skipped: BatchScalar | None = None

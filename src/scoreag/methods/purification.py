@@ -1,4 +1,4 @@
-"""GAP: the natural image that a given one was made from.  Kollovieh et al. (2023), section 3.3."""
+"""GAP: natural images near given, possibly attacked ones.  Kollovieh et al. (2023), section 3.3."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -77,7 +77,7 @@ def build_purification(
     """The checked task of ``purify``."""
     config = resolve_task_config(validate_prior(prior), "purify", **options)
     images = check_images(images, prior.image_shape).to(prior.sigmas.device)
-    count = 2**31
+    count = 2**31  # without a classifier any label is accepted
     if classifier is not None:
         classifier, count = validate_classifier(classifier, images[:1], require_grad=False)
     if labels is not None:
@@ -119,7 +119,7 @@ def purify(
     jacobian: str | None = None,
     x0_estimate: str | None = None,
 ) -> Result:
-    """GAP: diffusion purification; the natural images that ``images`` were made from.
+    """GAP: diffusion purification of possibly attacked images.
 
     Samples ``p(x0) N(image; x0, 1/s_x)`` by a guided diffusion chain that starts at the noisy
     image; Kollovieh et al. (2023), "Assessing Robustness via Score-Based Adversarial Image

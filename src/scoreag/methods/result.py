@@ -60,7 +60,7 @@ class Result:
         images: (batch, channel, height, width) in [0, 1].
         nfe: denoiser calls per image, including restarts.
         restarts: how often each image was sampled again.
-        guidance_skipped: denoiser calls at which ``stop_margin`` paused the guidance of the image.
+        guidance_skipped: how often ``stop_margin`` paused the classifier's guidance of the image.
         originals: the input images; None for a synthesis.
         targets: the target class of each image; -1: any wrong one.
         clean_predictions, predictions: of the classifier, on the originals and on the images in 8

@@ -21,7 +21,7 @@ from scoreag.core.batching import batch_ranges, select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import Images, Labels
 from scoreag.io.filesystem import write_json
-from scoreag.io.images import to_float, to_uint8
+from scoreag.io.images import quantize_8bit, to_float
 from scoreag.io.manifest import format_spans, to_jsonable
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
@@ -116,7 +116,7 @@ def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
 
 
 def _progress_bar(task: TaskSpec, progress: bool, done: int) -> "tqdm[Any]":
-    hidden = None if progress else True
+    hidden = None if progress else True  # None: tqdm shows a bar on a terminal only
     return tqdm(
         total=len(task), initial=done, unit="image", desc=task.task, delay=2, disable=hidden
     )
@@ -137,9 +137,10 @@ def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
 def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
     """Sample the images that failed again, each time at twice the attack scale.
 
-    A random classifier continues its draws for each image.  The batch is padded with rows that
-    succeeded, to the same size as before.  An image whose chain diverges keeps its last sample and
-    is not restarted: a larger scale would not help.
+    A random classifier continues its draws for each image.  The images are padded, to the same size
+    as before, with copies of the last failed one; for these the classifier takes the draws of other
+    rows, so that the draws of a failed image advance once.  An image whose chain diverges keeps its
+    last sample and is not restarted: a larger scale would not help.
     """
     diverged: set[int] = set()
     for attempt in range(1, task.config.max_restarts + 1):
@@ -148,9 +149,9 @@ def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
         failed = [i for i in failures if i not in diverged]
         if not failed:
             break
-        missing = max(0, pad_to - len(failed))
-        others = [i for i in range(max(pad_to, len(task))) if i not in failed][:missing]
-        rows = [*failed, *[failed[-1]] * missing]
+        n_padding = max(0, pad_to - len(failed))
+        others = [i for i in range(max(pad_to, len(task))) if i not in failed][:n_padding]
+        rows = [*failed, *[failed[-1]] * n_padding]
         again = replace(
             task.select(rows), classifier=select_rows(task.classifier, [*failed, *others])
         )
@@ -280,11 +281,6 @@ def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:
     return f"{len(bad)} of {len(set(task.image_ids))} images{verb} (ids {ids})" if bad else ""
 
 
-def quantize_8bit(images: Images) -> Images:
-    """The images rounded to 8 bits per channel, as a PNG stores them."""
-    return to_float(to_uint8(images), images.dtype).to(images)
-
-
 def find_gradient_problem(task: TaskSpec) -> str:
     """Why an attack cannot work: a classifier with a zero gradient; "" if there is no problem."""
     if task.classifier is None or not task.is_attack:
@@ -315,7 +311,7 @@ def build_manifest(
         "task": task.task,
         "config": to_jsonable(task.config.to_dict(task.task)),
         "seed": task.seed,
-        "target": provenance.get("target", target_word(task.target)),
+        "target": provenance.get("target", target_to_json(task.target)),
         "batch_size": batch_size,
         **({} if batch_size else {"write_every": write_every}),
         "data": {**provenance.get("data", {}), "rows_sha256": rows_sha256(task)},
@@ -332,7 +328,7 @@ def rows_sha256(task: TaskSpec) -> str:
     return tensors_sha256({"ids": torch.tensor(task.image_ids), **inputs})
 
 
-def target_word(target: Tensor | str | None) -> Any:
+def target_to_json(target: Tensor | str | None) -> Any:
     """The target of a task as JSON."""
     return target.tolist() if isinstance(target, Tensor) else target
 

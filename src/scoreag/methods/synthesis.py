@@ -1,5 +1,6 @@
 """GAS: adversarial images from scratch.  Kollovieh et al. (2023), section 3.1."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def sample_synthesis(
 ) -> SampleBatch:
     """``x0 ~ p(x0 | label) p(classifier errs | x0)^s_y``: a guided chain from pure noise."""
     counter = CallCounter()
-    runner_up = RunnerUpLikelihood(classifier, labels, config, counter)
+    runner_up = RunnerUpLikelihood(classifier, labels, config, counter, freeze_level(config))
     term = attack_likelihood(
         classifier, labels, None if isinstance(target, str) else target, config, counter
     )
@@ -61,22 +62,30 @@ def sample_synthesis(
     return counter.to_batch(images, torch.full_like(labels, -1) if targets is None else targets)
 
 
+def freeze_level(config: SamplingConfig) -> float:
+    """The noise level below which the runner-up is fixed: above one that is guided, if any is."""
+    low, high = config.attack_interval or (0.0, math.inf)
+    guided = [s for s in config.sigmas().tolist() if s > 0 and low <= s <= high]
+    return max(SIGMA_FREEZE_TARGET, 1.001 * min(guided, default=0.0))
+
+
 @dataclass(eq=False)
 class RunnerUpLikelihood:
     """``log p(classifier errs | x0)``: untargeted at first, then toward the runner-up.
 
-    The first x0-estimate below ``SIGMA_FREEZE_TARGET`` fixes ``targets``, so that an instance
-    serves one chain only, and nothing may be differentiated through that chain.
+    The first x0-estimate below ``freeze_below`` fixes ``targets``, so that an instance serves one
+    chain only, and nothing may be differentiated through that chain.
     """
 
     classifier: Classifier
     labels: Labels
     config: SamplingConfig
     counter: CallCounter
+    freeze_below: float = SIGMA_FREEZE_TARGET
     targets: Labels | None = None
 
     def __call__(self, x0: State, sigma: Sigma) -> BatchScalar:
-        if self.targets is None and sigma < SIGMA_FREEZE_TARGET:
+        if self.targets is None and sigma < self.freeze_below:
             classify = getattr(self.classifier, "forward_unclamped", self.classifier)
             self.targets = runner_up_class(classify((x0.detach() + 1) / 2).detach(), self.labels)
         term = attack_likelihood(

@@ -78,7 +78,7 @@ class TaskSpec:
     def pad(self, pad_to: int, purpose: str) -> "TaskSpec":
         """The task with its last image repeated until there are ``pad_to``.
 
-        A random classifier starts its draws anew: they depend only on the images of this task and
+        A random classifier starts its draws again: they depend only on the images of this task and
         on ``purpose``, and the padding does not advance them.
         """
         count = len(self)
@@ -102,7 +102,7 @@ def build_attack(
     image_ids: Sequence[int] | Tensor | None,
     judge: Classifier | None,
 ) -> TaskSpec:
-    """The checked task of a chain guided by a classifier; ``images`` None starts from noise."""
+    """Check the inputs of synthesize (``images`` None) or transform: the task."""
     if images is None:
         blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
         example, image_count = blank.to(prior.sigmas.device), None
@@ -145,7 +145,7 @@ def check_callable(classifier: Any) -> None:
 def validate_classifier(
     classifier: Any, images: Images, require_grad: bool = True
 ) -> tuple[Classifier, int]:
-    """The classifier with frozen weights, and its number of classes."""
+    """The classifier and its number of classes; a module is wrapped, so its weights are frozen."""
     check_callable(classifier)
     is_defense = hasattr(classifier, "forward_unclamped")
     if isinstance(classifier, torch.nn.Module) and not (
@@ -260,15 +260,14 @@ def validate_seed(seed: int) -> int:
     return value
 
 
-def validate_class_count(prior: Prior, count: int) -> int:
-    """``count`` of the classifier, if the score model has as many classes or none."""
+def validate_class_count(prior: Prior, count: int) -> None:
+    """Refuse a classifier with other classes than the score model, if that has any."""
     if prior.classes and len(prior.classes) != count:
         advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
         raise ValueError(
             f"the classifier has {count} classes, and the score model {len(prior.classes)}; "
             f"give one that was trained on the same classes{advice and f'. {advice}'}"
         )
-    return count
 
 
 def validate_prior(prior: Prior) -> Prior:
@@ -284,6 +283,6 @@ def validate_prior(prior: Prior) -> Prior:
 
 def validate_flag(name: str, value: Any) -> bool:
     """True or False; refuses other types."""
-    if not isinstance(value, bool | int | np.bool_):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} is {describe_value(value)}; expected True or False")
     return bool(value)

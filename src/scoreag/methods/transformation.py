@@ -43,7 +43,7 @@ def sample_transformation(
     """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, a guided chain."""
     counter = CallCounter()
     targets = target if not isinstance(target, str) else None
-    if isinstance(target, str):
+    if isinstance(target, str) and config.attack_scale:
         targets = runner_up_class(classifier(images).detach(), labels)
     term = attack_likelihood(classifier, labels, targets, config, counter)
     reference = to_model_range(images)

@@ -116,7 +116,7 @@ def load_card(name: str | Path, trust_code: bool = False) -> Card:
     if card.network == "torch.export":  # of version 0.1
         raise ValueError(
             f"{card.path} is of a program of torch.export, and no program in a file is run: make a "
-            "card anew of the module's state_dict() and its network, by scoreag convert"
+            "card again of the module's state_dict() and its network, by scoreag convert"
         )
     names: list[tuple[str, Any, Callable[[str], bool]]] = [
         ("network", card.network, trust.is_custom_network),

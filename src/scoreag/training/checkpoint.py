@@ -143,7 +143,7 @@ def load_checkpoint(state: TrainState, file: Path) -> TrainState:
         reason = " ".join(str(error).split()).split(". ")[0].split("; ")[0].rstrip(":.")
         raise ValueError(
             f"{file} is no checkpoint of this training ({reason}); "
-            "remove it or give --overwrite to start afresh"
+            "remove it or give --overwrite to start from scratch"
         ) from error
     return state
 

@@ -170,5 +170,5 @@ def _check_divergence(check: Callable[[], None], state: TrainState, file: Path) 
         left = f"{file} is the last good checkpoint" if file.exists() else "nothing was saved yet"
         raise DivergenceError(
             f"{error}, after {state.images_seen} images: the training diverged, and {left}; "
-            "train afresh with a lower --lr, or with --dtype float32"
+            "train from scratch with a lower --lr, or with --dtype float32"
         ) from None

@@ -29,7 +29,7 @@ from scoreag.training.checkpoint import TrainState
 from scoreag.training.schedule import TrainingSchedule
 
 Matrix = Float[Tensor, "rows columns"]
-NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a s + b s^3 + c s^5 sends singular values towards 1
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a s + b s^3 + c s^5 sends singular values toward 1
 NS_STEPS = 5  # after which those above 1e-3 of the norm are between 0.7 and 1.2
 MAX_WIDTH = 0.28  # at gamma = 0, the plain mean, it is 1 / sqrt(12) = 0.289
 SNAPSHOT_DIR = "snapshots"
