@@ -44,8 +44,8 @@ def test_messages_of_the_command_line_are_cut(capsys: pytest.CaptureFixture[str]
 )
 def test_what_a_file_can_cause_is_foreseen(error: Exception) -> None:
     code, told = app.explain_error(error)
-    assert code == 1 and "not foreseen" not in told
-    assert "not foreseen" in app.explain_error(RuntimeError("x"))[1]
+    assert code == 1 and "unexpected" not in told
+    assert "unexpected" in app.explain_error(RuntimeError("x"))[1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1j])

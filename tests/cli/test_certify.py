@@ -117,7 +117,7 @@ def test_a_program_counts_what_the_networks_count(here):
     words = [*SMOOTH, "--batch-size", "7"]
     assert main([*words[:6], "whole", *words[7:], "--quiet"]) == 0
     done = alone([*words, "--compile"], TORCHINDUCTOR_CACHE_DIR=str(here / "programs"))
-    assert done.returncode == 0 and "makes a program of the networks" in done.stderr
+    assert done.returncode == 0 and "torch.compile compiles the networks" in done.stderr
     assert files(here / "out") == files(here / "whole")
     assert any((here / "programs").rglob("*.so"))  # it was one that computed
 

@@ -266,10 +266,10 @@ def test_padding_rows_use_no_draws_of_an_image():
 
 def test_a_mismatch_of_rows_is_reported():
     assert tile_rows([1, 2], 0) == ()
-    with pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"):
+    with pytest.raises(ValueError, match="called with 3 images, but has 2 rows"):
         defended().fix_randomness(0, [1, 2])(images().float()[:3])
     with (
-        pytest.raises(ValueError, match="shown 3 images, and is to draw for 2 rows"),
+        pytest.raises(ValueError, match="called with 3 images, but has 2 rows"),
         use_batch(BatchContext((1, 2))),
     ):
         defended()(images().float()[:3])

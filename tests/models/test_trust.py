@@ -230,7 +230,7 @@ def test_a_card_made_with_a_function_says_that_it_wants_trust(here, capsys):
            "--std": "1", "--shape": "3x8x8"}  # fmt: skip
     words = ["net/model.safetensors", "new", *[w for pair in net.items() for w in pair]]
     assert main(["convert", *words]) == 0
-    assert "write --trust-code wherever it is used" in capsys.readouterr().err
+    assert "give --trust-code to each command that uses it" in capsys.readouterr().err
     with pytest.raises(ValueError, match="--trust-code"):
         scoreag.load_classifier("new")
 
