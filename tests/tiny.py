@@ -73,14 +73,14 @@ def labels(count: int) -> torch.Tensor:
     return said
 
 
-def write_score_model(folder: Path, **changes) -> Path:
-    """A card of the score model above."""
+def write_score_model(folder: Path, seed: int = 0, **changes) -> Path:
+    """A card of the score model above, or of one with other weights."""
     entries = {
         "name": "tiny", "kind": "score-model", "network": "unet", "file": "model.safetensors",
         "license": "MIT", "image_shape": SHAPE, "classes": CLASSES, "family": "edm",
         "options": UNET, "defaults": QUICK, "folder": folder,
     }  # fmt: skip
-    write_card(Card(**entries | changes), filled(UNet(**UNET), 0).state_dict())
+    write_card(Card(**entries | changes), filled(UNet(**UNET), seed).state_dict())
     return folder
 
 

@@ -151,13 +151,15 @@ def test_every_setting_reaches_the_manifest(here):
         "attack_scale": 2.5, "similarity": 7.0, "sigma_start": 0.9, "steps": 2,
         "sampler": "edm_stochastic", "jacobian": "identity", "x0_estimate": "ode_euler",
         "likelihood_variance": "damped", "attack_loss": "margin", "stop_margin": 3.0,
-        "max_restarts": 0,
+        "max_restarts": 0, "guidance_scale": 1.5, "guide": "null",
     }  # fmt: skip
     flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
     words = [word for pair in flags.items() for word in pair]
     more = [
         "--attack-interval",
         "0.1,5",
+        "--guidance-interval",
+        "0.2,4",
         "--no-normalize-gradient",
         "--sampler-option",
         "s_churn=10.5",
@@ -166,6 +168,7 @@ def test_every_setting_reaches_the_manifest(here):
     kept = json.loads((here / "out" / "manifest.json").read_text())["config"]
     expected = {
         "attack_interval": [0.1, 5.0],
+        "guidance_interval": [0.2, 4.0],
         "normalize_gradient": False,
         "sampler_options": {"s_churn": 10.5},
     }

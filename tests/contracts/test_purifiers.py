@@ -4,6 +4,7 @@ The network has attention, and GAP's guidance takes a gradient of its own inside
 """
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -13,10 +14,15 @@ import tiny
 from chains import detached, difference, gradient, plainly
 from scoreag.defenses.memory_budget import saved_tensor_bytes
 from scoreag.diffusion.guidance import JACOBIANS
+from scoreag.methods import guided_sampling
 from scoreag.registry import component_names, load_component
 
 STEPS = {"sigma_start": 0.8, "steps": 3}
-MORE = {("gap", "heun"): [{"likelihood_variance": "exact"}, {"x0_estimate": "ode_euler"}]}
+GUIDED = {"guidance_scale": 2.0, "guide": "weaker:a-smaller-model", "guidance_interval": (0.1, 9.0)}
+MORE = {
+    ("gap", "heun"): [{"likelihood_variance": "exact"}, {"x0_estimate": "ode_euler"}, GUIDED],
+    ("diffpure", "ancestral"): [GUIDED],
+}
 
 
 def cases():
@@ -50,6 +56,20 @@ def value(prior, purifier, options, dtype=torch.float64, **more):
     defended = scoreag.defend(tiny.victim(), prior, purifier, **options, **more).fix_randomness(0)
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=dtype)
     return lambda x: (defended(x) @ weights).sin().sum()
+
+
+@pytest.fixture(autouse=True)
+def smaller_model(tmp_path_factory, monkeypatch):
+    """The guide of guided purifiers, under a name in place of a folder's."""
+    folder = weaker_card(tmp_path_factory)
+    load = guided_sampling.load_prior
+    monkeypatch.setattr(guided_sampling, "load_prior", lambda name, *more: load(folder, *more))
+
+
+@cache
+def weaker_card(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weaker")
+    return tiny.write_score_model(folder, seed=3)
 
 
 @EVERY

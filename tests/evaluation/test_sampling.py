@@ -54,15 +54,24 @@ def test_classes_take_turns_and_number_their_images():
 
 def test_heun_calls_the_denoiser_once_at_its_last_step():
     assert [steps_for_nfe("heun", calls) for calls in (1, 35, 63)] == [1, 18, 32]
-    with pytest.raises(ValueError, match=r"64 denoiser calls are no whole.*odd number, e\.g\. 65"):
+    with pytest.raises(
+        ValueError, match=r"64 denoiser calls are no whole.*2 more.*write e\.g\. 65"
+    ):
         steps_for_nfe("heun", 64)
+
+
+def test_restarts_are_counted():
+    """Two of three Heun steps each: 12 calls more than Heun's method of as many levels."""
+    assert [steps_for_nfe("restart", calls) for calls in (15, 35)] == [2, 12]
+    with pytest.raises(ValueError, match=r"calls 15 times and 2 more for each further step.* 15"):
+        steps_for_nfe("restart", 9)
 
 
 @pytest.mark.parametrize("sampler", component_names("samplers"))
 def test_the_denoiser_is_called_as_often_as_was_asked(tmp_path, sampler):
-    calls = []
+    calls, count = [], 17
     prior = tiny.prior()
     model = prior.model
     counted = replace(prior, model=lambda *given: calls.append(0) or model(*given))
-    generate_samples(counted, tmp_path, "tiny", 2, sampler, nfe=9, batch_size=2, progress=False)
-    assert len(calls) == 9
+    generate_samples(counted, tmp_path, "tiny", 2, sampler, nfe=count, batch_size=2, progress=False)
+    assert len(calls) == count

@@ -22,6 +22,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
+from scoreag.diffusion.prior_guidance import GuidedModel
 from scoreag.io.records import Row
 from scoreag.stats.proportion import Proportion, clopper_pearson_lower
 
@@ -86,7 +87,16 @@ def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float | 
 def denoised_smoothing(
     prior: Prior, classifier: Classifier, sigma: float, dtype: str = "float32"
 ) -> Classifier:
-    """Noisy images to logits: ``f(D(x; 2 sigma))``, the base classifier to smooth."""
+    """Noisy images to logits: ``f(D(x; 2 sigma))``, the base classifier to smooth.
+
+    Raises:
+        ValueError: the prior is guided, so that one call of its denoiser estimates nothing.
+    """
+    if isinstance(prior.model, GuidedModel):
+        raise ValueError(
+            f"the score model is guided by {prior.model.scale:g}, and one-shot denoising takes the "
+            "model itself; give the prior without guidance (scale 1)"
+        )
     denoise = with_labels(prior.model, None)
 
     def classify(noisy: Images) -> Logits:

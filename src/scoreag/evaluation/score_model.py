@@ -190,10 +190,9 @@ def _curve_point(model: Model, context: EvalContext) -> dict[str, Any]:
 
 def cached_samples(model: Model, context: EvalContext) -> Pixels:
     """The samples of a model, read from the folder where they are."""
-    parts = (f"-{name}-{value}" for name, value in context.guidance.items())
     return sampling.generate_samples(
-        context.guided(model.prior), context.folder, safe_name(model.cache_key + "".join(parts)), context.n_images, context.sampler,
-        context.nfe, context.seed, context.batch_size, context.progress,
+        context.guided(model.prior), context.folder, model.cache_key, context.n_images,
+        context.sampler, context.nfe, context.seed, context.batch_size, context.progress,
     )  # fmt: skip
 
 

@@ -1,0 +1,149 @@
+"""Guidance of the prior in the tasks: what it costs, what it changes, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import scoreag
+import tiny
+from scoreag.certify.smoothing import SmoothingConfig, denoised_smoothing
+from scoreag.cli.app import main
+from scoreag.diffusion.prior_guidance import GuidedModel
+
+CALM = {"max_restarts": 0, "attack_scale": 1.0, "steps": 3, "progress": False}
+
+
+@pytest.fixture
+def weaker(tmp_path):
+    return f"weaker:{tiny.write_score_model(tmp_path / 'weaker', seed=3)}"
+
+
+def gas(**options):
+    return scoreag.synthesize(tiny.prior(), tiny.victim(), [0, 1, 2], **CALM | options)
+
+
+def gat(**options):
+    images, labels = tiny.images(3), tiny.labels(3)
+    return scoreag.transform(tiny.prior(), tiny.victim(), images, labels, **CALM | options)
+
+
+def gap(**options):
+    options = {"steps": 3, "sampler": "euler", "progress": False, **options}
+    return scoreag.purify(tiny.prior(), tiny.images(3), **options)
+
+
+@pytest.mark.parametrize("task", [gas, gat])
+def test_a_guided_call_counts_as_two_evaluations_and_one_outside_of_the_interval_as_one(task):
+    plain = task(sampler="euler", sigma_start=5.0)
+    assert plain.nfe.tolist() == [3, 3, 3]
+    guided = task(sampler="euler", sigma_start=5.0, guidance_scale=2.0)
+    assert guided.nfe.tolist() == [6, 6, 6] and not torch.equal(guided.images, plain.images)
+    partly = task(
+        sampler="euler", sigma_start=5.0, guidance_scale=2.0, guidance_interval=(4.0, 6.0)
+    )
+    assert partly.nfe.tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("task", [gas, gat, gap])
+def test_a_weaker_model_guides_each_task_and_is_named_in_the_manifest(task, weaker):
+    plain, guided = task(), task(guidance_scale=2.0, guide=weaker)
+    assert not torch.equal(guided.images, plain.images)
+    assert guided.config["guide"] == weaker and guided.config["guidance_scale"] == 2.0
+
+
+def test_scale_one_is_the_model_itself_bit_for_bit():
+    assert torch.equal(gas(guidance_scale=1.0).images, gas().images)
+
+
+def test_an_unguided_sample_is_the_sampler_with_the_guided_model():
+    """The task at attack scale 0, against the same chain put together by hand."""
+    found = gas(attack_scale=0.0, guidance_scale=3.0, sampler="euler")
+    prior = tiny.prior()
+    prior = replace(prior, model=GuidedModel(prior.model, 3.0))
+    config = scoreag.SamplingConfig(steps=3, sampler="euler")
+    noise = scoreag.Noise(0, found.image_ids.tolist())
+    from scoreag.diffusion.samplers import euler
+
+    prior = replace(prior, sampler=euler.sample, sigmas=config.sigmas())
+    expected = prior.sample(noise, torch.tensor([0, 1, 2]))
+    assert torch.allclose(found.images, expected, atol=1e-5)
+
+
+def test_the_manifest_of_a_run_names_the_guide_and_its_digest(tmp_path, weaker):
+    result = gas(guidance_scale=2.0, guide=weaker)
+    assert result.config["guide"] == weaker
+    card = tiny.write_score_model(tmp_path / "prior")
+    net = tiny.write_classifier(tmp_path / "net")
+    words = ["synthesize", "--model", str(card), "--classifier", str(net), "--per-class", "1"]
+    words += ["--guidance-scale", "2", "--guide", weaker, "--out", str(tmp_path / "run"), "--quiet"]
+    assert main(words) == 0
+    manifest = scoreag.io.manifest.read_manifest(tmp_path / "run")
+    guide = manifest["models"]["score-model"]["guide"]
+    assert guide["name"] == "tiny" and len(guide["sha256"]) == 64
+
+
+def test_a_guided_defense_is_another_defense(weaker):
+    images = tiny.images(2).float() / 255
+    plain = scoreag.defend(tiny.victim(), tiny.prior(), "gap", steps=2)
+    guided = scoreag.defend(
+        tiny.victim(), tiny.prior(), "gap", steps=2, guidance_scale=2.0, guide=weaker
+    )
+    assert not torch.equal(plain(images), guided(images))
+    assert plain.defense_identity() != guided.defense_identity()
+
+
+REFUSED = [
+    (gas, {"guidance_scale": -1.0}, "guidance_scale is -1.0; expected a number of at least 0"),
+    (gas, {"guidance_scale": float("nan")}, "guidance_scale is nan"),
+    (
+        gas,
+        {"guidance_scale": 2.0, "guide": "nul"},
+        "no guide 'nul'; write 'null', or 'weaker:NAME'",
+    ),
+    (gas, {"guidance_scale": 2.0, "guide": "weaker:"}, "names no score model"),
+    (gas, {"guidance_scale": 2.0, "guide": "weaker:cifar10"}, "of other images than the score"),
+    (gas, {"guide": "weaker:cifar10"}, "guidance_scale is 1, at which guide does nothing"),
+    (gas, {"guidance_interval": (1, 2)}, "at which guidance_interval does nothing"),
+    (gas, {"guidance_scale": 2, "guidance_interval": (2, 1)}, "expected 0 <= low < high"),
+    (gap, {"guidance_scale": 2.0}, "purify of this model has no labels; write guide 'weaker:NAME'"),
+]
+
+
+@pytest.mark.parametrize("task, options, message", REFUSED)
+def test_guidance_that_cannot_work_is_answered(task, options, message):
+    with pytest.raises(ValueError, match=message):
+        task(**options)
+
+
+def test_a_snapshot_of_other_classes_is_refused(tmp_path):
+    folder = tiny.write_score_model(tmp_path / "other", classes=("a", "b", "c"))
+    with pytest.raises(ValueError, match="is of other classes than the score model"):
+        gas(guidance_scale=2.0, guide=f"weaker:{folder}")
+
+
+def test_a_model_without_a_null_label_is_refused():
+    prior = tiny.prior()
+    prior.model.network.null_label = False
+    with pytest.raises(ValueError, match="this model has no null label; write guide 'weaker:NAME'"):
+        scoreag.synthesize(prior, tiny.victim(), [0], guidance_scale=2.0)
+
+
+def test_one_shot_denoising_takes_no_guidance():
+    with pytest.raises(ValueError, match=r"takes no guidance_scale.*or write guidance_scale 1"):
+        scoreag.defend(tiny.victim(), tiny.prior(), "one_step_denoising", guidance_scale=2.0)
+    scoreag.defend(tiny.victim(), tiny.prior(), "one_step_denoising", guidance_scale=1.0)
+
+
+def test_a_certificate_smooths_the_model_itself_whatever_its_card_says():
+    """The card's guidance is of its tasks; one-shot denoising calls the model once, with w = 1."""
+    guided = {name: {**one, "guidance_scale": 3.0} for name, one in tiny.QUICK.items()}
+    noisy = tiny.images(2).float() / 255
+    plain, other = (
+        denoised_smoothing(prior, tiny.victim(), SmoothingConfig().sigma)
+        for prior in (tiny.prior(), replace(tiny.prior(), defaults=guided))
+    )
+    assert torch.equal(plain(noisy), other(noisy))
+    prior = replace(tiny.prior(), model=GuidedModel(tiny.prior().model, 1.5))
+    with pytest.raises(ValueError, match=r"guided by 1\.5.*give the prior without guidance"):
+        denoised_smoothing(prior, tiny.victim(), SmoothingConfig().sigma)
