@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tiny
+from scoreag.__main__ import SPIN_COUNT, limit_spinning
 from scoreag.cli.app import main
 from scoreag.core.signals import STOP_SIGNALS, handle_signal
 
@@ -115,3 +116,21 @@ def test_the_exit_code_of_the_process_says_the_signal(here):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and err.count("\n") == 1 and "stopped" in err
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({}, SPIN_COUNT),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ],
+)
+def test_threads_do_not_spin_for_long_unless_they_were_told_to(given, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    limit_spinning()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is removed again
