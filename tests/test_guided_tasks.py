@@ -99,13 +99,13 @@ REFUSED = [
     (
         gas,
         {"guidance_scale": 2.0, "guide": "nul"},
-        "no guide 'nul'; write 'null', or 'weaker:NAME'",
+        "no guide 'nul'; write 'null', or 'weaker:",
     ),
     (gas, {"guidance_scale": 2.0, "guide": "weaker:"}, "names no score model"),
     (gas, {"guidance_scale": 2.0, "guide": "weaker:cifar10"}, "of other images than the score"),
     (gas, {"guide": "weaker:cifar10"}, "guidance_scale is 1, at which guide does nothing"),
-    (gas, {"guidance_interval": (1, 2)}, "at which guidance_interval does nothing"),
-    (gas, {"guidance_scale": 2, "guidance_interval": (2, 1)}, "expected 0 <= low < high"),
+    (gas, {"guidance_interval": (1.0, 2.0)}, "at which guidance_interval does nothing"),
+    (gas, {"guidance_scale": 2.0, "guidance_interval": (2.0, 1.0)}, "expected 0 <= low < high"),
     (gap, {"guidance_scale": 2.0}, "purify of this model has no labels; write guide 'weaker:NAME'"),
 ]
 

@@ -54,9 +54,7 @@ def test_classes_take_turns_and_number_their_images():
 
 def test_heun_calls_the_denoiser_once_at_its_last_step():
     assert [steps_for_nfe("heun", calls) for calls in (1, 35, 63)] == [1, 18, 32]
-    with pytest.raises(
-        ValueError, match=r"64 denoiser calls are no whole.*2 more.*write e\.g\. 65"
-    ):
+    with pytest.raises(ValueError, match=r"64 denoiser calls are no whole.*2 more.*e\.g\. 65"):
         steps_for_nfe("heun", 64)
 
 
