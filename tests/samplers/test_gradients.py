@@ -1,14 +1,16 @@
 """The gradient of a chain is that of plain autograd through a loop over its steps."""
 
+import math
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras
-from scoreag.diffusion.samplers import dpmpp_2m, edm_stochastic
+from scoreag.diffusion.samplers import dpmpp_2m, edm_stochastic, heun
 from scoreag.registry import component_names, load_component
 from worlds import pulled
 
@@ -48,6 +50,64 @@ def plain_dpmpp(denoise, x, sigmas, noise, stochastic=False):
     return x
 
 
+def lagrange(times, number):
+    """The polynomial that is 1 at one of some times and 0 at the others."""
+    others = [t for i, t in enumerate(times) if i != number]
+    return np.poly1d(others, True) / np.prod([times[number] - t for t in others])
+
+
+def plain_ipndm(denoise, x, sigmas, noise, order=3):
+    """Zhang and Chen (2023): the integral of the polynomial through the last slopes."""
+    levels, slopes = sigmas.tolist(), []
+    for i in range(len(levels) - 1):
+        slopes = [(x - denoise(x, sigmas[i])) / sigmas[i], *slopes][:order]
+        times = levels[i::-1][: len(slopes)]
+        for j, slope in enumerate(slopes):
+            integral = np.polyint(lagrange(times, j))
+            x = x + float(integral(levels[i + 1]) - integral(levels[i])) * slope
+    return x
+
+
+def plain_unipc(denoise, x, sigmas, noise, order=2):
+    """Zhao et al. (2023): x(t + h) = e^-h x(t) + the integral of e^(u - h) D(u), by quadrature."""
+    times = (-sigmas[sigmas > 0].log()).tolist()
+
+    def advance(x, start, estimates, places):
+        h = times[start + 1] - times[start]
+        nodes, weights = np.polynomial.legendre.leggauss(20)
+        u = (nodes + 1) / 2 * h
+        x = np.exp(-h) * x
+        for j, estimate in enumerate(estimates):
+            values = np.exp(u - h) * lagrange([times[i] for i in places], j)(times[start] + u)
+            x = x + float(values @ weights) * h / 2 * estimate
+        return x
+
+    before, estimates = x, []
+    for i in range(len(times)):
+        estimates = [denoise(x, sigmas[i]), *estimates]
+        if i:
+            places = list(range(i, max(-1, i - 1 - order), -1))[: order + 1]
+            x = advance(before, i - 1, estimates, places[: len(estimates)])
+        if i + 1 == len(times):
+            break
+        before, places = x, list(range(i, -1, -1))[:order]
+        x = advance(x, i, estimates[: len(places)], places)
+        estimates = estimates[:order]
+    return estimates[0] if sigmas[-1] == 0 else x
+
+
+def plain_restart(denoise, x, sigmas, noise):
+    """Xu et al. (2023), algorithm 2: down to the level nearest to 0.06, up to 0.3, down, twice."""
+    low = (sigmas[:-1].log() - math.log(0.06)).abs().argmin().item()
+    x = plain(heun.step, denoise, x, sigmas[: low + 1], noise)
+    for k in range(2):
+        again = noise.fold_in("restart", k)
+        x = x + (0.3**2 - sigmas[low] ** 2).sqrt() * again.normal_like(x)
+        grid = (torch.linspace(0.3 ** (1 / 7), float(sigmas[low]) ** (1 / 7), 4)) ** 7
+        x = plain(heun.step, denoise, x, grid, again)
+    return plain(heun.step, denoise, x, sigmas[low:], noise)
+
+
 def sde_dpmpp(*chain, wrt=()):
     return dpmpp_2m.sample(*chain, wrt, sde=True)
 
@@ -55,7 +115,10 @@ def sde_dpmpp(*chain, wrt=()):
 def chains(name):
     """The sampler and its plain loop; a new one needs a line only if it has no plain ``step``."""
     module = load_component("samplers", name)
-    written = {"edm_stochastic": plain_churn, "dpmpp_2m": plain_dpmpp}
+    written = {
+        "edm_stochastic": plain_churn, "dpmpp_2m": plain_dpmpp, "ipndm": plain_ipndm,
+        "unipc": plain_unipc, "restart": plain_restart,
+    }  # fmt: skip
     loop = written[name] if name in written else partial(plain, module.step)
     return module.sample, loop, getattr(module, "noise_schedule", karras)
 
