@@ -4,6 +4,9 @@ Step ``k`` takes its batch and its noise from ``Stream(seed, ..., k)``: there is
 save, and an interrupted training ends exactly like an uninterrupted one.  The noise is that of the
 whole batch, so neither the number of processes nor gradient accumulation changes it.
 
+Images stay in 8 bits on the device of the network, where batches are cut out of them and changed.
+On a GPU the losses of up to ``SYNC_STEPS`` steps are read at once, so that no step waits for it.
+
 All other files, such as samples, are a function of the state after a step: they are written after
 the checkpoint, and again when the training resumes from that step.
 """
@@ -15,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
@@ -26,11 +30,12 @@ from scoreag.training.execution import SINGLE_PROCESS, DistContext, autocast_con
 from scoreag.training.losses import Loss, PerSampleLoss
 from scoreag.training.optimization import update_averages
 from scoreag.training.outputs import Callback, TrainingLog
-from scoreag.training.schedule import Batch, TrainingSchedule, iter_batches
+from scoreag.training.schedule import Batch, Pixels, TrainingSchedule, iter_batches
 
 Prepare: TypeAlias = Callable[[Images, Batch, Stream], Images]
 BatchSampler: TypeAlias = Callable[[int, TrainingSchedule, int], Iterator[Batch]]
 CURVE_STEPS = 50  # whose mean is an entry of the loss curve
+SYNC_STEPS = 25  # whose losses a GPU computes before the first of them is looked at
 
 
 def fit(
@@ -64,36 +69,83 @@ def fit(
         DivergenceError: the loss diverged or is not finite; the last good checkpoint is kept.
     """
     saved_at, images_saved = time.monotonic(), state.images_seen
-    if log:
-        log.open(state)
+    device = next(state.network.parameters()).device
+    images, labels = images.to(device), labels.to(device)
+    sync_steps = SYNC_STEPS if device.type == "cuda" and dist_context.world_size == 1 else 1
+    unread: list[Tensor] = []  # losses of the last steps
     with defer_signals(dist_context.world_size > 1) as interrupted:
-        if log and state.images_seen:
-            log.write_outputs(state, keep_samples=True)
+        observers = [callback, *_open_log(log, state)]
         for batch in batch_sampler(len(images), schedule, state.images_seen // schedule.batch_size):
-            source = Stream(schedule.seed, "step", batch.step)
-            x, y = images[batch.indices].float() / 255, labels[batch.indices]
-            x = prepare(x, batch, source)
-            value = _backward(state.network, loss, x, y, source, schedule, dist_context)
-            gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
-            value, stopping = dist_context.all_reduce_sum(gradients, value, float(interrupted()))
-            _check_divergence(partial(state.monitor.check, value), state, file)
+            value, stopping = _step_gradients(
+                state.network, loss, images, labels, batch, prepare, schedule, dist_context,
+                interrupted,
+            )  # fmt: skip
+            unread.append(value)
+            due = stopping or time.monotonic() - saved_at > checkpoint_seconds
+            is_entry = _is_curve_entry(batch, state, schedule)
+            if due or is_entry or len(unread) >= sync_steps:
+                _read_losses(unread, state, file)
             _optimizer_step(state, schedule)
             (on_step_end or update_averages)(state, schedule)
-            last = schedule.is_last(state.images_seen)
-            _record_loss(state, value, batch.step % CURVE_STEPS == CURVE_STEPS - 1 or last)
-            due = stopping or time.monotonic() - saved_at > checkpoint_seconds
+            if is_entry:
+                _record_entry(state)
             if due and not state.monitor.n_bad:  # the loss may be about to diverge
                 _save(state, file, dist_context)
                 saved_at, images_saved = time.monotonic(), state.images_seen
             if stopping:
                 raise _interruption(interrupted(), images_saved, schedule, file)
-            callback(state)
-            if log:
-                log.on_step(state)
+            for observe in observers:
+                observe(state)
         _save(state, file, dist_context)
         if dist_context.all_reduce_sum([], float(interrupted()))[0]:
             raise _interruption(interrupted(), state.images_seen, schedule, file)
     return state
+
+
+def _open_log(log: TrainingLog | None, state: TrainState) -> list[Callback]:
+    """What a log does after each step."""
+    if log is None:
+        return []
+    log.open(state)
+    return [log.on_step]
+
+
+def _is_curve_entry(batch: Batch, state: TrainState, schedule: TrainingSchedule) -> bool:
+    """Whether the loss curve has an entry after this step."""
+    last = schedule.is_last(state.images_seen + schedule.batch_size)
+    return last or batch.step % CURVE_STEPS == CURVE_STEPS - 1
+
+
+def _step_gradients(
+    network: nn.Module,
+    loss: Loss,
+    images: Pixels,
+    labels: Labels,
+    batch: Batch,
+    prepare: Prepare,
+    schedule: TrainingSchedule,
+    dist_context: DistContext,
+    interrupted: Callable[[], int],
+) -> tuple[Tensor, bool]:
+    """Set the gradients of a step; its loss, which is not read, and whether to stop after it."""
+    source, indices = Stream(schedule.seed, "step", batch.step), batch.indices.to(images.device)
+    x = prepare(images[indices].float() / 255, batch, source)
+    value = _backward(network, loss, x, labels[indices], source, schedule, dist_context)
+    stop = float(interrupted())
+    if dist_context.world_size > 1:
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        total, stop = dist_context.all_reduce_sum(gradients, value.item(), stop)
+        value = torch.tensor(total, dtype=torch.float64)
+    return value, bool(stop)
+
+
+def _read_losses(unread: list[Tensor], state: TrainState, file: Path) -> None:
+    """Move the losses of the last steps to the state; refuse those of a training that diverged."""
+    values: list[float] = torch.stack(unread).tolist()
+    unread.clear()
+    for value in values:
+        _check_divergence(partial(state.monitor.check, value), state, file)
+    state.recent_losses += values
 
 
 def _backward(
@@ -104,25 +156,26 @@ def _backward(
     source: Stream,
     schedule: TrainingSchedule,
     dist_context: DistContext,
-) -> float:
-    """Set the gradients of this process's part of the mean loss; that part."""
+) -> Tensor:
+    """Set the gradients of this process's part of the mean loss; that part, which is not read."""
     device = next(network.parameters()).device
     network.zero_grad(set_to_none=True)
-    pieces, total = dist_context.micro_batch_slices(len(images)), 0.0
+    pieces = dist_context.micro_batch_slices(len(images))
     if len(pieces) * dist_context.world_size == 1:
         with autocast_context(schedule.dtype, device.type):
             value = loss(network, images.to(device), labels.to(device), source)
         value.backward()
-        return value.item()
+        return value.detach()
     assert isinstance(loss, PerSampleLoss), "only a PerSampleLoss can be split"
     inputs = loss.prepare(images, labels, source)
+    parts = []
     for rows in pieces:
         with autocast_context(schedule.dtype, device.type):
             losses = loss.per_sample(network, tuple(part[rows].to(device) for part in inputs))
         value = losses.sum() / len(images)
         value.backward()
-        total += value.item()
-    return total
+        parts.append(value.detach())
+    return torch.stack(parts).double().sum()
 
 
 def _optimizer_step(state: TrainState, schedule: TrainingSchedule) -> None:
@@ -136,13 +189,11 @@ def _optimizer_step(state: TrainState, schedule: TrainingSchedule) -> None:
     state.images_seen += schedule.batch_size
 
 
-def _record_loss(state: TrainState, value: float, is_entry: bool) -> None:
-    """Record the loss of a step; for an entry of the curve, the mean since the last entry."""
-    state.recent_losses.append(value)
-    if is_entry:
-        mean = sum(state.recent_losses) / len(state.recent_losses)
-        state.losses.append((state.images_seen, mean))
-        state.recent_losses.clear()
+def _record_entry(state: TrainState) -> None:
+    """An entry of the loss curve: the mean since the last entry."""
+    mean = sum(state.recent_losses) / len(state.recent_losses)
+    state.losses.append((state.images_seen, mean))
+    state.recent_losses.clear()
 
 
 def _save(state: TrainState, file: Path, dist_context: DistContext) -> None:

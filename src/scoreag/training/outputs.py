@@ -92,7 +92,10 @@ class TrainingLog:
         }
 
     def open(self, state: TrainState) -> None:
-        """Start the clock, without the time of steps that were lost with an interruption."""
+        """Start the clock, and write what an interruption may have left unwritten.
+
+        The time of steps that were lost with it does not count.
+        """
         file = self.folder / "time.json"
         if file.exists() and state.images_seen:
             self.previous_seconds = _read_elapsed(file, state.images_seen)
@@ -101,6 +104,8 @@ class TrainingLog:
             total=self.schedule.total_images, initial=state.images_seen, unit="image",
             unit_scale=True, delay=2, disable=None if self.progress else True,
         )  # fmt: skip
+        if state.images_seen:
+            self.write_outputs(state, keep_samples=True)
 
     def on_step(self, state: TrainState) -> None:
         """Update the progress bar, and the files where they are due."""
