@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from scoreag.training import loop
 from scoreag.training.checkpoint import DivergenceError, DivergenceMonitor, init_state
 from scoreag.training.loop import fit
 from scoreag.training.schedule import TrainingSchedule
@@ -14,7 +15,7 @@ LABELS = torch.zeros(10, dtype=torch.int64)
 PLAN = TrainingSchedule(total_images=400, batch_size=4, warmup_fraction=0.0, decay_fraction=0.0)
 
 
-def trained(file, values, broken=False):
+def trained(file, values, broken=False, pause=0.0):
     """Steps whose losses are ``values(step)``; the checkpoint's state afterwards."""
     network = torch.nn.Linear(12, 1)
     state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
@@ -24,7 +25,7 @@ def trained(file, values, broken=False):
         usual = 0 * net.weight.sum()
         return values(state.images_seen // 4) + usual + (at_a_corner if broken else 0)
 
-    return fit(state, loss, IMAGES, LABELS, PLAN, file, checkpoint_seconds=0.0)
+    return fit(state, loss, IMAGES, LABELS, PLAN, file, checkpoint_seconds=pause)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -37,6 +38,13 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, value):
     saved = torch.load(file)
     assert saved["seen"] == 80
     assert all(tensor.isfinite().all() for tensor in saved["network"].values())
+
+
+def test_a_loss_is_no_number_among_several_that_are_read_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "steps_between_reads", lambda *given: 7)
+    with pytest.raises(DivergenceError, match=r"the loss is nan.*nothing was saved yet"):
+        trained(tmp_path / "state.pt", lambda step: math.nan if step == 9 else 1.0, pause=1e9)
+    assert not (tmp_path / "state.pt").exists()
 
 
 def test_a_loss_that_ran_away_ends_the_training(tmp_path):

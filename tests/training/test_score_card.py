@@ -10,6 +10,7 @@ import tiny
 from scoreag import load_prior
 from scoreag.methods.config import resolve_task_config
 from scoreag.models.model_cards import read_weights
+from scoreag.training import loop
 from scoreag.training.presets import get_preset
 from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 from scoreag.training.recipes import TASK_SETTINGS
@@ -52,6 +53,30 @@ def test_the_curve_has_the_mean_of_every_fifty_steps(made):
         rows = list(csv.DictReader(file))
     assert [row["images_seen"] for row in rows] == ["100"]
     assert (made.folder / "loss.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_losses_that_are_read_together_change_nothing(made, tmp_path, monkeypatch):
+    """As on a GPU, which is not to wait for each of them."""
+    monkeypatch.setattr(loop, "steps_between_reads", lambda *given: 7)
+    other = train(tmp_path / "first", RECIPE)
+    assert other.sha256 == made.sha256
+    for name in ("loss.csv", "samples/000000052.png"):
+        assert (other.folder / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_weights_are_written_in_files_of_a_size(made, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    card = train_score_model(
+        RECIPE, tiny.images(16), tiny.labels(16), tiny.CLASSES, folder, progress=False,
+        max_shard_size=60_000,
+    )  # fmt: skip
+    files = sorted(folder.glob("*.safetensors"))
+    assert len(files) > 1 and all(file.stat().st_size < 70_000 for file in files)
+    whole, parts = read_weights(made), read_weights(card)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert load_prior(folder).image_shape == tiny.SHAPE
 
 
 def test_samples_are_a_row_for_each_class(made):

@@ -70,6 +70,12 @@ class ScoreModelOptions:
     ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
     tensorboard: Annotated[bool, o.switch("Also write TensorBoard curves.")] = False
     compile: Annotated[bool, o.switch("Compile the network with torch.compile.")] = False
+    max_shard_mb: Annotated[
+        int | None,
+        o.Opt(
+            "Megabytes of a weight file; more are written in several.", "one file", o.at_least(1)
+        ),
+    ] = None
     channels_last: Annotated[bool, o.Opt("Channels of a pixel together in memory.")] = True
 
 
@@ -136,6 +142,7 @@ def _train_score_model(
             options.sample_every_images, training.checkpoint_seconds, training.output.progress,
             device, execution, options.ema_width, training.license or "",
             format_command("score-model", options, recipe.schedule),
+            options.max_shard_mb * 1_000_000 if options.max_shard_mb else None,
         )  # fmt: skip
     if group.is_main:
         finish(training, card)

@@ -207,11 +207,10 @@ def build_loss(recipe: Recipe) -> losses.Loss:
 
 def augment(images: Images, batch: Batch, source: Stream, recipe: Recipe) -> Crops:
     """The images mirrored in every other epoch, shifted, and cropped by the recipe's schedule."""
-    sides = (side for until, side in recipe.crop_schedule if batch.progress < until)
-    side = next(sides, None)
+    sides = [side for until, side in recipe.crop_schedule if batch.progress < until]
     if recipe.hflip:
         images = schedule.alternating_flip(images, batch.indices, batch.epoch)
-    size = (side, side) if side else None
+    size = (sides[0], sides[0]) if sides else None
     return schedule.random_shift(images, recipe.random_shift, source, size)
 
 

@@ -71,7 +71,7 @@ def fit(
     saved_at, images_saved = time.monotonic(), state.images_seen
     device = next(state.network.parameters()).device
     images, labels = images.to(device), labels.to(device)
-    sync_steps = SYNC_STEPS if device.type == "cuda" and dist_context.world_size == 1 else 1
+    sync_steps = steps_between_reads(device, dist_context)
     unread: list[Tensor] = []  # losses of the last steps
     with defer_signals(dist_context.world_size > 1) as interrupted:
         observers = [callback, *_open_log(log, state)]
@@ -100,6 +100,11 @@ def fit(
         if dist_context.all_reduce_sum([], float(interrupted()))[0]:
             raise _interruption(interrupted(), state.images_seen, schedule, file)
     return state
+
+
+def steps_between_reads(device: torch.device, dist_context: DistContext) -> int:
+    """For how many steps the losses are left on the device."""
+    return SYNC_STEPS if device.type == "cuda" and dist_context.world_size == 1 else 1
 
 
 def _open_log(log: TrainingLog | None, state: TrainState) -> list[Callback]:

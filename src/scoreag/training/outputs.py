@@ -220,6 +220,7 @@ def export(
     license: str = "",
     command: str = "",
     half: bool = True,
+    max_shard_size: int | None = None,
     **entries: Any,
 ) -> Card:
     """Write the card and the weights into ``folder``.
@@ -228,6 +229,7 @@ def export(
         provenance: further entries of its training_config, such as data, minutes and loss.
         license, command: as in ``train_score_model`` and ``train_classifier``.
         half: store the weights with 11 significant bits.
+        max_shard_size: bytes of a weight file; more are written in several files.
         entries: of the card that depend on its kind.
     """
     config = {key: value for key, value in asdict(recipe).items() if key not in CARD_ENTRIES}
@@ -245,7 +247,7 @@ def export(
         folder=folder,
         **entries,
     )
-    return write_card(card, weights, half)
+    return write_card(card, weights, half, max_shard_size)
 
 
 def describe_inputs(init: Card | None, extra_data: Dataset | None = None) -> dict[str, Any]:

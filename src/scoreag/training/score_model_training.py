@@ -45,6 +45,7 @@ def train_score_model(
     ema_width: float | None = None,
     license: str = "",
     command: str = "",
+    max_shard_size: int | None = None,
 ) -> Card:
     """Train by ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -55,6 +56,7 @@ def train_score_model(
         ema_width: of the exported average, computed from the snapshots; by default the running one.
         license: of the weights; "" is unspecified, with the known terms of the data.
         command: that started the training; the card's source.
+        max_shard_size: bytes of a weight file; more are written in several files.
     """
     schedule, context = recipe.resolved_schedule, execution.dist_context
     options = resolve_options(recipe, images, classes, init)
@@ -85,7 +87,8 @@ def train_score_model(
         weights = {name.removeprefix("network."): value for name, value in average.items()}
         return outputs.export(
             "score-model", recipe, weights, folder, classes, tuple(options["image_shape"]),
-            provenance, init, license=license, command=command, family=recipe.family,
+            provenance, init, license=license, command=command, max_shard_size=max_shard_size,
+            family=recipe.family,
             sigma_data=recipe.sigma_data, options=options,
             defaults=TASK_SETTINGS.get(str(provenance.get("preset")), {}),
         )  # fmt: skip
