@@ -4,7 +4,6 @@ The network has attention, and GAP's guidance takes a gradient of its own inside
 """
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -58,18 +57,16 @@ def value(prior, purifier, options, dtype=torch.float64, **more):
     return lambda x: (defended(x) @ weights).sin().sum()
 
 
-@pytest.fixture(autouse=True)
-def smaller_model(tmp_path_factory, monkeypatch):
-    """The guide of guided purifiers, under a name in place of a folder's."""
-    folder = weaker_card(tmp_path_factory)
-    load = guided_sampling.load_prior
-    monkeypatch.setattr(guided_sampling, "load_prior", lambda name, *more: load(folder, *more))
-
-
-@cache
+@pytest.fixture(scope="module")
 def weaker_card(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weaker")
-    return tiny.write_score_model(folder, seed=3)
+    return tiny.write_score_model(tmp_path_factory.mktemp("weaker"), seed=3)
+
+
+@pytest.fixture(autouse=True)
+def smaller_model(weaker_card, monkeypatch):
+    """The guide of guided purifiers, under a name in place of a folder's."""
+    load = guided_sampling.load_prior
+    monkeypatch.setattr(guided_sampling, "load_prior", lambda name, *more: load(weaker_card, *more))
 
 
 @EVERY

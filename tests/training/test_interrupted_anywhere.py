@@ -196,7 +196,7 @@ def test_interrupted_at_any_call_or_return(kind, tmp_path, seed):
 POINTS = [
     ("_optimizer_step", "call", 2),  # in a step whose entry of the curve is due
     ("_optimizer_step", "return", 2),
-    ("_record_loss", "return", 5),
+    ("_record_entry", "return", 1),
     ("save_checkpoint", "call", 2),
     ("save_checkpoint", "return", 2),  # between a checkpoint and what the step leaves
     ("on_step", "return", 2),
