@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from scoreag.cli.app import app, main
@@ -18,6 +19,7 @@ from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.io.images import write_png
 from scoreag.models.model_cards import build_network, load_card
+from scoreag.registry import load_component
 from scoreag.training.classifier_training import complete_recipe
 from scoreag.training.outputs import resolve_license
 from scoreag.training.presets import (
@@ -222,3 +224,18 @@ def test_a_card_of_a_network_on_foreign_images_is_whole(mixed):
         2,
         3,
     )
+
+
+@pytest.mark.parametrize("name", ["cifar10-small", "cifar10-base"])
+def test_the_expected_pace_on_a_gpu_follows_from_the_operations_of_the_network(name):
+    recipe = SCORE_MODELS[name]
+    network = load_component("networks", recipe.network).build(**recipe.options)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32), torch.zeros(1), torch.zeros(1).long())
+    giga = counter.get_total_flops() / 1e9
+    start = f"| network of `{name}` | {giga:.2f} |"
+    (row,) = (line for line in DOCS.read_text().splitlines() if line.startswith(start))
+    pace = 0.2 * 989e12 / (3e9 * giga)
+    said = int(row.split("|")[3].split("(")[0].replace(",", ""))
+    assert said == pytest.approx(pace, rel=0.01)
+    assert float(row.split("|")[4].replace("M", "")) == pytest.approx(pace * 840 / 1e6, rel=0.02)

@@ -327,7 +327,11 @@ def _check_guidance(
             "or folder"
         )
     if config.guidance_scale == 1:
-        idle = [n for n in ("guide", "guidance_interval") if overrides.get(n) is not None]
+        acting = {
+            "guide": overrides.get("guide", NULL) not in (NULL, None),
+            "guidance_interval": overrides.get("guidance_interval") is not None,
+        }
+        idle = [name for name, acts in acting.items() if acts]
         if idle:
             raise ValueError(
                 f"guidance_scale is 1, at which {idle[0]} does nothing; write a guidance_scale "

@@ -215,10 +215,10 @@ SCORE_PRESETS = {
     "cifar10-small": replace(
         _unet(2_000_000, channels=32, multipliers=[1, 1, 2, 4], patch=1), ln_sigma=(-0.8, 1.2)
     ),
-    "cifar10-base": replace(  # sized for a GPU, not measured
-        _unet(50_000_000, 256, 0.3, channels=96, multipliers=[1, 2, 3], blocks=2,
+    "cifar10-base": replace(  # sized for 15 minutes of a GPU, not measured
+        _unet(6_000_000, 512, 0.3, channels=96, multipliers=[1, 2, 3], blocks=2,
               attention_at=[16, 8], patch=1),
-        warmup_images=512_000, lr=3e-3, adam_lr=1e-3,
+        warmup_images=102_400, lr=3e-3, adam_lr=1e-3,
     ),
     "cifar100-small": _unet(4_000_000, channels=32, multipliers=[1, 2, 4]),
     "fashion-small": _FASHION,
