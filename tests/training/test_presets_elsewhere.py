@@ -238,4 +238,6 @@ def test_the_expected_pace_on_a_gpu_follows_from_the_operations_of_the_network(n
     pace = 0.2 * 989e12 / (3e9 * giga)
     said = int(row.split("|")[3].split("(")[0].replace(",", ""))
     assert said == pytest.approx(pace, rel=0.01)
-    assert float(row.split("|")[4].replace("M", "")) == pytest.approx(pace * 840 / 1e6, rel=0.02)
+    assert float(row.split("|")[4].replace("million", "")) == pytest.approx(
+        pace * 840 / 1e6, rel=0.02
+    )
