@@ -233,7 +233,7 @@ def test_the_expected_pace_on_a_gpu_follows_from_the_operations_of_the_network(n
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 32, 32), torch.zeros(1), torch.zeros(1).long())
     giga = counter.get_total_flops() / 1e9
-    start = f"| network of `{name}` | {giga:.2f} |"
+    start = f"| network of {name} | {giga:.2f} |"
     (row,) = (line for line in DOCS.read_text().splitlines() if line.startswith(start))
     pace = 0.2 * 989e12 / (3e9 * giga)
     said = int(row.split("|")[3].split("(")[0].replace(",", ""))
