@@ -7,6 +7,7 @@ import torch
 
 import scoreag
 import tiny
+from scoreag.assess.threat_model import QueryCounter
 from scoreag.certify.smoothing import SmoothingConfig, denoised_smoothing
 from scoreag.cli.app import main
 from scoreag.diffusion.prior_guidance import GuidedModel
@@ -147,3 +148,54 @@ def test_a_certificate_smooths_the_model_itself_whatever_its_card_says():
     prior = replace(tiny.prior(), model=GuidedModel(tiny.prior().model, 1.5))
     with pytest.raises(ValueError, match=r"guided by 1\.5.*give the prior without guidance"):
         denoised_smoothing(prior, tiny.victim(), SmoothingConfig().sigma)
+
+
+def test_a_card_may_name_its_guide_without_trust(tmp_path, weaker):
+    tuned = {"synthesize": {**tiny.HARD, "guidance_scale": 2.0, "guide": weaker}}
+    prior = scoreag.load_prior(tiny.write_score_model(tmp_path / "tuned", defaults=tuned))
+    found = scoreag.synthesize(prior, tiny.victim(), [0, 1, 2], **CALM)
+    assert torch.equal(found.images, gas(guidance_scale=2.0, guide=weaker).images)
+
+
+def test_a_plan_takes_no_weaker_guide_yet(tmp_path, capsys):
+    text = """
+description = "a guide"
+[datasets.tiny]
+data = "image-folder:images"
+classifiers = "net"
+prior = "prior"
+reference_classifier = "net"
+[attacks.gat]
+guidance_scale = 2.0
+guide = "weaker:cifar10"
+"""
+    (tmp_path / "plan.toml").write_text(text)
+    assert main(["assess", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "attacks.gat.guide is 'weaker:cifar10', and plans take guide 'null' only" in said
+
+
+def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():
+    counter = QueryCounter()
+    prior = counter.wrap_prior(replace(tiny.prior(), guide=tiny.prior().model))
+    scoreag.attacks.GAT(prior=prior, steps=2, sampler="euler", guidance_scale=2.0, max_restarts=0)(
+        tiny.victim(), tiny.images(2), tiny.labels(2)
+    )
+    assert counter.nfe == 2 * 2 * 2  # images, steps, evaluations
+
+
+def test_samples_by_another_guide_are_no_part_of_an_evaluation(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 6)
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    words = ["evaluate", "prior", "--data", "image-folder:images", "--train-data"]
+    words += ["image-folder:images", "--images", "4", "--nfe", "2", "--reference-classifier", "net"]
+    words += ["--out", "out", "--quiet"]
+    guided = [*words, "--guidance-scale", "2", "--guide", "weaker:weaker"]
+    tiny.write_score_model(tmp_path / "weaker", seed=3)
+    assert main(guided) == 0
+    tiny.write_score_model(tmp_path / "weaker", seed=4)
+    assert main(guided) == 1
+    assert "another --out, or --overwrite" in capsys.readouterr().err
+    assert main(words) == 1  # nor of one without guidance

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from scoreag.defenses.memory_budget import parse_bytes
+from scoreag.diffusion.prior_guidance import WEAKER
 from scoreag.io.bounded import MAX_TEXT_BYTES, TomlLocations, key_lines, parse_toml, read_text
 from scoreag.models import trust
 from scoreag.registry import UnknownNameError, did_you_mean, short_repr, truncate_text
@@ -369,6 +370,12 @@ def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
 
 def _option_references(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Options whose value names a module, at any depth."""
+    if path[-1] == "guide" and str(value).startswith(WEAKER):
+        raise ValueError(
+            f"{'.'.join(path)} is {short_repr(value)}, and plans take guide 'null' only: keys of "
+            "finished cells do not hold a guide's weights; write --guide of scoreag synthesize, "
+            "transform or purify"
+        )
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _option_references(inner, *path, name)

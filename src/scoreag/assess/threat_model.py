@@ -26,7 +26,9 @@ from scoreag.core.rng import next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.defend import defend
 from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.prior_guidance import null_label
 from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.purification import build_purification
@@ -183,13 +185,18 @@ class QueryCounter:
     nfe: int = 0
 
     def wrap_prior(self, prior: Prior) -> Prior:
-        """A copy of the prior that counts every evaluated image."""
+        """A copy of the prior that counts every evaluated image, those of its guide too."""
 
-        def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-            self.nfe += len(x)
-            return prior.model(x, sigma, labels)
+        def counted(source: ScoreModel) -> ScoreModel:
+            def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+                self.nfe += len(x)
+                return source(x, sigma, labels)
 
-        return replace(prior, model=model)
+            model.null_label = null_label(source)  # type: ignore[attr-defined]
+            return model
+
+        guide = None if prior.guide is None else counted(prior.guide)
+        return replace(prior, model=counted(prior.model), guide=guide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +287,8 @@ def _make_raw_view(context: CellContext, for_attacker: bool, prior: Prior | None
         return ClassifierView(partial(logits_at_draw, context.classifier))
     defense = context.attacker_defense if for_attacker else context.eval_defense
     assert defense is not None and prior is not None
-    counted = PurifiedClassifier(replace(defense.config, prior=prior))
+    guided = replace(prior, guide=prior.guide or defense.config.prior.guide)
+    counted = PurifiedClassifier(replace(defense.config, prior=guided))
 
     def logits_at(draw: DrawIndex, images: Images, ids: tuple[int, ...]) -> Logits:
         known = ids if len(ids) == len(images) else None

@@ -148,6 +148,8 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
             options.output.say(f"read {data.summary}")
         found, pixels, pairs = score_model.evaluate(model, context, others)
         known = dict(card.metrics.get(SECTION, {}))
+        if context.guidance_record != dict(known.get("config", {})).get("guidance", {}):
+            known = {}  # of samples by other guidance
         compared = compare_with_card(known, found["metrics"], SECTION)
         score_model.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
         return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
@@ -280,6 +282,7 @@ def build_context(
     from scoreag.evaluation.context import check_comparable, check_reference, load_compared_model
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
+    from scoreag.methods.config import GUIDANCE_FIELDS, resolve_task_config
     from scoreag.metrics.feature_extractors import load_extractor
 
     try:
@@ -310,7 +313,11 @@ def build_context(
         options.sampler, options.nfe, options.seed, options.batch_size or 1,
         options.feature_batch_size, device, options.output.progress, guidance_kwargs(options),
     )  # fmt: skip
-    context.guided(model.prior)  # what cannot be guided is refused now
+    if context.guidance:  # what cannot be guided is refused now
+        guided = [context.guided(one.prior) for one in (model, *others)]
+        known = resolve_task_config(model.prior, "synthesize", **context.guidance)
+        resolved = {**known.subset(GUIDANCE_FIELDS), **guided[0].metadata.get("guide", {})}
+        context = replace(context, guidance_record=resolved)
     return model, context, others
 
 

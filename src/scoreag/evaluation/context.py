@@ -34,7 +34,7 @@ def describe_context(context: EvalContext) -> dict[str, Any]:
         "train_data": f"{context.train.name}, sha256 {context.train.sha256}",
         "device": context.device.type,
         "algorithm": ALGORITHM,
-        **context.guidance,
+        **({"guidance": dict(context.guidance_record)} if context.guidance_record else {}),
     }
 
 

@@ -101,6 +101,7 @@ class EvalContext:
     device: torch.device
     progress: bool
     guidance: Mapping[str, Any] = field(default_factory=dict)
+    guidance_record: Mapping[str, Any] = field(default_factory=dict)
 
     def guided(self, prior: Prior) -> Prior:
         """The prior with the guidance by which samples are made."""

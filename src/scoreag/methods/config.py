@@ -232,10 +232,10 @@ def _check_known(task: str, known: Sequence[str], options: Mapping[str, Any]) ->
         elif name in IMAGE_ONLY_FIELDS and task == "synthesize":
             reason = f"there is no image to stay close to; leave {name} out"
         elif name in GUIDANCE_FIELDS and "sigma_start" in known:
-            if options[name] in (1, None):
+            if options[name] in (1, NULL, None):
                 continue
             reason = (
-                "with a guided prior one call of the denoiser estimates nothing; "
+                "it calls the denoiser itself, without guidance of the prior; "
                 f"leave {name} out, or write guidance_scale 1"
             )
         else:

@@ -38,6 +38,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
+from scoreag.diffusion.prior_guidance import WEAKER
 from scoreag.io.bounded import MAX_TEXT_BYTES, parse_toml, read_text
 from scoreag.io.filesystem import write_text
 from scoreag.models import safetensors, trust
@@ -126,6 +127,7 @@ def load_card(name: str | Path, trust_code: bool = False) -> Card:
             (f"defaults.{task}.{key}", value, trust.is_custom_component)
             for task, table in card.defaults.items()
             for key, value in table.items()
+            if not (key == "guide" and str(value).startswith(WEAKER))  # it has a card of its own
         ),
     ]
     for entry, value, is_code in names:

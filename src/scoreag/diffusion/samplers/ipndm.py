@@ -35,7 +35,7 @@ def adams_bashforth_weights(sigmas: Tensor, index: int, order: int) -> Tensor:
     They integrate polynomials of a degree below their number exactly, from ``sigmas[index]`` (where
     ``t`` is 0) to the next level (where it is 1): ``sum_j w_j t_j^k = step / (k + 1)``.
     """
-    levels, count = sigmas.double(), min(order, index + 1)
+    levels, count = sigmas.cpu().double(), min(order, index + 1)
     here, width = levels[index], levels[index + 1] - levels[index]
     times = (levels[index - count + 1 : index + 1].flip(0) - here) / width
     powers = torch.arange(count, dtype=torch.float64, device=levels.device)

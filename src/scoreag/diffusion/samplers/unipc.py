@@ -99,7 +99,7 @@ def sample(
         or order not in range(1, MAX_ORDER + 1)
     ):
         raise ValueError(f"unipc's order is {order!r}; write a whole number from 1 to {MAX_ORDER}")
-    levels, exact = sigmas.to(x), sigmas.double().cpu()
+    levels, exact = sigmas.to(x), sigmas.cpu().double()
     steps = [
         partial(
             step,
