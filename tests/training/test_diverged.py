@@ -1,6 +1,7 @@
 """A training that ran away stops, says so, and leaves its last good checkpoint."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from scoreag.training import loop
 from scoreag.training.checkpoint import DivergenceError, DivergenceMonitor, init_state
 from scoreag.training.loop import fit
+from scoreag.training.optimization import write_snapshot
 from scoreag.training.schedule import TrainingSchedule
 
 IMAGES = torch.zeros(10, 3, 2, 2, dtype=torch.uint8)
@@ -42,7 +44,9 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, value):
 
 def test_a_loss_is_no_number_among_several_that_are_read_together(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "steps_between_reads", lambda *given: 7)
-    with pytest.raises(DivergenceError, match=r"the loss is nan.*nothing was saved yet"):
+    with pytest.raises(
+        DivergenceError, match=r"the loss is nan, after 36 images.*nothing was saved yet"
+    ):
         trained(tmp_path / "state.pt", lambda step: math.nan if step == 9 else 1.0, pause=1e9)
     assert not (tmp_path / "state.pt").exists()
 
@@ -80,3 +84,12 @@ def test_the_first_steps_may_be_high():
     health = DivergenceMonitor()
     for loss in [1000.0] * 9 + [1.0] * 100:
         health.check(loss)
+
+
+def test_averages_that_are_no_numbers_are_no_snapshot(tmp_path):
+    network = torch.nn.Linear(2, 1)
+    state = init_state(network, torch.optim.SGD(network.parameters(), lr=1.0))
+    state.average.bias.data.fill_(math.nan)
+    with pytest.raises(DivergenceError, match="the weights bias hold NaN"):
+        write_snapshot(state, replace(PLAN, ema_widths=(0.05,)), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))

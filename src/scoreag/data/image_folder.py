@@ -203,7 +203,7 @@ def _list_labels_csv(path: Path, classes: Sequence[str]) -> _FolderListing:
     files = [path / one.file for one in entries]
     pictures, skipped = _scan_folder(path)
     skipped |= dict.fromkeys(set(pictures) - set(files), "not in labels.csv")
-    del skipped[table]
+    skipped.pop(table, None)
     return _FolderListing(files, numbers, names, skipped)
 
 

@@ -5,7 +5,7 @@ save, and an interrupted training ends exactly like an uninterrupted one.  The n
 whole batch, so neither the number of processes nor gradient accumulation changes it.
 
 Images stay in 8 bits on the device of the network, where batches are cut out of them and changed.
-On a GPU the losses of up to ``SYNC_STEPS`` steps are read at once, so that no step waits for it.
+On a GPU the losses of up to ``SYNC_STEPS`` steps are read at once.
 
 All other files, such as samples, are a function of the state after a step: they are written after
 the checkpoint, and again when the training resumes from that step.
@@ -84,7 +84,7 @@ def fit(
             due = stopping or time.monotonic() - saved_at > checkpoint_seconds
             is_entry = _is_curve_entry(batch, state, schedule)
             if due or is_entry or len(unread) >= sync_steps:
-                _read_losses(unread, state, file)
+                _read_losses(unread, state, schedule.batch_size, file)
             _optimizer_step(state, schedule)
             (on_step_end or update_averages)(state, schedule)
             if is_entry:
@@ -144,12 +144,13 @@ def _step_gradients(
     return value, bool(stop)
 
 
-def _read_losses(unread: list[Tensor], state: TrainState, file: Path) -> None:
+def _read_losses(unread: list[Tensor], state: TrainState, batch_size: int, file: Path) -> None:
     """Move the losses of the last steps to the state; refuse those of a training that diverged."""
     values: list[float] = torch.stack(unread).tolist()
     unread.clear()
-    for value in values:
-        _check_divergence(partial(state.monitor.check, value), state, file)
+    for steps_ago, value in zip(reversed(range(len(values))), values, strict=True):
+        seen = state.images_seen - steps_ago * batch_size
+        _check_divergence(partial(state.monitor.check, value), seen, file)
     state.recent_losses += values
 
 
@@ -202,7 +203,7 @@ def _record_entry(state: TrainState) -> None:
 
 
 def _save(state: TrainState, file: Path, dist_context: DistContext) -> None:
-    _check_divergence(partial(check_finite, state.network), state, file)
+    _check_divergence(partial(check_finite, state.network), state.images_seen, file)
     if dist_context.is_main:
         save_checkpoint(state, file)
 
@@ -218,13 +219,13 @@ def _interruption(
     return SignalInterrupt(number or signal.SIGINT, message)
 
 
-def _check_divergence(check: Callable[[], None], state: TrainState, file: Path) -> None:
+def _check_divergence(check: Callable[[], None], images_seen: int, file: Path) -> None:
     """Run a check; its error gets the time, the last checkpoint and the remedy."""
     try:
         check()
     except DivergenceError as error:
         left = f"{file} is the last good checkpoint" if file.exists() else "nothing was saved yet"
         raise DivergenceError(
-            f"{error}, after {state.images_seen} images: the training diverged, and {left}; "
+            f"{error}, after {images_seen} images: the training diverged, and {left}; "
             "train from scratch with a lower --lr, or with --dtype float32"
         ) from None

@@ -148,13 +148,13 @@ def build_denoising_loss(
     def prepare(images: Images, labels: Labels, source: Stream) -> BatchTensors:
         """``x0``, ``x0 + sigma n``, ``sigma``, labels and weights.
 
-        All random numbers come from the CPU, so that every device sees the same ones.
+        The random numbers are the same on every device; those of the pixels are drawn on it.
         """
         # sampled in any case, so that the later numbers are the same without hflip
         flipped = random_flip(images, source)
         x0 = 2 * (flipped if hflip else images) - 1
         sigma = objective.sample_sigma(len(x0), source).to(x0)
-        n = source.normal(x0.shape).to(x0)
+        n = source.normal(x0.shape, x0.device).to(x0)
         dropped = (source.uniform((len(x0),)) < label_dropout).to(labels.device)
         labels = torch.where(dropped, null_label, labels).to(x0.device)
         return x0, x0 + sigma[:, None, None, None] * n, sigma, labels, objective.weight(sigma)

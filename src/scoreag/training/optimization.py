@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from scoreag.models import safetensors
 from scoreag.models.model_cards import Card, write_card
-from scoreag.training.checkpoint import TrainState
+from scoreag.training.checkpoint import TrainState, check_finite
 from scoreag.training.schedule import TrainingSchedule
 
 Matrix = Float[Tensor, "rows columns"]
@@ -198,7 +198,13 @@ def is_snapshot_due(images_seen: int, schedule: TrainingSchedule) -> bool:
 
 
 def write_snapshot(state: TrainState, schedule: TrainingSchedule, folder: Path) -> None:
-    """Write the averages in half precision, as ``WIDTH:TENSOR``, into snapshots/."""
+    """Write the averages in half precision, as ``WIDTH:TENSOR``, into snapshots/.
+
+    Raises:
+        DivergenceError: they hold NaN or infinity.
+    """
+    for average in state.averages:
+        check_finite(average)
     tensors = {
         f"{width}:{name}": tensor
         for width, average in zip(schedule.ema_widths, state.averages, strict=True)

@@ -33,8 +33,8 @@ Callback = Callable[[TrainState], None]
 TRAINING_FILES = RunFiles(
     (
         "checkpoint.pt", "time.json", "loss.csv", "loss.svg", f"samples/{9 * '[0-9]'}.png",
-        "card.toml", "model.safetensors", f"snapshots/{9 * '[0-9]'}.safetensors",
-        "tensorboard/events.out.tfevents.*",
+        "card.toml", "model.safetensors", "model-*-of-*.safetensors",
+        f"snapshots/{9 * '[0-9]'}.safetensors", "tensorboard/events.out.tfevents.*",
     ),
     ("checkpoint.pt",),
 )  # fmt: skip
@@ -192,7 +192,7 @@ def tensorboard_writer(
     def write(state: TrainState) -> None:
         nonlocal previous, started
         seen, now = state.images_seen, time.monotonic()
-        if not state.recent_losses:
+        if state.losses and state.losses[-1][0] == seen:
             rate = base_lr * schedule.lr_factor(seen - schedule.batch_size)
             writer.add_scalar("loss", state.losses[-1][1], seen)
             writer.add_scalar("rate", rate, seen)
