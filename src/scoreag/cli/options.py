@@ -59,11 +59,13 @@ class Opt:
         default = ... if field.default is MISSING else field.default
         shown = False if default is ... else self.default
 
-        def callback(value: Any) -> Any:
+        def checked(value: Any) -> Any:
             if self.check is not None and value is not None:
                 self.check(flag, value)
             return value
 
+        # typer 0.15 cannot convert a list that went through a callback
+        callback = None if self.check is None else checked
         if self.positional:
             info = typer.Argument(default, help=self.help, show_default=shown, callback=callback)
         else:
