@@ -38,11 +38,17 @@ def integrate(
 
     Step ``i`` has the noise ``noise.fold_in("step", i)``; ``wrt`` as in ``checkpoint_chain``.
     """
-    steps = [
+    return checkpoint_chain(chain_steps(step, denoise, sigmas.to(x), noise), x, wrt)
+
+
+def chain_steps(
+    step: Step, denoise: Denoise, sigmas: Float[Tensor, " levels"], noise: Noise
+) -> list[Callable[[State], State]]:
+    """``step`` from each noise level to the next; step ``i`` draws from ``("step", i)``."""
+    return [
         partial(step, denoise, sigma=sigma, next_sigma=next_sigma, noise=noise.fold_in("step", i))
-        for i, (sigma, next_sigma) in enumerate(pairwise(sigmas.to(x)))
+        for i, (sigma, next_sigma) in enumerate(pairwise(sigmas))
     ]
-    return checkpoint_chain(steps, x, wrt)
 
 
 def checkpoint_chain(

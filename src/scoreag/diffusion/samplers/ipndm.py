@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, State
+from scoreag.diffusion.samplers._options import check_whole
 from scoreag.diffusion.solver import checkpoint_chain, ode_derivative
 
 MAX_ORDER = 4
@@ -57,12 +58,7 @@ def sample(
         order: how many slopes a step combines, 1 (Euler) to 4.  The first steps have fewer, which
             bounds the order on ever finer grids by 2.
     """
-    if (
-        not isinstance(order, int)
-        or isinstance(order, bool)
-        or order not in range(1, MAX_ORDER + 1)
-    ):
-        raise ValueError(f"ipndm's order is {order!r}; write a whole number from 1 to {MAX_ORDER}")
+    check_whole("ipndm's order", order, 1, MAX_ORDER)
     levels = sigmas.to(x)
     steps = [
         partial(

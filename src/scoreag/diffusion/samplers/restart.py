@@ -5,7 +5,7 @@ and the steps between are those of the ODE, which needs few.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
@@ -14,7 +14,8 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, State
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.samplers import heun
-from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.samplers._options import check_whole
+from scoreag.diffusion.solver import chain_steps, checkpoint_chain
 
 
 def add_noise(x: State, sigma: Tensor, raised: Tensor, noise: Noise) -> State:
@@ -56,18 +57,7 @@ def sample(
             "steps, or a higher s_tmax"
         )
 
-    def descend(grid: Tensor, source: Noise) -> list[Callable[[State], State]]:
-        return [
-            partial(
-                heun.step,
-                denoise,
-                sigma=grid[i],
-                next_sigma=grid[i + 1],
-                noise=source.fold_in("step", i),
-            )
-            for i in range(len(grid) - 1)
-        ]
-
+    descend = partial(chain_steps, heun.step, denoise)
     chain = descend(levels[: place + 1], noise)
     low = float(levels[place])
     for k in range(n_restarts):
@@ -82,11 +72,8 @@ def sample(
 def _check_options(
     n_restarts: object, restart_steps: object, s_tmin: object, s_tmax: object
 ) -> None:
-    for name, value, low in (("n_restarts", n_restarts, 0), ("restart_steps", restart_steps, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(
-                f"restart's {name} is {value!r}; write a whole number of at least {low}"
-            )
+    check_whole("restart's n_restarts", n_restarts, 0)
+    check_whole("restart's restart_steps", restart_steps, 1)
     for name, level in (("s_tmin", s_tmin), ("s_tmax", s_tmax)):
         number = isinstance(level, float | int) and not isinstance(level, bool)
         if not number or not 0 < float(level) < math.inf:  # type: ignore[arg-type]

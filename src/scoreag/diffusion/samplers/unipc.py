@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, State
+from scoreag.diffusion.samplers._options import check_whole
 from scoreag.diffusion.solver import checkpoint_chain
 
 MAX_ORDER = 3
@@ -93,12 +94,7 @@ def sample(
         order: of the predictor, 1 to 3; the first steps have fewer estimates to combine.  The step
             to sigma = 0 takes the denoiser's estimate.
     """
-    if (
-        not isinstance(order, int)
-        or isinstance(order, bool)
-        or order not in range(1, MAX_ORDER + 1)
-    ):
-        raise ValueError(f"unipc's order is {order!r}; write a whole number from 1 to {MAX_ORDER}")
+    check_whole("unipc's order", order, 1, MAX_ORDER)
     levels, exact = sigmas.to(x), sigmas.cpu().double()
     steps = [
         partial(
