@@ -53,6 +53,34 @@ def test_a_weaker_model_guides_each_task_and_is_named_in_the_manifest(task, weak
     assert guided.config["guide"] == weaker and guided.config["guidance_scale"] == 2.0
 
 
+@pytest.mark.parametrize("guide, calls", [("null", 2), ("head", 1)])
+def test_every_guide_says_what_it_costs(guide, calls):
+    prior = tiny.prior(**tiny.HEAD)
+    options = {**CALM, "sampler": "euler", "guidance_scale": 2.0, "guide": guide}
+    result = scoreag.synthesize(prior, tiny.victim(), [0, 1], **options)
+    assert result.nfe.tolist() == [3 * calls] * 2
+    plain = scoreag.synthesize(prior, tiny.victim(), [0, 1], **CALM, sampler="euler")
+    assert not torch.equal(result.images, plain.images)
+
+
+def test_a_head_guides_a_purifier_which_has_no_labels():
+    prior, images = tiny.prior(**tiny.HEAD), tiny.images(2)
+    found = scoreag.purify(
+        prior, images, sampler="euler", steps=3, guidance_scale=2.0, guide="head", progress=False
+    )
+    plain = scoreag.purify(prior, images, sampler="euler", steps=3, progress=False)
+    assert found.nfe.tolist() == plain.nfe.tolist() and not torch.equal(found.images, plain.images)
+
+
+def test_the_attacker_of_a_plan_may_be_guided_by_a_head():
+    """What counts the evaluations of an attack hands the head through."""
+    counter = QueryCounter()
+    prior = counter.wrap_prior(tiny.prior(**tiny.HEAD))
+    guided = GuidedModel(prior.model, 2.0, "head")
+    assert guided(torch.zeros(2, 3, 8, 8), torch.tensor(1.0)).shape == (2, 3, 8, 8)
+    assert counter.nfe == 2
+
+
 def test_scale_one_is_the_model_itself_bit_for_bit():
     assert torch.equal(gas(guidance_scale=1.0).images, gas().images)
 
@@ -100,8 +128,9 @@ REFUSED = [
     (
         gas,
         {"guidance_scale": 2.0, "guide": "nul"},
-        "no guide 'nul'; write 'null', or 'weaker:",
+        "no guide 'nul'; write 'null', 'head', or 'weaker:",
     ),
+    (gas, {"guidance_scale": 2.0, "guide": "head"}, "this model has no second output; write guide"),
     (gas, {"guidance_scale": 2.0, "guide": "weaker:"}, "names no score model"),
     (gas, {"guidance_scale": 2.0, "guide": "weaker:cifar10"}, "of other images than the score"),
     (gas, {"guide": "weaker:cifar10"}, "guidance_scale is 1, at which guide does nothing"),

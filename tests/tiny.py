@@ -27,6 +27,7 @@ SHAPE = (3, 8, 8)
 UNET = {
     "image_shape": list(SHAPE), "classes": 3, "channels": 16, "multipliers": [1], "attention_at": []
 }  # fmt: skip
+HEAD = {"multipliers": [1, 1], "head_at": 2}  # of a network with a second output
 CNN = {
     "image_shape": list(SHAPE),
     "classes": 3,
@@ -50,8 +51,8 @@ def filled(network: nn.Module, seed: int, scale: float = 0.1) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def prior() -> Prior:
-    model = Preconditioned(filled(UNet(**UNET), 0), edm())
+def prior(**options) -> Prior:
+    model = Preconditioned(filled(UNet(**UNET | options), 0), edm())
     return Prior(model, sample, karras(3), SHAPE, CLASSES, QUICK)
 
 

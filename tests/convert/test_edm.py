@@ -9,9 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 import made_edm
+import tiny
 from scoreag import load_prior
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.io.safe_unpickler import UnsupportedCheckpoint
 from scoreag.models.convert.checkpoint import convert_checkpoint, open_checkpoint
+from scoreag.models.convert.edm import build_spec
+from scoreag.registry import load_component
 
 SIGMA = torch.tensor(0.7)
 
@@ -185,3 +189,18 @@ def test_a_damaged_file_gives_one_clean_error_or_the_network(here, kind):
             assert str(error)
             outcomes["refused"] += 1
     assert outcomes["refused"] == 150 if kind == "cut" else outcomes["refused"] > 0
+
+
+@pytest.mark.parametrize("kind", ["SongUNet", "DhariwalUNet"])
+@pytest.mark.parametrize("dropout, label", [(0.0, None), (0.1, 3)])
+def test_a_network_trained_with_dropped_labels_has_a_null_label(kind, dropout, label):
+    """Its row of label weights is 0, as no label has."""
+    arguments = {**made_edm.ARGUMENTS, "model_type": kind, "label_dropout": dropout}
+    made = build_spec("EDMPrecond", arguments, {}, "made")
+    network = load_component("networks", made.network).build(**made.options)
+    assert Preconditioned(network, edm()).null_label == label
+    if label is not None:
+        network, x = tiny.filled(network, 0), torch.ones(2, 3, 8, 8)
+        time, null = torch.zeros(2), torch.full((2,), label)
+        assert torch.equal(network(x, time, null), network(x, time))
+        assert not torch.equal(network(x, time, null - 1), network(x, time))

@@ -10,7 +10,7 @@ import torch
 from scoreag.core.rng import Noise
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned, edm, with_labels
-from scoreag.diffusion.prior_guidance import GuidedModel, evaluations_at, null_label
+from scoreag.diffusion.prior_guidance import HEAD, GuidedModel, evaluations_at, null_label
 from scoreag.diffusion.samplers import ancestral
 from worlds import TwoClasses
 
@@ -21,16 +21,22 @@ SIGMA = torch.tensor(0.7, dtype=torch.float64)
 
 
 class World(torch.nn.Module):
-    """Two classes, and a null label for both; it counts its calls and the rows of each."""
+    """Two classes, and a null label for both; it counts its calls and the rows of each.
+
+    Its head is the denoiser of all classes together, whatever the labels.
+    """
 
     null_label = NULL
+    has_head = True
 
     def __init__(self, world: TwoClasses) -> None:
         super().__init__()
         self.world, self.rows = world, []
 
-    def forward(self, x, sigma, labels=None):
+    def forward(self, x, sigma, labels=None, head=False):
         self.rows.append(len(x))
+        if head:
+            return torch.cat([self.world(x, sigma, labels), self.world(x, sigma)])
         if labels is None:
             return self.world(x, sigma)
         known = self.world(x, sigma, labels.clamp(max=1))
@@ -80,6 +86,14 @@ def test_a_weaker_model_guides_with_the_same_labels_and_without_any(model, two_c
         assert torch.allclose(guided(x, SIGMA, labels), 2 * strong - weak)
 
 
+def test_a_head_guides_at_the_cost_of_one_evaluation(model, two_classes):
+    guided, x = GuidedModel(model, 3.0, HEAD), states()
+    for labels in (None, torch.tensor([0, 1, 1, 0])):
+        strong, weak = two_classes(x, SIGMA, labels), two_classes(x, SIGMA)
+        assert torch.allclose(guided(x, SIGMA, labels), 3 * strong - 2 * weak)
+    assert model.rows == [4, 4] and evaluations_at(guided, SIGMA) == 1
+
+
 def test_outside_of_its_interval_it_is_the_model_at_the_cost_of_one_call(model):
     guided, labels = GuidedModel(model, 3.0, interval=(0.5, 1.0)), torch.tensor([0, 1, 1, 0])
     for level, rows in ((0.5, 8), (1.0, 8), (0.49, 4), (1.01, 4)):
@@ -126,6 +140,8 @@ def test_what_has_no_null_label_is_answered(model, two_classes):
         GuidedModel(model, 2.0)(states(), SIGMA)
     with pytest.raises(ValueError, match="needs a model with a null label; write guide 'weaker"):
         GuidedModel(two_classes, 2.0)(states(), SIGMA, torch.tensor([0, 1, 1, 0]))
+    with pytest.raises(ValueError, match="needs a network with one; write guide 'null'"):
+        GuidedModel(two_classes, 2.0, HEAD)(states(), SIGMA)
 
 
 class Network(torch.nn.Module):

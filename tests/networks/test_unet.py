@@ -40,6 +40,32 @@ def test_the_output_begins_as_zero(x, time):
     assert not UNet(**AWARE)(x, time).any()
 
 
+HEADED = {**TINY, "multipliers": (1, 1), "patch": 1, "head_at": 4}
+
+
+def test_a_head_adds_a_second_output_and_changes_nothing_of_the_first(x, time):
+    network = filled(UNet(**HEADED), 0)
+    both = network(x, time, torch.tensor([0, 2]), head=True)
+    first, second = both.chunk(2)
+    torch.testing.assert_close(first, network(x, time, torch.tensor([0, 2])))
+    assert first.shape == second.shape == x.shape and not torch.allclose(first, second)
+
+
+def test_a_head_sees_nothing_of_the_layers_after_it(x, time):
+    network = filled(UNet(**HEADED), 0)
+    second = network(x, time, head=True)[2:]
+    for layer in [*network.up[network.head_after :], network.last]:
+        for parameter in layer.parameters():
+            parameter.data.add_(0.3)
+    assert torch.equal(network(x, time, head=True)[2:], second)
+
+
+@pytest.mark.parametrize("head_at, known", [(8, "one of 4"), (5, "one of 4")])
+def test_a_head_needs_maps_that_are_smaller(head_at, known):
+    with pytest.raises(ValueError, match=f"head_at is {head_at}; expected the side .*: {known}"):
+        UNet(**HEADED | {"head_at": head_at})
+
+
 def test_an_image_does_not_depend_on_the_others(x, time):
     network = filled(UNet(**AWARE), 0)
     alone = torch.cat([network(x[i : i + 1], time[i : i + 1]) for i in range(2)])

@@ -126,3 +126,28 @@ def test_the_card_of_a_preset_has_the_settings_that_were_tuned_for_it(tmp_path):
     assert made.defaults == TASK_SETTINGS["cifar10-small"]
     for task in made.defaults:
         resolve_task_config(load_prior(tmp_path, "cpu"), task)  # all of them are known to the task
+
+
+def with_head(recipe):
+    return replace(recipe, options={**recipe.options, **tiny.HEAD})
+
+
+def test_a_head_is_trained_and_a_part_of_the_card(tmp_path):
+    card = train(tmp_path / "headed", with_head(RECIPE))
+    weights = read_weights(card)
+    assert card.options["head_at"] == 2 and weights["head.2.weight"].abs().max() > 0
+    assert load_prior(card.folder).model.has_head
+
+
+def test_a_training_may_add_a_head_to_a_card_without_one(tmp_path):
+    plain = replace(RECIPE, options={**RECIPE.options, "multipliers": [1, 1]})
+    first = train(tmp_path / "first", plain)
+    assert "head_at" not in first.options
+    second = train(tmp_path / "second", with_head(RECIPE), init=first)
+    assert second.options["head_at"] == 2 and load_prior(second.folder).model.has_head
+
+
+def test_a_card_with_a_head_starts_a_training_of_a_preset_without_one(tmp_path):
+    first = train(tmp_path / "first", with_head(RECIPE))
+    plain = replace(RECIPE, options={**RECIPE.options, "multipliers": [1, 1]})
+    assert train(tmp_path / "second", plain, init=first).options["head_at"] == 2

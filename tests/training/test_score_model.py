@@ -112,3 +112,24 @@ def test_half_of_the_images_are_mirrored():
 def test_the_same_source_gives_the_same_question():
     first, again, other = (asked((4, 3, 2, 2), seed=seed).x for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+class TwoOutputs(nn.Module):
+    """The first output is off by 1, the second by 2."""
+
+    has_head = True
+
+    def forward(self, x, sigma, labels, head=False):
+        first = torch.full_like(x, 0.5) + 1
+        return torch.cat([first, first + 1]) if head else first
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_the_loss_of_a_head_is_added(weight):
+    """Errors of 1 and 2 cost 1 and 4."""
+    images, labels = torch.full((6, 3, 4, 4), 0.75), torch.zeros(6, dtype=torch.int64)
+    plain, headed = (
+        build_denoising_loss(edm(), NULL, head_weight=one)(TwoOutputs(), images, labels, Stream(0))
+        for one in (0.0, weight)
+    )
+    torch.testing.assert_close(headed, (1 + 4 * weight) * plain)

@@ -28,7 +28,7 @@ from scoreag.defenses.defend import defend
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import null_label
+from scoreag.diffusion.prior_guidance import has_head, null_label
 from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.purification import build_purification
@@ -187,16 +187,22 @@ class QueryCounter:
     def wrap_prior(self, prior: Prior) -> Prior:
         """A copy of the prior that counts every evaluated image, those of its guide too."""
 
-        def counted(source: ScoreModel) -> ScoreModel:
-            def model(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-                self.nfe += len(x)
-                return source(x, sigma, labels)
+        guide = None if prior.guide is None else CountedModel(prior.guide, self)
+        return replace(prior, model=CountedModel(prior.model, self), guide=guide)
 
-            model.null_label = null_label(source)  # type: ignore[attr-defined]
-            return model
 
-        guide = None if prior.guide is None else counted(prior.guide)
-        return replace(prior, model=counted(prior.model), guide=guide)
+class CountedModel:
+    """A score model that tells ``counter`` every image that it evaluates."""
+
+    def __init__(self, model: ScoreModel, counter: QueryCounter) -> None:
+        self.model, self.counter = model, counter
+        self.null_label, self.has_head = null_label(model), has_head(model)
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, labels: Tensor | None = None, **options: bool
+    ) -> Tensor:
+        self.counter.nfe += len(x)
+        return self.model(x, sigma, labels, **options)
 
 
 @dataclass(frozen=True, eq=False)

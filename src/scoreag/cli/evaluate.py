@@ -52,7 +52,7 @@ class EvaluateOptions:
     sampler: Annotated[str, o.Opt("Sampler; see: scoreag list samplers.")] = "ancestral"
     nfe: Annotated[int, o.Opt("Denoiser calls per image; heun, edm_stochastic: odd.")] = 35
     guidance_scale: Annotated[float | None, o.Opt(_GUIDANCE_HELP, "1")] = None
-    guide: Annotated[str | None, o.Opt("null (no label), or weaker:MODEL.", "null")] = None
+    guide: Annotated[str | None, o.Opt("null (no label), head, or weaker:MODEL.", "null")] = None
     guidance_interval: Annotated[
         str | None, o.Opt("Noise levels of this guidance.", "all", metavar="LOW,HIGH")
     ] = None

@@ -136,7 +136,7 @@ MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4
 GuidanceScale = Annotated[
     float | None, Opt("w of the prior's own guidance: 1 is none, more shows the class.", CARD)
 ]
-Guide = Annotated[str | None, Opt("null (no label), or weaker:MODEL.", CARD)]
+Guide = Annotated[str | None, Opt("null (no label), head (inner output), or weaker:MODEL.", CARD)]
 GuidanceInterval = Annotated[
     str | None, Opt("Noise levels of the prior's guidance.", CARD, metavar="LOW,HIGH")
 ]

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scoreag.core.devices import send
 from scoreag.core.types import State
 
 Keys = Int[Tensor, "rows 4"]  # 32-bit words, as int64
@@ -90,7 +91,7 @@ class Noise:
             raise ValueError(f"x has {len(x)} rows, but there are {len(self.image_ids)} image ids")
         rows = zip(self.image_ids, self._prefixes(), strict=True)
         keys = [derive_key(self.seed, i, (*before, *self.name)) for i, before in rows]
-        return random_words(keys_to_words(keys).to(x.device), math.prod(x.shape[1:]))
+        return random_words(send(keys_to_words(keys), x.device), math.prod(x.shape[1:]))
 
 
 class Stream:
@@ -124,7 +125,7 @@ class Stream:
         return ((pairs[:, 0] >> 1 << 32) | pairs[:, 1]).argsort(stable=True)
 
     def _words(self, count: int, device: torch.device | str) -> Int[Tensor, " count"]:
-        words = random_words(self.key.to(device), count, self.position)[0]
+        words = random_words(send(self.key, device), count, self.position)[0]
         self.position += -(-count // 4) * 4
         return words
 

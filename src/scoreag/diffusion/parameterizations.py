@@ -56,11 +56,22 @@ class Preconditioned(nn.Module):
         classes: int = getattr(self.network, "classes", 0)
         return classes if getattr(self.network, "null_label", False) else None
 
-    def forward(self, x: State, sigma: Sigmas, labels: Labels | None = None) -> State:
+    @property
+    def has_head(self) -> bool:
+        """Whether the network has a second output, of a weaker denoiser."""
+        return bool(getattr(self.network, "has_head", False))
+
+    def forward(
+        self, x: State, sigma: Sigmas, labels: Labels | None = None, head: bool = False
+    ) -> Float[Tensor, "outputs ..."]:
+        """``D(x; sigma, labels)``; with ``head`` a batch of twice the size: then the head's."""
         per_image = sigma.to(x).expand(len(x))
         skip, out, inner, time = self.family(per_image)
         skip, out, inner = (c.view(-1, *(1,) * (x.ndim - 1)) for c in (skip, out, inner))
-        return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)
+        if not head:
+            return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)
+        both = self.network(inner * x, time, labels, head=True).to(x.dtype)
+        return (skip * x + out * both.unflatten(0, (2, -1))).flatten(0, 1)
 
 
 def with_labels(model: ScoreModel, labels: Labels | None) -> Denoise:

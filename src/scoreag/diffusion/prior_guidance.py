@@ -3,7 +3,8 @@
     D_w(x; sigma, y) = D_g(x; sigma, y) + w (D(x; sigma, y) - D_g(x; sigma, y))
 
 The guide ``D_g`` is the model itself without the label (classifier-free guidance, Ho and Salimans
-2022), or a weaker model of the same images (autoguidance, Karras et al. 2024).  w = 1 is the model.
+2022), a weaker model of the same images (autoguidance, Karras et al. 2024), or a second output of
+the network, from its inner maps (internal guidance, arXiv 2512.24176).  w = 1 is the model.
 For other w the result is called as a denoiser is, but it is the denoiser of no distribution.  What
 rests on that, such as a certificate by one-shot denoising, takes w = 1.
 """
@@ -17,7 +18,7 @@ from scoreag.core.types import Labels, Sigma, State
 from scoreag.diffusion.guidance import Interval
 from scoreag.diffusion.parameterizations import ScoreModel
 
-NULL, WEAKER = "null", "weaker:"  # what guides: the model without its label, or another model
+NULL, HEAD, WEAKER = "null", "head", "weaker:"  # guides; WEAKER is followed by a model's name
 
 
 class GuidedModel(nn.Module):
@@ -26,7 +27,8 @@ class GuidedModel(nn.Module):
     Args:
         model: the score model.
         scale: w, 0 or more; 1 is ``model``, and 0 is the guide.
-        guide: a weaker model; None: ``model`` without the label, in one batch with it.
+        guide: a weaker model; or NULL, ``model`` without the label, in one batch with it; or HEAD,
+            the second output of the network, for which no second evaluation is needed.
         interval: lowest and highest noise level of guidance, both included (Kynkaanniemi et al.
             2024); elsewhere the model itself, at the cost of one call.
     """
@@ -35,7 +37,7 @@ class GuidedModel(nn.Module):
         self,
         model: ScoreModel,
         scale: float,
-        guide: ScoreModel | None = None,
+        guide: ScoreModel | str = NULL,
         interval: Interval | None = None,
     ) -> None:
         super().__init__()
@@ -55,29 +57,33 @@ class GuidedModel(nn.Module):
 
     def evaluations(self, sigma: Sigma) -> int:
         """Network evaluations of one image at a noise level."""
-        return 2 if self.acts_at(sigma) else 1
+        return 2 if self.acts_at(sigma) and self.guide != HEAD else 1
 
     def forward(self, x: State, sigma: Sigma, labels: Labels | None = None) -> State:
         if not self.acts_at(sigma):
             return self.model(x, sigma, labels)
-        if self.guide is None:
-            denoised, guide = self._with_and_without(x, sigma, labels)
+        if isinstance(self.guide, str):
+            call = self._with_head if self.guide == HEAD else self._with_null_label
+            denoised, guide = call(x, sigma, labels).chunk(2)
         else:
             denoised, guide = self.model(x, sigma, labels), self.guide(x, sigma, labels)
         return guide + self.scale * (denoised - guide)
 
-    def _with_and_without(
-        self, x: State, sigma: Sigma, labels: Labels | None
-    ) -> tuple[State, State]:
-        """The model with its labels and with the null label, of one batch."""
+    def _with_null_label(self, x: State, sigma: Sigma, labels: Labels | None) -> Tensor:
+        """The model with its labels, then with the null label: one batch."""
         label = null_label(self.model)
         if labels is None or label is None:
             lack = "labels" if labels is None else "a model with a null label"
             raise ValueError(f"guidance by the null label needs {lack}; write guide 'weaker:NAME'")
         null = torch.full_like(labels, label)
-        both: Tensor = self.model(torch.cat([x, x]), sigma, torch.cat([labels, null]))
-        with_label, without = both.chunk(2)
-        return with_label, without
+        return self.model(torch.cat([x, x]), sigma, torch.cat([labels, null]))
+
+    def _with_head(self, x: State, sigma: Sigma, labels: Labels | None) -> Tensor:
+        """The two outputs of the network, one batch after the other."""
+        if not has_head(self.model):
+            raise ValueError("guidance by a head needs a network with one; write guide 'null'")
+        both: Tensor = self.model(x, sigma, labels, head=True)  # type: ignore[call-arg]
+        return both
 
 
 def evaluations_at(model: ScoreModel, sigma: Sigma) -> int:
@@ -89,3 +95,8 @@ def null_label(model: ScoreModel) -> int | None:
     """The label by which a model was trained to stand for all classes; None if it has none."""
     label = getattr(model, "null_label", None)
     return None if label is None else int(label)
+
+
+def has_head(model: ScoreModel) -> bool:
+    """Whether a model has a second output, by which guide "head" works."""
+    return bool(getattr(model, "has_head", False))

@@ -15,7 +15,7 @@ from scoreag.diffusion.guidance import JACOBIANS, X0_ESTIMATES, Interval
 from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_sigma
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import NULL, WEAKER, null_label
+from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head, null_label
 from scoreag.registry import (
     UnknownNameError,
     UnknownOptionError,
@@ -77,7 +77,8 @@ DOCS = {  # of the parameters that several public functions share
     "``damped`` (PiGDM's weight) or ``exact`` (MMPS).",
     "guidance_scale": "w of the prior's guidance ``D_guide + w (D - D_guide)``: 1 is none, more "
     "shows the class more clearly.",
-    "guide": "``null``, the model without the label, or ``weaker:NAME``, another score model.",
+    "guide": "``null``, the model without the label; ``head``, its network's second output, at no "
+    "further cost; or ``weaker:NAME``, another score model.",
     "guidance_interval": "the lowest and highest noise level at which the prior is guided.",
     "sigma_start": "noise level at which the chain starts, in units of [-1, 1]; 0.002 to 1000.",
     "steps": "number of noise levels above 0, at least 1.",
@@ -319,12 +320,12 @@ def _check_guidance(
     config: SamplingConfig, prior: Prior, task: str, overrides: Mapping[str, Any]
 ) -> None:
     """A guide that the model has, of a scale at which it acts."""
-    if config.guide != NULL and not config.guide.removeprefix(WEAKER).strip(" "):
+    if not config.guide.removeprefix(WEAKER).strip(" "):
         raise ValueError("guide 'weaker:' names no score model; write weaker:NAME")
-    if config.guide != NULL and not config.guide.startswith(WEAKER):
+    if config.guide not in (NULL, HEAD) and not config.guide.startswith(WEAKER):
         raise UnknownNameError(
-            f"no guide {config.guide!r}; write 'null', or 'weaker:NAME' with a score model's name "
-            "or folder"
+            f"no guide {config.guide!r}; write 'null', 'head', or 'weaker:NAME' with a score "
+            "model's name or folder"
         )
     if config.guidance_scale == 1:
         acting = {
@@ -345,8 +346,18 @@ def _check_guidance(
             )
             raise ValueError(
                 f"guidance_scale is {config.guidance_scale:g} and guide is 'null', but {lack}; "
-                "write guide 'weaker:NAME', or guidance_scale 1"
+                f"write guide {_other_guide(prior)}, or guidance_scale 1"
             )
+    elif config.guide == HEAD and not has_head(prior.model):
+        raise ValueError(
+            "guide is 'head', but the network of this model has no second output; write guide "
+            "'null' or 'weaker:NAME', or train a network with option head_at"
+        )
+
+
+def _other_guide(prior: Prior) -> str:
+    """What guides where the null label cannot."""
+    return "'head' or 'weaker:NAME'" if has_head(prior.model) else "'weaker:NAME'"
 
 
 def _check_stability(config: SamplingConfig, prior: Prior) -> None:

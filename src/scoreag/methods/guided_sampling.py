@@ -35,7 +35,7 @@ from scoreag.diffusion.likelihoods import (
 )
 from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import NULL, WEAKER, GuidedModel, evaluations_at
+from scoreag.diffusion.prior_guidance import WEAKER, GuidedModel, evaluations_at
 from scoreag.methods.config import SamplingConfig
 from scoreag.models.identity import model_identity
 from scoreag.models.loading import load_prior
@@ -89,8 +89,9 @@ def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
     sigmas = sigmas.to(prior.sigmas) if device.type == "mps" else sigmas.to(device)  # no float64
     sampler, model = partial(sample, **config.sampler_options), prior.model
     if config.guidance_scale != 1:
-        guide = None if config.guide == NULL else prior.guide
-        assert config.guide == NULL or guide is not None, "attach_guide comes first"
+        guide = prior.guide if config.guide.startswith(WEAKER) else config.guide
+        if guide is None:
+            raise ValueError(f"the prior lacks guide {config.guide!r}; attach_guide comes first")
         model = GuidedModel(model, config.guidance_scale, guide, config.guidance_interval)
     return replace(prior, sampler=sampler, sigmas=sigmas, model=model)
 
@@ -101,7 +102,7 @@ def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
     Raises:
         ValueError: there is no such model, or it is of other images or classes.
     """
-    if config.guidance_scale == 1 or config.guide == NULL:
+    if config.guidance_scale == 1 or not config.guide.startswith(WEAKER):
         return prior
     name = config.guide.removeprefix(WEAKER)
     weaker = load_prior(name, prior.sigmas.device)

@@ -21,6 +21,7 @@ MEDIAN_WINDOW = 200  # steps whose median loss is the baseline
 PATIENCE = 10  # steps in a row with a far higher loss
 DIVERGENCE_FACTOR = 10.0  # times the baseline
 REINIT_PREFIXES = ("first.", "last.")
+HEAD_PREFIX = "head."  # of a second output, which the network of ``init`` may lack
 UNET_DEFAULTS = {"patch": 2, "multipliers": [1, 2, 3]}  # of UNet, where its options lack them
 
 
@@ -170,12 +171,16 @@ def save_checkpoint(state: TrainState, file: Path) -> None:
 def build_seeded(
     network: str, options: Mapping[str, Any], seed: int, init: Card | None = None
 ) -> nn.Module:
-    """A network with the weights of ``init``, or with new ones that depend only on the seed."""
+    """A network with the weights of ``init``, or with new ones that depend only on the seed.
+
+    A head that the network of ``init`` lacks is new.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module: nn.Module = load_component("networks", network).build(**options)
     if init is not None:
-        load_weights(module, read_weights(init), init.name)
+        new = {n: t for n, t in module.state_dict().items() if n.startswith(HEAD_PREFIX)}
+        load_weights(module, {**new, **read_weights(init)}, init.name)
     return module
 
 

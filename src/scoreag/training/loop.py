@@ -22,6 +22,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from scoreag.core.devices import send
 from scoreag.core.rng import Stream
 from scoreag.core.signals import PROGRESS_KEPT, SignalInterrupt, defer_signals
 from scoreag.core.types import Images, Labels
@@ -133,7 +134,7 @@ def _step_gradients(
     interrupted: Callable[[], int],
 ) -> tuple[Tensor, bool]:
     """Set the gradients of a step; its loss, which is not read, and whether to stop after it."""
-    source, indices = Stream(schedule.seed, "step", batch.step), batch.indices.to(images.device)
+    source, indices = Stream(schedule.seed, "step", batch.step), send(batch.indices, images.device)
     x = prepare(images[indices].float() / 255, batch, source)
     value = _backward(network, loss, x, labels[indices], source, schedule, dist_context)
     stop = float(interrupted())

@@ -15,6 +15,7 @@ the adversarial images pass separately, as in the original.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
+from scoreag.core.devices import send
 from scoreag.core.rng import Stream
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.diffusion import parameterizations
@@ -135,7 +137,11 @@ def build_objective(
 
 
 def build_denoising_loss(
-    objective: DenoisingObjective, null_label: int, label_dropout: float = 0.1, hflip: bool = True
+    objective: DenoisingObjective,
+    null_label: int,
+    label_dropout: float = 0.1,
+    hflip: bool = True,
+    head_weight: float = 0.0,
 ) -> PerSampleLoss:
     """``E w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a pixel, each image at its own level.
 
@@ -143,6 +149,7 @@ def build_denoising_loss(
         label_dropout: fraction of the labels replaced by ``null_label``: one network learns both
             the class-conditional and the unconditional model (Ho and Salimans 2021).
         hflip: whether half of the images are mirrored.
+        head_weight: of the same loss of the network's head, which is added where there is one.
     """
 
     def prepare(images: Images, labels: Labels, source: Stream) -> BatchTensors:
@@ -153,26 +160,30 @@ def build_denoising_loss(
         # sampled in any case, so that the later numbers are the same without hflip
         flipped = random_flip(images, source)
         x0 = 2 * (flipped if hflip else images) - 1
-        sigma = objective.sample_sigma(len(x0), source).to(x0)
+        sigma = send(objective.sample_sigma(len(x0), source), x0.device).to(x0)
         n = source.normal(x0.shape, x0.device).to(x0)
-        dropped = (source.uniform((len(x0),)) < label_dropout).to(labels.device)
-        labels = torch.where(dropped, null_label, labels).to(x0.device)
+        dropped = send(source.uniform((len(x0),)) < label_dropout, x0.device)
+        labels = torch.where(dropped, null_label, send(labels, x0.device))
         return x0, x0 + sigma[:, None, None, None] * n, sigma, labels, objective.weight(sigma)
 
-    return PerSampleLoss(prepare, denoising_loss)
+    return PerSampleLoss(prepare, partial(denoising_loss, head_weight=head_weight))
 
 
-def denoising_loss(model: nn.Module, inputs: BatchTensors) -> BatchScalar:
-    """``w |D(x; sigma, y) - x0|^2``, its mean over the pixels of each image."""
+def denoising_loss(model: nn.Module, inputs: BatchTensors, head_weight: float = 0.0) -> BatchScalar:
+    """``w |D(x; sigma, y) - x0|^2``, its mean over the pixels of each image; plus the head's."""
     x0, x, sigma, labels, weight = inputs
-    error = model(x, sigma, labels).float() - x0
-    return weight * error.square().flatten(1).mean(1)
+    both = bool(head_weight) and getattr(model, "has_head", False)
+    denoised = model(x, sigma, labels, head=True) if both else model(x, sigma, labels)
+    error = denoised.float().unflatten(0, (-1, len(x0))) - x0  # of one or two outputs
+    losses = error.square().flatten(2).mean(2)
+    return weight * (losses[0] + head_weight * losses[1:].sum(0))
 
 
 def normalize(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
     """``(x - mean) / std`` for each channel."""
-    shape = (1, -1, 1, 1)
-    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+    numbers = torch.tensor([list(mean), list(std)], dtype=images.dtype)
+    center, width = send(numbers, images.device).view(2, 1, -1, 1, 1)
+    return (images - center) / width
 
 
 def compute_logits(

@@ -106,6 +106,7 @@ class ScoreRecipe:
         family: what the network predicts, and at which noise levels; see losses.py.
         ln_sigma: mean and standard deviation of the logarithm of these levels, for EDM.
         hflip: whether half of the images are mirrored.
+        head_weight: of the loss of the network's head, if its options have ``head_at``.
     """
 
     network: str
@@ -123,6 +124,7 @@ class ScoreRecipe:
     family: str = field(default="edm", metadata=OMIT_IF_DEFAULT)
     ln_sigma: tuple[float, float] = field(default=LN_SIGMA, metadata=OMIT_IF_DEFAULT)
     hflip: bool = field(default=True, metadata=OMIT_IF_DEFAULT)
+    head_weight: float = field(default=0.25, metadata=OMIT_IF_DEFAULT)
 
     @property
     def resolved_schedule(self) -> TrainingSchedule:

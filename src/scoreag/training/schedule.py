@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
+from scoreag.core.devices import send
 from scoreag.core.rng import Stream
 from scoreag.core.types import Images, Labels
 from scoreag.data.loading import Dataset
@@ -197,7 +198,7 @@ def alternating_flip(images: Images, ids: Int[Tensor, " batch"], epoch: int) -> 
 
 
 def _flip(images: Images, mask: Tensor) -> Images:
-    return torch.where(mask.to(images.device)[:, None, None, None], images.flip(3), images)
+    return torch.where(send(mask, images.device)[:, None, None, None], images.flip(3), images)
 
 
 def random_shift(
@@ -218,4 +219,6 @@ def random_crop(images: Images, size: tuple[int, ...], source: Stream) -> Crops:
     top = source.integers(image_height - height + 1, (count, 1, 1))
     left = source.integers(image_width - width + 1, (count, 1, 1))
     rows, columns = top + torch.arange(height)[:, None], left + torch.arange(width)
-    return images[torch.arange(count)[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+    places = (torch.arange(count)[:, None, None], rows, columns)
+    image, row, column = (send(place, images.device) for place in places)
+    return images[image, :, row, column].permute(0, 3, 1, 2)

@@ -141,7 +141,8 @@ def resolve_options(
             f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
             f"give a preset of family {init.family}, or another --init"
         )
-    return dict(init.options)
+    head_at = recipe.options.get("head_at", 0) if init.network == recipe.network else 0
+    return {**({"head_at": head_at} if head_at else {}), **init.options}  # a head may be new
 
 
 def build_or_resume(
@@ -183,7 +184,8 @@ def build_optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.O
         return torch.optim.AdamW(model.parameters(), recipe.lr, betas, weight_decay=decay)
     if recipe.optimizer != "muon":
         raise ValueError(f"optimizer is {recipe.optimizer!r}; write 'adamw' or 'muon'")
-    ends = [model.network.get_submodule(name) for name in recipe.embed_layers]
+    names = [*recipe.embed_layers, *(["head"] if model.has_head else [])]
+    ends = [model.network.get_submodule(name) for name in names]
     matrices = optimization.hidden_matrices(model.network, ends)
     ids = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
@@ -195,7 +197,9 @@ def build_optimizer(model: Preconditioned, recipe: ScoreRecipe) -> torch.optim.O
 def build_loss(recipe: ScoreRecipe, classes: int) -> PerSampleLoss:
     """The denoising loss of the recipe's family."""
     objective = losses.build_objective(recipe.family, recipe.sigma_data, recipe.ln_sigma)
-    return losses.build_denoising_loss(objective, classes, recipe.label_dropout, recipe.hflip)
+    return losses.build_denoising_loss(
+        objective, classes, recipe.label_dropout, recipe.hflip, recipe.head_weight
+    )
 
 
 def make_callbacks(

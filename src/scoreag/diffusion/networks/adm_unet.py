@@ -44,6 +44,7 @@ class AdmUNet(nn.Module):
         scaled: noise level and class scale and shift the maps; else they only shift them.
         min_channels_per_group: of the normalizations; 1 in all releases except EDM's.
         ends: the lowest frequency of the time embedding is exactly 1/10000.
+        null_label: whether labels were dropped in training, so that there is one for no class.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class AdmUNet(nn.Module):
         min_channels_per_group: int = 4,
         eps: float = 1e-5,
         ends: bool = False,
+        null_label: bool = False,
     ) -> None:
         super().__init__()
         check_word("resample", resample, RESAMPLE_MODES)
         image_channels, side, _ = image_shape
         self.image_shape, self.classes, self.width = tuple(image_shape), classes, channels
+        self.null_label = null_label
         emb_channels = channels * widening
         if augment:
             self.map_augment = nn.Linear(augment, channels, bias=False)

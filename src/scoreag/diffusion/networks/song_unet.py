@@ -42,6 +42,7 @@ class SongUNet(nn.Module):
         encoder, decoder: how smaller images are added to the maps; see Song et al., section H.
         resample_filter: taps of the separable filter of down- and upsampling.
         augment: number of augmentation labels in training; here they are 0.
+        null_label: whether labels were dropped in training, so that there is one for no class.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SongUNet(nn.Module):
         resample_filter: Sequence[float | int] = (1, 1),
         augment: int = 0,
         widening: int = 4,
+        null_label: bool = False,
     ) -> None:
         super().__init__()
         check_word("time", time, TIME_EMBEDDINGS)
@@ -66,7 +68,7 @@ class SongUNet(nn.Module):
         check_word("decoder", decoder, DECODERS)
         image_channels, side, _ = image_shape
         self.image_shape, self.classes, self.blocks = tuple(image_shape), classes, blocks
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.null_label = encoder, decoder, null_label
         noise_channels, emb_channels = channels * noise_width, channels * widening
         if time == "fourier":
             self.map_noise = FourierEmbedding(noise_channels)

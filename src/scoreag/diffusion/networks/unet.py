@@ -25,6 +25,8 @@ class UNet(nn.Module):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention_at: sides of the maps whose blocks have attention.
         period: of the slowest wave: about the length of the interval of times.
+        head_at: side of the maps on the way up of which a second, weaker output is made, by which
+            guide "head" works; 0: none.
     """
 
     null_label = True  # labels are dropped in training
@@ -39,11 +41,13 @@ class UNet(nn.Module):
         attention_at: Sequence[int] = (8,),
         patch: int = 2,
         period: float = 3.0,
+        head_at: int = 0,
     ) -> None:
         super().__init__()
         image_channels, side, _ = image_shape
         _check_image_shape(image_shape, patch * 2 ** (len(multipliers) - 1))
         side //= patch
+        _check_head(head_at, [side // 2**level for level in range(1, len(multipliers))])
         self.image_shape = tuple(image_shape)
         self.classes = classes
         self.told = Conditioning(classes, 4 * channels, period=period)  # "told" is in state dicts
@@ -66,6 +70,11 @@ class UNet(nn.Module):
                 up = Block(width + skip_channels.pop(), wide, 4 * channels, side in attention_at)
                 self.up.append(up)
                 width = wide
+            if side == head_at:
+                self.head_after, self.head = (
+                    len(self.up),
+                    Head(width, image_channels, patch * 2**level),
+                )
             if level:
                 self.up.append(Resize(width, 2.0))
                 side *= 2
@@ -75,17 +84,42 @@ class UNet(nn.Module):
             _zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1)),
         )
 
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a second output."""
+        return hasattr(self, "head")
+
     def forward(
-        self, x: Maps, time: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None = None
-    ) -> Maps:
+        self,
+        x: Maps,
+        time: Float[Tensor, " batch"],
+        labels: Int[Tensor, " batch"] | None = None,
+        head: bool = False,
+    ) -> Float[Tensor, "outputs channel height width"]:
+        """``F(x, time, labels)``; with ``head`` a batch of twice the size: then the head's."""
         emb = self.told(time, labels)
         skips = [x := self.first(self.unshuffle(x))]
         for layer in self.down:
             skips.append(x := layer(x, emb))
         x = self.middle(x, emb)
-        for layer in self.up:
+        weak = []
+        for i, layer in enumerate(self.up, start=1):
             x = layer(x if isinstance(layer, Resize) else torch.cat([x, skips.pop()], 1), emb)
-        return self.shuffle(self.last(x))
+            if head and i == self.head_after:
+                weak = [self.head(x)]
+        return torch.cat([self.shuffle(self.last(x)), *weak])
+
+
+class Head(nn.Sequential):
+    """An image from maps of a lower resolution: a square of ``patch`` pixels of each position."""
+
+    def __init__(self, width: int, image_channels: int, patch: int) -> None:
+        super().__init__(
+            nn.GroupNorm(_num_groups(width), width),
+            nn.SiLU(),
+            _zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1)),
+            nn.PixelShuffle(patch),
+        )
 
 
 class Conditioning(nn.Module):
@@ -183,6 +217,13 @@ def _check_image_shape(image_shape: Sequence[int], step: int) -> None:
             f"image_shape is {tuple(image_shape)}; its sides must be multiples of {step}, which is "
             "patch * 2^(levels - 1): resize the images, or give fewer multipliers"
         )
+
+
+def _check_head(head_at: int, sides: Sequence[int]) -> None:
+    """Refuse a head of maps that there are not, or of the largest."""
+    if head_at and head_at not in sides:
+        known = f"one of {', '.join(map(str, sides))}" if sides else "0, as there is but one level"
+        raise ValueError(f"head_at is {head_at}; expected the side of smaller maps: {known}")
 
 
 def _zero_init(layer: nn.Module) -> nn.Module:

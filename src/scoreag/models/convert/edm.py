@@ -96,6 +96,7 @@ def build_spec(
         )
     network, names = NETWORKS[kind]
     options: dict[str, Any] = {"image_shape": [colors, side, side], "classes": classes}
+    options |= {"null_label": True} if classes and arguments.get("label_dropout") else {}
     for argument, value in arguments.items():
         if argument in names:
             options[names[argument]] = value
