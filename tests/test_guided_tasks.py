@@ -186,22 +186,61 @@ def test_a_card_may_name_its_guide_without_trust(tmp_path, weaker):
     assert torch.equal(found.images, gas(guidance_scale=2.0, guide=weaker).images)
 
 
-def test_a_plan_takes_no_weaker_guide_yet(tmp_path, capsys):
-    text = """
+PLAN = """
 description = "a guide"
+images = 2
 [datasets.tiny]
 data = "image-folder:images"
 classifiers = "net"
 prior = "prior"
-reference_classifier = "net"
+reference_classifier = "other"
 [attacks.gat]
-guidance_scale = 2.0
-guide = "weaker:cifar10"
+steps = 2
+max_restarts = 0
+GUIDE
+purifiers = "none"
+[purifiers.gap]
+steps = 2
+sampler = "euler"
+GUIDE
+[attacks.pgd]
+eps = 0.1
+steps = 1
+purifiers = "gap"
 """
-    (tmp_path / "plan.toml").write_text(text)
-    assert main(["assess", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out")]) == 1
-    said = capsys.readouterr().err
-    assert "attacks.gat.guide is 'weaker:cifar10', and plans take guide 'null' only" in said
+
+
+def assessed(folder, guide, capsys):
+    """The cells of the plan by their keys."""
+    text = PLAN.replace("GUIDE", f'guidance_scale = 2.0\nguide = "{guide}"' if guide else "")
+    (folder / "plan.toml").write_text(text)
+    words = ["assess", str(folder / "plan.toml"), "--out", "out", "--quiet", "--overwrite"]
+    assert main(words) == 0, capsys.readouterr().err
+    return {cell.cell.name.rpartition("/")[2]: cell for cell in read_cells(folder / "out")}
+
+
+def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 6)
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    tiny.write_classifier(tmp_path / "other", 3)
+    tiny.write_score_model(tmp_path / "guide", seed=3)
+    plain = assessed(tmp_path, "", capsys)
+    first = assessed(tmp_path, "weaker:guide", capsys)
+    tiny.write_score_model(tmp_path / "guide", seed=4)
+    second = assessed(tmp_path, "weaker:guide", capsys)
+    for name in ("gat", "pgd"):
+        keys = {one[name].cell.key for one in (plain, first, second)}
+        assert len(keys) == 3
+        assert sum(r["nfe"] for r in first[name].rows) == 2 * sum(
+            r["nfe"] for r in plain[name].rows
+        )
+    assert plain["clean"].cell.key == first["clean"].cell.key
+    monkeypatch.chdir(tmp_path / "images")
+    assert main(["assess", "../plan.toml", "--out", "../missing"]) == 1
 
 
 def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():

@@ -371,11 +371,7 @@ def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
 def _option_references(value: Any, *path: str) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     """Options whose value names a module, at any depth."""
     if path[-1] == "guide" and str(value).startswith(WEAKER):
-        raise ValueError(
-            f"{'.'.join(path)} is {short_repr(value)}, and plans take guide 'null' only: keys of "
-            "finished cells do not hold a guide's weights; write --guide of scoreag synthesize, "
-            "transform or purify"
-        )
+        return  # a score model, whose card is checked when it is read
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _option_references(inner, *path, name)

@@ -15,6 +15,7 @@ from scoreag.assess.experiments import (
     ModelCache,
     classifier_digests,
     data_digests,
+    guide_names,
     lpips_digest,
     prior_digests,
     source_digest,
@@ -289,6 +290,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
         purifier_source = _check_purifier(cell, cache)
     with plan.locate_errors("attacks", cell.attack):
         prior = prior_digests(cache.prior(cell.prior)) if requires_prior(cell) else None
+        guides = guide_names(cell, cache.prior(cell.prior)) if prior else []
     extractor = cache.extractor(cell, shape)
     content = {
         "data": data_digests(data[:images]),
@@ -298,6 +300,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
             for role in ("transfer_targets", "reference_classifiers")
         },
         "prior": prior,
+        **({"guides": {n: prior_digests(cache.prior(n)) for n in guides}} if guides else {}),
         "feature_extractor": extractor and {"name": extractor.name, "sha256": extractor.sha256},
         "lpips": lpips_digest(cache.lpips_metric()),
         "device": cache.torch_device.type,

@@ -38,6 +38,7 @@ from scoreag.io.images import decode_png, encode_png, to_float, to_uint8
 from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import Row
 from scoreag.methods.config import resolve_task_config
+from scoreag.methods.guided_sampling import attach_guide
 from scoreag.methods.run_task import run_batch
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
@@ -183,7 +184,9 @@ def resolve_task_options(cell: Cell, prior: Prior) -> dict[str, Any]:
     if cell.component == "gas" and not prior.classes:
         raise ValueError(f"gas asks for classes, and {cell.prior} knows none")
     target = options.pop("target", "runner_up") if cell.component != "gap" else None
-    config = to_jsonable(resolve_task_config(prior, cell.task, **options).to_dict(cell.task))
+    resolved = resolve_task_config(prior, cell.task, **options)
+    attach_guide(prior, resolved)  # a guide that is missing is told before anything runs
+    config = to_jsonable(resolved.to_dict(cell.task))
     return config if target is None else {**config, "target": _parse_target(target, cell.classes)}
 
 
@@ -234,7 +237,9 @@ def single_thread() -> Iterator[None]:
 def _run_attack(context: CellContext, batch: range, cache: ModelCache) -> AttackOutput:
     positions, count = context.padded_positions(batch), context.cell.batch_size
     counter = QueryCounter()
-    prior = counter.wrap_prior(context.prior) if context.prior is not None else None
+    defense = context.attacker_defense
+    prior = context.prior if defense is None else defense.config.prior  # the same, with its guide
+    prior = counter.wrap_prior(prior) if prior is not None else None
     view = make_view(context, True, prior)
     classifier = CountingClassifier(view, context.ids(positions), counter)
     if context.task_spec is not None:

@@ -140,9 +140,9 @@ def _check_digests(cell: Cell, cache: ModelCache) -> None:
     for word, digests in expected.items():
         if digests and to_jsonable(classifier_digests(cache.classifier(word))) != digests:
             raise ValueError(f"the classifier {word} is another one here; copy its files again")
-    drawn = content.get("prior")
-    if drawn and to_jsonable(prior_digests(cache.prior(cell.prior))) != drawn:
-        raise ValueError(f"the score model {cell.prior} is another one here; copy its files again")
+    for name, digests in {cell.prior: content.get("prior"), **content.get("guides", {})}.items():
+        if digests and to_jsonable(prior_digests(cache.prior(name))) != digests:
+            raise ValueError(f"the score model {name} is another one here; copy its files again")
 
 
 @torch.no_grad()

@@ -51,7 +51,8 @@ class GAT(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prior is not None:
-            self._config(self.prior)
+            guided = attach_guide(self.prior, self._config(self.prior))
+            object.__setattr__(self, "prior", guided)
 
     def run(self, classifier: Classifier, images: Images, labels: Labels, noise: Noise) -> Images:
         """Images in [0, 1] near the originals, bounded by no ball."""
@@ -67,7 +68,7 @@ class GAT(Attack):
         task = TaskSpec(
             task="transform",
             sample=sample_task,
-            prior=attach_guide(self.prior.to(images.dtype, images.device), config),
+            prior=self.prior.to(images.dtype, images.device),
             config=config,
             seed=seed,
             image_ids=tuple(noise.image_ids),

@@ -38,6 +38,8 @@ class Prior:
         sigma_data: standard deviation of a pixel of the data, in units of the state.
         judge: the name of a reference classifier for its samples; "" for none.
         guide: a weaker score model of the same images, where one guides this one.
+        guide_name: by which an option calls it.
+        trust_code: whether code that the card of a guide names may be run.
     """
 
     model: ScoreModel
@@ -51,6 +53,8 @@ class Prior:
     sigma_data: float = 0.5
     judge: str = ""
     guide: ScoreModel | None = None
+    guide_name: str = ""
+    trust_code: bool = False
     weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
 
     def sample(

@@ -105,7 +105,9 @@ def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
     if config.guidance_scale == 1 or not config.guide.startswith(WEAKER):
         return prior
     name = config.guide.removeprefix(WEAKER)
-    weaker = load_prior(name, prior.sigmas.device)
+    if name == prior.guide_name:
+        return prior
+    weaker = load_prior(name, prior.sigmas.device, prior.trust_code)
     for what, ours, other in (
         ("images", prior.image_shape, weaker.image_shape),
         ("classes", prior.classes, weaker.classes),
@@ -117,7 +119,7 @@ def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
             )
     metadata = {**prior.metadata, "guide": model_identity(weaker.model, weaker.metadata)}
     guide = weaker.to(prior.dtype).model
-    return replace(prior, guide=guide, metadata=metadata)
+    return replace(prior, guide=guide, guide_name=name, metadata=metadata)
 
 
 def runner_up_class(logits: Tensor, labels: Labels) -> Labels:

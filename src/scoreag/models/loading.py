@@ -66,6 +66,7 @@ def load_prior(
         defaults=card.defaults,
         metadata=card.identity,
         judge=_resolve_judge(card),
+        trust_code=trust_code,
     )
 
 

@@ -215,7 +215,8 @@ def _fashion_variant(family: str, period: float) -> ScoreRecipe:
 
 SCORE_PRESETS = {
     "cifar10-small": replace(
-        _unet(2_000_000, channels=32, multipliers=[1, 1, 2, 4], patch=1), ln_sigma=(-0.8, 1.2)
+        _unet(8_000_000, channels=32, multipliers=[1, 1, 2, 4], patch=1, head_at=16),
+        ln_sigma=(-0.8, 1.2), lr=3e-3, adam_lr=1e-3,
     ),
     "cifar10-base": replace(  # sized for 15 minutes of a GPU, not measured
         _unet(6_000_000, 512, 0.3, channels=96, multipliers=[1, 2, 3], blocks=2,
