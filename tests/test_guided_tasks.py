@@ -7,6 +7,10 @@ import torch
 
 import scoreag
 import tiny
+from scoreag.assess.experiments import ModelCache
+from scoreag.assess.plan import load_plan
+from scoreag.assess.resolve import resolve_plan
+from scoreag.assess.runner import read_cell
 from scoreag.assess.threat_model import QueryCounter
 from scoreag.certify.smoothing import SmoothingConfig, denoised_smoothing
 from scoreag.cli.app import main
@@ -211,12 +215,15 @@ purifiers = "gap"
 
 
 def assessed(folder, guide, capsys):
-    """The cells of the plan by their keys."""
+    """The key and the rows of the cells of the plan, by their last name."""
     text = PLAN.replace("GUIDE", f'guidance_scale = 2.0\nguide = "{guide}"' if guide else "")
     (folder / "plan.toml").write_text(text)
+    cells = resolve_plan(load_plan(folder / "plan.toml"), ModelCache())
     words = ["assess", str(folder / "plan.toml"), "--out", "out", "--quiet", "--overwrite"]
     assert main(words) == 0, capsys.readouterr().err
-    return {cell.cell.name.rpartition("/")[2]: cell for cell in read_cells(folder / "out")}
+    names = (cell.name.rpartition("/")[2] for cell in cells)
+    stored = (read_cell(folder / "out", cell).rows for cell in cells)
+    return dict(zip(names, zip((cell.key for cell in cells), stored, strict=True), strict=True))
 
 
 def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
@@ -233,14 +240,24 @@ def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
     tiny.write_score_model(tmp_path / "guide", seed=4)
     second = assessed(tmp_path, "weaker:guide", capsys)
     for name in ("gat", "pgd"):
-        keys = {one[name].cell.key for one in (plain, first, second)}
-        assert len(keys) == 3
-        assert sum(r["nfe"] for r in first[name].rows) == 2 * sum(
-            r["nfe"] for r in plain[name].rows
-        )
-    assert plain["clean"].cell.key == first["clean"].cell.key
-    monkeypatch.chdir(tmp_path / "images")
-    assert main(["assess", "../plan.toml", "--out", "../missing"]) == 1
+        (key, rows), (guided, more), (other, _) = (one[name] for one in (plain, first, second))
+        assert len({key, guided, other}) == 3
+        assert sum(row["nfe"] for row in more) == 2 * sum(row["nfe"] for row in rows) > 0
+    assert plain["clean"][0] == first["clean"][0]
+
+
+def test_a_plan_whose_guide_is_missing_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 6)
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    tiny.write_classifier(tmp_path / "other", 3)
+    (tmp_path / "plan.toml").write_text(
+        PLAN.replace("GUIDE", 'guidance_scale = 2.0\nguide = "weaker:nowhere"')
+    )
+    assert main(["assess", "plan.toml", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert "line 9: no folder and no card 'nowhere'" in said and not (tmp_path / "out").exists()
 
 
 def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():

@@ -85,14 +85,14 @@ def write_score_model(folder: Path, seed: int = 0, **changes) -> Path:
     return folder
 
 
-def write_classifier(folder: Path) -> Path:
-    """A card of the classifier above."""
+def write_classifier(folder: Path, seed: int = 10) -> Path:
+    """A card of the classifier above, or of one with other weights."""
     entries = {
         "name": "net", "kind": "classifier", "network": "small_cnn", "file": "model.safetensors",
         "license": "MIT", "image_shape": SHAPE, "classes": CLASSES, "options": CNN,
         "folder": folder,
     }  # fmt: skip
-    write_card(Card(**entries), filled(small_cnn(**CNN), 10, 0.4).state_dict())
+    write_card(Card(**entries), filled(small_cnn(**CNN), seed, 0.4).state_dict())
     return folder
 
 

@@ -108,7 +108,7 @@ def test_a_card_for_other_images_is_refused(made, tmp_path):
 
 
 def test_the_warm_up_is_counted_in_images():
-    assert PRESETS["cifar10-small"].resolved_schedule.warmup_fraction * 2_000_000 == pytest.approx(
+    assert PRESETS["cifar10-small"].resolved_schedule.warmup_fraction * 8_000_000 == pytest.approx(
         12_800
     )
     assert RECIPE.resolved_schedule.lr_factor(0) == pytest.approx(2 / 20)  # half of a batch of 4
