@@ -12,6 +12,7 @@ import tiny
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.rng import Noise
 from scoreag.defenses.memory_budget import saved_tensor_bytes
+from scoreag.defenses.purified_classifier import _state_bytes
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
@@ -118,7 +119,7 @@ def test_bpda_treats_purification_as_the_identity(victim, prior, images):
 
 def room(defended, fits):
     """Bytes for the states of all draws of 3 images, of 16 numbers, and the graphs of some."""
-    states = defended.config.sampling.steps * 16 * 8
+    states = _state_bytes(defended.config)
     return int(3 * (5 * states + fits * (defended.config.bytes_per_draw - states)))
 
 
@@ -160,11 +161,12 @@ def test_the_classifier_receives_as_many_draws_at_once_as_fit(victim, prior, ima
     assert sizes == [15, 6, 6, 3]
 
 
-def test_the_memory_holds_the_states_of_all_draws_of_an_answer(victim, prior, images):
+@pytest.mark.parametrize("sampler", component_names("samplers"))
+def test_the_memory_holds_the_states_of_all_draws_of_an_answer(sampler, victim, prior, images):
     """Measured where they are kept, one draw after the other: what 20 steps more take."""
     kept, needed = [], []
     for steps in (20, 40):
-        settings = {**SETTINGS, "steps": steps}
+        settings = {**SETTINGS, "steps": steps, "sampler": sampler}
         free = scoreag.defend(victim, prior, draws=5, **settings)
         needed.append(room(free, 1))
         cut = scoreag.defend(victim, prior, draws=5, max_memory=needed[-1], **settings)
@@ -173,7 +175,7 @@ def test_the_memory_holds_the_states_of_all_draws_of_an_answer(victim, prior, im
     assert needed[1] - needed[0] == pytest.approx(kept[1] - kept[0], rel=0.05)
     with pytest.raises(ValueError, match="the gradient of 5 draws of 3 images takes about"):
         most = 3 * 5 * 40 * 16 * 8  # the states alone
-        scoreag.defend(victim, prior, draws=5, max_memory=most, **{**SETTINGS, "steps": 40})(images)
+        scoreag.defend(victim, prior, draws=5, max_memory=most, **settings)(images)
 
 
 def test_a_draw_that_does_not_fit_is_refused_with_a_budget_that_fits(victim, prior, images):

@@ -1,6 +1,5 @@
 """A classifier of purified images, which is again a classifier that any attack can attack."""
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -15,11 +14,16 @@ from scoreag.classifiers.checks import check_logits_shape
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
 from scoreag.core.types import Classifier, Images, Logits
-from scoreag.defenses.memory_budget import max_parallel_draws, measure_image_bytes
+from scoreag.defenses.memory_budget import (
+    max_parallel_draws,
+    measure_image_bytes,
+    saved_tensor_bytes,
+)
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import check_images
 from scoreag.methods.config import SamplingConfig
 from scoreag.models.identity import model_identity
+from scoreag.registry import load_component
 
 VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that their logs are finite
 
@@ -260,6 +264,16 @@ def measure_draw_bytes(config: DefenseConfig) -> int:
 
 
 def _state_bytes(config: DefenseConfig) -> int:
-    """Bytes of the states of the chain of one draw of one image."""
-    shape, dtype = config.prior.image_shape, config.prior.dtype
-    return config.sampling.steps * math.prod(shape) * torch.finfo(dtype).bits // 8
+    """Bytes of the states that a whole chain keeps for one draw of one image.
+
+    They do not depend on the denoiser, so this one is cheap.
+    """
+    prior, sampling = config.prior, config.sampling
+    sample = load_component("samplers", sampling.sampler).sample
+    x = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, requires_grad=True)
+    with torch.enable_grad():
+        return saved_tensor_bytes(
+            lambda: sample(
+                lambda x, sigma: x, x, sampling.sigmas(), Noise(0, [0]), **sampling.sampler_options
+            )
+        )
