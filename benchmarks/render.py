@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drawn import picture, write_pictures
-from markdown_parts import Row, share, table
+from markdown_parts import Row, share, short, table
 from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
@@ -20,7 +20,7 @@ from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_tasks import purification, sampling, synthesis, transformation
 from render_white_box import white_box
-from render_world import cards, draws, families, world
+from render_world import cards, draws, families, guidance, world
 
 from scoreag.core import ALGORITHM
 
@@ -48,6 +48,7 @@ def training_curve(data: Row) -> str:
 
 
 def recipes(data: Row) -> str:
+    judged = any("guided" in row for row in data["rows"])
     body = [
         [
             ", ".join(f"{name} {v}" for name, v in row["changes"].items()) or "the preset",
@@ -55,10 +56,13 @@ def recipes(data: Row) -> str:
             f"{row['weights'] / 1e6:.2f} M",
             f"{row['seconds']:.0f}",
             f"{row['loss']:.4f}",
+            *([short(row["guided"]) if "guided" in row else "not measured"] if judged else []),
         ]
         for row in data["rows"]
     ]
     head = ["change", "images seen", "weights", "seconds", "held-out loss"]
+    if judged:
+        head.append(f"w = {data['scale']:g}: judge says y*")
     return f"\nPreset `{data['preset']}`, {data['data']}:\n\n" + table(head, body)
 
 
@@ -84,8 +88,10 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("attacks", "attacks", "Attacks beside other libraries", attacks),
     ("models", "draws", "Unguided samples by sampler, CIFAR-10", draws),
     ("models", "fashion_draws", "Unguided samples by sampler, Fashion-MNIST", draws),
+    ("models", "prior_guidance", "Guidance of the prior, CIFAR-10", guidance),
     ("models", "training_curve", "Longer training of the score model", training_curve),
     ("models", "training_recipes", "Training recipes at equal time", recipes),
+    ("models", "recipes_0_2", "Training recipes of 0.2 at equal compute", recipes),
     ("models", "recipes_small_a", "Training recipes: patches and width", recipes),
     ("models", "recipes_small_b", "Training recipes: depth and single pixels", recipes),
     ("models", "training_recipes_fashion", "Training recipes on Fashion-MNIST: depth", recipes),

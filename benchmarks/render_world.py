@@ -96,6 +96,33 @@ def _drawn(found: Row) -> str:
     return f"\n{how}, against as many test images:\n\n"
 
 
+def guidance(data: Row) -> str:
+    """Samples by the scale and the interval of the prior's guidance."""
+    lines = []
+    for row in data["rows"]:
+        given, figures = row["guidance"], row["metrics"]
+        low, high = given.get("guidance_interval") or (0, None)
+        near = row["neighbors"]["judge"]
+        lines.append(
+            [
+                f"{given.get('guidance_scale', 1):g}",
+                "all" if high is None else f"{low:g} to {high:g}",
+                *(told(figures[name]) for name in FIGURES),
+                told(near["draws"]["median"]),
+            ]
+        )
+    first = data["rows"][0]
+    images = first["metrics"]["judge_accuracy"]["total"]
+    text = (
+        f"\n{images:,} samples each, {first['sampler']}, {first['calls']} calls (twice as many "
+        "evaluations where guided), against as many test images. The last column is the distance "
+        "to the nearest training image in the judge's features; of test images it is "
+        f"{told(first['neighbors']['judge']['test']['median'])}.\n\n"
+    )
+    head = ["w", "noise levels", "Fréchet", "kernel", "precision", "recall", "judge", "nearest"]
+    return text + table(head, lines)
+
+
 def told(entry: Row) -> str:
     """A figure with its interval; a share with its count."""
     if "count" in entry:

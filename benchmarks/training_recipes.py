@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Row, write
+from common import Row, rate, write
 
-from scoreag.core.rng import Stream
+import scoreag
+from scoreag.core.rng import Noise, Stream
+from scoreag.core.types import Classifier
 from scoreag.data.loading import Dataset, load_dataset
+from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.prior_guidance import GuidedModel
+from scoreag.diffusion.samplers import ancestral
 from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import ExecutionConfig
 from scoreag.training.loop import fit
@@ -52,7 +58,7 @@ def typed(word: str) -> Any:
 @torch.no_grad()
 def held_out(state: TrainState, recipe: ScoreRecipe, data: Dataset, batch: int = 250) -> float:
     """The loss of the weights as they are, on all of ``data``."""
-    loss, total = build_loss(recipe, len(data.classes)), 0.0
+    loss, total = build_loss(replace(recipe, head_weight=0.0), len(data.classes)), 0.0
     assert data.labels is not None
     for first in range(0, len(data), batch):
         rows = slice(first, first + batch)
@@ -94,15 +100,39 @@ def _for(recipe: ScoreRecipe, images: int) -> ScoreRecipe:
     return replace(recipe, schedule=replace(recipe.schedule, total_images=images))
 
 
-def row(recipe: ScoreRecipe, table: Mapping[str, Any], data: Dataset, held: Dataset) -> Row:
+def row(
+    recipe: ScoreRecipe,
+    table: Mapping[str, Any],
+    data: Dataset,
+    held: Dataset,
+    scale: float = 1.0,
+    judge: Classifier | None = None,
+) -> Row:
     state, seconds = trained(recipe, data)
-    return {
+    measured = {
         "changes": dict(table),
         "images": state.images_seen,
         "weights": sum(p.numel() for p in state.network.parameters()),
         "seconds": seconds,
         "loss": held_out(state, recipe, held),
     }
+    return measured | ({"guided": guided(state, held, scale, judge)} if judge else {})
+
+
+@torch.no_grad()
+def guided(
+    state: TrainState, data: Dataset, scale: float, judge: Classifier, count: int = 200
+) -> Row:
+    """Of guided samples, ancestral in 20 steps, how many show their class to the judge."""
+    shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
+    model = GuidedModel(state.network.eval(), scale)
+    prior = Prior(model, ancestral.sample, karras(20), shape, data.classes)
+    labels = torch.arange(count) % len(data.classes)
+    images = [
+        prior.sample(Noise(7, [*ids]), labels[[*ids]])
+        for ids in (range(first, first + 50) for first in range(0, count, 50))
+    ]
+    return rate(judge(torch.cat(images)).argmax(1) == labels, "guided samples")
 
 
 def main() -> None:
@@ -113,18 +143,21 @@ def main() -> None:
     parser.add_argument("--held-out", default="cifar10:train[45000:47000]")
     parser.add_argument("--seconds", type=float, help="how long each variant shall train, about")
     parser.add_argument("--variant", nargs="*", action="append", default=[])
+    parser.add_argument("--guided", type=float, help="scale of guided samples, which are judged")
     parser.add_argument("--name", default="training_recipes")
     args = parser.parse_args()
     recipe = get_preset(args.preset, PRESETS)
     data, held = (load_dataset(words, args.data_dir) for words in (args.data, args.held_out))
+    judge = scoreag.load_classifier("cifar10-judge") if args.guided else None
     rows: list[Row] = []
     for words in args.variant:
         variant, table = changed(recipe, words)
         if args.seconds:
             variant = lasting(variant, data, args.seconds)
-        rows.append(row(variant, table, data, held))
+        rows.append(row(variant, table, data, held, args.guided or 1.0, judge))
         print(rows[-1], flush=True)
         figures = {"preset": args.preset, "data": args.data, "held_out": args.held_out}
+        figures |= {"scale": args.guided} if args.guided else {}
         write(args.name, {**figures, "rows": rows})
 
 
