@@ -138,15 +138,16 @@ def test_in_bfloat16_the_two_routes_differ_less_than_either_from_the_truth(
     assert (between / cost).median() <= 0.5
 
 
+@pytest.mark.parametrize("guidance", [{}, GUIDED | {"guidance_interval": None}], ids=["", "guided"])
 @pytest.mark.parametrize("sampler, states", [("heun", 1), ("ancestral", 1), ("dpmpp_2m", 2)])
-def test_a_further_step_saves_one_state_and_nothing_else(sampler, states, prior, images):
+def test_a_further_step_saves_one_state_and_nothing_else(sampler, states, guidance, prior, images):
     """8 bytes a number, dpmpp's state is a pair, and a level is a number, too.
 
     Of the graph of a step nothing outlives it.
     """
 
     def kept(steps):
-        chain = {"sampler": sampler, "sigma_start": 0.8, "steps": steps}
+        chain = {"sampler": sampler, "sigma_start": 0.8, "steps": steps, **guidance}
         return saved_tensor_bytes(lambda: gradient(value(prior, "gap", chain), images))
 
     more = kept(9) - kept(4) - 5 * 8 * states * images.numel()
