@@ -257,7 +257,7 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
     "cifar10-small": {
         "synthesize": {
             "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 1.5,
-            "attack_interval": [0.0, 2.0], "max_restarts": 3,
+            "attack_interval": [0.0, 2.0], "max_restarts": 5, "guidance_scale": 5.0,
         },
         "transform": {
             "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
