@@ -47,11 +47,15 @@ def training_curve(data: Row) -> str:
     return text + table(head, body)
 
 
+SHARED = ("dtype", "total_images")  # changes that every row of a comparison names
+
+
 def recipes(data: Row) -> str:
     judged = any("guided" in row for row in data["rows"])
     body = [
         [
-            ", ".join(f"{name} {v}" for name, v in row["changes"].items()) or "the preset",
+            ", ".join(f"{name} {v}" for name, v in row["changes"].items() if name not in SHARED)
+            or "the preset",
             f"{row['images']:,}",
             f"{row['weights'] / 1e6:.2f} M",
             f"{row['seconds']:.0f}",

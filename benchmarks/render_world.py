@@ -97,29 +97,31 @@ def _drawn(found: Row) -> str:
 
 
 def guidance(data: Row) -> str:
-    """Samples by the scale and the interval of the prior's guidance."""
+    """Samples by the scale, the guide and the interval of the prior's guidance."""
     lines = []
     for row in data["rows"]:
         given, figures = row["guidance"], row["metrics"]
         low, high = given.get("guidance_interval") or (0, None)
-        near = row["neighbors"]["judge"]
         lines.append(
             [
                 f"{given.get('guidance_scale', 1):g}",
+                given.get("guide", "null") if given else "",
                 "all" if high is None else f"{low:g} to {high:g}",
+                f"{row['sampler']}, {row['calls']}",
                 *(told(figures[name]) for name in FIGURES),
-                told(near["draws"]["median"]),
+                told(row["neighbors"]["judge"]["samples"]["median"]),
             ]
         )
     first = data["rows"][0]
     images = first["metrics"]["judge_accuracy"]["total"]
     text = (
-        f"\n{images:,} samples each, {first['sampler']}, {first['calls']} calls (twice as many "
-        "evaluations where guided), against as many test images. The last column is the distance "
+        f"\n{images:,} samples each, against as many test images. A call guided by the null label "
+        "or by a weaker model takes two evaluations. The last column is the median distance "
         "to the nearest training image in the judge's features; of test images it is "
-        f"{told(first['neighbors']['judge']['test']['median'])}.\n\n"
+        f"{told(first['neighbors']['judge']['test images']['median'])}.\n\n"
     )
-    head = ["w", "noise levels", "Fréchet", "kernel", "precision", "recall", "judge", "nearest"]
+    head = ["w", "guide", "noise levels", "sampler, calls", "Fréchet", "kernel", "precision",
+            "recall", "judge", "nearest"]  # fmt: skip
     return text + table(head, lines)
 
 

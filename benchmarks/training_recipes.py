@@ -105,7 +105,7 @@ def row(
     table: Mapping[str, Any],
     data: Dataset,
     held: Dataset,
-    scale: float = 1.0,
+    scale: float | None = None,
     judge: Classifier | None = None,
 ) -> Row:
     state, seconds = trained(recipe, data)
@@ -116,7 +116,9 @@ def row(
         "seconds": seconds,
         "loss": held_out(state, recipe, held),
     }
-    return measured | ({"guided": guided(state, held, scale, judge)} if judge else {})
+    return measured | (
+        {"guided": guided(state, held, scale, judge)} if judge and scale is not None else {}
+    )
 
 
 @torch.no_grad()
@@ -148,16 +150,16 @@ def main() -> None:
     args = parser.parse_args()
     recipe = get_preset(args.preset, PRESETS)
     data, held = (load_dataset(words, args.data_dir) for words in (args.data, args.held_out))
-    judge = scoreag.load_classifier("cifar10-judge") if args.guided else None
+    judge = scoreag.load_classifier("cifar10-judge") if args.guided is not None else None
     rows: list[Row] = []
     for words in args.variant:
         variant, table = changed(recipe, words)
         if args.seconds:
             variant = lasting(variant, data, args.seconds)
-        rows.append(row(variant, table, data, held, args.guided or 1.0, judge))
+        rows.append(row(variant, table, data, held, args.guided, judge))
         print(rows[-1], flush=True)
         figures = {"preset": args.preset, "data": args.data, "held_out": args.held_out}
-        figures |= {"scale": args.guided} if args.guided else {}
+        figures |= {"scale": args.guided} if judge else {}
         write(args.name, {**figures, "rows": rows})
 
 

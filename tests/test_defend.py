@@ -12,7 +12,6 @@ import tiny
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.rng import Noise
 from scoreag.defenses.memory_budget import saved_tensor_bytes
-from scoreag.defenses.purified_classifier import _state_bytes
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
@@ -119,7 +118,7 @@ def test_bpda_treats_purification_as_the_identity(victim, prior, images):
 
 def room(defended, fits):
     """Bytes for the states of all draws of 3 images, of 16 numbers, and the graphs of some."""
-    states = _state_bytes(defended.config)
+    states = defended.config.state_bytes
     return int(3 * (5 * states + fits * (defended.config.bytes_per_draw - states)))
 
 

@@ -269,6 +269,26 @@ def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():
     assert counter.nfe == 2 * 2 * 2  # images, steps, evaluations
 
 
+def test_calls_of_a_guide_that_an_attack_attaches_are_counted(tmp_path, weaker, monkeypatch):
+    """As a plan runs an attack directly."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 6)
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    tiny.write_classifier(tmp_path / "other", 3)
+    direct = PLAN.replace("[attacks.gat]", '[attacks.gat]\nattack = "scoreag.attacks.gat"')
+    (tmp_path / "plan.toml").write_text(
+        direct.replace("GUIDE", f'guidance_scale = 2.0\nguide = "{weaker}"')
+    )
+    cells = resolve_plan(load_plan(tmp_path / "plan.toml", trust_code=True), ModelCache())
+    (gat,) = (cell for cell in cells if cell.attack == "gat")
+    assert main(["assess", "plan.toml", "--out", "out", "--quiet", "--trust-code"]) == 0
+    steps, evaluations = 2, 2
+    stages = 2 if gat.options["sampler"] in (None, "heun") else 1
+    rows = read_cell(tmp_path / "out", gat).rows
+    assert {row["nfe"] for row in rows} == {evaluations * (stages * steps - (stages - 1))}
+
+
 def test_samples_by_another_guide_are_no_part_of_an_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.write_images(tmp_path / "images", 6)

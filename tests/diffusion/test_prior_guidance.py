@@ -136,11 +136,11 @@ def test_gradients_are_those_of_plain_autograd_through_the_chain(model):
 
 
 def test_what_has_no_null_label_is_answered(model, two_classes):
-    with pytest.raises(ValueError, match="needs labels; write guide 'weaker:NAME'"):
+    with pytest.raises(ValueError, match="needs labels; give another guide"):
         GuidedModel(model, 2.0)(states(), SIGMA)
-    with pytest.raises(ValueError, match="needs a model with a null label; write guide 'weaker"):
+    with pytest.raises(ValueError, match="needs a model with a null label; give another guide"):
         GuidedModel(two_classes, 2.0)(states(), SIGMA, torch.tensor([0, 1, 1, 0]))
-    with pytest.raises(ValueError, match="needs a network with one; write guide 'null'"):
+    with pytest.raises(ValueError, match="needs a network with one; give another guide"):
         GuidedModel(two_classes, 2.0, HEAD)(states(), SIGMA)
 
 

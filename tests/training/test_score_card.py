@@ -9,7 +9,7 @@ from PIL import Image
 import tiny
 from scoreag import load_prior
 from scoreag.methods.config import resolve_task_config
-from scoreag.models.model_cards import read_weights
+from scoreag.models.model_cards import read_weights, write_card
 from scoreag.training import loop
 from scoreag.training.presets import get_preset
 from scoreag.training.recipes import SCORE_PRESETS as PRESETS
@@ -143,8 +143,29 @@ def test_a_training_may_add_a_head_to_a_card_without_one(tmp_path):
     plain = replace(RECIPE, options={**RECIPE.options, "multipliers": [1, 1]})
     first = train(tmp_path / "first", plain)
     assert "head_at" not in first.options
-    second = train(tmp_path / "second", with_head(RECIPE), init=first)
+    still = replace(with_head(RECIPE), lr=0.0)
+    second = train(tmp_path / "second", still, init=first)
     assert second.options["head_at"] == 2 and load_prior(second.folder).model.has_head
+    before, after = read_weights(first), read_weights(second)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {name.partition(".")[0] for name in after.keys() - before.keys()} == {"head"}
+
+
+def test_a_card_without_maps_of_that_side_is_trained_without_a_head(made, tmp_path):
+    """Of one level."""
+    assert "head_at" not in train(tmp_path / "second", with_head(RECIPE), init=made).options
+
+
+def test_a_head_that_is_lost_is_not_made_up(tmp_path):
+    first = train(tmp_path / "first", with_head(RECIPE))
+    weights = {n: t for n, t in read_weights(first).items() if not n.startswith("head.")}
+    with pytest.raises(ValueError, match="the weights lack 'head"):
+        train(tmp_path / "second", RECIPE, init=write_card(first, weights))
+
+
+def test_a_head_that_would_learn_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="head_weight is 0, and the network has a head"):
+        train(tmp_path / "headed", replace(with_head(RECIPE), head_weight=0.0))
 
 
 def test_a_card_with_a_head_starts_a_training_of_a_preset_without_one(tmp_path):

@@ -115,21 +115,28 @@ def test_the_same_source_gives_the_same_question():
 
 
 class TwoOutputs(nn.Module):
-    """The first output is off by 1, the second by 2."""
+    """The first output is off by an error, the second by twice as much."""
 
     has_head = True
 
+    def __init__(self):
+        super().__init__()
+        self.error = nn.Parameter(torch.ones(()))
+
     def forward(self, x, sigma, labels, head=False):
-        first = torch.full_like(x, 0.5) + 1
-        return torch.cat([first, first + 1]) if head else first
+        first = torch.full_like(x, 0.5)
+        return torch.cat([first + self.error, first + 2 * self.error][: 1 + head])
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25])
-def test_the_loss_of_a_head_is_added(weight):
-    """Errors of 1 and 2 cost 1 and 4."""
+def test_the_gradient_of_a_head_is_added_and_the_value_is_that_of_the_first_output():
+    """Errors e and 2 e cost e^2 and 4 e^2, whose derivatives at e = 1 are 2 and 8."""
     images, labels = torch.full((6, 3, 4, 4), 0.75), torch.zeros(6, dtype=torch.int64)
-    plain, headed = (
-        build_denoising_loss(edm(), NULL, head_weight=one)(TwoOutputs(), images, labels, Stream(0))
-        for one in (0.0, weight)
-    )
-    torch.testing.assert_close(headed, (1 + 4 * weight) * plain)
+    found = []
+    for weight in (0.0, 0.25):
+        model = TwoOutputs()
+        loss = build_denoising_loss(edm(), NULL, head_weight=weight)
+        value = loss(model, images, labels, Stream(0))
+        found.append((value.item(), torch.autograd.grad(value, model.error)[0].item()))
+    (value, slope), (same, steeper) = found
+    assert same == value and slope == pytest.approx(2 * value)
+    assert steeper == pytest.approx(2 * value + 0.25 * 8 * value)

@@ -24,7 +24,6 @@ from scoreag.core.batching import batch_ranges
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
 from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import WEAKER
 from scoreag.io.manifest import to_jsonable
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips, load_lpips, resolve_weight_files
@@ -252,11 +251,9 @@ def prior_digests(prior: Prior) -> dict[str, Any]:
     return digests
 
 
-def guide_names(cell: Cell, prior: Prior) -> list[str]:
-    """The score models that guide the cell's, by its own options or by those of the card."""
-    tables = (cell.options, cell.purifier_options, cell.attacker_options, *prior.defaults.values())
-    guides = [str(table.get("guide", "")) for table in tables]
-    return sorted({guide.removeprefix(WEAKER) for guide in guides if guide.startswith(WEAKER)})
+def guide_names(prior: Prior | None) -> set[str]:
+    """The weaker score model that guides another one, if one does."""
+    return {prior.guide_name} if prior and prior.guide_name else set()
 
 
 def data_digests(data: Dataset) -> dict[str, Any]:

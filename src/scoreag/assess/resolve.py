@@ -285,12 +285,12 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
     images = cell.images if cell.component == "gas" else min(cell.images, len(data))
     cell = replace(cell, data=word, images=images, lpips=cache.lpips, classes=classes)
     with plan.locate_errors("attacks", cell.attack):
-        options, attack_source = _resolve_attack(cell, cache)
+        options, attack_source, guides = _resolve_attack(cell, cache)
     with plan.locate_errors("purifiers", cell.purifier_name):
-        purifier_source = _check_purifier(cell, cache)
+        purifier_source, more = _check_purifier(cell, cache)
+        weaker = {n: prior_digests(cache.prior(n)) for n in sorted(guides | more)}
     with plan.locate_errors("attacks", cell.attack):
         prior = prior_digests(cache.prior(cell.prior)) if requires_prior(cell) else None
-        guides = guide_names(cell, cache.prior(cell.prior)) if prior else []
     extractor = cache.extractor(cell, shape)
     content = {
         "data": data_digests(data[:images]),
@@ -300,7 +300,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
             for role in ("transfer_targets", "reference_classifiers")
         },
         "prior": prior,
-        **({"guides": {n: prior_digests(cache.prior(n)) for n in guides}} if guides else {}),
+        **({"guides": weaker} if weaker else {}),
         "feature_extractor": extractor and {"name": extractor.name, "sha256": extractor.sha256},
         "lpips": lpips_digest(cache.lpips_metric()),
         "device": cache.torch_device.type,
@@ -311,28 +311,32 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
     return replace(cell, options=options, content=to_jsonable(content))
 
 
-def _resolve_attack(cell: Cell, cache: ModelCache) -> tuple[dict[str, Any], str]:
-    """The resolved options of a cell's attack, and the digest of its source."""
+def _resolve_attack(cell: Cell, cache: ModelCache) -> tuple[dict[str, Any], str, set[str]]:
+    """The resolved options of a cell's attack, the digest of its source, and its weaker guides."""
     if cell.component == CLEAN:
-        return {}, ""
+        return {}, "", set()
     if cell.component not in TASKS:
         attack = build_attack(cell, cache)
-        return attack_identity(attack), source_digest(load_component("attacks", cell.component))
+        source = source_digest(load_component("attacks", cell.component))
+        return attack_identity(attack), source, guide_names(getattr(attack, "prior", None))
     if not cell.prior:
         raise ValueError(f"{cell.component} draws from a score model; write prior = in the dataset")
-    return resolve_task_options(cell, cache.prior(cell.prior)), ""
+    options, guided = resolve_task_options(cell, cache.prior(cell.prior))
+    return options, "", guide_names(guided)
 
 
-def _check_purifier(cell: Cell, cache: ModelCache) -> str:
-    """Build the defense with both sets of options; the digest of the purifier's source."""
+def _check_purifier(cell: Cell, cache: ModelCache) -> tuple[str, set[str]]:
+    """Build the defense with both sets of options; the source's digest, and the weaker guides."""
     if not cell.purifier:
-        return ""
+        return "", set()
     if not cell.prior:
         raise ValueError(f"{cell.purifier} needs a score model; write prior = in the dataset")
     module, prior = load_component("purifiers", cell.purifier), cache.prior(cell.prior)
+    guides: set[str] = set()
     for options in (cell.purifier_options, cell.attacker_options):
         check_reserved_options(cell.purifier, options)
         defense = build_defense(cell, cache, options, prior)
         room = torch.zeros(cell.batch_size, *prior.image_shape)
         defense.draws_per_batch(room, 1)  # raises where one draw needs more than max_memory
-    return source_digest(module)
+        guides |= guide_names(defense.config.prior)
+    return source_digest(module), guides

@@ -102,7 +102,7 @@ class ScoredBatch:
         )
 
 
-def build_attack(cell: Cell, cache: ModelCache, prior: Prior | None = None) -> Any:
+def build_attack(cell: Cell, cache: ModelCache) -> Any:
     """The attack of a cell, with its options and those that the runner fills.
 
     Raises:
@@ -114,9 +114,9 @@ def build_attack(cell: Cell, cache: ModelCache, prior: Prior | None = None) -> A
     options = _coerce_options(factory, cell.options)
     names = _field_names(factory)
     if "prior" in names:
-        if prior is None and not cell.prior:
+        if not cell.prior:
             raise ValueError(f"{cell.component} needs a score model; write prior = in the dataset")
-        options["prior"] = prior or cache.prior(cell.prior)
+        options["prior"] = cache.prior(cell.prior)
     if "lpips" in names:
         options["lpips"] = cache.lpips_metric()
         if options["lpips"] is None:
@@ -175,8 +175,8 @@ def attack_identity(attack: Any) -> dict[str, Any]:
     return options
 
 
-def resolve_task_options(cell: Cell, prior: Prior) -> dict[str, Any]:
-    """The options of gas, gat or gap with the card's defaults, and its ``target``."""
+def resolve_task_options(cell: Cell, prior: Prior) -> tuple[dict[str, Any], Prior]:
+    """The options of gas, gat or gap with the card's defaults and ``target``; its guided prior."""
     options = dict(cell.options)
     check_reserved_options(cell.component, options)
     if cell.component == "gas" and cell.is_ood:
@@ -185,9 +185,10 @@ def resolve_task_options(cell: Cell, prior: Prior) -> dict[str, Any]:
         raise ValueError(f"gas asks for classes, and {cell.prior} knows none")
     target = options.pop("target", "runner_up") if cell.component != "gap" else None
     resolved = resolve_task_config(prior, cell.task, **options)
-    attach_guide(prior, resolved)  # a guide that is missing is told before anything runs
     config = to_jsonable(resolved.to_dict(cell.task))
-    return config if target is None else {**config, "target": _parse_target(target, cell.classes)}
+    if target is not None:
+        config["target"] = _parse_target(target, cell.classes)
+    return config, attach_guide(prior, resolved)
 
 
 def _parse_target(target: Any, classes: Sequence[str]) -> str | int:
@@ -245,7 +246,7 @@ def _run_attack(context: CellContext, batch: range, cache: ModelCache) -> Attack
     if context.task_spec is not None:
         output = _run_task(context, batch, classifier)
     else:
-        output = _run_direct(context, positions, classifier, cache, prior)
+        output = _run_direct(context, positions, classifier, cache)
     if context.task_spec is None or context.cell.purifier:
         output = replace(output, nfe=torch.full((count,), counter.nfe / count))
     return replace(
@@ -258,14 +259,15 @@ def _run_attack(context: CellContext, batch: range, cache: ModelCache) -> Attack
 
 
 def _run_direct(
-    context: CellContext, positions: list[int], classifier: CountingClassifier,
-    cache: ModelCache, prior: Prior | None,
-) -> AttackOutput:  # fmt: skip
+    context: CellContext, positions: list[int], classifier: CountingClassifier, cache: ModelCache
+) -> AttackOutput:
     """The attack called directly; of the clean cell the images themselves."""
     assert context.images is not None
     images, labels, cell = context.images[positions], context.labels[positions], context.cell
     if cell.task != CLEAN:
-        attack = build_attack(cell, cache, prior)
+        attack = build_attack(cell, cache)
+        if "prior" in _field_names(attack):  # counted with the guide that it may have attached
+            attack = replace(attack, prior=classifier.counter.wrap_prior(attack.prior))
         noise = Noise(cell.seed, context.ids(positions)).fold_in("attack")
         # run, not a call: the plan was validated, and every query is counted
         images = attack.run(classifier, images, labels, noise).detach()

@@ -39,7 +39,7 @@ class SmoothingOptions:
 class GeneratorSampling:
     """How the generator samples."""
 
-    attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no guidance")] = None
+    attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no attack")] = None
     guidance_scale: o.GuidanceScale = None
     guide: o.Guide = None
     guidance_interval: o.GuidanceInterval = None
@@ -205,7 +205,7 @@ def _certify_generator(options: CertifyOptions) -> None:
 
 
 def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
-    """The generator and the classifier; by default, unguided images of all classes."""
+    """The generator and the classifier; by default, images of all classes without an attack."""
     from scoreag.certify.generator_risk import GeneratorSpec
     from scoreag.defenses.defend import defend
     from scoreag.methods.synthesis import build_synthesis

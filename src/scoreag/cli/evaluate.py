@@ -35,7 +35,7 @@ _REFERENCE_HELP = "Classifier that checks which class an image shows."
 _EXTRACTOR_HELP = "judge, efficientnet, inception:FILE, or package.module:factory; repeatable."
 _COMPARE_HELP = "Another card, or the same after a fraction of its training, e.g. 0.5; repeatable."
 _ATTACK_HELP = "Classifier: also accuracy under this attack: pgd."
-_GUIDANCE_HELP = "Score model: w of its own guidance, by which a call takes two evaluations."
+_GUIDANCE_HELP = "Score model: w of its own guidance; a call takes two evaluations, of a head one."
 _FEATURE_BATCH_HELP = "The same for the reference classifier and feature extractors."
 
 
@@ -315,7 +315,8 @@ def build_context(
     )  # fmt: skip
     if context.guidance:  # what cannot be guided is refused now
         guided = [context.guided(one.prior) for one in (model, *others)]
-        known = resolve_task_config(model.prior, "synthesize", **context.guidance)
+        given = {"guidance_scale": 1.0, **context.guidance}  # not the card's, which is of its tasks
+        known = resolve_task_config(model.prior, "synthesize", **given)
         resolved = {**known.subset(GUIDANCE_FIELDS), **guided[0].metadata.get("guide", {})}
         context = replace(context, guidance_record=resolved)
     return model, context, others

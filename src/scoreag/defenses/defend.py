@@ -1,7 +1,6 @@
 """``defend``: put a classifier behind a purifier, after checks of all options."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from scoreag.defenses.memory_budget import parse_bytes
 from scoreag.defenses.purified_classifier import (
     DefenseConfig,
     PurifiedClassifier,
-    measure_draw_bytes,
+    measure_memory,
     validate_logits,
 )
 from scoreag.diffusion.prior import Prior
@@ -104,7 +103,7 @@ def defend(
     if isinstance(classifier, nn.Module):
         check_image_shapes(classifier, prior)
     if draws > 1 or max_bytes is not None:
-        config = replace(config, bytes_per_draw=measure_draw_bytes(config))
+        config = measure_memory(config)
     return PurifiedClassifier(config)
 
 

@@ -41,7 +41,8 @@ class Purifier(Protocol):
 class DefenseConfig:
     """All that determines the answers of a defense, except the number of the call; see ``defend``.
 
-    ``bytes_per_draw`` is the memory of the gradient of one draw of one image, in the prior's dtype.
+    ``bytes_per_draw`` is the memory of the gradient of one draw of one image, in the prior's dtype,
+    and ``state_bytes`` the part of it that a chain keeps until the gradient is taken.
     """
 
     classifier: Classifier
@@ -55,6 +56,7 @@ class DefenseConfig:
     max_memory: int | None = None
     bf16: bool = False
     bytes_per_draw: int = 0
+    state_bytes: int = 0
 
 
 class PurifiedClassifier(nn.Module):
@@ -235,13 +237,13 @@ def _draws_that_fit(config: DefenseConfig, images: Images, draws: int) -> int:
     The states of all draws of one answer are held until its gradient is taken.
     """
     scale = images.element_size() / torch.finfo(config.prior.dtype).bits * 8
-    per_draw, states = (int(n * scale) for n in (config.bytes_per_draw, _state_bytes(config)))
+    per_draw, states = (int(n * scale) for n in (config.bytes_per_draw, config.state_bytes))
     held = states if config.draws > 1 else 0
     return max_parallel_draws(per_draw - held, len(images), draws, config.max_memory, held)
 
 
-def measure_draw_bytes(config: DefenseConfig) -> int:
-    """Bytes of the gradient of one draw of one image: the graph of a step, and all states.
+def measure_memory(config: DefenseConfig) -> DefenseConfig:
+    """With the bytes of the gradient of one draw of one image: the graph of a step, and all states.
 
     It is measured on two steps: the first of them is complete for every sampler.
     """
@@ -260,13 +262,15 @@ def measure_draw_bytes(config: DefenseConfig) -> int:
                 output = classifier(output)
             torch.autograd.grad(output.sum(), images)
 
-    return measure_image_bytes(gradient) + _state_bytes(config)
+    states = _state_bytes(config)
+    per_draw = measure_image_bytes(gradient) + states
+    return replace(config, bytes_per_draw=per_draw, state_bytes=states)
 
 
 def _state_bytes(config: DefenseConfig) -> int:
     """Bytes of the states that a whole chain keeps for one draw of one image.
 
-    They do not depend on the denoiser, so this one is cheap.
+    They do not depend on the denoiser, so that a cheap one stands for it.
     """
     prior, sampling = config.prior, config.sampling
     sample = load_component("samplers", sampling.sampler).sample

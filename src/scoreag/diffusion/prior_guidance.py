@@ -74,14 +74,14 @@ class GuidedModel(nn.Module):
         label = null_label(self.model)
         if labels is None or label is None:
             lack = "labels" if labels is None else "a model with a null label"
-            raise ValueError(f"guidance by the null label needs {lack}; write guide 'weaker:NAME'")
+            raise ValueError(f"guidance by the null label needs {lack}; give another guide")
         null = torch.full_like(labels, label)
         return self.model(torch.cat([x, x]), sigma, torch.cat([labels, null]))
 
     def _with_head(self, x: State, sigma: Sigma, labels: Labels | None) -> Tensor:
         """The two outputs of the network, one batch after the other."""
         if not has_head(self.model):
-            raise ValueError("guidance by a head needs a network with one; write guide 'null'")
+            raise ValueError("guidance by a head needs a network with one; give another guide")
         both: Tensor = self.model(x, sigma, labels, head=True)  # type: ignore[call-arg]
         return both
 

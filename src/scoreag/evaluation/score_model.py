@@ -107,7 +107,9 @@ class EvalContext:
         """The prior with the guidance by which samples are made."""
         if not self.guidance:
             return prior
-        config = resolve_task_config(prior, "synthesize", **self.guidance)
+        config = resolve_task_config(
+            prior, "synthesize", **{"guidance_scale": 1.0, **self.guidance}
+        )
         return configure_prior(attach_guide(prior, config), config)
 
     @cached_property

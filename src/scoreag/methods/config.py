@@ -54,6 +54,7 @@ CLASSIFIER_ONLY_FIELDS = (
     "max_restarts",
 )  # fmt: skip
 IMAGE_ONLY_FIELDS = ("similarity", "likelihood_variance")
+NULL_OR = "'null' or "  # of a message about guides
 GUIDANCE_FIELDS = ("guidance_scale", "guide", "guidance_interval")
 DOCS = {  # of the parameters that several public functions share
     "classifier": "images in [0, 1] to logits (batch, classes), in eval mode; a module, a "
@@ -66,7 +67,7 @@ DOCS = {  # of the parameters that several public functions share
     "whether the images still show their labels, and guides nothing.",
     "batch_size": "images per forward pass, 1 to 4096; 0: all at once, unpadded.",
     "progress": "whether to show a progress bar.",
-    "attack_scale": "s_y >= 0, the weight of the classifier's guidance; 0: an unguided sample.",
+    "attack_scale": "s_y >= 0, the weight of the classifier's guidance; 0: no attack.",
     "attack_loss": "``likelihood`` of the target (or of any error), or ``margin`` of the logits.",
     "attack_interval": "the lowest and highest noise level at which the classifier guides.",
     "normalize_gradient": "rescale its gradient to the length ``attack_scale`` at every call.",
@@ -349,9 +350,10 @@ def _check_guidance(
                 f"write guide {_other_guide(prior)}, or guidance_scale 1"
             )
     elif config.guide == HEAD and not has_head(prior.model):
+        labeled = task in ("synthesize", "transform") and null_label(prior.model) is not None
         raise ValueError(
             "guide is 'head', but the network of this model has no second output; write guide "
-            "'null' or 'weaker:NAME', or train a network with option head_at"
+            f"{NULL_OR if labeled else ''}'weaker:NAME', or train a network with option head_at"
         )
 
 

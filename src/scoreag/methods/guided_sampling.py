@@ -99,6 +99,8 @@ def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
 def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
     """The prior with the weaker model that ``config`` names, if it names one.
 
+    One that is attached already under that name is kept.
+
     Raises:
         ValueError: there is no such model, or it is of other images or classes.
     """

@@ -48,9 +48,9 @@ def load_prior(
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         with TemporaryDirectory() as folder:
             convert_checkpoint(file, Path(folder) / file.stem)
-            return load_prior(Path(folder) / file.stem, device)
+            return load_prior(Path(folder) / file.stem, device, trust_code)
     if str(name) in (public := list_checkpoints()):
-        return load_prior(fetch_card_folder(public[str(name)]), device)
+        return load_prior(fetch_card_folder(public[str(name)]), device, trust_code)
     card = load_card_of_kind(name, "score-model", trust_code)
     place = resolve_device(device)
     model = _load_denoiser(card)

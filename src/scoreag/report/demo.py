@@ -30,7 +30,7 @@ class DemoReport:
 
     Args:
         gap: the images of ``pgd``, purified.
-        unguided: samples from the seeds of ``gas`` without guidance: an upper bound of quality.
+        unguided: samples from the seeds of ``gas`` without attack: an upper bound of quality.
         sample_labels, targets: the class to show, and the class to be predicted; -1: any other.
         nfe: denoiser evaluations per image, on average, by task.
         generated_classes, generated_classifier: where generated images are of another data set.
@@ -119,7 +119,7 @@ def summary_rows(report: DemoReport) -> list[list[TableCell]]:
         row(f"PGD, {report.radius}", report.pgd, real, eligible=correct, moved=True),
         row("GAT", report.gat, real, "gat", eligible=correct, moved=True),
         row("GAP of PGD's", report.gap, real, "gap", moved=True),
-        row("unguided samples", report.unguided, generated, "free"),
+        row("samples, no attack", report.unguided, generated, "free"),
         row("GAS", report.gas, generated, "gas", eligible=generated >= 0),
     ]
 

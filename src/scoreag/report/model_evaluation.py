@@ -84,7 +84,7 @@ def _summary_sentence(name: str, metrics: Metrics) -> str:
     rate = metrics["judge_accuracy"]
     return (
         f"The reference classifier sees the intended class in {rate['count']} of {rate['total']} "
-        f"unguided samples of {name}."
+        f"samples of {name}."
     )
 
 

@@ -199,7 +199,7 @@ def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
     for one in assessment.cells:
         cell, content = one.cell, one.cell.content
         models = {cell.classifier: content.get("classifier"), cell.prior: content.get("prior")}
-        models |= content.get("reference_classifiers", {})
+        models |= {**content.get("reference_classifiers", {}), **content.get("guides", {})}
         digests |= {f"sha256 of {n}": str(m["sha256"]) for n, m in models.items() if m}
         if cell.task == CLEAN:
             digests[f"sha256 of {cell.data}"] = str(content.get("data", {}).get("sha256"))

@@ -179,8 +179,9 @@ def build_seeded(
         torch.manual_seed(seed)
         module: nn.Module = load_component("networks", network).build(**options)
     if init is not None:
+        adds_head = options.get("head_at", 0) and not init.options.get("head_at", 0)
         new = {n: t for n, t in module.state_dict().items() if n.startswith(HEAD_PREFIX)}
-        load_weights(module, {**new, **read_weights(init)}, init.name)
+        load_weights(module, {**(new if adds_head else {}), **read_weights(init)}, init.name)
     return module
 
 

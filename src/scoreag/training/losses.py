@@ -149,7 +149,8 @@ def build_denoising_loss(
         label_dropout: fraction of the labels replaced by ``null_label``: one network learns both
             the class-conditional and the unconditional model (Ho and Salimans 2021).
         hflip: whether half of the images are mirrored.
-        head_weight: of the same loss of the network's head, which is added where there is one.
+        head_weight: of the same loss of the network's head, where there is one. Its gradient is
+            added; the value is that of the first output, which can be compared.
     """
 
     def prepare(images: Images, labels: Labels, source: Stream) -> BatchTensors:
@@ -170,13 +171,14 @@ def build_denoising_loss(
 
 
 def denoising_loss(model: nn.Module, inputs: BatchTensors, head_weight: float = 0.0) -> BatchScalar:
-    """``w |D(x; sigma, y) - x0|^2``, its mean over the pixels of each image; plus the head's."""
+    """``w |D(x; sigma, y) - x0|^2``, its mean over the pixels; plus the gradient of the head's."""
     x0, x, sigma, labels, weight = inputs
     both = bool(head_weight) and getattr(model, "has_head", False)
     denoised = model(x, sigma, labels, head=True) if both else model(x, sigma, labels)
     error = denoised.float().unflatten(0, (-1, len(x0))) - x0  # of one or two outputs
     losses = error.square().flatten(2).mean(2)
-    return weight * (losses[0] + head_weight * losses[1:].sum(0))
+    head = head_weight * losses[1:].sum(0)
+    return weight * (losses[0] + head - head.detach())
 
 
 def normalize(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:

@@ -30,7 +30,7 @@ PRESET_COST = {
     "fashion-cnn": "one core, 3 minutes",
     "fashion-robust": "one core, 2 minutes",
     "fashion-judge": "one core, 6 minutes",
-    "cifar10-small": "two cores, hours",
+    "cifar10-small": "one core, 20 hours",
     "cifar10-base": "a GPU, 15 minutes (estimate)",
     "cifar100-small": "two cores; not measured",
     "fashion-small": "two cores, 25 minutes",

@@ -16,7 +16,7 @@ from scoreag.io.images import make_grid, to_uint8, write_png
 from scoreag.models.model_cards import Card, load_card
 from scoreag.registry import check_options, load_component
 from scoreag.training import checkpoint, losses, optimization, outputs
-from scoreag.training.checkpoint import TrainState
+from scoreag.training.checkpoint import UNET_DEFAULTS, TrainState
 from scoreag.training.execution import DistContext, ExecutionConfig
 from scoreag.training.loop import fit
 from scoreag.training.losses import PerSampleLoss
@@ -105,6 +105,11 @@ def check_recipe(
     ema_width: float | None,
 ) -> None:
     """Refuse labels without names, batches with too many pieces, and averages without snapshots."""
+    if recipe.options.get("head_at") and not recipe.head_weight > 0:
+        raise ValueError(
+            f"head_weight is {recipe.head_weight:g}, and the network has a head, which would learn "
+            "nothing; write a weight above 0, e.g. 0.25, or leave head_at out of the options"
+        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
         raise ValueError(
@@ -141,8 +146,17 @@ def resolve_options(
             f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
             f"give a preset of family {init.family}, or another --init"
         )
-    head_at = recipe.options.get("head_at", 0) if init.network == recipe.network else 0
-    return {**({"head_at": head_at} if head_at else {}), **init.options}  # a head may be new
+    head_at = recipe.options.get("head_at", 0)
+    if init.network != recipe.network or head_at not in head_sides(init.options):
+        return dict(init.options)
+    return {"head_at": head_at, **init.options}  # a head may be new
+
+
+def head_sides(options: Mapping[str, Any]) -> list[int]:
+    """The sides of the maps at which a U-Net of these options can have a head."""
+    side = int(options["image_shape"][1]) // int(options.get("patch", UNET_DEFAULTS["patch"]))
+    levels = len(options.get("multipliers", UNET_DEFAULTS["multipliers"]))
+    return [side // 2**level for level in range(1, levels)]
 
 
 def build_or_resume(
