@@ -4,6 +4,7 @@ No figure is typed: a table that has no file is left out, and says which command
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,24 @@ def training_curve(data: Row) -> str:
     return text + table(head, body)
 
 
+FORECAST_AT = 8_000_000  # images, of the preset
+
+
+def score_training(data: Row) -> str:
+    rows = sorted(data["rows"], key=lambda row: row["images_seen"])
+    body = [[f"{row['images_seen']:,}", f"{row['loss']:.4f}", share(row["guided"])] for row in rows]
+    before, last = rows[-2:]
+    doublings = math.log2(last["images_seen"] / before["images_seen"])
+    slope = (before["loss"] - last["loss"]) / doublings
+    best = last["loss"] - slope * math.log2(FORECAST_AT / last["images_seen"])
+    head = ["images seen", "held-out loss", "guided: judge says y*"]
+    text = f"\nPreset `{data['preset']}`, loss on {data['held_out']}:\n\n" + table(head, body)
+    return text + (
+        f"\nForecast: the last rows differ by {slope:.4f} a doubling. If it lasted, the loss after "
+        f"{FORECAST_AT:,} images would be {best:.3f}. Such slopes fall, so this is a bound.\n"
+    )
+
+
 SHARED = ("dtype", "total_images")  # changes that every row of a comparison names
 
 
@@ -82,6 +101,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
         transformation,
     ),
     ("results", "synthesis", "GAS on CIFAR-10", synthesis),
+    ("defaults", "synthesis_0_1", "GAS without guidance of the prior (0.1)", synthesis),
     ("defaults", "synthesis_first", "GAS by the earlier score model", synthesis),
     ("defaults", "synthesis_curves", "GAS over its settings", synthesis),
     ("results", "purification", "GAP on CIFAR-10, blind attacker", purification),
@@ -95,6 +115,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("models", "prior_guidance", "Guidance of the prior, CIFAR-10", guidance),
     ("models", "training_curve", "Longer training of the score model", training_curve),
     ("models", "training_recipes", "Training recipes at equal time", recipes),
+    ("models", "score_training", "The CIFAR-10 score model over its training", score_training),
     ("models", "recipes_0_2", "Training recipes of 0.2 at equal compute", recipes),
     ("models", "recipes_small_a", "Training recipes: patches and width", recipes),
     ("models", "recipes_small_b", "Training recipes: depth and single pixels", recipes),
@@ -134,6 +155,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
         parametrisations,
     ),
     ("fashion", "fashion_transformation_first", "GAT: first look", transformation),
+    ("fashion", "fashion_synthesis_0_1", "GAS without guidance of the prior (0.1)", synthesis),
     ("fashion", "fashion_synthesis_first", "GAS: first look, stopped early", synthesis),
     ("fashion", "fashion_transformation_curves", "GAT over its settings", transformation),
     ("fashion", "fashion_synthesis_curves", "GAS over its settings", synthesis),

@@ -48,7 +48,7 @@ def _gat(data: Row) -> Iterator[list[str]]:
 
 def _gas(data: Row) -> Iterator[list[str]]:
     for name, free, row in _pairs(data):
-        beside = f"unguided samples: judge {short(free['judge'])}"
+        beside = f"samples without attack: judge {short(free['judge'])}"
         yield ["GAS", name, share(row["success_8bit"]), short(row["judge"]), beside]
 
 

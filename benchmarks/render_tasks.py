@@ -47,6 +47,7 @@ def synthesis(data: Row) -> str:
         "without restarts",
         "targeted success",
         "judge says y*",
+        "both",
         "NFE",
     ]
 
@@ -57,6 +58,7 @@ def synthesis(data: Row) -> str:
             short(row["without_retries"]),
             short(row["as_wanted"]),
             share(row["judge"]),
+            share(row["valid"]) if "valid" in row else "",
             f"{row['calls']:.0f}",
         ]
 
@@ -65,7 +67,7 @@ def synthesis(data: Row) -> str:
 
 
 def drawn(settings: Row) -> str:
-    """The settings of GAS in words; at strength 0 nothing guides."""
+    """The settings of GAS in words; at strength 0 there is no attack."""
     if settings.get("strength", settings.get("attack_scale")) != 0:
         return what(settings)
     others = what(
@@ -75,7 +77,7 @@ def drawn(settings: Row) -> str:
             if name not in ("strength", "attack_scale")
         }
     )
-    return "unguided, same seeds" + ("" if others == "default" else f", {others}")
+    return "no attack, same seeds" + ("" if others == "default" else f", {others}")
 
 
 def purification(data: Row) -> str:

@@ -1,6 +1,6 @@
-"""GAS beside unguided draws from the same seeds: success, and what the judge still sees.
+"""GAS beside draws without attack from the same seeds: success, and what the judge still sees.
 
-The unguided draws' agreement is the score model's own ceiling.
+The agreement on draws without attack is the score model's own ceiling.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,18 @@ from scoreag.methods.synthesis import build_synthesis
 
 
 def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Row:
-    """One setting; at strength 0 nothing guides, and success is the victim's own error."""
+    """One setting; at attack scale 0 success is the victim's own error."""
     out = run_in_memory(
         build_synthesis(prior, victim, labels, "runner_up", **settings), progress=False
     )
+    shown = judge.message(eight_bit(out.images)) == out.labels
     return {
         **by_draw(settings, out),
         "success_8bit": rate(out.success, "all images"),
+        "valid": rate(out.success & shown, "all images"),
         "without_retries": rate(out.success & (out.restarts == 0), "all images"),
         "as_wanted": rate(out.targeted_success, "all images"),
-        "judge": rate(judge.message(eight_bit(out.images)) == out.labels, "all images"),
+        "judge": rate(shown, "all images"),
     }
 
 
