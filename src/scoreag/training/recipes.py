@@ -243,7 +243,8 @@ SCORE_PRESETS = {
 FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "synthesize": {
         "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 2.0,
-        "attack_interval": [0.0, 1.0], "max_restarts": 6,
+        "attack_interval": [0.0, 0.6], "max_restarts": 7, "guidance_scale": 4.0,
+        "guidance_interval": [0.2, 2.0],
     },
     "transform": {
         "sampler": "dpmpp_2m", "sigma_start": 0.4, "steps": 8, "similarity": 60.0,
@@ -257,7 +258,8 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
     "cifar10-small": {
         "synthesize": {
             "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 1.5,
-            "attack_interval": [0.0, 2.0], "max_restarts": 5, "guidance_scale": 5.0,
+            "attack_interval": [0.0, 2.0], "max_restarts": 5, "guidance_scale": 12.0,
+            "guidance_interval": [0.2, 1.5],
         },
         "transform": {
             "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
