@@ -119,7 +119,7 @@ def summary_rows(report: DemoReport) -> list[list[TableCell]]:
         row(f"PGD, {report.radius}", report.pgd, real, eligible=correct, moved=True),
         row("GAT", report.gat, real, "gat", eligible=correct, moved=True),
         row("GAP of PGD's", report.gap, real, "gap", moved=True),
-        row("samples, no attack", report.unguided, generated, "free"),
+        row("plain samples", report.unguided, generated, "free"),
         row("GAS", report.gas, generated, "gas", eligible=generated >= 0),
     ]
 
