@@ -12,13 +12,13 @@ from scoreag.report.demo import (
 
 def test_every_figure_of_the_table_counted_by_hand():
     assert format_demo_text(made_up()).splitlines() == [
-        "images            correct  fooled  reference correct  largest change  NFE",
-        "real images       3 of 4           4 of 4",
-        "PGD, 8/255        1 of 4   2 of 3  4 of 4             8/255",
-        "GAT               1 of 4   3 of 3  3 of 4             40/255          24",
-        "GAP of PGD's      3 of 4           4 of 4             5/255           12",
-        "plain samples     2 of 3           2 of 3                             35",
-        "GAS               1 of 3   2 of 3  2 of 3                             36",
+        "images         correct  fooled  reference correct  largest change  NFE",
+        "real images    3 of 4           4 of 4",
+        "PGD, 8/255     1 of 4   2 of 3  4 of 4             8/255",
+        "GAT            1 of 4   3 of 3  3 of 4             40/255          24",
+        "GAP of PGD's   3 of 4           4 of 4             5/255           12",
+        "plain samples  2 of 3           2 of 3                             35",
+        "GAS            1 of 3   2 of 3  2 of 3                             36",
     ]
 
 
