@@ -56,7 +56,7 @@ def synthesis(data: Row) -> str:
             drawn(row["settings"]),
             share(row["success_8bit"]),
             short(row["without_retries"]),
-            short(row["as_wanted"]),
+            short(row["as_wanted"]) if "as_wanted" in row else "",
             share(row["judge"]),
             share(row["valid"]) if "valid" in row else "",
             f"{row['calls']:.0f}",

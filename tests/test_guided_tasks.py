@@ -243,6 +243,7 @@ def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
         (key, rows), (guided, more), (other, _) = (one[name] for one in (plain, first, second))
         assert len({key, guided, other}) == 3
         assert sum(row["nfe"] for row in more) == 2 * sum(row["nfe"] for row in rows) > 0
+        assert {row["sha256"] for row in more}.isdisjoint(row["sha256"] for row in rows)
     assert plain["clean"][0] == first["clean"][0]
 
 

@@ -242,8 +242,8 @@ SCORE_PRESETS = {
 
 FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "synthesize": {
-        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 2.0,
-        "attack_interval": [0.0, 0.6], "max_restarts": 7, "guidance_scale": 4.0,
+        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 6.0,
+        "attack_interval": [0.0, 1.0], "max_restarts": 6, "guidance_scale": 4.0,
         "guidance_interval": [0.2, 2.0],
     },
     "transform": {
@@ -263,7 +263,7 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
         },
         "transform": {
             "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
-            "attack_scale": 10.0, "max_restarts": 3,
+            "attack_scale": 4.0, "max_restarts": 6,
         },
         "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
     },
