@@ -21,7 +21,7 @@ from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_tasks import purification, sampling, synthesis, transformation
 from render_white_box import white_box
-from render_world import cards, draws, families, guidance, world
+from render_world import cards, draws, families, guidance, guidance_curves, world
 
 from scoreag.core import ALGORITHM
 
@@ -121,6 +121,12 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("models", "draws", "Unguided samples by sampler, CIFAR-10", draws),
     ("models", "fashion_draws", "Unguided samples by sampler, Fashion-MNIST", draws),
     ("models", "prior_guidance", "Guidance of the prior, CIFAR-10", guidance),
+    (
+        "models",
+        "prior_guidance_curves",
+        "Guidance of the prior: how it was chosen",
+        guidance_curves,
+    ),
     ("models", "training_curve", "Longer training of the score model", training_curve),
     ("models", "training_recipes", "Training recipes at equal time", recipes),
     ("models", "score_training", "The CIFAR-10 score model over its training", score_training),

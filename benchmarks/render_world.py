@@ -1,6 +1,6 @@
 """The tables of the small world: what was trained, what the cards say, and the three families."""
 
-from markdown_parts import Row, share, table, what
+from markdown_parts import Row, share, short, table, what
 
 
 def world(data: Row) -> str:
@@ -101,12 +101,10 @@ def guidance(data: Row) -> str:
     lines = []
     for row in data["rows"]:
         given, figures = row["guidance"], row["metrics"]
-        low, high = given.get("guidance_interval") or (0, None)
         lines.append(
             [
-                f"{given.get('guidance_scale', 1):g}",
+                *_guided(given),
                 given.get("guide", "null") if given else "",
-                "all" if high is None else f"{low:g} to {high:g}",
                 f"{row['sampler']}, {row['calls']}",
                 *(told(figures[name]) for name in FIGURES),
                 told(row["neighbors"]["judge"]["samples"]["median"]),
@@ -120,9 +118,36 @@ def guidance(data: Row) -> str:
         "to the nearest training image in the judge's features; of test images it is "
         f"{told(first['neighbors']['judge']['test images']['median'])}.\n\n"
     )
-    head = ["w", "guide", "noise levels", "sampler, calls", "Fréchet", "kernel", "precision",
+    head = ["w", "noise levels", "guide", "sampler, calls", "Fréchet", "kernel", "precision",
             "recall", "judge", "nearest"]  # fmt: skip
     return text + table(head, lines)
+
+
+def guidance_curves(data: Row) -> str:
+    """Fewer samples by more scales and intervals, by the classifier that chose."""
+    body = [
+        [
+            *_guided(row["guidance"]),
+            f"{row['frechet']:.1f}",
+            short(row["precision"]),
+            short(row["recall"]),
+            share(row["judge"]),
+        ]
+        for row in data["rows"]
+    ]
+    text = (
+        f"\n{data['images']} samples each (ancestral, {data['rows'][0]['calls']} calls) against as "
+        "many training images that no model saw, all by the third classifier that chose:\n\n"
+    )
+    head = ["w", "noise levels", "Fréchet", "precision", "recall", "it says y*"]
+    return text + table(head, body)
+
+
+def _guided(given: Row) -> list[str]:
+    """The scale and the noise levels of a guidance."""
+    low, high = given.get("guidance_interval") or (0, None)
+    levels = "all" if high is None else f"{low:g} to {high:g}"
+    return [f"{given.get('guidance_scale', 1):g}", levels]
 
 
 def told(entry: Row) -> str:
