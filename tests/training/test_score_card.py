@@ -172,3 +172,8 @@ def test_a_card_with_a_head_starts_a_training_of_a_preset_without_one(tmp_path):
     first = train(tmp_path / "first", with_head(RECIPE))
     plain = replace(RECIPE, options={**RECIPE.options, "multipliers": [1, 1]})
     assert train(tmp_path / "second", plain, init=first).options["head_at"] == 2
+
+
+def test_a_head_is_where_the_maps_of_these_images_are_nearest_to_its_side(tmp_path):
+    recipe = replace(with_head(RECIPE), options={**with_head(RECIPE).options, "head_at": 16})
+    assert train(tmp_path / "headed", recipe).options["head_at"] == 2

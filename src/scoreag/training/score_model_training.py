@@ -134,6 +134,8 @@ def resolve_options(
     shape = tuple(images.shape[1:])
     if init is None:
         options = {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
+        if options.get("head_at") and (sides := head_sides(options)):
+            options["head_at"] = min(sides, key=lambda side: abs(side - options["head_at"]))
         build, batch = load_component("networks", recipe.network).build, recipe.schedule.batch_size
         check_options(build, options, recipe.network)
         with torch.device("meta"):
