@@ -9,10 +9,7 @@ import json
 from pathlib import Path
 
 from common import Row, write
-
-METRICS = (
-    "judge_accuracy", "frechet_judge", "kernel_judge", "precision_judge", "recall_judge"
-)  # fmt: skip
+from render_world import FIGURES
 
 
 def row(folder: Path) -> Row:
@@ -23,7 +20,7 @@ def row(folder: Path) -> Row:
         "guidance": config.get("guidance", {}),
         "sampler": config["sampler"],
         "calls": config["nfe"],
-        "metrics": {name: found["metrics"][name] for name in METRICS},
+        "metrics": {name: found["metrics"][name] for name in FIGURES},
         "neighbors": found["neighbors"],
     }
 

@@ -12,12 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from common import Row, rate, write
-from training_recipes import held_out
+from common import Row, write
+from training_recipes import held_out, shown
 
 import scoreag
-from scoreag.core.rng import Noise
 from scoreag.data.loading import Dataset, load_dataset
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.guided_sampling import configure_prior
@@ -26,20 +24,16 @@ from scoreag.training.presets import get_preset
 from scoreag.training.recipes import SCORE_PRESETS as PRESETS
 
 
-@torch.no_grad()
 def row(name: str, defaults: Any, held: Dataset, preset: str, count: int) -> Row:
     """What a card has seen, and how good it is."""
     card, prior = load_card(name), replace(scoreag.load_prior(name), defaults=defaults)
     state: Any = SimpleNamespace(network=prior.model)
     config = resolve_task_config(prior, "synthesize", sampler="ancestral")
-    guided, labels = configure_prior(prior, config), torch.arange(count) % len(prior.classes)
-    groups = [[*range(first, min(first + 50, count))] for first in range(0, count, 50)]
-    images = torch.cat([guided.sample(Noise(7, ids), labels[ids]) for ids in groups])
-    said = scoreag.load_classifier(prior.judge)(images).argmax(1)
+    judge = scoreag.load_classifier(prior.judge)
     return {
         "images_seen": card.training_config["images_seen"],
         "loss": held_out(state, get_preset(preset, PRESETS), held),
-        "guided": rate(said == labels, "guided samples"),
+        "guided": shown(configure_prior(prior, config), judge, count),
         "resolved": config.to_dict("synthesize"),
     }
 

@@ -121,20 +121,22 @@ def row(
     )
 
 
-@torch.no_grad()
 def guided(
     state: TrainState, data: Dataset, scale: float, judge: Classifier, count: int = 200
 ) -> Row:
     """Of guided samples, ancestral in 20 steps, how many show their class to the judge."""
     shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
     model = GuidedModel(state.network.eval(), scale)
-    prior = Prior(model, ancestral.sample, karras(20), shape, data.classes)
-    labels = torch.arange(count) % len(data.classes)
-    images = [
-        prior.sample(Noise(7, [*ids]), labels[[*ids]])
-        for ids in (range(first, first + 50) for first in range(0, count, 50))
-    ]
-    return rate(judge(torch.cat(images)).argmax(1) == labels, "guided samples")
+    return shown(Prior(model, ancestral.sample, karras(20), shape, data.classes), judge, count)
+
+
+@torch.no_grad()
+def shown(prior: Prior, judge: Classifier, count: int) -> Row:
+    """Of samples, classes in turn, how many show their class to the judge."""
+    labels = torch.arange(count) % len(prior.classes)
+    groups = [[*range(first, min(first + 50, count))] for first in range(0, count, 50)]
+    images = torch.cat([prior.sample(Noise(7, ids), labels[ids]) for ids in groups])
+    return rate(judge(images).argmax(1) == labels, "guided samples")
 
 
 def main() -> None:

@@ -214,6 +214,17 @@ purifiers = "gap"
 """
 
 
+@pytest.fixture
+def plan_folder(tmp_path, monkeypatch):
+    """The current folder, with the data and the models that the plan names."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_images(tmp_path / "images", 6)
+    tiny.write_score_model(tmp_path / "prior")
+    tiny.write_classifier(tmp_path / "net")
+    tiny.write_classifier(tmp_path / "other", 3)
+    return tmp_path
+
+
 def assessed(folder, guide, capsys):
     """The key and the rows of the cells of the plan, by their last name."""
     text = PLAN.replace("GUIDE", f'guidance_scale = 2.0\nguide = "{guide}"' if guide else "")
@@ -227,18 +238,13 @@ def assessed(folder, guide, capsys):
 
 
 def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
-    tmp_path, capsys, monkeypatch
+    plan_folder, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    tiny.write_images(tmp_path / "images", 6)
-    tiny.write_score_model(tmp_path / "prior")
-    tiny.write_classifier(tmp_path / "net")
-    tiny.write_classifier(tmp_path / "other", 3)
-    tiny.write_score_model(tmp_path / "guide", seed=3)
-    plain = assessed(tmp_path, "", capsys)
-    first = assessed(tmp_path, "weaker:guide", capsys)
-    tiny.write_score_model(tmp_path / "guide", seed=4)
-    second = assessed(tmp_path, "weaker:guide", capsys)
+    tiny.write_score_model(plan_folder / "guide", seed=3)
+    plain = assessed(plan_folder, "", capsys)
+    first = assessed(plan_folder, "weaker:guide", capsys)
+    tiny.write_score_model(plan_folder / "guide", seed=4)
+    second = assessed(plan_folder, "weaker:guide", capsys)
     for name in ("gat", "pgd"):
         (key, rows), (guided, more), (other, _) = (one[name] for one in (plain, first, second))
         assert len({key, guided, other}) == 3
@@ -247,18 +253,13 @@ def test_a_plan_takes_a_weaker_guide_whose_weights_are_in_the_keys_of_its_cells(
     assert plain["clean"][0] == first["clean"][0]
 
 
-def test_a_plan_whose_guide_is_missing_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny.write_images(tmp_path / "images", 6)
-    tiny.write_score_model(tmp_path / "prior")
-    tiny.write_classifier(tmp_path / "net")
-    tiny.write_classifier(tmp_path / "other", 3)
-    (tmp_path / "plan.toml").write_text(
+def test_a_plan_whose_guide_is_missing_is_refused(plan_folder, capsys):
+    (plan_folder / "plan.toml").write_text(
         PLAN.replace("GUIDE", 'guidance_scale = 2.0\nguide = "weaker:nowhere"')
     )
     assert main(["assess", "plan.toml", "--out", "out"]) == 2
     said = capsys.readouterr().err
-    assert "line 9: no folder and no card 'nowhere'" in said and not (tmp_path / "out").exists()
+    assert "line 9: no folder and no card 'nowhere'" in said and not (plan_folder / "out").exists()
 
 
 def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():
@@ -270,23 +271,18 @@ def test_calls_of_a_guided_prior_are_counted_with_those_of_its_guide():
     assert counter.nfe == 2 * 2 * 2  # images, steps, evaluations
 
 
-def test_calls_of_a_guide_that_an_attack_attaches_are_counted(tmp_path, weaker, monkeypatch):
+def test_calls_of_a_guide_that_an_attack_attaches_are_counted(plan_folder, weaker):
     """As a plan runs an attack directly."""
-    monkeypatch.chdir(tmp_path)
-    tiny.write_images(tmp_path / "images", 6)
-    tiny.write_score_model(tmp_path / "prior")
-    tiny.write_classifier(tmp_path / "net")
-    tiny.write_classifier(tmp_path / "other", 3)
     direct = PLAN.replace("[attacks.gat]", '[attacks.gat]\nattack = "scoreag.attacks.gat"')
-    (tmp_path / "plan.toml").write_text(
+    (plan_folder / "plan.toml").write_text(
         direct.replace("GUIDE", f'guidance_scale = 2.0\nguide = "{weaker}"')
     )
-    cells = resolve_plan(load_plan(tmp_path / "plan.toml", trust_code=True), ModelCache())
+    cells = resolve_plan(load_plan(plan_folder / "plan.toml", trust_code=True), ModelCache())
     (gat,) = (cell for cell in cells if cell.attack == "gat")
     assert main(["assess", "plan.toml", "--out", "out", "--quiet", "--trust-code"]) == 0
     steps, evaluations = 2, 2
     stages = 2 if gat.options["sampler"] in (None, "heun") else 1
-    rows = read_cell(tmp_path / "out", gat).rows
+    rows = read_cell(plan_folder / "out", gat).rows
     assert {row["nfe"] for row in rows} == {evaluations * (stages * steps - (stages - 1))}
 
 

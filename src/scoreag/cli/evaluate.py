@@ -282,7 +282,7 @@ def build_context(
     from scoreag.evaluation.context import check_comparable, check_reference, load_compared_model
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
-    from scoreag.methods.config import GUIDANCE_FIELDS, resolve_task_config
+    from scoreag.methods.config import GUIDANCE_FIELDS
     from scoreag.metrics.feature_extractors import load_extractor
 
     try:
@@ -315,8 +315,7 @@ def build_context(
     )  # fmt: skip
     if context.guidance:  # what cannot be guided is refused now
         guided = [context.guided(one.prior) for one in (model, *others)]
-        given = {"guidance_scale": 1.0, **context.guidance}  # not the card's, which is of its tasks
-        known = resolve_task_config(model.prior, "synthesize", **given)
+        known = context.guidance_config(model.prior)
         resolved = {**known.subset(GUIDANCE_FIELDS), **guided[0].metadata.get("guide", {})}
         context = replace(context, guidance_record=resolved)
     return model, context, others

@@ -9,7 +9,7 @@ For other w the result is called as a denoiser is, but it is the denoiser of no 
 rests on that, such as a certificate by one-shot denoising, takes w = 1.
 """
 
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,14 @@ from scoreag.diffusion.guidance import Interval
 from scoreag.diffusion.parameterizations import ScoreModel
 
 NULL, HEAD, WEAKER = "null", "head", "weaker:"  # guides; WEAKER is followed by a model's name
+
+
+class HeadedModel(ScoreModel, Protocol):
+    """A score model whose network has a second output."""
+
+    def __call__(
+        self, x: State, sigma: Sigma, labels: Labels | None = None, head: bool = False
+    ) -> Tensor: ...
 
 
 class GuidedModel(nn.Module):
@@ -82,8 +90,7 @@ class GuidedModel(nn.Module):
         """The two outputs of the network, one batch after the other."""
         if not has_head(self.model):
             raise ValueError("guidance by a head needs a network with one; give another guide")
-        both: Tensor = self.model(x, sigma, labels, head=True)  # type: ignore[call-arg]
-        return both
+        return self.model(x, sigma, labels, head=True)
 
 
 def evaluations_at(model: ScoreModel, sigma: Sigma) -> int:
@@ -97,6 +104,6 @@ def null_label(model: ScoreModel) -> int | None:
     return None if label is None else int(label)
 
 
-def has_head(model: ScoreModel) -> bool:
+def has_head(model: ScoreModel) -> TypeGuard[HeadedModel]:
     """Whether a model has a second output, by which guide "head" works."""
     return bool(getattr(model, "has_head", False))

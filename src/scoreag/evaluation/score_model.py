@@ -25,7 +25,7 @@ from scoreag.evaluation import sampling
 from scoreag.evaluation.storage import SAMPLES_DIR, load_or_compute
 from scoreag.io.images import make_grid, to_float, write_png
 from scoreag.io.manifest import cpu_name
-from scoreag.methods.config import resolve_task_config
+from scoreag.methods.config import SamplingConfig, resolve_task_config
 from scoreag.methods.guided_sampling import attach_guide, configure_prior
 from scoreag.metrics.feature_distances import (
     K_NEIGHBORS,
@@ -107,10 +107,12 @@ class EvalContext:
         """The prior with the guidance by which samples are made."""
         if not self.guidance:
             return prior
-        config = resolve_task_config(
-            prior, "synthesize", **{"guidance_scale": 1.0, **self.guidance}
-        )
+        config = self.guidance_config(prior)
         return configure_prior(attach_guide(prior, config), config)
+
+    def guidance_config(self, prior: Prior) -> SamplingConfig:
+        """What ``guidance`` means; the card's guidance is of its tasks, and plays no part."""
+        return resolve_task_config(prior, "synthesize", **{"guidance_scale": 1.0, **self.guidance})
 
     @cached_property
     def test_subset(self) -> Dataset:

@@ -9,6 +9,7 @@ import torch
 
 from scoreag.core.rng import Noise
 from scoreag.core.types import Labels
+from scoreag.diffusion.networks.unet import head_sides
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
@@ -16,7 +17,7 @@ from scoreag.io.images import make_grid, to_uint8, write_png
 from scoreag.models.model_cards import Card, load_card
 from scoreag.registry import check_options, load_component
 from scoreag.training import checkpoint, losses, optimization, outputs
-from scoreag.training.checkpoint import UNET_DEFAULTS, TrainState
+from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import DistContext, ExecutionConfig
 from scoreag.training.loop import fit
 from scoreag.training.losses import PerSampleLoss
@@ -134,7 +135,7 @@ def resolve_options(
     shape = tuple(images.shape[1:])
     if init is None:
         options = {**recipe.options, "image_shape": list(shape), "classes": len(classes)}
-        if options.get("head_at") and (sides := head_sides(options)):
+        if options.get("head_at") and (sides := head_sides(**options)):
             options["head_at"] = min(sides, key=lambda side: abs(side - options["head_at"]))
         build, batch = load_component("networks", recipe.network).build, recipe.schedule.batch_size
         check_options(build, options, recipe.network)
@@ -149,16 +150,9 @@ def resolve_options(
             f"give a preset of family {init.family}, or another --init"
         )
     head_at = recipe.options.get("head_at", 0)
-    if init.network != recipe.network or head_at not in head_sides(init.options):
+    if init.network != recipe.network or head_at not in head_sides(**init.options):
         return dict(init.options)
     return {"head_at": head_at, **init.options}  # a head may be new
-
-
-def head_sides(options: Mapping[str, Any]) -> list[int]:
-    """The sides of the maps at which a U-Net of these options can have a head."""
-    side = int(options["image_shape"][1]) // int(options.get("patch", UNET_DEFAULTS["patch"]))
-    levels = len(options.get("multipliers", UNET_DEFAULTS["multipliers"]))
-    return [side // 2**level for level in range(1, levels)]
 
 
 def build_or_resume(

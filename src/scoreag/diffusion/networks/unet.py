@@ -6,6 +6,7 @@ Nichol 2021). Patches of pixels become channels first, so that the widest maps a
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, silu
 
 from scoreag.diffusion.networks.edm_blocks import Maps, Vector, attend
+
+DEFAULT_MULTIPLIERS, DEFAULT_PATCH = (1, 2, 3), 2
 
 
 class UNet(nn.Module):
@@ -36,10 +39,10 @@ class UNet(nn.Module):
         image_shape: Sequence[int] = (3, 32, 32),
         classes: int = 10,
         channels: int = 64,
-        multipliers: Sequence[int] = (1, 2, 3),
+        multipliers: Sequence[int] = DEFAULT_MULTIPLIERS,
         blocks: int = 1,
         attention_at: Sequence[int] = (8,),
-        patch: int = 2,
+        patch: int = DEFAULT_PATCH,
         period: float = 3.0,
         head_at: int = 0,
     ) -> None:
@@ -47,7 +50,7 @@ class UNet(nn.Module):
         image_channels, side, _ = image_shape
         _check_image_shape(image_shape, patch * 2 ** (len(multipliers) - 1))
         side //= patch
-        _check_head(head_at, [side // 2**level for level in range(1, len(multipliers))])
+        _check_head(head_at, head_sides(image_shape, multipliers, patch))
         self.image_shape = tuple(image_shape)
         self.classes = classes
         self.told = Conditioning(classes, 4 * channels, period=period)  # "told" is in state dicts
@@ -199,6 +202,16 @@ class Resize(nn.Module):
         if self.scale < 1:
             return self.conv(avg_pool2d(x, 2))
         return self.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def head_sides(
+    image_shape: Sequence[int],
+    multipliers: Sequence[int] = DEFAULT_MULTIPLIERS,
+    patch: int = DEFAULT_PATCH,
+    **others: Any,
+) -> list[int]:
+    """The sides of the maps at which a U-Net of these options can have a head."""
+    return [image_shape[1] // patch // 2**level for level in range(1, len(multipliers))]
 
 
 def _num_groups(width: int) -> int:
