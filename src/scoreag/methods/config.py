@@ -16,6 +16,7 @@ from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head, null_label
+from scoreag.methods.scale_search import AUTO
 from scoreag.registry import (
     UnknownNameError,
     UnknownOptionError,
@@ -35,9 +36,8 @@ CHOICES: dict[str, Iterable[str]] = {
     "attack_loss": ("likelihood", "margin"),
 }
 TYPES: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(
-        ("attack_scale", "similarity", "sigma_start", "guidance_scale"), (float | int, "a number")
-    ),
+    "attack_scale": (float | int | str, "a number, or 'auto'"),
+    **dict.fromkeys(("similarity", "sigma_start", "guidance_scale"), (float | int, "a number")),
     **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
     **dict.fromkeys(("sampler", "guide", *CHOICES), (str, "a name")),
     "sampler_options": (Mapping, "a mapping of names to values"),
@@ -102,7 +102,7 @@ class SamplingConfig:
     An interval None is all noise levels, and ``stop_margin`` None never pauses.
     """
 
-    attack_scale: float = 10.0
+    attack_scale: float | str = 10.0
     similarity: float = 100.0
     sigma_start: float = 80.0
     steps: int = 18
@@ -291,7 +291,9 @@ def _load_sampler(sampler: str) -> Callable[..., Any]:
 def _check_numbers(config: SamplingConfig) -> None:
     for name, minimum in MINIMA.items():
         value = getattr(config, name)
-        if not (math.isfinite(value) and value >= minimum):
+        if value == AUTO:
+            continue
+        if isinstance(value, str) or not (math.isfinite(value) and value >= minimum):
             raise ValueError(f"{name} is {value}; expected a number of at least {minimum}")
     if not 0.002 < config.sigma_start <= 1000:
         raise ValueError(

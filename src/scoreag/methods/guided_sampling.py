@@ -135,11 +135,22 @@ def attack_likelihood(
     targets: Labels | None,
     config: SamplingConfig,
     counter: CallCounter,
+    scales: BatchScalar | None = None,
 ) -> LogLikelihood | None:
-    """``log p(classifier errs | x0)``, toward ``targets`` unless None; None at attack scale 0."""
+    """``log p(classifier errs | x0)``, toward ``targets`` unless None; None at attack scale 0.
+
+    Args:
+        scales: the attack scale of each image, in place of that of ``config``.
+    """
+    if scales is not None:
+        unit = replace(config, attack_scale=1.0)
+        term = attack_likelihood(classifier, labels, targets, unit, counter)
+        assert term is not None
+        return lambda x0, sigma: scales.to(x0) * term(x0, sigma)
     scale = config.attack_scale
     if not scale:
         return None
+    assert not isinstance(scale, str), "the scales of a search come with each batch"
     options: dict[str, Any] = {"stop_margin": config.stop_margin, "on_skip": counter.record_skipped}
     if config.attack_loss == "margin":
         term = margin(classifier, labels, scale, targets=targets, **options)

@@ -28,6 +28,7 @@ from scoreag.io.run_dir import open_run_dir
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, save_pictures
+from scoreag.methods.scale_search import AUTO, Brackets, ScaleSearch
 from scoreag.methods.summary import summarize_rows
 from scoreag.methods.task import TaskSpec, validate_flag
 from scoreag.models.identity import describe_models, tensors_sha256
@@ -126,6 +127,8 @@ def _progress_bar(task: TaskSpec, progress: bool, done: int) -> "tqdm[Any]":
 def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
     """The result of all images of a task in one batch, padded to ``pad_to``."""
     padded = task.pad(pad_to, "task")
+    if task.config.attack_scale == AUTO:
+        return _search_scales(replace(task, classifier=padded.classifier), pad_to)
     samples = _sample(padded, padded.config)
     _check_finite(padded, samples.images)
     result = _evaluate(padded, padded.config, samples)[: len(task)]
@@ -149,12 +152,7 @@ def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
         failed = [i for i in failures if i not in diverged]
         if not failed:
             break
-        n_padding = max(0, pad_to - len(failed))
-        others = [i for i in range(max(pad_to, len(task))) if i not in failed][:n_padding]
-        rows = [*failed, *[failed[-1]] * n_padding]
-        again = replace(
-            task.select(rows), classifier=select_rows(task.classifier, [*failed, *others])
-        )
+        again, rows = _select_padded(task, failed, pad_to)
         scale = escalate_attack_scale(task.config.attack_scale, attempt)
         resampled, finite = _resample(again, scale, result[rows])
         resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
@@ -163,19 +161,67 @@ def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
     return result
 
 
+def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[TaskSpec, list[int]]:
+    """Some images of a task, padded to the size of before with copies of the last; their rows.
+
+    For the copies the classifier takes the draws of other rows, so that those of a chosen image
+    advance once.
+    """
+    n_padding = max(0, pad_to - len(chosen))
+    others = [i for i in range(max(pad_to, len(task))) if i not in chosen][:n_padding]
+    rows = [*chosen, *[chosen[-1]] * n_padding]
+    classifier = select_rows(task.classifier, [*chosen, *others])
+    return replace(task.select(rows), classifier=classifier), rows
+
+
+def _search_scales(task: TaskSpec, pad_to: int) -> Result:
+    """Each image at the smallest attack scale found at which the classifier errs.
+
+    An image that no scale fools keeps its sample at the largest one.
+    """
+    search, brackets = ScaleSearch(), Brackets.unknown(len(task))
+    result: Result | None = None
+    for attempt in range(task.config.max_restarts + 1):
+        scales = brackets.next_scales(search)
+        chosen = (~scales.isnan()).nonzero().flatten().tolist()
+        if not chosen:
+            break
+        part, rows = _select_padded(replace(task, scales=scales), chosen, pad_to)
+        previous = result[rows] if result is not None else None
+        sampled, finite = _resample(part, 1.0, previous)
+        sampled = replace(
+            sampled,
+            attack_scale=part.scales,
+            restarts=torch.full_like(sampled.restarts, attempt),
+        )
+        sampled, finite = sampled[: len(chosen)], finite[: len(chosen)]
+        assert sampled.success is not None
+        fooled = sampled.success.cpu() & finite.cpu()
+        if result is None:
+            result = sampled
+        else:
+            assert result.success is not None
+            better = fooled | ~result.success.cpu()[chosen] & finite.cpu()
+            result = _merge_rows(result, chosen, sampled, better)
+        brackets = brackets.update(chosen, scales[chosen], fooled)
+    assert result is not None
+    return replace(result, config=task.config.to_dict(task.task))
+
+
 def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
     """The attack scale of a restart: doubled each time, up to the largest double."""
     return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
 
 
-def _resample(task: TaskSpec, attack_scale: float, previous: Result) -> tuple[Result, Tensor]:
+def _resample(
+    task: TaskSpec, attack_scale: float, previous: Result | None
+) -> tuple[Result, Tensor]:
     """The result at another attack scale, and which of the chains stayed finite."""
     config = replace(task.config, attack_scale=attack_scale)
     samples = _sample(task, config)
     finite = samples.images.flatten(1).isfinite().all(1)
-    images = torch.where(
-        finite.view(-1, 1, 1, 1), samples.images, previous.images.to(samples.images)
-    )
+    kept = torch.zeros_like(samples.images) if previous is None else previous.images
+    images = torch.where(finite.view(-1, 1, 1, 1), samples.images, kept.to(samples.images))
 
     def predict(images: Images) -> Labels:
         assert task.classifier is not None

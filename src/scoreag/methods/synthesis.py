@@ -41,12 +41,19 @@ def sample_synthesis(
     target: Labels | str | None,
     config: SamplingConfig,
     noise: Noise,
+    scales: BatchScalar | None = None,
 ) -> SampleBatch:
-    """``x0 ~ p(x0 | label) p(classifier errs | x0)^s_y``: a guided chain from pure noise."""
+    """``x0 ~ p(x0 | label) p(classifier errs | x0)^s_y``: a guided chain from pure noise.
+
+    Args:
+        scales: s_y of each image, in place of that of ``config``.
+    """
     counter = CallCounter()
-    runner_up = RunnerUpLikelihood(classifier, labels, config, counter, freeze_level(config))
+    runner_up = RunnerUpLikelihood(
+        classifier, labels, config, counter, freeze_level(config), scales
+    )
     term = attack_likelihood(
-        classifier, labels, None if isinstance(target, str) else target, config, counter
+        classifier, labels, None if isinstance(target, str) else target, config, counter, scales
     )
     if isinstance(target, str) and term is not None:
         term = runner_up
@@ -82,6 +89,7 @@ class RunnerUpLikelihood:
     config: SamplingConfig
     counter: CallCounter
     freeze_below: float = SIGMA_FREEZE_TARGET
+    scales: BatchScalar | None = None
     targets: Labels | None = None
 
     def __call__(self, x0: State, sigma: Sigma) -> BatchScalar:
@@ -89,7 +97,7 @@ class RunnerUpLikelihood:
             classify = getattr(self.classifier, "forward_unclamped", self.classifier)
             self.targets = runner_up_class(classify((x0.detach() + 1) / 2).detach(), self.labels)
         term = attack_likelihood(
-            self.classifier, self.labels, self.targets, self.config, self.counter
+            self.classifier, self.labels, self.targets, self.config, self.counter, self.scales
         )
         assert term is not None  # the attack scale is above 0
         return term(x0, sigma)
@@ -98,7 +106,8 @@ class RunnerUpLikelihood:
 def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
     """``sample_synthesis`` for all images of a task."""
     assert task.classifier is not None and task.labels is not None
-    return sample_synthesis(task.prior, task.classifier, task.labels, task.target, config, noise)
+    inputs = (task.prior, task.classifier, task.labels, task.target)
+    return sample_synthesis(*inputs, config, noise, task.scales)
 
 
 def build_synthesis(

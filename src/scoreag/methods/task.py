@@ -15,7 +15,7 @@ from scoreag.classifiers.checks import check_classifier, validate_judge
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
 from scoreag.core.batching import bind_image_ids, reset_draws, select_rows
 from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Labels
+from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
@@ -35,6 +35,7 @@ class TaskSpec:
         sample: runs the chain of the task.
         target: a class per image, ``runner_up``, or None: untargeted.
         judge: reference classifier that checks the final images; it guides nothing.
+        scales: the attack scale of each image, where one is searched for.
     """
 
     task: str
@@ -48,6 +49,7 @@ class TaskSpec:
     labels: Labels | None = None
     target: Labels | str | None = None
     judge: Classifier | None = None
+    scales: BatchScalar | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -73,6 +75,7 @@ class TaskSpec:
             labels=pick(self.labels),
             target=pick(self.target),
             classifier=classifier,
+            scales=pick(self.scales),
         )
 
     def pad(self, pad_to: int, purpose: str) -> "TaskSpec":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Labels
+from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.io.images import check_images
 from scoreag.methods.config import (
@@ -39,13 +39,18 @@ def sample_transformation(
     target: Labels | str | None,
     config: SamplingConfig,
     noise: Noise,
+    scales: BatchScalar | None = None,
 ) -> SampleBatch:
-    """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, a guided chain."""
+    """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, a guided chain.
+
+    Args:
+        scales: s_y of each image, in place of that of ``config``.
+    """
     counter = CallCounter()
     targets = target if not isinstance(target, str) else None
     if isinstance(target, str) and config.attack_scale:
         targets = runner_up_class(classifier(images).detach(), labels)
-    term = attack_likelihood(classifier, labels, targets, config, counter)
+    term = attack_likelihood(classifier, labels, targets, config, counter, scales)
     reference = to_model_range(images)
     prior = configure_prior(prior, config)
     samples = prior.sample(
@@ -63,7 +68,7 @@ def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleB
     """``sample_transformation`` for all images of a task."""
     assert task.classifier is not None and task.images is not None and task.labels is not None
     inputs = (task.prior, task.classifier, task.images, task.labels, task.target)
-    return sample_transformation(*inputs, config, noise)
+    return sample_transformation(*inputs, config, noise, task.scales)
 
 
 def build_transformation(
