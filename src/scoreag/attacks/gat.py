@@ -36,7 +36,7 @@ class GAT(Attack):
     """
 
     target: str = option("runner_up", among=("runner_up", "random", "none"))
-    attack_scale: float | None = None
+    attack_scale: float | str | None = None
     similarity: float | None = None
     sigma_start: float | None = None
     steps: int | None = None

@@ -144,9 +144,9 @@ def attack_likelihood(
     """
     if scales is not None:
         unit = replace(config, attack_scale=1.0)
-        term = attack_likelihood(classifier, labels, targets, unit, counter)
-        assert term is not None
-        return lambda x0, sigma: scales.to(x0) * term(x0, sigma)
+        per_image = attack_likelihood(classifier, labels, targets, unit, counter)
+        assert per_image is not None
+        return partial(_scaled, per_image, scales)
     scale = config.attack_scale
     if not scale:
         return None
@@ -159,6 +159,10 @@ def attack_likelihood(
     else:
         term = targeted(classifier, targets, scale, **options)
     return normalize_gradient(term, scale) if config.normalize_gradient else term
+
+
+def _scaled(term: LogLikelihood, scales: BatchScalar, x0: State, sigma: Sigma) -> BatchScalar:
+    return scales.to(x0) * term(x0, sigma)
 
 
 def guided_denoiser(

@@ -153,6 +153,7 @@ def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
         if not failed:
             break
         again, rows = _select_padded(task, failed, pad_to)
+        assert not isinstance(task.config.attack_scale, str)
         scale = escalate_attack_scale(task.config.attack_scale, attempt)
         resampled, finite = _resample(again, scale, result[rows])
         resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
@@ -170,6 +171,7 @@ def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[Task
     n_padding = max(0, pad_to - len(chosen))
     others = [i for i in range(max(pad_to, len(task))) if i not in chosen][:n_padding]
     rows = [*chosen, *[chosen[-1]] * n_padding]
+    assert task.classifier is not None
     classifier = select_rows(task.classifier, [*chosen, *others])
     return replace(task.select(rows), classifier=classifier), rows
 
@@ -180,8 +182,9 @@ def _search_scales(task: TaskSpec, pad_to: int) -> Result:
     An image that no scale fools keeps its sample at the largest one.
     """
     search, brackets = ScaleSearch(), Brackets.unknown(len(task))
+    count = torch.zeros(len(task), dtype=torch.int64)  # of samples
     result: Result | None = None
-    for attempt in range(task.config.max_restarts + 1):
+    for _ in range(task.config.max_restarts + 1):
         scales = brackets.next_scales(search)
         chosen = (~scales.isnan()).nonzero().flatten().tolist()
         if not chosen:
@@ -189,11 +192,7 @@ def _search_scales(task: TaskSpec, pad_to: int) -> Result:
         part, rows = _select_padded(replace(task, scales=scales), chosen, pad_to)
         previous = result[rows] if result is not None else None
         sampled, finite = _resample(part, 1.0, previous)
-        sampled = replace(
-            sampled,
-            attack_scale=part.scales,
-            restarts=torch.full_like(sampled.restarts, attempt),
-        )
+        count[chosen] += 1
         sampled, finite = sampled[: len(chosen)], finite[: len(chosen)]
         assert sampled.success is not None
         fooled = sampled.success.cpu() & finite.cpu()
@@ -205,7 +204,7 @@ def _search_scales(task: TaskSpec, pad_to: int) -> Result:
             result = _merge_rows(result, chosen, sampled, better)
         brackets = brackets.update(chosen, scales[chosen], fooled)
     assert result is not None
-    return replace(result, config=task.config.to_dict(task.task))
+    return replace(result, restarts=count - 1, config=task.config.to_dict(task.task))
 
 
 def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
@@ -273,7 +272,10 @@ def _evaluate(
         predict_float: the classifier's predictions on float images; by default refuses NaN.
     """
     count, zeros = len(task), torch.zeros(len(task), dtype=torch.int64)
-    attack_scale = torch.full((count,), config.attack_scale, dtype=torch.float64)
+    attack_scale = task.scales
+    if attack_scale is None:
+        assert not isinstance(config.attack_scale, str)
+        attack_scale = torch.full((count,), config.attack_scale, dtype=torch.float64)
     result = Result(
         task=task.task,
         images=samples.images,

@@ -105,7 +105,7 @@ def transform(
     judge: Classifier | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = True,
-    attack_scale: float | None = None,
+    attack_scale: float | str | None = None,
     attack_loss: str | None = None,
     attack_interval: tuple[float, float] | None = None,
     normalize_gradient: bool | None = None,
