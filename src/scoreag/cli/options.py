@@ -281,7 +281,12 @@ class AttackOptions:
     """How a classifier guides a task."""
 
     attack_scale: Annotated[
-        float | None, Opt("s_y: weight of the classifier's guidance, 0 (none) or more.", CARD)
+        str | None,
+        Opt(
+            "s_y: weight of the classifier's guidance, 0 (none) or more; auto: the smallest that "
+            "fools, for each image.",
+            CARD,
+        ),
     ] = None
     attack_interval: Annotated[
         str | None, Opt("Noise levels of guidance; 0,inf: all.", CARD, metavar="LOW,HIGH")
@@ -304,6 +309,8 @@ def sampling_kwargs(*groups: Any) -> dict[str, Any]:
     kwargs = {name: value for name, value in every if value is not None}
     if pairs := kwargs.pop("sampler_option", None):
         kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
+    if isinstance(scale := kwargs.get("attack_scale"), str):
+        kwargs["attack_scale"] = parse_scale(scale)
     for name in ("attack_interval", "guidance_interval"):
         if kwargs.get(name) is not None:
             kwargs[name] = parse_interval(name, kwargs[name])
@@ -316,6 +323,14 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UsageError(f"--size {text}: write pixels, 32, or HEIGHTxWIDTH, 32x48")
     return int(match[1]), int(match[2] or match[1])
+
+
+def parse_scale(text: str) -> float | str:
+    """A number, or ``auto``."""
+    try:
+        return "auto" if text == "auto" else float(text)
+    except ValueError as error:
+        raise UsageError(f"--attack-scale {text}: write a number, or auto") from error
 
 
 def parse_interval(name: str, text: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from scoreag.classifiers.checks import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
+from scoreag.methods.scale_search import AUTO
 from scoreag.stats.estimates import quantile_interval
 from scoreag.stats.proportion import Proportion
 
@@ -193,6 +194,8 @@ def _suggest_stronger(config: Mapping[str, Any]) -> str:
     scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
     if scale == 0:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
+    if scale == AUTO:
+        return "no scale fools the classifier on any image: write a smaller --similarity"
     current = "" if scale is None else f" (now {scale:g})"
     smaller = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
     return (

@@ -11,6 +11,7 @@ from scoreag.assess.results import AssessmentResults
 from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
+from scoreag.methods.scale_search import AUTO
 from scoreag.report.html import (
     SERIES_COLORS,
     Chart,
@@ -61,7 +62,9 @@ def value_of(entry: MetricEntry) -> float:
 
 
 def attack_scale(one: CellResult) -> float:
-    return float(one.cell.options.get("attack_scale", 0))
+    """Of a cell with a fixed scale; 0 for one whose images find their own."""
+    scale = one.cell.options.get("attack_scale", 0)
+    return 0.0 if scale == AUTO else float(scale)
 
 
 def cell_label(assessment: AssessmentResults, name: str) -> str:
