@@ -24,7 +24,7 @@ from scoreag.core.rng import Noise
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import to_images
 from scoreag.methods.guided_sampling import configure_prior, runner_up_class
-from scoreag.methods.run_task import run_batch
+from scoreag.methods.run_batch import run_batch
 from scoreag.methods.synthesis import build_synthesis
 
 REFERENCE = {

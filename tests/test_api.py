@@ -21,7 +21,7 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
-from scoreag.methods.run_task import escalate_attack_scale
+from scoreag.methods.run_batch import escalate_attack_scale
 from scoreag.methods.task import IDS_PER_CLASS
 
 QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}

@@ -30,7 +30,8 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.purification import build_purification
-from scoreag.methods.run_task import run_batch, run_in_memory, run_task
+from scoreag.methods.run_batch import run_batch
+from scoreag.methods.run_task import run_in_memory, run_task
 from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.transformation import build_transformation
 

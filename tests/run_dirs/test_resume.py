@@ -7,7 +7,8 @@ import pytest
 
 import tiny
 from scoreag.io.records import read_rows as rows
-from scoreag.methods.run_task import run_batch, run_task
+from scoreag.methods.run_batch import run_batch
+from scoreag.methods.run_task import run_task
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import Row
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.guided_sampling import attach_guide
-from scoreag.methods.run_task import run_batch
+from scoreag.methods.run_batch import run_batch
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
 from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
@@ -60,6 +60,7 @@ class AttackOutput:
         targets: the class aimed at, -1 where it is any.
         nfe: score-model evaluations per image; forwards, backwards: of the classifier.
         gradient_norm: length of the loss's gradient at each image, for the attacker.
+        found: the values of an option that was searched for, by its name.
     """
 
     images: Images
@@ -70,6 +71,7 @@ class AttackOutput:
     forwards: float = 0.0
     backwards: float = 0.0
     gradient_norm: BatchScalar | None = None
+    found: Mapping[str, BatchScalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +287,7 @@ def _run_task(context: CellContext, batch: range, classifier: CountingClassifier
     return AttackOutput(
         result.images[padded], targets[padded], result.nfe[padded], result.restarts[padded],
         result.guidance_skipped[padded],
+        found={name: getattr(result, name)[padded] for name in (spec.config.searched,) if name},
     )  # fmt: skip
 
 
@@ -341,6 +344,7 @@ def _score_batch(
         "backwards": [round(output.backwards, 4)] * len(positions),
         **saved,
     }
+    columns |= {name: _round(values, 6) for name, values in output.found.items()}
     if output.gradient_norm is not None:  # None where it is not finite, which JSON does not have
         norms = output.gradient_norm.tolist()
         columns["gradient_norm"] = [float(f"{x:.6g}") if math.isfinite(x) else None for x in norms]

@@ -7,6 +7,8 @@ from typing import TypeAlias
 from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.metrics import CLEAN_CORRECT, CellResult
 from scoreag.classifiers.checks import describe_weak_judge
+from scoreag.methods.scale_search import SEARCHES
+from scoreag.methods.summary import list_search_problems
 from scoreag.stats.proportion import Proportion, compute_proportion
 
 MAX_GRADIENT_NORM = 1e6  # length of a gradient of the loss, pixels in [0, 1]
@@ -88,6 +90,13 @@ def _check_rounding(part: CellResult) -> Messages:
         )
 
 
+def _check_search(part: CellResult) -> Messages:
+    """Images that no attack fooled, and images that the weakest one fools."""
+    rows = part.columns.rows
+    option = next((name for name in SEARCHES if name in rows[0]), "")
+    yield from map(_warning, list_search_problems(rows, option))
+
+
 def differing_options(cell: Cell) -> list[str]:
     """The options of the attacker's copy of the purifier that differ from the defense's.
 
@@ -136,6 +145,7 @@ CELL_CHECKS: dict[Callable[[CellResult], Messages], str] = {
     _check_gradients: "gradients",
     _check_randomness: "randomness",
     _check_rounding: "8 bits",
+    _check_search: "search",
     _check_settings: "settings",
     _check_sample_size: "Frechet",
 }

@@ -14,7 +14,7 @@ from scoreag.core.types import Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig, resolve_task_config
 from scoreag.methods.guided_sampling import attach_guide
-from scoreag.methods.run_task import run_batch
+from scoreag.methods.run_batch import run_batch
 from scoreag.methods.task import TaskSpec, validate_class_count, validate_target
 from scoreag.methods.transformation import sample_task
 
@@ -37,7 +37,7 @@ class GAT(Attack):
 
     target: str = option("runner_up", among=("runner_up", "random", "none"))
     attack_scale: float | str | None = None
-    similarity: float | None = None
+    similarity: float | str | None = None
     sigma_start: float | None = None
     steps: int | None = None
     sampler: str | None = None

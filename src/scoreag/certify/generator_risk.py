@@ -11,7 +11,7 @@ from scoreag.core.types import Classifier
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.io.images import quantize_8bit
 from scoreag.io.records import Row
-from scoreag.methods.run_task import run_batch
+from scoreag.methods.run_batch import run_batch
 from scoreag.methods.task import TaskSpec
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 

@@ -144,11 +144,27 @@ def diagnose_classifier(options: DoctorOptions) -> "list[Finding]":
         return [Finding("loading", False, str(error))]
     shape = None if ":" in name else compute.load_card(name).image_shape
     findings = diagnose(classifier, data.images, data.labels, options.batch_size, shape)
+    findings += check_search(Path(options.source.data))
     try:
         check_classes(data, classes)
     except ValueError as error:
         findings.append(Finding("classes", False, str(error)))
     return findings
+
+
+def check_search(folder: Path) -> "list[Finding]":
+    """What a run folder says of the strengths that were searched for; nothing of other data."""
+    from scoreag.classifiers.diagnose import Finding
+    from scoreag.io.manifest import read_manifest
+    from scoreag.io.records import read_rows
+    from scoreag.io.run_dir import ROWS
+    from scoreag.methods.summary import list_search_problems, searched_option
+
+    if not (folder / ROWS).is_file():
+        return []
+    option = searched_option(read_manifest(folder).get("config", {}))
+    problems = list_search_problems(read_rows(folder), option)
+    return [Finding("search", None, text) for text in problems]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -269,7 +269,12 @@ class SimilarityOptions:
     """How closely a task keeps to the given image."""
 
     similarity: Annotated[
-        float | None, Opt("s_x: inverse variance around the given image, in [-1, 1].", CARD)
+        str | None,
+        Opt(
+            "s_x: inverse variance around the given image, in [-1, 1]; auto, beside a fixed "
+            "--attack-scale: the largest that fools, for each image.",
+            CARD,
+        ),
     ] = None
     likelihood_variance: Annotated[str | None, Opt("constant, widened, damped or exact.", CARD)] = (
         None
@@ -299,7 +304,8 @@ class AttackOptions:
         float | None, Opt("Margin of logits at which guidance pauses; inf: never.", CARD)
     ] = None
     max_restarts: Annotated[
-        int | None, Opt("Restarts of an image that failed, each at twice the scale.", CARD)
+        int | None,
+        Opt("Restarts of an image that failed at a fixed scale, each at twice the scale.", CARD),
     ] = None
 
 
@@ -309,8 +315,9 @@ def sampling_kwargs(*groups: Any) -> dict[str, Any]:
     kwargs = {name: value for name, value in every if value is not None}
     if pairs := kwargs.pop("sampler_option", None):
         kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
-    if isinstance(scale := kwargs.get("attack_scale"), str):
-        kwargs["attack_scale"] = parse_scale(scale)
+    for name in ("attack_scale", "similarity"):
+        if isinstance(kwargs.get(name), str):
+            kwargs[name] = parse_strength(name, kwargs[name])
     for name in ("attack_interval", "guidance_interval"):
         if kwargs.get(name) is not None:
             kwargs[name] = parse_interval(name, kwargs[name])
@@ -325,12 +332,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def parse_scale(text: str) -> float | str:
+def parse_strength(name: str, text: str) -> float | str:
     """A number, or ``auto``."""
     try:
         return "auto" if text == "auto" else float(text)
     except ValueError as error:
-        raise UsageError(f"--attack-scale {text}: write a number, or auto") from error
+        flag = f"--{name.replace('_', '-')}"
+        raise UsageError(f"{flag} {text!r}: write a number, or auto") from error
 
 
 def parse_interval(name: str, text: str) -> tuple[float, float]:

@@ -200,7 +200,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     for name, rate in summary["rates"].items():
         if name != headline.get("name"):
             lines.append((name, format_rate(rate)))
-    for name, median in summary["medians"].items():
+    searched = {name: summary[name] for name in ("attack_scale", "similarity") if name in summary}
+    for name, median in {**summary["medians"], **searched}.items():
         interval = (
             f"{median['low']:.4g} to {median['high']:.4g}" if "low" in median
             else median["interval"]

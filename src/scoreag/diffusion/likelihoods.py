@@ -127,20 +127,25 @@ def log_misclassified_prob(logits: Logits, labels: Labels) -> BatchScalar:
 
 
 def reconstruction(
-    reference: State, similarity: float, variance: str = "damped", sigma_data: float = SIGMA_DATA
+    reference: State,
+    similarity: float | BatchScalar,
+    variance: str = "damped",
+    sigma_data: float = SIGMA_DATA,
 ) -> LogLikelihood:
     """``log N(reference; x0_hat, v(sigma))`` up to a constant: ``-|x0_hat - reference|^2 / 2v``.
 
     Args:
         reference: the image to stay close to, in the units of the state, [-1, 1].
-        similarity: s_x of the paper; 0 ignores the reference.
+        similarity: s_x of the paper, also one for each image; 0 ignores the reference.
         variance: the name of v(sigma) in ``VARIANCES``.
         sigma_data: sd, the standard deviation of a pixel, in the units of the state.
     """
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
-        v = VARIANCES[variance]
-        weight = 1 / v(sigma, similarity, sigma_data) if similarity else 0 * sigma
+        if isinstance(similarity, float | int) and not similarity:
+            return (x0 * 0).flatten(1).sum(1)
+        s_x = similarity.to(x0) if isinstance(similarity, Tensor) else similarity
+        weight = 1 / VARIANCES[variance](sigma, s_x, sigma_data)
         return -0.5 * weight * (x0 - reference).flatten(1).square().sum(1)
 
     return log_likelihood
@@ -170,7 +175,7 @@ EXACT_VARIANCE = "exact"  # the fourth is no function of sigma alone: see ``mmps
 
 
 def mmps_denoiser(
-    denoise: Denoise, reference: State, similarity: float, cg_steps: int = 3
+    denoise: Denoise, reference: State, similarity: float | BatchScalar, cg_steps: int = 3
 ) -> Denoise:
     """The denoiser given ``reference = x0 + N(0, 1/s_x)``, with the estimate's own covariance.
 
@@ -194,15 +199,19 @@ def mmps_denoiser(
                     denoised, leaf, v, retain_graph=True, create_graph=differentiable
                 )[0]
 
+            s_x = similarity
+            if isinstance(similarity, Tensor):
+                s_x = similarity.to(x).view(-1, *(1,) * (x.ndim - 1))
             residual = reference - denoised
             residual = residual if differentiable else residual.detach()
             solved = conjugate_gradients(
-                lambda v: v / similarity + sigma**2 * jacobian_product(v), residual, cg_steps
+                lambda v: v / s_x + sigma**2 * jacobian_product(v), residual, cg_steps
             )
             shift = sigma**2 * jacobian_product(solved)
         return denoised + shift if differentiable else denoised.detach() + shift.detach()
 
-    return guided if similarity else denoise
+    is_zero = isinstance(similarity, float | int) and not similarity
+    return denoise if is_zero else guided
 
 
 def conjugate_gradients(product: Callable[[State], State], target: State, steps: int) -> State:

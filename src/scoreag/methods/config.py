@@ -16,7 +16,7 @@ from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head, null_label
-from scoreag.methods.scale_search import AUTO
+from scoreag.methods.scale_search import AUTO, SEARCHES
 from scoreag.registry import (
     UnknownNameError,
     UnknownOptionError,
@@ -36,8 +36,8 @@ CHOICES: dict[str, Iterable[str]] = {
     "attack_loss": ("likelihood", "margin"),
 }
 TYPES: dict[str, tuple[Any, str]] = {
-    "attack_scale": (float | int | str, "a number, or 'auto'"),
-    **dict.fromkeys(("similarity", "sigma_start", "guidance_scale"), (float | int, "a number")),
+    **dict.fromkeys(("attack_scale", "similarity"), (float | int | str, "a number, or 'auto'")),
+    **dict.fromkeys(("sigma_start", "guidance_scale"), (float | int, "a number")),
     **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
     **dict.fromkeys(("sampler", "guide", *CHOICES), (str, "a name")),
     "sampler_options": (Mapping, "a mapping of names to values"),
@@ -67,13 +67,16 @@ DOCS = {  # of the parameters that several public functions share
     "whether the images still show their labels, and guides nothing.",
     "batch_size": "images per forward pass, 1 to 4096; 0: all at once, unpadded.",
     "progress": "whether to show a progress bar.",
-    "attack_scale": "s_y >= 0, the weight of the classifier's guidance; 0: no attack.",
+    "attack_scale": "s_y >= 0, the weight of the classifier's guidance; 0: no attack; "
+    "``auto``: for each image the smallest at which the classifier errs.",
     "attack_loss": "``likelihood`` of the target (or of any error), or ``margin`` of the logits.",
     "attack_interval": "the lowest and highest noise level at which the classifier guides.",
     "normalize_gradient": "rescale its gradient to the length ``attack_scale`` at every call.",
     "stop_margin": "margin of the logits above which guidance pauses; inf: never.",
-    "max_restarts": "how often a failed image is sampled again, each time at twice the scale.",
-    "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1].",
+    "max_restarts": "how often a failed image is sampled again, each time at twice the scale; of "
+    "a fixed ``attack_scale`` only.",
+    "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1]; ``auto``, "
+    "with a number as ``attack_scale``: for each image the largest at which the classifier errs.",
     "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "
     "``damped`` (PiGDM's weight) or ``exact`` (MMPS).",
     "guidance_scale": "w of the prior's guidance ``D_guide + w (D - D_guide)``: 1 is none, more "
@@ -103,7 +106,7 @@ class SamplingConfig:
     """
 
     attack_scale: float | str = 10.0
-    similarity: float = 100.0
+    similarity: float | str = 100.0
     sigma_start: float = 80.0
     steps: int = 18
     sampler: str = "heun"
@@ -119,6 +122,17 @@ class SamplingConfig:
     guidance_scale: float = 1.0
     guide: str = NULL
     guidance_interval: Interval | None = None
+
+    @property
+    def searched(self) -> str:
+        """The option whose value is searched for each image, or ""."""
+        return next((name for name in SEARCHES if getattr(self, name) == AUTO), "")
+
+    def strengths(self, task: str) -> dict[str, float]:
+        """The attack scale and the similarity of a task, NaN where they are searched for."""
+        names = [name for name in SEARCHES if name in fields_for_task(task)]
+        values = {name: getattr(self, name) for name in names}
+        return {n: math.nan if value == AUTO else float(value) for n, value in values.items()}
 
     def sigmas(self) -> Float[Tensor, " levels"]:
         """The noise levels, from ``sigma_start`` down to 0."""
@@ -213,6 +227,7 @@ def resolve_config(
     _check_numbers(config)
     _check_exact_variance(config)
     _check_guidance(config, prior, task, overrides)
+    _check_search(config, task, field_names, overrides)
     everywhere = (0, math.inf)
     if config.attack_interval == everywhere:
         config = replace(config, attack_interval=None)
@@ -220,6 +235,8 @@ def resolve_config(
         config = replace(config, guidance_interval=None)
     if config.stop_margin == math.inf:
         config = replace(config, stop_margin=None)
+    if config.searched:
+        config = replace(config, max_restarts=0)
     if task != "synthesize":
         _check_stability(config, prior)
     return config
@@ -291,7 +308,7 @@ def _load_sampler(sampler: str) -> Callable[..., Any]:
 def _check_numbers(config: SamplingConfig) -> None:
     for name, minimum in MINIMA.items():
         value = getattr(config, name)
-        if value == AUTO:
+        if value == AUTO and name in SEARCHES:
             continue
         if isinstance(value, str) or not (math.isfinite(value) and value >= minimum):
             raise ValueError(f"{name} is {value}; expected a number of at least {minimum}")
@@ -364,18 +381,42 @@ def _other_guide(prior: Prior) -> str:
     return "'head' or 'weaker:NAME'" if has_head(prior.model) else "'weaker:NAME'"
 
 
+def _check_search(
+    config: SamplingConfig, task: str, field_names: Sequence[str], overrides: Mapping[str, Any]
+) -> None:
+    """One searched option, of a task that has a classifier to fool."""
+    if config.similarity == AUTO and "attack_scale" not in field_names:
+        raise ValueError(
+            f"similarity is 'auto', and no classifier guides {task}; write a number, e.g. 30"
+        )
+    if config.similarity == AUTO and config.attack_scale in (AUTO, 0):
+        raise ValueError(
+            f"similarity is 'auto' and attack_scale {config.attack_scale!r}; one of them can be "
+            "searched for at a time: write a number above 0 as attack_scale, e.g. 100"
+        )
+    if config.searched and overrides.get("max_restarts") is not None:
+        raise ValueError(
+            f"max_restarts is for a fixed attack_scale; with {config.searched} 'auto' each image "
+            "is sampled until its value is found: leave max_restarts out, or write a number as "
+            f"{config.searched}"
+        )
+
+
 def _check_stability(config: SamplingConfig, prior: Prior) -> None:
     if config.likelihood_variance in (EXACT_VARIANCE, "damped") or not config.similarity:
         return
+    similarity = config.similarity
+    if isinstance(similarity, str):  # the largest that may be tried
+        similarity = 1 / SEARCHES["similarity"].least
     pixels = math.prod(prior.image_shape)
     level = max_stable_sigma(
-        config.likelihood_variance, config.similarity, config.sigmas(), pixels, prior.sigma_data
+        config.likelihood_variance, similarity, config.sigmas(), pixels, prior.sigma_data
     )
     if config.sigma_start > level * (1 + 1e-9):
         lower_start = f"sigma_start <= {level:.3g}, " if level > 0.0021 else ""
         raise ValueError(
             f"likelihood_variance {config.likelihood_variance!r} with similarity "
-            f"{config.similarity:g} explodes from sigma_start {config.sigma_start:g}: with these "
+            f"{similarity:g} explodes from sigma_start {config.sigma_start:g}: with these "
             f"{config.steps} steps it is stable up to {level:.3g}; "
             f"write {lower_start}more steps, or likelihood_variance 'damped'"
         )

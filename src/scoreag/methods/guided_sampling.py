@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from scoreag.core.types import (
@@ -46,12 +47,31 @@ RUNNER_UP = "runner_up"  # as a target: the most likely class but the label
 
 @dataclass(frozen=True, eq=False)
 class SampleBatch:
-    """Sampled images, their target classes (-1: any wrong one), and their cost."""
+    """Sampled images, their target classes (-1: any wrong one), and the cost of each."""
 
     images: Images
     targets: Labels | None
-    nfe: int
+    nfe: Int[Tensor, " batch"]
     guidance_skipped: BatchScalar
+
+    def __getitem__(self, rows: slice | list[int]) -> "SampleBatch":
+        """Some of the images."""
+        targets = None if self.targets is None else self.targets[rows]
+        return SampleBatch(
+            self.images[rows], targets, self.nfe[rows], self.guidance_skipped[rows]
+        )  # fmt: skip
+
+    def merge(self, rows: list[int], samples: "SampleBatch", better: Tensor) -> "SampleBatch":
+        """With images and targets of ``samples`` of these rows where better; costs add up."""
+        images, nfe, skipped = self.images.clone(), self.nfe.clone(), self.guidance_skipped.clone()
+        targets = None if self.targets is None else self.targets.clone()
+        chosen = torch.tensor(rows)[better]
+        images[chosen] = samples.images[better]
+        if targets is not None and samples.targets is not None:
+            targets[chosen] = samples.targets[better]
+        nfe[rows] += samples.nfe
+        skipped[rows] += samples.guidance_skipped
+        return SampleBatch(images, targets, nfe, skipped)
 
 
 @dataclass
@@ -79,7 +99,8 @@ class CallCounter:
         skipped = self.guidance_skipped
         if skipped is None:
             skipped = torch.zeros(len(images), dtype=images.dtype, device=images.device)
-        return SampleBatch(images.detach(), targets, self.nfe, skipped)
+        nfe = torch.full((len(images),), self.nfe)
+        return SampleBatch(images.detach(), targets, nfe, skipped)
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
@@ -146,11 +167,11 @@ def attack_likelihood(
         unit = replace(config, attack_scale=1.0)
         per_image = attack_likelihood(classifier, labels, targets, unit, counter)
         assert per_image is not None
-        return partial(_scaled, per_image, scales)
+        return lambda x0, sigma: scales.to(x0) * per_image(x0, sigma)
     scale = config.attack_scale
     if not scale:
         return None
-    assert not isinstance(scale, str), "the scales of a search come with each batch"
+    assert not isinstance(scale, str), "a search gives the scales of each batch"
     options: dict[str, Any] = {"stop_margin": config.stop_margin, "on_skip": counter.record_skipped}
     if config.attack_loss == "margin":
         term = margin(classifier, labels, scale, targets=targets, **options)
@@ -161,23 +182,23 @@ def attack_likelihood(
     return normalize_gradient(term, scale) if config.normalize_gradient else term
 
 
-def _scaled(term: LogLikelihood, scales: BatchScalar, x0: State, sigma: Sigma) -> BatchScalar:
-    return scales.to(x0) * term(x0, sigma)
-
-
 def guided_denoiser(
     config: SamplingConfig,
     sigma_data: float,
     denoise: Denoise,
     attack_term: LogLikelihood | None,
     reference: State | None = None,
+    similarities: BatchScalar | None = None,
 ) -> Denoise:
     """``denoise``, conditioned on a classifier error and on an x0 close to ``reference``.
 
     Args:
         sigma_data: standard deviation of a pixel, in [-1, 1].
         reference: the image to stay close to, in [-1, 1], or None.
+        similarities: s_x of each image, in place of that of ``config``.
     """
+    similarity = config.similarity if similarities is None else similarities
+    assert not isinstance(similarity, str), "a search gives the similarities of each batch"
     condition: Callable[..., Denoise] = partial(
         guide, jacobian=config.jacobian, x0_estimate=config.x0_estimate, sigma_data=sigma_data
     )
@@ -185,9 +206,9 @@ def guided_denoiser(
     if reference is None:
         return attacked(denoise) if attack_term else denoise
     if config.likelihood_variance == EXACT_VARIANCE:
-        near = partial(mmps_denoiser, reference=reference, similarity=config.similarity)
+        near = partial(mmps_denoiser, reference=reference, similarity=similarity)
         return sum_conditions(denoise, near, attacked) if attack_term else near(denoise)
-    term = reconstruction(reference, config.similarity, config.likelihood_variance, sigma_data)
+    term = reconstruction(reference, similarity, config.likelihood_variance, sigma_data)
     if attack_term:
         attack_term = restrict_to_interval(config.attack_interval, attack_term)
         term = sum_log_likelihoods(term, attack_term)

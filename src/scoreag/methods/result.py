@@ -69,6 +69,7 @@ class Result:
         success_float: the same, before the image is rounded to 8 bits.
         targeted_success: it predicts the target of the 8-bit image; ``success`` if untargeted.
         attack_scale: s_y of each image; None for a purification.
+        similarity: s_x of each image; None for a synthesis.
         config: the sampling options.
         judge: name and other metadata of the reference classifier.
         judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
@@ -90,6 +91,7 @@ class Result:
     success_float: Bool[Tensor, " batch"] | None = None
     targeted_success: Bool[Tensor, " batch"] | None = None
     attack_scale: BatchScalar | None = None
+    similarity: BatchScalar | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     judge: Mapping[str, Any] = field(default_factory=dict)
@@ -212,6 +214,7 @@ class Result:
                 "restarts": int(self.restarts[i]),
                 "guidance_skipped": int(self.guidance_skipped[i]),
                 "attack_scale": _item(self.attack_scale, i),
+                "similarity": _item(self.similarity, i),
                 "seed": self.seed,
                 "nfe": int(self.nfe[i]),
             }

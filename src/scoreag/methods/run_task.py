@@ -4,7 +4,6 @@ Every forward pass has ``batch_size`` images, and the last batch is padded.  The
 alike, so that an image is bit-identical whatever else is computed with it.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,18 +16,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
-from scoreag.core.batching import batch_ranges, select_rows
-from scoreag.core.rng import Noise
-from scoreag.core.types import Images, Labels
+from scoreag.core.batching import batch_ranges
+from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
-from scoreag.io.images import quantize_8bit, to_float
+from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
-from scoreag.methods.config import SamplingConfig
-from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch
+from scoreag.methods.guided_sampling import RUNNER_UP
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, save_pictures
-from scoreag.methods.scale_search import AUTO, Brackets, ScaleSearch
+from scoreag.methods.run_batch import run_batch
 from scoreag.methods.summary import summarize_rows
 from scoreag.methods.task import TaskSpec, validate_flag
 from scoreag.models.identity import describe_models, tensors_sha256
@@ -121,212 +118,6 @@ def _progress_bar(task: TaskSpec, progress: bool, done: int) -> "tqdm[Any]":
     return tqdm(
         total=len(task), initial=done, unit="image", desc=task.task, delay=2, disable=hidden
     )
-
-
-@torch.inference_mode(False)  # guidance needs gradients
-def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
-    """The result of all images of a task in one batch, padded to ``pad_to``."""
-    padded = task.pad(pad_to, "task")
-    if task.config.attack_scale == AUTO:
-        return _search_scales(replace(task, classifier=padded.classifier), pad_to)
-    samples = _sample(padded, padded.config)
-    _check_finite(padded, samples.images)
-    result = _evaluate(padded, padded.config, samples)[: len(task)]
-    if not task.is_attack:
-        return result
-    return _restart_failures(replace(task, classifier=padded.classifier), result, pad_to)
-
-
-def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
-    """Sample the images that failed again, each time at twice the attack scale.
-
-    A random classifier continues its draws for each image.  The images are padded, to the same size
-    as before, with copies of the last failed one; for these the classifier takes the draws of other
-    rows, so that the draws of a failed image advance once.  An image whose chain diverges keeps its
-    last sample and is not restarted: a larger scale would not help.
-    """
-    diverged: set[int] = set()
-    for attempt in range(1, task.config.max_restarts + 1):
-        assert result.success is not None and task.classifier is not None
-        failures = (~result.success).nonzero().flatten().tolist()
-        failed = [i for i in failures if i not in diverged]
-        if not failed:
-            break
-        again, rows = _select_padded(task, failed, pad_to)
-        assert not isinstance(task.config.attack_scale, str)
-        scale = escalate_attack_scale(task.config.attack_scale, attempt)
-        resampled, finite = _resample(again, scale, result[rows])
-        resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
-        result = _merge_rows(result, failed, resampled[: len(failed)], finite[: len(failed)])
-        diverged |= {row for row, ok in zip(failed, finite.tolist(), strict=False) if not ok}
-    return result
-
-
-def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[TaskSpec, list[int]]:
-    """Some images of a task, padded to the size of before with copies of the last; their rows.
-
-    For the copies the classifier takes the draws of other rows, so that those of a chosen image
-    advance once.
-    """
-    n_padding = max(0, pad_to - len(chosen))
-    others = [i for i in range(max(pad_to, len(task))) if i not in chosen][:n_padding]
-    rows = [*chosen, *[chosen[-1]] * n_padding]
-    assert task.classifier is not None
-    classifier = select_rows(task.classifier, [*chosen, *others])
-    return replace(task.select(rows), classifier=classifier), rows
-
-
-def _search_scales(task: TaskSpec, pad_to: int) -> Result:
-    """Each image at the smallest attack scale found at which the classifier errs.
-
-    An image that no scale fools keeps its sample at the largest one.
-    """
-    search, brackets = ScaleSearch(), Brackets.unknown(len(task))
-    count = torch.zeros(len(task), dtype=torch.int64)  # of samples
-    result: Result | None = None
-    for _ in range(task.config.max_restarts + 1):
-        scales = brackets.next_scales(search)
-        chosen = (~scales.isnan()).nonzero().flatten().tolist()
-        if not chosen:
-            break
-        part, rows = _select_padded(replace(task, scales=scales), chosen, pad_to)
-        previous = result[rows] if result is not None else None
-        sampled, finite = _resample(part, 1.0, previous)
-        count[chosen] += 1
-        sampled, finite = sampled[: len(chosen)], finite[: len(chosen)]
-        assert sampled.success is not None
-        fooled = sampled.success.cpu() & finite.cpu()
-        if result is None:
-            result = sampled
-        else:
-            assert result.success is not None
-            better = fooled | ~result.success.cpu()[chosen] & finite.cpu()
-            result = _merge_rows(result, chosen, sampled, better)
-        brackets = brackets.update(chosen, scales[chosen], fooled)
-    assert result is not None
-    return replace(result, restarts=count - 1, config=task.config.to_dict(task.task))
-
-
-def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
-    """The attack scale of a restart: doubled each time, up to the largest double."""
-    return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
-
-
-def _resample(
-    task: TaskSpec, attack_scale: float, previous: Result | None
-) -> tuple[Result, Tensor]:
-    """The result at another attack scale, and which of the chains stayed finite."""
-    config = replace(task.config, attack_scale=attack_scale)
-    samples = _sample(task, config)
-    finite = samples.images.flatten(1).isfinite().all(1)
-    kept = torch.zeros_like(samples.images) if previous is None else previous.images
-    images = torch.where(finite.view(-1, 1, 1, 1), samples.images, kept.to(samples.images))
-
-    def predict(images: Images) -> Labels:
-        assert task.classifier is not None
-        logits = task.classifier(images)
-        finite.logical_and_(logits.isfinite().all(1))
-        return logits.argmax(1)
-
-    return _evaluate(task, config, replace(samples, images=images), predict), finite
-
-
-def _merge_rows(result: Result, rows: list[int], resampled: Result, finite: Tensor) -> Result:
-    """``result`` with ``rows`` replaced where ``finite``; the costs of both add up."""
-    nfe, skipped = result.nfe.clone(), result.guidance_skipped.clone()
-    nfe[rows] += resampled.nfe
-    skipped[rows] += resampled.guidance_skipped
-    order, index = torch.arange(len(result)), torch.tensor(rows)
-    order[rows] = torch.where(finite.cpu(), len(result) + torch.arange(len(rows)), index)
-    return replace(Result.cat([result, resampled])[order], nfe=nfe, guidance_skipped=skipped)
-
-
-def _sample(task: TaskSpec, config: SamplingConfig) -> SampleBatch:
-    return task.sample(task, config, Noise(task.seed, task.image_ids))
-
-
-def _check_finite(task: TaskSpec, images: Images) -> None:
-    """Refuse a chain that diverged: in 8 bits it would be black, and fool any classifier."""
-    problem = _describe_nonfinite(task, images.flatten(1).isfinite().all(1), " are not finite")
-    if not problem:
-        return
-    names = ("similarity",) if task.task == "purify" else ("attack_scale", "similarity")
-    values = ", ".join(f"{name} {getattr(task.config, name):g}" for name in names)
-    flags = " or ".join(f"--{name.replace('_', '-')}" for name in names)
-    raise ValueError(
-        f"the chain exploded: {problem} at {values}, {task.config.steps} steps; "
-        f"write a smaller {flags}, or more --steps"
-    )
-
-
-@torch.no_grad()
-def _evaluate(
-    task: TaskSpec,
-    config: SamplingConfig,
-    samples: SampleBatch,
-    predict_float: Callable[[Images], Labels] | None = None,
-) -> Result:
-    """The samples with the predictions of both classifiers, on 8-bit and on float images.
-
-    Args:
-        predict_float: the classifier's predictions on float images; by default refuses NaN.
-    """
-    count, zeros = len(task), torch.zeros(len(task), dtype=torch.int64)
-    attack_scale = task.scales
-    if attack_scale is None:
-        assert not isinstance(config.attack_scale, str)
-        attack_scale = torch.full((count,), config.attack_scale, dtype=torch.float64)
-    result = Result(
-        task=task.task,
-        images=samples.images,
-        originals=task.images,
-        labels=task.labels,
-        targets=samples.targets,
-        attack_scale=None if task.task == "purify" else attack_scale,
-        nfe=zeros + samples.nfe,
-        restarts=zeros,
-        guidance_skipped=samples.guidance_skipped.long(),
-        image_ids=torch.tensor(task.image_ids),
-        seed=task.seed,
-        config=task.config.to_dict(task.task),
-    )
-    if task.classifier is None:
-        return result
-    predict = partial(_predict, task, task.classifier)
-    predictions = predict(quantize_8bit(samples.images))
-    clean_predictions = None if task.images is None else predict(task.images)
-    result = replace(result, predictions=predictions, clean_predictions=clean_predictions)
-    if task.labels is None:
-        return result
-    result = result.with_success((predict_float or predict)(samples.images))
-    if task.judge is None:
-        return result
-    clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
-    return replace(
-        result,
-        judge=dict(getattr(task.judge, "metadata", {"name": type(task.judge).__name__})),
-        judge_predictions=_predict(task, task.judge, quantize_8bit(samples.images), "judge"),
-        judge_clean_predictions=clean,
-    )
-
-
-def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "classifier") -> Labels:
-    """The predicted classes; refuses logits that are NaN, whose argmax means nothing."""
-    logits: Tensor = classifier(images)
-    if images_affected := _describe_nonfinite(task, logits.isfinite().all(1)):
-        name = "reference classifier" if role == "judge" else role
-        raise ValueError(
-            f"the {name} returned NaN or infinity for {images_affected}; give one whose logits are "
-            "numbers on all images"
-        )
-    return logits.argmax(1)
-
-
-def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:
-    """How many images are not finite, and their first ids; empty if all of them are."""
-    bad = {i for i, ok in zip(task.image_ids, finite.tolist(), strict=True) if not ok}
-    ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
-    return f"{len(bad)} of {len(set(task.image_ids))} images{verb} (ids {ids})" if bad else ""
 
 
 def find_gradient_problem(task: TaskSpec) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from scoreag.classifiers.checks import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
-from scoreag.methods.scale_search import AUTO
+from scoreag.methods.scale_search import AUTO, SEARCHES, at_end
 from scoreag.stats.estimates import quantile_interval
 from scoreag.stats.proportion import Proportion
 
@@ -32,6 +32,8 @@ def summarize_rows(
         manifest: of the run, for the name of the reference classifier and the options.
     """
     rates, manifest = _RATES[task](rows), manifest or {}
+    if option := searched_option(manifest.get("config", {})):
+        rates = {n: rate for n, rate in rates.items() if not n.endswith("_without_restarts")}
     headline = {
         "headline": build_headline(rows, rates, manifest),
         "warnings": list_warnings(rows, rates, manifest),
@@ -43,8 +45,46 @@ def summarize_rows(
         **headline,
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
         "medians": _perturbation_sizes(rows),
+        **({option: median_with_interval([r[option] for r in rows], ALL_IMAGES)} if option else {}),
         **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
     }
+
+
+def searched_option(config: Mapping[str, Any]) -> str:
+    """The option of a manifest's config that was searched for, or ""."""
+    return next((name for name in SEARCHES if config.get(name) == AUTO), "")
+
+
+def list_search_problems(rows: Sequence[Row], option: str) -> list[str]:
+    """Images that no attack fooled, and images that the weakest one fools.
+
+    Args:
+        option: that was searched for; "" is none.
+    """
+    problems = []
+    if ids := [row["image_id"] for row in rows if option and not row["success"]]:
+        problems.append(
+            f"no {option} fools the classifier on {len(ids)} of {len(rows)} images "
+            f"(ids {list_ids(ids)})"
+        )
+    weakest = [row for row in rows if option and at_end(option, row[option]) < 0]
+    if ids := [
+        row["image_id"]
+        for row in weakest
+        if row["success"] and row["predictions"].get("before") in (None, row["label"])
+    ]:
+        end = "smallest" if option == "attack_scale" else "largest"
+        problems.append(
+            f"{len(ids)} of {len(rows)} images (ids {list_ids(ids)}) fool the classifier at the "
+            f"{end} {option} of the search already: the score model alone may change them; "
+            "write a lower sigma_start"
+        )
+    return problems
+
+
+def list_ids(ids: Sequence[int], count: int = 5) -> str:
+    """The first of some image ids."""
+    return ", ".join(map(str, ids[:count])) + (", ..." if len(ids) > count else "")
 
 
 def _synthesis_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
@@ -142,13 +182,15 @@ def judge_accuracy(
 def list_warnings(
     rows: Sequence[Row], rates: Mapping[str, Proportion], manifest: Mapping[str, Any]
 ) -> list[str]:
-    """Reasons not to trust the headline."""
+    """Reasons not to trust the headline, and images that a search did not find."""
+    searching = list_search_problems(rows, searched_option(manifest.get("config", {})))
     if PRESERVED_SUCCESS not in rates:
-        return []
+        return searching
     accuracy = judge_accuracy(rates, manifest) or Proportion(0, 0, CLEAN_IMAGES)
     warnings = [
         describe_weak_judge(judge_name(manifest), accuracy, len(manifest.get("classes", ()))),
         _chance_level_warning(rows, rates["judge_agreement"]),
+        *searching,
     ]
     return [text for text in warnings if text]
 
@@ -196,6 +238,8 @@ def _suggest_stronger(config: Mapping[str, Any]) -> str:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
     if scale == AUTO:
         return "no scale fools the classifier on any image: write a smaller --similarity"
+    if similarity == AUTO:
+        return f"no similarity fools the classifier: write a larger --attack-scale (now {scale:g})"
     current = "" if scale is None else f" (now {scale:g})"
     smaller = "" if similarity is None else f", a smaller --similarity (now {similarity:g})"
     return (

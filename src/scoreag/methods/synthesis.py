@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,14 +42,14 @@ def sample_synthesis(
     target: Labels | str | None,
     config: SamplingConfig,
     noise: Noise,
-    scales: BatchScalar | None = None,
+    found: Mapping[str, BatchScalar] = MappingProxyType({}),
 ) -> SampleBatch:
     """``x0 ~ p(x0 | label) p(classifier errs | x0)^s_y``: a guided chain from pure noise.
 
     Args:
-        scales: s_y of each image, in place of that of ``config``.
+        found: the values for each image of options that are searched for.
     """
-    counter = CallCounter()
+    counter, scales = CallCounter(), found.get("attack_scale")
     runner_up = RunnerUpLikelihood(
         classifier, labels, config, counter, freeze_level(config), scales
     )
@@ -107,7 +108,7 @@ def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleB
     """``sample_synthesis`` for all images of a task."""
     assert task.classifier is not None and task.labels is not None
     inputs = (task.prior, task.classifier, task.labels, task.target)
-    return sample_synthesis(*inputs, config, noise, task.scales)
+    return sample_synthesis(*inputs, config, noise, task.found)
 
 
 def build_synthesis(

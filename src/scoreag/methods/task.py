@@ -1,8 +1,8 @@
 """A task: everything that determines its result, checked before any work starts."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
+from scoreag.methods.scale_search import strength_to_option
 from scoreag.registry import describe_value, did_you_mean
 
 IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * IDS_PER_CLASS + index in the class
@@ -35,7 +36,7 @@ class TaskSpec:
         sample: runs the chain of the task.
         target: a class per image, ``runner_up``, or None: untargeted.
         judge: reference classifier that checks the final images; it guides nothing.
-        scales: the attack scale of each image, where one is searched for.
+        found: the values of searched options, one for each image.
     """
 
     task: str
@@ -49,7 +50,7 @@ class TaskSpec:
     labels: Labels | None = None
     target: Labels | str | None = None
     judge: Classifier | None = None
-    scales: BatchScalar | None = None
+    found: Mapping[str, BatchScalar] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -75,10 +76,14 @@ class TaskSpec:
             labels=pick(self.labels),
             target=pick(self.target),
             classifier=classifier,
-            scales=pick(self.scales),
+            found={name: value[selected] for name, value in self.found.items()},
         )
 
-    def pad(self, pad_to: int, purpose: str) -> "TaskSpec":
+    def with_found(self, option: str, strengths: BatchScalar) -> "TaskSpec":
+        """The task with the option that makes an attack of these strengths."""
+        return replace(self, found={option: strength_to_option(option, strengths)})
+
+    def pad(self, pad_to: int, *purpose: str | int) -> "TaskSpec":
         """The task with its last image repeated until there are ``pad_to``.
 
         A random classifier starts its draws again: they depend only on the images of this task and
@@ -88,7 +93,7 @@ class TaskSpec:
         padded = self.select([*range(count), *[count - 1] * (pad_to - count)])
         if self.classifier is None:
             return padded
-        classifier = reset_draws(self.classifier, self.image_ids, purpose)
+        classifier = reset_draws(self.classifier, self.image_ids, *purpose)
         return replace(padded, classifier=select_rows(classifier, range(len(padded))))
 
 

@@ -1,6 +1,7 @@
 """GAT: given images, changed until a classifier errs.  Kollovieh et al. (2023), section 3.2."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -39,17 +40,18 @@ def sample_transformation(
     target: Labels | str | None,
     config: SamplingConfig,
     noise: Noise,
-    scales: BatchScalar | None = None,
+    found: Mapping[str, BatchScalar] = MappingProxyType({}),
 ) -> SampleBatch:
     """``x0 ~ p(x0 | label) N(image; x0, 1/s_x) p(classifier errs | x0)^s_y``, a guided chain.
 
     Args:
-        scales: s_y of each image, in place of that of ``config``.
+        found: the values for each image of options that are searched for.
     """
     counter = CallCounter()
     targets = target if not isinstance(target, str) else None
     if isinstance(target, str) and config.attack_scale:
         targets = runner_up_class(classifier(images).detach(), labels)
+    scales, similarities = found.get("attack_scale"), found.get("similarity")
     term = attack_likelihood(classifier, labels, targets, config, counter, scales)
     reference = to_model_range(images)
     prior = configure_prior(prior, config)
@@ -57,7 +59,12 @@ def sample_transformation(
         noise,
         labels if prior.classes else None,
         condition=lambda denoise: guided_denoiser(
-            config, prior.sigma_data, counter.wrap(denoise, prior.model), term, reference
+            config,
+            prior.sigma_data,
+            counter.wrap(denoise, prior.model),
+            term,
+            reference,
+            similarities,
         ),
         init_image=reference,
     )
@@ -68,7 +75,7 @@ def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleB
     """``sample_transformation`` for all images of a task."""
     assert task.classifier is not None and task.images is not None and task.labels is not None
     inputs = (task.prior, task.classifier, task.images, task.labels, task.target)
-    return sample_transformation(*inputs, config, noise, task.scales)
+    return sample_transformation(*inputs, config, noise, task.found)
 
 
 def build_transformation(
@@ -111,7 +118,7 @@ def transform(
     normalize_gradient: bool | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
-    similarity: float | None = None,
+    similarity: float | str | None = None,
     likelihood_variance: str | None = None,
     sigma_start: float | None = None,
     guidance_scale: float | None = None,

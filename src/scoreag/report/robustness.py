@@ -18,6 +18,7 @@ from scoreag.assess.results import (
 from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
+from scoreag.methods.scale_search import AUTO
 from scoreag.report.html import TableCell, class_name, describe_environment, render_page
 from scoreag.report.robustness_figures import (
     attack_scale,
@@ -406,7 +407,7 @@ def generator_table(assessment: AssessmentResults) -> Table:
             weakest[group] = min(weakest.get(group, one), one, key=attack_scale)
     rows: Rows = [
         [f"{one.cell.group}: {class_name(c['label'], one.cell.classes)}",
-         f"{attack_scale(one):g}", c["judge_agreement"]]
+         f"{attack_scale(one):g}".replace("inf", AUTO), c["judge_agreement"]]
         for one in weakest.values()
         for c in sorted(one.per_class, key=lambda c: value_of(c["judge_agreement"]))
         if sum(c["becomes"])

@@ -1,5 +1,6 @@
 """The experiments that the tables and figures of an assessment show, its charts and its images."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -62,9 +63,9 @@ def value_of(entry: MetricEntry) -> float:
 
 
 def attack_scale(one: CellResult) -> float:
-    """Of a cell with a fixed scale; 0 for one whose images find their own."""
+    """Of a cell with a fixed scale; infinite for one whose images find their own."""
     scale = one.cell.options.get("attack_scale", 0)
-    return 0.0 if scale == AUTO else float(scale)
+    return math.inf if scale == AUTO else float(scale)
 
 
 def cell_label(assessment: AssessmentResults, name: str) -> str:
@@ -102,7 +103,11 @@ def plot_scale_sweeps(assessment: AssessmentResults) -> list[Chart]:
     charts = []
     for defense, members, judging in _by_defense(assessment):
         for attack, cells in groupby(members, key=lambda one: one.cell.attack):
-            swept = [one for one in cells if "attack_scale" in one.cell.sweep]
+            swept = [
+                one
+                for one in cells
+                if "attack_scale" in one.cell.sweep and math.isfinite(attack_scale(one))
+            ]
             if len({attack_scale(one) for one in swept}) > 1:
                 swept.sort(key=attack_scale)
                 charts.append(_sweep_chart(f"{defense}, {attack}", swept, judging))

@@ -22,7 +22,7 @@ from scoreag.training.checkpoint import TrainState
 from scoreag.training.loop import BatchSampler, fit
 from scoreag.training.outputs import Callback, TrainingLog, describe_inputs, export
 from scoreag.training.presets import check_input_shapes, data_options, pixel_stats
-from scoreag.training.recipes import Recipe
+from scoreag.training.recipes import SINGLE_STEP_METHODS, Recipe
 from scoreag.training.schedule import Batch, Crops, Pixels, TrainingSchedule
 
 
@@ -193,6 +193,8 @@ def build_loss(recipe: Recipe) -> losses.Loss:
         return plain
     step_size = recipe.step_size * recipe.eps
     search = partial(losses.pgd, eps=recipe.eps, step_size=step_size, steps=recipe.attack_steps)
+    if recipe.adversarial == "n-fgsm":
+        search = partial(losses.n_fgsm, eps=recipe.eps, step_size=step_size)
     if recipe.adversarial == "trades":
         return partial(
             losses.trades_loss,
@@ -201,7 +203,8 @@ def build_loss(recipe: Recipe) -> losses.Loss:
             inner_max=search,
             beta=recipe.beta,
         )
-    context = nullcontext if recipe.adversarial == "fgsm-rs" else losses.frozen_batchnorm
+    single = recipe.adversarial in SINGLE_STEP_METHODS
+    context = nullcontext if single else losses.frozen_batchnorm
     return partial(losses.adversarial_loss, base_loss=plain, inner_max=search, context=context)
 
 

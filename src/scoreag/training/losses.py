@@ -4,12 +4,12 @@ A network that predicts the noise with error ``e`` makes a denoiser with error `
 every loss of a score model is one of denoising, ``E w(sigma) |D(x0 + sigma n; sigma, y) - x0|^2`` a
 pixel, and the weight is one over the square of the parameterization's coefficient ``c_out``.
 
-How batch normalization works during an adversarial search matters.  FGSM-RS normalizes with the
-batch, as Wong et al. (2020) did.  PGD and TRADES use the running statistics (``frozen_batchnorm``):
-so the network under attack is the one that is used later, images do not depend on each other, and
-the running statistics are those of the images that the network learns from (Pang et al. 2021,
-section 3.5).  The learning pass always normalizes with its own batch, and in TRADES the clean and
-the adversarial images pass separately, as in the original.
+How batch normalization works during an adversarial search matters.  FGSM-RS and N-FGSM normalize
+with the batch, as Wong et al. (2020) did.  PGD and TRADES use the running statistics
+(``frozen_batchnorm``): so the network under attack is the one that is used later, images do not
+depend on each other, and the running statistics are those of the images that the network learns
+from (Pang et al. 2021, section 3.5).  The learning pass always normalizes with its own batch, and
+in TRADES the clean and the adversarial images pass separately, as in the original.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -230,6 +230,25 @@ def pgd(
         x = x.detach() + step_size * gradient.sign()
         x = torch.minimum(torch.maximum(x, images - eps), images + eps).clamp(0, 1)
     return x.detach()
+
+
+def n_fgsm(
+    loss: Callable[[Images], Tensor],
+    images: Images,
+    source: Stream,
+    eps: float,
+    step_size: float,
+    noise: float = 2.0,
+) -> Images:
+    """``clip(x + step_size sign(grad loss(x)))``, ``x`` uniform within ``noise eps`` of the image.
+
+    The result may leave the ball: that keeps a single step from overfitting to itself (de Jorge
+    et al. 2022, N-FGSM, whose step is eps and whose noise is 2 eps).
+    """
+    d = noise * eps * (2 * source.uniform(images.shape) - 1)
+    x = (images + d.to(images)).clamp(0, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    return (x.detach() + step_size * gradient.sign()).clamp(0, 1)
 
 
 def adversarial_loss(

@@ -9,7 +9,8 @@ from scoreag.training.losses import LN_SIGMA
 from scoreag.training.schedule import OMIT_IF_DEFAULT, TrainingSchedule
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-ADVERSARIAL_METHODS = ("fgsm-rs", "pgd", "trades")
+ADVERSARIAL_METHODS = ("fgsm-rs", "n-fgsm", "pgd", "trades")
+SINGLE_STEP_METHODS = ("fgsm-rs", "n-fgsm")
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Recipe:
             small crops at the beginning save time; after the last pair, images are not cropped.
         random_shift: pixels by which an image may be shifted.
         hflip: whether an image is mirrored in every other epoch.
-        adversarial: "fgsm-rs", "pgd" or "trades"; "" is none.
+        adversarial: "fgsm-rs", "n-fgsm", "pgd" or "trades"; "" is none.
         eps: of its ball in the maximum norm, in pixel units.
         step_size: of the attack, as a fraction of eps.
-        attack_steps: of the attack; 1 for FGSM-RS.
+        attack_steps: of the attack; 1 for FGSM-RS and N-FGSM.
         beta: weight of the divergence in TRADES.
         extra_fraction: fraction of each batch that is extra data.
         lookahead: the network is reset to its running average every so many steps; 0 is never.
@@ -85,8 +86,10 @@ class Recipe:
                 f"{self.beta:g}: expected a step_size above 0, e.g. 0.25, attack_steps above 0, "
                 "e.g. 10, and a beta from 0 on, e.g. 6"
             )
-        if method == "fgsm-rs" and self.attack_steps != 1:
-            raise ValueError(f"fgsm-rs takes 1 step, not {self.attack_steps}; write 'pgd' for more")
+        if method in SINGLE_STEP_METHODS and self.attack_steps != 1:
+            raise ValueError(
+                f"{method} takes 1 step, not {self.attack_steps}; write 'pgd' for more"
+            )
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,12 @@ CLASSIFIER_PRESETS = {
     ),
     "cifar10-judge": _CIFAR10_JUDGE,
     "cifar10-robust": _CIFAR10_ROBUST,
+    "cifar10-robust-prn": Recipe(
+        "preact_resnet",
+        replace(_schedule(1_350_000, 128, seed=2, warmup=0.15), ema_rampup_ratio=0.02),
+        {"width": 32}, crop_schedule=((0.6, 24), (1.0, 32)), adversarial="n-fgsm", eps=8 / 255,
+        step_size=1.0,
+    ),
     "cifar10-wrn-16-4": _wide_resnet(2_000_000, 128, depth=16, width=4),
     "cifar10-wrn-28-10": replace(_wide_resnet(5_000_000, 128, depth=28, width=10), lr=0.1),
     "cifar10-robust-wrn": replace(

@@ -1,0 +1,273 @@
+"""The result of one batch: images sampled, sampled again or at searched scales, and evaluated.
+
+Every forward pass has as many images as the batch is padded to.  The kernels then round alike, so
+that an image is bit-identical whatever else is computed with it.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from scoreag.core.batching import SupportsRowSelection, select_rows
+from scoreag.core.rng import Noise
+from scoreag.core.types import BatchScalar, Images, Labels
+from scoreag.diffusion.likelihoods import logit_margin
+from scoreag.io.images import quantize_8bit
+from scoreag.methods.config import SamplingConfig
+from scoreag.methods.guided_sampling import SampleBatch
+from scoreag.methods.result import Result
+from scoreag.methods.scale_search import SEARCHES, Brackets, ScaleSearch
+from scoreag.methods.task import TaskSpec
+
+MAX_DOUBLINGS = 1000  # doubles end at 2^1024
+
+
+@torch.inference_mode(False)  # guidance needs gradients
+def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
+    """The result of all images of a task in one batch, padded to ``pad_to``."""
+    if task.config.searched:
+        return _search_strengths(task, pad_to)
+    padded = task.pad(pad_to, "task")
+    samples = _sample(padded, padded.config)
+    _check_finite(padded, samples.images)
+    result = _evaluate(padded, padded.config, samples)[: len(task)]
+    if not task.is_attack:
+        return result
+    return _restart_failures(replace(task, classifier=padded.classifier), result, pad_to)
+
+
+def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
+    """Sample the images that failed again, each time at twice the attack scale.
+
+    A random classifier continues its draws for each image.  The images are padded, to the same size
+    as before, with copies of the last failed one; for these the classifier takes the draws of other
+    rows, so that the draws of a failed image advance once.  An image whose chain diverges keeps its
+    last sample and is not restarted: a larger scale would not help.
+    """
+    diverged: set[int] = set()
+    for attempt in range(1, task.config.max_restarts + 1):
+        assert result.success is not None and task.classifier is not None
+        failures = (~result.success).nonzero().flatten().tolist()
+        failed = [i for i in failures if i not in diverged]
+        if not failed:
+            break
+        again, rows = _select_padded(task, failed, pad_to)
+        assert not isinstance(task.config.attack_scale, str)
+        scale = escalate_attack_scale(task.config.attack_scale, attempt)
+        resampled, finite = _resample(again, scale, result[rows])
+        resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
+        result = _merge_rows(result, failed, resampled[: len(failed)], finite[: len(failed)])
+        diverged |= {row for row, ok in zip(failed, finite.tolist(), strict=False) if not ok}
+    return result
+
+
+def _search_strengths(task: TaskSpec, pad_to: int) -> Result:
+    """Each image by the weakest attack at which the classifier errs.
+
+    An image that nothing fools keeps its last sample that is finite. In each chain a random
+    classifier has the same draws, and others decide whether the image fools it.
+    """
+    option = task.config.searched
+    search = SEARCHES[option]
+    brackets = Brackets.start(_first_strengths(task, pad_to, search))
+    kept: SampleBatch | None = None
+    strengths, tries = torch.zeros((2, len(task)), dtype=torch.float64).unbind()
+    for number in itertools.count():
+        trial = brackets.next_strengths(search)
+        rows = (~trial.isnan()).nonzero().flatten().tolist()
+        if not rows:
+            break
+        part = task.select(rows).with_found(option, trial[rows])
+        samples = _sample(part.pad(pad_to, "task"), task.config)[: len(rows)]
+        fooled, finite = _fools(part, samples.images, pad_to, search, number)
+        better = fooled | brackets.high[rows].isinf() & finite
+        brackets = brackets.update(rows, trial[rows], fooled, finite)
+        kept = samples if kept is None else kept.merge(rows, samples, better)
+        strengths[rows] = torch.where(better, trial[rows], strengths[rows])
+        tries[rows] += 1
+    assert kept is not None  # each image has a first strength
+    found = task.with_found(option, strengths).pad(pad_to, "result")
+    kept = kept[[*range(len(task)), *[-1] * (len(found) - len(task))]]
+    _check_finite(found, kept.images)
+    result = _evaluate(found, task.config, kept)[: len(task)]
+    return replace(result, restarts=tries.long() - 1)
+
+
+def _first_strengths(task: TaskSpec, pad_to: int, search: ScaleSearch) -> BatchScalar:
+    """The least strength for images that the classifier gets wrong already."""
+    first = torch.full((len(task),), search.first, dtype=torch.float64)
+    if task.images is None:
+        return first
+    wrong, _ = _fools(task, task.images, pad_to, search, -1)
+    return torch.where(wrong, search.least, first)
+
+
+@torch.no_grad()
+def _fools(
+    task: TaskSpec, images: Images, pad_to: int, search: ScaleSearch, number: int
+) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """Which images fool the classifier in 8 bits as the search asks, and which are finite.
+
+    Args:
+        number: of the try; a random classifier has other draws in each.
+    """
+    finite = images.flatten(1).isfinite().all(1)
+    pictures = quantize_8bit(torch.where(finite.view(-1, 1, 1, 1), images, 0.5))
+    n_errors = torch.zeros(len(task), dtype=torch.int64, device=images.device)
+    n_draws = search.draws if isinstance(task.classifier, SupportsRowSelection) else 1
+    for draw in range(n_draws):
+        padded = task.pad(pad_to, "fresh", number, draw)
+        assert padded.classifier is not None and task.labels is not None
+        rows = [*range(len(task)), *[-1] * (len(padded) - len(task))]
+        logits = padded.classifier(pictures[rows])[: len(task)]
+        finite &= logits.isfinite().all(1)
+        target = task.target if isinstance(task.target, Tensor) else None
+        lead = (
+            -logit_margin(logits, task.labels) if target is None else logit_margin(logits, target)
+        )
+        n_errors += lead >= search.margin
+    return (finite & (n_errors >= search.share * n_draws)).cpu(), finite.cpu()
+
+
+def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[TaskSpec, list[int]]:
+    """Some images of a task, padded to the size of before with copies of the last; their rows.
+
+    For the copies the classifier takes the draws of other rows, so that those of a chosen image
+    advance once.
+    """
+    n_padding = max(0, pad_to - len(chosen))
+    others = [i for i in range(max(pad_to, len(task))) if i not in chosen][:n_padding]
+    rows = [*chosen, *[chosen[-1]] * n_padding]
+    assert task.classifier is not None
+    classifier = select_rows(task.classifier, [*chosen, *others])
+    return replace(task.select(rows), classifier=classifier), rows
+
+
+def escalate_attack_scale(attack_scale: float, restarts: int) -> float:
+    """The attack scale of a restart: doubled each time, up to the largest double."""
+    return min(attack_scale * 2.0 ** min(restarts, MAX_DOUBLINGS), sys.float_info.max)
+
+
+def _resample(task: TaskSpec, attack_scale: float, previous: Result) -> tuple[Result, Tensor]:
+    """The result at another attack scale, and which of the chains stayed finite."""
+    config = replace(task.config, attack_scale=attack_scale)
+    samples = _sample(task, config)
+    finite = samples.images.flatten(1).isfinite().all(1)
+    images = torch.where(finite.view(-1, 1, 1, 1), samples.images, previous.images)
+
+    def predict(images: Images) -> Labels:
+        assert task.classifier is not None
+        logits = task.classifier(images)
+        finite.logical_and_(logits.isfinite().all(1))
+        return logits.argmax(1)
+
+    return _evaluate(task, config, replace(samples, images=images), predict), finite
+
+
+def _merge_rows(result: Result, rows: list[int], resampled: Result, finite: Tensor) -> Result:
+    """``result`` with ``rows`` replaced where ``finite``; the costs of both add up."""
+    nfe, skipped = result.nfe.clone(), result.guidance_skipped.clone()
+    nfe[rows] += resampled.nfe
+    skipped[rows] += resampled.guidance_skipped
+    order, index = torch.arange(len(result)), torch.tensor(rows)
+    order[rows] = torch.where(finite.cpu(), len(result) + torch.arange(len(rows)), index)
+    return replace(Result.cat([result, resampled])[order], nfe=nfe, guidance_skipped=skipped)
+
+
+def _sample(task: TaskSpec, config: SamplingConfig) -> SampleBatch:
+    return task.sample(task, config, Noise(task.seed, task.image_ids))
+
+
+def _format(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _check_finite(task: TaskSpec, images: Images) -> None:
+    """Refuse a chain that diverged: in 8 bits it would be black, and fool any classifier."""
+    problem = _describe_nonfinite(task, images.flatten(1).isfinite().all(1), " are not finite")
+    if not problem:
+        return
+    names = ("similarity",) if task.task == "purify" else ("attack_scale", "similarity")
+    values = ", ".join(f"{name} {_format(getattr(task.config, name))}" for name in names)
+    flags = " or ".join(f"--{name.replace('_', '-')}" for name in names)
+    raise ValueError(
+        f"the chain exploded: {problem} at {values}, {task.config.steps} steps; "
+        f"write a smaller {flags}, or more --steps"
+    )
+
+
+@torch.no_grad()
+def _evaluate(
+    task: TaskSpec,
+    config: SamplingConfig,
+    samples: SampleBatch,
+    predict_float: Callable[[Images], Labels] | None = None,
+) -> Result:
+    """The samples with the predictions of both classifiers, on 8-bit and on float images.
+
+    Args:
+        predict_float: the classifier's predictions on float images; by default refuses NaN.
+    """
+    count, zeros = len(task), torch.zeros(len(task), dtype=torch.int64)
+    values: dict[str, Any] = {
+        name: task.found.get(name, torch.full((count,), value, dtype=torch.float64))
+        for name, value in config.strengths(task.task).items()
+    }
+    result = Result(
+        task=task.task,
+        images=samples.images,
+        originals=task.images,
+        labels=task.labels,
+        targets=samples.targets,
+        **values,
+        nfe=zeros + samples.nfe,
+        restarts=zeros,
+        guidance_skipped=samples.guidance_skipped.long(),
+        image_ids=torch.tensor(task.image_ids),
+        seed=task.seed,
+        config=task.config.to_dict(task.task),
+    )
+    if task.classifier is None:
+        return result
+    predict = partial(_predict, task, task.classifier)
+    predictions = predict(quantize_8bit(samples.images))
+    clean_predictions = None if task.images is None else predict(task.images)
+    result = replace(result, predictions=predictions, clean_predictions=clean_predictions)
+    if task.labels is None:
+        return result
+    result = result.with_success((predict_float or predict)(samples.images))
+    if task.judge is None:
+        return result
+    clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
+    return replace(
+        result,
+        judge=dict(getattr(task.judge, "metadata", {"name": type(task.judge).__name__})),
+        judge_predictions=_predict(task, task.judge, quantize_8bit(samples.images), "judge"),
+        judge_clean_predictions=clean,
+    )
+
+
+def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "classifier") -> Labels:
+    """The predicted classes; refuses logits that are NaN, whose argmax means nothing."""
+    logits: Tensor = classifier(images)
+    if images_affected := _describe_nonfinite(task, logits.isfinite().all(1)):
+        name = "reference classifier" if role == "judge" else role
+        raise ValueError(
+            f"the {name} returned NaN or infinity for {images_affected}; give one whose logits are "
+            "numbers on all images"
+        )
+    return logits.argmax(1)
+
+
+def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:
+    """How many images are not finite, and their first ids; empty if all of them are."""
+    bad = {i for i, ok in zip(task.image_ids, finite.tolist(), strict=True) if not ok}
+    ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
+    return f"{len(bad)} of {len(set(task.image_ids))} images{verb} (ids {ids})" if bad else ""
