@@ -108,7 +108,9 @@ def test_levels_run_from_start_to_nothing():
 @pytest.mark.parametrize(
     "name, value",
     [("attack_scale", 3.0), ("attack_interval", (0.1, 1.0)), ("attack_loss", "margin"),
-     ("normalize_gradient", True), ("stop_margin", 1.0), ("max_restarts", 2)],
+     ("normalize_gradient", True), ("stop_margin", 1.0), ("max_restarts", 2),
+     ("polyak_step", True), ("momentum", 0.5), ("tangent_projection", True), ("x0_steps", 1),
+     ("augmentations", 4)],
 )  # fmt: skip
 def test_purify_refuses_what_only_a_classifiers_guidance_has(name, value):
     with pytest.raises(ValueError, match=f"purify takes no {name}: no classifier guides it"):

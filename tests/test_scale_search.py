@@ -1,13 +1,18 @@
 """The search for the smallest attack scale: exact thresholds, and a small world."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import scoreag
 import tiny
-from scoreag.methods.scale_search import SEARCHES, Brackets
+from scoreag.core.rng import Noise
+from scoreag.io.images import quantize_8bit
+from scoreag.methods.config import resolve_task_config
+from scoreag.methods.scale_search import SEARCHES, Brackets, at_end
+from scoreag.methods.summary import list_search_problems
 
 SEARCH = SEARCHES["attack_scale"]
 
@@ -92,3 +97,123 @@ def test_an_image_at_the_scale_that_was_found_is_that_of_the_fixed_scale(task):
             given = tiny.images(4)[i : i + 1], tiny.labels(4)[i : i + 1]
             one = scoreag.transform(prior, victim, *given, **options)
         torch.testing.assert_close(one.images[0], found.images[i], atol=1e-5, rtol=1e-4)
+
+
+def found_by(option, victim=None, **options):
+    given = tiny.images(4), tiny.labels(4)
+    options = {"steps": 3, "progress": False, "normalize_gradient": False, **options}
+    other = "similarity" if option == "attack_scale" else "attack_scale"
+    options = {option: "auto", other: 100.0, **options}
+    return scoreag.transform(tiny.prior(), victim or tiny.victim(), *given, **options)
+
+
+@pytest.mark.parametrize("option", ["attack_scale", "similarity"])
+def test_a_weaker_attack_by_the_precision_does_not_fool(option):
+    """Whatever was found between two strengths, the other of them failed by the margin."""
+    search, found = SEARCHES[option], found_by(option)
+    values = getattr(found, option)
+    assert found.success.any()
+    for i in found.success.nonzero().flatten().tolist():
+        weaker = values[i].item() * (search.precision if option == "similarity" else 1)
+        weaker = weaker / (1 if option == "similarity" else search.precision)
+        if at_end(option, values[i].item()):
+            continue
+        fixed = {option: weaker, "image_ids": [i], "max_restarts": 0}
+        one = scoreag.transform(
+            tiny.prior(), tiny.victim(), tiny.images(4)[i : i + 1], tiny.labels(4)[i : i + 1],
+            steps=3, progress=False, normalize_gradient=False,
+            **{"attack_scale": 100.0, "similarity": 100.0} | fixed,
+        )  # fmt: skip
+        logits = tiny.victim()(quantize_8bit(one.images))
+        own = logits[0, one.labels[0]]
+        others = logits[0].scatter(0, one.labels, -math.inf)
+        assert others.max() - own < search.margin + 0.02  # the bracket's other side is near
+
+
+def test_the_picture_fools_by_the_margin():
+    found = found_by("attack_scale")
+    logits = tiny.victim()(quantize_8bit(found.images))
+    own = logits.gather(1, found.labels[:, None]).squeeze(1)
+    lead = logits.scatter(1, found.labels[:, None], -math.inf).amax(1) - own
+    hit = found.attack_scale < SEARCHES["attack_scale"].most
+    assert hit.any() and (lead[hit] >= SEARCHES["attack_scale"].margin).all()
+
+
+def test_a_given_target_is_reached():
+    targets = (tiny.labels(4) + 1) % 3
+    given = tiny.images(4), tiny.labels(4), targets
+    found = scoreag.transform(
+        tiny.prior(), tiny.victim(), *given, steps=3, progress=False, attack_scale="auto",
+        normalize_gradient=False,
+    )  # fmt: skip
+    inside = found.attack_scale < SEARCHES["attack_scale"].most
+    assert inside.any() and torch.equal(found.predictions[inside], targets[inside])
+
+
+class Coin:
+    """Errs on an image with a probability that grows with its brightness; rows have own draws."""
+
+    def __init__(self, ids=(0, 1, 2, 3), calls=None):
+        self.ids, self.calls = list(ids), calls if calls is not None else []
+
+    def select_rows(self, rows):
+        return Coin([self.ids[i] if i < len(self.ids) else -1 for i in rows], self.calls)
+
+    def __call__(self, images):
+        self.calls.append(len(images))
+        noise = Noise(0, range(len(images))).fold_in("call", len(self.calls))
+        u = noise.uniform_like(images.new_zeros(len(images), 1))
+        bright = images.flatten(1).mean(1, keepdim=True)
+        return torch.cat([0 * bright, 50 * (bright - 0.25 - 0.5 * u)], dim=1)
+
+
+def test_a_random_classifier_must_err_in_a_share_of_fresh_draws():
+    """It errs on brightness b with probability 2 (b - 1/4): 3/4 of the draws need about .6."""
+    dark = torch.full((4, 3, 8, 8), 0.3)
+    prior = replace(tiny.prior(), classes=())
+    found = scoreag.transform(
+        prior, Coin(), dark, torch.zeros(4).long(), target=None, steps=3, progress=False,
+        attack_scale="auto", normalize_gradient=False, similarity=100.0, max_restarts=None,
+    )  # fmt: skip
+    bright = found.images.flatten(1).mean(1)
+    inside = found.attack_scale < SEARCHES["attack_scale"].most
+    assert inside.any() and bright[inside].min() > 0.45
+
+
+def test_an_image_that_is_wrong_already_costs_one_chain_if_the_chain_leaves_it_wrong():
+    victim = tiny.victim()
+    x = tiny.images(4)
+    wrong = (victim(x / 255.0).argmax(1) + 1) % 3
+    found = scoreag.transform(
+        tiny.prior(), victim, x, wrong, steps=3, progress=False, attack_scale="auto",
+        normalize_gradient=False, similarity=1e4,
+    )  # fmt: skip
+    assert found.success.all() and found.restarts.tolist() == [0] * 4
+    assert found.attack_scale.tolist() == [SEARCHES["attack_scale"].least] * 4
+
+
+@pytest.mark.parametrize(
+    "task, options, message",
+    [
+        ("transform", {"attack_scale": "automatic"}, "attack_scale is 'automatic'; expected a nu"),
+        ("transform", {"attack_scale": "auto", "max_restarts": 3}, "leave max_restarts out"),
+        ("transform", {"attack_scale": "auto", "similarity": "auto"}, "one of them"),
+        ("transform", {"attack_scale": 0.0, "similarity": "auto"}, "one of them"),
+        ("purify", {"similarity": "auto"}, "no classifier guides purify; write a number"),
+        ("transform", {"sigma_start": "auto"}, "sigma_start is 'auto'; expected a number"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_with_the_word_to_write(task, options, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_task_config(tiny.prior(), task, **options)
+
+
+def test_what_no_scale_fools_is_said():
+    found = found_by("attack_scale", lambda x: torch.stack([0 * x.flatten(1)[:, 0] + 9] * 3, 1) *
+                     torch.tensor([1.0, 0, 0]) + 1e-9 * x.flatten(1)[:, :3])  # fmt: skip
+    rows = found.to_rows()
+    stuck = [row["image_id"] for row in rows if not row["success"]]
+    assert stuck and all(rows[i]["attack_scale"] == 1e6 for i in stuck)
+    (problem,) = list_search_problems(rows, "attack_scale")[:1]
+    assert problem.startswith(f"no attack_scale fools the classifier on {len(stuck)} of 4 images")
+    assert list_search_problems(rows, "") == []

@@ -151,7 +151,8 @@ def test_every_setting_reaches_the_manifest(here):
         "attack_scale": 2.5, "similarity": 7.0, "sigma_start": 0.9, "steps": 2,
         "sampler": "edm_stochastic", "jacobian": "identity", "x0_estimate": "ode_euler",
         "likelihood_variance": "damped", "attack_loss": "margin", "stop_margin": 3.0,
-        "max_restarts": 0, "guidance_scale": 1.5, "guide": "null",
+        "max_restarts": 0, "guidance_scale": 1.5, "guide": "null", "momentum": 0.25,
+        "x0_steps": 1, "augmentations": 2,
     }  # fmt: skip
     flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
     words = [word for pair in flags.items() for word in pair]
@@ -161,6 +162,8 @@ def test_every_setting_reaches_the_manifest(here):
         "--guidance-interval",
         "0.2,4",
         "--no-normalize-gradient",
+        "--polyak-step",
+        "--tangent-projection",
         "--sampler-option",
         "s_churn=10.5",
     ]
@@ -170,6 +173,8 @@ def test_every_setting_reaches_the_manifest(here):
         "attack_interval": [0.1, 5.0],
         "guidance_interval": [0.2, 4.0],
         "normalize_gradient": False,
+        "polyak_step": True,
+        "tangent_projection": True,
         "sampler_options": {"s_churn": 10.5},
     }
     assert kept == given | expected

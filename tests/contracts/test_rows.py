@@ -41,6 +41,8 @@ CHAIN = {"sigma_start": 0.5, "steps": 1}
 IDS = (3, 11, 5, 8)  # not their places
 KNOWN = {"similarity": 5.0, "attack_scale": 20.0, "steps": 2, "max_restarts": 1}
 
+SEARCHED = {"similarity": 5.0, "attack_scale": "auto", "steps": 2}
+
 
 def world() -> Prior:
     """Pixels of variance 1/4 for every class: faster than a network."""
@@ -127,8 +129,9 @@ def of(task: str, kind: str, rows=(0, 1, 2, 3)):
             tiny_with(prior), victim, labels, "runner_up", **given, **synthesized()
         )
     x = images()[list(rows)]
-    if task == "transform":
-        return build_transformation(prior, victim, x, labels, "runner_up", **given, **KNOWN)
+    if task in ("transform", "search"):
+        options = KNOWN if task == "transform" else SEARCHED
+        return build_transformation(prior, victim, x, labels, "runner_up", **given, **options)
     return build_purification(prior, x, victim, labels, **given, steps=2)
 
 
@@ -155,6 +158,8 @@ def same(one, other):
         "success",
         "targets",
         "restarts",
+        "nfe",
+        "attack_scale",
     ):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None) and (a is None or torch.equal(a, b)), name
@@ -163,6 +168,7 @@ def same(one, other):
 
 SOME = ("plain", "defended", "nested", "normalized", "module", "function")
 CASES = [("transform", kind) for kind in KINDS]
+CASES += [("search", kind) for kind in KINDS]
 CASES += [(task, kind) for task in ("synthesize", "purify") for kind in SOME]
 EVERY = pytest.mark.parametrize("task, kind", CASES)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from scoreag.core.rng import Noise
+from scoreag.diffusion.gradient_fields import normalize_gradient
 from scoreag.diffusion.guidance import (
     JACOBIANS,
     X0_ESTIMATES,
     guide,
-    normalize_gradient,
     restrict_to_interval,
     sum_conditions,
     sum_log_likelihoods,

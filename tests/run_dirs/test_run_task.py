@@ -86,8 +86,8 @@ def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
 def test_rows_hold_no_time(run):
     known = {
         "image_id", "label", "target", "target_source", "predictions", "success_float", "success",
-        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "similarity", "seed", "nfe",
-        "distances", "file", "sha256", "original_file", "original_sha256",
+        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "similarity", "seed",
+        "nfe",        "distances", "file", "sha256", "original_file", "original_sha256",
     }  # fmt: skip
     assert all(set(row) == known for row in read_rows(run))
 
@@ -129,7 +129,8 @@ def test_a_purification_says_nothing_of_settings_that_no_classifier_obeyed(tmp_p
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     of_the_classifier = {
         "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
-        "max_restarts",
+        "max_restarts", "polyak_step", "momentum", "tangent_projection", "x0_steps",
+        "augmentations",
     }  # fmt: skip
     assert not of_the_classifier & manifest["config"].keys()
     assert {"similarity", "sigma_start", "likelihood_variance"} < manifest["config"].keys()

@@ -20,7 +20,8 @@ from scoreag.methods.transformation import sample_task
 
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
-    "max_restarts", "guidance_scale", "guide",
+    "max_restarts", "guidance_scale", "guide", "polyak_step", "momentum", "tangent_projection",
+    "x0_steps", "augmentations",
 )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ class GAT(Attack):
     Args:
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
         attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts,
-        guidance_scale, guide: as in ``scoreag.transform``; None takes the value of the card.
+        guidance_scale, guide, polyak_step, momentum, tangent_projection, x0_steps, augmentations:
+        as in ``scoreag.transform``; None takes the value of the card.
         prior: required; not an option.
     """
 
@@ -46,6 +48,11 @@ class GAT(Attack):
     max_restarts: int | None = None
     guidance_scale: float | None = None
     guide: str | None = None
+    polyak_step: bool | None = None
+    momentum: float | None = None
+    tangent_projection: bool | None = None
+    x0_steps: int | None = None
+    augmentations: int | None = None
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -300,6 +300,21 @@ class AttackOptions:
     normalize_gradient: Annotated[
         bool | None, Opt("Give the gradient the length --attack-scale.", CARD)
     ] = None
+    polyak_step: Annotated[
+        bool | None, Opt("Give it the length that reaches the goal, times --attack-scale.", CARD)
+    ] = None
+    momentum: Annotated[
+        float | None, Opt("Momentum of the gradient over the calls of a chain.", CARD)
+    ] = None
+    tangent_projection: Annotated[
+        bool | None, Opt("Leave out the gradient's part along the score.", CARD)
+    ] = None
+    x0_steps: Annotated[
+        int | None, Opt("Further steps on the x0-estimate at every call.", CARD)
+    ] = None
+    augmentations: Annotated[
+        int | None, Opt("Random views of the x0-estimate that guide on average.", CARD)
+    ] = None
     stop_margin: Annotated[
         float | None, Opt("Margin of logits at which guidance pauses; inf: never.", CARD)
     ] = None

@@ -8,7 +8,7 @@ gives the exact gradient of a whole guided chain.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,7 @@ def guide(
     x0_estimate: str = "denoiser",
     interval: Interval | None = None,
     sigma_data: float = SIGMA_DATA,
+    project: Callable[[State, State, State], State] | None = None,
 ) -> Denoise:
     """The denoiser of ``p(x0 | c)``, given that of ``p(x0)`` and ``log p(c | x0)``.
 
@@ -45,6 +46,7 @@ def guide(
         interval: the noise levels at which guidance acts, both ends included; elsewhere
             ``D_c = D``, which needs no gradient.
         sigma_data: standard deviation of a pixel, which the "identity" Jacobian uses.
+        project: changes the gradient, given ``x`` and ``D``.
     """
     vjp, coefficients = JACOBIANS[jacobian], X0_ESTIMATES[x0_estimate]
 
@@ -52,6 +54,8 @@ def guide(
         if interval is not None and not interval[0] <= float(sigma) <= interval[1]:
             return denoise(x, sigma)
         denoised, gradient = vjp(denoise, log_likelihood, coefficients, x, sigma, sigma_data)
+        if project is not None:
+            gradient = project(gradient, x, denoised)
         return denoised + sigma**2 * gradient
 
     return guided
@@ -177,37 +181,6 @@ def restrict_to_interval(interval: Interval | None, term: LogLikelihood) -> LogL
         return term(x0, sigma) if low <= float(sigma) <= high else x0.flatten(1).sum(1) * 0
 
     return log_likelihood
-
-
-def normalize_gradient(term: LogLikelihood, length: float) -> LogLikelihood:
-    """``term`` with its gradient scaled to L2 norm ``length`` for every image.
-
-    Such a field is the gradient of no function; only the gradient of the returned value has a
-    meaning.
-    """
-
-    def log_likelihood(x0: State, sigma: Sigma) -> Float[Tensor, " batch"]:
-        with torch.enable_grad():
-            leaf = requiring_grad(x0)
-            (v,) = torch.autograd.grad(term(leaf, sigma).sum(), leaf, create_graph=True)
-        norm = v.flatten(1).square().sum(1).add(torch.finfo(v.dtype).tiny).sqrt()
-        return _InnerProduct.apply(x0, length * v / norm.view(-1, *(1,) * (v.ndim - 1)))
-
-    return log_likelihood
-
-
-class _InnerProduct(torch.autograd.Function):
-    """``<x0, v>`` for each image, with gradient ``v`` with respect to ``x0`` and none for ``v``."""
-
-    @staticmethod
-    def forward(ctx: Any, x0: State, v: State) -> Float[Tensor, " batch"]:
-        ctx.save_for_backward(v)
-        return (x0 * v).flatten(1).sum(1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, " batch"]) -> tuple[State, None]:
-        (v,) = ctx.saved_tensors
-        return grad.view(-1, *(1,) * (v.ndim - 1)) * v, None
 
 
 def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) -> Denoise:

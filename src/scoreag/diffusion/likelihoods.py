@@ -24,6 +24,7 @@ from scoreag.diffusion.guidance import SIGMA_DATA, requiring_grad
 
 VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, similarity, sigma_data) -> v(sigma)
 
+MAX_MARGIN = 5.0  # logits, beyond which the margin's likelihood is constant
 MAX_VARIANCE_FRACTION = 0.29  # largest eigenvalue of images over the trace (CIFAR-10: 222 / 768)
 
 
@@ -89,7 +90,7 @@ def margin(
     labels: Labels,
     attack_scale: float,
     targets: Labels | None = None,
-    max_margin: float = 5.0,
+    max_margin: float = MAX_MARGIN,
     **options: Any,
 ) -> LogLikelihood:
     """``attack_scale * min(max_margin, margin)``: a confident classifier has a gradient, too.
@@ -151,17 +152,23 @@ def reconstruction(
     return log_likelihood
 
 
-def _constant(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+def _constant(
+    sigma: Tensor, similarity: float | BatchScalar, sigma_data: float = SIGMA_DATA
+) -> Tensor:
     """``1 / s_x``: as if the estimate were certain at every level."""
     return torch.ones_like(sigma) / similarity
 
 
-def _widened(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+def _widened(
+    sigma: Tensor, similarity: float | BatchScalar, sigma_data: float = SIGMA_DATA
+) -> Tensor:
     """``1 / s_x + r^2``, where ``r^2 = sigma^2 sd^2 / (sigma^2 + sd^2)``; Song et al. (2023)."""
     return 1 / similarity + sigma**2 * sigma_data**2 / (sigma**2 + sigma_data**2)
 
 
-def _damped(sigma: Tensor, similarity: float, sigma_data: float = SIGMA_DATA) -> Tensor:
+def _damped(
+    sigma: Tensor, similarity: float | BatchScalar, sigma_data: float = SIGMA_DATA
+) -> Tensor:
     """``(1 / s_x + r^2) (1 + sigma^2 / sd^2)``, PiGDM's weight: the gain is always below 1.
 
     The gain of a guided denoiser is ``sigma^2 J / v`` along a direction in which ``dD/dx`` is J;

@@ -38,20 +38,28 @@ CHOICES: dict[str, Iterable[str]] = {
 TYPES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("attack_scale", "similarity"), (float | int | str, "a number, or 'auto'")),
     **dict.fromkeys(("sigma_start", "guidance_scale"), (float | int, "a number")),
-    **dict.fromkeys(("steps", "max_restarts"), (int, "a whole number")),
+    **dict.fromkeys(
+        ("steps", "max_restarts", "x0_steps", "augmentations"), (int, "a whole number")
+    ),
     **dict.fromkeys(("sampler", "guide", *CHOICES), (str, "a name")),
     "sampler_options": (Mapping, "a mapping of names to values"),
-    "normalize_gradient": (bool, "True or False"),
+    **dict.fromkeys(
+        ("normalize_gradient", "polyak_step", "tangent_projection"), (bool, "True or False")
+    ),
+    "momentum": (float | int, "a number"),
     "stop_margin": (float | int | None, "a number, or None"),
     **dict.fromkeys(
         ("attack_interval", "guidance_interval"), (tuple | list | None, "(low, high), or None")
     ),
 }
-MINIMA = {"attack_scale": 0, "similarity": 0, "guidance_scale": 0, "max_restarts": 0, "steps": 1}
+MINIMA = {
+    "attack_scale": 0, "similarity": 0, "guidance_scale": 0, "max_restarts": 0, "steps": 1,
+    "x0_steps": 0, "augmentations": 0, "momentum": 0,
+}  # fmt: skip
 INTERVALS = ("attack_interval", "guidance_interval")
 CLASSIFIER_ONLY_FIELDS = (
     "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
-    "max_restarts",
+    "max_restarts", "polyak_step", "momentum", "tangent_projection", "x0_steps", "augmentations",
 )  # fmt: skip
 IMAGE_ONLY_FIELDS = ("similarity", "likelihood_variance")
 NULL_OR = "'null' or "  # of a message about guides
@@ -72,6 +80,12 @@ DOCS = {  # of the parameters that several public functions share
     "attack_loss": "``likelihood`` of the target (or of any error), or ``margin`` of the logits.",
     "attack_interval": "the lowest and highest noise level at which the classifier guides.",
     "normalize_gradient": "rescale its gradient to the length ``attack_scale`` at every call.",
+    "polyak_step": "give it the length at which, to first order, the goal is reached, times "
+    "``attack_scale``.",
+    "momentum": "of its sum over the calls of a chain; 0: none.",
+    "tangent_projection": "leave out its part along the score, as DPAC does.",
+    "x0_steps": "further steps on the x0-estimate itself at every call, without the denoiser.",
+    "augmentations": "random views of the x0-estimate, whose mean logits guide; 0: itself.",
     "stop_margin": "margin of the logits above which guidance pauses; inf: never.",
     "max_restarts": "how often a failed image is sampled again, each time at twice the scale; of "
     "a fixed ``attack_scale`` only.",
@@ -117,6 +131,11 @@ class SamplingConfig:
     likelihood_variance: str = "damped"
     attack_loss: str = "likelihood"
     normalize_gradient: bool = False
+    polyak_step: bool = False
+    momentum: float = 0.0
+    tangent_projection: bool = False
+    x0_steps: int = 0
+    augmentations: int = 0
     stop_margin: float | None = None
     max_restarts: int = 0
     guidance_scale: float = 1.0
@@ -152,8 +171,8 @@ class SamplingConfig:
 
 FIELDS = tuple(f.name for f in fields(SamplingConfig))
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {  # where the model's card has no entry
-    "synthesize": {},
-    "transform": {"sigma_start": 1.0, "steps": 12, "similarity": 100.0, "attack_scale": 10.0},
+    "synthesize": {"attack_scale": AUTO},
+    "transform": {"sigma_start": 1.0, "steps": 12, "similarity": 100.0, "attack_scale": AUTO},
     "purify": {"sigma_start": 1.0, "steps": 10, "similarity": 30.0, "attack_scale": 0.0},
 }
 
@@ -228,6 +247,7 @@ def resolve_config(
     _check_exact_variance(config)
     _check_guidance(config, prior, task, overrides)
     _check_search(config, task, field_names, overrides)
+    _check_gradient(config)
     everywhere = (0, math.inf)
     if config.attack_interval == everywhere:
         config = replace(config, attack_interval=None)
@@ -310,7 +330,9 @@ def _check_numbers(config: SamplingConfig) -> None:
         value = getattr(config, name)
         if value == AUTO and name in SEARCHES:
             continue
-        if isinstance(value, str) or not (math.isfinite(value) and value >= minimum):
+        if isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}; expected a number, or 'auto'")
+        if not (math.isfinite(value) and value >= minimum):
             raise ValueError(f"{name} is {value}; expected a number of at least {minimum}")
     if not 0.002 < config.sigma_start <= 1000:
         raise ValueError(
@@ -379,6 +401,18 @@ def _check_guidance(
 def _other_guide(prior: Prior) -> str:
     """What guides where the null label cannot."""
     return "'head' or 'weaker:NAME'" if has_head(prior.model) else "'weaker:NAME'"
+
+
+def _check_gradient(config: SamplingConfig) -> None:
+    """One rule for the length of the gradient, and a memory that fades."""
+    if config.normalize_gradient and config.polyak_step:
+        raise ValueError(
+            "normalize_gradient and polyak_step both set the length of the gradient; leave one out"
+        )
+    if config.momentum >= 1:
+        raise ValueError(
+            f"momentum is {config.momentum:g}; expected a number from 0 to below 1, e.g. 0.5"
+        )
 
 
 def _check_search(

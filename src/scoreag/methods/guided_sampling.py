@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from scoreag.classifiers.augmented import average_views
+from scoreag.core.rng import Noise
 from scoreag.core.types import (
     BatchScalar,
     Classifier,
@@ -19,15 +21,22 @@ from scoreag.core.types import (
     Sigma,
     State,
 )
+from scoreag.diffusion.gradient_fields import (
+    ascend_x0,
+    normalize_gradient,
+    polyak_step,
+    remove_radial,
+    with_momentum,
+)
 from scoreag.diffusion.guidance import (
     guide,
-    normalize_gradient,
     restrict_to_interval,
     sum_conditions,
     sum_log_likelihoods,
 )
 from scoreag.diffusion.likelihoods import (
     EXACT_VARIANCE,
+    MAX_MARGIN,
     margin,
     mmps_denoiser,
     reconstruction,
@@ -156,30 +165,53 @@ def attack_likelihood(
     targets: Labels | None,
     config: SamplingConfig,
     counter: CallCounter,
+    noise: Noise,
     scales: BatchScalar | None = None,
 ) -> LogLikelihood | None:
     """``log p(classifier errs | x0)``, toward ``targets`` unless None; None at attack scale 0.
 
     Args:
+        noise: of random views.
         scales: the attack scale of each image, in place of that of ``config``.
     """
-    if scales is not None:
-        unit = replace(config, attack_scale=1.0)
-        per_image = attack_likelihood(classifier, labels, targets, unit, counter)
-        assert per_image is not None
-        return lambda x0, sigma: scales.to(x0) * per_image(x0, sigma)
-    scale = config.attack_scale
+    scale: float | str = config.attack_scale if scales is None else 1.0
     if not scale:
         return None
     assert not isinstance(scale, str), "a search gives the scales of each batch"
+    if config.augmentations:
+        classifier = average_views(classifier, config.augmentations, noise)
+    sets_length = config.normalize_gradient or config.polyak_step
+    error = _error_likelihood(
+        classifier, labels, targets, config, counter, 1.0 if sets_length else scale
+    )
+    term = _shape_gradient(error, config, scale)
+    return term if scales is None else lambda x0, sigma: scales.to(x0) * term(x0, sigma)
+
+
+def _error_likelihood(
+    classifier: Classifier,
+    labels: Labels,
+    targets: Labels | None,
+    config: SamplingConfig,
+    counter: CallCounter,
+    scale: float,
+) -> LogLikelihood:
+    """``scale log p(classifier errs | x0)``, or ``scale`` times the margin."""
     options: dict[str, Any] = {"stop_margin": config.stop_margin, "on_skip": counter.record_skipped}
     if config.attack_loss == "margin":
-        term = margin(classifier, labels, scale, targets=targets, **options)
-    elif targets is None:
-        term = untargeted(classifier, labels, scale, **options)
-    else:
-        term = targeted(classifier, targets, scale, **options)
-    return normalize_gradient(term, scale) if config.normalize_gradient else term
+        return margin(classifier, labels, scale, targets=targets, **options)
+    if targets is None:
+        return untargeted(classifier, labels, scale, **options)
+    return targeted(classifier, targets, scale, **options)
+
+
+def _shape_gradient(term: LogLikelihood, config: SamplingConfig, scale: float) -> LogLikelihood:
+    """``term`` with the length and the memory of its gradient that ``config`` asks for."""
+    if config.normalize_gradient:
+        term = normalize_gradient(term, scale)
+    elif config.polyak_step:
+        term = polyak_step(term, scale, MAX_MARGIN if config.attack_loss == "margin" else 0.0)
+    return with_momentum(term, config.momentum) if config.momentum else term
 
 
 def guided_denoiser(
@@ -202,13 +234,26 @@ def guided_denoiser(
     condition: Callable[..., Denoise] = partial(
         guide, jacobian=config.jacobian, x0_estimate=config.x0_estimate, sigma_data=sigma_data
     )
-    attacked = partial(condition, log_likelihood=attack_term, interval=config.attack_interval)
+    attacked = partial(
+        condition, log_likelihood=attack_term, interval=config.attack_interval,
+        project=remove_radial if config.tangent_projection else None,
+    )  # fmt: skip
+    if attack_term and config.x0_steps:
+        unmoved = replace(config, x0_steps=0)
+        guided = guided_denoiser(
+            unmoved, sigma_data, denoise, attack_term, reference, similarities
+        )  # fmt: skip
+        return ascend_x0(guided, attack_term, config.x0_steps, config.attack_interval, sigma_data)
     if reference is None:
         return attacked(denoise) if attack_term else denoise
+    near: Callable[..., Denoise]
     if config.likelihood_variance == EXACT_VARIANCE:
         near = partial(mmps_denoiser, reference=reference, similarity=similarity)
         return sum_conditions(denoise, near, attacked) if attack_term else near(denoise)
     term = reconstruction(reference, similarity, config.likelihood_variance, sigma_data)
+    if attack_term and config.tangent_projection:  # of the attack's gradient only
+        near = partial(condition, log_likelihood=term)
+        return sum_conditions(denoise, near, attacked)
     if attack_term:
         attack_term = restrict_to_interval(config.attack_interval, attack_term)
         term = sum_log_likelihoods(term, attack_term)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoreag.core.rng import Noise
-from scoreag.core.types import BatchScalar, Classifier, Labels, Sigma, State
+from scoreag.core.types import BatchScalar, Classifier, Labels, LogLikelihood, Sigma, State
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import (
     SamplingConfig,
@@ -51,11 +51,12 @@ def sample_synthesis(
     """
     counter, scales = CallCounter(), found.get("attack_scale")
     runner_up = RunnerUpLikelihood(
-        classifier, labels, config, counter, freeze_level(config), scales
+        classifier, labels, config, counter, noise, freeze_level(config), scales
     )
     term = attack_likelihood(
-        classifier, labels, None if isinstance(target, str) else target, config, counter, scales
-    )
+        classifier, labels, None if isinstance(target, str) else target, config, counter, noise,
+        scales,
+    )  # fmt: skip
     if isinstance(target, str) and term is not None:
         term = runner_up
     prior = configure_prior(prior, config)
@@ -89,19 +90,25 @@ class RunnerUpLikelihood:
     labels: Labels
     config: SamplingConfig
     counter: CallCounter
+    noise: Noise
     freeze_below: float = SIGMA_FREEZE_TARGET
     scales: BatchScalar | None = None
     targets: Labels | None = None
+    term: LogLikelihood | None = None
 
     def __call__(self, x0: State, sigma: Sigma) -> BatchScalar:
         if self.targets is None and sigma < self.freeze_below:
             classify = getattr(self.classifier, "forward_unclamped", self.classifier)
             self.targets = runner_up_class(classify((x0.detach() + 1) / 2).detach(), self.labels)
-        term = attack_likelihood(
-            self.classifier, self.labels, self.targets, self.config, self.counter, self.scales
-        )
-        assert term is not None  # the attack scale is above 0
-        return term(x0, sigma)
+            self.term = None
+        if self.term is None:  # it may remember its calls
+            noise = self.noise.fold_in("untargeted" if self.targets is None else "targeted")
+            self.term = attack_likelihood(
+                self.classifier, self.labels, self.targets, self.config, self.counter, noise,
+                self.scales,
+            )  # fmt: skip
+        assert self.term is not None  # the attack scale is above 0
+        return self.term(x0, sigma)
 
 
 def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
@@ -151,6 +158,11 @@ def synthesize(
     attack_loss: str | None = None,
     attack_interval: tuple[float, float] | None = None,
     normalize_gradient: bool | None = None,
+    polyak_step: bool | None = None,
+    momentum: float | None = None,
+    tangent_projection: bool | None = None,
+    x0_steps: int | None = None,
+    augmentations: int | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
     sigma_start: float | None = None,

@@ -52,7 +52,7 @@ def sample_transformation(
     if isinstance(target, str) and config.attack_scale:
         targets = runner_up_class(classifier(images).detach(), labels)
     scales, similarities = found.get("attack_scale"), found.get("similarity")
-    term = attack_likelihood(classifier, labels, targets, config, counter, scales)
+    term = attack_likelihood(classifier, labels, targets, config, counter, noise, scales)
     reference = to_model_range(images)
     prior = configure_prior(prior, config)
     samples = prior.sample(
@@ -116,6 +116,11 @@ def transform(
     attack_loss: str | None = None,
     attack_interval: tuple[float, float] | None = None,
     normalize_gradient: bool | None = None,
+    polyak_step: bool | None = None,
+    momentum: float | None = None,
+    tangent_projection: bool | None = None,
+    x0_steps: int | None = None,
+    augmentations: int | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
     similarity: float | str | None = None,

@@ -251,13 +251,13 @@ SCORE_PRESETS = {
 
 FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "synthesize": {
-        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 6.0,
-        "attack_interval": [0.0, 1.0], "max_restarts": 6, "guidance_scale": 4.0,
+        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
+        "attack_interval": [0.0, 1.0], "guidance_scale": 4.0,
         "guidance_interval": [0.2, 2.0],
     },
     "transform": {
         "sampler": "dpmpp_2m", "sigma_start": 0.4, "steps": 8, "similarity": 60.0,
-        "attack_scale": 10.0, "max_restarts": 6,
+        "attack_scale": "auto",
     },
     "purify": {"sampler": "ancestral", "sigma_start": 0.6, "steps": 6, "similarity": 5.0},
 }  # fmt: skip
@@ -266,13 +266,13 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
     **{f"fashion-{name}": FASHION_SETTINGS for name in ("small", "edm", "ddpm", "ncsn")},
     "cifar10-small": {
         "synthesize": {
-            "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": 1.5,
-            "attack_interval": [0.0, 2.0], "max_restarts": 5, "guidance_scale": 12.0,
+            "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
+            "attack_interval": [0.0, 2.0], "guidance_scale": 12.0,
             "guidance_interval": [0.2, 1.5],
         },
         "transform": {
             "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
-            "attack_scale": 4.0, "max_restarts": 6,
+            "attack_scale": "auto",
         },
         "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
     },
