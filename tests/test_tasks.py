@@ -99,10 +99,8 @@ def test_synthesis_settles_its_wrong_class_at_the_first_estimate_below_2(two_cla
     drawn = sample_synthesis(prior, classify_three, LABELS, "runner_up", settings, NOISE)
     decisive = next(x0 for sigma, x0 in estimates if sigma < 2)
     expected = runner_up_class(classify_three((decisive + 1) / 2), LABELS)
-    assert (
-        torch.equal(drawn.targets, expected)
-        and drawn.nfe.tolist() == [len(estimates)] * 3 == [8] * 3
-    )
+    assert torch.equal(drawn.targets, expected)
+    assert drawn.nfe.tolist() == [len(estimates)] * len(LABELS) and len(estimates) == 8
 
 
 @pytest.mark.parametrize("changes", [{"steps": 1}, {"attack_interval": (3.0, 90.0)}])

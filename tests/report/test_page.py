@@ -129,5 +129,13 @@ def test_a_curve_takes_the_colours_of_the_page():
 
 
 def test_more_curves_than_can_be_told_apart_are_refused():
-    with pytest.raises(ValueError, match="5 curves in one figure; show at most 4"):
-        plot_curves([Curve("", [0.0], [0.0])] * 5, "", "", alt="")
+    with pytest.raises(ValueError, match="17 curves in one figure; show at most 16"):
+        plot_curves([Curve("", [0.0], [0.0])] * 17, "", "", alt="")
+
+
+def test_many_curves_are_told_apart_by_color_and_marker():
+    curves = [Curve(f"attack {i}", [0.0], [0.5], [0.4], [0.6]) for i in range(16)]
+    svg = str(plot_curves(curves, "x", "y", alt=""))
+    assert all(f"attack {i}" in svg for i in range(16))
+    markers = set(re.findall(r'<path id="(m[0-9a-f]+)"[^>]*style="([^"]*)"', svg))
+    assert len({style for _, style in markers}) >= 4 and len(markers) >= 16

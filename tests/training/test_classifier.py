@@ -36,7 +36,7 @@ def bright_and_dark():
     return (120 * noise + 80 * labels[:, None, None, None]).to(torch.uint8), labels
 
 
-@pytest.mark.parametrize("adversary", ["", "fgsm-rs", "pgd", "trades"])
+@pytest.mark.parametrize("adversary", ["", "fgsm-rs", "n-fgsm", "pgd", "trades"])
 def test_two_unlike_classes_are_told_apart(bright_and_dark, tmp_path, adversary):
     images, labels = bright_and_dark
     recipe = replace(TINY, adversarial=adversary, eps=8 / 255 if adversary else 0.0)
@@ -143,6 +143,7 @@ def test_the_average_of_the_plan_is_what_is_used_in_the_end(bright_and_dark, tmp
             "attack_steps 0, .* expected a step_size above 0",
         ),
         ({"adversarial": "fgsm-rs", "eps": 0.1, "attack_steps": 2}, "fgsm-rs takes 1 step, not 2"),
+        ({"adversarial": "n-fgsm", "eps": 0.1, "attack_steps": 3}, "n-fgsm takes 1 step, not 3"),
         ({"extra_fraction": 1.0}, "extra_fraction is 1; expected 0 or a fraction, e.g. 0.7"),
         (
             {"lookahead": 5, "schedule": TrainingSchedule(100, 10, ema_rampup_ratio=0.1)},

@@ -18,6 +18,7 @@ from scoreag.training.losses import (
     compute_logits,
     frozen_batchnorm,
     mean_kl_divergence,
+    n_fgsm,
     pgd,
     trades_loss,
 )
@@ -48,6 +49,17 @@ def normalised():
         torch.manual_seed(0)
         layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
         return nn.Sequential(*layers)
+
+
+def test_n_fgsm_takes_one_step_from_twice_the_radius_and_may_leave_the_ball():
+    """Of a linear loss: every pixel ends step_size above its start, within [0, 1]."""
+    images = torch.full((50, 3, 4, 4), 0.5)
+    found = n_fgsm(lambda x: x.sum(), images, Stream(0), eps=0.1, step_size=0.1)
+    start = found - 0.1 - images
+    assert start.min() >= -0.2 - 1e-6 and start.max() <= 0.2 + 1e-6
+    assert start.min() < -0.19 and start.max() > 0.19 and abs(start.mean()) < 0.01
+    white = n_fgsm(lambda x: x.sum(), torch.ones(4, 3, 4, 4), Stream(0), eps=0.1, step_size=0.1)
+    assert white.min() >= 0.9 and white.max() == 1
 
 
 @pytest.mark.parametrize("steps, stride", [(1, 0.2), (10, 0.025)], ids=["fgsm", "pgd"])
@@ -210,6 +222,7 @@ def test_plain_training_trusts_the_faint_pattern(strong_and_weak, tmp_path):
     "how",
     [
         {"adversarial": "fgsm-rs"},
+        {"adversarial": "n-fgsm", "step_size": 1.0},
         {"adversarial": "pgd", "step_size": 0.6, "attack_steps": 3},
         {"adversarial": "trades", "step_size": 0.6, "attack_steps": 3},
     ],

@@ -334,18 +334,26 @@ def per_class_metrics(columns: Columns, n_classes: int) -> list[dict[str, Any]]:
     return entries
 
 
-def success_difference(a: Columns, b: Columns) -> MetricEntry | None:
+def success_difference(a: Columns, b: Columns, shown: bool = False) -> MetricEntry | None:
     """The success of one attack minus that of another, on the images of both.
 
     Only images that the classifier got right before count; None where there are fewer than two.
+
+    Args:
+        shown: only images that every reference classifier still recognizes are successes.
     """
     place = {int(i): row for row, i in enumerate(b.image_ids)}
     mine = [row for row, i in enumerate(a.image_ids) if int(i) in place and bool(a.eligible[row])]
     if len(mine) < 2:
         return None
     theirs = [place[int(a.image_ids[row])] for row in mine]
-    successes = (a.adv_misclassified[mine], b.adv_misclassified[theirs])
-    return _as_share(paired_difference(*successes, f"{CLEAN_CORRECT}, in both"))
+    mine_hit, theirs_hit = (
+        columns.adv_misclassified[rows] & columns.label_preserved[rows]
+        if shown and columns.label_preserved is not None
+        else columns.adv_misclassified[rows]
+        for columns, rows in ((a, mine), (b, theirs))
+    )
+    return _as_share(paired_difference(mine_hit, theirs_hit, f"{CLEAN_CORRECT}, in both"))
 
 
 def worst_case_accuracy(

@@ -62,6 +62,8 @@ class AssessmentResults:
 
     Args:
         differences: (attack, the attack that it is compared with, difference of success).
+        shown_differences: the same of success with the label preserved: the best attack on a
+            classifier and defense minus every other one.
         defenses: the worst case of each classifier and defense.
         clean_accuracy: by dataset and classifier, on the clean images.
         judge_accuracy: by dataset and reference classifier; all_judges_accuracy: of all at once.
@@ -71,6 +73,7 @@ class AssessmentResults:
     manifest: Mapping[str, Any]
     cells: list[CellResult] = field(default_factory=list)
     differences: Sequence[tuple[str, str, MetricEntry]] = ()
+    shown_differences: Sequence[tuple[str, str, MetricEntry]] = ()
     findings: list[Finding] = field(default_factory=list)
     defenses: Sequence[WorstCase] = ()
     clean_accuracy: dict[str, Mapping[str, MetricEntry]] = field(default_factory=dict)
@@ -90,6 +93,10 @@ class AssessmentResults:
             "differences": [
                 {"of": of, "minus": other, "success": entry}
                 for of, other, entry in self.differences
+            ],
+            "shown_differences": [
+                {"of": of, "minus": other, "fooled_and_shown": entry}
+                for of, other, entry in self.shown_differences
             ],
             "defenses": [one.to_dict() for one in self.defenses],
             "findings": [asdict(finding) for finding in self.findings],
@@ -112,6 +119,7 @@ def aggregate(folder: Path) -> AssessmentResults:
     results.findings += sanity_checks.check_across_cells(results.cells)
     results.findings.sort(key=lambda finding: not finding.is_error)
     results.differences = list(_compare_attacks(results.cells))
+    results.shown_differences = list(_compare_shown(results.cells))
     results.defenses = list(_worst_cases(results.cells))
     return results
 
@@ -216,6 +224,28 @@ def _cached_distances(
 def _shuffle(rows: Tensor) -> Tensor:
     """In a fixed random order, so that a block of rows is no class."""
     return rows[Stream("blocks", len(rows)).permutation(len(rows))]
+
+
+def _compare_shown(results: Sequence[CellResult]) -> Iterator[tuple[str, str, MetricEntry]]:
+    """The best attack by success with the label preserved, minus every other one.
+
+    For each classifier, defense and seed; generated images have no other attack's images.
+    """
+    families: dict[tuple[Any, ...], list[CellResult]] = {}
+    for one in results:
+        cell = one.cell
+        if cell.task in (CLEAN, "purify", "synthesize") or "fooled_and_shown" not in one.metrics:
+            continue
+        key = (cell.group, cell.classifier, cell.purifier_name, cell.data, cell.seed)
+        families.setdefault(key, []).append(one)
+    for members in families.values():
+        best = max(members, key=lambda one: one.metrics["fooled_and_shown"]["value"] or 0)
+        for other in members:
+            if other is best:
+                continue
+            entry = metrics.success_difference(best.columns, other.columns, shown=True)
+            if entry is not None:
+                yield best.cell.name, other.cell.name, entry
 
 
 def _compare_attacks(results: Sequence[CellResult]) -> Iterator[tuple[str, str, MetricEntry]]:

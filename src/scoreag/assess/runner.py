@@ -56,8 +56,8 @@ SHARD_IMAGES = 64  # images between two writes
 CELLS_FILE, PROBES_FILE = "cells.json", "probes.json"
 FAILURE_FILE, DISTANCES_FILE = "failed.txt", "distances.json"
 REPORT_TABLES = (  # of a report; further tables end with the name of a dataset or the key of a cell
-    "cells", "worst_case", "randomized", "differences", "perturbation_size", "generator", "ood",
-    "cost",
+    "cells", "worst_case", "randomized", "differences", "shown_differences", "perturbation_size",
+    "generator", "ood", "cost",
 )  # fmt: skip
 ROW_FIELDS: Fields = {  # of every row
     **dict.fromkeys(("image_id", "position", "label"), (int,)),

@@ -287,7 +287,9 @@ def _check_known(task: str, known: Sequence[str], options: Mapping[str, Any]) ->
 def _check_types(merged: Mapping[str, Any]) -> None:
     for name, value in merged.items():
         type_, expected = TYPES[name]
-        if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
+        is_word = isinstance(value, str) and name in SEARCHES and value != AUTO
+        is_bool = isinstance(value, bool) and type_ is not bool
+        if is_word or is_bool or not isinstance(value, type_):
             raise ValueError(f"{name} is {describe_value(value)}; expected {expected}")
     for name in INTERVALS:
         pair = merged.get(name) or (0, 1)
@@ -330,8 +332,6 @@ def _check_numbers(config: SamplingConfig) -> None:
         value = getattr(config, name)
         if value == AUTO and name in SEARCHES:
             continue
-        if isinstance(value, str):
-            raise ValueError(f"{name} is {value!r}; expected a number, or 'auto'")
         if not (math.isfinite(value) and value >= minimum):
             raise ValueError(f"{name} is {value}; expected a number of at least {minimum}")
     if not 0.002 < config.sigma_start <= 1000:

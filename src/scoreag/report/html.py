@@ -47,6 +47,8 @@ FOOTER_KEYS = (
 TEXT_COLOR = "#010203"  # like the next ones, a placeholder for a color of the page
 SERIES_COLORS = ("#010101", "#020202", "#030303", "#040404")
 LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")  # curves differ not by color alone
+MARKERS = ("o", "s", "^", "D")
+MAX_CURVES = len(SERIES_COLORS) * len(MARKERS)
 RC_PARAMS: dict[Any, Any] = {  # so that the page sets the fonts, and equal data give equal bytes
     "svg.hashsalt": "scoreag", "svg.fonttype": "none", "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False,
@@ -145,35 +147,52 @@ def plot_curves(
     steps: bool = False,
     mark: tuple[float | int, str] | None = None,
 ) -> Markup:
-    """An ``<svg>`` element of up to four curves.
+    """An ``<svg>`` element of up to ``MAX_CURVES`` curves; a single point has an error bar.
 
     Args:
         steps: y is constant from its x to the next, as for an empirical distribution.
         mark: a position on the x axis and its name, drawn as a thin line.
     """
-    if len(lines) > len(SERIES_COLORS):
-        raise ValueError(f"{len(lines)} curves in one figure; show at most {len(SERIES_COLORS)}")
-    shape: dict[str, Any] = {"drawstyle": "steps-post"} if steps else {"marker": "o"}
+    if len(lines) > MAX_CURVES:
+        raise ValueError(f"{len(lines)} curves in one figure; show at most {MAX_CURVES}")
+    many = len(lines) > len(SERIES_COLORS)
     file = io.StringIO()
     with matplotlib.rc_context(RC_PARAMS):
-        drawing = Figure(figsize=(5.4, 3.2), layout="constrained")
+        drawing = Figure(figsize=(5.4, 4.2 if many else 3.2), layout="constrained")
         axes = drawing.add_subplot(xlabel=x_label, ylabel=y_label)
-        for line, color, style in zip(lines, SERIES_COLORS, LINE_STYLES, strict=False):
+        for i, line in enumerate(lines):
+            round_, place = divmod(i, len(SERIES_COLORS))
+            color, style = SERIES_COLORS[place], LINE_STYLES[(place + round_) % len(LINE_STYLES)]
+            shape: dict[str, Any] = {"marker": MARKERS[round_]}
+            if steps:
+                shape = {"drawstyle": "steps-post"}
             axes.plot(
                 line.x, line.y, color=color, linestyle=style, markersize=4, label=line.name, **shape
             )
             if line.low is not None and line.high is not None:
-                axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.18, linewidth=0)
+                _draw_band(axes, line, color)
         if mark:
             dots = (0, (1, 3))
             axes.axvline(mark[0], color=TEXT_COLOR, linewidth=0.8, linestyle=dots, label=mark[1])
         if log_x:
             axes.set_xscale("log")
         axes.grid(color=TEXT_COLOR, alpha=0.12)
-        axes.legend(frameon=False)
+        if many:
+            drawing.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
+        else:
+            axes.legend(frameon=False)
         metadata = {"Date": None, "Creator": None}
         drawing.savefig(file, format="svg", transparent=True, metadata=metadata)
     return _make_inline(file.getvalue(), alt)
+
+
+def _draw_band(axes: Any, line: Curve, color: str) -> None:
+    """The interval around a curve, or around its only point."""
+    low, high = line.low or (), line.high or ()
+    if len(line.x) > 1:
+        axes.fill_between(line.x, low, high, color=color, alpha=0.18, linewidth=0)
+    else:
+        axes.vlines(line.x, low, high, color=color, alpha=0.5, linewidth=1)
 
 
 def _make_inline(svg: str, alt: str) -> Markup:

@@ -212,6 +212,7 @@ def build_tables(assessment: AssessmentResults) -> list[Table]:
     tables = [
         results_table(assessment), worst_case_table(assessment), randomized_table(assessment),
         *transfer_tables(assessment), differences_table(assessment),
+        shown_differences_table(assessment),
         perturbation_table(assessment), *per_class_tables(assessment),
         generator_table(assessment), ood_table(assessment), cost_table(assessment),
     ]  # fmt: skip
@@ -350,6 +351,21 @@ def differences_table(assessment: AssessmentResults) -> Table:
     )
     title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
     return Table("differences", title, caption, header, rows)
+
+
+def shown_differences_table(assessment: AssessmentResults) -> Table:
+    rows: Rows = [
+        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
+        for attack, other, entry in assessment.shown_differences
+    ]
+    caption = (
+        "Images that fool while every reference classifier still sees the class: the attack that "
+        "has most of them, minus each other one, on the same images that were correct before "
+        "(paired interval of Bonett and Price)."
+    )
+    title = "Paired comparison of attacks, label preserved"
+    header = ["best attack", "against", "images", "difference"]
+    return Table("shown_differences", title, caption, header, rows)
 
 
 def perturbation_table(assessment: AssessmentResults) -> Table:

@@ -14,7 +14,7 @@ from scoreag.io.images import read_png
 from scoreag.io.records import Row
 from scoreag.methods.scale_search import AUTO
 from scoreag.report.html import (
-    SERIES_COLORS,
+    MAX_CURVES,
     Chart,
     Strip,
     metric_curve,
@@ -90,11 +90,15 @@ def describe_judges(assessment: AssessmentResults, group: str) -> str:
 
 
 def plot_trade_offs(assessment: AssessmentResults) -> list[Chart]:
-    """Success vs. LPIPS and vs. label preservation, for each classifier and defense."""
+    """Success of all attacks on a classifier and defense: vs. LPIPS, cost, label preservation."""
     charts: list[Chart] = []
     for defense, members, judging in _by_defense(assessment):
-        charts += _trade_off_charts(defense, members, "lpips", "LPIPS", "")
-        charts += _trade_off_charts(defense, members, "judge_agreement", PRESERVED, judging)
+        shown = "fooled_and_shown" if judging else ""
+        charts += _trade_off_charts(defense, members, "lpips", "LPIPS", shown, judging)
+        charts += _trade_off_charts(
+            defense, members, "nfe", "denoiser calls an image", shown, judging
+        )  # fmt: skip
+        charts += _trade_off_charts(defense, members, "judge_agreement", PRESERVED, "", judging)
     return charts
 
 
@@ -125,8 +129,18 @@ def _by_defense(assessment: AssessmentResults) -> Iterator[tuple[str, list[CellR
 
 
 def _trade_off_charts(
-    defense: str, members: Sequence[CellResult], metric: str, metric_label: str, judging: str
+    defense: str,
+    members: Sequence[CellResult],
+    metric: str,
+    metric_label: str,
+    outcome: str,
+    judging: str,
 ) -> Iterator[Chart]:
+    """One curve an attack, through its variants.
+
+    Args:
+        outcome: the metric on the y axis; "" is the success on images that were right before.
+    """
     curves = []
     several_counts = len({len(one.columns) for one in members}) > 1
     for attack, cells in groupby(members, key=lambda one: one.cell.attack):
@@ -134,25 +148,33 @@ def _trade_off_charts(
         if several_counts:
             attack += f" ({len(measured[0].columns)} images)"
         points = [
-            (value_of(one.metrics[metric]),
-             one.metrics.get("success_of_right", one.metrics["success"]))
-            for one in measured if metric in one.metrics
-        ]  # fmt: skip
+            (x, one.metrics.get(outcome or "success_of_right", one.metrics["success"]))
+            for one in measured
+            if (x := _position(one, metric)) is not None
+        ]
         points.sort(key=lambda point: point[0])
         if points:
             curves.append(metric_curve(attack, [x for x, _ in points], [y for _, y in points]))
     if len(curves) < 2 and not any(len(curve.x) > 1 for curve in curves):
         return
-    for start in range(0, len(curves), len(SERIES_COLORS)):
-        chunk = curves[start : start + len(SERIES_COLORS)]
+    y_label = "fooled, label preserved" if outcome else "attack success"
+    for start in range(0, len(curves), MAX_CURVES):
+        chunk = curves[start : start + MAX_CURVES]
         names = ", ".join(curve.name for curve in chunk)
-        alt = f"{defense}: attack success of {names} vs. {metric_label}"
-        svg = plot_curves(chunk, metric_label, "attack success", alt=alt)
+        alt = f"{defense}: {y_label} of {names} vs. {metric_label}"
+        svg = plot_curves(chunk, metric_label, y_label, alt=alt)
         caption = (
-            f"{defense}: attack success on images that were correct before, vs. {metric_label}; "
-            f"the bands are 95 % intervals.{judging}"
+            f"{defense}: {y_label}, of images that were correct before, vs. {metric_label}; "
+            f"bands and bars are 95 % intervals.{judging}"
         )
         yield Chart(svg, caption)
+
+
+def _position(one: CellResult, metric: str) -> float | None:
+    """A metric or a cost of an experiment, if it has it."""
+    if metric in one.metrics:
+        return value_of(one.metrics[metric])
+    return None if metric not in one.cost else float(one.cost[metric])
 
 
 def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart:
