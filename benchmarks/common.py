@@ -101,6 +101,13 @@ def by_draw(settings: Mapping[str, Any], out: Result) -> Row:
     }
 
 
+def without_retries(out: Result, chosen: Tensor, of: str) -> Row:
+    """The success of the first sample of each image, where its scale was not searched for."""
+    if "auto" in (out.config.get("attack_scale"), out.config.get("similarity")):
+        return {}
+    return {"without_retries": rate((out.success & (out.restarts == 0))[chosen], of)}
+
+
 def values(pairs: Iterable[str]) -> dict[str, list[Any]]:
     """``name=value,value`` as typed: to each name its values."""
     parted = (pair.partition("=") for pair in pairs)
@@ -117,6 +124,8 @@ def value(name: str, word: str) -> Any:
         return known[word.lower()]
     if ":" in word:
         return tuple(float(end) for end in word.split(":"))
+    if word.startswith("{"):  # options of a sampler, as JSON with ; for ,
+        return json.loads(word.replace(";", ","))
     for kind in (int, float) if isinstance(getattr(SamplingConfig, name, None), int) else (float,):
         try:
             return kind(word)
@@ -129,12 +138,15 @@ def cells(args: argparse.Namespace, alone: Sequence[str] = (), **axes: list[Any]
     """The settings of each row: the default, each value of those ``alone``, and the grid.
 
     Args:
-        alone: names of arguments, each of whose values is tried by itself.
+        alone: names of arguments, each of whose values is tried by itself, as are those of --each.
         axes: of the grid, beside those of --grid; one without values is none.
     """
     fixed = {name: given[0] for name, given in values(args.setting).items()}
     grid = {name: given for name, given in axes.items() if given} | values(args.grid)
     single = [{name: one} for name in alone for one in getattr(args, name)]
+    single += [
+        {name: given[0] for name, given in values(words.split("+")).items()} for words in args.each
+    ]
     return [fixed, *({**fixed, **changes} for changes in [*single, *crossed(grid)])]
 
 
@@ -229,6 +241,7 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     several: dict[str, Any] = {"nargs": "*", "action": "extend", "default": []}
     parser.add_argument("--setting", **several, help="NAME=VALUE for all rows")
     parser.add_argument("--grid", **several, help="NAME=VALUE,VALUE: a row for each combination")
+    parser.add_argument("--each", **several, help="NAME=VALUE+NAME=VALUE: a row for each, alone")
     return parser
 
 

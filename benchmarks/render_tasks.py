@@ -21,10 +21,10 @@ def by_victim(
 
 def transformation(data: Row) -> str:
     head = ["setting", "success, 8 bit", "without restarts", "targeted success", "judge says y*",
-            "judge, originals", "Linf x 255", "L2", "LPIPS", "Fréchet", "NFE"]  # fmt: skip
+            "both", "judge, originals", "Linf x 255", "L2", "LPIPS", "Fréchet", "NFE"]  # fmt: skip
 
     def line(row: Row) -> list[str]:
-        names = ("without_retries", "as_wanted", "judge", "judge_untouched")
+        names = ("without_retries", "as_wanted", "judge", "valid", "judge_untouched")
         return [
             what(row["settings"]),
             share(row["success_8bit"]),
@@ -55,7 +55,7 @@ def synthesis(data: Row) -> str:
         return [
             drawn(row["settings"]),
             share(row["success_8bit"]),
-            short(row["without_retries"]),
+            short(row["without_retries"]) if "without_retries" in row else "",
             short(row["as_wanted"]) if "as_wanted" in row else "",
             share(row["judge"]),
             share(row["valid"]) if "valid" in row else "",

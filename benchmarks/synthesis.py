@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from common import Row, by_draw, cells, eight_bit, measure, options_of_settings, rate, ruler
+from common import (
+    Row,
+    by_draw,
+    cells,
+    eight_bit,
+    measure,
+    options_of_settings,
+    rate,
+    ruler,
+    without_retries,
+)
 
 import scoreag
 from scoreag.methods.run_task import run_in_memory
@@ -24,7 +34,7 @@ def row(prior: Any, victim: Any, labels: Any, judge: Any, **settings: Any) -> Ro
         **by_draw(settings, out),
         "success_8bit": rate(out.success, "all images"),
         "valid": rate(out.success & shown, "all images"),
-        "without_retries": rate(out.success & (out.restarts == 0), "all images"),
+        **without_retries(out, torch.ones_like(out.success), "all images"),
         "as_wanted": rate(out.targeted_success, "all images"),
         "judge": rate(shown, "all images"),
     }

@@ -19,6 +19,7 @@ from common import (
     options_of_settings,
     rate,
     ruler,
+    without_retries,
 )
 
 import scoreag
@@ -35,14 +36,14 @@ def row(prior: Any, victim: Any, data: Any, judge: Any, **settings: Any) -> Row:
     out = run_in_memory(
         build_transformation(prior, victim, images, labels, "runner_up", **settings), progress=False
     )
-    right, first = out.clean_predictions == labels, out.restarts == 0
+    right = out.clean_predictions == labels
     return {
         **by_draw(settings, out),
         "clean": rate(right, "all images"),
         "success_8bit": rate(out.success[right], BEFORE),
-        "without_retries": rate((out.success & first)[right], BEFORE),
+        **without_retries(out, right, BEFORE),
         "as_wanted": rate(out.targeted_success[right], BEFORE),
-        **seen(judge, eight_bit(out.images), data, right),
+        **seen(judge, eight_bit(out.images), data, right, out.success),
     }
 
 
@@ -53,14 +54,16 @@ def pgd_row(victim: Any, data: Any, judge: Any, attack: pgd.PGD) -> Row:
         right = victim(images).argmax(1) == labels
         fooled = victim(saved).argmax(1) != labels
     found = {**by_pgd(attack=attack), "success_8bit": rate(fooled[right], BEFORE)}
-    return {**found, **seen(judge, saved, data, right)}
+    return {**found, **seen(judge, saved, data, right, fooled)}
 
 
-def seen(judge: Any, saved: Any, data: Any, right: Any) -> Row:
+def seen(judge: Any, saved: Any, data: Any, right: Any, fooled: Any) -> Row:
     """What the judge says of images that were right before, and how far they moved."""
     images, labels = data
+    shown = judge.message(saved) == labels
     return {
-        "judge": rate((judge.message(saved) == labels)[right], BEFORE),
+        "judge": rate(shown[right], BEFORE),
+        "valid": rate((shown & fooled)[right], BEFORE),
         "judge_untouched": rate((judge.message(images) == labels)[right], BEFORE),
         **judge.distances(saved[right], images[right]),
     }

@@ -1,5 +1,6 @@
 """The search for the smallest attack scale: exact thresholds, and a small world."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -8,6 +9,8 @@ import torch
 
 import scoreag
 import tiny
+from scoreag.cli.info import check_search
+from scoreag.cli.runs import format_summary
 from scoreag.core.rng import Noise
 from scoreag.io.images import quantize_8bit
 from scoreag.methods.config import resolve_task_config
@@ -97,6 +100,11 @@ def test_an_image_at_the_scale_that_was_found_is_that_of_the_fixed_scale(task):
             given = tiny.images(4)[i : i + 1], tiny.labels(4)[i : i + 1]
             one = scoreag.transform(prior, victim, *given, **options)
         torch.testing.assert_close(one.images[0], found.images[i], atol=1e-5, rtol=1e-4)
+
+
+def stubborn(x):
+    """Always class 0, with a gradient."""
+    return torch.tensor([9.0, 0.0, 0.0]) + 1e-9 * x.flatten(1)[:, :3]
 
 
 def found_by(option, victim=None, **options):
@@ -208,9 +216,28 @@ def test_what_cannot_be_searched_is_refused_with_the_word_to_write(task, options
         resolve_task_config(tiny.prior(), task, **options)
 
 
+def test_doctor_tells_of_a_run_what_no_scale_fooled(tmp_path):
+    found = found_by("attack_scale", stubborn)
+    folder = found.save(tmp_path / "run")
+    (finding,) = check_search(folder)
+    assert finding.ok is None and "no attack_scale fools the classifier on" in finding.message
+    fixed = scoreag.transform(
+        tiny.prior(), tiny.victim(), tiny.images(2), tiny.labels(2), progress=False, steps=2
+    )
+    assert check_search(fixed.save(tmp_path / "fixed")) == [] == check_search(tmp_path / "none")
+
+
+def test_a_summary_tells_the_median_and_no_share_of_first_samples(tmp_path):
+    found = found_by("attack_scale")
+    summary = json.loads((found.save(tmp_path / "run") / "summary.json").read_text())
+    middle = found.attack_scale.sort().values[1:3].mean().item()
+    assert summary["attack_scale"]["value"] == pytest.approx(middle, rel=1e-6)
+    assert "success" in summary["rates"] and "success_without_restarts" not in summary["rates"]
+    assert "attack_scale" in format_summary(summary)
+
+
 def test_what_no_scale_fools_is_said():
-    found = found_by("attack_scale", lambda x: torch.stack([0 * x.flatten(1)[:, 0] + 9] * 3, 1) *
-                     torch.tensor([1.0, 0, 0]) + 1e-9 * x.flatten(1)[:, :3])  # fmt: skip
+    found = found_by("attack_scale", stubborn)
     rows = found.to_rows()
     stuck = [row["image_id"] for row in rows if not row["success"]]
     assert stuck and all(rows[i]["attack_scale"] == 1e6 for i in stuck)

@@ -107,6 +107,16 @@ def test_two_attacks_are_compared_on_the_images_that_both_were_given():
     assert entry["value"] == pytest.approx(2 / 3) and entry["total"] == 3
 
 
+def test_shown_successes_are_compared_on_the_images_that_both_were_given():
+    """Of images 0, 1 and 2, right before, the first attack fools 1 and 2; the judge still sees 1."""
+    other = to_columns([row(0, 0, 0, 0, 0), row(1, 1, 1, 1, 1), row(2, 2, 2, 2, 2)])
+    entry = metrics.success_difference(four_columns(), other, shown=True)
+    assert entry["value"] == pytest.approx(1 / 3) and entry["total"] == 3
+    unseen = to_columns([row(0, 0, 0, 1, 1), row(1, 1, 1, 2, 1), row(2, 2, 2, 0, 2)])
+    entry = metrics.success_difference(four_columns(), unseen, shown=True)
+    assert entry["value"] == pytest.approx(-1 / 3) and entry["total"] == 3
+
+
 def test_the_bootstrap_interval_is_that_of_the_binomial_to_its_own_error():
     """200 of 1000: the standard error is (p (1 - p) / n)^(1/2) = .01265, 1.96 of which .0248."""
     values = torch.zeros(1000)

@@ -53,17 +53,20 @@ def test_rows_are_the_default_each_single_value_and_every_combination(common):
         grid=["similarity=30,100", "sigma_start=0.3"],
         attack_scale=[3.0],
         steps=[],
+        each=["x0_steps=2+momentum=0.5", 'sampler_options={"recurrence":2;"a":1}'],
     )
     assert common.cells(args, alone=("attack_scale", "steps"), sampler=[]) == [
         {"steps": 4},
         {"steps": 4, "attack_scale": 3.0},
+        {"steps": 4, "x0_steps": 2, "momentum": 0.5},
+        {"steps": 4, "sampler_options": {"recurrence": 2, "a": 1}},
         {"steps": 4, "similarity": 30, "sigma_start": 0.3},
         {"steps": 4, "similarity": 100, "sigma_start": 0.3},
     ]
 
 
 def test_without_a_grid_there_is_the_default_alone(common):
-    assert common.cells(Namespace(setting=[], grid=[])) == [{}]
+    assert common.cells(Namespace(setting=[], grid=[], each=[])) == [{}]
 
 
 def test_what_is_cut_off_keeps_the_rows_that_were_done(common, tmp_path):

@@ -272,7 +272,7 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
         },
         "transform": {
             "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
-            "attack_scale": "auto",
+            "attack_scale": "auto", "x0_steps": 2,
         },
         "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
     },
