@@ -122,10 +122,10 @@ def value(name: str, word: str) -> Any:
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:
         return known[word.lower()]
-    if ":" in word:
-        return tuple(float(end) for end in word.split(":"))
     if word.startswith("{"):  # options of a sampler, as JSON with ; for ,
         return json.loads(word.replace(";", ","))
+    if ":" in word:
+        return tuple(float(end) for end in word.split(":"))
     for kind in (int, float) if isinstance(getattr(SamplingConfig, name, None), int) else (float,):
         try:
             return kind(word)

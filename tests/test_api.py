@@ -152,7 +152,9 @@ def test_an_image_whose_retries_explode_is_kept_as_it_was(prior, victim, images,
 def test_a_first_draw_that_explodes_is_refused_still(prior, victim, images):
     broken = replace(prior, model=Bounded(prior.model, 0.0).eval())
     with pytest.raises(ValueError, match="the chain exploded"):
-        scoreag.transform(broken, victim, images, LABELS, max_restarts=3, **QUICK)
+        scoreag.transform(broken, victim, images, LABELS, attack_scale=9.0, max_restarts=3, **QUICK)
+    with pytest.raises(ValueError, match="the chain exploded: .* at attack_scale auto"):
+        scoreag.transform(broken, victim, images, LABELS, **QUICK)
 
 
 def test_the_strength_of_a_retry_ends_where_numbers_do():

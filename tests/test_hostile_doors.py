@@ -151,8 +151,8 @@ def test_entries_of_a_card_of_another_kind_are_refused(here: Path, entry: str) -
             ", ".join(f'"w{i}"' for i in range(100_000)) + "]",
             "100,001 entries",
         ),
-        ("images = 100", "\n".join(f"o{i} = [1, 2, 3, 4, 5]" for i in range(20)), "crosses to"),
-        ("images = 100", "deep = " + "[" * 9000, "nests too deeply"),
+        ("images = 50", "\n".join(f"o{i} = [1, 2, 3, 4, 5]" for i in range(20)), "crosses to"),
+        ("images = 50", "deep = " + "[" * 9000, "nests too deeply"),
     ],
 )
 def test_plans_of_more_than_anybody_computes_are_refused(

@@ -108,7 +108,7 @@ def test_two_attacks_are_compared_on_the_images_that_both_were_given():
 
 
 def test_shown_successes_are_compared_on_the_images_that_both_were_given():
-    """Of images 0, 1 and 2, right before, the first attack fools 1 and 2; the judge still sees 1."""
+    """Of images 0, 1 and 2, right before, the first attack fools 1 and 2, and 1 still shows."""
     other = to_columns([row(0, 0, 0, 0, 0), row(1, 1, 1, 1, 1), row(2, 2, 2, 2, 2)])
     entry = metrics.success_difference(four_columns(), other, shown=True)
     assert entry["value"] == pytest.approx(1 / 3) and entry["total"] == 3

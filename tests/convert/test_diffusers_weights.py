@@ -230,7 +230,7 @@ def labelled(diffusers, made, labels):
 
 
 CLASSIFIER = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
-FAST = {"steps": 2, "max_restarts": 0, "progress": False}
+FAST = {"steps": 2, "attack_scale": 10.0, "progress": False}
 
 
 @torch.no_grad()

@@ -145,7 +145,7 @@ def test_noise_that_fools_is_no_success():
     good = load_prior("fashion-small")
     noise = filled(copy.deepcopy(good.model), 0.05)
     victim, sees = load_classifier("fashion-cnn"), load_classifier("fashion-judge")
-    quick = {"steps": 2, "max_restarts": 0, "progress": False, "judge": sees}
+    quick = {"steps": 2, "attack_scale": 6.0, "progress": False, "judge": sees}
     found = synthesize(replace(good, model=noise), victim, [0, 1, 2, 3, 4, 5], **quick)
     assert int(found.success.sum()) >= 4 and not (found.success & found.label_preserved).any()
 
