@@ -256,8 +256,8 @@ FASHION_SETTINGS: dict[str, dict[str, Any]] = {
         "guidance_interval": [0.2, 2.0],
     },
     "transform": {
-        "sampler": "dpmpp_2m", "sigma_start": 0.4, "steps": 8, "similarity": 60.0,
-        "attack_scale": "auto",
+        "sampler": "dpmpp_2m", "sigma_start": 0.8, "steps": 10, "similarity": 60.0,
+        "attack_scale": "auto", "x0_steps": 5, "guidance_scale": 3.0,
     },
     "purify": {"sampler": "ancestral", "sigma_start": 0.6, "steps": 6, "similarity": 5.0},
 }  # fmt: skip
@@ -267,7 +267,7 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
     "cifar10-small": {
         "synthesize": {
             "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
-            "attack_interval": [0.0, 2.0], "guidance_scale": 12.0,
+            "x0_steps": 2, "attack_interval": [0.0, 2.0], "guidance_scale": 12.0,
             "guidance_interval": [0.2, 1.5],
         },
         "transform": {
