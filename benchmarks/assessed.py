@@ -30,6 +30,7 @@ def assessed(folder: Path) -> Row:
         "cells": [cell for cell in cells if cell["attack"] != "clean"],
         "clean": summary["clean_accuracy"],
         "defences": [{**one, "victim": one["classifier"]} for one in summary["defenses"]],
+        "shown_differences": summary.get("shown_differences", []),
         "doubts": [
             {"cell": found["cell"], "says": found["message"]}
             for found in summary["findings"]
