@@ -5,7 +5,8 @@ linearly; the interval is that of a bootstrap over images.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import torch
 from common import Row, attacked, eight_bit, given_images, machine, options, ruler, write
@@ -18,6 +19,7 @@ from scoreag.core.rng import Stream
 SCALES = {"GAT": (20.0, 60.0, 200.0, 600.0), "GAT, 8 views": (20.0, 60.0, 200.0, 600.0)}
 RADII = (2, 4, 6, 8)  # of the FGSM attacks, of 255
 RESAMPLES = 2000
+Data: TypeAlias = tuple[Tensor, Tensor]  # images and labels
 
 
 def make_images(
@@ -72,7 +74,7 @@ def at_lpips(rows: list[Row], level: float, chosen: Tensor) -> float:
     """Transfer at an LPIPS, by linear interpolation between variants; NaN beyond the strongest."""
     points = [(0.0, 0.0)]
     points += [(row["lpips"][chosen].mean().item(), mean_transfer(row, chosen)) for row in rows]
-    for (x, y), (x_next, y_next) in zip(points, points[1:], strict=False):
+    for (x, y), (x_next, y_next) in pairwise(points):
         if x <= level <= x_next:
             return y + (y_next - y) * (level - x) / max(x_next - x, 1e-12)
     return float("nan")
