@@ -22,9 +22,7 @@ RESAMPLES = 2000
 Data: TypeAlias = tuple[Tensor, Tensor]  # images and labels
 
 
-def make_images(
-    prior: Any, victim: Any, data: tuple[Tensor, Tensor], args: Any
-) -> dict[str, list[Tensor]]:
+def make_images(prior: Any, victim: Any, data: Data, args: Any) -> dict[str, list[Tensor]]:
     """The 8-bit images of each attack, from its weakest to its strongest variant."""
     images, labels = data
     made: dict[str, list[Tensor]] = {}
@@ -45,10 +43,7 @@ def make_images(
 
 
 def measure_transfer(
-    made: Mapping[str, list[Tensor]],
-    held: Mapping[str, Any],
-    data: tuple[Tensor, Tensor],
-    judge: Any,
+    made: Mapping[str, list[Tensor]], held: Mapping[str, Any], data: Data, judge: Any
 ) -> dict[str, list[Row]]:
     """Of each variant: LPIPS of each image, and which held classifiers each image fools."""
     images, labels = data
