@@ -124,10 +124,11 @@ def trials(world: World) -> Iterable[Step]:
     """What the defaults of the cards are chosen by; the models must be there."""
     judge, many = ("--judge", world.at(JUDGE)), ("--images", str(world.images))
     drawn = ("--seed", "2", "--per-class", str(world.images // 10), *judge, "--setting")
-    drawn += ("sampler=dpmpp_2m", "sigma_start=80", "max_restarts=6")
+    drawn += ("sampler=dpmpp_2m", "sigma_start=80", "attack_scale=1", "max_restarts=6")
     gas = ("--grid", "attack_scale=0.5,1,2", "attack_interval=0:1,0:2")
     yield world.constructors("synthesis_curves", "synthesis", *drawn, "steps=20", *gas)
-    given = (*many, *judge, "--setting", "sampler=dpmpp_2m", "steps=8", "max_restarts=6")
+    given = (*many, *judge, "--setting", "sampler=dpmpp_2m", "steps=8", "attack_scale=10")
+    given += ("max_restarts=6",)
     gat = ("--grid", "sigma_start=0.2,0.3,0.4", "similarity=30,60", "attack_scale=5,10")
     yield world.constructors("transformation_curves", "transformation", *given, *gat, data=HELD)
     same = (*many, "--setting", "sampler=ancestral", "steps=6")

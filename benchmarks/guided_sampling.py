@@ -61,7 +61,7 @@ def variants(calls: int) -> list[Variant]:
         Variant("ours"),
         Variant("ours, gradient straight", {"jacobian": "identity"}),
         Variant("ours, gradient symmetric", {"jacobian": "finite_difference"}),
-        Variant("ours, with the retries of the default", {"max_restarts": None}),
+        Variant("ours, scale searched for", {"attack_scale": "auto"}),
     ]
 
 
@@ -106,7 +106,7 @@ def measure(variant: Variant, per_class: int, micro_batch: int) -> dict[str, Any
     judge = ruler()
     labels = torch.arange(10).repeat_interleave(per_class)
     job = build_synthesis(
-        prior, victim, labels, "runner_up", **{"max_restarts": 0, **variant.settings}
+        prior, victim, labels, "runner_up", **{"attack_scale": 1.5, **variant.settings}
     )
     run_batch(replace(job.select(range(2)), config=replace(job.config, steps=2)))  # warm up
     started, parts, calls = time.perf_counter(), [], 0.0

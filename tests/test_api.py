@@ -153,7 +153,7 @@ def test_a_first_draw_that_explodes_is_refused_still(prior, victim, images):
     broken = replace(prior, model=Bounded(prior.model, 0.0).eval())
     with pytest.raises(ValueError, match="the chain exploded"):
         scoreag.transform(broken, victim, images, LABELS, attack_scale=9.0, max_restarts=3, **QUICK)
-    with pytest.raises(ValueError, match="the chain exploded: .* at attack_scale auto"):
+    with pytest.raises(ValueError, match=r"the chain exploded: .* at attack_scale auto"):
         scoreag.transform(broken, victim, images, LABELS, **QUICK)
 
 

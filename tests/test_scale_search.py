@@ -83,6 +83,8 @@ def test_no_image_depends_on_the_others(task):
     assert torch.equal(whole.attack_scale, cut.attack_scale)
     assert torch.equal(whole.restarts, cut.restarts) and torch.equal(whole.nfe, cut.nfe)
     torch.testing.assert_close(whole.images, cut.images)
+    again = attacked(task, 4)
+    assert torch.equal(whole.images, again.images)
 
 
 @pytest.mark.parametrize("task", ["synthesize", "transform"])
@@ -239,7 +241,7 @@ def test_a_summary_tells_the_median_and_no_share_of_first_samples(tmp_path):
 def test_what_no_scale_fools_is_said():
     found = found_by("attack_scale", stubborn)
     rows = found.to_rows()
-    stuck = [row["image_id"] for row in rows if not row["success"]]
+    stuck = [row["image_id"] for row in rows if not row["found"]]
     assert stuck and all(rows[i]["attack_scale"] == 1e6 for i in stuck)
     (problem,) = list_search_problems(rows, "attack_scale")[:1]
     assert problem.startswith(f"no attack_scale fools the classifier on {len(stuck)} of 4 images")

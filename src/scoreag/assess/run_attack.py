@@ -60,7 +60,8 @@ class AttackOutput:
         targets: the class aimed at, -1 where it is any.
         nfe: score-model evaluations per image; forwards, backwards: of the classifier.
         gradient_norm: length of the loss's gradient at each image, for the attacker.
-        found: the values of an option that was searched for, by its name.
+        found: the values of an option that was searched for, by its name, and whether the search
+            found one that fools.
     """
 
     images: Images
@@ -71,7 +72,7 @@ class AttackOutput:
     forwards: float = 0.0
     backwards: float = 0.0
     gradient_norm: BatchScalar | None = None
-    found: Mapping[str, BatchScalar] = field(default_factory=dict)
+    found: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +288,10 @@ def _run_task(context: CellContext, batch: range, classifier: CountingClassifier
     return AttackOutput(
         result.images[padded], targets[padded], result.nfe[padded], result.restarts[padded],
         result.guidance_skipped[padded],
-        found={name: getattr(result, name)[padded] for name in (spec.config.searched,) if name},
+        found={
+            name: getattr(result, name)[padded]
+            for name in (spec.config.searched, "found") if spec.config.searched
+        },
     )  # fmt: skip
 
 
@@ -344,7 +348,10 @@ def _score_batch(
         "backwards": [round(output.backwards, 4)] * len(positions),
         **saved,
     }
-    columns |= {name: _round(values, 6) for name, values in output.found.items()}
+    columns |= {
+        name: values.tolist() if values.dtype == torch.bool else _round(values, 6)
+        for name, values in output.found.items()
+    }
     if output.gradient_norm is not None:  # None where it is not finite, which JSON does not have
         norms = output.gradient_norm.tolist()
         columns["gradient_norm"] = [float(f"{x:.6g}") if math.isfinite(x) else None for x in norms]

@@ -93,7 +93,7 @@ def _check_rounding(part: CellResult) -> Messages:
 def _check_search(part: CellResult) -> Messages:
     """Images that no attack fooled, and images that the weakest one fools."""
     rows = part.columns.rows
-    option = next((name for name in SEARCHES if name in rows[0]), "")
+    option = next((name for name in SEARCHES if rows and name in rows[0]), "")
     yield from map(_warning, list_search_problems(rows, option))
 
 

@@ -22,7 +22,7 @@ from scoreag.classifiers.rejection import (
 )
 from scoreag.core import ALGORITHM, LEGACY_ALGORITHM
 from scoreag.core.batching import BatchContext, use_batch
-from scoreag.core.rng import next_call_indices
+from scoreag.core.rng import derive_key, next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.defend import defend
 from scoreag.defenses.purified_classifier import PurifiedClassifier
@@ -38,6 +38,8 @@ from scoreag.methods.transformation import build_transformation
 
 DRAW_OFFSET_SHARED = 0  # the only draw of a cell with a shared draw
 DRAW_OFFSET_EVAL = 10**9  # the draws of the evaluation start here: no attack saw them
+DRAW_OFFSET_PURPOSE = 10**10  # the draws of an attack's named purposes start here
+MAX_DRAWS_OF_PURPOSE = 10**6
 DRAW_OFFSET_GRADIENT = 2 * 10**9  # the draw for the gradient's length
 DrawIndex: TypeAlias = int | tuple[int, ...]  # of all rows, or one per row
 LogitsAt: TypeAlias = Callable[[DrawIndex, Images, tuple[int, ...]], Logits]
@@ -214,16 +216,21 @@ class CountingClassifier:
     Args:
         ids: the image ids of the rows, which key their noise.
         rows: the numbers of the rows in the batch; by default its order.
+        first_draw: the number of the first draw.
+        calls_by_row: counts of a purpose of its own, in place of the counter's.
     """
 
     view: ClassifierView
     ids: tuple[int, ...]
     counter: QueryCounter
     rows: tuple[int, ...] | None = None
+    first_draw: int = 0
+    calls_by_row: dict[int, int] | None = None
 
     def __call__(self, images: Images) -> Logits:
         rows = self.rows if self.rows is not None else tuple(range(len(self.ids)))
-        calls = next_call_indices(self.counter.calls_by_row, rows)
+        counts = self.counter.calls_by_row if self.calls_by_row is None else self.calls_by_row
+        calls = tuple(self.first_draw + call for call in next_call_indices(counts, rows))
         draw = calls if len(images) == len(rows) else max(calls)
         logits = self.view(draw, images, self.ids)
         self.counter.forwards += len(images)
@@ -238,6 +245,12 @@ class CountingClassifier:
         """The classifier of only these rows of its batch."""
         places = tuple(self.rows[i] if self.rows is not None else i for i in rows)
         return replace(self, ids=tuple(self.ids[i] for i in rows), rows=places)
+
+    def restart_draws(self, *purpose: str | int) -> "CountingClassifier":
+        """With draws of their own for ``purpose``, from the first on."""
+        number = int.from_bytes(derive_key(*purpose)[:4], "little")
+        first = DRAW_OFFSET_PURPOSE + MAX_DRAWS_OF_PURPOSE * number
+        return replace(self, first_draw=first, calls_by_row={})
 
     def _count_gradient(self, images: int, gradient: Tensor | None) -> None:
         self.counter.backwards += images if gradient is not None else 0

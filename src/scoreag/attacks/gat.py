@@ -21,7 +21,7 @@ from scoreag.methods.transformation import sample_task
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
     "max_restarts", "guidance_scale", "guide", "polyak_step", "momentum", "tangent_projection",
-    "x0_steps", "augmentations",
+    "x0_steps", "augmentations", "normalize_gradient",
 )  # fmt: skip
 
 
@@ -32,8 +32,8 @@ class GAT(Attack):
     Args:
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
         attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts,
-        guidance_scale, guide, polyak_step, momentum, tangent_projection, x0_steps, augmentations:
-        as in ``scoreag.transform``; None takes the value of the card.
+        guidance_scale, guide, polyak_step, momentum, tangent_projection, x0_steps, augmentations,
+        normalize_gradient: as in ``scoreag.transform``; None takes the value of the card.
         prior: required; not an option.
     """
 
@@ -53,6 +53,7 @@ class GAT(Attack):
     tangent_projection: bool | None = None
     x0_steps: int | None = None
     augmentations: int | None = None
+    normalize_gradient: bool | None = None
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class GAT(Attack):
             labels=labels,
             target=validate_target(target, labels, classes, seed, noise.image_ids),
         )
-        return run_batch(task).images
+        return run_batch(task, pad_to=len(images)).images
 
     def _config(self, prior: Prior) -> SamplingConfig:
         options: dict[str, Any] = {name: getattr(self, name) for name in SAMPLING_OPTIONS}

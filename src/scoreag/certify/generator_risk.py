@@ -37,6 +37,11 @@ class GeneratorSpec:
                 f"max_restarts is {self.task.config.max_restarts}; restarts would change the "
                 "generator: write max_restarts=0"
             )
+        if option := self.task.config.searched:
+            raise ValueError(
+                f"{option} is 'auto'; the search samples until the classifier errs, which would "
+                f"change the generator: write a number, e.g. attack_scale=0"
+            )
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
 

@@ -99,6 +99,24 @@ def reset_draws(
     return bound
 
 
+@runtime_checkable
+class SupportsDrawRestart(Protocol):
+    """A random classifier that can begin its draws again, under another name."""
+
+    def restart_draws(self, *purpose: str | int) -> Classifier:
+        """The classifier with draws keyed by ``purpose``, from the first on."""
+        ...
+
+
+def restart_draws(
+    classifier: Classifier, image_ids: Sequence[int], *purpose: str | int
+) -> Classifier:
+    """As ``reset_draws``, also for a classifier that keeps the ids of its rows itself."""
+    if isinstance(classifier, SupportsDrawRestart):
+        return classifier.restart_draws(*purpose)
+    return reset_draws(classifier, image_ids, *purpose)
+
+
 def _contains_defense(classifier: Any) -> bool:
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     return any(hasattr(type(part), "select_rows") for part in parts)

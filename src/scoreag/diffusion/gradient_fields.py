@@ -54,7 +54,8 @@ def polyak_step(term: LogLikelihood, scale: float, best: float = 0.0) -> LogLike
     """``term`` with the gradient ``scale (best - f) v / |v|^2``, ``f`` its value, ``v`` its own.
 
     To first order, a step of length 1 along it gives ``f`` the value ``best`` if scale is 1; Polyak
-    (1969). Where ``f`` is nearly ``best`` already it is nearly 0.
+    (1969). Of a log-probability near 0, gap and gradient vanish together, and the step does not:
+    ``stop_margin`` is what pauses it.
 
     Args:
         best: the largest value of ``term``: 0 of a log-probability.
@@ -68,10 +69,10 @@ def polyak_step(term: LogLikelihood, scale: float, best: float = 0.0) -> LogLike
 
 
 def with_momentum(term: LogLikelihood, decay: float) -> LogLikelihood:
-    """``term`` with the gradient ``m <- decay m + v`` over the calls of one chain, ``v`` its own.
+    """``term`` with the gradient ``m <- decay m + v`` over its evaluations in one chain.
 
-    Dong et al. (2018), without their normalization. The returned likelihood serves one chain only,
-    and nothing may be differentiated through that chain.
+    ``v`` is its own gradient. Dong et al. (2018), without their normalization. The returned
+    likelihood serves one chain only, and nothing may be differentiated through that chain.
     """
     memory: list[State] = []
 

@@ -407,7 +407,8 @@ def _check_gradient(config: SamplingConfig) -> None:
     """One rule for the length of the gradient, and a memory that fades."""
     if config.normalize_gradient and config.polyak_step:
         raise ValueError(
-            "normalize_gradient and polyak_step both set the length of the gradient; leave one out"
+            "normalize_gradient and polyak_step both set the length of the gradient; write "
+            "normalize_gradient=False or polyak_step=False"
         )
     if config.momentum >= 1:
         raise ValueError(
@@ -428,7 +429,7 @@ def _check_search(
             f"similarity is 'auto' and attack_scale {config.attack_scale!r}; one of them can be "
             "searched for at a time: write a number above 0 as attack_scale, e.g. 100"
         )
-    if config.searched and overrides.get("max_restarts") is not None:
+    if config.searched and overrides.get("max_restarts"):
         raise ValueError(
             f"max_restarts is for a fixed attack_scale; with {config.searched} 'auto' each image "
             "is sampled until its value is found: leave max_restarts out, or write a number as "

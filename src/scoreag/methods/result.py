@@ -70,6 +70,8 @@ class Result:
         targeted_success: it predicts the target of the 8-bit image; ``success`` if untargeted.
         attack_scale: s_y of each image; None for a purification.
         similarity: s_x of each image; None for a synthesis.
+        found: whether the search for attack_scale or similarity found an attack that fools the
+            classifier as asked; None where nothing was searched for.
         config: the sampling options.
         judge: name and other metadata of the reference classifier.
         judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
@@ -92,6 +94,7 @@ class Result:
     targeted_success: Bool[Tensor, " batch"] | None = None
     attack_scale: BatchScalar | None = None
     similarity: BatchScalar | None = None
+    found: Bool[Tensor, " batch"] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     judge: Mapping[str, Any] = field(default_factory=dict)
@@ -215,6 +218,7 @@ class Result:
                 "guidance_skipped": int(self.guidance_skipped[i]),
                 "attack_scale": _item(self.attack_scale, i),
                 "similarity": _item(self.similarity, i),
+                "found": _item(self.found, i),
                 "seed": self.seed,
                 "nfe": int(self.nfe[i]),
             }

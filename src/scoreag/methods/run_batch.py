@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from scoreag.core.batching import SupportsRowSelection, select_rows
+from scoreag.core.batching import select_rows
 from scoreag.core.rng import Noise
-from scoreag.core.types import BatchScalar, Images, Labels
+from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.diffusion.likelihoods import logit_margin
 from scoreag.io.images import quantize_8bit
 from scoreag.methods.config import SamplingConfig
@@ -76,7 +76,8 @@ def _search_strengths(task: TaskSpec, pad_to: int) -> Result:
     """
     option = task.config.searched
     search = SEARCHES[option]
-    brackets = Brackets.start(_first_strengths(task, pad_to, search))
+    padded = replace(task, classifier=task.pad(pad_to, "task").classifier)
+    brackets = Brackets.start(_first_strengths(padded, pad_to, search))
     kept: SampleBatch | None = None
     strengths, tries = torch.zeros((2, len(task)), dtype=torch.float64).unbind()
     for number in itertools.count():
@@ -84,20 +85,23 @@ def _search_strengths(task: TaskSpec, pad_to: int) -> Result:
         rows = (~trial.isnan()).nonzero().flatten().tolist()
         if not rows:
             break
-        part = task.select(rows).with_found(option, trial[rows])
-        samples = _sample(part.pad(pad_to, "task"), task.config)[: len(rows)]
-        fooled, finite = _fools(part, samples.images, pad_to, search, number)
-        better = fooled | brackets.high[rows].isinf() & finite
+        part, copies = _select_padded(padded, rows, pad_to)
+        chain = part.with_found(option, trial[copies]).with_draws("chain")
+        samples = _sample(chain, task.config)
+        fooled, finite = _fools(part, samples.images, search, number, len(rows))
+        samples, better = samples[: len(rows)], fooled | brackets.high[rows].isinf() & finite
         brackets = brackets.update(rows, trial[rows], fooled, finite)
         kept = samples if kept is None else kept.merge(rows, samples, better)
         strengths[rows] = torch.where(better, trial[rows], strengths[rows])
         tries[rows] += 1
     assert kept is not None  # each image has a first strength
-    found = task.with_found(option, strengths).pad(pad_to, "result")
-    kept = kept[[*range(len(task)), *[-1] * (len(found) - len(task))]]
-    _check_finite(found, kept.images)
-    result = _evaluate(found, task.config, kept)[: len(task)]
-    return replace(result, restarts=tries.long() - 1)
+    every = range(len(task))
+    final, copies = _select_padded(padded.with_found(option, strengths), [*every], pad_to)
+    final = final.with_draws("result")
+    kept = kept[copies]
+    _check_finite(final, kept.images)
+    result = _evaluate(final, task.config, kept)[: len(task)]
+    return replace(result, restarts=tries.long() - 1, found=brackets.high.isfinite())
 
 
 def _first_strengths(task: TaskSpec, pad_to: int, search: ScaleSearch) -> BatchScalar:
@@ -105,35 +109,42 @@ def _first_strengths(task: TaskSpec, pad_to: int, search: ScaleSearch) -> BatchS
     first = torch.full((len(task),), search.first, dtype=torch.float64)
     if task.images is None:
         return first
-    wrong, _ = _fools(task, task.images, pad_to, search, -1)
+    part, _ = _select_padded(task, [*range(len(task))], pad_to)
+    assert part.images is not None
+    wrong, _ = _fools(part, part.images, search, -1, len(task))
     return torch.where(wrong, search.least, first)
 
 
 @torch.no_grad()
 def _fools(
-    task: TaskSpec, images: Images, pad_to: int, search: ScaleSearch, number: int
-) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Which images fool the classifier in 8 bits as the search asks, and which are finite.
+    task: TaskSpec, images: Images, search: ScaleSearch, number: int, count: int
+) -> tuple[Bool[Tensor, " count"], Bool[Tensor, " count"]]:
+    """Which of the first ``count`` images fool the classifier as asked, and which are finite.
 
     Args:
         number: of the try; a random classifier has other draws in each.
     """
+    assert task.labels is not None
     finite = images.flatten(1).isfinite().all(1)
     pictures = quantize_8bit(torch.where(finite.view(-1, 1, 1, 1), images, 0.5))
+    target = task.target if isinstance(task.target, Tensor) else None
     n_errors = torch.zeros(len(task), dtype=torch.int64, device=images.device)
-    n_draws = search.draws if isinstance(task.classifier, SupportsRowSelection) else 1
-    for draw in range(n_draws):
-        padded = task.pad(pad_to, "fresh", number, draw)
-        assert padded.classifier is not None and task.labels is not None
-        rows = [*range(len(task)), *[-1] * (len(padded) - len(task))]
-        logits = padded.classifier(pictures[rows])[: len(task)]
+    first: Logits | None = None
+    for draw in range(search.draws):
+        classifier = task.with_draws("fresh", number + 1, draw).classifier
+        assert classifier is not None
+        logits = classifier(pictures)
         finite &= logits.isfinite().all(1)
-        target = task.target if isinstance(task.target, Tensor) else None
         lead = (
             -logit_margin(logits, task.labels) if target is None else logit_margin(logits, target)
         )
         n_errors += lead >= search.margin
-    return (finite & (n_errors >= search.share * n_draws)).cpu(), finite.cpu()
+        if first is not None and draw == 1 and torch.equal(first, logits):
+            n_errors *= search.draws // 2  # no draw will differ
+            break
+        first = logits
+    fooled = finite & (n_errors >= search.share * search.draws)
+    return fooled[:count].cpu(), finite[:count].cpu()
 
 
 def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[TaskSpec, list[int]]:
@@ -196,10 +207,11 @@ def _check_finite(task: TaskSpec, images: Images) -> None:
         return
     names = ("similarity",) if task.task == "purify" else ("attack_scale", "similarity")
     values = ", ".join(f"{name} {_format(getattr(task.config, name))}" for name in names)
-    flags = " or ".join(f"--{name.replace('_', '-')}" for name in names)
+    fixed = [name for name in names if name != task.config.searched]
+    flags = " or ".join(f"--{name.replace('_', '-')}" for name in fixed)
     raise ValueError(
         f"the chain exploded: {problem} at {values}, {task.config.steps} steps; "
-        f"write a smaller {flags}, or more --steps"
+        f"write {f'a smaller {flags}, or ' if flags else ''}more --steps"
     )
 
 

@@ -62,7 +62,7 @@ def list_search_problems(rows: Sequence[Row], option: str) -> list[str]:
         option: that was searched for; "" is none.
     """
     problems = []
-    if ids := [row["image_id"] for row in rows if option and not row["success"]]:
+    if ids := [row["image_id"] for row in rows if option and not row["found"]]:
         problems.append(
             f"no {option} fools the classifier on {len(ids)} of {len(rows)} images "
             f"(ids {list_ids(ids)})"
@@ -71,7 +71,7 @@ def list_search_problems(rows: Sequence[Row], option: str) -> list[str]:
     if ids := [
         row["image_id"]
         for row in weakest
-        if row["success"] and row["predictions"].get("before") in (None, row["label"])
+        if row["found"] and row["predictions"].get("before") in (None, row["label"])
     ]:
         end = "smallest" if option == "attack_scale" else "largest"
         problems.append(
@@ -237,7 +237,12 @@ def _suggest_stronger(config: Mapping[str, Any]) -> str:
     if scale == 0:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"
     if scale == AUTO:
-        return "no scale fools the classifier on any image: write a smaller --similarity"
+        weaker = (
+            "write a wider --attack-interval"
+            if similarity is None
+            else "write a smaller --similarity"
+        )
+        return f"no scale fools the classifier on any image: {weaker}"
     if similarity == AUTO:
         return f"no similarity fools the classifier: write a larger --attack-scale (now {scale:g})"
     current = "" if scale is None else f" (now {scale:g})"

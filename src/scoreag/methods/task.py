@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoreag.classifiers.checks import check_classifier, validate_judge
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
-from scoreag.core.batching import bind_image_ids, reset_draws, select_rows
+from scoreag.core.batching import bind_image_ids, reset_draws, restart_draws, select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.prior import Prior
@@ -83,7 +83,14 @@ class TaskSpec:
         """The task with the option that makes an attack of these strengths."""
         return replace(self, found={option: strength_to_option(option, strengths)})
 
-    def pad(self, pad_to: int, *purpose: str | int) -> "TaskSpec":
+    def with_draws(self, *purpose: str | int) -> "TaskSpec":
+        """The task with the draws of a random classifier for that purpose, from the first on."""
+        if self.classifier is None:
+            return self
+        classifier = restart_draws(self.classifier, self.image_ids, *purpose)
+        return replace(self, classifier=classifier)
+
+    def pad(self, pad_to: int, purpose: str) -> "TaskSpec":
         """The task with its last image repeated until there are ``pad_to``.
 
         A random classifier starts its draws again: they depend only on the images of this task and
@@ -93,7 +100,7 @@ class TaskSpec:
         padded = self.select([*range(count), *[count - 1] * (pad_to - count)])
         if self.classifier is None:
             return padded
-        classifier = reset_draws(self.classifier, self.image_ids, *purpose)
+        classifier = reset_draws(self.classifier, self.image_ids, purpose)
         return replace(padded, classifier=select_rows(classifier, range(len(padded))))
 
 

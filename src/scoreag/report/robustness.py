@@ -415,7 +415,7 @@ def format_confusions(
 
 
 def generator_table(assessment: AssessmentResults) -> Table:
-    """The classes by the quality of their samples, worst first, at the smallest attack scale."""
+    """The classes by the quality of their samples, worst first, at the smallest fixed scale."""
     weakest: dict[str, CellResult] = {}
     for one in in_distribution_cells(assessment):
         if one.cell.task == "synthesize" and "judge_agreement" in one.metrics:
@@ -430,7 +430,8 @@ def generator_table(assessment: AssessmentResults) -> Table:
     ]  # fmt: skip
     caption = (
         "How well the score model generates each class, worst first: the reference classifiers "
-        "see the intended class, in the samples with the smallest attack scale. Reference "
+        "see the intended class, in the samples with the smallest fixed attack scale, or with "
+        "searched ones. Reference "
         f"classifier {'; '.join(describe_judges(assessment, group) for group in weakest)}."
     )
     header = ["class", "attack_scale", "label preserved"]
