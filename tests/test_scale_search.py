@@ -9,6 +9,7 @@ import torch
 
 import scoreag
 import tiny
+from scoreag.certify.generator_risk import GeneratorSpec
 from scoreag.cli.info import check_search
 from scoreag.cli.runs import format_summary
 from scoreag.core.rng import Noise
@@ -16,6 +17,7 @@ from scoreag.io.images import quantize_8bit
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.scale_search import SEARCHES, Brackets, at_end
 from scoreag.methods.summary import list_search_problems
+from scoreag.methods.synthesis import build_synthesis
 
 SEARCH = SEARCHES["attack_scale"]
 
@@ -188,6 +190,27 @@ def test_a_random_classifier_must_err_in_a_share_of_fresh_draws():
     bright = found.images.flatten(1).mean(1)
     inside = found.attack_scale < SEARCHES["attack_scale"].most
     assert inside.any() and bright[inside].min() > 0.45
+    assert torch.equal(found.found, inside)  # also where the last draw of all is right
+
+
+def test_a_given_target_that_is_not_reached_is_told():
+    """Always class 1 of 3: the class 2 that was asked for never leads."""
+
+    def victim(x):
+        return torch.tensor([0.0, 5.0, -50.0]) + 1e-9 * x.flatten(1)[:, :3]
+
+    found = scoreag.transform(
+        tiny.prior(), victim, tiny.images(2), torch.zeros(2).long(), [2, 2], steps=2,
+        progress=False, attack_scale="auto", normalize_gradient=False,
+    )  # fmt: skip
+    assert found.success.all() and not found.found.any()
+    assert "on 2 of 2 images" in list_search_problems(found.to_rows(), "attack_scale")[0]
+
+
+def test_a_search_is_no_generator_that_can_be_certified():
+    searched = build_synthesis(tiny.prior(), tiny.victim(), [0, 1], attack_scale="auto")
+    with pytest.raises(ValueError, match="attack_scale is 'auto'; the search samples until"):
+        GeneratorSpec(searched)
 
 
 def test_an_image_that_is_wrong_already_costs_one_chain_if_the_chain_leaves_it_wrong():

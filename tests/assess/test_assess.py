@@ -406,3 +406,55 @@ steps = 1
     run(tmp_path / "parts", text, size=2)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
     assert any("gat" in name for name in map(str, rows(tmp_path / "whole")))
+
+
+SEARCHED = """\
+description = "scales that are searched for"
+images = 5
+batch_size = SIZE
+eval_draws = 1
+
+[datasets.tiny]
+data = "image-folder:images"
+prior = "prior"
+reference_classifier = "judge"
+classifiers = ["net"]
+
+[purifiers.gap]
+steps = 1
+sigma_start = 0.2
+
+[attacks.gat]
+attack_scale = "auto"
+normalize_gradient = false
+steps = 2
+images = 5
+
+[attacks.gas]
+attack_scale = ["auto", 0.0]
+normalize_gradient = false
+steps = 2
+purifiers = []
+"""
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path, size):
+    """With a purifier, whose draws belong to the image, as without one."""
+    found = []
+    for batch_size in (size, 4):
+        run(tmp_path / f"out{batch_size}", SEARCHED.replace("SIZE", str(batch_size)))
+        told = {}
+        for file in sorted((tmp_path / f"out{batch_size}").glob("cells/*/cell.json")):
+            name = json.loads(file.read_text())["name"]
+            texts = [f.read_text() for f in file.parent.glob("*.jsonl")]
+            lines = [json.loads(line) for text in texts for line in text.splitlines()]
+            for row in lines:
+                if "found" in row:
+                    kept = ("attack_scale", "found", "restarts", "success")
+                    told[name, row["image_id"]] = tuple(row[field] for field in kept)
+        found.append(told)
+    kinds = {name for name, _ in found[0]}
+    assert len(kinds) == 3 and any("gap" in name for name in kinds)
+    assert found[0] == found[1]
+    assert len({scale for scale, *_ in found[0].values()}) > 3

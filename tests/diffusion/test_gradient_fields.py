@@ -49,6 +49,17 @@ def test_a_polyak_step_beyond_the_goal_is_none(x):
     assert moved_by(reached, x).abs().max() == 0
 
 
+def test_a_polyak_step_of_a_reached_goal_does_not_vanish(x):
+    """``log sigmoid(b.x + c)`` tends to 0, and the step to ``1 / |b|``: only a pause ends it."""
+    b = torch.randn(3, 2, generator=torch.Generator().manual_seed(2))
+
+    def reached(x0, sigma):
+        return torch.nn.functional.logsigmoid((x0 * b).flatten(1).sum(1) + 25)
+
+    length = moved_by(polyak_step(reached, 1.0), x).flatten(1).norm(dim=1)
+    torch.testing.assert_close(length, (1 / b.norm()).expand(4), rtol=1e-3, atol=0)
+
+
 def test_a_polyak_step_can_be_differentiated_twice(x):
     def step(x):
         return moved_by(polyak_step(toward(torch.ones(3, 2)), 0.7), x)
