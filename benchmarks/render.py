@@ -91,8 +91,8 @@ def recipes(data: Row) -> str:
 
 SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("models", "cifar10", "Cards of the CIFAR-10 models", cards),
-    ("results", "unrestricted", "Robust classifiers of CIFAR-10", assessed),
-    ("results", "unrestricted_fashion", "A robust classifier of Fashion-MNIST", assessed),
+    ("assessments", "unrestricted", "Robust classifiers of CIFAR-10", assessed),
+    ("assessments", "unrestricted_fashion", "A robust classifier of Fashion-MNIST", assessed),
     ("results", "transformation", "GAT on CIFAR-10", transformation),
     ("defaults", "transformation_first", "GAT by the earlier score model", transformation),
     ("defaults", "transformation_curves", "GAT over its settings", transformation),
