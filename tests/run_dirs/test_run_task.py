@@ -86,8 +86,8 @@ def test_a_retry_was_at_doubled_strength_and_its_calls_are_added(run):
 def test_rows_hold_no_time(run):
     known = {
         "image_id", "label", "target", "target_source", "predictions", "success_float", "success",
-        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "similarity", "found", "seed",
-        "nfe",        "distances", "file", "sha256", "original_file", "original_sha256",
+        "targeted_success", "restarts", "guidance_skipped", "attack_scale", "similarity", "found",
+        "seed", "nfe", "distances", "file", "sha256", "original_file", "original_sha256",
     }  # fmt: skip
     assert all(set(row) == known for row in read_rows(run))
 
