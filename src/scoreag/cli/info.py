@@ -158,7 +158,8 @@ def check_search(folder: Path) -> "list[Finding]":
     from scoreag.io.manifest import read_manifest
     from scoreag.io.records import read_rows
     from scoreag.io.run_dir import ROWS
-    from scoreag.methods.summary import list_search_problems, searched_option
+    from scoreag.methods.scale_search import searched_option
+    from scoreag.methods.summary import list_search_problems
 
     if not (folder / ROWS).is_file():
         return []

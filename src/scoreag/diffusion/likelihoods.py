@@ -143,7 +143,7 @@ def reconstruction(
     """
 
     def log_likelihood(x0: State, sigma: Sigma) -> BatchScalar:
-        if isinstance(similarity, float | int) and not similarity:
+        if _is_zero(similarity):
             return (x0 * 0).flatten(1).sum(1)
         s_x = similarity.to(x0) if isinstance(similarity, Tensor) else similarity
         weight = 1 / VARIANCES[variance](sigma, s_x, sigma_data)
@@ -217,8 +217,12 @@ def mmps_denoiser(
             shift = sigma**2 * jacobian_product(solved)
         return denoised + shift if differentiable else denoised.detach() + shift.detach()
 
-    is_zero = isinstance(similarity, float | int) and not similarity
-    return denoise if is_zero else guided
+    return denoise if _is_zero(similarity) else guided
+
+
+def _is_zero(similarity: float | BatchScalar) -> bool:
+    """Whether the reference is ignored; a similarity of each image is above 0."""
+    return not isinstance(similarity, Tensor) and not similarity
 
 
 def conjugate_gradients(product: Callable[[State], State], target: State, steps: int) -> State:

@@ -16,7 +16,7 @@ from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head, null_label
-from scoreag.methods.scale_search import AUTO, SEARCHES
+from scoreag.methods.scale_search import AUTO, SEARCHES, searched_option
 from scoreag.registry import (
     UnknownNameError,
     UnknownOptionError,
@@ -145,7 +145,7 @@ class SamplingConfig:
     @property
     def searched(self) -> str:
         """The option whose value is searched for each image, or ""."""
-        return next((name for name in SEARCHES if getattr(self, name) == AUTO), "")
+        return searched_option(vars(self))
 
     def strengths(self, task: str) -> dict[str, float]:
         """The attack scale and the similarity of a task, NaN where they are searched for."""

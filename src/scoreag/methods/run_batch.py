@@ -24,6 +24,7 @@ from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import SampleBatch
 from scoreag.methods.result import Result
 from scoreag.methods.scale_search import SEARCHES, Brackets, ScaleSearch
+from scoreag.methods.summary import list_ids
 from scoreag.methods.task import TaskSpec
 
 MAX_DOUBLINGS = 1000  # doubles end at 2^1024
@@ -281,5 +282,5 @@ def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "class
 def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:
     """How many images are not finite, and their first ids; empty if all of them are."""
     bad = {i for i, ok in zip(task.image_ids, finite.tolist(), strict=True) if not ok}
-    ids = ", ".join(map(str, sorted(bad)[:5])) + (", ..." if len(bad) > 5 else "")
+    ids = list_ids(sorted(bad))
     return f"{len(bad)} of {len(set(task.image_ids))} images{verb} (ids {ids})" if bad else ""

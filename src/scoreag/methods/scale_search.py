@@ -8,7 +8,9 @@ The strength is the attack scale, or one over the similarity.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -47,6 +49,11 @@ SEARCHES = {  # by the option that is found
     "attack_scale": ScaleSearch(first=4.0, least=0.01, most=1e6),
     "similarity": ScaleSearch(first=1e-3, least=1e-6, most=10.0),  # one over it
 }
+
+
+def searched_option(config: Mapping[str, Any]) -> str:
+    """The option that a config searches for, or ""."""
+    return next((name for name in SEARCHES if config.get(name) == AUTO), "")
 
 
 def strength_to_option(option: str, strengths: BatchScalar) -> BatchScalar:

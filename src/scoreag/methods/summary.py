@@ -6,7 +6,7 @@ from typing import Any
 
 from scoreag.classifiers.checks import CLEAN_IMAGES, describe_weak_judge
 from scoreag.io.records import Row
-from scoreag.methods.scale_search import AUTO, SEARCHES, at_end
+from scoreag.methods.scale_search import AUTO, at_end, searched_option
 from scoreag.stats.estimates import quantile_interval
 from scoreag.stats.proportion import Proportion
 
@@ -48,11 +48,6 @@ def summarize_rows(
         **({option: median_with_interval([r[option] for r in rows], ALL_IMAGES)} if option else {}),
         **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
     }
-
-
-def searched_option(config: Mapping[str, Any]) -> str:
-    """The option of a manifest's config that was searched for, or ""."""
-    return next((name for name in SEARCHES if config.get(name) == AUTO), "")
 
 
 def list_search_problems(rows: Sequence[Row], option: str) -> list[str]:

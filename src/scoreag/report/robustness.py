@@ -340,24 +340,17 @@ def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
 
 
 def differences_table(assessment: AssessmentResults) -> Table:
-    rows: Rows = [
-        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
-        for attack, other, entry in assessment.differences
-    ]
     caption = (
         "Success of an attack minus that of the first one in the same ball, on the same images "
         "(paired interval of Bonett and Price). Above 0 it is stronger. Attacks without a radius "
         "are compared with their own variants only."
     )
     title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
+    rows = _difference_rows(assessment, assessment.differences)
     return Table("differences", title, caption, header, rows)
 
 
 def shown_differences_table(assessment: AssessmentResults) -> Table:
-    rows: Rows = [
-        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
-        for attack, other, entry in assessment.shown_differences
-    ]
     caption = (
         "Images that fool while every reference classifier still sees the class: the attack that "
         "has most of them, minus each other one, on the same images that were correct before "
@@ -365,7 +358,17 @@ def shown_differences_table(assessment: AssessmentResults) -> Table:
     )
     title = "Paired comparison of attacks, label preserved"
     header = ["best attack", "against", "images", "difference"]
+    rows = _difference_rows(assessment, assessment.shown_differences)
     return Table("shown_differences", title, caption, header, rows)
+
+
+def _difference_rows(
+    assessment: AssessmentResults, differences: Sequence[tuple[str, str, MetricEntry]]
+) -> Rows:
+    return [
+        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
+        for attack, other, entry in differences
+    ]
 
 
 def perturbation_table(assessment: AssessmentResults) -> Table:
