@@ -8,7 +8,7 @@ import torch
 
 from scoreag.diffusion.networks.unet import UNet
 from scoreag.models.model_cards import Card, build_network, load_card, read_weights, write_card
-from scoreag.training.checkpoint import grow_resolution
+from scoreag.training.initialization import grow_resolution
 
 SHAPE = (3, 8, 8)
 

@@ -39,6 +39,7 @@ class TrainOptions:
 
     preset: Annotated[str, o.Opt("Training recipe; see: scoreag list presets.")]
     data: Annotated[str, o.Opt("Training images, with labels.")] = DEFAULT_DATA
+    classes: Annotated[str | None, o.Opt("Only images of these: lion,pizza.", "all")] = None
     reading: o.ReadOptions = field(default_factory=o.ReadOptions)
     out: Annotated[str, o.Opt(_OUT_HELP, check=o.not_empty)]
     train_images: Annotated[
@@ -66,6 +67,7 @@ class ScoreModelOptions:
     sample_every_images: Annotated[
         int | None, o.Opt("Images between two sample grids.", "a tenth of all", o.at_least(1))
     ] = None
+    keep_others: Annotated[bool, o.switch("Other --classes' images, too, with the null label.")] = False
     grad_accum_steps: Annotated[int, o.Opt(_ACCUM_HELP, check=o.at_least(1))] = 1
     ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
     tensorboard: Annotated[bool, o.switch("Also write TensorBoard curves.")] = False
@@ -124,7 +126,9 @@ def _train_score_model(
     init = load_init(options, recipe)
     classes, batch_size = init.classes if init else (), recipe.schedule.batch_size
     # only one process downloads
-    data = group.main_process_first(lambda: load_labeled(training, batch_size, classes))
+    data = group.main_process_first(
+        lambda: load_labeled(training, batch_size, classes, options.keep_others)
+    )
     assert data.labels is not None
     recipe = _fit_sigma_data(recipe, training.preset, data, init)
     resolve_options(recipe, data.images, data.classes, init)
@@ -150,7 +154,7 @@ def _train_score_model(
 
 def load_init(options: ScoreModelOptions, recipe: "ScoreRecipe") -> "Card | None":
     """The card of --init, at a higher resolution with --grow-resolution."""
-    from scoreag.training.checkpoint import grow_resolution
+    from scoreag.training.initialization import grow_resolution
 
     if not options.init:
         if options.grow_resolution:
@@ -238,12 +242,20 @@ def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: st
     return replace(recipe, lr=lr, schedule=replace(recipe.schedule, **changes, dtype=dtype))
 
 
-def load_labeled(training: TrainOptions, batch_size: int, known: tuple[str, ...] = ()) -> "Dataset":
+def load_labeled(
+    training: TrainOptions,
+    batch_size: int,
+    known: tuple[str, ...] = (),
+    keep_others: bool = False,
+) -> "Dataset":
     """The training images, with labels and named classes.
 
     Args:
         known: the classes of --init, which number the labels if the data has no others.
+        keep_others: whether images of other classes than --classes stay, with the null label.
     """
+    if keep_others and not training.classes:
+        raise UsageError("--keep-others is about classes beside --classes; write those, too")
     progress = training.output.progress
     try:
         data = training.reading.load(training.data, progress, known)
@@ -253,6 +265,9 @@ def load_labeled(training: TrainOptions, batch_size: int, known: tuple[str, ...]
         data = training.reading.load(training.data, progress)
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
+    if training.classes is not None:
+        names = [name.strip() for name in training.classes.split(",")]
+        data = data.select_classes(names, keep_others)
     if batch_size > len(data):
         raise ValueError(
             f"--batch-size is {batch_size}, and there are {len(data)} images; "

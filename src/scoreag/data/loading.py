@@ -21,6 +21,7 @@ from scoreag.registry import (
     describe_value,
     did_you_mean,
     load_component,
+    short_repr,
 )
 
 _PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # whose word is a path
@@ -107,6 +108,39 @@ class Dataset:
     def select(self, rows: Sequence[int]) -> "Dataset":
         """The images at these positions, in this order."""
         return self._take(torch.tensor(rows, dtype=torch.int64), rows)
+
+    def select_classes(self, names: Sequence[str], keep_others: bool = False) -> "Dataset":
+        """The images of these classes, numbered in this order.
+
+        Args:
+            keep_others: keep the others with the label ``len(names)``, the null label in training.
+        """
+        missing = [name for name in names if name not in self.classes]
+        if self.labels is None or missing or not names or len(set(names)) < len(names):
+            raise ValueError(self._explain_classes(names, missing))
+        numbers = torch.full((len(self.classes),), len(names))
+        for number, name in enumerate(names):
+            numbers[self.classes.index(name)] = number
+        labels = numbers[self.labels]
+        kept = self if keep_others else self.select((labels < len(names)).nonzero()[:, 0].tolist())
+        labels = labels if keep_others else labels[labels < len(names)]
+        word = f"{self.name}, {'classes' if len(names) > 1 else 'class'} {', '.join(names)}"
+        word += " and others" if keep_others else ""
+        return replace(kept, labels=labels, classes=tuple(names), name=word)
+
+    def _explain_classes(self, names: Sequence[str], missing: Sequence[str]) -> str:
+        """Why these classes cannot be selected, and what to write."""
+        if self.labels is None or not self.classes:
+            return f"{self.name} has no named classes to choose from; leave out the classes"
+        if missing:
+            return (
+                f"{self.name} has no class {short_repr(missing[0])}; "
+                f"{did_you_mean(missing[0], list(self.classes))}"
+            )
+        return (
+            f"the classes are {', '.join(names) or 'none'}; write each once, e.g. "
+            f"{','.join(self.classes[:2])}"
+        )
 
     def _take(self, index: slice | Tensor, positions: Sequence[int]) -> "Dataset":
         return replace(

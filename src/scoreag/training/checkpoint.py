@@ -1,10 +1,10 @@
-"""Where a training starts: new weights, those of a card, or its own checkpoint."""
+"""The state of a training, its file, and how a training that diverges is noticed."""
 
 import copy
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,15 +14,10 @@ from torch import nn
 
 from scoreag.io.filesystem import atomic_write
 from scoreag.io.safe_unpickler import load_tensors
-from scoreag.models.model_cards import Card, load_weights, read_weights, write_card
-from scoreag.registry import load_component
 
 MEDIAN_WINDOW = 200  # steps whose median loss is the baseline
 PATIENCE = 10  # steps in a row with a far higher loss
 DIVERGENCE_FACTOR = 10.0  # times the baseline
-REINIT_PREFIXES = ("first.", "last.")
-HEAD_PREFIX = "head."  # of a second output, which the network of ``init`` may lack
-UNET_DEFAULTS = {"patch": 2, "multipliers": [1, 2, 3]}  # of UNet, where its options lack them
 
 
 class DivergenceError(ValueError):
@@ -166,66 +161,3 @@ def save_checkpoint(state: TrainState, file: Path) -> None:
             raise
 
     atomic_write(file, write)
-
-
-def build_seeded(
-    network: str, options: Mapping[str, Any], seed: int, init: Card | None = None
-) -> nn.Module:
-    """A network with the weights of ``init``, or with new ones that depend only on the seed.
-
-    A head that the network of ``init`` lacks is new.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module: nn.Module = load_component("networks", network).build(**options)
-    if init is not None:
-        adds_head = options.get("head_at", 0) and not init.options.get("head_at", 0)
-        new = {n: t for n, t in module.state_dict().items() if n.startswith(HEAD_PREFIX)}
-        load_weights(module, {**(new if adds_head else {}), **read_weights(init)}, init.name)
-    return module
-
-
-def check_init(init: Card, kind: str, example: str, shape: tuple[int, ...], classes: int) -> None:
-    """Refuse to start from a card of another kind, image shape or number of classes."""
-    if init.kind != kind:
-        raise ValueError(f"{init.name} is a {init.kind}; start from a {kind}, e.g. {example}")
-    if tuple(init.image_shape) != shape or len(init.classes) != classes:
-        raise ValueError(
-            f"{init.name} is for {init.image_shape} images of {len(init.classes)} classes, and the "
-            f"data are {shape} images of {classes}"
-        )
-
-
-def grow_resolution(card: Card, folder: Path, seed: int = 0) -> Card:
-    """The card of ``card``'s U-Net with half its patch and one more level, in ``folder``.
-
-    A network of patches learns cheaply what images show, but mixes the pixels of a patch in its
-    first layer.  It becomes the inner part of a network of half the patch (Karras et al. 2018): its
-    levels keep their weights; the new outer level and the first and last layer are new.
-
-    Args:
-        seed: of the new weights.
-
-    Raises:
-        ValueError: it is no U-Net with an even patch.
-    """
-    patch, widths = (card.options.get(name, default) for name, default in UNET_DEFAULTS.items())
-    if card.network != "unet" or patch % 2 or widths[0] != 1:
-        raise ValueError(
-            f"{card.name} is a {card.network} of patch {patch} and multipliers {widths}; a finer "
-            "level fits around a unet of an even patch whose first multiplier is 1: leave out "
-            "--grow-resolution"
-        )
-    options = {**card.options, "patch": patch // 2, "multipliers": [1, *widths]}
-    tensors = {n: t.detach() for n, t in build_seeded("unet", options, seed).state_dict().items()}
-    offset = 1 + int(card.options.get("blocks", 1))  # layers of the new level on the way down
-    for name, tensor in read_weights(card).items():
-        if not name.startswith(REINIT_PREFIXES):
-            tensors[_shift_level(name, offset)] = tensor
-    new = replace(card, file="model.safetensors", options=options, folder=folder, metrics={})
-    return write_card(new, tensors)
-
-
-def _shift_level(name: str, offset: int) -> str:
-    part, *rest = name.split(".")
-    return ".".join([part, str(int(rest[0]) + offset), *rest[1:]]) if part == "down" else name

@@ -17,7 +17,7 @@ from scoreag.core.types import Images, Labels
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import Card
 from scoreag.registry import check_options, load_component
-from scoreag.training import checkpoint, losses, schedule
+from scoreag.training import checkpoint, initialization, losses, schedule
 from scoreag.training.checkpoint import TrainState
 from scoreag.training.loop import BatchSampler, fit
 from scoreag.training.outputs import Callback, TrainingLog, describe_inputs, export
@@ -56,7 +56,7 @@ def train_classifier(
     log = TrainingLog(folder, recipe.schedule, every, progress=progress)
     state = train(
         recipe, images, labels, folder / "checkpoint.pt", checkpoint_seconds=checkpoint_seconds,
-        device=device, extra_data=extra_data, init=init, log=log,
+        device=device, extra_data=extra_data, init=init, log=log, classes=classes,
     )  # fmt: skip
     provenance = {
         **(provenance or {}), **describe_inputs(init, extra_data), **log.summary(state),
@@ -81,10 +81,11 @@ def complete_recipe(
     """
     channels, height, width = shape = tuple(images.shape[1:])
     if init is not None:
-        checkpoint.check_init(init, "classifier", "cifar10-resnet20", shape, len(classes))
+        initialization.check_init(init, "classifier", "cifar10-resnet20", shape)
         repeat = channels if len(init.mean) == 1 else 1
         recipe = replace(
-            recipe, network=init.network, options=init.options,
+            recipe, network=init.network,
+            options=initialization.init_options(init, shape, len(classes)),
             mean=tuple(init.mean) * repeat, std=tuple(init.std) * repeat,
         )  # fmt: skip
     build = load_component("networks", recipe.network).build
@@ -138,9 +139,10 @@ def train(
     extra_data: Dataset | None = None,
     init: Card | None = None,
     log: TrainingLog | None = None,
+    classes: Sequence[str] = (),
 ) -> TrainState:
     """Train by a complete ``recipe``, from the checkpoint ``file`` if there is one."""
-    state = checkpoint.load_checkpoint(build_state(recipe, images, device, init), file)
+    state = checkpoint.load_checkpoint(build_state(recipe, images, device, init, classes), file)
     batch_sampler: BatchSampler = schedule.iter_batches
     if extra_data is not None:
         fraction = recipe.extra_fraction
@@ -159,9 +161,12 @@ def build_state(
     images: Pixels,
     device: torch.device | str = "cpu",
     init: Card | None = None,
+    classes: Sequence[str] = (),
 ) -> TrainState:
     """The state before the first step, with the weights of ``init`` or of the seed."""
-    network = checkpoint.build_seeded(recipe.network, recipe.options, recipe.schedule.seed, init)
+    network = initialization.build_seeded(
+        recipe.network, recipe.options, recipe.schedule.seed, init, classes
+    )
     if init is None and isinstance(network, WhitenedCNN):
         whiten(network, losses.normalize(images[:5000].float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]

@@ -180,6 +180,14 @@ CLASSIFIER_PRESETS = {
         label_smoothing=0.1, adversarial="trades", eps=8 / 255, step_size=0.25, attack_steps=10,
         beta=5.0,
     ),
+    "cifar100-resnet": Recipe(  # made for --init cifar10-robust-prn
+        "preact_resnet", replace(_schedule(800_000, 128, warmup=0.1), ema_rampup_ratio=0.02),
+        {"width": 32}, lr=0.1, label_smoothing=0.1, crop_schedule=((0.6, 24), (1.0, 32)),
+        mean=(), std=(),
+    ),
+    "cifar100-judge": replace(  # made for --init cifar10-judge
+        _CIFAR10_JUDGE, schedule=_schedule(600_000, 512, seed=1), lr=0.5, mean=(), std=(),
+    ),
     "fashion-cnn": Recipe(
         "wide_resnet", _schedule(400_000, 128), {"depth": 10, "width": 1, "stem": 2},
         random_shift=1, hflip=False, mean=(), std=(),
@@ -232,12 +240,19 @@ SCORE_PRESETS = {
               attention_at=[16, 8], patch=1),
         warmup_images=102_400, lr=3e-3, adam_lr=1e-3,
     ),
-    "cifar100-small": _unet(4_000_000, channels=32, multipliers=[1, 2, 4]),
+    "cifar100-small": replace(  # made for --init cifar10
+        _unet(400_000, channels=32, multipliers=[1, 1, 2, 4], patch=1, head_at=16),
+        ln_sigma=(-0.8, 1.2), lr=3e-3, adam_lr=1e-3,
+    ),
     "fashion-small": _FASHION,
     "fashion-edm": _fashion_variant("edm", 3.0),
     "fashion-ddpm": _fashion_variant("ddpm", 1000.0),
     "fashion-ncsn": _fashion_variant("ncsn", 12.0),
-    "tiny-imagenet-small": _unet(8_000_000, channels=32, multipliers=[1, 2, 4, 4]),
+    "tiny-imagenet-small": replace(  # made for --init cifar10
+        _unet(90_000, channels=32, multipliers=[1, 1, 2, 4], attention_at=[16], patch=1,
+              head_at=32),
+        ln_sigma=(-0.8, 1.2), lr=3e-3, adam_lr=1e-3,
+    ),
     "tiny": ScoreRecipe(  # learns next to nothing, in a minute, to test an installation
         "unet",
         TrainingSchedule(

@@ -16,7 +16,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.io.images import make_grid, to_uint8, write_png
 from scoreag.models.model_cards import Card, load_card
 from scoreag.registry import check_options, load_component
-from scoreag.training import checkpoint, losses, optimization, outputs
+from scoreag.training import checkpoint, initialization, losses, optimization, outputs
 from scoreag.training.checkpoint import TrainState
 from scoreag.training.execution import DistContext, ExecutionConfig
 from scoreag.training.loop import fit
@@ -64,7 +64,7 @@ def train_score_model(
     check_recipe(recipe, labels, classes, folder, context, ema_width)
     file = folder / "checkpoint.pt"
     state = context.main_process_first(
-        partial(build_or_resume, recipe, options, init, file, device, execution)
+        partial(build_or_resume, recipe, options, init, file, device, execution, classes)
     )
     every = sample_every_images or max(schedule.batch_size, schedule.total_images // 10)
     log = TrainingLog(
@@ -112,7 +112,8 @@ def check_recipe(
             "nothing; write a weight above 0, e.g. 0.25, or leave head_at out of the options"
         )
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= len(classes):
+    # len(classes) is the null label; beside it there are others, and 0 unless all count from 1
+    if low < 0 or high > len(classes) or (high == len(classes) and low):
         raise ValueError(
             f"the labels go from {low} to {high}, and there are {len(classes)} names of classes; "
             f"write labels from 0 to {len(classes) - 1}, or give the names that are lacking"
@@ -143,16 +144,17 @@ def resolve_options(
             inputs = torch.empty(batch, *shape), torch.empty(batch), torch.zeros(batch).long()
         check_input_shapes(build, options, [inputs], recipe.network)
         return options
-    checkpoint.check_init(init, "score-model", "cifar10", shape, len(classes))
+    initialization.check_init(init, "score-model", "cifar10", shape)
     if init.family != recipe.family:
         raise ValueError(
             f"{init.name} is of family {init.family}, and the preset of {recipe.family}; "
             f"give a preset of family {init.family}, or another --init"
         )
+    options = initialization.init_options(init, shape, len(classes))
     head_at = recipe.options.get("head_at", 0)
-    if init.network != recipe.network or head_at not in head_sides(**init.options):
-        return dict(init.options)
-    return {"head_at": head_at, **init.options}  # a head may be new
+    if init.network != recipe.network or head_at not in head_sides(**options):
+        return options
+    return {"head_at": head_at, **options}  # a head may be new
 
 
 def build_or_resume(
@@ -162,9 +164,10 @@ def build_or_resume(
     file: Path,
     device: torch.device | str,
     execution: ExecutionConfig,
+    classes: Sequence[str] = (),
 ) -> TrainState:
     """The state of the checkpoint ``file`` if there is one, else that before the first step."""
-    model = build_network(recipe, options, init, execution.channels_last).to(device)
+    model = build_network(recipe, options, init, execution.channels_last, classes).to(device)
     state = checkpoint.init_state(
         model, build_optimizer(model, recipe), len(recipe.schedule.ema_widths)
     )
@@ -175,12 +178,16 @@ def build_or_resume(
 
 
 def build_network(
-    recipe: ScoreRecipe, options: Mapping[str, Any], init: Card | None, channels_last: bool = True
+    recipe: ScoreRecipe,
+    options: Mapping[str, Any],
+    init: Card | None,
+    channels_last: bool = True,
+    classes: Sequence[str] = (),
 ) -> Preconditioned:
     """The denoiser before its first step, with the weights of ``init`` or of the seed."""
     name = init.network if init else recipe.network
     check_options(load_component("networks", name).build, dict(options), recipe.network)
-    network = checkpoint.build_seeded(name, options, recipe.schedule.seed, init)
+    network = initialization.build_seeded(name, options, recipe.schedule.seed, init, classes)
     family = losses.build_objective(recipe.family, recipe.sigma_data).family
     model = Preconditioned(network, family).train()
     layout = torch.channels_last if channels_last else torch.contiguous_format
