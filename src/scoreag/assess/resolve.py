@@ -33,8 +33,8 @@ from scoreag.classifiers.checks import check_classifier, is_same_network
 from scoreag.classifiers.loading import class_names
 from scoreag.classifiers.rejection import can_reject
 from scoreag.core import ALGORITHM
+from scoreag.core.class_names import lacks_class_names
 from scoreag.data.loading import Dataset
-from scoreag.data.source import lacks_class_names
 from scoreag.io.images import check_images
 from scoreag.io.manifest import to_jsonable
 from scoreag.registry import load_component

@@ -26,9 +26,9 @@ from scoreag.core.rng import derive_key, next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.defend import defend
 from scoreag.defenses.purified_classifier import PurifiedClassifier
-from scoreag.diffusion.parameterizations import ScoreModel
+from scoreag.diffusion.parameterizations import ScoreModel, null_label
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import has_head, null_label
+from scoreag.diffusion.prior_guidance import has_head
 from scoreag.io.images import to_float
 from scoreag.io.manifest import to_jsonable
 from scoreag.methods.purification import build_purification

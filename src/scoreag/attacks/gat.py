@@ -15,7 +15,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig, resolve_task_config
 from scoreag.methods.guided_sampling import attach_guide
 from scoreag.methods.run_batch import run_batch
-from scoreag.methods.task import TaskSpec, validate_class_count, validate_target
+from scoreag.methods.task import TaskSpec, fit_to_classifier, validate_target
 from scoreag.methods.transformation import sample_task
 
 SAMPLING_OPTIONS = (
@@ -67,7 +67,7 @@ class GAT(Attack):
         if self.prior is None:
             raise ValueError('gat needs a prior: give prior=scoreag.load_prior("cifar10")')
         classes = select_rows(classifier, [0])(images[:1]).shape[1]
-        validate_class_count(self.prior, classes)
+        prior = self.prior.to(images.dtype, images.device)
         seed = noise.seed
         if noise.name:
             seed = int.from_bytes(derive_key(noise.seed, noise.name), "little")
@@ -76,7 +76,7 @@ class GAT(Attack):
         task = TaskSpec(
             task="transform",
             sample=sample_task,
-            prior=self.prior.to(images.dtype, images.device),
+            prior=fit_to_classifier(prior, classifier, classes),
             config=config,
             seed=seed,
             image_ids=tuple(noise.image_ids),

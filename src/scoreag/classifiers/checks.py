@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.classifiers.class_groups import known_names, select_classes
 from scoreag.classifiers.normalized import (
     NormalizedClassifier,
     looks_like_probabilities,
     wrap_classifier,
 )
 from scoreag.core.batching import reset_draws, select_rows
+from scoreag.core.class_names import NO_GROUPS
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.stats.proportion import Proportion
 
@@ -162,6 +164,8 @@ def validate_judge(
         )
     if isinstance(judge, nn.Module) and not isinstance(judge, NormalizedClassifier):
         judge = wrap_classifier(judge)
+    if isinstance(judge, NormalizedClassifier):
+        judge = _fit_judge(judge, classifier)
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
@@ -172,6 +176,19 @@ def validate_judge(
             "judge that was trained on the same classes"
         )
     return judge
+
+
+def _fit_judge(judge: NormalizedClassifier, classifier: Classifier) -> NormalizedClassifier:
+    """The judge for the classes of the classifier, by name, where both sides have names."""
+    names = known_names(classifier)
+    if not names or not known_names(judge):
+        return judge
+    try:
+        return select_classes(judge, names, getattr(classifier, "groups", NO_GROUPS))
+    except ValueError as error:
+        raise ValueError(
+            f"the judge is of other classes than the classifier: {error}; give another judge"
+        ) from error
 
 
 def is_same_network(a: Any, b: Any, images: Images | None = None) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoreag.classifiers import build, rejection
+from scoreag.classifiers import build, class_groups, rejection
 from scoreag.classifiers.checks import check_classifier
 from scoreag.classifiers.gradient_masking import MASKING_WRAPPERS
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
@@ -23,7 +23,8 @@ from scoreag.classifiers.state_dict import (
     detect_file_format,
     open_state_dict,
 )
-from scoreag.data.source import lacks_class_names
+from scoreag.core.class_names import NO_GROUPS, Groups, lacks_class_names
+from scoreag.data.cifar import COARSE_CLASSES
 from scoreag.io.filesystem import file_sha256
 from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
 from scoreag.models.model_cards import Card, load_card, load_weights, read_weights
@@ -31,7 +32,7 @@ from scoreag.models.trust import limit_network_size
 from scoreag.registry import describe_value, load_component
 
 WRAPPERS = (*MASKING_WRAPPERS, rejection.PREFIX)  # before a classifier's name
-PREFIXES = (*WRAPPERS, build.ROBUSTBENCH)
+PREFIXES = (*WRAPPERS, class_groups.PREFIX, build.ROBUSTBENCH)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class _Resolved:
     std: Sequence[float] | None = (1.0,)
     fixed: str = ""
     image_shape: tuple[int, int, int] | None = None
+    classes: tuple[str, ...] = ()
+    groups: Groups = NO_GROUPS
 
 
 def load_classifier(
@@ -68,6 +71,7 @@ def load_classifier(
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``config``
         "obfuscated:cifar10-resnet20"          any of these, with its gradients hidden
         "bpda:cifar10-resnet20"                the same, to an attacker who knows how
+        "coarse:models/mine"                   the superclasses of CIFAR-100, by a fine one
         "with-detector:cifar10-resnet20,NAME"  any of these, behind a detector of generated images
 
     Args:
@@ -91,13 +95,16 @@ def load_classifier(
     found = _with_normalization(_resolve(name, network, config, trust_code), str(name), mean, std)
     assert found.mean is not None and found.std is not None
     return wrap_classifier(
-        found.module, found.mean, found.std, found.metadata, found.image_shape
-    ).to(place)
+        found.module, found.mean, found.std, found.metadata, found.image_shape, found.classes,
+        found.groups,
+    ).to(place)  # fmt: skip
 
 
 def class_names(name: str | Path) -> tuple[str, ...]:
     """The names of a classifier's classes by number, from its card; () where they are unknown."""
     bare = str(name)
+    if bare.startswith(class_groups.PREFIX):
+        return COARSE_CLASSES
     for prefix in WRAPPERS:
         bare = bare.removeprefix(prefix)
     bare = bare.partition(",")[0]
@@ -127,14 +134,33 @@ def _resolve(
             fixed = "a masked classifier is normalized as the one that it hides"
             metadata = {**bare.metadata, "name": str(name)}
             module = wrapper(bare).eval()
-            return _Resolved(module, metadata, fixed=fixed, image_shape=bare.image_shape)
+            return _describe_wrapped(module, metadata, fixed, bare)
+    if str(name).startswith(class_groups.PREFIX):
+        inner = str(name).removeprefix(class_groups.PREFIX)
+        fine = load_classifier(inner, "cpu", trust_code=trust_code)
+        grouped = class_groups.coarse_classifier(fine, str(name))
+        metadata = {**fine.metadata, "name": str(name)}
+        fixed = "a coarse classifier is normalized as the one of the fine classes"
+        return _describe_wrapped(grouped.module, metadata, fixed, grouped)
     if str(name).startswith(rejection.PREFIX):
         return _with_detector(str(name), trust_code)
     if ":" in str(name):
         return _from_name(str(name))
     card = load_card_of_kind(name, "classifier", trust_code)
     fixed, module = "its card says its normalization", load_card_classifier(card)
-    return _Resolved(module, card.identity, card.mean, card.std, fixed, card.image_shape)
+    return _Resolved(
+        module, card.identity, card.mean, card.std, fixed, card.image_shape, card.classes
+    )
+
+
+def _describe_wrapped(
+    module: nn.Module, metadata: Mapping[str, Any], fixed: str, inner: NormalizedClassifier
+) -> _Resolved:
+    """A module around a classifier, of its images and classes."""
+    return _Resolved(
+        module, metadata, fixed=fixed, image_shape=inner.image_shape, classes=inner.classes,
+        groups=inner.groups,
+    )  # fmt: skip
 
 
 def _with_detector(name: str, trust_code: bool) -> _Resolved:
@@ -154,7 +180,7 @@ def _with_detector(name: str, trust_code: bool) -> _Resolved:
     fixed = "a guarded classifier is normalized as its parts are"
     metadata = {"name": name, "classifier": bare.metadata, "detector": detector.metadata}
     module = rejection.WithDetector(bare, detector).eval()
-    return _Resolved(module, metadata, fixed=fixed, image_shape=shape)
+    return replace(_describe_wrapped(module, metadata, fixed, bare), image_shape=shape)
 
 
 def load_card_classifier(card: Card) -> nn.Module:
@@ -190,7 +216,10 @@ def _from_name(name: str) -> _Resolved:
     if not isinstance(module, NormalizedClassifier):
         return _Resolved(module, {"name": name})
     fixed, inner = "its factory says its normalization", module.module
-    return _Resolved(inner, module.metadata, module.mean, module.std, fixed, module.image_shape)
+    return _Resolved(
+        inner, module.metadata, module.mean, module.std, fixed, module.image_shape, module.classes,
+        module.groups,
+    )  # fmt: skip
 
 
 def _from_file(file: Path, network: str | None, config: Mapping[str, Any] | None) -> _Resolved:

@@ -1,6 +1,6 @@
 """Any module as a classifier of images in [0, 1], whose weights are constants."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from scoreag.core.class_names import NO_GROUPS, Groups
 from scoreag.core.weight_cache import WeightCache
 from scoreag.diffusion.prior import Prior
 from scoreag.registry import describe_value
@@ -26,6 +27,8 @@ class NormalizedClassifier(nn.Module):
         mean, std: of the channels: the input of the module is ``(images - mean) / std``.
         metadata: for a manifest: the name, sha256, license of the module.
         image_shape: the (channels, height, width) of its training, where that is known.
+        classes: their names by number, where they are known.
+        groups: for superclasses: the classes that each of ``classes`` stands for.
     """
 
     def __init__(
@@ -35,9 +38,12 @@ class NormalizedClassifier(nn.Module):
         std: Sequence[float] = (1.0,),
         metadata: Mapping[str, Any] | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        classes: Sequence[str] = (),
+        groups: Groups = NO_GROUPS,
     ) -> None:
         super().__init__()
         self.module, self.image_shape = module, image_shape
+        self.classes, self.groups = tuple(classes), groups
         self.mean, self.std = tuple(mean), tuple(std)
         self.metadata = dict(metadata or {"name": type(module).__name__})
         self.weight_cache: WeightCache[Weights] = WeightCache()
@@ -110,6 +116,8 @@ def wrap_classifier(
     std: Sequence[float] = (1.0,),
     metadata: Mapping[str, Any] | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    classes: Sequence[str] = (),
+    groups: Groups = NO_GROUPS,
 ) -> NormalizedClassifier:
     """Any module that returns logits, as a classifier of images in [0, 1].
 
@@ -118,6 +126,9 @@ def wrap_classifier(
             images in [0, 1].
         metadata: for a manifest, e.g. its name and source.
         image_shape: the (channels, height, width) of its training, where that is known.
+        classes: their names by number, by which score models, judges and data of other classes are
+            matched; empty where they are unknown.
+        groups: for superclasses: the classes that each of ``classes`` stands for.
 
     Raises:
         ValueError: the module is in train mode, or the normalization is invalid.
@@ -146,7 +157,23 @@ def wrap_classifier(
             f"image_shape is {describe_value(image_shape)}; expected (channels, height, width), "
             "or None"
         )
-    return NormalizedClassifier(module, means, stds, metadata, shape).eval()
+    names = _check_class_names(classes)
+    return NormalizedClassifier(module, means, stds, metadata, shape, names, groups).eval()
+
+
+def _check_class_names(classes: Any) -> tuple[str, ...]:
+    """The names; refuses anything but different words."""
+    names = [classes] if isinstance(classes, str) or not isinstance(classes, Iterable) else classes
+    names = tuple(names)
+    if isinstance(classes, str) or not all(isinstance(n, str) for n in names):
+        raise ValueError(
+            f"classes is {describe_value(classes)}; expected a name for each output, e.g. "
+            "('cat', 'dog')"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"classes names {twice!r} twice; give each output a name of its own")
+    return names
 
 
 def _to_floats(values: Any) -> tuple[float, ...]:

@@ -14,7 +14,6 @@ from scoreag.cli.runs import (
     load_images,
     say_where,
 )
-from scoreag.cli.tasks import parse_labels, parse_target
 
 if TYPE_CHECKING:
     from scoreag.certify.generator_risk import GeneratorSpec
@@ -121,7 +120,7 @@ def _certify_images(options: CertifyOptions) -> None:
     )
     prior = options.compute.load_prior(options.model)
     classifier = options.compute.load_classifier(options.classifier)
-    data = load_images(source, prior, options.classifier, options.out, output.progress)
+    data = load_images(source, prior, classifier, options.out, output.progress)
     check_labeled(data)
     assert data.labels is not None
     smoothed = _build_base_classifier(output, prior, classifier, config)
@@ -213,8 +212,10 @@ def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
     chosen, defense = options.generator, options.generator.purification
     prior = options.compute.load_prior(options.model)
     classifier = options.compute.load_classifier(options.classifier)
-    labels = parse_labels(chosen.classes or "all", prior.classes, chosen.per_class or 1000)
-    target = parse_target(chosen.target or "none", prior.classes)
+    labels, target = parse_request(
+        chosen.classes or "all", chosen.target or "none", chosen.per_class or 1000, prior,
+        classifier,
+    )  # fmt: skip
     sampling = {"attack_scale": 0.0, **o.sampling_kwargs(chosen.sampling), "max_restarts": 0}
     task = build_synthesis(prior, classifier, labels, target, options.seed, **sampling)
     if not defense.purifier:

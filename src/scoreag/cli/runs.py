@@ -23,24 +23,55 @@ LABEL_HINTS = {  # how to add labels to each kind of data
 
 
 def load_images(
-    source: ImageOptions, prior: "Prior", classifier: str | None, out: str, progress: bool
+    source: ImageOptions,
+    prior: "Prior",
+    classifier: "NormalizedClassifier | None",
+    out: str,
+    progress: bool,
 ) -> "Dataset":
-    """The images of --data, checked to have the classes and the shape of the score model."""
+    """The images of --data, checked to have the classifier's classes and the model's shape."""
     check_not_overwritten(source.data, out)
-    data = source.load(progress, label_names(prior, classifier))
-    check_classes(data, prior.classes)
+    names = label_names(prior, classifier)
+    data = source.load(progress, names)
+    if not names and classifier is not None:
+        name_classes(classifier, data, prior)
+    check_classes(data, names)
     check_shape(data, prior.image_shape)
     return data
 
 
-def label_names(prior: "Prior", classifier: str | None) -> tuple[str, ...]:
-    """The class names that number the labels: the score model's, else the classifier's."""
-    from scoreag.classifiers.loading import class_names
-    from scoreag.data.source import lacks_class_names
+def label_names(prior: "Prior", classifier: "NormalizedClassifier | None") -> tuple[str, ...]:
+    """The class names that number the labels: the classifier's, else the score model's.
 
-    if lacks_class_names(prior.classes) and classifier:
-        return class_names(classifier) or prior.classes
-    return prior.classes
+    None where those of the classifier are unknown, and it has more or fewer than the score model.
+    """
+    from scoreag.classifiers.class_groups import known_names
+
+    if classifier is None:
+        return prior.classes
+    if names := known_names(classifier):
+        return names
+    return prior.classes if count_classes(classifier, prior) == len(prior.classes) else ()
+
+
+def count_classes(classifier: "NormalizedClassifier", prior: "Prior") -> int:
+    """The number of classes that a classifier tells apart in images of the score model's shape."""
+    import torch
+
+    from scoreag.classifiers.checks import check_classifier
+    from scoreag.classifiers.rejection import can_reject
+
+    gray = torch.full((1, *prior.image_shape), 0.5, device=prior.sigmas.device)
+    return check_classifier(classifier, gray, require_grad=False) - can_reject(classifier)
+
+
+def name_classes(classifier: "NormalizedClassifier", data: "Dataset", prior: "Prior") -> None:
+    """Give a classifier without class names those of the data, if it has as many classes."""
+    from scoreag.core.class_names import lacks_class_names
+
+    count, names = count_classes(classifier, prior), data.classes
+    if not lacks_class_names(names) and len(names) == count:
+        classifier.classes = names
 
 
 def check_not_overwritten(data: str, out: str) -> None:
@@ -108,11 +139,6 @@ def load_reference(
     if ":" in name or Path(name).is_file():  # a function or a file of weights has no card
         return reference, {}
     card = compute.load_card(name)
-    if prior.classes and card.classes and card.classes != prior.classes:
-        raise ValueError(
-            f"the reference classifier {name} has other classes than the score model; give one "
-            f"with the same classes, or --reference-classifier {NONE}"
-        )
     entry = card.metrics.get("test", {}).get("accuracy", {})
     accuracy = {name: entry[name] for name in ("count", "total", "of") if name in entry}
     return reference, {"judge": {"accuracy": accuracy}} if len(accuracy) == 3 else {}

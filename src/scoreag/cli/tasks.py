@@ -3,17 +3,22 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from scoreag.cli import options as o
 from scoreag.cli.runs import (
     check_labeled,
     describe_data,
+    label_names,
     load_images,
     load_reference,
     run_and_report,
 )
 from scoreag.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from scoreag.classifiers.normalized import NormalizedClassifier
+    from scoreag.diffusion.prior import Prior
 
 ALL = "all"
 
@@ -42,9 +47,10 @@ def synthesize(options: SynthesizeOptions) -> None:
     from scoreag.methods.synthesis import build_synthesis
 
     prior = options.compute.load_prior(options.model)
-    labels = parse_labels(options.classes, prior.classes, options.per_class)
-    target = parse_target(options.target, prior.classes)
     classifier = options.compute.load_classifier(options.classifier)
+    labels, target = parse_request(
+        options.classes, options.target, options.per_class, prior, classifier
+    )
     reference, accuracy = load_reference(options.reference_classifier, prior, options.compute)
     task = build_synthesis(
         prior, classifier, labels, target, options.run.seed, judge=reference,
@@ -78,10 +84,10 @@ def transform(options: TransformOptions) -> None:
 
     compute, run = options.compute, options.run
     prior = compute.load_prior(options.model)
-    target = parse_target(options.target, prior.classes)
     classifier = compute.load_classifier(options.classifier)
-    data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
+    data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     check_labeled(data)
+    target = parse_target(options.target, data.classes or prior.classes)
     reference, accuracy = load_reference(options.reference_classifier, prior, compute)
     task = build_transformation(
         prior, classifier, data.images, data.labels, target, run.seed, data.image_ids, reference,
@@ -113,12 +119,30 @@ def purify(options: PurificationOptions) -> None:
     compute, run = options.compute, options.run
     prior = compute.load_prior(options.model)
     classifier = compute.load_classifier(options.classifier) if options.classifier else None
-    data = load_images(options.source, prior, options.classifier, run.out, options.output.progress)
+    data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     task = build_purification(
         prior, data.images, classifier, data.labels, run.seed, data.image_ids,
         **o.sampling_kwargs(options.chain, options.nearness),
     )  # fmt: skip
     run_and_report(task, run, options.output, describe_data(data), data)
+
+
+def parse_request(
+    classes: str, target: str, per_class: int, prior: "Prior", classifier: "NormalizedClassifier"
+) -> tuple[list[int], int | str | None]:
+    """The labels and the target of two words, numbered by the classifier's classes.
+
+    ``all`` is every class of the classifier that the score model knows.
+    """
+    from scoreag.core.class_names import NO_GROUPS
+    from scoreag.diffusion.class_labels import fit_classes, known_classes
+
+    names = label_names(prior, classifier)
+    fitted = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS)) if names else prior
+    known = known_classes(fitted)
+    if classes == ALL and ALL not in fitted.classes and len(known) < len(fitted.classes):
+        classes = ",".join(map(str, known))
+    return parse_labels(classes, fitted.classes, per_class), parse_target(target, fitted.classes)
 
 
 def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:

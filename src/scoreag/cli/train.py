@@ -67,7 +67,9 @@ class ScoreModelOptions:
     sample_every_images: Annotated[
         int | None, o.Opt("Images between two sample grids.", "a tenth of all", o.at_least(1))
     ] = None
-    keep_others: Annotated[bool, o.switch("Other --classes' images, too, with the null label.")] = False
+    keep_others: Annotated[bool, o.switch("Other --classes' images, too, with the null label.")] = (
+        False
+    )
     grad_accum_steps: Annotated[int, o.Opt(_ACCUM_HELP, check=o.at_least(1))] = 1
     ema_width: Annotated[float | None, o.Opt("Width of the post-hoc average.", PRESET)] = None
     tensorboard: Annotated[bool, o.switch("Also write TensorBoard curves.")] = False
@@ -273,7 +275,7 @@ def load_labeled(
             f"--batch-size is {batch_size}, and there are {len(data)} images; "
             f"write --batch-size {len(data)} or fewer"
         )
-    if not data.classes:
+    if not data.classes and data.labels is not None:
         count = int(data.labels.max()) + 1
         data = replace(data, classes=tuple(str(i) for i in range(count)))
     return data

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoreag.data.source import Labels, Pixels, Source, interleave_groups
+from scoreag.data.source import (
+    Labels,
+    Pixels,
+    Source,
+    interleave_groups,
+    select_source,
+    selects_classes,
+)
 from scoreag.io.images import to_float
 from scoreag.io.run_dir import ROWS
 from scoreag.registry import (
@@ -209,7 +216,8 @@ def load_dataset(
         label: the class of a single picture, by number or by a name in ``classes``.
         size: (height, width) to which pictures are resized; None keeps their size.
         classes: the model's, by number: labels given by name are numbered by them; by default in
-            alphabetical order.
+            alphabetical order. Of a data set that has all of them and others, the images of these
+            are read, and a range counts them.
     """
     if not isinstance(spec, str | Path):
         raise ValueError(
@@ -224,6 +232,8 @@ def load_dataset(
         {"label": label, "size": size},
         {"data_dir": data_dir, "progress": progress, "classes": classes},
     )
+    if selects_classes(source.classes, classes):
+        source, name = select_source(source, classes), f"{name}, {len(classes)} classes"
     positions = _parse_range(part, source.count, name)
     images, labels = source.read(positions)
     ids = tuple(source.image_ids[i] for i in positions)

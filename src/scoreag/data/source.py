@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from scoreag.core.class_names import lacks_class_names
 from scoreag.io.download import download_file
 from scoreag.io.filesystem import atomic_write, data_folder
 from scoreag.registry import did_you_mean, short_repr
@@ -36,6 +38,7 @@ class Source:
         classes: names by number; empty where they have none.
         files: the file of each position, relative to the data set; empty where there are none.
         skipped: other files that were found and are not read, by the reason.
+        labels: of all positions, where they are known without reading the images.
     """
 
     count: int
@@ -44,6 +47,43 @@ class Source:
     classes: tuple[str, ...] = ()
     files: Sequence[str] = ()
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: Sequence[int] | None = None
+
+
+def selects_classes(known: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether the classes of a model are some, not all, of those of a data set, by their names."""
+    named = not (lacks_class_names(known) or lacks_class_names(classes))
+    return named and set(classes) < set(known)
+
+
+def select_source(source: Source, classes: Sequence[str]) -> Source:
+    """The images of some classes, in their order, with labels numbered by ``classes``."""
+    labels = source.labels
+    if labels is None:
+        _, read = source.read(range(source.count))
+        labels = [] if read is None else read.tolist()
+    numbers = {source.classes.index(name): number for number, name in enumerate(classes)}
+    chosen = [position for position, label in enumerate(labels) if label in numbers]
+
+    def read_chosen(positions: range) -> tuple[Pixels, Labels | None]:
+        parts = [source.read(run) for run in _to_runs([chosen[i] for i in positions])]
+        found = torch.tensor([numbers[labels[chosen[i]]] for i in positions])
+        return torch.cat([pixels for pixels, _ in parts]), found
+
+    return Source(
+        len(chosen), read_chosen, [source.image_ids[i] for i in chosen], tuple(classes),
+        [source.files[i] for i in chosen] if source.files else (), source.skipped,
+        [numbers[labels[i]] for i in chosen],
+    )  # fmt: skip
+
+
+def _to_runs(positions: Sequence[int]) -> list[range]:
+    """Increasing positions as ranges of neighbors."""
+    starts = [i for i, p in enumerate(positions) if not i or positions[i - 1] != p - 1]
+    return [
+        range(positions[first], positions[last - 1] + 1)
+        for first, last in zip(starts, [*starts[1:], len(positions)], strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +214,6 @@ def index_labels(
         return numbers, tuple(classes)
     count = len(set(numbers))
     return numbers, tuple(map(str, range(count))) if set(numbers) == set(range(count)) else ()
-
-
-def lacks_class_names(classes: Sequence[str]) -> bool:
-    """Whether the classes have no names, or their numbers in place of names."""
-    return list(classes) == [str(i) for i in range(len(classes))]
 
 
 def _parse_number(word: str) -> int:

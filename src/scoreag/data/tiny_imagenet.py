@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from scoreag.data.imagenet import wnid_names
 from scoreag.data.source import Labels, OfficialDataset, Pixels, Source
 from scoreag.io.bounded import open_zip_archive, read_bytes, read_zip_member
 from scoreag.registry import short_repr, truncate_text
@@ -92,7 +93,8 @@ def _open(path: Path, split: str, progress: bool) -> Source:
     if not names:
         raise ValueError(f"{files.root} has no images of the {split} split")
     read = partial(_read_images, files, names, labels, progress)
-    return Source(len(names), read, range(len(names)), _read_class_names(files, wnids), names)
+    classes = _read_class_names(files, wnids)
+    return Source(len(names), read, range(len(names)), classes, names, labels=labels)
 
 
 def _read_lines(files: _Files, name: str) -> list[str]:
@@ -156,11 +158,15 @@ def _list_pictures(files: _Files, folder: str) -> list[str]:
 
 
 def _read_class_names(files: _Files, wnids: Sequence[str]) -> tuple[str, ...]:
-    """The first word for each class; if it is taken, followed by the second word or the wnid."""
+    """The name of each class in ImageNet; of others, its first word in words.txt.
+
+    If that is taken, it is followed by the second word or the wnid.
+    """
     known = dict(line.partition("\t")[::2] for line in _read_lines(files, "words.txt"))
     names: dict[str, None] = {}
     for wnid in wnids:
         words = [word.strip() for word in known.get(wnid, "").split(",") if word.strip()]
+        words = [wnid_names().get(wnid, words[0]), *words[1:]] if words else []
         if not words:
             raise ValueError(f"{files.root}: words.txt has no name for the class {wnid:.80}")
         choices = [words[0], *(f"{words[0]} ({more})" for more in [*words[1:2], wnid])]

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scoreag.classifiers.checks import check_logits_shape
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
+from scoreag.core.class_names import NO_GROUPS, Groups
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.defenses.memory_budget import (
@@ -74,6 +75,16 @@ class PurifiedClassifier(nn.Module):
         self.fixed_calls: int | tuple[int, ...] | None = None
         self.image_ids: tuple[int, ...] | None = None
         self.eval()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classifier's classes, where they are known."""
+        return tuple(getattr(self.classifier, "classes", ()))
+
+    @property
+    def groups(self) -> Groups:
+        """The classes that each of the classifier's superclasses stands for."""
+        return getattr(self.classifier, "groups", NO_GROUPS)
 
     def fix_randomness(
         self, call_index: int | Sequence[int], image_ids: Sequence[int] | None = None

@@ -74,6 +74,12 @@ class Preconditioned(nn.Module):
         return (skip * x + out * both.unflatten(0, (2, -1))).flatten(0, 1)
 
 
+def null_label(model: ScoreModel) -> int | None:
+    """The label by which a model was trained to stand for all classes; None if it has none."""
+    label = getattr(model, "null_label", None)
+    return None if label is None else int(label)
+
+
 def with_labels(model: ScoreModel, labels: Labels | None) -> Denoise:
     """The denoiser of ``model`` for given labels."""
     return lambda x, sigma: model(x, sigma, labels)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
 from scoreag.core.weight_cache import WeightCache
-from scoreag.diffusion.parameterizations import ScoreModel, with_labels
+from scoreag.diffusion.parameterizations import ScoreModel, null_label, with_labels
 
 
 @runtime_checkable
@@ -40,6 +40,8 @@ class Prior:
         guide: a weaker score model of the same images, where one guides this one.
         guide_name: by which an option calls it.
         trust_code: whether code that the card of a guide names may be run.
+        label_choices: where ``classes`` are not the model's own: the labels of the model that each
+            stands for; see class_labels.py.
     """
 
     model: ScoreModel
@@ -55,6 +57,7 @@ class Prior:
     guide: ScoreModel | None = None
     guide_name: str = ""
     trust_code: bool = False
+    label_choices: tuple[tuple[int, ...], ...] = ()
     weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
 
     def sample(
@@ -72,6 +75,8 @@ class Prior:
             init_image: the chain starts at ``init_image + sigmas[0] n``; by default 0.
             wrt: tensors in ``condition`` that need a gradient, as in ``integrate``.
         """
+        if labels is not None and self.label_choices:
+            labels = to_model_labels(self, labels, noise, given=init_image is not None)
         denoise = condition(with_labels(self.model, labels))
         start = self.initial_state(noise, init_image)
         return to_images(self.sampler(denoise, start, self.sigmas, noise, wrt))
@@ -102,6 +107,31 @@ class Prior:
 
         guide = None if self.guide is None else convert(self.guide)
         return replace(self, model=convert(self.model), guide=guide, sigmas=sigmas, dtype=dtype)
+
+
+def to_model_labels(prior: Prior, labels: Labels, noise: Noise, given: bool) -> Labels:
+    """The model's labels of classes that are not its own.
+
+    A class of several labels is their mixture, ``p(x0 | class) = mean p(x0 | label)``, of which one
+    is drawn for each image.  Of a ``given`` image the label is not known then: it gets the null
+    label, as that of a class does which the model does not know.
+    """
+    null = null_label(prior.model)
+    counts = torch.tensor([len(choices) for choices in prior.label_choices], device=labels.device)
+    width = max(1, int(counts.max()))
+    rows = [[*choices, *[-1] * (width - len(choices))] for choices in prior.label_choices]
+    table, count = torch.tensor(rows, device=labels.device)[labels], counts[labels]
+    draws = noise.fold_in("class").uniform_like(torch.zeros(len(labels), dtype=torch.float64))
+    position = (draws.to(labels.device) * count).long().clamp(max=width - 1)
+    found = table.gather(1, position[:, None])[:, 0]
+    unknown = (count == 0) | (count > 1) if given else count == 0
+    if unknown.any() and null is None:
+        first = prior.classes[int(labels[unknown][0])]
+        raise ValueError(
+            f"the score model does not know the class {first!r}, and it has no null label; give "
+            "images of its classes"
+        )
+    return torch.where(unknown, -1 if null is None else null, found)
 
 
 def to_images(x0: State) -> Images:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scoreag.core.types import Labels, Sigma, State
 from scoreag.diffusion.guidance import Interval
-from scoreag.diffusion.parameterizations import ScoreModel
+from scoreag.diffusion.parameterizations import ScoreModel, null_label
 
 NULL, HEAD, WEAKER = "null", "head", "weaker:"  # guides; WEAKER is followed by a model's name
 
@@ -96,12 +96,6 @@ class GuidedModel(nn.Module):
 def evaluations_at(model: ScoreModel, sigma: Sigma) -> int:
     """Network evaluations of one image by one call of a model at a noise level."""
     return model.evaluations(sigma) if isinstance(model, GuidedModel) else 1
-
-
-def null_label(model: ScoreModel) -> int | None:
-    """The label by which a model was trained to stand for all classes; None if it has none."""
-    label = getattr(model, "null_label", None)
-    return None if label is None else int(label)
 
 
 def has_head(model: ScoreModel) -> TypeGuard[HeadedModel]:

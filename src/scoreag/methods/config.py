@@ -14,8 +14,9 @@ from torch import Tensor
 from scoreag.diffusion.guidance import JACOBIANS, X0_ESTIMATES, Interval
 from scoreag.diffusion.likelihoods import EXACT_VARIANCE, VARIANCES, max_stable_sigma
 from scoreag.diffusion.noise_schedules import karras
+from scoreag.diffusion.parameterizations import null_label
 from scoreag.diffusion.prior import Prior
-from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head, null_label
+from scoreag.diffusion.prior_guidance import HEAD, NULL, WEAKER, has_head
 from scoreag.methods.scale_search import AUTO, SEARCHES, searched_option
 from scoreag.registry import (
     UnknownNameError,

@@ -1,11 +1,13 @@
 """GAP: natural images near given, possibly attacked ones.  Kollovieh et al. (2023), section 3.3."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoreag.classifiers.class_groups import known_names
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images
 from scoreag.diffusion.prior import Prior, to_model_range
@@ -82,10 +84,13 @@ def build_purification(
         classifier, count = validate_classifier(classifier, images[:1], require_grad=False)
     if labels is not None:
         labels = validate_labels(labels, len(images), count).to(images.device)
+    prior = attach_guide(prior.to(images.dtype), config)
+    if names := known_names(classifier):
+        prior = replace(prior, classes=names)  # those of the labels, which the chain does not use
     return TaskSpec(
         task="purify",
         sample=sample_task,
-        prior=attach_guide(prior.to(images.dtype), config),
+        prior=prior,
         config=config,
         seed=validate_seed(seed),
         image_ids=validate_image_ids(image_ids, range(len(images))),

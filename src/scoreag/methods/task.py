@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from scoreag.classifiers.checks import check_classifier, validate_judge
+from scoreag.classifiers.class_groups import known_names
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
 from scoreag.core.batching import bind_image_ids, reset_draws, restart_draws, select_rows
+from scoreag.core.class_names import NO_GROUPS
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
+from scoreag.diffusion.class_labels import fit_classes, known_classes
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
@@ -124,14 +127,18 @@ def build_attack(
     else:
         example, image_count = images[:1], len(images)
     classifier, class_count = validate_classifier(classifier, example)
-    validate_class_count(prior, class_count)
+    prior = fit_to_classifier(
+        attach_guide(prior.to(example.dtype), config), classifier, class_count
+    )
     labels = validate_labels(labels, image_count, class_count).to(example.device)
+    if images is None:
+        check_known(prior, labels)
     default_ids = default_image_ids(labels) if images is None else range(len(images))
     ids, seed = validate_image_ids(image_ids, default_ids), validate_seed(seed)
     return TaskSpec(
         task=task,
         sample=sample,
-        prior=attach_guide(prior.to(example.dtype), config),
+        prior=prior,
         config=config,
         seed=seed,
         image_ids=ids,
@@ -275,13 +282,27 @@ def validate_seed(seed: int) -> int:
     return value
 
 
-def validate_class_count(prior: Prior, count: int) -> None:
-    """Refuse a classifier with other classes than the score model, if that has any."""
+def fit_to_classifier(prior: Prior, classifier: Classifier, count: int) -> Prior:
+    """The prior with the classifier's classes, by name; without names, there must be as many."""
+    names = known_names(classifier)
+    if names and len(names) == count:
+        prior = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS))
     if prior.classes and len(prior.classes) != count:
         advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
         raise ValueError(
             f"the classifier has {count} classes, and the score model {len(prior.classes)}; "
-            f"give one that was trained on the same classes{advice and f'. {advice}'}"
+            "give one that was trained on the same classes, or name the classifier's: "
+            f"wrap_classifier(module, mean, std, classes=[...]){advice and f'. {advice}'}"
+        )
+    return prior
+
+
+def check_known(prior: Prior, labels: Labels) -> None:
+    """Refuse labels of classes that the score model cannot be asked for."""
+    for label in sorted(set(labels.tolist()) - set(known_classes(prior))):
+        raise ValueError(
+            f"the score model cannot make images of {prior.classes[label]!r}, a class of the "
+            "classifier that it does not know; ask for others, or transform given images"
         )
 
 

@@ -16,7 +16,12 @@ from torch.nn.modules import module as hooks
 from scoreag.registry import short_repr, truncate_text
 
 LIBRARY_PREFIXES = ("timm", "torchvision")  # packages whose networks are named, PACKAGE:NETWORK
-CLASSIFIER_PREFIXES = ("obfuscated:", "bpda:", "with-detector:")  # before a classifier's name
+CLASSIFIER_PREFIXES = (
+    "obfuscated:",
+    "bpda:",
+    "with-detector:",
+    "coarse:",
+)  # before a classifier's name
 SIZE_FACTOR, EXTRA_NUMBERS = 4, 1 << 22  # numbers of a network: for each of its tensors', and more
 MODULES_PER_TENSOR, EXTRA_MODULES = 50, 2000
 
