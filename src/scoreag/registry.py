@@ -6,6 +6,7 @@ list to keep in step with the files, but for data sets, of which a file may hold
 """
 
 import pkgutil
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -124,6 +125,13 @@ def load_component(kind: str, name: str) -> Any:
     return import_module(_modules(kind)[name])
 
 
+def class_lists() -> dict[str, list[str]]:
+    """The names of classes by number, of each data set that has a fixed list, and of ImageNet."""
+    lists = {name: getattr(load_component("datasets", name), "CLASSES", ()) for name in DATASETS}
+    lists["imagenet"] = import_module("scoreag.data.imagenet").CLASSES
+    return {name: list(classes) for name, classes in lists.items() if classes}
+
+
 def load_attack(name: str) -> Any:
     """The attack class of a component: the one public class with ``run`` in its module."""
     module = load_component("attacks", name)
@@ -173,6 +181,11 @@ def did_you_mean(word: str, known: list[str]) -> str:
     if ours:
         return f"did you mean {ours[0]!r}?"
     return f"there are: {truncate_text(', '.join(known[:MAX_KNOWN_NAMES]), 300)}"
+
+
+def no_such_class(name: str, known: Sequence[str]) -> str:
+    """The end of an error message: that there is no such class, and the one that is near."""
+    return f"no class {short_repr(name)}; {did_you_mean(name, list(known))}"
 
 
 def truncate_text(text: str, max_length: int) -> str:

@@ -75,9 +75,18 @@ def test_doctor_takes_the_label_of_a_picture_by_name(answers, capsys):
     assert "it is right on 1 of 1 image" in capsys.readouterr().out
 
 
-def test_doctor_says_that_data_count_other_classes(answers, capsys):
+def test_doctor_says_that_data_count_other_classes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_net(tmp_path / "net", 15, ("ship", "cat", "cow"))
     assert main(["doctor", "--classifier", "net", "--data", "foolbox-samples"]) == 1
     assert "WRONG  classes" in capsys.readouterr().out
+
+
+def test_of_data_with_more_classes_those_of_the_model_are_read(answers, capsys):
+    main(["doctor", "--classifier", "net", "--data", "foolbox-samples"])
+    out, err = capsys.readouterr()
+    assert "foolbox-samples, 3 classes: 8 images, by class: ship 4, cat 2, dog 2" in err
+    assert "of 8 images" in out
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -127,7 +136,8 @@ def test_a_score_model_without_names_leaves_the_numbering_to_the_classifier(
 ):
     tiny.write_score_model(tmp_path / "prior", classes=classes)
     source, prior = ImageOptions(data=spec), load_prior("prior", "cpu")
-    assert right(runs.load_images(source, prior, "net", "out", False), answers)
+    net = load_classifier("net", "cpu")
+    assert right(runs.load_images(source, prior, net, "out", False), answers)
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -6,8 +6,10 @@ import pytest
 
 import tiny
 from assess.worlds_of_plans import write_net
+from scoreag.classifiers.loading import load_classifier
 from scoreag.cli.app import main
 from scoreag.cli.runs import find_judge
+from scoreag.data.loading import load_data
 from scoreag.io.records import read_rows
 from scoreag.methods.summary import NO_JUDGE_NOTE
 from scoreag.models.loading import load_prior
@@ -100,10 +102,17 @@ def test_the_victim_itself_may_not_judge_and_nothing_is_left_behind(here, capsys
 
 
 def test_a_judge_of_other_classes_is_refused(here, capsys):
-    write_net(here / "other", 3, ("dog", "cat", "ship"))
-    assert "has other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "other"])
-    write_net(here / "four", 3, (*tiny.CLASSES, "tree"))
-    assert "has other classes" in refused(capsys, [*TRANSFORM, "--reference-classifier", "four"])
+    write_net(here / "other", 3, ("dog", "cat", "shop"))
+    err = refused(capsys, [*TRANSFORM, "--reference-classifier", "other"])
+    assert "judge is of other classes" in err and "did you mean 'shop'?" in err
+
+
+def test_a_judge_of_more_classes_in_another_order_is_read_by_name(here, capsys):
+    write_net(here / "four", 3, ("tree", *reversed(tiny.CLASSES)))
+    assert main([*TRANSFORM, "--reference-classifier", "four"]) == 0
+    logits = load_classifier("four", "cpu")(load_data("run-dir:out")[0])[:, [3, 2, 1]]
+    rows = read_rows(here / "out")
+    assert [row["judge"]["saved"] for row in rows] == logits.argmax(1).tolist()
 
 
 def test_a_failure_of_all_says_what_to_try(here, capsys):

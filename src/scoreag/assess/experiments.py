@@ -18,10 +18,13 @@ import torch
 from torch import nn
 
 from scoreag.assess.plan import NONE
+from scoreag.classifiers.class_groups import known_names, select_classes
 from scoreag.classifiers.loading import load_classifier
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.batching import batch_ranges
+from scoreag.core.class_names import lacks_class_names
 from scoreag.data.loading import Dataset, interleave_classes, is_cached, load_dataset
+from scoreag.diffusion.class_labels import fit_classes
 from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import to_jsonable
@@ -161,6 +164,18 @@ class ModelCache:
             return load_classifier(name, self.device, trust_code=self.trust_code)
 
         return self._load(load, "classifier", name)
+
+    def fitted_prior(self, cell: Cell) -> Prior:
+        """The score model of a cell, for the classes of its classifier."""
+        groups = self.classifier(cell.classifier).groups
+        return fit_classes(self.prior(cell.prior), cell.classes, groups)
+
+    def fitted_classifier(self, name: str, cell: Cell) -> NormalizedClassifier:
+        """A judge or another victim of a cell, for the classes of its classifier."""
+        classifier, groups = self.classifier(name), self.classifier(cell.classifier).groups
+        if not known_names(classifier) or lacks_class_names(cell.classes):
+            return classifier
+        return select_classes(classifier, cell.classes, groups)
 
     def data(self, name: str, classes: tuple[str, ...] = ()) -> Dataset:
         """The images of a word; user data in an order that balances the classes of any prefix."""

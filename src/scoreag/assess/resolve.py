@@ -30,11 +30,13 @@ from scoreag.assess.run_attack import (
 )
 from scoreag.assess.threat_model import build_defense
 from scoreag.classifiers.checks import check_classifier, is_same_network
+from scoreag.classifiers.class_groups import known_names, select_classes
 from scoreag.classifiers.loading import class_names
 from scoreag.classifiers.rejection import can_reject
 from scoreag.core import ALGORITHM
-from scoreag.core.class_names import lacks_class_names
+from scoreag.core.class_names import NO_GROUPS, Groups, lacks_class_names
 from scoreag.data.loading import Dataset
+from scoreag.diffusion.class_labels import fit_classes
 from scoreag.io.images import check_images
 from scoreag.io.manifest import to_jsonable
 from scoreag.registry import load_component
@@ -210,13 +212,7 @@ def _load_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> Load
     """Load a benchmark's members, which must know the same classes and take its images."""
     path = ("datasets", benchmark.name)
     hint = f"; {benchmark.missing_hint}" if benchmark.missing_hint else ""
-    classes: tuple[str, ...] = ()
-    if benchmark.prior:
-        with plan.locate_errors(*path, "prior", suffix=hint):
-            classes = cache.prior(benchmark.prior).classes
-    if lacks_class_names(classes):
-        named = map(class_names, (*benchmark.classifiers, *benchmark.reference_classifier))
-        classes = next(filter(None, named), classes)
+    classes, groups = _find_classes(plan, benchmark, cache, hint)
     with plan.locate_errors(*path, "data", suffix=hint):
         word = cache.first_cached(benchmark.data)
         data = cache.data(word, classes)
@@ -232,8 +228,10 @@ def _load_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> Load
         for name in getattr(benchmark, key):
             with plan.locate_errors(*path, key, suffix=hint):
                 module, attacked = cache.classifier(name), key == "classifiers"
+                if not attacked and known_names(module) and not lacks_class_names(classes):
+                    module = select_classes(module, classes, groups)
                 own = check_classifier(module, images, require_grad=attacked) - can_reject(module)
-                _check_classes(name, own, count, class_names(name), classes)
+                _check_classes(name, own, count, known_names(module), classes)
                 count = own
     with plan.locate_errors(*path, "data", suffix=hint):
         _check_data_classes(data, count, classes)
@@ -241,6 +239,28 @@ def _load_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> Load
         cell = _base_cell(plan, benchmark, benchmark.classifiers[0])
         cache.extractor(cell, data.images.shape[1:])
     return LoadedDataset(word, data, classes or data.classes)
+
+
+def _find_classes(
+    plan: Plan, benchmark: Benchmark, cache: ModelCache, hint: str
+) -> tuple[tuple[str, ...], Groups]:
+    """The names of a benchmark's classes, and what superclasses among them stand for.
+
+    They are those of its classifiers, else of its score model, else of its reference classifier.
+    """
+    path = ("datasets", benchmark.name)
+    with plan.locate_errors(*path, "classifiers", suffix=hint):
+        victims = [cache.classifier(name) for name in benchmark.classifiers]
+    classes = next(filter(None, map(known_names, victims)), ())
+    groups = next((victim.groups for victim in victims if victim.groups), NO_GROUPS)
+    if benchmark.prior:
+        with plan.locate_errors(*path, "prior", suffix=hint):
+            prior = cache.prior(benchmark.prior)
+            classes = fit_classes(prior, classes, groups).classes if classes else prior.classes
+    if lacks_class_names(classes):
+        named = map(class_names, benchmark.reference_classifier)
+        classes = next(filter(None, named), classes)
+    return classes, groups
 
 
 def _check_classes(

@@ -119,7 +119,7 @@ def build_attack(cell: Cell, cache: ModelCache) -> Any:
     if "prior" in names:
         if not cell.prior:
             raise ValueError(f"{cell.component} needs a score model; write prior = in the dataset")
-        options["prior"] = cache.prior(cell.prior)
+        options["prior"] = cache.fitted_prior(cell)
     if "lpips" in names:
         options["lpips"] = cache.lpips_metric()
         if options["lpips"] is None:
@@ -420,7 +420,8 @@ class Predictor:
         return [same] * len(images)
 
     def _predict(self, name: str, images: Images) -> list[int]:
-        classifier, ids = self.cache.classifier(name), self.context.ids(self.positions)
+        classifier = self.cache.fitted_classifier(name, self.context.cell)
+        ids = self.context.ids(self.positions)
         logits = logits_at_draw(classifier, DRAW_OFFSET_EVAL, images, ids)
         labels: list[int] = predict_or_reject(logits, can_reject(classifier)).tolist()
         return labels

@@ -26,6 +26,7 @@ from scoreag.core.rng import derive_key, next_call_indices
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.defenses.defend import defend
 from scoreag.defenses.purified_classifier import PurifiedClassifier
+from scoreag.diffusion.class_labels import known_classes
 from scoreag.diffusion.parameterizations import ScoreModel, null_label
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import has_head
@@ -86,7 +87,7 @@ def build_context(cell: Cell, cache: ModelCache) -> CellContext:
     """
     _check_digests(cell, cache)
     classifier = cache.classifier(cell.classifier)
-    prior = cache.prior(cell.prior) if cell.prior else None
+    prior = cache.fitted_prior(cell) if cell.prior else None
     images, labels, ids = _load_images(cell, cache, prior)
     context = CellContext(cell, classifier, prior, images, labels.to(cache.torch_device), ids)
     if cell.is_ood:  # labels of other data are no classes here: the first prediction replaces them
@@ -107,10 +108,10 @@ def _load_images(
     """The images, labels and image ids of a cell; gas has classes in turn and no images."""
     if cell.component == "gas":
         assert prior is not None
-        n_classes = len(prior.classes)
-        labels = torch.arange(cell.images) % n_classes
-        ids = (y * IDS_PER_CLASS + i // n_classes for i, y in enumerate(labels.tolist()))
-        return None, labels, tuple(ids)
+        asked = known_classes(prior)
+        turns = [asked[i % len(asked)] for i in range(cell.images)]
+        ids = (y * IDS_PER_CLASS + i // len(asked) for i, y in enumerate(turns))
+        return None, torch.tensor(turns), tuple(ids)
     data = cache.data(cell.data, () if cell.is_ood else cell.classes)[: cell.images]
     if cell.content.get("data", {}).get("sha256", data.sha256) != data.sha256:
         raise ValueError(f"the images of {cell.data} are other ones here; copy them again")

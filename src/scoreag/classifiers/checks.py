@@ -162,10 +162,7 @@ def validate_judge(
             "the judge is the classifier that is attacked (the same weights), so it cannot tell "
             "whether an image still shows its class; give another judge, trained apart, or none"
         )
-    if isinstance(judge, nn.Module) and not isinstance(judge, NormalizedClassifier):
-        judge = wrap_classifier(judge)
-    if isinstance(judge, NormalizedClassifier):
-        judge = _fit_judge(judge, classifier)
+    judge = _fit_judge(judge, classifier)
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
@@ -178,10 +175,12 @@ def validate_judge(
     return judge
 
 
-def _fit_judge(judge: NormalizedClassifier, classifier: Classifier) -> NormalizedClassifier:
-    """The judge for the classes of the classifier, by name, where both sides have names."""
+def _fit_judge(judge: Classifier, classifier: Classifier) -> Classifier:
+    """The judge with its weights held, for the classifier's classes where both sides have names."""
+    if isinstance(judge, nn.Module) and not isinstance(judge, NormalizedClassifier):
+        judge = wrap_classifier(judge)
     names = known_names(classifier)
-    if not names or not known_names(judge):
+    if not isinstance(judge, NormalizedClassifier) or not names or not known_names(judge):
         return judge
     try:
         return select_classes(judge, names, getattr(classifier, "groups", NO_GROUPS))

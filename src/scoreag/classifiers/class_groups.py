@@ -16,12 +16,12 @@ from scoreag.classifiers.rejection import can_reject
 from scoreag.core.class_names import (
     NO_GROUPS,
     Groups,
-    explain_unmatched,
     lacks_class_names,
     match_classes,
 )
 from scoreag.core.types import Images, Logits
 from scoreag.data.cifar import COARSE_CLASSES, COARSE_GROUPS
+from scoreag.registry import no_such_class
 
 PREFIX = "coarse:"  # coarse:NAME, a classifier of CIFAR-100's fine classes
 
@@ -85,7 +85,7 @@ def select_classes(
     found = match_classes(own, classes, groups)
     for name, members in zip(classes, found, strict=True):
         if not members:
-            raise ValueError(f"the classifier has {explain_unmatched(name, own)}")
+            raise ValueError(f"the classifier has {no_such_class(name, own)}")
     module = GroupedClasses(classifier, found).eval()
     return wrap_classifier(
         module, metadata={**classifier.metadata, "classes_of": list(own)},

@@ -5,7 +5,7 @@ caller.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from scoreag.classifiers.state_dict import (
     detect_file_format,
     open_state_dict,
 )
-from scoreag.core.class_names import NO_GROUPS, Groups, lacks_class_names
+from scoreag.core.class_names import Groups, lacks_class_names
 from scoreag.data.cifar import COARSE_CLASSES
 from scoreag.io.filesystem import file_sha256
 from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
@@ -51,7 +51,7 @@ class _Resolved:
     fixed: str = ""
     image_shape: tuple[int, int, int] | None = None
     classes: tuple[str, ...] = ()
-    groups: Groups = NO_GROUPS
+    groups: Groups = field(default_factory=dict)
 
 
 def load_classifier(

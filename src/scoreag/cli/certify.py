@@ -14,6 +14,7 @@ from scoreag.cli.runs import (
     load_images,
     say_where,
 )
+from scoreag.cli.tasks import parse_request
 
 if TYPE_CHECKING:
     from scoreag.certify.generator_risk import GeneratorSpec

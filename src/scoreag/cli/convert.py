@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli.options import Opt, OutputOptions, Overwrite, UsageError, switch
 from scoreag.cli.runs import format_table
-from scoreag.registry import component_names, did_you_mean, load_component, short_repr
+from scoreag.registry import class_lists, did_you_mean, short_repr
 
 if TYPE_CHECKING:
     from scoreag.models.model_cards import Card
@@ -150,11 +150,7 @@ def parse_class_names(word: str | None) -> list[str]:
         return []
     if "," in word:
         return [name.strip() for name in word.split(",")]
-    known = {
-        name: list(classes)
-        for name in component_names("datasets")
-        if (classes := getattr(load_component("datasets", name), "CLASSES", ()))
-    }
+    known = class_lists()
     if (name := word.replace("_", "-")) not in known:
         hint = did_you_mean(name, [*known])
         raise UsageError(f"--class-names {word}: no such data set; {hint}, or cat,dog,...")

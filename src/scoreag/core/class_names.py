@@ -4,12 +4,9 @@ Two names are the same if they differ in capitals, spaces, hyphens and underscor
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-
-from scoreag.registry import did_you_mean, short_repr
 
 Groups = Mapping[str, Sequence[str]]  # the classes that each superclass stands for
-NO_GROUPS: Groups = MappingProxyType({})
+NO_GROUPS: Groups = {}
 
 
 def lacks_class_names(classes: Sequence[str]) -> bool:
@@ -27,11 +24,6 @@ def match_classes(
         members = [name] if _canonical(name) in numbers else groups.get(name, ())
         found.append(tuple(numbers[_canonical(m)] for m in members if _canonical(m) in numbers))
     return found
-
-
-def explain_unmatched(name: str, known: Sequence[str]) -> str:
-    """The end of an error message: that there is no such class, and the one that is near."""
-    return f"no class {short_repr(name)}; {did_you_mean(name, list(known))}"
 
 
 def _canonical(name: str) -> str:

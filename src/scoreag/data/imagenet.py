@@ -4,19 +4,16 @@ The order is that of the wnids, by which published checkpoints count.  A name is
 the synset in WordNet, with the second word or the wnid behind it where two classes share the first.
 """
 
-from functools import cache
 from pathlib import Path
 
 _FILE = Path(__file__).parent / "imagenet_classes.txt"  # a line is a wnid, a tab, and a name
 
 
-@cache
-def wnid_names() -> dict[str, str]:
+def _read_names() -> dict[str, str]:
     """The name of each wnid, in the order of the classes."""
-    lines = _FILE.read_text("utf-8").splitlines()
-    return dict((wnid, name) for wnid, _, name in (line.partition("\t") for line in lines))
+    lines = [line.split("\t") for line in _FILE.read_text("utf-8").splitlines()]
+    return dict(zip(*zip(*lines, strict=True), strict=True))
 
 
-def class_names() -> tuple[str, ...]:
-    """The names by number."""
-    return tuple(wnid_names().values())
+WNID_NAMES = _read_names()
+CLASSES = tuple(WNID_NAMES.values())

@@ -28,7 +28,7 @@ from scoreag.registry import (
     describe_value,
     did_you_mean,
     load_component,
-    short_repr,
+    no_such_class,
 )
 
 _PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # whose word is a path
@@ -140,10 +140,7 @@ class Dataset:
         if self.labels is None or not self.classes:
             return f"{self.name} has no named classes to choose from; leave out the classes"
         if missing:
-            return (
-                f"{self.name} has no class {short_repr(missing[0])}; "
-                f"{did_you_mean(missing[0], list(self.classes))}"
-            )
+            return f"{self.name} has {no_such_class(missing[0], self.classes)}"
         return (
             f"the classes are {', '.join(names) or 'none'}; write each once, e.g. "
             f"{','.join(self.classes[:2])}"

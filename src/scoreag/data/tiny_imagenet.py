@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from scoreag.data.imagenet import wnid_names
+from scoreag.data.imagenet import WNID_NAMES
 from scoreag.data.source import Labels, OfficialDataset, Pixels, Source
 from scoreag.io.bounded import open_zip_archive, read_bytes, read_zip_member
 from scoreag.registry import short_repr, truncate_text
@@ -166,7 +166,7 @@ def _read_class_names(files: _Files, wnids: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for wnid in wnids:
         words = [word.strip() for word in known.get(wnid, "").split(",") if word.strip()]
-        words = [wnid_names().get(wnid, words[0]), *words[1:]] if words else []
+        words = [WNID_NAMES.get(wnid, words[0]), *words[1:]] if words else []
         if not words:
             raise ValueError(f"{files.root}: words.txt has no name for the class {wnid:.80}")
         choices = [words[0], *(f"{words[0]} ({more})" for more in [*words[1:2], wnid])]

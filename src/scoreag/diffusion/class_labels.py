@@ -6,12 +6,12 @@ from dataclasses import replace
 from scoreag.core.class_names import (
     NO_GROUPS,
     Groups,
-    explain_unmatched,
     lacks_class_names,
     match_classes,
 )
 from scoreag.diffusion.parameterizations import null_label
 from scoreag.diffusion.prior import Prior
+from scoreag.registry import no_such_class
 
 
 def fit_classes(prior: Prior, classes: Sequence[str], groups: Groups = NO_GROUPS) -> Prior:
@@ -34,7 +34,7 @@ def fit_classes(prior: Prior, classes: Sequence[str], groups: Groups = NO_GROUPS
     if len(unknown) == len(classes) or (unknown and null_label(prior.model) is None):
         raise ValueError(
             f"the classifier has the class {unknown[0]!r}, and the score model "
-            f"{explain_unmatched(unknown[0], prior.classes)}"
+            f"{no_such_class(unknown[0], prior.classes)}"
         )
     if prior.label_choices:  # these numbers are already those of other classes
         choices = [

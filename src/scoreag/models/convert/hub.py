@@ -21,7 +21,7 @@ from scoreag.io.filesystem import cache_folder, file_sha256, write_text
 from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.convert.checkpoint import convert_checkpoint
 from scoreag.models.safetensors import read_any_safetensors
-from scoreag.registry import load_component
+from scoreag.registry import class_lists
 
 PINS_FILE = "sha256.json"
 MAX_BYTES_PER_MB = 8 << 20  # bytes of a file for each megabyte of weights; optimizers take four
@@ -35,7 +35,7 @@ class HubCheckpoint:
         url: of the folder of its files, or, with a query ("?dl=1"), of its only file;
             the folder SCOREAG_MODELS_URL replaces it.
         megabytes: of all files, about.
-        classes: the data set whose classes it knows; "" for numbers.
+        classes: the data set whose classes it knows, or "imagenet"; "" for numbers.
         config: of its training, where neither the file nor its name implies it.
         digest: of its only file, as "md5:HEX", where that is published.
         manual: only a browser can download it; the user puts the file into the cache.
@@ -67,7 +67,7 @@ def fetch_card_folder(model: HubCheckpoint, progress: bool = True) -> Path:
     card = place / "card"
     if not (card / "card.toml").exists():
         source, downloaded = download_files(model, place, progress)
-        names = load_component("datasets", model.classes).CLASSES if model.classes else ()
+        names = class_lists()[model.classes] if model.classes else ()
         try:
             convert_checkpoint(source, card, names, model.license, config=model.config or None)
         except ValueError as error:
