@@ -180,14 +180,12 @@ def test_images_without_labels_are_refused(planned, tmp_path):
 
 
 def test_members_that_count_other_classes_are_refused(planned, tmp_path):
-    write_net(tmp_path / "four", 3, (*tiny.CLASSES, "tree"))
-    with pytest.raises(ValueError, match=r"line 9: .*four tells 4 classes apart, .* dataset 3"):
-        resolved(
-            PLAN.replace(
-                'reference_classifier = "judge"', f'reference_classifier = "{tmp_path / "four"}"'
-            ),
-            planned,
-        )
+    write_net(tmp_path / "four", 3, ("tree", *tiny.CLASSES))
+    with_judge = PLAN.replace('"judge"', f'"{tmp_path / "four"}"')
+    assert with_judge != PLAN and resolved(with_judge, planned)  # among those of the classifier
+    write_net(tmp_path / "four", 3, ("cat", "dog", "shop", "tree"))
+    with pytest.raises(ValueError, match=r"line 9: .*no class 'ship'; did you mean 'shop'"):
+        resolved(with_judge, planned)
 
 
 @pytest.mark.parametrize("judge", ["net", "other", "copy", "bpda:net"])

@@ -84,9 +84,8 @@ def test_doctor_says_that_data_count_other_classes(tmp_path, monkeypatch, capsys
 
 def test_of_data_with_more_classes_those_of_the_model_are_read(answers, capsys):
     main(["doctor", "--classifier", "net", "--data", "foolbox-samples"])
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert "foolbox-samples, 3 classes: 8 images, by class: ship 4, cat 2, dog 2" in err
-    assert "of 8 images" in out
 
 
 @pytest.mark.parametrize("spec", SPECS)
