@@ -117,11 +117,11 @@ def test_a_plan_takes_the_same_members(here, monkeypatch):
         classifiers = "own_labels:named"
         [attacks.gat]
         steps = 2
-        attack_scale = 1
+        attack_scale = 1.0
         purifiers = []
         [attacks.gas]
         steps = 2
-        attack_scale = 1
+        attack_scale = 1.0
         purifiers = []
     """
     (here / "plan.toml").write_text(plan)
