@@ -20,6 +20,7 @@ from render_parametrisations import parametrisations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_tasks import purification, sampling, synthesis, transformation
+from render_transfer import transfer
 from render_white_box import white_box
 from render_world import cards, draws, families, guidance, guidance_curves, world
 
@@ -92,6 +93,7 @@ def recipes(data: Row) -> str:
 SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("models", "cifar10", "Cards of the CIFAR-10 models", cards),
     ("assessments", "unrestricted", "Robust classifiers of CIFAR-10", assessed),
+    ("assessments", "unrestricted_prn", "A stronger robust classifier of CIFAR-10", assessed),
     ("assessments", "unrestricted_fashion", "A robust classifier of Fashion-MNIST", assessed),
     ("results", "transformation", "GAT on CIFAR-10", transformation),
     ("defaults", "transformation_first", "GAT by the earlier score model", transformation),
@@ -103,6 +105,10 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
         transformation,
     ),
     ("results", "synthesis", "GAS on CIFAR-10", synthesis),
+    ("attacks", "transfer", "Transfer at equal LPIPS", transfer),
+    ("defaults", "attack_options", "GAT: options one at a time, robust network", transformation),
+    ("defaults", "fashion_synthesis_x0_steps", "GAS on Fashion-MNIST: x0_steps", synthesis),
+    ("defaults", "fashion_synthesis_options", "GAS on Fashion-MNIST: other options", synthesis),
     ("defaults", "transformation_0_1", "GAT at the attack scale of 0.1", transformation),
     ("defaults", "purification_0_1", "GAP by algorithm 1", purification),
     (

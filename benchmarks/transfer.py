@@ -16,7 +16,7 @@ import scoreag
 from scoreag.attacks import DIFGSM, SINIFGSM
 from scoreag.core.rng import Stream
 
-SCALES = {"GAT": (20.0, 60.0, 200.0, 600.0), "GAT, 8 views": (20.0, 60.0, 200.0, 600.0)}
+SCALES = {"GAT": (1.0, 4.0, 16.0, 64.0), "GAT, 8 views": (1.0, 4.0, 16.0, 64.0)}
 RADII = (2, 4, 6, 8)  # of the FGSM attacks, of 255
 RESAMPLES = 2000
 Data: TypeAlias = tuple[Tensor, Tensor]  # images and labels
@@ -83,9 +83,11 @@ def with_interval(rows: list[Row], level: float) -> Row:
     draws = torch.tensor([
         at_lpips(rows, level, source.integers(count, (count,))) for _ in range(RESAMPLES)
     ])  # fmt: skip
-    draws = draws[draws.isfinite()]
-    low, high = draws.quantile(draws.new_tensor([0.025, 0.975])).tolist()
-    return {"value": at_lpips(rows, level, everything), "low": low, "high": high}
+    value, within = at_lpips(rows, level, everything), draws[draws.isfinite()]
+    if value != value or len(within) < RESAMPLES * 0.9:  # the strongest variant is below the level
+        return {"value": None, "low": None, "high": None}
+    low, high = within.quantile(draws.new_tensor([0.025, 0.975])).tolist()
+    return {"value": value, "low": low, "high": high}
 
 
 def main() -> None:
@@ -94,9 +96,9 @@ def main() -> None:
     parser.add_argument("--held", nargs="+", required=True)
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--data", default="cifar10:test")
-    parser.add_argument("--sigma-start", type=float, default=0.3)
-    parser.add_argument("--similarity", type=float, default=300.0)
-    parser.add_argument("--levels", type=float, nargs="+", default=[0.001, 0.002, 0.004])
+    parser.add_argument("--sigma-start", type=float, default=0.2)
+    parser.add_argument("--similarity", type=float, default=1000.0)
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.0005, 0.001, 0.002, 0.004])
     args = parser.parse_args()
     data, judge = given_images(args), ruler(args.lpips)
     held = {name: scoreag.load_classifier(name) for name in args.held}

@@ -181,12 +181,12 @@ CLASSIFIER_PRESETS = {
         beta=5.0,
     ),
     "cifar100-resnet": Recipe(  # made for --init cifar10-robust-prn
-        "preact_resnet", replace(_schedule(800_000, 128, warmup=0.1), ema_rampup_ratio=0.02),
+        "preact_resnet", replace(_schedule(500_000, 128, warmup=0.1), ema_rampup_ratio=0.02),
         {"width": 32}, lr=0.1, label_smoothing=0.1, crop_schedule=((0.6, 24), (1.0, 32)),
         mean=(), std=(),
     ),
     "cifar100-judge": replace(  # made for --init cifar10-judge
-        _CIFAR10_JUDGE, schedule=_schedule(600_000, 512, seed=1), lr=0.5, mean=(), std=(),
+        _CIFAR10_JUDGE, schedule=_schedule(400_000, 512, seed=1), lr=0.5, mean=(), std=(),
     ),
     "fashion-cnn": Recipe(
         "wide_resnet", _schedule(400_000, 128), {"depth": 10, "width": 1, "stem": 2},
