@@ -12,10 +12,10 @@ def transfer(data: Row) -> str:
     ]
     held = ", ".join(f"`{name}`" for name in data["held"])
     text = (
-        f"\nMade against `{data['source']}` from {data['images']} images of {data['data']}, shown to "
-        f"{held}: the mean of the shares that each gets wrong, of those that it got right before. "
-        "Between the strengths that ran, it is interpolated at each mean LPIPS; the interval is that "
-        "of a bootstrap over images.\n\n"
+        f"\nMade against `{data['source']}` from {data['images']} images of {data['data']}, and "
+        f"shown to {held}: the mean of the shares that each gets wrong, of those that it got right "
+        "before. Between the strengths that ran, it is interpolated at each mean LPIPS; the "
+        "interval is that of a bootstrap over images.\n\n"
     )
     text += table(["attack", *(f"LPIPS {level}" for level in levels)], body)
     rows = [
