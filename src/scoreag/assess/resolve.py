@@ -311,6 +311,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
         weaker = {n: prior_digests(cache.prior(n)) for n in sorted(guides | more)}
     with plan.locate_errors("attacks", cell.attack):
         prior = prior_digests(cache.prior(cell.prior)) if requires_prior(cell) else None
+        choices = cache.fitted_prior(cell).label_choices if prior else ()
     extractor = cache.extractor(cell, shape)
     content = {
         "data": data_digests(data[:images]),
@@ -321,6 +322,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
         },
         "prior": prior,
         **({"guides": weaker} if weaker else {}),
+        **({"label_choices": choices} if choices else {}),  # by which the prior is asked
         "feature_extractor": extractor and {"name": extractor.name, "sha256": extractor.sha256},
         "lpips": lpips_digest(cache.lpips_metric()),
         "device": cache.torch_device.type,
