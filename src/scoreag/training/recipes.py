@@ -188,6 +188,11 @@ CLASSIFIER_PRESETS = {
     "cifar100-judge": replace(  # made for --init cifar10-judge
         _CIFAR10_JUDGE, schedule=_schedule(400_000, 512, seed=1), lr=0.5, mean=(), std=(),
     ),
+    "tiny-imagenet-resnet": Recipe(  # made for --init cifar10-robust-prn
+        "preact_resnet", replace(_schedule(100_000, 64, warmup=0.1), ema_rampup_ratio=0.02),
+        {"width": 32}, lr=0.05, label_smoothing=0.1, crop_schedule=((0.6, 48), (1.0, 64)),
+        random_shift=4, mean=(), std=(),
+    ),
     "fashion-cnn": Recipe(
         "wide_resnet", _schedule(400_000, 128), {"depth": 10, "width": 1, "stem": 2},
         random_shift=1, hflip=False, mean=(), std=(),
