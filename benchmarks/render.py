@@ -105,6 +105,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
         transformation,
     ),
     ("results", "synthesis", "GAS on CIFAR-10", synthesis),
+    ("results", "synthesis_robust", "GAS on the robust network of CIFAR-10", synthesis),
     ("attacks", "transfer", "Transfer at equal LPIPS", transfer),
     ("defaults", "attack_options", "GAT: options one at a time, robust network", transformation),
     ("defaults", "fashion_synthesis_x0_steps", "GAS on Fashion-MNIST: x0_steps", synthesis),

@@ -271,8 +271,8 @@ SCORE_PRESETS = {
 
 FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "synthesize": {
-        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
-        "x0_steps": 16, "attack_interval": [0.0, 1.0], "guidance_scale": 4.0,
+        "sampler": "ancestral", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
+        "x0_steps": 16, "attack_interval": [0.0, 1.0], "guidance_scale": 8.0,
         "guidance_interval": [0.2, 2.0],
     },
     "transform": {
