@@ -1,13 +1,13 @@
 """Classifiers of some classes or of superclasses: against sums of probabilities."""
 
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
 
 import scoreag
 import tiny
-from scoreag.classifiers.class_groups import select_classes
+from scoreag.classifiers.class_groups import GroupedClasses, known_names, select_classes
 from scoreag.classifiers.loading import class_names, load_classifier
 from scoreag.classifiers.rejection import WithDetector
 from scoreag.data.cifar import COARSE_CLASSES, COARSE_GROUPS, FINE_CLASSES
@@ -84,3 +84,33 @@ def test_the_thousand_classes_of_imagenet_are_in_the_order_of_their_wnids():
     known = {0: "tench", 1: "goldfish", 207: "golden retriever", 291: "lion", 963: "pizza",
              517: "crane (n03126707)", 134: "crane (n02012849)", 999: "toilet tissue"}  # fmt: skip
     assert {number: CLASSES[number] for number in known} == known
+
+
+def test_groups_are_on_the_device_of_the_logits():
+    inner = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3, device="meta"))
+    grouped = GroupedClasses(inner, [[0], [1, 2]])
+    assert grouped(torch.zeros(2, 1, 2, 2, device="meta")).shape == (2, 2)
+
+
+@pytest.mark.parametrize("classes", [10, None, "catdog", ("a", 1)])
+def test_an_attribute_of_another_meaning_is_no_list_of_names(classes):
+    assert known_names(SimpleNamespace(classes=classes)) == ()
+
+
+def test_names_of_another_number_are_refused_before_anything_is_computed():
+    two = scoreag.wrap_classifier(tiny.victim().module, classes=("cat", "dog"))
+    message = r"the classifier names 2 classes \(cat, dog, ...\) and tells 3 apart"
+    with pytest.raises(ValueError, match=message):
+        scoreag.synthesize(tiny.prior(), two, [0], progress=False)
+    with pytest.raises(ValueError, match=message):
+        scoreag.purify(tiny.prior(), torch.rand(1, *tiny.SHAPE), two, labels=[0], progress=False)
+    with pytest.raises(ValueError, match="the judge names 2 classes"):
+        judge = tiny.filled(tiny.small_cnn(**tiny.CNN), 11, 0.4)
+        named = scoreag.wrap_classifier(judge, classes=("cat", "dog"))
+        scoreag.synthesize(tiny.prior(), three(), [0], judge=named, progress=False)
+
+
+def test_a_classifier_that_is_wrapped_again_keeps_its_names():
+    assert scoreag.wrap_classifier(three()).classes == tiny.CLASSES
+    guarded = scoreag.defend(three(), tiny.prior(), purifier="gap")
+    assert guarded.classes == tiny.CLASSES

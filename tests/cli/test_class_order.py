@@ -184,3 +184,10 @@ def test_images_at_even_distances_are_of_all_classes_where_classes_take_turns(tm
         write_png(tmp_path / "ab"[i % 2] / f"{i:02d}.png", torch.zeros(3, 2, 2, dtype=torch.uint8))
     found = subsample(loading.load_dataset(tmp_path), 10)
     assert found.counts == {"a": 5, "b": 5} and len(set(found.image_ids)) == 10
+
+
+def test_official_data_in_another_order_are_numbered_by_the_classifier():
+    own = loading.load_dataset("foolbox-samples")
+    turned = loading.load_dataset("foolbox-samples", classes=[n.upper() for n in own.classes[::-1]])
+    assert turned.labels.tolist() == [9 - label for label in own.labels.tolist()]
+    assert torch.equal(turned.images, own.images) and turned.name == own.name

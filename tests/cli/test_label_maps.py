@@ -8,6 +8,9 @@ import pytest
 
 import official_files
 import tiny
+from scoreag.assess.experiments import ModelCache
+from scoreag.assess.plan import load_plan
+from scoreag.assess.resolve import resolve_plan
 from scoreag.cli.app import main
 from scoreag.data.imagenet import CLASSES
 from scoreag.diffusion.networks.adm_unet import build as adm_unet
@@ -185,6 +188,33 @@ def write_fine(folder, classes):
 
     card = replace(card, classes=classes, options=options)
     write_card(card, tiny.filled(build(**options), 10, 0.4).state_dict())
+
+
+def test_a_target_by_name_is_numbered_by_the_classifier(here):
+    pixels = np.zeros((2, 64, 64, 3), np.uint8)
+    np.savez("numbers.npz", images=pixels, labels=[0, 2])
+    words = ["transform", "--model", "imagenet64", "--classifier", "own_labels:named"]
+    assert main([*words, "--data", "npz:numbers.npz", "--target", "lion", *QUICK]) == 0
+    assert [row["target"] for row in read_rows(here / "out")] == [1, 1]
+
+
+def test_a_plan_of_a_model_without_classes_numbers_by_its_classifier(here):
+    tiny.write_score_model(here / "prior", classes=())
+    write_fine(here / "net", ("wolf", "cat", "dog", "ant"))
+    tiny.write_images(here / "images", 6)  # of cat, dog and ship
+    sorted((here / "images").iterdir())[-1].rename(here / "images" / "ant")
+    plan = """
+        feature_extractor = "none"
+        [datasets.a]
+        data = "image-folder:images"
+        prior = "prior"
+        classifiers = "net"
+        [attacks.gat]
+        steps = 1
+    """
+    (here / "plan.toml").write_text(plan)
+    cell = resolve_plan(load_plan(here / "plan.toml"), ModelCache(device="cpu"))[0]
+    assert cell.classes == ("wolf", "cat", "dog", "ant")
 
 
 def test_json_of_a_subset_counts_its_images(here, capsys):

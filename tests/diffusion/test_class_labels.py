@@ -7,10 +7,13 @@ import torch
 
 import scoreag
 import tiny
+from scoreag.classifiers.class_groups import select_classes
 from scoreag.core.rng import Noise
 from scoreag.diffusion.class_labels import fit_classes, known_classes
 from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.io.images import to_float, to_uint8
+from scoreag.methods.config import SamplingConfig
+from scoreag.methods.guided_sampling import attach_guide
 
 IDS = range(40)
 
@@ -157,3 +160,40 @@ def test_a_judge_of_more_classes_decides_among_those_of_the_classifier():
     )
     logits = judge(to_float(to_uint8(result.images)))[:, [2, 0]]
     assert result.judge_predictions.tolist() == logits.argmax(1).tolist()
+
+
+def test_a_judge_counts_as_the_score_model_does_where_the_classifier_has_no_names():
+    judge = scoreag.wrap_classifier(
+        tiny.filled(tiny.small_cnn(**tiny.CNN), 11, 0.4), classes=tiny.CLASSES[::-1]
+    )
+    result = scoreag.synthesize(
+        tiny.prior(), tiny.victim(), [0, 1, 2], target=None, judge=judge, progress=False
+    )
+    logits = judge(to_float(to_uint8(result.images))).flip(1)
+    assert result.judge_predictions.tolist() == logits.argmax(1).tolist()
+
+
+def test_a_weaker_guide_is_of_the_models_own_classes(tmp_path):
+    tiny.write_score_model(tmp_path / "weak")
+    fitted = fit_classes(tiny.prior(), ("ship", "cat"))
+    config = SamplingConfig(guidance_scale=2.0, guide=f"weaker:{tmp_path / 'weak'}")
+    assert attach_guide(fitted, config).guide is not None
+
+
+def test_given_images_of_several_labels_need_a_null_label():
+    prior = tiny.prior()
+
+    class NoNull(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = prior.model
+
+        def forward(self, x, sigma, labels=None):
+            return self.model(x, sigma, labels)
+
+    coarse = select_classes(named(tiny.CLASSES), ("pet", "ship"), {"pet": ("cat", "dog")})
+    prior = replace(prior, model=NoNull())
+    with pytest.raises(ValueError, match="images of 'pet' are of no single class"):
+        scoreag.transform(prior, coarse, torch.rand(1, *tiny.SHAPE), [0], progress=False)
+    scoreag.transform(prior, coarse, torch.rand(1, *tiny.SHAPE), [1], target=0, progress=False)
+    assert len(scoreag.synthesize(prior, coarse, [0], target=1, progress=False)) == 1

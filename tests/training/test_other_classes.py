@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import tiny
+from scoreag.cli import train
+from scoreag.cli.options import DeviceOptions, OutputOptions
 from scoreag.data.loading import Dataset
 from scoreag.models.model_cards import load_card, read_weights
 from scoreag.training.classifier_training import build_state, complete_recipe
@@ -16,7 +18,7 @@ from scoreag.training.schedule import TrainingSchedule
 from scoreag.training.score_model_training import build_network, check_recipe, resolve_options
 
 RECIPE = Recipe("cifar_resnet", TrainingSchedule(total_images=20, batch_size=10), random_shift=1)
-OTHERS = ("dog", "horse", "ship", "cat")
+OTHERS = ("dog", "horse", "Ship", "cat")
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_other_channels_are_refused(net):
         complete_recipe(RECIPE, gray, tiny.CLASSES, net)
 
 
-@pytest.mark.parametrize("labels", [[1, 2, 3], [0, 4], [-1, 2]])
+@pytest.mark.parametrize("labels", [[1, 2, 3], [0, 3], [0, 4], [-1, 2]])
 def test_labels_that_no_name_has_are_refused(labels, tmp_path):
     with pytest.raises(ValueError, match=r"labels go from .* and there are 3 names"):
         check_recipe(
@@ -93,9 +95,28 @@ def test_labels_that_no_name_has_are_refused(labels, tmp_path):
         )
 
 
-def test_the_null_label_beside_others_is_none_of_them(tmp_path):
-    labels = torch.tensor([0, 3])
-    check_recipe(SCORE_PRESETS["tiny"], labels, tiny.CLASSES, tmp_path, DistContext(), None)
+def test_the_null_label_is_taken_only_where_it_was_said_that_there_are_some(tmp_path):
+    given = (SCORE_PRESETS["tiny"], torch.tensor([0, 3]), tiny.CLASSES, tmp_path, DistContext())
+    check_recipe(*given, None, has_null_labels=True)
+    with pytest.raises(ValueError, match="labels go from 0 to 3, and there are 3 names"):
+        check_recipe(*given, None)
+
+
+def test_a_training_that_starts_from_few_classes_keeps_the_images_of_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_score_model(tmp_path / "prior", classes=("dog", "cat"))
+    options = {
+        "preset": "tiny",
+        "data": "foolbox-samples",
+        "out": "out",
+        "compute": DeviceOptions(),
+    }
+    training = train.TrainOptions(output=OutputOptions(quiet=True), **options)
+    known = load_card("prior").classes
+    assert len(train.load_labeled(training, 2, known)) == 20
+    some = replace(training, classes="ship,cat")
+    assert train.load_labeled(some, 2, known).counts == {"ship": 4, "cat": 2}
+    assert len(train.load_labeled(some, 2, known, keep_others=True)) == 20
 
 
 def data():

@@ -256,7 +256,8 @@ def _find_classes(
     if benchmark.prior:
         with plan.locate_errors(*path, "prior", suffix=hint):
             prior = cache.prior(benchmark.prior)
-            classes = fit_classes(prior, classes, groups).classes if classes else prior.classes
+            fit_classes(prior, classes, groups)
+            classes = classes or prior.classes
     if lacks_class_names(classes):
         named = map(class_names, benchmark.reference_classifier)
         classes = next(filter(None, named), classes)

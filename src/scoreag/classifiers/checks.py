@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.classifiers.class_groups import known_names, select_classes
+from scoreag.classifiers.class_groups import check_names, known_names, select_classes
 from scoreag.classifiers.normalized import (
     NormalizedClassifier,
     looks_like_probabilities,
     wrap_classifier,
 )
+from scoreag.classifiers.rejection import can_reject
 from scoreag.core.batching import reset_draws, select_rows
-from scoreag.core.class_names import NO_GROUPS
+from scoreag.core.class_names import NO_GROUPS, Groups, lacks_class_names
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.stats.proportion import Proportion
 
@@ -139,13 +140,18 @@ def outputs_match(a: Tensor, b: Tensor) -> bool:
 
 
 def validate_judge(
-    judge: Any, classifier: Classifier, images: Images, class_count: int
+    judge: Any,
+    classifier: Classifier,
+    images: Images,
+    class_count: int,
+    classes: Sequence[str] = (),
 ) -> Classifier | None:
     """The reference classifier with its weights held constant; None where there is none.
 
     Args:
         images: one image of the run or more.
         class_count: the number of classes of the attacked classifier, which must be its own, too.
+        classes: their names, where they are known; the judge's are matched to them.
     """
     if judge is None:
         return None
@@ -162,28 +168,30 @@ def validate_judge(
             "the judge is the classifier that is attacked (the same weights), so it cannot tell "
             "whether an image still shows its class; give another judge, trained apart, or none"
         )
-    judge = _fit_judge(judge, classifier)
+    if isinstance(judge, nn.Module) and not isinstance(judge, NormalizedClassifier):
+        judge = wrap_classifier(judge)
     try:
         count = check_classifier(judge, images, require_grad=False)
     except ValueError as error:
         raise ValueError(f"the judge cannot be asked: {error}; give another judge") from error
+    check_names(judge, count - can_reject(judge), "judge")
+    fitted = _fit_judge(judge, classes, getattr(classifier, "groups", NO_GROUPS))
+    count = count if fitted is judge else len(classes)
     if count != class_count:
         raise ValueError(
             f"the judge tells {count} classes apart, and the classifier {class_count}; give a "
             "judge that was trained on the same classes"
         )
-    return judge
+    return fitted
 
 
-def _fit_judge(judge: Classifier, classifier: Classifier) -> Classifier:
-    """The judge with its weights held, for the classifier's classes where both sides have names."""
-    if isinstance(judge, nn.Module) and not isinstance(judge, NormalizedClassifier):
-        judge = wrap_classifier(judge)
-    names = known_names(classifier)
-    if not isinstance(judge, NormalizedClassifier) or not names or not known_names(judge):
+def _fit_judge(judge: Classifier, classes: Sequence[str], groups: Groups) -> Classifier:
+    """The judge for ``classes``, where both sides have names."""
+    named = not lacks_class_names(classes) and known_names(judge)
+    if not named or not isinstance(judge, NormalizedClassifier):
         return judge
     try:
-        return select_classes(judge, names, getattr(classifier, "groups", NO_GROUPS))
+        return select_classes(judge, classes, groups)
     except ValueError as error:
         raise ValueError(
             f"the judge is of other classes than the classifier: {error}; give another judge"

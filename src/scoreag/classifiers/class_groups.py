@@ -48,14 +48,26 @@ class GroupedClasses(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch groups"]:
         logits: Logits = self.classifier(images)
-        members = logits[:, self.numbers.flatten()].unflatten(1, self.numbers.shape)
-        return members.masked_fill(self.padding, -torch.inf).logsumexp(2)
+        numbers, padding = self.numbers.to(logits.device), self.padding.to(logits.device)
+        members = logits[:, numbers.flatten()].unflatten(1, numbers.shape)
+        return members.masked_fill(padding, -torch.inf).logsumexp(2)
 
 
 def known_names(classifier: Any) -> tuple[str, ...]:
     """The names of a classifier's classes by number; () where they are unknown."""
-    classes = tuple(getattr(classifier, "classes", ()))
-    return () if lacks_class_names(classes) else classes
+    classes = getattr(classifier, "classes", ())
+    if not isinstance(classes, tuple | list) or not all(isinstance(n, str) for n in classes):
+        return ()  # an attribute of another meaning
+    return () if lacks_class_names(classes) else tuple(classes)
+
+
+def check_names(classifier: Any, count: int, what: str = "classifier") -> None:
+    """Refuse names of another number of classes than the ``count`` outputs that are classes."""
+    if (names := known_names(classifier)) and len(names) != count:
+        raise ValueError(
+            f"the {what} names {len(names)} classes ({', '.join(names[:3])}, ...) and tells "
+            f"{count} apart; give a name for each output: wrap_classifier(..., classes=[...])"
+        )
 
 
 def select_classes(

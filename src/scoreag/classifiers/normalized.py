@@ -157,6 +157,8 @@ def wrap_classifier(
             f"image_shape is {describe_value(image_shape)}; expected (channels, height, width), "
             "or None"
         )
+    if isinstance(module, NormalizedClassifier) and not classes:
+        classes, groups = module.classes, module.groups
     names = _check_class_names(classes)
     return NormalizedClassifier(module, means, stds, metadata, shape, names, groups).eval()
 

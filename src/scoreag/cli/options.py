@@ -221,17 +221,23 @@ class ReadOptions:
     size: Size = None
 
     def load(
-        self, spec: str, progress: bool, classes: Sequence[str] = (), label: str | None = None
+        self,
+        spec: str,
+        progress: bool,
+        classes: Sequence[str] = (),
+        label: str | None = None,
+        select: bool = True,
     ) -> "Dataset":
         """The images of ``spec``, with labels numbered by ``classes``.
 
         Args:
             label: the class of a single image.
+            select: whether the images of other classes of an official data set are left out.
         """
         from scoreag.data.loading import load_dataset
 
         size = parse_size(self.size) if self.size else None
-        return load_dataset(spec, self.data_dir, label, size, progress, tuple(classes))
+        return load_dataset(spec, self.data_dir, label, size, progress, tuple(classes), select)
 
 
 @dataclass(frozen=True, kw_only=True)

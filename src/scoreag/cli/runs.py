@@ -126,10 +126,11 @@ def describe_data(data: "Dataset") -> dict[str, Any]:
 
 
 def load_reference(
-    word: str | None, prior: "Prior", compute: DeviceOptions
+    word: str | None, prior: "Prior", names: Sequence[str], compute: DeviceOptions
 ) -> "tuple[NormalizedClassifier | None, dict[str, Any]]":
     """The reference classifier of a run, and the manifest entry with its accuracy.
 
+    That on its card is of the card's classes: it is left out where ``names`` are others.
     It is ``word``, else the one that the card names, else the bundled one for these classes.
     """
     name = word or prior.judge or find_judge(prior.image_shape, prior.classes) or NONE
@@ -139,6 +140,8 @@ def load_reference(
     if ":" in name or Path(name).is_file():  # a function or a file of weights has no card
         return reference, {}
     card = compute.load_card(name)
+    if names and card.classes and set(card.classes) != set(names):
+        return reference, {}
     entry = card.metrics.get("test", {}).get("accuracy", {})
     accuracy = {name: entry[name] for name in ("count", "total", "of") if name in entry}
     return reference, {"judge": {"accuracy": accuracy}} if len(accuracy) == 3 else {}

@@ -51,7 +51,10 @@ def synthesize(options: SynthesizeOptions) -> None:
     labels, target = parse_request(
         options.classes, options.target, options.per_class, prior, classifier
     )
-    reference, accuracy = load_reference(options.reference_classifier, prior, options.compute)
+    names = label_names(prior, classifier) or prior.classes
+    reference, accuracy = load_reference(
+        options.reference_classifier, prior, names, options.compute
+    )
     task = build_synthesis(
         prior, classifier, labels, target, options.run.seed, judge=reference,
         **o.sampling_kwargs(options.chain, options.attack),
@@ -87,8 +90,9 @@ def transform(options: TransformOptions) -> None:
     classifier = compute.load_classifier(options.classifier)
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     check_labeled(data)
-    target = parse_target(options.target, data.classes or prior.classes)
-    reference, accuracy = load_reference(options.reference_classifier, prior, compute)
+    names = label_names(prior, classifier) or data.classes or prior.classes
+    target = parse_target(options.target, names)
+    reference, accuracy = load_reference(options.reference_classifier, prior, names, compute)
     task = build_transformation(
         prior, classifier, data.images, data.labels, target, run.seed, data.image_ids, reference,
         **o.sampling_kwargs(options.chain, options.nearness, options.attack),
@@ -139,10 +143,10 @@ def parse_request(
 
     names = label_names(prior, classifier)
     fitted = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS)) if names else prior
-    known = known_classes(fitted)
-    if classes == ALL and ALL not in fitted.classes and len(known) < len(fitted.classes):
+    known, names = known_classes(fitted), names or fitted.classes
+    if classes == ALL and ALL not in names and len(known) < len(names):
         classes = ",".join(map(str, known))
-    return parse_labels(classes, fitted.classes, per_class), parse_target(target, fitted.classes)
+    return parse_labels(classes, names, per_class), parse_target(target, names)
 
 
 def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]:

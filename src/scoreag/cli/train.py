@@ -134,7 +134,9 @@ def _train_score_model(
     assert data.labels is not None
     recipe = _fit_sigma_data(recipe, training.preset, data, init)
     resolve_options(recipe, data.images, data.classes, init)
-    check_recipe(recipe, data.labels, data.classes, folder, group, options.ema_width)
+    check_recipe(
+        recipe, data.labels, data.classes, folder, group, options.ema_width, options.keep_others
+    )
     provenance = _provenance(training, data)
     if options.grow_resolution:
         provenance["grow_resolution"] = True
@@ -149,6 +151,7 @@ def _train_score_model(
             device, execution, options.ema_width, training.license or "",
             format_command("score-model", options, recipe.schedule),
             options.max_shard_mb * 1_000_000 if options.max_shard_mb else None,
+            options.keep_others,
         )  # fmt: skip
     if group.is_main:
         finish(training, card)
@@ -258,9 +261,9 @@ def load_labeled(
     """
     if keep_others and not training.classes:
         raise UsageError("--keep-others is about classes beside --classes; write those, too")
-    progress = training.output.progress
+    progress, known = training.output.progress, () if training.classes else known
     try:
-        data = training.reading.load(training.data, progress, known)
+        data = training.reading.load(training.data, progress, known, select=False)
     except ValueError:  # the data has other classes, or it cannot be read, which fails again
         if not known:
             raise

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoreag.core.class_names import match_classes
 from scoreag.data.source import (
     Labels,
     Pixels,
@@ -122,12 +123,13 @@ class Dataset:
         Args:
             keep_others: keep the others with the label ``len(names)``, the null label in training.
         """
-        missing = [name for name in names if name not in self.classes]
+        found = match_classes(self.classes, names)
+        missing = [name for name, numbers in zip(names, found, strict=True) if not numbers]
         if self.labels is None or missing or not names or len(set(names)) < len(names):
             raise ValueError(self._explain_classes(names, missing))
         numbers = torch.full((len(self.classes),), len(names))
-        for number, name in enumerate(names):
-            numbers[self.classes.index(name)] = number
+        for number, (own,) in enumerate(found):
+            numbers[own] = number
         labels = numbers[self.labels]
         kept = self if keep_others else self.select((labels < len(names)).nonzero()[:, 0].tolist())
         labels = labels if keep_others else labels[labels < len(names)]
@@ -200,6 +202,7 @@ def load_dataset(
     size: tuple[int, int] | None = None,
     progress: bool = True,
     classes: Sequence[str] = (),
+    select: bool = True,
 ) -> Dataset:
     """The images that ``spec`` names: ``WHAT``, ``WHAT[a:b]``, ``[a:]``, ``[:b]``, ``[i]``.
 
@@ -213,8 +216,9 @@ def load_dataset(
         label: the class of a single picture, by number or by a name in ``classes``.
         size: (height, width) to which pictures are resized; None keeps their size.
         classes: the model's, by number: labels given by name are numbered by them; by default in
-            alphabetical order. Of a data set that has all of them and others, the images of these
-            are read, and a range counts them.
+            alphabetical order. Of an official data set that has all of them and others, the images
+            of these are read, and a range counts them.
+        select: whether it is so; else an official data set keeps all of its classes.
     """
     if not isinstance(spec, str | Path):
         raise ValueError(
@@ -229,8 +233,10 @@ def load_dataset(
         {"label": label, "size": size},
         {"data_dir": data_dir, "progress": progress, "classes": classes},
     )
-    if selects_classes(source.classes, classes):
-        source, name = select_source(source, classes), f"{name}, {len(classes)} classes"
+    if select and selects_classes(source.classes, classes):
+        fewer = len(classes) < len(source.classes)
+        name = f"{name}, {len(classes)} classes" if fewer else name
+        source = select_source(source, classes)
     positions = _parse_range(part, source.count, name)
     images, labels = source.read(positions)
     ids = tuple(source.image_ids[i] for i in positions)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from scoreag.core.class_names import lacks_class_names
+from scoreag.core.class_names import lacks_class_names, match_classes
 from scoreag.io.download import download_file
 from scoreag.io.filesystem import atomic_write, data_folder
 from scoreag.registry import did_you_mean, short_repr
@@ -51,9 +51,10 @@ class Source:
 
 
 def selects_classes(known: Sequence[str], classes: Sequence[str]) -> bool:
-    """Whether the classes of a model are some, not all, of those of a data set, by their names."""
-    named = not (lacks_class_names(known) or lacks_class_names(classes))
-    return named and set(classes) < set(known)
+    """Whether the classes of a model are some of those of a data set, or others in their order."""
+    if lacks_class_names(known) or lacks_class_names(classes) or tuple(known) == tuple(classes):
+        return False
+    return all(match_classes(known, classes))
 
 
 def select_source(source: Source, classes: Sequence[str]) -> Source:
@@ -62,13 +63,18 @@ def select_source(source: Source, classes: Sequence[str]) -> Source:
     if labels is None:
         _, read = source.read(range(source.count))
         labels = [] if read is None else read.tolist()
-    numbers = {source.classes.index(name): number for number, name in enumerate(classes)}
+    found = match_classes(source.classes, classes)
+    numbers = {own: number for number, (own,) in enumerate(found)}
     chosen = [position for position, label in enumerate(labels) if label in numbers]
 
     def read_chosen(positions: range) -> tuple[Pixels, Labels | None]:
-        parts = [source.read(run) for run in _to_runs([chosen[i] for i in positions])]
-        found = torch.tensor([numbers[labels[chosen[i]]] for i in positions])
-        return torch.cat([pixels for pixels, _ in parts]), found
+        places = [chosen[i] for i in positions]
+        found = torch.tensor([numbers[labels[place]] for place in places])
+        if source.labels is not None:
+            return torch.cat([source.read(run)[0] for run in _to_runs(places)]), found
+        first = places[0]  # a file is read once, not once for each neighborhood
+        pixels, _ = source.read(range(first, places[-1] + 1))
+        return pixels[[place - first for place in places]], found
 
     return Source(
         len(chosen), read_chosen, [source.image_ids[i] for i in chosen], tuple(classes),

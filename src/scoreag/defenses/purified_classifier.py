@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreag.classifiers.checks import check_logits_shape
+from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
 from scoreag.core.class_names import NO_GROUPS, Groups
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
@@ -79,7 +80,7 @@ class PurifiedClassifier(nn.Module):
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classifier's classes, where they are known."""
-        return tuple(getattr(self.classifier, "classes", ()))
+        return known_names(self.classifier)
 
     @property
     def groups(self) -> Groups:

@@ -41,7 +41,10 @@ def fit_classes(prior: Prior, classes: Sequence[str], groups: Groups = NO_GROUPS
             tuple(label for number in found for label in prior.label_choices[number])
             for found in choices
         ]
-    return replace(prior, classes=tuple(classes), label_choices=tuple(choices))
+    return replace(
+        prior, classes=tuple(classes), label_choices=tuple(choices),
+        model_classes=prior.model_classes or prior.classes,
+    )  # fmt: skip
 
 
 def known_classes(prior: Prior) -> list[int]:

@@ -42,6 +42,7 @@ class Prior:
         trust_code: whether code that the card of a guide names may be run.
         label_choices: where ``classes`` are not the model's own: the labels of the model that each
             stands for; see class_labels.py.
+        model_classes: then, the names of the model's own classes.
     """
 
     model: ScoreModel
@@ -58,6 +59,7 @@ class Prior:
     guide_name: str = ""
     trust_code: bool = False
     label_choices: tuple[tuple[int, ...], ...] = ()
+    model_classes: tuple[str, ...] = ()
     weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
 
     def sample(

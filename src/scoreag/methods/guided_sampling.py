@@ -142,7 +142,7 @@ def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
     weaker = load_prior(name, prior.sigmas.device, prior.trust_code)
     for what, ours, other in (
         ("images", prior.image_shape, weaker.image_shape),
-        ("classes", prior.classes, weaker.classes),
+        ("classes", prior.model_classes or prior.classes, weaker.classes),
     ):
         if tuple(ours) != tuple(other):
             raise ValueError(

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from scoreag.classifiers.checks import check_classifier, validate_judge
-from scoreag.classifiers.class_groups import known_names
+from scoreag.classifiers.class_groups import check_names, known_names
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
+from scoreag.classifiers.rejection import can_reject
 from scoreag.core.batching import bind_image_ids, reset_draws, restart_draws, select_rows
 from scoreag.core.class_names import NO_GROUPS
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.class_labels import fit_classes, known_classes
+from scoreag.diffusion.parameterizations import null_label
 from scoreag.diffusion.prior import Prior
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
@@ -131,8 +133,7 @@ def build_attack(
         attach_guide(prior.to(example.dtype), config), classifier, class_count
     )
     labels = validate_labels(labels, image_count, class_count).to(example.device)
-    if images is None:
-        check_known(prior, labels)
+    check_known(prior, labels, given=images is not None)
     default_ids = default_image_ids(labels) if images is None else range(len(images))
     ids, seed = validate_image_ids(image_ids, default_ids), validate_seed(seed)
     return TaskSpec(
@@ -146,7 +147,7 @@ def build_attack(
         images=images,
         labels=labels,
         target=validate_target(target, labels, class_count, seed, ids, prior.classes),
-        judge=validate_judge(judge, classifier, example, class_count),
+        judge=validate_judge(judge, classifier, example, class_count, prior.classes),
     )
 
 
@@ -174,7 +175,9 @@ def validate_classifier(
         is_defense or isinstance(classifier, NormalizedClassifier)
     ):
         classifier = wrap_classifier(classifier)
-    return classifier, check_classifier(classifier, images, require_grad)
+    count = check_classifier(classifier, images, require_grad)
+    check_names(classifier, count - can_reject(classifier))
+    return classifier, count
 
 
 def validate_labels(labels: Any, count: int | None, classes: int, name: str = "labels") -> Labels:
@@ -284,8 +287,7 @@ def validate_seed(seed: int) -> int:
 
 def fit_to_classifier(prior: Prior, classifier: Classifier, count: int) -> Prior:
     """The prior with the classifier's classes, by name; without names, there must be as many."""
-    names = known_names(classifier)
-    if names and len(names) == count:
+    if len(names := known_names(classifier)) == count:
         prior = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS))
     if prior.classes and len(prior.classes) != count:
         advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
@@ -297,12 +299,20 @@ def fit_to_classifier(prior: Prior, classifier: Classifier, count: int) -> Prior
     return prior
 
 
-def check_known(prior: Prior, labels: Labels) -> None:
-    """Refuse labels of classes that the score model cannot be asked for."""
-    for label in sorted(set(labels.tolist()) - set(known_classes(prior))):
+def check_known(prior: Prior, labels: Labels, given: bool) -> None:
+    """Refuse labels of which the score model has none, for ``given`` images or for new ones."""
+    asked = sorted(set(labels.tolist()))
+    unknown = [label for label in asked if label not in known_classes(prior)]
+    if unknown and not given:
         raise ValueError(
-            f"the score model cannot make images of {prior.classes[label]!r}, a class of the "
+            f"the score model cannot make images of {prior.classes[unknown[0]]!r}, a class of the "
             "classifier that it does not know; ask for others, or transform given images"
+        )
+    several = [y for y in asked if prior.label_choices and len(prior.label_choices[y]) != 1]
+    if given and several and null_label(prior.model) is None:
+        raise ValueError(
+            f"images of {prior.classes[several[0]]!r} are of no single class of the score model, "
+            "and it has no null label; give a model that was trained with dropped labels, too"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoreag.core.class_names import lacks_class_names, match_classes
 from scoreag.models.model_cards import Card, load_weights, read_weights, write_card
 from scoreag.registry import load_component
 from scoreag.training.presets import data_options
@@ -50,7 +51,7 @@ def fit_class_rows(
     old: Mapping[str, Tensor], new: Mapping[str, Tensor], init: Card, classes: Sequence[str]
 ) -> dict[str, Tensor]:
     """The weights ``old`` of ``init`` for other classes; those of new classes are of ``new``."""
-    origin = match_classes(init.classes, classes)
+    origin = find_origins(init.classes, classes)
     if not classes or origin == list(range(len(init.classes))):
         return dict(old)
     fitted = dict(old)
@@ -65,13 +66,12 @@ def fit_class_rows(
     return fitted
 
 
-def match_classes(known: Sequence[str], classes: Sequence[str]) -> list[int | None]:
+def find_origins(known: Sequence[str], classes: Sequence[str]) -> list[int | None]:
     """The number in ``known`` of each class, by its name; of nameless ones, by their order."""
-    nameless = [list(map(str, range(len(names)))) for names in (known, classes)]
-    if len(known) == len(classes) and (list(classes) in nameless or list(known) in nameless):
+    nameless = lacks_class_names(known) or lacks_class_names(classes)
+    if nameless and len(known) == len(classes):
         return list(range(len(known)))
-    numbers: dict[str, int] = {name: number for number, name in enumerate(known)}
-    return [numbers.get(name) for name in classes]
+    return [numbers[0] if numbers else None for numbers in match_classes(known, classes)]
 
 
 def find_class_axes(card: Card) -> dict[str, int]:

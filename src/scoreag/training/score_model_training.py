@@ -47,6 +47,7 @@ def train_score_model(
     license: str = "",
     command: str = "",
     max_shard_size: int | None = None,
+    has_null_labels: bool = False,
 ) -> Card:
     """Train by ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -58,10 +59,11 @@ def train_score_model(
         license: of the weights; "" is unspecified, with the known terms of the data.
         command: that started the training; the card's source.
         max_shard_size: bytes of a weight file; more are written in several files.
+        has_null_labels: whether the label ``len(classes)``, of no class, is among the labels.
     """
     schedule, context = recipe.resolved_schedule, execution.dist_context
     options = resolve_options(recipe, images, classes, init)
-    check_recipe(recipe, labels, classes, folder, context, ema_width)
+    check_recipe(recipe, labels, classes, folder, context, ema_width, has_null_labels)
     file = folder / "checkpoint.pt"
     state = context.main_process_first(
         partial(build_or_resume, recipe, options, init, file, device, execution, classes)
@@ -104,6 +106,7 @@ def check_recipe(
     folder: Path,
     dist_context: DistContext,
     ema_width: float | None,
+    has_null_labels: bool = False,
 ) -> None:
     """Refuse labels without names, batches with too many pieces, and averages without snapshots."""
     if recipe.options.get("head_at") and not recipe.head_weight > 0:
@@ -112,8 +115,7 @@ def check_recipe(
             "nothing; write a weight above 0, e.g. 0.25, or leave head_at out of the options"
         )
     low, high = int(labels.min()), int(labels.max())
-    # len(classes) is the null label; beside it there are others, and 0 unless all count from 1
-    if low < 0 or high > len(classes) or (high == len(classes) and low):
+    if low < 0 or high >= len(classes) + has_null_labels:
         raise ValueError(
             f"the labels go from {low} to {high}, and there are {len(classes)} names of classes; "
             f"write labels from 0 to {len(classes) - 1}, or give the names that are lacking"
