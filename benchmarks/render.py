@@ -109,6 +109,12 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("attacks", "transfer", "Transfer at equal LPIPS", transfer),
     ("defaults", "attack_options", "GAT: options one at a time, robust network", transformation),
     ("defaults", "fashion_synthesis_x0_steps", "GAS on Fashion-MNIST: x0_steps", synthesis),
+    (
+        "defaults",
+        "fashion_synthesis_sampling",
+        "GAS on Fashion-MNIST: more options",
+        synthesis,
+    ),
     ("defaults", "fashion_synthesis_options", "GAS on Fashion-MNIST: other options", synthesis),
     ("defaults", "transformation_0_1", "GAT at the attack scale of 0.1", transformation),
     ("defaults", "purification_0_1", "GAP by algorithm 1", purification),

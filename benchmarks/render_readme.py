@@ -14,7 +14,11 @@ def summary(results: Path) -> str:
     attacked = [
         row
         for of in ("", "fashion_")
-        for name, pick in (("transformation", _gat), ("synthesis", _gas))
+        for name, pick in (
+            ("transformation", _gat),
+            ("synthesis", _gas),
+            ("synthesis_robust", _gas),
+        )
         for row in pick(_read(results, f"{of}{name}"))
     ]
     purified = [*_purifiers(_read(results, "paper_cifar10"))]
@@ -25,7 +29,32 @@ def summary(results: Path) -> str:
         attacked,
     )
     head = ["defense", "classifier", "attacker, Linf", "accuracy under attack", "clean"]
-    return f"{text}\n{table(head, purified)}"
+    return f"{text}\n{_robust(results)}\n{table(head, purified)}"
+
+
+ROBUST = {"unrestricted": "cifar10-robust", "unrestricted_prn": "cifar10-robust-prn",
+          "unrestricted_fashion": "fashion-robust"}  # fmt: skip
+COMPARED = {
+    "gat": "GAT", "pgd": "PGD-40", "auto_ensemble": "ensemble of APGD and Square",
+    "stadv": "StAdv (spatial)", "lpa": "LPA (LPIPS)",
+}  # fmt: skip
+
+
+def _robust(results: Path) -> str:
+    """What fools adversarially trained classifiers while the judge still sees the class."""
+    found: dict[str, dict[str, str]] = {attack: {} for attack in COMPARED}
+    for name, victim in ROBUST.items():
+        for cell in _read(results, name).get("cells", ()):
+            kept = cell["state"] == "done" and cell["victim"] == victim
+            if kept and cell["attack"] in found:
+                found[cell["attack"]][victim] = short(cell["figures"]["fooled_and_shown"])
+    victims = list(dict.fromkeys(v for row in found.values() for v in row))
+    head = ["fooled, and the judge sees the class", *victims]
+    rows = [
+        [COMPARED[attack], *(row.get(victim, "") for victim in victims)]
+        for attack, row in found.items()
+    ]
+    return table(head, rows)
 
 
 def _read(results: Path, name: str) -> Row:
