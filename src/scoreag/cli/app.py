@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_inspect_parameters
 
-from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train
+from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train, world
 from scoreag.cli.options import UsageError, add_command, one_of
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
@@ -66,6 +66,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "list": info.list_components,
     "convert": convert.convert,
     "evaluate": evaluate.evaluate,
+    "world": world.world,
 }
 for name, command in COMMANDS.items():
     add_command(app, name, command)

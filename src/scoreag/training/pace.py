@@ -1,0 +1,61 @@
+"""How long a training step takes on this machine: a few steps, timed."""
+
+import time
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+
+from scoreag.data.loading import Dataset
+from scoreag.training import classifier_training, score_model_training
+from scoreag.training.checkpoint import TrainState
+from scoreag.training.execution import ExecutionConfig
+from scoreag.training.loop import fit
+from scoreag.training.outputs import Callback
+from scoreag.training.recipes import Recipe, ScoreRecipe
+
+TIMED_STEPS = 4  # after the first, which is slower
+
+
+def seconds_per_image(
+    recipe: Recipe | ScoreRecipe, data: Dataset, device: torch.device | str = "cpu"
+) -> float:
+    """The time of a training image: the median step, divided by the batch size."""
+    size = recipe.schedule.batch_size
+    schedule = replace(recipe.schedule, total_images=size * (1 + TIMED_STEPS))
+    times: list[float] = []
+
+    def observe(state: TrainState) -> None:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter())
+
+    with TemporaryDirectory(prefix="scoreag-") as folder:
+        train = _train_classifier if isinstance(recipe, Recipe) else _train_score_model
+        train(replace(recipe, schedule=schedule), data, Path(folder), device, observe)  # type: ignore[operator]
+    return median(after - before for before, after in zip(times, times[1:], strict=False)) / size
+
+
+def _train_classifier(
+    recipe: Recipe, data: Dataset, folder: Path, device: torch.device | str, observe: Callback
+) -> None:
+    assert data.labels is not None
+    recipe = classifier_training.complete_recipe(recipe, data.images, data.classes)
+    file = folder / "checkpoint.pt"
+    classifier_training.train(recipe, data.images, data.labels, file, observe, device=device)
+
+
+def _train_score_model(
+    recipe: ScoreRecipe, data: Dataset, folder: Path, device: torch.device | str, observe: Callback
+) -> None:
+    assert data.labels is not None
+    options = score_model_training.resolve_options(recipe, data.images, data.classes, None)
+    file, execution = folder / "checkpoint.pt", ExecutionConfig()
+    state = score_model_training.build_or_resume(recipe, options, None, file, device, execution)
+    loss = score_model_training.build_loss(recipe, len(data.classes))
+    fit(state, loss, data.images, data.labels, recipe.resolved_schedule, file, callback=observe)
+
+
