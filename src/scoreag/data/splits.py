@@ -6,8 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,13 +107,13 @@ def write_splits(parts: Mapping[str, Dataset], folder: Path) -> None:
             "images": data.images.numpy(), "labels": data.labels.numpy(),
             "classes": np.array(data.classes),
         }  # fmt: skip
-        atomic_write(folder / f"{name}.npz", lambda path, arrays=arrays: _save(path, arrays))
+        atomic_write(folder / f"{name}.npz", partial(_save, arrays))
         sources = data.files or data.image_ids
         for position, (label, source) in enumerate(zip(data.labels.tolist(), sources, strict=True)):
             table.writerow([name, position, data.classes[label], source])
     write_text(folder / LISTING, listing.getvalue())
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _save(arrays: Mapping[str, Any], path: Path) -> None:
     with path.open("wb") as file:  # given a path, numpy would add a suffix to it
         np.savez(file, **arrays)

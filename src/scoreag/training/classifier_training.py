@@ -168,12 +168,18 @@ def build_state(
         recipe.network, recipe.options, recipe.schedule.seed, init, classes
     )
     if init is None and isinstance(network, WhitenedCNN):
-        whiten(network, losses.normalize(images[:5000].float() / 255, recipe.mean, recipe.std))
+        few = images[: _whitening_images(*images.shape[2:])]
+        whiten(network, losses.normalize(few.float() / 255, recipe.mean, recipe.std))
     network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     network = network.to(device)
     return checkpoint.init_state(
         network, build_optimizer(network, recipe), len(recipe.schedule.ema_widths)
     )
+
+
+def _whitening_images(height: int, width: int) -> int:
+    """How many images estimate the covariance of patches: fewer of large ones, to save memory."""
+    return min(5000, 5000 * 32 * 32 // (height * width))
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,8 +1,8 @@
 """How long a training step takes on this machine: a few steps, timed."""
 
 import time
-
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -34,28 +34,29 @@ def seconds_per_image(
         times.append(time.perf_counter())
 
     with TemporaryDirectory(prefix="scoreag-") as folder:
-        train = _train_classifier if isinstance(recipe, Recipe) else _train_score_model
-        train(replace(recipe, schedule=schedule), data, Path(folder), device, observe)  # type: ignore[operator]
-    return median(after - before for before, after in zip(times, times[1:], strict=False)) / size
+        file = Path(folder) / "checkpoint.pt"
+        if isinstance(recipe, Recipe):
+            _train_classifier(replace(recipe, schedule=schedule), data, file, device, observe)
+        else:
+            _train_score_model(replace(recipe, schedule=schedule), data, file, device, observe)
+    return median(after - before for before, after in pairwise(times)) / size
 
 
 def _train_classifier(
-    recipe: Recipe, data: Dataset, folder: Path, device: torch.device | str, observe: Callback
+    recipe: Recipe, data: Dataset, file: Path, device: torch.device | str, observe: Callback
 ) -> None:
     assert data.labels is not None
     recipe = classifier_training.complete_recipe(recipe, data.images, data.classes)
-    file = folder / "checkpoint.pt"
     classifier_training.train(recipe, data.images, data.labels, file, observe, device=device)
 
 
 def _train_score_model(
-    recipe: ScoreRecipe, data: Dataset, folder: Path, device: torch.device | str, observe: Callback
+    recipe: ScoreRecipe, data: Dataset, file: Path, device: torch.device | str, observe: Callback
 ) -> None:
     assert data.labels is not None
     options = score_model_training.resolve_options(recipe, data.images, data.classes, None)
-    file, execution = folder / "checkpoint.pt", ExecutionConfig()
-    state = score_model_training.build_or_resume(recipe, options, None, file, device, execution)
+    state = score_model_training.build_or_resume(
+        recipe, options, None, file, device, ExecutionConfig()
+    )
     loss = score_model_training.build_loss(recipe, len(data.classes))
     fit(state, loss, data.images, data.labels, recipe.resolved_schedule, file, callback=observe)
-
-
