@@ -32,7 +32,8 @@ def test_every_image_is_in_exactly_one_part():
     whole = data()
     parts = split(whole)
     assert list(parts) == [TRAIN, HELD_OUT, TEST]
-    assert sorted(sum((contents(part) for part in parts.values()), [])) == sorted(contents(whole))
+    together = [one for part in parts.values() for one in contents(part)]
+    assert sorted(together) == sorted(contents(whole))
 
 
 def test_each_class_has_its_share_of_each_part():
@@ -91,7 +92,10 @@ def test_a_class_of_few_images_is_refused(counts, message):
     [
         (lambda one: replace(one, labels=None), "has no labels"),
         (lambda one: one.select(range(40)), "has no image of dog, ship; give test images of every"),
-        (lambda one: replace(one, images=one.images[:, :1]), "images of 1 x 4 x 4, and npz:mine of"),
+        (
+            lambda one: replace(one, images=one.images[:, :1]),
+            "images of 1 x 4 x 4, and npz:mine",
+        ),
     ],
 )
 def test_test_images_that_do_not_fit_are_refused(spoil, message):

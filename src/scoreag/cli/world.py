@@ -24,15 +24,15 @@ from scoreag.cli.world_steps import (
     World,
     assess_command,
     attack,
-    load_trainings,
+    describe_training,
+    load_training,
     measure_accuracy,
-    size_trainings,
+    size_training,
     train_model,
 )
 
 if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
-    from scoreag.training.sizing import SizedTraining
 
 ALIASES = {"folder": "image-folder"}
 MIN_EVALUATION = 0.1  # of the minutes, even where the trainings took longer than planned
@@ -131,37 +131,31 @@ def _load(options: WorldOptions, word: str, classes: tuple[str, ...] = ()) -> "D
 
 def _show_plan(world: World) -> None:
     """Print what will be trained for how long."""
-    trainings = size_trainings(world)
-    table = {
-        "images": {name: len(part) for name, part in world.parts.items()},
-        "trainings": [{**asdict(one), "seconds": one.seconds} for one in trainings],
-        "minutes": world.minutes,
-    }
-    world.output.show(table, format_plan(world, trainings))
+    from scoreag.training.sizing import ROLES, TIME_SHARES
 
-
-def format_plan(world: World, trainings: "list[SizedTraining]") -> str:
-    """A line for the images, for each training, and for the evaluation."""
-    train = world.parts["train"]
-    counts = ", ".join(f"{len(part)} {name}" for name, part in world.parts.items())
-    lines = [("images", f"{counts}; {len(train.classes)} classes")]
-    for one in trainings:
-        recipe = one.recipe(train, world.seed, world.flip)
-        values = {n: v for n, v in recipe.options.items() if v not in ([], False)}
-        network = ", ".join(
-            [recipe.network, *(f"{name} {value}" for name, value in values.items())]
-        )
-        text = f"{one.seconds / 60:.1f} minutes: {one.train_images:,} images, "
-        lines.append((one.role, f"{text}{1 / one.seconds_per_image:.3g} a second; {network}"))
+    total, spent, trainings = 60 * world.minutes, 0.0, []
+    for role in ROLES:
+        trainings.append(size_training(world, role, spent))
+        spent += TIME_SHARES[role] * total
+    images = {name: len(part) for name, part in world.parts.items()}
     rest = world.minutes - sum(one.seconds for one in trainings) / 60
-    lines.append(("evaluation", f"{rest:.1f} minutes: PGD, GAT, GAS and GAP"))
-    return format_table(lines)
+    counts = ", ".join(f"{count} {name}" for name, count in images.items())
+    lines = [
+        ("images", f"{counts}; {len(world.parts['train'].classes)} classes"),
+        *((one.role, describe_training(world, one)) for one in trainings),
+        ("evaluation", f"{rest:.1f} minutes: PGD, GAT, GAS and GAP"),
+    ]
+    table = [{**asdict(one), "minutes": round(one.seconds / 60, 2)} for one in trainings]
+    world.output.show(
+        {"images": images, "trainings": table, "minutes": world.minutes}, format_table(lines)
+    )
 
 
 def _build(world: World, sha256: str, began: float) -> None:
     """Everything in --out: splits, models, metrics and the report."""
     from scoreag.data.splits import SPLIT_FILES, write_splits
     from scoreag.io.run_dir import RunFiles, open_run_dir
+    from scoreag.training.sizing import CLASSIFIER, JUDGE, ROLES
 
     splits = tuple(f"{DATA}/{name}" for name in SPLIT_FILES)
     files = RunFiles((TRAININGS, PLAN, *splits), (TRAININGS,))
@@ -176,15 +170,14 @@ def _build(world: World, sha256: str, began: float) -> None:
     with open_run_dir(world.out, manifest, files, world.overwrite) as run:
         if not all((world.out / name).is_file() for name in splits):
             write_splits(world.parts, world.out / DATA)
-        trainings = load_trainings(world)
-        world.output.say(format_plan(world, trainings))
-        prepared = (time.monotonic() - began) / 60
-        cards = [train_model(world, one) for one in trainings]
-        trained = sum(float(card.training_config["minutes"]) for card in cards)
-        for role in ("classifier", "judge"):
+        spent = time.monotonic() - began
+        for role in ROLES:
+            card = train_model(world, load_training(world, role, spent))
+            spent += 60 * float(card.training_config["minutes"])
+        for role in (CLASSIFIER, JUDGE):
             measure_accuracy(world, role)
-        rest = max(world.minutes - prepared - trained, MIN_EVALUATION * world.minutes)
-        page = attack(world, 60 * rest)
+        total = 60 * world.minutes
+        page = attack(world, max(total - spent, MIN_EVALUATION * total))
         run.finish()
     _show_results(world, page)
 

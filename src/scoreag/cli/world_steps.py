@@ -57,39 +57,51 @@ class World:
         return f"npz:{self.path(DATA, f'{part}.npz')}"
 
 
-def size_trainings(world: World) -> "list[SizedTraining]":
-    """The three trainings, of sizes and lengths that fit the minutes, by this machine's pace."""
+def size_training(world: World, role: str, spent: float = 0.0) -> "SizedTraining":
+    """A training of a size and a length that fit the rest of the time, by this machine's pace.
+
+    Args:
+        spent: seconds of earlier steps.
+    """
     from scoreag.training.execution import bf16_is_fast
     from scoreag.training.pace import seconds_per_image
-    from scoreag.training.sizing import ROLES, TIME_SHARES, choose_training
+    from scoreag.training.sizing import choose_training, time_for
 
     device, data = world.device, world.parts["train"]
     dtype = "bf16" if device.type == "cuda" or bf16_is_fast() else "float32"
     measure = partial(seconds_per_image, data=data, device=device)
-    return [
-        choose_training(
-            role, data, 60 * world.minutes * TIME_SHARES[role], measure, world.seed, world.flip,
-            dtype,
-        )
-        for role in ROLES
-    ]  # fmt: skip
+    seconds = time_for(role, 60 * world.minutes, spent)
+    return choose_training(role, data, seconds, measure, world.seed, world.flip, dtype)
 
 
-def load_trainings(world: World) -> "list[SizedTraining]":
-    """The trainings of trainings.json, written first if it is not there."""
+def load_training(world: World, role: str, spent: float) -> "SizedTraining":
+    """The training of trainings.json, to which it is added first if it is not there."""
     from scoreag.io.filesystem import write_json
     from scoreag.training.sizing import SizedTraining
 
     file = world.out / TRAININGS
-    if not file.is_file():
-        write_json(file, {"trainings": [asdict(one) for one in size_trainings(world)]})
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))["trainings"]
-        return [SizedTraining(**one) for one in table]
-    except (ValueError, KeyError, TypeError) as error:
+        table = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if role in table:
+            return SizedTraining(**table[role])
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"{file} is damaged ({error}); give --overwrite to start from scratch"
         ) from error
+    training = size_training(world, role, spent)
+    write_json(file, {**table, role: asdict(training)})
+    return training
+
+
+def describe_training(world: World, training: "SizedTraining") -> str:
+    """How long it takes, how many images it sees, and its network."""
+    recipe = training.recipe(world.parts["train"], world.seed, world.flip)
+    options = {name: value for name, value in recipe.options.items() if value not in ([], False)}
+    network = ", ".join([recipe.network, *(f"{name} {value}" for name, value in options.items())])
+    return (
+        f"{training.seconds / 60:.1f} minutes: {training.train_images:,} images, "
+        f"{1 / training.seconds_per_image:.3g} a second; {network}"
+    )
 
 
 def train_model(world: World, training: "SizedTraining") -> "Card":
@@ -113,7 +125,7 @@ def train_model(world: World, training: "SizedTraining") -> "Card":
     with open_run_dir(folder, manifest, TRAINING_FILES, world.overwrite) as run:
         if run.manifest.get("finished") and (folder / "card.toml").is_file():
             return load_card(folder)
-        world.output.say(f"{training.role}: about {training.seconds / 60:.1f} minutes")
+        world.output.say(f"{training.role}: {describe_training(world, training)}")
         card = _run_training(world, recipe, folder)
         if training.role == SCORE_MODEL:
             card = update_card(card, defaults=default_settings(card.sigma_data), judge="../judge")
@@ -174,7 +186,7 @@ def attack(world: World, seconds: float) -> Path:
     file, folder = world.out / PLAN, world.out / ASSESSMENT
     cache = ModelCache(None, world.compute.device, "", world.output.progress)
     if not file.is_file():
-        world.output.say(f"attacks: about {seconds / 60:.1f} minutes")
+        world.output.say(f"evaluation: {seconds / 60:.1f} minutes")
         members = _members(world)
         images = fit_images(members, len(world.parts["test"]), seconds, cache)
         write_text(file, to_toml(plan_table(members, images)))

@@ -15,6 +15,7 @@ from scoreag.training.schedule import TrainingSchedule
 SCORE_MODEL, CLASSIFIER, JUDGE = ROLES = ("score-model", "classifier", "judge")
 TIME_SHARES = {SCORE_MODEL: 0.55, CLASSIFIER: 0.15, JUDGE: 0.10}  # the rest is evaluation
 ENOUGH_IMAGES = {SCORE_MODEL: 150_000, CLASSIFIER: 100_000, JUDGE: 100_000}  # seen in training
+MIN_REST = 0.25  # of all the time: for what is left to do, even where something took far too long
 MAX_EPOCHS = {SCORE_MODEL: 1000, CLASSIFIER: 100, JUDGE: 100}
 MIN_STEPS = 10
 MIN_SIDE, MAX_SIDE = 16, 256
@@ -60,11 +61,12 @@ def check_shape(data: Dataset) -> None:
             f"{data.name} has images of {channels} x {height} x {width}, which are not square; "
             f"write --size {_fitting_side(min(height, width))}"
         )
-    smallest = smallest_map(height) if height >= MIN_SIDE else 0
-    if not MIN_SIDE <= height <= MAX_SIDE or smallest > MAX_SMALLEST_MAP:
+    reason = ""
+    if not MIN_SIDE <= height <= MAX_SIDE:
         reason = f"expected {MIN_SIDE} to {MAX_SIDE}"
-        if smallest > MAX_SMALLEST_MAP:
-            reason = "which cannot be halved often enough"
+    elif smallest_map(height) > MAX_SMALLEST_MAP:
+        reason = "which cannot be halved often enough"
+    if reason:
         raise ValueError(
             f"{data.name} has images with a side of {height} pixels, {reason}; "
             f"write --size {_fitting_side(height)}"
@@ -144,6 +146,17 @@ def _batch_size(count: int, largest: int) -> int:
     while size > 8 and size > count // 8:
         size //= 2
     return min(size, count)
+
+
+def time_for(role: str, total: float, spent: float) -> float:
+    """The seconds of a training: its share of what is left of ``total``, as the roles' order is.
+
+    >>> [round(time_for(role, 100, spent)) for role, spent in (("classifier", 55), ("judge", 80))]
+    [15, 8]
+    """
+    later = ROLES[ROLES.index(role) :]
+    earlier = sum(share for name, share in TIME_SHARES.items() if name not in later)
+    return TIME_SHARES[role] / (1 - earlier) * max(total - spent, MIN_REST * total)
 
 
 def choose_training(
