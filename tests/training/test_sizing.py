@@ -83,7 +83,7 @@ def test_a_score_model_learns_a_null_label_and_the_deviation_of_the_data(tmp_pat
 @pytest.mark.parametrize(
     "shape, message",
     [
-        ((3, 32, 24), "3 x 32 x 24, which are not square; write --size 32"),
+        ((3, 32, 24), "3 x 32 x 24, which are not square; write --size 24"),
         ((3, 12, 12), "a side of 12 pixels, expected 16 to 256; write --size 16"),
         ((3, 300, 300), "a side of 300 pixels, expected 16 to 256; write --size 64"),
         ((3, 55, 55), "55 pixels, which cannot be halved often enough; write --size 48"),

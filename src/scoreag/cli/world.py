@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
 ALIASES = {"folder": "image-folder"}
 MIN_EVALUATION = 0.1  # of the minutes, even where the trainings took longer than planned
-SUCCESS_METRICS = ("fooled_and_shown", "success")
+RESULTS = {  # what is printed of each attack: a title and a metric
+    "pgd": ("PGD fools it, class preserved", "fooled_and_shown"),
+    "gat": ("GAT fools it, class preserved", "fooled_and_shown"),
+    "gas,attack_scale=auto": ("GAS fools it, class shown", "fooled_and_shown"),
+    "gas,attack_scale=0.0": ("unguided samples show their class", "judge_agreement"),
+    "pgd_purified": ("accuracy under PGD, after GAP", "accuracy"),
+    "gap": ("accuracy on clean images, after GAP", "accuracy"),
+}
 _MINUTES_HELP = "Time of the trainings and of the evaluation together."
 _OUT_HELP = "Folder of everything; the same command resumes it."
 _DATA_HELP = "Labeled square images: image-folder:PATH, npz:FILE.npz, tiny-imagenet:train."
@@ -195,6 +202,7 @@ def _result_lines(world: World, summary: Mapping[str, Any]) -> Iterator[tuple[st
     for role in ("classifier", "judge"):
         accuracy = load_card(world.out / role).metrics["test"]["accuracy"]
         yield f"accuracy of the {role}", format_rate(accuracy)
-    for name, cell in summary["cells"].items():
-        known = [one for one in SUCCESS_METRICS if one in cell["metrics"]]
-        yield from ((f"{name}, {one}", format_rate(cell["metrics"][one])) for one in known)
+    cells = {name.rpartition("/")[2]: cell for name, cell in summary["cells"].items()}
+    for variant, (title, metric) in RESULTS.items():
+        if metric in cells.get(variant, {}).get("metrics", {}):
+            yield title, format_rate(cells[variant]["metrics"][metric])

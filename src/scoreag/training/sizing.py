@@ -61,21 +61,23 @@ def check_shape(data: Dataset) -> None:
             f"{data.name} has images of {channels} x {height} x {width}, which are not square; "
             f"write --size {_fitting_side(min(height, width))}"
         )
-    reason = ""
-    if not MIN_SIDE <= height <= MAX_SIDE:
-        reason = f"expected {MIN_SIDE} to {MAX_SIDE}"
-    elif smallest_map(height) > MAX_SMALLEST_MAP:
-        reason = "which cannot be halved often enough"
-    if reason:
+    if reason := _side_problem(height):
         raise ValueError(
             f"{data.name} has images with a side of {height} pixels, {reason}; "
             f"write --size {_fitting_side(height)}"
         )
 
 
+def _side_problem(side: int) -> str:
+    """Why the networks cannot take images of this side; "" if they can."""
+    if not MIN_SIDE <= side <= MAX_SIDE:
+        return f"expected {MIN_SIDE} to {MAX_SIDE}"
+    return "which cannot be halved often enough" if smallest_map(side) > MAX_SMALLEST_MAP else ""
+
+
 def _fitting_side(side: int) -> int:
-    """The nearest multiple of 16 that the networks take, at most 64 for larger images."""
-    return min(64, max(MIN_SIDE, 16 * round(side / 16)))
+    """The side itself if it fits, else a multiple of 16 near it, at most 64."""
+    return min(64, max(MIN_SIDE, 16 * round(side / 16))) if _side_problem(side) else side
 
 
 def unet_layout(side: int) -> tuple[int, int]:
