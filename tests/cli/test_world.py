@@ -83,7 +83,7 @@ def test_a_folder_becomes_models_and_a_report(here, capsys):
     assert main(words) == 0
     printed, said = capsys.readouterr()
     assert "the report is out/assessment/report.html" in said
-    assert "score-model: " in said and "unet" in said and "airbench_cnn" in said
+    assert "score-model: " in said and "unet" in said and "small_cnn" in said
     out = here / "out"
     assert (out / "assessment" / "report.html").is_file()
 
@@ -121,11 +121,11 @@ def test_gray_arrays_become_models_and_a_report(tmp_path, monkeypatch, capsys):
     words = ["world", "--data", "npz:own.npz", "--test-data", "npz:test.npz", "--out", "out"]
     assert main([*words, *TINY_TIME, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["cells"]["own/clean"]["metrics"]["clean_accuracy"]["total"] == 12
+    assert summary["cells"]["own/clean"]["metrics"]["clean_accuracy"]["total"] == 4
     card = load_card("out/score-model")
     assert card.image_shape == (1, 28, 28) and not card.training_config["hflip"]
     assert len(load_dataset("npz:out/data/test.npz")) == 12
-    assert load_plan("out/plan.toml").attacks["pgd"].options["eps"] == "0.1"
+    assert load_plan("out/plan.toml").attacks["pgd"].options["eps"] == 0.1
 
 
 @pytest.mark.slow
@@ -317,6 +317,7 @@ def test_attacks_get_as_many_images_as_their_share_of_the_time(monkeypatch):
     }  # fmt: skip
     assert set(timed_plan.fit_images(MEMBERS, 100, 59.0, ModelCache()).values()) == {16}
     assert set(timed_plan.fit_images(MEMBERS, 12, 59.0, ModelCache()).values()) == {12}
+    assert set(timed_plan.fit_images(MEMBERS, 12, 14.0, ModelCache()).values()) == {4}
 
 
 def test_a_pace_is_measured_without_a_trace(here):

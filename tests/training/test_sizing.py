@@ -10,7 +10,7 @@ from scoreag.core.rng import Stream
 from scoreag.data.loading import Dataset
 from scoreag.methods.config import fields_for_task
 from scoreag.training import pace
-from scoreag.training.classifier_training import complete_recipe, train_classifier
+from scoreag.training.classifier_training import _whitening_images, complete_recipe
 from scoreag.training.execution import SINGLE_PROCESS
 from scoreag.training.score_model_training import check_recipe, resolve_options
 from scoreag.training.sizing import (
@@ -155,12 +155,15 @@ def test_the_defaults_of_a_card_are_options_of_the_tasks():
             assert set(values) <= {*fields_for_task(task)}
 
 
-def test_large_images_are_whitened_by_fewer_of_them(tmp_path):
+def test_large_images_are_whitened_by_fewer_of_them():
     """The covariance of 2 x 2 patches of 256 x 256 images is not taken from 5000 of them."""
-    from scoreag.training.classifier_training import _whitening_images
-
     assert _whitening_images(32, 32) == _whitening_images(28, 28) == 5000
-    assert _whitening_images(64, 64) == 1250
-    own = data((3, 40, 40), 16)
-    recipe = build_recipe(JUDGE, 0, own, 0, True, 16, "float32")
-    assert train_classifier(recipe, own.images, own.labels, own.classes, tmp_path, progress=False)
+    assert (_whitening_images(64, 64), _whitening_images(256, 256)) == (1250, 78)
+
+
+@pytest.mark.parametrize("side, halvings", [(16, 1), (28, 2), (32, 2), (48, 3), (64, 3), (256, 5)])
+def test_the_judge_halves_its_maps_to_a_side_of_8_or_less(side, halvings):
+    """So that its hidden layer has as many weights for images of any size, about."""
+    recipe = build_recipe(JUDGE, 1, data((1, side, side), 8), 0, False, 80, "float32")
+    strides = [stride for _, _, stride in recipe.options["convolutions"]]
+    assert strides == [2] * halvings + [1]

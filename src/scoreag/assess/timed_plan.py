@@ -15,9 +15,9 @@ from scoreag.models.model_cards import to_toml
 
 DATASET, PURIFIER = "own", "gap_blind"
 TIME_SHARES = {"pgd": 0.1, "gat": 0.35, "gas": 0.3, "pgd_purified": 0.15, "gap": 0.1}
-BATCH_SIZE = 16
+BATCH_SIZE, SMALL_BATCH = 16, 4
 MAX_IMAGES = 256
-SHORT = 60.0  # seconds: too few to measure in
+SHORT, VERY_SHORT = 60.0, 15.0  # seconds: too few to measure in; for small batches only
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Members:
     classifier: str
     judge: str
     n_classes: int
-    eps: str
+    eps: float | str
 
 
 def plan_table(members: Members, images: Mapping[str, int]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def plan_table(members: Members, images: Mapping[str, int]) -> dict[str, Any]:
             "ones"
         ),
         "images": max(images.values()),
-        "batch_size": BATCH_SIZE,
+        "batch_size": min(BATCH_SIZE, max(SMALL_BATCH, *images.values())),
         "eval_draws": 3,
         "datasets": {
             DATASET: {
@@ -69,7 +69,7 @@ def fit_images(
 
     Each attack is measured on two images; where less than a minute is left, each gets one batch.
     """
-    least = min(BATCH_SIZE, test_images)
+    least = min(SMALL_BATCH if seconds < VERY_SHORT else BATCH_SIZE, test_images)
     if seconds < SHORT:
         return dict.fromkeys(TIME_SHARES, least)
     costs = _measure(plan_table(members, dict.fromkeys(TIME_SHARES, 2)), cache)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scoreag.training.sizing import SizedTraining
 
 DATA, PLAN, ASSESSMENT, TRAININGS = "data", "plan.toml", "assessment", "trainings.json"
-EPS = {1: "0.1", 3: "8/255"}  # of PGD, by the number of channels
+EPS: dict[int, float | str] = {1: 0.1, 3: "8/255"}  # of PGD, by the number of channels
 
 
 @dataclass(frozen=True, kw_only=True)

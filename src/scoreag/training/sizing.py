@@ -25,7 +25,8 @@ MULTIPLIERS = (1, 2, 2)
 N_SIZES = 3
 UNET_SIZES = ({"channels": 16}, {"channels": 32, "blocks": 2}, {"channels": 64, "blocks": 2})
 RESNET_SIZES = ({"width": 1}, {"width": 2}, {"depth": 16, "width": 2})
-CNN_SIZES = ([24, 48, 96], [32, 64, 128], [64, 128, 256])
+CNN_SIZES = (16, 24, 48)  # channels of the first of its convolutions
+LARGEST_FLAT_MAP = 8
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,19 @@ def build_recipe(
             "wide_resnet", schedule, options, lr=0.2 * batch_size / 128,
             random_shift=max(1, side // 16), hflip=flip, mean=(), std=(),
         )  # fmt: skip
-    return Recipe(
-        "airbench_cnn", schedule, {"widths": CNN_SIZES[size], "mirrored": flip},
-        lr=0.2 * batch_size / 128, momentum=0.85, weight_decay=1.33e-3, bias_lr_factor=64.0,
-        label_smoothing=0.2, random_shift=max(1, side // 16), hflip=flip, lookahead=10,
-        mean=(), std=(),
+    return Recipe(  # airbench_cnn takes the grain of a young model's samples for content
+        "small_cnn", schedule, {"convolutions": _convolutions(side, CNN_SIZES[size])},
+        lr=0.05 * batch_size / 128, random_shift=max(1, side // 16), hflip=flip, mean=(), std=(),
     )  # fmt: skip
+
+
+def _convolutions(side: int, channels: int) -> list[list[int]]:
+    """Convolutions that halve the side until it is at most 8, and one more."""
+    layers, wide = [], channels
+    while side > LARGEST_FLAT_MAP or not layers:
+        layers.append([wide, 4, 2])
+        side, wide = side // 2, min(2 * wide, 4 * channels)
+    return [*layers, [wide, 3, 1]]
 
 
 def _score_recipe(
