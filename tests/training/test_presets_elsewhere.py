@@ -20,7 +20,7 @@ from scoreag.data.loading import Dataset
 from scoreag.io.images import write_png
 from scoreag.models.model_cards import build_network, load_card
 from scoreag.registry import load_component
-from scoreag.training.classifier_training import complete_recipe
+from scoreag.training.classifier_training import complete_recipe, train_classifier
 from scoreag.training.outputs import resolve_license
 from scoreag.training.presets import (
     DATASET_SHAPES,
@@ -52,6 +52,37 @@ def test_a_preset_takes_images_of_another_size(name, side):
     assert all(one <= side for _, one in recipe.crop_schedule)
     assert recipe.mean == pytest.approx([own.images.double().mean().item() / 255] * len(
         recipe.mean), abs=0.02)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "wrn" in name else ())
+        for name in CLASSIFIERS
+        if name not in ("cifar10-wrn-28-10", "cifar10-robust-wrn")
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 48), (3, 64, 64)], ids=str)
+def test_a_preset_trains_a_step_on_images_of_another_size(tmp_path, name, shape):
+    """Also on gray images; then the card says of which images it is."""
+    own = data(shape)
+    recipe = adapt_recipe(CLASSIFIERS[name], name, own)
+    schedule = replace(recipe.schedule, total_images=8, batch_size=4)
+    card = train_classifier(
+        replace(recipe, schedule=schedule), own.images, own.labels, own.classes, tmp_path,
+        progress=False,
+    )  # fmt: skip
+    assert card.image_shape == shape and card.training_config["images_seen"] == 8
+    assert build_network(card)(torch.zeros(2, *shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_preset_refuses_images_that_are_too_small_before_it_trains(tmp_path, name):
+    """1 x 1 pixels cannot be shifted, which torch would say in its own words."""
+    own = data((3, 1, 1))
+    recipe = adapt_recipe(CLASSIFIERS[name], name, own)
+    with pytest.raises(ValueError, match=r"--size|take a preset for such images"):
+        complete_recipe(recipe, own.images, own.classes)
 
 
 def test_windows_and_shifts_grow_with_the_images():
