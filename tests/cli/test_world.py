@@ -21,6 +21,7 @@ from scoreag.data import footprint
 from scoreag.data.loading import load_dataset
 from scoreag.models.model_cards import load_card
 from scoreag.training.pace import seconds_per_image
+from scoreag.training.sizing import default_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPES = ("circle", "cross", "square", "triangle")
@@ -72,12 +73,30 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def fixed_pace(monkeypatch):
+    """5 ms an image, so that tests train the same on every machine."""
+    monkeypatch.setattr("scoreag.training.pace.seconds_per_image", lambda *_, **__: 0.005)
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """The defaults of new cards with two noise levels, for a test of something else."""
+
+    def shortened(sigma_data):
+        return {
+            task: {**values, "steps": 2} for task, values in default_settings(sigma_data).items()
+        }
+
+    monkeypatch.setattr("scoreag.training.sizing.default_settings", shortened)
+
+
 WORLD = ["world", "--data", "image-folder:shapes", "--out", "out"]
 TINY_TIME = ["--minutes", "0.1"]
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_models_and_a_report(here, capsys):
+def test_a_folder_becomes_models_and_a_report(here, fixed_pace, capsys):
     """Four classes of 48 x 48, in a tenth of a minute, then the same command again."""
     words = [*WORLD, *TINY_TIME, "--license", "MIT"]
     assert main(words) == 0
@@ -113,7 +132,9 @@ def test_a_folder_becomes_models_and_a_report(here, capsys):
 
 
 @pytest.mark.slow
-def test_gray_arrays_become_models_and_a_report(tmp_path, monkeypatch, capsys):
+def test_gray_arrays_become_models_and_a_report(
+    tmp_path, fixed_pace, few_steps, monkeypatch, capsys
+):
     """28 x 28, with test images of their own; --json prints the summary of the assessment."""
     monkeypatch.chdir(tmp_path)
     write_arrays(tmp_path / "own.npz")
@@ -129,7 +150,7 @@ def test_gray_arrays_become_models_and_a_report(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_an_interrupted_world_goes_on_where_it_was(here, monkeypatch, capsys):
+def test_an_interrupted_world_goes_on_where_it_was(here, fixed_pace, monkeypatch, capsys):
     """Stopped after the score model: it is not trained again, and the splits stay."""
     trained = []
     run = world_steps._run_training
