@@ -126,7 +126,8 @@ def build_recipe(
 
 def _convolutions(side: int, channels: int) -> list[list[int]]:
     """Convolutions that halve the side until it is at most 8, and one more."""
-    layers, wide = [], channels
+    layers: list[list[int]] = []
+    wide = channels
     while side > LARGEST_FLAT_MAP or not layers:
         layers.append([wide, 4, 2])
         side, wide = side // 2, min(2 * wide, 4 * channels)
