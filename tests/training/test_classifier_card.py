@@ -27,7 +27,7 @@ OPEN = Recipe(
     mean=(),
     std=(),
 )
-SHAPES = {"cifar10": (3, 32, 32), "fashion": (1, 28, 28)}
+SHAPES = {"fashion": (1, 28, 28), "tiny": (3, 64, 64)}
 
 
 def pixels(shape, count=10):

@@ -112,7 +112,7 @@ def test_the_deviation_is_that_of_pixels_between_minus_1_and_1():
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["score-model", "--preset", "tiny-imagenet-small"], "must be multiples of 16"),
+        (["score-model", "--preset", "tiny-imagenet-small"], "must be multiples of 8"),
         (["classifier", "--preset", "cifar10-judge"], "network airbench_cnn cannot take a batch"),
         (["classifier", "--preset", "cifar10-robust", "--batch-size", "1", "--size", "32"],
          "network small_cnn cannot take a batch of 1 images of 3 x 32 x 32"),

@@ -143,7 +143,7 @@ def parse_request(
 
     names = label_names(prior, classifier)
     fitted = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS)) if names else prior
-    known, names = known_classes(fitted), names or fitted.classes
+    known, names = known_classes(fitted), (names or fitted.classes) if prior.classes else ()
     if classes == ALL and ALL not in names and len(known) < len(names):
         classes = ",".join(map(str, known))
     return parse_labels(classes, names, per_class), parse_target(target, names)

@@ -162,7 +162,7 @@ def _batch_size(count: int, largest: int) -> int:
 def time_for(role: str, total: float, spent: float) -> float:
     """The seconds of a training: its share of what is left of ``total``, as the roles' order is.
 
-    >>> [round(time_for(role, 100, spent)) for role, spent in (("classifier", 55), ("judge", 80))]
+    >>> [round(time_for(role, 100.0, t)) for role, t in (("classifier", 55.0), ("judge", 80.0))]
     [15, 8]
     """
     later = ROLES[ROLES.index(role) :]
