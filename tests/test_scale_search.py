@@ -269,3 +269,12 @@ def test_what_no_scale_fools_is_said():
     (problem,) = list_search_problems(rows, "attack_scale")[:1]
     assert problem.startswith(f"no attack_scale fools the classifier on {len(stuck)} of 4 images")
     assert list_search_problems(rows, "") == []
+
+
+@pytest.mark.parametrize("before, told", [({"before": 1}, "lower sigma_start"), ({}, "scale 0")])
+def test_images_that_the_weakest_attack_fools_are_told_with_what_to_try(before, told):
+    row = {"image_id": 4, "found": True, "attack_scale": 0.01,
+           "label": 1, "predictions": {"saved": 2, **before}}  # fmt: skip
+    (problem,) = list_search_problems([row], "attack_scale")
+    assert "1 of 1 images (ids 4) fool the classifier at the smallest" in problem
+    assert problem.endswith(told)

@@ -69,10 +69,15 @@ def list_search_problems(rows: Sequence[Row], option: str) -> list[str]:
         if row["found"] and row["predictions"].get("before") in (None, row["label"])
     ]:
         end = "smallest" if option == "attack_scale" else "largest"
+        given = any("before" in row["predictions"] for row in weakest)
+        reason = (
+            "the score model alone may change them; write a lower sigma_start"
+            if given
+            else "the classifier may err on samples without an attack; compare attack_scale 0"
+        )
         problems.append(
             f"{len(ids)} of {len(rows)} images (ids {list_ids(ids)}) fool the classifier at the "
-            f"{end} {option} of the search already: the score model alone may change them; "
-            "write a lower sigma_start"
+            f"{end} {option} of the search already: {reason}"
         )
     return problems
 
