@@ -134,7 +134,7 @@ def test_classes_are_selected_in_the_order_that_was_asked_for():
 
 @pytest.mark.parametrize(
     "names, message",
-    [(["shp"], "did you mean 'ship'"), (["cat", "cat"], "write each once"), ([""], "no class ''")],
+    [(["shp"], "did you mean 'ship'"), (["cat", "Cat"], "write each once"), ([""], "no class ''")],
 )
 def test_classes_that_cannot_be_selected_are_refused(names, message):
     with pytest.raises(ValueError, match=message):

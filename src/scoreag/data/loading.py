@@ -125,7 +125,7 @@ class Dataset:
         """
         found = match_classes(self.classes, names)
         missing = [name for name, numbers in zip(names, found, strict=True) if not numbers]
-        if self.labels is None or missing or not names or len(set(names)) < len(names):
+        if self.labels is None or missing or not names or len(set(found)) < len(names):
             raise ValueError(self._explain_classes(names, missing))
         numbers = torch.full((len(self.classes),), len(names))
         for number, (own,) in enumerate(found):
