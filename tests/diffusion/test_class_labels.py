@@ -10,7 +10,6 @@ import tiny
 from scoreag.classifiers.class_groups import select_classes
 from scoreag.core.rng import Noise
 from scoreag.diffusion.class_labels import fit_classes, known_classes
-from scoreag.diffusion.parameterizations import Preconditioned
 from scoreag.io.images import to_float, to_uint8
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import attach_guide
@@ -30,6 +29,21 @@ def records(prior):
             return prior.model(x, sigma, labels)
 
     return replace(prior, model=Recorder()), seen
+
+
+class NoNull(torch.nn.Module):
+    """A model that hides its null label."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, sigma, labels=None):
+        return self.model(x, sigma, labels)
+
+
+def without_null_label(prior):
+    return replace(prior, model=NoNull(prior.model))
 
 
 def told(prior, labels, **options):
@@ -92,19 +106,9 @@ def test_classes_without_a_common_name_are_refused_with_the_near_ones(classes, m
 
 
 def test_one_unknown_class_is_refused_where_the_model_has_no_null_label():
-    prior = tiny.prior()
-
-    class NoNull(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = prior.model
-
-        def forward(self, x, sigma, labels=None):
-            return self.model(x, sigma, labels)
-
-    assert isinstance(prior.model, Preconditioned)
+    prior = without_null_label(tiny.prior())
     with pytest.raises(ValueError, match="the class 'horse', and the score model no class 'horse'"):
-        fit_classes(replace(prior, model=NoNull()), ("cat", "horse"))
+        fit_classes(prior, ("cat", "horse"))
 
 
 def named(classes):
@@ -181,18 +185,8 @@ def test_a_weaker_guide_is_of_the_models_own_classes(tmp_path):
 
 
 def test_given_images_of_several_labels_need_a_null_label():
-    prior = tiny.prior()
-
-    class NoNull(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = prior.model
-
-        def forward(self, x, sigma, labels=None):
-            return self.model(x, sigma, labels)
-
+    prior = without_null_label(tiny.prior())
     coarse = select_classes(named(tiny.CLASSES), ("pet", "ship"), {"pet": ("cat", "dog")})
-    prior = replace(prior, model=NoNull())
     with pytest.raises(ValueError, match="images of 'pet' are of no single class"):
         scoreag.transform(prior, coarse, torch.rand(1, *tiny.SHAPE), [0], progress=False)
     scoreag.transform(prior, coarse, torch.rand(1, *tiny.SHAPE), [1], target=0, progress=False)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoreag.classifiers.class_groups import check_names, known_names, select_classes
+from scoreag.classifiers.class_groups import check_names, known_groups, known_names, select_classes
 from scoreag.classifiers.normalized import (
     NormalizedClassifier,
     looks_like_probabilities,
@@ -20,7 +20,7 @@ from scoreag.classifiers.normalized import (
 )
 from scoreag.classifiers.rejection import can_reject
 from scoreag.core.batching import reset_draws, select_rows
-from scoreag.core.class_names import NO_GROUPS, Groups, lacks_class_names
+from scoreag.core.class_names import Groups, lacks_class_names
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.stats.proportion import Proportion
 
@@ -175,7 +175,7 @@ def validate_judge(
     except ValueError as error:
         raise ValueError(f"the judge cannot be asked: {error}; give another judge") from error
     check_names(judge, count - can_reject(judge), "judge")
-    fitted = _fit_judge(judge, classes, getattr(classifier, "groups", NO_GROUPS))
+    fitted = _fit_judge(judge, classes, known_groups(classifier))
     count = count if fitted is judge else len(classes)
     if count != class_count:
         raise ValueError(

@@ -4,7 +4,7 @@ A classifier has ``classes``, its names by number, where they are known; one of 
 has ``groups``: the classes that each of its classes stands for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,6 +59,12 @@ def known_names(classifier: Any) -> tuple[str, ...]:
     if not isinstance(classes, tuple | list) or not all(isinstance(n, str) for n in classes):
         return ()  # an attribute of another meaning
     return () if lacks_class_names(classes) else tuple(classes)
+
+
+def known_groups(classifier: Any) -> Groups:
+    """The classes that each of a classifier's superclasses stands for; none where it has none."""
+    groups = getattr(classifier, "groups", NO_GROUPS)
+    return groups if isinstance(groups, Mapping) else NO_GROUPS
 
 
 def check_names(classifier: Any, count: int, what: str = "classifier") -> None:

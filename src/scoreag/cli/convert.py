@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from scoreag.cli.options import Opt, OutputOptions, Overwrite, UsageError, switch
+from scoreag.cli.options import Opt, OutputOptions, Overwrite, UsageError, split_words, switch
 from scoreag.cli.runs import format_table
 from scoreag.registry import class_lists, did_you_mean, short_repr
 
@@ -149,7 +149,7 @@ def parse_class_names(word: str | None) -> list[str]:
     if word is None:
         return []
     if "," in word:
-        return [name.strip() for name in word.split(",")]
+        return split_words(word)
     known = class_lists()
     if (name := word.replace("_", "-")) not in known:
         hint = did_you_mean(name, [*known])

@@ -213,6 +213,11 @@ class RunOptions:
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
 
 
+def split_words(text: str) -> list[str]:
+    """cat, dog -> ["cat", "dog"]"""
+    return [word.strip() for word in text.split(",")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How images are read; ``load`` reads them."""

@@ -138,11 +138,11 @@ def parse_request(
 
     ``all`` is every class of the classifier that the score model knows.
     """
-    from scoreag.core.class_names import NO_GROUPS
+    from scoreag.classifiers.class_groups import known_groups
     from scoreag.diffusion.class_labels import fit_classes, known_classes
 
     names = label_names(prior, classifier)
-    fitted = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS)) if names else prior
+    fitted = fit_classes(prior, names, known_groups(classifier)) if names else prior
     known, names = known_classes(fitted), (names or fitted.classes) if prior.classes else ()
     if classes == ALL and ALL not in names and len(known) < len(names):
         classes = ",".join(map(str, known))
@@ -160,7 +160,7 @@ def parse_labels(text: str, classes: Sequence[str], per_class: int) -> list[int]
 
     if per_class > IDS_PER_CLASS:
         raise o.UsageError(f"--per-class is {per_class}; expected at most {IDS_PER_CLASS}")
-    words = [word.strip() for word in text.split(",")]
+    words = o.split_words(text)
     if ALL in words and ALL not in classes:
         if len(words) > 1:
             raise o.UsageError(

@@ -271,8 +271,7 @@ def load_labeled(
     if data.labels is None:
         raise ValueError(f"{data.name} has no labels; training needs them")
     if training.classes is not None:
-        names = [name.strip() for name in training.classes.split(",")]
-        data = data.select_classes(names, keep_others)
+        data = data.select_classes(o.split_words(training.classes), keep_others)
     if batch_size > len(data):
         raise ValueError(
             f"--batch-size is {batch_size}, and there are {len(data)} images; "

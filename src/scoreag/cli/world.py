@@ -120,7 +120,7 @@ def _select(options: WorldOptions, data: "Dataset") -> "Dataset":
     """The images of --classes."""
     if options.classes is None:
         return data
-    return data.select_classes([name.strip() for name in options.classes.split(",")])
+    return data.select_classes(o.split_words(options.classes))
 
 
 def _load(options: WorldOptions, word: str, classes: tuple[str, ...] = ()) -> "Dataset":

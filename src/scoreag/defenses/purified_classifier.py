@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoreag.classifiers.checks import check_logits_shape
-from scoreag.classifiers.class_groups import known_names
+from scoreag.classifiers.class_groups import known_groups, known_names
 from scoreag.core.batching import BatchContext, current_batch, pick_ids, tile_rows, use_batch
-from scoreag.core.class_names import NO_GROUPS, Groups
+from scoreag.core.class_names import Groups
 from scoreag.core.rng import Noise, next_call_indices, noise_for_calls
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.defenses.memory_budget import (
@@ -85,7 +85,7 @@ class PurifiedClassifier(nn.Module):
     @property
     def groups(self) -> Groups:
         """The classes that each of the classifier's superclasses stands for."""
-        return getattr(self.classifier, "groups", NO_GROUPS)
+        return known_groups(self.classifier)
 
     def fix_randomness(
         self, call_index: int | Sequence[int], image_ids: Sequence[int] | None = None

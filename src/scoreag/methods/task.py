@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from scoreag.classifiers.checks import check_classifier, validate_judge
-from scoreag.classifiers.class_groups import check_names, known_names
+from scoreag.classifiers.class_groups import check_names, known_groups, known_names
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
 from scoreag.classifiers.rejection import can_reject
 from scoreag.core.batching import bind_image_ids, reset_draws, restart_draws, select_rows
-from scoreag.core.class_names import NO_GROUPS
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.class_labels import fit_classes, known_classes
@@ -288,7 +287,7 @@ def validate_seed(seed: int) -> int:
 def fit_to_classifier(prior: Prior, classifier: Classifier, count: int) -> Prior:
     """The prior with the classifier's classes, by name; without names, there must be as many."""
     if len(names := known_names(classifier)) == count:
-        prior = fit_classes(prior, names, getattr(classifier, "groups", NO_GROUPS))
+        prior = fit_classes(prior, names, known_groups(classifier))
     if prior.classes and len(prior.classes) != count:
         advice = getattr(getattr(prior.model, "network", None), "null_label_hint", "")
         raise ValueError(
