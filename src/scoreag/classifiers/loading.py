@@ -4,7 +4,7 @@ A name is resolved to a module and its normalization, which is stated once: by t
 caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoreag.classifiers import build, class_groups, rejection
+from scoreag.classifiers import build, class_groups, efficientnet, rejection
 from scoreag.classifiers.checks import check_classifier
 from scoreag.classifiers.gradient_masking import MASKING_WRAPPERS
 from scoreag.classifiers.normalized import NormalizedClassifier, wrap_classifier
@@ -24,6 +24,7 @@ from scoreag.classifiers.state_dict import (
     open_state_dict,
 )
 from scoreag.core.class_names import Groups, lacks_class_names
+from scoreag.data import imagenet
 from scoreag.data.cifar import COARSE_CLASSES
 from scoreag.io.filesystem import file_sha256
 from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
@@ -66,6 +67,7 @@ def load_classifier(
     """A classifier from images in [0, 1] to logits, by any of its names.
 
         "cifar10-resnet20", "models/mine"      a card's name, or its folder
+        "efficientnet-lite0"                   ImageNet's classes, by the packages that hold it
         "package.module:factory"               a function that returns the module
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``config``
@@ -105,6 +107,8 @@ def class_names(name: str | Path) -> tuple[str, ...]:
     bare = str(name)
     if bare.startswith(class_groups.PREFIX):
         return COARSE_CLASSES
+    if bare == efficientnet.NAME:
+        return imagenet.CLASSES
     for prefix in WRAPPERS:
         bare = bare.removeprefix(prefix)
     bare = bare.partition(",")[0]
@@ -127,30 +131,42 @@ def _resolve(
         return _from_file(file, network, config)
     if network or config:
         raise ValueError(f"{name} is no file of weights; leave out network and config")
-    for prefix, wrapper in MASKING_WRAPPERS.items():
+    for prefix, resolve in _BY_PREFIX.items():
         if str(name).startswith(prefix):
-            inner = str(name).removeprefix(prefix)
-            bare = load_classifier(inner, "cpu", trust_code=trust_code)
-            fixed = "a masked classifier is normalized as the one that it hides"
-            metadata = {**bare.metadata, "name": str(name)}
-            module = wrapper(bare).eval()
-            return _describe_wrapped(module, metadata, fixed, bare)
-    if str(name).startswith(class_groups.PREFIX):
-        inner = str(name).removeprefix(class_groups.PREFIX)
-        fine = load_classifier(inner, "cpu", trust_code=trust_code)
-        grouped = class_groups.coarse_classifier(fine, str(name))
-        metadata = {**fine.metadata, "name": str(name)}
-        fixed = "a coarse classifier is normalized as the one of the fine classes"
-        return _describe_wrapped(grouped.module, metadata, fixed, grouped)
-    if str(name).startswith(rejection.PREFIX):
-        return _with_detector(str(name), trust_code)
+            return resolve(str(name), trust_code)
     if ":" in str(name):
         return _from_name(str(name))
+    if str(name) == efficientnet.NAME:
+        return _efficientnet()
     card = load_card_of_kind(name, "classifier", trust_code)
     fixed, module = "its card says its normalization", load_card_classifier(card)
     return _Resolved(
         module, card.identity, card.mean, card.std, fixed, card.image_shape, card.classes
     )
+
+
+def _masked(name: str, trust_code: bool) -> _Resolved:
+    kind, colon, inner = name.partition(":")
+    bare = load_classifier(inner, "cpu", trust_code=trust_code)
+    fixed = "a masked classifier is normalized as the one that it hides"
+    module = MASKING_WRAPPERS[kind + colon](bare).eval()
+    return _describe_wrapped(module, {**bare.metadata, "name": name}, fixed, bare)
+
+
+def _coarse(name: str, trust_code: bool) -> _Resolved:
+    fine = load_classifier(name.removeprefix(class_groups.PREFIX), "cpu", trust_code=trust_code)
+    grouped = class_groups.coarse_classifier(fine, name)
+    fixed = "a coarse classifier is normalized as the one of the fine classes"
+    return _describe_wrapped(grouped.module, {**fine.metadata, "name": name}, fixed, grouped)
+
+
+def _efficientnet() -> _Resolved:
+    module = efficientnet.EnlargedInput(efficientnet.load_network()).eval()
+    fixed = f"{efficientnet.NAME} has a normalization of its own"
+    return _Resolved(
+        module, {"name": efficientnet.NAME}, (efficientnet.SHIFT,) * 3,
+        (efficientnet.SCALE,) * 3, fixed, classes=imagenet.CLASSES,
+    )  # fmt: skip
 
 
 def _describe_wrapped(
@@ -181,6 +197,13 @@ def _with_detector(name: str, trust_code: bool) -> _Resolved:
     metadata = {"name": name, "classifier": bare.metadata, "detector": detector.metadata}
     module = rejection.WithDetector(bare, detector).eval()
     return replace(_describe_wrapped(module, metadata, fixed, bare), image_shape=shape)
+
+
+_BY_PREFIX: dict[str, Callable[[str, bool], _Resolved]] = {
+    **dict.fromkeys(MASKING_WRAPPERS, _masked),
+    class_groups.PREFIX: _coarse,
+    rejection.PREFIX: _with_detector,
+}
 
 
 def load_card_classifier(card: Card) -> nn.Module:

