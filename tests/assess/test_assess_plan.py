@@ -15,9 +15,11 @@ from scoreag.assess.experiments import ModelCache
 from scoreag.assess.plan import list_plans, load_plan
 from scoreag.assess.resolve import build_cells, skipped_attacks
 from scoreag.attacks import pgd
+from scoreag.classifiers import efficientnet
 from scoreag.core import ALGORITHM
 from scoreag.defenses.purifiers import gap
 from scoreag.io.bounded import find_line, key_lines
+from scoreag.models.model_cards import list_cards
 from scoreag.registry import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,6 +215,13 @@ def test_a_judge_that_is_attacked_in_another_set_of_the_plan_is_refused(planned)
 def test_every_plan_that_comes_with_the_package_says_what_it_is_in_one_line():
     assert {"quick", "paper", "full"} <= list_plans().keys()
     assert all(about and "\n" not in about for about in list_plans().values())
+
+
+@pytest.mark.parametrize("name", list_plans())
+def test_the_models_of_every_plan_come_with_the_package(name):
+    known = {*list_cards("score-model"), *list_cards("classifier"), efficientnet.NAME}
+    for one in load_plan(name).datasets.values():
+        assert {one.prior, *one.classifiers, *one.reference_classifier} - {""} <= known
 
 
 def test_a_retrained_model_of_the_same_name_has_another_key(planned, tmp_path, monkeypatch):
