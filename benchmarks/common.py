@@ -17,6 +17,7 @@ from torch import Tensor
 
 import scoreag
 from scoreag.attacks import pgd
+from scoreag.classifiers.class_groups import select_classes
 from scoreag.classifiers.normalized import NormalizedClassifier
 from scoreag.core import ALGORITHM
 from scoreag.io.filesystem import write_text
@@ -35,9 +36,15 @@ PGD = pgd.PGD()
 
 @dataclass(frozen=True)
 class Ruler:
-    """What outcomes are measured with: nothing here ever guides or is attacked."""
+    """What outcomes are measured with: nothing here ever guides or is attacked.
+
+    Args:
+        judge: its last layer gives the features.
+        named: the judge among the classes that are asked for.
+    """
 
     judge: NormalizedClassifier
+    named: NormalizedClassifier
     lpips: Lpips | None
 
     def features(self, images: Tensor) -> Tensor:
@@ -52,7 +59,7 @@ class Ruler:
 
     @torch.no_grad()
     def message(self, images: Tensor) -> Tensor:
-        return torch.cat([self.judge(part).argmax(1) for part in images.split(128)])
+        return torch.cat([self.named(part).argmax(1) for part in images.split(128)])
 
     def distances(self, images: Tensor, originals: Tensor) -> dict[str, float]:
         """Medians over images; the Fréchet distance is that of the two sets."""
@@ -245,13 +252,19 @@ def options_of_settings(about: str | None, name: str) -> argparse.ArgumentParser
     return parser
 
 
-def given_images(args: argparse.Namespace, data: str = "") -> tuple[Tensor, Tensor]:
-    """The first --images of ``data``, or of --data, and their labels."""
-    images, labels = scoreag.load_data(data or args.data, data_dir=args.data_dir)
+def given_images(
+    args: argparse.Namespace, data: str = "", classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
+    """The first --images of ``data``, or of --data, that are of ``classes``, and their labels."""
+    images, labels = scoreag.load_data(data or args.data, data_dir=args.data_dir, classes=classes)
     return images[: args.images], labels[: args.images]
 
 
-def ruler(lpips: list[Path] | None = None, judge: str = "cifar10-judge") -> Ruler:
+def ruler(
+    lpips: list[Path] | None = None, judge: str = "cifar10-judge", classes: Sequence[str] = ()
+) -> Ruler:
     from scoreag.metrics import lpips as metric
 
-    return Ruler(scoreag.load_classifier(judge), metric.load_lpips(*lpips) if lpips else None)
+    loaded = scoreag.load_classifier(judge)
+    named = select_classes(loaded, classes) if classes and loaded.classes else loaded
+    return Ruler(loaded, named, metric.load_lpips(*lpips) if lpips else None)

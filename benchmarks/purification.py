@@ -55,7 +55,8 @@ def main() -> None:
     parser.add_argument("--similarity", type=float, nargs="*", default=[])
     parser.add_argument("--sigma-start", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    prior, (images, labels) = scoreag.load_prior(args.model), given_images(args)
+    prior = scoreag.load_prior(args.model)
+    images, labels = given_images(args, classes=prior.classes)
     attack = pgd.PGD(eps=args.eps)
     grid = cells(args, sigma_start=args.sigma_start, similarity=args.similarity)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markdown_parts import Row, share, short, table
 
+PREFIXES = ("", "cifar100_", "tiny_imagenet_", "fashion_")  # of the results, by data set
 ATTACKERS = {"blind": "blind PGD-40", "exact": "APGD, exact gradients"}
 
 
@@ -13,7 +14,7 @@ def summary(results: Path) -> str:
     """Attacks of the bundled classifiers, and what purification leaves; the defaults alone."""
     attacked = [
         row
-        for of in ("", "fashion_")
+        for of in PREFIXES
         for name, pick in (
             ("transformation", _gat),
             ("synthesis", _gas),
@@ -22,8 +23,8 @@ def summary(results: Path) -> str:
         for row in pick(_read(results, f"{of}{name}"))
     ]
     purified = [*_purifiers(_read(results, "paper_cifar10"))]
-    for name in ("purification", "fashion_purification"):
-        purified += _gap(_read(results, name))
+    for of in PREFIXES:
+        purified += _gap(_read(results, f"{of}purification"))
     text = table(
         ["attack", "classifier", "success (8-bit file)", "judge sees the class", "compare"],
         attacked,

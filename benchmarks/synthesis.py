@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--attack-scale", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    prior, judge = scoreag.load_prior(args.model), ruler(judge=args.judge)
+    prior = scoreag.load_prior(args.model)
+    judge = ruler(judge=args.judge, classes=prior.classes)
     labels = torch.arange(len(prior.classes)).repeat_interleave(args.per_class)
     default, *others = cells(args, alone=("attack_scale",))
 

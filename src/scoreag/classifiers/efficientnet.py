@@ -26,10 +26,14 @@ class EnlargedInput(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
 
     def forward(self, images: Images) -> Logits:
         return self.network(enlarge(images))
+
+    def features(self, images: Images) -> Float[Tensor, "batch features"]:
+        """The means before the last layer."""
+        return self.network.extract_features(enlarge(images)).mean((2, 3))
 
 
 def enlarge(images: Images) -> Enlarged:

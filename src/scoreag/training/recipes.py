@@ -282,18 +282,20 @@ FASHION_SETTINGS: dict[str, dict[str, Any]] = {
     "purify": {"sampler": "ancestral", "sigma_start": 0.6, "steps": 6, "similarity": 5.0},
 }  # fmt: skip
 
+CIFAR_SETTINGS: dict[str, dict[str, Any]] = {
+    "synthesize": {
+        "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
+        "x0_steps": 2, "attack_interval": [0.0, 2.0], "guidance_scale": 12.0,
+        "guidance_interval": [0.2, 1.5],
+    },
+    "transform": {
+        "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
+        "attack_scale": "auto", "x0_steps": 2,
+    },
+    "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
+}  # fmt: skip
+
 TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks, in the card
     **{f"fashion-{name}": FASHION_SETTINGS for name in ("small", "edm", "ddpm", "ncsn")},
-    "cifar10-small": {
-        "synthesize": {
-            "sampler": "dpmpp_2m", "sigma_start": 80.0, "steps": 20, "attack_scale": "auto",
-            "x0_steps": 2, "attack_interval": [0.0, 2.0], "guidance_scale": 12.0,
-            "guidance_interval": [0.2, 1.5],
-        },
-        "transform": {
-            "sampler": "dpmpp_2m", "sigma_start": 0.2, "steps": 8, "similarity": 1000.0,
-            "attack_scale": "auto", "x0_steps": 2,
-        },
-        "purify": {"sampler": "ancestral", "sigma_start": 0.3, "steps": 6, "similarity": 10.0},
-    },
+    **{f"{name}-small": CIFAR_SETTINGS for name in ("cifar10", "cifar100")},
 }  # fmt: skip
