@@ -39,27 +39,23 @@ class Ruler:
     """What outcomes are measured with: nothing here ever guides or is attacked.
 
     Args:
-        judge: its last layer gives the features.
-        named: the judge among the classes that are asked for.
+        judge: of the classes that are asked for; its last layer gives the features.
     """
 
     judge: NormalizedClassifier
-    named: NormalizedClassifier
     lpips: Lpips | None
 
     def features(self, images: Tensor) -> Tensor:
         """What the judge's last layer sees."""
-        mean, std = (
-            images.new_tensor(v).view(1, -1, 1, 1) for v in (self.judge.mean, self.judge.std)
-        )
-        return self.judge.module.features((images - mean) / std)
+        assert self.judge.features is not None
+        return self.judge.features(images)
 
     def moments(self, images: Tensor) -> Moments:
         return compute_moments(images, self.features, f"{self.judge.metadata['name']}, last layer")
 
     @torch.no_grad()
     def message(self, images: Tensor) -> Tensor:
-        return torch.cat([self.named(part).argmax(1) for part in images.split(128)])
+        return torch.cat([self.judge(part).argmax(1) for part in images.split(128)])
 
     def distances(self, images: Tensor, originals: Tensor) -> dict[str, float]:
         """Medians over images; the Fréchet distance is that of the two sets."""
@@ -266,5 +262,5 @@ def ruler(
     from scoreag.metrics import lpips as metric
 
     loaded = scoreag.load_classifier(judge)
-    named = select_classes(loaded, classes) if classes and loaded.classes else loaded
-    return Ruler(loaded, named, metric.load_lpips(*lpips) if lpips else None)
+    judged = select_classes(loaded, classes) if classes and loaded.classes else loaded
+    return Ruler(judged, metric.load_lpips(*lpips) if lpips else None)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import scoreag
+from scoreag.classifiers.class_groups import select_classes
 from scoreag.classifiers.loading import class_names
 from scoreag.data.imagenet import CLASSES
 from scoreag.io.images import to_float
@@ -50,6 +51,16 @@ def test_its_classes_are_imagenets_by_name(packages):
     found = scoreag.load_classifier("efficientnet-lite0", "cpu").classes
     assert found == class_names("efficientnet-lite0") == CLASSES
     assert found.index("goldfish") == 1 and found.index("pizza") == 963
+
+
+def test_among_ten_classes_it_keeps_its_features(packages):
+    whole = scoreag.load_classifier("efficientnet-lite0", "cpu")
+    whole.module.network.extract_features = lambda x: x[:, :, :7, :7]
+    some = select_classes(whole, ("pizza", "goldfish"))
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(some(images), whole(images)[:, [963, 1]])
+    assert some.features(images).shape == (2, 3)
+    assert torch.equal(some.features(images), whole.features(images))
 
 
 def test_another_normalization_is_refused(packages):

@@ -52,6 +52,11 @@ class GroupedClasses(nn.Module):
         members = logits[:, numbers.flatten()].unflatten(1, numbers.shape)
         return members.masked_fill(padding, -torch.inf).logsumexp(2)
 
+    @property
+    def features(self) -> Any:
+        """The features of the classifier itself, if it has any."""
+        return getattr(self.classifier, "features", None)
+
 
 def known_names(classifier: Any) -> tuple[str, ...]:
     """The names of a classifier's classes by number; () where they are unknown."""

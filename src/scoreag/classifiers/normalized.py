@@ -1,6 +1,6 @@
 """Any module as a classifier of images in [0, 1], whose weights are constants."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,19 @@ class NormalizedClassifier(nn.Module):
         logits = self._forward_cast((images - mean) / std)
         floats = isinstance(logits, Tensor) and logits.is_floating_point()
         return logits.to(images.dtype) if floats else logits
+
+    @property
+    def features(self) -> Callable[[Tensor], Tensor] | None:
+        """From images to what the module's ``features`` are, its last layer's input; or None."""
+        inner = getattr(self.module, "features", None)
+        if not callable(inner):
+            return None
+
+        def of_images(images: Tensor) -> Tensor:
+            mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            return inner((images - mean) / std)
+
+        return of_images
 
     def _forward_cast(self, normalized: Tensor) -> Any:
         if self.casts_input:

@@ -17,6 +17,7 @@ from scoreag.cli.runs import (
 )
 
 if TYPE_CHECKING:
+    from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.evaluation.storage import MetricComparison
@@ -275,11 +276,26 @@ def _load_on_device(options: EvaluateOptions) -> Any:
     return lambda images: module(images.to(device)).to(images.device)
 
 
+def load_judge(options: EvaluateOptions, card: "Card", test: "Dataset") -> "NormalizedClassifier":
+    """The reference classifier, among the classes of the card if it knows more."""
+    from scoreag.classifiers.class_groups import known_names, select_classes
+    from scoreag.data.source import selects_classes
+    from scoreag.evaluation.context import check_reference
+
+    name = options.reference_classifier or default_judge(card)
+    reference = options.compute.load_classifier(name)
+    classes = known_names(reference) or card.classes
+    if selects_classes(classes, card.classes):
+        reference, classes = select_classes(reference, card.classes), card.classes
+    check_reference(name, reference, classes, card, test, options.compute.resolve())
+    return reference
+
+
 def build_context(
     options: EvaluateOptions, card: "Card"
 ) -> "tuple[Model, EvalContext, list[Model]]":
     """All inputs of a score model's evaluation: the model, the context, the compared models."""
-    from scoreag.evaluation.context import check_comparable, check_reference, load_compared_model
+    from scoreag.evaluation.context import check_comparable, load_compared_model
     from scoreag.evaluation.sampling import steps_for_nfe
     from scoreag.evaluation.score_model import EvalContext, Model
     from scoreag.methods.config import GUIDANCE_FIELDS
@@ -297,10 +313,7 @@ def build_context(
     ]
     check_comparable(card, [one.card for one in others])
     train, test = (load_labeled(options, s, card) for s in (options.train_data, options.data))
-    name = options.reference_classifier or default_judge(card)
-    reference = compute.load_classifier(name)
-    classes = card.classes if ":" in name else compute.load_card(name).classes
-    check_reference(name, reference, classes, card, test, device)
+    reference = load_judge(options, card, test)
     words = list(dict.fromkeys(options.feature_extractor or ["judge"]))
     extractors = tuple(load_extractor(word, reference, card.image_shape, device) for word in words)
     names = [one.name for one in extractors]

@@ -45,10 +45,10 @@ def list_components(options: ListOptions) -> None:
 def entries(kind: str) -> dict[str, str]:
     """Name and description of everything of a kind."""
     if kind in CARDS:
-        from scoreag.models.model_cards import list_cards, load_card
+        from scoreag.models.model_cards import PACKAGED, list_cards, load_card
 
         bundled = {name: _card_line(load_card(name)) for name in list_cards(CARDS[kind])}
-        return bundled | (_public_checkpoints() if kind == "models" else {})
+        return bundled | (_public_checkpoints() if kind == "models" else PACKAGED)
     if kind == "plans":
         from scoreag.assess.plan import list_plans
 
@@ -131,6 +131,7 @@ def diagnose_classifier(options: DoctorOptions) -> "list[Finding]":
     """The findings of all checks, or why the classifier cannot be loaded."""
     from scoreag.classifiers.diagnose import Finding, diagnose
     from scoreag.classifiers.loading import class_names
+    from scoreag.models.model_cards import has_card
 
     name, compute = options.classifier, options.compute
     classes = class_names(name)
@@ -142,7 +143,7 @@ def diagnose_classifier(options: DoctorOptions) -> "list[Finding]":
         raise
     except ValueError as error:
         return [Finding("loading", False, str(error))]
-    shape = None if ":" in name else compute.load_card(name).image_shape
+    shape = compute.load_card(name).image_shape if has_card(name) else None
     findings = diagnose(classifier, data.images, data.labels, options.batch_size, shape)
     findings += check_search(Path(options.source.data))
     try:

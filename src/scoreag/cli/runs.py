@@ -133,11 +133,13 @@ def load_reference(
     That on its card is of the card's classes: it is left out where ``names`` are others.
     It is ``word``, else the one that the card names, else the bundled one for these classes.
     """
+    from scoreag.models.model_cards import has_card
+
     name = word or prior.judge or find_judge(prior.image_shape, prior.classes) or NONE
     if name == NONE:
         return None, {}
     reference = compute.load_classifier(name)
-    if ":" in name or Path(name).is_file():  # a function or a file of weights has no card
+    if not has_card(name):
         return reference, {}
     card = compute.load_card(name)
     if names and card.classes and set(card.classes) != set(names):

