@@ -121,7 +121,10 @@ def test_each_restart_has_its_own_noise_of_the_missing_variance():
     noise, shape = Noise(seed=0, image_ids=range(200)), (200, 1, 50)
     levels = (torch.tensor(0.5), torch.tensor(1.3))
     raised = [
-        restart.add_noise(torch.zeros(shape), *levels, noise.fold_in("restart", k)) for k in (0, 1)
+        restart.add_noise(
+            lambda x, sigma: x, torch.zeros(shape), *levels, noise.fold_in("restart", k)
+        )
+        for k in (0, 1)
     ]
     assert raised[0].std().item() == pytest.approx(1.2, rel=0.02)
     assert abs((raised[0] * raised[1]).mean().item()) < 0.05

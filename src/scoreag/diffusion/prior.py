@@ -12,6 +12,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Images, Labels, State
 from scoreag.core.weight_cache import WeightCache
 from scoreag.diffusion.parameterizations import ScoreModel, null_label, with_labels
+from scoreag.diffusion.steering import finish
 
 
 @runtime_checkable
@@ -81,7 +82,7 @@ class Prior:
             labels = to_model_labels(self, labels, noise, given=init_image is not None)
         denoise = condition(with_labels(self.model, labels))
         start = self.initial_state(noise, init_image)
-        return to_images(self.sampler(denoise, start, self.sigmas, noise, wrt))
+        return to_images(finish(denoise, self.sampler(denoise, start, self.sigmas, noise, wrt)))
 
     def initial_state(self, noise: Noise, init_image: State | None = None) -> State:
         """The state at the first noise level."""

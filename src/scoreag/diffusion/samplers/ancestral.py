@@ -11,14 +11,29 @@ from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.samplers._options import check_whole
 from scoreag.diffusion.samplers.restart import add_noise
 from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.steering import diffuse, drift
 
 
 def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noise) -> State:
     """Draw from p(x' | x, x0 = D(x; sigma)), which is a Gaussian between x and the x0-estimate."""
-    ratio = (next_sigma / sigma) ** 2
-    x0 = denoise(x, sigma)
-    spread = next_sigma * (1 - ratio).sqrt()
-    return x0 + ratio * (x - x0) + spread * noise.normal_like(x)
+    mean = drift(denoise, partial(move, sigma=sigma, next_sigma=next_sigma), x)
+    spread = noise_added(sigma, next_sigma)
+    return diffuse(denoise, mean, spread, next_sigma) + spread * noise.normal_like(x)
+
+
+def move(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma) -> State:
+    """The mean of the step."""
+    return mean_of_step(denoise(x, sigma), x, sigma, next_sigma)
+
+
+def mean_of_step(x0: State, x: State, sigma: Sigma, next_sigma: Sigma) -> State:
+    """``x0 + (sigma' / sigma)^2 (x - x0)``"""
+    return x0 + (next_sigma / sigma) ** 2 * (x - x0)
+
+
+def noise_added(sigma: Sigma, next_sigma: Sigma) -> Tensor:
+    """The deviation of the step's noise."""
+    return next_sigma * (1 - (next_sigma / sigma) ** 2).sqrt()
 
 
 def sample(
@@ -45,6 +60,7 @@ def sample(
         chain.append(partial(down, noise=source))
         for k in range(1, recurrence if lower else 1):
             again = source.fold_in("recurrence", k)
-            chain.append(partial(add_noise, sigma=lower, raised=sigma, noise=again.fold_in("up")))
+            up = partial(add_noise, denoise, sigma=lower, raised=sigma)
+            chain.append(partial(up, noise=again.fold_in("up")))
             chain.append(partial(down, noise=again))
     return checkpoint_chain(chain, x, wrt)

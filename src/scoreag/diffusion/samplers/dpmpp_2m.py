@@ -14,7 +14,8 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.samplers import ancestral, euler
-from scoreag.diffusion.solver import Step, checkpoint_chain
+from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.steering import branches, choose, diffuse
 
 
 def step(
@@ -25,19 +26,35 @@ def step(
     noise: Noise,
     *,
     prev_sigma: Sigma | None,
-    base_step: Step,
+    sde: bool,
 ) -> State:
-    """From the pair of the state and the previous x0-estimate to the next such pair.
+    """From the state with the previous x0-estimate to the next such state.
 
     ``D' = D + (h / 2h_prev) (D - D_prev)``, ``h`` the step in lambda; the first step and the one to
-    sigma = 0, where h is infinite, use D itself.
+    sigma = 0, where h is infinite, use D itself.  A steered chain has an estimate of each branch.
     """
-    x, prev_x0 = x_and_prev_x0.unbind(1)
-    x0 = extrapolated = denoise(x, sigma)
-    if prev_sigma is not None and next_sigma > 0:
-        factor = (sigma / next_sigma).log() / (2 * (prev_sigma / sigma).log())
-        extrapolated = x0 + factor * (x0 - prev_x0)
-    return torch.stack([base_step(lambda *_: extrapolated, x, sigma, next_sigma, noise), x0], 1)
+    x, *prev_x0s = x_and_prev_x0.unbind(1)
+    x0s = [branch(x, sigma) for branch in branches(denoise)]
+    ends = [
+        _extrapolate(x0, prev_x0, sigma, next_sigma, prev_sigma)
+        for x0, prev_x0 in zip(x0s, prev_x0s, strict=True)
+    ]
+    if not sde:
+        x = euler.step(lambda *_: ends[0], x, sigma, next_sigma, noise)
+        return torch.stack([x, *x0s], 1)
+    means = [ancestral.mean_of_step(end, x, sigma, next_sigma) for end in ends]
+    spread = ancestral.noise_added(sigma, next_sigma)
+    mean = diffuse(denoise, choose(denoise, means), spread, next_sigma)
+    return torch.stack([mean + spread * noise.normal_like(x), *x0s], 1)
+
+
+def _extrapolate(
+    x0: State, prev_x0: State, sigma: Sigma, next_sigma: Sigma, prev_sigma: Sigma | None
+) -> State:
+    if prev_sigma is None or not next_sigma > 0:
+        return x0
+    factor = (sigma / next_sigma).log() / (2 * (prev_sigma / sigma).log())
+    return x0 + factor * (x0 - prev_x0)
 
 
 def sample(
@@ -57,10 +74,11 @@ def sample(
     if not isinstance(sde, bool):
         raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")
     levels = list(sigmas.to(x))
-    choose = partial(step, denoise, base_step=ancestral.step if sde else euler.step)
     steps = [
         partial(
-            choose,
+            step,
+            denoise,
+            sde=sde,
             sigma=sigma,
             next_sigma=next_sigma,
             noise=noise.fold_in("step", i),
@@ -68,4 +86,5 @@ def sample(
         )
         for i, (sigma, next_sigma) in enumerate(pairwise(levels))
     ]
-    return checkpoint_chain(steps, torch.stack([x, x], 1), wrt)[:, 0]
+    start = torch.stack([x, *(x for _ in branches(denoise))], 1)
+    return checkpoint_chain(steps, start, wrt)[:, 0]

@@ -14,6 +14,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.samplers import heun
 from scoreag.diffusion.solver import integrate
+from scoreag.diffusion.steering import diffuse, drift
 
 Number: TypeAlias = float | int
 
@@ -32,8 +33,9 @@ def step(
 ) -> State:
     """If sigma is in [s_tmin, s_tmax], add noise up to ``(1 + gamma) sigma``; then Heun's step."""
     raised = (1 + gamma) * sigma if s_tmin <= sigma <= s_tmax else sigma
-    fresh = s_noise * (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
-    return heun.step(denoise, x + fresh, raised, next_sigma, noise)
+    spread = s_noise * (raised**2 - sigma**2).sqrt()
+    x = diffuse(denoise, x, spread, sigma) + spread * noise.normal_like(x)
+    return drift(denoise, partial(heun.move, sigma=raised, next_sigma=next_sigma), x)
 
 
 def sample(

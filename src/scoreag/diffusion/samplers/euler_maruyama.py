@@ -5,10 +5,13 @@ One denoiser call a step; hundreds of steps are usual.
 
 from functools import partial
 
+from torch import Tensor
+
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.noise_schedules import vp_beta, vp_time, vp_uniform
 from scoreag.diffusion.solver import integrate
+from scoreag.diffusion.steering import diffuse, drift
 
 noise_schedule = vp_uniform  # the default noise levels of this method, instead of Karras'
 
@@ -19,12 +22,23 @@ def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noi
     There ``x_vp = a x`` and ``score = a (D - x) / (1 - a^2)`` with ``a^2 = 1 / (1 + sigma^2)``.
     The last step, to sigma = 0, adds no noise.
     """
-    span = vp_beta(sigma) * (vp_time(sigma) - vp_time(next_sigma))
-    drift = x / 2 + (denoise(x, sigma) - x) * (1 + sigma**2) / sigma**2
-    mean = (x + span * drift) * ((1 + next_sigma**2) / (1 + sigma**2)).sqrt()
+    moved = drift(denoise, partial(move, sigma=sigma, next_sigma=next_sigma), x)
     if next_sigma == 0:
-        return mean
-    return mean + (span * (1 + next_sigma**2)).sqrt() * noise.normal_like(x)
+        return moved
+    spread = (_span(sigma, next_sigma) * (1 + next_sigma**2)).sqrt()
+    return diffuse(denoise, moved, spread, next_sigma) + spread * noise.normal_like(x)
+
+
+def move(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma) -> State:
+    """The step without its noise."""
+    slope = x / 2 + (denoise(x, sigma) - x) * (1 + sigma**2) / sigma**2
+    scale = ((1 + next_sigma**2) / (1 + sigma**2)).sqrt()
+    return (x + _span(sigma, next_sigma) * slope) * scale
+
+
+def _span(sigma: Sigma, next_sigma: Sigma) -> Tensor:
+    """``beta dt`` of the step."""
+    return vp_beta(sigma) * (vp_time(sigma) - vp_time(next_sigma))
 
 
 sample = partial(integrate, step)

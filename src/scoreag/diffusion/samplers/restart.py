@@ -16,11 +16,13 @@ from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.samplers import heun
 from scoreag.diffusion.samplers._options import check_whole
 from scoreag.diffusion.solver import chain_steps, checkpoint_chain
+from scoreag.diffusion.steering import diffuse
 
 
-def add_noise(x: State, sigma: Tensor, raised: Tensor, noise: Noise) -> State:
+def add_noise(denoise: Denoise, x: State, sigma: Tensor, raised: Tensor, noise: Noise) -> State:
     """From a noise level up to a higher one."""
-    return x + (raised**2 - sigma**2).sqrt() * noise.normal_like(x)
+    spread = (raised**2 - sigma**2).sqrt()
+    return diffuse(denoise, x, spread, sigma) + spread * noise.normal_like(x)
 
 
 def sample(
@@ -64,7 +66,8 @@ def sample(
         again = noise.fold_in("restart", k)
         grid = karras(restart_steps + 1, sigma_min=low, sigma_max=top)[:-1].to(x)
         grid[-1] = levels[place]
-        chain.append(partial(add_noise, sigma=levels[place], raised=grid[0], noise=again))
+        up = partial(add_noise, denoise, sigma=levels[place], raised=grid[0], noise=again)
+        chain.append(up)
         chain += descend(grid, again)
     return checkpoint_chain([*chain, *descend(levels[place:], noise)], x, wrt)
 
