@@ -333,6 +333,10 @@ class AttackOptions:
         int | None,
         Opt("Restarts of an image that failed at a fixed scale, each at twice the scale.", CARD),
     ] = None
+    energy_budget: Annotated[
+        float | None, Opt("R: shifts of the sampler's noise never exceed R in all.", "no limit")
+    ] = None
+    energy_pace: Annotated[str | None, Opt("greedy or uniform.", "greedy")] = None
 
 
 def sampling_kwargs(*groups: Any) -> dict[str, Any]:

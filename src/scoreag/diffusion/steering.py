@@ -27,7 +27,8 @@ from scoreag.core.types import Denoise, Sigma, State
 Energy: TypeAlias = Float[Tensor, " batch"]  # float64
 Move: TypeAlias = Callable[[Denoise, State], State]
 
-SAFETY = 1 - 1e-6  # of a limit: float32 rounds the state by less
+HAIR = 1e-6  # of a limit, by which a path stays below it
+TRIES = 3  # to shorten a state that rounding brings above the limit again
 
 
 @dataclass(eq=False)
@@ -70,7 +71,7 @@ class Steering:
         self._unsteered = None
         spent = self._spent(x)
         if self.limit is not None:
-            left = (SAFETY * self.limit * min(1.0, self.pace(sigma)) - spent).clamp(min=0)
+            left = (self.limit * min(1.0, self.pace(sigma)) - spent).clamp(min=0)
             x = _shorten(x, reference, spread, left)
         self.energy = spent + _energy(x, reference, spread)
         return x
@@ -125,15 +126,19 @@ def _energy(x: State, reference: State, spread: Tensor) -> Energy:
 
 
 def _shorten(x: State, reference: State, spread: Tensor, most: Energy) -> State:
-    """``reference + c (x - reference)``, with the largest c <= 1 at which the energy is in reach.
+    """``reference + c (x - reference)``, with c <= 1 so that its energy is ``most`` or a hair less.
 
-    The state is rounded, so that the energy of the rounded one may exceed ``most`` where next to
-    nothing is left: then c = 0.
+    What the state's rounding adds is taken back, and where next to nothing is left, c = 0.
     """
-    energy = _energy(x, reference, spread)
-    factor = (most / energy.clamp(min=torch.finfo(energy.dtype).tiny)).sqrt().clamp(max=1)
     shape = (-1, *(1,) * (x.ndim - 1))
-    short = reference.double() + factor.view(shape) * (x.double() - reference.double())
-    found = torch.where((energy <= most).view(shape), x, short.to(x.dtype))
-    fits = (_energy(found, reference, spread) <= most).view(shape)
-    return torch.where(fits, found, reference)
+    wide, shift = reference.double(), x.double() - reference.double()
+    factor, found = torch.ones_like(most), x
+    for _ in range(TRIES):
+        energy = _energy(found, reference, spread)
+        over = energy > most
+        shrink = (1 - HAIR) * (most / torch.where(over, energy, 1.0)).sqrt()
+        factor = torch.where(over, factor * shrink, factor)
+        short = (wide + factor.view(shape) * shift).to(x.dtype)
+        found = torch.where(over.view(shape), short, found)
+    fits = _energy(found, reference, spread) <= most
+    return torch.where(fits.view(shape), found, reference)

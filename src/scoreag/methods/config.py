@@ -27,6 +27,7 @@ from scoreag.registry import (
     load_component,
 )
 
+PACES = ("greedy", "uniform")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ CHOICES: dict[str, Iterable[str]] = {
     "x0_estimate": X0_ESTIMATES,
     "likelihood_variance": (*VARIANCES, EXACT_VARIANCE),
     "attack_loss": ("likelihood", "margin"),
+    "energy_pace": PACES,
 }
 TYPES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("attack_scale", "similarity"), (float | int | str, "a number, or 'auto'")),
@@ -48,7 +50,7 @@ TYPES: dict[str, tuple[Any, str]] = {
         ("normalize_gradient", "polyak_step", "tangent_projection"), (bool, "True or False")
     ),
     "momentum": (float | int, "a number"),
-    "stop_margin": (float | int | None, "a number, or None"),
+    **dict.fromkeys(("stop_margin", "energy_budget"), (float | int | None, "a number, or None")),
     **dict.fromkeys(
         ("attack_interval", "guidance_interval"), (tuple | list | None, "(low, high), or None")
     ),
@@ -61,6 +63,7 @@ INTERVALS = ("attack_interval", "guidance_interval")
 CLASSIFIER_ONLY_FIELDS = (
     "attack_scale", "attack_interval", "attack_loss", "normalize_gradient", "stop_margin",
     "max_restarts", "polyak_step", "momentum", "tangent_projection", "x0_steps", "augmentations",
+    "energy_budget", "energy_pace",
 )  # fmt: skip
 IMAGE_ONLY_FIELDS = ("similarity", "likelihood_variance")
 NULL_OR = "'null' or "  # of a message about guides
@@ -90,6 +93,10 @@ DOCS = {  # of the parameters that several public functions share
     "stop_margin": "margin of the logits above which guidance pauses; inf: never.",
     "max_restarts": "how often a failed image is sampled again, each time at twice the scale; of "
     "a fixed ``attack_scale`` only.",
+    "energy_budget": "R > 0: the squares of the attack's shifts of the sampler's noise, in its "
+    "deviations, never sum to more than R^2; of samplers that draw noise. None: no limit.",
+    "energy_pace": "``greedy``: what the attack takes, while any is left; ``uniform``: an equal "
+    "share at each noise level that it guides, and what is left over from before.",
     "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1]; ``auto``, "
     "with a number as ``attack_scale``: for each image the largest at which the classifier errs.",
     "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "
@@ -139,6 +146,8 @@ class SamplingConfig:
     augmentations: int = 0
     stop_margin: float | None = None
     max_restarts: int = 0
+    energy_budget: float | None = None
+    energy_pace: str = PACES[0]
     guidance_scale: float = 1.0
     guide: str = NULL
     guidance_interval: Interval | None = None
@@ -249,6 +258,7 @@ def resolve_config(
     _check_guidance(config, prior, task, overrides)
     _check_search(config, task, field_names, overrides)
     _check_gradient(config)
+    _check_energy(config, overrides)
     everywhere = (0, math.inf)
     if config.attack_interval == everywhere:
         config = replace(config, attack_interval=None)
@@ -415,6 +425,31 @@ def _check_gradient(config: SamplingConfig) -> None:
         raise ValueError(
             f"momentum is {config.momentum:g}; expected a number from 0 to below 1, e.g. 0.5"
         )
+
+
+def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
+    """A budget above 0, of a sampler that draws noise."""
+    budget = config.energy_budget
+    if budget is None:
+        if overrides.get("energy_pace") is not None:
+            raise ValueError("energy_pace shares out an energy_budget; write one, e.g. 2")
+        return
+    if not budget > 0:
+        raise ValueError(
+            f"energy_budget is {budget}; expected a length above 0, in deviations of the noise, "
+            "e.g. 2; attack_scale 0 is no attack"
+        )
+    if not draws_noise(config):
+        raise ValueError(
+            f"energy_budget limits how far the attack shifts the noise that a sampler draws, and "
+            f"{config.sampler} draws none with these options; write sampler ancestral"
+        )
+
+
+def draws_noise(config: SamplingConfig) -> bool:
+    """Whether the sampler draws noise after its start, so that steering has an energy."""
+    component = load_component("samplers", config.sampler)
+    return bool(getattr(component, "draws_noise", lambda **_: False)(**config.sampler_options))
 
 
 def _check_search(

@@ -1,5 +1,6 @@
 """What the three tasks share: the attack likelihood, the guided denoiser, and the cost counter."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,49 +47,65 @@ from scoreag.diffusion.likelihoods import (
 from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import WEAKER, GuidedModel, evaluations_at
-from scoreag.methods.config import SamplingConfig
+from scoreag.diffusion.steering import Steering
+from scoreag.methods.config import SamplingConfig, draws_noise
 from scoreag.models.identity import model_identity
 from scoreag.models.loading import load_prior
 from scoreag.registry import load_component
 
+ONE_CALL_SAMPLERS = ("ancestral", "dpmpp_2m", "euler_maruyama")
 RUNNER_UP = "runner_up"  # as a target: the most likely class but the label
 
 
 @dataclass(frozen=True, eq=False)
 class SampleBatch:
-    """Sampled images, their target classes (-1: any wrong one), and the cost of each."""
+    """Sampled images, their target classes (-1: any wrong one), and the cost of each.
+
+    Args:
+        energy: of the attack's steering; None where it is not counted.
+    """
 
     images: Images
     targets: Labels | None
     nfe: Int[Tensor, " batch"]
     guidance_skipped: BatchScalar
+    energy: BatchScalar | None = None
 
     def __getitem__(self, rows: slice | list[int]) -> "SampleBatch":
         """Some of the images."""
         targets = None if self.targets is None else self.targets[rows]
+        energy = None if self.energy is None else self.energy[rows]
         return SampleBatch(
-            self.images[rows], targets, self.nfe[rows], self.guidance_skipped[rows]
-        )  # fmt: skip
+            self.images[rows], targets, self.nfe[rows], self.guidance_skipped[rows], energy
+        )
 
     def merge(self, rows: list[int], samples: "SampleBatch", better: Tensor) -> "SampleBatch":
-        """With images and targets of ``samples`` of these rows where better; costs add up."""
+        """With images, targets and energy of ``samples`` where better; costs add up."""
         images, nfe, skipped = self.images.clone(), self.nfe.clone(), self.guidance_skipped.clone()
         targets = None if self.targets is None else self.targets.clone()
         chosen = torch.tensor(rows)[better]
         images[chosen] = samples.images[better]
         if targets is not None and samples.targets is not None:
             targets[chosen] = samples.targets[better]
+        energy = None if self.energy is None else self.energy.clone()
+        if energy is not None and samples.energy is not None:
+            energy[chosen] = samples.energy[better]
         nfe[rows] += samples.nfe
         skipped[rows] += samples.guidance_skipped
-        return SampleBatch(images, targets, nfe, skipped)
+        return SampleBatch(images, targets, nfe, skipped, energy)
 
 
 @dataclass
 class CallCounter:
-    """Counts the network evaluations of a chain, and per image the likelihoods that were paused."""
+    """Counts the evaluations of a chain, and per image the likelihoods that were paused.
+
+    Args:
+        steering: of the chain, which counts its energy.
+    """
 
     nfe: int = 0
     guidance_skipped: BatchScalar | None = None
+    steering: Steering | None = None
 
     def wrap(self, denoise: Denoise, model: ScoreModel) -> Denoise:
         """``denoise`` of ``model`` that counts its evaluations."""
@@ -109,7 +126,64 @@ class CallCounter:
         if skipped is None:
             skipped = torch.zeros(len(images), dtype=images.dtype, device=images.device)
         nfe = torch.full((len(images),), self.nfe)
-        return SampleBatch(images.detach(), targets, nfe, skipped)
+        energy = None if self.steering is None else self.steering.energy
+        energy = None if energy is None else energy.to(images.device)
+        return SampleBatch(images.detach(), targets, nfe, skipped, energy)
+
+
+class _Remembered:
+    """A denoiser that remembers what it said of a state, until it is asked again by ``recall``."""
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.denoise = denoise
+        self.said: list[tuple[State, Sigma, State]] = []
+
+    def __call__(self, x: State, sigma: Sigma) -> State:
+        x0 = self.denoise(x, sigma)
+        self.said.append((x.detach(), sigma, x0.detach()))
+        return x0
+
+    def recall(self, x: State, sigma: Sigma) -> State:
+        """``D(x; sigma)``, without a call where it was just made."""
+        said, self.said = self.said, []
+        for state, level, x0 in said:
+            if state.data_ptr() == x.data_ptr() and float(level) == float(sigma):
+                return x0
+        return self.denoise(x, sigma)
+
+
+def steered_denoiser(
+    config: SamplingConfig,
+    counter: CallCounter,
+    denoise: Denoise,
+    guided: Callable[[Denoise], Denoise],
+    reference: Callable[[Denoise], Denoise] | None = None,
+) -> Denoise:
+    """``guided(denoise)``, with its energy counted and limited.
+
+    Without a limit, it is counted only where that costs no call: of a sampler with one call between
+    two draws, whose reference is ``denoise`` itself.
+
+    Args:
+        reference: the reference generator; None: ``denoise`` itself.
+    """
+    free = reference is None and config.sampler in ONE_CALL_SAMPLERS
+    if not draws_noise(config) or not (free or config.energy_budget):
+        return guided(denoise)
+    kept = _Remembered(denoise)
+    limit = None if config.energy_budget is None else config.energy_budget**2
+    unsteered = kept.recall if reference is None else reference(denoise)
+    counter.steering = Steering(guided(kept), unsteered, limit, pace_of(config))
+    return counter.steering
+
+
+def pace_of(config: SamplingConfig) -> Callable[[Sigma], float]:
+    """The share of the energy that may be spent once the noise has come down to a level."""
+    if config.energy_pace == "greedy":
+        return lambda sigma: 1.0
+    low, high = config.attack_interval or (0.0, math.inf)
+    guided = [level for level in config.sigmas().tolist() if level > 0 and low <= level <= high]
+    return lambda sigma: sum(level > float(sigma) for level in guided) / max(1, len(guided))
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:

@@ -1,5 +1,6 @@
 """The result of a task: images, what was measured on them, and how they were computed."""
 
+import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -72,6 +73,8 @@ class Result:
         similarity: s_x of each image; None for a synthesis.
         found: whether the search for attack_scale or similarity found an attack that fools the
             classifier as asked; None where nothing was searched for.
+        energy: how far the attack shifted the noise that the sampler drew, as a sum of squares in
+            deviations; infinite where it acted after the last draw; None where it is not counted.
         config: the sampling options.
         judge: name and other metadata of the reference classifier.
         judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
@@ -95,6 +98,7 @@ class Result:
     attack_scale: BatchScalar | None = None
     similarity: BatchScalar | None = None
     found: Bool[Tensor, " batch"] | None = None
+    energy: BatchScalar | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     judge: Mapping[str, Any] = field(default_factory=dict)
@@ -219,6 +223,7 @@ class Result:
                 "attack_scale": _item(self.attack_scale, i),
                 "similarity": _item(self.similarity, i),
                 "found": _item(self.found, i),
+                "energy": _finite(_item(self.energy, i)),
                 "seed": self.seed,
                 "nfe": int(self.nfe[i]),
             }
@@ -289,6 +294,10 @@ class Result:
 
 def _item(values: Tensor | None, i: int) -> Any:
     return None if values is None else values[i].item()
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else round(value, 6)
 
 
 def save_pictures(

@@ -243,6 +243,7 @@ def _evaluate(
         nfe=zeros + samples.nfe,
         restarts=zeros,
         guidance_skipped=samples.guidance_skipped.long(),
+        energy=samples.energy,
         image_ids=torch.tensor(task.image_ids),
         seed=task.seed,
         config=task.config.to_dict(task.task),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,7 @@ from scoreag.methods.guided_sampling import (
     configure_prior,
     guided_denoiser,
     runner_up_class,
+    steered_denoiser,
 )
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory, warn_of_gradient
@@ -63,8 +65,11 @@ def sample_synthesis(
     images = prior.sample(
         noise,
         labels,
-        condition=lambda denoise: guided_denoiser(
-            config, prior.sigma_data, counter.wrap(denoise, prior.model), term
+        condition=lambda denoise: steered_denoiser(
+            config,
+            counter,
+            counter.wrap(denoise, prior.model),
+            partial(guided_denoiser, config, prior.sigma_data, attack_term=term),
         ),
     )
     targets = runner_up.targets if isinstance(target, str) else target
@@ -165,6 +170,8 @@ def synthesize(
     augmentations: int | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
+    energy_budget: float | None = None,
+    energy_pace: str | None = None,
     sigma_start: float | None = None,
     guidance_scale: float | None = None,
     guide: str | None = None,

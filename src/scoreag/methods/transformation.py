@@ -1,6 +1,7 @@
 """GAT: given images, changed until a classifier errs.  Kollovieh et al. (2023), section 3.2."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoreag.core.rng import Noise
-from scoreag.core.types import BatchScalar, Classifier, Images, Labels
+from scoreag.core.types import BatchScalar, Classifier, Denoise, Images, Labels, LogLikelihood
 from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.io.images import check_images
 from scoreag.methods.config import (
@@ -26,6 +27,7 @@ from scoreag.methods.guided_sampling import (
     configure_prior,
     guided_denoiser,
     runner_up_class,
+    steered_denoiser,
 )
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory, warn_of_gradient
@@ -55,16 +57,22 @@ def sample_transformation(
     term = attack_likelihood(classifier, labels, targets, config, counter, noise, scales)
     reference = to_model_range(images)
     prior = configure_prior(prior, config)
+
+    def guided(attack_term: LogLikelihood | None) -> Callable[[Denoise], Denoise]:
+        return partial(
+            guided_denoiser, config, prior.sigma_data, attack_term=attack_term,
+            reference=reference, similarities=similarities,
+        )  # fmt: skip
+
     samples = prior.sample(
         noise,
         labels if prior.classes else None,
-        condition=lambda denoise: guided_denoiser(
+        condition=lambda denoise: steered_denoiser(
             config,
-            prior.sigma_data,
+            counter,
             counter.wrap(denoise, prior.model),
-            term,
-            reference,
-            similarities,
+            guided(attack_term=term),
+            reference=guided(attack_term=None),
         ),
         init_image=reference,
     )
@@ -123,6 +131,8 @@ def transform(
     augmentations: int | None = None,
     stop_margin: float | None = None,
     max_restarts: int | None = None,
+    energy_budget: float | None = None,
+    energy_pace: str | None = None,
     similarity: float | str | None = None,
     likelihood_variance: str | None = None,
     sigma_start: float | None = None,

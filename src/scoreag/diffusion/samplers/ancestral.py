@@ -36,6 +36,11 @@ def noise_added(sigma: Sigma, next_sigma: Sigma) -> Tensor:
     return next_sigma * (1 - (next_sigma / sigma) ** 2).sqrt()
 
 
+def draws_noise(recurrence: int = 1) -> bool:
+    """Always."""
+    return True
+
+
 def sample(
     denoise: Denoise,
     x: State,

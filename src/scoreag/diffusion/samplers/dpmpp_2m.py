@@ -57,6 +57,11 @@ def _extrapolate(
     return x0 + factor * (x0 - prev_x0)
 
 
+def draws_noise(sde: bool = False) -> bool:
+    """In the SDE form."""
+    return sde
+
+
 def sample(
     denoise: Denoise,
     x: State,

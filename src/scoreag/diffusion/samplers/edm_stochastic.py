@@ -38,6 +38,11 @@ def step(
     return drift(denoise, partial(heun.move, sigma=raised, next_sigma=next_sigma), x)
 
 
+def draws_noise(s_churn: Number = 40.0, **others: Number) -> bool:
+    """Unless the churn is 0."""
+    return s_churn > 0
+
+
 def sample(
     denoise: Denoise,
     x: State,

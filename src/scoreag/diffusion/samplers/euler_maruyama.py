@@ -41,4 +41,9 @@ def _span(sigma: Sigma, next_sigma: Sigma) -> Tensor:
     return vp_beta(sigma) * (vp_time(sigma) - vp_time(next_sigma))
 
 
+def draws_noise() -> bool:
+    """Always."""
+    return True
+
+
 sample = partial(integrate, step)

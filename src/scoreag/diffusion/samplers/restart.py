@@ -25,6 +25,11 @@ def add_noise(denoise: Denoise, x: State, sigma: Tensor, raised: Tensor, noise: 
     return diffuse(denoise, x, spread, sigma) + spread * noise.normal_like(x)
 
 
+def draws_noise(n_restarts: int = 2, **others: float | int) -> bool:
+    """Where there are restarts."""
+    return n_restarts > 0
+
+
 def sample(
     denoise: Denoise,
     x: State,
