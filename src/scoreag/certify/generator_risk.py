@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoreag.core.types import Classifier
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from scoreag.core.types import Classifier, Images, Labels
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.io.images import quantize_8bit
 from scoreag.io.records import Row
@@ -25,11 +29,13 @@ class GeneratorSpec:
         evaluated_classifier: whose errors are counted, such as one behind a purifier; None: that of
             the task.
         alpha: the probability that any of the bounds is wrong.
+        judges: reference classifiers, who say whether an image shows its class.
     """
 
     task: TaskSpec
     evaluated_classifier: PurifiedClassifier | None = None
     alpha: float = 0.001
+    judges: tuple[Classifier, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task.config.max_restarts:
@@ -47,18 +53,41 @@ class GeneratorSpec:
 
 
 def classify_draws(spec: GeneratorSpec, indices: range, pad_to: int = 0) -> list[Row]:
-    """The predicted class of some of the samples, rounded to 8 bits."""
+    """The predicted class of some of the samples, rounded to 8 bits.
+
+    ``shown`` says whether every judge sees the class, None without judges; ``budget`` and
+    ``energy`` are those of a steered sample.
+    """
     result = run_batch(spec.task.select(indices), pad_to)
     ids = result.image_ids.tolist()
-    predictions = result.predictions
+    predictions, pictures = result.predictions, quantize_8bit(result.images)
     if spec.evaluated_classifier is not None:
         classifier: Classifier = spec.evaluated_classifier.fix_randomness(0, ids)
-        predictions = classifier(quantize_8bit(result.images)).detach().argmax(1)
+        predictions = classifier(pictures).detach().argmax(1)
     assert predictions is not None and result.labels is not None
-    columns = zip(ids, result.labels.tolist(), predictions.tolist(), strict=True)
+    shown = _all_see(spec.judges, pictures, result.labels)
+    energy, budget = result.energy, spec.task.config.energy_budget
     return [
-        {"image_id": i, "label": label, "predicted": prediction} for i, label, prediction in columns
+        {
+            "image_id": image_id,
+            "label": int(result.labels[i]),
+            "predicted": int(predictions[i]),
+            "shown": None if shown is None else bool(shown[i]),
+            "budget": budget,
+            "energy": None if energy is None or budget is None else round(float(energy[i]), 6),
+        }
+        for i, image_id in enumerate(ids)
     ]
+
+
+@torch.no_grad()
+def _all_see(
+    judges: Sequence[Classifier], images: Images, labels: Labels
+) -> Bool[Tensor, " batch"] | None:
+    """Whether every judge sees the class of each image."""
+    if not judges:
+        return None
+    return torch.stack([judge(images).argmax(1) == labels for judge in judges]).all(0)
 
 
 def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, Any]]:

@@ -27,7 +27,12 @@ SMOOTHING_TASK, GENERATOR_TASK = "certify smoothing", "certify generator"
 CERTIFICATE_FILES = RunFiles((ROWS, "summary.json", "report.html"))
 _LABEL_FIELDS = {"image_id": (int,), "label": (int,)}
 ROW_FIELDS: dict[str, Fields] = {  # of the rows, by task
-    GENERATOR_TASK: {**_LABEL_FIELDS, "predicted": (int,)},
+    GENERATOR_TASK: {
+        **_LABEL_FIELDS,
+        "predicted": (int,),
+        "shown": (bool, NONE_TYPE),
+        **dict.fromkeys(("budget", "energy"), (float, NONE_TYPE)),
+    },
     SMOOTHING_TASK: {
         **_LABEL_FIELDS,
         **dict.fromkeys(("top", "count"), (int,)),
@@ -55,12 +60,16 @@ def describe_smoothing(
 
 
 def describe_generator(
-    spec: GeneratorSpec, purifier: str | None, batch_size: int
+    spec: GeneratorSpec,
+    purifier: str | None,
+    batch_size: int,
+    attacks: Sequence[GeneratorSpec] = (),
 ) -> dict[str, Any]:
     """The manifest of a bound on a generator: all that determines its rows.
 
     Args:
         purifier: the name of the purifier in ``spec``, if there is one.
+        attacks: steered samples beside those of ``spec``, each by a budget of its own.
     """
     task, defended = spec.task, spec.evaluated_classifier
     config: dict[str, Any] = {
@@ -75,6 +84,15 @@ def describe_generator(
             "max_memory": defended.config.max_memory,
             **sampling.subset(load_component("purifiers", purifier).CONFIG_FIELDS),
         }
+    if attacks:
+        own = attacks[0].task
+        config["attack"] = {
+            **{name: getattr(own.config, name) for name in ("attack_scale", "energy_pace")},
+            "images_per_class": len(own) // len(set(own.labels.tolist() if own.labels is not None else [])),
+        }  # fmt: skip
+        config["energy"] = [one.task.config.energy_budget for one in attacks]
+    if spec.judges:
+        config["judges"] = [describe_network(judge) for judge in spec.judges]
     return {
         "task": GENERATOR_TASK,
         "config": to_jsonable(config),
