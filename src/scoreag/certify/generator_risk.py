@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from scoreag.certify import steered_generator
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.io.images import quantize_8bit
@@ -47,6 +48,12 @@ class GeneratorSpec:
             raise ValueError(
                 f"{option} is 'auto'; the search samples until the classifier errs, which would "
                 f"change the generator: write a number, e.g. attack_scale=0"
+            )
+        if isinstance(self.task.classifier, PurifiedClassifier):
+            raise ValueError(
+                "the classifier that guides the generator is behind a purifier, whose draws would "
+                "be a part of the generator; give the bare classifier, and the purified one as "
+                "evaluated_classifier (--purifier)"
             )
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
@@ -108,18 +115,32 @@ def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, 
     return bounds
 
 
-def summarize(rows: Sequence[Row], alpha: float) -> dict[str, Any]:
-    """The bounds by class, their mean and the largest of them."""
-    bounds = bound_class_risks(rows, alpha)
-    wrong = sum(row["predicted"] != row["label"] for row in rows)
-    uppers = [entry["upper"] for entry in bounds.values()]
+def summarize(rows: Sequence[Row], alpha: float, budgets: Sequence[float] = ()) -> dict[str, Any]:
+    """The bounds by class, their mean and the largest of them.
+
+    Args:
+        rows: of the generator, and of our attack at each budget.
+        budgets: for which whoever steers the generator is bounded; ``alpha`` is shared with these.
+    """
+    own = [row for row in rows if row.get("budget") is None]
+    steered: dict[str, Any] = {}
+    if budgets:
+        attacked = {b: [row for row in rows if row.get("budget") == b] for b in budgets}
+        steered = steered_generator.summarize(own, budgets, alpha, attacked)
+        parts = {key: part["unsteered"] for key, part in steered["misread"].items()}
+        bounds, mean = {int(key): part for key, part in parts.items() if key}, parts[""]["upper"]
+    else:
+        bounds = bound_class_risks(own, alpha)
+        mean = _round_up(sum(entry["upper"] for entry in bounds.values()) / len(bounds))
+    wrong = sum(row["predicted"] != row["label"] for row in own)
     return {
-        "images": len(rows),
-        "misclassified": Proportion(wrong, len(rows), "all draws").to_dict(),
+        "images": len(own),
+        "misclassified": Proportion(wrong, len(own), "all draws").to_dict(),
         "classes": {str(label): entry for label, entry in bounds.items()},
-        "upper_mean": _round_up(sum(uppers) / len(uppers)),
-        "upper_largest": max(uppers),
+        "upper_mean": mean,
+        "upper_largest": max(entry["upper"] for entry in bounds.values()),
         "alpha": alpha,
+        **({"steered": steered} if steered else {}),
     }
 
 

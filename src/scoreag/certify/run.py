@@ -18,7 +18,7 @@ from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.run_task import rows_sha256, target_to_json
-from scoreag.models.identity import describe_models, tensors_sha256
+from scoreag.models.identity import describe_models, model_identity, tensors_sha256
 from scoreag.registry import load_component
 
 ProgressCallback: TypeAlias = Callable[[int], None]
@@ -63,12 +63,14 @@ def describe_generator(
     spec: GeneratorSpec,
     purifier: str | None,
     batch_size: int,
+    budgets: Sequence[float] = (),
     attacks: Sequence[GeneratorSpec] = (),
 ) -> dict[str, Any]:
     """The manifest of a bound on a generator: all that determines its rows.
 
     Args:
         purifier: the name of the purifier in ``spec``, if there is one.
+        budgets: for which whoever steers the generator is bounded, too.
         attacks: steered samples beside those of ``spec``, each by a budget of its own.
     """
     task, defended = spec.task, spec.evaluated_classifier
@@ -84,22 +86,25 @@ def describe_generator(
             "max_memory": defended.config.max_memory,
             **sampling.subset(load_component("purifiers", purifier).CONFIG_FIELDS),
         }
+    if budgets:
+        config["energy"] = list(budgets)
     if attacks:
-        own = attacks[0].task
-        config["attack"] = {
-            **{name: getattr(own.config, name) for name in ("attack_scale", "energy_pace")},
-            "images_per_class": len(own) // len(set(own.labels.tolist() if own.labels is not None else [])),
-        }  # fmt: skip
-        config["energy"] = [one.task.config.energy_budget for one in attacks]
-    if spec.judges:
-        config["judges"] = [describe_network(judge) for judge in spec.judges]
+        first = attacks[0].task
+        options = {name: getattr(first.config, name) for name in ("attack_scale", "energy_pace")}
+        config["attack"] = {**options, "images": len(first)}
+    judges = {
+        f"judge {i}": model_identity(judge, getattr(judge, "metadata", {}))
+        for i, judge in enumerate(spec.judges)
+    }
+    described = describe_models(task.prior, task.classifier)
+    described["models"] |= to_jsonable(judges)
     return {
         "task": GENERATOR_TASK,
         "config": to_jsonable(config),
         "seed": task.seed,
         "target": to_jsonable(target_to_json(task.target)),
         "data": {"rows_sha256": rows_sha256(task)},
-        **describe_models(task.prior, task.classifier),
+        **described,
     }
 
 

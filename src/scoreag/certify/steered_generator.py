@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri
 from scoreag.io.records import Row
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
+TRIES = 10  # of the bound on the best of several images
 EVENTS = {  # A, and what it is called
     "misread": "misclassified",
     "misread_and_shown": "misclassified while every judge sees the class",
@@ -77,16 +78,16 @@ def summarize(
     budgets: Sequence[float],
     alpha: float,
     attacked: Mapping[float, Sequence[Row]],
-    judged: bool,
-    tries: int = 10,
+    tries: int = TRIES,
 ) -> dict[str, Any]:
     """For each event, class and budget: the bound, what the attack reached, and the room between.
 
     Args:
-        rows: draws of the unsteered generator.
-        attacked: rows of our attack by its budget; with the judges' verdicts where ``judged``.
+        rows: draws of the unsteered generator, of each class as many.
+        attacked: rows of our attack by its budget.
         tries: k of the bound on the best of k.
     """
+    judged = all(row["shown"] is not None for row in rows)
     events = [event for event in EVENTS if judged or event == "misread"]
     return {
         event: {

@@ -1,5 +1,7 @@
 """certify: randomized smoothing of given images, or a bound on the errors on a generator."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +13,7 @@ from scoreag.cli.runs import (
     command_line,
     format_rate,
     format_table,
+    label_names,
     load_images,
     say_where,
 )
@@ -19,6 +22,13 @@ from scoreag.cli.tasks import parse_request
 if TYPE_CHECKING:
     from scoreag.certify.generator_risk import GeneratorSpec
     from scoreag.certify.smoothing import SmoothingConfig
+    from scoreag.classifiers.normalized import NormalizedClassifier
+    from scoreag.core.types import Classifier
+    from scoreag.defenses.purified_classifier import PurifiedClassifier
+    from scoreag.diffusion.prior import Prior
+
+ATTACK_PER_CLASS, ATTACK_SCALE, ATTACK_PACE = 20, 100.0, "uniform"  # of our attack
+MOST_ATTACKED = 10_000  # images of a class at one budget: the ids of each budget are its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,9 @@ class SmoothingOptions:
 class GeneratorSampling:
     """How the generator samples."""
 
-    attack_scale: Annotated[float | None, o.Opt("Generator: s_y.", "0, no attack")] = None
+    attack_scale: Annotated[
+        float | None, o.Opt("Generator: s_y; of the attack under --energy.", "0; of the attack 100")
+    ] = None
     guidance_scale: o.GuidanceScale = None
     guide: o.Guide = None
     guidance_interval: o.GuidanceInterval = None
@@ -61,6 +73,23 @@ class PurifierOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SteeringOptions:
+    """Who steers the generator, and how our own attack does."""
+
+    energy: Annotated[
+        str | None,
+        o.Opt("Bounds for everyone who steers by at most R, e.g. 0.5,1,2.", "none", metavar="R,R"),
+    ] = None
+    attack_per_class: Annotated[
+        int | None, o.Opt("Images of each class by our attack, at each R.", "20", o.at_least(0))
+    ] = None
+    energy_pace: Annotated[str | None, o.Opt("Of our attack: greedy or uniform.", "uniform")] = None
+    reference_classifier: Annotated[
+        list[str] | None, o.Opt("Also bounds errors on images that all of these see.", "none")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeneratorOptions:
     """Options for the bound on a generator only."""
 
@@ -68,6 +97,7 @@ class GeneratorOptions:
     per_class: Annotated[int | None, o.Opt("Images of each class.", "1000", o.at_least(1))] = None
     target: Annotated[str | None, o.Opt("Generator: as for synthesize.", "none")] = None
     sampling: GeneratorSampling
+    steering: SteeringOptions
     purification: PurifierOptions
 
 
@@ -176,57 +206,167 @@ def _certify_generator(options: CertifyOptions) -> None:
     from scoreag.core.batching import batch_ranges
     from scoreag.report.certification import render_generator_page
 
-    spec, batch_size, output = _build_spec(options), options.batch_size or 50, options.output
+    spec, *attacks = specs = _build_specs(options)
+    batch_size, output = options.batch_size or 50, options.output
     task, purifier = spec.task, options.generator.purification.purifier
-    batches = list(batch_ranges(len(task), batch_size))
+    batches = [(one, rows) for one in specs for rows in batch_ranges(len(one.task), batch_size)]
 
     def compute_rows(number: int, on_progress: Any) -> list[dict[str, Any]]:
-        rows = classify_draws(spec, batches[number], batch_size)
+        one, chosen = batches[number]
+        rows = classify_draws(one, chosen, batch_size)
         on_progress(len(rows))
         return rows
 
+    budgets = _budgets(options.generator.steering.energy)
     summary = run_certification(
         Path(options.out),
-        {"command": command_line(), **describe_generator(spec, purifier, batch_size)},
-        [[task.image_ids[i] for i in batch] for batch in batches],
+        {
+            "command": command_line(),
+            **describe_generator(spec, purifier, batch_size, budgets, attacks),
+        },
+        [[one.task.image_ids[i] for i in chosen] for one, chosen in batches],
         compute_rows,
-        lambda rows: summarize(rows, spec.alpha),
+        lambda rows: summarize(rows, spec.alpha, budgets),
         render_generator_page,
         progress=output.progress,
         overwrite=options.overwrite,
     )
-    lines = [
-        (task.prior.classes[int(label)], f"at most {100 * e['upper']:.2f} %; {format_rate(e)}")
-        for label, e in summary["classes"].items()
-    ]
-    lines.append(("mean of classes", f"at most {100 * summary['upper_mean']:.2f} %"))
-    output.show(summary, format_table(lines))
+    names = task.prior.classes
+    output.show(summary, format_table(_bound_lines(summary, names)))
     say_where(output, options.out)
 
 
-def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
-    """The generator and the classifier; by default, images of all classes without an attack."""
-    from scoreag.certify.generator_risk import GeneratorSpec
-    from scoreag.defenses.defend import defend
-    from scoreag.methods.synthesis import build_synthesis
+def _bound_lines(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
+    """The bounds as lines: of each class, and where the generator is steered, of each budget."""
+    lines = [
+        (names[int(label)], f"at most {100 * e['upper']:.2f} %; {format_rate(e)}")
+        for label, e in summary["classes"].items()
+    ]
+    lines.append(("mean of classes", f"at most {100 * summary['upper_mean']:.2f} %"))
+    for event, parts in summary.get("steered", {}).items():
+        words = event.replace("_", " ")
+        for budget, entry in parts[""]["budgets"].items():
+            reached = f"; our attack {format_rate(entry['attack'])}" if "attack" in entry else ""
+            line = f"at most {100 * entry['bound']:.2f} %{reached}"
+            lines.append((f"{words}, R = {budget}", line))
+    return lines
 
-    chosen, defense = options.generator, options.generator.purification
+
+def _budgets(text: str | None) -> list[float]:
+    """The numbers of --energy, each above 0 and named once."""
+    if text is None:
+        return []
+    try:
+        budgets = [float(word) for word in o.split_words(text)]
+    except ValueError:
+        budgets = []
+    if not budgets or not all(0 < budget < math.inf for budget in budgets):
+        raise UsageError(
+            f"--energy is {text!r}; expected lengths above 0, in deviations of the noise, e.g. "
+            "0.5,1,2"
+        )
+    if len({*budgets}) < len(budgets):
+        raise UsageError(f"--energy {text} names a length twice; write each once")
+    return budgets
+
+
+def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
+    """The generator and the classifier, and our attack at each budget.
+
+    By default the generator makes images of all classes, without an attack.
+    """
+    from scoreag.certify.generator_risk import GeneratorSpec
+    from scoreag.methods.synthesis import build_synthesis
+    from scoreag.methods.task import IDS_PER_CLASS
+
+    chosen, steering = options.generator, options.generator.steering
+    _check_steering(options)
     prior = options.compute.load_prior(options.model)
     classifier = options.compute.load_classifier(options.classifier)
-    labels, target = parse_request(
-        chosen.classes or "all", chosen.target or "none", chosen.per_class or 1000, prior,
-        classifier,
-    )  # fmt: skip
-    sampling = {"attack_scale": 0.0, **o.sampling_kwargs(chosen.sampling), "max_restarts": 0}
-    task = build_synthesis(prior, classifier, labels, target, options.seed, **sampling)
-    if not defense.purifier:
-        if any(value is not None for value in o.flatten(defense).values()):
-            raise UsageError(
-                "--purifier-draws, --aggregate and --max-memory need a purifier; name --purifier"
-            )
-        return GeneratorSpec(task, alpha=options.alpha)
-    defended = defend(
-        classifier, prior, defense.purifier, seed=options.seed, draws=defense.purifier_draws or 1,
-        aggregate=defense.aggregate or "mean", max_memory=defense.max_memory,
-    )  # fmt: skip
-    return GeneratorSpec(task, defended, options.alpha)
+    sampling = {**o.sampling_kwargs(chosen.sampling), "max_restarts": 0}
+    scale = sampling.pop("attack_scale", None)
+    judges, defended = _load_judges(options, prior, classifier), _defend(options, prior, classifier)
+
+    def build(per_class: int, first: int = 0, **steered: Any) -> GeneratorSpec:
+        labels, target = parse_request(
+            chosen.classes or "all", chosen.target or "none", per_class, prior, classifier
+        )
+        ids = [label * IDS_PER_CLASS + first + i % per_class for i, label in enumerate(labels)]
+        task = build_synthesis(
+            prior, classifier, labels, target, options.seed, ids, **sampling, **steered
+        )
+        return GeneratorSpec(task, defended, options.alpha, judges)
+
+    if steering.energy is None:
+        return [build(chosen.per_class or 1000, attack_scale=scale or 0.0)]
+    many = ATTACK_PER_CLASS if steering.attack_per_class is None else steering.attack_per_class
+    attack = {
+        "attack_scale": ATTACK_SCALE if scale is None else scale,
+        "energy_pace": steering.energy_pace or ATTACK_PACE,
+    }
+    attacks = [
+        build(many, IDS_PER_CLASS - number * MOST_ATTACKED, energy_budget=budget, **attack)
+        for number, budget in enumerate(_budgets(steering.energy) if many else [], 1)
+    ]
+    return [build(chosen.per_class or 1000, attack_scale=0.0), *attacks]
+
+
+def _check_steering(options: CertifyOptions) -> None:
+    """Refuse options of our attack without budgets, and more of its images than have an id."""
+    from scoreag.methods.task import IDS_PER_CLASS
+
+    chosen = options.generator.steering
+    budgets = _budgets(chosen.energy)
+    given = {**o.flatten(chosen), "energy": None}
+    if chosen.energy is None and (idle := [n for n, v in given.items() if v is not None]):
+        flag = "--" + idle[0].replace("_", "-")
+        raise UsageError(f"{flag} is of steered generators; name lengths, e.g. --energy 0.5,1,2")
+    most = IDS_PER_CLASS - MOST_ATTACKED * len(budgets)
+    for flag, count, limit in (
+        ("--attack-per-class", chosen.attack_per_class or 0, MOST_ATTACKED),
+        ("--per-class", options.generator.per_class or 0, most),
+    ):
+        if count > limit:
+            raise UsageError(f"{flag} is {count}; expected at most {limit}")
+
+
+def _load_judges(
+    options: CertifyOptions, prior: "Prior", classifier: "NormalizedClassifier"
+) -> "tuple[Classifier, ...]":
+    """The reference classifiers, among the classes of the classifier where these have names."""
+    import torch
+
+    from scoreag.classifiers.checks import validate_judge
+
+    names = options.generator.steering.reference_classifier or ()
+    if not names:
+        return ()
+    classes = label_names(prior, classifier) or prior.classes
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype).to(prior.sigmas.device)
+    judges = []
+    for name in names:
+        judge = options.compute.load_classifier(name)
+        fitted = validate_judge(judge, classifier, blank, len(classes), classes)
+        assert fitted is not None
+        judges.append(fitted)
+    return tuple(judges)
+
+
+def _defend(
+    options: CertifyOptions, prior: "Prior", classifier: "NormalizedClassifier"
+) -> "PurifiedClassifier | None":
+    """The classifier behind the purifier, if one is named."""
+    from scoreag.defenses.defend import defend
+
+    defense = options.generator.purification
+    if defense.purifier:
+        return defend(
+            classifier, prior, defense.purifier, seed=options.seed,
+            draws=defense.purifier_draws or 1, aggregate=defense.aggregate or "mean",
+            max_memory=defense.max_memory,
+        )  # fmt: skip
+    if any(value is not None for value in o.flatten(defense).values()):
+        raise UsageError(
+            "--purifier-draws, --aggregate and --max-memory need a purifier; name --purifier"
+        )
+    return None

@@ -33,7 +33,7 @@ def write_page(folder: Path) -> Path:
 def _summarize(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     config = dict(manifest["config"])
     if manifest["task"] != SMOOTHING_TASK:
-        return generator_risk.summarize(rows, config["alpha"])
+        return generator_risk.summarize(rows, config["alpha"], config.get("energy", ()))
     return smoothing.summarize(rows, smoothing.SmoothingConfig(**config, seed=manifest["seed"]))
 
 
