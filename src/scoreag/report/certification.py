@@ -6,10 +6,19 @@ from typing import Any
 
 from scoreag.certify import generator_risk, smoothing
 from scoreag.certify.run import CERTIFICATE_FILES, ROW_FIELDS, SMOOTHING_TASK
+from scoreag.certify.steered_generator import EVENTS, bound_steered
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
-from scoreag.report.html import Chart, Curve, list_config, plot_curves, render_page
+from scoreag.report.html import (
+    Chart,
+    Curve,
+    class_name,
+    list_config,
+    metric_curve,
+    plot_curves,
+    render_page,
+)
 from scoreag.report.task_run import read_summary
 
 
@@ -70,10 +79,49 @@ def render_generator_page(
             f"{100 * summary['upper_mean']:.1f} % on average over the classes."
         ],
         summary=summary,
+        steered=[
+            _steered_part(event, found, manifest.get("classes", ()))
+            for event, found in summary.get("steered", {}).items()
+        ],
         classes=manifest.get("classes", ()),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
+
+
+def _steered_part(event: str, found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The bound of an event over R, in all and by class, beside our attack."""
+    header, rows = ["class", "R = 0"], []
+    for key, part in found.items():
+        name = class_name(int(key), classes) if key else "all classes"
+        cells = [name, _bounded(part["unsteered"]["upper"], part["unsteered"])]
+        for budget, entry in part["budgets"].items():
+            header += [f"R = {budget}"] if not key else []
+            cells.append(_bounded(entry["bound"], entry.get("attack")))
+        rows.append(tuple(cells))
+    return {"event": EVENTS[event], "header": header, "rows": rows, "chart": _plot_steered(found)}
+
+
+def _bounded(bound: float, attack: Mapping[str, Any] | None) -> tuple[str, str]:
+    reached = f"{attack['count']} of {attack['total']}" if attack else ""
+    return f"at most {100 * bound:.1f} %", reached
+
+
+def _plot_steered(found: Mapping[str, Any]) -> Chart:
+    """Bound and attack over R, of all classes."""
+    upper, budgets = found[""]["unsteered"]["upper"], found[""]["budgets"]
+    lengths = [float(budget) for budget in budgets]
+    fine = [max(lengths) * i / 20 for i in range(21)]
+    curves = [Curve("bound", fine, [bound_steered(upper, length) for length in fine])]
+    attacks = [entry["attack"] for entry in budgets.values() if "attack" in entry]
+    if attacks:
+        curves.append(metric_curve("our attack", lengths, attacks))
+    last = list(budgets.values())[-1]["bound"]
+    svg = plot_curves(
+        curves, "R, length of the shifts of the noise", "probability",
+        alt=f"The bound rises from {upper:.3f} at 0 to {last:.3f} at R = {max(lengths):g}.",
+    )  # fmt: skip
+    return Chart(svg, "No attacker within R is above the bound; our attack is one of them.")
 
 
 def _plot_certified(rows: Sequence[Row]) -> Chart:
