@@ -276,6 +276,7 @@ def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
     By default the generator makes images of all classes, without an attack.
     """
     from scoreag.certify.generator_risk import GeneratorSpec
+    from scoreag.methods.config import check_draws_noise
     from scoreag.methods.synthesis import build_synthesis
     from scoreag.methods.task import IDS_PER_CLASS
 
@@ -308,7 +309,9 @@ def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
         build(many, IDS_PER_CLASS - number * MOST_ATTACKED, energy_budget=budget, **attack)
         for number, budget in enumerate(_budgets(steering.energy) if many else [], 1)
     ]
-    return [build(chosen.per_class or 1000, attack_scale=0.0), *attacks]
+    spec = build(chosen.per_class or 1000, attack_scale=0.0)
+    check_draws_noise(spec.task.config, "--energy is")
+    return [spec, *attacks]
 
 
 def _check_steering(options: CertifyOptions) -> None:

@@ -439,9 +439,18 @@ def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
             f"energy_budget is {budget}; expected a length above 0, in deviations of the noise, "
             "e.g. 2; attack_scale 0 is no attack"
         )
+    check_draws_noise(config, "energy_budget limits")
+
+
+def check_draws_noise(config: SamplingConfig, limit: str = "an energy is") -> None:
+    """Refuse a sampler that draws no noise which could be shifted.
+
+    Args:
+        limit: what asks for it, and its verb.
+    """
     if not draws_noise(config):
         raise ValueError(
-            f"energy_budget limits how far the attack shifts the noise that a sampler draws, and "
+            f"{limit} how far the attack shifts the noise that a sampler draws, and "
             f"{config.sampler} draws none with these options; write sampler ancestral"
         )
 
