@@ -1,34 +1,40 @@
-"""certify: randomized smoothing of given images, or a bound on the errors on a generator."""
+"""certify: randomized smoothing of given images, or a bound on the errors on a generator.
 
-from dataclasses import dataclass, replace
+Smoothing is by noise of the pixels, behind a denoiser, or over the parameters of a transform.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
+from scoreag.cli.certify_smoothing import certify_l2, certify_transform
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import (
-    check_labeled,
-    command_line,
-    format_rate,
-    format_table,
-    load_images,
-    say_where,
-)
+from scoreag.cli.runs import command_line, format_rate, format_table, say_where
 from scoreag.cli.tasks import parse_request
 
 if TYPE_CHECKING:
     from scoreag.certify.generator_risk import GeneratorSpec
-    from scoreag.certify.smoothing import SmoothingConfig
+
+_TRANSFORM_HELP = "Smoothing: over blur, translation or brightness-contrast, without a score model."
+_TRANSFORM_SIGMA_HELP = (
+    "Std. deviation of its noise: of the blur's variance in pixels^2, of the shift in pixels, or "
+    "of log contrast and brightness: K,B."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothingOptions:
-    """Options for smoothing only; None: the default of ``SmoothingConfig``."""
+    """Options for smoothing only; None: the default of its config."""
 
     data: Annotated[str | None, o.Opt("Smoothing: images with labels.")] = None
     class_: o.ClassName = None
     reading: o.ReadOptions
     sigma: Annotated[float | None, o.Opt("Smoothing: std. deviation of the noise.", "0.25")] = None
+    transform: Annotated[str | None, o.Opt(_TRANSFORM_HELP, "L2 noise", metavar="NAME")] = None
+    transform_sigma: Annotated[
+        str | None, o.Opt(_TRANSFORM_SIGMA_HELP, "1; 2; 0.2,0.2", metavar="NUMBERS")
+    ] = None
     n0: Annotated[int | None, o.Opt("Smoothing: copies that choose the class.", "100")] = None
     n: Annotated[int | None, o.Opt("Smoothing: copies that bound its rate.", "10000")] = None
     dtype: Annotated[str | None, o.Opt("Smoothing: float32 or bf16.", "float32")] = None
@@ -73,7 +79,9 @@ class GeneratorOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyOptions:
-    model: o.ModelName
+    model: Annotated[
+        str | None, o.Opt("Score model: a card's name or folder; needed unless --transform.", False)
+    ] = None
     classifier: o.ClassifierName
     generative: Annotated[bool, o.switch("Bound the error rate on generated images.")] = False
     alpha: Annotated[float, o.Opt("Probability that a certificate is wrong.")] = 0.001
@@ -90,7 +98,7 @@ class CertifyOptions:
 
 
 def certify(options: CertifyOptions) -> None:
-    r"""Certify L2 radii, or bound errors on generated images.
+    r"""Certify L2 radii or transforms, or bound errors on generated images.
 
     scoreag certify --model cifar10 --classifier cifar10-resnet20 \
         --data cifar10:test[0:100] --out runs/certify
@@ -101,73 +109,37 @@ def certify(options: CertifyOptions) -> None:
             flag = "--" + name.strip("_").replace("_", "-")
             form = "with --generative there is" if options.generative else "without --generative is"
             raise UsageError(f"{form} no {flag}; leave it out")
-    (_certify_generator if options.generative else _certify_images)(options)
+    _check_transform_options(options)
+    if options.generative:
+        _certify_generator(options)
+    elif options.smoothing.transform is not None:
+        certify_transform(options)
+    else:
+        certify_l2(options)
 
 
-def _certify_images(options: CertifyOptions) -> None:
-    from scoreag.certify.run import describe_smoothing, run_certification
-    from scoreag.certify.smoothing import SmoothingConfig, certify_image, summarize
-    from scoreag.io.images import to_float
-    from scoreag.report.certification import render_smoothing_page
-
-    chosen, output = options.smoothing, options.output
-    if chosen.data is None:
-        raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
-    source = o.ImageOptions(data=chosen.data, class_=chosen.class_, reading=chosen.reading)
-    changes = {n: v for n in ("sigma", "n0", "n", "dtype") if (v := getattr(chosen, n)) is not None}
-    config = SmoothingConfig(alpha=options.alpha, seed=options.seed, **changes)
-    config = replace(
-        config, batch_size=options.batch_size or config.batch_size, compiled=chosen.compile
-    )
-    prior = options.compute.load_prior(options.model)
-    classifier = options.compute.load_classifier(options.classifier)
-    data = load_images(source, prior, classifier, options.out, output.progress)
-    check_labeled(data)
-    assert data.labels is not None
-    smoothed = _build_base_classifier(output, prior, classifier, config)
-    images, labels, ids = to_float(data.images), data.labels.tolist(), data.image_ids
-
-    def compute_rows(number: int, on_progress: Any) -> list[dict[str, Any]]:
-        image = images[number].to(prior.sigmas.device)
-        return [certify_image(smoothed, image, ids[number], labels[number], config, on_progress)]
-
-    summary = run_certification(
-        Path(options.out),
-        {"command": command_line(), **describe_smoothing(config, prior, classifier, data)},
-        [[i] for i in ids],
-        compute_rows,
-        lambda rows: summarize(rows, config),
-        render_smoothing_page,
-        unit="copy",
-        units_per_image=config.n0 + config.n,
-        progress=output.progress,
-        overwrite=options.overwrite,
-        on_start=lambda: output.say(f"read {data.summary}"),
-    )
-    lines = [(name, format_rate(entry)) for name, entry in summary["rates"].items()]
-    for radius, entry in summary["certified"].items():
-        lines.append((f"certified at {radius}", format_rate(entry) if entry else "beyond N"))
-    lines.append(("largest radius", f"{summary['largest_radius']:g}"))
-    output.show(summary, format_table(lines))
-    say_where(output, options.out)
-
-
-def _build_base_classifier(
-    output: o.OutputOptions, prior: Any, classifier: Any, config: "SmoothingConfig"
-) -> Any:
-    """The denoiser and classifier that are smoothed, checked on one image to return logits."""
-    import torch
-
-    from scoreag.certify.smoothing import compile_classifier, denoised_smoothing
-    from scoreag.classifiers.checks import check_classifier
-
-    base = denoised_smoothing(prior, classifier, config.sigma, config.dtype)
-    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype).to(prior.sigmas.device)
-    check_classifier(base, blank, require_grad=False)
-    if not config.compiled:
-        return base
-    output.say("torch.compile compiles the networks, which takes a minute or more")
-    return compile_classifier(base, blank.repeat(config.batch_size, 1, 1, 1))
+def _check_transform_options(options: CertifyOptions) -> None:
+    """Refuse a transform with options of L2 smoothing, and anything else without its model."""
+    chosen = options.smoothing
+    if chosen.transform is None:
+        if chosen.transform_sigma is not None:
+            raise UsageError(
+                f"--transform-sigma {chosen.transform_sigma} is without --transform; name it, e.g. "
+                "--transform blur, or write --sigma for L2 noise"
+            )
+        if options.model is None:
+            raise UsageError("--model is missing; name a score model, e.g. cifar10")
+        return
+    fixes = {
+        "model": "the classifier is smoothed without one: leave it out",
+        "sigma": "write --transform-sigma",
+        "dtype": "leave it out",
+        "compile": "leave it out",
+    }
+    values = {"model": options.model, **o.flatten(chosen)}
+    for name, fix in fixes.items():
+        if values[name] is not None and values[name] is not False:
+            raise UsageError(f"with --transform there is no --{name}; {fix}")
 
 
 def _certify_generator(options: CertifyOptions) -> None:
@@ -211,7 +183,7 @@ def _build_spec(options: CertifyOptions) -> "GeneratorSpec":
     from scoreag.methods.synthesis import build_synthesis
 
     chosen, defense = options.generator, options.generator.purification
-    prior = options.compute.load_prior(options.model)
+    prior = options.compute.load_prior(str(options.model))
     classifier = options.compute.load_classifier(options.classifier)
     labels, target = parse_request(
         chosen.classes or "all", chosen.target or "none", chosen.per_class or 1000, prior,
