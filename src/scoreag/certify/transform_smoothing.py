@@ -117,7 +117,8 @@ def certify_image(
         return transform.apply(copies, parameters)
 
     votes = count_votes(classifier, perturb, image, image_id, config, on_progress, unclamped=True)
-    return certificate_row(image_id, label, votes, config, config.certify)
+    names = [quantity.name for quantity in transform.quantities]
+    return certificate_row(image_id, label, votes, config, config.certify, names)
 
 
 def summarize(rows: Sequence[Row], config: TransformConfig) -> dict[str, Any]:

@@ -110,18 +110,18 @@ def certificate_row(
     votes: tuple[int, int],
     config: VoteConfig,
     certify: Callable[[float], Mapping[str, float]],
+    quantities: Sequence[str] = ("radius",),
 ) -> Row:
     """The certificate of one image; ``predicted`` and what it guarantees are None if it abstains.
 
     Args:
         votes: from ``count_votes``.
-        certify: what a probability above 1/2 guarantees, by name.
+        certify: what a probability above 1/2 guarantees, by the names ``quantities``.
     """
     top, count = votes
     p = clopper_pearson_lower(count, config.n, config.alpha)
     abstains = p <= 0.5
-    names = certify(max_probability(config))
-    values = dict.fromkeys(names) if abstains else certify(p)
+    certified = {} if abstains else certify(p)
     return {
         "image_id": image_id,
         "label": label,
@@ -129,7 +129,7 @@ def certificate_row(
         "count": count,
         "p_lower": round_down(p),
         "predicted": None if abstains else top,
-        **{n: value if value is None else round_down(value) for n, value in values.items()},
+        **{name: None if abstains else round_down(certified[name]) for name in quantities},
         "correct": not abstains and top == label,
     }
 

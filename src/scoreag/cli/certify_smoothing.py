@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.cli import options as o
+from scoreag.cli.certify_options import CertifyOptions
 from scoreag.cli.options import UsageError
 from scoreag.cli.runs import (
     check_labeled,
@@ -19,11 +20,10 @@ from scoreag.cli.runs import (
 if TYPE_CHECKING:
     from scoreag.certify.smoothing import SmoothingConfig
     from scoreag.certify.transform_smoothing import TransformConfig
-    from scoreag.cli.certify import CertifyOptions
     from scoreag.data.loading import Dataset
 
 
-def certify_l2(options: "CertifyOptions") -> None:
+def certify_l2(options: CertifyOptions) -> None:
     """Randomized smoothing by noise of the pixels, behind one-shot denoising."""
     from scoreag.certify.run import describe_smoothing
     from scoreag.certify.smoothing import SmoothingConfig, certify_image, summarize
@@ -52,7 +52,7 @@ def certify_l2(options: "CertifyOptions") -> None:
     _show_summary(options, summary, [*lines, ("largest radius", f"{summary['largest_radius']:g}")])
 
 
-def certify_transform(options: "CertifyOptions") -> None:
+def certify_transform(options: CertifyOptions) -> None:
     """Randomized smoothing of the bare classifier over the parameters of a transform."""
     from scoreag.certify.run import describe_transform
     from scoreag.certify.transform_smoothing import TransformConfig, certify_image, summarize
@@ -84,14 +84,14 @@ def certify_transform(options: "CertifyOptions") -> None:
     _show_summary(options, summary, lines)
 
 
-def _read_source(options: "CertifyOptions") -> o.ImageOptions:
+def _read_source(options: CertifyOptions) -> o.ImageOptions:
     chosen = options.smoothing
     if chosen.data is None:
         raise UsageError("--data is missing; name images, e.g. cifar10:test[0:100]")
     return o.ImageOptions(data=chosen.data, class_=chosen.class_, reading=chosen.reading)
 
 
-def _vote_options(options: "CertifyOptions") -> dict[str, Any]:
+def _vote_options(options: CertifyOptions) -> dict[str, Any]:
     """The options that every smoothing has, under the names of its config."""
     chosen, size = options.smoothing, options.batch_size
     given = {"n0": chosen.n0, "n": chosen.n, "batch_size": size}
@@ -125,7 +125,7 @@ def _check_outputs(classifier: Any, data: "Dataset", device: Any) -> None:
 
 
 def _run_smoothing(
-    options: "CertifyOptions",
+    options: CertifyOptions,
     manifest: Mapping[str, Any],
     data: "Dataset",
     config: "SmoothingConfig | TransformConfig",
@@ -166,7 +166,7 @@ def _certified_lines(text: str, certified: Mapping[str, Any]) -> list[tuple[str,
 
 
 def _show_summary(
-    options: "CertifyOptions", summary: Mapping[str, Any], lines: list[tuple[str, str]]
+    options: CertifyOptions, summary: Mapping[str, Any], lines: list[tuple[str, str]]
 ) -> None:
     rates = [(name, format_rate(entry)) for name, entry in summary["rates"].items()]
     options.output.show(summary, format_table([*rates, *lines]))

@@ -19,7 +19,8 @@ def apply(images: Images, parameters: Parameters) -> Images:
         parameters: a >= 0 of each image, in pixels^2.
     """
     height, width = images.shape[2:]
-    rows, columns = torch.fft.fftfreq(height).to(images), torch.fft.rfftfreq(width).to(images)
+    like = {"dtype": images.dtype, "device": images.device}
+    rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
     square = (2 * math.pi) ** 2 * (rows[:, None] ** 2 + columns**2)
     transfer = torch.exp(-parameters.to(images)[:, :, None, None] * square / 2)
     return torch.fft.irfft2(torch.fft.rfft2(images) * transfer, s=(height, width))
@@ -27,7 +28,7 @@ def apply(images: Images, parameters: Parameters) -> Images:
 
 def sample(noise: Noise, images: Images, sigma: Deviations) -> Parameters:
     """Exponential variances of mean, and standard deviation, ``sigma``: ``-sigma ln(1 - u)``."""
-    uniform = noise.uniform_like(images.new_zeros(len(images), 1, dtype=torch.float64))
+    uniform = noise.uniform_like(images.new_zeros(len(images), 1))
     return -sigma[0] * torch.log1p(-uniform)
 
 

@@ -9,6 +9,7 @@ holds only if nothing is clipped between the two.
 """
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +18,8 @@ from scipy.special import ndtr, ndtri
 from scoreag.certify.transforms._transform import Deviations, Parameters, Quantity, Size, Transform
 from scoreag.core.rng import Noise
 from scoreag.core.types import Images
+
+Cells: TypeAlias = Float[np.ndarray, " cells"]
 
 CELLS = 20_000  # of k, for the radius
 BISECTIONS = 60  # each halves the interval of k: to rounding
@@ -39,22 +42,20 @@ def sample(noise: Noise, images: Images, sigma: Deviations) -> Parameters:
     return normal * normal.new_tensor(sigma)
 
 
-def scaled_probability(
-    p: float, k: Float[np.ndarray, " cells"] | float
-) -> Float[np.ndarray, " cells"]:
+def scaled_probability(p: float, k: Cells) -> Cells:
     """The least probability of a class once the deviation of b is scaled by e^-k; p before.
 
-    By Neyman and Pearson, the worst class holds the small ``|b|`` where the noise
-    widens, k < 0, and the large ``|b|`` where it shrinks:
+    By Neyman and Pearson, the worst class holds the small ``|b|`` where the noise widens, k < 0,
+    and the large ``|b|`` where it shrinks:
 
         k <= 0: 2 Phi(e^k Phi^-1((1 + p) / 2)) - 1,    k > 0: 2 Phi(e^k Phi^-1(p / 2)).
     """
-    scale = np.exp(np.asarray(k, dtype=np.float64))
+    scale = np.exp(k)
     widened = 2 * ndtr(scale * ndtri((1 + p) / 2)) - 1
     return np.where(scale <= 1, widened, 2 * ndtr(scale * ndtri(p / 2)))
 
 
-def distance_left(p: float, k: Float[np.ndarray, " cells"] | float) -> Float[np.ndarray, " cells"]:
+def distance_left(p: float, k: Cells) -> Cells:
     """``q(k) = Phi^-1(p')``, p' the ``scaled_probability``; 0 where p' is 1/2 or less.
 
     A change (k, b) is certified if ``(k / sigma_k)^2 + (e^k b / sigma_b)^2 < q(k)^2``: a Gaussian
@@ -74,21 +75,22 @@ def certify(p: float, sigma: Deviations, size: Size) -> dict[str, float]:
     return {
         "radius": joint_radius(p, sigma[0]),
         "brightness": sigma[1] * float(ndtri(p)),
-        "contrast": math.exp(min(largest_contrast(p, sigma[0], sign) for sign in (-1, 1))),
+        "contrast": math.exp(largest_contrast(p, sigma[0])),
     }
 
 
-def largest_contrast(p: float, sigma_k: float, sign: int) -> float:
-    """The ``|k|`` below which changes (k, 0) of this sign are certified: ``|k| / sigma_k < q(k)``.
+def largest_contrast(p: float, sigma_k: float) -> float:
+    """The ``|k|`` below which changes (k, 0) of both signs are certified.
 
-    The left side rises and the right side falls with ``|k|``, so that bisection finds the end.
+    In ``|k| / sigma_k < q(k)`` the left side rises and the right side falls with ``|k|``, so that
+    bisection finds where they meet.
     """
-    low, high = 0.0, sigma_k * float(ndtri(p))
+    signs, low, high = np.array([-1.0, 1.0]), np.zeros(2), np.full(2, sigma_k * ndtri(p))
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        inside = middle / sigma_k < float(distance_left(p, sign * middle))
-        low, high = (middle, high) if inside else (low, middle)
-    return low
+        inside = middle / sigma_k < distance_left(p, signs * middle)
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return float(low.min())
 
 
 def joint_radius(p: float, sigma_k: float) -> float:

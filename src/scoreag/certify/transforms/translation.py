@@ -38,7 +38,7 @@ def apply(images: Images, parameters: Parameters) -> Images:
 
 def sample(noise: Noise, images: Images, sigma: Deviations) -> Parameters:
     """Displacements ``round(sigma n)`` in each direction."""
-    normal = noise.normal_like(images.new_zeros(len(images), 2, dtype=torch.float64))
+    normal = noise.normal_like(images.new_zeros(len(images), 2))
     return (sigma[0] * normal).round()
 
 
