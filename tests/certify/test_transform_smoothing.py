@@ -195,6 +195,14 @@ def test_the_copies_do_not_depend_on_the_batch(world, batch):
     assert sum(told) == 110
 
 
+def test_choosing_and_counting_look_at_different_copies():
+    """Else a class that one copy chose would have at least that copy."""
+    world = replace(WORLDS["brightness"], end=0.0)
+    plan = replace(world.config, n0=1, n=1, alpha=0.6)
+    rows = [certify_image(world.classify, world.image, i, 0, plan) for i in range(40)]
+    assert {row["count"] for row in rows} == {0, 1}
+
+
 def test_copies_are_not_clipped():
     seen = []
 

@@ -9,7 +9,11 @@ import torch
 from scipy import ndimage, optimize, stats
 
 from scoreag.certify.transforms import blur, brightness_contrast, translation
-from scoreag.certify.transforms.brightness_contrast import distance_left, scaled_probability
+from scoreag.certify.transforms.brightness_contrast import (
+    distance_left,
+    half_radius,
+    scaled_probability,
+)
 from scoreag.certify.transforms.translation import critical_probability, rounded_gaussian
 from scoreag.core.rng import Noise
 
@@ -57,9 +61,9 @@ def test_displacements_add(size):
 
 
 def test_a_pixel_moves_down_and_right():
-    x = torch.zeros(1, 1, 4, 5)
+    x = torch.zeros(1, 1, 5, 7)
     x[0, 0, 3, 1] = 1
-    assert translation.apply(x, torch.tensor([[2.0, 3.0]]))[0, 0].nonzero().tolist() == [[1, 4]]
+    assert translation.apply(x, torch.tensor([[3.0, 2.0]]))[0, 0].nonzero().tolist() == [[1, 3]]
 
 
 def test_brightness_and_contrast_compose_with_the_factor_of_the_first():
@@ -220,16 +224,23 @@ def is_certified(p, k, b, sigma) -> bool:
 
 
 @pytest.mark.parametrize("p", [0.6, 0.95, 0.9993])
-@pytest.mark.parametrize("sigma", [(0.05, 0.3), (0.2, 0.2), (2.0, 0.1)])
-def test_the_radius_is_that_of_the_largest_disk_in_the_region(p, sigma):
-    radius = brightness_contrast.certify(p, sigma, (8, 8))["radius"]
+@pytest.mark.parametrize("sigma_k", [0.05, 0.2, 2.0])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_half_radius_is_that_of_the_largest_half_disk_in_the_region(p, sigma_k, sign):
+    radius = half_radius(p, sigma_k, sign)
 
-    def on_circle(r):
-        angles = np.linspace(0, 2 * math.pi, 721)
-        return [is_certified(p, r * sigma[0] * math.cos(t), r * sigma[1] * math.sin(t), sigma)
+    def on_arc(r):
+        angles = np.linspace(0, math.pi / 2, 361)
+        return [is_certified(p, sign * r * sigma_k * math.sin(t), r * math.cos(t), (sigma_k, 1.0))
                 for t in angles]  # fmt: skip
 
-    assert all(on_circle(0.9999 * radius)) and not all(on_circle(1.002 * radius))
+    assert all(on_arc(0.9999 * radius)) and not all(on_arc(1.0005 * radius))
+
+
+def test_the_radius_is_the_smaller_half_radius():
+    halves = [half_radius(0.9, 0.3, sign) for sign in (-1, 1)]
+    radius = brightness_contrast.certify(0.9, (0.3, 0.1), (8, 8))["radius"]
+    assert radius == min(halves) < max(halves)
 
 
 @pytest.mark.parametrize("p", [0.6, 0.95, 0.9993])

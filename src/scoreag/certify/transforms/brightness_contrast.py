@@ -73,7 +73,7 @@ def certify(p: float, sigma: Deviations, size: Size) -> dict[str, float]:
     contrast: the factor c for which all ``e^k`` from 1/c to c are certified where b = 0.
     """
     return {
-        "radius": joint_radius(p, sigma[0]),
+        "radius": min(half_radius(p, sigma[0], sign) for sign in (-1, 1)),
         "brightness": sigma[1] * float(ndtri(p)),
         "contrast": math.exp(largest_contrast(p, sigma[0])),
     }
@@ -93,21 +93,18 @@ def largest_contrast(p: float, sigma_k: float) -> float:
     return float(low.min())
 
 
-def joint_radius(p: float, sigma_k: float) -> float:
-    """The radius of the largest disk of ``(u, v) = (k / sigma_k, b / sigma_b)`` in the region.
+def half_radius(p: float, sigma_k: float, sign: int) -> float:
+    """The radius of the largest half disk in the region, where k has this sign.
 
-    Outside of the region, ``u^2 + v^2 >= u^2 + e^(-2 k) (q(k)^2 - u^2)``, if that is not negative.
-    The least of the right side over k is bounded from below in each of many cells of k, as q falls
-    with ``|k|``.
+    In ``(u, v) = (k / sigma_k, b / sigma_b)``, a point outside of the region is at a distance of at
+    least ``(u^2 + e^(-2 k) (q(k)^2 - u^2))^(1/2)``, if that difference is not negative.  As q falls
+    with ``|k|``, this has a lower bound in each of many cells of k; the least of them is returned.
     """
-    ends = np.linspace(0, float(ndtri(p)), CELLS + 1)  # |u|; beyond, the disk has ended
+    ends = np.linspace(0, ndtri(p), CELLS + 1)  # |u|; beyond, q(k) < |u|
     near, far = ends[:-1], ends[1:]
-    least = math.inf
-    for sign in (-1, 1):
-        rest = np.maximum(distance_left(p, sign * sigma_k * far) ** 2 - far**2, 0)
-        shrink = np.exp(-2 * sigma_k * (far if sign > 0 else -near))
-        least = min(least, float((near**2 + shrink * rest).min()))
-    return math.sqrt(least)
+    rest = np.maximum(distance_left(p, sign * sigma_k * far) ** 2 - far**2, 0)
+    shrink = np.exp(-2 * sigma_k * (far if sign > 0 else -near))
+    return math.sqrt((near**2 + shrink * rest).min())
 
 
 TRANSFORM = Transform(
