@@ -22,6 +22,7 @@ from scoreag.certify.votes import (
     count_votes,
     max_probability,
     mean_certified,
+    round_down,
     summarize_rates,
 )
 from scoreag.core.rng import Noise
@@ -133,7 +134,7 @@ def summarize(rows: Sequence[Row], config: TransformConfig) -> dict[str, Any]:
         "certified": {
             q.name: certified_rates(rows, q.name, q.thresholds, largest[q.name]) for q in quantities
         },
-        "largest": {name: round(value, 4) for name, value in largest.items()},
+        "largest": {name: round_down(value, 4) for name, value in largest.items()},
         "mean_radius": mean_certified(rows, "radius"),
         "alpha": config.alpha,
     }

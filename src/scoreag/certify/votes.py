@@ -171,6 +171,6 @@ def _is_certified_at(row: Row, name: str, threshold: float) -> bool:
     return bool(row["correct"] and row[name] >= threshold)
 
 
-def round_down(value: float) -> float:
-    """Six decimals, rounded down, as a guarantee must not grow by rounding."""
-    return math.floor(value * 1e6) / 1e6
+def round_down(value: float, decimals: int = 6) -> float:
+    """Rounded down, as a guarantee must not grow by rounding."""
+    return math.floor(value * 10**decimals) / 10**decimals
