@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from scoreag.certify.generator_risk import GeneratorSpec
 from scoreag.certify.smoothing import SmoothingConfig
+from scoreag.certify.transform_smoothing import TRANSFORMS, TransformConfig
 from scoreag.core.types import Classifier
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
@@ -18,14 +19,28 @@ from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.run_task import rows_sha256, target_to_json
-from scoreag.models.identity import describe_models, model_identity, tensors_sha256
+from scoreag.models.identity import (
+    describe_classifiers,
+    describe_models,
+    model_identity,
+    tensors_sha256,
+)
 from scoreag.registry import load_component
 
 ProgressCallback: TypeAlias = Callable[[int], None]
 
 SMOOTHING_TASK, GENERATOR_TASK = "certify smoothing", "certify generator"
+TRANSFORM_TASKS = {name: f"certify {name}" for name in TRANSFORMS}
 CERTIFICATE_FILES = RunFiles((ROWS, "summary.json", "report.html"))
 _LABEL_FIELDS = {"image_id": (int,), "label": (int,)}
+_VOTE_FIELDS = {
+    **_LABEL_FIELDS,
+    **dict.fromkeys(("top", "count"), (int,)),
+    "predicted": (int, NONE_TYPE),
+    "radius": (float, NONE_TYPE),
+    "p_lower": (float,),
+    "correct": (bool,),
+}
 ROW_FIELDS: dict[str, Fields] = {  # of the rows, by task
     GENERATOR_TASK: {
         **_LABEL_FIELDS,
@@ -33,13 +48,13 @@ ROW_FIELDS: dict[str, Fields] = {  # of the rows, by task
         "shown": (bool, NONE_TYPE),
         **dict.fromkeys(("budget", "energy"), (float, NONE_TYPE)),
     },
-    SMOOTHING_TASK: {
-        **_LABEL_FIELDS,
-        **dict.fromkeys(("top", "count"), (int,)),
-        "predicted": (int, NONE_TYPE),
-        "radius": (float, NONE_TYPE),
-        "p_lower": (float,),
-        "correct": (bool,),
+    SMOOTHING_TASK: _VOTE_FIELDS,
+    **{
+        TRANSFORM_TASKS[name]: {
+            **_VOTE_FIELDS,
+            **{quantity.name: (float, NONE_TYPE) for quantity in transform.quantities},
+        }
+        for name, transform in TRANSFORMS.items()
     },
 }
 
@@ -48,14 +63,28 @@ def describe_smoothing(
     config: SmoothingConfig, prior: Prior, classifier: Classifier, data: Dataset
 ) -> dict[str, Any]:
     """The manifest of a certificate by smoothing: all that determines its rows."""
+    models = describe_models(prior, classifier)
+    return {"task": SMOOTHING_TASK, **_describe_inputs(config, data), **models}
+
+
+def describe_transform(
+    config: TransformConfig, classifier: Classifier, data: Dataset, device: torch.device
+) -> dict[str, Any]:
+    """The manifest of a certificate against a transform: all that determines its rows."""
+    like = torch.zeros(1, *data.images.shape[1:], device=device)
+    models = describe_classifiers(like, data.classes, classifier)
+    task = TRANSFORM_TASKS[config.transform]
+    return {"task": task, **_describe_inputs(config, data), **models}
+
+
+def _describe_inputs(config: SmoothingConfig | TransformConfig, data: Dataset) -> dict[str, Any]:
+    """The options, the seed and the data of a smoothing."""
     rows = {"ids": torch.tensor(data.image_ids), "images": data.images, "labels": data.labels}
     sha256 = tensors_sha256(rows)
     return {
-        "task": SMOOTHING_TASK,
         "config": to_jsonable({n: v for n, v in asdict(config).items() if n != "seed"}),
         "seed": config.seed,
         "data": {"name": data.name, "sha256": data.sha256, "rows_sha256": sha256},
-        **describe_models(prior, classifier),
     }
 
 

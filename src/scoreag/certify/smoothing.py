@@ -6,28 +6,34 @@ of L2 norm below ``sigma Phi^-1(p)`` changes the prediction of the smoothed clas
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import ndtri
 from torch import Tensor
 from torch.nn.functional import pad
 
-from scoreag.core.batching import BatchContext, batch_ranges, use_batch
+from scoreag.certify.votes import (
+    Progress,
+    certificate_row,
+    certified_rates,
+    check_vote_config,
+    count_votes,
+    mean_certified,
+    summarize_rates,
+)
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
 from scoreag.diffusion.parameterizations import with_labels
 from scoreag.diffusion.prior import Prior, to_images, to_model_range
 from scoreag.diffusion.prior_guidance import GuidedModel
 from scoreag.io.records import Row
-from scoreag.stats.proportion import Proportion, clopper_pearson_lower
+from scoreag.stats.proportion import clopper_pearson_lower
 
 RADII = (0.25, 0.5, 0.75, 1.0)  # L2, pixels in [0, 1]
-ALL_IMAGES = "all images"
 DTYPES = ("float32", "bf16")
 
 
@@ -56,21 +62,11 @@ class SmoothingConfig:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("n0", 1), ("n", 1), ("batch_size", 1)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise ValueError(f"sigma is {self.sigma}; expected more than 0, e.g. 0.25")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; write float32 or bf16")
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha is {self.alpha}; expected a probability, e.g. 0.001")
-        if self.max_radius is None:
-            least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1  # alpha^(1/N) > 1/2
-            raise ValueError(
-                f"with n = {self.n} and alpha = {self.alpha:g} no image can be certified; "
-                f"write n = {least} or more"
-            )
+        check_vote_config(self)
 
     @property
     def max_radius(self) -> float | None:
@@ -132,14 +128,13 @@ def compile_classifier(base: Classifier, images: Images) -> Classifier:
     return classify
 
 
-@torch.no_grad()
 def certify_image(
     base: Classifier,
     image: Float[Tensor, "channels height width"],
     image_id: int,
     label: int,
     config: SmoothingConfig,
-    on_progress: Callable[[int], None] = lambda copies: None,
+    on_progress: Progress = lambda copies: None,
 ) -> Row:
     """The certificate of one image: Cohen et al. (2019), CERTIFY; ``predicted`` None abstains.
 
@@ -148,46 +143,13 @@ def certify_image(
         on_progress: called with the number of copies classified.
     """
 
-    def counts(purpose: str, number: int) -> Int[Tensor, " classes"]:
-        count = partial(_count_predictions, base, image, image_id, purpose, config, on_progress)
-        return torch.stack([*map(count, batch_ranges(number, config.batch_size))]).sum(0)
+    def perturb(copies: Images, noise: Noise) -> Images:
+        return copies + config.sigma * noise.normal_like(copies)
 
-    top = int(counts("select", config.n0).argmax())
-    count = int(counts("estimate", config.n)[top])
-    radius = certified_radius(count, config.n, config.alpha, config.sigma)
-    return {
-        "image_id": image_id,
-        "label": label,
-        "top": top,
-        "count": count,
-        "p_lower": _round_down(clopper_pearson_lower(count, config.n, config.alpha)),
-        "predicted": None if radius is None else top,
-        "radius": None if radius is None else _round_down(radius),
-        "correct": radius is not None and top == label,
-    }
-
-
-def _count_predictions(
-    base: Classifier,
-    image: Float[Tensor, "channels height width"],
-    image_id: int,
-    purpose: str,
-    config: SmoothingConfig,
-    on_progress: Callable[[int], None],
-    copy_ids: range,
-) -> Int[Tensor, " classes"]:
-    """Counts of the predicted classes on some noisy copies; copy i has the noise of id i."""
-    noise = Noise(config.seed, copy_ids).fold_in("smoothing", image_id, purpose)
-    many = image.expand(len(copy_ids), *image.shape)
-    with use_batch(BatchContext(tuple(copy_ids), (("smoothing", image_id, purpose),), {})):
-        logits = base(many + config.sigma * noise.normal_like(many))
-    if not logits.isfinite().all():
-        raise ValueError(
-            f"the classifier returned NaN or infinity on noisy copies of image {image_id}; "
-            "it cannot be certified"
-        )
-    on_progress(len(copy_ids))
-    return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
+    votes = count_votes(base, perturb, image, image_id, config, on_progress)
+    return certificate_row(
+        image_id, label, votes, config, lambda p: {"radius": config.sigma * float(ndtri(p))}
+    )
 
 
 def summarize(rows: Sequence[Row], config: SmoothingConfig) -> dict[str, Any]:
@@ -195,34 +157,12 @@ def summarize(rows: Sequence[Row], config: SmoothingConfig) -> dict[str, Any]:
 
     A radius that N and alpha cannot reach has no value: it is "beyond N".
     """
-
-    def rate(hits: Callable[[Row], bool]) -> dict[str, Any]:
-        return Proportion(sum(map(hits, rows)), len(rows), ALL_IMAGES).to_dict()
-
-    rates = {
-        "accuracy": rate(lambda row: row["correct"]),
-        "abstained": rate(lambda row: row["predicted"] is None),
-    }
     max_radius = config.max_radius or 0.0
-    certified = {
-        f"{r:g}": rate(partial(_is_certified_at, threshold=r)) if r <= max_radius else None
-        for r in RADII
-    }
-    total = sum(row["radius"] for row in rows if row["correct"])
     return {
         "images": len(rows),
-        "rates": rates,
-        "certified": certified,
+        "rates": summarize_rates(rows),
+        "certified": certified_rates(rows, "radius", RADII, max_radius),
         "largest_radius": round(max_radius, 4),
-        "mean_radius": round(total / max(1, len(rows)), 4),
+        "mean_radius": mean_certified(rows, "radius"),
         "alpha": config.alpha,
     }
-
-
-def _is_certified_at(row: Row, threshold: float) -> bool:
-    return bool(row["correct"] and row["radius"] >= threshold)
-
-
-def _round_down(value: float) -> float:
-    """Six decimals, rounded down, as a guarantee must not grow by rounding."""
-    return math.floor(value * 1e6) / 1e6

@@ -40,6 +40,22 @@ def load_images(
     return data
 
 
+def load_classifier_images(
+    source: ImageOptions, classifier: "NormalizedClassifier", out: str, progress: bool
+) -> "Dataset":
+    """The labeled images of --data, checked to have the classifier's classes and its shape."""
+    from scoreag.classifiers.class_groups import known_names
+
+    check_not_overwritten(source.data, out)
+    names = known_names(classifier)
+    data = source.load(progress, names)
+    check_classes(data, names)
+    if classifier.image_shape is not None:
+        check_shape(data, classifier.image_shape)
+    check_labeled(data)
+    return data
+
+
 def label_names(prior: "Prior", classifier: "NormalizedClassifier | None") -> tuple[str, ...]:
     """The class names that number the labels: the classifier's, else the score model's.
 

@@ -5,7 +5,7 @@ do not, and are compared with a tolerance, as kernels round differently.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -51,8 +51,20 @@ def describe_models(
 ) -> dict[str, Any]:
     """The entries of a manifest for the models of a run, and for their device."""
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
-    models = {"score-model": model_identity(prior.model, prior.metadata)}
-    probes = {}
+    described = describe_classifiers(like, prior.classes, classifier, judge, judge_metrics)
+    score_model = to_jsonable(model_identity(prior.model, prior.metadata))
+    return described | {"models": {"score-model": score_model, **described["models"]}}
+
+
+def describe_classifiers(
+    like: Tensor,
+    classes: Sequence[str],
+    classifier: Any,
+    judge: Any = None,
+    judge_metrics: Any = None,
+) -> dict[str, Any]:
+    """The entries of a manifest for a run without a score model, on images like ``like``."""
+    models, probes = {}, {}
     for role, model in (("classifier", classifier), ("judge", judge)):
         if model is not None:
             models[role] = _classifier_identity(model)
@@ -60,8 +72,8 @@ def describe_models(
     if judge is not None:
         models["judge"] |= judge_metrics or {}
     return {
-        "device": prior.sigmas.device.type,
-        "classes": list(prior.classes),
+        "device": like.device.type,
+        "classes": list(classes),
         "models": to_jsonable(models),
         "probe": probes,
     }

@@ -4,9 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scoreag.certify import generator_risk, smoothing
-from scoreag.certify.run import CERTIFICATE_FILES, ROW_FIELDS, SMOOTHING_TASK
+from scoreag.certify import generator_risk, smoothing, transform_smoothing
+from scoreag.certify.run import (
+    CERTIFICATE_FILES,
+    GENERATOR_TASK,
+    ROW_FIELDS,
+    SMOOTHING_TASK,
+)
 from scoreag.certify.steered_generator import EVENTS, bound_steered
+from scoreag.certify.transform_smoothing import TransformConfig, load_transform
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
@@ -34,16 +40,21 @@ def write_page(folder: Path) -> Path:
         folder, CERTIFICATE_FILES, ROW_FIELDS[task],
         lambda rows: {"task": task, **_summarize(manifest, rows)},
     )  # fmt: skip
-    render = render_smoothing_page if task == SMOOTHING_TASK else render_generator_page
+    pages = {SMOOTHING_TASK: render_smoothing_page, GENERATOR_TASK: render_generator_page}
+    render = pages.get(task, render_transform_page)
     write_text(folder / "report.html", render(manifest, summary, rows))
     return folder / "report.html"
 
 
 def _summarize(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     config = dict(manifest["config"])
-    if manifest["task"] != SMOOTHING_TASK:
+    if manifest["task"] == GENERATOR_TASK:
         return generator_risk.summarize(rows, config["alpha"], config.get("energy", ()))
-    return smoothing.summarize(rows, smoothing.SmoothingConfig(**config, seed=manifest["seed"]))
+    config["seed"] = manifest["seed"]
+    if manifest["task"] == SMOOTHING_TASK:
+        return smoothing.summarize(rows, smoothing.SmoothingConfig(**config))
+    config |= {name: tuple(config[name]) for name in ("sigma", "image_size")}  # lists in JSON
+    return transform_smoothing.summarize(rows, TransformConfig(**config))
 
 
 def render_smoothing_page(
@@ -60,7 +71,30 @@ def render_smoothing_page(
             f"{rates['abstained']['count']}."
         ],
         summary=summary,
-        curve=_plot_certified(rows),
+        curve=_plot_certified(rows, "L2 radius, pixels in [0, 1]"),
+        config=list_config(manifest),
+        footer=[str(manifest["started"])],
+    )
+
+
+def render_transform_page(
+    manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
+) -> str:
+    """Certified accuracy against a transform, for each quantity of its certificate."""
+    rates, transform = summary["rates"], load_transform(manifest["config"]["transform"])
+    deviations = zip(manifest["config"]["sigma"], transform.noise, strict=True)
+    noise = "; ".join(f"{sigma:g} for {what}" for sigma, what in deviations)
+    return render_page(
+        "transform_smoothing",
+        title=f"Certified robustness to {transform.name} by randomized smoothing",
+        lead=[
+            f"Smoothed over random parameters of {transform.name}, the classifier is correct on "
+            f"{rates['accuracy']['count']} of {len(rows)} images and abstains on "
+            f"{rates['abstained']['count']}. Standard deviations of the noise: {noise}."
+        ],
+        summary=summary,
+        transform=transform,
+        curve=_plot_certified(rows, f"radius: {transform.quantities[0].text}"),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
@@ -124,14 +158,15 @@ def _plot_steered(found: Mapping[str, Any]) -> Chart:
     return Chart(svg, "No attacker within R is above the bound; our attack is one of them.")
 
 
-def _plot_certified(rows: Sequence[Row]) -> Chart:
+def _plot_certified(rows: Sequence[Row], x_label: str) -> Chart:
     radii = sorted(row["radius"] for row in rows if row["correct"])
     shares = [(len(radii) - i) / len(rows) for i in range(len(radii) + 1)]
+    quantity = x_label.partition(",")[0]
     svg = plot_curves(
         [Curve("certified accuracy", [0, *radii], shares if radii else [0])],
-        "L2 radius, pixels in [0, 1]",
+        x_label,
         "fraction of images",
-        alt=f"Certified accuracy falls from {shares[0]:.2f} at 0 with the L2 radius.",
+        alt=f"Certified accuracy falls from {shares[0]:.2f} at 0 with the {quantity}.",
         steps=True,
     )
     return Chart(svg, "Fraction of all images that are correct and certified at this radius.")

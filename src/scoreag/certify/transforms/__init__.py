@@ -1,0 +1,1 @@
+"""Resolvable transforms: two of them, one after the other, are one of the same kind."""
