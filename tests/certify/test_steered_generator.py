@@ -29,7 +29,13 @@ def rows(label, wrong, total, shown=True, budget=None):
 
 @pytest.mark.parametrize(
     "p0, budget, bound",
-    [(0.05, 0.5, 0.126), (0.05, 1.0, 0.260), (0.05, 2.0, 0.639), (0.001, 1.0, 0.018), (0.001, 2.0, 0.138)],
+    [
+        (0.05, 0.5, 0.126),
+        (0.05, 1.0, 0.260),
+        (0.05, 2.0, 0.639),
+        (0.001, 1.0, 0.018),
+        (0.001, 2.0, 0.138),
+    ],
 )
 def test_the_bound_in_numbers(p0, budget, bound):
     """By simulation of one shifted Gaussian, too: the share above the quantile of p0."""
