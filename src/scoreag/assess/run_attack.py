@@ -60,6 +60,7 @@ class AttackOutput:
         targets: the class aimed at, -1 where it is any.
         nfe: score-model evaluations per image; forwards, backwards: of the classifier.
         gradient_norm: length of the loss's gradient at each image, for the attacker.
+        energy: of the shifts of a sampler's noise; None where it is not counted.
         found: the values of an option that was searched for, by its name, and whether the search
             found one that fools.
     """
@@ -72,6 +73,7 @@ class AttackOutput:
     forwards: float = 0.0
     backwards: float = 0.0
     gradient_norm: BatchScalar | None = None
+    energy: BatchScalar | None = None
     found: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -288,6 +290,7 @@ def _run_task(context: CellContext, batch: range, classifier: CountingClassifier
     return AttackOutput(
         result.images[padded], targets[padded], result.nfe[padded], result.restarts[padded],
         result.guidance_skipped[padded],
+        energy=None if result.energy is None else result.energy[padded],
         found={
             name: getattr(result, name)[padded]
             for name in (spec.config.searched, "found") if spec.config.searched
@@ -352,9 +355,11 @@ def _score_batch(
         name: values.tolist() if values.dtype == torch.bool else _round(values, 6)
         for name, values in output.found.items()
     }
-    if output.gradient_norm is not None:  # None where it is not finite, which JSON does not have
-        norms = output.gradient_norm.tolist()
-        columns["gradient_norm"] = [float(f"{x:.6g}") if math.isfinite(x) else None for x in norms]
+    for name in ("gradient_norm", "energy"):  # None where not finite, which JSON does not have
+        if (values := getattr(output, name)) is not None:
+            columns[name] = [
+                float(f"{x:.6g}") if math.isfinite(x) else None for x in values.tolist()
+            ]
     if cell.task == CLEAN:
         columns["is_deterministic"] = predictor.is_deterministic(decoded)
     if clean is not None:

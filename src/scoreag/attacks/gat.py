@@ -21,7 +21,7 @@ from scoreag.methods.transformation import sample_task
 SAMPLING_OPTIONS = (
     "attack_scale", "similarity", "sigma_start", "steps", "sampler", "jacobian", "attack_loss",
     "max_restarts", "guidance_scale", "guide", "polyak_step", "momentum", "tangent_projection",
-    "x0_steps", "augmentations", "normalize_gradient",
+    "x0_steps", "augmentations", "normalize_gradient", "energy_budget", "energy_pace",
 )  # fmt: skip
 
 
@@ -33,7 +33,8 @@ class GAT(Attack):
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
         attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts,
         guidance_scale, guide, polyak_step, momentum, tangent_projection, x0_steps, augmentations,
-        normalize_gradient: as in ``scoreag.transform``; None takes the value of the card.
+        normalize_gradient, energy_budget, energy_pace: as in ``scoreag.transform``; None takes the
+        value of the card.
         prior: required; not an option.
     """
 
@@ -54,6 +55,8 @@ class GAT(Attack):
     x0_steps: int | None = None
     augmentations: int | None = None
     normalize_gradient: bool | None = None
+    energy_budget: float | None = None
+    energy_pace: str | None = None
     prior: Prior | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ def summarize_rows(
         "rates": {name: rate.to_dict() for name, rate in rates.items()},
         "medians": _perturbation_sizes(rows),
         **({option: median_with_interval([r[option] for r in rows], ALL_IMAGES)} if option else {}),
+        **_summarize_energy(rows),
         **{name: _cost(rows, name) for name in ("nfe", "restarts", "guidance_skipped")},
     }
 
@@ -268,6 +269,12 @@ def median_with_interval(values: Sequence[float], population: str) -> dict[str, 
     ordered, n = sorted(values), len(values)
     median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return {"value": round(median, 6), "of": population, "total": n, **quantile_interval(ordered)}
+
+
+def _summarize_energy(rows: Sequence[Row]) -> dict[str, Any]:
+    """The median energy, of the images where it is counted and finite."""
+    known = [row["energy"] for row in rows if row.get("energy") is not None]
+    return {"energy": median_with_interval(known, "images with an energy")} if known else {}
 
 
 def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:
