@@ -27,9 +27,8 @@ from scoreag.certify.votes import (
 )
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Logits
-from scoreag.diffusion.parameterizations import with_labels
-from scoreag.diffusion.prior import Prior, to_images, to_model_range
-from scoreag.diffusion.prior_guidance import GuidedModel
+from scoreag.diffusion.one_shot import denoise_once
+from scoreag.diffusion.prior import Prior
 from scoreag.io.records import Row
 from scoreag.stats.proportion import clopper_pearson_lower
 
@@ -88,17 +87,11 @@ def denoised_smoothing(
     Raises:
         ValueError: the prior is guided, so that one call of its denoiser estimates nothing.
     """
-    if isinstance(prior.model, GuidedModel):
-        raise ValueError(
-            f"the score model is guided by {prior.model.scale:g}, and one-shot denoising takes the "
-            "model itself; give the prior without guidance (scale 1)"
-        )
-    denoise = with_labels(prior.model, None)
+    denoise = denoise_once(prior, sigma)
 
     def classify(noisy: Images) -> Logits:
-        x = to_model_range(noisy)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bf16"):
-            return classifier(to_images(denoise(x, x.new_tensor(2 * sigma))))
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=dtype == "bf16"):
+            return classifier(denoise(noisy))
 
     return classify
 

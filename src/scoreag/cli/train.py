@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scoreag.data.loading import Dataset
     from scoreag.models.model_cards import Card
     from scoreag.training.execution import DistContext
-    from scoreag.training.recipes import ScoreRecipe
+    from scoreag.training.recipes import Recipe, ScoreRecipe
     from scoreag.training.schedule import TrainingSchedule
 
 PRESET = "the preset's"
@@ -89,6 +89,15 @@ class ClassifierOptions:
     init: Init = None
     extra_data: Annotated[str | None, o.Opt("Additional labeled images, e.g. samples.")] = None
     extra_fraction: Annotated[float | None, o.Opt("Of a batch, from --extra-data.", PRESET)] = None
+    denoised: Annotated[
+        str | None, o.Opt("Learn to read what this score model makes of noisy images.", "none")
+    ] = None
+    noise: Annotated[float | None, o.Opt("Deviation of that noise, pixels in [0, 1].")] = None
+    clean_fraction: Annotated[float | None, o.Opt("Of a batch, without noise.", "0.25")] = None
+    consistency: Annotated[
+        float | None, o.Opt("Weight of the disagreement of two noisy copies.", "0")
+    ] = None
+    confident: Annotated[bool, o.switch("Leave out copies that are read wrongly.")] = False
 
 
 def score_model(options: ScoreModelOptions) -> None:
@@ -178,7 +187,11 @@ def classifier(options: ClassifierOptions) -> None:
 
     scoreag train classifier --preset cifar10-resnet20 --out models/resnet
     """
-    from scoreag.training.classifier_training import complete_recipe, train_classifier
+    from scoreag.training.classifier_training import (
+        check_prior,
+        complete_recipe,
+        train_classifier,
+    )
     from scoreag.training.presets import adapt_recipe
     from scoreag.training.recipes import CLASSIFIER_PRESETS as PRESETS
     from scoreag.training.schedule import check_extra
@@ -193,13 +206,15 @@ def classifier(options: ClassifierOptions) -> None:
     recipe = select_recipe(training, PRESETS, device.type)
     if options.extra_fraction is not None:
         recipe = replace(recipe, extra_fraction=options.extra_fraction)
+    recipe = _denoising_recipe(options, recipe)
+    prior = training.compute.load_prior(options.denoised) if options.denoised else None
     init = training.compute.load_card(options.init) if options.init else None
     data = load_labeled(training, recipe.schedule.batch_size, init.classes if init else ())
     assert data.labels is not None
     recipe, extra = adapt_recipe(recipe, training.preset, data), None
     if options.extra_data:
         extra = training.reading.load(options.extra_data, output.progress, data.classes)
-    complete_recipe(recipe, data.images, data.classes, init)
+    check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     with ExitStack() as stack:
         claim_folder(stack, training, "classifier", recipe, data, init, extra)
@@ -208,9 +223,20 @@ def classifier(options: ClassifierOptions) -> None:
             recipe, data.images, data.labels, data.classes, Path(training.out),
             _provenance(training, data), training.checkpoint_seconds, output.progress, device,
             extra, init, training.license or "",
-            format_command("classifier", options, recipe.schedule),
+            format_command("classifier", options, recipe.schedule), prior,
         )  # fmt: skip
     finish(training, card)
+
+
+def _denoising_recipe(options: ClassifierOptions, recipe: "Recipe") -> "Recipe":
+    """The recipe with what the command says of denoised copies, which are whole images."""
+    names = ("denoised", "noise", "clean_fraction", "consistency")
+    changes = {n: value for n in names if (value := getattr(options, n)) is not None}
+    if options.confident:
+        changes["confident"] = True
+    if options.denoised:
+        changes["crop_schedule"] = ()
+    return replace(recipe, **changes) if changes else recipe
 
 
 def _fit_sigma_data(

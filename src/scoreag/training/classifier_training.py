@@ -15,10 +15,13 @@ from scoreag.classifiers.networks.airbench_cnn import WhitenedCNN, whiten
 from scoreag.core.rng import Stream
 from scoreag.core.types import Images, Labels
 from scoreag.data.loading import Dataset
+from scoreag.diffusion.one_shot import denoise_once
+from scoreag.diffusion.prior import Prior
 from scoreag.models.model_cards import Card
 from scoreag.registry import check_options, load_component
 from scoreag.training import checkpoint, initialization, losses, schedule
 from scoreag.training.checkpoint import TrainState
+from scoreag.training.denoised_copies import denoised_loss
 from scoreag.training.loop import BatchSampler, fit
 from scoreag.training.outputs import Callback, TrainingLog, describe_inputs, export
 from scoreag.training.presets import check_input_shapes, data_options, pixel_stats
@@ -40,6 +43,7 @@ def train_classifier(
     init: Card | None = None,
     license: str = "",
     command: str = "",
+    prior: Prior | None = None,
 ) -> Card:
     """Train by ``recipe`` in ``folder``, from its checkpoint if there is one; the card.
 
@@ -49,17 +53,20 @@ def train_classifier(
         init: a card to start from, with its network and weights.
         license: of the weights; "" is unspecified, with the known terms of the data.
         command: that started the training; the card's source.
+        prior: the score model that ``recipe.denoised`` names.
     """
     recipe = complete_recipe(recipe, images, classes, init)
+    check_prior(recipe, prior, images)
     schedule.check_extra(extra_data, images, len(classes), recipe.schedule, recipe.extra_fraction)
     every = max(recipe.schedule.batch_size, recipe.schedule.total_images // 20)
     log = TrainingLog(folder, recipe.schedule, every, progress=progress)
     state = train(
         recipe, images, labels, folder / "checkpoint.pt", checkpoint_seconds=checkpoint_seconds,
-        device=device, extra_data=extra_data, init=init, log=log, classes=classes,
+        device=device, extra_data=extra_data, init=init, log=log, classes=classes, prior=prior,
     )  # fmt: skip
+    denoiser = {"denoised_sha256": prior.metadata.get("sha256", "")} if prior else {}
     provenance = {
-        **(provenance or {}), **describe_inputs(init, extra_data), **log.summary(state),
+        **(provenance or {}), **describe_inputs(init, extra_data), **denoiser, **log.summary(state),
     }  # fmt: skip
     channels, height, width = images.shape[1:]
     return export(
@@ -140,6 +147,7 @@ def train(
     init: Card | None = None,
     log: TrainingLog | None = None,
     classes: Sequence[str] = (),
+    prior: Prior | None = None,
 ) -> TrainState:
     """Train by a complete ``recipe``, from the checkpoint ``file`` if there is one."""
     state = checkpoint.load_checkpoint(build_state(recipe, images, device, init, classes), file)
@@ -149,7 +157,7 @@ def train(
         batch_sampler = partial(schedule.mix_batches, n_own=len(images), extra_fraction=fraction)
         images, labels = schedule.concat_extra(images, labels, extra_data)
     return fit(
-        state, build_loss(recipe), images, labels, recipe.schedule, file, checkpoint_seconds,
+        state, build_loss(recipe, prior), images, labels, recipe.schedule, file, checkpoint_seconds,
         callback, log, partial(augment, recipe=recipe),
         partial(apply_lookahead, every=recipe.lookahead) if recipe.lookahead else None,
         batch_sampler,
@@ -196,9 +204,32 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=True)
 
 
-def build_loss(recipe: Recipe) -> losses.Loss:
-    """The cross-entropy, or the adversarial loss of the recipe."""
+def check_prior(recipe: Recipe, prior: Prior | None, images: Pixels) -> None:
+    """Refuse a score model of other images, or none where copies are denoised."""
+    if not recipe.denoised:
+        return
+    if prior is None:
+        raise ValueError(f"the recipe denoises by {recipe.denoised}; give that score model")
+    if tuple(images.shape[1:]) != tuple(prior.image_shape):
+        shape, other = (" x ".join(map(str, s)) for s in (images.shape[1:], prior.image_shape))
+        raise ValueError(
+            f"the score model {recipe.denoised} is of images of {other}, and these are {shape}; "
+            "give one of such images"
+        )
+    if recipe.crop_schedule and recipe.crop_schedule[-1][1] != images.shape[-1]:
+        raise ValueError("a score model denoises whole images; take a preset without crops")
+
+
+def build_loss(recipe: Recipe, prior: Prior | None = None) -> losses.Loss:
+    """The cross-entropy, the adversarial loss of the recipe, or that of denoised copies."""
     mean, std, smoothing = recipe.mean, recipe.std, recipe.label_smoothing
+    if recipe.denoised:
+        assert prior is not None
+        return partial(
+            denoised_loss, denoise=denoise_once(prior, recipe.noise), noise=recipe.noise, mean=mean,
+            std=std, label_smoothing=smoothing, clean_fraction=recipe.clean_fraction,
+            consistency=recipe.consistency, confident=recipe.confident,
+        )  # fmt: skip
     plain = partial(losses.classification_loss, mean=mean, std=std, label_smoothing=smoothing)
     if not recipe.adversarial:
         return plain

@@ -1,5 +1,6 @@
 """The recipes of classifiers and score models, and the presets, with the values that were used."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +33,11 @@ class Recipe:
         attack_steps: of the attack; 1 for FGSM-RS and N-FGSM.
         beta: weight of the divergence in TRADES.
         extra_fraction: fraction of each batch that is extra data.
+        denoised, noise: a score model, and the deviation of noise in [0, 1] that it removes in one
+            step, from images that the network then learns to read; "" and 0: none.
+        clean_fraction: of such a batch, without noise.
+        consistency: weight of the disagreement of two such copies; 0 is one copy.
+        confident: whether copies that the network reads wrongly are left out.
         lookahead: the network is reset to its running average every so many steps; 0 is never.
         mean, std: of each channel, which normalize the network's input; empty: those of the
             training images.
@@ -54,12 +60,18 @@ class Recipe:
     attack_steps: int = field(default=1, metadata=OMIT_IF_DEFAULT)
     beta: float = field(default=6.0, metadata=OMIT_IF_DEFAULT)
     extra_fraction: float = field(default=0.0, metadata=OMIT_IF_DEFAULT)
+    denoised: str = field(default="", metadata=OMIT_IF_DEFAULT)
+    noise: float = field(default=0.0, metadata=OMIT_IF_DEFAULT)
+    clean_fraction: float = field(default=0.25, metadata=OMIT_IF_DEFAULT)
+    consistency: float = field(default=0.0, metadata=OMIT_IF_DEFAULT)
+    confident: bool = field(default=False, metadata=OMIT_IF_DEFAULT)
     lookahead: int = 0
     mean: Sequence[float] = CIFAR10_MEAN
     std: Sequence[float] = CIFAR10_STD
 
     def __post_init__(self) -> None:
         self._check_adversarial()
+        self._check_denoised()
         if not 0 <= self.extra_fraction < 1:
             raise ValueError(
                 f"extra_fraction is {self.extra_fraction:g}; expected 0 or a fraction, e.g. 0.7"
@@ -69,6 +81,30 @@ class Recipe:
             raise ValueError(
                 f"lookahead {self.lookahead} is an average of the weights, and the schedule has "
                 f"another one (ema_rampup_ratio {ratio:g}, ema_widths {widths}); set one to 0"
+            )
+
+    def _check_denoised(self) -> None:
+        numbers = (self.noise, self.consistency, self.clean_fraction)
+        if not (all(0 <= x < math.inf for x in numbers) and self.clean_fraction < 1):
+            raise ValueError(
+                f"noise {self.noise:g}, consistency {self.consistency:g}, clean_fraction "
+                f"{self.clean_fraction:g}: expected numbers from 0 on, and a fraction below 1, "
+                "e.g. 0.25, 5 and 0.25"
+            )
+        if bool(self.denoised) != (self.noise > 0):
+            raise ValueError(
+                f"noise is {self.noise:g} and denoised {self.denoised!r}; write both, a deviation "
+                "and a score model that removes it, e.g. 0.25 and 'cifar10', or none"
+            )
+        if self.denoised and self.adversarial:
+            raise ValueError(
+                f"adversarial is {self.adversarial!r} and denoised {self.denoised!r}; a training "
+                "has one of them: leave the other out"
+            )
+        if not self.denoised and (self.consistency or self.confident):
+            raise ValueError(
+                "consistency and confident are of denoised copies; write denoised and noise, too, "
+                "e.g. 'cifar10' and 0.25"
             )
 
     def _check_adversarial(self) -> None:
