@@ -297,7 +297,7 @@ CIFAR_SETTINGS: dict[str, dict[str, Any]] = {
 
 TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks, in the card
     **{f"fashion-{name}": FASHION_SETTINGS for name in ("small", "edm", "ddpm", "ncsn")},
-    "cifar10-small": CIFAR_SETTINGS,
+    **{f"{name}-small": CIFAR_SETTINGS for name in ("cifar10", "tiny-imagenet")},
     "cifar100-small": {
         **CIFAR_SETTINGS,
         "purify": {"sampler": "ancestral", "sigma_start": 0.2, "steps": 6, "similarity": 30.0},
