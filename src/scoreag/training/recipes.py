@@ -300,6 +300,7 @@ TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks
     "cifar10-small": CIFAR_SETTINGS,
     "cifar100-small": {
         **CIFAR_SETTINGS,
+        "transform": {**CIFAR_SETTINGS["transform"], "sigma_start": 0.1, "similarity": 10_000.0},
         "purify": {"sampler": "ancestral", "sigma_start": 0.2, "steps": 6, "similarity": 30.0},
     },
     "tiny-imagenet-small": {
