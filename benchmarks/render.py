@@ -119,6 +119,12 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("results", "tiny_imagenet_synthesis", "GAS on Tiny ImageNet, ten classes", synthesis),
     (
         "defaults",
+        "cifar100_transformation_close",
+        "GAT on CIFAR-100, closer to the image",
+        transformation,
+    ),
+    (
+        "defaults",
         "cifar100_transformation_curves",
         "GAT on CIFAR-100 over settings",
         transformation,

@@ -333,5 +333,14 @@ CIFAR_SETTINGS: dict[str, dict[str, Any]] = {
 
 TASK_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # defaults of the tasks, in the card
     **{f"fashion-{name}": FASHION_SETTINGS for name in ("small", "edm", "ddpm", "ncsn")},
-    **{f"{name}-small": CIFAR_SETTINGS for name in ("cifar10", "cifar100")},
+    "cifar10-small": CIFAR_SETTINGS,
+    "cifar100-small": {
+        **CIFAR_SETTINGS,
+        "transform": {**CIFAR_SETTINGS["transform"], "sigma_start": 0.1, "similarity": 10_000.0},
+        "purify": {"sampler": "ancestral", "sigma_start": 0.2, "steps": 6, "similarity": 30.0},
+    },
+    "tiny-imagenet-small": {
+        **CIFAR_SETTINGS,
+        "synthesize": {**CIFAR_SETTINGS["synthesize"], "guidance_interval": [0.2, 4.0]},
+    },
 }  # fmt: skip
