@@ -140,7 +140,7 @@ def test_it_goes_on_where_it_was_stopped(here):  # noqa: F811
         ([*DRAWS, "--energy", "1"], "--energy is how far the attack shifts the noise that a sam"),
         ([*STEERED, "--energy", "0,1"], "--energy is '0,1'; expected lengths above 0"),
         ([*STEERED, "--energy", "big"], "--energy is 'big'; expected lengths above 0"),
-        ([*STEERED, "--energy", "1,1.0"], "names a length twice; write each once"),
+        ([*STEERED, "--energy", "1,1.0"], "names a length twice, to six digits; write each"),
         ([*DRAWS, "--attack-per-class", "3"], "--attack-per-class is of steered generators"),
         ([*DRAWS, "--energy-pace", "greedy"], "--energy-pace is of steered generators"),
         (

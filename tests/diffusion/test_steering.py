@@ -44,9 +44,9 @@ def pushed(x, sigma):
 class Recorded(Steering):
     """It keeps by how much each draw was shifted, in deviations of the noise."""
 
-    def diffuse(self, x, spread, sigma):
+    def diffuse(self, x, spread):
         reference = self._unsteered
-        moved = super().diffuse(x, spread, sigma)
+        moved = super().diffuse(x, spread)
         shift = 0 * x if reference is None or not spread > 0 else (moved - reference) / spread
         self.__dict__.setdefault("shifts", []).append(shift)
         return moved
@@ -128,16 +128,20 @@ def test_an_unguided_chain_has_no_energy_and_the_bits_of_a_plain_one():
         assert steering.energy.tolist() == [0, 0]
 
 
-def test_uniform_pace_leaves_each_level_its_share():
-    levels = karras(8).double()
-    steering = Recorded(
-        lambda x, sigma: exact(x, sigma) + 1e3, exact, 8.0,
-        pace=lambda sigma: (levels[:-1] > sigma).sum().item() / 8,
-    )  # fmt: skip
-    x = torch.randn(3, 5, dtype=torch.float64)
-    finish(steering, ancestral.sample(steering, x, levels, Noise(0, range(3))))
-    spent = torch.stack([shift.square().sum(1) for shift in steering.shifts])
-    assert torch.allclose(spent[:-1], torch.ones(7, 3, dtype=torch.float64), atol=1e-4)
+@pytest.mark.parametrize("sampler, options", NOISY)
+def test_samplers_tell_of_each_of_their_draws(sampler, options):
+    """And shares of the limit are of these: all of it is spent at the last."""
+    sigmas = karras(10)
+    count = len(sampler.draw_levels(sigmas.tolist(), **options))
+    steering = Recorded(lambda x, sigma: exact(x, sigma) + 1e3, exact, 8.0,
+                        [(i + 1) / count for i in range(count)])  # fmt: skip
+    x = 80 * torch.randn(3, 5)
+    finish(steering, sampler.sample(steering, x, sigmas, Noise(0, range(3)), **options))
+    assert steering.n_draws == count
+    spent = torch.stack([shift.double().square().sum(1) for shift in steering.shifts])
+    spent = spent[spent.sum(1) > 0]
+    assert torch.allclose(spent, torch.full((count, 3), 8.0 / count).double(), rtol=2e-3)
+    assert torch.allclose(steering.energy, torch.full((3,), 8.0).double(), rtol=1e-4)
 
 
 REPEATS = 100_000

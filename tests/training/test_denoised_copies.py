@@ -1,5 +1,6 @@
 """Training on denoised noisy copies: the loss by hand, and what a classifier learns by it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from scoreag.cli.app import main
 from scoreag.core.rng import Stream
 from scoreag.diffusion.one_shot import denoise_once
 from scoreag.models.model_cards import load_card
-from scoreag.training.classifier_training import build_loss, train_classifier
+from scoreag.training.classifier_training import build_loss, check_prior, train_classifier
 from scoreag.training.denoised_copies import denoised_loss
 from scoreag.training.recipes import Recipe
 from scoreag.training.schedule import TrainingSchedule
@@ -42,11 +43,13 @@ def loss(network, **options):
     return denoised_loss(network, IMAGES, LABELS, Stream(5, "loss"), **PLAIN | options)
 
 
-def copies(number):
-    """What the denoiser makes of the noise that this stream draws."""
+def drawn(number):
+    """The images and labels in the order that this stream draws, and copies of all but two."""
     source = Stream(5, "loss")
-    drawn = [source.normal((6, 1, 4, 4)) for _ in range(number)]
-    return [(IMAGES[2:] + 0.3 * n) / 2 for n in drawn]
+    order = source.permutation(8)
+    noise = [source.normal((6, 1, 4, 4)) for _ in range(number)]
+    images = IMAGES[order]
+    return images[:2], LABELS[order], [(images[2:] + 0.3 * n) / 2 for n in noise]
 
 
 def probabilities(images):
@@ -62,19 +65,18 @@ def own(images, labels):
 def test_a_quarter_stays_clean_and_the_rest_is_denoised():
     network = Linear()
     found = loss(network)
-    (copy,) = copies(1)
-    shown = torch.cat([IMAGES[:2], copy])
+    clean, labels, (copy,) = drawn(1)
+    shown = torch.cat([clean, copy])
     torch.testing.assert_close(network.shown, (shown - 0.1) / 0.5)
-    torch.testing.assert_close(found, own(shown, LABELS).mean())
+    torch.testing.assert_close(found, own(shown, labels).mean())
     found.backward()
     assert network.weight.grad.abs().min() > 0
 
 
 def test_consistency_is_the_divergence_of_two_copies_from_their_mean():
-    one, two = copies(2)
-    entropy = (
-        own(IMAGES[:2], LABELS[:2]).sum() + (own(one, LABELS[2:]) + own(two, LABELS[2:])).sum() / 2
-    ) / 8
+    clean, labels, (one, two) = drawn(2)
+    both = own(one, labels[2:]) + own(two, labels[2:])
+    entropy = (own(clean, labels[:2]).sum() + both.sum() / 2) / 8
     p, q = probabilities(one), probabilities(two)
     middle = (p + q) / 2
     divergence = (
@@ -84,11 +86,15 @@ def test_consistency_is_the_divergence_of_two_copies_from_their_mean():
 
 
 def test_confident_leaves_out_copies_that_are_read_wrongly():
-    (copy,) = copies(1)
-    right = probabilities(copy).argmax(1) == LABELS[2:]
+    clean, labels, (copy,) = drawn(1)
+    right = probabilities(copy).argmax(1) == labels[2:]
     assert 0 < right.sum() < 6
-    kept = (own(IMAGES[:2], LABELS[:2]).sum() + own(copy, LABELS[2:])[right].sum()) / 8
+    kept = (own(clean, labels[:2]).sum() + own(copy, labels[2:])[right].sum()) / 8
     torch.testing.assert_close(loss(Linear(), confident=True), kept)
+
+
+def test_at_least_one_image_is_noisy():
+    assert loss(Linear(), clean_fraction=0.99, consistency=1.0).isfinite()
 
 
 def test_noise_of_the_pixels_is_twice_that_of_the_states():
@@ -130,6 +136,12 @@ def test_the_loss_of_the_recipe_is_that_of_its_denoiser():
     assert (found.keywords["noise"], found.keywords["consistency"]) == (0.25, 2.0)
 
 
+def test_crops_are_refused_as_a_score_model_denoises_whole_images(tmp_path):
+    cropped = replace(OPEN, crop_schedule=((0.5, 6), (1.0, 8)))
+    with pytest.raises(ValueError, match=r"a score model denoises whole ones; write crop_schedule"):
+        check_prior(cropped, tiny.prior(), tiny.images(2))
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
@@ -159,10 +171,14 @@ def test_the_command_trains_and_refuses_a_model_of_other_images(tmp_path, monkey
     assert main([*words, "--noise", "0.25"]) != 0  # of an adversarial preset
     assert "a training has one of them" in capsys.readouterr().err
     words[3] = "cifar10-resnet20"
+    assert main([*words[:-2], "--clean-fraction", "0.5"]) != 0
+    assert "--clean-fraction is of denoised copies" in capsys.readouterr().err
     assert main([*words, "--noise", "0.25", "--consistency", "2", "--confident"]) == 0
     config = load_card(tmp_path / "out").training_config
     assert config["denoised"] == "prior" and config["consistency"] == 2 and config["confident"]
     assert len(config["denoised_sha256"]) == 64
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["denoised"]["sha256"] == config["denoised_sha256"]
     capsys.readouterr()
     assert main([*words, "--noise", "0.25", "--denoised", "cifar10", "--overwrite"]) != 0
     assert "is of images of 3 x 32 x 32, and these are" in capsys.readouterr().err

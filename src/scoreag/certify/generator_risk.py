@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from scoreag.certify import steered_generator
+from scoreag.certify.steered_generator import round_up
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.defenses.purified_classifier import PurifiedClassifier
 from scoreag.io.images import quantize_8bit
@@ -111,7 +112,7 @@ def bound_class_risks(rows: Sequence[Row], alpha: float) -> dict[int, dict[str, 
         wrong = sum(row["predicted"] != label for row in of_class)
         upper = clopper_pearson_upper(wrong, len(of_class), alpha / len(labels))
         share = Proportion(wrong, len(of_class), "draws of the class").to_dict()
-        bounds[label] = {**share, "upper": _round_up(upper)}
+        bounds[label] = {**share, "upper": round_up(upper)}
     return bounds
 
 
@@ -131,7 +132,7 @@ def summarize(rows: Sequence[Row], alpha: float, budgets: Sequence[float] = ()) 
         bounds, mean = {int(key): part for key, part in parts.items() if key}, parts[""]["upper"]
     else:
         bounds = bound_class_risks(own, alpha)
-        mean = _round_up(sum(entry["upper"] for entry in bounds.values()) / len(bounds))
+        mean = round_up(sum(entry["upper"] for entry in bounds.values()) / len(bounds))
     wrong = sum(row["predicted"] != row["label"] for row in own)
     return {
         "images": len(own),
@@ -142,8 +143,3 @@ def summarize(rows: Sequence[Row], alpha: float, budgets: Sequence[float] = ()) 
         "alpha": alpha,
         **({"steered": steered} if steered else {}),
     }
-
-
-def _round_up(value: float) -> float:
-    """Four decimals, rounded up, at most 1."""
-    return min(1.0, -(-value * 1e4 // 1) / 1e4)

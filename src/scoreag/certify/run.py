@@ -20,9 +20,9 @@ from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.run_task import rows_sha256, target_to_json
 from scoreag.models.identity import (
+    classifier_identity,
     describe_classifiers,
     describe_models,
-    model_identity,
     tensors_sha256,
 )
 from scoreag.registry import load_component
@@ -121,10 +121,7 @@ def describe_generator(
         first = attacks[0].task
         options = {name: getattr(first.config, name) for name in ("attack_scale", "energy_pace")}
         config["attack"] = {**options, "images": len(first)}
-    judges = {
-        f"judge {i}": model_identity(judge, getattr(judge, "metadata", {}))
-        for i, judge in enumerate(spec.judges)
-    }
+    judges = {f"judge {i}": classifier_identity(judge) for i, judge in enumerate(spec.judges)}
     described = describe_models(task.prior, task.classifier)
     described["models"] |= to_jsonable(judges)
     return {

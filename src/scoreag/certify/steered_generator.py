@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from scoreag.io.records import Row
 from scoreag.stats.proportion import Proportion, clopper_pearson_upper
 
-TRIES = 10  # of the bound on the best of several images
+N_BEST = 10  # of the bound on the best of several images
 EVENTS = {  # A, and what it is called
     "misread": "misclassified",
     "misread_and_shown": "misclassified while every judge sees the class",
@@ -78,7 +78,7 @@ def summarize(
     budgets: Sequence[float],
     alpha: float,
     attacked: Mapping[float, Sequence[Row]],
-    tries: int = TRIES,
+    tries: int = N_BEST,
 ) -> dict[str, Any]:
     """For each event, class and budget: the bound, what the attack reached, and the room between.
 

@@ -1,6 +1,5 @@
 """certify --generative: a bound on the errors on generated images, and for whoever steers them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,21 +75,23 @@ def _bound_lines(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple
 
 
 def _budgets(text: str | None) -> list[float]:
-    """The numbers of --energy, each above 0 and named once."""
+    """The numbers of --energy from small to large, each above 0 and named once."""
+    from scoreag.methods.config import MAX_BUDGET
+
     if text is None:
         return []
     try:
         budgets = [float(word) for word in o.split_words(text)]
     except ValueError:
         budgets = []
-    if not budgets or not all(0 < budget < math.inf for budget in budgets):
+    if not budgets or not all(0 < budget <= MAX_BUDGET for budget in budgets):
         raise UsageError(
-            f"--energy is {text!r}; expected lengths above 0, in deviations of the noise, e.g. "
-            "0.5,1,2"
+            f"--energy is {text!r}; expected lengths above 0 and at most {MAX_BUDGET:g}, in "
+            "deviations of the noise, e.g. 0.5,1,2"
         )
-    if len({*budgets}) < len(budgets):
-        raise UsageError(f"--energy {text} names a length twice; write each once")
-    return budgets
+    if len({f"{budget:g}" for budget in budgets}) < len(budgets):
+        raise UsageError(f"--energy {text} names a length twice, to six digits; write each once")
+    return sorted(budgets)
 
 
 def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
@@ -123,7 +124,12 @@ def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
 
     if steering.energy is None:
         return [build(chosen.per_class or 1000, attack_scale=scale or 0.0)]
-    spec = build(chosen.per_class or 1000, attack_scale=0.0)
+    if scale == 0:
+        raise UsageError(
+            "--attack-scale is 0, and --energy compares bounds with an attack; write a number "
+            "above 0, or --attack-per-class 0 for the bounds alone"
+        )
+    spec = build(chosen.per_class or 1000, attack_scale=0.0, energy_budget=None)
     check_draws_noise(spec.task.config, "--energy is")
     many = ATTACK_PER_CLASS if steering.attack_per_class is None else steering.attack_per_class
     attack = {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from scoreag.data.loading import Dataset
+    from scoreag.diffusion.prior import Prior
     from scoreag.models.model_cards import Card
     from scoreag.training.execution import DistContext
     from scoreag.training.recipes import Recipe, ScoreRecipe
@@ -90,7 +91,8 @@ class ClassifierOptions:
     extra_data: Annotated[str | None, o.Opt("Additional labeled images, e.g. samples.")] = None
     extra_fraction: Annotated[float | None, o.Opt("Of a batch, from --extra-data.", PRESET)] = None
     denoised: Annotated[
-        str | None, o.Opt("Learn to read what this score model makes of noisy images.", "none")
+        str | None,
+        o.Opt("Learn to read what this score model makes of whole, noisy images.", "none"),
     ] = None
     noise: Annotated[float | None, o.Opt("Deviation of that noise, pixels in [0, 1].")] = None
     clean_fraction: Annotated[float | None, o.Opt("Of a batch, without noise.", "0.25")] = None
@@ -217,7 +219,7 @@ def classifier(options: ClassifierOptions) -> None:
     check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     with ExitStack() as stack:
-        claim_folder(stack, training, "classifier", recipe, data, init, extra)
+        claim_folder(stack, training, "classifier", recipe, data, init, extra, prior)
         output.say(f"read {data.summary}")
         card = train_classifier(
             recipe, data.images, data.labels, data.classes, Path(training.out),
@@ -236,6 +238,8 @@ def _denoising_recipe(options: ClassifierOptions, recipe: "Recipe") -> "Recipe":
         changes["confident"] = True
     if options.denoised:
         changes["crop_schedule"] = ()
+    elif options.clean_fraction is not None:
+        raise UsageError("--clean-fraction is of denoised copies; write --denoised, too, or none")
     return replace(recipe, **changes) if changes else recipe
 
 
@@ -321,6 +325,7 @@ def claim_folder(
     data: "Dataset",
     init: "Card | None" = None,
     extra: "Dataset | None" = None,
+    prior: "Prior | None" = None,
 ) -> None:
     """Lock --out until ``stack`` closes; refuse a training with other options."""
     from scoreag.io.manifest import to_jsonable
@@ -337,6 +342,7 @@ def claim_folder(
         **({"extra": {"name": extra.name, "sha256": extra.sha256}} if extra else {}),
         "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
+        **({"denoised": to_jsonable(dict(prior.metadata))} if prior else {}),
     }
     folder = Path(training.out)
     stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, training.overwrite))

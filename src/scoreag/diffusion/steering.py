@@ -10,11 +10,11 @@ unguided paths (Girsanov).  docs/certificates.md has what a limit on it promises
 
 A sampler tells what it does by ``drift`` for what it does between two draws (or by ``branches`` and
 ``choose``, if it remembers earlier estimates), by ``diffuse`` before each draw, and its caller by
-``finish`` at its end.  Steering after the last draw moves no
-noise: it has infinite energy, and under a limit it is left out.
+``finish`` at its end.  Steering after the last draw moves no noise: its energy is infinite, and
+under a limit it is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -27,8 +27,8 @@ from scoreag.core.types import Denoise, Sigma, State
 Energy: TypeAlias = Float[Tensor, " batch"]  # float64
 Move: TypeAlias = Callable[[Denoise, State], State]
 
-HAIR = 1e-6  # of a limit, by which a path stays below it
-TRIES = 3  # to shorten a state that rounding brings above the limit again
+MARGIN = 1e-6  # of a limit, by which a path stays below it
+ROUNDS = 3  # of shortening a state that rounding brings above the limit again
 
 
 @dataclass(eq=False)
@@ -39,15 +39,17 @@ class Steering:
         guided: the denoiser that the sampler follows.
         reference: that of the reference generator.
         limit: of the energy of a path; None only counts it.
-        pace: the share of the limit that may be spent once the noise has come down to a level.
+        shares: of the limit that may be spent until each draw; later draws may spend all of it.
         energy: of each image so far.
+        n_draws: how many there were.
     """
 
     guided: Denoise
     reference: Denoise
     limit: float | None = None
-    pace: Callable[[Sigma], float] = lambda sigma: 1.0
+    shares: Sequence[float] = ()
     energy: Energy | None = None
+    n_draws: int = 0
     _unsteered: State | None = field(default=None, repr=False)  # the reference since the last draw
 
     def __call__(self, x: State, sigma: Sigma) -> State:
@@ -63,7 +65,7 @@ class Steering:
         self._unsteered = reference
         return guided
 
-    def diffuse(self, x: State, spread: Tensor, sigma: Sigma) -> State:
+    def diffuse(self, x: State, spread: Tensor) -> State:
         """``x``, moved back toward the reference as far as the limit asks."""
         reference = self._unsteered
         if reference is None or not spread > 0:
@@ -71,8 +73,9 @@ class Steering:
         self._unsteered = None
         spent = self._spent(x)
         if self.limit is not None:
-            left = (self.limit * min(1.0, self.pace(sigma)) - spent).clamp(min=0)
-            x = _shorten(x, reference, spread, left)
+            share = self.shares[self.n_draws] if self.n_draws < len(self.shares) else 1.0
+            x = _shorten(x, reference, spread, (self.limit * share - spent).clamp(min=0))
+        self.n_draws += 1
         self.energy = spent + _energy(x, reference, spread)
         return x
 
@@ -84,13 +87,13 @@ class Steering:
             x = reference
         elif reference is not None:
             moved = (x != reference).flatten(1).any(1)
-            spent = torch.where(moved, torch.inf, spent)
+            spent = torch.where(moved.to(spent.device), torch.inf, spent)
         self.energy = spent
         return x
 
     def _spent(self, x: State) -> Energy:
         if self.energy is None:
-            return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            return torch.zeros(len(x), dtype=torch.float64, device=_to_double(x).device)
         return self.energy
 
 
@@ -109,9 +112,9 @@ def choose(denoise: Denoise, states: list[State]) -> State:
     return denoise.choose(*states) if isinstance(denoise, Steering) else states[0]
 
 
-def diffuse(denoise: Denoise, x: State, spread: Tensor, sigma: Sigma) -> State:
-    """``x``, to which noise of deviation ``spread`` is added next, up to the level ``sigma``."""
-    return denoise.diffuse(x, spread, sigma) if isinstance(denoise, Steering) else x
+def diffuse(denoise: Denoise, x: State, spread: Tensor) -> State:
+    """``x``, to which noise of deviation ``spread`` is added next."""
+    return denoise.diffuse(x, spread) if isinstance(denoise, Steering) else x
 
 
 def finish(denoise: Denoise, x: State) -> State:
@@ -119,26 +122,31 @@ def finish(denoise: Denoise, x: State) -> State:
     return denoise.finish(x) if isinstance(denoise, Steering) else x
 
 
+def _to_double(x: Tensor) -> Tensor:
+    """In float64, which mps lacks: there, on the CPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def _energy(x: State, reference: State, spread: Tensor) -> Energy:
     """``|x - reference|^2 / spread^2`` of each image, in float64."""
-    shift = (x.double() - reference.double()).flatten(1) / spread.double()
+    shift = (_to_double(x) - _to_double(reference)).flatten(1) / _to_double(spread)
     return shift.square().sum(1)
 
 
 def _shorten(x: State, reference: State, spread: Tensor, most: Energy) -> State:
-    """``reference + c (x - reference)``, with c <= 1 so that its energy is ``most`` or a hair less.
+    """``reference + c (x - reference)``, with c <= 1 so that its energy is ``most`` or a bit less.
 
     What the state's rounding adds is taken back, and where next to nothing is left, c = 0.
     """
     shape = (-1, *(1,) * (x.ndim - 1))
-    wide, shift = reference.double(), x.double() - reference.double()
-    factor, found = torch.ones_like(most), x
-    for _ in range(TRIES):
-        energy = _energy(found, reference, spread)
+    start, shift = _to_double(reference), _to_double(x) - _to_double(reference)
+    factor, shortened = torch.ones_like(most), x
+    for _ in range(ROUNDS):
+        energy = _energy(shortened, reference, spread)
         over = energy > most
-        shrink = (1 - HAIR) * (most / torch.where(over, energy, 1.0)).sqrt()
+        shrink = (1 - MARGIN) * (most / torch.where(over, energy, 1.0)).sqrt()
         factor = torch.where(over, factor * shrink, factor)
-        short = (wide + factor.view(shape) * shift).to(x.dtype)
-        found = torch.where(over.view(shape), short, found)
-    fits = _energy(found, reference, spread) <= most
-    return torch.where(fits.view(shape), found, reference)
+        candidate = (start + factor.view(shape) * shift).to(x)
+        shortened = torch.where(over.view(shape).to(x.device), candidate, shortened)
+    fits = _energy(shortened, reference, spread) <= most
+    return torch.where(fits.view(shape).to(x.device), shortened, reference)

@@ -28,6 +28,7 @@ from scoreag.registry import (
 )
 
 PACES = ("greedy", "uniform")
+MAX_BUDGET = 1e6
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -94,9 +95,10 @@ DOCS = {  # of the parameters that several public functions share
     "max_restarts": "how often a failed image is sampled again, each time at twice the scale; of "
     "a fixed ``attack_scale`` only.",
     "energy_budget": "R > 0: the squares of the attack's shifts of the sampler's noise, in its "
-    "deviations, never sum to more than R^2; of samplers that draw noise. None: no limit.",
+    "deviations, never sum to more than R^2; of samplers that draw noise. None: no limit. A bound "
+    "holds for one image of a fixed ``attack_scale``, not of ``auto`` or of restarts.",
     "energy_pace": "``greedy``: what the attack takes, while any is left; ``uniform``: an equal "
-    "share at each noise level that it guides, and what is left over from before.",
+    "share at each draw after a guided noise level, and what was left over before.",
     "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1]; ``auto``, "
     "with a number as ``attack_scale``: for each image the largest at which the classifier errs.",
     "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "
@@ -243,7 +245,7 @@ def resolve_config(
 ) -> SamplingConfig:
     """The checked options of a task or purifier: ``overrides`` over the card's over ``base``."""
     _check_known(task, field_names, overrides)
-    nullable = ("stop_margin", *INTERVALS)
+    nullable = ("stop_margin", "energy_budget", *INTERVALS)
     changes = {n: value for n, value in overrides.items() if value is not None or n in nullable}
     defaults = {**base, **prior.defaults.get(task, {})}
     if "sampler" in changes and changes["sampler"] != defaults.get("sampler"):
@@ -434,10 +436,15 @@ def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
         if overrides.get("energy_pace") is not None:
             raise ValueError("energy_pace shares out an energy_budget; write one, e.g. 2")
         return
-    if not budget > 0:
+    if not 0 < budget <= MAX_BUDGET:
         raise ValueError(
-            f"energy_budget is {budget}; expected a length above 0, in deviations of the noise, "
-            "e.g. 2; attack_scale 0 is no attack"
+            f"energy_budget is {budget}; expected a length above 0 and at most {MAX_BUDGET:g}, in "
+            "deviations of the noise, e.g. 2"
+        )
+    if config.attack_scale == 0:
+        raise ValueError(
+            "energy_budget limits an attack, and attack_scale is 0; write a number above 0, or "
+            "leave energy_budget out"
         )
     check_draws_noise(config, "energy_budget limits")
 
@@ -448,17 +455,19 @@ def check_draws_noise(config: SamplingConfig, limit: str = "an energy is") -> No
     Args:
         limit: what asks for it, and its verb.
     """
-    if not draws_noise(config):
+    if not draw_levels(config):
         raise ValueError(
             f"{limit} how far the attack shifts the noise that a sampler draws, and "
-            f"{config.sampler} draws none with these options; write sampler ancestral"
+            f"{config.sampler} draws none with these options; write sampler ancestral, and 2 steps "
+            "or more"
         )
 
 
-def draws_noise(config: SamplingConfig) -> bool:
-    """Whether the sampler draws noise after its start, so that steering has an energy."""
+def draw_levels(config: SamplingConfig) -> list[float]:
+    """The noise levels at which the sampler draws noise after its start; empty without any."""
     component = load_component("samplers", config.sampler)
-    return bool(getattr(component, "draws_noise", lambda **_: False)(**config.sampler_options))
+    levels = getattr(component, "draw_levels", None)
+    return levels(config.sigmas().tolist(), **config.sampler_options) if levels else []
 
 
 def _check_search(

@@ -48,7 +48,7 @@ from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import WEAKER, GuidedModel, evaluations_at
 from scoreag.diffusion.steering import Steering
-from scoreag.methods.config import SamplingConfig, draws_noise
+from scoreag.methods.config import SamplingConfig, draw_levels
 from scoreag.models.identity import model_identity
 from scoreag.models.loading import load_prior
 from scoreag.registry import load_component
@@ -131,22 +131,24 @@ class CallCounter:
         return SampleBatch(images.detach(), targets, nfe, skipped, energy)
 
 
-class _Remembered:
-    """A denoiser that remembers what it said of a state, until it is asked again by ``recall``."""
+class _FirstCall:
+    """A denoiser that keeps its first estimate since ``recall``, which gives it without a call."""
 
     def __init__(self, denoise: Denoise) -> None:
         self.denoise = denoise
-        self.said: list[tuple[State, Sigma, State]] = []
+        self.first: tuple[State, Sigma, State] | None = None
 
     def __call__(self, x: State, sigma: Sigma) -> State:
         x0 = self.denoise(x, sigma)
-        self.said.append((x.detach(), sigma, x0.detach()))
+        if self.first is None:
+            self.first = (x.detach(), sigma, x0.detach())
         return x0
 
     def recall(self, x: State, sigma: Sigma) -> State:
-        """``D(x; sigma)``, without a call where it was just made."""
-        said, self.said = self.said, []
-        for state, level, x0 in said:
+        """``D(x; sigma)``, without a call if the first one was of this state."""
+        first, self.first = self.first, None
+        if first is not None:
+            state, level, x0 = first
             if state.data_ptr() == x.data_ptr() and float(level) == float(sigma):
                 return x0
         return self.denoise(x, sigma)
@@ -167,23 +169,33 @@ def steered_denoiser(
     Args:
         reference: the reference generator; None: ``denoise`` itself.
     """
-    free = reference is None and config.sampler in ONE_CALL_SAMPLERS
-    if not draws_noise(config) or not (free or config.energy_budget):
+    budget = config.energy_budget
+    costs_nothing = reference is None and config.sampler in ONE_CALL_SAMPLERS
+    if not draw_levels(config) or not (costs_nothing or budget):
         return guided(denoise)
-    kept = _Remembered(denoise)
-    limit = None if config.energy_budget is None else config.energy_budget**2
-    unsteered = kept.recall if reference is None else reference(denoise)
-    counter.steering = Steering(guided(kept), unsteered, limit, pace_of(config))
+    limit = None if budget is None else budget**2
+    first_call = _FirstCall(denoise)
+    counter.steering = (
+        Steering(guided(first_call), first_call.recall, limit, energy_shares(config))
+        if reference is None
+        else Steering(guided(denoise), reference(denoise), limit, energy_shares(config))
+    )
     return counter.steering
 
 
-def pace_of(config: SamplingConfig) -> Callable[[Sigma], float]:
-    """The share of the energy that may be spent once the noise has come down to a level."""
+def energy_shares(config: SamplingConfig) -> list[float]:
+    """The share of the energy that may be spent until each draw; none: all of it from the start."""
     if config.energy_pace == "greedy":
-        return lambda sigma: 1.0
+        return []
+    levels = config.sigmas().tolist()
     low, high = config.attack_interval or (0.0, math.inf)
-    guided = [level for level in config.sigmas().tolist() if level > 0 and low <= level <= high]
-    return lambda sigma: sum(level > float(sigma) for level in guided) / max(1, len(guided))
+
+    def is_guided(draw: float) -> bool:
+        """Whether the attack guides at the level above the draw."""
+        return low <= min(level for level in levels if level > draw) <= high
+
+    guided = [is_guided(draw) for draw in draw_levels(config)]
+    return [sum(guided[: i + 1]) / max(1, sum(guided)) for i in range(len(guided))]
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:

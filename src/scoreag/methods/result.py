@@ -223,10 +223,12 @@ class Result:
                 "attack_scale": _item(self.attack_scale, i),
                 "similarity": _item(self.similarity, i),
                 "found": _item(self.found, i),
-                "energy": _finite(_item(self.energy, i)),
                 "seed": self.seed,
                 "nfe": int(self.nfe[i]),
             }
+            if self.energy is not None:  # infinite: None, which JSON has
+                energy = float(self.energy[i])
+                row["energy"] = round(energy, 6) if math.isfinite(energy) else None
             if self.judge_predictions is not None:
                 before = _item(self.judge_clean_predictions, i)
                 row["judge"] = {"before": before, "saved": int(self.judge_predictions[i])}
@@ -294,10 +296,6 @@ class Result:
 
 def _item(values: Tensor | None, i: int) -> Any:
     return None if values is None else values[i].item()
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or math.isinf(value) else round(value, 6)
 
 
 def save_pictures(

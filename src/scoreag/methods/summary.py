@@ -272,9 +272,14 @@ def median_with_interval(values: Sequence[float], population: str) -> dict[str, 
 
 
 def _summarize_energy(rows: Sequence[Row]) -> dict[str, Any]:
-    """The median energy, of the images where it is counted and finite."""
-    known = [row["energy"] for row in rows if row.get("energy") is not None]
-    return {"energy": median_with_interval(known, "images with an energy")} if known else {}
+    """How many images have a finite energy, and the median of these; nothing if not counted."""
+    counted = [row for row in rows if "energy" in row]
+    finite = [row["energy"] for row in counted if row["energy"] is not None]
+    if not counted:
+        return {}
+    share = Proportion(len(finite), len(counted), "images whose energy was counted").to_dict()
+    median = median_with_interval(finite, "images of finite energy") if finite else None
+    return {"energy": {"finite": share, "median": median}}
 
 
 def _cost(rows: Sequence[Row], name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def model_identity(model: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _classifier_identity(classifier: Any) -> dict[str, Any]:
+def classifier_identity(classifier: Any) -> dict[str, Any]:
     """A classifier with its normalization and the defenses inside."""
     identity = model_identity(classifier, getattr(classifier, "metadata", {}))
     identity |= {n: getattr(classifier, n) for n in ("mean", "std") if hasattr(classifier, n)}
@@ -67,7 +67,7 @@ def describe_classifiers(
     models, probes = {}, {}
     for role, model in (("classifier", classifier), ("judge", judge)):
         if model is not None:
-            models[role] = _classifier_identity(model)
+            models[role] = classifier_identity(model)
             probes[role] = probe_classifier(model, like)
     if judge is not None:
         models["judge"] |= judge_metrics or {}

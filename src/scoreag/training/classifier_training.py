@@ -216,8 +216,11 @@ def check_prior(recipe: Recipe, prior: Prior | None, images: Pixels) -> None:
             f"the score model {recipe.denoised} is of images of {other}, and these are {shape}; "
             "give one of such images"
         )
-    if recipe.crop_schedule and recipe.crop_schedule[-1][1] != images.shape[-1]:
-        raise ValueError("a score model denoises whole images; take a preset without crops")
+    if any((side, side) != tuple(images.shape[2:]) for _, side in recipe.crop_schedule):
+        raise ValueError(
+            f"the recipe crops images ({recipe.crop_schedule}), and a score model denoises whole "
+            "ones; write crop_schedule=()"
+        )
 
 
 def build_loss(recipe: Recipe, prior: Prior | None = None) -> losses.Loss:

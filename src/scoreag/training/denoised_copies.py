@@ -41,11 +41,13 @@ def denoised_loss(
 
     Args:
         noise: sigma, pixels in [0, 1].
-        clean_fraction: of the batch that is not made noisy.
-        confident: leave out copies that the network reads wrongly: some show nothing of the image,
-            as what is lost in noise is made up by the denoiser. The loss is that of the others.
+        clean_fraction: of the batch that is not made noisy; at least one image is.
+        confident: leave the entropy of copies out that the network reads wrongly: some show nothing
+            of the image, as what is lost in noise is made up by the denoiser.
     """
-    n_clean = round(clean_fraction * len(images))
+    n_clean = min(round(clean_fraction * len(images)), len(images) - 1)
+    order = source.permutation(len(images)).to(images.device)  # extra data stand last in a batch
+    images, labels = images[order], labels[order]
     clean, rest, wanted = images[:n_clean], images[n_clean:], labels[n_clean:]
     copies = [_denoised_copy(rest, source, denoise, noise) for _ in range(2 if consistency else 1)]
     logits = compute_logits(network, torch.cat([clean, *copies]), mean, std)

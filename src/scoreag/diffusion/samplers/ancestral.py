@@ -18,7 +18,7 @@ def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noi
     """Draw from p(x' | x, x0 = D(x; sigma)), which is a Gaussian between x and the x0-estimate."""
     mean = drift(denoise, partial(move, sigma=sigma, next_sigma=next_sigma), x)
     spread = noise_added(sigma, next_sigma)
-    return diffuse(denoise, mean, spread, next_sigma) + spread * noise.normal_like(x)
+    return diffuse(denoise, mean, spread) + spread * noise.normal_like(x)
 
 
 def move(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma) -> State:
@@ -36,9 +36,10 @@ def noise_added(sigma: Sigma, next_sigma: Sigma) -> Tensor:
     return next_sigma * (1 - (next_sigma / sigma) ** 2).sqrt()
 
 
-def draws_noise(recurrence: int = 1) -> bool:
-    """Always."""
-    return True
+def draw_levels(sigmas: Sequence[float], recurrence: int = 1) -> list[float]:
+    """The noise levels to which noise is added, in order: all between the first and the last."""
+    check_whole("ancestral's recurrence", recurrence, 1)
+    return [level for level in sigmas[1:-1] for _ in range(recurrence)]
 
 
 def sample(

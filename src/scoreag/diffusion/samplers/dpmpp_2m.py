@@ -44,7 +44,7 @@ def step(
         return torch.stack([x, *x0s], 1)
     means = [ancestral.mean_of_step(end, x, sigma, next_sigma) for end in ends]
     spread = ancestral.noise_added(sigma, next_sigma)
-    mean = diffuse(denoise, choose(denoise, means), spread, next_sigma)
+    mean = diffuse(denoise, choose(denoise, means), spread)
     return torch.stack([mean + spread * noise.normal_like(x), *x0s], 1)
 
 
@@ -57,9 +57,10 @@ def _extrapolate(
     return x0 + factor * (x0 - prev_x0)
 
 
-def draws_noise(sde: bool = False) -> bool:
-    """In the SDE form."""
-    return sde
+def draw_levels(sigmas: Sequence[float], sde: bool = False) -> list[float]:
+    """The noise levels to which noise is added, in order: in the SDE form, those in between."""
+    _check_form(sde)
+    return list(sigmas[1:-1]) if sde else []
 
 
 def sample(
@@ -76,8 +77,7 @@ def sample(
     Args:
         sde: the SDE form, which adds fresh noise at each step, instead of the ODE.
     """
-    if not isinstance(sde, bool):
-        raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")
+    _check_form(sde)
     levels = list(sigmas.to(x))
     steps = [
         partial(
@@ -93,3 +93,8 @@ def sample(
     ]
     start = torch.stack([x, *(x for _ in branches(denoise))], 1)
     return checkpoint_chain(steps, start, wrt)[:, 0]
+
+
+def _check_form(sde: object) -> None:
+    if not isinstance(sde, bool):
+        raise ValueError(f"dpmpp_2m's sde is {sde!r}; write true (SDE form) or false (ODE form)")

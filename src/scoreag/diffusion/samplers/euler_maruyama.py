@@ -3,6 +3,7 @@
 One denoiser call a step; hundreds of steps are usual.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
@@ -26,7 +27,7 @@ def step(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma, noise: Noi
     if next_sigma == 0:
         return moved
     spread = (_span(sigma, next_sigma) * (1 + next_sigma**2)).sqrt()
-    return diffuse(denoise, moved, spread, next_sigma) + spread * noise.normal_like(x)
+    return diffuse(denoise, moved, spread) + spread * noise.normal_like(x)
 
 
 def move(denoise: Denoise, x: State, sigma: Sigma, next_sigma: Sigma) -> State:
@@ -41,9 +42,9 @@ def _span(sigma: Sigma, next_sigma: Sigma) -> Tensor:
     return vp_beta(sigma) * (vp_time(sigma) - vp_time(next_sigma))
 
 
-def draws_noise() -> bool:
-    """Always."""
-    return True
+def draw_levels(sigmas: Sequence[float]) -> list[float]:
+    """The noise levels to which noise is added, in order: all between the first and the last."""
+    return list(sigmas[1:-1])
 
 
 sample = partial(integrate, step)

@@ -22,12 +22,34 @@ from scoreag.diffusion.steering import diffuse
 def add_noise(denoise: Denoise, x: State, sigma: Tensor, raised: Tensor, noise: Noise) -> State:
     """From a noise level up to a higher one."""
     spread = (raised**2 - sigma**2).sqrt()
-    return diffuse(denoise, x, spread, sigma) + spread * noise.normal_like(x)
+    return diffuse(denoise, x, spread) + spread * noise.normal_like(x)
 
 
-def draws_noise(n_restarts: int = 2, **others: float | int) -> bool:
-    """Where there are restarts."""
-    return n_restarts > 0
+def draw_levels(
+    sigmas: Sequence[float],
+    n_restarts: int = 2,
+    restart_steps: int = 3,
+    s_tmin: float | int = 0.06,
+    s_tmax: float | int = 0.3,
+) -> list[float]:
+    """The noise level from which noise is added, once a restart."""
+    _check_options(n_restarts, restart_steps, s_tmin, s_tmax)
+    return [sigmas[_place(sigmas, s_tmin, s_tmax)]] * n_restarts if n_restarts else []
+
+
+def _place(sigmas: Sequence[float], s_tmin: float | int, s_tmax: float | int) -> int:
+    """The index of the noise level from which to go up.
+
+    Raises:
+        ValueError: there is none.
+    """
+    below = [i for i, sigma in enumerate(sigmas) if 0 < sigma < min(s_tmax, sigmas[0])]
+    if not below:
+        raise ValueError(
+            f"restart finds no noise level between 0 and s_tmax {s_tmax} to go up from; write more "
+            "steps, or a higher s_tmax"
+        )
+    return min(below, key=lambda i: abs(math.log(sigmas[i] / s_tmin)))
 
 
 def sample(
@@ -56,14 +78,7 @@ def sample(
     _check_options(n_restarts, restart_steps, s_tmin, s_tmax)
     levels = sigmas.to(x)
     top = min(float(s_tmax), float(levels[0]))
-    below = [i for i, sigma in enumerate(levels.tolist()) if 0 < sigma < top]
-    place = min(below, key=lambda i: abs(math.log(levels[i] / s_tmin)), default=0)
-    if n_restarts and not below:
-        raise ValueError(
-            f"restart finds no noise level between 0 and s_tmax {s_tmax} to go up from; write more "
-            "steps, or a higher s_tmax"
-        )
-
+    place = _place(levels.tolist(), s_tmin, s_tmax) if n_restarts else 0
     descend = partial(chain_steps, heun.step, denoise)
     chain = descend(levels[: place + 1], noise)
     low = float(levels[place])
