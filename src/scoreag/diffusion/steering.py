@@ -27,8 +27,7 @@ from scoreag.core.types import Denoise, Sigma, State
 Energy: TypeAlias = Float[Tensor, " batch"]  # float64
 Move: TypeAlias = Callable[[Denoise, State], State]
 
-MARGIN = 1e-6  # of a limit, by which a path stays below it
-ROUNDS = 3  # of shortening a state that rounding brings above the limit again
+MARGINS = (1e-6, 1e-4, 1e-2)  # by which a path stays below its limit, where rounding needs it
 
 
 @dataclass(eq=False)
@@ -141,10 +140,10 @@ def _shorten(x: State, reference: State, spread: Tensor, most: Energy) -> State:
     shape = (-1, *(1,) * (x.ndim - 1))
     start, shift = _to_double(reference), _to_double(x) - _to_double(reference)
     factor, shortened = torch.ones_like(most), x
-    for _ in range(ROUNDS):
+    for margin in MARGINS:
         energy = _energy(shortened, reference, spread)
         over = energy > most
-        shrink = (1 - MARGIN) * (most / torch.where(over, energy, 1.0)).sqrt()
+        shrink = (1 - margin) * (most / torch.where(over, energy, 1.0)).sqrt()
         factor = torch.where(over, factor * shrink, factor)
         candidate = (start + factor.view(shape) * shift).to(x)
         shortened = torch.where(over.view(shape).to(x.device), candidate, shortened)
