@@ -13,7 +13,7 @@ from markdown_parts import Row, share, short, table
 from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
-from render_certified import certified, promised
+from render_certified import certified, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -274,6 +274,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("results", "certified", "Certified accuracy: denoised smoothing, noise 0.25", certified),
     ("results", "certified_half", "Certified accuracy: denoised smoothing, noise 0.5", certified),
     ("results", "promised", "Upper bound on the failure rate of generated images", promised),
+    ("results", "steered", "Upper bound for whoever steers the generator", steered),
 ]
 
 

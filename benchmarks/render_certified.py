@@ -2,6 +2,8 @@
 
 from markdown_parts import Row, share, short, table
 
+from scoreag.certify.steered_generator import EVENTS
+
 
 def certified(data: Row) -> str:
     first = data["rows"][0]
@@ -41,3 +43,38 @@ def _generator(row: Row) -> list[str]:
         share(row["misclassified"]),
         *(f"{100 * row[name]:.1f} %" for name in ("upper_mean", "upper_largest")),
     ]  # fmt: skip
+
+
+def steered(data: Row) -> str:
+    """A table an event: for each generator and classifier the bound over R, and our attack."""
+    first = data["rows"][0]
+    lengths = [f"{length:g}" for length in first["energy"]]
+    text = (
+        f"\nIn all classes together; all bounds of a run hold at once with probability "
+        f"{1 - first['alpha']:g}. R is the length of the shifts of the noise, in its deviations. "
+        "Each cell: at most, for everyone who steers within R; below it what our attack reached.\n"
+    )
+    for event in first["events"]:
+        rows = [row for row in data["rows"] if event in row["events"]]
+        head = ["generator", "classifier", "purifier", "R = 0", *(f"R = {r}" for r in lengths)]
+        text += f"\n{EVENTS[event].capitalize()}:\n\n"
+        text += table(head, [_steered_line(row, row["events"][event], lengths) for row in rows])
+    return text
+
+
+def _steered_line(row: Row, found: Row, lengths: list[str]) -> list[str]:
+    models = row["models"]
+    generator = f"{models['score-model']}, {row['sampler']}, {row['steps']} steps"
+    if row.get("guidance_scale", 1) != 1:
+        generator += f", w = {row['guidance_scale']:g}"
+    cells = [_bound(found["unsteered"]["upper"], found["unsteered"])]
+    cells += [_bound(one["bound"], one.get("attack")) for one in _in_order(found, lengths)]
+    return [generator, models["classifier"], row["purifier"], *cells]
+
+
+def _in_order(found: Row, lengths: list[str]) -> list[Row]:
+    return [found["budgets"][length] for length in lengths]
+
+
+def _bound(upper: float, reached: Row | None) -> str:
+    return f"{100 * upper:.1f} %" + (f"<br>{short(reached)}" if reached else "")

@@ -50,3 +50,23 @@ def test_a_line_a_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
         ]
         assert f"({sum(row['predicted'] != row['label'] for row in read)} of 20;" in line
         assert float(line.split("|")[-2].split()[0]) > 98  # two draws promise next to nothing
+
+
+def test_a_line_a_steered_generator_with_the_counts_of_its_rows(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    words = ["certify", "--generative", *WORDS[1:6], "--classes", "0,5", "--per-class", "3",
+             "--steps", "3", "--energy", "0.5,9", "--attack-per-class", "2",
+             "--reference-classifier", "fashion-judge", "--out", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    found = json.loads(json.dumps({"rows": [import_module("steered").steered(tmp_path / "run")]}))
+    text = import_module("render_certified").steered(found)
+    read = [json.loads(row) for row in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    first, second = (line for line in text.splitlines() if line.startswith("| fashion-small"))
+    for line, counts in (
+        (first, [row["predicted"] != row["label"] for row in read]),
+        (second, [row["predicted"] != row["label"] and row["shown"] for row in read]),
+    ):
+        cells = [cell.strip() for cell in line.split("|")][4:7]
+        for cell, budget in zip(cells, (None, 0.5, 9.0), strict=True):
+            of = [hit for hit, row in zip(counts, read, strict=True) if row["budget"] == budget]
+            assert f"({sum(of)}/{len(of)})" in cell
