@@ -148,11 +148,11 @@ def test_purify_takes_the_run_that_transform_wrote(here, capsys):
 
 def test_every_setting_reaches_the_manifest(here):
     given = {
-        "attack_scale": 2.5, "similarity": 7.0, "sigma_start": 0.9, "steps": 2,
+        "attack_scale": 2.5, "similarity": 7.0, "sigma_start": 0.9, "steps": 4,
         "sampler": "edm_stochastic", "jacobian": "identity", "x0_estimate": "ode_euler",
         "likelihood_variance": "damped", "attack_loss": "margin", "stop_margin": 3.0,
         "max_restarts": 0, "guidance_scale": 1.5, "guide": "null", "momentum": 0.25,
-        "x0_steps": 1, "augmentations": 2,
+        "x0_steps": 1, "augmentations": 2, "energy_budget": 4.0, "energy_pace": "uniform",
     }  # fmt: skip
     flags = {f"--{name.replace('_', '-')}": str(value) for name, value in given.items()}
     words = [word for pair in flags.items() for word in pair]
