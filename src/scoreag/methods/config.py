@@ -433,8 +433,10 @@ def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
     """A budget above 0, of a sampler that draws noise."""
     budget = config.energy_budget
     if budget is None:
-        if overrides.get("energy_pace") is not None:
-            raise ValueError("energy_pace shares out an energy_budget; write one, e.g. 2")
+        if overrides.get("energy_pace", PACES[0]) not in (PACES[0], None):
+            raise ValueError(
+                "energy_pace shares out an energy_budget; write one, e.g. 2, or leave it out"
+            )
         return
     if not 0 < budget <= MAX_BUDGET:
         raise ValueError(
