@@ -24,7 +24,7 @@ def common(monkeypatch, tmp_path) -> ModuleType:
     monkeypatch.setattr(scoreag, "load_prior", lambda name: tiny.prior())
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(6) / 255, tiny.labels(6)
-    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir, classes=(): given)
     return module
 
 

@@ -107,7 +107,7 @@ def test_the_benchmark_writes_what_its_section_tells(monkeypatch, tmp_path, caps
     monkeypatch.setattr(scoreag, "load_prior", lambda name: prior)
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(3) / 255, tiny.labels(3)
-    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir, classes=(): given)
     words = ["--few", "2", "--steps", "2", "4", "--fine", "8"]
     monkeypatch.setattr("sys.argv", ["parametrisations.py", *words])
     module.main()

@@ -22,7 +22,7 @@ def module(monkeypatch, tmp_path):
     monkeypatch.setattr(scoreag, "load_prior", lambda name: tiny.prior())
     monkeypatch.setattr(scoreag, "load_classifier", lambda name: tiny.victim())
     given = tiny.images(6) / 255, tiny.labels(6)
-    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir: given)
+    monkeypatch.setattr(scoreag, "load_data", lambda spec, data_dir, classes=(): given)
     return import_module("white_box")
 
 

@@ -124,13 +124,21 @@ def test_a_failure_of_all_says_what_to_try(here, capsys):
     assert "To try: no image fools the classifier" in html
 
 
-@pytest.mark.parametrize("name", list_cards("score-model"))
+JUDGED = [name for name in list_cards("score-model") if load_card(name).judge]
+
+
+def test_only_the_images_of_imagenet_have_no_bundled_judge():
+    """EfficientNet-Lite0 sees these, which is a package."""
+    assert {*list_cards("score-model")} - {*JUDGED} == {"tiny-imagenet-small"}
+
+
+@pytest.mark.parametrize("name", JUDGED)
 def test_every_bundled_score_model_has_a_judge_of_its_classes(name):
     prior = load_prior(name, "cpu")
     judge = load_card(prior.judge)
     assert (judge.classes, judge.image_shape) == (prior.classes, prior.image_shape)
     assert find_judge(prior.image_shape, prior.classes) == prior.judge
-    assert judge.metrics["test"]["accuracy"]["value"] > 0.9
+    assert judge.metrics["test"]["accuracy"]["value"] > (0.9 if len(prior.classes) == 10 else 0.6)
 
 
 def test_no_bundled_judge_is_taken_for_images_without_known_classes():

@@ -50,10 +50,11 @@ class GeneratorSpec:
                 f"{option} is 'auto'; the search samples until the classifier errs, which would "
                 f"change the generator: write a number, e.g. attack_scale=0"
             )
-        if isinstance(self.task.classifier, PurifiedClassifier):
+        steered = self.task.config.energy_budget is not None
+        if steered and isinstance(self.task.classifier, PurifiedClassifier):
             raise ValueError(
-                "the classifier that guides the generator is behind a purifier, whose draws would "
-                "be a part of the generator; give the bare classifier, and the purified one as "
+                "the classifier that steers the generator is behind a purifier, whose draws have "
+                "no energy here; give the bare classifier, and the purified one as "
                 "evaluated_classifier (--purifier)"
             )
         if not 0 < self.alpha < 1:

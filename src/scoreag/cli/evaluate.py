@@ -349,7 +349,8 @@ def default_judge(card: "Card") -> str:
         return name
     raise UsageError(
         f"no bundled reference classifier has the images and classes of {card.name}; "
-        "give a classifier that does: --reference-classifier CARD"
+        "give a classifier that does: --reference-classifier CARD, or efficientnet-lite0 for "
+        "classes of ImageNet"
     )
 
 
