@@ -18,7 +18,9 @@ from scoreag.models.model_cards import Card, load_card
 
 CARD = ("config", "metrics", "neighbors", "speed")  # what is shown of an evaluation
 CURVE = ("config", "metrics", "curve")
-RECORDED = {"config": "settings", "metrics": "figures", "neighbors": "neighbours"}
+RECORDED = {
+    "config": "settings", "metrics": "figures", "neighbors": "neighbours", "nfe": "calls",
+}  # fmt: skip
 
 
 def described(cards: Iterable[Card]) -> list[Row]:
