@@ -19,16 +19,25 @@ CONFIG = {  # what the results call it: and the manifest
 }  # fmt: skip
 
 
-def promised(folder: Path) -> Row:
-    """What one run found, and of which generator."""
+def read_run(folder: Path) -> tuple[Row, Row, Row]:
+    """The config and the summary of a run, and which generator it is of."""
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
     config = manifest["config"]
-    return {
-        **{name: config[of] for name, of in CONFIG.items()},
+    generator = {
         "purifier": config.get("purifier", {}).get("name", "none"),
         "models": {role: model["name"] for role, model in manifest["models"].items()},
         "per_class": summary["images"] // len(summary["classes"]),
+    }
+    return config, summary, generator
+
+
+def promised(folder: Path) -> Row:
+    """What one run found, and of which generator."""
+    config, summary, generator = read_run(folder)
+    return {
+        **{name: config[of] for name, of in CONFIG.items()},
+        **generator,
         **{name: summary[name] for name in ("misclassified", "upper_mean", "upper_largest")},
     }
 

@@ -6,25 +6,21 @@ python benchmarks/steered.py runs/steered
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from common import Row, write
+from promised import read_run
 
 CONFIG = ("sampler", "steps", "guidance_scale", "alpha", "energy", "attack")
 
 
 def steered(folder: Path) -> Row:
     """What one run found in all classes, and of which generator."""
-    summary = json.loads((folder / "summary.json").read_text())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    config = manifest["config"]
+    config, summary, generator = read_run(folder)
     return {
         **{name: config[name] for name in CONFIG if name in config},
-        "purifier": config.get("purifier", {}).get("name", "none"),
-        "models": {role: model["name"] for role, model in manifest["models"].items()},
-        "per_class": summary["images"] // len(summary["classes"]),
+        **generator,
         "events": {event: parts[""] for event, parts in summary["steered"].items()},
     }
 
