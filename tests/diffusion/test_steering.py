@@ -7,6 +7,7 @@ import torch
 from scipy.stats import binom, norm
 
 from scoreag.core.rng import Noise
+from scoreag.diffusion import steering as steering_module
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.samplers import (
     ancestral,
@@ -148,9 +149,9 @@ REPEATS = 100_000
 SIGMAS = karras(8).double()
 
 
-def outcomes(guided, budget, seed=0):
+def outcomes(guided, budget, seed=0, shares=()):
     """Final states of many chains in one dimension, from the same start."""
-    steering = Steering(guided, exact, budget**2)
+    steering = Steering(guided, exact, budget**2, shares)
     start = torch.full((REPEATS, 1), 0.4, dtype=torch.float64)
     found = ancestral.sample(steering, start, SIGMAS, Noise(seed, range(REPEATS)))
     found = finish(steering, found)
@@ -227,6 +228,18 @@ def test_the_bound_is_reached_by_the_best_attack_of_a_linear_world(p0, budget):
     assert binom.ppf(1e-4, REPEATS, bound) <= hits <= binom.ppf(1 - 1e-4, REPEATS, bound)
 
 
+@pytest.mark.parametrize("p0, budget", [(0.05, 1.0), (0.001, 2.0)])
+def test_an_attack_that_wants_more_than_its_budget_reaches_the_bound_and_no_more(p0, budget):
+    """What each draw may spend is the best attack's; the limit alone keeps it there."""
+    mean, deviation = unguided()
+    edge = mean + deviation * norm.isf(p0)
+    weights = torch.tensor(gains(), dtype=torch.float64).square()
+    shares = (weights.cumsum(0) / weights.sum()).tolist()
+    hits = int((outcomes(best_attack(10 * budget), budget, 2, shares) > edge).sum())
+    bound = norm.cdf(norm.ppf(p0) + budget)
+    assert binom.ppf(1e-4, REPEATS, bound) <= hits <= binom.ppf(1 - 1e-4, REPEATS, bound)
+
+
 @pytest.mark.parametrize("attack", [hopeful, late])
 @pytest.mark.parametrize("p0, budget", [(0.05, 0.5), (0.05, 2.0), (0.001, 1.0)])
 def test_no_adaptive_attack_beats_the_bound(attack, p0, budget):
@@ -235,3 +248,62 @@ def test_no_adaptive_attack_beats_the_bound(attack, p0, budget):
     hits = int((outcomes(attack(budget), budget, seed=1) > edge).sum())
     bound = norm.cdf(norm.ppf(p0) + budget)
     assert p0 * REPEATS * 1.1 < hits <= binom.ppf(1 - 1e-6, REPEATS, bound)
+
+
+def _forget_the_factor(monkeypatch):
+    """Shifts in pixels, not in deviations of the noise."""
+    monkeypatch.setattr(
+        steering_module,
+        "_energy",
+        lambda x, reference, spread: ENERGY(x, reference, 1 + 0 * spread),
+    )
+
+
+def _forget_a_step(monkeypatch):
+    """The fifth draw goes by uncounted."""
+    diffuse = Steering.diffuse
+
+    def forgetful(self, x, spread):
+        before = self.energy
+        found = diffuse(self, x, spread)
+        if self.n_draws == 5:
+            self.energy = before
+        return found
+
+    monkeypatch.setattr(Steering, "diffuse", forgetful)
+
+
+def _add_in_float32(monkeypatch):
+    """Squares that overflow."""
+    monkeypatch.setattr(steering_module, "_to_double", lambda x: x.float())
+
+
+def _halve(monkeypatch):
+    """``|u|^2 / 2``, the divergence in place of the energy."""
+    monkeypatch.setattr(steering_module, "_energy", lambda *words: ENERGY(*words) / 2)
+
+
+ENERGY = steering_module._energy
+
+
+@pytest.mark.parametrize(
+    "mutate, check",
+    [
+        (_forget_the_factor, "definition"),
+        (_forget_the_factor, "bound"),
+        (_forget_a_step, "definition"),
+        (_forget_a_step, "bound"),
+        (_halve, "definition"),
+        (_halve, "bound"),
+        (_add_in_float32, "overflow"),
+    ],
+)
+def test_the_tests_above_catch_wrong_energies(monkeypatch, mutate, check):
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        if check == "definition":
+            test_the_reference_with_shifted_noise_is_the_guided_chain(ancestral, {}, 3.0)
+        elif check == "bound":
+            test_an_attack_that_wants_more_than_its_budget_reaches_the_bound_and_no_more(0.05, 1.0)
+        else:
+            test_no_path_exceeds_the_limit_and_no_shift_overflows(ancestral, {})
