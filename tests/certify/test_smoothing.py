@@ -180,3 +180,15 @@ def test_bf16_is_a_base_classifier_of_its_own_and_nearly_the_same():
     assert (short.argmax(1) == whole.argmax(1)).float().mean() > 0.9
     with pytest.raises(ValueError, match=r"dtype is 'half'; write float32 or bf16"):
         SmoothingConfig(dtype="half")
+
+
+def test_the_distribution_of_p_counts_images_whose_class_wins():
+    rows = [
+        {"top": top, "label": 1, "count": count, "predicted": 1, "correct": True, "radius": 0.1}
+        for top, count in ((1, 100), (1, 99), (1, 90), (1, 45), (0, 100))
+    ]
+    found = summarize(rows, TOY)["agreement"]
+    assert {share: entry["count"] for share, entry in found.items()} == {
+        "0.5": 3, "0.9": 3, "0.99": 2, "1": 1
+    }  # fmt: skip
+    assert found["1"]["total"] == 5

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from scoreag.certify.votes import (
     Progress,
+    agreement_rates,
     certificate_row,
     certified_rates,
     check_vote_config,
@@ -154,6 +155,7 @@ def summarize(rows: Sequence[Row], config: SmoothingConfig) -> dict[str, Any]:
     return {
         "images": len(rows),
         "rates": summarize_rates(rows),
+        "agreement": agreement_rates(rows, config.n),
         "certified": certified_rates(rows, "radius", RADII, max_radius),
         "largest_radius": round(max_radius, 4),
         "mean_radius": mean_certified(rows, "radius"),

@@ -16,6 +16,7 @@ from scoreag.certify.transforms import blur, brightness_contrast, translation
 from scoreag.certify.transforms._transform import Deviations, Size, Transform
 from scoreag.certify.votes import (
     Progress,
+    agreement_rates,
     certificate_row,
     certified_rates,
     check_vote_config,
@@ -131,6 +132,7 @@ def summarize(rows: Sequence[Row], config: TransformConfig) -> dict[str, Any]:
     return {
         "images": len(rows),
         "rates": summarize_rates(rows),
+        "agreement": agreement_rates(rows, config.n),
         "certified": {
             q.name: certified_rates(rows, q.name, q.thresholds, largest[q.name]) for q in quantities
         },

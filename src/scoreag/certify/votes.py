@@ -23,6 +23,7 @@ Perturb: TypeAlias = Callable[[Images, Noise], Images]  # each copy by its own r
 Progress: TypeAlias = Callable[[int], None]  # called with the number of copies classified
 
 ALL_IMAGES = "all images"
+AGREEMENTS = (0.5, 0.9, 0.99, 1.0)  # shares of the copies, of which the summary counts images
 
 
 @runtime_checkable
@@ -140,6 +141,15 @@ def summarize_rates(rows: Sequence[Row]) -> dict[str, Any]:
         "accuracy": _rate(rows, lambda row: row["correct"]),
         "abstained": _rate(rows, lambda row: row["predicted"] is None),
     }
+
+
+def agreement_rates(rows: Sequence[Row], n: int) -> dict[str, Any]:
+    """How many images show their class in at least this share p of the N copies, for a few p."""
+    return {f"{share:g}": _rate(rows, partial(_agrees, n=n, share=share)) for share in AGREEMENTS}
+
+
+def _agrees(row: Row, n: int, share: float) -> bool:
+    return bool(row["top"] == row["label"] and row["count"] >= share * n)
 
 
 def certified_rates(

@@ -72,6 +72,7 @@ def render_smoothing_page(
         ],
         summary=summary,
         curve=_plot_certified(rows, "L2 radius, pixels in [0, 1]"),
+        agreement=_plot_agreement(rows, manifest["config"]["n"]),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
@@ -95,6 +96,7 @@ def render_transform_page(
         summary=summary,
         transform=transform,
         curve=_plot_certified(rows, f"radius: {transform.quantities[0].text}"),
+        agreement=_plot_agreement(rows, manifest["config"]["n"]),
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
@@ -170,3 +172,24 @@ def _plot_certified(rows: Sequence[Row], x_label: str) -> Chart:
         steps=True,
     )
     return Chart(svg, "Fraction of all images that are correct and certified at this radius.")
+
+
+def _plot_agreement(rows: Sequence[Row], n: int) -> Chart:
+    """The distribution of p, of images whose most frequent class is right and of the others."""
+    curves = []
+    for name, right in (("the class of the image", True), ("another class", False)):
+        found = sorted(row["count"] / n for row in rows if (row["top"] == row["label"]) is right)
+        shares = [(len(found) - i) / len(rows) for i in range(len(found) + 1)]
+        curves.append(Curve(name, [0, *found], shares if found else [0]))
+    svg = plot_curves(
+        curves,
+        "p, share of the copies",
+        "fraction of images",
+        alt="How many images have a most frequent class with at least this share of the copies.",
+        steps=True,
+    )
+    return Chart(
+        svg,
+        "Fraction of all images whose most frequent class has at least this share p of the copies. "
+        "At p near 1/2 the answer is abstained from; the radius grows with p.",
+    )
