@@ -18,10 +18,17 @@ CONFIG = {  # what the results call it: and the manifest
 }  # fmt: skip
 
 
+def read_folder(folder: Path) -> tuple[Row, Row]:
+    """The manifest and the summary of a run."""
+    manifest, summary = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary")
+    )
+    return manifest, summary
+
+
 def certified(folder: Path) -> Row:
     """What one run found, how it was made, and how many minutes lay between begin and end."""
-    summary = json.loads((folder / "summary.json").read_text())
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest, summary = read_folder(folder)
     began, ended = (datetime.fromisoformat(manifest[of]) for of in ("started", "finished"))
     return {
         **{name: manifest["config"][of] for name, of in CONFIG.items()},
@@ -30,7 +37,7 @@ def certified(folder: Path) -> Row:
         "models": {role: model["name"] for role, model in manifest["models"].items()},
         "minutes": max(1.0, (ended - began).total_seconds()) / 60,  # told in whole seconds
         **{name: summary[name] for name in ("images", "rates", "certified", "mean_radius")},
-        "largest_radius": summary["largest_radius"],
+        **{name: summary[name] for name in ("largest_radius", "agreement") if name in summary},
     }
 
 

@@ -8,10 +8,10 @@ python benchmarks/promised.py runs/drawn runs/guided-purified
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from certified import read_folder
 from common import Row, write
 
 CONFIG = {  # what the results call it: and the manifest
@@ -21,8 +21,7 @@ CONFIG = {  # what the results call it: and the manifest
 
 def read_run(folder: Path) -> tuple[Row, Row, Row]:
     """The config and the summary of a run, and which generator it is of."""
-    summary = json.loads((folder / "summary.json").read_text())
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest, summary = read_folder(folder)
     config = manifest["config"]
     generator = {
         "purifier": config.get("purifier", {}).get("name", "none"),

@@ -13,7 +13,7 @@ from markdown_parts import Row, share, short, table
 from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
-from render_certified import certified, promised, steered
+from render_certified import certificates, certified, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -271,10 +271,17 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
         "GAP under an exact attack: longer chains, higher similarity, votes",
         white_box,
     ),
-    ("results", "certified", "Certified accuracy: denoised smoothing, noise 0.25", certified),
-    ("results", "certified_half", "Certified accuracy: denoised smoothing, noise 0.5", certified),
-    ("results", "promised", "Upper bound on the failure rate of generated images", promised),
-    ("results", "steered", "Upper bound for whoever steers the generator", steered),
+    ("results", "certificates", "Certificates, a line a classifier", certificates),
+    ("certificates", "certified", "Certified accuracy: denoised smoothing, noise 0.25", certified),
+    ("certificates", "certified_half", "Certified accuracy: noise 0.5", certified),
+    (
+        "certificates",
+        "certified_denoised",
+        "Certified accuracy of classifiers that learned to read denoised images",
+        certified,
+    ),
+    ("certificates", "promised", "Upper bound on the failure rate of generated images", promised),
+    ("certificates", "steered", "Upper bound for whoever steers the generator", steered),
 ]
 
 
@@ -284,6 +291,7 @@ PAGES = {  # the title of each page
     "defaults": "Results: how the defaults were chosen",
     "attacks": "Results: attacks",
     "assessments": "Results: assessments",
+    "certificates": "Results: certificates",
     "cifar100": "Results: CIFAR-100 and Tiny ImageNet",
     "fashion": "Results: Fashion-MNIST",
     "parameterizations": "Results: parameterizations",

@@ -1,4 +1,4 @@
-"""Certificates: of images, a line a noise level; of generators, a line each."""
+"""Certificates: of images, a line a noise level; of generators and of classifiers, one each."""
 
 from markdown_parts import Row, share, short, table
 
@@ -78,3 +78,67 @@ def _in_order(found: Row, lengths: list[str]) -> list[Row]:
 
 def _bound(upper: float, reached: Row | None) -> str:
     return f"{100 * upper:.1f} %" + (f"<br>{short(reached)}" if reached else "")
+
+
+COLUMNS = (  # of the table by classifier: the head, the kind of run, the quantity, the threshold
+    ("L2 <= 0.25", "l2", None, "0.25"),
+    ("L2 <= 0.5", "l2", None, "0.5"),
+    ("blur, variance < 1", "blur", "radius", "1"),
+    ("blur, variance < 4", "blur", "radius", "4"),
+    ("shift <= 1 pixel", "translation", "radius", "1"),
+    ("shift <= 3 pixels", "translation", "radius", "3"),
+    ("brightness <= 0.1", "brightness-contrast", "brightness", "0.1"),
+    ("contrast <= 1.2", "brightness-contrast", "contrast", "1.2"),
+)
+LENGTHS = ("0.5", "1")  # R of the steered generator
+
+
+def certificates(data: Row) -> str:
+    """A line a classifier: certified accuracy by kind of change, and bounds on a generator."""
+    rows = data["rows"]
+    notes = sorted({note for row in rows for note in _made(row)})
+    kinds = [kind for row in rows for name, kind in row.items() if name != "classifier"]
+    alphas = " or ".join(sorted({f"{kind['alpha']:g}" for kind in kinds}))
+    text = (
+        "\nThe share of all images that are read rightly and certified against every change of "
+        "that kind and size; then the bound on the share of generated images that are misread "
+        "while every judge sees the class, whoever steers the generator within R. Each certificate "
+        f"is wrong with probability {alphas} at most.\n\n"
+    )
+    head = ["classifier", *(name for name, *_ in COLUMNS),
+            *(f"steered, R = {length}" for length in LENGTHS)]  # fmt: skip
+    text += table(head, map(_classifier_line, rows))
+    return text + "\n" + "".join(f"- {note}\n" for note in notes)
+
+
+def _classifier_line(row: Row) -> list[str]:
+    cells = [row["classifier"]]
+    for _, kind, quantity, threshold in COLUMNS:
+        found = row.get(kind, {}).get("certified", {})
+        rate = (found.get(quantity, {}) if quantity else found).get(threshold)
+        cells.append(short(rate) if rate else "beyond N" if kind in row else "")
+    events = row.get("steered", {}).get("events", {})
+    parts = events.get("misread_and_shown", {}).get("budgets", {})
+    return cells + [
+        f"{100 * parts[length]['bound']:.1f} %" if length in parts else "" for length in LENGTHS
+    ]
+
+
+def _made(row: Row) -> list[str]:
+    """How the certificates of a classifier were made."""
+    notes = []
+    if found := row.get("l2"):
+        notes.append(
+            f"L2: {found['data']}, behind `{found['models']['score-model']}`, noise "
+            f"{found['noise']:g}, N = {found['samples']:,}"
+        )
+    for kind in ("blur", "translation", "brightness-contrast"):
+        if found := row.get(kind):
+            sigma = ", ".join(f"{value:g}" for value in found["sigma"])
+            notes.append(f"{kind}: {found['data']}, noise {sigma}, N = {found['n']:,}")
+    if found := row.get("steered"):
+        notes.append(
+            f"steered: `{found['models']['score-model']}`, {found['sampler']}, "
+            f"{found['steps']} steps, {found['per_class']} images of each class"
+        )
+    return notes

@@ -70,3 +70,33 @@ def test_a_line_a_steered_generator_with_the_counts_of_its_rows(tmp_path, monkey
         for cell, budget in zip(cells, (None, 0.5, 9.0), strict=True):
             of = [hit for hit, row in zip(counts, read, strict=True) if row["budget"] == budget]
             assert f"({sum(of)}/{len(of)})" in cell
+
+
+def test_a_line_a_classifier_with_the_counts_of_all_its_rows(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    bare = ["certify", "--classifier", "fashion-cnn", "--quiet", "--n", "200", "--n0", "5",
+            "--data", "fashion-mnist:sample[0:3]"]  # fmt: skip
+    runs = {
+        "l2": ["--model", "fashion-small"],
+        "blur": ["--transform", "blur"],
+        "brightness": ["--transform", "brightness-contrast"],
+    }
+    for name, words in runs.items():
+        assert main([*bare, *words, "--out", str(tmp_path / name)]) == 0
+    collect = import_module("certificates").collect
+    rows = json.loads(json.dumps({"rows": collect([tmp_path / name for name in runs])}))
+    text = import_module("render_certified").certificates(rows)
+    (line,) = (line for line in text.splitlines() if line.startswith("| fashion-cnn |"))
+    cells = [cell.strip() for cell in line.split("|")][2:-1]
+    for cell, (name, quantity, least) in zip(
+        (cells[0], cells[2], cells[6], cells[7]),
+        (("l2", "radius", 0.25), ("blur", "radius", 1.0), ("brightness", "brightness", 0.1),
+         ("brightness", "contrast", 1.2)),
+        strict=True,
+    ):  # fmt: skip
+        read = (tmp_path / name / "rows.jsonl").read_text().splitlines()
+        hits = sum(row["correct"] and row[quantity] >= least for row in map(json.loads, read))
+        assert cell.endswith(f"({hits}/3)"), (name, quantity)
+    assert cells[4] == "" and cells[-1] == ""  # no run over translations, no generator
+    with pytest.raises(ValueError, match="second folder of blur"):
+        collect([tmp_path / "blur", tmp_path / "blur"])
