@@ -13,7 +13,7 @@ from markdown_parts import Row, share, short, table
 from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
-from render_certified import certificates, certified, promised, steered
+from render_certified import certificates, certified, energy_pace, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
@@ -282,6 +282,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ),
     ("certificates", "promised", "Upper bound on the failure rate of generated images", promised),
     ("certificates", "steered", "Upper bound for whoever steers the generator", steered),
+    ("certificates", "energy_pace", "Where an attack spends its energy", energy_pace),
 ]
 
 

@@ -142,3 +142,15 @@ def _made(row: Row) -> list[str]:
             f"{found['steps']} steps, {found['per_class']} images of each class"
         )
     return notes
+
+
+def energy_pace(data: Row) -> str:
+    """A line a pace: how many images our attack fools at each R."""
+    rows = data["rows"]
+    lengths = list(rows[0]["reached"])
+    head = ["generator", "classifier", "pace", "s_y", "R = 0", *(f"R = {r}" for r in lengths)]
+    return "\n" + table(head, ([
+        row["models"]["score-model"], row["models"]["classifier"], row["attack"]["energy_pace"],
+        f"{row['attack']['attack_scale']:g}", short(row["unsteered"]),
+        *(short(row["reached"][length]) for length in lengths),
+    ] for row in rows))  # fmt: skip

@@ -15,6 +15,8 @@ from assess.worlds_of_plans import PLAN
 from scoreag.assess import runner
 from scoreag.attacks.gat import GAT
 from scoreag.cli.app import main
+from scoreag.methods.config import SamplingConfig
+from scoreag.methods.guided_sampling import energy_shares
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +46,7 @@ TASKS = pytest.mark.parametrize("task", [gas, gat])
 
 @TASKS
 @pytest.mark.parametrize("sampler, options", SAMPLERS)
-@pytest.mark.parametrize("pace", ["greedy", "uniform"])
+@pytest.mark.parametrize("pace", ["greedy", "uniform", "proportional"])
 def test_a_budget_is_never_exceeded_and_changes_the_images(task, sampler, options, pace):
     free = task(sampler=sampler, sampler_options=options)
     for budget in (0.01, 1.0):
@@ -77,6 +79,21 @@ def test_the_energy_grows_with_the_square_of_a_small_scale(task):
         for scale in (0.01, 0.02)
     )
     torch.testing.assert_close(two / one, torch.full_like(one, 4.0), rtol=0.02, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "pace, weights",
+    [("uniform", [1, 1, 1, 0, 0]), ("proportional", [10.0, 4.0, 1.0, 0, 0])],
+)
+def test_shares_are_of_the_draws_after_a_guided_level(monkeypatch, pace, weights):
+    """Levels 20, 10, 4, 1, 0.3, 0.1, 0; guided from 3 up: so draws to 10, 4 and 1."""
+    config = SamplingConfig(
+        sampler="ancestral", attack_interval=(3.0, 1000.0), energy_pace=pace, energy_budget=1.0
+    )
+    levels = torch.tensor([20.0, 10.0, 4.0, 1.0, 0.3, 0.1, 0.0])
+    monkeypatch.setattr(SamplingConfig, "sigmas", lambda self: levels)
+    expected = [sum(weights[: i + 1]) / sum(weights) for i in range(5)]
+    assert energy_shares(config) == pytest.approx(expected)
 
 
 def test_an_attack_at_the_last_noise_level_is_infinite_and_null_in_rows():

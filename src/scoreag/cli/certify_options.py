@@ -68,7 +68,9 @@ class SteeringOptions:
     attack_per_class: Annotated[
         int | None, o.Opt("Images of each class by our attack, at each R.", "20", o.at_least(0))
     ] = None
-    energy_pace: Annotated[str | None, o.Opt("Of our attack: greedy or uniform.", "uniform")] = None
+    energy_pace: Annotated[
+        str | None, o.Opt("Of our attack: greedy, uniform or proportional.", "uniform")
+    ] = None
     reference_classifier: Annotated[
         list[str] | None, o.Opt("Also bounds errors on images that all of these see.", "none")
     ] = None

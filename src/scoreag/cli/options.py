@@ -336,7 +336,7 @@ class AttackOptions:
     energy_budget: Annotated[
         float | None, Opt("R: shifts of the sampler's noise never exceed R in all.", "no limit")
     ] = None
-    energy_pace: Annotated[str | None, Opt("greedy or uniform.", "greedy")] = None
+    energy_pace: Annotated[str | None, Opt("greedy, uniform or proportional.", "greedy")] = None
 
 
 def sampling_kwargs(*groups: Any) -> dict[str, Any]:

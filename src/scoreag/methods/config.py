@@ -27,7 +27,7 @@ from scoreag.registry import (
     load_component,
 )
 
-PACES = ("greedy", "uniform")
+PACES = ("greedy", "uniform", "proportional")
 MAX_BUDGET = 1e6
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,7 +98,8 @@ DOCS = {  # of the parameters that several public functions share
     "deviations, never sum to more than R^2; of samplers that draw noise. None: no limit. A bound "
     "holds for one image of a fixed ``attack_scale``, not of ``auto`` or of restarts.",
     "energy_pace": "``greedy``: what the attack takes, while any is left; ``uniform``: an equal "
-    "share at each draw after a guided noise level, and what was left over before.",
+    "share at each draw after a guided noise level, and what was left over before; "
+    "``proportional``: there, in proportion to the noise level that is drawn to.",
     "similarity": "s_x >= 0, the inverse variance around the given image, in [-1, 1]; ``auto``, "
     "with a number as ``attack_scale``: for each image the largest at which the classifier errs.",
     "likelihood_variance": "variance of the x0-estimate: ``constant`` (DPS), ``widened``, "

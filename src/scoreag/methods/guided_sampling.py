@@ -194,8 +194,10 @@ def energy_shares(config: SamplingConfig) -> list[float]:
         """Whether the attack guides at the level above the draw."""
         return low <= min(level for level in levels if level > draw) <= high
 
-    guided = [is_guided(draw) for draw in draw_levels(config)]
-    return [sum(guided[: i + 1]) / max(1, sum(guided)) for i in range(len(guided))]
+    draws, even = draw_levels(config), config.energy_pace == "uniform"
+    weights = [(1.0 if even else draw) * is_guided(draw) for draw in draws]
+    total = sum(weights) or 1.0
+    return [sum(weights[: i + 1]) / total for i in range(len(weights))]
 
 
 def configure_prior(prior: Prior, config: SamplingConfig) -> Prior:
