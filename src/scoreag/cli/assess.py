@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, say_where, write_report
+from scoreag.cli.runs import command_line, format_duration, say_where, write_report
 
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
@@ -156,11 +156,3 @@ def _format_costs(
         "attack with `early_stop_draws` takes less, down to a tenth."
     )
     return "\n".join(lines)
-
-
-def format_duration(seconds: float) -> str:
-    """In days, hours, minutes or seconds."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

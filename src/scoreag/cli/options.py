@@ -131,6 +131,7 @@ ReferenceName = Annotated[str | None, Opt(_REFERENCE_HELP, CARD)]
 Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
 Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
 Overwrite = Annotated[bool, switch("Start over and replace the run in --out.")]
+DryRun = Annotated[bool, switch("Measure a batch, and estimate the cost; write nothing.")]
 Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
 GuidanceScale = Annotated[
@@ -209,6 +210,7 @@ class RunOptions:
     seed: Seed = 0
     out: Out
     overwrite: Overwrite = False
+    dry_run: DryRun = False
     write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
 
