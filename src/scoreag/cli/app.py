@@ -64,6 +64,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "report": info.report,
     "doctor": info.doctor,
     "list": info.list_components,
+    "show": info.show,
     "convert": convert.convert,
     "evaluate": evaluate.evaluate,
     "world": world.world,
