@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
     from scoreag.assess.executors import Outcome, Shard
     from scoreag.assess.experiments import Cell, ModelCache
+    from scoreag.assess.plan import Plan
 
 
 _PLAN_HELP = "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."
@@ -44,15 +45,21 @@ def assess(options: AssessOptions) -> None:
 
     scoreag assess quick --out runs/quick
     """
-    from scoreag.assess.experiments import ModelCache
     from scoreag.assess.plan import load_plan, set_max_memory
-    from scoreag.assess.resolve import resolve_plan, skipped_attacks
-    from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:
         raise UsageError("--out is missing: the folder of the assessment")
+    plan = load_plan(options.plan, options.compute.trust_code)
+    assess_plan(set_max_memory(plan, options.max_memory), options)
+
+
+def assess_plan(plan: "Plan", options: AssessOptions) -> None:
+    """Run the experiments of ``plan``, or estimate their cost."""
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.resolve import resolve_plan, skipped_attacks
+    from scoreag.assess.runner import select_cells
+
     output, compute = options.output, options.compute
-    plan = set_max_memory(load_plan(options.plan, compute.trust_code), options.max_memory)
     lpips = "fetch" if options.download_lpips else options.lpips_weights or ""
     cache = ModelCache(options.data_dir, compute.device, lpips, output.progress, compute.trust_code)
     cells = resolve_plan(plan, cache)
