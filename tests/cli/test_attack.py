@@ -27,7 +27,7 @@ NEED_MORE = {"lpa", "ppgd", "art", "autoattack", "foolbox", "torchattacks"}  # w
 
 
 def rows(folder):
-    (cell,) = (c for c in runner.list_cells(folder) if c.task == "attack")
+    (cell,) = (c for c in runner.list_cells(folder) if c.component != "clean")
     return runner.read_cell(folder, cell).rows
 
 
