@@ -228,8 +228,19 @@ def load_plan(source: str | Path, trust_code: bool = False) -> Plan:
         raise ValueError(f"{file}: {reason}") from error
     locations = TomlLocations(str(file), key_lines(text))
     _refuse_old_words(table, locations)
+    return build_plan(file.stem, table, locations, trust_code)
+
+
+def build_plan(
+    name: str, table: Mapping[str, Any], locations: TomlLocations, trust_code: bool = False
+) -> Plan:
+    """The plan of a table, as a TOML file would have it; as ``load_plan``.
+
+    Args:
+        locations: where messages say that a key stands.
+    """
     try:
-        plan = Plan.model_validate(table, context=(file.stem, table, locations))
+        plan = Plan.model_validate(table, context=(name, table, locations))
     except ValidationError as error:
         raise _explain(error.errors(include_url=False), locations) from None
     _check_names(plan)

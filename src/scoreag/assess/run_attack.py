@@ -5,12 +5,10 @@ An image is encoded as the PNG that will be saved and decoded again; all metrics
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -31,6 +29,7 @@ from scoreag.assess.threat_model import (
 )
 from scoreag.classifiers.checks import outputs_match
 from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_or_reject
+from scoreag.core.peak_memory import peak_memory
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.diffusion.prior import Prior
@@ -224,7 +223,7 @@ def _compute_batch(context: CellContext, batch: range, cache: ModelCache) -> Sco
         scored,
         attack_seconds=attacked - start,
         scoring_seconds=time.perf_counter() - attacked,
-        memory_bytes=_peak_memory(cache),
+        memory_bytes=peak_memory(cache.torch_device),
     )
 
 
@@ -499,18 +498,3 @@ def _perturbation_sizes(before: Images, decoded: Images, cache: ModelCache) -> C
         pair = (x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1) for x in (before, decoded))
         columns["lpips"] = _round(metric(*pair), 6)
     return columns
-
-
-def _peak_memory(cache: ModelCache) -> int:
-    if cache.torch_device.type == "cuda":
-        return torch.cuda.max_memory_allocated(cache.torch_device)
-    return peak_memory()
-
-
-def peak_memory() -> int:
-    """The largest memory of this process so far, in bytes; 0 where the system does not say."""
-    with suppress(ImportError):  # Windows has no such module
-        resource = import_module("resource")
-        most = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes
-    return 0

@@ -1,6 +1,8 @@
 """A certificate in a run folder: a row per image or draw, resumed after an interruption."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +29,7 @@ from scoreag.models.identity import (
 )
 from scoreag.registry import load_component
 
+MEASURED_SECONDS = 3.0  # of a dry run
 ProgressCallback: TypeAlias = Callable[[int], None]
 
 SMOOTHING_TASK, GENERATOR_TASK = "certify smoothing", "certify generator"
@@ -132,6 +135,31 @@ def describe_generator(
         "data": {"rows_sha256": rows_sha256(task)},
         **described,
     }
+
+
+def seconds_per_unit(
+    compute_rows: Callable[[int, ProgressCallback], list[Row]], number: int
+) -> float:
+    """The time of a copy or an image, from a part of a batch; a short first part is warm-up."""
+    for _ in range(2):
+        began, done = time.perf_counter(), 0
+
+        def advance(count: int, began: float = began) -> None:
+            nonlocal done
+            done += count
+            if time.perf_counter() - began > MEASURED_SECONDS:
+                raise _EnoughError
+
+        with suppress(_EnoughError):
+            compute_rows(number, advance)
+        spent = time.perf_counter() - began
+        if spent > MEASURED_SECONDS:
+            break
+    return spent / max(1, done)
+
+
+class _EnoughError(Exception):
+    """Enough has been measured."""
 
 
 def run_certification(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_inspect_parameters
 
-from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train, world
+from scoreag.cli import assess, attack, certify, convert, demo, evaluate, info, tasks, train, world
 from scoreag.cli.options import UsageError, add_command, one_of
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
@@ -59,11 +59,13 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "synthesize": tasks.synthesize,
     "transform": tasks.transform,
     "purify": tasks.purify,
+    "attack": attack.attack,
     "assess": assess.assess,
     "certify": certify.certify,
     "report": info.report,
     "doctor": info.doctor,
     "list": info.list_components,
+    "show": info.show,
     "convert": convert.convert,
     "evaluate": evaluate.evaluate,
     "world": world.world,

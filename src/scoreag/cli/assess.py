@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, say_where, write_report
+from scoreag.cli.runs import command_line, format_duration, say_where, write_report
 
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
     from scoreag.assess.executors import Outcome, Shard
     from scoreag.assess.experiments import Cell, ModelCache
+    from scoreag.assess.plan import Plan
 
 
 _PLAN_HELP = "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."
@@ -44,15 +45,21 @@ def assess(options: AssessOptions) -> None:
 
     scoreag assess quick --out runs/quick
     """
-    from scoreag.assess.experiments import ModelCache
     from scoreag.assess.plan import load_plan, set_max_memory
-    from scoreag.assess.resolve import resolve_plan, skipped_attacks
-    from scoreag.assess.runner import select_cells
 
     if not options.out and not options.dry_run:
         raise UsageError("--out is missing: the folder of the assessment")
+    plan = load_plan(options.plan, options.compute.trust_code)
+    assess_plan(set_max_memory(plan, options.max_memory), options)
+
+
+def assess_plan(plan: "Plan", options: AssessOptions) -> None:
+    """Run the experiments of ``plan``, or estimate their cost."""
+    from scoreag.assess.experiments import ModelCache
+    from scoreag.assess.resolve import resolve_plan, skipped_attacks
+    from scoreag.assess.runner import select_cells
+
     output, compute = options.output, options.compute
-    plan = set_max_memory(load_plan(options.plan, compute.trust_code), options.max_memory)
     lpips = "fetch" if options.download_lpips else options.lpips_weights or ""
     cache = ModelCache(options.data_dir, compute.device, lpips, output.progress, compute.trust_code)
     cells = resolve_plan(plan, cache)
@@ -156,11 +163,3 @@ def _format_costs(
         "attack with `early_stop_draws` takes less, down to a tenth."
     )
     return "\n".join(lines)
-
-
-def format_duration(seconds: float) -> str:
-    """In days, hours, minutes or seconds."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

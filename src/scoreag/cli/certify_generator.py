@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from scoreag.cli import options as o
 from scoreag.cli.certify_options import CertifyOptions
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, format_rate, format_table, label_names, say_where
+from scoreag.cli.runs import (
+    command_line,
+    format_rate,
+    format_table,
+    label_names,
+    say_where,
+    show_seconds,
+)
 from scoreag.cli.tasks import parse_request
 
 if TYPE_CHECKING:
@@ -39,6 +46,9 @@ def certify_generator(options: CertifyOptions) -> None:
         on_progress(len(rows))
         return rows
 
+    if options.dry_run:
+        _show_cost(output, specs, batches, compute_rows)
+        return
     budgets = _budgets(options.generator.steering.energy)
     summary = run_certification(
         Path(options.out),
@@ -56,6 +66,23 @@ def certify_generator(options: CertifyOptions) -> None:
     names = task.prior.classes
     output.show(summary, format_table(_bound_lines(summary, names)))
     say_where(output, options.out)
+
+
+def _show_cost(
+    output: o.OutputOptions,
+    specs: "Sequence[GeneratorSpec]",
+    batches: "Sequence[tuple[GeneratorSpec, range]]",
+    compute_rows: Any,
+) -> None:
+    """Print the cost, measured on a batch without an attack and on one with it."""
+    from scoreag.certify.run import seconds_per_unit
+
+    seconds, images = 0.0, sum(len(one.task) for one in specs)
+    for kind in (specs[:1], specs[1:]):  # attacks at other energies cost as much
+        if kind:
+            number = next(i for i, (one, _) in enumerate(batches) if one is kind[0])
+            seconds += seconds_per_unit(compute_rows, number) * sum(len(one.task) for one in kind)
+    show_seconds(output, images, seconds)
 
 
 def _bound_lines(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:

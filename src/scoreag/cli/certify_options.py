@@ -101,6 +101,7 @@ class CertifyOptions:
     seed: o.Seed = 0
     out: o.Out
     overwrite: o.Overwrite = False
+    dry_run: o.DryRun = False
     batch_size: Annotated[
         int | None, o.Opt("Images per forward pass.", "100; generator: 50", o.at_least(1))
     ] = None

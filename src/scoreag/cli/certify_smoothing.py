@@ -15,6 +15,7 @@ from scoreag.cli.runs import (
     load_classifier_images,
     load_images,
     say_where,
+    show_seconds,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def certify_l2(options: CertifyOptions) -> None:
         lambda rows: summarize(rows, config),
         render_smoothing_page,
     )
+    if summary is None:
+        return
     lines = _certified_lines("certified at", summary["certified"])
     _show_summary(options, summary, [*lines, ("largest radius", f"{summary['largest_radius']:g}")])
 
@@ -77,6 +80,8 @@ def certify_transform(options: CertifyOptions) -> None:
         lambda rows: summarize(rows, config),
         render_transform_page,
     )
+    if summary is None:
+        return
     lines = []
     for quantity, largest in summary["largest"].items():
         lines += _certified_lines(f"certified {quantity}", summary["certified"][quantity])
@@ -132,9 +137,9 @@ def _run_smoothing(
     certify_image: Callable[..., Any],
     summarize: Callable[..., Any],
     render: Callable[..., str],
-) -> dict[str, Any]:
-    """The summary of the run in --out, which has a row for each image."""
-    from scoreag.certify.run import run_certification
+) -> dict[str, Any] | None:
+    """The summary of the run in --out, which has a row for each image; None: a dry run."""
+    from scoreag.certify.run import run_certification, seconds_per_unit
     from scoreag.io.images import to_float
 
     assert data.labels is not None
@@ -143,6 +148,11 @@ def _run_smoothing(
     def compute_rows(number: int, on_progress: Any) -> list[dict[str, Any]]:
         return [certify_image(images[number], ids[number], labels[number], on_progress)]
 
+    copies = config.n0 + config.n
+    if options.dry_run:
+        seconds = seconds_per_unit(compute_rows, 0) * copies * len(ids)
+        show_seconds(options.output, len(ids), seconds, ("copies of an image", copies))
+        return None
     return run_certification(
         Path(options.out),
         {"command": command_line(), **manifest},
@@ -151,7 +161,7 @@ def _run_smoothing(
         summarize,
         render,
         unit="copy",
-        units_per_image=config.n0 + config.n,
+        units_per_image=copies,
         progress=options.output.progress,
         overwrite=options.overwrite,
         on_start=lambda: options.output.say(f"read {data.summary}"),

@@ -1,14 +1,15 @@
-"""list, doctor and report: what there is, whether a classifier is sound, a report again."""
+"""list, show, doctor and report: what there is, a card, a sound classifier, a report again."""
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
-from scoreag.cli.runs import check_classes, write_report
+from scoreag.cli.runs import check_classes, format_table, write_report
 from scoreag.registry import DATASETS, FOLDERS, UnknownNameError, component_names, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CARDS = {"models": "score-model", "classifiers": "classifier"}
 COMPONENTS = ("attacks", "purifiers", "samplers", "networks", "metrics", "datasets")
+SHOWN_CLASSES = 10  # of a card, by name
 KINDS = (*CARDS, *COMPONENTS, "plans", "presets")
 
 
@@ -95,6 +97,78 @@ def _card_line(card: "Card") -> str:
     return "; ".join(
         [f"{card.network}, {shape}, {len(card.classes)} classes, {card.license}", *metrics]
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    card: Annotated[str, o.Opt("A card's name or folder.", positional=True)]
+    output: o.OutputOptions
+
+
+def show(options: ShowOptions) -> None:
+    """Show a card: its network, images, license, source, defaults and metrics.
+
+    scoreag show cifar10
+    """
+    from scoreag.io.manifest import to_jsonable
+    from scoreag.models.model_cards import load_card
+
+    card = load_card(options.card, trust_code=True)  # nothing is run: its network is not built
+    found = {**to_jsonable(asdict(card)), "folder": str(card.folder)}
+    options.output.show(found, format_table(_describe_card(card)))
+
+
+def _describe_card(card: "Card") -> list[tuple[str, str]]:
+    """A card as lines: what is empty is left out."""
+    from scoreag.models.model_cards import read_stored_weights
+
+    weights = read_stored_weights(card)
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    stored = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in weights.values()}))
+    shape, classes = " x ".join(map(str, card.image_shape)), ", ".join(card.classes[:SHOWN_CLASSES])
+    more = ", ..." if len(card.classes) > SHOWN_CLASSES else ""
+    lines = [
+        ("name", f"{card.name}, {card.kind}"),
+        ("file", str(card.path)),
+        (
+            "images",
+            f"{shape}, {len(card.classes)} classes" + (f": {classes}{more}" if classes else ""),
+        ),
+        ("network", f"{card.network} {_settings(card.options)}"),
+        ("weights", f"{numbers:,} numbers in {stored}"),
+        ("family", f"{card.family}, sigma_data {card.sigma_data:g}" if card.family else ""),
+        ("judge", card.judge or ""),
+        ("license", card.license),
+        ("source", card.source),
+        *((f"defaults, {task}", _settings(values)) for task, values in card.defaults.items()),
+        ("training", _settings(card.training_config)),
+        *_metric_lines(card.metrics),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """attack_scale 2, sampler ancestral: without nested tables."""
+    return ", ".join(
+        f"{name} {value}" for name, value in values.items() if not isinstance(value, Mapping)
+    )
+
+
+def _metric_lines(metrics: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """A line a metric, with its interval and of what it is, also of nested tables."""
+    lines = []
+    for name, entry in metrics.items():
+        words = f"{above}{name.replace('_', ' ')}"
+        if not isinstance(entry, Mapping):
+            continue
+        if isinstance(entry.get("value"), int | float):
+            interval = f" ({entry['low']:g} to {entry['high']:g})" if "low" in entry else ""
+            total = f"{entry['total']} " if "total" in entry else ""
+            of = f"; {total}{entry['of']}" if "of" in entry else ""
+            lines.append((words, f"{entry['value']:g}{interval}{of}"))
+        else:
+            lines += _metric_lines(entry, f"{words}, ")
+    return lines
 
 
 def _first_line(module: str) -> str:

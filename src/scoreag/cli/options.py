@@ -131,6 +131,7 @@ ReferenceName = Annotated[str | None, Opt(_REFERENCE_HELP, CARD)]
 Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
 Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
 Overwrite = Annotated[bool, switch("Start over and replace the run in --out.")]
+DryRun = Annotated[bool, switch("Measure a batch, and estimate the cost; write nothing.")]
 Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
 GuidanceScale = Annotated[
@@ -209,6 +210,7 @@ class RunOptions:
     seed: Seed = 0
     out: Out
     overwrite: Overwrite = False
+    dry_run: DryRun = False
     write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
 
@@ -344,7 +346,7 @@ def sampling_kwargs(*groups: Any) -> dict[str, Any]:
     every = [pair for group in groups for pair in flatten(group).items()]
     kwargs = {name: value for name, value in every if value is not None}
     if pairs := kwargs.pop("sampler_option", None):
-        kwargs["sampler_options"] = dict(_parse_pair(pair) for pair in pairs)
+        kwargs["sampler_options"] = parse_pairs("--sampler-option", pairs)
     for name in ("attack_scale", "similarity"):
         if isinstance(kwargs.get(name), str):
             kwargs[name] = parse_strength(name, kwargs[name])
@@ -382,11 +384,16 @@ def parse_interval(name: str, text: str) -> tuple[float, float]:
     return low, high
 
 
-def _parse_pair(pair: str) -> tuple[str, int | float | bool | str]:
+def parse_pairs(flag: str, pairs: Sequence[str]) -> dict[str, int | float | bool | str]:
+    """The pairs NAME=VALUE of a repeatable option."""
+    return dict(_parse_pair(flag, pair) for pair in pairs)
+
+
+def _parse_pair(flag: str, pair: str) -> tuple[str, int | float | bool | str]:
     """``name=value``, with the value as a number or boolean if it is one."""
     name, equals, text = (part.strip() for part in pair.partition("="))
     if not equals or not name:
-        raise UsageError(f"--sampler-option {pair!r}: write NAME=VALUE")
+        raise UsageError(f"{flag} {pair!r}: write NAME=VALUE")
     value: int | float | bool | str = text
     if text.lower() in ("true", "false"):
         value = text.lower() == "true"

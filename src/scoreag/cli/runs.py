@@ -191,6 +191,9 @@ def run_and_report(
 
     if problem := find_gradient_problem(task):
         print(f"scoreag: warning: {problem}", file=sys.stderr)
+    if run.dry_run:
+        show_cost(task, run, output)
+        return
     folder = Path(run.out)
     summary = run_task(
         task,
@@ -205,6 +208,46 @@ def run_and_report(
     write_report(folder)
     output.show(summary, format_summary(summary))
     say_where(output, folder)
+
+
+def show_cost(task: "TaskSpec", run: RunOptions, output: OutputOptions) -> None:
+    """Print what a task will cost, from its first batch; nothing is written."""
+    from scoreag.methods.dry_run import estimate_cost
+
+    cost = estimate_cost(task, run.batch_size, run.write_every)
+    found = cost.to_dict()
+    lines = [
+        ("images", f"{cost.images}, measured on {cost.measured}"),
+        ("time", format_duration(cost.seconds)),
+        ("denoiser calls", f"{cost.nfe}"),
+        ("memory", f"{found['memory_mb']} MB"),
+        ("disk", f"{found['disk_mb']} MB, and the report"),
+    ]
+    output.show(found, format_table(lines))
+
+
+def show_seconds(
+    output: OutputOptions, images: int, seconds: float, *more: tuple[str, int]
+) -> None:
+    """Print the measured cost of work on ``images`` images."""
+    from scoreag.core.peak_memory import peak_memory
+
+    memory = peak_memory() >> 20
+    found = {
+        "images": images, **{name.replace(" ", "_"): value for name, value in more},
+        "seconds": round(seconds, 1), "memory_mb": memory,
+    }  # fmt: skip
+    lines = [("images", str(images)), *((name, f"{value:,}") for name, value in more),
+             ("time", format_duration(seconds)), ("memory", f"{memory} MB")]  # fmt: skip
+    output.show(found, format_table(lines))
+
+
+def format_duration(seconds: float) -> str:
+    """In days, hours, minutes or seconds."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def write_report(folder: Path) -> Path:

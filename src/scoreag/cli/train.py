@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, format_table
+from scoreag.cli.runs import command_line, format_table, show_seconds
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scoreag.training.schedule import TrainingSchedule
 
 PRESET = "the preset's"
-NOT_IN_COMMAND = ("overwrite", "quiet", "json", "debug")  # no effect on the training
+NOT_IN_COMMAND = ("overwrite", "dry_run", "quiet", "json", "debug")  # no effect on the training
 DEFAULT_DATA = "cifar10:train[0:45000]"
 _OUT_HELP = "Folder of the training and its card; the same command resumes it."
 _DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
@@ -53,6 +53,7 @@ class TrainOptions:
     checkpoint_seconds: Annotated[float, o.Opt("Seconds between two checkpoints.")] = 60.0
     license: Annotated[str | None, o.Opt("Of the weights.", "the data's terms are noted")] = None
     overwrite: o.Overwrite = False
+    dry_run: o.DryRun = False
     output: o.OutputOptions
     compute: o.DeviceOptions
 
@@ -148,6 +149,8 @@ def _train_score_model(
     check_recipe(
         recipe, data.labels, data.classes, folder, group, options.ema_width, options.keep_others
     )
+    if training.dry_run:
+        return show_training_cost(training, recipe, data, device, init)
     provenance = _provenance(training, data)
     if options.grow_resolution:
         provenance["grow_resolution"] = True
@@ -218,6 +221,10 @@ def classifier(options: ClassifierOptions) -> None:
         extra = training.reading.load(options.extra_data, output.progress, data.classes)
     check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
+    if training.dry_run:
+        return show_training_cost(
+            training, recipe, data, device, init, extra_data=extra, prior=prior
+        )
     with ExitStack() as stack:
         claim_folder(stack, training, "classifier", recipe, data, init, extra, prior)
         output.say(f"read {data.summary}")
@@ -228,6 +235,22 @@ def classifier(options: ClassifierOptions) -> None:
             format_command("classifier", options, recipe.schedule), prior,
         )  # fmt: skip
     finish(training, card)
+
+
+def show_training_cost(
+    training: TrainOptions,
+    recipe: "Recipe | ScoreRecipe",
+    data: "Dataset",
+    device: "torch.device",
+    init: "Card | None",
+    **inputs: Any,
+) -> None:
+    """Print how long the training takes, from a few steps; nothing is written."""
+    from scoreag.training.pace import seconds_per_image
+
+    images = recipe.schedule.total_images
+    seconds = images * seconds_per_image(recipe, data, device, init, **inputs)
+    show_seconds(training.output, images, seconds)
 
 
 def _denoising_recipe(options: ClassifierOptions, recipe: "Recipe") -> "Recipe":

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scoreag.assess.run_attack import peak_memory
+from scoreag.core.peak_memory import peak_memory
 
 
 @pytest.mark.parametrize("platform, unit", [("linux", 1024), ("darwin", 1)])
