@@ -97,7 +97,7 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
         "classifiers": options.classifier,
         "purifiers": [options.purifier or "none"],
     }
-    purifiers = {options.purifier: {}} if options.purifier else {}
+    purifiers: dict[str, Any] = {options.purifier: {}} if options.purifier else {}
     return {
         "images": ALL_IMAGES,
         "seeds": [options.seed],
