@@ -175,6 +175,10 @@ def test_a_plan_has_budgets_for_generated_and_transformed_images(planned, tmp_pa
         ({"sampler": "ancestral", "energy_budget": 1.0, "energy_pace": "late"}, "no energy_pace"),
         ({"sampler": "ancestral", "energy_pace": "uniform"}, "shares out an energy_budget"),
         ({"sampler": "ancestral", "energy_budget": 1.0, "attack_scale": 0.0}, "limits an attack"),
+        (
+            {"sampler": "ancestral", "energy_budget": 1.0, "attack_interval": (1e-4, 1e-3)},
+            "guides from 0.0001 to 0.001, and no noise is drawn after such",
+        ),
     ],
 )
 def test_what_cannot_be_limited_is_refused_in_a_line(task, options, said):

@@ -97,7 +97,17 @@ def test_unequal_classes_have_no_mean():
         bound_unsteered([*rows(0, 0, 10), *rows(1, 0, 11)], 0.1, "misread")
 
 
-STEERED = [*DRAWS, "--sampler", "ancestral", "--energy", "0.5,2", "--attack-per-class", "3"]
+STEERED = [
+    *DRAWS,
+    "--sampler",
+    "ancestral",
+    "--energy",
+    "0.5,2",
+    "--attack-per-class",
+    "3",
+    "--attack-interval",
+    "0.01,100",
+]
 
 
 def test_the_command_bounds_and_attacks_at_each_length(here, capsys):  # noqa: F811

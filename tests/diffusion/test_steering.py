@@ -18,7 +18,7 @@ from scoreag.diffusion.samplers import (
 )
 from scoreag.diffusion.steering import Steering, finish
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "same_starts")
 
 SPREAD = 0.5  # of the data, N(0, SPREAD^2) in every direction
 NOISY = [
@@ -30,6 +30,11 @@ NOISY = [
     (edm_stochastic, {"s_churn": 4.0, "s_tmin": 0.3, "s_tmax": 3.0}),  # steps without noise
     (restart, {"s_tmax": 1.0}),
 ]
+
+
+@pytest.fixture
+def same_starts():
+    torch.manual_seed(0)
 
 
 def exact(x, sigma):

@@ -29,6 +29,7 @@ from scoreag.models.identity import (
 )
 from scoreag.registry import load_component
 
+STEERING_FIELDS = ("attack_scale", "energy_pace", "attack_interval", "x0_steps")  # of our attack
 MEASURED_SECONDS = 3.0  # of a dry run
 ProgressCallback: TypeAlias = Callable[[int], None]
 
@@ -122,7 +123,7 @@ def describe_generator(
         config["energy"] = list(budgets)
     if attacks:
         first = attacks[0].task
-        options = {name: getattr(first.config, name) for name in ("attack_scale", "energy_pace")}
+        options = {name: getattr(first.config, name) for name in STEERING_FIELDS}
         config["attack"] = {**options, "images": len(first)}
     judges = {f"judge {i}": classifier_identity(judge) for i, judge in enumerate(spec.judges)}
     described = describe_models(task.prior, task.classifier)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from scoreag.diffusion.prior import Prior
 
 ATTACK_PER_CLASS, ATTACK_SCALE, ATTACK_PACE = 20, 100.0, "uniform"  # of our attack
+ATTACK_INTERVAL = (
+    "1,30"  # noise levels at which little energy still moves an image to another class
+)
 MOST_ATTACKED = 10_000  # images of a class at one budget: the ids of each budget are its own
 
 
@@ -159,9 +162,12 @@ def _build_specs(options: CertifyOptions) -> "list[GeneratorSpec]":
     spec = build(chosen.per_class or 1000, attack_scale=0.0, energy_budget=None)
     check_draws_noise(spec.task.config, "--energy is")
     many = ATTACK_PER_CLASS if steering.attack_per_class is None else steering.attack_per_class
+    interval = o.parse_interval("attack_interval", steering.attack_interval or ATTACK_INTERVAL)
     attack = {
         "attack_scale": ATTACK_SCALE if scale is None else scale,
         "energy_pace": steering.energy_pace or ATTACK_PACE,
+        "attack_interval": interval,
+        "x0_steps": 0,  # further steps help where the x0-estimate is sharp
     }
     attacks = [
         build(many, IDS_PER_CLASS - number * MOST_ATTACKED, energy_budget=budget, **attack)

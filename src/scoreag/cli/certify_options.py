@@ -71,6 +71,9 @@ class SteeringOptions:
     energy_pace: Annotated[
         str | None, o.Opt("Of our attack: greedy, uniform or proportional.", "uniform")
     ] = None
+    attack_interval: Annotated[
+        str | None, o.Opt("Noise levels of our attack.", "1,30", metavar="LOW,HIGH")
+    ] = None
     reference_classifier: Annotated[
         list[str] | None, o.Opt("Also bounds errors on images that all of these see.", "none")
     ] = None

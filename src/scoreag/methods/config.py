@@ -450,6 +450,13 @@ def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
             "leave energy_budget out"
         )
     check_draws_noise(config, "energy_budget limits")
+    if not any(guided for _, guided in guided_draws(config)):
+        low, high = config.attack_interval or (0.0, math.inf)
+        levels = ", ".join(f"{level:.3g}" for level in config.sigmas().tolist()[:-1])
+        raise ValueError(
+            f"the attack guides from {low:g} to {high:g}, and no noise is drawn after such a noise "
+            f"level, of {levels:.120}; write another attack_interval, or more steps"
+        )
 
 
 def check_draws_noise(config: SamplingConfig, limit: str = "an energy is") -> None:
@@ -471,6 +478,16 @@ def draw_levels(config: SamplingConfig) -> list[float]:
     component = load_component("samplers", config.sampler)
     levels = getattr(component, "draw_levels", None)
     return levels(config.sigmas().tolist(), **config.sampler_options) if levels else []
+
+
+def guided_draws(config: SamplingConfig) -> list[tuple[float, bool]]:
+    """The noise level of each draw, and whether the attack guides at the level above it."""
+    levels = config.sigmas().tolist()
+    low, high = config.attack_interval or (0.0, math.inf)
+    return [
+        (draw, low <= min(level for level in levels if level > draw) <= high)
+        for draw in draw_levels(config)
+    ]
 
 
 def _check_search(

@@ -1,6 +1,5 @@
 """What the three tasks share: the attack likelihood, the guided denoiser, and the cost counter."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,7 +47,7 @@ from scoreag.diffusion.parameterizations import ScoreModel
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import WEAKER, GuidedModel, evaluations_at
 from scoreag.diffusion.steering import Steering
-from scoreag.methods.config import SamplingConfig, draw_levels
+from scoreag.methods.config import SamplingConfig, draw_levels, guided_draws
 from scoreag.models.identity import model_identity
 from scoreag.models.loading import load_prior
 from scoreag.registry import load_component
@@ -187,15 +186,8 @@ def energy_shares(config: SamplingConfig) -> list[float]:
     """The share of the energy that may be spent until each draw; none: all of it from the start."""
     if config.energy_pace == "greedy":
         return []
-    levels = config.sigmas().tolist()
-    low, high = config.attack_interval or (0.0, math.inf)
-
-    def is_guided(draw: float) -> bool:
-        """Whether the attack guides at the level above the draw."""
-        return low <= min(level for level in levels if level > draw) <= high
-
-    draws, even = draw_levels(config), config.energy_pace == "uniform"
-    weights = [(1.0 if even else draw) * is_guided(draw) for draw in draws]
+    even = config.energy_pace == "uniform"
+    weights = [(1.0 if even else draw) * guided for draw, guided in guided_draws(config)]
     total = sum(weights) or 1.0
     return [sum(weights[: i + 1]) / total for i in range(len(weights))]
 
