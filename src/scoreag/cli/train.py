@@ -88,6 +88,10 @@ class ScoreModelOptions:
 class ClassifierOptions:
     training: TrainOptions
     init: Init = None
+    humans: Annotated[
+        str | None, o.Opt("Learn the shares of people's answers: cifar10n, or a table.", "labels")
+    ] = None
+    humans_dir: Annotated[str | None, o.Opt("Folder or file of --humans.", "as --data-dir")] = None
     extra_data: Annotated[str | None, o.Opt("Additional labeled images, e.g. samples.")] = None
     extra_fraction: Annotated[float | None, o.Opt("Of a batch, from --extra-data.", PRESET)] = None
     denoised: Annotated[
@@ -216,18 +220,37 @@ def classifier(options: ClassifierOptions) -> None:
     recipe, extra = adapt_recipe(recipe, training.preset, data), None
     if options.extra_data:
         extra = training.reading.load(options.extra_data, output.progress, data.classes)
+    labels, humans = human_targets(options, data)
     check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     with ExitStack() as stack:
-        claim_folder(stack, training, "classifier", recipe, data, init, extra, prior)
+        claim_folder(stack, training, "classifier", recipe, data, init, extra, prior, humans)
         output.say(f"read {data.summary}")
         card = train_classifier(
-            recipe, data.images, data.labels, data.classes, Path(training.out),
-            _provenance(training, data), training.checkpoint_seconds, output.progress, device,
+            recipe, data.images, labels, data.classes, Path(training.out),
+            {**_provenance(training, data), **humans}, training.checkpoint_seconds, output.progress, device,
             extra, init, training.license or "",
             format_command("classifier", options, recipe.schedule), prior,
         )  # fmt: skip
     finish(training, card)
+
+
+def human_targets(
+    options: ClassifierOptions, data: "Dataset"
+) -> tuple["torch.Tensor", dict[str, str]]:
+    """What the network learns of each image: its label, or the shares of people's answers."""
+    from scoreag.data.humans import load_human_answers, match_answers
+
+    assert data.labels is not None
+    if options.humans is None:
+        return data.labels, {}
+    if options.extra_data:
+        raise UsageError("--extra-data have labels and no answers of people; leave out one of two")
+    output, root = options.training.output, options.humans_dir or options.training.reading.data_dir
+    answers = load_human_answers(options.humans, root, output.progress, output.say)
+    answers = match_answers(answers, data.labels, data.image_ids, data.classes)
+    about = {"humans": answers.name, "humans_sha256": answers.sha256}
+    return answers.shares.float(), {**about, "humans_license": answers.license}
 
 
 def _denoising_recipe(options: ClassifierOptions, recipe: "Recipe") -> "Recipe":
@@ -326,6 +349,7 @@ def claim_folder(
     init: "Card | None" = None,
     extra: "Dataset | None" = None,
     prior: "Prior | None" = None,
+    humans: Mapping[str, str] | None = None,
 ) -> None:
     """Lock --out until ``stack`` closes; refuse a training with other options."""
     from scoreag.io.manifest import to_jsonable
@@ -343,6 +367,7 @@ def claim_folder(
         "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
         **({"denoised": to_jsonable(dict(prior.metadata))} if prior else {}),
+        **(humans or {}),
     }
     folder = Path(training.out)
     stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, training.overwrite))
