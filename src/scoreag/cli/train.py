@@ -228,8 +228,8 @@ def classifier(options: ClassifierOptions) -> None:
         output.say(f"read {data.summary}")
         card = train_classifier(
             recipe, data.images, labels, data.classes, Path(training.out),
-            {**_provenance(training, data), **humans}, training.checkpoint_seconds, output.progress, device,
-            extra, init, training.license or "",
+            _provenance(training, data) | humans, training.checkpoint_seconds, output.progress,
+            device, extra, init, training.license or "",
             format_command("classifier", options, recipe.schedule), prior,
         )  # fmt: skip
     finish(training, card)

@@ -60,9 +60,7 @@ def semantic(options: SemanticOptions) -> None:
         "networks": [card.identity for card in cards],
     }  # fmt: skip
     with ExitStack() as stack:
-        run = stack.enter_context(
-            open_run_dir(folder, manifest, TRAINING_FILES, options.overwrite)
-        )
+        run = stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, options.overwrite))
         output.say(f"read {data.summary}")
         card = train_semantic(
             cards, data, answers, folder, {"data": data.name, "data_sha256": data.sha256},

@@ -204,9 +204,7 @@ def _read_column(path: Path, tables: Any, name: str, entry: _Published) -> Label
     return torch.from_numpy(column.astype(np.int64))
 
 
-def _check_counts(
-    path: Path, table: NDArray[Any], shape: tuple[int, int] | None = None
-) -> Counts:
+def _check_counts(path: Path, table: NDArray[Any], shape: tuple[int, int] | None = None) -> Counts:
     """The table as counts: whole numbers of 0 or more, at least one answer an image."""
     expected = shape or (len(table) if table.ndim else 0, table.shape[-1] if table.ndim else 0)
     if table.ndim != 2 or table.shape != expected or 0 in expected or expected[1] < 2:

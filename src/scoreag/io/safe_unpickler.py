@@ -487,7 +487,11 @@ def load_array_archive(path: Path) -> Any:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(names) != 1:
             raise ValueError(f"{path} has {len(names)} pickles; expected one, as of torch.save")
-        return _load_plain(path, read_zip_member(archive, names[0], get_file_size(path)))
+        try:
+            data = read_zip_member(archive, names[0], get_file_size(path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return _load_plain(path, data)
 
 
 def _load_plain(path: Path, data: bytes | bytearray) -> Any:

@@ -72,9 +72,7 @@ class Calibration:
         """The share of people who would name each class, where the label is not known."""
         return self.mix(log_shares.flatten(1)).softmax(1)
 
-    def predict_label(
-        self, log_shares: LogShares, labels: Labels
-    ) -> Float[Tensor, " images"]:
+    def predict_label(self, log_shares: LogShares, labels: Labels) -> Float[Tensor, " images"]:
         """The share of people who would name the label."""
         return self.label(label_features(log_shares, labels).to(self.label.weight))[:, 0].sigmoid()
 
@@ -88,9 +86,7 @@ def fit_mix(features: Features, shares: Shares, ridge: float = RIDGE) -> Linear:
     return _fit_linear(features, loss, shares.mean(0).clamp(min=1e-6).log(), ridge)
 
 
-def fit_label(
-    features: Features, share: Float[Tensor, " images"], ridge: float = RIDGE
-) -> Linear:
+def fit_label(features: Features, share: Float[Tensor, " images"], ridge: float = RIDGE) -> Linear:
     """The logistic regression of the share of the label, with a ridge, on scaled features."""
 
     def loss(outputs: Tensor) -> Tensor:
@@ -128,11 +124,11 @@ def _minimize(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
 
 
 def conformal_threshold(predicted: Shares, shares: Shares, alpha: float) -> float:
@@ -159,9 +155,7 @@ def prediction_sets(predicted: Shares, threshold: float) -> Bool[Tensor, "images
     return predicted >= threshold
 
 
-def fit(
-    log_shares: LogShares, counts: Counts, labels: Labels, seed: int = 0
-) -> Calibration:
+def fit(log_shares: LogShares, counts: Counts, labels: Labels, seed: int = 0) -> Calibration:
     """The mixtures by most of the images; by the others the scale of both, and the sets.
 
     Each number is fitted on images that no earlier step saw.

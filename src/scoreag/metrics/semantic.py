@@ -52,11 +52,18 @@ class SemanticMeasure:
 
     Args:
         threshold: the share of people from which on a class is in the set.
+        members: the networks that it mixes: their names by the digest of their weights.
     """
 
     classifier: NormalizedClassifier
     threshold: float
     metadata: Mapping[str, Any]
+    members: Mapping[str, str]
+
+    @property
+    def digests(self) -> dict[str, Any]:
+        """What the scores depend on."""
+        return {"sha256": self.metadata["sha256"], THRESHOLD: self.threshold}
 
     @torch.no_grad()
     def __call__(self, images: Images, labels: Labels) -> SemanticScores:
@@ -87,7 +94,14 @@ def load_semantic(
             "semantic --out FOLDER"
         )
     classifier = load_classifier(name, device, trust_code=trust_code)
-    return SemanticMeasure(classifier, threshold, _metadata(card, threshold))
+    return SemanticMeasure(classifier, threshold, _metadata(card, threshold), _members(card))
+
+
+def _members(card: Card) -> dict[str, str]:
+    """The names of the mixed networks by their digests, as far as the card has them."""
+    listed = card.training_config.get("networks")
+    tables = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return {str(one.get("sha256")): str(one.get("name")) for one in tables}
 
 
 def _metadata(card: Card, threshold: float) -> dict[str, Any]:

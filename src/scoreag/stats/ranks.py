@@ -1,6 +1,5 @@
 """How well one number orders images as another does: ranks, Spearman's correlation, AUC."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 

@@ -28,6 +28,7 @@ from scoreag.metrics.semantic import NETWORK, THRESHOLD
 from scoreag.models.model_cards import Card, read_weights, write_card
 from scoreag.models.trust import is_custom_network
 
+FILE = "model.safetensors"
 MIN_IMAGES = 100  # whose answers are too few to calibrate on, and to leave out in folds
 BATCH_SIZE = 250
 
@@ -96,7 +97,9 @@ def train_semantic(
     """
     assert data.labels is not None
     if len(data) < MIN_IMAGES:
-        raise ValueError(f"there are {len(data)} images; expected {MIN_IMAGES} or more with answers")
+        raise ValueError(
+            f"there are {len(data)} images; expected {MIN_IMAGES} or more with answers"
+        )
     ensemble = build_ensemble(cards)
     log_shares = predict_log_shares(ensemble, data.images, device, progress)
     held = cross_validate(log_shares, answers.counts, data.labels, seed=seed)
@@ -106,9 +109,10 @@ def train_semantic(
     terms = f"{answers.license} (of the answers {answers.name}); networks: {_licenses(cards)}"
     options = {"members": [_to_table(c) for c in cards], "classes": ensemble.n_classes}
     card = Card(
-        name=folder.resolve().name, kind="classifier", network=NETWORK, file="model.safetensors",
-        license=license or terms, image_shape=cards[0].image_shape, source=_source(answers, command),
-        algorithm=ALGORITHM, classes=cards[0].classes, folder=folder,
+        name=folder.resolve().name, kind="classifier", network=NETWORK, file=FILE,
+        license=license or terms, image_shape=cards[0].image_shape,
+        source=_source(answers, command), algorithm=ALGORITHM, classes=cards[0].classes,
+        folder=folder,
         options={**options, "image_shape": list(cards[0].image_shape)},
         training_config={
             **(provenance or {}), "humans": answers.name, "humans_sha256": answers.sha256,
