@@ -30,7 +30,7 @@ PRESET = "the preset's"
 NOT_IN_COMMAND = ("overwrite", "quiet", "json", "debug")  # no effect on the training
 DEFAULT_DATA = "cifar10:train[0:45000]"
 _OUT_HELP = "Folder of the training and its card; the same command resumes it."
-_DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
+DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
 _ACCUM_HELP = "Parts of a batch whose gradients are accumulated."
 
 
@@ -48,7 +48,7 @@ class TrainOptions:
     ] = None
     batch_size: Annotated[int | None, o.Opt("Images per step.", PRESET, o.at_least(1))] = None
     lr: Annotated[float | None, o.Opt("Peak learning rate.", PRESET)] = None
-    dtype: Annotated[str, o.Opt(_DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
+    dtype: Annotated[str, o.Opt(DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
     seed: Annotated[int | None, o.Opt("Seed of weights, order and noise.", PRESET)] = None
     checkpoint_seconds: Annotated[float, o.Opt("Seconds between two checkpoints.")] = 60.0
     license: Annotated[str | None, o.Opt("Of the weights.", "the data's terms are noted")] = None
@@ -244,8 +244,10 @@ def human_targets(
     assert data.labels is not None
     if options.humans is None:
         return data.labels, {}
-    if options.extra_data:
-        raise UsageError("--extra-data have labels and no answers of people; leave out one of two")
+    for name in ("extra_data", "denoised"):
+        if getattr(options, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} learns from labels, and --humans from people; give one")
     output, root = options.training.output, options.humans_dir or options.training.reading.data_dir
     answers = load_human_answers(options.humans, root, output.progress, output.say)
     answers = match_answers(answers, data.labels, data.image_ids, data.classes)
@@ -281,16 +283,14 @@ def _fit_sigma_data(
 
 def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: str) -> Any:
     """The preset with the options of the command; dtype "auto" is resolved for the device."""
-    from scoreag.training.execution import bf16_is_fast
+    from scoreag.training.execution import resolve_dtype
     from scoreag.training.presets import get_preset
 
     recipe = get_preset(training.preset, presets)
     lr = recipe.lr if training.lr is None else training.lr
     if not 0 < lr < math.inf:
         raise UsageError(f"--lr is {lr}; expected a number above 0, e.g. {recipe.lr:g}")
-    dtype = training.dtype
-    if dtype == "auto":
-        dtype = "bf16" if device == "cuda" or bf16_is_fast() else "float32"
+    dtype = resolve_dtype(training.dtype, device)
     changes = {
         "total_images": training.train_images,
         "batch_size": training.batch_size,

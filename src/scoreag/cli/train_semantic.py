@@ -8,8 +8,9 @@ from typing import Annotated
 
 from scoreag.cli import options as o
 from scoreag.cli.runs import command_line
+from scoreag.cli.train import DTYPE_HELP
 
-DEFAULT_NETWORKS = "cifar10-judge,cifar10-resnet20,cifar10-robust-prn"
+DEFAULT_NETWORKS = "cifar10-judge,cifar10-robust-prn"
 _OUT_HELP = "Folder of the measure; use it in plans as semantic = FOLDER."
 
 
@@ -26,6 +27,7 @@ class SemanticOptions:
     reading: o.ReadOptions = field(default_factory=o.ReadOptions)
     out: Annotated[str, o.Opt(_OUT_HELP, check=o.not_empty)]
     seed: Annotated[int, o.Opt("Seed of the folds.", check=o.at_least(0))] = 0
+    dtype: Annotated[str, o.Opt(DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
     license: Annotated[str | None, o.Opt("Of the card.", "that of the answers")] = None
     overwrite: o.Overwrite = False
     output: o.OutputOptions
@@ -40,6 +42,7 @@ def semantic(options: SemanticOptions) -> None:
     from scoreag.data.humans import load_human_answers, match_answers
     from scoreag.io.run_dir import open_run_dir
     from scoreag.models.loading import load_card_of_kind
+    from scoreag.training.execution import resolve_dtype
     from scoreag.training.outputs import TRAINING_FILES
     from scoreag.training.semantic_training import train_semantic
 
@@ -65,7 +68,7 @@ def semantic(options: SemanticOptions) -> None:
         card = train_semantic(
             cards, data, answers, folder, {"data": data.name, "data_sha256": data.sha256},
             options.seed, compute.resolve(), output.progress, options.license or "",
-            _format_command(options),
+            _format_command(options), resolve_dtype(options.dtype, compute.resolve().type),
         )  # fmt: skip
         run.finish(card=dict(card.identity))
     _show(options, card.metrics["people"])

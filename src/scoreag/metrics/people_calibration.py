@@ -252,8 +252,9 @@ def compare_with_people(
     score, share = score.double(), share.double()
     measures: dict[str, Callable[[Tensor], float]] = {
         "spearman": lambda rows: spearman(score[rows], share[rows]),
-        "auc_unclear": lambda rows: auc(-score[rows], share[rows] < UNCLEAR),
     }
+    if 0 < int((share < UNCLEAR).sum()) < len(share):
+        measures["auc_unclear"] = lambda rows: auc(-score[rows], share[rows] < UNCLEAR)
     if calibrated:
         measures["slope"] = lambda rows: calibration_slope(score[rows], share[rows])
         measures["mean_error"] = lambda rows: float((score - share)[rows].mean())

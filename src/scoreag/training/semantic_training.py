@@ -27,6 +27,7 @@ from scoreag.metrics.people_calibration import (
 from scoreag.metrics.semantic import NETWORK, THRESHOLD
 from scoreag.models.model_cards import Card, read_weights, write_card
 from scoreag.models.trust import is_custom_network
+from scoreag.training.execution import autocast_context
 
 FILE = "model.safetensors"
 MIN_IMAGES = 100  # whose answers are too few to calibrate on, and to leave out in folds
@@ -66,13 +67,18 @@ def _check_member(card: Card, first: Card) -> None:
 
 @torch.no_grad()
 def predict_log_shares(
-    ensemble: PeopleEnsemble, images: Tensor, device: torch.device | str, progress: bool = True
+    ensemble: PeopleEnsemble,
+    images: Tensor,
+    device: torch.device | str,
+    progress: bool = True,
+    dtype: str = "float32",
 ) -> LogShares:
-    """What the networks say of 8-bit images."""
+    """What the networks say of 8-bit images, computed in float32 or bf16."""
     ensemble = ensemble.to(device)
     parts = images.split(BATCH_SIZE)
     bar = tqdm(parts, desc="asking networks", delay=2, disable=None if progress else True)
-    return torch.cat([ensemble.log_shares(to_float(part.to(device))).cpu() for part in bar])
+    with autocast_context(dtype, torch.device(device).type):
+        return torch.cat([ensemble.log_shares(to_float(part.to(device))).cpu() for part in bar])
 
 
 def train_semantic(
@@ -86,6 +92,7 @@ def train_semantic(
     progress: bool = True,
     license: str = "",
     command: str = "",
+    dtype: str = "float32",
 ) -> Card:
     """Calibrate the mixture of the networks on answers about ``data``, and write its card.
 
@@ -93,6 +100,7 @@ def train_semantic(
 
     Args:
         answers: about these images, in their order; see ``match_answers``.
+        dtype: in which the networks are computed for the calibration.
         license: of the card; by default that of the answers, from which its numbers are derived.
     """
     assert data.labels is not None
@@ -101,7 +109,7 @@ def train_semantic(
             f"there are {len(data)} images; expected {MIN_IMAGES} or more with answers"
         )
     ensemble = build_ensemble(cards)
-    log_shares = predict_log_shares(ensemble, data.images, device, progress)
+    log_shares = predict_log_shares(ensemble, data.images, device, progress, dtype)
     held = cross_validate(log_shares, answers.counts, data.labels, seed=seed)
     fitted = fit(log_shares, answers.counts, data.labels, seed)
     set_calibration(ensemble, fitted)
@@ -117,7 +125,7 @@ def train_semantic(
         training_config={
             **(provenance or {}), "humans": answers.name, "humans_sha256": answers.sha256,
             "humans_license": answers.license, "seed": seed, "images": len(data),
-            "answers": int(answers.counts.sum()), "networks": members,
+            "answers": int(answers.counts.sum()), "dtype": dtype, "networks": members,
             THRESHOLD: fitted.thresholds[ALPHAS[0]], "note": REAL_ONLY,
         },
         metrics={"people": people_figures(held, answers, data.labels)},

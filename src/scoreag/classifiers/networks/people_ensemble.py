@@ -57,8 +57,10 @@ class PeopleEnsemble(nn.Module):
         views = []
         for member, stats in zip(self.members, self.stats, strict=True):
             mean, std = (x.new_tensor(v).view(1, -1, 1, 1) for v in stats)
-            both = [member((view - mean) / std).log_softmax(1) for view in (x, x.flip(3))]
-            views.append((both[0] + both[1]) / 2)
+            mirrored = getattr(member, "mirrored", False)  # then it says the same of both
+            sides = [x] if mirrored else [x, x.flip(3)]
+            said = [member((side - mean) / std).float().log_softmax(1) for side in sides]
+            views.append(sum(said[1:], said[0]) / len(said))
         return torch.stack(views, 1)
 
     def share_of_label(
