@@ -56,7 +56,7 @@ def test_the_card_says_what_it_was_calibrated_on(trained: Card, cards: list[Card
     assert card.license.startswith("CC BY-NC 4.0 (of the answers made)")
     assert "calibrated on real images only" in card.source
     figures = card.metrics["people"]
-    assert {"spearman", "auc_unclear", "slope", "coverage_90", "clear_90"} <= figures.keys()
+    assert {"spearman", "slope", "coverage_90", "clear_90"} <= figures.keys()
     assert all(entry["total"] == COUNT for entry in figures.values())
 
 
@@ -100,7 +100,7 @@ def test_networks_of_other_classes_are_not_mixed(cards: list[Card]) -> None:
 
 
 def test_a_measure_is_no_member_of_a_measure(trained: Card) -> None:
-    with pytest.raises(ValueError, match="is a people_ensemble; a member .* is a bundled network"):
+    with pytest.raises(ValueError, match=r"is a people_ensemble; a member .* is a bundled network"):
         build_ensemble([trained])
 
 
@@ -153,18 +153,29 @@ def test_answers_in_another_order_are_refused_and_nothing_is_left(
 
 
 def test_a_classifier_learns_the_shares_of_people(files: Path) -> None:
-    """Answers that name another class than the labels: that is what the network says then."""
-    one_hot, other = torch.nn.functional.one_hot, (LABELS + 1) % 3
-    mixed = 4 * one_hot(LABELS, 3) + 3 * one_hot(other, 3)
-    np.save(files / "counts.npy", mixed.numpy())
-    words = ["--preset", "cifar10-robust", "--data", "npz:data.npz", "--train-images", "6000"]
-    words += ["--batch-size", "60", "--lr", "0.05", "--init", "net", "--dtype", "float32"]
+    """Four of ten people name the label of any image, and three each of the others."""
+    one_hot, images = torch.nn.functional.one_hot, torch.full((COUNT, *tiny.SHAPE), 99).byte()
+    np.savez(files / "gray.npz", images=images.numpy(), labels=np.zeros(COUNT, np.int64),
+             classes=np.array(tiny.CLASSES))  # fmt: skip
+    np.save(files / "counts.npy", (3 + one_hot(torch.zeros(COUNT).long(), 3)).numpy())
+    words = ["--preset", "fashion-cnn", "--data", "npz:gray.npz", "--train-images", "3600"]
+    words += ["--batch-size", "60", "--lr", "0.1", "--init", "net", "--dtype", "float32"]
     options = ["--humans", "counts.npy", "--out", "taught", "--device", "cpu"]
     assert main(["train", "classifier", *words, *options]) == 0
     card = load_card("taught")
     assert card.training_config["humans"] == "counts.npy"
     assert "counts.npy: unspecified" in card.license
-    shares = load_classifier("taught")(tiny.images(COUNT).float() / 255).softmax(1)
-    at_other = float(shares[torch.arange(COUNT), other].mean())
-    assert at_other == pytest.approx(3 / 7, abs=0.15)
-    assert float(shares[torch.arange(COUNT), (LABELS + 2) % 3].mean()) < at_other / 2
+    said = load_classifier("taught")(images[:1].float() / 255).softmax(1)[0]
+    assert said.tolist() == pytest.approx([0.4, 0.3, 0.3], abs=0.01)
+
+
+@pytest.mark.parametrize("option", ["--extra-data", "--denoised"])
+def test_people_and_other_sources_of_labels_exclude_each_other(
+    files: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    words = ["--preset", "fashion-cnn", "--data", "npz:data.npz", "--batch-size", "60"]
+    more = {"--extra-data": ["npz:data.npz", "--extra-fraction", "0.5"],
+            "--denoised": ["cifar10", "--noise", "0.1"]}[option]  # fmt: skip
+    options = ["--humans", "counts.npy", "--out", "taught", option, *more]
+    assert main(["train", "classifier", *words, *options]) == 2
+    assert f"{option} learns from labels" in capsys.readouterr().err

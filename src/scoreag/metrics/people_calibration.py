@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from scoreag.classifiers.networks.people_ensemble import LogShares, label_features
 from scoreag.core.rng import Stream
-from scoreag.stats.estimates import N_RESAMPLES, MetricEntry
+from scoreag.stats.estimates import MetricEntry
 from scoreag.stats.ranks import auc, spearman
 
 Features: TypeAlias = Float[Tensor, "images features"]
@@ -36,6 +36,7 @@ UNCLEAR = 0.8  # fewer people than this see the class: the image is not clear
 RIDGE = 1e-3  # of weights of features with unit variance
 SCALE_PART, SETS_PART = 0.05, 0.15  # of the images, for the temperature and for the sets
 N_FOLDS = 5
+N_RESAMPLES = 200  # of the images, for an interval
 _ITERATIONS = 100
 
 
@@ -282,7 +283,7 @@ def set_figures(held: HeldOut, counts: Counts, labels: Labels) -> Figures:
 
 
 def bootstrap(
-    measure: Callable[[Tensor], float], count: int, n_resamples: int = N_RESAMPLES // 2
+    measure: Callable[[Tensor], float], count: int, n_resamples: int = N_RESAMPLES
 ) -> MetricEntry:
     """A figure of all images, with the percentiles of resampled ones; Efron (1979)."""
     source = np.random.Generator(np.random.Philox(count))
