@@ -356,7 +356,8 @@ def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     for name, one in plan.datasets.items():
         for key in ("data", "classifiers", "reference_classifier", "semantic"):
             rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
-            for word in _as_tuple(getattr(one, key) or []):
+            words = getattr(one, key)
+            for word in words if isinstance(words, tuple) else filter(None, [words]):
                 yield rule(word), word, ("datasets", name, key)
     for kind, member in plan.members:
         if kind != "datasets":

@@ -9,6 +9,7 @@ Values = Float[Tensor, " count"]
 def average_ranks(values: Values) -> Float[Tensor, " count"]:
     """The ranks from 1 on; equal values share the mean of theirs.
 
+    >>> import torch
     >>> average_ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
     [2.5, 1.0, 2.5]
     """
