@@ -93,10 +93,10 @@ def test_without_a_measure_nothing_changes(here):
 
 def test_a_measure_that_mixes_the_attacked_classifier_is_refused(here):
     write_measure(here, ["judge", "net"])
-    with pytest.raises(ValueError, match=r"line 9: .*mixes net, which is attacked as net"):
+    with pytest.raises(ValueError, match=r"line 8: .*mixes net, which is attacked as net"):
         run(here / "out", WITH)
 
 
 def test_a_classifier_in_its_place_is_refused(here):
-    with pytest.raises(ValueError, match=r"line 9: judge is a small_cnn and no measure"):
+    with pytest.raises(ValueError, match=r"line 8: judge is a small_cnn and no measure"):
         run(here / "out", WITH.replace('"people"', '"judge"'))
