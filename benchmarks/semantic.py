@@ -7,7 +7,7 @@ the measure itself is told, beside the judge and LPIPS.
 import argparse
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +102,12 @@ def measured(measure: SemanticMeasure, images: Tensor, labels: Tensor) -> Row:
     return {name: round(float(values.double().mean()), 4) for name, values in figures.items()}
 
 
-def attacked(measure: SemanticMeasure, run: Path, count: int) -> Iterator[Row]:
+def attacked(measure: SemanticMeasure, run: Path, count: int, only: Sequence[str]) -> Iterator[Row]:
     """The cells of an assessment: the measure, the judge and LPIPS on the same images."""
     for file in sorted((run / "cells").glob("*/cell.json")):
         cell = json.loads(file.read_text())
+        if only and cell["attack"] not in only:
+            continue
         lines = [line for part in sorted(file.parent.glob("*.jsonl"))
                  for line in part.read_text().splitlines()]  # fmt: skip
         rows = [row for row in map(json.loads, lines) if "file" in row][:count]
@@ -133,6 +135,7 @@ def main() -> None:
     parser.add_argument("--humans-dir")
     parser.add_argument("--cache", type=Path, default=Path(".cache/semantic"))
     parser.add_argument("--run", nargs="*", type=Path, default=[], help="assessments with images")
+    parser.add_argument("--attack", nargs="*", default=[], help="of these runs; else all")
     parser.add_argument("--name", default="semantic")
     args = parser.parse_args()
     data = load_dataset("cifar10:test", args.data_dir)
@@ -148,7 +151,9 @@ def main() -> None:
         {"change": what, **measured(measure, x, labels)} for what, x in changed(images)
     ]
     write(args.name, figures)
-    figures["attacked"] = [row for run in args.run for row in attacked(measure, run, args.images)]
+    figures["attacked"] = [
+        row for run in args.run for row in attacked(measure, run, args.images, args.attack)
+    ]
     write(args.name, figures)
 
 
