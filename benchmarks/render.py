@@ -19,6 +19,7 @@ from render_models import page
 from render_parametrisations import parametrisations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
+from render_semantic import semantic
 from render_tasks import purification, sampling, synthesis, transformation
 from render_transfer import transfer
 from render_white_box import white_box
@@ -283,6 +284,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("certificates", "promised", "Upper bound on the failure rate of generated images", promised),
     ("certificates", "steered", "Upper bound for whoever steers the generator", steered),
     ("certificates", "energy_pace", "Where an attack spends its energy", energy_pace),
+    ("people", "semantic", "`semantic`: predicting what people see", semantic),
 ]
 
 
@@ -297,6 +299,7 @@ PAGES = {  # the title of each page
     "fashion": "Results: Fashion-MNIST",
     "parameterizations": "Results: parameterizations",
     "cost": "Results: cost and reproducibility",
+    "people": "Results: people",
 }
 
 

@@ -12,7 +12,7 @@ from file_server import Handler, Served
 from scoreag.data import cifar, fashion_mnist
 
 ADDRESSES = [f"SCOREAG_{name}_URL" for name in ("CIFAR10", "CIFAR100", "TINY_IMAGENET")]
-ADDRESSES.append("SCOREAG_FASHION_MNIST_URL")
+ADDRESSES += [f"SCOREAG_{name}_URL" for name in ("FASHION_MNIST", "CIFAR10H", "CIFAR10N")]
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import to_jsonable
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips, load_lpips, resolve_weight_files
+from scoreag.metrics.semantic import SemanticMeasure, load_semantic
 from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.models.loading import load_prior, resolve_device
 
@@ -81,6 +82,7 @@ class Cell:
     batch_size: int = 16
     feature_extractor: str = NONE
     lpips: str = ""
+    semantic: str = ""
     classes: tuple[str, ...] = ()
     content: Mapping[str, Any] = field(default_factory=dict)
 
@@ -196,6 +198,12 @@ class ModelCache:
             return None
         return self._load(
             lambda: load_lpips(*resolve_weight_files(self.lpips, self.progress)), "lpips"
+        )
+
+    def semantic(self, name: str) -> SemanticMeasure:
+        """The measure of what people would see."""
+        return self._load(
+            lambda: load_semantic(name, self.device, self.trust_code), "semantic", name
         )
 
     def extractor(self, cell: Cell, shape: Sequence[int]) -> FeatureExtractor | None:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scoreag.assess.experiments import CLEAN, Cell
+from scoreag.assess.semantic_columns import semantic_metrics
 from scoreag.classifiers.checks import CLEAN_IMAGES
 from scoreag.classifiers.rejection import REJECT, is_misclassified
 from scoreag.io.records import Row
@@ -175,12 +176,11 @@ def to_columns(rows: Sequence[Row]) -> Columns:
 
 def compute_metrics(cell: Cell, columns: Columns) -> dict[str, MetricEntry]:
     """All metrics of a cell that has rows, by name."""
-    rates = _rates(columns)
+    rates, semantic = _rates(columns), semantic_metrics(columns.rows, ALL_IMAGES)
     if cell.task == CLEAN:
-        return {
-            name: rates[name] for name in ("clean_accuracy", "judge_agreement") if name in rates
-        }
-    metrics = {**rates, **_randomized_accuracy(columns)}
+        known = {n: rates[n] for n in ("clean_accuracy", "judge_agreement") if n in rates}
+        return known | semantic
+    metrics = {**rates, **semantic, **_randomized_accuracy(columns)}
     for name in (*MEDIAN_METRICS, *MEAN_METRICS):
         values = _numbers(row.get(name, row.get("distances", {}).get(name)) for row in columns.rows)
         if values is not None and name in MEDIAN_METRICS:

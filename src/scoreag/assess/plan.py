@@ -105,6 +105,7 @@ class Benchmark(Table):
     classifiers: Annotated[Words, Field(min_length=1)]
     prior: str = ""
     reference_classifier: Words = ()
+    semantic: str = ""  # a measure of what people would see, of scoreag train semantic
     stochastic: Words = ()  # classifiers that are random on purpose
     missing_hint: str = ""  # what to do where a member is missing
 
@@ -364,9 +365,10 @@ def _code_references(plan: Plan) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
     extractor = plan.feature_extractor
     yield trust.is_custom_features(extractor), extractor, ("feature_extractor",)
     for name, one in plan.datasets.items():
-        for key in ("data", "classifiers", "reference_classifier"):
+        for key in ("data", "classifiers", "reference_classifier", "semantic"):
             rule = trust.is_custom_data if key == "data" else trust.is_custom_classifier
-            for word in getattr(one, key):
+            words = getattr(one, key)
+            for word in words if isinstance(words, tuple) else filter(None, [words]):
                 yield rule(word), word, ("datasets", name, key)
     for kind, member in plan.members:
         if kind != "datasets":

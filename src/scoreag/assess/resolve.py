@@ -28,6 +28,7 @@ from scoreag.assess.run_attack import (
     requires_prior,
     resolve_task_options,
 )
+from scoreag.assess.semantic_columns import check_measure
 from scoreag.assess.threat_model import build_defense
 from scoreag.classifiers.checks import check_classifier, is_same_network
 from scoreag.classifiers.class_groups import known_names, select_classes
@@ -98,6 +99,7 @@ def _base_cell(plan: Plan, benchmark: Benchmark, classifier: str) -> Cell:
         stochastic=benchmark.stochastic,
         batch_size=plan.batch_size,
         feature_extractor=plan.feature_extractor,
+        semantic=benchmark.semantic,
     )
 
 
@@ -235,10 +237,24 @@ def _load_benchmark(plan: Plan, benchmark: Benchmark, cache: ModelCache) -> Load
                 count = own
     with plan.locate_errors(*path, "data", suffix=hint):
         _check_data_classes(data, count, classes)
+    _check_semantic(plan, benchmark, classes, cache)
     with plan.locate_errors("feature_extractor"):
         cell = _base_cell(plan, benchmark, benchmark.classifiers[0])
         cache.extractor(cell, data.images.shape[1:])
     return LoadedDataset(word, data, classes or data.classes)
+
+
+def _check_semantic(
+    plan: Plan, benchmark: Benchmark, classes: Sequence[str], cache: ModelCache
+) -> None:
+    """Load a benchmark's measure of people, if it has one."""
+    if not benchmark.semantic:
+        return
+    with plan.locate_errors("datasets", benchmark.name, "semantic"):
+        measure = cache.semantic(benchmark.semantic)
+        victims = (word for one in plan.datasets.values() for word in one.classifiers)
+        digests = {n: classifier_digests(cache.classifier(n))["sha256"] for n in victims}
+        check_measure(measure, classes, digests)
 
 
 def _find_classes(
@@ -327,6 +343,7 @@ def _resolve_cell(plan: Plan, cell: Cell, loaded: LoadedDataset, cache: ModelCac
         "feature_extractor": extractor and {"name": extractor.name, "sha256": extractor.sha256},
         "lpips": lpips_digest(cache.lpips_metric()),
         "device": cache.torch_device.type,
+        **({"semantic": cache.semantic(cell.semantic).digests} if cell.semantic else {}),
         "attack": attack_source,
         "purifier": purifier_source,
         "algorithm": ALGORITHM,

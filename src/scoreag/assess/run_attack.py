@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scoreag.assess.experiments import CLEAN, Cell, ModelCache
+from scoreag.assess.semantic_columns import score_images
 from scoreag.assess.threat_model import (
     DRAW_OFFSET_EVAL,
     DRAW_OFFSET_GRADIENT,
@@ -349,6 +350,7 @@ def _score_batch(
         "forwards": [round(output.forwards, 4)] * len(positions),
         "backwards": [round(output.backwards, 4)] * len(positions),
         **saved,
+        **_semantic_columns(context, cache, positions, decoded, clean),
     }
     columns |= {
         name: values.tolist() if values.dtype == torch.bool else _round(values, 6)
@@ -375,6 +377,17 @@ def _score_batch(
     extractor = cache.extractor(cell, decoded.shape[1:])
     features = extractor.extract(decoded)[: len(batch)].float().cpu() if extractor else None
     return ScoredBatch(rows, files, features)
+
+
+def _semantic_columns(
+    context: CellContext, cache: ModelCache, positions: list[int], saved: Images,
+    before: Images | None,
+) -> Columns:  # fmt: skip
+    """What people would see, where the dataset has a measure of it and the labels are its own."""
+    if not context.cell.semantic or context.cell.is_ood:
+        return {}
+    measure = cache.semantic(context.cell.semantic)
+    return dict(score_images(measure, context.labels[positions], saved, before))
 
 
 def _encode_pngs(

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_inspect_parameters
 
-from scoreag.cli import assess, attack, certify, convert, demo, evaluate, info, tasks, train, world
+from scoreag.cli import (
+    assess,
+    attack,
+    certify,
+    convert,
+    demo,
+    evaluate,
+    info,
+    tasks,
+    train,
+    train_semantic,
+    world,
+)
 from scoreag.cli.options import UsageError, add_command, one_of
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
@@ -74,6 +86,7 @@ for name, command in COMMANDS.items():
     add_command(app, name, command)
 add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
+add_command(train_app, "semantic", train_semantic.semantic)
 app.add_typer(train_app, name="train")
 
 

@@ -30,7 +30,7 @@ PRESET = "the preset's"
 NOT_IN_COMMAND = ("overwrite", "dry_run", "quiet", "json", "debug")  # no effect on the training
 DEFAULT_DATA = "cifar10:train[0:45000]"
 _OUT_HELP = "Folder of the training and its card; the same command resumes it."
-_DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
+DTYPE_HELP = "float32, bf16, or auto: bf16 where it is fast."
 _ACCUM_HELP = "Parts of a batch whose gradients are accumulated."
 
 
@@ -48,7 +48,7 @@ class TrainOptions:
     ] = None
     batch_size: Annotated[int | None, o.Opt("Images per step.", PRESET, o.at_least(1))] = None
     lr: Annotated[float | None, o.Opt("Peak learning rate.", PRESET)] = None
-    dtype: Annotated[str, o.Opt(_DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
+    dtype: Annotated[str, o.Opt(DTYPE_HELP, check=o.one_of("auto", "float32", "bf16"))] = "auto"
     seed: Annotated[int | None, o.Opt("Seed of weights, order and noise.", PRESET)] = None
     checkpoint_seconds: Annotated[float, o.Opt("Seconds between two checkpoints.")] = 60.0
     license: Annotated[str | None, o.Opt("Of the weights.", "the data's terms are noted")] = None
@@ -89,6 +89,10 @@ class ScoreModelOptions:
 class ClassifierOptions:
     training: TrainOptions
     init: Init = None
+    humans: Annotated[
+        str | None, o.Opt("Learn the shares of people's answers: cifar10n, or a table.", "labels")
+    ] = None
+    humans_dir: Annotated[str | None, o.Opt("Folder or file of --humans.", "as --data-dir")] = None
     extra_data: Annotated[str | None, o.Opt("Additional labeled images, e.g. samples.")] = None
     extra_fraction: Annotated[float | None, o.Opt("Of a batch, from --extra-data.", PRESET)] = None
     denoised: Annotated[
@@ -219,6 +223,7 @@ def classifier(options: ClassifierOptions) -> None:
     recipe, extra = adapt_recipe(recipe, training.preset, data), None
     if options.extra_data:
         extra = training.reading.load(options.extra_data, output.progress, data.classes)
+    labels, humans = human_targets(options, data)
     check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     if training.dry_run:
@@ -226,12 +231,12 @@ def classifier(options: ClassifierOptions) -> None:
             training, recipe, data, device, init, extra_data=extra, prior=prior
         )
     with ExitStack() as stack:
-        claim_folder(stack, training, "classifier", recipe, data, init, extra, prior)
+        claim_folder(stack, training, "classifier", recipe, data, init, extra, prior, humans)
         output.say(f"read {data.summary}")
         card = train_classifier(
-            recipe, data.images, data.labels, data.classes, Path(training.out),
-            _provenance(training, data), training.checkpoint_seconds, output.progress, device,
-            extra, init, training.license or "",
+            recipe, data.images, labels, data.classes, Path(training.out),
+            _provenance(training, data) | humans, training.checkpoint_seconds, output.progress,
+            device, extra, init, training.license or "",
             format_command("classifier", options, recipe.schedule), prior,
         )  # fmt: skip
     finish(training, card)
@@ -251,6 +256,26 @@ def show_training_cost(
     images = recipe.schedule.total_images
     seconds = images * seconds_per_image(recipe, data, device, init, **inputs)
     show_seconds(training.output, images, seconds)
+
+
+def human_targets(
+    options: ClassifierOptions, data: "Dataset"
+) -> tuple["torch.Tensor", dict[str, str]]:
+    """What the network learns of each image: its label, or the shares of people's answers."""
+    from scoreag.data.humans import load_human_answers, match_answers
+
+    assert data.labels is not None
+    if options.humans is None:
+        return data.labels, {}
+    for name in ("extra_data", "denoised"):
+        if getattr(options, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} learns from labels, and --humans from people; give one")
+    output, root = options.training.output, options.humans_dir or options.training.reading.data_dir
+    answers = load_human_answers(options.humans, root, output.progress, output.say)
+    answers = match_answers(answers, data.labels, data.image_ids, data.classes)
+    about = {"humans": answers.name, "humans_sha256": answers.sha256}
+    return answers.shares.float(), {**about, "humans_license": answers.license}
 
 
 def _denoising_recipe(options: ClassifierOptions, recipe: "Recipe") -> "Recipe":
@@ -281,16 +306,14 @@ def _fit_sigma_data(
 
 def select_recipe(training: TrainOptions, presets: Mapping[str, Any], device: str) -> Any:
     """The preset with the options of the command; dtype "auto" is resolved for the device."""
-    from scoreag.training.execution import bf16_is_fast
+    from scoreag.training.execution import resolve_dtype
     from scoreag.training.presets import get_preset
 
     recipe = get_preset(training.preset, presets)
     lr = recipe.lr if training.lr is None else training.lr
     if not 0 < lr < math.inf:
         raise UsageError(f"--lr is {lr}; expected a number above 0, e.g. {recipe.lr:g}")
-    dtype = training.dtype
-    if dtype == "auto":
-        dtype = "bf16" if device == "cuda" or bf16_is_fast() else "float32"
+    dtype = resolve_dtype(training.dtype, device)
     changes = {
         "total_images": training.train_images,
         "batch_size": training.batch_size,
@@ -349,6 +372,7 @@ def claim_folder(
     init: "Card | None" = None,
     extra: "Dataset | None" = None,
     prior: "Prior | None" = None,
+    humans: Mapping[str, str] | None = None,
 ) -> None:
     """Lock --out until ``stack`` closes; refuse a training with other options."""
     from scoreag.io.manifest import to_jsonable
@@ -366,6 +390,7 @@ def claim_folder(
         "seed": recipe.schedule.seed,
         "init": init.identity if init else None,
         **({"denoised": to_jsonable(dict(prior.metadata))} if prior else {}),
+        **(humans or {}),
     }
     folder = Path(training.out)
     stack.enter_context(open_run_dir(folder, manifest, TRAINING_FILES, training.overwrite))

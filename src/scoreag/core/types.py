@@ -8,6 +8,7 @@ from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "batch channel height width"]  # pixels in [0, 1]
 Labels: TypeAlias = Int[Tensor, " batch"]
+Targets: TypeAlias = Labels | Float[Tensor, "batch classes"]  # or shares of people, of each class
 BatchScalar: TypeAlias = Float[Tensor, " batch"]
 State: TypeAlias = Float[Tensor, " batch *dims"]  # x = x0 + sigma n, data scaled to [-1, 1]
 Sigma: TypeAlias = Float[Tensor, ""]  # one noise level, in units of the state

@@ -148,6 +148,15 @@ def read_npz(path: Path, wanted: Iterable[str]) -> tuple[dict[str, NDArray[Any]]
     return found, names
 
 
+def read_npy(path: Path, max_bytes: int = MAX_TABLE_BYTES) -> NDArray[Any]:
+    """The array of a .npy file; never objects."""
+    try:
+        return _parse_npy(bytearray(read_bytes(path, max_bytes)))
+    except ValueError as error:
+        reason = truncate_text(str(error).removeprefix(f"{path} "), 200)
+        raise ValueError(f"{path} is no whole .npy file: {reason}") from error
+
+
 def _parse_npy(data: bytearray) -> NDArray[Any]:
     """The array of a .npy file, in the same memory."""
     file = io.BytesIO(data[: _MAX_HEADER + 12])

@@ -478,10 +478,27 @@ class _TensorUnpickler(SafeUnpickler):
 
 def load_pickle(path: Path) -> Any:
     """A pickle of containers, numbers, text, bytes and integer arrays; Python 2 text is bytes."""
-    data = io.BytesIO(read_bytes(path))
+    return _load_plain(path, read_bytes(path))
+
+
+def load_array_archive(path: Path) -> Any:
+    """What ``torch.save`` wrote of containers, numbers, text and integer arrays of numpy."""
+    with open_zip_archive(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise ValueError(f"{path} has {len(names)} pickles; expected one, as of torch.save")
+        try:
+            data = read_zip_member(archive, names[0], get_file_size(path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return _load_plain(path, data)
+
+
+def _load_plain(path: Path, data: bytes | bytearray) -> Any:
     resolve = _stubs_of(_ARRAY_STUBS, {"_codecs.encode": _encode_latin1})
     try:
-        return _build_arrays(SafeUnpickler(data, resolve, encoding="bytes").load(), {})
+        reader = SafeUnpickler(io.BytesIO(data), resolve, encoding="bytes")
+        return _build_arrays(reader.load(), {})
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise anything

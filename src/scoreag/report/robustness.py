@@ -19,6 +19,7 @@ from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
 from scoreag.methods.scale_search import AUTO
+from scoreag.metrics.people_calibration import REAL_ONLY
 from scoreag.report.html import TableCell, class_name, describe_environment, render_page
 from scoreag.report.robustness_figures import (
     attack_scale,
@@ -50,6 +51,11 @@ REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before
 PERTURBATION_COLUMNS = {
     "LPIPS": "lpips", "SSIM": "ssim", "L2": "l2", "Linf": "linf", "PSNR": "psnr",
     "Frechet": "frechet", "kernel": "kernel",
+}  # fmt: skip
+SEMANTIC_COLUMNS = {
+    "semantic": "semantic", "semantic before": "semantic_before",
+    "in set": "semantic_in_set", "clear": "semantic_clear", "label preserved": "judge_agreement",
+    "LPIPS": "lpips",
 }  # fmt: skip
 OOD_COLUMNS = {
     "prediction changed": "success", "confidence before": "confidence_before",
@@ -213,7 +219,7 @@ def build_tables(assessment: AssessmentResults) -> list[Table]:
         results_table(assessment), worst_case_table(assessment), randomized_table(assessment),
         *transfer_tables(assessment), differences_table(assessment),
         shown_differences_table(assessment),
-        perturbation_table(assessment), *per_class_tables(assessment),
+        semantic_table(assessment), perturbation_table(assessment), *per_class_tables(assessment),
         generator_table(assessment), ood_table(assessment), cost_table(assessment),
     ]  # fmt: skip
     return [table for table in tables if table.rows]
@@ -369,6 +375,19 @@ def _difference_rows(
         [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
         for attack, other, entry in differences
     ]
+
+
+def semantic_table(assessment: AssessmentResults) -> Table:
+    """What people would see, by the measure ``semantic``, beside the reference classifiers."""
+    cells = [one for one in assessment.cells if "semantic" in one.metrics]
+    caption = (
+        "What people would see, by a mixture of networks that was fitted on people's answers: the "
+        "mean share of people who would name the label; whether the label is among the classes "
+        "that 9 in 10 random answers would be (in set), and the only one (clear). The measure is "
+        f"{REAL_ONLY}: on attacked images it is an extrapolation."
+    )
+    title = "What people would see"
+    return _experiment_table(assessment, "semantic", title, caption, cells, SEMANTIC_COLUMNS)
 
 
 def perturbation_table(assessment: AssessmentResults) -> Table:

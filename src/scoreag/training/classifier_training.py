@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from scoreag.classifiers.networks.airbench_cnn import WhitenedCNN, whiten
 from scoreag.core.rng import Stream
-from scoreag.core.types import Images, Labels
+from scoreag.core.types import Images, Targets
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.one_shot import denoise_once
 from scoreag.diffusion.prior import Prior
@@ -32,7 +32,7 @@ from scoreag.training.schedule import Batch, Crops, Pixels, TrainingSchedule
 def train_classifier(
     recipe: Recipe,
     images: Pixels,
-    labels: Labels,
+    labels: Targets,
     classes: Sequence[str],
     folder: Path,
     provenance: Mapping[str, Any] | None = None,
@@ -138,7 +138,7 @@ def channel_stats(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]
 def train(
     recipe: Recipe,
     images: Pixels,
-    labels: Labels,
+    labels: Targets,
     file: Path,
     callback: Callback = lambda state: None,
     checkpoint_seconds: float = 60.0,

@@ -140,6 +140,13 @@ def local_device(device: torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
+def resolve_dtype(dtype: str, device: str) -> str:
+    """The dtype of a training: "auto" is bf16 where that is fast."""
+    if dtype != "auto":
+        return dtype
+    return "bf16" if device == "cuda" or bf16_is_fast() else "float32"
+
+
 def autocast_context(name: str, device: str) -> AbstractContextManager[Any]:
     """Autocast to bfloat16, or no autocast; "auto" is bfloat16 where it is fast."""
     if name not in ("float32", "bf16", "auto"):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from scoreag.core.devices import send
 from scoreag.core.rng import Stream
 from scoreag.core.signals import PROGRESS_KEPT, SignalInterrupt, defer_signals
-from scoreag.core.types import Images, Labels
+from scoreag.core.types import Images, Targets
 from scoreag.training.checkpoint import DivergenceError, TrainState, check_finite, save_checkpoint
 from scoreag.training.execution import SINGLE_PROCESS, DistContext, autocast_context
 from scoreag.training.losses import Loss, PerSampleLoss
@@ -43,7 +43,7 @@ def fit(
     state: TrainState,
     loss: Loss,
     images: UInt8[Tensor, "count channel height width"],
-    labels: Labels,
+    labels: Targets,
     schedule: TrainingSchedule,
     file: Path,
     checkpoint_seconds: float = 60.0,
@@ -126,7 +126,7 @@ def _step_gradients(
     network: nn.Module,
     loss: Loss,
     images: Pixels,
-    labels: Labels,
+    labels: Targets,
     batch: Batch,
     prepare: Prepare,
     schedule: TrainingSchedule,
@@ -159,7 +159,7 @@ def _backward(
     network: nn.Module,
     loss: Loss,
     images: Images,
-    labels: Labels,
+    labels: Targets,
     source: Stream,
     schedule: TrainingSchedule,
     dist_context: DistContext,

@@ -25,14 +25,14 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from scoreag.core.devices import send
 from scoreag.core.rng import Stream
-from scoreag.core.types import BatchScalar, Images, Labels, Logits
+from scoreag.core.types import BatchScalar, Images, Labels, Logits, Targets
 from scoreag.diffusion import parameterizations
 from scoreag.diffusion.noise_schedules import vp_sigma
 from scoreag.diffusion.parameterizations import Parameterization
 from scoreag.registry import UnknownNameError, did_you_mean
 from scoreag.training.schedule import random_flip
 
-Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Stream], Tensor]
+Loss: TypeAlias = Callable[[nn.Module, Images, Targets, Stream], Tensor]
 BatchTensors: TypeAlias = tuple[Tensor, ...]  # with a row for each image
 SigmaSampler: TypeAlias = Callable[[int, Stream], BatchScalar]
 InnerMax: TypeAlias = Callable[[Callable[[Images], Tensor], Images, Stream], Images]
@@ -198,7 +198,7 @@ def compute_logits(
 def classification_loss(
     network: nn.Module,
     images: Images,
-    labels: Labels,
+    labels: Targets,
     source: Stream,
     mean: Sequence[float],
     std: Sequence[float],
@@ -254,7 +254,7 @@ def n_fgsm(
 def adversarial_loss(
     network: nn.Module,
     images: Images,
-    labels: Labels,
+    labels: Targets,
     source: Stream,
     base_loss: Loss,
     inner_max: InnerMax,
@@ -269,10 +269,10 @@ def adversarial_loss(
 def trades_loss(
     network: nn.Module,
     images: Images,
-    labels: Labels,
+    labels: Targets,
     source: Stream,
     logits: Callable[[nn.Module, Images], Logits],
-    clean_loss: Callable[[Logits, Labels], Tensor],
+    clean_loss: Callable[[Logits, Targets], Tensor],
     inner_max: InnerMax,
     beta: float,
 ) -> Float[Tensor, ""]:

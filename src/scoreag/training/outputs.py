@@ -233,12 +233,15 @@ def export(
         entries: of the card that depend on its kind.
     """
     config = {key: value for key, value in asdict(recipe).items() if key not in CARD_ENTRIES}
+    terms = resolve_license(license, str(provenance.get("data", "")), init, extra_data)
+    if not license and provenance.get("humans_license"):
+        terms += f", {provenance['humans']}: {provenance['humans_license']}"
     card = Card(
         name=folder.resolve().name,
         kind=kind,
         network=recipe.network,
         file="model.safetensors",
-        license=resolve_license(license, str(provenance.get("data", "")), init, extra_data),
+        license=terms,
         source=_describe_source(kind, command, provenance),
         algorithm=ALGORITHM,
         image_shape=image_shape,

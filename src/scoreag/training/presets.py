@@ -25,6 +25,7 @@ PRESET_COST = {
     "cifar10-judge": "one core, 31 minutes",
     "cifar10-robust": "two cores, 8 minutes",
     "cifar10-robust-prn": "one core, 2 hours",
+    "cifar10-people": "one core, 15 minutes, from cifar10-judge",
     "cifar10-wrn-16-4": "a GPU",
     "cifar10-wrn-28-10": "a GPU",
     "cifar10-robust-wrn": "a large GPU",

@@ -216,6 +216,10 @@ CLASSIFIER_PRESETS = {
         label_smoothing=0.1, adversarial="trades", eps=8 / 255, step_size=0.25, attack_steps=10,
         beta=5.0,
     ),
+    "cifar10-people": replace(  # made for --init cifar10-judge and --humans cifar10n
+        _CIFAR10_JUDGE, schedule=_schedule(200_000, 256, seed=3), lr=0.1, label_smoothing=0.0,
+        crop_schedule=((0.3, 24), (1.0, 32)),
+    ),
     "cifar100-resnet": Recipe(  # made for --init cifar10-robust-prn
         "preact_resnet", replace(_schedule(500_000, 128, warmup=0.1), ema_rampup_ratio=0.02),
         {"width": 32}, lr=0.1, label_smoothing=0.1, crop_schedule=((0.6, 24), (1.0, 32)),
