@@ -13,6 +13,7 @@ from typer.completion import get_completion_inspect_parameters
 
 from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train, world
 from scoreag.cli.options import UsageError, add_command, one_of
+from scoreag.cli.study import study_app
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
 
@@ -73,6 +74,7 @@ for name, command in COMMANDS.items():
 add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
 app.add_typer(train_app, name="train")
+app.add_typer(study_app, name="study")
 
 
 @app.callback(invoke_without_command=True)
