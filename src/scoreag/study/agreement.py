@@ -4,9 +4,6 @@ Krippendorff (2011), "Computing Krippendorff's alpha-reliability"; Gwet (2008), 
 inter-rater reliability and its variance in the presence of high agreement".
 """
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -95,12 +92,3 @@ def measure_agreement(ratings: Ratings) -> dict[str, MetricEntry]:
         why = "alpha is not defined: all answers are alike"
         found["krippendorff_alpha"] = missing_entry(why, len(ratings.item))
     return found
-
-
-def compute_package_alpha(ratings: Ratings) -> float | None:
-    """Alpha by the package krippendorff, as a check; None where it is not installed."""
-    if find_spec("krippendorff") is None or len(ratings.category.unique()) < 2:
-        return None
-    krippendorff = import_module("krippendorff")
-    counts = count_answers(ratings).numpy()
-    return round(float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")), 6)

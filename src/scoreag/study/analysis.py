@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry, quantile_interval
-from scoreag.study.agreement import compute_package_alpha, measure_agreement
+from scoreag.study.agreement import measure_agreement
 from scoreag.study.answers import UNSURE, Manifest, Participant, Trial
 from scoreag.study.exclusions import (
     RULES,
@@ -101,7 +101,6 @@ def analyze(manifest: Manifest, people: Sequence[Participant], mixed: bool = Tru
             if bool(items.mask(name).any())
         },
         "agreement": measure_agreement(ratings),
-        "alpha_by_package": compute_package_alpha(ratings),
         "repeats_equal": measure_repeats(manifest, items, kept),
         "median_ms": measure_time(kept, set(items.place)),
         "proxies": measure_proxies(manifest, items, ratings),
