@@ -11,13 +11,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 function begin() {
-  address = readAddress(window.location.search, study.lists.length, ownCode());
+  address = readAddress(window.location.search, study.lists.length, ownCode);
   if (address.error) {
     showScreen("text", "This link does not work", element("p", {}, address.error));
     return;
   }
   state = storage.get(storageKey());
-  if (!state) {
+  if (!state || state.study !== study.study) {
     showConsent();
     return;
   }
@@ -55,7 +55,7 @@ function showConsent() {
       "div",
       { class: "actions" },
       button("I agree and take part", agree, { class: "primary" }),
-      button("I do not take part", showWithdrawn),
+      button("I do not take part", showDeclined),
     ),
   );
 }
@@ -90,11 +90,11 @@ function showInstructions() {
     "text",
     "How it works",
     element("p", {}, hints[study.design]),
-    element("p", {}, "Press a button, or its key:"),
+    element("p", {}, "Press a button; with a keyboard, its key:"),
     element("ul", { class: "keys" }, ...keys),
     element("p", {}, "The pictures are small, and shown larger. Answer as you see it; your first impression is fine. If you cannot decide, say so."),
-    element("p", {}, `The first ${study.practice.length} are for practice, and you are told the answer. You can pause at any time with the key P.`),
-    element("div", { class: "actions" }, button("Begin with practice", showTrial, { class: "primary" })),
+    element("p", {}, `The first ${study.practice.length} are for practice, and you are told the answer. You can pause at any time, with the button or the key P.`),
+    element("div", { class: "actions" }, button("Begin with practice", () => showTrial(""), { class: "primary" })),
   );
 }
 
@@ -126,37 +126,46 @@ function showWelcomeBackAgain() {
 
 function proceed() {
   if (state.phase === "debrief" || state.trials.length === order.length) showDebrief();
-  else if (state.trials.length) showTrial();
+  else if (state.trials.length) showTrial("");
   else showInstructions();
 }
 
+function progressText(number) {
+  return `Picture ${number + 1} of ${order.length}`;
+}
+
+function topBar(number) {
+  const practice = order[number].kind === "practice" ? ", practice" : "";
+  return element(
+    "div",
+    { class: "top" },
+    element("label", { for: "progress" }, progressText(number) + practice),
+    element("progress", { id: "progress", max: order.length, value: number }),
+    button("Pause", showPause, { class: "quiet", "aria-keyshortcuts": "p" }),
+  );
+}
+
+// Args: note, a hint below the answers.
 async function showTrial(note) {
   onKey = () => {};
   const number = state.trials.length;
-  const { item, kind } = order[number];
-  const progress = `Picture ${number + 1} of ${order.length}`;
+  const { item } = order[number];
   const stage = element("div", { class: "stage", role: "img", "aria-label": stageLabel() });
   const bottom = element("div", { class: "bottom" });
   showScreen(
     "trial",
     questionOf(study, item),
-    element(
-      "div",
-      { class: "top" },
-      element("label", { for: "progress" }, kind === "practice" ? `${progress}, practice` : progress),
-      element("progress", { id: "progress", max: order.length, value: number }),
-      button("Pause", showPause, { class: "quiet", "aria-keyshortcuts": "p" }),
-    ),
+    topBar(number),
     stage,
     bottom,
   );
-  announce(typeof note === "string" ? `${note} ${progress}.` : `${progress}.`);
+  announce(`${note} ${progressText(number)}.`);
   const draw = Promise.all(imagesOf(study, item).map((i) => decodeImage(study.images[i])));
   const [images] = await Promise.all([draw, delay(gapMilliseconds)]);
   if (!stage.isConnected) return; // paused in between
   stage.replaceChildren(...images.map((image) => drawEnlarged(image, study.enlargement)));
   await nextFrame();
-  if (stage.isConnected) takeAnswer(bottom, item, typeof note === "string" ? note : "");
+  if (stage.isConnected) takeAnswer(bottom, item, note);
 }
 
 function stageLabel() {
@@ -168,7 +177,8 @@ function delay(milliseconds) {
 }
 
 function nextFrame() {
-  return new Promise((done) => requestAnimationFrame(() => done()));
+  // the first callback comes before the image is painted, the second one after it
+  return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())));
 }
 
 function takeAnswer(bottom, item, note) {
@@ -222,18 +232,19 @@ function showFeedback(item, answer, isLast) {
   const text = feedbackOf(study, item, answer);
   const stage = document.querySelector(".stage");
   const next = isLast ? "Practice is over: begin" : "Next";
-  const heading = showScreen(
+  showScreen(
     "trial",
     text,
+    topBar(state.trials.length - 1),
     stage,
     isLast ? element("p", {}, "From now on you are not told the answer.") : null,
-    element("div", { class: "actions" }, button(next, showTrial, { class: "primary" })),
+    element("div", { class: "actions" }, button(next, () => showTrial(""), { class: "primary" })),
   );
   announce(text);
-  heading.nextSibling.setAttribute("aria-label", stageLabel());
   onKey = (event) => {
     const onButton = event.target instanceof HTMLButtonElement;
-    if (event.key === "Enter" && !onButton) showTrial();
+    if (event.key === "Enter" && !onButton) showTrial("");
+    else if (event.key.toLowerCase() === "p") showPause();
   };
 }
 
@@ -276,7 +287,13 @@ function withdraw() {
 
 function showWithdrawn() {
   onKey = () => {};
-  showScreen("text", "You do not take part", textOf("withdrawal"));
+  showScreen("text", "You have withdrawn", textOf("withdrawal"));
+}
+
+function showDeclined() {
+  const text = "Nothing about you was stored. You may close this page.";
+  const actions = element("div", { class: "actions" }, button("Back", showConsent));
+  showScreen("text", "You do not take part", element("p", {}, text), actions);
 }
 
 function showDebrief() {

@@ -35,7 +35,7 @@ function readAddress(search, nLists, newCode) {
     parameters[name] = value === undefined ? "" : value;
   }
   const prolific = parameters.PROLIFIC_PID;
-  const participant = prolific || parameters.participant || newCode;
+  const participant = prolific || parameters.participant || newCode();
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(participant)) {
     return { error: "The code of the participant in the link has letters that no code has." };
   }
