@@ -11,9 +11,20 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_inspect_parameters
 
-from scoreag.cli import assess, certify, convert, demo, evaluate, info, tasks, train, world
+from scoreag.cli import (
+    assess,
+    certify,
+    convert,
+    demo,
+    evaluate,
+    info,
+    study,
+    study_analysis,
+    tasks,
+    train,
+    world,
+)
 from scoreag.cli.options import UsageError, add_command, one_of
-from scoreag.cli.study import study_app
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
 
@@ -54,6 +65,12 @@ train_app = typer.Typer(
     help="Train a model, and export it as a card.", no_args_is_help=True, rich_markup_mode=None,
     epilog="\b\nExample:\n  scoreag train score-model --preset cifar10-small --out models/mine",
 )  # fmt: skip
+study_app = typer.Typer(
+    help="Ask people what they see in the images of runs.", no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="\b\nExample:\n  scoreag study build runs/gat --design name --checks cifar10:test "
+    "--out studies/gat",
+)  # fmt: skip
 
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "demo": demo.demo,
@@ -74,6 +91,10 @@ for name, command in COMMANDS.items():
 add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
 app.add_typer(train_app, name="train")
+add_command(study_app, "build", study.build)
+add_command(study_app, "serve", study.serve)
+add_command(study_app, "analyze", study_analysis.analyze)
+add_command(study_app, "power", study_analysis.power)
 app.add_typer(study_app, name="study")
 
 
