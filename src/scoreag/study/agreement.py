@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.intervals import (
+    ItemWeights,
     Ratings,
     Statistic,
     Table,
@@ -50,7 +51,7 @@ def krippendorff_ratio(ratings: Ratings, plug_in: bool = False) -> Statistic:
     n = torch.where(ratings.counts > 1, ratings.counts, 0.0)
     total, pairs = float(n.sum()), equal_pairs(ratings)
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         p, size = answer_shares(ratings, weights), n * items
         equal = (size * ((p**2).sum(1) if plug_in else pairs)).sum() / size.sum()
         expected = 1 - (((size[:, None] * p).sum(0) / size.sum()) ** 2).sum()
@@ -68,7 +69,7 @@ def gwet_ratio(ratings: Ratings, plug_in: bool = False) -> Statistic:
     paired, rated = (ratings.counts > 1).double(), (ratings.counts > 0).double()
     pairs = equal_pairs(ratings)
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         p, of_pairs, of_all = answer_shares(ratings, weights), paired * items, rated * items
         equal = (of_pairs * ((p**2).sum(1) if plug_in else pairs)).sum() / of_pairs.sum()
         marginals = (of_all[:, None] * p).sum(0) / of_all.sum()

@@ -63,7 +63,8 @@ class Items:
     def proxy(self, name: str) -> Tensor:
         """The values of a proxy, NaN where an image has none."""
         values = [(row.get("proxies") or {}).get(name) for row in self.rows]
-        return torch.tensor([float("nan") if v is None else v for v in values]).double()
+        numbers = [float("nan") if v is None else float(v) for v in values]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def fooled(self, mask: Mask) -> Tensor | None:
         """1 where the classifier was fooled; None where that is unknown of an image of the mask."""

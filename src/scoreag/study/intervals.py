@@ -26,9 +26,10 @@ from torch import Tensor
 from scoreag.stats.estimates import NO_VARIATION, MetricEntry
 from scoreag.stats.proportion import Z_975, wilson_interval
 
-Weights: TypeAlias = Float[Tensor, " rows"]
+Weights: TypeAlias = Float[Tensor, " answers"]
+ItemWeights: TypeAlias = Float[Tensor, " items"]
 Table: TypeAlias = Float[Tensor, "items categories"]
-Statistic: TypeAlias = Callable[[Weights, Weights], Float[Tensor, ""]]  # of answers, of items
+Statistic: TypeAlias = Callable[[Weights, ItemWeights], Float[Tensor, ""]]  # of answers, of items
 
 METHOD = "95 %, over people and images"
 FEW = "no interval: fewer than two people or images"
@@ -109,7 +110,7 @@ def linearize(
     people = len(ratings.person.unique())
     variance = over_images + max(over_people - noise, 0.0)
     if min(people, images) < 2 or variance <= 0:
-        return Linearized(float(value.detach()), variance, min(people, images) - 1)
+        return Linearized(float(value.detach()), variance, float(min(people, images) - 1))
     # Satterthwaite (1946): each part has the relative variance 2 / (number - 1)
     spread = over_images**2 / (images - 1) + over_people**2 / (people - 1)
     return Linearized(float(value.detach()), variance, max(1.0, variance**2 / spread))
@@ -168,7 +169,7 @@ def share_entry(ratings: Ratings, found: Linearized, population: str = "") -> Me
     if 0 < p < 1 and found.variance > 0:
         effective = min(p * (1 - p) / found.variance, total)
         effective *= (Z_975 / float(stdtrit(found.df, 0.975))) ** 2
-    low, high = wilson_interval(min(max(p, 0.0), 1.0), max(effective, 1e-9))  # type: ignore[arg-type]
+    low, high = wilson_interval(min(max(p, 0.0), 1.0), max(effective, 1e-9))
     return entry | _ends(low, high, f"{METHOD}, Wilson")
 
 

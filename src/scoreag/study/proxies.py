@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.intervals import (
+    ItemWeights,
     Ratings,
     Statistic,
     Weights,
@@ -39,7 +40,7 @@ def human_shares(ratings: Ratings) -> tuple[Values, Values]:
     return item_means(ratings, torch.ones_like(ratings.score)), ratings.counts
 
 
-def weighted_ranks(values: Values, items: Weights) -> Values:
+def weighted_ranks(values: Values, items: ItemWeights) -> Values:
     """The share of the weight below each value, and half of that at it."""
     below = (values[:, None] > values[None]).double() + 0.5 * (values[:, None] == values[None])
     return below @ items / items.sum()
@@ -48,7 +49,7 @@ def weighted_ranks(values: Values, items: Weights) -> Values:
 def spearman(values: Values, shares: Values, chosen: Tensor) -> Statistic:
     """The correlation of the ranks over the chosen items; ties share their mean rank."""
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         v = items[chosen]
         p = v / v.sum()
         a, b = (weighted_ranks(one[chosen], v) for one in (values, shares))
@@ -64,13 +65,15 @@ def area_under_curve(scores: Values, positive: Tensor, chosen: Tensor) -> Statis
     above = (scores[yes][:, None] > scores[no][None]).double()
     above += 0.5 * (scores[yes][:, None] == scores[no][None])
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         return items[yes] @ above @ items[no] / (items[yes].sum() * items[no].sum())
 
     return statistic
 
 
-def fit_logistic(x: Float[Tensor, "rows 2"], y: Weights) -> Float[Tensor, " 2"] | None:
+def fit_logistic(
+    x: Float[Tensor, "rows 2"], y: Float[Tensor, " rows"]
+) -> Float[Tensor, " 2"] | None:
     """The largest likelihood of ``P(y = 1) = sigmoid(x b)``; None where it has no maximum."""
     b = torch.zeros(2, dtype=torch.float64)
     for _ in range(NEWTON_STEPS):
@@ -99,7 +102,7 @@ def calibration_slope(ratings: Ratings, values: Values) -> Statistic | None:
     q = torch.sigmoid(x @ fitted)
     inverse = torch.linalg.inv((x.T * (ratings.counts * q * (1 - q))) @ x)
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         score = (ratings.counts * items * (item_means(ratings, weights) - q)) @ x
         return (fitted + inverse @ score)[1]
 
@@ -156,7 +159,7 @@ def _detection(
         return missing_entry(why, len(chosen)) | {"below": count}
     scores = values if is_distance(name) else -values
     found = linearize(ratings, area_under_curve(scores, below, chosen))
-    found = replace(found, df=min(found.df, fewer - 1))
+    found = replace(found, df=min(found.df, float(fewer - 1)))
     a = found.value
     if not 0 < a < 1:
         return plain_entry(ratings, found, limit=1.0) | {"below": count}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.intervals import (
+    ItemWeights,
     Linearized,
     Ratings,
     Statistic,
@@ -29,7 +30,7 @@ def mean_score(ratings: Ratings, mask: Mask) -> Statistic:
     """The mean score of the answers on the items of the mask."""
     answers = ratings.counts * mask
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         share = answers * items
         return (share * item_means(ratings, weights)).sum() / share.sum()
 
@@ -59,7 +60,7 @@ def share_of_sets(ratings: Ratings, k: int) -> Float[Tensor, " items"]:
     y = torch.zeros(ratings.n_items).double().index_add(0, ratings.item, ratings.score)
     counts = zip(y.tolist(), ratings.counts.tolist(), strict=True)
     sets = [(math.comb(int(seen), k), math.comb(int(n), k)) for seen, n in counts]
-    return torch.tensor([part / max(whole, 1) for part, whole in sets]).double()
+    return torch.tensor([part / max(whole, 1) for part, whole in sets], dtype=torch.float64)
 
 
 def all_of_k(
@@ -77,7 +78,7 @@ def all_of_k(
     fewer = share_of_sets(ratings, k - 1)
     slope = k * float((usable * value * fewer).sum() / (usable * value).sum().clamp(min=1e-12))
 
-    def statistic(weights: Weights, items: Weights) -> Float[Tensor, ""]:
+    def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
         share = usable * items
         found = (share * value * exact).sum() / share.sum()
         if not plug_in:
