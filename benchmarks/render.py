@@ -17,6 +17,7 @@ from render_certified import certified, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
+from render_people import study_simulations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_tasks import purification, sampling, synthesis, transformation
@@ -275,6 +276,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("results", "certified_half", "Certified accuracy: denoised smoothing, noise 0.5", certified),
     ("results", "promised", "Upper bound on the failure rate of generated images", promised),
     ("results", "steered", "Upper bound for whoever steers the generator", steered),
+    ("people", "study_simulations", "Studies with simulated people", study_simulations),
 ]
 
 
@@ -288,6 +290,7 @@ PAGES = {  # the title of each page
     "fashion": "Results: Fashion-MNIST",
     "parameterizations": "Results: parameterizations",
     "cost": "Results: cost and reproducibility",
+    "people": "Results: people",
 }
 
 
