@@ -2,7 +2,7 @@
 
     python benchmarks/study_browser.py STUDY --axe node_modules/axe-core/axe.min.js --shots shots
 
-The first opens the page as a file and uses the keyboard alone; the page is reloaded in between.  The
+The first opens the page as a file, uses the keyboard alone, and reloads the page in between.  The
 second holds a phone, taps, and is served by ``scoreag study serve``.  Needs the package playwright
 and Chromium; axe-core comes from npm (``npm install axe-core``).
 """

@@ -45,7 +45,7 @@ def test_the_same_command_again_writes_the_page_with_the_edited_texts(pool, tmp_
 def test_another_study_is_not_overwritten(pool, tmp_path):
     build.write_study_folder(make_study(pool), tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="holds another study.*give another --out"):
+    with pytest.raises(ValueError, match=r"holds another study.*give another --out"):
         build.write_study_folder(make_study(pool, seed=1), tmp_path)
     assert contents(tmp_path) == before
 

@@ -171,7 +171,7 @@ def test_settings_that_do_not_fit_are_refused(pool, settings, says):
 @pytest.mark.parametrize("design", ["choose", "real"])
 def test_images_without_untouched_ones_have_nothing_to_be_compared_with(tmp_path, design):
     pool = read_runs([write_run(tmp_path, "synthesize")])
-    with pytest.raises(ValueError, match="compares untouched images.*only gas; add a run"):
+    with pytest.raises(ValueError, match=r"compares untouched images.*only gas; add a run"):
         make_study(pool, design)
 
 

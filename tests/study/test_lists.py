@@ -1,6 +1,7 @@
 """Lists are a Latin square, and orders spread checks and repeats."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -79,7 +80,7 @@ def test_a_repeat_comes_a_quarter_of_a_session_after_its_image_at_least(manifest
 def test_checks_are_spread_over_the_session(manifest):
     order = [t["kind"] for t in trial_order(manifest, "someone", 0)]
     places = [i for i, kind in enumerate(order) if kind == "check"]
-    gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(places)]
     assert max(gaps) <= 2 * len(order) / 10
 
 

@@ -1,4 +1,4 @@
-"""scoreag study build and serve, as a user meets them: one line for a mistake, nothing half-written."""
+"""scoreag study build and serve: one line for a mistake, and nothing half-written."""
 
 import http.client
 import json
