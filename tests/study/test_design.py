@@ -10,7 +10,7 @@ import torch
 from scoreag.io.images import decode_png
 from scoreag.study.design import Settings, design_study
 from scoreag.study.manifest import compute_study_id
-from scoreag.study.pictures import Pool, read_runs
+from scoreag.study.pictures import Pool, read_runs, sample_positions
 from scoreag.study.selection import shuffle_blocks
 from study.made_studies import make_study, read_pool, write_run
 
@@ -146,6 +146,14 @@ def test_a_judge_chooses_the_images_of_checks_and_is_recorded(pool):
     first = next(i for i in study.manifest["items"] if i["condition"] == "clean")
     number = int(first["source"].partition("#")[2])
     assert first["proxies"]["judge"] == pytest.approx(0.75 + number / 400, abs=1e-6)
+
+
+def test_positions_of_a_data_set_are_random_and_balanced():
+    labels = [0] * 30 + [1] * 10 + [2] * 5
+    chosen = sample_positions(labels, 12, seed=0)
+    assert Counter(labels[i] for i in chosen) == {0: 4, 1: 4, 2: 4} and len(set(chosen)) == 12
+    assert chosen == sample_positions(labels, 12, seed=0) != sample_positions(labels, 12, seed=1)
+    assert sorted(sample_positions(labels, 99, seed=0)) == list(range(45))
 
 
 def test_a_list_has_at_most_so_many_trials(pool):
