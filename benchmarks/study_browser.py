@@ -2,7 +2,7 @@
 
     python benchmarks/study_browser.py STUDY --axe node_modules/axe-core/axe.min.js --shots shots
 
-The first opens the page as a file and uses the keyboard alone; the page is reloaded in between.  The
+The first opens the page as a file, uses the keyboard alone, and reloads the page in between.  The
 second holds a phone, taps, and is served by ``scoreag study serve``.  Needs the package playwright
 and Chromium; axe-core comes from npm (``npm install axe-core``).
 """
@@ -186,12 +186,25 @@ def take_part_by_keyboard(person: Person, url: str, folder: Path) -> dict[str, b
     press_button(person, "Withdraw")
     person.look("withdraw")
     press_button(person, "Back")
-    press_button(person, "Continue")
+    check_keys_off(person)
     do_trials(person, len(order), press_button, type_answer)
     person.look("debrief")
     press_button(person, "Hand in")
     person.look("done")
     return fetch_downloads(person, press_button, folder)
+
+
+def check_keys_off(person: Person) -> None:
+    """From the pause to the trial again; keys that were switched off give no answer."""
+    press_button(person, "Switch the keys off")
+    press_button(person, "Continue")
+    person.page.locator(".choices").wait_for()
+    person.page.keyboard.press("1")
+    person.page.keyboard.press("u")
+    assert f"Picture {len(person.given) + 1} of" in person.page.inner_text(".top label")
+    press_button(person, "Pause")
+    press_button(person, "Switch the keys on")
+    press_button(person, "Continue")
 
 
 def take_part_by_touch(person: Person, url: str, folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Plans: the numbers of the design, and simulated studies that show the difference as often."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,14 @@ def test_five_points_need_about_250_images_and_25_people():
 
 def test_three_points_need_about_690_images():
     assert count_images(Design(difference=0.03)) == pytest.approx(690, rel=0.005)
+
+
+@pytest.mark.parametrize("points, rest", [(5, "247 | 4,940 | 25"), (3, "689 | 13,780 | 70")])
+def test_the_page_of_studies_has_these_numbers(points, rest):
+    page = Path(__file__).parents[2] / "docs" / "human-study.md"
+    assert f"| {points} points | 5 | {rest} |" in page.read_text()
+    plan = plan_study(Design(difference=points / 100))
+    assert rest == f"{plan['images']} | {plan['answers']:,} | {plan['people']}"
 
 
 def test_images_by_hand():

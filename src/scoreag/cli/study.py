@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scoreag.study.selection import Confidence
 
 DESIGNS = ("name", "choose", "real")
+MAX_SAMPLED = 2000  # images of a data set; one has hardly more of a condition in a page
 _RUNS_HELP = "Folders of synthesize, transform, purify or assess."
 _DESIGN_HELP = "name (which class), choose (which of two shows it better) or real (a photograph?)."
 _CHECKS_HELP = "Labeled real images for easy checks and practice: cifar10:test."
@@ -136,14 +137,16 @@ def _read_dataset(
     """The labeled images of a data set, as pictures of a condition."""
     from scoreag.cli.runs import check_classes, check_labeled
     from scoreag.data.loading import load_dataset
-    from scoreag.study.pictures import dataset_pictures
+    from scoreag.study.pictures import dataset_pictures, sample_positions
 
     data = load_dataset(
         spec, options.data_dir, progress=options.output.progress, classes=pool.classes
     )
     check_labeled(data)
     check_classes(data, pool.classes)
-    return dataset_pictures(data, range(len(data.images)), condition)
+    assert data.labels is not None
+    positions = sample_positions(data.labels.tolist(), MAX_SAMPLED, options.seed)
+    return dataset_pictures(data, positions, condition)
 
 
 def _load_judge(pool: "Pool", options: BuildOptions) -> "Confidence | None":

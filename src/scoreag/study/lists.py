@@ -7,6 +7,7 @@ images of a condition, and each image is seen by equally many people.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +20,19 @@ def shuffle_key(*parts: object) -> str:
 
 
 def count_lists(versions: Sequence[Version], trials: int) -> int:
-    """The fewest lists: one for each version of a source, and at most ``trials`` images in each."""
-    counts: dict[Hashable, int] = {}
-    for source, _ in versions:
-        counts[source] = counts.get(source, 0) + 1
-    return max([math.ceil(len(versions) / trials), *counts.values()])
+    """The fewest lists: one for each version of a source, and at most ``trials`` images in each.
+
+    Raises:
+        ValueError: a list has one image of each condition at least, and these are more.
+    """
+    counts = Counter(source for source, _ in versions)
+    fewest = max(math.ceil(len(versions) / trials), *counts.values())
+    for n_lists in range(fewest, len(versions) + 1):
+        if max(map(len, make_lists(versions, n_lists))) <= trials:
+            return n_lists
+    raise ValueError(
+        f"--trials is {trials}; expected {max(counts.values())} or more, one for each condition"
+    )
 
 
 def make_lists(versions: Sequence[Version], n_lists: int) -> list[list[int]]:

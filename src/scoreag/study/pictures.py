@@ -13,10 +13,12 @@ from scoreag.assess.experiments import CLEAN as CLEAN_TASK
 from scoreag.assess.experiments import Cell
 from scoreag.assess.plan import NONE
 from scoreag.data.loading import Dataset
+from scoreag.data.source import interleave_groups
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows, read_picture
 from scoreag.methods.result import ROW_FIELDS
+from scoreag.study.lists import shuffle_key
 
 CLEAN = "clean"  # the condition of untouched images
 TASKS = {"synthesize": "gas", "transform": "gat", "purify": "gap"}
@@ -106,6 +108,13 @@ def dataset_pictures(data: Dataset, positions: Sequence[int], condition: str) ->
         source = f"{name}#{data.image_ids[i]}"
         found.append(Picture(condition, source, pixels, int(data.labels[i]), png, pixels))
     return found
+
+
+def sample_positions(labels: Sequence[int], count: int, seed: int) -> list[int]:
+    """At most ``count`` positions in a random order in which the labels take turns."""
+    order = sorted(range(len(labels)), key=lambda i: shuffle_key(seed, "sample", i))
+    turns = interleave_groups([labels[i] for i in order])
+    return [order[i] for i in turns[:count]]
 
 
 def pixel_digest(image: Tensor) -> str:

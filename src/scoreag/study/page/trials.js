@@ -80,7 +80,7 @@ function choicesOf(study) {
   }
   return [
     { answer: "real", label: "a photograph", keys: ["1"] },
-    { answer: "fake", label: "generated", keys: ["2"] },
+    { answer: "fake", label: "made or changed", keys: ["2"] },
     unsure("not sure"),
   ];
 }
