@@ -17,7 +17,7 @@ from render_certified import certified, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
-from render_people import study_simulations
+from render_people import mixed_model, study_simulations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_tasks import purification, sampling, synthesis, transformation
@@ -277,6 +277,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("results", "promised", "Upper bound on the failure rate of generated images", promised),
     ("results", "steered", "Upper bound for whoever steers the generator", steered),
     ("people", "study_simulations", "Studies with simulated people", study_simulations),
+    ("people", "study_mixed_model", "The mixed logistic model", mixed_model),
 ]
 
 

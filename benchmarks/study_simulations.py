@@ -232,36 +232,36 @@ def simulate_odds(world: World, studies: int, first: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
-    parser.add_argument("--mixed-studies", type=int, default=100)
-    parser.add_argument("--designs", nargs="+", default=[*WORLDS])
-    parser.add_argument("--name", default="study_simulations")
+    parser.add_argument("--mixed-model", action="store_true", help="it alone: seconds a study")
     args = parser.parse_args()
-    designs = {}
-    for design in args.designs:
-        world = WORLDS[design]
-        truth = true_values(world)
-        summaries = [
-            analyze(*simulate(world, seed), mixed=False).summary
-            for seed in tqdm(range(args.studies), design)
-        ]
-        rows = [
-            compare(path, x, [look_up(s, path) for s in summaries]) for path, x in truth.items()
-        ]
-        designs[design] = {**describe_people(world, summaries), "rows": rows}
     world = WORLDS["name"]
-    share = true_values(world)["conditions.gat.sees_label"]
-    plain = sum(pigeonhole(world, seed, share) for seed in tqdm(range(args.studies), "bootstrap"))
-    figures: Row = {
+    setting: Row = {
         "studies": args.studies, "images": world.images, "conditions": [*world.conditions],
-        "raters": world.raters, "designs": designs, "mixed": [],
-        "pigeonhole": {"inside": plain, "studies": args.studies},
+        "raters": world.raters,
     }  # fmt: skip
-    print(write(args.name, figures))  # what is cut off keeps it
-    if args.mixed_studies:
-        figures["mixed"] = simulate_odds(world, args.mixed_studies, 10_000)
-        print(write(args.name, figures))
-    for row in [*(row for one in designs.values() for row in one["rows"]), *figures["mixed"]]:
+    if args.mixed_model:
+        rows = simulate_odds(world, args.studies, 10_000)
+        write("study_mixed_model", {**setting, "rows": rows})
+    else:
+        designs = {name: simulate_design(one, args.studies) for name, one in WORLDS.items()}
+        rows = [row for one in designs.values() for row in one["rows"]]
+        share = true_values(world)["conditions.gat.sees_label"]
+        plain = sum(pigeonhole(world, seed, share) for seed in range(args.studies))
+        write("study_simulations", {
+            **setting, "designs": designs,
+            "pigeonhole": {"inside": plain, "studies": args.studies},
+        })  # fmt: skip
+    for row in rows:
         print("" if row["within"] else "OUTSIDE", row)
+
+
+def simulate_design(world: World, studies: int) -> Row:
+    """Every figure of a design over all studies, and how many people were left out."""
+    truth = true_values(world)
+    seeds = tqdm(range(studies), world.design)
+    summaries = [analyze(*simulate(world, seed), mixed=False).summary for seed in seeds]
+    rows = [compare(path, x, [look_up(s, path) for s in summaries]) for path, x in truth.items()]
+    return {**describe_people(world, summaries), "rows": rows}
 
 
 def describe_people(world: World, summaries: list[Row]) -> Row:

@@ -192,10 +192,10 @@ def measure_repeats(manifest: Manifest, items: Items, people: Sequence[Participa
 def measure_time(people: Sequence[Participant], items: set[int]) -> MetricEntry:
     """The median over people of a person's median time on the main trials of the items."""
     times = [[t.ms for t in person.of_kind("main") if t.item in items] for person in people]
-    medians = sorted(median(one) for one in times if one)
+    medians = sorted(float(median(one)) for one in times if one)
     if not medians:
         return {"value": None, "of": "people", "total": 0, "interval": "no answers"}
-    middle = float(median(medians))
+    middle = median(medians)
     return {"value": middle, "of": "people", "total": len(medians), **quantile_interval(medians)}
 
 

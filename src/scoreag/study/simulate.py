@@ -78,7 +78,7 @@ class Images:
     judge: Numbers
 
 
-def sigmoid(x: Numbers) -> Numbers:
+def sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
@@ -218,9 +218,7 @@ def make_answers(
     second = np.where(
         rng.random(len(chosen)) < world.again, first[chosen], draw(shares[chosen], rng)
     )
-    right = rng.random(world.checks) < sigmoid(np.array(CHECK_LEVEL + person)) * (
-        1 - world.lapses[kind]
-    )
+    right = rng.random(world.checks) < sigmoid(CHECK_LEVEL + person) * (1 - world.lapses[kind])
     checks = [row for row in manifest["items"] if row["purpose"] == "check"]
     rows = manifest["items"]
     asked = [(int(i), "main", say(world, rows[i], int(a))) for i, a in zip(ids, first, strict=True)]
