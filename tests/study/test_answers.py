@@ -207,7 +207,7 @@ def test_checks_may_be_wrong_as_often_as_the_manifest_says(tmp_path, most, reaso
     assert read_one(tmp_path, fields, manifest) == reasons
 
 
-@pytest.mark.parametrize("share, reasons", [(0.16, ["too_fast"]), (0.17, [])])
+@pytest.mark.parametrize("share, reasons", [(0.16, ["too_fast"]), (1 / 6, []), (0.17, [])])
 def test_one_fast_answer_of_six_is_a_sixth(tmp_path, share, reasons):
     """Practice is not among the six."""
     manifest = strict(fast_share_most=share)
