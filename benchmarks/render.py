@@ -17,6 +17,7 @@ from render_certified import certificates, certified, energy_pace, promised, ste
 from render_gradients import memory, purifier_gradient, purifiers
 from render_models import page
 from render_parametrisations import parametrisations
+from render_people import mixed_model, study_simulations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_semantic import semantic
@@ -285,6 +286,8 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("certificates", "steered", "Upper bound for whoever steers the generator", steered),
     ("certificates", "energy_pace", "Where an attack spends its energy", energy_pace),
     ("people", "semantic", "`semantic`: predicting what people see", semantic),
+    ("people", "study_simulations", "Studies with simulated people", study_simulations),
+    ("people", "study_mixed_model", "The mixed logistic model", mixed_model),
 ]
 
 

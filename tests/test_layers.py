@@ -25,6 +25,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["training"],
     ["assess"],
     ["evaluation"],
+    ["study"],
     ["report"],
     ["scoreag"],  # the package itself, that is, the public names
     ["cli"],

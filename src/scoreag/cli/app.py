@@ -19,6 +19,8 @@ from scoreag.cli import (
     demo,
     evaluate,
     info,
+    study,
+    study_analysis,
     tasks,
     train,
     train_semantic,
@@ -65,6 +67,12 @@ train_app = typer.Typer(
     help="Train a model, and export it as a card.", no_args_is_help=True, rich_markup_mode=None,
     epilog="\b\nExample:\n  scoreag train score-model --preset cifar10-small --out models/mine",
 )  # fmt: skip
+study_app = typer.Typer(
+    help="Ask people what they see in the images of runs.", no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="\b\nExample:\n  scoreag study build runs/gat --design name --checks cifar10:test "
+    "--out studies/gat",
+)  # fmt: skip
 
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "demo": demo.demo,
@@ -88,6 +96,11 @@ add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
 add_command(train_app, "semantic", train_semantic.semantic)
 app.add_typer(train_app, name="train")
+add_command(study_app, "build", study.build)
+add_command(study_app, "serve", study.serve)
+add_command(study_app, "analyze", study_analysis.analyze)
+add_command(study_app, "power", study_analysis.power)
+app.add_typer(study_app, name="study")
 
 
 @app.callback(invoke_without_command=True)

@@ -64,8 +64,8 @@ class Proportion:
         return f"{self.count} of {self.total} {self.population} ({share})"
 
 
-def wilson_interval(value: float, n: int) -> tuple[float, float]:
-    """Wilson (1927): the p with ``|value - p| <= z (p (1 - p) / n)^(1/2)``.
+def wilson_interval(value: float, n: int | float) -> tuple[float, float]:
+    """Wilson (1927): the p with ``|value - p| <= z (p (1 - p) / n)^(1/2)``; n may be effective.
 
     ``(value + z^2/2n -+ z (value (1 - value)/n + z^2/4n^2)^(1/2)) / (1 + z^2/n)``.
     """

@@ -1,0 +1,1 @@
+"""Human studies: people name the images of runs, on one page without a network."""
