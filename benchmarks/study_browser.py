@@ -32,6 +32,10 @@ AXE_RUN = """async () => {
   return found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`);
 }"""
 
+FOCUSED_BUTTON = (
+    'document.activeElement.matches("button") ? document.activeElement.textContent : ""'
+)
+
 
 def find_chromium() -> str:
     """The browser: CHROMIUM, or one on the path."""
@@ -109,7 +113,7 @@ def press_button(person: Person, text: str) -> None:
     """Reach a button by Tab alone, and press Enter."""
     for _ in range(20):
         person.page.keyboard.press("Tab")
-        if text in person.page.evaluate("document.activeElement.textContent"):
+        if text in person.page.evaluate(FOCUSED_BUTTON):
             person.page.keyboard.press("Enter")
             return
     raise AssertionError(f"Tab does not reach {text!r}")
