@@ -32,6 +32,10 @@ AXE_RUN = """async () => {
   return found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`);
 }"""
 
+FOCUSED_BUTTON = (
+    'document.activeElement.matches("button") ? document.activeElement.textContent : ""'
+)
+
 
 def find_chromium() -> str:
     """The browser: CHROMIUM, or one on the path."""
@@ -49,6 +53,7 @@ class Person:
     number: int
     axe: str = ""
     shots: Path | None = None
+    think: int = 0
     requests: list[str] = field(default_factory=list)
     given: list[Any] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -109,7 +114,7 @@ def press_button(person: Person, text: str) -> None:
     """Reach a button by Tab alone, and press Enter."""
     for _ in range(20):
         person.page.keyboard.press("Tab")
-        if text in person.page.evaluate("document.activeElement.textContent"):
+        if text in person.page.evaluate(FOCUSED_BUTTON):
             person.page.keyboard.press("Enter")
             return
     raise AssertionError(f"Tab does not reach {text!r}")
@@ -144,6 +149,7 @@ def do_trials(
         if kind not in looked:
             looked.add(kind)
             person.look(kind)
+        person.page.wait_for_timeout(person.think)
         person.given.append(person.answer_of(order[number]["item"]))
         answer(person, person.given[-1])
         if kind == "practice":
@@ -255,8 +261,12 @@ def check_page(person: Person, allowed: list[str]) -> None:
     assert not person.violations, "\n".join(person.violations)
 
 
-def run_study(folder: Path, axe: str, shots: Path | None, work: Path) -> list[str]:
-    """Both people take part in the study in ``folder``; what was seen, in lines."""
+def run_study(folder: Path, axe: str, shots: Path | None, work: Path, think: int = 0) -> list[str]:
+    """Both people take part in the study in ``folder``; what was seen, in lines.
+
+    Args:
+        think: milliseconds before an answer; an analysis leaves out who is faster than 200.
+    """
     from playwright.sync_api import sync_playwright
 
     manifest = read_study(folder)
@@ -268,13 +278,15 @@ def run_study(folder: Path, axe: str, shots: Path | None, work: Path) -> list[st
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         desktop = browser.new_context(viewport=DESKTOP, accept_downloads=True)
-        first = Person(desktop.new_page(), manifest, "p-keys", 0, axe, shots)
+        first = Person(desktop.new_page(), manifest, "p-keys", 0, axe, shots, think)
         first_files = take_part_by_keyboard(first, page_url, work)
         phone = browser.new_context(
             viewport=PHONE, device_scale_factor=3, has_touch=True, is_mobile=True,
             accept_downloads=True,
         )  # fmt: skip
-        second = Person(phone.new_page(), manifest, "p-touch", desk.hand_out("p-touch"), axe, shots)
+        second = Person(
+            phone.new_page(), manifest, "p-touch", desk.hand_out("p-touch"), axe, shots, think
+        )
         start = f"{site}/?PROLIFIC_PID=p-touch"
         second_files = take_part_by_touch(second, start, work)
         browser.close()
@@ -299,13 +311,14 @@ def main() -> None:
     parser.add_argument("--axe", type=Path, help="axe.min.js of axe-core")
     parser.add_argument("--shots", type=Path, help="folder for pictures of the screens")
     parser.add_argument("--work", type=Path, default=Path("downloads"), help="for downloads")
+    parser.add_argument("--think", type=int, default=300, help="milliseconds before an answer")
     arguments = parser.parse_args()
     for folder in filter(None, (arguments.shots, arguments.work)):
         folder.mkdir(parents=True, exist_ok=True)
     axe = arguments.axe.read_text("utf-8") if arguments.axe else ""
     if not axe:
         print("without --axe, contrast and labels are not checked", file=sys.stderr)
-    for line in run_study(arguments.study, axe, arguments.shots, arguments.work):
+    for line in run_study(arguments.study, axe, arguments.shots, arguments.work, arguments.think):
         print(line)
 
 

@@ -107,6 +107,12 @@ def test_only_the_named_conditions_are_read(tmp_path):
     folder = write_assessment(tmp_path)
     assert list(read_runs([folder], ["stadv"]).pictures) == ["stadv"]
     assert list(read_runs([folder], ["clean", "stadv"]).pictures) == ["clean", "stadv"]
+    assert list(read_runs([folder], ["clean"]).pictures) == ["clean"]
+
+
+def test_untouched_images_that_no_run_has_are_not_left_out_silently(tmp_path):
+    with pytest.raises(ValueError, match="no untouched images for the condition clean; give"):
+        read_runs([write_run(tmp_path, "synthesize", 4)], ["clean", "gas"])
 
 
 def empty(folder):

@@ -232,7 +232,7 @@ def _make_lists(main: Sequence[_Entry], settings: Settings) -> list[list[int]]:
 def _proxies(
     entries: Sequence[_Entry], confidence: Confidence | None
 ) -> list[dict[str, float | None]]:
-    """The proxies of each entry, rounded, so that they are hashed alike everywhere."""
+    """The proxies of each entry, rounded, as machines compute them a little differently."""
     found: list[dict[str, Any]] = [
         {name: one.picture.proxies.get(name) for name in PROXIES} for one in entries
     ]
@@ -240,7 +240,7 @@ def _proxies(
         values = confidence([one.picture for one in entries])
         found = [{**table, "judge": value} for table, value in zip(found, values, strict=True)]
     return [
-        {name: None if value is None else round(float(value), 6) for name, value in table.items()}
+        {name: None if value is None else round(float(value), 4) for name, value in table.items()}
         for table in found
     ]
 

@@ -87,11 +87,15 @@ def read_runs(folders: Sequence[Path], conditions: Sequence[str] = ()) -> Pool:
     if unknown := [name for name in conditions if name not in (CLEAN, *named)]:
         known = ", ".join([CLEAN, *named])
         raise ValueError(f"the runs have no condition {unknown[0]!r}; they have {known}")
-    chosen = {name: part for name, part in named.items() if not conditions or name in conditions}
+    # the untouched images alone are those of all runs
+    chosen = {name: part for name, part in named.items() if name in conditions} or named
     classes = _common_classes(chosen.values())
     pictures = _read_pictures(chosen)
-    if conditions and CLEAN not in conditions:
-        pictures.pop(CLEAN, None)
+    if CLEAN in conditions and CLEAN not in pictures:
+        raise ValueError("the runs have no untouched images for the condition clean; give --clean")
+    pictures = {
+        name: some for name, some in pictures.items() if not conditions or name in conditions
+    }
     described = [
         {"condition": name, "task": p.task, "folder": p.folder.name, "seal": p.seal}
         for name, p in chosen.items()
