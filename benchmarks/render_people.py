@@ -39,6 +39,14 @@ def study_simulations(data: Row) -> str:
     body = [_figure(words, rows[figure]) for figure, words in chosen.items()]
     text += "\n" + table(FIGURE_HEAD, body)
     plain = data["pigeonhole"]
+    outside = [
+        [name, row["figure"], f"{row['inside']} of {row['studies']}",
+         f"{row['bounds'][0]} to {row['bounds'][1]}"]
+        for name, one in data["designs"].items() for row in one["rows"] if not row["within"]
+    ]  # fmt: skip
+    if outside:
+        text += "\nIntervals outside of their bounds:\n\n"
+        text += table(["design", "figure", "coverage", "bounds"], outside)
     return text + (
         "\nThe plain bootstrap of people and images at once holds the share of `gat` in "
         f"{plain['inside']} of {plain['studies']} studies: it counts the noise of single answers "

@@ -232,21 +232,23 @@ def simulate_odds(world: World, studies: int, first: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the simulated studies")
     parser.add_argument("--mixed-model", action="store_true", help="it alone: seconds a study")
     args = parser.parse_args()
     world = WORLDS["name"]
     setting: Row = {
         "studies": args.studies, "images": world.images, "conditions": [*world.conditions],
-        "raters": world.raters,
+        "raters": world.raters, "first_seed": args.first_seed,
     }  # fmt: skip
     if args.mixed_model:
-        rows = simulate_odds(world, args.studies, 10_000)
+        rows = simulate_odds(world, args.studies, args.first_seed)
         write("study_mixed_model", {**setting, "rows": rows})
     else:
-        designs = {name: simulate_design(one, args.studies) for name, one in WORLDS.items()}
+        seeds = range(args.first_seed, args.first_seed + args.studies)
+        designs = {name: simulate_design(one, seeds) for name, one in WORLDS.items()}
         rows = [row for one in designs.values() for row in one["rows"]]
         share = true_values(world)["conditions.gat.sees_label"]
-        plain = sum(pigeonhole(world, seed, share) for seed in range(args.studies))
+        plain = sum(pigeonhole(world, seed, share) for seed in seeds)
         write("study_simulations", {
             **setting, "designs": designs,
             "pigeonhole": {"inside": plain, "studies": args.studies},
@@ -255,11 +257,12 @@ def main() -> None:
         print("" if row["within"] else "OUTSIDE", row)
 
 
-def simulate_design(world: World, studies: int) -> Row:
+def simulate_design(world: World, seeds: range) -> Row:
     """Every figure of a design over all studies, and how many people were left out."""
     truth = true_values(world)
-    seeds = tqdm(range(studies), world.design)
-    summaries = [analyze(*simulate(world, seed), mixed=False).summary for seed in seeds]
+    summaries = [
+        analyze(*simulate(world, seed), mixed=False).summary for seed in tqdm(seeds, world.design)
+    ]
     rows = [compare(path, x, [look_up(s, path) for s in summaries]) for path, x in truth.items()]
     return {**describe_people(world, summaries), "rows": rows}
 
