@@ -95,6 +95,11 @@ def test_a_dry_run_needs_no_folder(planned, capsys):
         (["gas"], "write: scoreag synthesize"),
         (["pgd", "--option", "stepz=3"], "did you mean 'steps'"),
         (["pgd", "--option", "steps"], "--option 'steps': write NAME=VALUE"),
+        (
+            ["pgd", "--steps", "2", "--option", "steps=3"],
+            "--steps and --option steps= say the same",
+        ),
+        (["pgd", "--option", "images=3"], "--option images= is no option of an attack"),
         (["pgd", "--eps", "huge"], "eps is 'huge'"),
         (["pgd", "--purifier", "gap"], "--purifier gap needs a score model; name --model"),
         (["gat"], "gat"),

@@ -189,6 +189,13 @@ def test_answers_about_other_images_are_refused(
         match_answers(made(), torch.tensor(labels), ids, classes)
 
 
+def test_a_column_beside_the_classes_is_refused() -> None:
+    counts = torch.tensor(np.c_[COUNTS, [1, 0, 0, 0]].astype(np.int64))  # "cannot tell"
+    answers = HumanAnswers(counts, "mine", "", "", "", (), None)
+    with pytest.raises(ValueError, match="the images have 3 classes, and mine 4"):
+        match_answers(answers, torch.tensor(LABELS), range(4), CLASSES)
+
+
 def test_labels_of_the_file_must_be_those_of_the_images(published: Path) -> None:
     answers = load_human_answers("cifar10n", published)
     assert len(match_answers(answers, torch.tensor(LABELS), range(4), CLASSES)) == 4

@@ -55,6 +55,12 @@ def test_slope_and_offset_are_those_of_the_shares():
     assert (slope, offset) == (pytest.approx(0.4, abs=1e-6), pytest.approx(-0.7, abs=1e-6))
 
 
+def test_predictions_that_separate_the_answers_have_no_slope():
+    x = torch.tensor([-1.0, -0.5, 0.5, 1.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="no finite slope, as the predictions separate"):
+        people.fit_line(x, (x > 0).double())
+
+
 def test_predictions_twice_as_extreme_have_slope_one_half():
     x = torch.linspace(-2, 2, 50, dtype=torch.float64)
     assert people.calibration_slope((2 * x).sigmoid(), x.sigmoid()) == pytest.approx(0.5, abs=1e-6)

@@ -9,6 +9,8 @@ from scoreag.cli.assess import AssessOptions, assess_plan
 from scoreag.cli.options import UsageError
 
 ALL_IMAGES = 1_000_000  # of the data, which may have fewer
+PLAN_KEYS = {"attack", "classifiers", "purifiers", "datasets", "images", "eval_draws", "ood_data",
+             "requires_lpips"}  # fmt: skip
 TASKS = {"gas": "synthesize", "gap": "purify"}  # of the names in a plan, no attack on images
 
 
@@ -91,9 +93,19 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
         dataset["prior"] = options.model
     if options.purifier is not None and options.model is None:
         raise UsageError(f"--purifier {options.purifier} needs a score model; name --model")
+    given = o.parse_pairs("--option", options.option or ())
+    named = {n: v for n in ("eps", "steps") if (v := getattr(options, n)) is not None}
+    if twice := given.keys() & named.keys():
+        name = min(twice)
+        raise UsageError(f"--{name} and --option {name}= say the same; write one of them")
+    if taken := given.keys() & PLAN_KEYS:
+        raise UsageError(
+            f"--option {min(taken)}= is no option of an attack; it belongs to the plan of an "
+            "assessment: see docs/assess.md"
+        )
     attack: dict[str, Any] = {
-        **o.parse_pairs("--option", options.option or ()),
-        **{n: v for n in ("eps", "steps") if (v := getattr(options, n)) is not None},
+        **given,
+        **named,
         "classifiers": options.classifier,
         "purifiers": [options.purifier or "none"],
     }

@@ -85,7 +85,7 @@ def _show_cost(
         if kind:
             number = next(i for i, (one, _) in enumerate(batches) if one is kind[0])
             seconds += seconds_per_unit(compute_rows, number) * sum(len(one.task) for one in kind)
-    show_seconds(output, images, seconds)
+    show_seconds(output, images, seconds, specs[0].task.prior.sigmas.device)
 
 
 def _bound_lines(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:

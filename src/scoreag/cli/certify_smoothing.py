@@ -151,7 +151,13 @@ def _run_smoothing(
     copies = config.n0 + config.n
     if options.dry_run:
         seconds = seconds_per_unit(compute_rows, 0) * copies * len(ids)
-        show_seconds(options.output, len(ids), seconds, ("copies of an image", copies))
+        show_seconds(
+            options.output,
+            len(ids),
+            seconds,
+            options.compute.resolve(),
+            ("copies of an image", copies),
+        )
         return None
     return run_certification(
         Path(options.out),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions, RunOptions
 
 if TYPE_CHECKING:
+    import torch
+
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
     from scoreag.diffusion.prior import Prior
@@ -227,12 +229,16 @@ def show_cost(task: "TaskSpec", run: RunOptions, output: OutputOptions) -> None:
 
 
 def show_seconds(
-    output: OutputOptions, images: int, seconds: float, *more: tuple[str, int]
+    output: OutputOptions,
+    images: int,
+    seconds: float,
+    device: "torch.device",
+    *more: tuple[str, int],
 ) -> None:
     """Print the measured cost of work on ``images`` images."""
     from scoreag.core.peak_memory import peak_memory
 
-    memory = peak_memory() >> 20
+    memory = peak_memory(device) >> 20
     found = {
         "images": images, **{name.replace(" ", "_"): value for name, value in more},
         "seconds": round(seconds, 1), "memory_mb": memory,

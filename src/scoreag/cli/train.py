@@ -223,13 +223,13 @@ def classifier(options: ClassifierOptions) -> None:
     recipe, extra = adapt_recipe(recipe, training.preset, data), None
     if options.extra_data:
         extra = training.reading.load(options.extra_data, output.progress, data.classes)
-    labels, humans = human_targets(options, data)
     check_prior(complete_recipe(recipe, data.images, data.classes, init), prior, data.images)
     check_extra(extra, data.images, len(data.classes), recipe.schedule, recipe.extra_fraction)
     if training.dry_run:
         return show_training_cost(
             training, recipe, data, device, init, extra_data=extra, prior=prior
         )
+    labels, humans = human_targets(options, data)
     with ExitStack() as stack:
         claim_folder(stack, training, "classifier", recipe, data, init, extra, prior, humans)
         output.say(f"read {data.summary}")
@@ -255,7 +255,7 @@ def show_training_cost(
 
     images = recipe.schedule.total_images
     seconds = images * seconds_per_image(recipe, data, device, init, **inputs)
-    show_seconds(training.output, images, seconds)
+    show_seconds(training.output, images, seconds, device)
 
 
 def human_targets(

@@ -242,7 +242,8 @@ def match_answers(
         )
     rows = torch.tensor(image_ids)
     counts = answers.counts[rows]
-    if (found := int(labels.max()) + 1) > counts.shape[1]:
+    found = len(classes) or int(labels.max()) + 1
+    if found > counts.shape[1] or (classes and found != counts.shape[1]):
         raise ValueError(f"the images have {found} classes, and {answers.name} {counts.shape[1]}")
     agreement = float((counts.argmax(1) == labels).double().mean())
     same = answers.labels is None or torch.equal(answers.labels[rows], labels)

@@ -218,7 +218,11 @@ def cross_validate(
 
 
 def fit_line(x: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of the share on ``x``, by Newton's method."""
+    """Slope and offset of the logistic regression of the share on ``x``, by Newton's method.
+
+    Raises:
+        ValueError: it does not converge.
+    """
     slope, offset = 1.0, 0.0
     for _ in range(25):
         p = torch.sigmoid(slope * x + offset)
@@ -230,8 +234,11 @@ def fit_line(x: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> tuple[float,
         step = torch.linalg.solve(hessian, gradient).tolist()
         slope, offset = slope + step[0], offset + step[1]
         if max(map(abs, step)) < 1e-9:
-            break
-    return slope, offset
+            return slope, offset
+    raise ValueError(
+        f"the logistic regression on {len(x)} images has no finite slope, as the predictions "
+        "separate their answers; give more images with answers"
+    )
 
 
 def calibration_slope(predicted: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> float:
