@@ -32,7 +32,7 @@ def folder(study, tmp_path):
 def served(folder):
     """A function (method, path, body, headers) -> (status, headers, body)."""
     with make_server(open_desk(folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
 
         def request(method, path, body=None, **headers):
@@ -342,7 +342,7 @@ def talk(server, data):
 @pytest.fixture
 def server(folder):
     with make_server(open_desk(folder)) as made:
-        thread = threading.Thread(target=made.serve_forever)
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield made

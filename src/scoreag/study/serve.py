@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import check_regular_file, write_json
-from scoreag.study.answers import CODE, Participant, check_participant
+from scoreag.study.answers import CODE, Participant, check_participant, read_file
 from scoreag.study.lists import trial_order
 from scoreag.study.manifest import ANSWERS, PAGE, read_study
 
@@ -111,8 +111,9 @@ class Desk:
 
     def _completed_list(self, file: Path) -> int | None:
         try:
-            person = check_participant(self.manifest, file, parse_json(read_text(file)))
-        except (ValueError, TypeError, OSError):
+            (fields,) = read_file(file)
+            person = check_participant(self.manifest, file, fields)
+        except (ValueError, RecursionError, OSError):
             return None  # the analysis says what is wrong
         return person.list_number if person.complete else None
 
