@@ -232,7 +232,7 @@ class StudyServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        frame = traceback.extract_tb(error and error.__traceback__)[-1:]
+        frame = traceback.extract_tb(error.__traceback__ if error else None)[-1:]
         where = "".join(f" at {Path(one.filename).name}:{one.lineno}" for one in frame)
         _warn(f"a request broke off: {type(error).__name__}{where}")
 
