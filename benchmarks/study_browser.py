@@ -169,6 +169,8 @@ def fetch_downloads(person: Person, press: Callable[..., None], folder: Path) ->
         path = folder / waiting.value.suggested_filename
         waiting.value.save_as(path)
         files[kind] = path.read_bytes()
+    kept = person.page.evaluate("[localStorage.length, window.location.hash]")
+    assert kept == [0, "#done"], kept  # the browser keeps nothing of the person
     return files
 
 

@@ -59,10 +59,41 @@ def test_a_participant_of_digits_stays_text(tmp_path):
 
 
 def test_a_folder_is_all_of_its_files_and_no_manifest(tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
     for name in ("anna", "bert"):
         write_json_answers(tmp_path, answer(MANIFEST, name, [0, 1, 2]))
     assert [person.name for person in read_answers(MANIFEST, [tmp_path])] == ["anna", "bert"]
+
+
+def test_someone_with_the_code_manifest_is_read(tmp_path):
+    for name in ("anna", "manifest"):
+        write_json_answers(tmp_path, answer(MANIFEST, name, [0, 1, 2]))
+    assert [person.name for person in read_answers(MANIFEST, [tmp_path])] == ["anna", "manifest"]
+
+
+def test_a_damaged_file_with_the_name_manifest_is_not_passed_over(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read"):
+        read_answers(MANIFEST, [tmp_path])
+
+
+def test_who_stopped_before_the_first_answer_is_nobody_in_a_csv(tmp_path):
+    """The page then writes the header alone; in JSON, the person is there, and left out."""
+    nobody = seal({**answer(MANIFEST, "nobody", [0, 1, 2], complete=False), "trials": []})
+    path = write_csv_answers(tmp_path / "nobody.csv", [nobody])
+    assert path.read_text().count("\n") == 1
+    write_json_answers(tmp_path, answer(MANIFEST, "anna", [0, 1, 2]))
+    assert [person.name for person in read_answers(MANIFEST, [tmp_path])] == ["anna"]
+    path.unlink()
+    write_json_answers(tmp_path, nobody)
+    assert len(read_answers(MANIFEST, [tmp_path])) == 2
+
+
+@pytest.mark.parametrize("text", ["", "trial,item\n"])
+def test_a_csv_without_the_columns_is_refused(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.csv cannot be read: it has no column 'answer'"):
+        read_answers(MANIFEST, [tmp_path])
 
 
 def test_answers_of_another_study_are_refused(tmp_path):

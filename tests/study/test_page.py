@@ -6,6 +6,7 @@ import io
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from scoreag.study.lists import trial_order
 from scoreag.study.manifest import answers_digest
 from scoreag.study.page import (
     MAX_BYTES,
+    SCRIPTS,
     default_texts,
     find_placeholders,
     page_data,
@@ -25,6 +27,7 @@ from scoreag.study.page import (
 )
 from study.made_studies import make_study, read_pool
 
+SCRIPTED = Path(__file__).with_name("made_browser.js")
 PURE = ("sha256.js", "trials.js", "answers.js", "enlarge.js")  # need no page
 
 
@@ -231,3 +234,132 @@ def test_every_script_of_the_folder_is_on_the_page(study):
     for file in (files("scoreag.study") / "page").iterdir():
         if file.name.endswith((".js", ".css")):
             assert file.read_text("utf-8") in page, file.name
+
+
+class Browser:
+    """The scripts of a page in an engine with a made-up document, storage and server."""
+
+    def __init__(self, study, search="", hash_="", stored=(), reply="null"):
+        self.engine = MiniRacer()
+        self.engine.eval(SCRIPTED.read_text("utf-8"))
+        data = json.dumps(page_data(study))
+        window = {"search": search, "hash": hash_, "stored": dict(stored), "data": data}
+        self.engine.eval(f"prepare({json.dumps(window)}, {reply});")
+        self.engine.eval("\n".join(map(read_script, SCRIPTS)))
+
+    def press(self, label):
+        self.engine.eval(f"press({json.dumps(label)})")
+
+    def value(self, expression):
+        return json.loads(self.engine.eval(f"JSON.stringify({expression})"))
+
+    @property
+    def text(self):
+        return self.value("textOnScreen()")
+
+    @property
+    def stored(self):
+        return self.value("stored")
+
+    @property
+    def downloads(self):
+        return self.value("downloads")
+
+    @property
+    def buttons(self):
+        return self.value("buttons().map((one) => one.textContent)")
+
+    def stop_and_hand_in(self):
+        self.press("I agree and take part")
+        self.engine.eval("showPause()")
+        self.press("Stop here, and hand in what I answered")
+        self.press("Hand in my answers")
+
+
+SENT = 'Promise.resolve({ ok: true, text: () => Promise.resolve("received") })'
+REFUSED = 'Promise.resolve({ ok: false, text: () => Promise.resolve("no") })'
+
+
+@pytest.mark.parametrize(
+    "search, says",
+    [
+        ("", "Nothing about you was stored."),
+        ("?participant=p-1&list=0", "Nothing about you was stored."),
+        ("?PROLIFIC_PID=5f&list=0&send=1", "only the code of your link was"),
+    ],
+)
+def test_who_declines_leaves_nothing_in_the_browser(study, search, says):
+    browser = Browser(study, search)
+    browser.press("I do not take part")
+    assert says in browser.text and browser.stored == {}
+
+
+def test_a_code_of_ones_own_is_kept_from_consent_to_withdrawal(study):
+    browser = Browser(study)
+    browser.press("I agree and take part")
+    prefix = f"scoreag-study {study.manifest['study'][:16]}"
+    code = json.loads(browser.stored[prefix])
+    assert browser.stored.keys() == {prefix, f"{prefix} {code}"}
+    again = Browser(study, stored=browser.stored)
+    assert "Welcome back" in again.text
+    again.press("Withdraw")
+    again.press("Yes, delete my answers")
+    assert again.stored == {}
+
+
+@pytest.mark.parametrize("search", ["", "?participant=p-1&list=0"])
+def test_answers_leave_the_browser_with_the_download(study, search):
+    browser = Browser(study, search)
+    browser.stop_and_hand_in()
+    assert browser.stored and "Someone else takes part on this device" not in browser.buttons
+    browser.press("Download as JSON")
+    browser.press("Download as CSV")  # as often as one likes, until the page is closed
+    assert browser.stored == {} and len(browser.downloads) == 2
+    assert json.loads(browser.downloads[0])["trials"] == []
+    assert browser.buttons.count("Someone else takes part on this device") == (search == "")
+    assert browser.value("window.location.hash") == "#done"
+
+
+@pytest.mark.parametrize(
+    "reply, stays, says",
+    [
+        (SENT, False, "Your answers were received."),
+        (REFUSED, True, "Your answers were not received: no"),
+        ("Promise.reject()", True, "Your answers could not be sent."),
+        ("new Promise(() => {})", True, "Your answers are being sent."),
+    ],
+)
+def test_answers_stay_in_the_browser_until_the_server_has_them(study, reply, stays, says):
+    browser = Browser(study, "?participant=p-1&list=0&send=1", reply=reply)
+    browser.stop_and_hand_in()
+    assert says in browser.text and bool(browser.stored) == stays
+    browser.press("Download as JSON")
+    assert bool(browser.stored) == (says == "Your answers are being sent.")
+
+
+def test_a_reload_after_the_end_shows_the_completion_code_and_no_study(study):
+    browser = Browser(study, "?PROLIFIC_PID=5f&list=0&send=1", "#done")
+    assert study.manifest["completion_code"] in browser.text
+    assert browser.buttons == [] and "I agree" not in browser.text
+
+
+def test_unfinished_answers_go_on_whatever_the_address_ends_in(study):
+    browser = Browser(study)
+    browser.press("I agree and take part")
+    assert "Welcome back" in Browser(study, hash_="#done", stored=browser.stored).text
+
+
+def test_the_consent_names_all_that_a_file_of_answers_has(study):
+    """By field of the file, the words that stand for it."""
+    browser = Browser(study, "?participant=p-1&list=0")
+    browser.stop_and_hand_in()
+    browser.press("Download as JSON")
+    words = {
+        "participant": "the code of your invitation", "trials": "your answers, how long each took",
+        "started": "when you began", "finished": "and finished", "screen": "size and pixel ratio",
+        "resumed": "how often you opened the page again",
+    }  # fmt: skip
+    about_the_study = {"format", "study", "list", "consent", "complete", "digest"}
+    assert json.loads(browser.downloads[0]).keys() == words.keys() | about_the_study
+    consent = default_texts()["consent"]
+    assert [word for word in words.values() if word not in consent] == []

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import re
+import socket
 import threading
 from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +13,7 @@ import pytest
 from scoreag.study.build import write_study_folder
 from scoreag.study.lists import trial_order
 from scoreag.study.manifest import PAGE, answers_digest, read_study
-from scoreag.study.serve import MAX_ANSWER_BYTES, make_server, open_desk
+from scoreag.study.serve import MAX_ANSWER_BYTES, Desk, StudyHandler, make_server, open_desk
 from study.made_studies import make_study, read_pool
 
 
@@ -30,7 +32,7 @@ def folder(study, tmp_path):
 def served(folder):
     """A function (method, path, body, headers) -> (status, headers, body)."""
     with make_server(open_desk(folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
 
         def request(method, path, body=None, **headers):
@@ -109,9 +111,15 @@ def redone(**changes):
     return change
 
 
+def part(**changes):
+    """Changed answers of someone who stopped after three trials."""
+    return lambda answers: redone(**changes)({**answers, "trials": answers["trials"][:3]})
+
+
 def changed_trial(**changes):
     def change(answers):
-        answers["trials"][1] |= changes
+        trial = answers["trials"][1]
+        trial |= {n: new(trial[n]) if callable(new) else new for n, new in changes.items()}
         return {**answers, "digest": answers_digest(answers)}
 
     return change
@@ -120,34 +128,44 @@ def changed_trial(**changes):
 @pytest.mark.parametrize(
     "change, says",
     [
-        (edited, "the answers were changed after they were given"),
-        (redone(study="0" * 64), "these are answers of another study"),
-        (redone(list=3), "the list is none of this study"),
-        (redone(list=True), "the list is none of this study"),
-        (redone(list=1), "the trials are not those of this list"),
-        (redone(participant="../p"), "the participant's code has letters that no code has"),
-        (redone(participant=7), "the participant's code has letters that no code has"),
+        (edited, "the file was edited"),
+        (redone(study="0" * 64), "the file is of another study"),
+        (redone(format=2), "the file has format 2; this version reads 1"),
+        (redone(list=3), "p-1 has list 3, and the study has lists 0 to 2"),
+        (redone(list=True), "'list' is True"),
+        (redone(list=1), "trial of list 1"),
+        (redone(participant="p-2"), "the trials are not those of this list"),
+        (redone(participant="../p"), "the participant is '../p'"),
+        (redone(participant=7), "the participant is 7"),
         (redone(consent=False), "there is no consent"),
         (redone(complete=False), "the trials are not those of this list"),
-        (changed_trial(item=0), "the trials are not those of this list"),
-        (changed_trial(answer=4), "trial 1 is not as the page writes it"),
-        (changed_trial(answer=True), "trial 1 is not as the page writes it"),
-        (changed_trial(answer="left"), "trial 1 is not as the page writes it"),
-        (changed_trial(ms="1"), "trial 1 is not as the page writes it"),
+        (part(complete=True), "the trials are not those of this list"),
+        (part(complete="no"), "'complete' is 'no'"),
+        (changed_trial(item=0), "item 0 is no practice trial of list 0"),
+        (changed_trial(item=float), "is damaged"),
+        (changed_trial(trial=True), "is damaged"),
+        (changed_trial(answer=4), "the answer is 4; expected a class from 0 to 3 or unsure"),
+        (changed_trial(answer=True), "the answer is True"),
+        (changed_trial(answer=1.0), "the answer is 1.0"),
+        (changed_trial(answer="left"), "the answer is 'left'"),
+        (changed_trial(ms="1"), "is damaged"),
+        (changed_trial(ms=-1), "is damaged"),
+        (changed_trial(ms=10**12), "is damaged"),
         (lambda answers: {**answers, "more": 1}, "these are no answers of a study"),
         (lambda answers: [answers], "these are no answers of a study"),
         (lambda answers: b"{", "these are no answers of a study"),
         (lambda answers: b"[" * 100_000, "these are no answers of a study"),
         (lambda answers: b"\xff", "these are no answers of a study"),
-        (redone(trials=[{}]), "these are no answers of a study"),
+        (lambda answers: json.dumps(answers).encode("utf-16"), "these are no answers of a study"),
+        (lambda answers: json.dumps(answers).encode("utf-8-sig"), "these are no answers"),
+        (lambda answers: {**answers, "trials": [{}]}, "a trial is {}"),
     ],
 )
-def test_answers_that_the_page_does_not_write_are_refused(folder, request_, change, says):
-    try:
-        changed = change(make_answers(folder))
-    except KeyError:  # no digest of trials that are none
-        changed = {**make_answers(folder), "trials": [{}]}
-    assert post(request_, changed) == (400, says)
+def test_answers_that_the_analysis_refuses_are_refused(folder, request_, change, says):
+    """In one line, without the name of a file on the server."""
+    status, text = post(request_, change(make_answers(folder)))
+    assert status == 400 and says in text
+    assert "\n" not in text and str(folder) not in text
     assert not [*folder.glob("answers/*")]
 
 
@@ -181,12 +199,69 @@ def test_lists_are_handed_out_in_turn_and_each_person_gets_the_same_again(reques
     assert people[4] == {"participant": "p-4", "list": "1", "send": "1"}
 
 
-def test_a_list_that_nobody_finished_is_handed_out_before_one_that_somebody_did(folder, request_):
+class Clock:
+    seconds = 1e9
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def desk(folder, clock):
+    return Desk(folder, read_study(folder), clock)
+
+
+def hand_in(desk, participant, number, **changes):
+    assert desk.take_in(
+        json.dumps(make_answers(desk.folder, participant, number, **changes)).encode()
+    )
+
+
+def test_everybody_who_comes_within_the_hour_counts(desk):
+    """Whoever is first to hand in does not send all others to the other lists."""
+    assert [desk.hand_out(f"p-{i}") for i in range(3)] == [0, 1, 2]
+    hand_in(desk, "p-0", 0)
+    assert [desk.hand_out(f"q-{i}") for i in range(6)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_list_of_someone_who_stopped_is_handed_out_again_after_an_hour(desk, clock):
     for i in range(3):
-        follow(request_, f"/?participant=p-{i}")
-    post(request_, make_answers(folder, "p-0", 0))
-    post(request_, make_answers(folder, "p-2", 2))
-    assert follow(request_, "/?participant=p-3")["list"] == "1"
+        desk.hand_out(f"p-{i}")
+    hand_in(desk, "p-0", 0)
+    hand_in(desk, "p-2", 2)
+    clock.seconds += 3599
+    assert desk.hand_out("q-0") == 0
+    clock.seconds += 2
+    assert desk.hand_out("q-1") == 1
+
+
+def test_who_comes_back_after_an_hour_has_the_same_list_and_counts_again(desk, clock):
+    for i in range(3):
+        desk.hand_out(f"p-{i}")
+    clock.seconds += 7200
+    assert desk.hand_out("p-1") == 1
+    assert [desk.hand_out(f"q-{i}") for i in range(2)] == [0, 2]
+
+
+def test_part_of_a_list_is_no_complete_one(desk):
+    for i in range(3):
+        desk.hand_out(f"p-{i}")
+    hand_in(desk, "p-2", 2, count=9)
+    assert desk.hand_out("q-0") == 2
+
+
+def test_answers_count_by_their_own_list_until_they_are_deleted(desk):
+    hand_in(desk, "by-a-link-of-her-own", 0)
+    assert [desk.hand_out(f"p-{i}") for i in range(2)] == [1, 2]
+    assert desk.hand_out("p-2") == 0
+    (desk.answers / "by-a-link-of-her-own.json").unlink()
+    (desk.answers / "notes.json").write_text("[")
+    assert [desk.hand_out(f"q-{i}") for i in range(3)] == [0, 1, 2]
 
 
 def test_prolific_parameters_are_passed_on_and_someone_without_a_code_gets_one(request_):
@@ -225,7 +300,81 @@ def test_a_study_without_its_page_is_not_served(folder):
         open_desk(folder)
 
 
-def test_a_damaged_table_of_lists_is_refused(folder):
-    (folder / "handed-out.json").write_text("[")
+@pytest.mark.parametrize(
+    "text", ["[", "[1]", '{"p": 0}', '{"p": {"list": 3, "time": 0}}', '{"p": {"list": 0}}']
+)
+def test_a_damaged_table_of_lists_is_refused(folder, text):
+    (folder / "handed-out.json").write_text(text)
     with pytest.raises(ValueError, match=r"handed-out\.json is damaged"):
         open_desk(folder)
+
+
+def test_what_cannot_be_stored_is_one_line_for_who_runs_the_study(folder, request_, capsys):
+    """Without the code of the participant, which is in the names of files."""
+    (folder / "answers").write_text("no folder")
+    assert post(request_, make_answers(folder)) == (500, "the answers could not be stored")
+    assert capsys.readouterr().err == "scoreag: the answers could not be stored: File exists\n"
+
+
+def test_a_list_that_cannot_be_handed_out_is_one_line(folder, request_, capsys):
+    (folder / "handed-out.json").mkdir()
+    status, _, text = request_("GET", "/?participant=p-1")
+    assert (status, text) == (500, b"no list could be handed out; try again later\n")
+    error = capsys.readouterr().err
+    assert error.startswith("scoreag: no list could be handed out") and error.count("\n") == 1
+    assert "p-1" not in error
+
+
+def test_a_page_that_is_gone_is_one_line(folder, request_, capsys):
+    (folder / PAGE).unlink()
+    assert request_("GET", "/study")[0] == 500
+    error = capsys.readouterr().err
+    assert error == "scoreag: the page cannot be read: No such file or directory\n"
+
+
+def talk(server, data):
+    """The reply to bytes that no client of HTTP would send."""
+    with socket.create_connection(server.server_address[:2], timeout=10) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(1000), b""))
+
+
+@pytest.fixture
+def server(folder):
+    with make_server(open_desk(folder)) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            thread.join()
+
+
+def test_answers_that_do_not_arrive_are_not_called_unstored(server, monkeypatch, capsys):
+    monkeypatch.setattr(StudyHandler, "timeout", 0.2)
+    head = (
+        b"POST /answers HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
+    reply = talk(server, head)
+    assert b" 408 " in reply and b"did not arrive in time" in reply
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_an_address_that_is_none_is_refused(server, capsys, method):
+    reply = talk(server, method + b" http://[ HTTP/1.1\r\n\r\n")
+    assert b" 400 " in reply and b"this is no address" in reply
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_that_nobody_expects_is_a_line_without_the_address(server, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("p-1 of 127.0.0.1")
+
+    monkeypatch.setattr(StudyHandler, "_redirect", fail)
+    assert talk(server, b"GET /?participant=p-1 HTTP/1.1\r\n\r\n") == b""
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"scoreag: a request broke off: RuntimeError at test_serve\.py:\d+\n", error
+    )

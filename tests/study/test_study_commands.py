@@ -126,6 +126,24 @@ def test_a_study_that_cannot_be_served_is_one_line(
     assert says in error and error.count("\n") == 0
 
 
+@pytest.mark.parametrize("words", [["--json"], ["--quiet"], ["--quiet", "--json"]])
+def test_the_address_of_a_served_study_is_printed_as_asked(
+    runs, tmp_path, monkeypatch, capsys, words
+):
+    build(runs, tmp_path / "study", "--quiet")
+    monkeypatch.setattr("scoreag.study.serve.StudyServer.serve_forever", lambda self: None)
+    capsys.readouterr()
+    assert main(["study", "serve", str(tmp_path / "study"), "--port", "0", *words]) == 0
+    printed = capsys.readouterr()
+    if "--json" in words:
+        summary = json.loads(printed.out)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", summary["address"])
+        assert summary["answers"] == str(tmp_path / "study" / "answers")
+    else:
+        assert printed.out == ""
+    assert ("places to fill" in printed.err) == ("--quiet" not in words)
+
+
 def test_a_study_is_served_until_it_is_interrupted(runs, tmp_path):
     build(runs, tmp_path / "study", "--quiet")
     command = [sys.executable, "-m", "scoreag", "study", "serve", "study", "--port", "0"]

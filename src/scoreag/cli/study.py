@@ -1,5 +1,6 @@
 """study: build the page of a human study from runs, and serve it."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +106,10 @@ def serve(options: ServeOptions) -> None:
             f"{options.host}:{options.port} cannot be served ({reason}); give another --port"
         ) from error
     host, port = server.server_address[:2]
-    print(f"http://{host!s}:{port}/ shows the study; answers go to {desk.answers}", flush=True)
+    address = f"http://{host!s}:{port}/"
+    line = f"{address} shows the study; answers go to {desk.answers}"
+    options.output.show({"address": address, "answers": str(desk.answers)}, line)
+    sys.stdout.flush()  # before the server, which has no end
     with server:
         server.serve_forever()
 

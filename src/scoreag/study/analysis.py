@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry, quantile_interval
 from scoreag.study.agreement import measure_agreement
-from scoreag.study.answers import UNSURE, Manifest, Participant, Trial
+from scoreag.study.answers import Manifest, Participant, Trial, list_answers
 from scoreag.study.exclusions import (
     RULES,
     exclusion_reasons,
@@ -144,12 +144,7 @@ def rate(manifest: Manifest, items: Items, trials: Sequence[tuple[int, list[Tria
 
 def categorize(manifest: Manifest) -> dict[int | str, int]:
     """The number of each answer; "cannot tell" is the last one."""
-    words: dict[str, list[int | str]] = {
-        "name": [*range(len(manifest["classes"]))],
-        "choose": ["left", "right"],
-        "real": ["real", "fake"],
-    }
-    return {answer: i for i, answer in enumerate([*words[manifest["design"]], UNSURE])}
+    return {answer: i for i, answer in enumerate(list_answers(manifest))}
 
 
 def measure_condition(

@@ -22,7 +22,7 @@ WORDS = {"name": (), "choose": ("left", "right"), "real": ("real", "fake")}  # b
 KINDS = ("practice", "main", "check", "repeat")
 FIELDS = ("study", "participant", "list", "consent", "complete", "digest", "trials")
 COLUMNS = ("trial", "item", "kind", "answer", "ms")
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a participant
 DAMAGED = "take the file as the page wrote it"
 
 
@@ -78,12 +78,23 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = [one for one in sorted(path.iterdir()) if one.suffix in (".json", ".csv")]
-            found += [one for one in inside if one.name != MANIFEST]
+            found += [one for one in inside if not _is_manifest(one)]
         elif path.is_file():
             found.append(path)
         else:
             raise ValueError(f"there is no file {path}; give the answers as files or as a folder")
     return found
+
+
+def _is_manifest(file: Path) -> bool:
+    """Whether a file is a manifest, and not the answers of someone with the code ``manifest``."""
+    if file.name != MANIFEST:
+        return False
+    try:
+        value = parse_json(read_text(file))
+    except ValueError:
+        return False  # reading it as answers says what is wrong
+    return isinstance(value, dict) and "task" in value
 
 
 def read_file(file: Path) -> list[RawFields]:
@@ -102,9 +113,12 @@ def read_file(file: Path) -> list[RawFields]:
 
 
 def _read_csv(text: str) -> list[RawFields]:
-    """A row is a trial; the fields of the participant are repeated."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    known = set(rows[0]) if rows else set()
+    """A row is a trial; the fields of the participant are repeated.
+
+    A header alone is what the page writes for someone who stopped before the first answer.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    known, rows = set(reader.fieldnames or ()), list(reader)
     wanted = {*FIELDS, *COLUMNS} - {"trials"}
     if missing := sorted(wanted - known):
         raise ValueError(f"it has no column {missing[0]!r}")
@@ -129,8 +143,15 @@ def _parse_field(text: str | None) -> Any:
     return float(word) if re.fullmatch(r"\d{1,15}\.\d{1,15}", word) else word
 
 
-def check_participant(manifest: Manifest, file: Path, fields: RawFields) -> Participant:
-    """The participant, whose answers are those of this study, as the page wrote them."""
+def check_participant(manifest: Manifest, file: Path | str, fields: RawFields) -> Participant:
+    """The participant, whose answers are those of this study, as the page wrote them.
+
+    Args:
+        file: where they are, for messages.
+
+    Raises:
+        ValueError: they are not.
+    """
     _check_fields(file, fields)
     if fields["study"] != manifest["study"]:
         raise ValueError(
@@ -150,13 +171,13 @@ def check_participant(manifest: Manifest, file: Path, fields: RawFields) -> Part
     return Participant(name, str(file), number, fields["consent"], fields["complete"], trials)
 
 
-def _check_fields(file: Path, fields: RawFields) -> None:
+def _check_fields(file: Path | str, fields: RawFields) -> None:
     if missing := [name for name in FIELDS if name not in fields]:
         raise ValueError(f"{file} has no {missing[0]!r}; {DAMAGED}")
     if fields.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{file} has format {fields['format']}; this version reads {FORMAT}")
     name = fields["participant"]
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not CODE.fullmatch(name):
         raise ValueError(
             f"{file}: the participant is {truncate_text(repr(name), 80)}; expected 1 to 64 "
             "letters, digits, _ or -"
@@ -167,7 +188,7 @@ def _check_fields(file: Path, fields: RawFields) -> None:
             raise ValueError(f"{file}: {field!r} is {value}; {DAMAGED}")
 
 
-def _read_trial(file: Path, fields: Any) -> Trial:
+def _read_trial(file: Path | str, fields: Any) -> Trial:
     if not isinstance(fields, dict) or not set(COLUMNS) <= fields.keys():
         raise ValueError(f"{file}: a trial is {truncate_text(repr(fields), 80)}; {DAMAGED}")
     trial = Trial(*(fields[name] for name in COLUMNS))
@@ -180,7 +201,9 @@ def _read_trial(file: Path, fields: Any) -> Trial:
     return trial
 
 
-def _check_trials(manifest: Manifest, file: Path, number: int, trials: Sequence[Trial]) -> None:
+def _check_trials(
+    manifest: Manifest, file: Path | str, number: int, trials: Sequence[Trial]
+) -> None:
     """Refuse repeated trials, items of another list or of none, and answers that are none."""
     steps = [trial.trial for trial in trials]
     if any(one >= other for one, other in pairwise(steps)):
@@ -211,11 +234,14 @@ def allowed_items(manifest: Manifest, number: int) -> dict[str, set[int]]:
     return {"main": main, "repeat": main, "check": checks, "practice": set(manifest["practice"])}
 
 
+def list_answers(manifest: Manifest) -> list[int | str]:
+    """The answers that the page of this study can give; "cannot tell" is the last one."""
+    return [*(WORDS[manifest["design"]] or range(len(manifest["classes"]))), UNSURE]
+
+
 def is_answer(manifest: Manifest, answer: Any) -> bool:
-    """Whether the page of this study can give the answer."""
-    if manifest["design"] == "name" and type(answer) is int:
-        return 0 <= answer < len(manifest["classes"])
-    return answer == UNSURE or answer in WORDS[manifest["design"]]
+    """Whether the page of this study can give the answer; 1.0 and true are no class."""
+    return type(answer) in (int, str) and answer in list_answers(manifest)
 
 
 def describe_answers(manifest: Manifest) -> str:

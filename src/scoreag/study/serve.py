@@ -4,27 +4,31 @@ It has three addresses: ``/`` sends everyone to ``/study`` with a list, and ``/a
 answers by POST.  An answer file appears whole, and none is ever replaced.
 """
 
-import json
 import os
-import re
 import secrets
+import sys
 import threading
+import time
+import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
+from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import check_regular_file, write_json
+from scoreag.study.answers import CODE, Participant, check_participant, read_file
 from scoreag.study.lists import trial_order
-from scoreag.study.manifest import ANSWERS, PAGE, answers_digest, read_study
+from scoreag.study.manifest import ANSWERS, PAGE, read_study
 
 MAX_ANSWER_BYTES = 1_000_000
-HANDED_OUT = "handed-out.json"  # the list of each participant
-CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+HANDED_OUT = "handed-out.json"  # the list of each participant, and when it was given
+HOLD_SECONDS = 3600.0  # that someone is expected to answer a list; then another may get it
 _TIMEOUT = 30.0  # seconds in which a request must arrive
 _NAMES = ("format", "study", "participant", "list", "consent", "started", "finished", "complete",
           "screen", "resumed", "trials", "digest")  # fmt: skip
@@ -44,7 +48,9 @@ class Desk:
 
     folder: Path
     manifest: Mapping[str, Any]
+    now: Callable[[], float] = time.time
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _known_answers: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def answers(self) -> Path:
@@ -53,17 +59,29 @@ class Desk:
     def hand_out(self, participant: str) -> int:
         """The list of a participant: the same again, else the one with the fewest people.
 
-        People who handed in count first, so that lists of dropouts are handed out again.
+        These are who answered all of it, and who got it within the last ``HOLD_SECONDS`` and has
+        not handed in: lists of people who stop are handed out again.
         """
         with self.lock:
-            known = self._read_handed_out()
-            if participant not in known:
-                finished = Counter(known.get(name, -1) for name in self._finished())
-                given = Counter(known.values())
-                numbers = range(len(self.manifest["lists"]))
-                known[participant] = min(numbers, key=lambda i: (finished[i], given[i], i))
+            known, now = self._read_handed_out(), self.now()
+            entry = known.get(participant)
+            if entry is None or now - entry["time"] >= HOLD_SECONDS:
+                number = self._choose_list(known, now) if entry is None else entry["list"]
+                known[participant] = {"list": number, "time": round(now, 3)}
                 write_json(self.folder / HANDED_OUT, known)
-            return known[participant]
+            return int(known[participant]["list"])
+
+    def _choose_list(self, known: Mapping[str, Mapping[str, Any]], now: float) -> int:
+        handed_in = self._handed_in()
+        people = Counter(number for number in handed_in.values() if number is not None)
+        people.update(
+            entry["list"]
+            for name, entry in known.items()
+            if name not in handed_in and now - entry["time"] < HOLD_SECONDS
+        )
+        given = Counter(entry["list"] for entry in known.values())
+        numbers = range(len(self.manifest["lists"]))
+        return min(numbers, key=lambda i: (people[i], given[i], i))
 
     def take_in(self, data: bytes) -> bool:
         """Keep answers; whether they are new.
@@ -71,8 +89,8 @@ class Desk:
         Raises:
             AnswerError: they are none of this study, or others of the same participant are there.
         """
-        answers = parse_answers(data, self.manifest)
-        file = self.answers / f"{answers['participant']}.json"
+        person = parse_answers(data, self.manifest)
+        file = self.answers / f"{person.name}.json"
         with self.lock:
             self.answers.mkdir(exist_ok=True)
             if file.exists():
@@ -84,85 +102,87 @@ class Desk:
             _write_new(file, data)
         return True
 
-    def _finished(self) -> list[str]:
-        return [file.stem for file in self.answers.glob("*.json")]
+    def _handed_in(self) -> dict[str, int | None]:
+        """Who handed in, with the list where all of it is answered; each file is read once."""
+        names = {file.stem for file in self.answers.glob("*.json")}
+        for name in names - self._known_answers.keys():
+            self._known_answers[name] = self._completed_list(self.answers / f"{name}.json")
+        return {name: self._known_answers[name] for name in names}
 
-    def _read_handed_out(self) -> dict[str, int]:
+    def _completed_list(self, file: Path) -> int | None:
+        try:
+            (fields,) = read_file(file)
+            person = check_participant(self.manifest, file, fields)
+        except (ValueError, RecursionError, OSError):
+            return None  # the analysis says what is wrong
+        return person.list_number if person.complete else None
+
+    def _read_handed_out(self) -> dict[str, dict[str, Any]]:
         file = self.folder / HANDED_OUT
         check_regular_file(file)
-        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+        try:
+            known = parse_json(read_text(file)) if file.is_file() else {}
+            if not _is_table(known, len(self.manifest["lists"])):
+                raise ValueError("it is no table of people")
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged; delete it to begin anew") from error
+        return dict(known)
+
+
+def _is_table(known: Any, n_lists: int) -> bool:
+    """Whether it is a table of participants, each with a list and a time."""
+    return isinstance(known, dict) and all(
+        isinstance(entry, dict)
+        and type(entry.get("time")) in (int, float)
+        and type(entry.get("list")) is int
+        and 0 <= entry["list"] < n_lists
+        for entry in known.values()
+    )
 
 
 def open_desk(folder: Path) -> Desk:
     """The desk of the study in ``folder``.
 
     Raises:
-        ValueError: there is no study, or its page is missing.
+        ValueError: there is no study, its page is missing, or a file of it is damaged.
     """
     manifest = read_study(folder)
     if not (folder / PAGE).is_file():
         raise ValueError(f"{folder} has no {PAGE}; give the command that built the study again")
     desk = Desk(folder, manifest)
-    try:
-        desk._read_handed_out()
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / HANDED_OUT} is damaged; delete it to begin anew") from error
+    desk._read_handed_out()  # refuses a damaged one
     return desk
 
 
-def parse_answers(data: bytes, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers as the page of this study writes them.
+def parse_answers(data: bytes, manifest: Mapping[str, Any]) -> Participant:
+    """Answers as the page of this study writes them: what the analysis reads, in the page's order.
 
     Raises:
         AnswerError: says what is wrong.
     """
+    nothing = AnswerError(HTTPStatus.BAD_REQUEST, "these are no answers of a study")
     try:
-        answers: dict[str, Any] = json.loads(data)
-        fault = _find_fault(answers, manifest)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise AnswerError(HTTPStatus.BAD_REQUEST, "these are no answers of a study") from error
-    if fault:
-        raise AnswerError(HTTPStatus.BAD_REQUEST, fault)
-    return answers
-
-
-def _find_fault(answers: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """What is wrong with answers; "" if nothing is."""
+        answers = parse_json(data.decode("utf-8"))
+    except ValueError as error:
+        raise nothing from error
     if not isinstance(answers, dict) or sorted(answers) != sorted(_NAMES):
-        return "these are no answers of a study"
-    if answers["study"] != manifest["study"]:
-        return "these are answers of another study"
-    participant, number = answers["participant"], answers["list"]
-    if not isinstance(participant, str) or not CODE.fullmatch(participant):
-        return "the participant's code has letters that no code has"
-    if type(number) is not int or not 0 <= number < len(manifest["lists"]):
-        return "the list is none of this study"
-    if answers["consent"] is not True:
-        return "there is no consent"
-    if answers["digest"] != answers_digest(answers):
-        return "the answers were changed after they were given"
-    return _find_wrong_trial(answers, trial_order(manifest, participant, number), manifest)
+        raise nothing
+    try:
+        person = check_participant(manifest, "the file", answers)
+    except (ValueError, RecursionError) as error:
+        raise AnswerError(HTTPStatus.BAD_REQUEST, str(error)) from error
+    if not person.consent:
+        raise AnswerError(HTTPStatus.BAD_REQUEST, "there is no consent")
+    if not _is_in_order(person, trial_order(manifest, person.name, person.list_number)):
+        raise AnswerError(HTTPStatus.BAD_REQUEST, "the trials are not those of this list")
+    return person
 
 
-def _find_wrong_trial(
-    answers: Mapping[str, Any], order: list[dict[str, Any]], manifest: Mapping[str, Any]
-) -> str:
-    """Whether the trials are the first of the order, with answers that the page offers."""
-    trials = answers["trials"]
-    asked = [{"item": trial["item"], "kind": trial["kind"]} for trial in trials]
-    if asked != order[: len(trials)] or (answers["complete"] is True) != (asked == order):
-        return "the trials are not those of this list"
-    known: Mapping[str, tuple[int | str, ...]] = {
-        "name": tuple(range(len(manifest["classes"]))),
-        "choose": ("left", "right"),
-        "real": ("real", "fake"),
-    }
-    allowed = [*known[manifest["design"]], "unsure"]
-    for number, trial in enumerate(trials):
-        is_fine = trial["answer"] in allowed and type(trial["answer"]) in (int, str)
-        if trial["trial"] != number or not is_fine or type(trial["ms"]) is not int:
-            return f"trial {number} is not as the page writes it"
-    return ""
+def _is_in_order(person: Participant, order: list[dict[str, Any]]) -> bool:
+    """Whether the trials are the first of the order, and all of it if they are complete."""
+    asked = [(trial.trial, trial.item, trial.kind) for trial in person.trials]
+    wanted = [(number, trial["item"], trial["kind"]) for number, trial in enumerate(order)]
+    return asked == wanted[: len(asked)] and person.complete == (asked == wanted)
 
 
 def _write_new(file: Path, data: bytes) -> None:
@@ -178,14 +198,43 @@ def _write_new(file: Path, data: bytes) -> None:
         temp.unlink(missing_ok=True)
 
 
-def make_server(desk: Desk, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+def make_server(desk: Desk, host: str = "127.0.0.1", port: int = 0) -> "StudyServer":
     """The server of a study; port 0 takes a free one."""
 
     class Handler(StudyHandler):
         pass
 
     Handler.desk = desk
-    return ThreadingHTTPServer((host, port), Handler)
+    return StudyServer((host, port), Handler)
+
+
+def _warn(text: str) -> None:
+    """A line for who runs the study; it names no participant and no address."""
+    print(f"scoreag: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _at_disk(text: str) -> Iterator[None]:
+    """Tell a participant ``text``, and who runs the study why, where a file cannot be used."""
+    try:
+        yield
+    except AnswerError:
+        raise
+    except (OSError, ValueError) as error:
+        # the message of an OSError has the file's name, and so the participant's code
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        _warn(f"{text}: {why or type(error).__name__}")
+        raise AnswerError(HTTPStatus.INTERNAL_SERVER_ERROR, text) from error
+
+
+class StudyServer(ThreadingHTTPServer):
+    """A server that logs no address, also where a request fails."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        frame = traceback.extract_tb(error.__traceback__ if error else None)[-1:]
+        where = "".join(f" at {Path(one.filename).name}:{one.lineno}" for one in frame)
+        _warn(f"a request broke off: {type(error).__name__}{where}")
 
 
 class StudyHandler(BaseHTTPRequestHandler):
@@ -196,26 +245,38 @@ class StudyHandler(BaseHTTPRequestHandler):
     server_version, sys_version = "scoreag", ""
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        if parts.path == "/":
-            self._redirect(parse_qs(parts.query))
-        elif parts.path == "/study":
-            page = (self.desk.folder / PAGE).read_bytes()
-            self._reply(HTTPStatus.OK, page, "text/html; charset=utf-8")
-        else:
-            self._say(HTTPStatus.NOT_FOUND, "there is nothing here")
+        with self._refusing():
+            parts = self._split_path()
+            if parts.path == "/":
+                self._redirect(parse_qs(parts.query))
+            elif parts.path == "/study":
+                with _at_disk("the page cannot be read"):
+                    page = (self.desk.folder / PAGE).read_bytes()
+                self._reply(HTTPStatus.OK, page, "text/html; charset=utf-8")
+            else:
+                raise AnswerError(HTTPStatus.NOT_FOUND, "there is nothing here")
 
     def do_POST(self) -> None:
+        with self._refusing():
+            data = self._read_body()
+            with _at_disk("the answers could not be stored"):
+                is_new = self.desk.take_in(data)
+            self._say(HTTPStatus.CREATED if is_new else HTTPStatus.OK, "received")
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Reply with what is wrong."""
         try:
-            is_new = self.desk.take_in(self._read_body())
+            yield
         except AnswerError as error:
             self.close_connection = True  # a body may be left unread
             self._say(error.status, str(error))
-        except OSError as error:
-            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the answers could not be stored")
-            self.log_error("answers were not stored: %s", error)
-        else:
-            self._say(HTTPStatus.CREATED if is_new else HTTPStatus.OK, "received")
+
+    def _split_path(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError as error:
+            raise AnswerError(HTTPStatus.BAD_REQUEST, "this is no address") from error
 
     def _redirect(self, query: Mapping[str, list[str]]) -> None:
         """To the page with a list; a participant without a code gets one."""
@@ -224,9 +285,11 @@ class StudyHandler(BaseHTTPRequestHandler):
         if not code:
             code = words["participant"] = f"p-{secrets.token_hex(6)}"
         if not CODE.fullmatch(code):
-            self._say(HTTPStatus.BAD_REQUEST, "the participant's code has letters that none has")
-            return
-        words |= {"list": str(self.desk.hand_out(code)), "send": "1"}
+            raise AnswerError(
+                HTTPStatus.BAD_REQUEST, "the participant's code has letters that none has"
+            )
+        with _at_disk("no list could be handed out; try again later"):
+            words |= {"list": str(self.desk.hand_out(code)), "send": "1"}
         self.send_response(HTTPStatus.FOUND)
         self.send_header("Location", f"/study?{urlencode(words)}")
         self.send_header("Content-Length", "0")
@@ -235,7 +298,7 @@ class StudyHandler(BaseHTTPRequestHandler):
 
     def _read_body(self) -> bytes:
         """The body of a request, of the right address, kind and size."""
-        if urlsplit(self.path).path != "/answers":
+        if self._split_path().path != "/answers":
             raise AnswerError(HTTPStatus.NOT_FOUND, "answers go to /answers")
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip()
         if kind != "application/json":  # which another site's page cannot send unasked
@@ -245,7 +308,12 @@ class StudyHandler(BaseHTTPRequestHandler):
             raise AnswerError(HTTPStatus.LENGTH_REQUIRED, "answers come with their length")
         if len(length) > 9 or int(length) > MAX_ANSWER_BYTES:
             raise AnswerError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "answers are at most 1 MB")
-        data = self.rfile.read(int(length))
+        try:
+            data = self.rfile.read(int(length))
+        except TimeoutError as error:
+            raise AnswerError(
+                HTTPStatus.REQUEST_TIMEOUT, "the answers did not arrive in time"
+            ) from error
         if len(data) != int(length):
             raise AnswerError(HTTPStatus.BAD_REQUEST, "the answers are cut off")
         return data

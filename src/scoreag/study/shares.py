@@ -23,7 +23,7 @@ from scoreag.study.intervals import (
 )
 
 Mask = Bool[Tensor, " items"]
-RULES = (1, 3, 5)  # k people of k see the label
+K_OF_K = (1, 3, 5)  # all k people of k see the label
 
 
 def mean_score(ratings: Ratings, mask: Mask) -> Statistic:
@@ -91,7 +91,7 @@ def all_of_k(
 
 def usable_rules(ratings: Ratings, masks: Sequence[Mask]) -> list[int]:
     """The k for which at least nine in ten items of each mask have k answers."""
-    enough = {k: (ratings.counts >= k).double() for k in RULES}
+    enough = {k: (ratings.counts >= k).double() for k in K_OF_K}
     return [k for k, known in enough.items() if all(float(known[m].mean()) >= 0.9 for m in masks)]
 
 

@@ -4,7 +4,9 @@ const study = JSON.parse(document.getElementById("study").textContent);
 const prefix = `scoreag-study ${study.study.slice(0, 16)}`;
 const gapMilliseconds = 250; // without an image, between two trials
 const keysOffKey = `${prefix} keys off`;
+const doneHash = "#done"; // in the address of someone whose answers left this browser
 let address, order, state;
+let hasOwnCode = false;
 let onKey = () => {};
 
 document.addEventListener("keydown", (event) => {
@@ -21,7 +23,8 @@ function begin() {
   }
   state = storage.get(storageKey());
   if (!state || state.study !== study.study) {
-    showConsent();
+    if (window.location.hash === doneHash) showHandedIn();
+    else showConsent();
     return;
   }
   order = trialOrder(study, state.participant, state.list);
@@ -33,14 +36,18 @@ function storageKey() {
   return `${prefix} ${address.participant}`;
 }
 
-// A code for someone whose link has none, kept for a reload.
+// A code for someone whose link has none; it is kept for a reload, but not before consent.
 function ownCode() {
+  hasOwnCode = true;
   const known = storage.get(prefix);
   if (typeof known === "string") return known;
   const bytes = window.crypto.getRandomValues(new Uint8Array(6));
-  const code = "p-" + Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-  storage.set(prefix, code);
-  return code;
+  return "p-" + Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+// Remove all that the browser keeps of this person; `state` stays until the page is closed.
+function forget() {
+  for (const key of [storageKey(), prefix, keysOffKey]) storage.remove(key);
 }
 
 function save() {
@@ -75,6 +82,7 @@ function agree() {
     resumed: 0, trials: [], phase: "trials",
   };
   order = trialOrder(study, participant, list);
+  if (hasOwnCode) storage.set(prefix, participant);
   save();
   showInstructions();
 }
@@ -299,8 +307,7 @@ function askWithdrawal(back) {
 }
 
 function withdraw() {
-  storage.remove(storageKey());
-  storage.remove(prefix);
+  forget();
   state = null;
   showWithdrawn();
 }
@@ -311,7 +318,10 @@ function showWithdrawn() {
 }
 
 function showDeclined() {
-  const text = "Nothing about you was stored. You may close this page.";
+  const stored = address.send
+    ? "No answers were stored; only the code of your link was, when the page was opened."
+    : "Nothing about you was stored.";
+  const text = `${stored} You may close this page.`;
   const actions = element("div", { class: "actions" }, button("Back", showConsent));
   showScreen("text", "You do not take part", element("p", {}, text), actions);
 }
@@ -358,23 +368,66 @@ function showDone() {
   const name = `answers-${state.participant}`;
   const sent = element("p", { class: "sent", role: "status" });
   const sends = address.send && window.location.protocol.startsWith("http");
-  const json = () => download(`${name}.json`, "application/json", answersJson(answers()));
-  const csv = () => download(`${name}.csv`, "text/csv", answersCsv(answers()));
+  const note = element("p", { class: "note", role: "status" });
+  let awaitsReply = sends;
+  const give = (kind, type, text) => {
+    download(`${name}.${kind}`, type, text);
+    if (awaitsReply) return; // the reply of the server decides
+    forgetHandedIn(actions);
+    note.textContent = "This browser keeps your answers only until you close the page: make sure that you have the file.";
+  };
+  const json = () => give("json", "application/json", answersJson(answers()));
+  const csv = () => give("csv", "text/csv", answersCsv(answers()));
+  const actions = element(
+    "div",
+    { class: "actions" },
+    button("Download as JSON", json, { class: sends ? null : "primary" }),
+    button("Download as CSV", csv),
+    address.prolific ? prolificLink() : null,
+  );
   showScreen(
     "text",
     "Done. Thank you!",
     sends ? sent : element("p", {}, "Download your answers, and send the file to those who run the study."),
-    element("p", {}, "Your completion code is ", element("strong", { class: "code" }, study.completion_code), "."),
-    element(
-      "div",
-      { class: "actions" },
-      button("Download as JSON", json, { class: sends ? null : "primary" }),
-      button("Download as CSV", csv),
-      address.prolific ? prolificLink() : null,
-      typeof storage.get(prefix) === "string" ? button("Someone else takes part on this device", startAnew) : null,
-    ),
+    note,
+    completionCode(),
+    actions,
   );
-  if (sends) send(sent);
+  if (!sends) return;
+  send(sent).then((received) => {
+    awaitsReply = false;
+    if (received) forgetHandedIn(actions);
+  });
+}
+
+// The last screen again, after a reload: the answers are no longer in this browser.
+function showHandedIn() {
+  onKey = () => {};
+  const actions = element("div", { class: "actions" }, address.prolific ? prolificLink() : null);
+  showScreen(
+    "text",
+    "Done. Thank you!",
+    element("p", {}, "Your answers were handed in or downloaded, and deleted from this browser."),
+    completionCode(),
+    actions,
+  );
+  offerAnother(actions);
+}
+
+function completionCode() {
+  const code = element("strong", { class: "code" }, study.completion_code);
+  return element("p", {}, "Your completion code is ", code, ".");
+}
+
+// Not before the answers left the browser: nobody's are lost by it.
+function offerAnother(actions) {
+  if (hasOwnCode) actions.append(button("Someone else takes part on this device", startAnew));
+}
+
+function forgetHandedIn(actions) {
+  if (window.location.hash !== doneHash) offerAnother(actions);
+  forget();
+  window.location.replace(doneHash); // for a reload; nothing is loaded
 }
 
 function prolificLink() {
@@ -383,7 +436,7 @@ function prolificLink() {
 }
 
 function startAnew() {
-  storage.remove(prefix);
+  window.location.hash = "";
   window.location.reload();
 }
 
@@ -394,8 +447,10 @@ async function send(sent) {
     const reply = await fetch("answers", { method: "POST", headers, body: answersJson(answers()) });
     const text = (await reply.text()).slice(0, 200);
     sent.textContent = reply.ok ? "Your answers were received." : `Your answers were not received: ${text}`;
+    return reply.ok;
   } catch {
     sent.textContent = "Your answers could not be sent. Download them, and send the file to those who run the study.";
+    return false;
   }
 }
 
