@@ -295,9 +295,7 @@ ENERGY = steering_module._energy
     "mutate, check",
     [
         (_forget_the_factor, "definition"),
-        (_forget_the_factor, "bound"),
         (_forget_a_step, "definition"),
-        (_forget_a_step, "bound"),
         (_halve, "definition"),
         (_halve, "bound"),
         (_add_in_float32, "overflow"),
