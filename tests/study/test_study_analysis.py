@@ -287,7 +287,8 @@ def test_the_joint_mode_of_no_random_effects_is_logistic_regression():
 
 
 @pytest.mark.parametrize(
-    "design, level", [("choose", 0.0), ("choose", 4.0), ("choose", -4.0), ("real", 0), ("real", 4)]
+    "design, level",
+    [("choose", 0.0), ("choose", 4.0), ("choose", -4.0), ("real", 0.0), ("real", 4.0)],
 )
 def test_who_looks_is_kept_where_images_cannot_be_told_apart(design, level):
     """Nobody remembers an image, so half of the repeats are answered otherwise (level 0)."""

@@ -38,7 +38,7 @@ _ENTRIES = {  # the type of each entry of a manifest
 def fix_exclusions(
     design: str, rights: Sequence[Sequence[int | str]], others: int
 ) -> dict[str, int | float]:
-    """The limits by which people are left out, so that hardly a careful person is, whatever they see.
+    """The limits by which people are left out: hardly any careful person, whatever they see.
 
     Two answers: who cannot tell the images apart answers half of the repeats otherwise.  A run is
     too long where right answers have one as long in 1 of 1000 people.  ``real``: images may all
