@@ -217,7 +217,7 @@ def test_limits_of_two_answers_do_not_depend_on_what_people_see(pool):
     assert {one["repeats_equal_least"] for one in limits.values()} == {0}
     assert limits["real"]["checks_wrong_most"] == 4
     named = make_study(pool).manifest["exclusions"]
-    assert (named["repeats_equal_least"], named["checks_wrong_most"]) == (0.5, 2)
+    assert (named["repeats_equal_least"], named["checks_wrong_most"]) == (0.25, 2)
 
 
 def test_images_of_two_shapes_are_refused(pool):

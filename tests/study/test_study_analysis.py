@@ -302,6 +302,14 @@ def test_who_looks_is_kept_where_images_cannot_be_told_apart(design, level):
     assert len(reasons) <= 0.1 * len(people)
 
 
+def test_who_looks_is_kept_where_attacks_leave_nothing_to_see():
+    """Of three conditions of four nobody sees the label, or remembers an image."""
+    level = {"clean": 3.2, "gas": -4.0, "gat": -4.0, "pgd": -4.0}
+    manifest, people = simulate(World(conditions=level, again=0.0, clickers=0, raters=10), 5)
+    left_out = [one for one in people if exclusion_reasons(manifest, one)]
+    assert len(people) == 40 and len(left_out) <= 2
+
+
 WORLD = World(images=30)
 
 

@@ -25,7 +25,7 @@ EXCLUSIONS = {  # of the design name; of the others see fix_exclusions
     "fast_share_most": 0.1,
     "minimal_ms": MINIMAL_MS,
     "same_answer_longest": 30,
-    "repeats_equal_least": 0.5,
+    "repeats_equal_least": 0.25,
 }
 _ENTRIES = {  # the type of each entry of a manifest
     **dict.fromkeys(("study", "title", "design", "completion_code"), str),
