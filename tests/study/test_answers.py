@@ -255,6 +255,12 @@ def test_four_equal_answers_in_a_row_are_four(tmp_path, longest, reasons):
     assert read_one(tmp_path, fields, manifest) == reasons
 
 
+def test_a_run_of_doubts_is_no_run(tmp_path):
+    """Practice 1; main three doubts; checks 1, 1; repeat a doubt."""
+    manifest = strict(same_answer_longest=2)
+    assert read_one(tmp_path, answer(manifest, "anna", ["unsure"] * 3), manifest) == []
+
+
 @pytest.mark.parametrize("least, reasons", [(0.5, ["repeats_unequal"]), (0.0, [])])
 def test_a_repeat_answered_otherwise_counts(tmp_path, least, reasons):
     manifest = strict(repeats_equal_least=least)

@@ -7,10 +7,14 @@ from collections import Counter
 import pytest
 import torch
 
+from scoreag.data.loading import Dataset
 from scoreag.io.images import decode_png
+from scoreag.study.answers import UNSURE, Participant, Trial
 from scoreag.study.design import Settings, design_study
-from scoreag.study.manifest import compute_study_id
-from scoreag.study.pictures import Pool, read_runs, sample_positions
+from scoreag.study.exclusions import exclusion_reasons
+from scoreag.study.lists import trial_order
+from scoreag.study.manifest import compute_study_id, fix_exclusions
+from scoreag.study.pictures import Pool, dataset_pictures, read_runs, sample_positions
 from scoreag.study.selection import shuffle_blocks
 from study.made_studies import make_study, read_pool, write_run
 
@@ -107,10 +111,50 @@ def test_checks_of_a_choice_are_beside_an_image_of_another_class(pool):
         assert item["right"] == item["side"] and items[item["pair"]]["label"] != item["label"]
 
 
-def test_checks_of_photographs_are_shuffled_ones(pool):
+def person_who_says(manifest, answers):
+    """The first list, each trial answered by ``answers(trial number, item)``, slowly."""
+    asked = [one for one in trial_order(manifest, "p", 0) if one["kind"] != "practice"]
+    trials = tuple(
+        Trial(k, one["item"], one["kind"], answers(k, manifest["items"][one["item"]]), 900)
+        for k, one in enumerate(asked)
+    )
+    return Participant("p", "p.json", 0, True, True, trials)
+
+
+@pytest.mark.parametrize("design", ["name", "choose", "real"])
+def test_who_always_says_that_they_cannot_tell_is_left_out_by_the_checks(pool, design):
+    manifest = make_study(pool, design).manifest
+    person = person_who_says(manifest, lambda k, item: UNSURE)
+    assert "checks_wrong" in exclusion_reasons(manifest, person)
+
+
+@pytest.mark.parametrize("word", ["real", "fake"])
+def test_who_presses_one_key_throughout_is_left_out(pool, word):
+    """Also where seven of eight images are fake."""
+    manifest = make_study(pool, "real").manifest
+    person = person_who_says(manifest, lambda k, item: word)
+    assert exclusion_reasons(manifest, person) == ["checks_wrong"]
+
+
+@pytest.mark.parametrize("word", ["real", "fake"])
+def test_who_takes_all_images_for_the_same_and_looks_is_kept(pool, word):
+    """Attacks that nobody sees make long runs of "real", and crude ones of "fake"."""
+    study = make_study(pool, "real", images=16, trials=300)
+    manifest = study.manifest
+
+    def look(number, item):
+        return word if item["purpose"] == "main" else item["right"]
+
+    person = person_who_says(manifest, look)
+    assert exclusion_reasons(manifest, person) == []
+
+
+def test_checks_of_photographs_are_whole_and_shuffled_ones(pool):
     study = make_study(pool, "real")
     checks = [i for i in study.manifest["items"] if i["purpose"] == "check"]
-    assert {(i["condition"], i["right"]) for i in checks} == {("shuffled", "fake")}
+    kinds = Counter((i["condition"], i["right"]) for i in checks)
+    assert kinds == {("shuffled", "fake"): 5, ("clean", "real"): 5}
+    checks = [i for i in checks if i["right"] == "fake"]
     practice = [study.manifest["items"][i]["right"] for i in study.manifest["practice"]]
     assert Counter(practice) == {"real": 3, "fake": 2}
     untouched = {one.source: one.png for one in pool.pictures["clean"]}
@@ -146,6 +190,45 @@ def test_a_judge_chooses_the_images_of_checks_and_is_recorded(pool):
     first = next(i for i in study.manifest["items"] if i["condition"] == "clean")
     number = int(first["source"].partition("#")[2])
     assert first["proxies"]["judge"] == pytest.approx(0.75 + number / 400, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "share, trials, longest",
+    [(0.1, 230, 30), (0.5, 230, 30), (0.75, 230, 43), (0.875, 230, 93)],
+)
+def test_the_longest_run_is_one_that_right_answers_hardly_have(share, trials, longest):
+    """The smallest n of 30 or more with trials * share^n < 0.001, found by counting up."""
+    count = round(share * (trials - 30))
+    rest = (
+        [f"other {k % 9}" for k in range(trials - 30 - count)]
+        if share < 0.5
+        else ["other"] * (trials - 30 - count)
+    )
+    limits = fix_exclusions("choose", [["one"] * count + rest], 30)
+    share = count / (trials - 30)
+    n = 30
+    while trials * share**n >= 0.001:
+        n += 1
+    assert limits["same_answer_longest"] == n == longest
+
+
+def test_limits_of_two_answers_do_not_depend_on_what_people_see(pool):
+    limits = {name: make_study(pool, name).manifest["exclusions"] for name in ("choose", "real")}
+    assert {one["repeats_equal_least"] for one in limits.values()} == {0}
+    assert limits["real"]["checks_wrong_most"] == 4
+    named = make_study(pool).manifest["exclusions"]
+    assert (named["repeats_equal_least"], named["checks_wrong_most"]) == (0.25, 2)
+
+
+def test_images_of_two_shapes_are_refused(pool):
+    large = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
+    easy = dataset_pictures(
+        Dataset(large, torch.arange(20) % 4, tuple(range(20)), pool.classes, "easy"), range(20),
+        "clean",
+    )  # fmt: skip
+    says = r"differ in shape: clean 3x8x8, check images 3x16x16; give runs and data of one shape"
+    with pytest.raises(ValueError, match=says):
+        design_study(pool, easy, Settings("name", images=8, raters=6))
 
 
 def test_positions_of_a_data_set_are_random_and_balanced():

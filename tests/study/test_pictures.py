@@ -8,10 +8,12 @@ import torch
 from assess.made_rows import cell, row
 from scoreag.assess import runner
 from scoreag.assess.run_attack import ScoredBatch
+from scoreag.data.loading import Dataset
 from scoreag.io.filesystem import file_sha256, write_json
 from scoreag.io.manifest import FORMAT, MANIFEST
 from scoreag.io.records import picture_path, write_pictures
-from scoreag.study.pictures import pixel_digest, read_runs
+from scoreag.study.design import Settings, design_study
+from scoreag.study.pictures import dataset_pictures, pixel_digest, read_runs
 from study.made_studies import CLASSES, images, write_run, write_runs
 
 
@@ -64,14 +66,18 @@ def test_a_purified_image_of_another_run_has_the_source_of_its_origin(tmp_path):
 
 
 def write_assessment(folder):
-    """Two attacks on two classifiers; pictures 0 to 7 of each are those of ``images``."""
+    """Two attacks on two classifiers; pictures 0 to 7 of each are those of ``images``.
+
+    The last one is on images of other data, whose labels are predictions.
+    """
     cells = []
     for number, (attack, classifier) in enumerate(
-        [("pgd", "net"), ("pgd", "robust"), ("stadv", "net")]
+        [("pgd", "net"), ("pgd", "robust"), ("stadv", "net"), ("far", "net")]
     ):
         one = cell(
             name=f"s/{classifier}/none/{attack}", attack=attack, classifier=classifier, images=8,
             options={"seed": number}, classes=CLASSES, data="cifar10:test",
+            is_ood=attack == "far",
         )  # fmt: skip
         place = runner.cell_folder(folder, one)
         place.mkdir(parents=True)
@@ -85,7 +91,10 @@ def write_assessment(folder):
             }
             entries = {f"{prefix}file": file for prefix, file in files.items()}
             entries |= {f"{p}sha256": file_sha256(folder / f) for p, f in files.items()}
-            rows.append(row(i, i % 4, i % 4, 0, 0, image_id=i, lpips=0.25, **entries))
+            told = {"share": 0.5 + 0.01 * i, "in_set": True, "clear": True}
+            semantic = {"saved": told, "before": {**told, "share": 0.75}}
+            more = {"image_id": i, "lpips": 0.25, **entries}
+            rows.append(row(i, i % 4, i % 4, 0, 0, **more, semantic=semantic))
         cells.append((one, rows))
     for one, rows in cells:
         runner.write_cell(folder, one)
@@ -99,8 +108,31 @@ def test_an_assessment_has_a_condition_for_each_attack_with_the_shortest_unique_
     pool = read_runs([write_assessment(tmp_path)]).pictures
     assert list(pool) == ["clean", "net/pgd", "robust/pgd", "stadv"]
     assert labels_of(pool["stadv"]) == [0, 1, 2, 3] * 2
-    assert pool["stadv"][0].proxies == {"judge": 1.0, "lpips": 0.25}
+    assert pool["stadv"][0].proxies == {"judge": 1.0, "semantic": 0.5, "lpips": 0.25}
     assert [one.source_pixels for one in pool["stadv"]] == [one.pixels for one in pool["clean"]]
+
+
+def test_what_the_measure_semantic_says_of_both_images_gets_into_the_study(tmp_path):
+    pool = read_runs([write_assessment(tmp_path / "run")], ["clean", "stadv"])
+    easy = dataset_pictures(
+        Dataset((images(16, 9) * 255).round().byte(), torch.arange(16) % 4, tuple(range(16)),
+                CLASSES, "easy"), range(16), "clean",
+    )  # fmt: skip
+    items = design_study(pool, easy, Settings("name", images=4, raters=4)).manifest["items"]
+    told = {(i["condition"], i["source"]): i["proxies"]["semantic"] for i in items}
+    stadv = {key[1]: value for key, value in told.items() if key[0] == "stadv"}
+    assert len(stadv) == 4
+    for source, value in stadv.items():
+        assert value == 0.5 + 0.01 * int(source.partition("#")[2])
+        assert told["clean", source] == 0.75
+    assert told["clean", "easy#0"] is None
+
+
+def test_images_of_other_data_have_no_label_to_ask_for(tmp_path):
+    folder = write_assessment(tmp_path)
+    assert any(cell.is_ood for cell in runner.list_cells(folder))
+    with pytest.raises(ValueError, match="no condition 'far'"):
+        read_runs([folder], ["far"])
 
 
 def test_only_the_named_conditions_are_read(tmp_path):

@@ -13,6 +13,7 @@ from scoreag.study import analysis as study_analysis
 from scoreag.study import mixed
 from scoreag.study.analysis import analyze
 from scoreag.study.answers import read_answers
+from scoreag.study.exclusions import exclusion_reasons
 from scoreag.study.simulate import World, simulate
 from study.answered_studies import (
     answer,
@@ -149,6 +150,59 @@ def test_names_of_people_are_in_the_list_of_people_alone(study):
     assert "anna" in (folder / "people.csv").read_text()
 
 
+def test_files_that_are_named_for_people_are_not_in_the_command(study, tmp_path, monkeypatch):
+    """A shell writes out answers/*.json."""
+    files = sorted(map(str, (study / "answers").glob("*.json")))
+    words = ["study", "analyze", str(study), *files, "--out", str(tmp_path / "out"), "--quiet"]
+    monkeypatch.setattr("sys.argv", ["scoreag", *words])
+    assert len(files) == 4 and main(words) == 0
+    names = ("anna", "bert", "cleo", "dora")
+    for file in ("report.html", "summary.json", "items.csv"):
+        text = (tmp_path / "out" / file).read_text()
+        assert not any(name in text for name in names)
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())["provenance"]
+    assert told["command"] == f"scoreag study analyze {study} --out {tmp_path / 'out'}"
+    assert len(told["answers_sha256"]) == 4
+
+
+def run_folder(folder):
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"task": "transform"}')
+    (folder / "summary.json").write_text('{"task": "study analysis"}')
+
+
+def other_files(folder):
+    folder.mkdir()
+    (folder / "summary.json").write_text('{"task": "evaluate"}')
+
+
+def a_file(folder):
+    folder.write_text("")
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (run_folder, "holds a run or a study, no analysis; give another --out"),
+        (other_files, "is not empty and holds no analysis; give another --out"),
+        (a_file, "is a file; give another --out"),
+    ],
+)
+def test_other_results_are_not_replaced_by_an_analysis(study, tmp_path, capsys, make, says):
+    out = tmp_path / "out"
+    make(out)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert main(["study", "analyze", str(study), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_an_analysis_is_written_again_in_its_place(study):
+    for _ in range(2):
+        assert main(["study", "analyze", str(study), "--quiet"]) == 0
+
+
 def test_who_is_left_out_is_counted_and_named(study, capsys):
     manifest = json.loads((study / "manifest.json").read_text())
     late = answer(manifest, "emil", [0, 1, 2], 0, complete=False)
@@ -230,6 +284,30 @@ def test_the_joint_mode_of_no_random_effects_is_logistic_regression():
     mean, error = mixed.fit_joint_mode(score, fixed, groups, torch.tensor([1e-4]).numpy())
     assert mean == pytest.approx(fit.params, abs=0.02)  # the prior of 5 logits
     assert error == pytest.approx(fit.bse, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "design, level",
+    [("choose", 0.0), ("choose", 4.0), ("choose", -4.0), ("real", 0.0), ("real", 4.0)],
+)
+def test_who_looks_is_kept_where_images_cannot_be_told_apart(design, level):
+    """Nobody remembers an image, so half of the repeats are answered otherwise (level 0)."""
+    world = World(
+        design=design, conditions=dict.fromkeys(["clean", "gat", "pgd"], level), fooled={},
+        sd_source=0.0, sd_version=0.0, sd_person=0.0, again=0.0, clickers=0, raters=20,
+    )  # fmt: skip
+    manifest, people = simulate(world, 5)
+    reasons = [reason for one in people for reason in exclusion_reasons(manifest, one)]
+    assert not {"repeats_unequal", "same_answer"} & {*reasons}
+    assert len(reasons) <= 0.1 * len(people)
+
+
+def test_who_looks_is_kept_where_attacks_leave_nothing_to_see():
+    """Of three conditions of four nobody sees the label, or remembers an image."""
+    level = {"clean": 3.2, "gas": -4.0, "gat": -4.0, "pgd": -4.0}
+    manifest, people = simulate(World(conditions=level, again=0.0, clickers=0, raters=10), 5)
+    left_out = [one for one in people if exclusion_reasons(manifest, one)]
+    assert len(people) == 40 and len(left_out) <= 2
 
 
 WORLD = World(images=30)

@@ -1,5 +1,6 @@
 """scoreag study build and serve: one line for a mistake, and nothing half-written."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -26,6 +27,8 @@ def runs(tmp_path_factory):
     np.savez(folder / "easy.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
     np.savez(folder / "unlabeled.npz", images=pixels)
     np.savez(folder / "other.npz", images=pixels, labels=labels, classes=np.array([*"abcd"]))
+    large = np.repeat(np.repeat(pixels, 2, axis=1), 2, axis=2)
+    np.savez(folder / "large.npz", images=large, labels=labels, classes=np.array(CLASSES))
     return folder
 
 
@@ -59,6 +62,30 @@ def test_untouched_images_come_from_the_data_that_is_named_where_the_runs_have_n
     assert len(clean) == 8 and clean[0]["source"].startswith("npz:easy.npz#")
 
 
+def test_data_beside_the_runs_is_recorded_with_its_digest(runs, tmp_path):
+    """The digest is that of the shape, the pixels and the labels, here with hashlib."""
+    easy = f"npz:{runs / 'easy.npz'}"
+    assert build(runs, tmp_path / "a", "--clean", easy, "--checks", easy, names=["gas"]) == 0
+    stored = np.load(runs / "easy.npz")
+    pixels = np.ascontiguousarray(stored["images"].transpose(0, 3, 1, 2))
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.tobytes() + stored["labels"].astype(np.int64).tobytes())
+    wanted = {"name": "npz:easy.npz", "sha256": digest.hexdigest()}
+    assert read_study(tmp_path / "a")["data"] == {"clean": wanted, "checks": wanted}
+    assert build(runs, tmp_path / "b") == 0
+    assert read_study(tmp_path / "b")["data"] == {}
+
+
+@pytest.mark.parametrize("named", ["clean", "clean,gas"])
+def test_untouched_images_of_other_data_do_not_bring_other_conditions(runs, tmp_path, named):
+    easy = f"npz:{runs / 'easy.npz'}"
+    words = ("--conditions", named, "--clean", easy, "--checks", easy)
+    assert build(runs, tmp_path / "study", *words, names=["gas"]) == 0
+    manifest = read_study(tmp_path / "study")
+    assert manifest["conditions"] == named.split(",")
+    assert [run["condition"] for run in manifest["runs"]] == named.split(",")[1:]
+
+
 @pytest.mark.parametrize(
     "words, code, says",
     [
@@ -73,6 +100,8 @@ def test_untouched_images_come_from_the_data_that_is_named_where_the_runs_have_n
         (["--checks", "npz:unlabeled.npz"], 1, "has no labels"),
         (["--checks", "npz:other.npz"], 1, "other.npz: no class 'a'; there are: cat, dog"),
         (["--clean", "npz:easy.npz"], 1, "the runs have untouched images already"),
+        (["--conditions", "gat", "--clean", "npz:easy.npz"], 2, "write --conditions clean,gat"),
+        (["--checks", "npz:large.npz"], 1, "differ in shape: clean 3x8x8, check images 3x16x16"),
         (["--judge", "no-such-judge"], 2, "no-such-judge"),
     ],
 )

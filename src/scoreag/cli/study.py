@@ -1,7 +1,7 @@
 """study: build the page of a human study from runs, and serve it."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,22 +61,15 @@ def build(options: BuildOptions) -> None:
     """
     from scoreag.study.build import check_out, write_study_folder
     from scoreag.study.design import Settings, design_study
-    from scoreag.study.pictures import CLEAN, read_runs
 
     out = Path(options.out)
     check_out(out)
-    names = o.split_words(options.conditions) if options.conditions is not None else []
-    clean_given = options.clean is not None
-    pool = read_runs(
-        [Path(run) for run in options.runs], [n for n in names if not (clean_given and n == CLEAN)]
-    )
-    if options.clean is not None:
-        pool = _add_clean(pool, options, options.clean)
+    pool = _read_pool(options)
     settings = Settings(
         options.design, options.title, options.images_per_condition, options.raters,
         options.trials, options.seed, options.enlarge, options.completion_code or "",
     )  # fmt: skip
-    easy = _easy_pictures(pool, options)
+    pool, easy = _read_easy(pool, options)
     study = design_study(pool, easy, settings, _load_judge(pool, options))
     summary = write_study_folder(study, out)
     options.output.show(summary, _format_summary(summary))
@@ -114,33 +107,50 @@ def serve(options: ServeOptions) -> None:
         server.serve_forever()
 
 
+def _read_pool(options: BuildOptions) -> "Pool":
+    """The images of the runs and of --clean, of the conditions that are asked for."""
+    from scoreag.study.manifest import CLEAN
+    from scoreag.study.pictures import read_runs, select_conditions
+
+    runs = [Path(run) for run in options.runs]
+    names = o.split_words(options.conditions) if options.conditions is not None else []
+    if options.clean is None:
+        return read_runs(runs, names)
+    if names and CLEAN not in names:
+        raise o.UsageError(
+            f"--clean gives the condition {CLEAN}, which --conditions leaves out; write "
+            f"--conditions {','.join([CLEAN, *names])}, or leave out --clean"
+        )
+    pool = _add_clean(read_runs(runs, [n for n in names if n != CLEAN]), options, options.clean)
+    return select_conditions(pool, names)
+
+
 def _add_clean(pool: "Pool", options: BuildOptions, spec: str) -> "Pool":
     """The pool with the images of a data set as the condition clean."""
-    from dataclasses import replace
-
-    from scoreag.study.pictures import CLEAN
+    from scoreag.study.manifest import CLEAN
 
     if CLEAN in pool.pictures:
         raise ValueError("the runs have untouched images already; leave out --clean")
-    pictures = _read_dataset(pool, options, spec, CLEAN)
+    pool, pictures = _read_dataset(pool, options, spec, "clean")
     return replace(pool, pictures={CLEAN: pictures, **pool.pictures})
 
 
-def _easy_pictures(pool: "Pool", options: BuildOptions) -> "list[Picture]":
+def _read_easy(pool: "Pool", options: BuildOptions) -> "tuple[Pool, list[Picture]]":
     """Candidates for checks and practice: of --checks, or the untouched ones of the runs."""
-    from scoreag.study.pictures import CLEAN
+    from scoreag.study.manifest import CLEAN
 
     if options.checks is not None:
-        return _read_dataset(pool, options, options.checks, CLEAN)
-    return list(pool.pictures.get(CLEAN, ()))
+        return _read_dataset(pool, options, options.checks, "checks")
+    return pool, list(pool.pictures.get(CLEAN, ()))
 
 
 def _read_dataset(
-    pool: "Pool", options: BuildOptions, spec: str, condition: str
-) -> "list[Picture]":
-    """The labeled images of a data set, as pictures of a condition."""
+    pool: "Pool", options: BuildOptions, spec: str, use: str
+) -> "tuple[Pool, list[Picture]]":
+    """The labeled images of a data set as untouched pictures, and the pool that records it."""
     from scoreag.cli.runs import check_classes, check_labeled
     from scoreag.data.loading import load_dataset
+    from scoreag.study.manifest import CLEAN
     from scoreag.study.pictures import dataset_pictures, sample_positions
 
     data = load_dataset(
@@ -150,7 +160,8 @@ def _read_dataset(
     check_classes(data, pool.classes)
     assert data.labels is not None
     positions = sample_positions(data.labels.tolist(), MAX_SAMPLED, options.seed)
-    return dataset_pictures(data, positions, condition)
+    used = {**pool.data, use: {"name": data.name, "sha256": data.sha256}}
+    return replace(pool, data=used), dataset_pictures(data, positions, CLEAN)
 
 
 def _load_judge(pool: "Pool", options: BuildOptions) -> "Confidence | None":

@@ -1,12 +1,13 @@
 """study analyze and study power: what people answered, and how many are needed."""
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, format_table, say_where
+from scoreag.cli.runs import format_table, say_where
 
 if TYPE_CHECKING:
     from scoreag.study.power import Design
@@ -48,7 +49,7 @@ def analyze(options: AnalyzeOptions) -> None:
     """
     from scoreag.io.filesystem import file_sha256
     from scoreag.io.manifest import MANIFEST, utc_now
-    from scoreag.report.study import format_study, write_analysis
+    from scoreag.report.study import check_out, format_study, write_analysis
     from scoreag.study.analysis import analyze as analyze_answers
     from scoreag.study.answers import list_files, read_answers
     from scoreag.study.manifest import ANSWERS, read_study
@@ -56,12 +57,11 @@ def analyze(options: AnalyzeOptions) -> None:
     folder = Path(options.study)
     manifest = read_study(folder)
     out = Path(options.out) if options.out else folder / "analysis"
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; write a folder's name")
+    check_out(out)
     paths = [Path(word) for word in options.answers or [str(folder / ANSWERS)]]
     analysis = analyze_answers(manifest, read_answers(manifest, paths))
     provenance = {
-        "command": command_line(),
+        "command": _command(options),
         "analyzed": utc_now(),
         "scoreag": _version(),
         "manifest_sha256": file_sha256(folder / MANIFEST),
@@ -70,6 +70,12 @@ def analyze(options: AnalyzeOptions) -> None:
     write_analysis(analysis, provenance, out)
     options.output.show(analysis.summary, format_table(format_study(analysis.summary)))
     say_where(options.output, out)
+
+
+def _command(options: AnalyzeOptions) -> str:
+    """The command without the files of answers, whose names are those of people."""
+    out = ["--out", options.out] if options.out else []
+    return shlex.join(["scoreag", "study", "analyze", options.study, *out])
 
 
 def _version() -> str:

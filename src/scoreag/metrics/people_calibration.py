@@ -22,6 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from scoreag.classifiers.networks.people_ensemble import LogShares, label_features
 from scoreag.core.rng import Stream
 from scoreag.stats.estimates import MetricEntry
+from scoreag.stats.logistic import fit_line
 from scoreag.stats.ranks import auc, spearman
 
 Features: TypeAlias = Float[Tensor, "images features"]
@@ -171,7 +172,8 @@ def fit(log_shares: LogShares, counts: Counts, labels: Labels, seed: int = 0) ->
     label = fit_label(features[rest], share[rest])
     temperature = fit_temperature(mix(log_shares[scaling].flatten(1)), shares[scaling])
     mix = mix.scale(1 / temperature)
-    label = label.scale(*fit_line(label(features[scaling])[:, 0], share[scaling]))
+    line = fit_line(label(features[scaling])[:, 0], share[scaling])
+    label = label.scale(*line) if line else label  # few images, all of one share
     predicted = mix(log_shares[sets].flatten(1)).softmax(1)
     thresholds = {alpha: conformal_threshold(predicted, shares[sets], alpha) for alpha in ALPHAS}
     return Calibration(mix, label, thresholds)
@@ -217,36 +219,13 @@ def cross_validate(
     return HeldOut(predicted, of_label, folds, in_set)
 
 
-def fit_line(x: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> tuple[float, float]:
-    """Slope and offset of the logistic regression of the share on ``x``, by Newton's method.
-
-    Raises:
-        ValueError: it does not converge.
-    """
-    slope, offset = 1.0, 0.0
-    for _ in range(25):
-        p = torch.sigmoid(slope * x + offset)
-        w, residual = p * (1 - p), share - p
-        gradient = torch.stack([(residual * x).sum(), residual.sum()])
-        mixed = (w * x).sum()
-        rows = [torch.stack([(w * x * x).sum(), mixed]), torch.stack([mixed, w.sum()])]
-        hessian = torch.stack(rows) + 1e-9 * torch.eye(2, dtype=x.dtype)
-        step = torch.linalg.solve(hessian, gradient).tolist()
-        slope, offset = slope + step[0], offset + step[1]
-        if max(map(abs, step)) < 1e-9:
-            return slope, offset
-    raise ValueError(
-        f"the logistic regression on {len(x)} images has no finite slope, as the predictions "
-        "separate their answers; give more images with answers"
-    )
-
-
 def calibration_slope(predicted: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> float:
     """The slope of the logistic regression of the share on the logit of the prediction.
 
-    1: calibrated; below 1: predictions are too extreme; Cox (1958).
+    1: calibrated; below 1: predictions are too extreme; Cox (1958).  NaN where there is none.
     """
-    return fit_line(predicted.double().clamp(1e-4, 1 - 1e-4).logit(), share.double())[0]
+    line = fit_line(predicted.double().clamp(1e-4, 1 - 1e-4).logit(), share.double())
+    return line[0] if line else float("nan")
 
 
 def compare_with_people(
@@ -264,7 +243,8 @@ def compare_with_people(
     if 0 < int((share < UNCLEAR).sum()) < len(share):
         measures["auc_unclear"] = lambda rows: auc(-score[rows], share[rows] < UNCLEAR)
     if calibrated:
-        measures["slope"] = lambda rows: calibration_slope(score[rows], share[rows])
+        if not math.isnan(calibration_slope(score, share)):
+            measures["slope"] = lambda rows: calibration_slope(score[rows], share[rows])
         measures["mean_error"] = lambda rows: float((score - share)[rows].mean())
     return {name: bootstrap(measure, len(score)) for name, measure in measures.items()}
 

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import write_json, write_text
+from scoreag.io.manifest import MANIFEST
 from scoreag.report.html import list_config, render_page
 from scoreag.report.table_export import Table, format_value, to_csv
 from scoreag.stats.estimates import MetricEntry
-from scoreag.study.analysis import SCORES, UNTOUCHED, Analysis
+from scoreag.study.analysis import SCORES, TASK, Analysis
 from scoreag.study.exclusions import RULES
+from scoreag.study.manifest import CLEAN
 
 QUESTIONS = {  # by design, what the share is of
     "name": "sees the label",
@@ -25,6 +28,24 @@ AGREEMENT = {"krippendorff_alpha": "Krippendorff's alpha", "gwet_ac1": "Gwet's A
 Cell = str | tuple[str, str]
 
 
+def check_out(folder: Path) -> None:
+    """Refuse a folder that holds anything but an analysis."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give another --out")
+    if (folder / MANIFEST).exists():
+        raise ValueError(f"{folder} holds a run or a study, no analysis; give another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_analysis(folder):
+        raise ValueError(f"{folder} is not empty and holds no analysis; give another --out")
+
+
+def _is_analysis(folder: Path) -> bool:
+    try:
+        summary = parse_json(read_text(folder / "summary.json"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("task") == TASK
+
+
 def write_analysis(analysis: Analysis, provenance: Mapping[str, Any], folder: Path) -> None:
     """Write ``report.html``, ``summary.json``, ``items.csv`` and ``people.csv``.
 
@@ -32,9 +53,9 @@ def write_analysis(analysis: Analysis, provenance: Mapping[str, Any], folder: Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = {**analysis.summary, "provenance": dict(provenance)}
+    write_json(folder / "summary.json", summary)  # first: it tells that this is an analysis
     for name, rows in (("items", analysis.items), ("people", analysis.people)):
         write_text(folder / f"{name}.csv", to_csv(_to_table(name, rows)))
-    write_json(folder / "summary.json", summary)
     write_text(folder / "report.html", render_study_page(summary))
 
 
@@ -80,7 +101,7 @@ def describe_result(summary: Mapping[str, Any]) -> str:
     people, conditions = summary["people"], summary["conditions"]
     known = {n: c[score]["value"] for n, c in conditions.items() if c[score]["value"] is not None}
     least = min(known, key=lambda name: known[name])
-    ceiling = f", and {100 * known[UNTOUCHED]:.0f} % untouched" if UNTOUCHED in known else ""
+    ceiling = f", and {100 * known[CLEAN]:.0f} % untouched" if CLEAN in known else ""
     return (
         f"{people['analyzed']} of {people['read']} people gave {summary['answers']} answers. "
         f"{QUESTIONS[summary['study']['design']].capitalize()}: "

@@ -18,6 +18,7 @@ from scoreag.study.exclusions import (
     scored_answer,
 )
 from scoreag.study.intervals import Ratings
+from scoreag.study.manifest import CLEAN
 from scoreag.study.mixed import HINT, fit_mixed_model, has_statsmodels
 from scoreag.study.proxies import measure_proxy
 from scoreag.study.shares import (
@@ -31,7 +32,7 @@ from scoreag.study.shares import (
 
 Record: TypeAlias = dict[str, Any]
 
-UNTOUCHED = "clean"  # the condition of real images as they are: the ceiling
+TASK = "study analysis"  # of a summary
 SCORES = {"name": "sees_label", "choose": "chosen", "real": "says_real"}  # by design
 
 
@@ -92,7 +93,7 @@ def analyze(manifest: Manifest, people: Sequence[Participant], mixed: bool = Tru
     items = list_items(manifest)
     ratings = rate(manifest, items, [(i, p.of_kind("main")) for i, p in enumerate(kept)])
     summary = {
-        "task": "study analysis",
+        "task": TASK,
         "study": describe_study(manifest),
         "people": {"read": len(people), "analyzed": len(kept), "excluded": counts},
         "answers": len(ratings.person),
@@ -151,7 +152,7 @@ def measure_condition(
     manifest: Manifest, items: Items, ratings: Ratings, people: Sequence[Participant], name: str
 ) -> Record:
     """All results of one condition; differences and ceilings are those to untouched images."""
-    mask, base = items.mask(name), items.mask(UNTOUCHED)
+    mask, base = items.mask(name), items.mask(CLEAN)
     unsure = (ratings.category == ratings.n_categories - 1).double()
     found: Record = {
         "images": int(mask.sum()),
@@ -161,7 +162,7 @@ def measure_condition(
     }
     if manifest["design"] != "choose":
         found |= measure_agreement(ratings.select_items(mask))
-    if name == UNTOUCHED or not bool(base.any()):
+    if name == CLEAN or not bool(base.any()):
         return found
     found["difference"] = estimate_difference(ratings, mask, base)
     if manifest["design"] == "real":
@@ -216,7 +217,7 @@ def measure_proxies(manifest: Manifest, items: Items, ratings: Ratings) -> Recor
 def describe_mixed(manifest: Manifest, items: Items, ratings: Ratings, mixed: bool) -> Record:
     """The mixed model, or why there is none."""
     names = [name for name in manifest["conditions"] if bool(items.mask(name).any())]
-    names.sort(key=lambda name: name != UNTOUCHED)
+    names.sort(key=lambda name: name != CLEAN)
     if manifest["design"] != "name" or not mixed:
         return {"missing": "the mixed logistic model is of studies that name the class"}
     if not has_statsmodels():

@@ -9,15 +9,16 @@ from scoreag.core.class_names import lacks_class_names
 from scoreag.io.images import decode_png, encode_png
 from scoreag.study.lists import Version, count_lists, is_asked, make_lists, shuffle_key
 from scoreag.study.manifest import (
+    CLEAN,
     DESIGNS,
-    EXCLUSIONS,
     FORMAT,
     MINIMAL_MS,
     TASK,
     canonical_json,
     compute_study_id,
+    fix_exclusions,
 )
-from scoreag.study.pictures import CLEAN, PROXIES, Picture, Pool, pixel_digest
+from scoreag.study.pictures import PROXIES, Picture, Pool, pixel_digest
 from scoreag.study.selection import Confidence, select_easy, select_main, shuffle_blocks
 
 MAX_CLASSES = 10  # that have a key each, 1 to 0
@@ -92,19 +93,23 @@ def design_study(
     needed = N_CHECKS + N_PRACTICE
     extra = _MAKERS[design](select_easy(others, needed, seed, confidence), seed)
     entries = [*main, *extra]
+    shape = _common_shape(entries)
     numbers = {id(one): i for i, one in enumerate(entries)}
     lists = _make_lists(main, settings)
     proxies = _proxies(entries, confidence)
     items = [_to_item(i, one, numbers, proxies[i]) for i, one in enumerate(entries)]
+    repeats = min(N_REPEATS, min(map(len, lists)) // 2)
+    rights = [[_right_answer(design, items[i]) for i in some] for some in lists]
     manifest = {
         "format": FORMAT, "task": TASK, "title": settings.title, "design": design,
         "classes": list(pool.classes), "seed": seed, "raters": settings.raters,
         "conditions": list(pool.pictures), "items": items, "lists": lists,
-        "repeats": min(N_REPEATS, min(map(len, lists)) // 2), "checks": N_CHECKS,
+        "repeats": repeats, "checks": N_CHECKS,
         "practice": [i["item"] for i in items if i["purpose"] == "practice" and is_asked(i)],
-        "minimal_ms": MINIMAL_MS, "exclusions": EXCLUSIONS,
-        "enlargement": _enlargement(settings, entries[0].picture),
-        "runs": [dict(run) for run in pool.runs],
+        "minimal_ms": MINIMAL_MS,
+        "exclusions": fix_exclusions(design, rights, N_CHECKS + repeats),
+        "enlargement": _enlargement(settings, shape), "runs": [dict(run) for run in pool.runs],
+        "data": {use: dict(one) for use, one in pool.data.items()},
     }  # fmt: skip
     code = hashlib.sha256(f"completion\n{canonical_json(manifest)}".encode()).hexdigest()[:8]
     manifest["completion_code"] = settings.completion_code or code.upper()
@@ -190,10 +195,12 @@ def _choose_extras(easy: Sequence[Picture], seed: int) -> list[_Entry]:
 
 
 def _real_extras(easy: Sequence[Picture], seed: int) -> list[_Entry]:
-    """Shuffled photographs, which nobody takes for one; three of the practice trials are whole."""
+    """Whole photographs, and shuffled ones, which nobody takes for one; half of the checks each."""
+    order = sorted(range(N_CHECKS), key=lambda k: shuffle_key(seed, "whole", k))
+    whole = {*order[: N_CHECKS // 2], *range(N_CHECKS, N_CHECKS + N_PRACTICE, 2)}
     entries = []
     for number, (purpose, one) in enumerate(_purposes(easy)):
-        if purpose == "practice" and number % 2 == 0:
+        if number in whole:
             entries.append(_Entry(one, purpose, right="real"))
             continue
         image = shuffle_blocks(decode_png(one.png), seed + number)
@@ -264,7 +271,32 @@ def _to_item(
     }
 
 
-def _enlargement(settings: Settings, picture: Picture) -> dict[str, Any]:
+def _right_answer(design: str, item: Mapping[str, Any]) -> int | str:
+    """The answer of somebody who sees all that there is; "left" for the left one of two."""
+    answers = {
+        "name": item["label"],
+        "choose": item["side"],
+        "real": "real" if item["condition"] == CLEAN else "fake",
+    }
+    found: int | str = answers[design]
+    return found
+
+
+def _common_shape(entries: Sequence[_Entry]) -> tuple[int, ...]:
+    """The shape of all images; people would see through others which is which."""
+    found: dict[tuple[int, ...], str] = {}
+    for one in entries:
+        what = one.picture.condition if one.purpose == "main" else f"{one.purpose} images"
+        found.setdefault(tuple(decode_png(one.picture.png).shape), what)
+    if len(found) > 1:
+        (a, first), (b, second) = [("x".join(map(str, s)), w) for s, w in found.items()][:2]
+        raise ValueError(
+            f"images differ in shape: {first} {a}, {second} {b}; give runs and data of one shape"
+        )
+    return next(iter(found))
+
+
+def _enlargement(settings: Settings, shape: tuple[int, ...]) -> dict[str, Any]:
     """How the page enlarges: every pixel becomes ``factor`` x ``factor`` CSS pixels."""
-    side = max(decode_png(picture.png).shape[1:])
-    return {"method": settings.enlarge, "factor": max(1, SHOWN_PIXELS[settings.design] // side)}
+    factor = SHOWN_PIXELS[settings.design] // max(shape[1:])
+    return {"method": settings.enlarge, "factor": max(1, factor)}

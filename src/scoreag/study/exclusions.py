@@ -64,9 +64,13 @@ def is_too_fast(manifest: Manifest, person: Participant) -> bool:
 
 
 def has_long_run(manifest: Manifest, person: Participant) -> bool:
-    """A longer run of one answer than ``same_answer_longest``; practice is no part of it."""
+    """A longer run of one answer than ``same_answer_longest``; practice is no part of it.
+
+    A run of "cannot tell" is none: it may be true of all images, and is wrong on each check.
+    """
     answers = [trial.answer for trial in person.trials if trial.kind != "practice"]
-    longest = max((len([*run]) for _, run in groupby(answers)), default=0)
+    runs = [len([*run]) for answer, run in groupby(answers) if answer != UNSURE]
+    longest = max(runs, default=0)
     return longest > manifest["exclusions"]["same_answer_longest"]
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,18 @@ from scoreag.io.manifest import MANIFEST
 FORMAT = 1  # of a study's folder
 TASK = "study"
 DESIGNS = ("name", "choose", "real")
+CLEAN = "clean"  # the condition of untouched images: the ceiling
 PAGE = "study.html"
 ANSWERS = "answers"  # the folder of the answers that ``serve`` keeps
 TEXTS = "texts"  # the folder of the texts that the page shows
 NOT_HASHED = ("study", "created")
 MINIMAL_MS = 200  # nobody sees, decides and presses a key faster
-EXCLUSIONS = {
+EXCLUSIONS = {  # of the design name; of the others see fix_exclusions
     "checks_wrong_most": 2,
     "fast_share_most": 0.1,
     "minimal_ms": MINIMAL_MS,
     "same_answer_longest": 30,
-    "repeats_equal_least": 0.5,
+    "repeats_equal_least": 0.25,
 }
 _ENTRIES = {  # the type of each entry of a manifest
     **dict.fromkeys(("study", "title", "design", "completion_code"), str),
@@ -30,6 +33,31 @@ _ENTRIES = {  # the type of each entry of a manifest
     **dict.fromkeys(("seed", "raters", "repeats", "checks", "minimal_ms"), int),
     "exclusions": dict,
 }
+
+
+def fix_exclusions(
+    design: str, rights: Sequence[Sequence[int | str]], others: int
+) -> dict[str, int | float]:
+    """The limits by which people are left out: hardly any careful person, whatever they see.
+
+    Two answers: who cannot tell the images apart answers half of the repeats otherwise.  A run is
+    too long where right answers have one as long in 1 of 1000 people.  ``real``: images may all
+    look like photographs, or none may; one key throughout is wrong on half of the checks.
+
+    Args:
+        rights: of each list, the right answers.
+        others: checks and repeats, which each person answers beside the list.
+    """
+    trials = others + max(map(len, rights))
+    share = max(max(Counter(some).values()) / len(some) for some in rights)
+    longest = math.ceil(math.log(1000 * trials) / -math.log(share)) if share < 1 else trials
+    limits: dict[str, int | float] = {
+        **EXCLUSIONS,
+        "same_answer_longest": max(int(EXCLUSIONS["same_answer_longest"]), longest),
+    }
+    if design == "real":
+        limits |= {"checks_wrong_most": 4, "same_answer_longest": trials}
+    return limits if design == "name" else limits | {"repeats_equal_least": 0.0}
 
 
 def canonical_json(value: Any) -> str:

@@ -19,8 +19,8 @@ from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row, read_complete_rows, read_picture
 from scoreag.methods.result import ROW_FIELDS
 from scoreag.study.lists import shuffle_key
+from scoreag.study.manifest import CLEAN
 
-CLEAN = "clean"  # the condition of untouched images
 TASKS = {"synthesize": "gas", "transform": "gat", "purify": "gap"}
 PROXIES = ("judge", "semantic", "lpips")
 
@@ -49,11 +49,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The images of several runs: conditions in order, and what the runs were."""
+    """The images of several runs: conditions in order, and what the runs were.
+
+    Args:
+        data: name and digest of the data sets whose images are shown beside them, by their use.
+    """
 
     classes: tuple[str, ...]
     pictures: Mapping[str, Sequence[Picture]]
     runs: Sequence[Mapping[str, Any]]
+    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,14 @@ def read_runs(folders: Sequence[Path], conditions: Sequence[str] = ()) -> Pool:
         for name, p in chosen.items()
     ]
     return Pool(classes, pictures, described)
+
+
+def select_conditions(pool: Pool, names: Sequence[str]) -> Pool:
+    """The pool with these conditions alone; with all if none is named."""
+    if not names:
+        return pool
+    kept = {name: some for name, some in pool.pictures.items() if name in names}
+    return replace(pool, pictures=kept, runs=[r for r in pool.runs if r["condition"] in kept])
 
 
 def dataset_pictures(data: Dataset, positions: Sequence[int], condition: str) -> list[Picture]:
@@ -154,11 +167,14 @@ def _read_parts(folder: Path) -> Iterator[_Part]:
 
 
 def _read_cells(folder: Path, seal: str) -> Iterator[_Part]:
-    """The experiments of an assessment that have rows."""
+    """The attacks of an assessment that have rows.
+
+    Images of other data have no label: what stands for it there is the first prediction.
+    """
     found = 0
     for cell in runner.list_cells(folder):
-        rows = [] if cell.task == CLEAN_TASK else runner.read_cell(folder, cell).rows
-        if rows:
+        skipped = cell.task == CLEAN_TASK or cell.is_ood
+        if rows := [] if skipped else runner.read_cell(folder, cell).rows:
             found += 1
             data = cell.data.partition("[")[0]
             names = _cell_names(cell)
@@ -230,15 +246,21 @@ def _read_row(name: str, part: _Part, row: Row, read: Callable[..., Any]) -> Pic
     if "original_file" in row:
         _, source_pixels = read(part.folder, row, "original_")
         source = f"{part.data}#{row['image_id']}"
-    proxies = {"judge": _agreement(row, "saved"), "lpips": row.get("lpips")}
+    proxies = _read_proxies(row, "saved", row.get("lpips"))
     return Picture(name, source, source_pixels, row["label"], png, pixels, row["success"], proxies)
 
 
 def _read_original(one: Picture, part: _Part, row: Row, read: Callable[..., Any]) -> Picture:
     """The untouched image of a row, on which the classifier did not err."""
     png, pixels = read(part.folder, row, "original_")
-    proxies = {"judge": _agreement(row, "before"), "lpips": 0.0}
+    proxies = _read_proxies(row, "before", 0.0)
     return Picture(CLEAN, one.source, pixels, one.label, png, pixels, False, proxies)
+
+
+def _read_proxies(row: Row, form: str, lpips: float | None) -> dict[str, float | None]:
+    """What stands for people of one form of a row's image: saved, or before."""
+    semantic = row.get("semantic", {}).get(form, {}).get("share")
+    return {"judge": _agreement(row, form), "semantic": semantic, "lpips": lpips}
 
 
 def _agreement(row: Row, form: str) -> float | None:

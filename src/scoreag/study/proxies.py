@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.stats.estimates import MetricEntry
+from scoreag.stats.logistic import fit_line
+from scoreag.stats.ranks import weighted_auc, weighted_spearman
 from scoreag.study.intervals import (
     ItemWeights,
     Ratings,
@@ -28,7 +30,6 @@ MIN_SIDE = 5  # images on each side of 80 %
 FEW_SEE = 0.8  # the label is lost if fewer see it
 CLIP = 1e-3  # a probability is clipped before its logit
 DISTANCES = ("lpips", "l2", "linf", "distance")  # words of proxies that rise as an image changes
-NEWTON_STEPS = 50
 
 
 def is_distance(name: str) -> bool:
@@ -40,52 +41,22 @@ def human_shares(ratings: Ratings) -> tuple[Values, Values]:
     return item_means(ratings, torch.ones_like(ratings.score)), ratings.counts
 
 
-def weighted_ranks(values: Values, items: ItemWeights) -> Values:
-    """The share of the weight below each value, and half of that at it."""
-    below = (values[:, None] > values[None]).double() + 0.5 * (values[:, None] == values[None])
-    return below @ items / items.sum()
-
-
 def spearman(values: Values, shares: Values, chosen: Tensor) -> Statistic:
     """The correlation of the ranks over the chosen items; ties share their mean rank."""
 
     def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
-        v = items[chosen]
-        p = v / v.sum()
-        a, b = (weighted_ranks(one[chosen], v) for one in (values, shares))
-        a, b = a - (p * a).sum(), b - (p * b).sum()
-        return (p * a * b).sum() / ((p * a**2).sum() * (p * b**2).sum()).sqrt()
+        return weighted_spearman(values[chosen], shares[chosen], items[chosen])
 
     return statistic
 
 
 def area_under_curve(scores: Values, positive: Tensor, chosen: Tensor) -> Statistic:
     """P(a positive item has the larger score), ties counted half; Mann and Whitney."""
-    yes, no = chosen[positive[chosen]], chosen[~positive[chosen]]
-    above = (scores[yes][:, None] > scores[no][None]).double()
-    above += 0.5 * (scores[yes][:, None] == scores[no][None])
 
     def statistic(weights: Weights, items: ItemWeights) -> Float[Tensor, ""]:
-        return items[yes] @ above @ items[no] / (items[yes].sum() * items[no].sum())
+        return weighted_auc(scores[chosen], positive[chosen], items[chosen])
 
     return statistic
-
-
-def fit_logistic(
-    x: Float[Tensor, "rows 2"], y: Float[Tensor, " rows"]
-) -> Float[Tensor, " 2"] | None:
-    """The largest likelihood of ``P(y = 1) = sigmoid(x b)``; None where it has no maximum."""
-    b = torch.zeros(2, dtype=torch.float64)
-    for _ in range(NEWTON_STEPS):
-        p = torch.sigmoid(x @ b)
-        curvature = (x.T * (p * (1 - p))) @ x + 1e-12 * torch.eye(2).double()
-        step = torch.linalg.solve(curvature, x.T @ (y - p))
-        b = b + step
-        if float(b.abs().max()) > 100:
-            return None
-        if float(step.abs().max()) < 1e-10:
-            return b
-    return None
 
 
 def calibration_slope(ratings: Ratings, values: Values) -> Statistic | None:
@@ -95,10 +66,14 @@ def calibration_slope(ratings: Ratings, values: Values) -> Statistic | None:
     """
     p = values.clamp(CLIP, 1 - CLIP)
     x = torch.stack([torch.ones_like(p), torch.logit(p)], 1)
-    rows = x[ratings.item]
-    fitted = fit_logistic(rows, ratings.score) if float(rows[:, 1].std()) > 0 else None
-    if fitted is None:
+    shares, counts = human_shares(ratings)
+    rated = counts > 0
+    logits = x[rated, 1]
+    if not len(logits) or float(logits.max()) == float(logits.min()):
         return None
+    if (line := fit_line(logits, shares[rated], counts[rated])) is None:
+        return None
+    fitted = torch.tensor([line[1], line[0]], dtype=torch.float64)
     q = torch.sigmoid(x @ fitted)
     inverse = torch.linalg.inv((x.T * (ratings.counts * q * (1 - q))) @ x)
 

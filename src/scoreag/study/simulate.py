@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scoreag.study.answers import UNSURE, Participant, Trial
 from scoreag.study.lists import make_lists
-from scoreag.study.manifest import EXCLUSIONS, FORMAT, MINIMAL_MS, TASK, compute_study_id
+from scoreag.study.manifest import FORMAT, MINIMAL_MS, TASK, compute_study_id, fix_exclusions
 
 Table = Float[np.ndarray, "rows columns"]
 Numbers = NDArray[Any]
@@ -25,7 +25,7 @@ NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 TYPICAL_MS, SD_TIME, SD_OWN_TIME = 900.0, 0.35, 0.3  # of an answer, and of a person's median
-CHECK_LEVEL = 4.5  # logit of seeing the label of a check
+CHECK_LEVEL = 4.5  # logit of the right answer to a check; photographs are seen as clean ones
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def make_manifest(world: World, images: Images, seed: int) -> dict[str, Any]:
                 "item": len(rows), "condition": "clean", "source": f"{purpose}#{k}",
                 "label": k % len(NAMES), "fooled": None, "sha256": "", "proxies": {},
                 "purpose": purpose, "pair": None, "side": "left",
-                "right": {"name": k % len(NAMES), "choose": "left", "real": "fake"}[world.design],
+                "right": _check_answers(k)[world.design],
             })  # fmt: skip
     versions = [(row["source"], row["condition"]) for row in rows if row["purpose"] == "main"]
     if world.design == "choose":  # each beside an untouched image, which is no trial of its own
@@ -200,9 +200,26 @@ def make_manifest(world: World, images: Images, seed: int) -> dict[str, Any]:
         "conditions": names, "items": rows, "lists": lists,
         "repeats": world.repeats, "checks": world.checks, "minimal_ms": MINIMAL_MS,
         "practice": [row["item"] for row in rows if row["purpose"] == "practice"],
-        "exclusions": dict(EXCLUSIONS), "completion_code": "",
+        "exclusions": fix_exclusions(
+            world.design, [[_right_answer(world, rows[i]) for i in one] for one in lists],
+            world.checks + world.repeats,
+        ),
+        "completion_code": "",
     }  # fmt: skip
     return manifest | {"study": compute_study_id(manifest)}
+
+
+def _check_answers(number: int) -> dict[str, int | str]:
+    """The right answer to a check, by design; every second photograph is whole."""
+    return {
+        "name": number % len(NAMES), "choose": "left", "real": ("real", "fake")[number % 2]
+    }  # fmt: skip
+
+
+def _right_answer(world: World, row: Mapping[str, Any]) -> int | str:
+    if world.design == "real":
+        return "real" if row["condition"] == "clean" else "fake"
+    return str(row["side"]) if world.design == "choose" else int(row["label"])
 
 
 def make_answers(
@@ -218,8 +235,10 @@ def make_answers(
     second = np.where(
         rng.random(len(chosen)) < world.again, first[chosen], draw(shares[chosen], rng)
     )
-    right = rng.random(world.checks) < sigmoid(CHECK_LEVEL + person) * (1 - world.lapses[kind])
     checks = [row for row in manifest["items"] if row["purpose"] == "check"]
+    levels = [world.conditions["clean"] if c["right"] == "real" else CHECK_LEVEL for c in checks]
+    known = sigmoid(np.array(levels) + person) * (1 - world.lapses[kind])
+    right = rng.random(world.checks) < known
     rows = manifest["items"]
     asked = [(int(i), "main", say(world, rows[i], int(a))) for i, a in zip(ids, first, strict=True)]
     asked += [
