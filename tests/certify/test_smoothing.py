@@ -123,7 +123,7 @@ def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_fig
         {"correct": False, "predicted": 0, "radius": 0.7},
         {"correct": False, "predicted": None, "radius": None},
     ]
-    found = summarize(rows, plan)
+    found = summarize([{"top": 1, "label": 1, "count": 0, **row} for row in rows], plan)
     counts = {far: entry and (entry["count"], entry["total"]) for far, entry in
               found["certified"].items()}  # fmt: skip
     assert counts == {"0.25": (2, 4), "0.5": (1, 4), "0.75": (0, 4), "1": None}

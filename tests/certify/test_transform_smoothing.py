@@ -230,7 +230,7 @@ def test_certified_accuracy_counts_all_images_and_what_n_cannot_reach_has_no_fig
         {"correct": False, "predicted": 0, "radius": 2.1},
         {"correct": False, "predicted": None, "radius": None},
     ]
-    found = summarize(rows, plan)
+    found = summarize([{"top": 1, "label": 1, "count": 0, **row} for row in rows], plan)
     counts = {far: entry and (entry["count"], entry["total"]) for far, entry in
               found["certified"]["radius"].items()}  # fmt: skip
     assert counts == {"0.25": (2, 4), "1": (1, 4), "2.25": None, "4": None}

@@ -57,7 +57,7 @@ CELLS_FILE, PROBES_FILE = "cells.json", "probes.json"
 FAILURE_FILE, DISTANCES_FILE = "failed.txt", "distances.json"
 REPORT_TABLES = (  # of a report; further tables end with the name of a dataset or the key of a cell
     "cells", "worst_case", "randomized", "differences", "shown_differences", "perturbation_size",
-    "generator", "ood", "cost",
+    "generator", "ood", "cost", "semantic",
 )  # fmt: skip
 ROW_FIELDS: Fields = {  # of every row
     **dict.fromkeys(("image_id", "position", "label"), (int,)),
