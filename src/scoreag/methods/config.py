@@ -452,10 +452,11 @@ def _check_energy(config: SamplingConfig, overrides: Mapping[str, Any]) -> None:
     check_draws_noise(config, "energy_budget limits")
     if not any(guided for _, guided in guided_draws(config)):
         low, high = config.attack_interval or (0.0, math.inf)
-        levels = ", ".join(f"{level:.3g}" for level in config.sigmas().tolist()[:-1])
+        first, *_, last = config.sigmas().tolist()[:-1]
         raise ValueError(
             f"the attack guides from {low:g} to {high:g}, and no noise is drawn after such a noise "
-            f"level, of {levels:.120}; write another attack_interval, or more steps"
+            f"level; there are {config.steps} levels from {first:.3g} to {last:.3g}: write another "
+            "attack_interval, or more steps"
         )
 
 
