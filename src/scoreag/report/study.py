@@ -119,6 +119,14 @@ def _cell(entry: MetricEntry | None) -> Cell:
     return (value, small) if small else value
 
 
+def _milliseconds(entry: MetricEntry) -> Cell:
+    """A time in whole milliseconds."""
+    if entry.get("value") is None or "low" not in entry:
+        return _cell(entry)
+    value, low, high = (f"{entry[name]:,.0f}" for name in ("value", "low", "high"))
+    return value, f"{low} to {high}"
+
+
 def _share_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     score = SCORES[summary["study"]["design"]]
     return [
@@ -129,7 +137,7 @@ def _share_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             "difference": _cell(found.get("difference")),
             "d_prime": _cell(found.get("d_prime")),
             "unsure": _cell(found["unsure"]),
-            "median_ms": _cell(found["median_ms"]),
+            "median_ms": _milliseconds(found["median_ms"]),
         }
         for name, found in summary["conditions"].items()
     ]
