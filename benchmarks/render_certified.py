@@ -8,12 +8,16 @@ from scoreag.certify.steered_generator import EVENTS
 def certified(data: Row) -> str:
     first = data["rows"][0]
     radii = list(first["certified"])
-    text = f"\n`{first['models']['classifier']}` behind `{first['models']['score-model']}`, "
+    names = {row["models"]["classifier"]: None for row in data["rows"]}
+    text = "\n" + ", ".join(f"`{name}`" for name in names)
+    text += f" behind `{first['models']['score-model']}`, "
     text += f"{first['data']}, {first['images']} images; L2, pixels in [0, 1]. The certificate of "
     text += f"an image is wrong with probability {first['alpha']:g} at most.\n\n"
-    head = ["noise", "N0", "N", "networks", "accuracy, radius 0", "abstained",
+    several = len(names) > 1
+    head = [*["classifier"] * several, "noise", "N0", "N", "networks", "accuracy, radius 0", "abstained",
             *(f"certified at {r}" for r in radii), "mean radius", "images a minute"]  # fmt: skip
-    return text + table(head, map(_line, data["rows"]))
+    lines = [[*[row["models"]["classifier"]] * several, *_line(row)] for row in data["rows"]]
+    return text + table(head, lines)
 
 
 def _line(row: Row) -> list[str]:

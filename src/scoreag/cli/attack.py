@@ -9,8 +9,6 @@ from scoreag.cli.assess import AssessOptions, assess_plan
 from scoreag.cli.options import UsageError
 
 ALL_IMAGES = 1_000_000  # of the data, which may have fewer
-PLAN_KEYS = {"attack", "classifiers", "purifiers", "datasets", "images", "eval_draws", "ood_data",
-             "requires_lpips"}  # fmt: skip
 TASKS = {"gas": "synthesize", "gap": "purify"}  # of the names in a plan, no attack on images
 
 
@@ -84,6 +82,8 @@ def attack(options: AttackOptions) -> None:
 
 def _plan(options: AttackOptions) -> dict[str, Any]:
     """The plan of one attack on one classifier."""
+    from scoreag.assess.plan import AttackSpec
+
     dataset: dict[str, Any] = {
         "data": options.data,
         "classifiers": _words(options.classifier, options.transfer),
@@ -98,7 +98,7 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
     if twice := given.keys() & named.keys():
         name = min(twice)
         raise UsageError(f"--{name} and --option {name}= say the same; write one of them")
-    if taken := given.keys() & PLAN_KEYS:
+    if taken := given.keys() & AttackSpec.model_fields.keys():
         raise UsageError(
             f"--option {min(taken)}= is no option of an attack; it belongs to the plan of an "
             "assessment: see docs/assess.md"
