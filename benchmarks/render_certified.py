@@ -14,8 +14,10 @@ def certified(data: Row) -> str:
     text += f"{first['data']}, {first['images']} images; L2, pixels in [0, 1]. The certificate of "
     text += f"an image is wrong with probability {first['alpha']:g} at most.\n\n"
     several = len(names) > 1
-    head = [*["classifier"] * several, "noise", "N0", "N", "networks", "accuracy, radius 0",
-            "abstained", *(f"certified at {r}" for r in radii), "mean radius", "images a minute"]  # fmt: skip
+    head = [
+        *["classifier"] * several, "noise", "N0", "N", "networks", "accuracy, radius 0",
+        "abstained", *(f"certified at {r}" for r in radii), "mean radius", "images a minute",
+    ]  # fmt: skip
     lines = [[*[row["models"]["classifier"]] * several, *_line(row)] for row in data["rows"]]
     return text + table(head, lines)
 
