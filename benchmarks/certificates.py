@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from certified import certified, read_folder
+from certified import certified, model_names, read_folder
 from common import Row, write
 from steered import steered
 
@@ -25,8 +25,8 @@ def transformed(folder: Path) -> Row:
     manifest, summary = read_folder(folder)
     config = {name: manifest["config"][name] for name in ("transform", "sigma", "n", "alpha")}
     found = {name: summary[name] for name in ("images", "rates", "certified")}
-    models = {role: model["name"] for role, model in manifest["models"].items()}
-    return {**config, **found, "data": manifest["data"]["name"], "models": models}
+    data = {"data": manifest["data"]["name"], "models": model_names(manifest)}
+    return {**config, **found, **data}
 
 
 READERS = {  # where a run stands in the row of its classifier, and how it is read

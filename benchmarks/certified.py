@@ -26,6 +26,11 @@ def read_folder(folder: Path) -> tuple[Row, Row]:
     return manifest, summary
 
 
+def model_names(manifest: Row) -> Row:
+    """The name of each model of a run, by its role."""
+    return {role: model["name"] for role, model in manifest["models"].items()}
+
+
 def certified(folder: Path) -> Row:
     """What one run found, how it was made, and how many minutes lay between begin and end."""
     manifest, summary = read_folder(folder)
@@ -34,7 +39,7 @@ def certified(folder: Path) -> Row:
         **{name: manifest["config"][of] for name, of in CONFIG.items()},
         "compiled": manifest["config"].get("compile", False),
         "data": manifest["data"]["name"],
-        "models": {role: model["name"] for role, model in manifest["models"].items()},
+        "models": model_names(manifest),
         "minutes": max(1.0, (ended - began).total_seconds()) / 60,  # told in whole seconds
         **{name: summary[name] for name in ("images", "rates", "certified", "mean_radius")},
         **{name: summary[name] for name in ("largest_radius", "agreement") if name in summary},

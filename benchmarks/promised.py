@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from certified import read_folder
+from certified import model_names, read_folder
 from common import Row, write
 
 CONFIG = {  # what the results call it: and the manifest
@@ -25,7 +25,7 @@ def read_run(folder: Path) -> tuple[Row, Row, Row]:
     config = manifest["config"]
     generator = {
         "purifier": config.get("purifier", {}).get("name", "none"),
-        "models": {role: model["name"] for role, model in manifest["models"].items()},
+        "models": model_names(manifest),
         "per_class": summary["images"] // len(summary["classes"]),
     }
     return config, summary, generator

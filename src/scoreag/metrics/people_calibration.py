@@ -11,6 +11,7 @@ person to a random image is in its set with probability ``1 - alpha``.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -264,9 +265,13 @@ def set_figures(held: HeldOut, counts: Counts, labels: Labels) -> Figures:
             "empty": (size == 0).double(),
         }
         for name, column in columns.items():
-            entry = bootstrap(lambda rows, of=column: float(of[rows].mean()), len(labels))  # type: ignore[misc]
+            entry = bootstrap(partial(_mean, column), len(labels))
             figures[f"{name}_{round(100 * (1 - alpha))}"] = entry
     return figures
+
+
+def _mean(column: Float[Tensor, " images"], rows: Tensor) -> float:
+    return float(column[rows].mean())
 
 
 def bootstrap(
