@@ -206,6 +206,7 @@ def classifier(options: ClassifierOptions) -> None:
     from scoreag.training.schedule import check_extra
 
     training, output = options.training, options.training.output
+    _check_targets(options)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             "train classifier runs in one process: batch normalization needs the whole batch; "
@@ -258,6 +259,14 @@ def show_training_cost(
     show_seconds(training.output, images, seconds, device)
 
 
+def _check_targets(options: ClassifierOptions) -> None:
+    """Refuse --humans beside an option that learns from labels, before anything is loaded."""
+    for name in ("extra_data", "denoised"):
+        if options.humans is not None and getattr(options, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} learns from labels, and --humans from people; give one")
+
+
 def human_targets(
     options: ClassifierOptions, data: "Dataset"
 ) -> tuple["torch.Tensor", dict[str, str]]:
@@ -267,10 +276,6 @@ def human_targets(
     assert data.labels is not None
     if options.humans is None:
         return data.labels, {}
-    for name in ("extra_data", "denoised"):
-        if getattr(options, name):
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag} learns from labels, and --humans from people; give one")
     output, root = options.training.output, options.humans_dir or options.training.reading.data_dir
     answers = load_human_answers(options.humans, root, output.progress, output.say)
     answers = match_answers(answers, data.labels, data.image_ids, data.classes)
