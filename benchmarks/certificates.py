@@ -7,14 +7,16 @@ scoreag certify --transform blur --classifier cifar10-resnet20 --data 'cifar10:t
 scoreag certify --generative --model cifar10 --classifier cifar10-resnet20 --sampler ancestral \
     --per-class 200 --energy 0.5,1 --reference-classifier cifar10-judge --out runs/steered
 python benchmarks/certificates.py runs/l2 runs/blur runs/steered
+python benchmarks/certificates.py runs/robust-blur --keep    # the rest of the file stays
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from certified import certified, model_names, read_folder
-from common import Row, write
+from common import RESULTS, Row, write
 from steered import steered
 
 from scoreag.certify.run import GENERATOR_TASK, SMOOTHING_TASK, TRANSFORM_TASKS
@@ -53,12 +55,27 @@ def collect(folders: Sequence[Path]) -> list[Row]:
     return [{"classifier": name, **found} for name, found in rows.items()]
 
 
+def merge(old: Row, rows: Sequence[Row]) -> Row:
+    """The old file with each certificate of ``rows`` in its place, and the commands of the rest."""
+    known: dict[str, Row] = {}
+    for row in [*old["rows"], *rows]:
+        known[row["classifier"]] = known.get(row["classifier"], {}) | row
+    earlier = [*old.get("earlier", ()), old["about"]["command"]]
+    return {"earlier": earlier, "rows": [*known.values()]}
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--name", default="certificates", help="of the file of results")
+    parser.add_argument("--keep", action="store_true", help="what the file has of other runs")
     args = parser.parse_args(words)
-    write(args.name, {"rows": collect(args.folders)})
+    rows = collect(args.folders)
+    if args.keep:
+        old = json.loads((RESULTS / f"{args.name}.json").read_text())
+        write(args.name, merge(old, rows))
+    else:
+        write(args.name, {"rows": rows})
 
 
 if __name__ == "__main__":

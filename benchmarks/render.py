@@ -284,6 +284,12 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ),
     ("certificates", "promised", "Upper bound on the failure rate of generated images", promised),
     ("certificates", "steered", "Upper bound for whoever steers the generator", steered),
+    (
+        "certificates",
+        "steered_purified",
+        "Upper bound for whoever steers the generator, behind a purifier",
+        steered,
+    ),
     ("certificates", "energy_pace", "Where an attack spends its energy", energy_pace),
     ("people", "semantic", "`semantic`: predicting what people see", semantic),
     ("people", "study_simulations", "Studies with simulated people", study_simulations),

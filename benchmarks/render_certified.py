@@ -111,6 +111,8 @@ def certificates(data: Row) -> str:
         "while every judge sees the class, whoever steers the generator within R. Each certificate "
         f"is wrong with probability {alphas} at most.\n\n"
     )
+    if earlier := data.get("earlier"):
+        text += "The other rows are of: " + "; ".join(f"`{one}`" for one in earlier) + ".\n\n"
     head = ["classifier", *(name for name, *_ in COLUMNS),
             *(f"steered, R = {length}" for length in LENGTHS)]  # fmt: skip
     text += table(head, map(_classifier_line, rows))

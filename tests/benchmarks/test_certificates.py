@@ -100,3 +100,18 @@ def test_a_line_a_classifier_with_the_counts_of_all_its_rows(tmp_path, monkeypat
     assert cells[4] == "" and cells[-1] == ""  # no run over translations, no generator
     with pytest.raises(ValueError, match="second folder of blur"):
         collect([tmp_path / "blur", tmp_path / "blur"])
+
+
+def test_kept_certificates_stay_and_new_ones_take_their_place(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    old = {
+        "about": {"command": "one"},
+        "earlier": ["none"],
+        "rows": [{"classifier": "a", "l2": 1, "blur": 2}, {"classifier": "b", "l2": 3}],
+    }
+    rows = [{"classifier": "a", "blur": 4}, {"classifier": "c", "l2": 5}]
+    assert import_module("certificates").merge(old, rows) == {
+        "earlier": ["none", "one"],
+        "rows": [{"classifier": "a", "l2": 1, "blur": 4}, {"classifier": "b", "l2": 3},
+                 {"classifier": "c", "l2": 5}],
+    }  # fmt: skip
