@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from scoreag.classifiers.preprocessing import Preprocessing, read_preprocessing, resize_input
 from scoreag.core.class_names import NO_GROUPS, Groups
 from scoreag.core.weight_cache import WeightCache
 from scoreag.diffusion.prior import Prior
@@ -59,7 +60,7 @@ class NormalizedClassifier(nn.Module):
                 f"have {images.shape[1]}; give a classifier of such images"
             )
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        logits = self._forward_cast((images - mean) / std)
+        logits = _read_logits(self._forward_cast((images - mean) / std))
         floats = isinstance(logits, Tensor) and logits.is_floating_point()
         return logits.to(images.dtype) if floats else logits
 
@@ -123,6 +124,13 @@ class NormalizedClassifier(nn.Module):
         return self.weight_cache.get(key, tensors.values(), converted)
 
 
+def _read_logits(output: Any) -> Any:
+    """The logits of an output of transformers, which has them by name; else the output itself."""
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    return output if isinstance(output, Tensor) else getattr(output, "logits", output)
+
+
 def wrap_classifier(
     module: nn.Module,
     mean: Sequence[float] = (0.0,),
@@ -131,8 +139,9 @@ def wrap_classifier(
     image_shape: tuple[int, int, int] | None = None,
     classes: Sequence[str] = (),
     groups: Groups = NO_GROUPS,
+    preprocessing: Any = None,
 ) -> NormalizedClassifier:
-    """Any module that returns logits, as a classifier of images in [0, 1].
+    """Any module that returns logits, or an output with ``.logits``, of images in [0, 1].
 
     Args:
         mean, std: the normalization of the module's input, a number a channel; by default it takes
@@ -142,6 +151,9 @@ def wrap_classifier(
         classes: their names by number, by which score models, judges and data of other classes are
             matched; empty where they are unknown.
         groups: for superclasses: the classes that each of ``classes`` stands for.
+        preprocessing: instead of mean and std, what states the model's input: the transforms of
+            torchvision, a data config of timm, an image processor of transformers.  Images are
+            resized and cropped as it says, with gradients.
 
     Raises:
         ValueError: the module is in train mode, or the normalization is invalid.
@@ -152,6 +164,9 @@ def wrap_classifier(
             f"the classifier {type(module).__name__} is in train mode, so its answers would "
             "change from call to call; call its .eval() first"
         )
+    stated = None if preprocessing is None else read_preprocessing(preprocessing)
+    if stated is not None:
+        mean, std = _stated_normalization(stated, mean, std)
     means, stds = _to_floats(mean), _to_floats(std)
     if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
         raise ValueError(
@@ -173,7 +188,19 @@ def wrap_classifier(
     if isinstance(module, NormalizedClassifier) and not classes:
         classes, groups = module.classes, module.groups
     names = _check_class_names(classes)
+    if stated is not None:
+        metadata = metadata or {"name": type(module).__name__}
+        module = resize_input(module, stated)
     return NormalizedClassifier(module, means, stds, metadata, shape, names, groups).eval()
+
+
+def _stated_normalization(
+    stated: Preprocessing, mean: Any, std: Any
+) -> tuple[Sequence[float], Sequence[float]]:
+    """The normalization of a preprocessing; refuses another one beside it."""
+    if _to_floats(mean) != (0.0,) or _to_floats(std) != (1.0,):
+        raise ValueError("preprocessing states a mean and a std of its own; leave out mean and std")
+    return stated.mean, stated.std
 
 
 def _check_class_names(classes: Any) -> tuple[str, ...]:
