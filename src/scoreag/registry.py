@@ -74,6 +74,10 @@ DATASETS = {  # the module of each, its name in it, and a description
         "cifar", "CIFAR100",
         "CIFAR-100, 100 fine or 20 coarse classes: the official files, downloaded if missing",
     ),
+    "edm-dataset": (
+        "edm_dataset", "EDM_DATASET",
+        "a zip or folder of EDM's dataset_tool.py: pictures, labeled by dataset.json",
+    ),
     "fashion-mnist": (
         "fashion_mnist", "FASHION_MNIST",
         "Fashion-MNIST, 28 x 28 gray, 10 classes: the official files, or 40 bundled test images",
@@ -86,7 +90,7 @@ DATASETS = {  # the module of each, its name in it, and a description
         "image_folder", "IMAGE_FOLDER",
         "a folder of pictures, labeled by class folders or by a labels.csv",
     ),
-    "npz": ("npz", "NPZ", "arrays in an .npz file: images, and optionally labels and classes"),
+    "npz": ("npz", "NPZ", "arrays: .npz with images, labels and classes, or .npy with images"),
     "run-dir": (
         "image_folder", "RUN_DIR", "the images of a run of ScoreAG, with their ids and labels",
     ),

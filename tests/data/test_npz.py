@@ -115,3 +115,28 @@ def test_classes_that_are_given_number_the_names_of_the_file(tmp_path: Path) -> 
     assert (came.labels.tolist(), came.classes) == ([2, 0], ("cat", "bee", "dog"))
     with pytest.raises(ValueError, match=r"a\.npz: no class 'dog'"):
         data.load_dataset(spec, classes=("cat", "bee"))
+
+
+def test_samples_of_openai_s_scripts_and_columns_of_labels_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", RGB, np.array([[2], [1]]))  # arr_0 and arr_1
+    came = data.load_dataset(tmp_path / "samples.npz")
+    assert came.labels is not None
+    assert came.labels.tolist() == [2, 1]
+    assert came.sha256 == data.load_dataset(saved(tmp_path, images=RGB, labels=[2, 1])).sha256
+
+
+def test_an_array_alone_is_images_without_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "cifar10c.npy", RGB)
+    came = data.load_dataset(tmp_path / "cifar10c.npy")
+    assert (came.labels, came.name) == (None, "npz:cifar10c.npy")
+    assert came.sha256 == data.load_dataset(saved(tmp_path, images=RGB)).sha256
+
+
+def test_an_array_that_breaks_off_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RGB)
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:-1])
+    with pytest.raises(
+        ValueError, match=r"a\.npy is no whole \.npy file: it has 119 bytes, not 120"
+    ):
+        data.load_dataset(tmp_path / "a.npy")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scoreag.core.class_names import match_classes
+from scoreag.data.edm_dataset import is_edm_dataset
 from scoreag.data.source import (
     Labels,
     Pixels,
@@ -32,7 +33,8 @@ from scoreag.registry import (
     no_such_class,
 )
 
-_PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # whose word is a path
+# whose word is a path
+_PATH_KINDS = ("edm-dataset", "image-folder", "npz", "single-image", "run-dir")
 _OTHER_NAMES = {  # that are too unlike a kind's name to be near it
     "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
     "samples": "foolbox-samples", "sample": "foolbox-samples",
@@ -42,7 +44,6 @@ _TENSOR_HINT = (
 )
 _ARCHIVE_HINT = "unpack it, and give its folder"
 _FORMAT_HINTS = {  # for files in formats that are not read
-    ".npy": "write np.savez('data.npz', images=np.load(...), labels=np.load(...)), give data.npz",
     **dict.fromkeys((".pt", ".pth", ".safetensors", ".pkl", ".pickle"), _TENSOR_HINT),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
     **dict.fromkeys((".csv", ".tsv", ".xlsx"), "give the folder of the pictures and a labels.csv"),
@@ -93,7 +94,7 @@ class Dataset:
     @property
     def is_user_data(self) -> bool:
         """Whether these are the user's own images, which may be sorted by class."""
-        return self.name.startswith(("image-folder:", "npz:", "run-dir:"))
+        return self.name.startswith(("edm-dataset:", "image-folder:", "npz:", "run-dir:"))
 
     @property
     def sha256(self) -> str:
@@ -208,7 +209,8 @@ def load_dataset(
 
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
     ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``foolbox-samples``, ``image-folder:PATH``,
-    ``npz:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
+    ``npz:FILE.npz``, ``edm-dataset:FILE.zip``, ``package.module:word``, or the path of a picture
+    or of a run's folder.
     If ``spec`` with its brackets is a path that exists, ``imgs[1]``, they belong to the path.
 
     Args:
@@ -320,11 +322,15 @@ def _resolve_kind(spec: str) -> tuple[str, Any, str]:
 
 
 def _detect_kind(path: Path) -> str:
+    if path.is_dir() and (path / ROWS).is_file():
+        return "run-dir"
+    if is_edm_dataset(path):
+        return "edm-dataset"
     if path.is_dir():
-        return "run-dir" if (path / ROWS).is_file() else "image-folder"
+        return "image-folder"
     if (fix := _FORMAT_HINTS.get(path.suffix.lower())) is not None:
         raise ValueError(f"{path} is not read as data; {fix}")
-    return "npz" if path.suffix.lower() == ".npz" else "single-image"
+    return "npz" if path.suffix.lower() in (".npz", ".npy") else "single-image"
 
 
 def _parse_range(part: str | None, count: int, name: str) -> range:

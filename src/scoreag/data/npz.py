@@ -1,4 +1,4 @@
-"""Arrays in an .npz file: ``images``, and optionally ``labels`` and ``classes``."""
+"""Arrays in an .npz file: ``images``, and optionally ``labels`` and ``classes``; or one in .npy."""
 
 import zipfile
 from collections.abc import Sequence
@@ -11,16 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from scoreag.data.source import Labels, Pixels, Source, index_labels
-from scoreag.io.bounded import get_file_size, read_npz
+from scoreag.io.bounded import get_file_size, read_npy, read_npz
 from scoreag.io.images import check_images, to_uint8
 from scoreag.registry import truncate_text
 
 _Array = NDArray[Any]
+_SAMPLES = {"images": "arr_0", "labels": "arr_1"}  # of OpenAI's scripts, which name no arrays
 _CHUNK = 256  # images that are converted to 8 bits at a time, to save memory
 
 
 def load_npz(filename: str, classes: Sequence[str] = ()) -> Source:
     """The arrays of the file; the image ids are the positions.
+
+    A .npy file holds images alone.  ``arr_0`` and ``arr_1``, as OpenAI's scripts save samples, are
+    images and labels.  Labels of the shape (batch, 1) are read as those of (batch,).
 
     images: uint8, or float in [0, 1], which is rounded to 8 bits; (batch, height, width, channels),
     (batch, channels, height, width), or (batch, height, width) for gray.  labels: integers.
@@ -52,15 +56,19 @@ def _read_arrays(path: Path) -> dict[str, _Array]:
     get_file_size(path)
     with path.open("rb") as file:
         first = file.read(12)
+    if path.suffix.lower() == ".npy":
+        return {"images": read_npy(path, path.stat().st_size)}
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is no complete .npz file (it begins with {first!r}): use np.savez"
         )
     try:
-        found, has = read_npz(path, ("images", "labels", "classes"))
+        found, has = read_npz(path, ("images", "labels", "classes", *_SAMPLES.values()))
     except ValueError as error:
         reason = truncate_text(str(error).removeprefix(f"{path} "), 300)
         raise ValueError(f"{path} is damaged or holds objects, not arrays: {reason}") from error
+    if "images" not in found and _SAMPLES["images"] in found:
+        return {name: found[own] for name, own in _SAMPLES.items() if own in found}
     if "images" not in found:
         listed = truncate_text(", ".join(has[:100]), 200) or "nothing"
         raise ValueError(f"{path} has no array 'images'; it has: {listed}")
@@ -103,6 +111,8 @@ def _to_pixels(images: _Array) -> Pixels:
 
 
 def _to_labels(labels: _Array, count: int, classes: tuple[str, ...]) -> Labels:
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"labels are {truncate_text(str(labels.dtype), 80)} of the shape {labels.shape}; "

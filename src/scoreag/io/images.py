@@ -173,6 +173,11 @@ def read_picture(
     return _decode(read_bytes(path), str(path), PICTURE_FORMATS, size, upright=True)
 
 
+def decode_picture(data: bytes, name: str) -> UInt8[Tensor, "channels height width"]:
+    """The pixels of a picture's bytes; ``name`` is that of messages."""
+    return _decode(data, name, PICTURE_FORMATS, upright=True)
+
+
 def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:
     """Check the size of a picture, and its checksums, before it is decoded."""
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
