@@ -149,3 +149,18 @@ def test_what_is_not_known_is_named(diffusers, tmp_path, change, message):
     change(tmp_path)
     with pytest.raises(ValueError, match=message):
         open_checkpoint(tmp_path)
+
+
+def test_a_pipeline_as_an_object_is_the_pipeline_of_its_folder(diffusers, tmp_path):
+    saved(diffusers, tmp_path / "folder")
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path / "folder")
+    given, read = load_prior(pipeline), load_prior(tmp_path / "folder")
+    x, sigma = NOISE.normal_like(torch.zeros(2, 3, 8, 8)), torch.tensor(0.7)
+    torch.testing.assert_close(given.model(x, sigma), read.model(x, sigma), rtol=0, atol=0)
+    assert given.metadata["sha256"] == read.metadata["sha256"]
+    assert given.metadata["name"] == "DDPMPipeline"
+
+
+def test_a_network_without_its_scheduler_is_told_what_is_missing(diffusers):
+    with pytest.raises(ValueError, match="scheduler"):
+        load_prior(diffusers.UNet2DModel(**TINY))

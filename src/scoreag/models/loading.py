@@ -33,16 +33,21 @@ DEVICES: dict[str, tuple[str, Callable[[], bool]]] = {  # how a message calls it
 }
 
 
-def load_prior(
-    name: str | Path, device: str | torch.device = "auto", trust_code: bool = False
-) -> Prior:
+def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool = False) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
     Names are those of the zoo, and of public checkpoints, which are downloaded on first use.
 
     Args:
+        name: a word or a path; or a pipeline of diffusers, whose network and scheduler are read
+            as from its folder.
         trust_code: whether code that the card names may be run; see SECURITY.md.
     """
+    if callable(save := getattr(name, "save_pretrained", None)):
+        with TemporaryDirectory() as folder:
+            named = Path(folder) / type(name).__name__
+            save(named)  # there is one reader of configurations, that of folders
+            return load_prior(named, device, trust_code)
     check_name(name, "a score model", "load_prior")
     file = Path(name)
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
