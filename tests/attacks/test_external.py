@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import scoreag
 from scoreag.attacks.external import (
     ClassifierModule,
     art,
@@ -103,6 +104,58 @@ def test_art_receives_arrays_and_one_hot_labels(monkeypatch):
     )
     assert found.dtype == torch.float64
     assert found[:, 0, 0, 0].tolist() == pytest.approx([0.75, 0.25, 0.75])
+
+
+class Estimator:
+    """What is read of ART's PyTorchClassifier."""
+
+    clip_values = (0.0, 1.0)
+
+    def __init__(self, **changes):
+        self.model = torch.nn.Flatten().eval()
+        self.preprocessing_operations = []
+        vars(self).update(changes)
+
+
+class EvasionAttack:
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+
+class Standardization:
+    mean, std = np.full((1, 1, 1), 0.5, np.float32), np.full((1, 1, 1), 0.25, np.float32)
+
+
+def test_an_attack_of_ours_is_one_of_art_s(monkeypatch):
+    put(monkeypatch, "art.attacks.attack", EvasionAttack=EvasionAttack)
+    ours = load_attack("pgd")(eps=0.1, steps=3)
+    estimator = Estimator(preprocessing_operations=[Standardization()])
+    evasion = art.evasion_attack(ours, estimator, seed=3, batch_size=2)
+    assert isinstance(evasion, EvasionAttack) and evasion.estimator is estimator
+    images = np.random.default_rng(0).random((3, 1, 1, 2), dtype=np.float32)
+    classifier = scoreag.wrap_classifier(estimator.model, (0.5,), (0.25,))
+    found = torch.as_tensor(images).flatten(1).argmax(1)  # what the estimator predicts
+    expected = ours(classifier, torch.as_tensor(images), found, seed=3)
+    for labels in (None, found.numpy(), np.eye(2)[found]):
+        np.testing.assert_allclose(evasion.generate(images, labels), expected.numpy(), atol=1e-6)
+    assert np.abs(expected.numpy() - images).max() == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": None}, "has no torch model; give a PyTorchClassifier"),
+        ({"clip_values": (0, 255)}, r"lie in \[0, 255\]; expected clip_values=\(0, 1\)"),
+        ({"clip_values": None}, r"lie in \[None, None\]"),
+        ({"channels_first": False}, "the channels first"),
+        ({"preprocessing_operations": [Standardization(), Noisy(None)]},
+         "preprocesses by Standardization, Noisy; only a mean"),
+    ],
+)  # fmt: skip
+def test_an_estimator_that_cannot_be_read_is_refused(monkeypatch, changes, message):
+    put(monkeypatch, "art.attacks.attack", EvasionAttack=EvasionAttack)
+    with pytest.raises(ValueError, match=message):
+        art.evasion_attack(load_attack("pgd")(), Estimator(**changes))
 
 
 def test_autoattack_receives_norm_radius_and_version(monkeypatch):
