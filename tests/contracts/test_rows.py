@@ -44,13 +44,13 @@ KNOWN = {"similarity": 5.0, "attack_scale": 20.0, "steps": 2, "max_restarts": 1}
 SEARCHED = {"similarity": 5.0, "attack_scale": "auto", "steps": 2}
 
 
-def world() -> Prior:
+def world(dtype: torch.dtype = torch.float64) -> Prior:
     """Pixels of variance 1/4 for every class: faster than a network."""
 
     def model(x, sigma, labels=None):
         return x / (1 + 4 * sigma**2)
 
-    return Prior(model, heun.sample, karras(3), tiny.SHAPE, tiny.CLASSES, dtype=torch.float64)
+    return Prior(model, heun.sample, karras(3), tiny.SHAPE, tiny.CLASSES, dtype=dtype)
 
 
 def defended(**options) -> PurifiedClassifier:
@@ -111,13 +111,13 @@ KINDS = {
 }
 
 
-def images():
-    return tiny.images(len(IDS)).double() / 255
+def images(dtype=torch.float64):
+    return tiny.images(len(IDS)).to(dtype) / 255
 
 
-def of(task: str, kind: str, rows=(0, 1, 2, 3)):
+def of(task: str, kind: str, rows=(0, 1, 2, 3), dtype=torch.float64):
     """The job of some of the images, of a classifier that nobody has asked before."""
-    victim, prior = KINDS[kind](), world()
+    victim, prior = KINDS[kind](), world(dtype)
     ids, labels = [IDS[i] for i in rows], tiny.labels(len(IDS))[list(rows)]
     if kind == "guarded":
         prior = replace(prior, classes=(*prior.classes, "rejected"))
@@ -128,7 +128,7 @@ def of(task: str, kind: str, rows=(0, 1, 2, 3)):
         return build_synthesis(
             tiny_with(prior), victim, labels, "runner_up", **given, **synthesized()
         )
-    x = images()[list(rows)]
+    x = images(dtype)[list(rows)]
     if task in ("transform", "search"):
         options = KNOWN if task == "transform" else SEARCHED
         return build_transformation(prior, victim, x, labels, "runner_up", **given, **options)
@@ -182,9 +182,10 @@ def test_an_image_does_not_depend_on_the_size_of_the_batch(task, kind):
 
 @EVERY
 def test_an_image_depends_neither_on_the_order_nor_on_the_others(task, kind):
-    whole = found(of(task, kind), 3)
+    """In float32, as tasks compute; products in float64 depend on the row with some processors."""
+    whole = found(of(task, kind, dtype=torch.float32), 3)
     for rows in ([2, 0, 3, 1], [3]):
-        part = found(of(task, kind, rows), 3)
+        part = found(of(task, kind, rows, torch.float32), 3)
         same(part, whole[rows])
         assert torch.equal(part.images, whole[rows].images)
 
