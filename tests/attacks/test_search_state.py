@@ -175,7 +175,7 @@ def test_draws_that_fit_into_memory_are_one_batch_with_the_same_values(defended,
     assert (found[0] - given).abs().amax() > 0.05
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("targets", [0, 2])
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("stop", [0, 3])

@@ -168,7 +168,7 @@ def same(one, other):
 
 SOME = ("plain", "defended", "nested", "normalized", "module", "function")
 CASES = [("transform", kind) for kind in KINDS]
-CASES += [("search", kind) for kind in KINDS]
+CASES += [("search", kind) for kind in (*SOME, "several draws", "copies")]
 CASES += [(task, kind) for task in ("synthesize", "purify") for kind in SOME]
 EVERY = pytest.mark.parametrize("task, kind", CASES)
 
