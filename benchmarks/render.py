@@ -15,6 +15,7 @@ from render_assessed import assessed
 from render_attacks import attacks
 from render_certified import certificates, certified, energy_pace, promised, steered
 from render_gradients import memory, purifier_gradient, purifiers
+from render_libraries import libraries
 from render_models import page
 from render_parametrisations import parametrisations
 from render_people import mixed_model, study_simulations
@@ -185,6 +186,7 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("defaults", "purification_samplers", "GAP: samplers and steps", purification),
     ("defaults", "purification_few_steps", "GAP: few steps", purification),
     ("attacks", "attacks", "Attacks beside other libraries", attacks),
+    ("attacks", "libraries", "Models and attacks of other libraries", libraries),
     ("models", "draws", "Unguided samples by sampler, CIFAR-10", draws),
     ("models", "fashion_draws", "Unguided samples by sampler, Fashion-MNIST", draws),
     ("models", "prior_guidance", "Guidance of the prior, CIFAR-10", guidance),

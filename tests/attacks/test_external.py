@@ -158,7 +158,8 @@ def test_an_estimator_that_cannot_be_read_is_refused(monkeypatch, changes, messa
         art.evasion_attack(load_attack("pgd")(), Estimator(**changes))
 
 
-def test_autoattack_receives_norm_radius_and_version(monkeypatch):
+@pytest.mark.parametrize("package", ["autoattack", "pyautoattack"])
+def test_autoattack_receives_norm_radius_and_version(monkeypatch, package):
     told = []
 
     def four(images):
@@ -170,11 +171,13 @@ def test_autoattack_receives_norm_radius_and_version(monkeypatch):
             self.apgd_targeted, self.fab = ModuleType("apgd"), ModuleType("fab")
             self.apgd_targeted.n_target_classes = self.fab.n_target_classes = 9
 
-        def run_standard_evaluation(self, images, labels, bs):
+        def run_standard_evaluation(self, images, labels):
             assert self.apgd_targeted.n_target_classes == self.fab.n_target_classes == 3
             return images + 0.1
 
-    put(monkeypatch, "autoattack", AutoAttack=AutoAttack)
+    monkeypatch.setitem(sys.modules, "autoattack", None)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    put(monkeypatch, package, AutoAttack=AutoAttack)
     attack = autoattack.AutoAttack(eps=0.1, norm="L2", version="rand")
     assert torch.allclose(attack(four, IMAGES, LABELS, image_ids=[0, 1, 2]), IMAGES + 0.1)
     assert [(t["norm"], t["eps"], t["version"]) for t in told] == [("L2", 0.1, "rand")] * 3
@@ -186,12 +189,13 @@ def test_autoattack_receives_norm_radius_and_version(monkeypatch):
 @pytest.mark.parametrize(
     "attack, package",
     [(torchattacks, "torchattacks"), (art, "adversarial-robustness-toolbox"),
-     (autoattack, r"git\+https")],
+     (autoattack, r"pyautoattack, or git\+https")],
     ids=["torchattacks", "art", "autoattack"],
 )  # fmt: skip
 def test_a_missing_package_is_reported(attack, package, monkeypatch):
     name = attack.__name__.rpartition(".")[2]
     monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
     for part in ("art.attacks.evasion",):
         monkeypatch.setitem(sys.modules, part, None)
     with pytest.raises(ValueError, match=f"cannot be imported .*pip install {package}"):

@@ -50,6 +50,12 @@ def test_every_library_says_the_same_in_its_own_words(source):
     assert read_preprocessing(source) == expected
 
 
+def test_a_size_may_be_an_object():
+    size = SimpleNamespace(height=8, width=6, shortest_edge=None, longest_edge=None)
+    found = read_preprocessing(processor(do_center_crop=False, size=size))
+    assert (found.resize, found.crop) == ((8, 6), None)
+
+
 def test_a_processor_without_a_crop_resizes_to_height_and_width():
     found = read_preprocessing(
         processor(do_center_crop=False, size={"height": 8, "width": 6}, resample=2)

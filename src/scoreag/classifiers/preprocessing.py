@@ -23,6 +23,7 @@ _MODES = {  # words of all libraries, and the numbers of Pillow, which transform
 }  # fmt: skip
 _NO_EFFECT = ("ToTensor", "PILToTensor", "ToImage", "ConvertImageDtype", "ToDtype", "MaybeToTensor")
 _BYTE = 1 / 255
+_EDGES = ("height", "width", "shortest_edge", "longest_edge")  # of a size of transformers
 _EXPECTED = (
     "expected the transforms of torchvision (weights.transforms(), or a Compose), a data config of "
     "timm (timm.data.resolve_model_data_config(model)), or an image processor of transformers; or "
@@ -177,8 +178,9 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 def _size(value: Any) -> int | Size:
     """A number, [side], [height, width], or a table of transformers."""
-    size = dict(value) if isinstance(value, Mapping) or hasattr(value, "keys") else value
-    if isinstance(size, dict):
+    size = value
+    if isinstance(value, Mapping) or hasattr(value, "height"):  # a table, or an object of one
+        size = {name: _item(value, name) for name in _EDGES}
         if size.get("shortest_edge") and not size.get("longest_edge"):
             return int(size["shortest_edge"])
         if size.get("height") and size.get("width"):
@@ -187,6 +189,10 @@ def _size(value: Any) -> int | Size:
     if isinstance(size, int):
         return size
     return int(size[0]) if len(size) == 1 else (int(size[0]), int(size[1]))
+
+
+def _item(table: Any, name: str) -> Any:
+    return table.get(name) if isinstance(table, Mapping) else getattr(table, name, None)
 
 
 def _pair(value: Any) -> Size:
