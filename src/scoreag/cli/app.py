@@ -19,6 +19,7 @@ from scoreag.cli import (
     demo,
     evaluate,
     info,
+    push,
     study,
     study_analysis,
     tasks,
@@ -87,6 +88,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "list": info.list_components,
     "show": info.show,
     "convert": convert.convert,
+    "push": push.push,
     "evaluate": evaluate.evaluate,
     "world": world.world,
 }

@@ -91,7 +91,7 @@ def download_file(
         raise ValueError(f"{url}: without a digest what comes has to be checked; give check")
     if path.exists() and (not algorithm or file_hash(path, algorithm) == digest):
         return
-    if not _is_safe_url(url):
+    if not is_safe_url(url):
         raise ValueError(
             f"{url:.200} is no address of https, so anybody on the way could change the file; "
             f"write https://..., or fetch it elsewhere and put it at {path}"
@@ -103,7 +103,7 @@ def download_file(
     target.discard()
 
 
-def _is_safe_url(url: str, local: bool = True) -> bool:
+def is_safe_url(url: str, local: bool = True) -> bool:
     """Whether it is of https, or, where ``local``, of a server on this machine."""
     try:
         parts = urlsplit(url)
@@ -124,7 +124,7 @@ class _SafeRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        if not _is_safe_url(newurl, local=not req.full_url.startswith("https:")):
+        if not is_safe_url(newurl, local=not req.full_url.startswith("https:")):
             raise ValueError(
                 f"{req.full_url:.150} leads to {newurl:.150}, which is no address of https"
             )
