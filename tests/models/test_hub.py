@@ -25,10 +25,8 @@ from scoreag.models.hub import parse_hub_name
 from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import load_card, update_card
 
-pytestmark = (
-    pytest.mark.filterwarnings(  # huggingface_hub uploads in a way that its client dislikes
-        "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"
-    )
+pytestmark = pytest.mark.filterwarnings(  # of huggingface_hub's own uploads
+    "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"
 )
 NET, PRIOR = "hf://me/net", "hf://me/prior"
 
@@ -182,7 +180,7 @@ def test_code_that_a_card_of_the_hub_names_is_not_run(hub: Hub, tmp_path: Path) 
 
 def test_card_of_the_cache_is_not_written(hub: Hub, tmp_path: Path) -> None:
     publish(hub, "me/net", tiny.write_classifier(tmp_path / "net"))
-    with pytest.raises(ValueError, match="copy .* to a folder of your own"):
+    with pytest.raises(ValueError, match=r"copy .* to a folder of your own"):
         update_card(load_card(NET), license="MIT")
 
 
@@ -217,13 +215,15 @@ def test_what_cannot_be_had_is_answered_with_one_line(
 
 def test_offline_without_the_file_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set, and the cache has no card.toml"):
+    with pytest.raises(ValueError, match=r"HF_HUB_OFFLINE is set, and the cache has no card.toml"):
         load_classifier(NET, "cpu")
 
 
 def test_endpoint_without_https_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.example.org")
-    with pytest.raises(ValueError, match="HF_ENDPOINT is http://hub.example.org; write an address"):
+    with pytest.raises(
+        ValueError, match=r"HF_ENDPOINT is http://hub.example.org; write an address"
+    ):
         load_classifier(NET, "cpu")
 
 
@@ -301,7 +301,7 @@ def test_private_and_branch_are_as_asked(
     ("token", "reason"),
     [
         (None, "an upload needs a token"),
-        ("hf_reads", "the token may not write to hf://me/net (403)"),
+        ("hf_reads", "may not write to hf://me/net (403)"),
     ],
 )
 def test_upload_without_the_right_is_refused(

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoreag.models.hub import (
-    CARD_FILE,
+from scoreag.models.hub import CARD_FILE, parse_hub_name
+from scoreag.models.hub_requests import (
     PREFIX,
     HubName,
     ask_hub,
     get_endpoint,
     import_hub,
     library_name,
-    parse_hub_name,
 )
 from scoreag.models.model_cards import Card, load_card, read_stored_weights
 from scoreag.registry import truncate_text
