@@ -26,7 +26,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.assess.executors import Failure, Outcomes, Shard
 from scoreag.assess.experiments import (
@@ -47,6 +46,7 @@ from scoreag.io.filesystem import (
     write_text,
 )
 from scoreag.io.manifest import probes_differ, to_jsonable
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, group_batches, row_error
 from scoreag.io.run_dir import RunFiles, open_run_dir
 from scoreag.models.identity import probe_classifier
@@ -170,8 +170,7 @@ def assess(
         write_json(folder / CELLS_FILE, {cell.name: cell.key for cell in cells})
         pending = _find_pending(selected, folder, status)
         total = sum(len(batch) for _, batches in pending for batch in batches)
-        hidden = None if progress else True
-        with tqdm(total=total, unit="image", desc="assess", delay=2, disable=hidden) as bar:
+        with progress_bar(total=total, unit="image", desc="assess", show=progress) as bar:
             _run_pending(pending, folder, executor, shard_size, status, bar.update)
         if not status.failed and len(selected) == len(cells):
             run.finish()

@@ -119,12 +119,11 @@ def _execute(
 
 def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
     """Print the estimated cost of each experiment and in total; nothing is written."""
-    from tqdm import tqdm
-
     from scoreag.assess.cost_estimate import estimate_costs
+    from scoreag.io.progress import progress_bar
 
-    hidden = None if options.output.progress else True
-    with tqdm(total=len(cells), unit="cell", delay=2, disable=hidden) as bar:
+    show = options.output.progress
+    with progress_bar(total=len(cells), unit="cell", desc="dry run", show=show) as bar:
         costs = estimate_costs(cells, cache, bar.update)
     rows = [
         {

@@ -31,9 +31,8 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from tqdm import tqdm
-
 from scoreag.io.filesystem import file_hash
+from scoreag.io.progress import progress_bar
 
 FileCheck = Callable[[Path], Any]
 _ATTEMPTS = 5  # at one download, before the user is asked to start it again
@@ -243,9 +242,9 @@ def _receive(target: _Download, response: Any, offset: int, metadata: Mapping[st
 
 
 def _write_chunks(target: _Download, response: Any, start: int, total: int | None) -> bool:
-    bar = tqdm(
-        total=total, initial=start, unit="B", unit_scale=True, desc=target.part.stem,
-        disable=None if target.progress else True,
+    bar = progress_bar(
+        total=total, initial=start, unit="B", unit_scale=True, desc=target.part.stem, delay=0,
+        show=target.progress,
     )  # fmt: skip
     with bar, target.part.open("r+b" if start else "wb") as file:
         file.seek(start)

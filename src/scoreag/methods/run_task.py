@@ -21,6 +21,7 @@ from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
 from scoreag.methods.guided_sampling import RUNNER_UP
@@ -114,10 +115,7 @@ def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
 
 
 def _progress_bar(task: TaskSpec, progress: bool, done: int) -> "tqdm[Any]":
-    hidden = None if progress else True  # None: tqdm shows a bar on a terminal only
-    return tqdm(
-        total=len(task), initial=done, unit="image", desc=task.task, delay=2, disable=hidden
-    )
+    return progress_bar(total=len(task), initial=done, unit="image", desc=task.task, show=progress)
 
 
 def find_gradient_problem(task: TaskSpec) -> str:

@@ -1,4 +1,4 @@
-"""Requests to the Hugging Face Hub by its own package: errors in one line, files with their digest."""
+"""Requests to the Hugging Face Hub: errors in one line, and files with their digest."""
 
 import hashlib
 import importlib
@@ -105,7 +105,7 @@ def download_hub_file(model: HubName, file: str, endpoint: str) -> Path:
     hub = import_hub()
 
     def call() -> str:
-        path: str = hub.hf_hubdownload_hub_file(
+        path: str = hub.hf_hub_download(
             model.repo, file, revision=model.revision, endpoint=endpoint,
             local_files_only=is_offline(), **library_name(),
         )  # fmt: skip
