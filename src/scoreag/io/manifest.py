@@ -20,7 +20,8 @@ MANIFEST = "manifest.json"
 FORMAT = 2  # of a run's folder; raised when a reader of another format would misread it; 1: v0.1
 SEAL = "seal"
 NON_IDENTITY_KEYS = (
-    "format", "command", "versions", "machine", "started", "finished", "card", "probe", SEAL,
+    "format", "command", "versions", "machine", "started", "finished", "card", "probe", "merged",
+    SEAL,
 )  # fmt: skip
 LOGIT_TOLERANCE = 1e-3  # of the largest logit: other machines round differently
 

@@ -42,10 +42,9 @@ def progress_bar(
     if not show:
         return tqdm(items, total=total, initial=initial, disable=True)
     if not sys.stderr.isatty():
-        unit = f" {unit}"
         options |= {
             "file": LogLines(sys.stderr), "delay": LOG_SECONDS, "mininterval": LOG_SECONDS,
-            "maxinterval": LOG_SECONDS, "bar_format": LOG_FORMAT, "leave": True, "miniters": 1,
+            "maxinterval": LOG_SECONDS, "bar_format": LOG_FORMAT, "leave": False, "miniters": 1,
         }  # fmt: skip
     return tqdm(
         items, total=total, initial=initial, desc=desc, unit=unit, **{"delay": 2, **options}
