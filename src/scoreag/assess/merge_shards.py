@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
-from typing import Any
 
 from scoreag.assess import runner
 from scoreag.assess.experiments import Cell
 from scoreag.io.filesystem import atomic_write, resolve_inside, write_json
 from scoreag.io.run_dir import open_run_dir
+from scoreag.io.shards import RunShard
 from scoreag.methods.merge_runs import ShardFolder, merged_manifest
 
 NOT_COPIED = (runner.FAILURE_FILE, runner.DISTANCES_FILE)  # of a shard alone
@@ -35,6 +35,7 @@ def merge_assessments(
                 f"{shards[0].folder} and {one.folder} are of other weights, data or options; "
                 "compute all shards with the same models"
             )
+        _check_complete(one, cells, len(shards))
     files = runner.ASSESSMENT_FILES
     with open_run_dir(out, merged_manifest(shards, command), files, overwrite) as run:
         for one in shards:
@@ -45,7 +46,6 @@ def merge_assessments(
         for cell in cells:
             runner.write_cell(out, cell)
         write_json(out / runner.CELLS_FILE, {cell.name: cell.key for cell in cells})
-        _check_complete(out, cells, len(shards))
         run.finish()
 
 
@@ -61,14 +61,15 @@ def _shard_files(folder: Path) -> Iterator[str]:
             yield name
 
 
-def _check_complete(out: Path, cells: Sequence[Cell], count: int) -> None:
-    """Refuse cells without all their rows; says which shard lacks them."""
-    batches: list[Any] = [(cell.key, batch.start) for cell in cells for batch in cell.batches]
+def _check_complete(shard: ShardFolder, cells: Sequence[Cell], count: int) -> None:
+    """Refuse a shard that lacks rows or pictures of its batches."""
+    part = RunShard(shard.number, count)
+    own = runner.shard_batches(cells, part)
     for cell in cells:
-        stored = runner.read_cell(out, cell, check_pictures=True)
+        stored = runner.read_cell(shard.folder, cell, check_pictures=True)
         for batch in runner.pending_batches(cell, stored):
-            number = 1 + batches.index((cell.key, batch.start)) % count
-            raise ValueError(
-                f"shard {number}/{count} is not finished: {cell.name} lacks the images "
-                f"{batch.start} to {batch.stop - 1}; give the command of that shard again"
-            )
+            if (cell.key, batch) in own:
+                raise ValueError(
+                    f"shard {part} is not finished: {cell.name} lacks the images {batch.start} to "
+                    f"{batch.stop - 1}; give the command of {shard.folder} again"
+                )
