@@ -198,7 +198,7 @@ def target_to_json(target: Tensor | str | None) -> Any:
 
 def target_source(task: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     """How the target was chosen: given, runner_up, random or untargeted; None for purify."""
-    if task.task == "purify":
+    if task.task == "purify" or task.classifier is None:
         return None
     if isinstance(task.target, Tensor):
         return "random" if provenance.get("target") == "random" else "given"
@@ -217,15 +217,15 @@ def _save_batch(
     result = result.map_tensors(lambda values: values.detach().cpu())
     saved, entries = save_pictures(folder, result, provenance.get("sources"))
     float_predictions = None
+    pictures = to_float(saved, result.images.dtype)
     if task.classifier is not None:
-        pictures = to_float(saved, result.images.dtype)
         float_predictions = _predict_padded(task, "float", result.images, pad_to)
         result = replace(result, predictions=_predict_padded(task, "saved", pictures, pad_to))
         if task.labels is not None:
             result = result.with_success(float_predictions)
-        if task.judge is not None:
-            predictions = _predict_padded(task, "judge", pictures, pad_to)
-            result = replace(result, judge_predictions=predictions)
+    if task.judge is not None:
+        predictions = _predict_padded(task, "judge", pictures, pad_to)
+        result = replace(result, judge_predictions=predictions)
     rows = result.to_rows(target_source(task, provenance), float_predictions)
     return [row | entry for row, entry in zip(rows, entries, strict=True)]
 
