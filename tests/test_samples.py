@@ -85,3 +85,11 @@ def test_target_without_classifier_is_a_wrong_usage(
     assert synthesize("--target", "dog") == 2
     assert "--target dog needs --classifier" in capsys.readouterr().err
     assert not (models / "out").exists()
+
+
+def test_class_names_are_labels_in_python_too() -> None:
+    named = scoreag.synthesize(tiny.prior(), None, ["cat", "ship", 1], progress=False)
+    numbered = scoreag.synthesize(tiny.prior(), None, [0, 2, 1], progress=False)
+    assert torch.equal(named.images, numbered.images)
+    with pytest.raises(ValueError, match=r"labels have 'shp', which is no class; .*'ship'"):
+        scoreag.synthesize(tiny.prior(), tiny.victim(), ["shp"], progress=False)

@@ -40,6 +40,7 @@ from scoreag.methods.task import (
     build_attack,
     check_known,
     default_image_ids,
+    number_labels,
     validate_image_ids,
     validate_labels,
     validate_prior,
@@ -197,6 +198,7 @@ def _build_samples(
     example, count = blank.to(prior.sigmas.device), len(prior.classes)
     prior = attach_guide(prior.to(example.dtype), config)
     if count:
+        labels = number_labels(labels, prior.classes)
         labels = validate_labels(labels, None, count).to(example.device)
         check_known(prior, labels, given=False)
         default_ids: Sequence[int] = default_image_ids(labels)
@@ -263,7 +265,7 @@ def synthesize(
     Args:
         prior: a class-conditional score model, from ``load_prior``.
         classifier: to be fooled; None: samples of the score model, without an attack.
-        labels: the classes that the images should show, (batch,), whole numbers 0..classes-1.
+        labels: the classes that the images should show, (batch,), numbers 0..classes-1 or names.
         target: the class to be predicted: ``"runner_up"`` (the most likely other class at the first
             x0-estimate below sigma = 2), ``"random"``, a class number or name, a class per image
             (batch,), or None: any wrong one.
