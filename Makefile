@@ -13,7 +13,7 @@ LOWEST_TESTS := tests/core tests/diffusion tests/samplers tests/networks tests/c
 FAST_TESTS := tests/core tests/diffusion tests/samplers tests/metrics tests/stats tests/networks \
   tests/data tests/io tests/test_layers.py tests/test_docs.py tests/test_docstrings.py tests/test_config.py
 
-.PHONY: demo test test-fast test-lowest fashion env lint types clean wheel
+.PHONY: docs demo test test-fast test-lowest fashion env lint types clean wheel container
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
@@ -55,8 +55,17 @@ lint: env
 types: env
 	$(BIN)/mypy
 
+# the pages of docs/ and the reference from the docstrings, as a site in build/site; a warning is an error
+docs: env
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]' --constraint constraints.txt
+	$(BIN)/python -m mkdocs build --strict --site-dir build/site
+
 wheel: env
 	$(BIN)/python -m build --wheel
+
+# torch without CUDA: make container TORCH_INDEX_URL=the package index of PyTorch's CPU wheels
+container:
+	docker build --target cpu --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL) --tag scoreag:cpu .
 
 clean:
 	rm -rf $(VENV) $(LOWEST) dist build runs .pytest_cache .mypy_cache .ruff_cache

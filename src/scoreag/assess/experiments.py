@@ -31,6 +31,7 @@ from scoreag.io.manifest import to_jsonable
 from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips, load_lpips, resolve_weight_files
 from scoreag.metrics.semantic import SemanticMeasure, load_semantic
+from scoreag.models.hub import pin_names
 from scoreag.models.identity import model_identity, tensors_sha256
 from scoreag.models.loading import load_prior, resolve_device
 
@@ -140,6 +141,7 @@ class ModelCache:
         root: the folder of the official files of data sets.
         lpips: "FEATURES.npz,HEADS.npz", "fetch", or "" where LPIPS is not measured.
         trust_code: whether code that cards name may be run.
+        pins: the commit of each name of the Hub, so that all workers load the same.
     """
 
     root: str | None = None
@@ -147,6 +149,7 @@ class ModelCache:
     lpips: str = ""
     progress: bool = False
     trust_code: bool = False
+    pins: dict[str, str] = field(default_factory=dict)
     entries: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -159,11 +162,15 @@ class ModelCache:
         return [item for (kind, *_), item in self.entries.items() if kind == "data"]
 
     def prior(self, name: str) -> Prior:
-        return self._load(lambda: load_prior(name, self.device, self.trust_code), "prior", name)
+        def load() -> Prior:
+            return load_prior(pin_names(name, self.pins), self.device, self.trust_code)
+
+        return self._load(load, "prior", name)
 
     def classifier(self, name: str) -> NormalizedClassifier:
         def load() -> NormalizedClassifier:
-            return load_classifier(name, self.device, trust_code=self.trust_code)
+            pinned = pin_names(name, self.pins)
+            return load_classifier(pinned, self.device, trust_code=self.trust_code)
 
         return self._load(load, "classifier", name)
 

@@ -26,7 +26,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.assess.executors import Failure, Outcomes, Shard
 from scoreag.assess.experiments import (
@@ -47,8 +46,10 @@ from scoreag.io.filesystem import (
     write_text,
 )
 from scoreag.io.manifest import probes_differ, to_jsonable
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, group_batches, row_error
 from scoreag.io.run_dir import RunFiles, open_run_dir
+from scoreag.io.shards import SHARD, RunShard
 from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
 
@@ -146,6 +147,7 @@ def assess(
     overwrite: bool = False,
     progress: bool = True,
     probes: Mapping[str, Any] | None = None,
+    shard: RunShard | None = None,
 ) -> RunStatus:
     """Compute the rows of ``cells`` that ``folder`` lacks; a failed cell does not stop the others.
 
@@ -153,6 +155,7 @@ def assess(
         executor: computes shards, as ``run_serial`` does.
         only: as for ``select_cells``.
         probes: of the classifiers, by ``probe_classifiers``.
+        shard: computes only these batches of all cells; ``merge_assessments`` joins the folders.
 
     Raises:
         ValueError: the folder holds another plan or something else, or a classifier predicts
@@ -162,26 +165,34 @@ def assess(
     if shard_size < 1:
         raise ValueError(f"shards of {shard_size} images; expected 1 or more")
     selected = select_cells(cells, only)
+    own = shard_batches(cells, shard)
+    if shard is not None:
+        manifest = {**manifest, SHARD: {"number": shard.number, "count": shard.count}}
     with open_run_dir(folder, manifest, ASSESSMENT_FILES, overwrite) as run:
         status = RunStatus()
-        _record_probes(folder, probes or {})
+        record_probes(folder, probes or {})
         for cell in cells:
             write_cell(folder, cell)
         write_json(folder / CELLS_FILE, {cell.name: cell.key for cell in cells})
-        pending = _find_pending(selected, folder, status)
+        pending = _find_pending(selected, folder, status, own)
         total = sum(len(batch) for _, batches in pending for batch in batches)
-        hidden = None if progress else True
-        with tqdm(total=total, unit="image", desc="assess", delay=2, disable=hidden) as bar:
+        with progress_bar(total=total, unit="image", desc="assess", show=progress) as bar:
             _run_pending(pending, folder, executor, shard_size, status, bar.update)
         if not status.failed and len(selected) == len(cells):
             run.finish()
         return status
 
 
+def shard_batches(cells: Sequence[Cell], shard: RunShard | None) -> set[tuple[str, range]]:
+    """The batches of a shard by the key of their cell; all without shards."""
+    batches = [(cell.key, batch) for cell in cells for batch in cell.batches]
+    return {*(batches if shard is None else shard.select(batches))}
+
+
 def _find_pending(
-    cells: Sequence[Cell], folder: Path, status: RunStatus
+    cells: Sequence[Cell], folder: Path, status: RunStatus, own: set[tuple[str, range]]
 ) -> list[tuple[Cell, list[range]]]:
-    """The missing batches of each cell; corrupt files are deleted."""
+    """The missing batches of each cell among ``own``; corrupt files are deleted."""
     pending = []
     for cell in cells:
         stored = read_cell(folder, cell, check_pictures=True)
@@ -189,7 +200,7 @@ def _find_pending(
             for suffix in (".jsonl", ".features", ".cost"):
                 file.with_suffix(suffix).unlink(missing_ok=True)
         status.corrupt += stored.corrupt
-        if batches := pending_batches(cell, stored):
+        if batches := [b for b in pending_batches(cell, stored) if (cell.key, b) in own]:
             pending.append((cell, batches))
             (cell_folder(folder, cell) / FAILURE_FILE).unlink(missing_ok=True)
     return pending
@@ -407,7 +418,13 @@ ASSESSMENT_FILES = RunFiles(
 )  # fmt: skip
 
 
-def _record_probes(folder: Path, probes: Mapping[str, Any]) -> None:
+def read_probes(folder: Path) -> dict[str, Any]:
+    """The answers of the classifiers of an assessment."""
+    file = folder / PROBES_FILE
+    return _read_json(file) if file.exists() else {}
+
+
+def record_probes(folder: Path, probes: Mapping[str, Any]) -> None:
     """Add probes to probes.json; refuse a classifier whose logits changed."""
     file = folder / PROBES_FILE
     try:

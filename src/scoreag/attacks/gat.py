@@ -29,12 +29,13 @@ SAMPLING_OPTIONS = (
 class GAT(Attack):
     """``scoreag.transform`` as an attack.
 
+    The sampling options are as in ``scoreag.transform``: attack_scale, similarity, sigma_start,
+    steps, sampler, jacobian, attack_loss, max_restarts, guidance_scale, guide, polyak_step,
+    momentum, tangent_projection, x0_steps, augmentations, normalize_gradient, energy_budget,
+    energy_pace.  None takes the value of the card.
+
     Args:
         target: "runner_up", the likeliest wrong class of the image; "random"; or "none", any.
-        attack_scale, similarity, sigma_start, steps, sampler, jacobian, attack_loss, max_restarts,
-        guidance_scale, guide, polyak_step, momentum, tangent_projection, x0_steps, augmentations,
-        normalize_gradient, energy_budget, energy_pace: as in ``scoreag.transform``; None takes the
-        value of the card.
         prior: required; not an option.
     """
 

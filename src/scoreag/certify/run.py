@@ -18,6 +18,7 @@ from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import to_jsonable
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.run_task import rows_sha256, target_to_json
@@ -191,8 +192,8 @@ def run_certification(
         return lambda: rows
 
     def make_bar(done: int) -> "tqdm[Any]":
-        hidden, initial = None if progress else True, units_per_image * done
-        return tqdm(total=total, initial=initial, unit=unit, desc=task, delay=2, disable=hidden)
+        initial = units_per_image * done
+        return progress_bar(total=total, initial=initial, unit=unit, desc=task, show=progress)
 
     with open_run_dir(folder, manifest, CERTIFICATE_FILES, overwrite) as run:
         on_start()

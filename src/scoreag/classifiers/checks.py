@@ -141,7 +141,7 @@ def outputs_match(a: Tensor, b: Tensor) -> bool:
 
 def validate_judge(
     judge: Any,
-    classifier: Classifier,
+    classifier: Classifier | None,
     images: Images,
     class_count: int,
     classes: Sequence[str] = (),
@@ -163,7 +163,7 @@ def validate_judge(
         raise ValueError(
             "the judge is a defense, which answers otherwise each time; give a plain classifier"
         )
-    if is_same_network(judge, classifier, images):
+    if classifier is not None and is_same_network(judge, classifier, images):
         raise ValueError(
             "the judge is the classifier that is attacked (the same weights), so it cannot tell "
             "whether an image still shows its class; give another judge, trained apart, or none"

@@ -27,6 +27,7 @@ from scoreag.core.class_names import Groups, lacks_class_names
 from scoreag.data import imagenet
 from scoreag.data.cifar import COARSE_CLASSES
 from scoreag.io.filesystem import file_sha256
+from scoreag.models.hub import is_hub_name
 from scoreag.models.loading import check_name, load_card_of_kind, resolve_device
 from scoreag.models.model_cards import Card, load_card, load_weights, read_weights
 from scoreag.models.trust import limit_network_size
@@ -68,7 +69,9 @@ def load_classifier(
 
         "cifar10-resnet20", "models/mine"      a card's name, or its folder
         "efficientnet-lite0"                   ImageNet's classes, by the packages that hold it
+        "hf://OWNER/NAME@REVISION"             a card at the Hugging Face Hub
         "package.module:factory"               a function that returns the module
+        "path/to/file.py:factory"              the same, of a file
         "robustbench:cifar10/Linf/NAME"        a model of RobustBench, where that is installed
         "net.pth", "net.safetensors"           a state dict; ``network`` and its ``config``
         "obfuscated:cifar10-resnet20"          any of these, with its gradients hidden
@@ -134,7 +137,7 @@ def _resolve(
     for prefix, resolve in _BY_PREFIX.items():
         if str(name).startswith(prefix):
             return resolve(str(name), trust_code)
-    if ":" in str(name):
+    if ":" in str(name) and not is_hub_name(name):
         return _from_name(str(name))
     if str(name) == efficientnet.NAME:
         return _efficientnet()

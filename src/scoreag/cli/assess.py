@@ -29,6 +29,7 @@ class AssessOptions:
     workers: Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))] = None
     ray: Annotated[str | None, o.Opt("Run on a Ray cluster: auto, local, or ADDRESS.")] = None
     dry_run: Annotated[bool, o.switch("Measure a few images, and estimate the cost.")] = False
+    shard: o.Shard = None
     only: Annotated[str | None, o.Opt("One cell by name or key, or a pattern: '*/pgd*'.")] = None
     lpips_weights: Annotated[str | None, o.Opt("FEATURES.npz,HEADS.npz of LPIPS.", "none")] = None
     download_lpips: Annotated[bool, o.switch("Download the weights of LPIPS if missing.")] = False
@@ -84,7 +85,7 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
     status = assess(
         cells, folder, build_manifest(plan, cache, command_line()),
         partial(_execute, options, cache), options.only, options.write_every, options.overwrite,
-        output.progress, probe_classifiers(cells, cache),
+        output.progress, probe_classifiers(cells, cache), o.parse_shard(options.shard),
     )  # fmt: skip
     for file in status.corrupt:
         output.say(f"{file} had changed since it was written; its images were recomputed")
@@ -119,12 +120,11 @@ def _execute(
 
 def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
     """Print the estimated cost of each experiment and in total; nothing is written."""
-    from tqdm import tqdm
-
     from scoreag.assess.cost_estimate import estimate_costs
+    from scoreag.io.progress import progress_bar
 
-    hidden = None if options.output.progress else True
-    with tqdm(total=len(cells), unit="cell", delay=2, disable=hidden) as bar:
+    show = options.output.progress
+    with progress_bar(total=len(cells), unit="cell", desc="dry run", show=show) as bar:
         costs = estimate_costs(cells, cache, bar.update)
     rows = [
         {

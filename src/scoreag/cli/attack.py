@@ -44,6 +44,7 @@ class AttackOptions:
     max_memory: o.MaxMemory = None
     data_dir: o.DataDir = None
     overwrite: o.Overwrite = False
+    shard: o.Shard = None
     output: o.OutputOptions
     compute: o.DeviceOptions
 
@@ -75,7 +76,8 @@ def attack(options: AttackOptions) -> None:
             plan="attack", out=options.out, dry_run=options.dry_run,
             lpips_weights=options.lpips_weights, download_lpips=options.download_lpips,
             data_dir=options.data_dir, write_every=options.write_every,
-            overwrite=options.overwrite, output=options.output, compute=options.compute,
+            overwrite=options.overwrite, shard=options.shard, output=options.output,
+            compute=options.compute,
         ),
     )  # fmt: skip
 

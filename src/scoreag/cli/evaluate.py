@@ -14,6 +14,7 @@ from scoreag.cli.runs import (
     command_line,
     find_judge,
     say_where,
+    show_seconds,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class EvaluateOptions:
     seed: o.Seed = 0
     out: Annotated[str, o.Opt("Folder of the results.", check=o.not_empty)] = DEFAULT_OUT
     overwrite: o.Overwrite = False
+    dry_run: o.DryRun = False
     output: o.OutputOptions
     compute: o.DeviceOptions
     batch_size: Annotated[
@@ -138,10 +140,15 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
     from scoreag.evaluation import score_model
     from scoreag.evaluation.context import describe_context
+    from scoreag.evaluation.cost import estimate_score_model
     from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
+    if options.dry_run:
+        images, seconds, calls = estimate_score_model(model, context, others)
+        show_seconds(options.output, images, seconds, context.device, ("denoiser calls", calls))
+        return
     config = describe_context(context)
 
     def compute() -> "Computed":
@@ -164,6 +171,7 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
 def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str]) -> None:
     from scoreag.core import ALGORITHM
     from scoreag.evaluation.classifier import evaluate, plan_evaluation
+    from scoreag.evaluation.cost import estimate_classifier
     from scoreag.evaluation.score_model import subsample
     from scoreag.evaluation.storage import compare_with_card
     from scoreag.report.model_evaluation import render_classifier_page
@@ -174,6 +182,11 @@ def _evaluate_classifier(options: EvaluateOptions, card: "Card", specs: list[str
 
     test = load(options.data)
     parts, skipped = plan_evaluation(card, test, f"images of {test.name}", load, specs)
+    if options.dry_run:
+        size = options.batch_size or 1
+        images, seconds = estimate_classifier(_load_on_device(options), parts, size)
+        show_seconds(options.output, images, seconds, options.compute.resolve())
+        return
     config = {
         "images": {name: len(part.data) for name, part in parts.items()},
         "data": {name: part.data.sha256 for name, part in parts.items()},

@@ -130,6 +130,7 @@ def _describe_card(card: "Card") -> list[tuple[str, str]]:
     lines = [
         ("name", f"{card.name}, {card.kind}"),
         ("file", str(card.path)),
+        ("hub", card.hub),
         (
             "images",
             f"{shape}, {len(card.classes)} classes" + (f": {classes}{more}" if classes else ""),

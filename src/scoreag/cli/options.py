@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
     from scoreag.diffusion.prior import Prior
+    from scoreag.io.shards import RunShard
     from scoreag.models.model_cards import Card
 
 CARD = "the card's"  # the default if the score model's card decides
@@ -132,6 +133,10 @@ Seed = Annotated[int, Opt("Seed of all random numbers, 0 or more.")]
 Out = Annotated[str, Opt("Folder of the run; the same command resumes it.", check=not_empty)]
 Overwrite = Annotated[bool, switch("Start over and replace the run in --out.")]
 DryRun = Annotated[bool, switch("Measure a batch, and estimate the cost; write nothing.")]
+Shard = Annotated[
+    str | None,
+    Opt("Part of the run, e.g. 2/4, to be joined by: scoreag merge.", "all", metavar="I/N"),
+]
 Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
 GuidanceScale = Annotated[
@@ -211,6 +216,7 @@ class RunOptions:
     out: Out
     overwrite: Overwrite = False
     dry_run: DryRun = False
+    shard: Shard = None
     write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
 
@@ -354,6 +360,16 @@ def sampling_kwargs(*groups: Any) -> dict[str, Any]:
         if kwargs.get(name) is not None:
             kwargs[name] = parse_interval(name, kwargs[name])
     return kwargs
+
+
+def parse_shard(text: str | None) -> "RunShard | None":
+    """``2/4`` as a shard; None without one."""
+    from scoreag.io.shards import parse_shard
+
+    try:
+        return parse_shard(text) if text else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions, RunOptions
+from scoreag.cli.options import (
+    DeviceOptions,
+    ImageOptions,
+    OutputOptions,
+    RunOptions,
+    parse_shard,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -191,6 +197,7 @@ def run_and_report(
     """Run a task in --out, write its report, and print the summary."""
     from scoreag.methods.run_task import find_gradient_problem, run_task
 
+    shard = parse_shard(run.shard)
     if problem := find_gradient_problem(task):
         print(f"scoreag: warning: {problem}", file=sys.stderr)
     if run.dry_run:
@@ -206,6 +213,7 @@ def run_and_report(
         progress=output.progress,
         overwrite=run.overwrite,
         on_start=lambda: output.say(f"read {data.summary}") if data else None,
+        shard=shard,
     )
     write_report(folder)
     output.show(summary, format_summary(summary))
@@ -215,7 +223,9 @@ def run_and_report(
 def show_cost(task: "TaskSpec", run: RunOptions, output: OutputOptions) -> None:
     """Print what a task will cost, from its first batch; nothing is written."""
     from scoreag.methods.dry_run import estimate_cost
+    from scoreag.methods.run_task import select_shard
 
+    task = select_shard(task, parse_shard(run.shard), run.batch_size or run.write_every)
     cost = estimate_cost(task, run.batch_size, run.write_every)
     found = cost.to_dict()
     lines = [

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from scoreag.diffusion.prior import Prior
 
 ALL = "all"
+_PER_CLASS_HELP = "Images of each class, or of a model without classes."
+_FOOLED_HELP = "Classifier to be fooled: as for transform."
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeOptions:
     model: o.ModelName
-    classifier: o.ClassifierName
+    classifier: Annotated[str | None, o.Opt(_FOOLED_HELP, "none: sample without an attack")] = None
     classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = ALL
-    per_class: Annotated[int, o.Opt("Images of each class.", check=o.at_least(1))] = 10
+    per_class: Annotated[
+        int, o.Opt("Images of each class, or of a model without classes.", check=o.at_least(1))
+    ] = 10
     target: o.TargetName = "runner-up"
     reference_classifier: o.ReferenceName = None
     run: o.RunOptions
@@ -47,6 +51,9 @@ def synthesize(options: SynthesizeOptions) -> None:
     from scoreag.methods.synthesis import build_synthesis
 
     prior = options.compute.load_prior(options.model)
+    if options.classifier is None:
+        _sample(options, prior)
+        return
     classifier = options.compute.load_classifier(options.classifier)
     labels, target = parse_request(
         options.classes, options.target, options.per_class, prior, classifier
@@ -60,6 +67,29 @@ def synthesize(options: SynthesizeOptions) -> None:
         **o.sampling_kwargs(options.chain, options.attack),
     )  # fmt: skip
     run_and_report(task, options.run, options.output, {"target": options.target, **accuracy})
+
+
+def _sample(options: SynthesizeOptions, prior: "Prior") -> None:
+    """Samples of the score model, without a classifier and without a target."""
+    from scoreag.methods.synthesis import build_synthesis
+
+    if options.target not in ("runner-up", "none"):
+        raise o.UsageError(f"--target {options.target} needs --classifier, which predicts it")
+    count, ids = options.per_class, None
+    if prior.classes:
+        labels: list[int] | None = parse_labels(options.classes, prior.classes, count)
+    elif options.classes != ALL:
+        raise o.UsageError(f"--classes {options.classes}, but {options.model} has no classes")
+    else:
+        labels, ids = None, range(count)
+    reference, accuracy = load_reference(
+        options.reference_classifier, prior, prior.classes, options.compute
+    )
+    task = build_synthesis(
+        prior, None, labels, None, options.run.seed, ids, judge=reference,
+        **o.sampling_kwargs(options.chain, options.attack),
+    )  # fmt: skip
+    run_and_report(task, options.run, options.output, {"target": None, **accuracy})
 
 
 @dataclass(frozen=True, kw_only=True)

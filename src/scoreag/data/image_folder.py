@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import torch
-from tqdm import tqdm
 
 from scoreag.data.source import (
     Labels,
@@ -23,6 +22,7 @@ from scoreag.data.source import (
 from scoreag.io.bounded import MAX_TABLE_BYTES, read_bytes
 from scoreag.io.images import is_gray, read_picture
 from scoreag.io.manifest import read_manifest, read_seal
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import read_complete_rows
 from scoreag.io.records import read_picture as read_run_picture
 from scoreag.io.run_dir import ROWS
@@ -238,9 +238,8 @@ def _load_pictures(
     files: list[Path], size: tuple[int, int] | None, color: bool, progress: bool
 ) -> Pixels:
     """The pictures as one tensor; all must have the same size."""
-    silent = None if progress else True
     pictures: list[torch.Tensor] = []
-    for file in tqdm(files, desc="reading", unit="image", delay=2, leave=False, disable=silent):
+    for file in progress_bar(files, desc="reading", unit="image", leave=False, show=progress):
         picture = read_picture(file, size)
         if len(picture) == 3 and not color:
             raise ValueError(

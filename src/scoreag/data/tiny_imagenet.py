@@ -13,11 +13,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.data.imagenet import WNID_NAMES
 from scoreag.data.source import Labels, OfficialDataset, Pixels, Source
 from scoreag.io.bounded import open_zip_archive, read_bytes, read_zip_member
+from scoreag.io.progress import progress_bar
 from scoreag.registry import short_repr, truncate_text
 
 IMAGE_SIZE = 64  # pixels
@@ -180,9 +180,8 @@ def _read_class_names(files: _Files, wnids: Sequence[str]) -> tuple[str, ...]:
 def _read_images(
     files: _Files, names: Sequence[str], labels: Sequence[int], progress: bool, positions: range
 ) -> tuple[Pixels, Labels]:
-    silent = None if progress else True
     pixels = torch.empty(len(positions), 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
-    bar = tqdm(positions, desc="reading", unit="image", delay=2, leave=False, disable=silent)
+    bar = progress_bar(positions, desc="reading", unit="image", leave=False, show=progress)
     for row, position in enumerate(bar):
         pixels[row] = _decode_jpeg(files, names[position])
     return pixels, torch.tensor([labels[i] for i in positions])

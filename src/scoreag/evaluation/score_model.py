@@ -304,14 +304,14 @@ def measure_loss(model: Model, context: EvalContext) -> dict[str, Any]:
     count = min(context.n_images, MAX_LOSS_IMAGES)
     for name, images in (("train", context.train), ("test", context.test_subset)):
         data = subsample(images, count)
-        compute = partial(_batch_losses, model, context.batch_size, data)
+        compute = partial(batch_losses, model, context.batch_size, data)
         key = f"loss-{model.cache_key}-{name}"
         rows = context.cached(key, len(data), context.batch_size, compute)
         losses[name] = [estimate_mean(column, f"{name} images") for column in rows.T]
     return losses
 
 
-def _batch_losses(model: Model, batch_size: int, data: Dataset, positions: range) -> Tensor:
+def batch_losses(model: Model, batch_size: int, data: Dataset, positions: range) -> Tensor:
     part = data[positions.start : positions.stop]
     labels = part.labels if model.prior.classes else None
     return measure_denoising_loss(

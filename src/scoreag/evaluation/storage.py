@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
+from scoreag.io.progress import progress_bar
 from scoreag.io.run_dir import RunFiles, open_run_dir
 from scoreag.stats.estimates import MetricEntry
 
@@ -64,8 +64,7 @@ def load_or_compute(
     """
     (folder / CHUNKS).mkdir(parents=True, exist_ok=True)
     chunks = []
-    hidden = None if progress else True
-    with tqdm(total=count, unit="row", desc=name, delay=2, disable=hidden) as bar:
+    with progress_bar(total=count, unit="row", desc=name, show=progress) as bar:
         for positions in batch_ranges(count, chunk_size):
             file = folder / CHUNKS / f"{name}-{positions.start:06d}.safetensors"
             rows = _read_chunk(file)

@@ -31,9 +31,8 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from tqdm import tqdm
-
 from scoreag.io.filesystem import file_hash
+from scoreag.io.progress import progress_bar
 
 FileCheck = Callable[[Path], Any]
 _ATTEMPTS = 5  # at one download, before the user is asked to start it again
@@ -91,7 +90,7 @@ def download_file(
         raise ValueError(f"{url}: without a digest what comes has to be checked; give check")
     if path.exists() and (not algorithm or file_hash(path, algorithm) == digest):
         return
-    if not _is_safe_url(url):
+    if not is_safe_url(url):
         raise ValueError(
             f"{url:.200} is no address of https, so anybody on the way could change the file; "
             f"write https://..., or fetch it elsewhere and put it at {path}"
@@ -103,7 +102,7 @@ def download_file(
     target.discard()
 
 
-def _is_safe_url(url: str, local: bool = True) -> bool:
+def is_safe_url(url: str, local: bool = True) -> bool:
     """Whether it is of https, or, where ``local``, of a server on this machine."""
     try:
         parts = urlsplit(url)
@@ -124,7 +123,7 @@ class _SafeRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        if not _is_safe_url(newurl, local=not req.full_url.startswith("https:")):
+        if not is_safe_url(newurl, local=not req.full_url.startswith("https:")):
             raise ValueError(
                 f"{req.full_url:.150} leads to {newurl:.150}, which is no address of https"
             )
@@ -243,9 +242,9 @@ def _receive(target: _Download, response: Any, offset: int, metadata: Mapping[st
 
 
 def _write_chunks(target: _Download, response: Any, start: int, total: int | None) -> bool:
-    bar = tqdm(
-        total=total, initial=start, unit="B", unit_scale=True, desc=target.part.stem,
-        disable=None if target.progress else True,
+    bar = progress_bar(
+        total=total, initial=start, unit="B", unit_scale=True, desc=target.part.stem, delay=0,
+        show=target.progress,
     )  # fmt: skip
     with bar, target.part.open("r+b" if start else "wb") as file:
         file.seek(start)

@@ -20,7 +20,8 @@ MANIFEST = "manifest.json"
 FORMAT = 2  # of a run's folder; raised when a reader of another format would misread it; 1: v0.1
 SEAL = "seal"
 NON_IDENTITY_KEYS = (
-    "format", "command", "versions", "machine", "started", "finished", "card", "probe", SEAL,
+    "format", "command", "versions", "machine", "started", "finished", "card", "probe", "merged",
+    SEAL,
 )  # fmt: skip
 LOGIT_TOLERANCE = 1e-3  # of the largest logit: other machines round differently
 
@@ -108,7 +109,8 @@ def diff_manifests(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     names = [n for n in {**before, **after} if n.split(".")[0] not in NON_IDENTITY_KEYS]
     changed = [n for n in names if before.get(n) != after.get(n)]
     # the algorithm first, as the user cannot change it; digests last, as they explain nothing
-    changed.sort(key=lambda n: (n != "algorithm", n.endswith("sha256")))
+    # and after it the shard, which changes other entries
+    changed.sort(key=lambda n: (n != "algorithm", n[:6] != "shard.", n.endswith("sha256")))
     return [f"{n} was {before.get(n)!r} and is now {after.get(n)!r}" for n in changed]
 
 

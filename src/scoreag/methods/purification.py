@@ -30,6 +30,7 @@ from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory
 from scoreag.methods.task import (
     TaskSpec,
+    number_labels,
     validate_classifier,
     validate_image_ids,
     validate_labels,
@@ -83,6 +84,7 @@ def build_purification(
     if classifier is not None:
         classifier, count = validate_classifier(classifier, images[:1], require_grad=False)
     if labels is not None:
+        labels = number_labels(labels, known_names(classifier) or prior.classes)
         labels = validate_labels(labels, len(images), count).to(images.device)
     prior = attach_guide(prior.to(images.dtype), config)
     if names := known_names(classifier):

@@ -249,7 +249,7 @@ def _evaluate(
         config=task.config.to_dict(task.task),
     )
     if task.classifier is None:
-        return result
+        return _with_judge(task, result)
     predict = partial(_predict, task, task.classifier)
     predictions = predict(quantize_8bit(samples.images))
     clean_predictions = None if task.images is None else predict(task.images)
@@ -257,13 +257,18 @@ def _evaluate(
     if task.labels is None:
         return result
     result = result.with_success((predict_float or predict)(samples.images))
+    return _with_judge(task, result)
+
+
+def _with_judge(task: TaskSpec, result: Result) -> Result:
+    """The result with the predictions of the reference classifier, if there is one."""
     if task.judge is None:
         return result
     clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
     return replace(
         result,
         judge=dict(getattr(task.judge, "metadata", {"name": type(task.judge).__name__})),
-        judge_predictions=_predict(task, task.judge, quantize_8bit(samples.images), "judge"),
+        judge_predictions=_predict(task, task.judge, quantize_8bit(result.images), "judge"),
         judge_clean_predictions=clean,
     )
 

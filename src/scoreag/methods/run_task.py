@@ -5,7 +5,7 @@ alike, so that an image is bit-identical whatever else is computed with it.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,10 @@ from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.progress import progress_bar
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
+from scoreag.io.shards import SHARD, RunShard
 from scoreag.methods.guided_sampling import RUNNER_UP
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, save_pictures
 from scoreag.methods.run_batch import run_batch
@@ -42,7 +44,8 @@ def run_in_memory(
     """The result of all images of a task; batch size 0 takes them all at once, unpadded."""
     _check_batch_size("batch_size", batch_size, "all at once")
     parts = []
-    with _progress_bar(task, validate_flag("progress", progress), 0) as bar:
+    show = validate_flag("progress", progress)
+    with _progress_bar(task.task, len(task), show, 0) as bar:
         for rows in batch_ranges(len(task), batch_size or len(task)):
             parts.append(run_batch(task.select(rows), pad_to=batch_size))
             bar.update(len(rows))
@@ -58,6 +61,7 @@ def run_task(
     progress: bool = True,
     overwrite: bool = False,
     on_start: Callable[[], None] = lambda: None,
+    shard: RunShard | None = None,
 ) -> dict[str, Any]:
     """Compute the images of ``task`` that ``folder`` does not have yet; returns the summary.
 
@@ -70,13 +74,18 @@ def run_task(
         write_every: images between two writes.
         batch_size: images per forward pass; 0: ``write_every``, unpadded.
         on_start: called after all checks, before the first image is computed.
+        shard: computes only these batches; ``merge_tasks`` joins the folders of all shards.
     """
     provenance = provenance or {}
     if write_every < 1:
         raise ValueError(f"write-every is {write_every}; expected 1 or more")
     _check_batch_size("batch-size", batch_size, "batches of --write-every")
     manifest = build_manifest(task, provenance, write_every, batch_size)
-    batches = list(batch_ranges(len(task), batch_size or write_every))
+    batches: Sequence[range] = list(batch_ranges(len(task), batch_size or write_every))
+    if shard is not None:
+        batches = shard.select(batches)
+        manifest = shard_manifest(manifest, task, shard, batches)
+    count = sum(map(len, batches))
 
     def compute(number: int, advance: Callable[[int], Any]) -> SaveBatch:
         part = task.select(batches[number])
@@ -91,7 +100,7 @@ def run_task(
             [[task.image_ids[i] for i in batch] for batch in batches],
             ROW_FIELDS,
             compute,
-            partial(_progress_bar, task, progress),
+            partial(_progress_bar, task.task, count, progress),
             write_every,
             partial(_is_intact, folder),
         )
@@ -113,11 +122,26 @@ def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
         )
 
 
-def _progress_bar(task: TaskSpec, progress: bool, done: int) -> "tqdm[Any]":
-    hidden = None if progress else True  # None: tqdm shows a bar on a terminal only
-    return tqdm(
-        total=len(task), initial=done, unit="image", desc=task.task, delay=2, disable=hidden
-    )
+def select_shard(task: TaskSpec, shard: RunShard | None, batch_size: int) -> TaskSpec:
+    """The images of a shard as a task of their own; all without a shard."""
+    if shard is None:
+        return task
+    own = shard.select(list(batch_ranges(len(task), batch_size)))
+    return task.select([i for batch in own for i in batch])
+
+
+def shard_manifest(
+    manifest: Mapping[str, Any], task: TaskSpec, shard: RunShard, batches: Sequence[range]
+) -> dict[str, Any]:
+    """The manifest of a shard: it holds its own images, and ``shard`` what the whole run has."""
+    ids = [task.image_ids[i] for batch in batches for i in batch]
+    whole = {name: manifest[name] for name in ("images", "image_ids")}
+    entry = {"number": shard.number, "count": shard.count, **whole}
+    return {**manifest, "images": len(ids), "image_ids": format_spans(ids), SHARD: entry}
+
+
+def _progress_bar(name: str, count: int, progress: bool, done: int) -> "tqdm[Any]":
+    return progress_bar(total=count, initial=done, unit="image", desc=name, show=progress)
 
 
 def find_gradient_problem(task: TaskSpec) -> str:
@@ -174,7 +198,7 @@ def target_to_json(target: Tensor | str | None) -> Any:
 
 def target_source(task: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     """How the target was chosen: given, runner_up, random or untargeted; None for purify."""
-    if task.task == "purify":
+    if task.task == "purify" or task.classifier is None:
         return None
     if isinstance(task.target, Tensor):
         return "random" if provenance.get("target") == "random" else "given"
@@ -193,15 +217,15 @@ def _save_batch(
     result = result.map_tensors(lambda values: values.detach().cpu())
     saved, entries = save_pictures(folder, result, provenance.get("sources"))
     float_predictions = None
+    pictures = to_float(saved, result.images.dtype)
     if task.classifier is not None:
-        pictures = to_float(saved, result.images.dtype)
         float_predictions = _predict_padded(task, "float", result.images, pad_to)
         result = replace(result, predictions=_predict_padded(task, "saved", pictures, pad_to))
         if task.labels is not None:
             result = result.with_success(float_predictions)
-        if task.judge is not None:
-            predictions = _predict_padded(task, "judge", pictures, pad_to)
-            result = replace(result, judge_predictions=predictions)
+    if task.judge is not None:
+        predictions = _predict_padded(task, "judge", pictures, pad_to)
+        result = replace(result, judge_predictions=predictions)
     rows = result.to_rows(target_source(task, provenance), float_predictions)
     return [row | entry for row, entry in zip(rows, entries, strict=True)]
 

@@ -38,7 +38,7 @@ def summarize_rows(
         "headline": build_headline(rows, rates, manifest),
         "warnings": list_warnings(rows, rates, manifest),
         "hints": suggest_fixes(rates, manifest.get("config", {})),
-    } if task != "purify" else {}  # fmt: skip
+    } if ATTACK_SUCCESS in rates else {}  # fmt: skip
     return {
         "task": task,
         "images": len(rows),
@@ -89,6 +89,10 @@ def list_ids(ids: Sequence[int], count: int = 5) -> str:
 
 
 def _synthesis_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
+    """Success, and whether the class is shown; the latter alone where nothing was attacked."""
+    if all(row["success"] is None for row in rows):
+        judged = _judge_rates(rows, rows, ALL_IMAGES)
+        return {name: rate for name, rate in judged.items() if name != PRESERVED_SUCCESS}
     return {**_judge_rates(rows, rows, ALL_IMAGES), **_success_rates(rows, ALL_IMAGES)}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoreag.classifiers.checks import validate_judge
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Labels, LogLikelihood, Sigma, State
 from scoreag.diffusion.prior import Prior
@@ -24,6 +25,7 @@ from scoreag.methods.guided_sampling import (
     RUNNER_UP,
     CallCounter,
     SampleBatch,
+    attach_guide,
     attack_likelihood,
     configure_prior,
     guided_denoiser,
@@ -32,8 +34,24 @@ from scoreag.methods.guided_sampling import (
 )
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory, warn_of_gradient
-from scoreag.methods.task import Target, TaskSpec, build_attack, validate_prior
+from scoreag.methods.task import (
+    Target,
+    TaskSpec,
+    build_attack,
+    check_known,
+    default_image_ids,
+    number_labels,
+    validate_image_ids,
+    validate_labels,
+    validate_prior,
+    validate_seed,
+)
 
+ATTACK_OPTIONS = (  # of ``synthesize``, without effect where there is no classifier
+    "attack_scale", "attack_loss", "attack_interval", "normalize_gradient", "polyak_step",
+    "momentum", "tangent_projection", "x0_steps", "augmentations", "stop_margin", "max_restarts",
+    "energy_budget", "energy_pace", "jacobian", "x0_estimate",
+)  # fmt: skip
 SIGMA_FREEZE_TARGET = 2.0  # the first x0-estimate below this noise level fixes the runner-up
 
 
@@ -116,17 +134,31 @@ class RunnerUpLikelihood:
         return self.term(x0, sigma)
 
 
+def sample_prior(
+    prior: Prior, labels: Labels | None, config: SamplingConfig, noise: Noise
+) -> SampleBatch:
+    """``x0 ~ p(x0 | label)``: a chain that no classifier guides."""
+    counter = CallCounter()
+    prior = configure_prior(prior, config)
+    images = prior.sample(
+        noise, labels, condition=lambda denoise: counter.wrap(denoise, prior.model)
+    )
+    return counter.to_batch(images, torch.full((len(images),), -1, device=images.device))
+
+
 def sample_task(task: TaskSpec, config: SamplingConfig, noise: Noise) -> SampleBatch:
-    """``sample_synthesis`` for all images of a task."""
-    assert task.classifier is not None and task.labels is not None
+    """``sample_synthesis`` for all images of a task, or ``sample_prior`` without a classifier."""
+    if task.classifier is None:
+        return sample_prior(task.prior, task.labels, config, noise)
+    assert task.labels is not None
     inputs = (task.prior, task.classifier, task.labels, task.target)
     return sample_synthesis(*inputs, config, noise, task.found)
 
 
 def build_synthesis(
     prior: Prior,
-    classifier: Classifier,
-    labels: Tensor | Sequence[Any] | int,
+    classifier: Classifier | None,
+    labels: Tensor | Sequence[Any] | int | None,
     target: Target = RUNNER_UP,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
@@ -134,6 +166,10 @@ def build_synthesis(
     **options: Any,
 ) -> TaskSpec:
     """The checked task of ``synthesize``."""
+    if classifier is None:
+        if target not in (None, RUNNER_UP):
+            raise ValueError(f"target {target!r} needs a classifier that predicts it; give one")
+        return _build_samples(prior, labels, seed, image_ids, judge, options)
     if not validate_prior(prior).classes:
         raise ValueError(
             "this score model has no classes, so it cannot synthesize images of one; "
@@ -146,12 +182,50 @@ def build_synthesis(
     )  # fmt: skip
 
 
+def _build_samples(
+    prior: Prior,
+    labels: Any,
+    seed: int,
+    image_ids: Sequence[int] | Tensor | None,
+    judge: Classifier | None,
+    options: Mapping[str, Any],
+) -> TaskSpec:
+    """The task without a classifier: samples of the score model, by class where it has classes."""
+    if given := [name for name in ATTACK_OPTIONS if options.get(name) is not None]:
+        raise ValueError(f"{given[0]} is of an attack, and there is no classifier; leave it out")
+    config = resolve_task_config(validate_prior(prior), "synthesize", **options, attack_scale=0.0)
+    blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
+    example, count = blank.to(prior.sigmas.device), len(prior.classes)
+    prior = attach_guide(prior.to(example.dtype), config)
+    if count:
+        labels = number_labels(labels, prior.classes)
+        labels = validate_labels(labels, None, count).to(example.device)
+        check_known(prior, labels, given=False)
+        default_ids: Sequence[int] = default_image_ids(labels)
+    elif labels is None and image_ids is not None:
+        default_ids = image_ids = tuple(map(int, image_ids))
+    else:
+        raise ValueError(
+            "this score model has no classes; write labels=None and image_ids=range(N)"
+        )
+    return TaskSpec(
+        task="synthesize",
+        sample=sample_task,
+        prior=prior,
+        config=config,
+        seed=validate_seed(seed),
+        image_ids=validate_image_ids(image_ids, default_ids),
+        labels=labels,
+        judge=validate_judge(judge, None, example, count, prior.classes),
+    )
+
+
 @answer_unknown_options
 @document_options
 def synthesize(
     prior: Prior,
-    classifier: Classifier,
-    labels: Tensor | Sequence[Any] | int,
+    classifier: Classifier | None,
+    labels: Tensor | Sequence[Any] | int | None,
     target: Target = RUNNER_UP,
     *,
     seed: int = 0,
@@ -190,7 +264,8 @@ def synthesize(
 
     Args:
         prior: a class-conditional score model, from ``load_prior``.
-        labels: the classes that the images should show, (batch,), whole numbers 0..classes-1.
+        classifier: to be fooled; None: samples of the score model, without an attack.
+        labels: the classes that the images should show, (batch,), numbers 0..classes-1 or names.
         target: the class to be predicted: ``"runner_up"`` (the most likely other class at the first
             x0-estimate below sigma = 2), ``"random"``, a class number or name, a class per image
             (batch,), or None: any wrong one.

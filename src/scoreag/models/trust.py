@@ -46,7 +46,7 @@ def _is_factory(name: str) -> bool:
     for prefix in CLASSIFIER_PREFIXES:
         if name.startswith(prefix):
             return _is_factory(name.removeprefix(prefix).strip())
-    return ":" in name and not name.startswith("robustbench:")
+    return ":" in name and not name.startswith(("robustbench:", "hf://"))
 
 
 def is_custom_data(name: str) -> bool:

@@ -133,6 +133,10 @@ def summary_sentence(run: Run) -> str:
     """The outcome in one sentence."""
     name = run.manifest.get("models", {}).get("classifier", {}).get("name", "The classifier")
     rates = run.rates
+    if run.task == "synthesize" and ATTACK_SUCCESS not in rates:
+        seen = rates.get("judge_agreement")
+        judged = f"; {judge_name(run.manifest)} sees the class in {_count_of(seen)}" if seen else ""
+        return f"{len(run.rows)} images were sampled without an attack{judged}."
     if not rates:
         return f"{len(run.rows)} images were purified; no classifier was given."
     if run.task == "purify":

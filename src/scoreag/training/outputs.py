@@ -14,7 +14,6 @@ from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.attacks.pgd import PGD
 from scoreag.core import ALGORITHM
@@ -22,6 +21,7 @@ from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset
 from scoreag.io.filesystem import atomic_write, write_text
 from scoreag.io.images import to_float
+from scoreag.io.progress import progress_bar
 from scoreag.io.run_dir import RunFiles
 from scoreag.models.model_cards import Card, update_card, write_card
 from scoreag.stats.proportion import Proportion
@@ -100,9 +100,9 @@ class TrainingLog:
         if file.exists() and state.images_seen:
             self.previous_seconds = _read_elapsed(file, state.images_seen)
         self.started_at = time.monotonic()
-        self.progress_bar = tqdm(
+        self.progress_bar = progress_bar(
             total=self.schedule.total_images, initial=state.images_seen, unit="image",
-            unit_scale=True, delay=2, disable=None if self.progress else True,
+            desc="train", unit_scale=True, show=self.progress,
         )  # fmt: skip
         if state.images_seen:
             self.write_outputs(state, keep_samples=True)

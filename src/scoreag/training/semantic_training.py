@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.classifiers.networks.people_ensemble import LogShares, PeopleEnsemble
 from scoreag.core import ALGORITHM
 from scoreag.data.humans import HumanAnswers
 from scoreag.data.loading import Dataset
 from scoreag.io.images import to_float
+from scoreag.io.progress import progress_bar
 from scoreag.metrics.people_calibration import (
     ALPHAS,
     REAL_ONLY,
@@ -76,7 +76,7 @@ def predict_log_shares(
     """What the networks say of 8-bit images, computed in float32 or bf16."""
     ensemble = ensemble.to(device)
     parts = images.split(BATCH_SIZE)
-    bar = tqdm(parts, desc="asking networks", delay=2, disable=None if progress else True)
+    bar = progress_bar(parts, desc="asking networks", unit="batch", show=progress)
     with autocast_context(dtype, torch.device(device).type):
         return torch.cat([ensemble.log_shares(to_float(part.to(device))).cpu() for part in bar])
 
