@@ -47,7 +47,8 @@ from scoreag.io.filesystem import (
     write_text,
 )
 from scoreag.io.manifest import probes_differ, to_jsonable
-from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, group_batches, row_error
+from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.resume import group_batches
 from scoreag.io.run_dir import RunFiles, open_run_dir
 from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
