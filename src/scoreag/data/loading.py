@@ -32,7 +32,14 @@ from scoreag.registry import (
     no_such_class,
 )
 
-_PATH_KINDS = ("image-folder", "npz", "single-image", "run-dir")  # whose word is a path
+_PATH_KINDS = (
+    "image-folder",
+    "npz",
+    "single-image",
+    "run-dir",
+    "webdataset",
+    "parquet",
+)  # whose word is a path
 _OTHER_NAMES = {  # that are too unlike a kind's name to be near it
     "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
     "samples": "foolbox-samples", "sample": "foolbox-samples",
@@ -44,10 +51,11 @@ _ARCHIVE_HINT = "unpack it, and give its folder"
 _FORMAT_HINTS = {  # for files in formats that are not read
     ".npy": "write np.savez('data.npz', images=np.load(...), labels=np.load(...)), give data.npz",
     **dict.fromkeys((".pt", ".pth", ".safetensors", ".pkl", ".pickle"), _TENSOR_HINT),
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
     **dict.fromkeys((".csv", ".tsv", ".xlsx"), "give the folder of the pictures and a labels.csv"),
-    **dict.fromkeys((".h5", ".hdf5", ".mat", ".parquet", ".arrow", ".tfrecord"), _TENSOR_HINT),
+    **dict.fromkeys((".h5", ".hdf5", ".mat", ".arrow", ".tfrecord"), _TENSOR_HINT),
 }
+USER_KINDS = ("image-folder:", "npz:", "run-dir:", "webdataset:", "parquet:")
 _MAX_LISTED = 10  # classes whose counts a summary lists
 
 
@@ -93,7 +101,7 @@ class Dataset:
     @property
     def is_user_data(self) -> bool:
         """Whether these are the user's own images, which may be sorted by class."""
-        return self.name.startswith(("image-folder:", "npz:", "run-dir:"))
+        return self.name.startswith(USER_KINDS)
 
     @property
     def sha256(self) -> str:
@@ -208,7 +216,8 @@ def load_dataset(
 
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
     ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``foolbox-samples``, ``image-folder:PATH``,
-    ``npz:FILE.npz``, ``package.module:word``, or the path of a picture or of a run's folder.
+    ``npz:FILE.npz``, ``webdataset:PATH``, ``parquet:PATH``, ``package.module:word``, or the path
+    of a picture or of a run's folder.
     If ``spec`` with its brackets is a path that exists, ``imgs[1]``, they belong to the path.
 
     Args:
@@ -324,7 +333,8 @@ def _detect_kind(path: Path) -> str:
         return "run-dir" if (path / ROWS).is_file() else "image-folder"
     if (fix := _FORMAT_HINTS.get(path.suffix.lower())) is not None:
         raise ValueError(f"{path} is not read as data; {fix}")
-    return "npz" if path.suffix.lower() == ".npz" else "single-image"
+    kinds = {".npz": "npz", ".tar": "webdataset", ".parquet": "parquet"}
+    return kinds.get(path.suffix.lower(), "single-image")
 
 
 def _parse_range(part: str | None, count: int, name: str) -> range:

@@ -46,7 +46,7 @@ def connect_ray(address: str, workers: int | None = None) -> Any:
         where = {} if workers is None else {"num_cpus": workers}
     try:
         ray.init(**where, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that does not start it is a plain one
         reason = " ".join(str(error).split())
         raise ValueError(
             f"no cluster of Ray at {address!r} ({reason}); write --ray auto, local, or HOST:PORT"
@@ -77,7 +77,8 @@ def run_on_ray(
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)(_run_task)
         place = (os.getcwd(), [*sys.path])
         reference = _share(ray, (function, shared))
-        queue, pending = iter(tasks), {}
+        queue = iter(tasks)
+        pending: dict[Any, Key] = {}
         queued = workers if options.address != "local" else 2 * workers  # Ray starts no more there
         while True:
             while len(pending) < queued and (task := next(queue, None)) is not None:

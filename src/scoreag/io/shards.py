@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
@@ -19,6 +20,8 @@ BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
 END = bytes(2 * BLOCK)  # of a tar archive
 EXTENSIONS = {"": "png", "original_": "original.png", "row": "json"}  # of members, by their role
 PARQUET_COLUMNS = {"": "image", "original_": "original", "row": "row"}
+_PLAIN = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+GROUP_ROWS = 128  # lines of a Parquet table that are read together
 PARQUET_HINT = "pip install 'scoreag[parquet]'"
 
 
@@ -61,8 +64,12 @@ def iter_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
 def read_shard(file: Path, offset: int, role: str) -> bytes:
     """The picture at ``offset``: a byte of a tar archive, or a line of a Parquet table."""
     if file.suffix == ".parquet":
-        with open_parquet(file) as table:
-            return _read_cell(table, offset, PARQUET_COLUMNS[role], file)
+        group, line = divmod(offset, GROUP_ROWS)
+        try:
+            cells = _read_group(file, file.stat().st_mtime_ns, group, PARQUET_COLUMNS[role])
+            return picture_bytes(cells[line])
+        except (IndexError, KeyError) as error:
+            raise ValueError(f"{file} has no picture in line {offset}") from error
     with file.open("rb") as archive:
         try:
             archive.seek(offset - BLOCK)
@@ -72,16 +79,14 @@ def read_shard(file: Path, offset: int, role: str) -> bytes:
         return archive.read(min(size, os.fstat(archive.fileno()).st_size))
 
 
-def _read_cell(table: Any, line: int, column: str, file: Path) -> bytes:
-    """A picture of an open Parquet file; reads the group of lines around it only."""
-    names, first = table.schema_arrow.names, 0
-    for group in range(table.num_row_groups if column in names else 0):
-        count = table.metadata.row_group(group).num_rows
-        if 0 <= line - first < count:
-            cell = table.read_row_group(group, [column])[column][line - first].as_py()
-            return picture_bytes(cell)
-        first += count
-    raise ValueError(f"{file} has no picture {column!r} in line {line}")
+@lru_cache(maxsize=2)
+def _read_group(file: Path, time: int, group: int, column: str) -> list[Any]:
+    """A column of a group of lines; ``time`` is that of the last change of the file."""
+    with open_parquet(file) as table:
+        if not 0 <= group < table.num_row_groups:
+            raise IndexError(f"there is no group {group}")
+        cells: list[Any] = table.read_row_group(group, [column])[column].to_pylist()
+        return cells
 
 
 def picture_bytes(cell: Any) -> bytes:
@@ -135,7 +140,10 @@ def finish_parquet(part: Path, file: Path) -> None:
         "row": arrow.array([text.decode() for text in columns["row"]], arrow.string()),
     }  # fmt: skip
     table = arrow.table(arrays)
-    atomic_write(file, lambda temp: arrow.parquet.write_table(table, temp, row_group_size=128))
+    atomic_write(
+        file,
+        lambda temp: arrow.parquet.write_table(table, temp, row_group_size=GROUP_ROWS, **_PLAIN),
+    )
     part.unlink()
 
 

@@ -91,7 +91,9 @@ def run_task(
         raise ValueError(f"write-every is {write_every}; expected 1 or more")
     _check_batch_size("batch-size", batch_size, "batches of --write-every")
     if picture_format not in FORMATS:
-        raise ValueError(f"format is {picture_format!r}; {did_you_mean(picture_format, FORMATS)}")
+        raise ValueError(
+            f"format is {picture_format!r}; {did_you_mean(picture_format, [*FORMATS])}"
+        )
     manifest = build_manifest(task, provenance, write_every, batch_size, picture_format)
     batches = list(batch_ranges(len(task), batch_size or write_every))
     ids = [[task.image_ids[i] for i in batch] for batch in batches]

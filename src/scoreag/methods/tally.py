@@ -41,40 +41,44 @@ def _was_correct(row: Row) -> bool:
     return bool(row["predictions"]["before"] == row["label"])
 
 
+def _entry(name: str) -> Test:
+    return lambda row: row[name]
+
+
+def _without_restarts(name: str) -> Test:
+    return lambda row: row[name] and not row["restarts"]
+
+
+def _judge_agrees(form: str) -> Test:
+    return lambda row: row["judge"][form] == row["label"]
+
+
+def _is_judged(form: str) -> Test:
+    return lambda row: "judge" in row and row["judge"][form] is not None
+
+
+def _is_preserved(row: Row) -> bool:
+    return bool(row["success"] and row["judge"]["saved"] == row["label"])
+
+
 def _success_rates(of: str, eligible: Test) -> list[Rate]:
     """The three kinds of success, without and with restarts."""
     rates = []
     for name in ("success_float", "success", "targeted_success"):
-        rates += [
-            Rate(
-                f"{name}_without_restarts",
-                of,
-                lambda row, name=name: row[name] and not row["restarts"],
-                eligible,
-            ),
-            Rate(name, of, lambda row, name=name: row[name], eligible),
-        ]
+        first = Rate(f"{name}_without_restarts", of, _without_restarts(name), eligible)
+        rates += [first, Rate(name, of, _entry(name), eligible)]
     return rates
 
 
 def _judge_rates(of: str, eligible: Test) -> list[Rate]:
     """Success with the label preserved, among eligible rows; agreement of the judge with labels."""
-    return [
-        Rate(
-            PRESERVED_SUCCESS, of, lambda r: r["success"] and r["judge"]["saved"] == r["label"],
-            eligible, lambda r: "judge" in r,
-        ),
-        *(
-            Rate(
-                name, images, lambda r, form=form: r["judge"][form] == r["label"],
-                known=lambda r, form=form: "judge" in r and r["judge"][form] is not None,
-            )
-            for name, form, images in (
-                ("judge_agreement", "saved", ALL_IMAGES),
-                ("judge_agreement_before", "before", CLEAN_IMAGES),
-            )
-        ),
-    ]  # fmt: skip
+    rates = [Rate(PRESERVED_SUCCESS, of, _is_preserved, eligible, lambda row: "judge" in row)]
+    for name, form, images in (
+        ("judge_agreement", "saved", ALL_IMAGES),
+        ("judge_agreement_before", "before", CLEAN_IMAGES),
+    ):
+        rates.append(Rate(name, images, _judge_agrees(form), known=_is_judged(form)))
+    return rates
 
 
 def _accuracy(name: str, form: str) -> Rate:
