@@ -1,11 +1,11 @@
-"""Models and attacks of other libraries: what was compared, with the versions that were installed."""
+"""Models and attacks of other libraries: what was compared, by installed version."""
 
 from markdown_parts import Row, table
 
 
 def libraries(data: Row) -> str:
     models = table(
-        ["model", "package", "input differs by, of 255 levels", "logits differ by, of their spread"],
+        ["model", "package", "input differs by, of 255", "logits differ by, of their spread"],
         [
             [row["name"], f"{row['package']} {row['version']}", f"{row['input_levels']:.2f}",
              f"{row['logits']:.4f}"]
@@ -23,7 +23,8 @@ def libraries(data: Row) -> str:
     )  # fmt: skip
     return (
         "\nNetworks with random weights and their libraries' own preprocessing of 8-bit pictures, "
-        "beside `wrap_classifier(module, preprocessing=...)`, which resizes floats.\n\n" + models
+        "beside `wrap_classifier(module, preprocessing=...)`, which resizes floats.\n\n"
+        + models
         + "\nAttacks on `fashion-cnn` behind GAP (one draw, exact gradients), judged by a fresh "
         "draw; GAT attacks the bare classifier.\n\n" + attacks
     )

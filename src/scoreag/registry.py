@@ -91,6 +91,9 @@ DATASETS = {  # the module of each, its name in it, and a description
         "a folder of pictures, labeled by class folders or by a labels.csv",
     ),
     "npz": ("npz", "NPZ", "arrays: .npz with images, labels and classes, or .npy with images"),
+    "parquet": (
+        "shards", "PARQUET", "a Parquet table, or a folder of these: columns image and label",
+    ),
     "run-dir": (
         "image_folder", "RUN_DIR", "the images of a run of ScoreAG, with their ids and labels",
     ),
@@ -98,6 +101,10 @@ DATASETS = {  # the module of each, its name in it, and a description
     "tiny-imagenet": (
         "tiny_imagenet", "TINY_IMAGENET",
         "Tiny ImageNet, 200 classes, 64 x 64: the official zip as it is, or unpacked",
+    ),
+    "webdataset": (
+        "shards", "WEBDATASET",
+        "WebDataset: a tar archive, or a folder of these: 000123.png with 000123.cls or .json",
     ),
 }  # fmt: skip
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import tiny
-from scoreag.io.records import group_batches, read_rows
+from scoreag.io.records import read_rows
+from scoreag.io.resume import group_batches
 from scoreag.methods.purification import build_purification
 from scoreag.methods.run_task import run_task, target_source
 from scoreag.methods.synthesis import build_synthesis

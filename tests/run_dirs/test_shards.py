@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from scoreag.cli.app import main
-from scoreag.io.shards import RunShard, parse_shard
+from scoreag.io.run_shards import RunShard, parse_shard
 
 PLAN = """\
 description = "an attack"

@@ -10,8 +10,9 @@ from scoreag.assess import runner
 from scoreag.assess.run_attack import ScoredBatch
 from scoreag.data.loading import Dataset
 from scoreag.io.filesystem import file_sha256, write_json
+from scoreag.io.images import to_uint8, write_png
 from scoreag.io.manifest import FORMAT, MANIFEST
-from scoreag.io.records import picture_path, write_pictures
+from scoreag.io.records import picture_path
 from scoreag.study.design import Settings, design_study
 from scoreag.study.pictures import dataset_pictures, pixel_digest, read_runs
 from study.made_studies import CLASSES, images, write_run, write_runs
@@ -81,8 +82,10 @@ def write_assessment(folder):
         )  # fmt: skip
         place = runner.cell_folder(folder, one)
         place.mkdir(parents=True)
-        write_pictures(place, "images", images(8, number + 1), range(8))
-        write_pictures(folder, "originals", images(8, 0), range(8))
+        for parent, kind, seed in ((place, "images", number + 1), (folder, "originals", 0)):
+            (parent / kind).mkdir(exist_ok=True)
+            for i, image in enumerate(to_uint8(images(8, seed))):
+                write_png(parent / picture_path(kind, i), image)
         rows = []
         for i in range(8):
             files = {

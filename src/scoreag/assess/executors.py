@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from scoreag.core.memory_errors import describe_request, is_out_of_memory
+from scoreag.io.ray_tasks import MAX_RETRIES, connect_ray
 
 if TYPE_CHECKING:
     from scoreag.assess.experiments import Cell, ModelCache
@@ -223,7 +223,7 @@ def run_on_ray(
     Raises:
         ValueError: ray is not installed, or no cluster answers.
     """
-    ray = _connect(address)
+    ray = connect_ray(address)
 
     def ready(workers: Sequence[RayWorker]) -> list[RayWorker]:
         done, _ = ray.wait([worker.pending for worker in workers], num_returns=1)
@@ -232,27 +232,12 @@ def run_on_ray(
     try:
         n_workers = n_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         gpus = 1 / n_workers if cache.torch_device.type == "cuda" else 0
-        actor = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
+        retries = {"max_restarts": MAX_RETRIES, "max_task_retries": MAX_RETRIES}
+        actor = ray.remote(num_cpus=1, num_gpus=gpus, **retries)(Actor)
         spawn = partial(RayWorker, ray, actor, fresh_cache(cache))
         yield from dispatch(shards, spawn, ready, n_workers)
     finally:
         ray.shutdown()
-
-
-def _connect(address: str) -> Any:
-    try:
-        ray: Any = import_module("ray")
-    except ModuleNotFoundError as error:
-        raise ValueError("--ray needs the package ray: pip install 'scoreag[ray]'") from error
-    try:
-        where = {} if address == "local" else {"address": address}
-        ray.init(**where, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"no cluster of Ray at {address!r} ({reason}); write --ray auto, local, or HOST:PORT"
-        ) from error
-    return ray
 
 
 class Actor:

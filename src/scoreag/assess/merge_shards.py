@@ -13,7 +13,7 @@ from scoreag.assess import runner
 from scoreag.assess.experiments import Cell
 from scoreag.io.filesystem import atomic_write, resolve_inside, write_json
 from scoreag.io.run_dir import open_run_dir
-from scoreag.io.shards import RunShard
+from scoreag.io.run_shards import RunShard
 from scoreag.methods.merge_runs import ShardFolder, merged_manifest
 
 NOT_COPIED = (runner.FAILURE_FILE, runner.DISTANCES_FILE)  # of a shard alone

@@ -47,9 +47,10 @@ from scoreag.io.filesystem import (
 )
 from scoreag.io.manifest import probes_differ, to_jsonable
 from scoreag.io.progress import progress_bar
-from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, group_batches, row_error
+from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
+from scoreag.io.resume import group_batches
 from scoreag.io.run_dir import RunFiles, open_run_dir
-from scoreag.io.shards import SHARD, RunShard
+from scoreag.io.run_shards import SHARD, RunShard
 from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
 

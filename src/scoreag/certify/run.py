@@ -1,7 +1,7 @@
 """A certificate in a run folder: a row per image or draw, resumed after an interruption."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,9 @@ from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import to_jsonable
 from scoreag.io.progress import progress_bar
-from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
+from scoreag.io.ray_tasks import RayOptions, run_on_ray
+from scoreag.io.records import NONE_TYPE, Fields, Row, read_complete_rows
+from scoreag.io.resume import Groups, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.run_task import rows_sha256, target_to_json
 from scoreag.models.identity import (
@@ -176,6 +178,7 @@ def run_certification(
     progress: bool = True,
     overwrite: bool = False,
     on_start: Callable[[], None] = lambda: None,
+    ray: RayOptions | None = None,
 ) -> dict[str, Any]:
     """Compute the rows that ``folder`` does not have yet, and its page; returns the summary.
 
@@ -184,22 +187,34 @@ def run_certification(
         compute_rows: the rows of a batch, by its number; it advances the progress bar.
         unit, units_per_image: what the progress bar counts, and how many per image.
         on_start: called after all checks, before the first row is computed.
+        ray: the cluster that computes the batches, each on one thread; None is this process.
     """
     task, total = str(manifest["task"]), units_per_image * sum(map(len, batches))
-
-    def compute(number: int, advance: ProgressCallback) -> SaveBatch:
-        rows = compute_rows(number, advance)
-        return lambda: rows
 
     def make_bar(done: int) -> "tqdm[Any]":
         initial = units_per_image * done
         return progress_bar(total=total, initial=initial, unit=unit, desc=task, show=progress)
 
+    def execute(groups: Groups) -> Iterator[tuple[list[int], list[list[Row]]]]:
+        assert ray is not None
+        yield from run_on_ray(_compute_group, compute_rows, ((g, g) for g in groups), ray)
+
     with open_run_dir(folder, manifest, CERTIFICATE_FILES, overwrite) as run:
         on_start()
-        rows = resume_rows(folder, batches, ROW_FIELDS[task], compute, make_bar)
+        resume_rows(
+            folder, batches, ROW_FIELDS[task], compute_rows, make_bar,
+            execute=None if ray is None else execute,
+        )  # fmt: skip
+        rows = read_complete_rows(folder, ROW_FIELDS[task])
         summary = {"task": task, **summarize(rows)}
         write_json(folder / "summary.json", summary)
         run.finish()
         write_text(folder / "report.html", render(run.manifest, summary, rows))
     return summary
+
+
+def _compute_group(
+    compute_rows: Callable[[int, ProgressCallback], list[Row]], group: list[int]
+) -> list[list[Row]]:
+    """The rows of some batches, in a worker of Ray."""
+    return [compute_rows(number, lambda count: None) for number in group]

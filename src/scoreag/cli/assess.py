@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 _PLAN_HELP = "quick, paper, full, or a file PLAN.toml; see: scoreag list plans."
 _OUT_HELP = "Folder of the assessment; the same command resumes it."
 _WORKERS_HELP = "Processes, or actors of Ray."
+Workers = Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssessOptions:
     plan: Annotated[str, o.Opt(_PLAN_HELP, positional=True)]
     out: Annotated[str | None, o.Opt(_OUT_HELP, check=o.not_empty)] = None
-    workers: Annotated[int | None, o.Opt(_WORKERS_HELP, "this process", o.at_least(0))] = None
-    ray: Annotated[str | None, o.Opt("Run on a Ray cluster: auto, local, or ADDRESS.")] = None
+    workers: Workers = None
+    ray: o.RayAddress = None
     dry_run: Annotated[bool, o.switch("Measure a few images, and estimate the cost.")] = False
     shard: o.Shard = None
     only: Annotated[str | None, o.Opt("One cell by name or key, or a pattern: '*/pgd*'.")] = None

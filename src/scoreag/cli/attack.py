@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from scoreag.cli import options as o
-from scoreag.cli.assess import AssessOptions, assess_plan
+from scoreag.cli.assess import AssessOptions, Workers, assess_plan
 from scoreag.cli.options import UsageError
 
 ALL_IMAGES = 1_000_000  # of the data, which may have fewer
@@ -36,6 +36,8 @@ class AttackOptions:
     ] = None
     seed: o.Seed = 0
     out: Annotated[str | None, o.Opt("Folder of the run; resumed by the same command.")] = None
+    workers: Workers = None
+    ray: o.RayAddress = None
     dry_run: o.DryRun = False
     batch_size: Annotated[int, o.Opt("Images per forward pass.", check=o.at_least(1))] = 16
     write_every: Annotated[int, o.Opt("Images between two writes.", check=o.at_least(1))] = 64
@@ -74,6 +76,7 @@ def attack(options: AttackOptions) -> None:
         set_max_memory(plan, options.max_memory),
         AssessOptions(
             plan="attack", out=options.out, dry_run=options.dry_run,
+            workers=options.workers, ray=options.ray,
             lpips_weights=options.lpips_weights, download_lpips=options.download_lpips,
             data_dir=options.data_dir, write_every=options.write_every,
             overwrite=options.overwrite, shard=options.shard, output=options.output,

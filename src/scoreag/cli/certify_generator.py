@@ -65,6 +65,7 @@ def certify_generator(options: CertifyOptions) -> None:
         render_generator_page,
         progress=output.progress,
         overwrite=options.overwrite,
+        ray=options.cluster.connect(options.compute.resolve()),
     )
     names = task.prior.classes
     output.show(summary, format_table(_bound_lines(summary, names)))

@@ -108,5 +108,6 @@ class CertifyOptions:
     batch_size: Annotated[
         int | None, o.Opt("Images per forward pass.", "100; generator: 50", o.at_least(1))
     ] = None
+    cluster: o.ClusterOptions
     output: o.OutputOptions
     compute: o.DeviceOptions

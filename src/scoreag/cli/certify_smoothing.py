@@ -171,6 +171,7 @@ def _run_smoothing(
         progress=options.output.progress,
         overwrite=options.overwrite,
         on_start=lambda: options.output.say(f"read {data.summary}"),
+        ray=options.cluster.connect(options.compute.resolve()),
     )
 
 

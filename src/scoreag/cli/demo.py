@@ -238,7 +238,7 @@ def _run_task(
 ) -> DemoRun:
     import torch
 
-    from scoreag.io.records import read_picture
+    from scoreag.io.records import read_complete_rows, read_picture
     from scoreag.methods.run_task import run_task
     from scoreag.report.task_run import read_run
 
@@ -248,7 +248,8 @@ def _run_task(
         progress=progress, overwrite=overwrite,
     )  # fmt: skip
     run = read_run(folder)
-    targets = [-1 if row["target"] is None else row["target"] for row in run.rows]
-    saved = torch.stack([read_picture(folder, row) for row in run.rows])
+    rows = read_complete_rows(folder)
+    targets = [-1 if row["target"] is None else row["target"] for row in rows]
+    saved = torch.stack([read_picture(folder, row) for row in rows])
     nfe = float(run.summary["nfe"]["per_image"])
     return DemoRun(models.predict(saved), torch.tensor(targets), nfe)

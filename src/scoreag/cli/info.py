@@ -232,7 +232,7 @@ def check_search(folder: Path) -> "list[Finding]":
     """What a run folder says of the strengths that were searched for; nothing of other data."""
     from scoreag.classifiers.diagnose import Finding
     from scoreag.io.manifest import read_manifest
-    from scoreag.io.records import read_rows
+    from scoreag.io.records import iter_rows
     from scoreag.io.run_dir import ROWS
     from scoreag.methods.scale_search import searched_option
     from scoreag.methods.summary import list_search_problems
@@ -240,7 +240,7 @@ def check_search(folder: Path) -> "list[Finding]":
     if not (folder / ROWS).is_file():
         return []
     option = searched_option(read_manifest(folder).get("config", {}))
-    problems = list_search_problems(read_rows(folder), option)
+    problems = list_search_problems(iter_rows(folder), option)
     return [Finding("search", None, text) for text in problems]
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from scoreag.classifiers.normalized import NormalizedClassifier
     from scoreag.data.loading import Dataset
     from scoreag.diffusion.prior import Prior
-    from scoreag.io.shards import RunShard
+    from scoreag.io.ray_tasks import RayOptions
+    from scoreag.io.run_shards import RunShard
     from scoreag.models.model_cards import Card
 
 CARD = "the card's"  # the default if the score model's card decides
@@ -121,6 +122,9 @@ _DATA_HELP = (
 _REFERENCE_HELP = "Checks whether the image still shows its class: a classifier, or none."
 _TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any wrong one)."
 _BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
+
+_FORMAT_HELP = "Pictures: png, one file each; webdataset or parquet, a thousand in a file."
+RayAddress = Annotated[str | None, Opt("Run on a Ray cluster: auto, local, or ADDRESS.", "none")]
 
 ModelName = Annotated[str, Opt("Score model: a card's name or folder, e.g. cifar10.")]
 ClassifierName = Annotated[str, Opt(_CLASSIFIER_HELP)]
@@ -219,6 +223,27 @@ class RunOptions:
     shard: Shard = None
     write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
+    format: Annotated[str, Opt(_FORMAT_HELP, check=one_of("png", "webdataset", "parquet"))] = "png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Whether Ray computes the batches of a run."""
+
+    ray: RayAddress = None
+    workers: Annotated[
+        int | None, Opt("Tasks of Ray at a time.", "its processors", at_least(1))
+    ] = None
+
+    def connect(self, device: "torch.device") -> "RayOptions | None":
+        """Where Ray computes; None: this process does."""
+        if self.ray is None:
+            if self.workers is not None:
+                raise UsageError("--workers is of Ray; write --ray local, auto or HOST:PORT")
+            return None
+        from scoreag.io.ray_tasks import RayOptions
+
+        return RayOptions(self.ray, self.workers, device.type == "cuda")
 
 
 def split_words(text: str) -> list[str]:
@@ -364,7 +389,7 @@ def sampling_kwargs(*groups: Any) -> dict[str, Any]:
 
 def parse_shard(text: str | None) -> "RunShard | None":
     """``2/4`` as a shard; None without one."""
-    from scoreag.io.shards import parse_shard
+    from scoreag.io.run_shards import parse_shard
 
     try:
         return parse_shard(text) if text else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.cli.options import (
+    ClusterOptions,
     DeviceOptions,
     ImageOptions,
     OutputOptions,
@@ -193,6 +194,7 @@ def run_and_report(
     output: OutputOptions,
     provenance: Mapping[str, Any],
     data: "Dataset | None" = None,
+    cluster: ClusterOptions | None = None,
 ) -> None:
     """Run a task in --out, write its report, and print the summary."""
     from scoreag.methods.run_task import find_gradient_problem, run_task
@@ -200,8 +202,9 @@ def run_and_report(
     shard = parse_shard(run.shard)
     if problem := find_gradient_problem(task):
         print(f"scoreag: warning: {problem}", file=sys.stderr)
+    ray = (cluster or ClusterOptions()).connect(task.prior.sigmas.device)
     if run.dry_run:
-        show_cost(task, run, output)
+        show_cost(task, run, output, ray.workers or 1 if ray else 1)
         return
     folder = Path(run.out)
     summary = run_task(
@@ -214,23 +217,30 @@ def run_and_report(
         overwrite=run.overwrite,
         on_start=lambda: output.say(f"read {data.summary}") if data else None,
         shard=shard,
+        picture_format=run.format,
+        ray=ray,
     )
     write_report(folder)
     output.show(summary, format_summary(summary))
     say_where(output, folder)
 
 
-def show_cost(task: "TaskSpec", run: RunOptions, output: OutputOptions) -> None:
-    """Print what a task will cost, from its first batch; nothing is written."""
+def show_cost(task: "TaskSpec", run: RunOptions, output: OutputOptions, workers: int = 1) -> None:
+    """Print what a task will cost, from its first batch; nothing is written.
+
+    Args:
+        workers: that share the time, each as fast as this process.
+    """
     from scoreag.methods.dry_run import estimate_cost
     from scoreag.methods.run_task import select_shard
 
     task = select_shard(task, parse_shard(run.shard), run.batch_size or run.write_every)
-    cost = estimate_cost(task, run.batch_size, run.write_every)
-    found = cost.to_dict()
+    cost = estimate_cost(task, run.batch_size, run.write_every, run.format)
+    found = cost.to_dict() | ({"workers": workers} if workers > 1 else {})
+    shared = f", {format_duration(cost.seconds / workers)} with {workers} workers"
     lines = [
         ("images", f"{cost.images}, measured on {cost.measured}"),
-        ("time", format_duration(cost.seconds)),
+        ("time", format_duration(cost.seconds) + (shared if workers > 1 else "")),
         ("denoiser calls", f"{cost.nfe}"),
         ("memory", f"{found['memory_mb']} MB"),
         ("disk", f"{found['disk_mb']} MB, and the report"),

@@ -36,6 +36,7 @@ class SynthesizeOptions:
     target: o.TargetName = "runner-up"
     reference_classifier: o.ReferenceName = None
     run: o.RunOptions
+    cluster: o.ClusterOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
     chain: o.ChainOptions
@@ -66,7 +67,10 @@ def synthesize(options: SynthesizeOptions) -> None:
         prior, classifier, labels, target, options.run.seed, judge=reference,
         **o.sampling_kwargs(options.chain, options.attack),
     )  # fmt: skip
-    run_and_report(task, options.run, options.output, {"target": options.target, **accuracy})
+    run_and_report(
+        task, options.run, options.output, {"target": options.target, **accuracy},
+        cluster=options.cluster,
+    )  # fmt: skip
 
 
 def _sample(options: SynthesizeOptions, prior: "Prior") -> None:
@@ -100,6 +104,7 @@ class TransformOptions:
     target: o.TargetName = "runner-up"
     reference_classifier: o.ReferenceName = None
     run: o.RunOptions
+    cluster: o.ClusterOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
     chain: o.ChainOptions
@@ -128,7 +133,7 @@ def transform(options: TransformOptions) -> None:
         **o.sampling_kwargs(options.chain, options.nearness, options.attack),
     )  # fmt: skip
     provenance = {"target": options.target, **describe_data(data), **accuracy}
-    run_and_report(task, run, options.output, provenance, data)
+    run_and_report(task, run, options.output, provenance, data, options.cluster)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +142,7 @@ class PurificationOptions:
     classifier: Annotated[str | None, o.Opt("Classifies images before and after.", "none")] = None
     source: o.ImageOptions
     run: o.RunOptions
+    cluster: o.ClusterOptions
     output: o.OutputOptions
     compute: o.DeviceOptions
     chain: o.ChainOptions
@@ -158,7 +164,7 @@ def purify(options: PurificationOptions) -> None:
         prior, data.images, classifier, data.labels, run.seed, data.image_ids,
         **o.sampling_kwargs(options.chain, options.nearness),
     )  # fmt: skip
-    run_and_report(task, run, options.output, describe_data(data), data)
+    run_and_report(task, run, options.output, describe_data(data), data, options.cluster)
 
 
 def parse_request(

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.data.source import Labels, Pixels, Source
 from scoreag.io.bounded import (
@@ -19,6 +18,7 @@ from scoreag.io.bounded import (
     read_zip_member,
 )
 from scoreag.io.images import decode_picture
+from scoreag.io.progress import progress_bar
 from scoreag.registry import short_repr, truncate_text
 
 LABELS = "dataset.json"
@@ -128,7 +128,7 @@ def _read_labels(text: bytes, names: Sequence[str], count: int) -> list[int] | N
 
 
 def _read_pictures(files: _Files, names: Sequence[str], progress: bool) -> Pixels:
-    bar = tqdm(names, desc="reading", unit="image", delay=2, leave=False, disable=not progress)
+    bar = progress_bar(names, desc="reading", unit="image", show=progress, leave=False)
     found: list[Tensor] = []
     for name in bar:
         pixels = decode_picture(files.read(name, _MAX_PICTURE_BYTES), f"{files.root}: {name}")

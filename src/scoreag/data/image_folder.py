@@ -23,7 +23,7 @@ from scoreag.io.bounded import MAX_TABLE_BYTES, read_bytes
 from scoreag.io.images import is_gray, read_picture
 from scoreag.io.manifest import read_manifest, read_seal
 from scoreag.io.progress import progress_bar
-from scoreag.io.records import read_complete_rows
+from scoreag.io.records import iter_complete_rows, iter_lines
 from scoreag.io.records import read_picture as read_run_picture
 from scoreag.io.run_dir import ROWS
 from scoreag.registry import short_repr
@@ -32,6 +32,7 @@ _SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm"),
 )
+_RUN_ENTRIES = ("image_id", "label", "file", "sha256", "offset", "source")  # that are read of a row
 _COLOR_SAMPLE_SIZE = 64  # pictures that decide whether a folder is in gray or in color
 HIDDEN, NOT_A_PICTURE = "hidden", "no picture that is read"  # reasons to skip a file
 _SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
@@ -120,7 +121,9 @@ def load_run(run_dir: str) -> Source:
     if not (folder / ROWS).is_file():
         raise ValueError(f"{run_dir!r} is no folder of a run: it has no {ROWS}")
     _check_finished(folder)
-    rows = sorted(read_complete_rows(folder), key=lambda row: row["image_id"])
+    found = iter_complete_rows(folder)
+    rows = [{name: row[name] for name in _RUN_ENTRIES if name in row} for row in found]
+    rows.sort(key=lambda row: row["image_id"])
     if not rows:
         raise ValueError(f"{folder / ROWS} has no rows; give the run's command again")
     labels = [row.get("label") for row in rows]
@@ -141,7 +144,7 @@ def _check_finished(folder: Path) -> None:
     manifest = read_manifest(folder)
     read_seal(manifest, folder)
     finished, expected, command = (manifest.get(key) for key in ("finished", "images", "command"))
-    count = len((folder / ROWS).read_bytes().splitlines())
+    count = sum(1 for _ in iter_lines(folder))
     if not finished or count != expected:
         raise ValueError(
             f"{folder} is a run that is not finished ({count} of {expected} images); "

@@ -34,7 +34,9 @@ from scoreag.registry import (
 )
 
 # whose word is a path
-_PATH_KINDS = ("edm-dataset", "image-folder", "npz", "single-image", "run-dir")
+_PATH_KINDS = (
+    "edm-dataset", "image-folder", "npz", "single-image", "run-dir", "webdataset", "parquet",
+)  # fmt: skip
 _OTHER_NAMES = {  # that are too unlike a kind's name to be near it
     "folder": "image-folder", "arrays": "npz", "picture": "single-image", "run": "run-dir",
     "samples": "foolbox-samples", "sample": "foolbox-samples",
@@ -45,10 +47,11 @@ _TENSOR_HINT = (
 _ARCHIVE_HINT = "unpack it, and give its folder"
 _FORMAT_HINTS = {  # for files in formats that are not read
     **dict.fromkeys((".pt", ".pth", ".safetensors", ".pkl", ".pickle"), _TENSOR_HINT),
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z"), _ARCHIVE_HINT),
     **dict.fromkeys((".csv", ".tsv", ".xlsx"), "give the folder of the pictures and a labels.csv"),
-    **dict.fromkeys((".h5", ".hdf5", ".mat", ".parquet", ".arrow", ".tfrecord"), _TENSOR_HINT),
+    **dict.fromkeys((".h5", ".hdf5", ".mat", ".arrow", ".tfrecord"), _TENSOR_HINT),
 }
+USER_KINDS = ("edm-dataset:", "image-folder:", "npz:", "run-dir:", "webdataset:", "parquet:")
 _MAX_LISTED = 10  # classes whose counts a summary lists
 
 
@@ -94,7 +97,7 @@ class Dataset:
     @property
     def is_user_data(self) -> bool:
         """Whether these are the user's own images, which may be sorted by class."""
-        return self.name.startswith(("edm-dataset:", "image-folder:", "npz:", "run-dir:"))
+        return self.name.startswith(USER_KINDS)
 
     @property
     def sha256(self) -> str:
@@ -209,8 +212,8 @@ def load_dataset(
 
     ``WHAT`` is ``cifar10:train``, ``cifar10:test``, ``cifar100:test-coarse``,
     ``tiny-imagenet:val``, ``fashion-mnist:sample``, ``foolbox-samples``, ``image-folder:PATH``,
-    ``npz:FILE.npz``, ``edm-dataset:FILE.zip``, ``package.module:word``, or the path of a picture
-    or of a run's folder.
+    ``npz:FILE.npz``, ``edm-dataset:FILE.zip``, ``webdataset:PATH``, ``parquet:PATH``,
+    ``package.module:word``, or the path of a picture or of a run's folder.
     If ``spec`` with its brackets is a path that exists, ``imgs[1]``, they belong to the path.
 
     Args:
@@ -330,7 +333,8 @@ def _detect_kind(path: Path) -> str:
         return "image-folder"
     if (fix := _FORMAT_HINTS.get(path.suffix.lower())) is not None:
         raise ValueError(f"{path} is not read as data; {fix}")
-    return "npz" if path.suffix.lower() in (".npz", ".npy") else "single-image"
+    kinds = {".npz": "npz", ".npy": "npz", ".tar": "webdataset", ".parquet": "parquet"}
+    return kinds.get(path.suffix.lower(), "single-image")
 
 
 def _parse_range(part: str | None, count: int, name: str) -> range:

@@ -30,7 +30,7 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
 def find_temp_files(folder: Path, pattern: str) -> list[Path]:
     """The files ``.NAME.<digits>`` that killed writes of ``pattern`` left in ``folder``."""
     parent, _, name = pattern.rpartition("/")
-    found = (folder / parent).glob(f".{name}.*")
+    found = folder.glob(f"{parent}/.{name}.*" if parent else f".{name}.*")
     return sorted(path for path in found if path.suffix[1:].isdigit() and path.is_file())
 
 

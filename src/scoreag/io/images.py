@@ -170,12 +170,14 @@ def read_picture(
         size: (height, width) to which the center of the picture is cropped and resized; None
             keeps its size.
     """
-    return _decode(read_bytes(path), str(path), PICTURE_FORMATS, size, upright=True)
+    return decode_picture(read_bytes(path), str(path), size)
 
 
-def decode_picture(data: bytes, name: str) -> UInt8[Tensor, "channels height width"]:
-    """The pixels of a picture's bytes; ``name`` is that of messages."""
-    return _decode(data, name, PICTURE_FORMATS, upright=True)
+def decode_picture(
+    data: bytes, name: str, size: tuple[int, int] | None = None
+) -> UInt8[Tensor, "channels height width"]:
+    """As ``read_picture``, of a picture in memory that messages call ``name``."""
+    return _decode(data, name, PICTURE_FORMATS, size, upright=True)
 
 
 def _check_encoded(data: bytes, formats: tuple[str, ...]) -> None:

@@ -6,34 +6,33 @@ or copied from another run is recognized.
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.io.filesystem import atomic_write, check_regular_file, file_sha256, resolve_inside
-from scoreag.io.images import decode_png, read_png, to_uint8, write_png
-from scoreag.io.manifest import parse_spans, read_manifest, verify_seal
+from scoreag.io.images import decode_png
+from scoreag.io.manifest import read_manifest, verify_seal
 from scoreag.io.run_dir import ROWS
+from scoreag.io.shards import read_shard
 
 Row: TypeAlias = dict[str, Any]
 Fields: TypeAlias = Mapping[str, tuple[type, ...]]  # the allowed types of each entry of a row
 Pixels: TypeAlias = UInt8[Tensor, "batch channels height width"]
-SaveBatch: TypeAlias = Callable[[], list[Row]]  # writes the pictures of a batch; its rows
-T = TypeVar("T")
 
 DIGEST = "digest"
 NONE_TYPE = type(None)
 IMAGE_KINDS = ("images", "originals")  # the pictures of a run, each in a folder of its own
+FOLDER_IMAGES = 1000  # ids in a folder of a large run
 PICTURE_FIELDS: Fields = {"image_id": (int,), **dict.fromkeys(("file", "sha256"), (str,))}
 OPTIONAL_FIELDS: Fields = {
     **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
+    **dict.fromkeys(("offset", "original_offset"), (int,)),
     **dict.fromkeys(("distances", "judge"), (dict,)),
 }
 RERUN = "give the command of the run again, and it is made again"
@@ -46,145 +45,100 @@ def seal_row(row: Mapping[str, Any], seal: str) -> bytes:
     return (json.dumps({**row, DIGEST: digest}) + "\n").encode()
 
 
-def append_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Append lines and sync them to disk; after a failure none of them is there."""
-    remaining = memoryview(_encode_rows(folder, rows))
-    with (folder / ROWS).open("ab", buffering=0) as file:  # else a write is retried on close
+def append_rows(folder: Path, rows: Iterable[Row], seal: str | None = None) -> None:
+    """Append lines and sync them to disk; after a failure none of them is there.
+
+    Args:
+        seal: of the run, where it was verified before; else its manifest is read.
+    """
+    append_bytes(folder / ROWS, _encode_rows(folder, rows, seal))
+
+
+def append_bytes(path: Path, data: bytes) -> int:
+    """Append to a file and sync it to disk; the offset at which ``data`` begins.
+
+    Raises:
+        OSError: the disk is full; the file is then as it was before.
+    """
+    remaining = memoryview(data)
+    with path.open("ab", buffering=0) as file:  # else a write is retried on close
         before = file.tell()
         try:
             while remaining:
                 remaining = remaining[file.write(remaining) :]
             os.fsync(file.fileno())
         except OSError as error:
-            os.truncate(folder / ROWS, before)
-            raise OSError(error.errno, error.strerror, str(folder / ROWS)) from error
+            os.truncate(path, before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    return before
 
 
 def replace_rows(folder: Path, rows: Iterable[Row]) -> None:
     """Replace the file, unless it has exactly these rows."""
-    file, text = folder / ROWS, _encode_rows(folder, rows)
+    file, text = folder / ROWS, _encode_rows(folder, rows, None)
     if not file.exists() or file.read_bytes() != text:
         atomic_write(file, lambda temp: temp.write_bytes(text))
 
 
 def read_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> list[Row]:
     """The intact rows of the run with this manifest."""
-    return [row for _, row in _iter_rows(folder) if row is not None and not row_error(row, fields)]
+    return [*iter_rows(folder, fields)]
+
+
+def iter_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> Iterator[Row]:
+    """As ``read_rows``, one after the other."""
+    seal = verify_seal(folder)
+    for line in iter_lines(folder):
+        row = verify_row(line, seal)
+        if row is not None and not row_error(row, fields):
+            yield row
 
 
 def read_complete_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> list[Row]:
     """All rows of a finished run; a missing or a changed row is an error."""
-    file = folder / ROWS
-    rows: dict[Any, Row] = {}
-    for number, row in _iter_rows(folder):
+    return [*iter_complete_rows(folder, fields)]
+
+
+def iter_complete_rows(folder: Path, fields: Fields = PICTURE_FIELDS) -> Iterator[Row]:
+    """As ``read_complete_rows``, one after the other, in memory for the image ids alone."""
+    file, seal = folder / ROWS, verify_seal(folder)
+    ids: set[int] = set()
+    for number, line in enumerate(iter_lines(folder), start=1):
+        row = verify_row(line, seal)
         fault = "it is not as the run wrote it" if row is None else row_error(row, fields)
-        if row is None or fault or row["image_id"] in rows:
+        if row is None or fault or row["image_id"] in ids:
             fault = fault or f"image {row['image_id'] if row else ''} is there twice"
             raise ValueError(f"{file}, line {number}: {fault}; {RERUN}")
-        rows[row["image_id"]] = row
-    expected = read_manifest(folder).get("images", len(rows))
-    if len(rows) != expected:
-        raise ValueError(f"{file} has {len(rows)} rows of {expected}; {RERUN}")
-    return [*rows.values()]
+        ids.add(row["image_id"])
+        yield row
+    expected = read_manifest(folder).get("images", len(ids))
+    if len(ids) != expected:
+        raise ValueError(f"{file} has {len(ids)} rows of {expected}; {RERUN}")
 
 
 def row_error(row: Row, fields: Fields) -> str:
     """A description of the first entry that is missing or of another type; "" if there is none."""
-    optional = {name: kinds for name, kinds in OPTIONAL_FIELDS.items() if name in row}
-    for name, kinds in {**fields, **optional}.items():
-        value = row.get(name)
-        is_bool = isinstance(value, bool) and bool not in kinds  # True is an int, too
-        if name not in row or is_bool or not isinstance(value, kinds):
-            came = f"{value!r:.60}" if name in row else "missing"
-            return f"{name} is {came}; expected {' or '.join(kind.__name__ for kind in kinds)}"
+    for table in (fields, OPTIONAL_FIELDS):
+        for name, kinds in table.items():
+            if type(row.get(name, _MISSING)) in kinds:  # True is an int, too, but its type is not
+                continue
+            if name in row:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                return f"{name} is {row[name]!r:.60}; expected {expected}"
+            if table is fields:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                return f"{name} is missing; expected {expected}"
     return ""
 
 
-def resume_rows(
-    folder: Path,
-    batches: Sequence[Sequence[int]],
-    fields: Fields,
-    compute: Callable[[int, Callable[[int], Any]], SaveBatch],
-    make_bar: Callable[[int], "tqdm[Any]"],
-    write_every: int = 1,
-    is_intact: Callable[[Row], bool] = lambda row: True,
-) -> list[Row]:
-    """The rows of all images, in order; complete batches in ``folder`` are not computed again.
+def picture_path(kind: str, image_id: int, in_folders: bool = False) -> str:
+    """The file of an image, relative to the run's folder.
 
     Args:
-        batches: the image ids that are computed together; a batch with a missing row is repeated.
-        compute: (batch number, function that advances the bar) -> function that saves the batch.
-        make_bar: number of finished images -> progress bar.
-        write_every: images between two writes; an interruption writes, too.
-        is_intact: whether the files of a row are unchanged.
+        in_folders: of ``FOLDER_IMAGES`` ids each, as in large runs.
     """
-    done = _keep_complete_batches(folder, batches, fields, is_intact)
-    pending = [number for number, ids in enumerate(batches) if ids[0] not in done]
-    with make_bar(len(done)) as bar:
-        for group in group_batches(pending, write_every, lambda number: len(batches[number])):
-            computed: list[SaveBatch] = []
-            try:
-                for number in group:
-                    computed.append(compute(number, bar.update))
-            finally:
-                if rows := [row for save in computed for row in save()]:
-                    append_rows(folder, rows)
-    return [*_keep_complete_batches(folder, batches, fields).values()]
-
-
-def _keep_complete_batches(
-    folder: Path,
-    batches: Sequence[Sequence[int]],
-    fields: Fields,
-    is_intact: Callable[[Row], bool] = lambda row: True,
-) -> dict[int, Row]:
-    """Rows by image id, in order, of the complete batches; all others are deleted."""
-    rows = {row["image_id"]: row for row in read_rows(folder, fields) if is_intact(row)}
-    complete = {i: rows[i] for ids in batches if all(i in rows for i in ids) for i in ids}
-    replace_rows(folder, complete.values())
-    return complete
-
-
-def group_batches(
-    batches: Iterable[T], min_images: int, size: Callable[[Any], int] = len
-) -> Iterator[list[T]]:
-    """Groups of batches, each but the last of at least ``min_images`` images."""
-    group: list[T] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(map(size, group)) >= min_images:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def picture_path(kind: str, image_id: int) -> str:
-    """The file of an image, relative to the run's folder."""
-    return f"{kind}/{image_id:06d}.png"
-
-
-def write_pictures(folder: Path, kind: str, images: Tensor, image_ids: Sequence[int]) -> Pixels:
-    """Save images as ``kind``/000123.png; the pixels as they were read back, or an OSError."""
-    (folder / kind).mkdir(exist_ok=True)
-    files = [folder / picture_path(kind, i) for i in image_ids]
-    pixels = to_uint8(images).cpu()
-    for file, picture in zip(files, pixels, strict=True):
-        write_png(file, picture)
-    saved = torch.stack([read_png(file) for file in files])
-    for file, one, other in zip(files, saved, pixels, strict=True):
-        if not torch.equal(one, other):
-            raise OSError(f"{file} does not hold what was written to it")
-    return saved
-
-
-def describe_pictures(folder: Path, image_id: int, with_original: bool) -> Row:
-    """The entries of a row for its pictures and their digests."""
-    files = {"": picture_path("images", image_id)}
-    if with_original:
-        files["original_"] = picture_path("originals", image_id)
-    names = {f"{prefix}file": file for prefix, file in files.items()}
-    return names | {f"{prefix}sha256": file_sha256(folder / f) for prefix, f in files.items()}
+    place = f"{kind}/{image_id // FOLDER_IMAGES:03d}xxx" if in_folders else kind
+    return f"{place}/{image_id:06d}.png"
 
 
 def read_picture(
@@ -194,14 +148,17 @@ def read_picture(
     file = resolve_inside(folder, row[f"{prefix}file"])
     if not file.is_file():
         raise ValueError(f"{file} is not there any more; {RERUN}")
-    data = file.read_bytes()
+    if f"{prefix}offset" in row:
+        data = read_shard(file, row[f"{prefix}offset"], prefix)
+    else:
+        data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != row.get(f"{prefix}sha256"):
         raise ValueError(f"{file} is not what the run wrote; {RERUN}")
     return decode_png(data)
 
 
 def files_intact(folder: Path, row: Row) -> bool:
-    """Whether the pictures of a row are there and unchanged."""
+    """Whether the pictures of a row, each in a file of its own, are there and unchanged."""
     prefixes = [prefix for prefix in ("", "original_") if f"{prefix}file" in row]
     try:
         files = [resolve_inside(folder, row[f"{prefix}file"]) for prefix in prefixes]
@@ -211,35 +168,42 @@ def files_intact(folder: Path, row: Row) -> bool:
     return all(f.is_file() and file_sha256(f) == d for f, d in zip(files, digests, strict=True))
 
 
-def owned_pictures(folder: Path) -> Iterator[str]:
-    """The pictures that the manifest of a run and its rows name, which may be missing."""
-    ids: set[int] = set()
-    with suppress(ValueError, AttributeError):
-        ids.update(parse_spans(read_manifest(folder).get("image_ids", "")))
+def iter_lines(folder: Path) -> Iterator[bytes]:
+    """The lines of the rows, each with its end; none where there is no file."""
     file = folder / ROWS
-    for line in file.read_bytes().splitlines() if file.is_file() else ():
-        with suppress(ValueError, TypeError, KeyError, RecursionError):
-            ids.add(int(json.loads(line)["image_id"]))
-    yield from (picture_path(kind, i) for kind in IMAGE_KINDS for i in ids)
+    check_regular_file(file)
+    resolve_inside(folder, ROWS)
+    if file.exists():
+        with file.open("rb") as lines:
+            yield from lines
 
 
-def _encode_rows(folder: Path, rows: Iterable[Row]) -> bytes:
-    seal = verify_seal(folder)
+def verify_row(line: bytes, seal: str) -> Row | None:
+    """The row of a line, without its digest; None where the digest is wrong."""
+    text = line[:-_TAIL] + b"}"
+    digest = hashlib.sha256(f"{seal}\n".encode() + text).hexdigest()[:16]
+    if line[-_TAIL:] != _DIGEST_ENTRY % digest.encode():
+        return None
+    try:
+        row = _DECODER.decode(text.decode())
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _encode_rows(folder: Path, rows: Iterable[Row], seal: str | None) -> bytes:
+    seal = seal or verify_seal(folder)
     return b"".join(seal_row(row, seal) for row in rows)
 
 
-def _iter_rows(folder: Path) -> Iterator[tuple[int, Row | None]]:
-    """The number and the row of each line; None where the digest is wrong."""
-    seal, file = verify_seal(folder), folder / ROWS
-    check_regular_file(file)
-    resolve_inside(folder, ROWS)
-    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-    yield from ((number, _verify_row(line, seal)) for number, line in enumerate(lines, start=1))
+def _parse_finite(text: str) -> float:
+    """A number; ValueError where it is none that a row can hold."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return value
 
 
-def _verify_row(line: bytes, seal: str) -> Row | None:
-    try:
-        row = {name: value for name, value in json.loads(line).items() if name != DIGEST}
-        return row if seal_row(row, seal) == line else None
-    except (ValueError, AttributeError, RecursionError):
-        return None
+_DECODER = json.JSONDecoder(parse_float=_parse_finite, parse_constant=_parse_finite)
+_DIGEST_ENTRY = b', "digest": "%s"}\n'
+_TAIL = len(_DIGEST_ENTRY % (b"0" * 16))
+_MISSING = object()

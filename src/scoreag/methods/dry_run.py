@@ -10,6 +10,7 @@ from scoreag.core.peak_memory import peak_memory
 from scoreag.methods.run_task import run_task
 from scoreag.methods.task import TaskSpec
 
+_DATA_SUFFIXES = (".png", ".jsonl", ".tar", ".parquet")
 WARM_SECONDS = 2.0  # a batch that takes less is run again, as its first run also loads kernels
 
 
@@ -45,7 +46,9 @@ class TaskCost:
         }
 
 
-def estimate_cost(task: TaskSpec, batch_size: int, write_every: int) -> TaskCost:
+def estimate_cost(
+    task: TaskSpec, batch_size: int, write_every: int, picture_format: str = "png"
+) -> TaskCost:
     """The cost of a task, from its first batch; nothing is kept on the disk.
 
     Images that are hard to fool cost more, so that the estimate is as good as the first batch is
@@ -53,9 +56,9 @@ def estimate_cost(task: TaskSpec, batch_size: int, write_every: int) -> TaskCost
     """
     size = batch_size or write_every
     part = task.select(range(min(len(task), size)))
-    seconds, nfe, disk = _run_once(part, batch_size)
+    seconds, nfe, disk = _run_once(part, batch_size, picture_format)
     if seconds < WARM_SECONDS:
-        seconds, nfe, disk = _run_once(part, batch_size)
+        seconds, nfe, disk = _run_once(part, batch_size, picture_format)
     batches = math.ceil(len(task) / size)
     return TaskCost(
         images=len(task),
@@ -67,12 +70,12 @@ def estimate_cost(task: TaskSpec, batch_size: int, write_every: int) -> TaskCost
     )
 
 
-def _run_once(part: TaskSpec, batch_size: int) -> tuple[float, int, int]:
+def _run_once(part: TaskSpec, batch_size: int, picture_format: str) -> tuple[float, int, int]:
     """Seconds, denoiser calls and bytes of pictures and rows."""
     with TemporaryDirectory() as place:
         folder, began = Path(place) / "run", time.perf_counter()
         summary = run_task(part, folder, write_every=len(part), batch_size=batch_size,
-                           progress=False)  # fmt: skip
+                           progress=False, picture_format=picture_format)  # fmt: skip
         seconds = time.perf_counter() - began
-        files = [file for file in folder.rglob("*") if file.suffix in (".png", ".jsonl")]
+        files = [file for file in folder.rglob("*") if file.suffix in _DATA_SUFFIXES]
         return seconds, int(summary["nfe"]["sum"]), sum(file.stat().st_size for file in files)

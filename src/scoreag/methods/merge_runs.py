@@ -30,7 +30,7 @@ from scoreag.io.records import (
     replace_rows,
 )
 from scoreag.io.run_dir import open_run_dir
-from scoreag.io.shards import SHARD, shard_entry
+from scoreag.io.run_shards import SHARD, shard_entry
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES
 from scoreag.methods.summary import summarize_rows
 
@@ -142,14 +142,15 @@ def interleave_rows(shards: Sequence[ShardFolder]) -> list[tuple[ShardFolder, Ro
 
 def _copy_pictures(source: Path, out: Path, row: Row) -> None:
     names = {row[entry] for entry in FILE_ENTRIES if entry in row}
-    own_places = {picture_path(kind, row["image_id"]) for kind in IMAGE_KINDS}
+    in_folders = read_manifest(source).get("pictures") is not None
+    own_places = {picture_path(kind, row["image_id"], in_folders) for kind in IMAGE_KINDS}
     if not names <= own_places or not files_intact(source, row):
         raise ValueError(
             f"{source}: the pictures of image {row['image_id']} are not what its run wrote; give "
             "the command of that shard again"
         )
     for name in names:
-        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(out / name, partial(copyfile, source / name))
     if not files_intact(out, row):
         raise OSError(f"{out} does not hold what was copied to it; see whether the disk is full")

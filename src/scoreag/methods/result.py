@@ -17,8 +17,15 @@ from torch import Tensor
 
 from scoreag.core.types import BatchScalar, Images, Labels
 from scoreag.io.filesystem import write_json
-from scoreag.io.images import make_grid, to_float, to_uint8
+from scoreag.io.images import decode_png, encode_png, make_grid, to_float, to_uint8
 from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.pictures import (
+    EncodedBatch,
+    PictureFiles,
+    describe_pictures,
+    is_large,
+    owned_pictures,
+)
 from scoreag.io.records import (
     IMAGE_KINDS,
     NONE_TYPE,
@@ -26,11 +33,9 @@ from scoreag.io.records import (
     Fields,
     Pixels,
     Row,
-    describe_pictures,
-    owned_pictures,
     replace_rows,
-    write_pictures,
 )
+from scoreag.io.row_table import ROW_TABLE
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
 from scoreag.methods.summary import summarize_rows
 from scoreag.metrics.norms import compute_norms
@@ -38,9 +43,11 @@ from scoreag.metrics.norms import compute_norms
 BatchInt = Int[Tensor, " batch"]
 MAX_GRID_IMAGES = 100  # in a notebook
 TASK_FILES = RunFiles(
-    (ROWS, "summary.json", "report.html", *(f"{kind}/*.png" for kind in IMAGE_KINDS)),
+    (ROWS, ROW_TABLE, "summary.json", "report.html",
+     *(f"{kind}/{place}*.png" for kind in IMAGE_KINDS for place in ("", "[0-9]*xxx/")),
+     *(f"images/[0-9]*.{suffix}" for suffix in ("part", "tar", "parquet"))),
     list_owned=owned_pictures,
-)
+)  # fmt: skip
 ROW_FIELDS: Fields = {
     **PICTURE_FIELDS,
     **dict.fromkeys(("label", "target"), (int, NONE_TYPE)),
@@ -258,13 +265,16 @@ class Result:
             "seed": self.seed,
             "images": len(self),
             "image_ids": format_spans(self.image_ids.tolist()),
+            **describe_pictures("png", len(self)),
             **more,
         }
         if self.judge:
             manifest["models"] = {**more.get("models", {}), "judge": to_jsonable(self.judge)}
         with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
-            _, entries = save_pictures(folder, self)
+            _, entries, pictures = encode_pictures(self)
             rows = [row | entry for row, entry in zip(self.to_rows(), entries, strict=True)]
+            files = PictureFiles(folder, is_large(len(self)))
+            rows = files.write([(0, EncodedBatch(rows, pictures))])
             replace_rows(folder, rows)
             write_json(folder / "summary.json", summarize_rows(self.task, rows, run.manifest))
             run.finish()
@@ -298,25 +308,32 @@ def _item(values: Tensor | None, i: int) -> Any:
     return None if values is None else values[i].item()
 
 
-def save_pictures(
-    folder: Path, result: Result, sources: Mapping[int, str] | None = None
-) -> tuple[Pixels, list[Row]]:
-    """Write the images and their originals; the saved pixels, and the entries for each row.
+def encode_pictures(
+    result: Result, sources: Mapping[int, str] | None = None
+) -> tuple[Pixels, list[Row], list[dict[str, bytes]]]:
+    """The pixels of the images as PNG holds them, the entries for each row, and the PNGs by role.
 
     Args:
         sources: the file that each image was read from, by image id.
     """
     ids = result.image_ids.tolist()
-    saved = write_pictures(folder, "images", result.images, ids)
+    saved, encoded = _encode(result.images)
+    pictures = [{"": data} for data in encoded]
     entries: list[Row] = [{} for _ in ids]
     if result.originals is not None:
-        originals = write_pictures(folder, "originals", result.originals, ids)
+        originals, encoded = _encode(result.originals)
         pair = (to_float(pixels, torch.float64) for pixels in (originals, saved))
         distances = compute_norms(*pair)  # in double precision: linf is a whole number of 255ths
         for i, entry in enumerate(entries):
             entry["distances"] = {norm: round(float(d[i]), 6) for norm, d in distances.items()}
+            pictures[i]["original_"] = encoded[i]
     for image_id, entry in zip(ids, entries, strict=True):
         if sources and image_id in sources:
             entry["source"] = sources[image_id]
-        entry |= describe_pictures(folder, image_id, result.originals is not None)
-    return saved, entries
+    return saved, entries, pictures
+
+
+def _encode(images: Tensor) -> tuple[Pixels, list[bytes]]:
+    """Images as PNG, and the pixels that were decoded from these."""
+    encoded = [encode_png(picture) for picture in to_uint8(images).cpu()]
+    return torch.stack([decode_png(data) for data in encoded]), encoded

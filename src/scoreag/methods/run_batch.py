@@ -24,7 +24,7 @@ from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import SampleBatch
 from scoreag.methods.result import Result
 from scoreag.methods.scale_search import SEARCHES, Brackets, ScaleSearch
-from scoreag.methods.summary import list_ids
+from scoreag.methods.tally import list_ids
 from scoreag.methods.task import TaskSpec
 
 MAX_DOUBLINGS = 1000  # doubles end at 2^1024

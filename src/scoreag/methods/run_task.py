@@ -5,7 +5,7 @@ alike, so that an image is bit-identical whatever else is computed with it.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,17 +21,27 @@ from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.pictures import (
+    FORMATS,
+    EncodedBatch,
+    describe_pictures,
+    is_large,
+    open_pictures,
+)
 from scoreag.io.progress import progress_bar
-from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
+from scoreag.io.ray_tasks import RayOptions, run_on_ray
+from scoreag.io.records import iter_complete_rows
+from scoreag.io.resume import resume_rows
+from scoreag.io.row_table import mirror_rows, needs_table
 from scoreag.io.run_dir import open_run_dir
-from scoreag.io.shards import SHARD, RunShard
+from scoreag.io.run_shards import SHARD, RunShard
 from scoreag.methods.guided_sampling import RUNNER_UP
-from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, save_pictures
+from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, encode_pictures
 from scoreag.methods.run_batch import run_batch
 from scoreag.methods.summary import summarize_rows
 from scoreag.methods.task import TaskSpec, validate_flag
 from scoreag.models.identity import describe_models, tensors_sha256
-from scoreag.registry import describe_value
+from scoreag.registry import describe_value, did_you_mean
 
 DEFAULT_BATCH_SIZE = 16  # images per forward pass
 MAX_BATCH_SIZE = 4096  # short batches are padded to it, in memory
@@ -62,52 +72,101 @@ def run_task(
     overwrite: bool = False,
     on_start: Callable[[], None] = lambda: None,
     shard: RunShard | None = None,
+    picture_format: str = "png",
+    ray: RayOptions | None = None,
 ) -> dict[str, Any]:
     """Compute the images of ``task`` that ``folder`` does not have yet; returns the summary.
 
     Batches are cut by position in the whole task and computed whole, so that neither
-    ``write_every`` nor an interruption changes a bit of any image.
+    ``write_every`` nor an interruption nor Ray changes a bit of any image.  Above ``MIN_ROWS``
+    images the rows are in ``rows.parquet``, too, where pyarrow is installed.
 
     Args:
         provenance: for the manifest: ``command``, ``data`` (name, sha256), ``target`` as typed;
             for the rows: ``sources``, the file of each image id.
-        write_every: images between two writes.
+        write_every: images between two writes, and in one task of Ray.
         batch_size: images per forward pass; 0: ``write_every``, unpadded.
         on_start: called after all checks, before the first image is computed.
         shard: computes only these batches; ``merge_tasks`` joins the folders of all shards.
+        picture_format: ``png``, ``webdataset`` or ``parquet``.
+        ray: the cluster that computes the batches, each on one thread; None is this process.
     """
     provenance = provenance or {}
     if write_every < 1:
         raise ValueError(f"write-every is {write_every}; expected 1 or more")
     _check_batch_size("batch-size", batch_size, "batches of --write-every")
-    manifest = build_manifest(task, provenance, write_every, batch_size)
+    _check_format(picture_format, shard)
+    manifest = build_manifest(task, provenance, write_every, batch_size, picture_format)
     batches: Sequence[range] = list(batch_ranges(len(task), batch_size or write_every))
     if shard is not None:
         batches = shard.select(batches)
         manifest = shard_manifest(manifest, task, shard, batches)
     count = sum(map(len, batches))
+    ids = [[task.image_ids[i] for i in batch] for batch in batches]
+    store = open_pictures(folder, picture_format, ids, is_large(len(task)))
 
-    def compute(number: int, advance: Callable[[int], Any]) -> SaveBatch:
-        part = task.select(batches[number])
-        result = run_batch(part, pad_to=batch_size)
-        advance(len(part))
-        return partial(_save_batch, part, folder, provenance, result, batch_size)
+    def compute(number: int, advance: Callable[[int], Any]) -> EncodedBatch:
+        batch = _compute_batch(task.select(batches[number]), provenance, batch_size)
+        advance(len(batches[number]))
+        return batch
 
+    execute = None
+    if ray is not None:
+        execute = partial(_execute_on_ray, task, batches, provenance, batch_size, ray)
     with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
         on_start()
-        rows = resume_rows(
-            folder,
-            [[task.image_ids[i] for i in batch] for batch in batches],
-            ROW_FIELDS,
-            compute,
-            partial(_progress_bar, task.task, count, progress),
-            write_every,
-            partial(_is_intact, folder),
-        )
+        bar = partial(_progress_bar, task.task, count, progress)
+        computed = resume_rows(
+            folder, ids, ROW_FIELDS, compute, bar, write_every, store, execute
+        )  # fmt: skip
+        rows = iter_complete_rows(folder, ROW_FIELDS)
+        if needs_table(folder, len(task), computed):
+            rows = mirror_rows(folder, rows)
         summary = summarize_rows(task.task, rows, run.manifest)
         write_json(folder / "summary.json", summary)
         run.finish()
     return summary
+
+
+def _execute_on_ray(
+    task: TaskSpec,
+    batches: Sequence[range],
+    provenance: Mapping[str, Any],
+    batch_size: int,
+    ray: RayOptions,
+    groups: Iterable[list[int]],
+) -> Iterator[tuple[list[int], list[EncodedBatch]]]:
+    """Compute groups of batches on Ray.
+
+    The models are sent once.  A group is its images, ids, labels and targets.
+    """
+    bare = replace(task, image_ids=(), images=None, labels=None, target=None, found={})
+
+    def arguments() -> Iterator[tuple[list[int], dict[str, Any]]]:
+        for group in groups:
+            yield group, task.describe_images([i for number in group for i in batches[number]])
+
+    yield from run_on_ray(_compute_group, (bare, provenance, batch_size), arguments(), ray)
+
+
+def _compute_group(shared: tuple[Any, ...], images: dict[str, Any]) -> list[EncodedBatch]:
+    """The batches of a group, in a worker."""
+    bare, provenance, batch_size = shared
+    group = replace(bare, **images)
+    parts = (group.select(rows) for rows in batch_ranges(len(group), batch_size or len(group)))
+    return [_compute_batch(part, provenance, batch_size) for part in parts]
+
+
+def _check_format(picture_format: str, shard: RunShard | None) -> None:
+    if picture_format not in FORMATS:
+        raise ValueError(
+            f"format is {picture_format!r}; {did_you_mean(picture_format, [*FORMATS])}"
+        )
+    if shard is not None and picture_format != "png":
+        raise ValueError(
+            f"--shard writes PNG files, which scoreag merge joins, and the format is "
+            f"{picture_format}; leave out one of them"
+        )
 
 
 def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
@@ -160,7 +219,11 @@ def warn_of_gradient(task: TaskSpec) -> None:
 
 
 def build_manifest(
-    task: TaskSpec, provenance: Mapping[str, Any], write_every: int, batch_size: int
+    task: TaskSpec,
+    provenance: Mapping[str, Any],
+    write_every: int,
+    batch_size: int,
+    picture_format: str = "png",
 ) -> dict[str, Any]:
     """Everything that determines the images of ``task``, except the environment.
 
@@ -177,6 +240,7 @@ def build_manifest(
         "target": provenance.get("target", target_to_json(task.target)),
         "batch_size": batch_size,
         **({} if batch_size else {"write_every": write_every}),
+        **describe_pictures(picture_format, len(task)),
         "data": {**provenance.get("data", {}), "rows_sha256": rows_sha256(task)},
         "images": len(task),
         "image_ids": format_spans(task.image_ids),
@@ -205,17 +269,10 @@ def target_source(task: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     return RUNNER_UP if task.target == RUNNER_UP else "untargeted"
 
 
-def _is_intact(folder: Path, row: Row) -> bool:
-    """Whether a row names its own pictures, and they are unchanged on disk."""
-    return row["file"] == picture_path("images", row["image_id"]) and files_intact(folder, row)
-
-
-def _save_batch(
-    task: TaskSpec, folder: Path, provenance: Mapping[str, Any], result: Result, pad_to: int
-) -> list[Row]:
-    """Write the pictures; returns their rows, with predictions on the pictures read back."""
-    result = result.map_tensors(lambda values: values.detach().cpu())
-    saved, entries = save_pictures(folder, result, provenance.get("sources"))
+def _compute_batch(task: TaskSpec, provenance: Mapping[str, Any], pad_to: int) -> EncodedBatch:
+    """A batch with its pictures as PNG, and with predictions on the pictures decoded from these."""
+    result = run_batch(task, pad_to).map_tensors(lambda values: values.detach().cpu())
+    saved, entries, encoded = encode_pictures(result, provenance.get("sources"))
     float_predictions = None
     pictures = to_float(saved, result.images.dtype)
     if task.classifier is not None:
@@ -227,7 +284,7 @@ def _save_batch(
         predictions = _predict_padded(task, "judge", pictures, pad_to)
         result = replace(result, judge_predictions=predictions)
     rows = result.to_rows(target_source(task, provenance), float_predictions)
-    return [row | entry for row, entry in zip(rows, entries, strict=True)]
+    return EncodedBatch([row | more for row, more in zip(rows, entries, strict=True)], encoded)
 
 
 @torch.no_grad()

@@ -66,22 +66,25 @@ class TaskSpec:
 
     def select(self, rows: Sequence[int]) -> "TaskSpec":
         """The task for some of its images; a random classifier keeps its draws for each image."""
-        selected, classifier = torch.as_tensor(rows), self.classifier
+        classifier = self.classifier
         if classifier is not None:
             classifier = select_rows(bind_image_ids(classifier, self.image_ids), rows)
+        return replace(self, classifier=classifier, **self.describe_images(rows))
+
+    def describe_images(self, rows: Sequence[int]) -> dict[str, Any]:
+        """What ``select`` gives of some images, without the models: small, to be sent elsewhere."""
+        selected = torch.as_tensor(rows)
 
         def pick(value: Any) -> Any:
             return value[selected] if isinstance(value, Tensor) else value
 
-        return replace(
-            self,
-            image_ids=tuple(self.image_ids[i] for i in rows),
-            images=pick(self.images),
-            labels=pick(self.labels),
-            target=pick(self.target),
-            classifier=classifier,
-            found={name: value[selected] for name, value in self.found.items()},
-        )
+        return {
+            "image_ids": tuple(self.image_ids[i] for i in rows),
+            "images": pick(self.images),
+            "labels": pick(self.labels),
+            "target": pick(self.target),
+            "found": {name: value[selected] for name, value in self.found.items()},
+        }
 
     def with_found(self, option: str, strengths: BatchScalar) -> "TaskSpec":
         """The task with the option that makes an attack of these strengths."""

@@ -1,6 +1,6 @@
 """The page of a certificate: its bounds, what they guarantee, and what they do not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,13 @@ def write_page(folder: Path) -> Path:
     """
     manifest = read_manifest(folder)
     task = manifest["task"]
-    summary, rows = read_summary(
-        folder, CERTIFICATE_FILES, ROW_FIELDS[task],
-        lambda rows: {"task": task, **_summarize(manifest, rows)},
-    )  # fmt: skip
+    rows: list[Row] = []
+
+    def summarize(found: Iterable[Row]) -> dict[str, Any]:
+        rows.extend(found)
+        return {"task": task, **_summarize(manifest, rows)}
+
+    summary = read_summary(folder, CERTIFICATE_FILES, ROW_FIELDS[task], summarize)
     pages = {SMOOTHING_TASK: render_smoothing_page, GENERATOR_TASK: render_generator_page}
     render = pages.get(task, render_transform_page)
     write_text(folder / "report.html", render(manifest, summary, rows))

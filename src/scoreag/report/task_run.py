@@ -1,23 +1,20 @@
 """The page of a task's run: rates with denominators, images of all outcomes, and the cost."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
-from scoreag.io.records import Fields, Row, read_complete_rows, read_picture
+from scoreag.io.records import Fields, Row, iter_complete_rows, read_picture
 from scoreag.io.run_dir import RunFiles, refuse_links
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES
-from scoreag.methods.summary import (
-    ATTACK_SUCCESS,
-    PRESERVED_SUCCESS,
-    judge_accuracy,
-    judge_name,
-    summarize_rows,
-)
+from scoreag.methods.summary import judge_accuracy, judge_name, summarize_rows
+from scoreag.methods.tally import ATTACK_SUCCESS, PRESERVED_SUCCESS
 from scoreag.report.html import (
     Chart,
     Curve,
@@ -47,6 +44,32 @@ OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whe
 IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 
+@dataclass
+class Sample:
+    """What the page shows of the rows of a run, gathered row by row.
+
+    Args:
+        counts: images of each outcome.
+        first: the rows of the first images of each outcome.
+        linf: how many images have each largest change, in 1/255.
+    """
+
+    task: str
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in OUTCOMES})
+    linf: Counter[int] = field(default_factory=Counter)
+
+    def add(self, row: Row) -> Row:
+        """Count a row; the row."""
+        outcome = classify_outcome(self.task, row)
+        self.counts[outcome] += 1
+        if len(self.first[outcome]) < IMAGES_PER_OUTCOME:
+            self.first[outcome].append(row)
+        if "distances" in row:
+            self.linf[round(255 * row["distances"]["linf"])] += 1
+        return row
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run in its folder."""
@@ -54,7 +77,7 @@ class Run:
     folder: Path
     manifest: Mapping[str, Any]
     summary: Mapping[str, Any]
-    rows: tuple[Row, ...]
+    sample: Sample
 
     @property
     def task(self) -> str:
@@ -100,16 +123,21 @@ def read_run(folder: Path) -> Run:
     if (task := str(manifest.get("task"))) not in TITLES:
         kind = "a training" if task.startswith("train") else f"a run of {task!r}"
         raise ValueError(f"{folder} holds {kind}, which has no report; see the files in it")
-    summary, rows = read_summary(
-        folder, TASK_FILES, ROW_FIELDS, lambda rows: summarize_rows(task, rows, manifest)
-    )
-    return Run(folder, manifest, summary, tuple(rows))
+    sample = Sample(task)
+    summary = read_summary(
+        folder, TASK_FILES, ROW_FIELDS,
+        lambda rows: summarize_rows(task, map(sample.add, rows), manifest),
+    )  # fmt: skip
+    return Run(folder, manifest, summary, sample)
 
 
 def read_summary(
-    folder: Path, files: RunFiles, fields: Fields, summarize: Callable[[Sequence[Row]], Any]
-) -> tuple[dict[str, Any], list[Row]]:
-    """The summary.json and the rows of a finished run, which must agree.
+    folder: Path, files: RunFiles, fields: Fields, summarize: Callable[[Iterable[Row]], Any]
+) -> dict[str, Any]:
+    """The summary.json of a finished run, which must agree with its rows.
+
+    Args:
+        summarize: the summary of the rows, which it takes once, one after the other.
 
     Raises:
         ValueError: they do not, or the run is not finished; says what to do.
@@ -119,14 +147,14 @@ def read_summary(
     if not file.is_file():
         raise ValueError(f"{folder} has no summary.json, the run is not finished; {remedy}")
     refuse_links(folder, files)
-    rows = read_complete_rows(folder, fields)
+    found = summarize(iter_complete_rows(folder, fields))
     try:
         summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); {remedy}") from error
-    if summary != summarize(rows):
+    if summary != found:
         raise ValueError(f"{file} does not say what the rows of the run say; {remedy}")
-    return summary, rows
+    return summary
 
 
 def summary_sentence(run: Run) -> str:
@@ -136,9 +164,9 @@ def summary_sentence(run: Run) -> str:
     if run.task == "synthesize" and ATTACK_SUCCESS not in rates:
         seen = rates.get("judge_agreement")
         judged = f"; {judge_name(run.manifest)} sees the class in {_count_of(seen)}" if seen else ""
-        return f"{len(run.rows)} images were sampled without an attack{judged}."
+        return f"{run.summary['images']} images were sampled without an attack{judged}."
     if not rates:
-        return f"{len(run.rows)} images were purified; no classifier was given."
+        return f"{run.summary['images']} images were purified; no classifier was given."
     if run.task == "purify":
         after, before = (_count_of(rates[f"accuracy_{when}"]) for when in ("after", "before"))
         return f"{name} classifies {after} images correctly after purification, {before} before."
@@ -179,10 +207,9 @@ def _count_of(proportion: Proportion) -> str:
 
 def _plot_linf(run: Run) -> Chart:
     """The empirical distribution of the largest change."""
-    largest = sorted(
-        round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
-    )
-    shares = [(i + 1) / len(largest) for i in range(len(largest))]
+    largest = sorted(run.sample.linf)
+    counts = accumulate(run.sample.linf[change] for change in largest)
+    shares = [count / run.sample.linf.total() for count in counts]
     svg = plot_curves(
         [Curve("images", [0, *largest], [0, *shares])],
         "largest change of a color value, in 1/255",
@@ -209,12 +236,10 @@ def classify_outcome(task: str, row: Row) -> str:
 
 def _outcome_groups(run: Run) -> list[tuple[str, int, list[Strip]]]:
     """For each outcome, failures first: the number of images, and strips of the first ones."""
-    groups: dict[str, list[Row]] = {outcome: [] for outcome in OUTCOMES}
-    for row in run.rows:
-        groups[classify_outcome(run.task, row)].append(row)
+    sample = run.sample
     return [
-        (outcome, len(rows), [_make_strip(run, outcome, row) for row in rows[:IMAGES_PER_OUTCOME]])
-        for outcome, rows in groups.items()
+        (outcome, sample.counts[outcome], [_make_strip(run, outcome, row) for row in rows])
+        for outcome, rows in sample.first.items()
         if rows
     ]
 
