@@ -44,7 +44,7 @@ class AttackOptions:
     max_memory: o.MaxMemory = None
     data_dir: o.DataDir = None
     overwrite: o.Overwrite = False
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions
 
 

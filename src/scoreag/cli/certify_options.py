@@ -108,5 +108,5 @@ class CertifyOptions:
     batch_size: Annotated[
         int | None, o.Opt("Images per forward pass.", "100; generator: 50", o.at_least(1))
     ] = None
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions

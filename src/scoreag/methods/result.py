@@ -31,16 +31,18 @@ from scoreag.io.records import (
     replace_rows,
     write_pictures,
 )
-from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
+from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir, page_files
 from scoreag.methods.summary import summarize_rows
 from scoreag.metrics.norms import compute_norms
 
 BatchInt = Int[Tensor, " batch"]
 MAX_GRID_IMAGES = 100  # in a notebook
+TABLES, FIGURES = ("rates", "distances", "searched", "cost"), ("linf",)  # of the report
 TASK_FILES = RunFiles(
-    (ROWS, "summary.json", "report.html", *(f"{kind}/*.png" for kind in IMAGE_KINDS)),
+    (ROWS, "summary.json", "report.html", *(f"{kind}/*.png" for kind in IMAGE_KINDS),
+     *page_files(TABLES, FIGURES)),
     list_owned=owned_pictures,
-)
+)  # fmt: skip
 ROW_FIELDS: Fields = {
     **PICTURE_FIELDS,
     **dict.fromkeys(("label", "target"), (int, NONE_TYPE)),

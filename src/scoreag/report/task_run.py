@@ -18,6 +18,7 @@ from scoreag.methods.summary import (
     judge_name,
     summarize_rows,
 )
+from scoreag.report.figure_export import write_figures
 from scoreag.report.html import (
     Chart,
     Curve,
@@ -28,6 +29,8 @@ from scoreag.report.html import (
     render_page,
     strip_of_row,
 )
+from scoreag.report.run_tables import task_tables
+from scoreag.report.table_export import write_tables
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -69,21 +72,29 @@ class Run:
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run's folder; its path."""
+    """Write ``report.html``, the tables and the figures into a run's folder; the page's path."""
+    run = read_run(folder)
+    chart = _plot_linf(run)
+    write_tables(folder, task_tables(run.summary))
+    write_figures(folder, {"linf": chart})
     file = folder / "report.html"
-    write_text(file, render_run_page(folder))
+    write_text(file, _render(run, chart))
     return file
 
 
 def render_run_page(folder: Path) -> str:
     """The page of the run in ``folder``."""
     run = read_run(folder)
+    return _render(run, _plot_linf(run))
+
+
+def _render(run: Run, linf_chart: Chart | None) -> str:
     return render_page(
         "task_run",
         title=TITLES[run.task],
         lead=[summary_sentence(run), *collect_caveats(run)],
         summary=run.summary,
-        linf_chart=_plot_linf(run) if run.summary["medians"] else None,
+        linf_chart=linf_chart,
         groups=_outcome_groups(run),
         config=list_config(run.manifest),
         footer=[describe_environment(run.manifest)],
@@ -173,8 +184,10 @@ def _count_of(proportion: Proportion) -> str:
     return f"{proportion.count} of {proportion.total}"
 
 
-def _plot_linf(run: Run) -> Chart:
-    """The empirical distribution of the largest change."""
+def _plot_linf(run: Run) -> Chart | None:
+    """The empirical distribution of the largest change; None where there are no originals."""
+    if not run.summary["medians"]:
+        return None
     largest = sorted(
         round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
     )
