@@ -26,7 +26,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.assess.executors import Failure, Outcomes, Shard
 from scoreag.assess.experiments import (

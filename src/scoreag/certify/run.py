@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.certify.generator_risk import GeneratorSpec
 from scoreag.certify.smoothing import SmoothingConfig

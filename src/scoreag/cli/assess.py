@@ -122,7 +122,7 @@ def _execute(
 
 def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
     """Print the estimated cost of each experiment and in total; nothing is written."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from scoreag.assess.cost_estimate import estimate_costs
 

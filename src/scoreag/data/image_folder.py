@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.data.source import (
     Labels,

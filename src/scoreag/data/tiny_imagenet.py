@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.data.imagenet import WNID_NAMES
 from scoreag.data.source import Labels, OfficialDataset, Pixels, Source

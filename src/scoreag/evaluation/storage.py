@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json

@@ -31,7 +31,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.io.filesystem import file_hash
 

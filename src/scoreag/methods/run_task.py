@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
 from scoreag.core.batching import batch_ranges
@@ -40,7 +40,7 @@ def run_in_memory(
     task: TaskSpec, batch_size: int = DEFAULT_BATCH_SIZE, progress: bool = True
 ) -> Result:
     """The result of all images of a task; batch size 0 takes them all at once, unpadded."""
-    _check_batch_size("batch_size", batch_size, "all at once")
+    check_batch_size("batch_size", batch_size, "all at once")
     parts = []
     with _progress_bar(task, validate_flag("progress", progress), 0) as bar:
         for rows in batch_ranges(len(task), batch_size or len(task)):
@@ -74,7 +74,7 @@ def run_task(
     provenance = provenance or {}
     if write_every < 1:
         raise ValueError(f"write-every is {write_every}; expected 1 or more")
-    _check_batch_size("batch-size", batch_size, "batches of --write-every")
+    check_batch_size("batch-size", batch_size, "batches of --write-every")
     manifest = build_manifest(task, provenance, write_every, batch_size)
     batches = list(batch_ranges(len(task), batch_size or write_every))
 
@@ -101,7 +101,8 @@ def run_task(
     return summary
 
 
-def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
+def check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
+    """Refuse a number of images a forward pass that is too small or too large."""
     if not isinstance(value, int) or value < 0:
         raise ValueError(
             f"{name} is {describe_value(value)}; expected 1 or more, or 0 for {meaning_of_0}"

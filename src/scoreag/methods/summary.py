@@ -32,7 +32,8 @@ def summarize_rows(
         manifest: of the run, for the name of the reference classifier and the options.
     """
     rates, manifest = _RATES[task](rows), manifest or {}
-    if option := searched_option(manifest.get("config", {})):
+    option = searched_option(manifest.get("config", {}))
+    if option or task == "attack":
         rates = {n: rate for n, rate in rates.items() if not n.endswith("_without_restarts")}
     headline = {
         "headline": build_headline(rows, rates, manifest),
@@ -113,7 +114,12 @@ def _purify_rates(rows: Sequence[Row]) -> dict[str, Proportion]:
     }
 
 
-_RATES = {"synthesize": _synthesis_rates, "transform": _transform_rates, "purify": _purify_rates}
+_RATES = {
+    "synthesize": _synthesis_rates,
+    "transform": _transform_rates,
+    "attack": _transform_rates,
+    "purify": _purify_rates,
+}
 
 
 def _success_rates(rows: Sequence[Row], population: str) -> dict[str, Proportion]:
@@ -234,6 +240,12 @@ def suggest_fixes(rates: Mapping[str, Proportion], config: Mapping[str, Any]) ->
 
 
 def _suggest_stronger(config: Mapping[str, Any]) -> str:
+    if "attack" in config:
+        return (
+            f"{config['attack']} fools the classifier on no image: write a larger eps, more steps, "
+            "or a stronger attack, such as auto_ensemble; it may be robust, or have no useful "
+            "gradient: check it with scoreag doctor"
+        )
     scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
     if scale == 0:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"

@@ -37,12 +37,8 @@ def write_page(folder: Path) -> Path:
     Raises:
         ValueError: it was interrupted, or its files are damaged.
     """
-    manifest = read_manifest(folder)
+    manifest, summary, rows = _read(folder)
     task = manifest["task"]
-    summary, rows = read_summary(
-        folder, CERTIFICATE_FILES, ROW_FIELDS[task],
-        lambda rows: {"task": task, **_summarize(manifest, rows)},
-    )  # fmt: skip
     pages = {SMOOTHING_TASK: render_smoothing_page, GENERATOR_TASK: render_generator_page}
     render = pages.get(task, render_transform_page)
     charts = plot_certificate(manifest, summary, rows)
@@ -50,6 +46,26 @@ def write_page(folder: Path) -> Path:
     write_figures(folder, charts)
     write_text(folder / "report.html", render(manifest, summary, charts))
     return folder / "report.html"
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[Row]]:
+    manifest = read_manifest(folder)
+    task = manifest["task"]
+    summary, rows = read_summary(
+        folder, CERTIFICATE_FILES, ROW_FIELDS[task],
+        lambda rows: {"task": task, **_summarize(manifest, rows)},
+    )  # fmt: skip
+    return manifest, summary, rows
+
+
+def read_certificate(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """The manifest and the rows of a finished certificate.
+
+    Raises:
+        ValueError: it was interrupted, or its files are damaged.
+    """
+    manifest, _, rows = _read(folder)
+    return manifest, rows
 
 
 def plot_certificate(

@@ -37,6 +37,7 @@ TITLES = {
     "synthesize": "Adversarial synthesis (GAS)",
     "transform": "Adversarial transformation (GAT)",
     "purify": "Purification (GAP)",
+    "attack": "Adversarial attack",
 }
 OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whether it is good
     "not_repaired": ("misclassified", False),
@@ -151,10 +152,11 @@ def summary_sentence(run: Run) -> str:
         return f"{name} classifies {after} images correctly after purification, {before} before."
     preserved, fooled = rates.get(PRESERVED_SUCCESS), rates[ATTACK_SUCCESS]
     start, images = f"{name} misclassifies", f"{fooled.total} images generated from noise"
-    if run.task == "transform":
+    if run.task in ("transform", "attack"):
         clean = _count_of(rates["clean_accuracy"])
         start = f"{name} classifies {clean} clean images correctly. It misclassifies"
-        images = f"these {fooled.total} after the transformation"
+        what = "transformation" if run.task == "transform" else "attack"
+        images = f"these {fooled.total} after the {what}"
     if preserved is None:
         return (
             f"{start} {fooled.count} of {images}; label preservation was not checked: give "
@@ -209,7 +211,7 @@ def classify_outcome(task: str, row: Row) -> str:
         return "unjudged"
     if task == "purify":
         return "not_repaired" if row["success"] else "repaired"
-    if task == "transform" and row["predictions"]["before"] != row["label"]:
+    if task in ("transform", "attack") and row["predictions"]["before"] != row["label"]:
         return "wrong_before"
     if not row["success"]:
         return "not_fooled"

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.attacks.pgd import PGD
 from scoreag.core import ALGORITHM

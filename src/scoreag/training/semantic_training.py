@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from scoreag.classifiers.networks.people_ensemble import LogShares, PeopleEnsemble
 from scoreag.core import ALGORITHM
