@@ -1,6 +1,7 @@
 """scoreag.attack: the images are those of the attack, and others measure them."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import scoreag
 import tiny
 from scoreag.attacks import FGSM, GAT, PGD
+from scoreag.core.batching import PADDING_ID, reset_draws
 from scoreag.io.images import to_float
 from scoreag.report.task_run import write_report
 
@@ -39,13 +41,14 @@ def test_an_image_does_not_depend_on_the_others(given):
 
 def test_success_is_counted_on_the_8_bit_images(given):
     images, labels = given
-    result = scoreag.attack(FGSM(eps=0.3), tiny.victim(), *given, judge=tiny.victim(), **QUIET)
+    judge = tiny.other_classifier()
+    result = scoreag.attack(FGSM(eps=0.3), tiny.victim(), *given, judge=judge, **QUIET)
     saved = (result.images * 255).round() / 255
     said = tiny.victim()(saved).argmax(1)
     before = tiny.victim()(to_float(images)).argmax(1)
     assert torch.equal(result.predictions, said) and torch.equal(result.success, said != labels)
     assert torch.equal(result.clean_predictions, before)
-    assert torch.equal(result.judge_predictions, said)
+    assert torch.equal(result.judge_predictions, judge(saved).argmax(1))
     rate = result.summarize()["rates"]["success"]
     right = before == labels
     assert (rate["count"], rate["total"]) == (int((said != labels)[right].sum()), int(right.sum()))
@@ -61,11 +64,22 @@ def test_a_saved_attack_has_a_report(given, tmp_path):
 
 def test_a_defense_is_judged_by_draws_that_the_attack_did_not_see(given):
     images, labels = given
-    defense = scoreag.defend(tiny.victim(), tiny.prior(), "gap", sigma_start=2.0, steps=2)
-    one = scoreag.attack(FGSM(), defense, *given, **QUIET)
-    other = scoreag.attack(FGSM(), defense, images[:2], labels[:2], **QUIET)
-    assert torch.equal(one[:2].predictions, other.predictions)
-    assert torch.equal(one[:2].images, other.images)
+    defense = scoreag.defend(tiny.victim(), tiny.prior(), "gap", sigma_start=2.0, steps=1)
+    seen = []
+
+    @dataclass(frozen=True)
+    class Spy(FGSM):
+        def run(self, classifier, x, y, noise):
+            seen.append(classifier(x))
+            return x
+
+    quiet = {"batch_size": 2, "progress": False}
+    one = scoreag.attack(Spy(), defense, images[:3], labels[:3], **quiet)
+    other = scoreag.attack(Spy(), defense, images[:1], labels[:1], **quiet)
+    assert torch.equal(seen[0][0], seen[2][0])  # other images, or earlier calls, change nothing
+    assert torch.equal(one[:1].predictions, other.predictions)
+    fresh = reset_draws(defense, [0, PADDING_ID - 1], "saved")(one.images[[0, 0]])
+    assert not torch.equal(fresh[0], seen[0][0]) and fresh[0].argmax() == one.predictions[0]
 
 
 @pytest.mark.parametrize(

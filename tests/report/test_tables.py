@@ -205,6 +205,7 @@ def test_the_demo_counts_what_its_page_counts():
 def test_a_study_has_a_table_a_question(tmp_path):
     manifest = make_manifest()
     write_json_answers(tmp_path, answer(manifest, "anna", [0, 1, 2], 0))
+    write_json_answers(tmp_path, answer(manifest, "cleo", [0, 1, 0], 1))
     summary = analyze(manifest, read_answers(manifest, [tmp_path]), mixed=False).summary
     made = {table.name: table for table in study_tables(summary)}
     assert {"conditions", "agreement", "people"} <= made.keys()

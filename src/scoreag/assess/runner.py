@@ -26,7 +26,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.assess.executors import Failure, Outcomes, Shard
 from scoreag.assess.experiments import (
@@ -47,6 +46,7 @@ from scoreag.io.filesystem import (
     write_text,
 )
 from scoreag.io.manifest import probes_differ, to_jsonable
+from scoreag.io.progress import tqdm
 from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, group_batches, row_error
 from scoreag.io.run_dir import FIGURES, RunFiles, open_run_dir, page_files
 from scoreag.models.identity import probe_classifier

@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.attacks._attack import Attack, attack_name
 from scoreag.classifiers.checks import validate_judge
 from scoreag.classifiers.class_groups import known_names
-from scoreag.core.batching import batch_ranges, bind_image_ids, pick_ids, reset_draws
+from scoreag.core.batching import batch_ranges, pick_ids, reset_draws
+from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels
 from scoreag.io.images import check_images, quantize_8bit
+from scoreag.io.progress import tqdm
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, check_batch_size
 from scoreag.methods.task import (
@@ -61,7 +62,7 @@ def attack(
     """
     chosen = _load(attack)
     check_batch_size("batch_size", batch_size, "all at once")
-    images = check_images(images)
+    images = check_images(images).detach()
     checked, n_classes = validate_classifier(classifier, images[:1], chosen.needs_gradient)
     labels = validate_labels(labels, len(images), n_classes).to(images.device)
     names = known_names(classifier)
@@ -75,7 +76,9 @@ def attack(
             padded = [*rows, *[rows[-1]] * (size - len(rows))]
             part = [*pick_ids(ids, rows), *pick_ids((), range(len(rows), size))]
             x, y = images[padded], labels[padded]
-            adversarial = chosen(checked, x, y, seed, part)
+            with torch.inference_mode(False):  # run, not a call: the inputs have been checked
+                fresh = reset_draws(checked, part, "attack")
+                adversarial = chosen.run(fresh, x, y, Noise(seed, part))
             found = _measure(chosen, checked, judge, x, y, adversarial, part, seed, names)
             parts.append(found[: len(rows)])
             bar.update(len(rows))
@@ -113,8 +116,7 @@ def _measure(
     """The predictions of both classifiers, on the originals and on the attacked images."""
 
     def predict(pixels: Images, purpose: str) -> Labels:
-        answer = reset_draws(bind_image_ids(classifier, ids), ids, purpose)(pixels)
-        return answer.argmax(1)
+        return reset_draws(classifier, ids, purpose)(pixels).argmax(1)
 
     zeros, saved = torch.zeros(len(images), dtype=torch.int64), quantize_8bit(adversarial)
     options = {f.name: getattr(attack, f.name) for f in fields(attack) if f.compare}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from tqdm.auto import tqdm
 
 from scoreag.certify.generator_risk import GeneratorSpec
 from scoreag.certify.smoothing import SmoothingConfig
@@ -19,6 +18,7 @@ from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.io.filesystem import write_json
 from scoreag.io.manifest import to_jsonable
+from scoreag.io.progress import tqdm
 from scoreag.io.records import NONE_TYPE, Fields, Row, SaveBatch, resume_rows
 from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir, page_files
 from scoreag.methods.run_task import rows_sha256, target_to_json

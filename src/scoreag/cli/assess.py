@@ -122,9 +122,8 @@ def _execute(
 
 def estimate(options: AssessOptions, cache: "ModelCache", cells: "Sequence[Cell]") -> None:
     """Print the estimated cost of each experiment and in total; nothing is written."""
-    from tqdm.auto import tqdm
-
     from scoreag.assess.cost_estimate import estimate_costs
+    from scoreag.io.progress import tqdm
 
     hidden = None if options.output.progress else True
     with tqdm(total=len(cells), unit="cell", delay=2, disable=hidden) as bar:

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 
 import torch
-from tqdm.auto import tqdm
 
 from scoreag.data.source import (
     Labels,
@@ -23,6 +22,7 @@ from scoreag.data.source import (
 from scoreag.io.bounded import MAX_TABLE_BYTES, read_bytes
 from scoreag.io.images import is_gray, read_picture
 from scoreag.io.manifest import read_manifest, read_seal
+from scoreag.io.progress import tqdm
 from scoreag.io.records import read_complete_rows
 from scoreag.io.records import read_picture as read_run_picture
 from scoreag.io.run_dir import ROWS

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.data.imagenet import WNID_NAMES
 from scoreag.data.source import Labels, OfficialDataset, Pixels, Source
 from scoreag.io.bounded import open_zip_archive, read_bytes, read_zip_member
+from scoreag.io.progress import tqdm
 from scoreag.registry import short_repr, truncate_text
 
 IMAGE_SIZE = 64  # pixels

@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
+from scoreag.io.progress import tqdm
 from scoreag.io.run_dir import RunFiles, open_run_dir, page_files
 from scoreag.stats.estimates import MetricEntry
 

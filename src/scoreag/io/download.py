@@ -31,9 +31,8 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from tqdm.auto import tqdm
-
 from scoreag.io.filesystem import file_hash
+from scoreag.io.progress import tqdm
 
 FileCheck = Callable[[Path], Any]
 _ATTEMPTS = 5  # at one download, before the user is asked to start it again

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.io.filesystem import atomic_write, check_regular_file, file_sha256, resolve_inside
 from scoreag.io.images import decode_png, read_png, to_uint8, write_png
 from scoreag.io.manifest import parse_spans, read_manifest, verify_seal
+from scoreag.io.progress import tqdm
 from scoreag.io.run_dir import ROWS
 
 Row: TypeAlias = dict[str, Any]

@@ -122,7 +122,8 @@ class Result:
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
         for name, words in names.items():
-            if (values := getattr(self, name)) is not None:
+            is_targeted = name != "targeted_success" or self.targets is not None
+            if is_targeted and (values := getattr(self, name)) is not None:
                 parts.append(f"{int(values.sum())} of {len(self)} {words}")
         if (preserved := self.label_preserved) is not None:
             count = f"{int(preserved.sum())} of {len(self)}"

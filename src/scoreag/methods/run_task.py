@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
 from scoreag.core.batching import batch_ranges
@@ -21,6 +20,7 @@ from scoreag.core.types import Labels
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
+from scoreag.io.progress import tqdm
 from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resume_rows
 from scoreag.io.run_dir import open_run_dir
 from scoreag.methods.guided_sampling import RUNNER_UP

@@ -35,6 +35,8 @@ def summarize_rows(
     option = searched_option(manifest.get("config", {}))
     if option or task == "attack":
         rates = {n: rate for n, rate in rates.items() if not n.endswith("_without_restarts")}
+    if task == "attack":
+        del rates["targeted_success"]
     headline = {
         "headline": build_headline(rows, rates, manifest),
         "warnings": list_warnings(rows, rates, manifest),

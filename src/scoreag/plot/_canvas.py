@@ -1,26 +1,26 @@
 """What all figures share: a canvas that no global state knows, colors and markers."""
 
-import sys
-from importlib import import_module
+from io import BytesIO
 from typing import Any
+
+from matplotlib.figure import Figure
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def new_figure(width: float, height: float) -> Any:
-    """A figure outside pyplot, of that size in inches.
+class NotebookFigure(Figure):  # type: ignore[misc]
+    """A figure outside pyplot that a notebook shows once, as the last value of a cell."""
 
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    try:
-        figure = import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError("matplotlib is missing; pip install matplotlib") from error
-    if "ipykernel" in sys.modules:
-        import_module("matplotlib.pyplot")  # with it, notebooks learn to show a figure
-    return figure.Figure(figsize=(width, height), layout="constrained")
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", dpi=110)
+        return file.getvalue()
+
+
+def new_figure(width: float, height: float) -> NotebookFigure:
+    """A figure of that size in inches."""
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def get_axes(ax: Any, width: float = 5.4, height: float = 3.6) -> Any:

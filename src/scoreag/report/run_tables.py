@@ -44,9 +44,9 @@ def task_tables(summary: Mapping[str, Any]) -> list[Table]:
         [label, summary[name]["total"], summary[name]["sum"], float(summary[name]["per_image"])]
         for name, label in COSTS.items()
     ]
-    what = "images of the saved 8-bit files, with 95 % intervals (Wilson)"
+    what = "the saved 8-bit images, with 95 % intervals (Wilson)"
     tables = [
-        Table("rates", "Rates", f"Rates of {what}.", ["rate", "of", "value"], rates),
+        Table("rates", "Rates", f"Rates on {what}.", ["rate", "of", "value"], rates),
         Table(
             "distances", "Distances", "Median distances of the saved images from the originals; "
             "color values lie in [0, 1].", ["norm", "images", "median"], distances,

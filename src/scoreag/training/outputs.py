@@ -14,7 +14,6 @@ from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.attacks.pgd import PGD
 from scoreag.core import ALGORITHM
@@ -22,6 +21,7 @@ from scoreag.core.types import Classifier, Labels
 from scoreag.data.loading import Dataset
 from scoreag.io.filesystem import atomic_write, write_text
 from scoreag.io.images import to_float
+from scoreag.io.progress import tqdm
 from scoreag.io.run_dir import RunFiles
 from scoreag.models.model_cards import Card, update_card, write_card
 from scoreag.stats.proportion import Proportion

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from scoreag.classifiers.networks.people_ensemble import LogShares, PeopleEnsemble
 from scoreag.core import ALGORITHM
 from scoreag.data.humans import HumanAnswers
 from scoreag.data.loading import Dataset
 from scoreag.io.images import to_float
+from scoreag.io.progress import tqdm
 from scoreag.metrics.people_calibration import (
     ALPHAS,
     REAL_ONLY,
