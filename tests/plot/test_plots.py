@@ -82,7 +82,7 @@ def test_the_distance_of_a_trade_off_is_that_of_8_bit_images():
 def test_a_plot_draws_into_given_axes():
     axes = Figure().add_subplot()
     assert scoreag.plot.curves(SWEEP, y="success", ax=axes) is axes.figure
-    assert axes.get_ylabel() == "attack success"
+    assert axes.get_ylabel() == "attack success" and axes.get_ylim() == (-0.02, 1.02)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_grid_shows_versions_below_each_other_with_names_and_signs():
     titles = [[axes.get_title() for axes in figure.axes[row * 5 : row * 5 + 5]] for row in range(3)]
     assert titles[0] == ["cat"] * 5
     assert titles[1] == ["\N{CHECK MARK} dog"] * 4 + ["\N{MULTIPLICATION X} cat"]
-    assert titles[2] == ["x 5"] * 5
+    assert titles[2] == ["difference x 5"] * 5
     shown = figure.axes[10].images[0].get_array()
     assert torch.as_tensor(shown).numpy() == pytest.approx(1.0)
 

@@ -9,7 +9,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-class NotebookFigure(Figure):  # type: ignore[misc]
+class NotebookFigure(Figure):
     """A figure outside pyplot that a notebook shows once, as the last value of a cell."""
 
     def _repr_png_(self) -> bytes:

@@ -70,7 +70,7 @@ def _draw(ax: Any, result: Result, i: int, name: str, images: Tensor) -> None:
     if name == "difference":
         largest = float(image.abs().max())
         factor = 0.5 / largest if largest else 1.0
-        image, title = 0.5 + factor * image, f"x {factor:.3g}"
+        image, title = 0.5 + factor * image, f"difference x {factor:.2g}"
     elif name == "original":
         title = _class(result, result.labels, i)
     else:

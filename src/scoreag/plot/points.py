@@ -15,6 +15,8 @@ from scoreag.plot.measurements import (
     read_measurements,
 )
 
+SHARES = ("accuracy", "clean_accuracy", "success", "label_preserved", "success_label_preserved",
+          "certified_accuracy")  # fmt: skip
 LOGARITHMIC = ("attack_scale", "similarity")
 
 
@@ -60,7 +62,7 @@ def tradeoff(
             xs, ys, xerr=reach[0], yerr=reach[1], label=series, linewidth=1, elinewidth=0.8,
             capsize=2, **style_of(number),
         )  # fmt: skip
-    return _finish(axes, LABELS.get(x, x), y)
+    return _finish(axes, x, y)
 
 
 def curves(
@@ -112,7 +114,7 @@ def curves(
             axes.vlines(xs, low, high, color=style["color"], alpha=0.5)
     if x in LOGARITHMIC and min(float(one.options[x]) for one in known) > 0:
         axes.set_xscale("log")
-    return _finish(axes, LABELS.get(x, x.replace("_", " ")), y)
+    return _finish(axes, x, y)
 
 
 def _entry(one: Measurement, name: str) -> Any:
@@ -146,10 +148,15 @@ def _measured(points: Sequence[Measurement]) -> str:
     return f"metrics of these runs: {', '.join(names) or 'none'}"
 
 
-def _finish(axes: Any, x_label: str, y: str) -> Any:
-    axes.set_xlabel(x_label)
+def _finish(axes: Any, x: str, y: str) -> Any:
+    """Labels and legend; an axis of shares is whole, from 0 to 1."""
+    axes.set_xlabel(LABELS.get(x, x.replace("_", " ")))
     axes.set_ylabel(LABELS.get(y, y))
+    if x in SHARES:
+        axes.set_xlim(-0.02, 1.02)
+    if y in SHARES:
+        axes.set_ylim(-0.02, 1.02)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.15)
-    axes.legend(frameon=False)
+    axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
     return axes.figure
