@@ -104,7 +104,14 @@ def test_the_folder_holds_a_page_that_needs_nothing_else_and_grids(done):
     written = {
         path.name for kind in ("tables", "figures") for path in (done / "out" / kind).iterdir()
     }
-    assert {"metrics.tex", "metrics.csv", "per_class.md", "loss.svg"} <= written
+    assert {
+        "metrics.tex",
+        "metrics.csv",
+        "per_class.md",
+        "neighbors.csv",
+        "throughput.json",
+        "loss.svg",
+    } <= written
 
 
 def test_the_same_command_goes_on_and_ends_in_the_same_figures(done, capsys):

@@ -26,7 +26,7 @@ CHUNKS = "parts"
 CHUNK_FILES = f"{CHUNKS}/*-{6 * '[0-9]'}.safetensors"
 SAMPLES_DIR = "samples"
 GRID_FILES = (f"{SAMPLES_DIR}/class-{3 * '[0-9]'}.png", f"{SAMPLES_DIR}/nearest.png")
-TABLES = ("metrics", "per_class", "comparison")
+TABLES = ("metrics", "per_class", "comparison", "progress", "neighbors", "throughput")
 FIGURES = ("loss", "progress_[0-9][0-9]")
 EVALUATION_FILES = RunFiles(
     (RESULTS_FILE, "report.html", *page_files(TABLES, FIGURES), *GRID_FILES, CHUNK_FILES),

@@ -145,8 +145,33 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> list[Table]:
         Table("comparison", "Comparison with the model card",
               "The values of the card, and those computed now.",
               ["metric", "card", "now", "outcome"], compared),
+        *_score_model_tables(evaluation),
     ]  # fmt: skip
     return [table for table in tables if table.rows]
+
+
+def _score_model_tables(evaluation: Mapping[str, Any]) -> list[Table]:
+    """Progress of the training, nearest training images and throughput; none of a classifier."""
+    curve, speed = evaluation.get("curve") or (), evaluation.get("speed") or {"seconds": {}}
+    names = list(curve[0]["metrics"]) if len(curve) > 1 else []
+    progress: Rows = [
+        [one["name"], one["images_seen"], *(one["metrics"].get(n) for n in names)]
+        for one in curve if names
+    ]  # fmt: skip
+    neighbors: Rows = [
+        [space, of, quantile, entry]
+        for space, sets in (evaluation.get("neighbors") or {}).items()
+        for of, entries in sets.items()
+        for quantile, entry in entries.items()
+    ]
+    seconds: Rows = [[int(nfe), entry] for nfe, entry in speed["seconds"].items()]
+    return [
+        Table("progress", "Training progress", "All models on the same images.",
+              ["model", "images seen", *map(metric_label, names)], progress),
+        Table("neighbors", "Nearest training images", "Distance to the nearest training image.",
+              ["space", "images", "quantile", "distance"], neighbors, names=3),
+        Table("throughput", "Throughput", "Seconds per image.", ["NFE", "seconds"], seconds),
+    ]  # fmt: skip
 
 
 def _list_metrics(metrics: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, MetricEntry]]:

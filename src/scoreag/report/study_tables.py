@@ -60,6 +60,9 @@ def _comparisons(summary: Mapping[str, Any]) -> Iterator[Table]:
     ]
     header, caption = ["images", *AGREEMENT.values()], "Agreement beyond chance."
     yield Table("agreement", "Agreement of people", caption, header, agreement)
+    repeats: Rows = [["repeated images answered alike", summary["repeats_equal"]]]
+    header, caption = ["answers", "share"], "The same person, asked twice."
+    yield Table("repeats", "Agreement of a person", caption, header, repeats)
     proxies: Rows = [
         [name, "all images" if part == "all" else part, found["spearman"]["total"],
          *map(found.get, PROXY_FIGURES)]
