@@ -13,7 +13,10 @@ LOWEST_TESTS := tests/core tests/diffusion tests/samplers tests/networks tests/c
 FAST_TESTS := tests/core tests/diffusion tests/samplers tests/metrics tests/stats tests/networks \
   tests/data tests/io tests/test_layers.py tests/test_docs.py tests/test_docstrings.py tests/test_config.py
 
-.PHONY: docs demo test test-fast test-lowest fashion env lint types clean wheel container
+# An environment with the wheel, in which the notebooks of examples/ run.
+WHEEL_ENV := .venv-wheel
+
+.PHONY: docs demo test test-fast test-lowest fashion env lint types clean wheel container notebooks
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
@@ -66,6 +69,15 @@ wheel: env
 # torch without CUDA: make container TORCH_INDEX_URL=the package index of PyTorch's CPU wheels
 container:
 	docker build --target cpu --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL) --tag scoreag:cpu .
+notebooks: wheel
+	$(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 --constraint constraints.txt
+	$(WHEEL_ENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+	  "$$(ls -t dist/scoreag-*.whl | head -1)"
+	$(WHEEL_ENV)/bin/pip install --quiet --disable-pip-version-check "$$(ls -t dist/scoreag-*.whl | head -1)[pandas]" \
+	  pytest nbclient ipykernel --constraint constraints.txt
+	OMP_NUM_THREADS=1 $(WHEEL_ENV)/bin/python -m pytest -o addopts="-q --strict-markers" -o pythonpath=tests \
+	  tests/examples
 
 clean:
-	rm -rf $(VENV) $(LOWEST) dist build runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(WHEEL_ENV) dist build runs .pytest_cache .mypy_cache .ruff_cache

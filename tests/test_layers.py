@@ -27,6 +27,7 @@ LAYERS = [  # each may import those above it, and its own files
     ["evaluation"],
     ["study"],
     ["report"],
+    ["plot"],
     ["scoreag"],  # the package itself, that is, the public names
     ["cli"],
     ["__main__"],

@@ -60,6 +60,11 @@ def victim():
     return wrap_classifier(filled(small_cnn(**CNN), 10, 0.4))
 
 
+def other_classifier():
+    """A classifier with other weights, that may judge the first."""
+    return wrap_classifier(filled(small_cnn(**CNN), 11, 0.4))
+
+
 def images(count: int) -> torch.Tensor:
     """8-bit images."""
     source = torch.Generator().manual_seed(2)

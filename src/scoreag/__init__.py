@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoreag import attacks as attacks
+    from scoreag import plot as plot
+    from scoreag.attacks._measured import attack
     from scoreag.classifiers.loading import load_classifier
     from scoreag.classifiers.normalized import wrap_classifier
     from scoreag.core.rng import Noise
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from scoreag.methods.config import SamplingConfig
     from scoreag.methods.purification import purify
     from scoreag.methods.result import Result
+    from scoreag.methods.saved_result import load_result
     from scoreag.methods.synthesis import synthesize
     from scoreag.methods.transformation import transform
     from scoreag.models.loading import load_prior
@@ -30,10 +33,12 @@ _LAZY_MODULES = {
     "PurifiedClassifier": "defenses.purified_classifier",
     "Result": "methods.result",
     "SamplingConfig": "methods.config",
+    "attack": "attacks._measured",
     "defend": "defenses.defend",
     "load_classifier": "classifiers.loading",
     "load_data": "data.loading",
     "load_prior": "models.loading",
+    "load_result": "methods.saved_result",
     "purify": "methods.purification",
     "synthesize": "methods.synthesis",
     "transform": "methods.transformation",
@@ -45,11 +50,14 @@ __all__ = [
     "PurifiedClassifier",
     "Result",
     "SamplingConfig",
+    "attack",
     "attacks",
     "defend",
     "load_classifier",
     "load_data",
     "load_prior",
+    "load_result",
+    "plot",
     "purify",
     "synthesize",
     "transform",
@@ -59,8 +67,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imported on first use, so that ``import scoreag`` and ``scoreag --help`` are instant."""
-    if name == "attacks":
-        return import_module("scoreag.attacks")
+    if name in ("attacks", "plot"):
+        return import_module(f"scoreag.{name}")
     if name not in _LAZY_MODULES:
         raise AttributeError(f"module 'scoreag' has no attribute {name!r}")
     return getattr(import_module(f"scoreag.{_LAZY_MODULES[name]}"), name)

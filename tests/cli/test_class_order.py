@@ -13,7 +13,7 @@ from scoreag.assess.threat_model import build_context
 from scoreag.classifiers.loading import class_names, load_classifier
 from scoreag.cli import evaluate, runs, train
 from scoreag.cli.app import main
-from scoreag.cli.options import DeviceOptions, ImageOptions, OutputOptions
+from scoreag.cli.options import DeviceOptions, ImageOptions, TableOutputOptions
 from scoreag.data import loading
 from scoreag.io.images import write_png
 from scoreag.models.loading import load_prior
@@ -51,7 +51,7 @@ def answers(tmp_path, monkeypatch):
     return said
 
 
-QUIET = {"output": OutputOptions(quiet=True), "compute": DeviceOptions()}
+QUIET = {"output": TableOutputOptions(quiet=True), "compute": DeviceOptions()}
 
 
 def training(spec):

@@ -95,7 +95,8 @@ def test_transform_writes_a_run_and_a_table(here, capsys):
     assert capsys.readouterr() == ("", "")
     names = {path.name for path in (here / "out").iterdir()}
     assert names == {
-        "manifest.json", "rows.jsonl", "summary.json", "report.html", "images", "originals"
+        "manifest.json", "rows.jsonl", "summary.json", "report.html", "images", "originals",
+        "tables", "figures",
     }  # fmt: skip
     assert main(TRANSFORM) == 0
     out, err = capsys.readouterr()

@@ -101,6 +101,17 @@ def test_the_folder_holds_a_page_that_needs_nothing_else_and_grids(done):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     names = {path.name for path in (done / "out" / "samples").iterdir()}
     assert names == {"class-000.png", "class-001.png", "class-002.png", "nearest.png"}
+    written = {
+        path.name for kind in ("tables", "figures") for path in (done / "out" / kind).iterdir()
+    }
+    assert {
+        "metrics.tex",
+        "metrics.csv",
+        "per_class.md",
+        "neighbors.csv",
+        "throughput.json",
+        "loss.svg",
+    } <= written
 
 
 def test_the_same_command_goes_on_and_ends_in_the_same_figures(done, capsys):

@@ -100,7 +100,7 @@ def test_a_defense_that_was_attacked_otherwise_is_not_compared(tmp_path, how):
     html = write_report(tmp_path).read_text()
     assert "the highest" not in html.lower()
     letters = {t.name: t for t in build_tables(account)}["worst_case"].rows
-    assert [line[2] for line in letters] == ["alone", "alone"]
+    assert [line[3] for line in letters] == ["alone", "alone"]
 
 
 def test_of_three_defenses_those_are_compared_that_were_treated_alike(tmp_path):
@@ -111,7 +111,7 @@ def test_of_three_defenses_those_are_compared_that_were_treated_alike(tmp_path):
     (says,) = ranked(account)
     assert "gap" not in says and "robust 30 of 40" in says
     letters = {t.name: t for t in build_tables(account)}["worst_case"].rows
-    assert [line[2] for line in letters] == ["A", "A", "alone"]
+    assert [line[3] for line in letters] == ["A", "A", "alone"]
 
 
 def test_attacks_are_compared_within_one_ball_only(tmp_path):

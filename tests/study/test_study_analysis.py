@@ -128,7 +128,7 @@ def test_the_command_writes_a_page_a_summary_and_tables(study, capsys):
     assert "gat: sees the label" in out and "4 of 4 analyzed" in out and "report.html" in err
     folder = study / "analysis"
     assert {one.name for one in folder.iterdir()} == {
-        "report.html", "summary.json", "items.csv", "people.csv",
+        "report.html", "summary.json", "items.csv", "people.csv", "tables",
     }  # fmt: skip
     written = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((study / "manifest.json").read_text())
@@ -145,7 +145,9 @@ def test_the_command_writes_a_page_a_summary_and_tables(study, capsys):
 def test_names_of_people_are_in_the_list_of_people_alone(study):
     assert main(["study", "analyze", str(study), "--quiet"]) == 0
     folder = study / "analysis"
-    public = [(folder / name).read_text() for name in ("report.html", "summary.json", "items.csv")]
+    names = ["report.html", "summary.json", "items.csv", *folder.glob("tables/*")]
+    public = [(folder / name).read_text() for name in names]
+    assert len(public) > 10
     assert not any(name in text for text in public for name in ("anna", "bert", "cleo", "dora"))
     assert "anna" in (folder / "people.csv").read_text()
 

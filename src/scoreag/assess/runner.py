@@ -49,7 +49,7 @@ from scoreag.io.manifest import probes_differ, to_jsonable
 from scoreag.io.progress import progress_bar
 from scoreag.io.records import NONE_TYPE, Fields, Row, files_intact, row_error
 from scoreag.io.resume import group_batches
-from scoreag.io.run_dir import RunFiles, open_run_dir
+from scoreag.io.run_dir import FIGURES, RunFiles, open_run_dir, page_files
 from scoreag.io.run_shards import SHARD, RunShard
 from scoreag.models.identity import probe_classifier
 from scoreag.registry import UnknownNameError, did_you_mean
@@ -70,6 +70,7 @@ ROW_FIELDS: Fields = {  # of every row
     **dict.fromkeys(("file", "sha256"), (str,)),
 }
 _KEY = re.compile(r"[0-9a-f]{16}")
+_FIGURE_FILE = re.compile(r"(trade_off|sweep)_\d\d+\.svg")
 _SHARD_FILE = re.compile(r"\d{6,}-\d{6,}-[0-9a-f]{12}\.(jsonl|features|cost)")
 
 Executor = Callable[[Iterable[Shard]], Outcomes]
@@ -395,7 +396,10 @@ def owned_paths(folder: Path) -> Iterator[str]:
         tables.add(f"classes_{key}")
         with suppress(OSError, ValueError, AttributeError, RecursionError):
             tables.add(f"transfer_{_read_json(cell_file).get('group')}")
-    yield from (f"tables/{name}.{form}" for name in tables for form in ("csv", "json", "md", "tex"))
+    yield from page_files(tables)
+    figures = folder / FIGURES
+    names = [f.name for f in figures.iterdir()] if figures.is_dir() else []
+    yield from (f"{FIGURES}/{name}" for name in names if _FIGURE_FILE.fullmatch(name))
 
 
 def _referenced_files(file: Path) -> Iterator[Any]:
@@ -411,7 +415,8 @@ def _referenced_files(file: Path) -> Iterator[Any]:
 
 
 ASSESSMENT_FILES = RunFiles(
-    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "originals/*/*.png",
+    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "figures/*.svg",
+     "originals/*/*.png",
      *(f"cells/*/{name}" for name in (
          "cell.json", FAILURE_FILE, DISTANCES_FILE, "*.jsonl", "*.features", "*.cost",
          "images/*.png"))),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ OPTION_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
 }
 
 
+@runtime_checkable
 class Attack(Protocol):
     """A frozen dataclass of options with ``run``; calling it checks the inputs first.
 

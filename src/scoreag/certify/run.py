@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from tqdm import tqdm
 
 from scoreag.certify.generator_risk import GeneratorSpec
 from scoreag.certify.smoothing import SmoothingConfig
+from scoreag.certify.steered_generator import EVENTS
 from scoreag.certify.transform_smoothing import TRANSFORMS, TransformConfig
 from scoreag.core.types import Classifier
 from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
-from scoreag.io.filesystem import write_json, write_text
+from scoreag.io.filesystem import write_json
 from scoreag.io.manifest import to_jsonable
-from scoreag.io.progress import progress_bar
+from scoreag.io.progress import progress_bar, tqdm
 from scoreag.io.ray_tasks import RayOptions, run_on_ray
 from scoreag.io.records import NONE_TYPE, Fields, Row, read_complete_rows
 from scoreag.io.resume import Groups, resume_rows
-from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
+from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir, page_files
 from scoreag.methods.run_task import rows_sha256, target_to_json
 from scoreag.models.identity import (
     classifier_identity,
@@ -38,7 +38,12 @@ ProgressCallback: TypeAlias = Callable[[int], None]
 
 SMOOTHING_TASK, GENERATOR_TASK = "certify smoothing", "certify generator"
 TRANSFORM_TASKS = {name: f"certify {name}" for name in TRANSFORMS}
-CERTIFICATE_FILES = RunFiles((ROWS, "summary.json", "report.html"))
+TABLES = (
+    "certified", "rates", "classes", *(f"steered_{event}" for event in EVENTS),
+    *(f"certified_{q.name}" for transform in TRANSFORMS.values() for q in transform.quantities),
+)  # fmt: skip
+FIGURES = ("certified", "agreement", *(f"steered_{event}" for event in EVENTS))
+CERTIFICATE_FILES = RunFiles((ROWS, "summary.json", "report.html", *page_files(TABLES, FIGURES)))
 _LABEL_FIELDS = {"image_id": (int,), "label": (int,)}
 _VOTE_FIELDS = {
     **_LABEL_FIELDS,
@@ -172,7 +177,6 @@ def run_certification(
     batches: Sequence[Sequence[int]],
     compute_rows: Callable[[int, ProgressCallback], list[Row]],
     summarize: Callable[[Sequence[Row]], dict[str, Any]],
-    render: Callable[[Mapping[str, Any], Mapping[str, Any], Sequence[Row]], str],
     unit: str = "image",
     units_per_image: int = 1,
     progress: bool = True,
@@ -180,7 +184,7 @@ def run_certification(
     on_start: Callable[[], None] = lambda: None,
     ray: RayOptions | None = None,
 ) -> dict[str, Any]:
-    """Compute the rows that ``folder`` does not have yet, and its page; returns the summary.
+    """Compute the rows that ``folder`` does not have yet; returns the summary.
 
     Args:
         batches: image ids that are computed and written together.
@@ -209,7 +213,6 @@ def run_certification(
         summary = {"task": task, **summarize(rows)}
         write_json(folder / "summary.json", summary)
         run.finish()
-        write_text(folder / "report.html", render(run.manifest, summary, rows))
     return summary
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
 from scoreag.cli.options import UsageError
-from scoreag.cli.runs import command_line, format_duration, say_where, write_report
+from scoreag.cli.runs import (
+    command_line,
+    format_duration,
+    say_where,
+    show_report,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from scoreag.assess.cost_estimate import CostEstimate
@@ -38,7 +44,7 @@ class AssessOptions:
     data_dir: o.DataDir = None
     write_every: Annotated[int, o.Opt("Images between two writes.", check=o.at_least(1))] = 64
     overwrite: o.Overwrite = False
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions
 
 
@@ -92,12 +98,9 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
         output.say(f"{file} had changed since it was written; its images were recomputed")
     if stale := stale_cells(folder, cells):
         output.say(f"{len(stale)} cells in {folder} are of other weights or versions, and not used")
-    page = write_report(folder)
-    if output.json:
-        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
-    elif not output.quiet:
-        print((folder / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
-    say_where(output, page.parent)
+    write_report(folder)
+    show_report(output, folder)
+    say_where(output, folder)
     if status.failed:
         name, message = next(iter(status.failed.items()))
         more = f" (and {len(status.failed) - 1} more cells)" if len(status.failed) > 1 else ""

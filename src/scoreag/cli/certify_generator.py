@@ -12,7 +12,7 @@ from scoreag.cli.runs import (
     format_rate,
     format_table,
     label_names,
-    say_where,
+    show_certificate,
     show_seconds,
 )
 from scoreag.cli.tasks import parse_request
@@ -36,7 +36,6 @@ def certify_generator(options: CertifyOptions) -> None:
     from scoreag.certify.generator_risk import classify_draws, summarize
     from scoreag.certify.run import describe_generator, run_certification
     from scoreag.core.batching import batch_ranges
-    from scoreag.report.certification import render_generator_page
 
     spec, *attacks = specs = _build_specs(options)
     batch_size, output = options.batch_size or 50, options.output
@@ -62,14 +61,12 @@ def certify_generator(options: CertifyOptions) -> None:
         [[one.task.image_ids[i] for i in chosen] for one, chosen in batches],
         compute_rows,
         lambda rows: summarize(rows, spec.alpha, budgets),
-        render_generator_page,
         progress=output.progress,
         overwrite=options.overwrite,
         ray=options.cluster.connect(options.compute.resolve()),
     )
     names = task.prior.classes
-    output.show(summary, format_table(_bound_lines(summary, names)))
-    say_where(output, options.out)
+    show_certificate(output, Path(options.out), summary, format_table(_bound_lines(summary, names)))
 
 
 def _show_cost(

@@ -109,5 +109,5 @@ class CertifyOptions:
         int | None, o.Opt("Images per forward pass.", "100; generator: 50", o.at_least(1))
     ] = None
     cluster: o.ClusterOptions
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions

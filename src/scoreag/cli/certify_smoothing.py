@@ -14,7 +14,7 @@ from scoreag.cli.runs import (
     format_table,
     load_classifier_images,
     load_images,
-    say_where,
+    show_certificate,
     show_seconds,
 )
 
@@ -28,7 +28,6 @@ def certify_l2(options: CertifyOptions) -> None:
     """Randomized smoothing by noise of the pixels, behind one-shot denoising."""
     from scoreag.certify.run import describe_smoothing
     from scoreag.certify.smoothing import SmoothingConfig, certify_image, summarize
-    from scoreag.report.certification import render_smoothing_page
 
     source, output, chosen = _read_source(options), options.output, options.smoothing
     changes = {n: v for n in ("sigma", "dtype") if (v := getattr(chosen, n)) is not None}
@@ -47,7 +46,6 @@ def certify_l2(options: CertifyOptions) -> None:
             smoothed, image.to(prior.sigmas.device), i, label, config, on_progress
         ),
         lambda rows: summarize(rows, config),
-        render_smoothing_page,
     )
     if summary is None:
         return
@@ -59,7 +57,6 @@ def certify_transform(options: CertifyOptions) -> None:
     """Randomized smoothing of the bare classifier over the parameters of a transform."""
     from scoreag.certify.run import describe_transform
     from scoreag.certify.transform_smoothing import TransformConfig, certify_image, summarize
-    from scoreag.report.certification import render_transform_page
 
     source, sigma = _read_source(options), _parse_deviations(options.smoothing.transform_sigma)
     classifier = options.compute.load_classifier(options.classifier)
@@ -78,7 +75,6 @@ def certify_transform(options: CertifyOptions) -> None:
             classifier, image.to(device), i, label, config, on_progress
         ),
         lambda rows: summarize(rows, config),
-        render_transform_page,
     )
     if summary is None:
         return
@@ -136,7 +132,6 @@ def _run_smoothing(
     config: "SmoothingConfig | TransformConfig",
     certify_image: Callable[..., Any],
     summarize: Callable[..., Any],
-    render: Callable[..., str],
 ) -> dict[str, Any] | None:
     """The summary of the run in --out, which has a row for each image; None: a dry run."""
     from scoreag.certify.run import run_certification, seconds_per_unit
@@ -165,7 +160,6 @@ def _run_smoothing(
         [[i] for i in ids],
         compute_rows,
         summarize,
-        render,
         unit="copy",
         units_per_image=copies,
         progress=options.output.progress,
@@ -186,8 +180,7 @@ def _show_summary(
     options: CertifyOptions, summary: Mapping[str, Any], lines: list[tuple[str, str]]
 ) -> None:
     rates = [(name, format_rate(entry)) for name, entry in summary["rates"].items()]
-    options.output.show(summary, format_table([*rates, *lines]))
-    say_where(options.output, options.out)
+    show_certificate(options.output, Path(options.out), summary, format_table([*rates, *lines]))
 
 
 def _build_base_classifier(

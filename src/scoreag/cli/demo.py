@@ -33,7 +33,7 @@ class DemoOptions:
     data_dir: o.DataDir = None
     seed: o.Seed = 0
     overwrite: o.Overwrite = False
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     device: o.Device = "auto"
 
 
@@ -48,7 +48,8 @@ def demo(options: DemoOptions) -> None:
     from scoreag.report.demo import format_demo_text, render_demo_page, summary_sentences
 
     start, out, output = time.monotonic(), Path(options.out), options.output
-    say = print if output.progress and not output.json else lambda text: None
+    is_text = output.progress and not output.json and output.format == o.PLAIN
+    say = print if is_text else lambda text: None
     is_fashion = options.data is None or options.data.partition(":")[0] == "fashion-mnist"
     models = load_models(FASHION if is_fashion else CIFAR10, options.device)
     generator = load_models(CIFAR10, options.device) if options.data is None else models
@@ -71,10 +72,22 @@ def demo(options: DemoOptions) -> None:
     write_text(page, render_demo_page(report))
     text = [format_demo_text(report), "", *summary_sentences(report), "", f"To look at: {page}"]
     say("\n".join(text))
-    if output.json:
+    _show_table(output, out, report, is_text)
+
+
+def _show_table(
+    output: o.TableOutputOptions, out: Path, report: "DemoReport", is_text: bool
+) -> None:
+    """Write the table; print it, or the summaries of all runs, unless the text was printed."""
+    from scoreag.report.run_tables import demo_table
+    from scoreag.report.table_export import write_tables
+
+    table = demo_table(report)
+    write_tables(out, [table])
+    if not is_text:
         files = sorted(out.glob("*/summary.json"))
         runs = {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
-        output.show(runs, "")
+        output.show(runs, "", table)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class EvaluateOptions:
     out: Annotated[str, o.Opt("Folder of the results.", check=o.not_empty)] = DEFAULT_OUT
     overwrite: o.Overwrite = False
     dry_run: o.DryRun = False
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions
     batch_size: Annotated[
         int | None, o.Opt("Images per forward pass.", "16; a classifier's 250", o.at_least(1))
@@ -223,8 +223,13 @@ def _run(
     from scoreag.evaluation.storage import run_in_folder
     from scoreag.io.filesystem import write_text
     from scoreag.io.manifest import describe_environment, flatten, to_jsonable
+    from scoreag.report.figure_export import write_figures
+    from scoreag.report.model_evaluation import plot_evaluation
+    from scoreag.report.run_tables import evaluation_tables
+    from scoreag.report.table_export import write_tables
 
     comparisons: list[MetricComparison] = []
+    folder = Path(options.out)
 
     def compute_and_write() -> dict[str, Any]:
         metrics, compared, render = compute()
@@ -236,7 +241,9 @@ def _run(
         known = dict(flatten(describe_environment()))
         machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
         page = render({**found, "footer": [command_line(), machine]})
-        write_text(Path(options.out) / "report.html", page)
+        write_text(folder / "report.html", page)
+        write_tables(folder, evaluation_tables(found))
+        write_figures(folder, plot_evaluation(found))
         return found
 
     fixed = {name: value for name, value in config.items() if name != "feature_extractors"}
@@ -245,7 +252,6 @@ def _run(
         "config": to_jsonable(fixed),
         "models": to_jsonable({"evaluated": card.identity, **models}),
     }
-    folder = Path(options.out)
     return run_in_folder(folder, manifest, options.overwrite, compute_and_write), comparisons
 
 
@@ -261,8 +267,10 @@ def _finish(
     from scoreag.evaluation.storage import require_reproduced
     from scoreag.models.model_cards import update_card
     from scoreag.report.model_evaluation import format_text
+    from scoreag.report.run_tables import evaluation_tables
 
-    options.output.show(found, format_text(flat, compared))
+    main, *_ = evaluation_tables(found)
+    options.output.show(found, format_text(flat, compared), main)
     say_where(options.output, options.out)
     if options.update_card:
         update_card(card, metrics={**card.metrics, **metrics})

@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
-from scoreag.cli.runs import check_classes, format_table, write_report
+from scoreag.cli.runs import check_classes, format_table, show_report, write_report
 from scoreag.registry import DATASETS, FOLDERS, UnknownNameError, component_names, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ KINDS = (*CARDS, *COMPONENTS, "plans", "presets")
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
     kind: Annotated[str | None, o.Opt(f"{', '.join(KINDS)}.", "all", positional=True)] = None
-    output: o.OutputOptions
+    output: o.TableOutputOptions
 
 
 def list_components(options: ListOptions) -> None:
@@ -102,7 +102,7 @@ def _card_line(card: "Card") -> str:
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
     card: Annotated[str, o.Opt("A card's name or folder.", positional=True)]
-    output: o.OutputOptions
+    output: o.TableOutputOptions
 
 
 def show(options: ShowOptions) -> None:
@@ -185,7 +185,7 @@ def _first_line(module: str) -> str:
 class DoctorOptions:
     classifier: o.ClassifierName
     source: o.ImageOptions
-    output: o.OutputOptions
+    output: o.TableOutputOptions
     compute: o.DeviceOptions
     batch_size: Annotated[int, o.Opt("Images per forward pass.", check=o.at_least(1))] = 250
 
@@ -247,16 +247,16 @@ def check_search(folder: Path) -> "list[Finding]":
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     folder: Annotated[str, o.Opt("Folder of a run.", positional=True)]
-    output: o.OutputOptions
+    output: o.TableOutputOptions
 
 
 def report(options: ReportOptions) -> None:
-    """Write the report.html of a run folder again.
+    """Write the report.html of a run folder again, its tables and figures; print the main table.
 
     scoreag report runs/gat
+    scoreag report runs/gat --format latex
     """
     folder = Path(options.folder)
     page = write_report(folder)
-    if options.output.json:
-        print((folder / "summary.json").read_text(encoding="utf-8"), end="")
+    show_report(options.output, folder)
     options.output.say(f"open {page}")

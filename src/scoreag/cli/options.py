@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from inspect import Parameter, Signature, getdoc, signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args
 
 import typer
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from scoreag.io.ray_tasks import RayOptions
     from scoreag.io.run_shards import RunShard
     from scoreag.models.model_cards import Card
+    from scoreag.report.table_export import Table
 
+PLAIN = "table"  # text, to be read in a terminal
+TABLE_FORMATS = (PLAIN, "csv", "json", "latex", "markdown")
 CARD = "the card's"  # the default if the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
 
@@ -121,6 +125,7 @@ _DATA_HELP = (
 )
 _REFERENCE_HELP = "Checks whether the image still shows its class: a classifier, or none."
 _TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any wrong one)."
+_FORMAT_HELP = f"Print the main table as {', '.join(TABLE_FORMATS)}."
 _BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
 
 _FORMAT_HELP = "Pictures: png, one file each; webdataset or parquet, a thousand in a file."
@@ -174,12 +179,41 @@ class OutputOptions:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    def show(self, result: Any, table: str) -> None:
-        """Print the result, as JSON or as a table."""
+    def show(self, result: Any, text: str, main: "Table | Path | None" = None) -> None:
+        """Print the result, as JSON or as text.
+
+        Args:
+            main: its table for other formats, or the table's files without their suffix.
+        """
         if self.json:
             print(jsonlib.dumps(result, indent=2, ensure_ascii=False))
         elif not self.quiet:
-            print(table)
+            print(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOutputOptions(OutputOptions):
+    """The same for commands whose result is a table: ``main``, or the entries of the result."""
+
+    format: Annotated[str, Opt(_FORMAT_HELP, check=one_of(*TABLE_FORMATS))] = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.json and self.format != PLAIN:
+            raise UsageError(
+                f"--json prints the whole summary, --format {self.format} the main table; write "
+                "one of them"
+            )
+
+    def show(self, result: Any, text: str, main: "Table | Path | None" = None) -> None:
+        if self.format == PLAIN:
+            return super().show(result, text)
+        from scoreag.report.table_export import FORMATS, to_table
+
+        suffix, convert = FORMATS[self.format]
+        if isinstance(main, Path):
+            print(main.with_suffix(f".{suffix}").read_text(encoding="utf-8"), end="")
+        else:
+            print(convert(main or to_table(result)), end="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The steps that commands share: read and check inputs, run a task, write its report, print it."""
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from scoreag.methods.task import TaskSpec
 
 NONE = "none"
+MAIN_TABLES = ("cells", "classes", "certified", "certified_radius", "rates", "cost")
 LABEL_HINTS = {  # how to add labels to each kind of data
     "single-image": "write --class",
     "image-folder": "use class folders or a labels.csv",
@@ -274,6 +276,29 @@ def format_duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def show_certificate(
+    output: OutputOptions, folder: Path, summary: Mapping[str, Any], text: str
+) -> None:
+    """Write the report of a certificate, and print its summary."""
+    write_report(folder)
+    output.show(summary, text, find_main_table(folder))
+    say_where(output, folder)
+
+
+def find_main_table(folder: Path) -> Path | None:
+    """The files of the first table of a report, without their suffix; None where it has none."""
+    stems = (folder / "tables" / name for name in MAIN_TABLES)
+    return next((stem for stem in stems if stem.with_suffix(".md").is_file()), None)
+
+
+def show_report(output: OutputOptions, folder: Path) -> None:
+    """Print the summary of a report that is written, or its main table."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    main = find_main_table(folder)
+    text = main.with_suffix(".md").read_text(encoding="utf-8").rstrip() if main else ""
+    output.show(summary, text, main)
 
 
 def write_report(folder: Path) -> Path:

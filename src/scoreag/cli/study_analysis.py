@@ -24,7 +24,7 @@ class AnalyzeOptions:
         list[str] | None, o.Opt(_ANSWERS_HELP, "answers in the folder", positional=True)
     ] = None
     out: Annotated[str | None, o.Opt("Folder of the results.", "analysis in the folder")] = None
-    output: o.OutputOptions
+    output: o.TableOutputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class PowerOptions:
     trials_per_person: Annotated[
         int, o.Opt("Images a person, without checks and repeats.", check=o.at_least(1))
     ] = 200
-    output: o.OutputOptions
+    output: o.TableOutputOptions
 
 
 def analyze(options: AnalyzeOptions) -> None:
@@ -50,6 +50,7 @@ def analyze(options: AnalyzeOptions) -> None:
     from scoreag.io.filesystem import file_sha256
     from scoreag.io.manifest import MANIFEST, utc_now
     from scoreag.report.study import check_out, format_study, write_analysis
+    from scoreag.report.study_tables import study_tables
     from scoreag.study.analysis import analyze as analyze_answers
     from scoreag.study.answers import list_files, read_answers
     from scoreag.study.manifest import ANSWERS, read_study
@@ -68,7 +69,8 @@ def analyze(options: AnalyzeOptions) -> None:
         "answers_sha256": sorted(file_sha256(file) for file in list_files(paths)),
     }
     write_analysis(analysis, provenance, out)
-    options.output.show(analysis.summary, format_table(format_study(analysis.summary)))
+    main, *_ = study_tables(analysis.summary)
+    options.output.show(analysis.summary, format_table(format_study(analysis.summary)), main)
     say_where(options.output, out)
 
 

@@ -164,7 +164,7 @@ def measure_accuracy(world: World, role: str) -> None:
     if "test" not in load_card(folder).metrics:
         evaluate(EvaluateOptions(
             card=str(folder), data=world.data_word("test"), update_card=True, overwrite=True,
-            out=str(world.out / f"evaluation-{role}"), output=o.OutputOptions(quiet=True),
+            out=str(world.out / f"evaluation-{role}"), output=o.TableOutputOptions(quiet=True),
             compute=world.compute,
         ))  # fmt: skip
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from scoreag.core.batching import batch_ranges
 from scoreag.io.filesystem import atomic_write, check_regular_file, write_json
 from scoreag.io.progress import progress_bar
-from scoreag.io.run_dir import RunFiles, open_run_dir
+from scoreag.io.run_dir import RunFiles, open_run_dir, page_files
 from scoreag.stats.estimates import MetricEntry
 
 TASK = "evaluate model"
@@ -26,7 +26,12 @@ CHUNKS = "parts"
 CHUNK_FILES = f"{CHUNKS}/*-{6 * '[0-9]'}.safetensors"
 SAMPLES_DIR = "samples"
 GRID_FILES = (f"{SAMPLES_DIR}/class-{3 * '[0-9]'}.png", f"{SAMPLES_DIR}/nearest.png")
-EVALUATION_FILES = RunFiles((RESULTS_FILE, "report.html", *GRID_FILES, CHUNK_FILES), (CHUNK_FILES,))
+TABLES = ("metrics", "per_class", "comparison", "progress", "neighbors", "throughput")
+FIGURES = ("loss", "progress_[0-9][0-9]")
+EVALUATION_FILES = RunFiles(
+    (RESULTS_FILE, "report.html", *page_files(TABLES, FIGURES), *GRID_FILES, CHUNK_FILES),
+    (CHUNK_FILES,),
+)
 SAMPLE_SIZE_BIASED = ("frechet", "precision", "recall")  # metrics that depend on the image count
 
 

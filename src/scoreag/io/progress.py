@@ -1,11 +1,14 @@
 """Progress of long work: a bar on a terminal, elsewhere a line on stderr every half a minute."""
 
 import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook without ipywidgets, bars are plain text
+    from tqdm.auto import tqdm as tqdm
 
 LOG_SECONDS = 30.0  # between two lines, where there is no terminal
 LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"

@@ -33,6 +33,16 @@ from scoreag.io.manifest import (
 )
 
 ROWS = "rows.jsonl"
+TABLES, FIGURES = "tables", "figures"  # folders of what stands on a page
+TABLE_SUFFIXES = ("csv", "json", "md", "tex")
+
+
+def page_files(tables: Iterable[str], figures: Iterable[str] = ()) -> tuple[str, ...]:
+    """The files of the tables and figures that stand on the page of a run, by their names."""
+    return (
+        *(f"{TABLES}/{name}.{suffix}" for name in tables for suffix in TABLE_SUFFIXES),
+        *(f"{FIGURES}/{name}.svg" for name in figures),
+    )
 
 
 @dataclass(frozen=True)

@@ -36,16 +36,20 @@ from scoreag.io.records import (
     replace_rows,
 )
 from scoreag.io.row_table import ROW_TABLE
-from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir
+from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir, page_files
 from scoreag.methods.summary import summarize_rows
 from scoreag.metrics.norms import compute_norms
 
 BatchInt = Int[Tensor, " batch"]
-MAX_GRID_IMAGES = 100  # in a notebook
+MAX_GRID_IMAGES, MAX_GRID_PIXELS, MAX_GRID_SIDE = 100, 1_000_000, 1200  # in a notebook
+CLASS_COLUMNS = ("labels", "targets", "clean_predictions", "predictions",
+                 "judge_predictions", "judge_clean_predictions")  # fmt: skip
+TABLES, FIGURES = ("rates", "distances", "searched", "cost"), ("linf",)  # of the report
 TASK_FILES = RunFiles(
     (ROWS, ROW_TABLE, "summary.json", "report.html",
      *(f"{kind}/{place}*.png" for kind in IMAGE_KINDS for place in ("", "[0-9]*xxx/")),
-     *(f"images/[0-9]*.{suffix}" for suffix in ("part", "tar", "parquet"))),
+     *(f"images/[0-9]*.{suffix}" for suffix in ("part", "tar", "parquet")),
+     *page_files(TABLES, FIGURES)),
     list_owned=owned_pictures,
 )  # fmt: skip
 ROW_FIELDS: Fields = {
@@ -64,7 +68,7 @@ class Result:
     Results can be sliced (``result[:8]``, ``result[result.success]``), joined and saved.
 
     Args:
-        task: synthesize, transform or purify.
+        task: synthesize, transform, purify or attack.
         images: (batch, channel, height, width) in [0, 1].
         nfe: denoiser calls per image, including restarts.
         restarts: how often each image was sampled again.
@@ -86,6 +90,7 @@ class Result:
         judge: name and other metadata of the reference classifier.
         judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
             and on the originals; None without one.
+        classes: the names of the labels; () where they are unknown.
     """
 
     task: str
@@ -111,6 +116,7 @@ class Result:
     judge: Mapping[str, Any] = field(default_factory=dict)
     judge_predictions: Labels | None = None
     judge_clean_predictions: Labels | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -123,7 +129,8 @@ class Result:
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
         for name, words in names.items():
-            if (values := getattr(self, name)) is not None:
+            is_targeted = name != "targeted_success" or self.targets is not None
+            if is_targeted and (values := getattr(self, name)) is not None:
                 parts.append(f"{int(values.sum())} of {len(self)} {words}")
         if (preserved := self.label_preserved) is not None:
             count = f"{int(preserved.sum())} of {len(self)}"
@@ -131,14 +138,19 @@ class Result:
         return f"Result({self.task}: {', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        """The same line and a grid of the images, for a notebook."""
+        """The same line and a grid of the first images, for a notebook; below 4 MB."""
         if not len(self):
             return f"<p>{escape(repr(self))}</p>"
-        buffer = BytesIO()
-        self[:MAX_GRID_IMAGES].to_grid().save(buffer, "PNG")
+        side = max(self.images.shape[2:])
+        count = max(1, min(len(self), MAX_GRID_IMAGES, MAX_GRID_PIXELS // side**2))
+        picture, buffer = self[:count].to_grid(), BytesIO()
+        picture.thumbnail((MAX_GRID_SIDE, MAX_GRID_SIDE))
+        picture.save(buffer, "PNG")
         data = b64encode(buffer.getvalue()).decode()
+        note = f"<p>The first {count} of {len(self)} images:</p>" if count < len(self) else ""
         return (
-            f'<p>{escape(repr(self))}</p><img alt="the images" style="image-rendering: pixelated" '
+            f'<p>{escape(repr(self))}</p>{note}<img alt="the images" '
+            'style="image-rendering: pixelated; max-width: 100%" '
             f'src="data:image/png;base64,{data}">'
         )
 
@@ -173,7 +185,7 @@ class Result:
         if not parts:
             raise ValueError("no results to join; give at least one")
         first = parts[0]
-        for name in ("task", "config", "seed", "judge"):
+        for name in ("task", "config", "seed", "judge", "classes"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise ValueError(f"results of different {name} are not one result; keep them apart")
         joined: dict[str, Any] = {
@@ -198,6 +210,17 @@ class Result:
             success=success,
             success_float=float_predictions != self.labels,
             targeted_success=targeted,
+        )
+
+    def with_judge(
+        self, judge: Any, clean_predictions: Labels | None, predictions: Labels
+    ) -> "Result":
+        """The result with the answers of a reference classifier, on originals and 8-bit images."""
+        return replace(
+            self,
+            judge=dict(getattr(judge, "metadata", {"name": type(judge).__name__})),
+            judge_predictions=predictions,
+            judge_clean_predictions=clean_predictions,
         )
 
     def to_rows(
@@ -266,6 +289,7 @@ class Result:
             "images": len(self),
             "image_ids": format_spans(self.image_ids.tolist()),
             **describe_pictures("png", len(self)),
+            **({"classes": list(self.classes)} if self.classes else {}),
             **more,
         }
         if self.judge:
@@ -280,8 +304,23 @@ class Result:
             run.finish()
         return folder
 
+    def summarize(self) -> dict[str, Any]:
+        """Rates with counts and intervals, median distances and cost, as in ``summary.json``."""
+        rows = self.to_rows()
+        if self.originals is not None:
+            pair = (to_uint8(images).cpu() for images in (self.originals, self.images))
+            found = _measure_distances(*pair)
+            rows = [{**row, "distances": one} for row, one in zip(rows, found, strict=True)]
+        manifest = {"config": self.config, "classes": self.classes}
+        return summarize_rows(
+            self.task, rows, {**manifest, "models": {"judge": to_jsonable(self.judge)}}
+        )
+
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with a row per image, without the pixels.
+
+        Where the class names are known, each column of classes is followed by one of their names:
+        ``labels``, ``labels_name``.  A target of -1 is "any".
 
         Raises:
             ImportError: pandas is not installed.
@@ -291,12 +330,21 @@ class Result:
         except ImportError as error:
             raise ImportError("pandas is missing; pip install 'scoreag[pandas]'") from error
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        columns = {
-            name: value.tolist()
-            for name, value in values.items()
-            if isinstance(value, Tensor) and value.ndim == 1
-        }
+        columns: dict[str, list[Any]] = {}
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim == 1:
+                columns[name] = value.tolist()
+                if self.classes and name in CLASS_COLUMNS:
+                    columns[f"{name}_name"] = [self.class_name(i) for i in columns[name]]
         return pandas.DataFrame(columns)
+
+    def class_name(self, label: int) -> str:
+        """The name of a class, or its number; "any" below 0, and "rejected" above the last."""
+        if label < 0:
+            return "any"
+        if self.classes and label == len(self.classes):
+            return "rejected"
+        return self.classes[label] if label < len(self.classes) else str(label)
 
     def to_grid(self, columns: int = 10) -> Image.Image:
         """All images side by side, as one 8-bit picture."""
@@ -306,6 +354,15 @@ class Result:
 
 def _item(values: Tensor | None, i: int) -> Any:
     return None if values is None else values[i].item()
+
+
+def _measure_distances(originals: Pixels, images: Pixels) -> list[dict[str, float]]:
+    """The norms of the change of each image."""
+    pair = (to_float(pixels, torch.float64) for pixels in (originals, images))
+    distances = compute_norms(*pair)  # in double precision: linf is a whole number of 255ths
+    return [
+        {norm: round(float(d[i]), 6) for norm, d in distances.items()} for i in range(len(images))
+    ]
 
 
 def encode_pictures(
@@ -322,11 +379,10 @@ def encode_pictures(
     entries: list[Row] = [{} for _ in ids]
     if result.originals is not None:
         originals, encoded = _encode(result.originals)
-        pair = (to_float(pixels, torch.float64) for pixels in (originals, saved))
-        distances = compute_norms(*pair)  # in double precision: linf is a whole number of 255ths
-        for i, entry in enumerate(entries):
-            entry["distances"] = {norm: round(float(d[i]), 6) for norm, d in distances.items()}
-            pictures[i]["original_"] = encoded[i]
+        found = _measure_distances(originals, saved)
+        for entry, one, more, png in zip(entries, found, pictures, encoded, strict=True):
+            entry["distances"] = one
+            more["original_"] = png
     for image_id, entry in zip(ids, entries, strict=True):
         if sources and image_id in sources:
             entry["source"] = sources[image_id]

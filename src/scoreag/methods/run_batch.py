@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
@@ -247,6 +248,7 @@ def _evaluate(
         image_ids=torch.tensor(task.image_ids),
         seed=task.seed,
         config=task.config.to_dict(task.task),
+        classes=tuple(task.prior.classes) or known_names(task.classifier),
     )
     if task.classifier is None:
         return _with_judge(task, result)
@@ -265,12 +267,8 @@ def _with_judge(task: TaskSpec, result: Result) -> Result:
     if task.judge is None:
         return result
     clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
-    return replace(
-        result,
-        judge=dict(getattr(task.judge, "metadata", {"name": type(task.judge).__name__})),
-        judge_predictions=_predict(task, task.judge, quantize_8bit(result.images), "judge"),
-        judge_clean_predictions=clean,
-    )
+    judged = _predict(task, task.judge, quantize_8bit(result.images), "judge")
+    return result.with_judge(task.judge, clean, judged)
 
 
 def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "classifier") -> Labels:

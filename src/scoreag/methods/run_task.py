@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
 from scoreag.core.batching import batch_ranges
@@ -28,7 +27,7 @@ from scoreag.io.pictures import (
     is_large,
     open_pictures,
 )
-from scoreag.io.progress import progress_bar
+from scoreag.io.progress import progress_bar, tqdm
 from scoreag.io.ray_tasks import RayOptions, run_on_ray
 from scoreag.io.records import iter_complete_rows
 from scoreag.io.resume import resume_rows
@@ -52,7 +51,7 @@ def run_in_memory(
     task: TaskSpec, batch_size: int = DEFAULT_BATCH_SIZE, progress: bool = True
 ) -> Result:
     """The result of all images of a task; batch size 0 takes them all at once, unpadded."""
-    _check_batch_size("batch_size", batch_size, "all at once")
+    check_batch_size("batch_size", batch_size, "all at once")
     parts = []
     show = validate_flag("progress", progress)
     with _progress_bar(task.task, len(task), show, 0) as bar:
@@ -94,7 +93,7 @@ def run_task(
     provenance = provenance or {}
     if write_every < 1:
         raise ValueError(f"write-every is {write_every}; expected 1 or more")
-    _check_batch_size("batch-size", batch_size, "batches of --write-every")
+    check_batch_size("batch-size", batch_size, "batches of --write-every")
     _check_format(picture_format, shard)
     manifest = build_manifest(task, provenance, write_every, batch_size, picture_format)
     batches: Sequence[range] = list(batch_ranges(len(task), batch_size or write_every))
@@ -169,7 +168,8 @@ def _check_format(picture_format: str, shard: RunShard | None) -> None:
         )
 
 
-def _check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
+def check_batch_size(name: str, value: int, meaning_of_0: str) -> None:
+    """Refuse a number of images a forward pass that is too small or too large."""
     if not isinstance(value, int) or value < 0:
         raise ValueError(
             f"{name} is {describe_value(value)}; expected 1 or more, or 0 for {meaning_of_0}"

@@ -46,8 +46,10 @@ def summarize_rows(
 def summarize_tally(tally: Tally, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """As ``summarize_rows``, of rows that were counted."""
     rates, option = tally.rates, tally.option
-    if option:
+    if option or tally.task == "attack":
         rates = {n: rate for n, rate in rates.items() if not n.endswith("_without_restarts")}
+    if tally.task == "attack":
+        del rates["targeted_success"]
     headline = {
         "headline": build_headline(tally, rates, manifest),
         "warnings": list_warnings(tally, rates, manifest),
@@ -180,6 +182,12 @@ def suggest_fixes(rates: Mapping[str, Proportion], config: Mapping[str, Any]) ->
 
 
 def _suggest_stronger(config: Mapping[str, Any]) -> str:
+    if "attack" in config:
+        return (
+            f"{config['attack']} fools the classifier on no image: write a larger eps, more steps, "
+            "or a stronger attack, such as auto_ensemble; it may be robust, or have no useful "
+            "gradient: check it with scoreag doctor"
+        )
     scale, similarity = (config.get(name) for name in ("attack_scale", "similarity"))
     if scale == 0:
         return "attack_scale is 0, so nothing guides the images; write --attack-scale 10"

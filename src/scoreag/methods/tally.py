@@ -100,16 +100,18 @@ def _accuracy(name: str, form: str) -> Rate:
     )  # fmt: skip
 
 
+_ON_IMAGES = [
+    Rate("clean_accuracy", ALL_IMAGES, _was_correct),
+    *_judge_rates(CLEAN_CORRECT, _was_correct),
+    *_success_rates(CLEAN_CORRECT, _was_correct),
+]
 RATES: dict[str, list[Rate]] = {  # of each task, in their order
     "synthesize": [
         *_judge_rates(ALL_IMAGES, lambda row: True),
         *_success_rates(ALL_IMAGES, lambda row: True),
     ],
-    "transform": [
-        Rate("clean_accuracy", ALL_IMAGES, _was_correct),
-        *_judge_rates(CLEAN_CORRECT, _was_correct),
-        *_success_rates(CLEAN_CORRECT, _was_correct),
-    ],
+    "transform": _ON_IMAGES,
+    "attack": _ON_IMAGES,
     "purify": [_accuracy("accuracy_before", "before"), _accuracy("accuracy_after", "saved")],
 }
 

@@ -16,6 +16,7 @@ from scoreag.certify.transform_smoothing import TransformConfig, load_transform
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
+from scoreag.report.figure_export import write_figures
 from scoreag.report.html import (
     Chart,
     Curve,
@@ -25,15 +26,29 @@ from scoreag.report.html import (
     plot_curves,
     render_page,
 )
+from scoreag.report.run_tables import certificate_tables
+from scoreag.report.table_export import write_tables
 from scoreag.report.task_run import read_summary
 
 
 def write_page(folder: Path) -> Path:
-    """Write ``report.html`` of a certificate's folder from its rows; its path.
+    """Write ``report.html``, tables and figures of a certificate from its rows; the page's path.
 
     Raises:
         ValueError: it was interrupted, or its files are damaged.
     """
+    manifest, summary, rows = _read(folder)
+    task = manifest["task"]
+    pages = {SMOOTHING_TASK: render_smoothing_page, GENERATOR_TASK: render_generator_page}
+    render = pages.get(task, render_transform_page)
+    charts = plot_certificate(manifest, summary, rows)
+    write_tables(folder, certificate_tables(summary, manifest))
+    write_figures(folder, charts)
+    write_text(folder / "report.html", render(manifest, summary, charts))
+    return folder / "report.html"
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[Row]]:
     manifest = read_manifest(folder)
     task = manifest["task"]
     rows: list[Row] = []
@@ -43,10 +58,32 @@ def write_page(folder: Path) -> Path:
         return {"task": task, **_summarize(manifest, rows)}
 
     summary = read_summary(folder, CERTIFICATE_FILES, ROW_FIELDS[task], summarize)
-    pages = {SMOOTHING_TASK: render_smoothing_page, GENERATOR_TASK: render_generator_page}
-    render = pages.get(task, render_transform_page)
-    write_text(folder / "report.html", render(manifest, summary, rows))
-    return folder / "report.html"
+    return manifest, summary, rows
+
+
+def read_certificate(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """The manifest and the rows of a finished certificate.
+
+    Raises:
+        ValueError: it was interrupted, or its files are damaged.
+    """
+    manifest, _, rows = _read(folder)
+    return manifest, rows
+
+
+def plot_certificate(
+    manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
+) -> dict[str, Chart]:
+    """The charts of a page, by name."""
+    if manifest["task"] == GENERATOR_TASK:
+        steered = summary.get("steered", {}).items()
+        return {f"steered_{event}": _plot_steered(found) for event, found in steered}
+    label = "L2 radius, pixels in [0, 1]"
+    if manifest["task"] != SMOOTHING_TASK:
+        transform = load_transform(manifest["config"]["transform"])
+        label = f"radius: {transform.quantities[0].text}"
+    agreement = _plot_agreement(rows, manifest["config"]["n"])
+    return {"certified": _plot_certified(rows, label), "agreement": agreement}
 
 
 def _summarize(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
@@ -61,7 +98,7 @@ def _summarize(manifest: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, An
 
 
 def render_smoothing_page(
-    manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
+    manifest: Mapping[str, Any], summary: Mapping[str, Any], charts: Mapping[str, Chart]
 ) -> str:
     """Certified accuracy vs. radius."""
     rates, sigma = summary["rates"], manifest["config"]["sigma"]
@@ -70,19 +107,19 @@ def render_smoothing_page(
         title="Certified robustness by randomized smoothing",
         lead=[
             f"Smoothed with noise of sigma {sigma:g}, the classifier is correct on "
-            f"{rates['accuracy']['count']} of {len(rows)} images and abstains on "
+            f"{rates['accuracy']['count']} of {summary['images']} images and abstains on "
             f"{rates['abstained']['count']}."
         ],
         summary=summary,
-        curve=_plot_certified(rows, "L2 radius, pixels in [0, 1]"),
-        agreement=_plot_agreement(rows, manifest["config"]["n"]),
+        curve=charts["certified"],
+        agreement=charts["agreement"],
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
 
 
 def render_transform_page(
-    manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
+    manifest: Mapping[str, Any], summary: Mapping[str, Any], charts: Mapping[str, Chart]
 ) -> str:
     """Certified accuracy against a transform, for each quantity of its certificate."""
     rates, transform = summary["rates"], load_transform(manifest["config"]["transform"])
@@ -93,20 +130,20 @@ def render_transform_page(
         title=f"Certified robustness to {transform.name} by randomized smoothing",
         lead=[
             f"Smoothed over random parameters of {transform.name}, the classifier is correct on "
-            f"{rates['accuracy']['count']} of {len(rows)} images and abstains on "
+            f"{rates['accuracy']['count']} of {summary['images']} images and abstains on "
             f"{rates['abstained']['count']}. Standard deviations of the noise: {noise}."
         ],
         summary=summary,
         transform=transform,
-        curve=_plot_certified(rows, f"radius: {transform.quantities[0].text}"),
-        agreement=_plot_agreement(rows, manifest["config"]["n"]),
+        curve=charts["certified"],
+        agreement=charts["agreement"],
         config=list_config(manifest),
         footer=[str(manifest["started"])],
     )
 
 
 def render_generator_page(
-    manifest: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Row]
+    manifest: Mapping[str, Any], summary: Mapping[str, Any], charts: Mapping[str, Chart]
 ) -> str:
     """The bound of each class."""
     return render_page(
@@ -119,7 +156,7 @@ def render_generator_page(
         ],
         summary=summary,
         steered=[
-            _steered_part(event, found, manifest.get("classes", ()))
+            _steered_part(event, found, manifest.get("classes", ()), charts)
             for event, found in summary.get("steered", {}).items()
         ],
         classes=manifest.get("classes", ()),
@@ -128,7 +165,9 @@ def render_generator_page(
     )
 
 
-def _steered_part(event: str, found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def _steered_part(
+    event: str, found: Mapping[str, Any], classes: Sequence[str], charts: Mapping[str, Chart]
+) -> dict[str, Any]:
     """The bound of an event over R, in all and by class, beside our attack."""
     header, rows = ["class", "R = 0"], []
     for key, part in found.items():
@@ -138,7 +177,8 @@ def _steered_part(event: str, found: Mapping[str, Any], classes: Sequence[str]) 
             header += [f"R = {budget}"] if not key else []
             cells.append(_bounded(entry["bound"], entry.get("attack")))
         rows.append(tuple(cells))
-    return {"event": EVENTS[event], "header": header, "rows": rows, "chart": _plot_steered(found)}
+    chart = charts[f"steered_{event}"]
+    return {"event": EVENTS[event], "header": header, "rows": rows, "chart": chart}
 
 
 def _bounded(bound: float, attack: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -96,22 +96,46 @@ def format_demo_text(report: DemoReport) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 
 
+@dataclass(frozen=True)
+class MeasuredImages:
+    """What the classifiers say of one kind of image, the median largest change, and the cost."""
+
+    name: str
+    correct: Proportion
+    fooled: Proportion | None
+    judge_correct: Proportion
+    largest_change: str
+    nfe: float | None
+
+
 def summary_rows(report: DemoReport) -> list[list[TableCell]]:
     """The table under ``HEADER``: a row per kind of image, counts with their denominators."""
+    return [
+        [
+            one.name, format_count(one.correct),
+            "" if one.fooled is None else format_count(one.fooled), format_count(one.judge_correct),
+            one.largest_change, "" if one.nfe is None else f"{one.nfe:.0f}",
+        ]
+        for one in measure_images(report)
+    ]  # fmt: skip
+
+
+def measure_images(report: DemoReport) -> list[MeasuredImages]:
+    """Each kind of image: real, attacked, purified, generated."""
 
     def row(
         name: str, version: PredictedImages, labels: Labels, task: str = "",
         eligible: Tensor | None = None, moved: bool = False,
-    ) -> list[TableCell]:  # fmt: skip
+    ) -> MeasuredImages:  # fmt: skip
         wrong = version.classifier_predictions != labels
-        return [
+        return MeasuredImages(
             name,
-            format_count(accuracy(version.classifier_predictions, labels)),
-            "" if eligible is None else format_count(compute_proportion(wrong, "", eligible)),
-            format_count(accuracy(version.judge_predictions, labels)),
+            accuracy(version.classifier_predictions, labels),
+            None if eligible is None else compute_proportion(wrong, "", eligible),
+            accuracy(version.judge_predictions, labels),
             _median_linf(report.original, version) if moved else "",
-            f"{report.nfe[task]:.0f}" if task else "",
-        ]
+            float(report.nfe[task]) if task else None,
+        )
 
     real, generated, correct = report.labels, report.sample_labels, report.clean_correct
     return [

@@ -7,6 +7,7 @@ from scoreag.evaluation.sampling import select_class
 from scoreag.evaluation.score_model import NearestPairs
 from scoreag.evaluation.storage import MetricComparison
 from scoreag.metrics.feature_extractors import Pixels
+from scoreag.report.figure_export import number_charts
 from scoreag.report.html import (
     Chart,
     ImageCell,
@@ -86,6 +87,14 @@ def _summary_sentence(name: str, metrics: Metrics) -> str:
         f"The reference classifier sees the intended class in {rate['count']} of {rate['total']} "
         f"samples of {name}."
     )
+
+
+def plot_evaluation(evaluation: Mapping[str, Any]) -> dict[str, Chart]:
+    """The charts of a score model's evaluation by name; none of a classifier's."""
+    if "loss" not in evaluation:
+        return {}
+    progress = _training_progress(evaluation["curve"])["progress_charts"]
+    return {"loss": _plot_loss(evaluation["loss"]), **number_charts("progress", progress)}
 
 
 def _training_progress(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -20,21 +20,27 @@ from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
 from scoreag.methods.scale_search import AUTO
 from scoreag.metrics.people_calibration import REAL_ONLY
-from scoreag.report.html import TableCell, class_name, describe_environment, render_page
+from scoreag.report.figure_export import number_charts, write_figures
+from scoreag.report.html import Chart, TableCell, class_name, describe_environment, render_page
 from scoreag.report.robustness_figures import (
+    NAME_COLUMNS,
+    attack_name,
     attack_scale,
     attacked_cells,
     cell_label,
     describe_judges,
+    has_several_groups,
     image_blocks,
     in_distribution_cells,
-    plot_scale_sweeps,
+    name_fields,
+    plot_sweeps,
     plot_trade_offs,
+    short_name,
     strongest_variants,
     success_key,
     value_of,
 )
-from scoreag.report.table_export import FieldValue, Table, write_tables
+from scoreag.report.table_export import FieldValue, Rows, Table, write_tables
 from scoreag.stats.estimates import MetricEntry
 
 BASELINE = "judge_agreement_before"
@@ -65,22 +71,28 @@ COST_COLUMNS = {
     "NFE": "nfe", "classifier calls": "forwards", "gradients": "backwards",
     "restarts": "restarts", "seconds": "seconds", "memory, MB": "memory_mb",
 }  # fmt: skip
-Rows = list[list[FieldValue]]
 
 
 def write_report(folder: Path) -> Path:
-    """Write summary.json, report.html and the tables of an assessment; the page's path."""
+    """Write summary.json, report.html, tables and figures of an assessment; the page's path."""
     assessment = aggregate(folder)
     write_summary(assessment)
     tables = build_tables(assessment)
-    write_tables(folder / "tables", tables)
+    trade_offs, sweeps = plot_trade_offs(assessment), plot_sweeps(assessment)
+    write_tables(folder, tables)
+    write_figures(folder, number_charts("trade_off", trade_offs) | number_charts("sweep", sweeps))
     file = folder / "report.html"
-    write_text(file, render_assessment(assessment, tables))
+    write_text(file, render_assessment(assessment, tables, trade_offs, sweeps))
     return file
 
 
-def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) -> str:
-    """The page with these tables."""
+def render_assessment(
+    assessment: AssessmentResults,
+    tables: Sequence[Table],
+    trade_offs: Sequence[Chart],
+    sweeps: Sequence[Chart],
+) -> str:
+    """The page with these tables and charts."""
     manifest = assessment.manifest
     blocks, n_left_out = image_blocks(assessment)
     return render_page(
@@ -89,9 +101,12 @@ def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) ->
         lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
-        sections=[(title, list(some)) for title, some in groupby(tables, lambda one: one.title)],
-        trade_offs=plot_trade_offs(assessment),
-        sweeps=plot_scale_sweeps(assessment),
+        sections=[
+            (title, [table.joined() for table in some])
+            for title, some in groupby(tables, lambda one: one.title)
+        ],
+        trade_offs=trade_offs,
+        sweeps=sweeps,
         blocks=blocks,
         n_left_out=n_left_out,
         config=_list_config(assessment),
@@ -229,13 +244,23 @@ def _experiment_table(
     assessment: AssessmentResults, name: str, title: str, caption: str,
     cells: Sequence[CellResult], columns: Mapping[str, str],
 ) -> Table:  # fmt: skip
-    """Name, number of images, and some metrics or costs of each experiment."""
+    """Names, number of images, and some metrics or costs of each experiment."""
     rows: Rows = []
     for one in cells:
         values: dict[str, FieldValue] = {**one.metrics, **one.cost}
-        label = cell_label(assessment, one.cell.name)
-        rows.append([label, len(one.columns), *map(values.get, columns.values())])
-    return Table(name, title, caption, ["experiment", "images", *columns], rows)
+        names = name_fields(assessment, one.cell)
+        rows.append([*names, len(one.columns), *map(values.get, columns.values())])
+    return _named_table(assessment, name, title, caption, ["images", *columns], rows)
+
+
+def _named_table(
+    assessment: AssessmentResults, name: str, title: str, caption: str, header: Sequence[str],
+    rows: Rows, names: Sequence[str] = NAME_COLUMNS,
+) -> Table:  # fmt: skip
+    """A table whose rows begin with names: of the dataset, if there are several, and ``names``."""
+    several = ["dataset"] if has_several_groups(assessment) else []
+    columns = [*several, *names]
+    return Table(name, title, caption, [*columns, *header], rows, names=len(columns))
 
 
 def results_table(assessment: AssessmentResults) -> Table:
@@ -271,9 +296,10 @@ def worst_case_table(assessment: AssessmentResults) -> Table:
     """A row per defense; the attackers' copies of a purifier count together."""
     names = list(dict.fromkeys(name for one in assessment.defenses for name in one.randomized))
     families = group_comparable(assessment.defenses)
+    several = has_several_groups(assessment)
     rows: Rows = [
-        [cell_label(assessment, f"{one.group}/{one.classifier}/{one.purifier}"), one.n_attacks,
-         _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
+        [*([one.group] if several else []), short_name(one.classifier), one.purifier,
+         one.n_attacks, _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
          *map(one.randomized.get, names)]
         for one in assessment.defenses
     ]  # fmt: skip
@@ -283,8 +309,10 @@ def worst_case_table(assessment: AssessmentResults) -> Table:
         "the same letter had the same attacks, radii, images and attackers; no others compare."
     )
     title = "Worst-case robust accuracy (attack ensemble)"
-    header = ["defense", "attacks", "comparable", "images", "correct under all"]
-    return Table("worst_case", title, caption, [*header, *map(_words, names)], rows)
+    header = ["attacks", "comparable", "images", "correct under all", *map(_words, names)]
+    return _named_table(
+        assessment, "worst_case", title, caption, header, rows, ["classifier", "defense"]
+    )
 
 
 def _comparison_letter(one: WorstCase, families: Sequence[Sequence[WorstCase]]) -> str:
@@ -299,7 +327,7 @@ def randomized_table(assessment: AssessmentResults) -> Table:
     names = list(dict.fromkeys(name for _, own in metrics for name in own))
     names.sort(key=lambda name: not name.startswith("clean"))
     rows: Rows = [
-        [cell_label(assessment, one.cell.name), len(one.columns), one.gradient_mode or "none",
+        [*name_fields(assessment, one.cell), len(one.columns), one.gradient_mode or "none",
          "shared" if one.cell.shared_draw else "fresh", *map(own.get, names)]
         for one, own in metrics if own
     ]  # fmt: skip
@@ -308,8 +336,9 @@ def randomized_table(assessment: AssessmentResults) -> Table:
         "(single), at every draw (worst), and by majority (vote). Gradient: the kind that the "
         "attacker took. A shared draw is the same one for the attacker and the evaluation."
     )
-    header = ["experiment", "images", "gradient", "draws", *map(_words, names)]
-    return Table("randomized", "Randomized defenses", caption, header, rows)
+    header = ["images", "gradient", "draws", *map(_words, names)]
+    title = "Randomized defenses"
+    return _named_table(assessment, "randomized", title, caption, header, rows)
 
 
 def _multi_draw_metrics(one: CellResult) -> Mapping[str, MetricEntry]:
@@ -339,10 +368,12 @@ def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
             "the images that it got right before; of all generated images."
         )
         rows: Rows = [
-            [one.cell.name.partition("/")[2], *map(one.transfer.get, names)] for one in shown
+            [short_name(one.cell.classifier), attack_name(one.cell), *map(one.transfer.get, names)]
+            for one in shown
         ]
-        header = ["made against, by", *names]
-        yield Table(f"transfer_{group}", "Transferability", caption, header, rows)
+        header = ["made against", "by", *map(short_name, names)]
+        name, title = f"transfer_{group}", "Transferability"
+        yield Table(name, title, caption, header, rows, names=2)
 
 
 def differences_table(assessment: AssessmentResults) -> Table:
@@ -351,9 +382,9 @@ def differences_table(assessment: AssessmentResults) -> Table:
         "(paired interval of Bonett and Price). Above 0 it is stronger. Attacks without a radius "
         "are compared with their own variants only."
     )
-    title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
+    title, header = "Paired comparison of attacks", ["against", "images", "difference"]
     rows = _difference_rows(assessment, assessment.differences)
-    return Table("differences", title, caption, header, rows)
+    return _named_table(assessment, "differences", title, caption, header, rows)
 
 
 def shown_differences_table(assessment: AssessmentResults) -> Table:
@@ -363,17 +394,19 @@ def shown_differences_table(assessment: AssessmentResults) -> Table:
         "(paired interval of Bonett and Price)."
     )
     title = "Paired comparison of attacks, label preserved"
-    header = ["best attack", "against", "images", "difference"]
+    header, names = ["against", "images", "difference"], [*NAME_COLUMNS[:-1], "best attack"]
     rows = _difference_rows(assessment, assessment.shown_differences)
-    return Table("shown_differences", title, caption, header, rows)
+    return _named_table(assessment, "shown_differences", title, caption, header, rows, names)
 
 
 def _difference_rows(
     assessment: AssessmentResults, differences: Sequence[tuple[str, str, MetricEntry]]
 ) -> Rows:
+    """Both attacks are on one classifier and defense."""
+    cells = {one.cell.name: one.cell for one in assessment.cells}
     return [
-        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
-        for attack, other, entry in differences
+        [*name_fields(assessment, cells[of]), attack_name(cells[other]), entry["total"], entry]
+        for of, other, entry in differences
     ]
 
 
@@ -443,8 +476,9 @@ def generator_table(assessment: AssessmentResults) -> Table:
         if one.cell.task == "synthesize" and "judge_agreement" in one.metrics:
             group = one.cell.group
             weakest[group] = min(weakest.get(group, one), one, key=attack_scale)
+    several = has_several_groups(assessment)
     rows: Rows = [
-        [f"{one.cell.group}: {class_name(c['label'], one.cell.classes)}",
+        [*([one.cell.group] if several else []), class_name(c["label"], one.cell.classes),
          f"{attack_scale(one):g}".replace("inf", AUTO), c["judge_agreement"]]
         for one in weakest.values()
         for c in sorted(one.per_class, key=lambda c: value_of(c["judge_agreement"]))
@@ -456,8 +490,8 @@ def generator_table(assessment: AssessmentResults) -> Table:
         "searched ones. Reference "
         f"classifier {'; '.join(describe_judges(assessment, group) for group in weakest)}."
     )
-    header = ["class", "attack_scale", "label preserved"]
-    return Table("generator", "Per-class generation quality", caption, header, rows)
+    title, header = "Per-class generation quality", ["attack scale", "label preserved"]
+    return _named_table(assessment, "generator", title, caption, header, rows, ["class"])
 
 
 def ood_table(assessment: AssessmentResults) -> Table:
@@ -469,8 +503,9 @@ def ood_table(assessment: AssessmentResults) -> Table:
     title = "Out-of-distribution inputs"
     table = _experiment_table(assessment, "ood", title, caption, cells, OOD_COLUMNS)
     for one, row in zip(cells, table.rows, strict=True):
-        row.insert(1, one.cell.data)
-    return replace(table, header=["experiment", "data", "images", *OOD_COLUMNS])
+        row.insert(table.names, one.cell.data)
+    header = [*table.header[: table.names], "data", *table.header[table.names :]]
+    return replace(table, header=header)
 
 
 def cost_table(assessment: AssessmentResults) -> Table:

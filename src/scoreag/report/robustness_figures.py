@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
-from scoreag.assess.experiments import CLEAN
+from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.metrics import CellResult
 from scoreag.assess.plan import NONE
 from scoreag.assess.results import AssessmentResults
@@ -23,7 +24,9 @@ from scoreag.report.html import (
 )
 from scoreag.stats.estimates import MetricEntry
 
+NAME_COLUMNS = ("classifier", "defense", "attack")
 PRESERVED = "label preserved, by the reference classifiers"
+SIZES = {"attack_scale": "attack scale s_y", "eps": "eps, pixels in [0, 1]"}  # of attacks
 MAX_CELLS = 24  # experiments whose images are shown; the pictures of all are in the folder
 OUTCOMES: dict[str, tuple[bool | None, int]] = {  # whether it is good; images shown
     "not fooled": (False, 6),
@@ -70,8 +73,34 @@ def attack_scale(one: CellResult) -> float:
 
 def cell_label(assessment: AssessmentResults, name: str) -> str:
     """The name of an experiment, without its dataset where there is only one."""
-    groups = {one.cell.group for one in assessment.cells}
-    return name if len(groups) > 1 else name.partition("/")[2]
+    return name if has_several_groups(assessment) else name.partition("/")[2]
+
+
+def has_several_groups(assessment: AssessmentResults) -> bool:
+    """Whether the plan has more than one dataset."""
+    return len({one.cell.group for one in assessment.cells}) > 1
+
+
+def name_fields(assessment: AssessmentResults, cell: Cell) -> list[str]:
+    """Dataset, where there are several, classifier, defense and attack of an experiment."""
+    group = [cell.group] if has_several_groups(assessment) else []
+    return [*group, short_name(cell.classifier), cell.purifier_name, attack_name(cell)]
+
+
+def attack_name(cell: Cell) -> str:
+    """The attack with the values of a sweep: gat (attack scale 10)."""
+    values = ", ".join(f"{name.replace('_', ' ')} {word}" for name, word in cell.sweep.items())
+    return f"{cell.attack} ({values})" if values else cell.attack
+
+
+def short_name(word: str) -> str:
+    """A model without the folders of its path: models/mine is mine.
+
+    >>> short_name("nets/mine.py:build"), short_name("robustbench:Linf/Wang2023")
+    ('mine.py:build', 'robustbench:Linf/Wang2023')
+    """
+    is_path = ":" not in word.partition("/")[0]
+    return word.rstrip("/").rpartition("/")[2] if is_path else word
 
 
 def describe_judges(assessment: AssessmentResults, group: str) -> str:
@@ -102,20 +131,24 @@ def plot_trade_offs(assessment: AssessmentResults) -> list[Chart]:
     return charts
 
 
-def plot_scale_sweeps(assessment: AssessmentResults) -> list[Chart]:
-    """Accuracy and label preservation over the attack scale, for each attack that sweeps it."""
+def plot_sweeps(assessment: AssessmentResults) -> list[Chart]:
+    """Accuracy and label preservation over the size of an attack, for each one that sweeps it."""
     charts = []
     for defense, members, judging in _by_defense(assessment):
         for attack, cells in groupby(members, key=lambda one: one.cell.attack):
-            swept = [
-                one
-                for one in cells
-                if "attack_scale" in one.cell.sweep and math.isfinite(attack_scale(one))
-            ]
-            if len({attack_scale(one) for one in swept}) > 1:
-                swept.sort(key=attack_scale)
-                charts.append(_sweep_chart(f"{defense}, {attack}", swept, judging))
+            every = list(cells)
+            for option in SIZES:
+                swept = [one for one in every if math.isfinite(_swept_value(one, option))]
+                if len({_swept_value(one, option) for one in swept}) > 1:
+                    swept = sorted(swept, key=partial(_swept_value, option=option))
+                    charts.append(_sweep_chart(f"{defense}, {attack}", swept, judging, option))
     return charts
+
+
+def _swept_value(one: CellResult, option: str) -> float:
+    """The value of an option that the plan sweeps; infinite where there is no number."""
+    value = one.cell.options.get(option) if option in one.cell.sweep else None
+    return float(value) if isinstance(value, int | float) else math.inf
 
 
 def _by_defense(assessment: AssessmentResults) -> Iterator[tuple[str, list[CellResult], str]]:
@@ -177,8 +210,9 @@ def _position(one: CellResult, metric: str) -> float | None:
     return None if metric not in one.cost else float(one.cost[metric])
 
 
-def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart:
-    x = [attack_scale(one) for one in swept]
+def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str, option: str) -> Chart:
+    x = [_swept_value(one, option) for one in swept]
+    size = SIZES[option]
     names = {
         "accuracy": "robust accuracy",
         "judge_agreement": PRESERVED,
@@ -189,9 +223,10 @@ def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart
         for name, label in names.items()
         if all(name in one.metrics for one in swept)
     ]
-    alt = f"{title}: robust accuracy vs. attack scale"
-    svg = plot_curves(curves, "attack scale s_y", "fraction", alt=alt, log_x=min(x) > 0)
-    return Chart(svg, f"{title}: robust accuracy and label preservation vs. attack scale.{judging}")
+    alt = f"{title}: robust accuracy vs. {size}"
+    log_x = option == "attack_scale" and min(x) > 0
+    svg = plot_curves(curves, size, "fraction", alt=alt, log_x=log_x)
+    return Chart(svg, f"{title}: robust accuracy and label preservation vs. {size}.{judging}")
 
 
 def image_blocks(assessment: AssessmentResults) -> tuple[list[dict[str, Any]], int]:

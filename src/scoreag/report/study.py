@@ -8,23 +8,13 @@ from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import MANIFEST
 from scoreag.report.html import list_config, render_page
-from scoreag.report.table_export import Table, format_value, to_csv
+from scoreag.report.study_tables import AGREEMENT, PROXY_FIGURES, QUESTIONS, study_tables
+from scoreag.report.table_export import Table, format_value, to_csv, write_tables
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.analysis import SCORES, TASK, Analysis
 from scoreag.study.exclusions import RULES
 from scoreag.study.manifest import CLEAN
 
-QUESTIONS = {  # by design, what the share is of
-    "name": "sees the label",
-    "choose": "chosen over the untouched image",
-    "real": "taken for a photograph",
-}
-PROXY_FIGURES = {
-    "spearman": "rank correlation",
-    "auc_below_80": "AUC, below 80 %",
-    "calibration_slope": "calibration slope",
-}
-AGREEMENT = {"krippendorff_alpha": "Krippendorff's alpha", "gwet_ac1": "Gwet's AC1"}
 Cell = str | tuple[str, str]
 
 
@@ -47,7 +37,7 @@ def _is_analysis(folder: Path) -> bool:
 
 
 def write_analysis(analysis: Analysis, provenance: Mapping[str, Any], folder: Path) -> None:
-    """Write ``report.html``, ``summary.json``, ``items.csv`` and ``people.csv``.
+    """Write ``report.html``, ``summary.json``, tables, ``items.csv`` and ``people.csv``.
 
     The last one names people: it is not for publication.
     """
@@ -56,6 +46,7 @@ def write_analysis(analysis: Analysis, provenance: Mapping[str, Any], folder: Pa
     write_json(folder / "summary.json", summary)  # first: it tells that this is an analysis
     for name, rows in (("items", analysis.items), ("people", analysis.people)):
         write_text(folder / f"{name}.csv", to_csv(_to_table(name, rows)))
+    write_tables(folder, study_tables(summary))
     write_text(folder / "report.html", render_study_page(summary))
 
 

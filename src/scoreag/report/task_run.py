@@ -15,6 +15,7 @@ from scoreag.io.run_dir import RunFiles, refuse_links
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES
 from scoreag.methods.summary import judge_accuracy, judge_name, summarize_rows
 from scoreag.methods.tally import ATTACK_SUCCESS, PRESERVED_SUCCESS
+from scoreag.report.figure_export import write_figures
 from scoreag.report.html import (
     Chart,
     Curve,
@@ -25,12 +26,15 @@ from scoreag.report.html import (
     render_page,
     strip_of_row,
 )
+from scoreag.report.run_tables import task_tables
+from scoreag.report.table_export import write_tables
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
     "synthesize": "Adversarial synthesis (GAS)",
     "transform": "Adversarial transformation (GAT)",
     "purify": "Purification (GAP)",
+    "attack": "Adversarial attack",
 }
 OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whether it is good
     "not_repaired": ("misclassified", False),
@@ -92,21 +96,29 @@ class Run:
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run's folder; its path."""
+    """Write ``report.html``, the tables and the figures into a run's folder; the page's path."""
+    run = read_run(folder)
+    chart = _plot_linf(run)
+    write_tables(folder, task_tables(run.summary))
+    write_figures(folder, {"linf": chart})
     file = folder / "report.html"
-    write_text(file, render_run_page(folder))
+    write_text(file, _render(run, chart))
     return file
 
 
 def render_run_page(folder: Path) -> str:
     """The page of the run in ``folder``."""
     run = read_run(folder)
+    return _render(run, _plot_linf(run))
+
+
+def _render(run: Run, linf_chart: Chart | None) -> str:
     return render_page(
         "task_run",
         title=TITLES[run.task],
         lead=[summary_sentence(run), *collect_caveats(run)],
         summary=run.summary,
-        linf_chart=_plot_linf(run) if run.summary["medians"] else None,
+        linf_chart=linf_chart,
         groups=_outcome_groups(run),
         config=list_config(run.manifest),
         footer=[describe_environment(run.manifest)],
@@ -172,10 +184,11 @@ def summary_sentence(run: Run) -> str:
         return f"{name} classifies {after} images correctly after purification, {before} before."
     preserved, fooled = rates.get(PRESERVED_SUCCESS), rates[ATTACK_SUCCESS]
     start, images = f"{name} misclassifies", f"{fooled.total} images generated from noise"
-    if run.task == "transform":
+    if run.task in ("transform", "attack"):
         clean = _count_of(rates["clean_accuracy"])
         start = f"{name} classifies {clean} clean images correctly. It misclassifies"
-        images = f"these {fooled.total} after the transformation"
+        what = "transformation" if run.task == "transform" else "attack"
+        images = f"these {fooled.total} after the {what}"
     if preserved is None:
         return (
             f"{start} {fooled.count} of {images}; label preservation was not checked: give "
@@ -205,8 +218,10 @@ def _count_of(proportion: Proportion) -> str:
     return f"{proportion.count} of {proportion.total}"
 
 
-def _plot_linf(run: Run) -> Chart:
-    """The empirical distribution of the largest change."""
+def _plot_linf(run: Run) -> Chart | None:
+    """The empirical distribution of the largest change; None where there are no originals."""
+    if not run.summary["medians"]:
+        return None
     largest = sorted(run.sample.linf)
     counts = accumulate(run.sample.linf[change] for change in largest)
     shares = [count / run.sample.linf.total() for count in counts]
@@ -227,7 +242,7 @@ def classify_outcome(task: str, row: Row) -> str:
         return "unjudged"
     if task == "purify":
         return "not_repaired" if row["success"] else "repaired"
-    if task == "transform" and row["predictions"]["before"] != row["label"]:
+    if task in ("transform", "attack") and row["predictions"]["before"] != row["label"]:
         return "wrong_before"
     if not row["success"]:
         return "not_fooled"
