@@ -1,9 +1,10 @@
 """A certificate in a run folder: a row per image or draw, resumed after an interruption."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -186,9 +187,10 @@ def run_certification(
     """
     task, total = str(manifest["task"]), units_per_image * sum(map(len, batches))
 
-    def compute(number: int, advance: ProgressCallback) -> SaveBatch:
-        rows = compute_rows(number, advance)
-        return lambda: rows
+    def compute(numbers: list[int], advance: ProgressCallback) -> Iterator[SaveBatch]:
+        for number in numbers:
+            rows = compute_rows(number, advance)
+            yield partial(list, rows)
 
     def make_bar(done: int) -> "tqdm[Any]":
         hidden, initial = None if progress else True, units_per_image * done

@@ -26,6 +26,7 @@ ALL = "all"
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeOptions:
     model: o.ModelName
+    dtype: o.Dtype = o.FLOAT32
     classifier: o.ClassifierName
     classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = ALL
     per_class: Annotated[int, o.Opt("Images of each class.", check=o.at_least(1))] = 10
@@ -46,7 +47,7 @@ def synthesize(options: SynthesizeOptions) -> None:
     """
     from scoreag.methods.synthesis import build_synthesis
 
-    prior = options.compute.load_prior(options.model)
+    prior = options.compute.load_prior(options.model, options.dtype)
     classifier = options.compute.load_classifier(options.classifier)
     labels, target = parse_request(
         options.classes, options.target, options.per_class, prior, classifier
@@ -65,6 +66,7 @@ def synthesize(options: SynthesizeOptions) -> None:
 @dataclass(frozen=True, kw_only=True)
 class TransformOptions:
     model: o.ModelName
+    dtype: o.Dtype = o.FLOAT32
     classifier: o.ClassifierName
     source: o.ImageOptions
     target: o.TargetName = "runner-up"
@@ -86,7 +88,7 @@ def transform(options: TransformOptions) -> None:
     from scoreag.methods.transformation import build_transformation
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model)
+    prior = compute.load_prior(options.model, options.dtype)
     classifier = compute.load_classifier(options.classifier)
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     check_labeled(data)
@@ -104,6 +106,7 @@ def transform(options: TransformOptions) -> None:
 @dataclass(frozen=True, kw_only=True)
 class PurificationOptions:
     model: o.ModelName
+    dtype: o.Dtype = o.FLOAT32
     classifier: Annotated[str | None, o.Opt("Classifies images before and after.", "none")] = None
     source: o.ImageOptions
     run: o.RunOptions
@@ -121,7 +124,7 @@ def purify(options: PurificationOptions) -> None:
     from scoreag.methods.purification import build_purification
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model)
+    prior = compute.load_prior(options.model, options.dtype)
     classifier = compute.load_classifier(options.classifier) if options.classifier else None
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     task = build_purification(

@@ -42,8 +42,11 @@ class ScoreModel(Protocol):
 class Preconditioned(nn.Module):
     """The denoiser of a network ``F(x, time, labels)``.
 
-    ``sigma`` is one level for the batch, or, as in training, one for each image.
+    ``sigma`` is one level for the batch, or, as in training, one for each image. ``map_dtype`` is
+    that of the network's maps, where it is not the states'; see map_precision.py.
     """
+
+    map_dtype: torch.dtype | None = None
 
     def __init__(self, network: nn.Module, family: Parameterization) -> None:
         super().__init__()
@@ -68,9 +71,12 @@ class Preconditioned(nn.Module):
         per_image = sigma.to(x).expand(len(x))
         skip, out, inner, time = self.family(per_image)
         skip, out, inner = (c.view(-1, *(1,) * (x.ndim - 1)) for c in (skip, out, inner))
+        scaled = inner * x
+        if self.map_dtype is not None and x.dtype == torch.float32:
+            scaled = scaled.to(self.map_dtype, memory_format=torch.channels_last)
         if not head:
-            return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)
-        both = self.network(inner * x, time, labels, head=True).to(x.dtype)
+            return skip * x + out * self.network(scaled, time, labels).to(x.dtype)
+        both = self.network(scaled, time, labels, head=True).to(x.dtype)
         return (skip * x + out * both.unflatten(0, (2, -1))).flatten(0, 1)
 
 

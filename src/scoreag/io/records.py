@@ -104,7 +104,7 @@ def resume_rows(
     folder: Path,
     batches: Sequence[Sequence[int]],
     fields: Fields,
-    compute: Callable[[int, Callable[[int], Any]], SaveBatch],
+    compute: Callable[[list[int], Callable[[int], Any]], Iterable[SaveBatch]],
     make_bar: Callable[[int], "tqdm[Any]"],
     write_every: int = 1,
     is_intact: Callable[[Row], bool] = lambda row: True,
@@ -113,7 +113,8 @@ def resume_rows(
 
     Args:
         batches: the image ids that are computed together; a batch with a missing row is repeated.
-        compute: (batch number, function that advances the bar) -> function that saves the batch.
+        compute: (batch numbers, function that advances the bar) -> functions that save the batches,
+            in turn.
         make_bar: number of finished images -> progress bar.
         write_every: images between two writes; an interruption writes, too.
         is_intact: whether the files of a row are unchanged.
@@ -124,8 +125,8 @@ def resume_rows(
         for group in group_batches(pending, write_every, lambda number: len(batches[number])):
             computed: list[SaveBatch] = []
             try:
-                for number in group:
-                    computed.append(compute(number, bar.update))
+                for save in compute(group, bar.update):
+                    computed.append(save)  # at once: an interruption writes what there is
             finally:
                 if rows := [row for save in computed for row in save()]:
                     append_rows(folder, rows)

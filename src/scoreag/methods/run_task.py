@@ -1,11 +1,12 @@
 """Run a task in batches, in memory or in a run folder that can be resumed.
 
 Every forward pass has ``batch_size`` images, and the last batch is padded.  The kernels then round
-alike, so that an image is bit-identical whatever else is computed with it.
+alike, so that an image is bit-identical whatever else is computed with it.  Where some images are
+sampled more often than others, several batches are computed together, which leaves fewer gaps.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,14 @@ from scoreag.io.records import Row, SaveBatch, files_intact, picture_path, resum
 from scoreag.io.run_dir import open_run_dir
 from scoreag.methods.guided_sampling import RUNNER_UP
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, save_pictures
-from scoreag.methods.run_batch import run_batch
+from scoreag.methods.run_batch import run_batch, samples_again
 from scoreag.methods.summary import summarize_rows
 from scoreag.methods.task import TaskSpec, validate_flag
 from scoreag.models.identity import describe_models, tensors_sha256
 from scoreag.registry import describe_value
 
 DEFAULT_BATCH_SIZE = 16  # images per forward pass
+IMAGES_TOGETHER = 256  # that share batches when some are finished, in memory
 MAX_BATCH_SIZE = 4096  # short batches are padded to it, in memory
 MAX_DOUBLINGS = 1000  # doubles end at 2^1024
 
@@ -42,10 +44,10 @@ def run_in_memory(
     """The result of all images of a task; batch size 0 takes them all at once, unpadded."""
     _check_batch_size("batch_size", batch_size, "all at once")
     parts = []
+    together = max(1, IMAGES_TOGETHER // (batch_size or 1)) if samples_again(task.config) else 1
     with _progress_bar(task, validate_flag("progress", progress), 0) as bar:
-        for rows in batch_ranges(len(task), batch_size or len(task)):
-            parts.append(run_batch(task.select(rows), pad_to=batch_size))
-            bar.update(len(rows))
+        for rows in batch_ranges(len(task), together * batch_size or len(task)):
+            parts.append(run_batch(task.select(rows), batch_size, bar.update))
     return Result.cat(parts)
 
 
@@ -67,7 +69,7 @@ def run_task(
     Args:
         provenance: for the manifest: ``command``, ``data`` (name, sha256), ``target`` as typed;
             for the rows: ``sources``, the file of each image id.
-        write_every: images between two writes.
+        write_every: images between two writes, which share batches when some are finished.
         batch_size: images per forward pass; 0: ``write_every``, unpadded.
         on_start: called after all checks, before the first image is computed.
     """
@@ -78,11 +80,15 @@ def run_task(
     manifest = build_manifest(task, provenance, write_every, batch_size)
     batches = list(batch_ranges(len(task), batch_size or write_every))
 
-    def compute(number: int, advance: Callable[[int], Any]) -> SaveBatch:
-        part = task.select(batches[number])
-        result = run_batch(part, pad_to=batch_size)
-        advance(len(part))
-        return partial(_save_batch, part, folder, provenance, result, batch_size)
+    def compute(numbers: list[int], advance: Callable[[int], Any]) -> Iterator[SaveBatch]:
+        for group in [numbers] if samples_again(task.config) else [[n] for n in numbers]:
+            rows = [row for number in group for row in batches[number]]
+            result = run_batch(task.select(rows), batch_size, advance)
+            for number in group:
+                at = rows.index(batches[number][0])
+                own = result[at : at + len(batches[number])]
+                part = task.select(batches[number])
+                yield partial(_save_batch, part, folder, provenance, own, batch_size)
 
     with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
         on_start()
