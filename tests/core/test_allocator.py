@@ -14,10 +14,10 @@ from scoreag.core.allocator import VARIABLES, keep_freed_memory
 import torch
 keeps = sys.argv[1] == "keep" and keep_freed_memory()
 faults = []
-for _ in range(40):
-    torch.ones(2**22)
+for _ in range(16):
+    torch.ones(2**24)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(keeps, faults[-1] - faults[-21])
+print(keeps, faults[-1] - faults[-9])
 """
 
 
@@ -36,10 +36,10 @@ HAS_GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
 
 @pytest.mark.skipif(not HAS_GLIBC, reason="the C library is not glibc")
 def test_freed_memory_is_used_again_without_page_faults():
-    """Twenty arrays of 16 MiB, one after another, have 4,096 pages of 4 KiB each."""
+    """Eight arrays of 64 MiB, one after another, have 16,384 pages of 4 KiB each."""
     keeps, faults = page_faults("keep")
-    assert keeps and faults < 5 * 4096
-    assert page_faults("leave")[1] > 15 * 4096
+    assert keeps and faults < 2 * 16384
+    assert page_faults("leave")[1] > 7 * 16384
 
 
 def test_the_environment_decides(monkeypatch):
