@@ -112,7 +112,7 @@ def task_part(repeats: int, tree: Path | None) -> Row:
     """GAS and GAT by the same settings and weights: this version, version 0.1, and scripts."""
     images, labels = scoreag.load_data("fashion-mnist:sample")
     contest = Contest(
-        scoreag.load_prior(MODEL, "cpu"), scoreag.load_prior(MODEL, "cpu", dtype="bfloat16"),
+        scoreag.load_prior(MODEL, "cpu"), scoreag.load_prior(MODEL, "cpu", dtype="bf16"),
         scoreag.load_classifier(VICTIM, "cpu"), torch.arange(TASK_IMAGES) % 10,
         images[:TASK_IMAGES], labels[:TASK_IMAGES],
     )  # fmt: skip

@@ -82,7 +82,7 @@ def test_another_network_is_refused_with_what_to_do():
 
 def test_a_loaded_model_says_its_dtype(tmp_path):
     folder = tiny.write_score_model(tmp_path)
-    assert scoreag.load_prior(folder, dtype="bfloat16").metadata["dtype"] == "bfloat16"
+    assert scoreag.load_prior(folder, dtype="bf16").metadata["dtype"] == "bf16"
     assert "dtype" not in scoreag.load_prior(folder).metadata  # as before there was a choice
-    with pytest.raises(ValueError, match=r"dtype is 'half'; expected float32 or bfloat16"):
+    with pytest.raises(ValueError, match=r"dtype is 'half'; expected float32 or bf16"):
         scoreag.load_prior(folder, dtype="half")

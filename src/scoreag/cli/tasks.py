@@ -27,6 +27,7 @@ ALL = "all"
 class SynthesizeOptions:
     model: o.ModelName
     dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classifier: o.ClassifierName
     classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = ALL
     per_class: Annotated[int, o.Opt("Images of each class.", check=o.at_least(1))] = 10
@@ -47,7 +48,7 @@ def synthesize(options: SynthesizeOptions) -> None:
     """
     from scoreag.methods.synthesis import build_synthesis
 
-    prior = options.compute.load_prior(options.model, options.dtype)
+    prior = options.compute.load_prior(options.model, options.dtype, options.compile)
     classifier = options.compute.load_classifier(options.classifier)
     labels, target = parse_request(
         options.classes, options.target, options.per_class, prior, classifier
@@ -67,6 +68,7 @@ def synthesize(options: SynthesizeOptions) -> None:
 class TransformOptions:
     model: o.ModelName
     dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classifier: o.ClassifierName
     source: o.ImageOptions
     target: o.TargetName = "runner-up"
@@ -88,7 +90,7 @@ def transform(options: TransformOptions) -> None:
     from scoreag.methods.transformation import build_transformation
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model, options.dtype)
+    prior = compute.load_prior(options.model, options.dtype, options.compile)
     classifier = compute.load_classifier(options.classifier)
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     check_labeled(data)
@@ -107,6 +109,7 @@ def transform(options: TransformOptions) -> None:
 class PurificationOptions:
     model: o.ModelName
     dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classifier: Annotated[str | None, o.Opt("Classifies images before and after.", "none")] = None
     source: o.ImageOptions
     run: o.RunOptions
@@ -124,7 +127,7 @@ def purify(options: PurificationOptions) -> None:
     from scoreag.methods.purification import build_purification
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model, options.dtype)
+    prior = compute.load_prior(options.model, options.dtype, options.compile)
     classifier = compute.load_classifier(options.classifier) if options.classifier else None
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     task = build_purification(

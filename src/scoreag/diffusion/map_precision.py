@@ -12,8 +12,8 @@ from torch import nn
 from scoreag.diffusion.networks.edm_blocks import ResamplingConv
 from scoreag.diffusion.parameterizations import Preconditioned
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
-DTYPES = (FLOAT32, BFLOAT16)
+FLOAT32, BF16 = "float32", "bf16"
+DTYPES = (FLOAT32, BF16)
 OF_MAPS = (nn.Conv2d, nn.GroupNorm, ResamplingConv)
 
 

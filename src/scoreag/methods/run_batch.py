@@ -86,11 +86,12 @@ def _restart_failures(
             break
         assert not isinstance(task.config.attack_scale, str)
         scale = escalate_attack_scale(task.config.attack_scale, attempt)
-        resamples = [
-            tuple(each[:count] for each in _resample(again, scale, result[rows]))
-            for again, rows, count in _padded_batches(task, failed, pad_to)
-        ]
-        again, finite = Result.cat([r for r, _ in resamples]), torch.cat([f for _, f in resamples])
+        parts, finites = [], []
+        for part, rows, count in _padded_batches(task, failed, pad_to):
+            resampled, is_finite = _resample(part, scale, result[rows])
+            parts.append(resampled[:count])
+            finites.append(is_finite[:count])
+        again, finite = Result.cat(parts), torch.cat(finites)
         again = replace(again, restarts=torch.full_like(again.restarts, attempt))
         result = _merge_rows(result, failed, again, finite)
         diverged |= {row for row, ok in zip(failed, finite.tolist(), strict=True) if not ok}

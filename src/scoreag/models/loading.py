@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from scoreag.diffusion import parameterizations as param
+from scoreag.diffusion.compiled import CompiledNetwork
 from scoreag.diffusion.map_precision import DTYPES, FLOAT32, with_bfloat16_maps
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Parameterization, Preconditioned
@@ -39,6 +40,7 @@ def load_prior(
     device: str | torch.device = "auto",
     trust_code: bool = False,
     dtype: str = FLOAT32,
+    compile: bool = False,
 ) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
@@ -46,8 +48,9 @@ def load_prior(
 
     Args:
         trust_code: whether code that the card names may be run; see SECURITY.md.
-        dtype: of the maps in the network: ``float32``, or ``bfloat16``, which is faster and gives
+        dtype: of the maps in the network: ``float32``, or ``bf16``, which is faster and gives
             slightly other images.
+        compile: whether torch.compile compiles the network, which takes a minute or more at first.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {describe_value(dtype)}; expected {' or '.join(DTYPES)}")
@@ -56,28 +59,44 @@ def load_prior(
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         with TemporaryDirectory() as folder:
             convert_checkpoint(file, Path(folder) / file.stem)
-            return load_prior(Path(folder) / file.stem, device, trust_code, dtype)
+            return load_prior(Path(folder) / file.stem, device, trust_code, dtype, compile)
     if str(name) in (public := list_checkpoints()):
-        return load_prior(fetch_card_folder(public[str(name)]), device, trust_code, dtype)
+        return load_prior(fetch_card_folder(public[str(name)]), device, trust_code, dtype, compile)
     card = load_card_of_kind(name, "score-model", trust_code)
     place = resolve_device(device)
     model = _load_denoiser(card)
     if torch.get_default_dtype() != torch.float32:  # in which new layers were made
         model = model.to(torch.float32)
-    lower = {"dtype": dtype} if dtype != FLOAT32 else {}
-    model = with_bfloat16_maps(model) if lower else model
+    model = with_bfloat16_maps(model) if dtype != FLOAT32 else model
+    model = model.to(place).eval().requires_grad_(False)
+    if compile:
+        _compile(model)
     return Prior(
-        model=model.to(place).eval().requires_grad_(False),
+        model=model,
         sampler=load_component("samplers", "heun").sample,
         sigmas=karras(18).to(place, torch.float32 if place.type == "mps" else torch.float64),
         image_shape=card.image_shape,
         classes=card.classes,
         sigma_data=card.sigma_data,
         defaults=card.defaults,
-        metadata={**card.identity, **lower},
+        metadata={**card.identity, **_computed_by(dtype, compile)},
         judge=_resolve_judge(card),
         trust_code=trust_code,
     )
+
+
+def _computed_by(dtype: str, compile: bool) -> dict[str, Any]:
+    """What changes the rounding of a model's answers, for manifests; nothing by default."""
+    return {
+        **({"dtype": dtype} if dtype != FLOAT32 else {}),
+        **({"compiled": True} if compile else {}),
+    }
+
+
+def _compile(model: nn.Module) -> None:
+    if not isinstance(model, Preconditioned):
+        raise ValueError(f"{type(model).__name__} is no network of ours to compile; leave it out")
+    model.compiled = CompiledNetwork(model.network)
 
 
 def _resolve_judge(card: Card) -> str:
