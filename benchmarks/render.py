@@ -22,6 +22,7 @@ from render_people import mixed_model, study_simulations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
 from render_semantic import semantic
+from render_speed import speed, speed_parts
 from render_tasks import purification, sampling, synthesis, transformation
 from render_transfer import transfer
 from render_white_box import white_box
@@ -253,6 +254,8 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("fashion", "fashion_synthesis_sampler", "GAS by ancestral sampling", synthesis),
     ("fashion", "fashion_purification_curves", "GAP over its settings", purification),
     ("results", "guided_sampling", "Speed beside a reference implementation", sampling),
+    ("results", "speed", "Speed beside other packages and version 0.1", speed),
+    ("cost", "speed", "Speed: all parts", speed_parts),
     ("cost", "guided_sampling_default", "Speed: cost of the default's restarts", sampling),
     (
         "results",

@@ -2,6 +2,7 @@
 
 import os
 
+from scoreag.core.allocator import keep_freed_memory
 from scoreag.core.signals import install_handlers
 
 SPIN_COUNT = "3000"  # iterations for which a thread waits actively
@@ -21,6 +22,7 @@ def run() -> int:
     """Run the command line, with signal handlers installed before any other import."""
     install_handlers()
     limit_spinning()
+    keep_freed_memory()
     from scoreag.cli.app import main
 
     return main()

@@ -195,6 +195,9 @@ def run_certification(
     """
     task, total = str(manifest["task"]), units_per_image * sum(map(len, batches))
 
+    def compute(numbers: list[int], advance: ProgressCallback) -> Iterator[list[Row]]:
+        return (compute_rows(number, advance) for number in numbers)
+
     def make_bar(done: int) -> "tqdm[Any]":
         initial = units_per_image * done
         return progress_bar(total=total, initial=initial, unit=unit, desc=task, show=progress)
@@ -206,7 +209,7 @@ def run_certification(
     with open_run_dir(folder, manifest, CERTIFICATE_FILES, overwrite) as run:
         on_start()
         resume_rows(
-            folder, batches, ROW_FIELDS[task], compute_rows, make_bar,
+            folder, batches, ROW_FIELDS[task], compute, make_bar,
             execute=None if ray is None else execute,
         )  # fmt: skip
         rows = read_complete_rows(folder, ROW_FIELDS[task])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PLAIN = "table"  # text, to be read in a terminal
 TABLE_FORMATS = (PLAIN, "csv", "json", "latex", "markdown")
+FLOAT32, DTYPES = "float32", ("float32", "bf16")  # of the score model's maps
 CARD = "the card's"  # the default if the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
 
@@ -147,6 +148,10 @@ Shard = Annotated[
     Opt("Part of the run, e.g. 2/4, to be joined by: scoreag merge.", "all", metavar="I/N"),
 ]
 Device = Annotated[str, Opt("auto, cpu, cuda, a specific one such as cuda:1, or mps.")]
+Dtype = Annotated[
+    str, Opt("Of the score model: float32, or bf16, which is faster.", check=one_of(*DTYPES))
+]
+Compile = Annotated[bool, switch("Compile the score model by torch.compile: a minute at first.")]
 MaxMemory = Annotated[str | None, Opt("Memory for a purifier's parallel draws, 4GiB.", "2GiB")]
 GuidanceScale = Annotated[
     float | None, Opt("w of the prior's own guidance: 1 is none, more shows the class.", CARD)
@@ -225,10 +230,10 @@ class DeviceOptions:
         bool, switch("Run code that a card or plan names, module:function.")
     ] = False  # fmt: skip
 
-    def load_prior(self, name: str) -> "Prior":
+    def load_prior(self, name: str, dtype: str = FLOAT32, compile: bool = False) -> "Prior":
         from scoreag.models.loading import load_prior
 
-        return load_prior(name, self.device, self.trust_code)
+        return load_prior(name, self.device, self.trust_code, dtype, compile)
 
     def load_classifier(self, name: str) -> "NormalizedClassifier":
         from scoreag.classifiers.loading import load_classifier

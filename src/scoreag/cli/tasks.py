@@ -29,6 +29,8 @@ _FOOLED_HELP = "Classifier to be fooled: as for transform."
 class SynthesizeOptions:
     model: o.ModelName
     classifier: Annotated[str | None, o.Opt(_FOOLED_HELP, "none: sample without an attack")] = None
+    dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classes: Annotated[str, o.Opt("all, 3, 0,3,5, 0-4, or names such as cat,dog.")] = ALL
     per_class: Annotated[
         int, o.Opt("Images of each class, or of a model without classes.", check=o.at_least(1))
@@ -51,7 +53,7 @@ def synthesize(options: SynthesizeOptions) -> None:
     """
     from scoreag.methods.synthesis import build_synthesis
 
-    prior = options.compute.load_prior(options.model)
+    prior = options.compute.load_prior(options.model, options.dtype, options.compile)
     if options.classifier is None:
         _sample(options, prior)
         return
@@ -99,6 +101,8 @@ def _sample(options: SynthesizeOptions, prior: "Prior") -> None:
 @dataclass(frozen=True, kw_only=True)
 class TransformOptions:
     model: o.ModelName
+    dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classifier: o.ClassifierName
     source: o.ImageOptions
     target: o.TargetName = "runner-up"
@@ -121,7 +125,7 @@ def transform(options: TransformOptions) -> None:
     from scoreag.methods.transformation import build_transformation
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model)
+    prior = compute.load_prior(options.model, options.dtype, options.compile)
     classifier = compute.load_classifier(options.classifier)
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     check_labeled(data)
@@ -139,6 +143,8 @@ def transform(options: TransformOptions) -> None:
 @dataclass(frozen=True, kw_only=True)
 class PurificationOptions:
     model: o.ModelName
+    dtype: o.Dtype = o.FLOAT32
+    compile: o.Compile = False
     classifier: Annotated[str | None, o.Opt("Classifies images before and after.", "none")] = None
     source: o.ImageOptions
     run: o.RunOptions
@@ -157,7 +163,7 @@ def purify(options: PurificationOptions) -> None:
     from scoreag.methods.purification import build_purification
 
     compute, run = options.compute, options.run
-    prior = compute.load_prior(options.model)
+    prior = compute.load_prior(options.model, options.dtype, options.compile)
     classifier = compute.load_classifier(options.classifier) if options.classifier else None
     data = load_images(options.source, prior, classifier, run.out, options.output.progress)
     task = build_purification(

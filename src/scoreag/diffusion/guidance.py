@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoreag.core.types import Denoise, LogLikelihood, Sigma, State
+from scoreag.diffusion.compiled import without_compiled
 from scoreag.diffusion.noise_schedules import vp_beta, vp_time
 
 X0Coefficients: TypeAlias = Callable[[Sigma], tuple[Tensor, Tensor]]  # (a, b): x0_hat = a x + b D
@@ -76,7 +77,7 @@ def exact_vjp(
 ) -> tuple[State, State]:
     """``D`` and ``(a + b dD/dx)^T v``, ``v`` the gradient at ``x0_hat``: autograd through ``D``."""
     differentiable = torch.is_grad_enabled()  # as in an attack on the whole chain
-    with torch.enable_grad():
+    with torch.enable_grad(), without_compiled(differentiable):
         leaf = requiring_grad(x)
         denoised = denoise(leaf, sigma)
         a, b = coefficients(sigma)
@@ -190,7 +191,7 @@ def sum_conditions(denoise: Denoise, *conditions: Callable[[Denoise], Denoise]) 
     """
 
     def guided(x: State, sigma: Sigma) -> State:
-        with torch.enable_grad():
+        with torch.enable_grad(), without_compiled(True):  # differentiated by each condition
             leaf = requiring_grad(x)
             plain = denoise(leaf, sigma)
 

@@ -20,6 +20,7 @@ from scoreag.core.types import (
     Sigma,
     State,
 )
+from scoreag.diffusion.compiled import without_compiled
 from scoreag.diffusion.guidance import SIGMA_DATA, requiring_grad
 
 VarianceFn: TypeAlias = Callable[..., Tensor]  # (sigma, similarity, sigma_data) -> v(sigma)
@@ -197,7 +198,7 @@ def mmps_denoiser(
 
     def guided(x: State, sigma: Sigma) -> State:
         differentiable = torch.is_grad_enabled()
-        with torch.enable_grad():
+        with torch.enable_grad(), without_compiled(differentiable):
             leaf = requiring_grad(x)
             denoised = denoise(leaf, sigma)
 

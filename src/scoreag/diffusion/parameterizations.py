@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scoreag.core.devices import send
 from scoreag.core.types import Denoise, Labels, Sigma, Sigmas, State
+from scoreag.diffusion.compiled import CompiledNetwork
 from scoreag.diffusion.noise_schedules import vp_time
 
 
@@ -42,8 +44,13 @@ class ScoreModel(Protocol):
 class Preconditioned(nn.Module):
     """The denoiser of a network ``F(x, time, labels)``.
 
-    ``sigma`` is one level for the batch, or, as in training, one for each image.
+    ``sigma`` is one level for the batch, or, as in training, one for each image. ``map_dtype`` is
+    that of the network's maps, where it is not the states'; see map_precision.py.  ``compiled``
+    calls the network by torch.compile; see compiled.py.
     """
+
+    map_dtype: torch.dtype | None = None
+    compiled: CompiledNetwork | None = None
 
     def __init__(self, network: nn.Module, family: Parameterization) -> None:
         super().__init__()
@@ -65,12 +72,16 @@ class Preconditioned(nn.Module):
         self, x: State, sigma: Sigmas, labels: Labels | None = None, head: bool = False
     ) -> Float[Tensor, "outputs ..."]:
         """``D(x; sigma, labels)``; with ``head`` a batch of twice the size: then the head's."""
-        per_image = sigma.to(x).expand(len(x))
+        per_image = send(sigma.to(x.dtype), x.device).expand(len(x))
         skip, out, inner, time = self.family(per_image)
         skip, out, inner = (c.view(-1, *(1,) * (x.ndim - 1)) for c in (skip, out, inner))
+        scaled = inner * x
+        if self.map_dtype is not None and x.dtype == torch.float32:
+            scaled = scaled.to(self.map_dtype, memory_format=torch.channels_last)
+        network = self.network if self.compiled is None else self.compiled
         if not head:
-            return skip * x + out * self.network(inner * x, time, labels).to(x.dtype)
-        both = self.network(inner * x, time, labels, head=True).to(x.dtype)
+            return skip * x + out * network(scaled, time, labels).to(x.dtype)
+        both = network(scaled, time, labels, head=True).to(x.dtype)
         return (skip * x + out * both.unflatten(0, (2, -1))).flatten(0, 1)
 
 

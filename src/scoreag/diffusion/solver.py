@@ -38,7 +38,12 @@ def integrate(
 
     Step ``i`` has the noise ``noise.fold_in("step", i)``; ``wrt`` as in ``checkpoint_chain``.
     """
-    return checkpoint_chain(chain_steps(step, denoise, sigmas.to(x), noise), x, wrt)
+    return checkpoint_chain(chain_steps(step, denoise, levels_for(sigmas, x), noise), x, wrt)
+
+
+def levels_for(sigmas: Float[Tensor, " levels"], x: State) -> Float[Tensor, " levels"]:
+    """The noise levels in the dtype of ``x``, on the CPU: to read one waits for no GPU."""
+    return sigmas.to("cpu", x.dtype)
 
 
 def chain_steps(
@@ -83,15 +88,7 @@ class _CheckpointedCall(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor, *wrt: Tensor) -> Tensor:
-        device = x.device.type
-        ctx.function, ctx.autocast = (
-            function,
-            {
-                "device_type": device,
-                "dtype": torch.get_autocast_dtype(device),
-                "enabled": torch.is_autocast_enabled(device),
-            },
-        )
+        ctx.function, ctx.autocast = function, _autocast_state(x.device.type)
         ctx.save_for_backward(x, *wrt)
         return function(x.detach())  # else guidance inside would see x as a part of its own graph
 
@@ -110,6 +107,17 @@ class _CheckpointedCall(torch.autograd.Function):
         grads = torch.autograd.grad(y, inputs, grad, retain_graph=shared, allow_unused=True)
         rest = iter(grads[1:])
         return None, grads[0], *(next(rest) if t.requires_grad else None for t in wrt)
+
+
+def _autocast_state(device: str) -> dict[str, Any]:
+    """The arguments of torch.autocast that enter the present state; off where there is none."""
+    if not torch.amp.is_autocast_available(device):
+        return {"device_type": "cpu", "enabled": False}
+    return {
+        "device_type": device,
+        "dtype": torch.get_autocast_dtype(device),
+        "enabled": torch.is_autocast_enabled(device),
+    }
 
 
 def _refuse_hidden(y: Tensor, inputs: Sequence[Tensor]) -> None:

@@ -27,7 +27,8 @@ from scoreag.io.records import (
 from scoreag.io.run_dir import ROWS
 
 Batches: TypeAlias = Sequence[Sequence[int]]  # the image ids that are computed together
-Compute: TypeAlias = Callable[[int, Callable[[int], Any]], Any]  # (number, advance) -> the batch
+# (numbers, advance) -> the batches, in turn
+Compute: TypeAlias = Callable[[list[int], Callable[[int], Any]], Iterable[Any]]
 Groups: TypeAlias = Iterable[list[int]]  # the numbers of batches that are written together
 Executor: TypeAlias = Callable[[Groups], Iterator[tuple[list[int], list[Any]]]]
 MakeBar: TypeAlias = Callable[[int], "tqdm[Any]"]  # of the number of finished images
@@ -165,7 +166,7 @@ def resume_rows(
     Complete batches in ``folder`` are not computed again; one with a missing row is.
 
     Args:
-        compute: (batch number, function that advances the bar) -> the batch.
+        compute: (batch numbers, function that advances the bar) -> the batches, in turn.
         make_bar: number of finished images -> progress bar.
         write_every: images between two writes; an interruption writes, too.
         store: writes the batches; by default they are rows alone.
@@ -194,7 +195,7 @@ def resume_rows(
 
 
 def _compute_group(
-    group: Sequence[int],
+    group: list[int],
     compute: Compute,
     advance: Callable[[int], Any],
     save: Callable[[Sequence[int], Sequence[Any]], None],
@@ -202,8 +203,8 @@ def _compute_group(
     """Compute and save some batches; after an error, those that were computed are saved."""
     computed: list[Any] = []
     try:
-        for number in group:
-            computed.append(compute(number, advance))
+        for one in compute(group, advance):
+            computed.append(one)  # at once: an interruption saves what there is
     finally:
         if computed:
             save(group, computed)

@@ -1,6 +1,6 @@
 """What the three tasks share: the attack likelihood, the guided denoiser, and the cost counter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -76,6 +76,19 @@ class SampleBatch:
         energy = None if self.energy is None else self.energy[rows]
         return SampleBatch(
             self.images[rows], targets, self.nfe[rows], self.guidance_skipped[rows], energy
+        )
+
+    @staticmethod
+    def cat(parts: Sequence["SampleBatch"]) -> "SampleBatch":
+        """The images of all ``parts``, which are of one task."""
+        targets = [part.targets for part in parts if part.targets is not None]
+        energies = [part.energy for part in parts if part.energy is not None]
+        return SampleBatch(
+            torch.cat([part.images for part in parts]),
+            torch.cat(targets) if targets else None,
+            torch.cat([part.nfe for part in parts]),
+            torch.cat([part.guidance_skipped for part in parts]),
+            torch.cat(energies) if energies else None,
         )
 
     def merge(self, rows: list[int], samples: "SampleBatch", better: Tensor) -> "SampleBatch":

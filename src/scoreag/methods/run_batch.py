@@ -1,12 +1,13 @@
-"""The result of one batch: images sampled, sampled again or at searched scales, and evaluated.
+"""The result of some images: sampled, sampled again or at searched scales, and evaluated.
 
-Every forward pass has as many images as the batch is padded to.  The kernels then round alike, so
-that an image is bit-identical whatever else is computed with it.
+Every forward pass has as many images as a batch is padded to.  The kernels then round alike, so
+that an image is bit-identical whatever else is computed with it.  So images that are sampled again
+share batches, whichever they were in before: an image that is finished costs nothing.
 """
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from scoreag.classifiers.class_groups import known_names
-from scoreag.core.batching import select_rows
+from scoreag.core.batching import batch_ranges, select_rows
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.diffusion.likelihoods import logit_margin
@@ -31,21 +32,42 @@ from scoreag.methods.task import TaskSpec
 MAX_DOUBLINGS = 1000  # doubles end at 2^1024
 
 
+def samples_again(config: SamplingConfig) -> bool:
+    """Whether some images are sampled more often than others, so that more at once cost less."""
+    return bool(config.searched or config.max_restarts)
+
+
 @torch.inference_mode(False)  # guidance needs gradients
-def run_batch(task: TaskSpec, pad_to: int = 0) -> Result:
-    """The result of all images of a task in one batch, padded to ``pad_to``."""
+def run_batch(
+    task: TaskSpec, pad_to: int = 0, advance: Callable[[int], Any] = lambda count: None
+) -> Result:
+    """The result of all images of a task, in batches padded to ``pad_to``; 0: in one, unpadded.
+
+    Args:
+        advance: called with the number of images that were finished.
+    """
+    padded = replace(task, classifier=_pad_classifier(task, pad_to))
     if task.config.searched:
-        return _search_strengths(task, pad_to)
-    padded = task.pad(pad_to, "task")
-    samples = _sample(padded, padded.config)
-    _check_finite(padded, samples.images)
-    result = _evaluate(padded, padded.config, samples)[: len(task)]
-    if not task.is_attack:
-        return result
-    return _restart_failures(replace(task, classifier=padded.classifier), result, pad_to)
+        return _search_strengths(padded, pad_to, advance)
+    parts, restarts = [], task.is_attack and task.config.max_restarts > 0
+    for part, _, count in _padded_batches(padded, None, pad_to):
+        samples = _sample(part, part.config)
+        _check_finite(part, samples.images)
+        parts.append(_evaluate(part, part.config, samples)[:count])
+        advance(0 if restarts else count)
+    result = Result.cat(parts)
+    return _restart_failures(padded, result, pad_to, advance) if restarts else result
 
 
-def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
+def _pad_classifier(task: TaskSpec, pad_to: int) -> Any:
+    """The classifier with draws from the first on, and with rows for whole batches."""
+    whole = -(-len(task) // pad_to) * pad_to if pad_to else len(task)
+    return task.pad(whole, "task").classifier
+
+
+def _restart_failures(
+    task: TaskSpec, result: Result, pad_to: int, advance: Callable[[int], Any]
+) -> Result:
     """Sample the images that failed again, each time at twice the attack scale.
 
     A random classifier continues its draws for each image.  The images are padded, to the same size
@@ -54,23 +76,31 @@ def _restart_failures(task: TaskSpec, result: Result, pad_to: int) -> Result:
     last sample and is not restarted: a larger scale would not help.
     """
     diverged: set[int] = set()
+    rest = len(task)
     for attempt in range(1, task.config.max_restarts + 1):
         assert result.success is not None and task.classifier is not None
         failures = (~result.success).nonzero().flatten().tolist()
         failed = [i for i in failures if i not in diverged]
+        advance(rest - len(failed))
+        rest = len(failed)
         if not failed:
             break
-        again, rows = _select_padded(task, failed, pad_to)
         assert not isinstance(task.config.attack_scale, str)
         scale = escalate_attack_scale(task.config.attack_scale, attempt)
-        resampled, finite = _resample(again, scale, result[rows])
-        resampled = replace(resampled, restarts=torch.full_like(resampled.restarts, attempt))
-        result = _merge_rows(result, failed, resampled[: len(failed)], finite[: len(failed)])
-        diverged |= {row for row, ok in zip(failed, finite.tolist(), strict=False) if not ok}
+        parts, finites = [], []
+        for part, rows, count in _padded_batches(task, failed, pad_to):
+            resampled, is_finite = _resample(part, scale, result[rows])
+            parts.append(resampled[:count])
+            finites.append(is_finite[:count])
+        again, finite = Result.cat(parts), torch.cat(finites)
+        again = replace(again, restarts=torch.full_like(again.restarts, attempt))
+        result = _merge_rows(result, failed, again, finite)
+        diverged |= {row for row, ok in zip(failed, finite.tolist(), strict=True) if not ok}
+    advance(rest)
     return result
 
 
-def _search_strengths(task: TaskSpec, pad_to: int) -> Result:
+def _search_strengths(task: TaskSpec, pad_to: int, advance: Callable[[int], Any]) -> Result:
     """Each image by the weakest attack at which the classifier errs.
 
     An image that nothing fools keeps its last sample that is finite. In each chain a random
@@ -78,32 +108,47 @@ def _search_strengths(task: TaskSpec, pad_to: int) -> Result:
     """
     option = task.config.searched
     search = SEARCHES[option]
-    padded = replace(task, classifier=task.pad(pad_to, "task").classifier)
-    brackets = Brackets.start(_first_strengths(padded, pad_to, search))
+    brackets = Brackets.start(_first_strengths(task, pad_to, search))
     kept: SampleBatch | None = None
     strengths, tries = torch.zeros((2, len(task)), dtype=torch.float64).unbind()
+    rest = len(task)
     for number in itertools.count():
         trial = brackets.next_strengths(search)
         rows = (~trial.isnan()).nonzero().flatten().tolist()
+        advance(rest - len(rows))
+        rest = len(rows)
         if not rows:
             break
-        part, copies = _select_padded(padded, rows, pad_to)
-        chain = part.with_found(option, trial[copies]).with_draws("chain")
-        samples = _sample(chain, task.config)
-        fooled, finite = _fools(part, samples.images, search, number, len(rows))
-        samples, better = samples[: len(rows)], fooled | brackets.high[rows].isinf() & finite
+        samples, fooled, finite = _try_strengths(task, trial, rows, number, pad_to)
+        better = fooled | brackets.high[rows].isinf() & finite
         brackets = brackets.update(rows, trial[rows], fooled, finite)
         kept = samples if kept is None else kept.merge(rows, samples, better)
         strengths[rows] = torch.where(better, trial[rows], strengths[rows])
         tries[rows] += 1
     assert kept is not None  # each image has a first strength
-    every = range(len(task))
-    final, copies = _select_padded(padded.with_found(option, strengths), [*every], pad_to)
-    final = final.with_draws("result")
-    kept = kept[copies]
-    _check_finite(final, kept.images)
-    result = _evaluate(final, task.config, kept)[: len(task)]
-    return replace(result, restarts=tries.long() - 1, found=brackets.high.isfinite())
+    parts = []
+    for part, copies, count in _padded_batches(task.with_found(option, strengths), None, pad_to):
+        final = part.with_draws("result")
+        _check_finite(final, kept[copies].images)
+        parts.append(_evaluate(final, task.config, kept[copies])[:count])
+    found = brackets.high.isfinite()
+    return replace(Result.cat(parts), restarts=tries.long() - 1, found=found)
+
+
+def _try_strengths(
+    task: TaskSpec, strengths: BatchScalar, rows: list[int], number: int, pad_to: int
+) -> tuple[SampleBatch, Tensor, Tensor]:
+    """Samples of some images by attacks of these strengths, which fool, and which are finite."""
+    option = task.config.searched
+    parts, fooled, finite = [], [], []
+    for part, copies, count in _padded_batches(task, rows, pad_to):
+        chain = part.with_found(option, strengths[copies]).with_draws("chain")
+        samples = _sample(chain, task.config)
+        fools, is_finite = _fools(part, samples.images, SEARCHES[option], number, count)
+        parts.append(samples[:count])
+        fooled.append(fools)
+        finite.append(is_finite)
+    return SampleBatch.cat(parts), torch.cat(fooled), torch.cat(finite)
 
 
 def _first_strengths(task: TaskSpec, pad_to: int, search: ScaleSearch) -> BatchScalar:
@@ -111,10 +156,11 @@ def _first_strengths(task: TaskSpec, pad_to: int, search: ScaleSearch) -> BatchS
     first = torch.full((len(task),), search.first, dtype=torch.float64)
     if task.images is None:
         return first
-    part, _ = _select_padded(task, [*range(len(task))], pad_to)
-    assert part.images is not None
-    wrong, _ = _fools(part, part.images, search, -1, len(task))
-    return torch.where(wrong, search.least, first)
+    wrong = []
+    for part, _, count in _padded_batches(task, None, pad_to):
+        assert part.images is not None
+        wrong.append(_fools(part, part.images, search, -1, count)[0])
+    return torch.where(torch.cat(wrong), search.least, first)
 
 
 @torch.no_grad()
@@ -149,18 +195,27 @@ def _fools(
     return fooled[:count].cpu(), finite[:count].cpu()
 
 
-def _select_padded(task: TaskSpec, chosen: list[int], pad_to: int) -> tuple[TaskSpec, list[int]]:
-    """Some images of a task, padded to the size of before with copies of the last; their rows.
+def _padded_batches(
+    task: TaskSpec, chosen: list[int] | None, pad_to: int
+) -> Iterator[tuple[TaskSpec, list[int], int]]:
+    """Some images of a task in batches, the last padded with copies of its last; None: all images.
 
-    For the copies the classifier takes the draws of other rows, so that those of a chosen image
-    advance once.
+    With each batch its rows, and how many of them are no copies.  For the copies the classifier
+    takes the draws of rows that are not chosen, so that those of a chosen image advance once.
     """
-    n_padding = max(0, pad_to - len(chosen))
-    others = [i for i in range(max(pad_to, len(task))) if i not in chosen][:n_padding]
-    rows = [*chosen, *[chosen[-1]] * n_padding]
-    assert task.classifier is not None
-    classifier = select_rows(task.classifier, [*chosen, *others])
-    return replace(task.select(rows), classifier=classifier), rows
+    assert task.classifier is not None or task.task == "purify"
+    chosen = [*range(len(task))] if chosen is None else chosen
+    size = pad_to or len(chosen)
+    whole = -(-len(task) // size) * size
+    others = [i for i in range(whole) if i not in set(chosen)]
+    for positions in batch_ranges(len(chosen), size):
+        rows = [chosen[i] for i in positions]
+        copies = [*rows, *[rows[-1]] * (size - len(rows))]
+        part = task.select(copies)
+        if task.classifier is not None:
+            draws = [*rows, *others[: size - len(rows)]]
+            part = replace(part, classifier=select_rows(task.classifier, draws))
+        yield part, copies, len(rows)
 
 
 def escalate_attack_scale(attack_scale: float, restarts: int) -> float:

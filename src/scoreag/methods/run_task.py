@@ -1,7 +1,8 @@
 """Run a task in batches, in memory or in a run folder that can be resumed.
 
 Every forward pass has ``batch_size`` images, and the last batch is padded.  The kernels then round
-alike, so that an image is bit-identical whatever else is computed with it.
+alike, so that an image is bit-identical whatever else is computed with it.  Where some images are
+sampled more often than others, several batches are computed together, which leaves fewer gaps.
 """
 
 import warnings
@@ -36,13 +37,14 @@ from scoreag.io.run_dir import open_run_dir
 from scoreag.io.run_shards import SHARD, RunShard
 from scoreag.methods.guided_sampling import RUNNER_UP
 from scoreag.methods.result import ROW_FIELDS, TASK_FILES, Result, encode_pictures
-from scoreag.methods.run_batch import run_batch
+from scoreag.methods.run_batch import run_batch, samples_again
 from scoreag.methods.summary import summarize_rows
 from scoreag.methods.task import TaskSpec, validate_flag
 from scoreag.models.identity import describe_models, tensors_sha256
 from scoreag.registry import describe_value, did_you_mean
 
 DEFAULT_BATCH_SIZE = 16  # images per forward pass
+IMAGES_TOGETHER = 256  # that share batches when some are finished, in memory
 MAX_BATCH_SIZE = 4096  # short batches are padded to it, in memory
 MAX_DOUBLINGS = 1000  # doubles end at 2^1024
 
@@ -54,10 +56,10 @@ def run_in_memory(
     check_batch_size("batch_size", batch_size, "all at once")
     parts = []
     show = validate_flag("progress", progress)
+    together = max(1, IMAGES_TOGETHER // (batch_size or 1)) if samples_again(task.config) else 1
     with _progress_bar(task.task, len(task), show, 0) as bar:
-        for rows in batch_ranges(len(task), batch_size or len(task)):
-            parts.append(run_batch(task.select(rows), pad_to=batch_size))
-            bar.update(len(rows))
+        for rows in batch_ranges(len(task), together * batch_size or len(task)):
+            parts.append(run_batch(task.select(rows), batch_size, bar.update))
     return Result.cat(parts)
 
 
@@ -83,7 +85,8 @@ def run_task(
     Args:
         provenance: for the manifest: ``command``, ``data`` (name, sha256), ``target`` as typed;
             for the rows: ``sources``, the file of each image id.
-        write_every: images between two writes, and in one task of Ray.
+        write_every: images between two writes, and in one task of Ray; they share batches when
+            some are finished.
         batch_size: images per forward pass; 0: ``write_every``, unpadded.
         on_start: called after all checks, before the first image is computed.
         shard: computes only these batches; ``merge_tasks`` joins the folders of all shards.
@@ -104,11 +107,7 @@ def run_task(
     ids = [[task.image_ids[i] for i in batch] for batch in batches]
     store = open_pictures(folder, picture_format, ids, is_large(len(task)))
 
-    def compute(number: int, advance: Callable[[int], Any]) -> EncodedBatch:
-        batch = _compute_batch(task.select(batches[number]), provenance, batch_size)
-        advance(len(batches[number]))
-        return batch
-
+    compute = partial(_compute_here, task, batches, provenance, batch_size)
     execute = None
     if ray is not None:
         execute = partial(_execute_on_ray, task, batches, provenance, batch_size, ray)
@@ -125,6 +124,22 @@ def run_task(
         write_json(folder / "summary.json", summary)
         run.finish()
     return summary
+
+
+def _compute_here(
+    task: TaskSpec,
+    batches: Sequence[range],
+    provenance: Mapping[str, Any],
+    batch_size: int,
+    numbers: list[int],
+    advance: Callable[[int], Any],
+) -> Iterator[EncodedBatch]:
+    """Some batches of a task, computed together where some of their images are sampled again."""
+    for group in [numbers] if samples_again(task.config) else [[n] for n in numbers]:
+        rows = [row for number in group for row in batches[number]]
+        sizes = [len(batches[number]) for number in group]
+        part = task.select(rows)
+        yield from _compute_batches(part, sizes, provenance, batch_size, advance)
 
 
 def _execute_on_ray(
@@ -152,8 +167,14 @@ def _compute_group(shared: tuple[Any, ...], images: dict[str, Any]) -> list[Enco
     """The batches of a group, in a worker."""
     bare, provenance, batch_size = shared
     group = replace(bare, **images)
+    sizes = [len(rows) for rows in batch_ranges(len(group), batch_size or len(group))]
+    if samples_again(group.config):
+        return [*_compute_batches(group, sizes, provenance, batch_size)]
     parts = (group.select(rows) for rows in batch_ranges(len(group), batch_size or len(group)))
-    return [_compute_batch(part, provenance, batch_size) for part in parts]
+    return [
+        one for part in parts
+        for one in _compute_batches(part, [len(part)], provenance, batch_size)
+    ]  # fmt: skip
 
 
 def _check_format(picture_format: str, shard: RunShard | None) -> None:
@@ -269,9 +290,27 @@ def target_source(task: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     return RUNNER_UP if task.target == RUNNER_UP else "untargeted"
 
 
-def _compute_batch(task: TaskSpec, provenance: Mapping[str, Any], pad_to: int) -> EncodedBatch:
+def _compute_batches(
+    task: TaskSpec,
+    sizes: Sequence[int],
+    provenance: Mapping[str, Any],
+    pad_to: int,
+    advance: Callable[[int], Any] = lambda count: None,
+) -> Iterator[EncodedBatch]:
+    """Images that are computed together, as batches of these sizes."""
+    result = run_batch(task, pad_to, advance).map_tensors(lambda values: values.detach().cpu())
+    start = 0
+    for size in sizes:
+        rows = range(start, start + size)
+        own = result[start : start + size]
+        yield _encode_batch(task.select(rows), own, provenance, pad_to)
+        start += size
+
+
+def _encode_batch(
+    task: TaskSpec, result: Result, provenance: Mapping[str, Any], pad_to: int
+) -> EncodedBatch:
     """A batch with its pictures as PNG, and with predictions on the pictures decoded from these."""
-    result = run_batch(task, pad_to).map_tensors(lambda values: values.detach().cpu())
     saved, entries, encoded = encode_pictures(result, provenance.get("sources"))
     float_predictions = None
     pictures = to_float(saved, result.images.dtype)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from scoreag.diffusion import parameterizations as param
+from scoreag.diffusion.compiled import CompiledNetwork
+from scoreag.diffusion.map_precision import DTYPES, FLOAT32, with_bfloat16_maps
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.parameterizations import Parameterization, Preconditioned
 from scoreag.diffusion.prior import Prior
@@ -35,7 +37,13 @@ DEVICES: dict[str, tuple[str, Callable[[], bool]]] = {  # how a message calls it
 }
 
 
-def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool = False) -> Prior:
+def load_prior(
+    name: Any,
+    device: str | torch.device = "auto",
+    trust_code: bool = False,
+    dtype: str = FLOAT32,
+    compile: bool = False,
+) -> Prior:
     """The score model of a name, of a folder with card.toml and weights, or of a checkpoint.
 
     Names are those of the zoo, of public checkpoints, and ``hf://OWNER/NAME@REVISION`` of the
@@ -45,13 +53,23 @@ def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool 
         name: a word or a path; or a pipeline of diffusers, whose network and scheduler are read
             as from its folder.
         trust_code: whether code that the card names may be run; see SECURITY.md.
+        dtype: of the maps in the network: ``float32``, or ``bf16``, which is faster and gives
+            slightly other images.
+        compile: whether torch.compile compiles the network, which takes a minute or more at first.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {describe_value(dtype)}; expected {' or '.join(DTYPES)}")
     if callable(save := getattr(name, "save_pretrained", None)):
         with TemporaryDirectory() as folder:
             named = Path(folder) / type(name).__name__
             save(named)  # there is one reader of configurations, that of folders
-            return load_prior(named, device, trust_code)
+            return load_prior(named, device, trust_code, dtype, compile)
     check_name(name, "a score model", "load_prior")
+    return _set_execution(_load_named(name, device, trust_code), dtype, compile)
+
+
+def _load_named(name: str | Path, device: str | torch.device, trust_code: bool) -> Prior:
+    """A score model in float32, by its name or its path."""
     if is_hub_name(name):
         found = fetch_hub_folder(str(name))
         if not is_folder(found.folder):
@@ -62,7 +80,7 @@ def load_prior(name: Any, device: str | torch.device = "auto", trust_code: bool 
     if (file.is_file() and file.suffix != ".toml") or is_folder(file):
         return _from_checkpoint(file, file.stem, device)
     if str(name) in (public := list_checkpoints()):
-        return load_prior(fetch_card_folder(public[str(name)]), device, trust_code)
+        return _from_card(fetch_card_folder(public[str(name)]), device, trust_code)
     return _from_card(name, device, trust_code)
 
 
@@ -91,6 +109,29 @@ def _from_card(name: str | Path, device: str | torch.device, trust_code: bool) -
         judge=_resolve_judge(card),
         trust_code=trust_code,
     )
+
+
+def _set_execution(prior: Prior, dtype: str, compile: bool) -> Prior:
+    """The score model with maps of another precision, or compiled."""
+    model: Any = prior.model
+    model = with_bfloat16_maps(model) if dtype != FLOAT32 else model
+    if compile:
+        _compile(model)
+    return replace(prior, model=model, metadata={**prior.metadata, **_computed_by(dtype, compile)})
+
+
+def _computed_by(dtype: str, compile: bool) -> dict[str, Any]:
+    """What changes the rounding of a model's answers, for manifests; nothing by default."""
+    return {
+        **({"dtype": dtype} if dtype != FLOAT32 else {}),
+        **({"compiled": True} if compile else {}),
+    }
+
+
+def _compile(model: nn.Module) -> None:
+    if not isinstance(model, Preconditioned):
+        raise ValueError(f"{type(model).__name__} is no network of ours to compile; leave it out")
+    model.compiled = CompiledNetwork(model.network)
 
 
 def _resolve_judge(card: Card) -> str:

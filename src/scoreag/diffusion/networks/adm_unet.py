@@ -47,6 +47,8 @@ class AdmUNet(nn.Module):
         null_label: whether labels were dropped in training, so that there is one for no class.
     """
 
+    maps_have_dtype = True  # of their own; the embedding stays in float32
+
     def __init__(
         self,
         image_shape: Sequence[int] = (3, 64, 64),

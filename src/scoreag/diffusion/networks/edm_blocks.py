@@ -123,7 +123,7 @@ class Block(nn.Module):
 
     def forward(self, x: Maps, emb: Vector) -> Maps:
         y = self.conv0(silu(self.norm0(x)))
-        affine = self.affine(emb)[:, :, None, None]
+        affine = self.affine(emb).to(x.dtype)[:, :, None, None]
         if self.adaptive_scale:
             scale, shift = affine.chunk(2, 1)
             y = silu(shift + self.norm1(y) * (1 + scale))

@@ -33,6 +33,7 @@ class UNet(nn.Module):
     """
 
     null_label = True  # labels are dropped in training
+    maps_have_dtype = True  # of their own; the embedding stays in float32
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class Block(nn.Module):
         self.attention = Attention(out_channels) if attention else nn.Identity()
 
     def forward(self, x: Maps, emb: Vector) -> Maps:
-        scale, shift = self.told(emb)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.told(emb).to(x.dtype)[:, :, None, None].chunk(2, 1)
         y = self.conv1(silu(self.norm1(x)))
         y = silu(self.norm2(y) * (1 + scale) + shift)
         return self.attention(self.skip(x) + self.conv2(y))

@@ -10,7 +10,7 @@ from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.samplers._options import check_whole
 from scoreag.diffusion.samplers.restart import add_noise
-from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.solver import checkpoint_chain, levels_for
 from scoreag.diffusion.steering import diffuse, drift
 
 
@@ -60,7 +60,7 @@ def sample(
     """
     check_whole("ancestral's recurrence", recurrence, 1)
     chain = []
-    for i, (sigma, lower) in enumerate(pairwise(sigmas.to(x))):
+    for i, (sigma, lower) in enumerate(pairwise(levels_for(sigmas, x))):
         source = noise.fold_in("step", i)
         down = partial(step, denoise, sigma=sigma, next_sigma=lower)
         chain.append(partial(down, noise=source))

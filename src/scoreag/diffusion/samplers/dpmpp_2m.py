@@ -14,7 +14,7 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, Sigma, State
 from scoreag.diffusion.samplers import ancestral, euler
-from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.solver import checkpoint_chain, levels_for
 from scoreag.diffusion.steering import branches, choose, diffuse
 
 
@@ -78,7 +78,7 @@ def sample(
         sde: the SDE form, which adds fresh noise at each step, instead of the ODE.
     """
     _check_form(sde)
-    levels = list(sigmas.to(x))
+    levels = list(levels_for(sigmas, x))
     steps = [
         partial(
             step,

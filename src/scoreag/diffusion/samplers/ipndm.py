@@ -12,7 +12,7 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, State
 from scoreag.diffusion.samplers._options import check_whole
-from scoreag.diffusion.solver import checkpoint_chain, ode_derivative
+from scoreag.diffusion.solver import checkpoint_chain, levels_for, ode_derivative
 
 MAX_ORDER = 4
 
@@ -59,7 +59,7 @@ def sample(
             bounds the order on ever finer grids by 2.
     """
     check_whole("ipndm's order", order, 1, MAX_ORDER)
-    levels = sigmas.to(x)
+    levels = levels_for(sigmas, x)
     steps = [
         partial(
             step,

@@ -15,7 +15,7 @@ from scoreag.core.types import Denoise, State
 from scoreag.diffusion.noise_schedules import karras
 from scoreag.diffusion.samplers import heun
 from scoreag.diffusion.samplers._options import check_whole
-from scoreag.diffusion.solver import chain_steps, checkpoint_chain
+from scoreag.diffusion.solver import chain_steps, checkpoint_chain, levels_for
 from scoreag.diffusion.steering import diffuse
 
 
@@ -76,7 +76,7 @@ def sample(
         ValueError: there is no level from which to go up.
     """
     _check_options(n_restarts, restart_steps, s_tmin, s_tmax)
-    levels = sigmas.to(x)
+    levels = levels_for(sigmas, x)
     top = min(float(s_tmax), float(levels[0]))
     place = _place(levels.tolist(), s_tmin, s_tmax) if n_restarts else 0
     descend = partial(chain_steps, heun.step, denoise)
@@ -84,7 +84,7 @@ def sample(
     low = float(levels[place])
     for k in range(n_restarts):
         again = noise.fold_in("restart", k)
-        grid = karras(restart_steps + 1, sigma_min=low, sigma_max=top)[:-1].to(x)
+        grid = karras(restart_steps + 1, sigma_min=low, sigma_max=top)[:-1].to(x.dtype)
         grid[-1] = levels[place]
         up = partial(add_noise, denoise, sigma=levels[place], raised=grid[0], noise=again)
         chain.append(up)

@@ -15,7 +15,7 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import Denoise, State
 from scoreag.diffusion.samplers._options import check_whole
-from scoreag.diffusion.solver import checkpoint_chain
+from scoreag.diffusion.solver import checkpoint_chain, levels_for
 
 MAX_ORDER = 3
 
@@ -95,7 +95,7 @@ def sample(
             to sigma = 0 takes the denoiser's estimate.
     """
     check_whole("unipc's order", order, 1, MAX_ORDER)
-    levels, exact = sigmas.to(x), sigmas.cpu().double()
+    levels, exact = levels_for(sigmas, x), sigmas.cpu().double()
     steps = [
         partial(
             step,
