@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 import tiny
-from scoreag import attack
+from scoreag import attack, plot
 from scoreag.attacks import FGSM
 from scoreag.cli.app import COMMANDS, main
 from scoreag.cli.options import TABLE_FORMATS
@@ -51,6 +51,12 @@ def test_a_certificate_prints_what_is_certified(tmp_path, monkeypatch, capsys):
     assert main([*words, "--quiet"]) == 0
     assert "| L2 radius | certified accuracy" in capsys.readouterr().out
     assert (tmp_path / "out" / "figures" / "certified.svg").is_file()
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    figure = plot.curves("out", x="radius", y="certified_accuracy")
+    line = figure.axes[0].lines[0]
+    right = [row["radius"] for row in rows if row["correct"]]
+    assert line.get_xdata().tolist() == sorted({0.0, *right})
+    assert line.get_ydata()[0] == len(right) / 2
     shutil.rmtree(tmp_path / "out" / "tables")
     assert main(["report", "out", "--quiet"]) == 0
     assert (tmp_path / "out" / "tables" / "certified.tex").is_file()

@@ -1,6 +1,8 @@
 """A saved result is read again as it was, with images in 8 bits."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +51,13 @@ def test_its_summary_is_that_of_the_folder(result, tmp_path):
 def test_only_the_first_images_are_read_where_that_is_asked_for(result, tmp_path):
     again = load_result(result.save(tmp_path / "run"), max_images=2)
     assert again.image_ids.tolist() == result.image_ids[:2].tolist()
+
+
+def test_an_infinite_energy_is_read_as_one(tmp_path):
+    """JSON has no infinity: the rows of the folder have null."""
+    energy = torch.tensor([math.inf, 1.5, 0.0], dtype=torch.float64)
+    result = replace(MADE["attack"](), energy=energy)
+    assert load_result(result.save(tmp_path / "run")).energy.tolist() == energy.tolist()
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path):

@@ -129,7 +129,7 @@ class Result:
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
         for name, words in names.items():
-            is_targeted = (self.task, name) != ("attack", "targeted_success")
+            is_targeted = name != "targeted_success" or self.task != "attack"
             if is_targeted and (values := getattr(self, name)) is not None:
                 parts.append(f"{int(values.sum())} of {len(self)} {words}")
         if (preserved := self.label_preserved) is not None:

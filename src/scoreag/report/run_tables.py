@@ -152,8 +152,9 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> list[Table]:
 
 def _score_model_tables(evaluation: Mapping[str, Any]) -> list[Table]:
     """Progress of the training, nearest training images and throughput; none of a classifier."""
-    curve, speed = evaluation.get("curve") or (), evaluation.get("speed") or {"seconds": {}}
-    names = list(next(iter(curve))["metrics"]) if len(curve) > 1 else []
+    curve: Sequence[Mapping[str, Any]] = evaluation.get("curve") or []
+    speed = evaluation.get("speed") or {"seconds": {}}
+    names = list(curve[0]["metrics"]) if len(curve) > 1 else []
     progress: Rows = [
         [one["name"], one["images_seen"], *(one["metrics"].get(n) for n in names)]
         for one in curve if names
