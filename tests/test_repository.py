@@ -1,4 +1,4 @@
-"""The files of the repository agree with one another: versions, pins, workflows, pages, containers."""
+"""The files of the repository agree: versions, pins, workflows, pages, containers."""
 
 import re
 import shutil

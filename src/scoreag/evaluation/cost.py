@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,9 +35,7 @@ def estimate_classifier(
         assert first.labels is not None
         pixels, labels, attacks = first.images, first.labels, part.attacks
 
-        def run(x: Any = pixels, y: Any = labels, attacks: Any = attacks) -> None:
-            measure_accuracy(classifier, x, y, "images", attacks, batch_size)
-
+        run = partial(measure_accuracy, classifier, pixels, labels, "images", attacks, batch_size)
         images += len(data)
         seconds += _measure(run) * len(data) / len(pixels)
     return images, seconds
@@ -49,7 +48,7 @@ def estimate_score_model(
     batches = math.ceil(context.n_images / context.batch_size)
     seconds, per_call = 0.0, 0.0
     for one in (model, *others):
-        one_batch = _measure(lambda one=one: _sample_once(one, context))
+        one_batch = _measure(partial(_sample_once, one, context))
         per_call = one_batch / context.nfe
         seconds += batches * one_batch + _seconds_of_losses(one, context)
     seconds += _seconds_of_features(context, 1 + len(others))
@@ -94,7 +93,7 @@ def _seconds_of_features(context: EvalContext, models: int) -> float:
     more = min(len(context.train), TRAIN_PER_SAMPLE * context.n_images)
     images = (2 + models) * context.n_images + more
     each = sum(
-        _measure(lambda one=one: extract_features(one, part, context.device, size))
+        _measure(partial(extract_features, one, part, context.device, size))
         for one in context.extractors
     )
     return each * images / len(part)
