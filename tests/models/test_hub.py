@@ -144,10 +144,11 @@ def test_cache_serves_what_was_loaded_once(
 
 
 def test_a_known_commit_needs_no_request(hub: Hub, tmp_path: Path) -> None:
-    commit = publish(hub, "me/net", tiny.write_classifier(tmp_path / "net"))
-    load_classifier(f"{NET}@{commit}", "cpu")
+    folder = tiny.write_score_model(tmp_path / "prior", judge="fashion-judge")  # of the zoo
+    commit = publish(hub, "me/prior", folder)
+    load_prior(f"{PRIOR}@{commit}", "cpu")
     hub.requests.clear()
-    load_classifier(f"{NET}@{commit}", "cpu")
+    load_prior(f"{PRIOR}@{commit}", "cpu")
     assert hub.requests == []
 
 
