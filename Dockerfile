@@ -2,17 +2,17 @@
 #
 #   docker build --target cpu  --tag scoreag:cpu  .
 #   docker build --target cuda --tag scoreag:cuda .
-#   docker run --rm --user "$(id -u)" --volume "$PWD:/work" scoreag:cpu demo --out runs/demo
-#   docker run --rm --gpus all --user "$(id -u)" --volume "$PWD:/work" scoreag:cuda demo --out runs/demo
+#   docker run --rm --user "$(id -u)" --volume "$PWD:/project" scoreag:cpu demo --out runs/demo
+#   docker run --rm --gpus all --user "$(id -u)" --volume "$PWD:/project" scoreag:cuda demo --out runs/demo
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    SCOREAG_CACHE=/work/.cache/scoreag HF_HOME=/work/.cache/huggingface MPLCONFIGDIR=/tmp/matplotlib
-RUN useradd --create-home scoreag && mkdir /work && chown scoreag /work
+    SCOREAG_CACHE=/project/.cache/scoreag HF_HOME=/project/.cache/huggingface MPLCONFIGDIR=/tmp/matplotlib
+RUN useradd --create-home scoreag && mkdir /project && chown scoreag /project
 COPY pyproject.toml README.md LICENSE constraints.txt /src/
 COPY src /src/src
-WORKDIR /work
+WORKDIR /project
 ENTRYPOINT ["scoreag"]
 CMD ["--help"]
 

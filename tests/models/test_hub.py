@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-import huggingface_hub.constants as constants
 import pytest
 import torch
-import yaml
 
 import made_diffusers
 import tiny
@@ -25,6 +23,8 @@ from scoreag.models.hub import parse_hub_name
 from scoreag.models.loading import load_prior
 from scoreag.models.model_cards import load_card, update_card
 
+constants = pytest.importorskip("huggingface_hub.constants")  # not in `make test-lowest`
+yaml = pytest.importorskip("yaml")
 pytestmark = pytest.mark.filterwarnings(  # of huggingface_hub's own uploads
     "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"
 )
@@ -119,8 +119,7 @@ def test_workers_of_an_assessment_load_the_commit_that_was_checked(
 
 
 def test_folder_of_diffusers_is_read_as_a_local_one(hub: Hub, tmp_path: Path) -> None:
-    import diffusers
-
+    diffusers = pytest.importorskip("diffusers")
     folder = tmp_path / "pipeline"
     made_diffusers.pipeline(folder, made_diffusers.unet(diffusers), diffusers.DDPMScheduler())
     (folder / "evil.py").write_text("raise SystemExit")
@@ -144,10 +143,11 @@ def test_cache_serves_what_was_loaded_once(
 
 
 def test_a_known_commit_needs_no_request(hub: Hub, tmp_path: Path) -> None:
-    commit = publish(hub, "me/net", tiny.write_classifier(tmp_path / "net"))
-    load_classifier(f"{NET}@{commit}", "cpu")
+    folder = tiny.write_score_model(tmp_path / "prior", judge="fashion-judge")  # of the zoo
+    commit = publish(hub, "me/prior", folder)
+    load_prior(f"{PRIOR}@{commit}", "cpu")
     hub.requests.clear()
-    load_classifier(f"{NET}@{commit}", "cpu")
+    load_prior(f"{PRIOR}@{commit}", "cpu")
     assert hub.requests == []
 
 

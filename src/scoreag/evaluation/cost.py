@@ -35,9 +35,7 @@ def estimate_classifier(
         assert first.labels is not None
         pixels, labels, attacks = first.images, first.labels, part.attacks
 
-        def run(x: Any = pixels, y: Any = labels, attacks: Any = attacks) -> None:
-            measure_accuracy(classifier, x, y, "images", attacks, batch_size)
-
+        run = partial(measure_accuracy, classifier, pixels, labels, "images", attacks, batch_size)
         images += len(data)
         seconds += _measure(run) * len(data) / len(pixels)
     return images, seconds

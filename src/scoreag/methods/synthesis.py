@@ -46,6 +46,7 @@ from scoreag.methods.task import (
     validate_prior,
     validate_seed,
 )
+from scoreag.registry import describe_value
 
 ATTACK_OPTIONS = (  # of ``synthesize``, without effect where there is no classifier
     "attack_scale", "attack_loss", "attack_interval", "normalize_gradient", "polyak_step",
@@ -167,8 +168,9 @@ def build_synthesis(
 ) -> TaskSpec:
     """The checked task of ``synthesize``."""
     if classifier is None:
-        if target not in (None, RUNNER_UP):
-            raise ValueError(f"target {target!r} needs a classifier that predicts it; give one")
+        if target is not None and not (isinstance(target, str) and target == RUNNER_UP):
+            named = describe_value(target)
+            raise ValueError(f"target {named} needs a classifier that predicts it; give one")
         return _build_samples(prior, labels, seed, image_ids, judge, options)
     if not validate_prior(prior).classes:
         raise ValueError(
@@ -202,8 +204,8 @@ def _build_samples(
         labels = validate_labels(labels, None, count).to(example.device)
         check_known(prior, labels, given=False)
         default_ids: Sequence[int] = default_image_ids(labels)
-    elif labels is None and image_ids is not None:
-        default_ids = image_ids = tuple(map(int, image_ids))
+    elif labels is None and isinstance(image_ids, Sequence | Tensor):
+        default_ids = range(len(image_ids))
     else:
         raise ValueError(
             "this score model has no classes; write labels=None and image_ids=range(N)"

@@ -113,7 +113,7 @@ def _fetch_card_files(model: HubName, card: Path, endpoint: str, prefix: str) ->
             raise _missing(model, endpoint, prefix + name) from error
     judge = entries.get("judge")
     if isinstance(judge, str) and re.fullmatch(r"[\w.-]+", judge) and not prefix:
-        with suppress(FileNotFoundError):  # then it is a name of the zoo
+        with suppress(FileNotFoundError, ConnectionError):  # then it is a name of the zoo
             beside = download_hub_file(model, f"{judge}/{CARD_FILE}", endpoint)
             _fetch_card_files(model, beside, endpoint, f"{judge}/")
 

@@ -15,6 +15,7 @@ from scoreag.registry import truncate_text
 PREFIX = "hf://"
 DEFAULT_REVISION, DEFAULT_ENDPOINT = "main", "https://huggingface.co"
 NETWORK_MODULES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+COMMIT_LENGTH = 40  # hexadecimal digits of a full commit
 T = TypeVar("T")
 
 
@@ -83,7 +84,8 @@ def ask_hub(model: HubName, endpoint: str, call: Callable[[], T]) -> T:
             f"{name} has no revision {model.revision!r}; write a branch, a tag or a full commit"
         ) from error
     except Exception as error:
-        if not _is_of_network(error) and not _is_of_network(error.__cause__):
+        known_absent = type(error) is FileNotFoundError
+        if known_absent or not (_is_of_network(error) or _is_of_network(error.__cause__)):
             raise
         raise _unreachable(name, endpoint, error) from error
 
@@ -105,6 +107,9 @@ def download_hub_file(model: HubName, file: str, endpoint: str) -> Path:
     hub = import_hub()
 
     def call() -> str:
+        known = hub.try_to_load_from_cache(model.repo, file, revision=model.revision)
+        if known is hub._CACHED_NO_EXIST and len(model.revision) == COMMIT_LENGTH:
+            raise FileNotFoundError(file)  # an answer of before, which holds for a commit
         path: str = hub.hf_hub_download(
             model.repo, file, revision=model.revision, endpoint=endpoint,
             local_files_only=is_offline(), **library_name(),
