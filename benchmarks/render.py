@@ -21,6 +21,7 @@ from render_parametrisations import parametrisations
 from render_people import mixed_model, study_simulations
 from render_readme import summary
 from render_runs import forecast, killed, report_size, reproducibility
+from render_scale import cost_model, million
 from render_semantic import semantic
 from render_speed import speed, speed_parts
 from render_tasks import purification, sampling, synthesis, transformation
@@ -265,6 +266,8 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ),
     ("cost", "killed", "Results do not depend on interruptions", killed),
     ("cost", "report_size", "Report of 10,000 images", report_size),
+    ("cost", "million", "A run of a million images", million),
+    ("cost", "cost_model", "Images a dollar: a cost model", cost_model),
     ("cost", "gradient_memory", "Memory of exact gradients", memory),
     ("assessments", "purifiers", "Purifiers: few-step chains", purifiers),
     ("cost", "purifier_gradient", "Gradients through a purifier, four ways", purifier_gradient),

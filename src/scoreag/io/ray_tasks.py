@@ -4,6 +4,7 @@ Ray computes the task of a lost worker or node again; after ``MAX_RETRIES`` it g
 """
 
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -67,7 +68,7 @@ def run_on_ray(
 
     Raises:
         ValueError: no cluster, or ``shared`` cannot be sent.
-        RuntimeError: a worker was lost more than ``MAX_RETRIES`` times.
+        ConnectionError: a worker was lost more than ``MAX_RETRIES`` times.
         Exception: what ``function`` raised.
     """
     ray = connect_ray(options.address, options.workers)
@@ -95,7 +96,7 @@ def run_on_ray(
 def _share(ray: Any, value: Any) -> Any:
     try:
         return ray.put(value)
-    except (TypeError, AttributeError) as error:  # pickle's
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"the models cannot be sent to the workers of Ray ({reason:.200}); leave out --ray"
@@ -107,9 +108,14 @@ def _fetch(ray: Any, reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModuleNotFoundError):
+            raise ValueError(
+                f"the workers of Ray have no module {error.cause.name!r}; install it there, or "
+                "leave out --ray"
+            ) from error
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        raise RuntimeError(
+        raise ConnectionError(
             f"a worker of Ray was lost more than {MAX_RETRIES} times ({type(error).__name__}): "
             "it may lack memory; give a smaller --batch-size or fewer --workers"
         ) from error

@@ -209,6 +209,8 @@ def open_shard(file: Path, is_table: bool) -> ShardReader:
     Args:
         is_table: whether rows name lines of a table, and not bytes of an archive.
     """
+    if file.is_symlink():
+        raise ValueError(f"{file} is a link, and a run keeps its own files there")
     if file.suffix == ".parquet":
         return TableReader(file)
     return PartReader(file) if is_table else TarReader(file)
