@@ -86,3 +86,19 @@ def test_a_loaded_model_says_its_dtype(tmp_path):
     assert "dtype" not in scoreag.load_prior(folder).metadata  # as before there was a choice
     with pytest.raises(ValueError, match=r"dtype is 'half'; expected float32 or bf16"):
         scoreag.load_prior(folder, dtype="half")
+
+
+def test_gat_fools_the_same_images_and_hardly_changes_them():
+    images, labels = scoreag.load_data("fashion-mnist:sample")
+    victim = scoreag.load_classifier("fashion-cnn")
+    options = {"attack_scale": 10.0, "max_restarts": 4, "steps": 6, "x0_steps": 0}
+    exact, lower = (
+        scoreag.transform(
+            scoreag.load_prior("fashion-small", dtype=dtype), victim, images[:4], labels[:4],
+            batch_size=4, progress=False, guidance_scale=1.0, **options,
+        )
+        for dtype in ("float32", "bf16")
+    )  # fmt: skip
+    assert exact.success.all() and torch.equal(exact.success, lower.success)
+    change = (exact.images - lower.images).abs().flatten(1).mean(1)
+    assert (change > 0).all() and (change < 0.01).all()  # 2.5 levels of 255
