@@ -88,17 +88,19 @@ def test_a_loaded_model_says_its_dtype(tmp_path):
         scoreag.load_prior(folder, dtype="half")
 
 
-def test_gat_fools_the_same_images_and_hardly_changes_them():
-    images, labels = scoreag.load_data("fashion-mnist:sample")
+def test_gat_fools_the_same_images_and_changes_them_alike():
+    images, labels = (part[:4] for part in scoreag.load_data("fashion-mnist:sample"))
     victim = scoreag.load_classifier("fashion-cnn")
-    options = {"attack_scale": 10.0, "max_restarts": 4, "steps": 6, "x0_steps": 0}
+    options = {"attack_scale": 160.0, "steps": 4, "x0_steps": 0, "sigma_start": 0.4}
     exact, lower = (
         scoreag.transform(
-            scoreag.load_prior("fashion-small", dtype=dtype), victim, images[:4], labels[:4],
+            scoreag.load_prior("fashion-small", dtype=dtype), victim, images, labels,
             batch_size=4, progress=False, guidance_scale=1.0, **options,
         )
         for dtype in ("float32", "bf16")
     )  # fmt: skip
-    assert exact.success.sum() >= 3 and torch.equal(exact.success, lower.success)
-    change = (exact.images - lower.images).abs().flatten(1).mean(1)
-    assert (change > 0).all() and (change < 0.01).all()  # 2.5 levels of 255
+    assert exact.success.all() and lower.success.all()
+    apart, moved = (
+        (exact.images - other).abs().flatten(1).mean(1) for other in (lower.images, images)
+    )
+    assert (apart > 0).all() and (apart < moved / 2).all()
