@@ -62,7 +62,16 @@ def signalled(monkeypatch, where, at, number):
 
 
 MODELS = ["--model", "prior", "--classifier", "net", "--data", "image-folder:images", "--quiet"]
-TRANSFORM = ["transform", *MODELS, "--batch-size", "4", "--write-every", "64"]
+TRANSFORM = [
+    "transform",
+    *MODELS,
+    "--batch-size",
+    "4",
+    "--write-every",
+    "64",
+    "--max-restarts",
+    "0",
+]
 CERTIFY = ["certify", *MODELS, "--n", "30", "--n0", "10", "--alpha", "0.05"]
 VERBS = {
     "transform": (TRANSFORM, "scoreag.methods.run_task.run_batch", 8),

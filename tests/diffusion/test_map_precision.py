@@ -86,3 +86,21 @@ def test_a_loaded_model_says_its_dtype(tmp_path):
     assert "dtype" not in scoreag.load_prior(folder).metadata  # as before there was a choice
     with pytest.raises(ValueError, match=r"dtype is 'half'; expected float32 or bf16"):
         scoreag.load_prior(folder, dtype="half")
+
+
+def test_gat_fools_the_same_images_and_changes_them_alike():
+    images, labels = (part[:4] for part in scoreag.load_data("fashion-mnist:sample"))
+    victim = scoreag.load_classifier("fashion-cnn")
+    options = {"attack_scale": 160.0, "steps": 4, "x0_steps": 0, "sigma_start": 0.4}
+    exact, lower = (
+        scoreag.transform(
+            scoreag.load_prior("fashion-small", dtype=dtype), victim, images, labels,
+            batch_size=4, progress=False, guidance_scale=1.0, **options,
+        )
+        for dtype in ("float32", "bf16")
+    )  # fmt: skip
+    assert exact.success.all() and lower.success.all()
+    apart, moved = (
+        (exact.images - other).abs().flatten(1).mean(1) for other in (lower.images, images)
+    )
+    assert (apart > 0).all() and (apart < moved / 2).all()

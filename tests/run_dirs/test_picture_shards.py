@@ -157,11 +157,11 @@ def test_damage_is_repaired_to_the_same_files(job, sharded, hurt, form, damage):
 def test_an_unfinished_shard_is_completed(job, sharded, form, tmp_path, monkeypatch, calls):
     asked = []
 
-    def stopped(piece, pad_to):
+    def stopped(piece, pad_to, advance):
         asked.append(piece)
         if len(asked) == calls + 1:
             raise KeyboardInterrupt
-        return run_batch(piece, pad_to)
+        return run_batch(piece, pad_to, advance)
 
     monkeypatch.setattr("scoreag.methods.run_task.run_batch", stopped)
     with pytest.raises(KeyboardInterrupt):

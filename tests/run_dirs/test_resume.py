@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -85,18 +86,21 @@ def test_the_first_start_is_remembered(job, hurt):
     assert json.loads((hurt / "manifest.json").read_text())["started"] == started
 
 
-def test_what_was_computed_before_a_stop_is_kept(job, finished, tmp_path, monkeypatch):
-    asked = []
+def test_what_was_computed_before_a_stop_is_kept(job, tmp_path, monkeypatch):
+    """Images that are never sampled again are done batch by batch."""
+    asked, once = [], replace(job, config=replace(job.config, max_restarts=0))
+    run_task(once, tmp_path / "whole", write_every=64, batch_size=4)
 
-    def stopped_at_the_third(piece, pad_to):
+    def stopped_at_the_third(piece, pad_to, advance):
         asked.append(piece)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return run_batch(piece, pad_to)
+        return run_batch(piece, pad_to, advance)
 
     monkeypatch.setattr("scoreag.methods.run_task.run_batch", stopped_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        run_task(job, tmp_path, write_every=64, batch_size=4)
-    assert [row["image_id"] for row in rows(tmp_path)] == list(range(20, 28))
-    run_task(job, tmp_path, write_every=64, batch_size=4)
-    assert len(asked) == 4 and tiny.contents(tmp_path) == tiny.contents(finished)
+        run_task(once, tmp_path / "cut", write_every=64, batch_size=4)
+    assert [row["image_id"] for row in rows(tmp_path / "cut")] == list(range(20, 28))
+    run_task(once, tmp_path / "cut", write_every=64, batch_size=4)
+    assert len(asked) == 4
+    assert tiny.contents(tmp_path / "cut") == tiny.contents(tmp_path / "whole")

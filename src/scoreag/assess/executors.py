@@ -21,6 +21,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from scoreag.core.allocator import keep_freed_memory
 from scoreag.core.memory_errors import describe_request, is_out_of_memory
 from scoreag.io.ray_tasks import MAX_RETRIES, connect_ray
 
@@ -191,6 +192,7 @@ def run_until_orphaned(pickled_call: bytes, *leading_args: Any) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     _die_with_parent()
+    keep_freed_memory()
     function, arguments = pickle.loads(pickled_call)
     function(*leading_args, *arguments)
 

@@ -203,7 +203,6 @@ def _padded_batches(
     With each batch its rows, and how many of them are no copies.  For the copies the classifier
     takes the draws of rows that are not chosen, so that those of a chosen image advance once.
     """
-    assert task.classifier is not None or task.task == "purify"
     chosen = [*range(len(task))] if chosen is None else chosen
     size = pad_to or len(chosen)
     whole = -(-len(task) // size) * size
