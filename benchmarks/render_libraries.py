@@ -26,5 +26,6 @@ def libraries(data: Row) -> str:
         "beside `wrap_classifier(module, preprocessing=...)`, which resizes floats.\n\n"
         + models
         + "\nAttacks on `fashion-cnn` behind GAP (one draw, exact gradients), judged by a fresh "
-        "draw; GAT attacks the bare classifier.\n\n" + attacks
+        "draw. AutoAttack attacks one-step denoising, which costs less; GAT attacks the bare "
+        "classifier.\n\n" + attacks
     )
