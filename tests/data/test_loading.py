@@ -270,3 +270,30 @@ def test_data_that_would_have_to_be_fetched_is_not_at_hand(tmp_path):
         )  # Debian packs that one
     assert data.is_cached("fashion-mnist:sample", tmp_path)
     assert not data.is_cached("no-such-data:set", tmp_path)
+
+
+def test_data_of_fewer_classes_than_the_model_are_numbered_as_the_model_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "somewhere" / "few.py").write_text(
+        "import torch\nfrom scoreag.data.source import Source\n"
+        "def load(word):\n"
+        "    def read(rows):\n"
+        "        labels = torch.tensor([1, 0, 1])[rows.start : rows.stop]\n"
+        "        return torch.zeros(len(rows), 3, 2, 2, dtype=torch.uint8), labels\n"
+        "    return Source(3, read, range(3), ('lion', 'Egyptian cat'))\n"
+        "from types import SimpleNamespace\nFEW = SimpleNamespace(load=load)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    own = data.load_dataset("somewhere.few:x")
+    assert own.labels is not None and own.labels.tolist() == [1, 0, 1]
+    model = ("dog", "egyptian_cat", "ox", "lion")
+    came = data.load_dataset("somewhere.few:x[1:3]", classes=model)
+    assert came.labels is not None
+    assert (came.labels.tolist(), came.classes) == ([3, 1], model)
+    other = data.load_dataset(
+        "somewhere.few:x", classes=("dog", "lion", "ox")
+    )  # without the cat: as it is
+    assert other.classes == ("lion", "Egyptian cat")

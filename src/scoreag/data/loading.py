@@ -19,6 +19,8 @@ from scoreag.data.source import (
     Pixels,
     Source,
     interleave_groups,
+    is_within,
+    renumber_source,
     select_source,
     selects_classes,
 )
@@ -222,7 +224,7 @@ def load_dataset(
         size: (height, width) to which pictures are resized; None keeps their size.
         classes: the model's, by number: labels given by name are numbered by them; by default in
             alphabetical order. Of an official data set that has all of them and others, the images
-            of these are read, and a range counts them.
+            of these are read, and a range counts them; one that has some of them is numbered so.
         select: whether it is so; else an official data set keeps all of its classes.
     """
     if not isinstance(spec, str | Path):
@@ -242,6 +244,8 @@ def load_dataset(
         fewer = len(classes) < len(source.classes)
         name = f"{name}, {len(classes)} classes" if fewer else name
         source = select_source(source, classes)
+    elif is_within(source.classes, classes):
+        source = renumber_source(source, classes)
     positions = _parse_range(part, source.count, name)
     images, labels = source.read(positions)
     ids = tuple(source.image_ids[i] for i in positions)

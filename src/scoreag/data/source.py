@@ -10,7 +10,7 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,25 @@ def selects_classes(known: Sequence[str], classes: Sequence[str]) -> bool:
     if lacks_class_names(known) or lacks_class_names(classes) or tuple(known) == tuple(classes):
         return False
     return all(match_classes(known, classes))
+
+
+def is_within(known: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether the classes of a data set are some of those of a model, which has others, too."""
+    if lacks_class_names(known) or lacks_class_names(classes) or len(known) >= len(classes):
+        return False
+    return all(match_classes(classes, known))
+
+
+def renumber_source(source: Source, classes: Sequence[str]) -> Source:
+    """The images with labels numbered by ``classes``, among which those of the source are."""
+    numbers = torch.tensor([own for (own,) in match_classes(classes, source.classes)])
+
+    def read(positions: range) -> tuple[Pixels, Labels | None]:
+        pixels, labels = source.read(positions)
+        return pixels, None if labels is None else numbers[labels]
+
+    labels = None if source.labels is None else [int(numbers[i]) for i in source.labels]
+    return replace(source, read=read, classes=tuple(classes), labels=labels)
 
 
 def select_source(source: Source, classes: Sequence[str]) -> Source:
