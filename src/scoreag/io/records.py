@@ -34,7 +34,7 @@ IMAGE_KINDS = ("images", "originals")  # the pictures of a run, each in a folder
 PICTURE_FIELDS: Fields = {"image_id": (int,), **dict.fromkeys(("file", "sha256"), (str,))}
 OPTIONAL_FIELDS: Fields = {
     **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
-    **dict.fromkeys(("distances", "judge"), (dict,)),
+    **dict.fromkeys(("distances", "judge", "probabilities"), (dict,)),
 }
 RERUN = "give the command of the run again, and it is made again"
 
