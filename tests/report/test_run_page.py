@@ -58,11 +58,13 @@ def test_figures_stand_with_their_denominators(folder):
 
 def test_failures_are_shown_beside_successes(folder):
     html = render_run_page(folder)
-    assert html.count("<img ") == 2 * 4
+    assert html.count("<img ") == 3 * 4
     assert html.count("\N{CHECK MARK} fooled") == 2
     assert html.count("\N{MULTIPLICATION X} not fooled") == 1
     assert html.count("\N{EN DASH} misclassified before") == 1
-    assert html.index("Failures") < html.index("Successes") < html.index("Misclassified before")
+    headings = re.findall("<h2>(.*?)</h2>", html)
+    wanted = ["Unsuccessful attacks", "Successful attacks", "Misclassified before the attack"]
+    assert [heading for heading in headings if heading in wanted] == wanted
 
 
 def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
@@ -96,7 +98,7 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
     )
     html = render_run_page(replace(result("purify"), **nothing).save(tmp_path / "run"))
     assert "4 images were purified" in html
-    assert html.count("<img ") == 8
+    assert html.count("<img ") == 3 * 4
 
 
 def test_drawn_images_have_no_originals(tmp_path):

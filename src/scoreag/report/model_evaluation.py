@@ -7,15 +7,10 @@ from scoreag.evaluation.sampling import select_class
 from scoreag.evaluation.score_model import NearestPairs
 from scoreag.evaluation.storage import MetricComparison
 from scoreag.metrics.feature_extractors import Pixels
-from scoreag.report.html import (
-    Chart,
-    ImageCell,
-    Strip,
-    metric_curve,
-    metric_label,
-    plot_curves,
-    render_page,
-)
+from scoreag.report.html import metric_label, render_page
+from scoreag.report.images import ImageCell, Strip
+from scoreag.report.plots import Chart, metric_curve
+from scoreag.report.provenance import describe_reproduction
 from scoreag.stats.estimates import MetricEntry, format_entry
 
 MAX_PER_CLASS = 6  # samples of a class on the page
@@ -32,7 +27,7 @@ def render_score_page(
     name, metrics = str(evaluation["model"]["name"]), evaluation["metrics"]
     return render_page(
         "score_model",
-        title=f"How good is {name}?",
+        title=f"Evaluation of the score model {name}",
         lead=[_summary_sentence(name, metrics)],
         evaluation=evaluation,
         comparisons=comparisons,
@@ -50,6 +45,7 @@ def render_score_page(
             f"{nfe} denoiser evaluations": entry
             for nfe, entry in evaluation["speed"]["seconds"].items()
         },
+        reproduction=describe_reproduction(evaluation["environment"]),
         footer=evaluation["footer"],
     )
 
@@ -61,10 +57,11 @@ def render_classifier_page(
     name, rate = evaluation["model"]["name"], evaluation["metrics"]["test"]["accuracy"]
     return render_page(
         "classifier",
-        title=f"How good is {name}?",
+        title=f"Evaluation of the classifier {name}",
         lead=[f"{name} classifies {rate['count']} of {rate['total']} {rate['of']} correctly."],
         evaluation=evaluation,
         comparisons=comparisons,
+        reproduction=describe_reproduction(evaluation["environment"]),
         footer=evaluation["footer"],
     )
 
@@ -99,8 +96,8 @@ def _plot_metric(points: Sequence[Mapping[str, Any]], name: str) -> Chart:
     label = metric_label(name)
     seen = [point["images_seen"] for point in points]
     curve = metric_curve(label, seen, [point["metrics"][name] for point in points])
-    svg = plot_curves([curve], "images seen", label, alt=label)
-    return Chart(svg, f"{label}, with its 95 % interval, over the images seen in training")
+    caption = f"{label}, with its 95 % interval, over the images seen in training"
+    return Chart(name, caption, [curve], "images seen", label, alt=label)
 
 
 def _plot_loss(losses: Mapping[str, Any]) -> Chart:
@@ -108,9 +105,9 @@ def _plot_loss(losses: Mapping[str, Any]) -> Chart:
         metric_curve(f"{part} images", losses["levels"], losses[part]) for part in ("train", "test")
     ]
     words = "weighted denoising loss per pixel, on training and on test images"
-    svg = plot_curves(curves, "noise level sigma", "loss", alt=words, log_x=True)
     total = losses["test"][0]["total"]
-    return Chart(svg, f"The {words}: mean over {total} images with its 95 % interval, equal noise")
+    caption = f"The {words}: mean over {total} images with its 95 % interval, equal noise"
+    return Chart("loss", caption, curves, "noise level sigma", "loss", alt=words, log_x=True)
 
 
 def _pair_strips(pairs: NearestPairs) -> list[Strip]:

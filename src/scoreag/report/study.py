@@ -7,7 +7,8 @@ from typing import Any
 from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import MANIFEST
-from scoreag.report.html import list_config, render_page
+from scoreag.report.html import render_page
+from scoreag.report.provenance import describe_reproduction, list_config
 from scoreag.report.table_export import Table, format_value, to_csv
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.analysis import SCORES, TASK, Analysis
@@ -74,7 +75,7 @@ def render_study_page(summary: Mapping[str, Any]) -> str:
     study, people = summary["study"], summary["people"]
     return render_page(
         "study",
-        title=f"What people see: {study['title']}",
+        title=f"Human study: {study['title']}",
         lead=[describe_result(summary)],
         question=QUESTIONS[study["design"]],
         score=SCORES[study["design"]],
@@ -91,8 +92,15 @@ def render_study_page(summary: Mapping[str, Any]) -> str:
             ("analyzed", str(people["analyzed"])),
         ],
         config=list_config({**study, **summary.get("provenance", {})}),
+        reproduction=_reproduction(summary.get("provenance", {})),
         footer=[f"Analyzed by scoreag {summary.get('provenance', {}).get('scoreag', '')}".strip()],
     )
+
+
+def _reproduction(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The command of the analysis, with the answers that it needs."""
+    version = {"versions": {"scoreag": provenance.get("scoreag")}}
+    return describe_reproduction({**provenance, **version})
 
 
 def describe_result(summary: Mapping[str, Any]) -> str:

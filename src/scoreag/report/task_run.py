@@ -18,16 +18,10 @@ from scoreag.methods.summary import (
     judge_name,
     summarize_rows,
 )
-from scoreag.report.html import (
-    Chart,
-    Curve,
-    Strip,
-    describe_environment,
-    list_config,
-    plot_curves,
-    render_page,
-    strip_of_row,
-)
+from scoreag.report.html import render_page
+from scoreag.report.images import Strip, strip_of_row
+from scoreag.report.plots import Chart, Curve
+from scoreag.report.provenance import describe_environment, describe_reproduction, list_config
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -44,6 +38,43 @@ OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whe
     "fooled": ("fooled", True),
     "wrong_before": ("misclassified before", None),
 }
+TILES = {  # rates at a glance, by task
+    "synthesize": {
+        PRESERVED_SUCCESS: "attack success, label preserved",
+        ATTACK_SUCCESS: "attack success",
+        "targeted_success": "targeted success",
+        "judge_agreement": "label preserved",
+    },
+    "transform": {
+        "clean_accuracy": "clean accuracy",
+        PRESERVED_SUCCESS: "attack success, label preserved",
+        ATTACK_SUCCESS: "attack success",
+        "judge_agreement": "label preserved",
+    },
+    "purify": {
+        "accuracy_before": "accuracy before purification",
+        "accuracy_after": "accuracy after purification",
+    },
+}
+GLOSSARY = {
+    "synthesize": ("GAS", "generative adversarial synthesis: an image of a class, sampled from "
+                   "noise, that the classifier takes for another."),
+    "transform": ("GAT", "generative adversarial transformation: an image sampled again near a "
+                  "given one, so that the classifier errs. The change has no bound."),
+    "purify": ("GAP", "generative adversarial purification: the most natural image near a given "
+               "one. It knows neither the attack nor the class."),
+}  # fmt: skip
+TERMS = (
+    ("attack success", "the classifier does not predict the label of the saved 8-bit image. Of a "
+     "transformation only images count that it classified correctly before."),
+    ("reference classifier", "another classifier, asked only at the end, whether an image still "
+     "shows its class (label preserved). It stands in for a person, as far as it is correct on "
+     "untouched images."),
+    ("probability", "the softmax of the classifier's logits; of the likeliest classes, of the "
+     "label and of the target."),
+    ("difference", "the result minus the original around gray, amplified."),
+    ("NFE", "number of function evaluations: calls of the denoiser."),
+)  # fmt: skip
 IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 
@@ -83,9 +114,16 @@ def render_run_page(folder: Path) -> str:
         title=TITLES[run.task],
         lead=[summary_sentence(run), *collect_caveats(run)],
         summary=run.summary,
+        tiles=[
+            (words, run.summary["rates"][name])
+            for name, words in TILES[run.task].items()
+            if name in run.summary["rates"]
+        ],
+        glossary=(GLOSSARY[run.task], *TERMS),
         linf_chart=_plot_linf(run) if run.summary["medians"] else None,
         groups=_outcome_groups(run),
         config=list_config(run.manifest),
+        reproduction=describe_reproduction(run.manifest),
         footer=[describe_environment(run.manifest)],
     )
 
@@ -179,15 +217,17 @@ def _plot_linf(run: Run) -> Chart:
         round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
     )
     shares = [(i + 1) / len(largest) for i in range(len(largest))]
-    svg = plot_curves(
+    return Chart(
+        "largest_change",
+        "Fraction of images in which no color value moved by more than x.",
         [Curve("images", [0, *largest], [0, *shares])],
         "largest change of a color value, in 1/255",
         "fraction of images",
         alt=f"Fraction of images by largest change: from {largest[0]} to {largest[-1]} of 255.",
         steps=True,
         mark=(8, "8/255, a common bound"),
+        is_fraction=True,
     )
-    return Chart(svg, "Fraction of images in which no color value moved by more than x.")
 
 
 def classify_outcome(task: str, row: Row) -> str:
