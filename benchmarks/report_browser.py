@@ -29,7 +29,7 @@ class Reader:
 
     def __init__(self, page: Any, file: Path, axe: str, shots: Path | None, screen: str) -> None:
         self.page, self.file, self.axe, self.shots = page, file, axe, shots
-        self.screen, self.faults, self.requests = screen, [], []
+        self.screen, self.faults, self.requests, self.n_screens = screen, [], [], 0
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.fault(f"script: {error}"))
         page.on(
@@ -48,6 +48,7 @@ class Reader:
         """Check the screen by axe in both color schemes, and take a picture of it."""
         for scheme in SCHEMES:
             self.page.emulate_media(color_scheme=scheme)
+            self.n_screens += 1
             if self.axe:
                 for text in self.page.evaluate(AXE_RUN):
                     self.fault(f"{name}, {scheme}: {text}")
@@ -134,16 +135,16 @@ def check_reports(files: Sequence[Path], axe: str, shots: Path | None) -> tuple[
                 reader = Reader(context.new_page(), file, axe, shots, screen)
                 if axe:
                     reader.page.evaluate(axe)
-                reader.look("page")
+                reader.expect(not reader.page.evaluate(TOO_WIDE), "the page is too wide")
                 check_zoom(reader)
                 if screen == "desktop":
                     check_tables(reader)
                 reader.page.evaluate(OPEN_ALL)
-                reader.look("unfolded")
+                reader.look("page")
                 sent = [url for url in reader.requests if not url.startswith("data:")]
                 reader.expect(sent == [file.resolve().as_uri()], f"requests: {sent}")
                 faults += reader.faults
-                n_screens += 3 * len(SCHEMES)
+                n_screens += reader.n_screens
                 context.close()
             faults += check_without_script(bare, file)
         browser.close()

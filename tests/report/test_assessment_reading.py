@@ -31,7 +31,7 @@ def test_an_attack_that_fools_on_no_image_is_named_with_what_to_try(tmp_path):
         attacked("net", rows(8, 8), attack="gat", options={"attack_scale": 1.0}),
     )  # fmt: skip
     pgd, gat = suggest_stronger(account)
-    assert pgd.startswith("To try: pgd fools net/none on 0 of 8 images; write a larger eps or more")
+    assert pgd.startswith("To try: pgd fools net on 0 of 8 images; write a larger eps or more")
     assert "larger attack_scale or a smaller similarity" in gat
     assert pgd in write_report(tmp_path).read_text()
 
@@ -43,7 +43,7 @@ def test_robust_accuracy_is_drawn_over_eps_from_the_clean_accuracy_on(tmp_path):
     (chart,) = plot_radii(account)
     (curve,) = chart.lines
     assert list(curve.x) == [0.0, 0.1, 0.3] and list(curve.y) == [1.0, 0.75, 0.25]
-    assert chart.is_fraction and "net/none, pgd, 8 images" in curve.name
+    assert chart.is_fraction and curve.name == "net, pgd, 8 images"
 
 
 def test_figures_lie_beside_the_page_as_files(tmp_path):

@@ -111,6 +111,23 @@ def test_drawn_images_have_no_originals(tmp_path):
     assert html.count("<img ") == 4
 
 
+def test_a_classifier_of_a_file_is_named_without_its_folder(tmp_path):
+    about = {**ABOUT, "models": {"classifier": {"name": "/home/me/nets/net.py:make"}}}
+    html = render_run_page(result().save(tmp_path / "run", provenance=about))
+    assert "net.py:make classifies 3 of 4 clean images" in html and "/home" not in html
+
+
+def test_rows_with_probabilities_show_them(tmp_path):
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(4, 1)
+    known = replace(
+        result(), probabilities=logits.softmax(1), clean_probabilities=logits.softmax(1)
+    )
+    html = render_run_page(known.save(tmp_path / "run", provenance=ABOUT))
+    assert html.count("<span>ship</span>") == 8  # of e^2 / (1 + e + e^2), in each version
+    assert html.count("<span>67\N{NO-BREAK SPACE}%</span>") == 8
+    assert "<i>classifier</i> ship, 67\N{NO-BREAK SPACE}%" in html  # images 1 and 2 are so read
+
+
 def test_the_page_lies_in_the_folder_of_the_run(folder):
     assert write_report(folder).read_text() == render_run_page(folder)
 

@@ -19,7 +19,12 @@ from scoreag.io.records import Row
 from scoreag.report.html import render_page
 from scoreag.report.images import class_name
 from scoreag.report.plots import Chart, Curve, metric_curve
-from scoreag.report.provenance import describe_environment, describe_reproduction, list_config
+from scoreag.report.provenance import (
+    describe_environment,
+    describe_reproduction,
+    list_config,
+    shorten_models,
+)
 from scoreag.report.task_run import read_summary
 
 
@@ -59,6 +64,7 @@ def render_smoothing_page(
     rates, sigma = summary["rates"], manifest["config"]["sigma"]
     return render_page(
         "smoothing",
+        shorten_models(manifest),
         title="Certified robustness by randomized smoothing",
         lead=[
             f"Smoothed with noise of sigma {sigma:g}, the classifier is correct on "
@@ -83,6 +89,7 @@ def render_transform_page(
     noise = "; ".join(f"{sigma:g} for {what}" for sigma, what in deviations)
     return render_page(
         "transform_smoothing",
+        shorten_models(manifest),
         title=f"Certified robustness to {transform.name} by randomized smoothing",
         lead=[
             f"Smoothed over random parameters of {transform.name}, the classifier is correct on "
@@ -105,6 +112,7 @@ def render_generator_page(
     """The bound of each class."""
     return render_page(
         "generator",
+        shorten_models(manifest),
         title="Upper bound on the failure rate of generated images",
         lead=[
             f"With probability {1 - summary['alpha']:g}, a generated image is misclassified with "

@@ -188,7 +188,7 @@ def _describe_others(report: DemoReport) -> str:
     return f"{text}."
 
 
-def _count_generated(report: DemoReport) -> dict[str, int]:
+def _count_generated(report: DemoReport) -> dict[str, Any]:
     """How often GAS reached its targets, and fooled the classifier with the label preserved."""
     predictions, labels = report.gas.classifier_predictions, report.sample_labels
     targeted = report.targets >= 0

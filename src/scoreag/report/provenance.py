@@ -71,6 +71,13 @@ def shorten_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def shorten_models(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The models of a run that are named by an absolute path, and their last part."""
+    models = manifest.get("models")
+    entries = models.values() if isinstance(models, Mapping) else ()
+    return shorten_names(str(one.get("name", "")) for one in entries if isinstance(one, Mapping))
+
+
 def list_config(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The entries of a manifest that determine the result."""
     fixed = {name: value for name, value in manifest.items() if name not in CIRCUMSTANCES}

@@ -28,6 +28,8 @@ from scoreag.report.provenance import (
 )
 from scoreag.report.robustness_figures import (
     cell_label,
+    defense_label,
+    defense_name,
     describe_judges,
     image_blocks,
     in_distribution_cells,
@@ -145,15 +147,15 @@ def shorten_table(table: Table, names: Mapping[str, str]) -> Table:
 
 def suggest_stronger(assessment: AssessmentResults) -> Iterator[str]:
     """What to try where none of the variants of an attack fools a classifier."""
-    best: dict[tuple[str, str], list[CellResult]] = {}
+    variants: dict[tuple[str, str], list[CellResult]] = {}
     for one in in_distribution_cells(assessment):
-        best.setdefault((one.cell.defense, one.cell.attack), []).append(one)
-    for (defense, attack), cells in best.items():
+        variants.setdefault((defense_label(assessment, one), one.cell.attack), []).append(one)
+    for (defense, attack), cells in variants.items():
         if any(one.metrics["success"]["count"] for one in cells):
             continue
         total = max(one.metrics["success"]["total"] for one in cells)
         yield (
-            f"To try: {attack} fools {cell_label(assessment, defense)} on 0 of {total} images; "
+            f"To try: {attack} fools {defense} on 0 of {total} images; "
             f"{_stronger_options(cells[0])}."
         )
 
@@ -248,7 +250,7 @@ def describe_comparison(members: Sequence[WorstCase]) -> str:
 
 
 def _defense_name(one: WorstCase) -> str:
-    return one.classifier if one.purifier == NONE else f"{one.classifier} behind {one.purifier}"
+    return defense_name(one.classifier, one.purifier)
 
 
 def _describe_defense(one: WorstCase) -> str:

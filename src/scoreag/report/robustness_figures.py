@@ -70,6 +70,19 @@ def cell_label(assessment: AssessmentResults, name: str) -> str:
     return name if len(groups) > 1 else name.partition("/")[2]
 
 
+def defense_label(assessment: AssessmentResults, one: CellResult) -> str:
+    """The classifier of an experiment and the purifier before it, if there is one."""
+    cell = one.cell
+    name = defense_name(cell.classifier, cell.purifier_name)
+    groups = {other.cell.group for other in assessment.cells}
+    return f"{name} on {cell.group}" if len(groups) > 1 else name
+
+
+def defense_name(classifier: str, purifier: str) -> str:
+    """A classifier, behind its purifier if it has one."""
+    return classifier if purifier == NONE else f"{classifier} behind {purifier}"
+
+
 def describe_judges(assessment: AssessmentResults, group: str) -> str:
     """The accuracy of the reference classifiers of a dataset; "" where it has none."""
     cells = [one.cell for one in assessment.cells if one.cell.group == group]
@@ -123,7 +136,7 @@ def plot_radii(assessment: AssessmentResults) -> list[Chart]:
     for one in in_distribution_cells(assessment):
         if one.cell.options.get("eps") is not None:
             norm = str(one.cell.options.get("norm", "Linf"))
-            name = f"{cell_label(assessment, one.cell.defense)}, {one.cell.attack}"
+            name = f"{defense_name(one.cell.classifier, one.cell.purifier_name)}, {one.cell.attack}"
             curves = groups.setdefault((one.cell.group, norm), {})
             curves.setdefault(f"{name}, {len(one.columns)} images", []).append(one)
     charts = []

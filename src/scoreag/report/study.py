@@ -109,7 +109,8 @@ def describe_result(summary: Mapping[str, Any]) -> str:
     people, conditions = summary["people"], summary["conditions"]
     known = {n: c[score]["value"] for n, c in conditions.items() if c[score]["value"] is not None}
     least = min(known, key=lambda name: known[name])
-    ceiling = f", and {100 * known[CLEAN]:.0f} % untouched" if CLEAN in known else ""
+    has_ceiling = CLEAN in known and least != CLEAN
+    ceiling = f", and {100 * known[CLEAN]:.0f} % untouched" if has_ceiling else ""
     return (
         f"{people['analyzed']} of {people['read']} people gave {summary['answers']} answers. "
         f"{QUESTIONS[summary['study']['design']].capitalize()}: "

@@ -21,7 +21,12 @@ from scoreag.methods.summary import (
 from scoreag.report.html import render_page
 from scoreag.report.images import Strip, strip_of_row
 from scoreag.report.plots import Chart, Curve
-from scoreag.report.provenance import describe_environment, describe_reproduction, list_config
+from scoreag.report.provenance import (
+    describe_environment,
+    describe_reproduction,
+    list_config,
+    shorten_models,
+)
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -111,6 +116,7 @@ def render_run_page(folder: Path) -> str:
     run = read_run(folder)
     return render_page(
         "task_run",
+        shorten_models(run.manifest),
         title=TITLES[run.task],
         lead=[summary_sentence(run), *collect_caveats(run)],
         summary=run.summary,
