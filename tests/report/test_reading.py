@@ -85,6 +85,8 @@ def test_a_difference_is_amplified_around_gray_as_far_as_nothing_is_cut_off():
     cell = difference_cell("difference", before, after)
     assert cell.pixels.tolist() == [[[128, 128 + 3 * 10, 128 - 3 * 40]]]  # 127 // 40 is 3
     assert cell.lines == [("largest change", "40/255"), ("amplified", "3 times")]
+    large = difference_cell("difference", before, before - 64)  # twice 64 would be cut off
+    assert large.pixels.unique().tolist() == [64] and len(large.lines) == 1
     same = difference_cell("difference", before, before)
     assert same.pixels.unique().tolist() == [128] and same.lines[0] == ("largest change", "0/255")
 

@@ -98,15 +98,15 @@ class Chart:
 
     @property
     def values(self) -> Table:
-        """A row per point: curve, x, y, and the interval where there is one."""
-        rows: list[list[FieldValue]] = [
-            [line.name, float(x), float(y),
-             float(line.low[i]) if line.low is not None else None,
-             float(line.high[i]) if line.high is not None else None]
-            for line in self.lines
-            for i, (x, y) in enumerate(zip(line.x, line.y, strict=True))
-        ]  # fmt: skip
-        header = ["curve", self.x_label, self.y_label, "low", "high"]
+        """A row per point: curve, x, y, and the interval, where any curve has one."""
+        has_interval = any(line.low is not None for line in self.lines)
+        rows: list[list[FieldValue]] = []
+        for line in self.lines:
+            ends = [line.low, line.high] if has_interval else []
+            for i, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
+                interval = [None if end is None else float(end[i]) for end in ends]
+                rows.append([line.name, float(x), float(y), *interval])
+        header = ["curve", self.x_label, self.y_label, *(("low", "high") if has_interval else ())]
         return Table(self.name, self.caption, self.caption, header, rows)
 
     @property
