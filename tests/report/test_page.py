@@ -11,7 +11,7 @@ from report.made_up import made_up
 from scoreag.report.demo import render_demo_page
 from scoreag.report.html import TEMPLATES
 from scoreag.report.images import ImageCell, Strip, data_uri
-from scoreag.report.plots import Chart, Curve
+from scoreag.report.plots import Chart, Curve, plot_curves
 from scoreag.stats.proportion import Proportion
 
 PARTS = TEMPLATES.get_template("macros.html.jinja").module
@@ -51,7 +51,7 @@ def checked(html):
 def chart():
     lines = [Curve("a <b>", [1, 2], [0.1, 0.9], [0, 0.8], [0.2, 1]), Curve("c", [1, 2], [1, 0])]
     alt = 'a "rising" line'
-    return Chart("c", "", lines, "x", "y", alt=alt, log_x=True, mark=(1.5, "here")).svg
+    return plot_curves(lines, "x", "y", alt=alt, log_x=True, mark=(1.5, "here"))
 
 
 def test_the_page_loads_nothing_from_elsewhere():
@@ -82,7 +82,7 @@ def test_the_page_is_dark_where_the_reader_is_and_fits_a_narrow_window():
         PARTS.definitions([("<x>", "<x>")]),
         PARTS.table("<x>", ("<x>", "<x>"), [("<x>", ("<x>", "<x>"))]),
         PARTS.rates("<x>", [("<x>", Proportion(1, 2, "<x>").to_dict())]),
-        PARTS.chart(Chart("c", "<x>", [Curve("<x>", [0.0], [0.0])], "<x>", "<x>", alt="<x>")),
+        PARTS.chart(Chart(plot_curves([Curve("<x>", [0], [0])], "<x>", "<x>", alt="<x>"), "<x>")),
         PARTS.gallery(
             [Strip("<x>", [ImageCell(GREY, "<x>", '<x>"', (("<x>", "<x>"),), "<x>")])], 7
         ),
@@ -133,12 +133,12 @@ def test_a_curve_takes_the_colours_of_the_page():
 
 def test_more_curves_than_can_be_told_apart_are_refused():
     with pytest.raises(ValueError, match="17 curves in one figure; show at most 16"):
-        Chart("c", "", [Curve("", [0.0], [0.0])] * 17, "", "", alt="")
+        plot_curves([Curve("", [0.0], [0.0])] * 17, "", "", alt="")
 
 
 def test_many_curves_are_told_apart_by_color_and_marker():
     curves = [Curve(f"attack {i}", [0.0], [0.5], [0.4], [0.6]) for i in range(16)]
-    svg = str(Chart("c", "", curves, "x", "y", alt="").svg)
+    svg = str(plot_curves(curves, "x", "y", alt=""))
     assert all(f"attack {i}" in svg for i in range(16))
     markers = set(re.findall(r'<path id="(m[0-9a-f]+)"[^>]*style="([^"]*)"', svg))
     assert len({style for _, style in markers}) >= 4 and len(markers) >= 16

@@ -1,7 +1,6 @@
 """What helps a reader of a page: contents, order, size, differences, titles of points, commands."""
 
 import base64
-import csv
 import hashlib
 import re
 
@@ -15,7 +14,7 @@ from scoreag.report import html as pages
 from scoreag.report.demo import render_demo_page
 from scoreag.report.html import make_outline, sort_key
 from scoreag.report.images import ImageCell, Strip, difference_cell, format_share, rank_classes
-from scoreag.report.plots import PAPER_COLORS, Chart, Curve
+from scoreag.report.plots import Chart, Curve, list_points, plot_curves
 from scoreag.report.provenance import (
     describe_reproduction,
     list_config,
@@ -103,41 +102,40 @@ def test_the_probabilities_of_an_image_stand_in_its_caption_the_largest_first():
     assert [format_share(p) for p in (0.0, 1.0, 0.996)] == ["0\xa0%", "100\xa0%", "99.60\xa0%"]
 
 
-def chart(**changes):
-    lines = [Curve("a <b>", [1, 2, 4], [0.25, 0.5, 1], [0.2, 0.4, 0.9], [0.3, 0.6, 1])]
-    told = {"name": "c", "caption": "", "lines": lines, "x_label": "x", "y_label": "y", "alt": ""}
-    return Chart(**{**told, **changes})
+def chart(y_label="y", log_x=False):
+    line = Curve("a <b>", [1, 2, 4], [0.25, 0.5, 1], [0.2, 0.4, 0.9], [0.3, 0.6, 1])
+    return str(plot_curves([line], "x", y_label, alt="", log_x=log_x))
 
 
 @pytest.mark.parametrize("log_x", [False, True])
 def test_the_title_of_a_point_lies_on_its_marker(log_x):
-    svg = str(chart(log_x=log_x, is_fraction=True).svg)
+    svg = chart(log_x=log_x)
     markers = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: var\(--series-1', svg)
-    points = re.findall(r'class="point" cx="([\d.]+)" cy="([\d.]+)"', svg)
+    points = re.findall(r'class="point" [^>]*cx="([\d.]+)" cy="([\d.]+)"', svg)
     assert len(points) == 3
     drawn = [tuple(map(float, marker)) for marker in markers]
     for x, y in (tuple(map(float, point)) for point in points):
         assert min(abs(x - a) + abs(y - b) for a, b in drawn) < 0.5
 
 
-def test_the_title_of_a_point_says_its_curve_and_its_values():
-    titles = re.findall("<title>(.*?)</title>", str(chart().svg))
-    assert titles[1] == "a &lt;b&gt;: x 2, y 0.5 (0.4 to 0.6)"
+def test_the_title_of_a_point_says_its_curve_and_its_values_which_stand_in_a_list_too():
+    svg = chart()
+    wanted = "a &lt;b&gt;: x 2, y 0.5 (0.4 to 0.6)"
+    assert list_points(Markup(svg))[1] == wanted
+    assert f"<li>{wanted}</li>" in PARTS.chart(Chart(Markup(svg), "caption"))
 
 
-def test_a_chart_is_written_for_papers_with_its_values(tmp_path):
-    chart().write(tmp_path)
-    header, *rows = csv.reader((tmp_path / "c.csv").read_text().splitlines())
-    assert header == ["curve", "x", "y", "low", "high"] and rows[2][1:] == [
-        "4.0",
-        "1.0",
-        "0.9",
-        "1.0",
-    ]
-    svg, pdf = (tmp_path / "c.svg").read_text(), (tmp_path / "c.pdf").read_bytes()
-    assert PAPER_COLORS[0] in svg and "#010101" not in svg and "xmlns=" in svg
-    chart().write(tmp_path)
-    assert pdf.startswith(b"%PDF") and pdf == (tmp_path / "c.pdf").read_bytes()
+def test_points_that_are_many_have_no_list_and_some_titles():
+    line = Curve("many", [*range(100)], [0.5] * 100)
+    svg = plot_curves([line, line], "x", "y", alt="", steps=True)
+    assert svg.count('class="point"') == 2 * 50 and list_points(svg) == []
+
+
+def test_the_axis_of_a_share_is_whole():
+    def place(svg):  # of the largest y, 1, from the top
+        return min(float(y) for y in re.findall(r'class="point" [^>]*cy="([\d.]+)"', svg))
+
+    assert place(chart("robust accuracy")) < place(chart("y"))
 
 
 MANIFEST = {

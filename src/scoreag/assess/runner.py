@@ -68,7 +68,6 @@ ROW_FIELDS: Fields = {  # of every row
     **dict.fromkeys(("file", "sha256"), (str,)),
 }
 _KEY = re.compile(r"[0-9a-f]{16}")
-_FIGURE_FILE = re.compile(r"(success_vs_[a-z_]+|accuracy_vs_eps|attack_scale)_\d\d+\.(svg|pdf|csv)")
 _SHARD_FILE = re.compile(r"\d{6,}-\d{6,}-[0-9a-f]{12}\.(jsonl|features|cost)")
 
 Executor = Callable[[Iterable[Shard]], Outcomes]
@@ -385,8 +384,6 @@ def owned_paths(folder: Path) -> Iterator[str]:
         with suppress(OSError, ValueError, AttributeError, RecursionError):
             tables.add(f"transfer_{_read_json(cell_file).get('group')}")
     yield from (f"tables/{name}.{form}" for name in tables for form in ("csv", "json", "md", "tex"))
-    figures = (file.name for file in folder.glob("figures/*"))
-    yield from (f"figures/{name}" for name in figures if _FIGURE_FILE.fullmatch(name))
 
 
 def _referenced_files(file: Path) -> Iterator[Any]:
@@ -402,8 +399,7 @@ def _referenced_files(file: Path) -> Iterator[Any]:
 
 
 ASSESSMENT_FILES = RunFiles(
-    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "figures/*.*",
-     "originals/*/*.png",
+    (CELLS_FILE, PROBES_FILE, "summary.json", "report.html", "tables/*.*", "originals/*/*.png",
      *(f"cells/*/{name}" for name in (
          "cell.json", FAILURE_FILE, DISTANCES_FILE, "*.jsonl", "*.features", "*.cost",
          "images/*.png"))),

@@ -16,15 +16,17 @@ from scoreag.certify.transform_smoothing import TransformConfig, load_transform
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import read_manifest
 from scoreag.io.records import Row
-from scoreag.report.html import render_page
-from scoreag.report.images import class_name
-from scoreag.report.plots import Chart, Curve, metric_curve
-from scoreag.report.provenance import (
+from scoreag.report.html import (
+    Chart,
+    Curve,
+    class_name,
     describe_environment,
-    describe_reproduction,
     list_config,
-    shorten_models,
+    metric_curve,
+    plot_curves,
+    render_page,
 )
+from scoreag.report.provenance import describe_reproduction, shorten_models
 from scoreag.report.task_run import read_summary
 
 
@@ -159,27 +161,25 @@ def _plot_steered(found: Mapping[str, Any]) -> Chart:
     if attacks:
         curves.append(metric_curve("our attack", lengths, attacks))
     last = list(budgets.values())[-1]["bound"]
-    return Chart(
-        "steered", "No attacker within R is above the bound; our attack is one of them.",
+    svg = plot_curves(
         curves, "R, length of the shifts of the noise", "probability",
         alt=f"The bound rises from {upper:.3f} at 0 to {last:.3f} at R = {max(lengths):g}.",
     )  # fmt: skip
+    return Chart(svg, "No attacker within R is above the bound; our attack is one of them.")
 
 
 def _plot_certified(rows: Sequence[Row], x_label: str) -> Chart:
     radii = sorted(row["radius"] for row in rows if row["correct"])
     shares = [(len(radii) - i) / len(rows) for i in range(len(radii) + 1)]
     quantity = x_label.partition(",")[0]
-    return Chart(
-        "certified_accuracy",
-        "Fraction of all images that are correct and certified at this radius.",
+    svg = plot_curves(
         [Curve("certified accuracy", [0, *radii], shares if radii else [0])],
         x_label,
         "fraction of images",
         alt=f"Certified accuracy falls from {shares[0]:.2f} at 0 with the {quantity}.",
         steps=True,
-        is_fraction=True,
     )
+    return Chart(svg, "Fraction of all images that are correct and certified at this radius.")
 
 
 def _plot_agreement(rows: Sequence[Row], n: int) -> Chart:
@@ -189,14 +189,15 @@ def _plot_agreement(rows: Sequence[Row], n: int) -> Chart:
         found = sorted(row["count"] / n for row in rows if (row["top"] == row["label"]) is right)
         shares = [(len(found) - i) / len(rows) for i in range(len(found) + 1)]
         curves.append(Curve(name, [0, *found], shares if found else [0]))
-    return Chart(
-        "class_probability",
-        "Fraction of all images whose most frequent class has at least this share p of the copies. "
-        "At p near 1/2 the answer is abstained from; the radius grows with p.",
+    svg = plot_curves(
         curves,
         "p, share of the copies",
         "fraction of images",
         alt="How many images have a most frequent class with at least this share of the copies.",
         steps=True,
-        is_fraction=True,
+    )
+    return Chart(
+        svg,
+        "Fraction of all images whose most frequent class has at least this share p of the copies. "
+        "At p near 1/2 the answer is abstained from; the radius grows with p.",
     )

@@ -11,8 +11,8 @@ from scoreag.classifiers.probabilities import list_probabilities
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
-from scoreag.report.html import TableCell, render_page
-from scoreag.report.images import ImageCell, Strip, difference_cell, format_share, rank_classes
+from scoreag.report.html import ImageCell, Strip, TableCell, render_page
+from scoreag.report.images import difference_cell, format_share, rank_classes
 from scoreag.report.provenance import describe_reproduction
 from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 

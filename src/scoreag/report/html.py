@@ -15,9 +15,24 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from scoreag.report.images import class_name, format_share
+from scoreag.report.images import (
+    ImageCell,
+    Pixels,
+    Strip,
+    class_name,
+    data_uri,
+    format_share,
+    strip_of_row,
+)
+from scoreag.report.plots import MAX_CURVES, Chart, Curve, list_points, metric_curve, plot_curves
+from scoreag.report.provenance import describe_environment, list_config
 from scoreag.report.table_export import FieldValue, format_value
 
+__all__ = [  # with what stands on pages: their charts, their images and how they came about
+    "BASELINE", "MAX_CURVES", "TEMPLATES", "Chart", "Curve", "ImageCell", "Pixels", "Strip",
+    "TableCell", "class_name", "data_uri", "describe_environment", "list_config", "metric_curve",
+    "metric_label", "plot_curves", "render_page", "strip_of_row", "table_cell",
+]  # fmt: skip
 TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text below it
 
 MAX_BYTES = 15_000_000  # of a page; images are left out above it
@@ -126,5 +141,6 @@ def _read_script() -> tuple[Markup, str]:
 TEMPLATES.filters |= {
     "class_name": class_name, "metric_label": metric_label, "table_cell": table_cell,
     "sort_key": sort_key, "outline": make_outline, "share": format_share,
+    "list_points": list_points,
 }  # fmt: skip
 TEMPLATES.globals["script"], TEMPLATES.globals["script_digest"] = _read_script()

@@ -7,9 +7,15 @@ from scoreag.evaluation.sampling import select_class
 from scoreag.evaluation.score_model import NearestPairs
 from scoreag.evaluation.storage import MetricComparison
 from scoreag.metrics.feature_extractors import Pixels
-from scoreag.report.html import metric_label, render_page
-from scoreag.report.images import ImageCell, Strip
-from scoreag.report.plots import Chart, metric_curve
+from scoreag.report.html import (
+    Chart,
+    ImageCell,
+    Strip,
+    metric_curve,
+    metric_label,
+    plot_curves,
+    render_page,
+)
 from scoreag.report.provenance import describe_reproduction
 from scoreag.stats.estimates import MetricEntry, format_entry
 
@@ -96,8 +102,8 @@ def _plot_metric(points: Sequence[Mapping[str, Any]], name: str) -> Chart:
     label = metric_label(name)
     seen = [point["images_seen"] for point in points]
     curve = metric_curve(label, seen, [point["metrics"][name] for point in points])
-    caption = f"{label}, with its 95 % interval, over the images seen in training"
-    return Chart(name, caption, [curve], "images seen", label, alt=label)
+    svg = plot_curves([curve], "images seen", label, alt=label)
+    return Chart(svg, f"{label}, with its 95 % interval, over the images seen in training")
 
 
 def _plot_loss(losses: Mapping[str, Any]) -> Chart:
@@ -105,9 +111,9 @@ def _plot_loss(losses: Mapping[str, Any]) -> Chart:
         metric_curve(f"{part} images", losses["levels"], losses[part]) for part in ("train", "test")
     ]
     words = "weighted denoising loss per pixel, on training and on test images"
+    svg = plot_curves(curves, "noise level sigma", "loss", alt=words, log_x=True)
     total = losses["test"][0]["total"]
-    caption = f"The {words}: mean over {total} images with its 95 % interval, equal noise"
-    return Chart("loss", caption, curves, "noise level sigma", "loss", alt=words, log_x=True)
+    return Chart(svg, f"The {words}: mean over {total} images with its 95 % interval, equal noise")
 
 
 def _pair_strips(pairs: NearestPairs) -> list[Strip]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from scoreag.assess.experiments import CLEAN
 from scoreag.assess.metrics import CellResult
@@ -16,160 +15,100 @@ from scoreag.assess.results import (
     group_comparable,
     write_summary,
 )
+from scoreag.assess.sanity_checks import digests_known, find_attacked_judges
 from scoreag.io.filesystem import write_text
 from scoreag.io.manifest import flatten
-from scoreag.report.html import TableCell, render_page
-from scoreag.report.plots import Chart
-from scoreag.report.provenance import (
-    describe_environment,
-    describe_reproduction,
-    shorten_names,
-    shorten_text,
-)
+from scoreag.methods.scale_search import AUTO
+from scoreag.metrics.people_calibration import REAL_ONLY
+from scoreag.report.html import TableCell, class_name, describe_environment, render_page
+from scoreag.report.provenance import describe_reproduction, shorten_text
 from scoreag.report.robustness_figures import (
+    attack_scale,
+    attacked_cells,
     cell_label,
-    defense_label,
-    defense_name,
     describe_judges,
     image_blocks,
     in_distribution_cells,
-    number_charts,
-    plot_radii,
     plot_scale_sweeps,
     plot_trade_offs,
+    strongest_variants,
     success_key,
+    value_of,
 )
-from scoreag.report.robustness_tables import build_tables
+from scoreag.report.robustness_reading import (
+    describe_plan,
+    describe_title,
+    format_radius,
+    shorten_cells,
+    suggest_stronger,
+)
 from scoreag.report.table_export import FieldValue, Table, write_tables
 from scoreag.stats.estimates import MetricEntry
 
-MAX_NAMES = 3  # of classifiers, in a title
-UNNAMED = ("plan", "attack")  # plans whose name says nothing
+BASELINE = "judge_agreement_before"
+RESULT_COLUMNS = {
+    "clean accuracy": "clean_accuracy",
+    "robust accuracy": "accuracy",
+    "attack success": "success",
+    "attack success, of images correct before": "success_of_right",
+    "label preserved": "judge_agreement",
+    "reference classifier, clean accuracy": BASELINE,
+    "attack success, label preserved": "fooled_and_shown",
+}
+REJECTION_COLUMNS = {"rejected": "rejected", "rejected before": "rejected_before"}
+PERTURBATION_COLUMNS = {
+    "LPIPS": "lpips", "SSIM": "ssim", "L2": "l2", "Linf": "linf", "PSNR": "psnr",
+    "Frechet": "frechet", "kernel": "kernel",
+}  # fmt: skip
+SEMANTIC_COLUMNS = {
+    "semantic": "semantic", "semantic before": "semantic_before",
+    "in set": "semantic_in_set", "clear": "semantic_clear", "label preserved": "judge_agreement",
+    "LPIPS": "lpips",
+}  # fmt: skip
+OOD_COLUMNS = {
+    "prediction changed": "success", "confidence before": "confidence_before",
+    "confidence after": "confidence", "L2": "l2",
+}  # fmt: skip
+COST_COLUMNS = {
+    "NFE": "nfe", "classifier calls": "forwards", "gradients": "backwards",
+    "restarts": "restarts", "seconds": "seconds", "memory, MB": "memory_mb",
+}  # fmt: skip
+Rows = list[list[FieldValue]]
 
 
 def write_report(folder: Path) -> Path:
-    """Write summary.json, report.html, the tables and the figures of an assessment; the page."""
+    """Write summary.json, report.html and the tables of an assessment; the page's path."""
     assessment = aggregate(folder)
     write_summary(assessment)
-    names = _short_names(assessment)
-    tables = [shorten_table(table, names) for table in build_tables(assessment)]
+    tables = build_tables(assessment)
     write_tables(folder / "tables", tables)
-    charts = {
-        "trade_offs": number_charts(plot_trade_offs(assessment)),
-        "radius_charts": number_charts(plot_radii(assessment)),
-        "sweeps": number_charts(plot_scale_sweeps(assessment)),
-    }
-    for chart in (chart for some in charts.values() for chart in some):
-        chart.write(folder / "figures")
     file = folder / "report.html"
-    write_text(file, render_assessment(assessment, tables, charts, names))
+    write_text(file, render_assessment(assessment, tables))
     return file
 
 
-def render_assessment(
-    assessment: AssessmentResults,
-    tables: Sequence[Table],
-    charts: Mapping[str, Sequence[Chart]],
-    names: Mapping[str, str],
-) -> str:
-    """The page with these tables and charts.
-
-    Args:
-        names: models that are named by a path, with the names to show.
-    """
+def render_assessment(assessment: AssessmentResults, tables: Sequence[Table]) -> str:
+    """The page with these tables."""
     manifest = assessment.manifest
     blocks, n_left_out = image_blocks(assessment)
     return render_page(
         "robustness",
-        names,
-        title=_title(assessment),
-        subtitle=_describe_plan(manifest),
+        shorten_cells(assessment),
+        title=describe_title(assessment),
+        subtitle=describe_plan(manifest),
         lead=list(summary_sentences(assessment)),
-        hints=list(suggest_stronger(assessment)),
         findings=_finding_rows(assessment),
+        hints=list(suggest_stronger(assessment)),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
         sections=[(title, list(some)) for title, some in groupby(tables, lambda one: one.title)],
-        **charts,
+        trade_offs=plot_trade_offs(assessment),
+        sweeps=plot_scale_sweeps(assessment),
         blocks=blocks,
         n_left_out=n_left_out,
         config=_list_config(assessment),
         reproduction=describe_reproduction(manifest),
         footer=[describe_environment(manifest)],
     )
-
-
-def _title(assessment: AssessmentResults) -> str:
-    """The classifiers; the attack, where there is one; the data, where all are the same."""
-    cells = [one.cell for one in assessment.cells]
-    classifiers = list(dict.fromkeys(cell.classifier for cell in cells))
-    attacks = list(dict.fromkeys(cell.attack for cell in cells if cell.task != CLEAN))
-    data = {cell.data for cell in cells if cell.task == CLEAN}
-    who = ", ".join(classifiers)
-    if len(classifiers) > MAX_NAMES:
-        who = f"{len(classifiers)} classifiers"
-    title = f"Robustness of {who}" + (f" to {attacks[0]}" if len(attacks) == 1 else "")
-    return shorten_text(f"{title} on {data.pop()}" if len(data) == 1 else title)
-
-
-def _describe_plan(manifest: Mapping[str, Any]) -> str:
-    """The name of the plan, where it has one of its own, and its description."""
-    name = str(manifest["task"]).removeprefix("assess ")
-    description = str(manifest.get("plan", {}).get("description") or "")
-    return ": ".join(filter(None, ("" if name in UNNAMED else f"Plan {name}", description)))
-
-
-def _short_names(assessment: AssessmentResults) -> dict[str, str]:
-    """The models that are named by an absolute path, with the last part of it."""
-    cells = [one.cell for one in assessment.cells]
-    return shorten_names(
-        word
-        for cell in cells
-        for word in (cell.classifier, cell.prior, *cell.reference_classifiers,
-                     *cell.transfer_targets)
-        if word
-    )  # fmt: skip
-
-
-def shorten_table(table: Table, names: Mapping[str, str]) -> Table:
-    """The table with short names of models."""
-
-    def short(field: FieldValue) -> FieldValue:
-        for path, name in names.items() if isinstance(field, str) else ():
-            field = str(field).replace(path, name)
-        return field
-
-    if not names:
-        return table
-    rows = [[short(field) for field in row] for row in table.rows]
-    header = [str(short(name)) for name in table.header]
-    return replace(table, caption=str(short(table.caption)), header=header, rows=rows)
-
-
-def suggest_stronger(assessment: AssessmentResults) -> Iterator[str]:
-    """What to try where none of the variants of an attack fools a classifier."""
-    variants: dict[tuple[str, str], list[CellResult]] = {}
-    for one in in_distribution_cells(assessment):
-        variants.setdefault((defense_label(assessment, one), one.cell.attack), []).append(one)
-    for (defense, attack), cells in variants.items():
-        if any(one.metrics["success"]["count"] for one in cells):
-            continue
-        total = max(one.metrics["success"]["total"] for one in cells)
-        yield (
-            f"To try: {attack} fools {defense} on 0 of {total} images; "
-            f"{_stronger_options(cells[0])}."
-        )
-
-
-def _stronger_options(one: CellResult) -> str:
-    options = one.cell.options
-    if "attack_scale" in options:
-        return (
-            "write a larger attack_scale or a smaller similarity in the plan, or "
-            'attack_scale = "auto", and check the classifier by scoreag doctor'
-        )
-    words = [name for name in ("eps", "steps") if name in options]
-    more = f"write a larger {' or more '.join(words)}, or " if words else ""
-    return f"{more}check the gradients of the classifier by scoreag doctor"
 
 
 def summary_sentences(assessment: AssessmentResults) -> Iterator[str]:
@@ -224,12 +163,6 @@ def _attack_label(one: CellResult) -> str:
     return f"{one.cell.attack} ({values})" if values else one.cell.attack
 
 
-def format_radius(eps: float) -> str:
-    """A whole number of 255ths as such, e.g. 8/255."""
-    levels = 255 * eps
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
-
-
 def describe_comparison(members: Sequence[WorstCase]) -> str:
     """The robust accuracies of defenses under the same attacks, and whether one is highest."""
     best, *others = sorted(members, key=lambda one: -(one.accuracy["value"] or 0))
@@ -250,7 +183,7 @@ def describe_comparison(members: Sequence[WorstCase]) -> str:
 
 
 def _defense_name(one: WorstCase) -> str:
-    return defense_name(one.classifier, one.purifier)
+    return one.classifier if one.purifier == NONE else f"{one.classifier} behind {one.purifier}"
 
 
 def _describe_defense(one: WorstCase) -> str:
@@ -291,3 +224,271 @@ def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
         if cell.task == CLEAN:
             digests[f"sha256 of {cell.data}"] = str(content.get("data", {}).get("sha256"))
     return [*entries, *digests.items()]
+
+
+def build_tables(assessment: AssessmentResults) -> list[Table]:
+    """All tables that have a row, in the order of the page."""
+    tables = [
+        results_table(assessment), worst_case_table(assessment), randomized_table(assessment),
+        *transfer_tables(assessment), differences_table(assessment),
+        shown_differences_table(assessment),
+        semantic_table(assessment), perturbation_table(assessment), *per_class_tables(assessment),
+        generator_table(assessment), ood_table(assessment), cost_table(assessment),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _experiment_table(
+    assessment: AssessmentResults, name: str, title: str, caption: str,
+    cells: Sequence[CellResult], columns: Mapping[str, str],
+) -> Table:  # fmt: skip
+    """Name, number of images, and some metrics or costs of each experiment."""
+    rows: Rows = []
+    for one in cells:
+        values: dict[str, FieldValue] = {**one.metrics, **one.cost}
+        label = cell_label(assessment, one.cell.name)
+        rows.append([label, len(one.columns), *map(values.get, columns.values())])
+    return Table(name, title, caption, ["experiment", "images", *columns], rows)
+
+
+def results_table(assessment: AssessmentResults) -> Table:
+    cells = in_distribution_cells(assessment)
+    can_reject = any(one.columns.rejected is not None for one in cells)
+    columns = RESULT_COLUMNS | (REJECTION_COLUMNS if can_reject else {})
+    has_judge = any(one.cell.reference_classifiers for one in assessment.cells)
+    judging = f"; {_describe_independence(assessment)}" if has_judge else ""
+    caption = (
+        "Every experiment: dataset, classifier, purifier, attack. Rates of the saved 8-bit images "
+        f"with 95 % intervals (Wilson){judging}. Label preserved: the reference classifiers "
+        "predict the label. Experiments with other images, radii or attackers do not compare."
+    )
+    title = "Attack success and robust accuracy"
+    table = _experiment_table(assessment, "cells", title, caption, cells, columns)
+    position = table.header.index("reference classifier, clean accuracy")
+    for one, row in zip(cells, table.rows, strict=True):
+        if row[position] is None and "judge_agreement" in one.metrics:  # generated images
+            row[position] = assessment.all_judges_accuracy.get(one.cell.group)
+    return table
+
+
+def _describe_independence(assessment: AssessmentResults) -> str:
+    cells = [one.cell for one in assessment.cells]
+    if any(find_attacked_judges(cell) for cell in cells):
+        return "a reference classifier is attacked itself, see the sanity checks"
+    if not digests_known(cells):
+        return "whether a reference classifier is one of the attacked classifiers was not checked"
+    return "by the digests of their weights, no reference classifier is attacked"
+
+
+def worst_case_table(assessment: AssessmentResults) -> Table:
+    """A row per defense; the attackers' copies of a purifier count together."""
+    names = list(dict.fromkeys(name for one in assessment.defenses for name in one.randomized))
+    families = group_comparable(assessment.defenses)
+    rows: Rows = [
+        [cell_label(assessment, f"{one.group}/{one.classifier}/{one.purifier}"), one.n_attacks,
+         _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
+         *map(one.randomized.get, names)]
+        for one in assessment.defenses
+    ]  # fmt: skip
+    caption = (
+        "Images that stay correct under every attack of the plan: at one draw of the defense, and "
+        "by several. Of a purifier all attackers count, however they differentiate. Only rows with "
+        "the same letter had the same attacks, radii, images and attackers; no others compare."
+    )
+    title = "Worst-case robust accuracy (attack ensemble)"
+    header = ["defense", "attacks", "comparable", "images", "correct under all"]
+    return Table("worst_case", title, caption, [*header, *map(_words, names)], rows)
+
+
+def _comparison_letter(one: WorstCase, families: Sequence[Sequence[WorstCase]]) -> str:
+    """A letter that defenses with equal attacks share; "alone" where no other had the same."""
+    letters = (chr(ord("A") + i) for i, members in enumerate(families[:26]) if one in members)
+    return next(letters, "alone")
+
+
+def randomized_table(assessment: AssessmentResults) -> Table:
+    """A row per experiment; the columns of other numbers of draws stay empty."""
+    metrics = [(one, _multi_draw_metrics(one)) for one in attacked_cells(assessment)]
+    names = list(dict.fromkeys(name for _, own in metrics for name in own))
+    names.sort(key=lambda name: not name.startswith("clean"))
+    rows: Rows = [
+        [cell_label(assessment, one.cell.name), len(one.columns), one.gradient_mode or "none",
+         "shared" if one.cell.shared_draw else "fresh", *map(own.get, names)]
+        for one, own in metrics if own
+    ]  # fmt: skip
+    caption = (
+        "Randomized classifiers, evaluated with fresh draws that no attack saw: correct on average "
+        "(single), at every draw (worst), and by majority (vote). Gradient: the kind that the "
+        "attacker took. A shared draw is the same one for the attacker and the evaluation."
+    )
+    header = ["experiment", "images", "gradient", "draws", *map(_words, names)]
+    return Table("randomized", "Randomized defenses", caption, header, rows)
+
+
+def _multi_draw_metrics(one: CellResult) -> Mapping[str, MetricEntry]:
+    """Accuracies over several draws; of a shared draw those of that one."""
+    metrics = one.metrics
+    if one.cell.shared_draw and "clean_accuracy" in metrics:
+        return {
+            "clean_accuracy_single": metrics["clean_accuracy"],
+            "attacked_accuracy_single": metrics["accuracy"],
+        }
+    prefixes = ("clean_accuracy_", "attacked_accuracy_")
+    return {name: entry for name, entry in metrics.items() if name.startswith(prefixes)}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
+    """For each dataset: how often images made against one classifier fool each of them."""
+    cells = in_distribution_cells(assessment)
+    for group, members in groupby(cells, key=lambda one: one.cell.group):
+        shown = [one for one in members if one.cell.purifier_name == NONE and len(one.transfer) > 1]
+        names = sorted({name for one in shown for name in one.transfer})
+        caption = (
+            f"{group}: images made against one classifier, shown to each: how often it errs, of "
+            "the images that it got right before; of all generated images."
+        )
+        rows: Rows = [
+            [one.cell.name.partition("/")[2], *map(one.transfer.get, names)] for one in shown
+        ]
+        header = ["made against, by", *names]
+        yield Table(f"transfer_{group}", "Transferability", caption, header, rows)
+
+
+def differences_table(assessment: AssessmentResults) -> Table:
+    caption = (
+        "Success of an attack minus that of the first one in the same ball, on the same images "
+        "(paired interval of Bonett and Price). Above 0 it is stronger. Attacks without a radius "
+        "are compared with their own variants only."
+    )
+    title, header = "Paired comparison of attacks", ["attack", "against", "images", "difference"]
+    rows = _difference_rows(assessment, assessment.differences)
+    return Table("differences", title, caption, header, rows)
+
+
+def shown_differences_table(assessment: AssessmentResults) -> Table:
+    caption = (
+        "Images that fool while every reference classifier still sees the class: the attack that "
+        "has most of them, minus each other one, on the same images that were correct before "
+        "(paired interval of Bonett and Price)."
+    )
+    title = "Paired comparison of attacks, label preserved"
+    header = ["best attack", "against", "images", "difference"]
+    rows = _difference_rows(assessment, assessment.shown_differences)
+    return Table("shown_differences", title, caption, header, rows)
+
+
+def _difference_rows(
+    assessment: AssessmentResults, differences: Sequence[tuple[str, str, MetricEntry]]
+) -> Rows:
+    return [
+        [cell_label(assessment, attack), cell_label(assessment, other), entry["total"], entry]
+        for attack, other, entry in differences
+    ]
+
+
+def semantic_table(assessment: AssessmentResults) -> Table:
+    """What people would see, by the measure ``semantic``, beside the reference classifiers."""
+    cells = [one for one in assessment.cells if "semantic" in one.metrics]
+    caption = (
+        "What people would see, by a mixture of networks that was fitted on people's answers: the "
+        "mean share of people who would name the label; whether the label is among the classes "
+        "that 9 in 10 random answers would be (in set), and the only one (clear). The measure is "
+        f"{REAL_ONLY}: on attacked images it is an extrapolation."
+    )
+    title = "What people would see"
+    return _experiment_table(assessment, "semantic", title, caption, cells, SEMANTIC_COLUMNS)
+
+
+def perturbation_table(assessment: AssessmentResults) -> Table:
+    cells = attacked_cells(assessment)
+    measured = {name for one in cells for name in one.metrics}
+    columns = {label: name for label, name in PERTURBATION_COLUMNS.items() if name in measured}
+    shown = [one for one in cells if {*columns.values()} & {*one.metrics}]
+    extractors = {
+        str((one.cell.content.get("feature_extractor") or {}).get("name", "")) for one in cells
+    }
+    caption = (
+        "Distance between original and attacked images: medians of L2, Linf and PSNR, means of "
+        "SSIM and LPIPS, color values in [0, 1]. Frechet and kernel distances to the data, in the "
+        f"features of: {', '.join(sorted(extractors - {''})) or 'none'}."
+    )
+    title = "Perturbation size"
+    return _experiment_table(assessment, "perturbation_size", title, caption, shown, columns)
+
+
+def per_class_tables(assessment: AssessmentResults) -> Iterator[Table]:
+    """For the strongest variant of each attack, by the class that an image shows."""
+    for one in strongest_variants(assessment):
+        names = one.cell.classes
+        rows: Rows = [
+            [class_name(c["label"], names), c["success"], c.get("judge_agreement"),
+             c.get(BASELINE),
+             format_confusions(c["label"], c["becomes"], names, c.get("rejected", 0))]
+            for c in one.per_class
+            if sum(c["becomes"]) + c.get("rejected", 0)
+        ]  # fmt: skip
+        judging = describe_judges(assessment, one.cell.group)
+        caption = cell_label(assessment, one.cell.name)
+        caption += f". Reference classifier {judging}." if judging else "."
+        header = ["class", "attack success", "label preserved",
+                  "reference classifier, clean accuracy", "predicted as"]  # fmt: skip
+        yield Table(f"classes_{one.cell.key}", "Per-class results", caption, header, rows)
+
+
+def format_confusions(
+    label: int, counts: Sequence[int], names: Sequence[str], rejected: int = 0
+) -> str:
+    """The three most frequent wrong predictions for images of ``label``, and the rejections."""
+    order = sorted(range(len(counts)), key=lambda i: -counts[i])
+    confused = [f"{class_name(i, names)} {counts[i]}" for i in order if i != label and counts[i]]
+    rejections = [f"rejected {rejected}"] if rejected else []
+    return ", ".join(confused[:3] + rejections) or "nothing else"
+
+
+def generator_table(assessment: AssessmentResults) -> Table:
+    """The classes by the quality of their samples, worst first, at the smallest fixed scale."""
+    weakest: dict[str, CellResult] = {}
+    for one in in_distribution_cells(assessment):
+        if one.cell.task == "synthesize" and "judge_agreement" in one.metrics:
+            group = one.cell.group
+            weakest[group] = min(weakest.get(group, one), one, key=attack_scale)
+    rows: Rows = [
+        [f"{one.cell.group}: {class_name(c['label'], one.cell.classes)}",
+         f"{attack_scale(one):g}".replace("inf", AUTO), c["judge_agreement"]]
+        for one in weakest.values()
+        for c in sorted(one.per_class, key=lambda c: value_of(c["judge_agreement"]))
+        if sum(c["becomes"])
+    ]  # fmt: skip
+    caption = (
+        "How well the score model generates each class, worst first: the reference classifiers "
+        "see the intended class, in the samples with the smallest fixed attack scale, or with "
+        "searched ones. Reference "
+        f"classifier {'; '.join(describe_judges(assessment, group) for group in weakest)}."
+    )
+    header = ["class", "attack_scale", "label preserved"]
+    return Table("generator", "Per-class generation quality", caption, header, rows)
+
+
+def ood_table(assessment: AssessmentResults) -> Table:
+    cells = [one for one in attacked_cells(assessment) if one.cell.is_ood]
+    caption = (
+        "Images of another dataset, none of whose classes the classifier knows: how often its "
+        "prediction changes, and its confidence (mean probability)."
+    )
+    title = "Out-of-distribution inputs"
+    table = _experiment_table(assessment, "ood", title, caption, cells, OOD_COLUMNS)
+    for one, row in zip(cells, table.rows, strict=True):
+        row.insert(1, one.cell.data)
+    return replace(table, header=["experiment", "data", "images", *OOD_COLUMNS])
+
+
+def cost_table(assessment: AssessmentResults) -> Table:
+    caption = (
+        "Mean cost of an image, and the largest memory of a process. NFE: denoiser evaluations."
+    )
+    cells = attacked_cells(assessment)
+    return _experiment_table(assessment, "cost", "Compute cost", caption, cells, COST_COLUMNS)

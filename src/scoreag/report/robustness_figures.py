@@ -1,9 +1,7 @@
 """The experiments that the tables and figures of an assessment show, its charts and its images."""
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,8 +13,14 @@ from scoreag.io.filesystem import resolve_inside
 from scoreag.io.images import read_png
 from scoreag.io.records import Row
 from scoreag.methods.scale_search import AUTO
-from scoreag.report.images import Strip, strip_of_row
-from scoreag.report.plots import MAX_CURVES, Chart, metric_curve
+from scoreag.report.html import (
+    MAX_CURVES,
+    Chart,
+    Strip,
+    metric_curve,
+    plot_curves,
+    strip_of_row,
+)
 from scoreag.stats.estimates import MetricEntry
 
 PRESERVED = "label preserved, by the reference classifiers"
@@ -70,19 +74,6 @@ def cell_label(assessment: AssessmentResults, name: str) -> str:
     return name if len(groups) > 1 else name.partition("/")[2]
 
 
-def defense_label(assessment: AssessmentResults, one: CellResult) -> str:
-    """The classifier of an experiment and the purifier before it, if there is one."""
-    cell = one.cell
-    name = defense_name(cell.classifier, cell.purifier_name)
-    groups = {other.cell.group for other in assessment.cells}
-    return f"{name} on {cell.group}" if len(groups) > 1 else name
-
-
-def defense_name(classifier: str, purifier: str) -> str:
-    """A classifier, behind its purifier if it has one."""
-    return classifier if purifier == NONE else f"{classifier} behind {purifier}"
-
-
 def describe_judges(assessment: AssessmentResults, group: str) -> str:
     """The accuracy of the reference classifiers of a dataset; "" where it has none."""
     cells = [one.cell for one in assessment.cells if one.cell.group == group]
@@ -125,65 +116,6 @@ def plot_scale_sweeps(assessment: AssessmentResults) -> list[Chart]:
                 swept.sort(key=attack_scale)
                 charts.append(_sweep_chart(f"{defense}, {attack}", swept, judging))
     return charts
-
-
-def plot_radii(assessment: AssessmentResults) -> list[Chart]:
-    """Robust accuracy over eps, a curve an attack that sweeps it, for each norm and data set.
-
-    Every curve begins with the accuracy on the same images before the attack, at eps 0.
-    """
-    groups: dict[tuple[str, str], dict[str, list[CellResult]]] = {}
-    for one in in_distribution_cells(assessment):
-        if one.cell.options.get("eps") is not None:
-            norm = str(one.cell.options.get("norm", "Linf"))
-            name = f"{defense_name(one.cell.classifier, one.cell.purifier_name)}, {one.cell.attack}"
-            curves = groups.setdefault((one.cell.group, norm), {})
-            curves.setdefault(f"{name}, {len(one.columns)} images", []).append(one)
-    charts = []
-    for (group, norm), members in groups.items():
-        swept = {name: some for name, some in members.items() if len(_by_radius(some)) > 1}
-        for start in range(0, len(swept), MAX_CURVES):
-            chunk = dict([*swept.items()][start : start + MAX_CURVES])
-            charts.append(_radius_chart(group, norm, chunk))
-    return charts
-
-
-def _by_radius(cells: Sequence[CellResult]) -> dict[float, CellResult]:
-    """The strongest variant at each radius."""
-    best: dict[float, CellResult] = {}
-    for one in sorted(cells, key=lambda one: float(one.cell.options["eps"])):
-        eps = float(one.cell.options["eps"])
-        best[eps] = min(best.get(eps, one), one, key=lambda c: value_of(c.metrics["accuracy"]))
-    return best
-
-
-def _radius_chart(group: str, norm: str, members: Mapping[str, Sequence[CellResult]]) -> Chart:
-    curves = []
-    for name, cells in members.items():
-        best = _by_radius(cells)
-        clean = {0.0: next(iter(best.values())).metrics.get("clean_accuracy")}
-        points = {eps: entry for eps, entry in clean.items() if entry is not None}
-        points |= {eps: one.metrics["accuracy"] for eps, one in best.items()}
-        curves.append(metric_curve(name, list(points), list(points.values())))
-    names = ", ".join(members)
-    return Chart(
-        "accuracy_vs_eps",
-        f"{group}: robust accuracy vs. the {norm} radius, of the strongest variant at each; bands "
-        "are 95 % intervals.",
-        curves, f"eps, {norm}, color values in [0, 1]", "robust accuracy",
-        alt=f"{group}: robust accuracy vs. eps of {names}", is_fraction=True,
-    )  # fmt: skip
-
-
-def number_charts(charts: Sequence[Chart]) -> list[Chart]:
-    """The charts with numbered names, so that each has its files in ``figures``."""
-    numbers: Counter[str] = Counter()
-    named = []
-    for chart in charts:
-        numbers[chart.name] += 1
-        name = f"{chart.name}_{numbers[chart.name]:02d}"
-        named.append(replace(chart, name=name, caption=f"{chart.caption} (figures/{name}.pdf)"))
-    return named
 
 
 def _by_defense(assessment: AssessmentResults) -> Iterator[tuple[str, list[CellResult], str]]:
@@ -229,15 +161,13 @@ def _trade_off_charts(
     for start in range(0, len(curves), MAX_CURVES):
         chunk = curves[start : start + MAX_CURVES]
         names = ", ".join(curve.name for curve in chunk)
+        alt = f"{defense}: {y_label} of {names} vs. {metric_label}"
+        svg = plot_curves(chunk, metric_label, y_label, alt=alt)
         caption = (
             f"{defense}: {y_label}, of images that were correct before, vs. {metric_label}; "
             f"bands and bars are 95 % intervals.{judging}"
         )
-        yield Chart(
-            f"success_vs_{metric}",
-            caption, chunk, metric_label, y_label,
-            alt=f"{defense}: {y_label} of {names} vs. {metric_label}", is_fraction=True,
-        )  # fmt: skip
+        yield Chart(svg, caption)
 
 
 def _position(one: CellResult, metric: str) -> float | None:
@@ -259,12 +189,9 @@ def _sweep_chart(title: str, swept: Sequence[CellResult], judging: str) -> Chart
         for name, label in names.items()
         if all(name in one.metrics for one in swept)
     ]
-    return Chart(
-        "attack_scale",
-        f"{title}: robust accuracy and label preservation vs. attack scale.{judging}",
-        curves, "attack scale s_y", "fraction",
-        alt=f"{title}: robust accuracy vs. attack scale", log_x=min(x) > 0, is_fraction=True,
-    )  # fmt: skip
+    alt = f"{title}: robust accuracy vs. attack scale"
+    svg = plot_curves(curves, "attack scale s_y", "fraction", alt=alt, log_x=min(x) > 0)
+    return Chart(svg, f"{title}: robust accuracy and label preservation vs. attack scale.{judging}")
 
 
 def image_blocks(assessment: AssessmentResults) -> tuple[list[dict[str, Any]], int]:

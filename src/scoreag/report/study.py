@@ -7,8 +7,8 @@ from typing import Any
 from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import MANIFEST
-from scoreag.report.html import render_page
-from scoreag.report.provenance import describe_reproduction, list_config
+from scoreag.report.html import list_config, render_page
+from scoreag.report.provenance import describe_reproduction
 from scoreag.report.table_export import Table, format_value, to_csv
 from scoreag.stats.estimates import MetricEntry
 from scoreag.study.analysis import SCORES, TASK, Analysis

@@ -18,15 +18,17 @@ from scoreag.methods.summary import (
     judge_name,
     summarize_rows,
 )
-from scoreag.report.html import render_page
-from scoreag.report.images import Strip, strip_of_row
-from scoreag.report.plots import Chart, Curve
-from scoreag.report.provenance import (
+from scoreag.report.html import (
+    Chart,
+    Curve,
+    Strip,
     describe_environment,
-    describe_reproduction,
     list_config,
-    shorten_models,
+    plot_curves,
+    render_page,
+    strip_of_row,
 )
+from scoreag.report.provenance import describe_reproduction, shorten_models
 from scoreag.stats.proportion import Proportion
 
 TITLES = {
@@ -223,17 +225,15 @@ def _plot_linf(run: Run) -> Chart:
         round(255 * row["distances"]["linf"]) for row in run.rows if "distances" in row
     )
     shares = [(i + 1) / len(largest) for i in range(len(largest))]
-    return Chart(
-        "largest_change",
-        "Fraction of images in which no color value moved by more than x.",
+    svg = plot_curves(
         [Curve("images", [0, *largest], [0, *shares])],
         "largest change of a color value, in 1/255",
         "fraction of images",
         alt=f"Fraction of images by largest change: from {largest[0]} to {largest[-1]} of 255.",
         steps=True,
         mark=(8, "8/255, a common bound"),
-        is_fraction=True,
     )
+    return Chart(svg, "Fraction of images in which no color value moved by more than x.")
 
 
 def classify_outcome(task: str, row: Row) -> str:
