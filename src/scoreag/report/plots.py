@@ -87,7 +87,8 @@ def plot_curves(
         raise ValueError(f"{len(lines)} curves in one figure; show at most {MAX_CURVES}")
     many, file = len(lines) > len(SERIES_COLORS), io.StringIO()
     with matplotlib.rc_context(RC_PARAMS):
-        drawing = Figure(figsize=(5.4, 4.2 if many else 3.2), layout="constrained")
+        height = 4.2 if many else 3 + 0.2 * len(lines)  # the legend is below the axes
+        drawing = Figure(figsize=(5.4, height), layout="constrained")
         axes = drawing.add_subplot(xlabel=x_label, ylabel=y_label)
         for i, line in enumerate(lines):
             _draw_curve(axes, line, i, len(lines), steps)
@@ -99,10 +100,10 @@ def plot_curves(
         if y_label in SHARES:
             axes.set_ylim(0, 1)
         axes.grid(color=TEXT_COLOR, alpha=0.12)
-        if many:
-            drawing.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
-        elif len(lines) > 1 or mark:
-            axes.legend(frameon=False)
+        if len(lines) > 1 or mark:
+            columns, size = (3, 8) if many else (1, 9)
+            place = "outside lower center"
+            drawing.legend(frameon=False, loc=place, ncols=columns, fontsize=size)
         metadata = {"Date": None, "Creator": None}
         drawing.savefig(file, format="svg", transparent=True, metadata=metadata)
     points = [point for line in lines for point in _title_points(line, x_label, y_label, drawing)]
