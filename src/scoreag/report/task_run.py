@@ -124,10 +124,10 @@ def render_run_page(folder: Path) -> str:
         summary=run.summary,
         tiles=[
             (words, run.summary["rates"][name])
-            for name, words in TILES[run.task].items()
+            for name, words in TILES.get(run.task, TILES["transform"]).items()
             if name in run.summary["rates"]
         ],
-        glossary=(GLOSSARY[run.task], *TERMS),
+        glossary=(*(pair for task, pair in GLOSSARY.items() if task == run.task), *TERMS),
         linf_chart=_plot_linf(run) if run.summary["medians"] else None,
         groups=_outcome_groups(run),
         config=list_config(run.manifest),
