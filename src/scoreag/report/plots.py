@@ -101,9 +101,8 @@ def plot_curves(
             axes.set_ylim(0, 1)
         axes.grid(color=TEXT_COLOR, alpha=0.12)
         if len(lines) > 1 or mark:
-            columns, size = (3, 8) if many else (1, 9)
-            place = "outside lower center"
-            drawing.legend(frameon=False, loc=place, ncols=columns, fontsize=size)
+            shape = {"ncols": 3, "fontsize": 8} if many else {"ncols": 1, "fontsize": 9}
+            drawing.legend(frameon=False, loc="outside lower center", **shape)
         metadata = {"Date": None, "Creator": None}
         drawing.savefig(file, format="svg", transparent=True, metadata=metadata)
     points = [point for line in lines for point in _title_points(line, x_label, y_label, drawing)]
