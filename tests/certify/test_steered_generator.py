@@ -130,7 +130,7 @@ def test_the_command_bounds_and_attacks_at_each_length(here, capsys):  # noqa: F
         exact = stats.norm.cdf(stats.norm.ppf(upper) + float(budget))
         assert parts[""]["budgets"][budget]["bound"] == pytest.approx(exact, abs=2e-4)
     page = (here / "out" / "report.html").read_text()
-    assert "Whoever steers the generator" in page and "R = 0.5" in page
+    assert "Steered generator" in page and "R = 0.5" in page
     assert main(["report", "out"]) == 0
     assert (here / "out" / "report.html").read_text() == page
 

@@ -58,11 +58,13 @@ def test_figures_stand_with_their_denominators(folder):
 
 def test_failures_are_shown_beside_successes(folder):
     html = render_run_page(folder)
-    assert html.count("<img ") == 2 * 4
+    assert html.count("<img ") == 3 * 4
     assert html.count("\N{CHECK MARK} fooled") == 2
     assert html.count("\N{MULTIPLICATION X} not fooled") == 1
     assert html.count("\N{EN DASH} misclassified before") == 1
-    assert html.index("Failures") < html.index("Successes") < html.index("Misclassified before")
+    headings = re.findall("<h2>(.*?)</h2>", html)
+    wanted = ["Unsuccessful attacks", "Successful attacks", "Misclassified before the attack"]
+    assert [heading for heading in headings if heading in wanted] == wanted
 
 
 def test_names_and_settings_are_escaped_and_nothing_is_loaded(folder):
@@ -96,7 +98,7 @@ def test_images_purified_without_a_classifier_have_a_page_too(tmp_path):
     )
     html = render_run_page(replace(result("purify"), **nothing).save(tmp_path / "run"))
     assert "4 images were purified" in html
-    assert html.count("<img ") == 8
+    assert html.count("<img ") == 3 * 4
 
 
 def test_drawn_images_have_no_originals(tmp_path):
@@ -107,6 +109,23 @@ def test_drawn_images_have_no_originals(tmp_path):
         in html
     )
     assert html.count("<img ") == 4
+
+
+def test_a_classifier_of_a_file_is_named_without_its_folder(tmp_path):
+    about = {**ABOUT, "models": {"classifier": {"name": "/home/me/nets/net.py:make"}}}
+    html = render_run_page(result().save(tmp_path / "run", provenance=about))
+    assert "net.py:make classifies 3 of 4 clean images" in html and "/home" not in html
+
+
+def test_rows_with_probabilities_show_them(tmp_path):
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(4, 1)
+    known = replace(
+        result(), probabilities=logits.softmax(1), clean_probabilities=logits.softmax(1)
+    )
+    html = render_run_page(known.save(tmp_path / "run", provenance=ABOUT))
+    assert html.count("<span>ship</span>") == 8  # of e^2 / (1 + e + e^2), in each version
+    assert html.count("<span>67\N{NO-BREAK SPACE}%</span>") == 8
+    assert "<i>classifier</i> ship, 67\N{NO-BREAK SPACE}%" in html  # images 1 and 2 are so read
 
 
 def test_the_page_lies_in_the_folder_of_the_run(folder):

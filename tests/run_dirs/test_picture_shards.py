@@ -263,5 +263,6 @@ def test_the_rows_of_a_large_run_are_a_parquet_table_too(job, tmp_path, monkeypa
         assert table["image_id"][i] == row["image_id"]
         assert table["predictions.saved"][i] == row["predictions"]["saved"]
         assert table["distances.linf"][i] == row["distances"]["linf"]
+        assert json.loads(table["probabilities.saved"][i]) == row["probabilities"]["saved"]
         assert table["success"][i] is row["success"] and table["found"][i] is None
     assert len(table["image_id"]) == 10

@@ -29,6 +29,7 @@ from scoreag.assess.threat_model import (
     make_view,
 )
 from scoreag.classifiers.checks import outputs_match
+from scoreag.classifiers.probabilities import list_probabilities, softmax_probabilities
 from scoreag.classifiers.rejection import can_reject, is_misclassified, predict_or_reject
 from scoreag.core.peak_memory import peak_memory
 from scoreag.core.rng import Noise
@@ -467,11 +468,16 @@ def _classify(
         name: _round(logits[name][0].softmax(1).amax(1), 4) if name in logits else None
         for name in ("before", "saved")
     }
+    probabilities = {
+        name: list_probabilities(softmax_probabilities(each[0]), (labels, targets), rejects)
+        for name, each in logits.items()
+    }
     columns: Columns = {
         "label": labels.tolist(),
         "target": [None if target < 0 else target for target in targets.tolist()],
         "predictions": _to_rows(predictions, decoded),
         "confidence": _to_rows(confidences, decoded),
+        "probabilities": _to_rows(probabilities, decoded),
         "success_float": is_misclassified(as_float, labels).tolist(),
         "success": fooled.tolist(),
         "targeted_success": torch.where(targets >= 0, saved == targets, fooled).tolist(),

@@ -12,7 +12,7 @@ from scoreag.classifiers.checks import validate_judge
 from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import batch_ranges, pick_ids, reset_draws
 from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Labels
+from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.io.images import check_images, quantize_8bit
 from scoreag.io.progress import tqdm
 from scoreag.methods.result import Result
@@ -115,17 +115,20 @@ def _measure(
 ) -> Result:
     """The predictions of both classifiers, on the originals and on the attacked images."""
 
-    def predict(pixels: Images, purpose: str) -> Labels:
-        return reset_draws(classifier, ids, purpose)(pixels).argmax(1)
+    def compute_logits(pixels: Images, purpose: str) -> Logits:
+        logits: Logits = reset_draws(classifier, ids, purpose)(pixels)
+        return logits
 
     zeros, saved = torch.zeros(len(images), dtype=torch.int64), quantize_8bit(adversarial)
     options = {f.name: getattr(attack, f.name) for f in fields(attack) if f.compare}
     result = Result(
         task="attack", images=adversarial, originals=images, labels=labels,
         image_ids=torch.tensor(ids), nfe=zeros, restarts=zeros, guidance_skipped=zeros,
-        clean_predictions=predict(images, "before"), predictions=predict(saved, "saved"),
         seed=seed, config={"attack": attack_name(type(attack)), **options}, classes=names,
-    ).with_success(predict(adversarial, "float"))  # fmt: skip
+    )  # fmt: skip
+    before, after = compute_logits(images, "before"), compute_logits(saved, "saved")
+    result = result.with_predictions(after, before)
+    result = result.with_success(compute_logits(adversarial, "float").argmax(1))
     if judge is None:
         return result
     return result.with_judge(judge, judge(images).argmax(1), judge(saved).argmax(1))

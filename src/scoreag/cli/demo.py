@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from scoreag.cli import options as o
+from scoreag.cli.runs import command_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,7 @@ def demo(options: DemoOptions) -> None:
     from scoreag.data.loading import interleave_classes
     from scoreag.data.source import interleave_groups
     from scoreag.io.filesystem import write_text
+    from scoreag.io.manifest import describe_environment
     from scoreag.report.demo import format_demo_text, render_demo_page, summary_sentences
 
     start, out, output = time.monotonic(), Path(options.out), options.output
@@ -66,8 +68,12 @@ def demo(options: DemoOptions) -> None:
         models, real, out, generator=generator, seed=options.seed, progress=output.progress,
         overwrite=options.overwrite,
     )  # fmt: skip
-    duration = f"Made in {time.monotonic() - start:.0f} s on {os.cpu_count()} cores."
-    report = replace(report, source=source, footer=(*report.footer, duration))
+    report = replace(
+        report,
+        source=source,
+        footer=(*report.footer, _describe_duration(start)),
+        provenance={"command": command_line(), "seed": options.seed, **describe_environment()},
+    )
     page = out / "report.html"
     write_text(page, render_demo_page(report))
     text = [format_demo_text(report), "", *summary_sentences(report), "", f"To look at: {page}"]
@@ -90,6 +96,10 @@ def _show_table(
         output.show(runs, "", table)
 
 
+def _describe_duration(start: float) -> str:
+    return f"Made in {time.monotonic() - start:.0f} s on {os.cpu_count()} cores."
+
+
 @dataclass(frozen=True)
 class DemoModels:
     """The models of a demo; the reference classifier (judge) only checks the results."""
@@ -103,13 +113,15 @@ class DemoModels:
         """8-bit images with the predictions of both classifiers."""
         import torch
 
+        from scoreag.classifiers.probabilities import softmax_probabilities
         from scoreag.io.images import to_float
         from scoreag.report.demo import PredictedImages
 
         with torch.no_grad():
             pixels = to_float(images).to(self.prior.sigmas.device)
-            predictions = (net(pixels).argmax(1).cpu() for net in (self.classifier, self.judge))
-            return PredictedImages(images, *predictions)
+            logits, judge = (net(pixels).cpu() for net in (self.classifier, self.judge))
+            shares = softmax_probabilities(logits)
+            return PredictedImages(images, logits.argmax(1), judge.argmax(1), shares)
 
     def __str__(self) -> str:
         prior = self.prior.metadata.get("name", "a score model")

@@ -238,10 +238,11 @@ def _run(
         found = {**model, "config": dict(config), **metrics}
         found["compared"] = [one.to_dict() for one in compared]
         names = ("versions.scoreag", "versions.torch", "machine.processor", "machine.cores")
-        known = dict(flatten(describe_environment()))
+        environment = describe_environment()
+        known = dict(flatten(environment))
         machine = ", ".join(f"{name.split('.')[-1]} {known[name]}" for name in names)
-        page = render({**found, "footer": [command_line(), machine]})
-        write_text(folder / "report.html", page)
+        shown = {"environment": {"command": command_line(), **environment}, "footer": [machine]}
+        write_text(folder / "report.html", render({**found, **shown}))
         write_tables(folder, evaluation_tables(found))
         write_figures(folder, plot_evaluation(found))
         return found

@@ -33,7 +33,7 @@ PICTURE_FIELDS: Fields = {"image_id": (int,), **dict.fromkeys(("file", "sha256")
 OPTIONAL_FIELDS: Fields = {
     **dict.fromkeys(("original_file", "original_sha256", "source"), (str,)),
     **dict.fromkeys(("offset", "original_offset"), (int,)),
-    **dict.fromkeys(("distances", "judge"), (dict,)),
+    **dict.fromkeys(("distances", "judge", "probabilities"), (dict,)),
 }
 RERUN = "give the command of the run again, and it is made again"
 

@@ -3,6 +3,7 @@
 It is a copy: rows.jsonl is what resuming and reports read.
 """
 
+import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,7 @@ def needs_table(folder: Path, images: int, computed: int) -> bool:
 def mirror_rows(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows; once all were taken, they are in ``rows.parquet``, too.
 
-    Tables inside a row become columns: ``predictions.saved``.
+    Tables inside a row become columns, ``predictions.saved``, and their tables text of JSON.
 
     Raises:
         ValueError: pyarrow is not installed.
@@ -74,7 +75,8 @@ def flatten_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The entries of a row, those of its tables with both names."""
     for name, value in row.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", each) for key, each in value.items())
+            for key, each in value.items():
+                yield f"{name}.{key}", json.dumps(each) if isinstance(each, Mapping) else each
         else:
             yield name, value
 
@@ -85,4 +87,5 @@ def column_type(arrow: Any, name: str) -> Any:
         return arrow.float64()
     if name in _FLAGS:
         return arrow.bool_()
-    return arrow.string() if name in _WORDS else arrow.int64()
+    is_text = name in _WORDS or name.startswith("probabilities.")
+    return arrow.string() if is_text else arrow.int64()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from scoreag.core.types import BatchScalar, Images, Labels
+from scoreag.classifiers.probabilities import list_probabilities, softmax_probabilities
+from scoreag.core.types import BatchScalar, Images, Labels, Logits
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import decode_png, encode_png, make_grid, to_float, to_uint8
 from scoreag.io.manifest import format_spans, to_jsonable
@@ -90,6 +91,8 @@ class Result:
         judge: name and other metadata of the reference classifier.
         judge_predictions, judge_clean_predictions: of the reference classifier, on the 8-bit images
             and on the originals; None without one.
+        probabilities, clean_probabilities: of the classes, (batch, classes), by the classifier on
+            the 8-bit images and on the originals: the softmax of its logits.
         classes: the names of the labels; () where they are unknown.
     """
 
@@ -117,6 +120,8 @@ class Result:
     judge_predictions: Labels | None = None
     judge_clean_predictions: Labels | None = None
     classes: tuple[str, ...] = ()
+    probabilities: Float[Tensor, "batch classes"] | None = None
+    clean_probabilities: Float[Tensor, "batch classes"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -195,6 +200,24 @@ class Result:
         }
         return replace(first, **joined)
 
+    def with_predictions(self, logits: Logits, clean_logits: Logits | None = None) -> "Result":
+        """The result with the classes that the classifier predicts, and their probabilities.
+
+        Args:
+            logits: of the 8-bit images.
+            clean_logits: of the originals; None leaves what is known of them.
+        """
+        result = replace(
+            self, predictions=logits.argmax(1), probabilities=softmax_probabilities(logits)
+        )
+        if clean_logits is None:
+            return result
+        return replace(
+            result,
+            clean_predictions=clean_logits.argmax(1),
+            clean_probabilities=softmax_probabilities(clean_logits),
+        )
+
     def with_success(self, float_predictions: Labels) -> "Result":
         """The result with the success of each image, from ``predictions`` and the labels.
 
@@ -232,7 +255,7 @@ class Result:
             target_source: how the target was chosen: given, runner_up, random or untargeted.
             float_predictions: of the classifier, on the images before rounding.
         """
-        rows = []
+        rows, probabilities = [], self._list_probabilities()
         for i, image_id in enumerate(self.image_ids.tolist()):
             target = _item(self.targets, i)
             row = {
@@ -259,11 +282,19 @@ class Result:
             if self.energy is not None:  # infinite: None, which JSON has
                 energy = float(self.energy[i])
                 row["energy"] = round(energy, 6) if math.isfinite(energy) else None
+            if probabilities:
+                row["probabilities"] = {name: each[i] for name, each in probabilities.items()}
             if self.judge_predictions is not None:
                 before = _item(self.judge_clean_predictions, i)
                 row["judge"] = {"before": before, "saved": int(self.judge_predictions[i])}
             rows.append(row)
         return rows
+
+    def _list_probabilities(self) -> dict[str, list[dict[str, float] | None]]:
+        """Of the likeliest classes, of the label and of the target, on both versions."""
+        known = {"before": self.clean_probabilities, "saved": self.probabilities}
+        named = (self.labels, self.targets)
+        return {k: list_probabilities(p, named) for k, p in known.items() if p is not None}
 
     def save(
         self,

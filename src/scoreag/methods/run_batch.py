@@ -19,7 +19,7 @@ from torch import Tensor
 from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import batch_ranges, select_rows
 from scoreag.core.rng import Noise
-from scoreag.core.types import BatchScalar, Images, Labels, Logits
+from scoreag.core.types import BatchScalar, Images, Logits
 from scoreag.diffusion.likelihoods import logit_margin
 from scoreag.io.images import quantize_8bit
 from scoreag.methods.config import SamplingConfig
@@ -229,13 +229,13 @@ def _resample(task: TaskSpec, attack_scale: float, previous: Result) -> tuple[Re
     finite = samples.images.flatten(1).isfinite().all(1)
     images = torch.where(finite.view(-1, 1, 1, 1), samples.images, previous.images)
 
-    def predict(images: Images) -> Labels:
+    def compute_logits(images: Images) -> Logits:
         assert task.classifier is not None
-        logits = task.classifier(images)
+        logits: Logits = task.classifier(images)
         finite.logical_and_(logits.isfinite().all(1))
-        return logits.argmax(1)
+        return logits
 
-    return _evaluate(task, config, replace(samples, images=images), predict), finite
+    return _evaluate(task, config, replace(samples, images=images), compute_logits), finite
 
 
 def _merge_rows(result: Result, rows: list[int], resampled: Result, finite: Tensor) -> Result:
@@ -276,12 +276,12 @@ def _evaluate(
     task: TaskSpec,
     config: SamplingConfig,
     samples: SampleBatch,
-    predict_float: Callable[[Images], Labels] | None = None,
+    float_logits: Callable[[Images], Logits] | None = None,
 ) -> Result:
     """The samples with the predictions of both classifiers, on 8-bit and on float images.
 
     Args:
-        predict_float: the classifier's predictions on float images; by default refuses NaN.
+        float_logits: the classifier's logits of float images; by default refuses NaN.
     """
     count, zeros = len(task), torch.zeros(len(task), dtype=torch.int64)
     values: dict[str, Any] = {
@@ -306,13 +306,14 @@ def _evaluate(
     )
     if task.classifier is None:
         return _with_judge(task, result)
-    predict = partial(_predict, task, task.classifier)
-    predictions = predict(quantize_8bit(samples.images))
-    clean_predictions = None if task.images is None else predict(task.images)
-    result = replace(result, predictions=predictions, clean_predictions=clean_predictions)
+    compute_logits = partial(_compute_logits, task, task.classifier)
+    result = result.with_predictions(
+        compute_logits(quantize_8bit(samples.images)),
+        None if task.images is None else compute_logits(task.images),
+    )
     if task.labels is None:
         return result
-    result = result.with_success((predict_float or predict)(samples.images))
+    result = result.with_success((float_logits or compute_logits)(samples.images).argmax(1))
     return _with_judge(task, result)
 
 
@@ -320,13 +321,15 @@ def _with_judge(task: TaskSpec, result: Result) -> Result:
     """The result with the predictions of the reference classifier, if there is one."""
     if task.judge is None:
         return result
-    clean = None if task.images is None else _predict(task, task.judge, task.images, "judge")
-    judged = _predict(task, task.judge, quantize_8bit(result.images), "judge")
-    return result.with_judge(task.judge, clean, judged)
+    judge = partial(_compute_logits, task, task.judge, role="judge")
+    clean = None if task.images is None else judge(task.images).argmax(1)
+    return result.with_judge(task.judge, clean, judge(quantize_8bit(result.images)).argmax(1))
 
 
-def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "classifier") -> Labels:
-    """The predicted classes; refuses logits that are NaN, whose argmax means nothing."""
+def _compute_logits(
+    task: TaskSpec, classifier: Any, images: Images, role: str = "classifier"
+) -> Logits:
+    """The logits; refuses those that are NaN, whose argmax means nothing."""
     logits: Tensor = classifier(images)
     if images_affected := _describe_nonfinite(task, logits.isfinite().all(1)):
         name = "reference classifier" if role == "judge" else role
@@ -334,7 +337,7 @@ def _predict(task: TaskSpec, classifier: Any, images: Images, role: str = "class
             f"the {name} returned NaN or infinity for {images_affected}; give one whose logits are "
             "numbers on all images"
         )
-    return logits.argmax(1)
+    return logits
 
 
 def _describe_nonfinite(task: TaskSpec, finite: Tensor, verb: str = "") -> str:

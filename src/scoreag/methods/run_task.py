@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
 from scoreag.core.batching import batch_ranges
-from scoreag.core.types import Labels
+from scoreag.core.types import Logits
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import to_float
 from scoreag.io.manifest import format_spans, to_jsonable
@@ -315,20 +315,20 @@ def _encode_batch(
     float_predictions = None
     pictures = to_float(saved, result.images.dtype)
     if task.classifier is not None:
-        float_predictions = _predict_padded(task, "float", result.images, pad_to)
-        result = replace(result, predictions=_predict_padded(task, "saved", pictures, pad_to))
+        float_predictions = _padded_logits(task, "float", result.images, pad_to).argmax(1)
+        result = result.with_predictions(_padded_logits(task, "saved", pictures, pad_to))
         if task.labels is not None:
             result = result.with_success(float_predictions)
     if task.judge is not None:
-        predictions = _predict_padded(task, "judge", pictures, pad_to)
+        predictions = _padded_logits(task, "judge", pictures, pad_to).argmax(1)
         result = replace(result, judge_predictions=predictions)
     rows = result.to_rows(target_source(task, provenance), float_predictions)
     return EncodedBatch([row | more for row, more in zip(rows, entries, strict=True)], encoded)
 
 
 @torch.no_grad()
-def _predict_padded(task: TaskSpec, purpose: str, images: Tensor, pad_to: int) -> Labels:
-    """The predicted classes, from a batch padded to ``pad_to``.
+def _padded_logits(task: TaskSpec, purpose: str, images: Tensor, pad_to: int) -> Logits:
+    """The logits of a batch that is padded to ``pad_to``.
 
     Args:
         purpose: "judge" uses the reference classifier; any other the classifier, with draws keyed
@@ -338,4 +338,4 @@ def _predict_padded(task: TaskSpec, purpose: str, images: Tensor, pad_to: int) -
     assert classifier is not None
     count = len(images)
     padded = torch.cat([images, images[-1:].expand(max(0, pad_to - count), *images.shape[1:])])
-    return classifier(padded.to(task.prior.sigmas.device)).argmax(1)[:count].cpu()
+    return classifier(padded.to(task.prior.sigmas.device))[:count].cpu()

@@ -15,7 +15,7 @@ from scoreag.methods.result import Result
 from scoreag.methods.saved_result import load_result
 from scoreag.registry import describe_value, did_you_mean
 from scoreag.report.certification import read_certificate
-from scoreag.report.robustness_figures import attacked_cells, short_name
+from scoreag.report.robustness_figures import attacked_cells, model_names
 from scoreag.stats.estimates import MetricEntry
 from scoreag.stats.proportion import (
     Proportion,
@@ -140,18 +140,20 @@ def _measure_result(result: Result, series: str = "") -> Measurement:
 def _read_folder(folder: Path) -> Iterator[Measurement]:
     task = str(read_manifest(folder).get("task"))
     if task.startswith("assess "):
-        yield from map(_measure_cell, attacked_cells(aggregate(folder)))
+        assessment = aggregate(folder)
+        names = model_names(assessment)
+        yield from (_measure_cell(one, names) for one in attacked_cells(assessment))
     elif task in (SMOOTHING_TASK, *TRANSFORM_TASKS.values()):
         yield from _measure_certificate(folder)
     else:
         yield _measure_result(load_result(folder))
 
 
-def _measure_cell(one: CellResult) -> Measurement:
+def _measure_cell(one: CellResult, names: Mapping[str, str]) -> Measurement:
     """An experiment; its curve is that of the classifier, the defense and the attack."""
     cell = one.cell
     defense = [] if cell.purifier_name == NONE else [cell.purifier_name]
-    series = ", ".join([short_name(cell.classifier), *defense, cell.attack])
+    series = ", ".join([names[cell.classifier], *defense, cell.attack])
     return Measurement(series, {**cell.options}, {**one.metrics})
 
 

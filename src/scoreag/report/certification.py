@@ -21,11 +21,13 @@ from scoreag.report.html import (
     Chart,
     Curve,
     class_name,
+    describe_environment,
     list_config,
     metric_curve,
     plot_curves,
     render_page,
 )
+from scoreag.report.provenance import describe_reproduction, shorten_models
 from scoreag.report.run_tables import certificate_tables
 from scoreag.report.table_export import write_tables
 from scoreag.report.task_run import read_summary
@@ -104,6 +106,7 @@ def render_smoothing_page(
     rates, sigma = summary["rates"], manifest["config"]["sigma"]
     return render_page(
         "smoothing",
+        shorten_models(manifest),
         title="Certified robustness by randomized smoothing",
         lead=[
             f"Smoothed with noise of sigma {sigma:g}, the classifier is correct on "
@@ -114,7 +117,8 @@ def render_smoothing_page(
         curve=charts["certified"],
         agreement=charts["agreement"],
         config=list_config(manifest),
-        footer=[str(manifest["started"])],
+        reproduction=describe_reproduction(manifest),
+        footer=[describe_environment(manifest)],
     )
 
 
@@ -127,6 +131,7 @@ def render_transform_page(
     noise = "; ".join(f"{sigma:g} for {what}" for sigma, what in deviations)
     return render_page(
         "transform_smoothing",
+        shorten_models(manifest),
         title=f"Certified robustness to {transform.name} by randomized smoothing",
         lead=[
             f"Smoothed over random parameters of {transform.name}, the classifier is correct on "
@@ -138,7 +143,8 @@ def render_transform_page(
         curve=charts["certified"],
         agreement=charts["agreement"],
         config=list_config(manifest),
-        footer=[str(manifest["started"])],
+        reproduction=describe_reproduction(manifest),
+        footer=[describe_environment(manifest)],
     )
 
 
@@ -148,6 +154,7 @@ def render_generator_page(
     """The bound of each class."""
     return render_page(
         "generator",
+        shorten_models(manifest),
         title="Upper bound on the failure rate of generated images",
         lead=[
             f"With probability {1 - summary['alpha']:g}, a generated image is misclassified with "
@@ -161,7 +168,8 @@ def render_generator_page(
         ],
         classes=manifest.get("classes", ()),
         config=list_config(manifest),
-        footer=[str(manifest["started"])],
+        reproduction=describe_reproduction(manifest),
+        footer=[describe_environment(manifest)],
     )
 
 

@@ -1,15 +1,19 @@
 """The page of the demo and its table for the terminal: two classifiers' predictions for images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from scoreag.classifiers.probabilities import list_probabilities
 from scoreag.core.types import Labels
 from scoreag.io.images import to_float
 from scoreag.metrics.norms import linf
 from scoreag.report.html import ImageCell, Strip, TableCell, render_page
+from scoreag.report.images import difference_cell, format_share, rank_classes
+from scoreag.report.provenance import describe_reproduction
 from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
 HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
@@ -17,11 +21,16 @@ HEADER = ("images", "correct", "fooled", "reference correct", "largest change", 
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """8-bit images with the predictions of the classifier and of the reference classifier."""
+    """8-bit images with the predictions of the classifier and of the reference classifier.
+
+    Args:
+        probabilities: of the classes, by the classifier.
+    """
 
     images: UInt8[Tensor, "batch channel height width"]
     classifier_predictions: Labels
     judge_predictions: Labels
+    probabilities: Float[Tensor, "batch classes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class DemoReport:
         nfe: denoiser evaluations per image, on average, by task.
         generated_classes, generated_classifier: where generated images are of another data set.
         footer: models, seed and time.
+        provenance: the command, the seed and the versions, as in a manifest.
     """
 
     classes: tuple[str, ...]
@@ -57,6 +67,7 @@ class DemoReport:
     generated_classes: tuple[str, ...] = ()
     generated_classifier: str = ""
     footer: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def radius(self) -> str:
@@ -84,6 +95,7 @@ def render_demo_page(report: DemoReport) -> str:
         real=[_real_strip(report, row) for row in range(len(report.labels))],
         generated=[_generated_strip(report, row) for row in range(len(report.sample_labels))],
         **_count_generated(report),
+        reproduction=describe_reproduction(report.provenance),
         footer=report.footer,
     )
 
@@ -200,7 +212,7 @@ def _describe_others(report: DemoReport) -> str:
     return f"{text}."
 
 
-def _count_generated(report: DemoReport) -> dict[str, int]:
+def _count_generated(report: DemoReport) -> dict[str, Any]:
     """How often GAS reached its targets, and fooled the classifier with the label preserved."""
     predictions, labels = report.gas.classifier_predictions, report.sample_labels
     targeted = report.targets >= 0
@@ -230,7 +242,11 @@ def _real_strip(report: DemoReport, row: int) -> Strip:
         ("GAP", report.gap, False),
     ]  # fmt: skip
     title = f"{report.classes[label]}, image {report.image_ids[row]}"
-    return Strip(title, [cell(*kind) for kind in kinds])
+    real, pgd, gat, gap = (version.images[row] for _, version, _ in kinds)
+    changes = (("PGD minus real", real, pgd), ("GAT minus real", real, gat),
+               ("GAP minus PGD", pgd, gap))  # fmt: skip
+    differences = [difference_cell(*change, is_detail=True) for change in changes]
+    return Strip(title, [*(cell(*kind) for kind in kinds), *differences])
 
 
 def _generated_strip(report: DemoReport, row: int) -> Strip:
@@ -250,6 +266,14 @@ def _image_cell(
         report.classes[int(predictions[row])]
         for predictions in (version.classifier_predictions, version.judge_predictions)
     )
+    shares = None if version.probabilities is None else version.probabilities[row]
+    lines = (("classifier", _with_share(classifier, shares)), ("reference", judge))
     alt = f"{name}; the classifier predicts {classifier}, the reference classifier {judge}"
-    lines = (("classifier", classifier), ("reference", judge))
-    return ImageCell(version.images[row], name, alt, lines, outcome, good)
+    (listed,) = [None] if shares is None else list_probabilities(shares[None])
+    bars = rank_classes(listed, report.classes)
+    return ImageCell(version.images[row], name, alt, lines, outcome, good, bars)
+
+
+def _with_share(name: str, shares: Float[Tensor, " classes"] | None) -> str:
+    """A predicted class with its probability, which is the largest."""
+    return name if shares is None else f"{name}, {format_share(float(shares.max()))}"

@@ -17,6 +17,7 @@ from scoreag.report.html import (
     plot_curves,
     render_page,
 )
+from scoreag.report.provenance import describe_reproduction
 from scoreag.stats.estimates import MetricEntry, format_entry
 
 MAX_PER_CLASS = 6  # samples of a class on the page
@@ -33,7 +34,7 @@ def render_score_page(
     name, metrics = str(evaluation["model"]["name"]), evaluation["metrics"]
     return render_page(
         "score_model",
-        title=f"How good is {name}?",
+        title=f"Evaluation of the score model {name}",
         lead=[_summary_sentence(name, metrics)],
         evaluation=evaluation,
         comparisons=comparisons,
@@ -51,6 +52,7 @@ def render_score_page(
             f"{nfe} denoiser evaluations": entry
             for nfe, entry in evaluation["speed"]["seconds"].items()
         },
+        reproduction=describe_reproduction(evaluation["environment"]),
         footer=evaluation["footer"],
     )
 
@@ -62,10 +64,11 @@ def render_classifier_page(
     name, rate = evaluation["model"]["name"], evaluation["metrics"]["test"]["accuracy"]
     return render_page(
         "classifier",
-        title=f"How good is {name}?",
+        title=f"Evaluation of the classifier {name}",
         lead=[f"{name} classifies {rate['count']} of {rate['total']} {rate['of']} correctly."],
         evaluation=evaluation,
         comparisons=comparisons,
+        reproduction=describe_reproduction(evaluation["environment"]),
         footer=evaluation["footer"],
     )
 

@@ -22,6 +22,7 @@ from scoreag.methods.scale_search import AUTO
 from scoreag.metrics.people_calibration import REAL_ONLY
 from scoreag.report.figure_export import number_charts, write_figures
 from scoreag.report.html import Chart, TableCell, class_name, describe_environment, render_page
+from scoreag.report.provenance import describe_reproduction, shorten_text
 from scoreag.report.robustness_figures import (
     NAME_COLUMNS,
     attack_name,
@@ -32,13 +33,20 @@ from scoreag.report.robustness_figures import (
     has_several_groups,
     image_blocks,
     in_distribution_cells,
+    model_names,
     name_fields,
     plot_sweeps,
     plot_trade_offs,
-    short_name,
     strongest_variants,
     success_key,
     value_of,
+)
+from scoreag.report.robustness_reading import (
+    describe_plan,
+    describe_title,
+    format_radius,
+    shorten_cells,
+    suggest_stronger,
 )
 from scoreag.report.table_export import FieldValue, Rows, Table, write_tables
 from scoreag.stats.estimates import MetricEntry
@@ -97,9 +105,12 @@ def render_assessment(
     blocks, n_left_out = image_blocks(assessment)
     return render_page(
         "robustness",
-        title=f"Assessment: {str(manifest['task']).removeprefix('assess ')}",
+        shorten_cells(assessment),
+        title=describe_title(assessment),
+        subtitle=describe_plan(manifest),
         lead=list(summary_sentences(assessment)),
         findings=_finding_rows(assessment),
+        hints=list(suggest_stronger(assessment)),
         incomplete=[[one.cell.name, one.state] for one in assessment.cells if one.state != "done"],
         sections=[
             (title, [table.joined() for table in some])
@@ -110,7 +121,8 @@ def render_assessment(
         blocks=blocks,
         n_left_out=n_left_out,
         config=_list_config(assessment),
-        footer=[f"{manifest.get('command') or ''} - {describe_environment(manifest)}"],
+        reproduction=describe_reproduction(manifest),
+        footer=[describe_environment(manifest)],
     )
 
 
@@ -161,7 +173,7 @@ def _attack_label(one: CellResult) -> str:
     """The attack with its swept options and its radius."""
     options = dict(one.cell.sweep)
     if "eps" not in options and "eps" in one.cell.options:
-        options["eps"] = f"{one.cell.options['eps']:.4g}"
+        options["eps"] = format_radius(float(one.cell.options["eps"]))
     values = ", ".join(f"{name} {value}" for name, value in options.items())
     return f"{one.cell.attack} ({values})" if values else one.cell.attack
 
@@ -216,7 +228,8 @@ def _finding_rows(assessment: AssessmentResults) -> list[list[TableCell]]:
 
 def _list_config(assessment: AssessmentResults) -> list[tuple[str, str]]:
     """The plan, and the digests of the models and data that it names."""
-    entries = [(name, str(value)) for name, value in flatten(assessment.manifest.get("plan", {}))]
+    plan = flatten(assessment.manifest.get("plan", {}))
+    entries = [(name, shorten_text(str(value))) for name, value in plan]
     digests: dict[str, str] = {}
     for one in assessment.cells:
         cell, content = one.cell, one.cell.content
@@ -296,9 +309,9 @@ def worst_case_table(assessment: AssessmentResults) -> Table:
     """A row per defense; the attackers' copies of a purifier count together."""
     names = list(dict.fromkeys(name for one in assessment.defenses for name in one.randomized))
     families = group_comparable(assessment.defenses)
-    several = has_several_groups(assessment)
+    several, short = has_several_groups(assessment), model_names(assessment)
     rows: Rows = [
-        [*([one.group] if several else []), short_name(one.classifier), one.purifier,
+        [*([one.group] if several else []), short[one.classifier], one.purifier,
          one.n_attacks, _comparison_letter(one, families), one.accuracy["total"], one.accuracy,
          *map(one.randomized.get, names)]
         for one in assessment.defenses
@@ -359,7 +372,7 @@ def _words(name: str) -> str:
 
 def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
     """For each dataset: how often images made against one classifier fool each of them."""
-    cells = in_distribution_cells(assessment)
+    cells, short = in_distribution_cells(assessment), model_names(assessment)
     for group, members in groupby(cells, key=lambda one: one.cell.group):
         shown = [one for one in members if one.cell.purifier_name == NONE and len(one.transfer) > 1]
         names = sorted({name for one in shown for name in one.transfer})
@@ -368,10 +381,10 @@ def transfer_tables(assessment: AssessmentResults) -> Iterator[Table]:
             "the images that it got right before; of all generated images."
         )
         rows: Rows = [
-            [short_name(one.cell.classifier), attack_name(one.cell), *map(one.transfer.get, names)]
+            [short[one.cell.classifier], attack_name(one.cell), *map(one.transfer.get, names)]
             for one in shown
         ]
-        header = ["made against", "by", *map(short_name, names)]
+        header = ["made against", "by", *(short.get(name, name) for name in names)]
         name, title = f"transfer_{group}", "Transferability"
         yield Table(name, title, caption, header, rows, names=2)
 

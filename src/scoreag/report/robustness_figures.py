@@ -22,6 +22,7 @@ from scoreag.report.html import (
     plot_curves,
     strip_of_row,
 )
+from scoreag.report.provenance import shorten_names
 from scoreag.stats.estimates import MetricEntry
 
 NAME_COLUMNS = ("classifier", "defense", "attack")
@@ -84,7 +85,8 @@ def has_several_groups(assessment: AssessmentResults) -> bool:
 def name_fields(assessment: AssessmentResults, cell: Cell) -> list[str]:
     """Dataset, where there are several, classifier, defense and attack of an experiment."""
     group = [cell.group] if has_several_groups(assessment) else []
-    return [*group, short_name(cell.classifier), cell.purifier_name, attack_name(cell)]
+    classifier = model_names(assessment)[cell.classifier]
+    return [*group, classifier, cell.purifier_name, attack_name(cell)]
 
 
 def attack_name(cell: Cell) -> str:
@@ -93,14 +95,17 @@ def attack_name(cell: Cell) -> str:
     return f"{cell.attack} ({values})" if values else cell.attack
 
 
-def short_name(word: str) -> str:
-    """A model without the folders of its path: models/mine is mine.
-
-    >>> short_name("nets/mine.py:build"), short_name("robustbench:Linf/Wang2023")
-    ('mine.py:build', 'robustbench:Linf/Wang2023')
-    """
-    is_path = ":" not in word.partition("/")[0]
-    return word.rstrip("/").rpartition("/")[2] if is_path else word
+def model_names(assessment: AssessmentResults) -> dict[str, str]:
+    """Each model of an assessment, without the folders of its path: models/mine is mine."""
+    cells = [one.cell for one in assessment.cells]
+    names = [
+        word
+        for cell in cells
+        for word in (cell.classifier, cell.prior, *cell.reference_classifiers,
+                     *cell.transfer_targets)
+        if word
+    ]  # fmt: skip
+    return {name: name for name in names} | shorten_names(names)
 
 
 def describe_judges(assessment: AssessmentResults, group: str) -> str:

@@ -8,6 +8,7 @@ from scoreag.io.bounded import parse_json, read_text
 from scoreag.io.filesystem import write_json, write_text
 from scoreag.io.manifest import MANIFEST
 from scoreag.report.html import list_config, render_page
+from scoreag.report.provenance import describe_reproduction
 from scoreag.report.study_tables import AGREEMENT, PROXY_FIGURES, QUESTIONS, study_tables
 from scoreag.report.table_export import Table, format_value, to_csv, write_tables
 from scoreag.stats.estimates import MetricEntry
@@ -65,7 +66,7 @@ def render_study_page(summary: Mapping[str, Any]) -> str:
     study, people = summary["study"], summary["people"]
     return render_page(
         "study",
-        title=f"What people see: {study['title']}",
+        title=f"Human study: {study['title']}",
         lead=[describe_result(summary)],
         question=QUESTIONS[study["design"]],
         score=SCORES[study["design"]],
@@ -82,8 +83,15 @@ def render_study_page(summary: Mapping[str, Any]) -> str:
             ("analyzed", str(people["analyzed"])),
         ],
         config=list_config({**study, **summary.get("provenance", {})}),
+        reproduction=_reproduction(summary.get("provenance", {})),
         footer=[f"Analyzed by scoreag {summary.get('provenance', {}).get('scoreag', '')}".strip()],
     )
+
+
+def _reproduction(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The command of the analysis, with the answers that it needs."""
+    version = {"versions": {"scoreag": provenance.get("scoreag")}}
+    return describe_reproduction({**provenance, **version})
 
 
 def describe_result(summary: Mapping[str, Any]) -> str:
@@ -92,7 +100,8 @@ def describe_result(summary: Mapping[str, Any]) -> str:
     people, conditions = summary["people"], summary["conditions"]
     known = {n: c[score]["value"] for n, c in conditions.items() if c[score]["value"] is not None}
     least = min(known, key=lambda name: known[name])
-    ceiling = f", and {100 * known[CLEAN]:.0f} % untouched" if CLEAN in known else ""
+    has_ceiling = CLEAN in known and least != CLEAN
+    ceiling = f", and {100 * known[CLEAN]:.0f} % untouched" if has_ceiling else ""
     return (
         f"{people['analyzed']} of {people['read']} people gave {summary['answers']} answers. "
         f"{QUESTIONS[summary['study']['design']].capitalize()}: "

@@ -26,6 +26,7 @@ from scoreag.report.html import (
     render_page,
     strip_of_row,
 )
+from scoreag.report.provenance import describe_reproduction, shorten_models
 from scoreag.report.run_tables import task_tables
 from scoreag.report.table_export import write_tables
 from scoreag.stats.proportion import Proportion
@@ -45,6 +46,43 @@ OUTCOMES: dict[str, tuple[str, bool | None]] = {  # the text below an image; whe
     "fooled": ("fooled", True),
     "wrong_before": ("misclassified before", None),
 }
+TILES = {  # rates at a glance, by task
+    "synthesize": {
+        PRESERVED_SUCCESS: "attack success, label preserved",
+        ATTACK_SUCCESS: "attack success",
+        "targeted_success": "targeted success",
+        "judge_agreement": "label preserved",
+    },
+    "transform": {
+        "clean_accuracy": "clean accuracy",
+        PRESERVED_SUCCESS: "attack success, label preserved",
+        ATTACK_SUCCESS: "attack success",
+        "judge_agreement": "label preserved",
+    },
+    "purify": {
+        "accuracy_before": "accuracy before purification",
+        "accuracy_after": "accuracy after purification",
+    },
+}
+GLOSSARY = {
+    "synthesize": ("GAS", "generative adversarial synthesis: an image of a class, sampled from "
+                   "noise, that the classifier takes for another."),
+    "transform": ("GAT", "generative adversarial transformation: an image sampled again near a "
+                  "given one, so that the classifier errs. The change has no bound."),
+    "purify": ("GAP", "generative adversarial purification: the most natural image near a given "
+               "one. It knows neither the attack nor the class."),
+}  # fmt: skip
+TERMS = (
+    ("attack success", "the classifier does not predict the label of the saved 8-bit image. Of a "
+     "transformation only images count that it classified correctly before."),
+    ("reference classifier", "another classifier, asked only at the end, whether an image still "
+     "shows its class (label preserved). It stands in for a person, as far as it is correct on "
+     "untouched images."),
+    ("probability", "the softmax of the classifier's logits; of the likeliest classes, of the "
+     "label and of the target."),
+    ("difference", "the result minus the original around gray, amplified."),
+    ("NFE", "number of function evaluations: calls of the denoiser."),
+)  # fmt: skip
 IMAGES_PER_OUTCOME = 24  # shown; a page of thousands would be slow to open
 
 
@@ -115,12 +153,20 @@ def render_run_page(folder: Path) -> str:
 def _render(run: Run, linf_chart: Chart | None) -> str:
     return render_page(
         "task_run",
+        shorten_models(run.manifest),
         title=TITLES[run.task],
         lead=[summary_sentence(run), *collect_caveats(run)],
         summary=run.summary,
+        tiles=[
+            (words, run.summary["rates"][name])
+            for name, words in TILES.get(run.task, TILES["transform"]).items()
+            if name in run.summary["rates"]
+        ],
+        glossary=(*(pair for task, pair in GLOSSARY.items() if task == run.task), *TERMS),
         linf_chart=linf_chart,
         groups=_outcome_groups(run),
         config=list_config(run.manifest),
+        reproduction=describe_reproduction(run.manifest),
         footer=[describe_environment(run.manifest)],
     )
 
