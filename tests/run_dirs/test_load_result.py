@@ -32,10 +32,15 @@ def result(request):
     return MADE[request.param]()
 
 
+def without_probabilities(result):
+    """As it is read: a row has the probabilities of its likeliest classes only."""
+    return replace(result, probabilities=None, clean_probabilities=None)
+
+
 def test_a_result_that_was_saved_is_read_as_it_was(result, tmp_path):
     again = load_result(result.save(tmp_path / "run"))
     assert again.task == result.task and again.classes == result.classes
-    assert again.to_rows() == result.to_rows()
+    assert again.to_rows() == without_probabilities(result).to_rows()
     assert torch.equal(again.images, quantize_8bit(result.images).float())
     assert (again.originals is None) == (result.originals is None)
     assert again.seed == result.seed and repr(again) == repr(result)
@@ -46,6 +51,12 @@ def test_its_summary_is_that_of_the_folder(result, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert json.loads(json.dumps(result.summarize())) == summary
     assert load_result(folder).summarize()["rates"] == summary["rates"]
+
+
+def test_a_read_result_and_a_new_one_are_joined_by_what_both_have(result, tmp_path):
+    again = load_result(result.save(tmp_path / "run"))
+    both = type(result).cat([result, again])
+    assert both.to_rows() == 2 * without_probabilities(result).to_rows()
 
 
 def test_only_the_first_images_are_read_where_that_is_asked_for(result, tmp_path):

@@ -186,18 +186,22 @@ class Result:
 
     @staticmethod
     def cat(parts: Sequence["Result"]) -> "Result":
-        """One result with the rows of all ``parts``, which share task, options and judge."""
+        """One result with the rows of all ``parts``, which share task, options and judge.
+
+        What some part does not have, such as the probabilities of a loaded one, is None.
+        """
         if not parts:
             raise ValueError("no results to join; give at least one")
         first = parts[0]
         for name in ("task", "config", "seed", "judge", "classes"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
                 raise ValueError(f"results of different {name} are not one result; keep them apart")
-        joined: dict[str, Any] = {
-            f.name: torch.cat([getattr(part, f.name) for part in parts])
-            for f in fields(first)
-            if isinstance(getattr(first, f.name), Tensor)
-        }
+        joined: dict[str, Any] = {}
+        for f in fields(first):
+            if isinstance(getattr(first, f.name), Tensor):
+                columns = [getattr(part, f.name) for part in parts]
+                is_whole = all(column is not None for column in columns)
+                joined[f.name] = torch.cat(columns) if is_whole else None
         return replace(first, **joined)
 
     def with_predictions(self, logits: Logits, clean_logits: Logits | None = None) -> "Result":

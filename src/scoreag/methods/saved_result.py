@@ -21,7 +21,8 @@ TASKS = ("synthesize", "transform", "purify", "attack")
 def load_result(folder: str | Path, max_images: int | None = None) -> Result:
     """The result of a finished run of synthesize, transform, purify, or of ``Result.save``.
 
-    Its images are the 8-bit ones of the folder.
+    Its images are the 8-bit ones of the folder.  It has no probabilities: rows hold those of a few
+    classes only.
 
     Args:
         max_images: only the first ones are read; by default all.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scoreag.io.filesystem import write_text
 from scoreag.io.run_dir import FIGURES
-from scoreag.report.html import Chart
+from scoreag.report.plots import Chart
 
 COLORS = {  # of the page, for paper: Okabe and Ito's, which the color-blind tell apart
     "--series-1": "#0072b2", "--series-2": "#d55e00", "--series-3": "#009e73",
