@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,14 +39,10 @@ def unet2d() -> Any:
 
 def same_network(theirs: nn.Module) -> nn.Module:
     """Our network of these weights."""
-    spec = open_state_dict(dict(map(_of_ho, theirs.state_dict().items())), _Named())  # type: ignore[arg-type]
+    spec = open_state_dict(dict(map(_of_ho, theirs.state_dict().items())), Path("UNet2DModel"))
     network = load_component("networks", spec.network).build(**spec.options)
     network.load_state_dict(dict(spec.tensors))
     return network.eval().requires_grad_(False)
-
-
-class _Named:
-    name = "UNet2DModel"
 
 
 def _of_ho(item: tuple[str, Tensor]) -> tuple[str, Tensor]:

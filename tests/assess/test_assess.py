@@ -438,7 +438,7 @@ purifiers = []
 """
 
 
-@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("size", [3])
 def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path, size):
     """With a purifier, whose draws belong to the image, as without one."""
     found = []

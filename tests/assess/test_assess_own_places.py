@@ -91,7 +91,8 @@ def test_all_tables_there_can_be_are_known():
     from scoreag.report import robustness
 
     text = Path(robustness.__file__).read_text()
-    names = set(re.findall(r'[Tt]able\(\s*(?:assessment,\s*)?f?"(\w+)', text))
+    pattern = r'(?:[Tt]able\(\s*(?:assessment,\s*)?|name, title = )f?"(\w+)'
+    names = set(re.findall(pattern, text))
     assert len(names) > 8
     assert names - {*runner.REPORT_TABLES} == {"transfer_", "classes_"}
 

@@ -77,7 +77,7 @@ def test_summary_and_report_show_it_and_say_what_it_is_calibrated_on(here):
     assert one.metrics["semantic_in_set"]["count"] == in_set
     assert "semantic_before" in one.metrics
     table = semantic_table(results)
-    assert str(table.rows[0][0]).endswith("clean")
+    assert "clean" in table.rows[0][: table.names]
     page = write_report(here / "out").read_text()
     assert "What people would see" in page and "calibrated on real images only" in page
     summary = json.loads((here / "out" / "summary.json").read_text())

@@ -34,8 +34,15 @@ def test_a_notebook_is_kept_without_outputs_and_installs_on_colab_only(file):
     assert not any("%pip" in source or "pip install" in source for source in others)
 
 
+QUICK = "attack_your_classifier"  # the one that `make test` runs; `make notebooks` runs all
+EACH = [
+    pytest.param(file, id=file.stem, marks=() if file.stem == QUICK else pytest.mark.notebooks)
+    for file in NOTEBOOKS
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", EACH)
 def test_a_notebook_runs_on_the_installed_package(file, tmp_path, monkeypatch):
     nbformat, nbclient = import_module("nbformat"), import_module("nbclient")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)

@@ -70,9 +70,10 @@ def test_only_what_is_missing_is_computed_and_the_rows_are_in_order(tmp_path):
     batches = [[5, 6], [7, 8], [1, 2]]
     computed = []
 
-    def compute(number, advance):
-        computed.append(number)
-        return [{"image_id": i, "value": 10 * i} for i in batches[number]]
+    def compute(numbers, advance):
+        for number in numbers:
+            computed.append(number)
+            yield [{"image_id": i, "value": 10 * i} for i in batches[number]]
 
     append_rows(tmp_path, [{"image_id": i, "value": 10 * i} for i in (2, 1, 7, 99)])
     resume_rows(tmp_path, batches, FIELDS, compute, Bar)  # of the second batch half is there
@@ -93,11 +94,12 @@ def test_a_row_that_is_there_twice_is_there_once_afterwards(tmp_path):
 def test_groups_that_arrive_in_any_order_give_the_same_file(tmp_path):
     batches = [[2 * i, 2 * i + 1] for i in range(5)]
 
-    def compute(number, advance):
-        return [{"image_id": i, "value": i} for i in batches[number]]
+    def compute(numbers, advance):
+        for number in numbers:
+            yield [{"image_id": i, "value": i} for i in batches[number]]
 
     def backwards(groups):
-        yield from [(group, [compute(n, None) for n in group]) for group in groups][::-1]
+        yield from [(group, [*compute(group, None)]) for group in groups][::-1]
 
     texts = []
     for name, execute in (("serial", None), ("elsewhere", backwards)):
