@@ -173,7 +173,7 @@ def test_autoattack_receives_norm_radius_and_version(monkeypatch, package):
 
         def run_standard_evaluation(self, images, labels):
             assert self.apgd_targeted.n_target_classes == self.fab.n_target_classes == 3
-            return images + 0.1
+            return images + 0.1 if package == "autoattack" else (images + 0.1, labels)
 
     monkeypatch.setitem(sys.modules, "autoattack", None)
     monkeypatch.setitem(sys.modules, "pyautoattack", None)

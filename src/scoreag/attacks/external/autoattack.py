@@ -58,4 +58,5 @@ class AutoAttack(ExternalAttack):
         for part in (attack.apgd_targeted, attack.fab):
             part.n_target_classes = min(part.n_target_classes, others)
         # AutoAttack mixes float32 into images of any dtype
-        return attack.run_standard_evaluation(images.float(), labels)
+        found: Any = attack.run_standard_evaluation(images.float(), labels)
+        return found[0] if isinstance(found, tuple) else found  # pyautoattack: and predictions
