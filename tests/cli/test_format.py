@@ -83,3 +83,12 @@ def test_a_wrong_format_is_one_line_before_any_work(words, message, tmp_path, ca
 
 def test_every_format_of_the_command_line_has_a_writer():
     assert {*TABLE_FORMATS} == {"table", *FORMATS} and "report" in COMMANDS
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [(["study", "analyze"], "Print the main table as"), (["transform"], "Pictures: png")],
+)
+def test_help_says_what_a_format_is_of(words, says, capsys):
+    assert main([*words, "--help"]) == 0
+    assert says in " ".join(capsys.readouterr().out.split())
