@@ -129,6 +129,7 @@ _TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any 
 _FORMAT_HELP = f"Print the main table as {', '.join(TABLE_FORMATS)}."
 _BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
 
+PICTURES = ("png", "webdataset", "parquet")
 _PICTURES_HELP = "Pictures: png, one file each; webdataset or parquet, a thousand in a file."
 RayAddress = Annotated[str | None, Opt("Run on a Ray cluster: auto, local, or ADDRESS.", "none")]
 
@@ -262,7 +263,7 @@ class RunOptions:
     shard: Shard = None
     write_every: Annotated[int, Opt("Images between two writes, rounded to whole batches.")] = 64
     batch_size: Annotated[int, Opt(_BATCH_HELP)] = 16
-    format: Annotated[str, Opt(_PICTURES_HELP, check=one_of("png", "webdataset", "parquet"))] = "png"
+    format: Annotated[str, Opt(_PICTURES_HELP, check=one_of(*PICTURES))] = "png"
 
 
 @dataclass(frozen=True, kw_only=True)
