@@ -88,7 +88,8 @@ def test_rows_hold_no_time(run):
     known = {
         "image_id", "label", "target", "target_source", "predictions", "success_float", "success",
         "targeted_success", "restarts", "guidance_skipped", "attack_scale", "similarity", "found",
-        "seed", "nfe", "distances", "file", "sha256", "original_file", "original_sha256",
+        "seed", "nfe", "distances", "probabilities", "file", "sha256", "original_file",
+        "original_sha256",
     }  # fmt: skip
     assert all(set(row) == known for row in read_rows(run))
 
