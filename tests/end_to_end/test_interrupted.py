@@ -14,10 +14,10 @@ from scoreag.cli.app import main
 
 LIMIT = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 from scoreag.cli.app import main
 sys.exit(main(sys.argv[1:]))
-"""  # no file may grow beyond 3000 bytes: what a full disk is, without filling one
+"""  # no file may grow beyond 6000 bytes: what a full disk is, without filling one
 
 
 @pytest.fixture(scope="module")
