@@ -109,7 +109,7 @@ def test_art_receives_arrays_and_one_hot_labels(monkeypatch):
 class Estimator:
     """What is read of ART's PyTorchClassifier."""
 
-    clip_values = (0.0, 1.0)
+    clip_values = np.array([0.0, 1.0])  # as the real one has them
 
     def __init__(self, **changes):
         self.model = torch.nn.Flatten().eval()
@@ -145,7 +145,7 @@ def test_an_attack_of_ours_is_one_of_art_s(monkeypatch):
     "changes, message",
     [
         ({"model": None}, "has no torch model; give a PyTorchClassifier"),
-        ({"clip_values": (0, 255)}, r"lie in \[0, 255\]; expected clip_values=\(0, 1\)"),
+        ({"clip_values": (0, 255)}, r"lie in \[0\.0, 255\.0\]; expected clip_values=\(0, 1\)"),
         ({"clip_values": None}, r"lie in \[None, None\]"),
         ({"channels_first": False}, "the channels first"),
         ({"preprocessing_operations": [Standardization(), Noisy(None)]},

@@ -93,7 +93,8 @@ def _read_estimator(estimator: Any) -> nn.Module:
     module = getattr(estimator, "model", None)
     if not isinstance(module, nn.Module):
         raise ValueError(f"{type(estimator).__name__} has no torch model; give a PyTorchClassifier")
-    low, high = getattr(estimator, "clip_values", None) or (None, None)
+    bounds = getattr(estimator, "clip_values", None)  # numbers, or arrays of them
+    low, high = (None, None) if bounds is None else map(float, bounds)
     if (low, high) != (0, 1) or getattr(estimator, "channels_first", True) is not True:
         raise ValueError(
             f"the estimator's images lie in [{low}, {high}]; expected clip_values=(0, 1), and the "
