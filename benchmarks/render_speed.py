@@ -88,14 +88,31 @@ def gradient(part: Row) -> str:
             str(row["steps"]),
             _spread(row["seconds"], ".2f"),
             f"{row['evaluations'] / row['steps']:.1f}",
-            f"{median(row['seconds']) / part['forward'] / row['steps']:.1f}",
+            _further(row, part),
             f"{median(row['mib']):.0f}",
         ]
         for row in part["rows"]
     ]
     head = ["gradient by", "steps", "seconds", "network evaluations a step",
-            "forward passes' time a step", "MiB above the start"]  # fmt: skip
-    return table(head, rows) + f"\nModel `{part['model']}`, batch of {part['batch']}.\n"
+            "forward passes' time, a further step", "MiB above the start"]  # fmt: skip
+    return table(head, rows) + (
+        f"\nModel `{part['model']}`, batch of {part['batch']}. Each measurement is a process of "
+        "its own, so that its seconds have what torch loads on first use. A further step has not: "
+        "it is the slope from the fewest steps.\n"
+    )
+
+
+def _further(row: Row, part: Row) -> str:
+    """Seconds of one more step, in forward passes; empty at the fewest steps."""
+    slope = _slope([one for one in part["rows"] if one["side"] == row["side"]], row["steps"])
+    return f"{slope / part['forward']:.1f}" if slope is not None else ""
+
+
+def _slope(rows: list[Row], steps: int) -> float | None:
+    """Seconds a step between the fewest steps and ``steps``."""
+    times = {row["steps"]: median(row["seconds"]) for row in rows}
+    fewest = min(times)
+    return None if steps == fewest else (times[steps] - times[fewest]) / (steps - fewest)
 
 
 def attacks(part: Row) -> str:
@@ -166,6 +183,9 @@ def _short_rows(parts: Row) -> Iterable[list[str]]:
     """A line for each pair and size that was measured."""
     for part, ours, other in PAIRS:
         rows = parts.get(part, {}).get("rows", [])
+        if part == "gradient":
+            yield from _gradient_row(rows, ours, other)
+            continue
         sizes = {
             key: [r for r in rows if _size(r) == key] for key in dict.fromkeys(map(_size, rows))
         }
@@ -176,6 +196,16 @@ def _short_rows(parts: Row) -> Iterable[list[str]]:
                 ratio = _ratio(by_side[ours], by_side[other], name)
                 what = f"{TITLES[part]}{size}"
                 yield [what, ours, other, f"{ratio:.2f}"]
+
+
+def _gradient_row(rows: list[Row], ours: str, other: str) -> Iterable[list[str]]:
+    """The ratio of the seconds of a further step, which have nothing of the start."""
+    sides = [[row for row in rows if row["side"] == side] for side in (ours, other)]
+    most = max((row["steps"] for row in rows), default=0)
+    if all(len(side) > 1 for side in sides):
+        fast, slow = (_slope(side, most) for side in sides)
+        assert fast is not None and slow is not None
+        yield [f"{TITLES['gradient']}, a further step", ours, other, f"{slow / fast:.2f}"]
 
 
 def _size(row: Row) -> str:
