@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scoreag.assess import runner
+from scoreag.cli import attack
 from scoreag.cli.app import main
 from scoreag.registry import component_names
 
@@ -100,7 +101,7 @@ def test_a_dry_run_needs_no_folder(planned, capsys):
             "--steps and --option steps= say the same",
         ),
         (["pgd", "--option", "images=3"], "--option images= is no option of an attack"),
-        (["pgd", "--eps", "huge"], "eps is 'huge'"),
+        (["pgd", "--eps", "huge"], "--eps 'huge': write a number or a fraction"),
         (["pgd", "--purifier", "gap"], "--purifier gap needs a score model; name --model"),
         (["gat"], "gat"),
         (["square", "--steps", "3"], "square takes no option 'steps'"),
@@ -117,3 +118,16 @@ def test_wrong_words_are_refused_in_a_line(planned, tmp_path, capsys, words, sai
 def test_a_missing_folder_is_named(planned, capsys):
     assert main(["attack", "pgd", *BASE]) == 2
     assert "--out is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, value", [("0.1", 0.1), ("8/255", 8 / 255), ("1e-2", 0.01)])
+def test_a_radius_is_a_number_or_a_fraction(text, value):
+    assert attack._read_eps(text) == value
+
+
+@pytest.mark.parametrize("text", ["8/0", "eight", "", "8/255/2"])
+def test_another_radius_is_refused_in_one_line(text, capsys):
+    words = ["attack", "pgd", "--classifier", "fashion-cnn", "--data", "fashion-mnist:sample"]
+    assert main([*words, "--eps", text, "--out", "out"]) == 2
+    err = capsys.readouterr().err
+    assert "write a number or a fraction: 8/255" in err and err.count("\n") == 1

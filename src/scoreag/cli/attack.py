@@ -85,6 +85,15 @@ def attack(options: AttackOptions) -> None:
     )  # fmt: skip
 
 
+def _read_eps(text: str) -> float:
+    """A number, or a fraction: 0.03, 8/255."""
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--eps {text!r:.40}: write a number or a fraction: 8/255") from None
+
+
 def _plan(options: AttackOptions) -> dict[str, Any]:
     """The plan of one attack on one classifier."""
     from scoreag.assess.plan import AttackSpec
@@ -99,7 +108,8 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
     if options.purifier is not None and options.model is None:
         raise UsageError(f"--purifier {options.purifier} needs a score model; name --model")
     given = o.parse_pairs("--option", options.option or ())
-    named = {n: v for n in ("eps", "steps") if (v := getattr(options, n)) is not None}
+    named: dict[str, Any] = {} if options.eps is None else {"eps": _read_eps(options.eps)}
+    named |= {} if options.steps is None else {"steps": options.steps}
     if twice := given.keys() & named.keys():
         name = min(twice)
         raise UsageError(f"--{name} and --option {name}= say the same; write one of them")
