@@ -68,7 +68,7 @@ def _check_length(value: Any) -> Any:
     return value
 
 
-def _parse_fraction(value: Any) -> Any:
+def parse_fraction(value: Any) -> Any:
     """``"8/255"`` as a number, as TOML has no fractions; other values unchanged."""
     above, slash, below = value.partition("/") if isinstance(value, str) else ("", "", "")
     try:
@@ -79,7 +79,7 @@ def _parse_fraction(value: Any) -> Any:
 
 def parse_fractions(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with their fractions as numbers."""
-    return {name: _parse_fraction(value) for name, value in options.items()}
+    return {name: parse_fraction(value) for name, value in options.items()}
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]  # one word or a list of words

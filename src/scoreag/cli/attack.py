@@ -87,10 +87,11 @@ def attack(options: AttackOptions) -> None:
 
 def _read_eps(text: str) -> float:
     """A number, or a fraction: 0.03, 8/255."""
-    above, slash, below = text.partition("/")
+    from scoreag.assess.plan import parse_fraction
+
     try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
+        return float(parse_fraction(text))
+    except ValueError:
         raise UsageError(f"--eps {text!r:.40}: write a number or a fraction: 8/255") from None
 
 

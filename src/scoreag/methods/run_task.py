@@ -107,7 +107,7 @@ def run_task(
     ids = [[task.image_ids[i] for i in batch] for batch in batches]
     store = open_pictures(folder, picture_format, ids, is_large(len(task)))
 
-    compute = partial(_compute_here, task, batches, provenance, batch_size)
+    compute = partial(_compute_batches, task, batches, provenance, batch_size)
     execute = None
     if ray is not None:
         execute = partial(_execute_on_ray, task, batches, provenance, batch_size, ray)
@@ -126,20 +126,20 @@ def run_task(
     return summary
 
 
-def _compute_here(
+def _compute_batches(
     task: TaskSpec,
     batches: Sequence[range],
     provenance: Mapping[str, Any],
     batch_size: int,
     numbers: list[int],
-    advance: Callable[[int], Any],
+    advance: Callable[[int], Any] = lambda count: None,
 ) -> Iterator[EncodedBatch]:
     """Some batches of a task, computed together where some of their images are sampled again."""
     for group in [numbers] if samples_again(task.config) else [[n] for n in numbers]:
         rows = [row for number in group for row in batches[number]]
         sizes = [len(batches[number]) for number in group]
         part = task.select(rows)
-        yield from _compute_batches(part, sizes, provenance, batch_size, advance)
+        yield from _compute_together(part, sizes, provenance, batch_size, advance)
 
 
 def _execute_on_ray(
@@ -167,14 +167,9 @@ def _compute_group(shared: tuple[Any, ...], images: dict[str, Any]) -> list[Enco
     """The batches of a group, in a worker."""
     bare, provenance, batch_size = shared
     group = replace(bare, **images)
-    sizes = [len(rows) for rows in batch_ranges(len(group), batch_size or len(group))]
-    if samples_again(group.config):
-        return [*_compute_batches(group, sizes, provenance, batch_size)]
-    parts = (group.select(rows) for rows in batch_ranges(len(group), batch_size or len(group)))
-    return [
-        one for part in parts
-        for one in _compute_batches(part, [len(part)], provenance, batch_size)
-    ]  # fmt: skip
+    batches = list(batch_ranges(len(group), batch_size or len(group)))
+    numbers = [*range(len(batches))]
+    return [*_compute_batches(group, batches, provenance, batch_size, numbers)]
 
 
 def _check_format(picture_format: str, shard: RunShard | None) -> None:
@@ -290,12 +285,12 @@ def target_source(task: TaskSpec, provenance: Mapping[str, Any]) -> str | None:
     return RUNNER_UP if task.target == RUNNER_UP else "untargeted"
 
 
-def _compute_batches(
+def _compute_together(
     task: TaskSpec,
     sizes: Sequence[int],
     provenance: Mapping[str, Any],
     pad_to: int,
-    advance: Callable[[int], Any] = lambda count: None,
+    advance: Callable[[int], Any],
 ) -> Iterator[EncodedBatch]:
     """Images that are computed together, as batches of these sizes."""
     result = run_batch(task, pad_to, advance).map_tensors(lambda values: values.detach().cpu())
