@@ -1,5 +1,7 @@
 """Fixtures for everyone; the worlds themselves are in worlds.py."""
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +70,17 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     finally:
         if root:
             os.seteuid(0)
+
+
+@pytest.fixture
+def browser_benchmark(monkeypatch):
+    """A script of benchmarks that drives Chromium, by its name; a test is skipped without it."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+
+    def load(name):
+        module = importlib.import_module(name)
+        if importlib.util.find_spec("playwright") is None or not module.find_chromium():
+            pytest.skip("playwright or Chromium is missing: the page is not tested in a browser")
+        return module
+
+    return load

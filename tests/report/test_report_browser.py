@@ -1,7 +1,5 @@
 """Reports in Chromium: zoom by keys, sorting, filter, no requests; by the package playwright."""
 
-import importlib
-import importlib.util
 import os
 from pathlib import Path
 
@@ -12,16 +10,10 @@ from report.test_run_page import ABOUT, result
 from scoreag.report.demo import render_demo_page
 from scoreag.report.task_run import write_report
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    module = importlib.import_module("report_browser")
-    if importlib.util.find_spec("playwright") is None or not module.find_chromium():
-        pytest.skip("playwright or Chromium is missing: the page is not tested in a browser")
-    return module
+def script(browser_benchmark):
+    return browser_benchmark("report_browser")
 
 
 @pytest.mark.browser

@@ -1,7 +1,5 @@
 """Two people take part in a whole study in Chromium; needs Chromium and the package playwright."""
 
-import importlib
-import importlib.util
 import os
 from pathlib import Path
 
@@ -10,16 +8,10 @@ import pytest
 from scoreag.study.build import write_study_folder
 from study.made_studies import make_study, read_pool
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    module = importlib.import_module("study_browser")
-    if importlib.util.find_spec("playwright") is None or not module.find_chromium():
-        pytest.skip("playwright or Chromium is missing: the page is not tested in a browser")
-    return module
+def script(browser_benchmark):
+    return browser_benchmark("study_browser")
 
 
 @pytest.mark.browser
