@@ -438,23 +438,33 @@ purifiers = []
 """
 
 
-@pytest.mark.parametrize("size", [3])
-def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path, size):
-    """With a purifier, whose draws belong to the image, as without one."""
+def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path):
+    """With a purifier, whose draws belong to the image, as without one; so is what they cost."""
+    kept = ("attack_scale", "found", "restarts", "success", "nfe", "forwards", "backwards")
     found = []
-    for batch_size in (size, 4):
-        run(tmp_path / f"out{batch_size}", SEARCHED.replace("SIZE", str(batch_size)))
-        told = {}
-        for file in sorted((tmp_path / f"out{batch_size}").glob("cells/*/cell.json")):
-            name = json.loads(file.read_text())["name"]
-            texts = [f.read_text() for f in file.parent.glob("*.jsonl")]
-            lines = [json.loads(line) for text in texts for line in text.splitlines()]
-            for row in lines:
-                if "found" in row:
-                    kept = ("attack_scale", "found", "restarts", "success")
-                    told[name, row["image_id"]] = tuple(row[field] for field in kept)
-        found.append(told)
+    for batch_size, size in ((3, 4), (4, 4), (4, 64)):
+        out = tmp_path / f"out{batch_size}-{size}"
+        run(out, SEARCHED.replace("SIZE", str(batch_size)), size)
+        by_cell, _ = rows(out)
+        found.append({
+            (name, row["image_id"]): tuple(row[field] for field in kept)
+            for name, each in by_cell.items() for row in each if "found" in row
+        })  # fmt: skip
     kinds = {name for name, _ in found[0]}
     assert len(kinds) == 3 and any("gap" in name for name in kinds)
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
+    assert rows(tmp_path / "out4-4") == rows(tmp_path / "out4-64")
     assert len({scale for scale, *_ in found[0].values()}) > 3
+
+
+def test_the_cost_of_a_searched_image_is_its_own(planned, tmp_path):
+    """A chain calls the score model three times a try, a purifier once forward, once backward."""
+    run(tmp_path / "out", SEARCHED.replace("SIZE", "4"))
+    by_cell, _ = rows(tmp_path / "out")
+    searched = [(name, row) for name, each in by_cell.items() for row in each if "found" in row]
+    for name, row in searched:
+        chain = 3 * (row["restarts"] + 1)  # of two steps of second order
+        assert row["backwards"] == chain
+        purified = row["forwards"] + row["backwards"] if "/gap/" in name else 0
+        assert row["nfe"] == chain + purified
+    assert len({row["nfe"] for _, row in searched}) > 5

@@ -98,3 +98,16 @@ def test_trainings_tell_their_time_and_write_nothing(tmp_path, capsys, kind):
     assert not (tmp_path / "out").exists()
     assert main([*words, "--dry-run"]) == 0
     assert "time" in capsys.readouterr().out
+
+
+def test_images_that_are_computed_again_share_batches_in_the_forecast(monkeypatch):
+    """Against a queue that is played: a round takes the images that are left, in full batches."""
+    tries, size = [5, 1, 2, 1, 1, 3, 2, 1], 8
+    for images in (8, 16, 40):
+        played, left = 0, tries * (images // size)
+        while left:
+            played += -(-len(left) // size)
+            left = [one - 1 for one in left if one > 1]
+        assert dry_run.count_batches(tries, images, size) == played
+    assert dry_run.count_all_batches(tries, 40, size, 16) == 2 * (2 + 1 + 1 + 1 + 1) + 5
+    assert dry_run.count_all_batches([1], 41, size, 16) == 6

@@ -12,6 +12,8 @@ from typing import Any
 
 from scoreag.assess.experiments import Cell, ModelCache
 from scoreag.assess.run_attack import ScoredBatch, compute_rows
+from scoreag.assess.runner import SHARD_IMAGES
+from scoreag.methods.dry_run import count_all_batches
 
 SAMPLE_IMAGES = 2  # measured images of each kind of cell
 # measured steps and draws of an attack on a purifier that has many more
@@ -95,6 +97,8 @@ def _scale(
 ) -> CostEstimate:
     """Scale a sample to its cell; short batches are padded, and cost as much as full ones."""
     count = len(sample.rows)
+    tries = [row["restarts"] + 1 for row in sample.rows]
+    batches = count_all_batches(tries, cell.images, cell.batch_size, SHARD_IMAGES)
     seconds = attack_factor * sample.attack_seconds + scoring_factor * sample.scoring_seconds
     nfe, forwards, backwards = (
         attack_factor * cell.images * math.fsum(row[name] for row in sample.rows) / count
@@ -103,7 +107,7 @@ def _scale(
     return CostEstimate(
         cell=cell,
         n_measured=n_measured,
-        seconds=seconds / count * len(cell.batches) * cell.batch_size,
+        seconds=seconds / (count * max(tries)) * batches * cell.batch_size,
         nfe=nfe,
         forwards=forwards,
         backwards=backwards,

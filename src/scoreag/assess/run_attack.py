@@ -22,6 +22,7 @@ from scoreag.assess.threat_model import (
     DRAW_OFFSET_EVAL,
     DRAW_OFFSET_GRADIENT,
     CellContext,
+    CostByRow,
     CountingClassifier,
     QueryCounter,
     build_context,
@@ -40,7 +41,7 @@ from scoreag.io.manifest import to_jsonable
 from scoreag.io.records import Row
 from scoreag.methods.config import resolve_task_config
 from scoreag.methods.guided_sampling import attach_guide
-from scoreag.methods.run_batch import run_batch
+from scoreag.methods.run_batch import run_batch, samples_again
 from scoreag.metrics.lpips import MIN_SIDE
 from scoreag.metrics.norms import WINDOW_SIZE, compute_norms, psnr, ssim
 from scoreag.registry import UnknownNameError, check_options, did_you_mean, load_attack
@@ -59,7 +60,7 @@ class AttackOutput:
 
     Args:
         targets: the class aimed at, -1 where it is any.
-        nfe: score-model evaluations per image; forwards, backwards: of the classifier.
+        nfe: score-model evaluations for each image; forwards, backwards: of the classifier.
         gradient_norm: length of the loss's gradient at each image, for the attacker.
         energy: of the shifts of a sampler's noise; None where it is not counted.
         found: the values of an option that was searched for, by its name, and whether the search
@@ -71,8 +72,8 @@ class AttackOutput:
     nfe: Tensor
     restarts: Tensor
     guidance_skipped: Tensor
-    forwards: float = 0.0
-    backwards: float = 0.0
+    forwards: Tensor
+    backwards: Tensor
     gradient_norm: BatchScalar | None = None
     energy: BatchScalar | None = None
     found: Mapping[str, Tensor] = field(default_factory=dict)
@@ -213,14 +214,19 @@ def compute_rows(cell: Cell, batches: list[range], cache: ModelCache) -> ScoredB
     """The rows of some batches of a cell, with their pictures and their cost."""
     with single_thread():
         context = cache.memoize(cell.key, lambda: build_context(cell, cache))
-        return ScoredBatch.cat([_compute_batch(context, batch, cache) for batch in batches])
+        spec = context.task_spec
+        together = spec is not None and samples_again(spec.config)  # then images share batches
+        groups = [batches] if together else [[batch] for batch in batches]
+        return ScoredBatch.cat([_compute_group(context, group, cache) for group in groups])
 
 
-def _compute_batch(context: CellContext, batch: range, cache: ModelCache) -> ScoredBatch:
+def _compute_group(context: CellContext, batches: list[range], cache: ModelCache) -> ScoredBatch:
     start = time.perf_counter()
-    output = _run_attack(context, batch, cache)
+    outputs = _run_attack(context, batches, cache)
     attacked = time.perf_counter()
-    scored = _score_batch(context, batch, output, cache)
+    scored = ScoredBatch.cat(
+        [_score_batch(context, *each, cache) for each in zip(batches, outputs, strict=True)]
+    )
     return replace(
         scored,
         attack_seconds=attacked - start,
@@ -241,27 +247,29 @@ def single_thread() -> Iterator[None]:
 
 
 @torch.inference_mode(False)
-def _run_attack(context: CellContext, batch: range, cache: ModelCache) -> AttackOutput:
-    positions, count = context.padded_positions(batch), context.cell.batch_size
+def _run_attack(
+    context: CellContext, batches: Sequence[range], cache: ModelCache
+) -> list[AttackOutput]:
+    """The images of each batch; of a task they are computed together."""
     counter = QueryCounter()
     defense = context.attacker_defense
     prior = context.prior if defense is None else defense.config.prior  # the same, with its guide
     prior = counter.wrap_prior(prior) if prior is not None else None
-    view = make_view(context, True, prior)
-    classifier = CountingClassifier(view, context.ids(positions), counter)
+    ids = context.ids(context.padded_positions(*batches))
+    classifier = CountingClassifier(make_view(context, True, prior), ids, counter)
     if context.task_spec is not None:
-        output = _run_task(context, batch, classifier)
+        outputs = _run_task(context, batches, classifier)
     else:
-        output = _run_direct(context, positions, classifier, cache)
-    if context.task_spec is None or context.cell.purifier:
-        output = replace(output, nfe=torch.full((count,), counter.nfe / count))
-    return replace(
-        output,
-        images=_validate_images(context, output.images),
-        forwards=counter.forwards / count,
-        backwards=counter.backwards / count,
-        gradient_norm=_gradient_norms(context, positions),
-    )
+        assert len(batches) == 1
+        outputs = [_run_direct(context, context.padded_positions(*batches), classifier, cache)]
+    return [
+        replace(
+            output,
+            images=_validate_images(context, output.images),
+            gradient_norm=_gradient_norms(context, context.padded_positions(batch)),
+        )
+        for batch, output in zip(batches, outputs, strict=True)
+    ]
 
 
 def _run_direct(
@@ -278,25 +286,41 @@ def _run_direct(
         # run, not a call: the plan was validated, and every query is counted
         images = attack.run(classifier, images, labels, noise).detach()
     zeros = torch.zeros(len(positions), dtype=torch.int64)
-    return AttackOutput(images, zeros - 1, zeros, zeros, zeros)
+    nfe, forwards, backwards = (
+        torch.full((len(positions),), count / len(positions), dtype=torch.float64)
+        for count in (classifier.counter.nfe, classifier.counter.forwards,
+                      classifier.counter.backwards)
+    )  # fmt: skip
+    return AttackOutput(images, zeros - 1, nfe, zeros, zeros, forwards, backwards)
 
 
-def _run_task(context: CellContext, batch: range, classifier: CountingClassifier) -> AttackOutput:
+def _run_task(
+    context: CellContext, batches: Sequence[range], classifier: CountingClassifier
+) -> list[AttackOutput]:
     """GAS, GAT and GAP, as their commands compute them."""
     assert context.task_spec is not None
-    spec = replace(context.task_spec.select(list(batch)), classifier=classifier)
+    positions = [i for batch in batches for i in batch]
+    cost = CostByRow.start(classifier.counter, len(positions))
+    spec = context.task_spec.select(positions)
+    spec = replace(spec, classifier=classifier, meter=cost.meter)
     result = run_batch(spec, pad_to=context.cell.batch_size)
-    padded = [*range(len(result)), *[-1] * (context.cell.batch_size - len(result))]
+    nfe = result.nfe + cost.totals["nfe"]  # of the chain, and of a purifier that it passes
     targets: Labels = torch.full((len(result),), -1) if result.targets is None else result.targets
-    return AttackOutput(
-        result.images[padded], targets[padded], result.nfe[padded], result.restarts[padded],
-        result.guidance_skipped[padded],
-        energy=None if result.energy is None else result.energy[padded],
-        found={
-            name: getattr(result, name)[padded]
-            for name in (spec.config.searched, "found") if spec.config.searched
-        },
-    )  # fmt: skip
+    outputs, start = [], 0
+    for batch in batches:
+        rows = [start + i - batch.start for i in context.padded_positions(batch)]
+        start += len(batch)
+        outputs.append(AttackOutput(
+            result.images[rows], targets[rows], nfe[rows], result.restarts[rows],
+            result.guidance_skipped[rows], cost.totals["forwards"][rows],
+            cost.totals["backwards"][rows],
+            energy=None if result.energy is None else result.energy[rows],
+            found={
+                name: getattr(result, name)[rows]
+                for name in (spec.config.searched, "found") if spec.config.searched
+            },
+        ))  # fmt: skip
+    return outputs
 
 
 def _gradient_norms(context: CellContext, positions: list[int]) -> BatchScalar | None:
@@ -348,8 +372,8 @@ def _score_batch(
         "nfe": _round(output.nfe.double(), 4),
         "restarts": output.restarts.tolist(),
         "guidance_skipped": output.guidance_skipped.tolist(),
-        "forwards": [round(output.forwards, 4)] * len(positions),
-        "backwards": [round(output.backwards, 4)] * len(positions),
+        "forwards": _round(output.forwards, 4),
+        "backwards": _round(output.backwards, 4),
         **saved,
         **_semantic_columns(context, cache, positions, decoded, clean),
     }

@@ -1,6 +1,7 @@
 """The images and labels of a cell, and the classifier as an attacker sees it, with its defense."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -71,9 +72,10 @@ class CellContext:
     eval_defense: PurifiedClassifier | None = None
     attacker_defense: PurifiedClassifier | None = None
 
-    def padded_positions(self, batch: range) -> list[int]:
-        """The positions of a batch, padded to the batch size by the last one."""
-        return [*batch, *[batch[-1]] * (self.cell.batch_size - len(batch))]
+    def padded_positions(self, *batches: range) -> list[int]:
+        """The positions of batches, padded to whole ones by the last position."""
+        positions = [i for batch in batches for i in batch]
+        return [*positions, *[positions[-1]] * (-len(positions) % self.cell.batch_size)]
 
     def ids(self, positions: Sequence[int]) -> tuple[int, ...]:
         return tuple(self.image_ids[i] for i in positions)
@@ -192,6 +194,31 @@ class QueryCounter:
 
         guide = None if prior.guide is None else CountedModel(prior.guide, self)
         return replace(prior, model=CountedModel(prior.model, self), guide=guide)
+
+
+@dataclass(eq=False)
+class CostByRow:
+    """What a counter counted, by the row of the image that it was counted for.
+
+    A batch counts for its images alike; the copies that fill it cost them their share.
+    """
+
+    counter: QueryCounter
+    totals: dict[str, Tensor]
+
+    @classmethod
+    def start(cls, counter: QueryCounter, rows: int) -> "CostByRow":
+        """Nothing yet for ``rows`` images."""
+        names = ("forwards", "backwards", "nfe")
+        return cls(counter, {name: torch.zeros(rows, dtype=torch.float64) for name in names})
+
+    @contextmanager
+    def meter(self, rows: Sequence[int], size: int) -> Iterator[None]:
+        """Count what is computed inside for these rows, in a batch of ``size``."""
+        before = {name: getattr(self.counter, name) for name in self.totals}
+        yield
+        for name, totals in self.totals.items():
+            totals[list(rows)] += (getattr(self.counter, name) - before[name]) / size
 
 
 class CountedModel:

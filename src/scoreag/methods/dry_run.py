@@ -2,11 +2,14 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scoreag.core.peak_memory import peak_memory
+from scoreag.io.records import iter_complete_rows
+from scoreag.methods.result import ROW_FIELDS
 from scoreag.methods.run_task import run_task
 from scoreag.methods.task import TaskSpec
 
@@ -46,6 +49,16 @@ class TaskCost:
         }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What some images cost: seconds, denoiser calls, bytes on disk, and how often each ran."""
+
+    seconds: float
+    nfe: int
+    disk_bytes: int
+    tries: tuple[int, ...]
+
+
 def estimate_cost(
     task: TaskSpec, batch_size: int, write_every: int, picture_format: str = "png"
 ) -> TaskCost:
@@ -56,26 +69,55 @@ def estimate_cost(
     """
     size = batch_size or write_every
     part = task.select(range(min(len(task), size)))
-    seconds, nfe, disk = _run_once(part, batch_size, picture_format)
-    if seconds < WARM_SECONDS:
-        seconds, nfe, disk = _run_once(part, batch_size, picture_format)
-    batches = math.ceil(len(task) / size)
+    once = _run_once(part, batch_size, picture_format)
+    if once.seconds < WARM_SECONDS:
+        once = _run_once(part, batch_size, picture_format)
+    if batch_size:
+        batches = count_all_batches(once.tries, len(task), size, write_every)
+        seconds = once.seconds * batches / count_batches(once.tries, len(part), size)
+    else:
+        seconds = once.seconds * len(task) / len(part)
     return TaskCost(
         images=len(task),
         measured=len(part),
-        seconds=batches * seconds if batch_size else seconds * len(task) / len(part),
-        nfe=round(nfe / len(part) * len(task)),
+        seconds=seconds,
+        nfe=round(once.nfe / len(part) * len(task)),
         memory_bytes=peak_memory(task.prior.sigmas.device),
-        disk_bytes=disk * len(task) // len(part),
+        disk_bytes=once.disk_bytes * len(task) // len(part),
     )
 
 
-def _run_once(part: TaskSpec, batch_size: int, picture_format: str) -> tuple[float, int, int]:
-    """Seconds, denoiser calls and bytes of pictures and rows."""
+def count_batches(tries: Sequence[int], images: int, size: int) -> int:
+    """How many batches some images take that are computed together: sum_r ceil(images * q_r / size)
+
+    Args:
+        tries: how often each image of a sample was computed; q_r is the share of more than r tries.
+        size: images a batch; the last of each round is padded.
+
+    >>> count_batches([3, 1, 1, 1], 4, 4), count_batches([3, 1, 1, 1], 16, 4)
+    (3, 6)
+    """
+    left = [sum(one > r for one in tries) for r in range(max(tries))]
+    return sum(math.ceil(images * count / (len(tries) * size)) for count in left)
+
+
+def count_all_batches(tries: Sequence[int], images: int, size: int, together: int) -> int:
+    """How many batches a run takes in which whole batches of ``together`` images share them."""
+    each = math.ceil(together / size) * size
+    whole, rest = divmod(images, each)
+    return whole * count_batches(tries, each, size) + count_batches(tries, rest, size)
+
+
+def _run_once(part: TaskSpec, batch_size: int, picture_format: str) -> Measured:
     with TemporaryDirectory() as place:
         folder, began = Path(place) / "run", time.perf_counter()
         summary = run_task(part, folder, write_every=len(part), batch_size=batch_size,
                            progress=False, picture_format=picture_format)  # fmt: skip
         seconds = time.perf_counter() - began
         files = [file for file in folder.rglob("*") if file.suffix in _DATA_SUFFIXES]
-        return seconds, int(summary["nfe"]["sum"]), sum(file.stat().st_size for file in files)
+        return Measured(
+            seconds=seconds,
+            nfe=int(summary["nfe"]["sum"]),
+            disk_bytes=sum(file.stat().st_size for file in files),
+            tries=tuple(row["restarts"] + 1 for row in iter_complete_rows(folder, ROW_FIELDS)),
+        )

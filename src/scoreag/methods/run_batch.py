@@ -8,6 +8,7 @@ share batches, whichever they were in before: an image that is finished costs no
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -214,7 +215,8 @@ def _padded_batches(
         if task.classifier is not None:
             draws = [*rows, *others[: size - len(rows)]]
             part = replace(part, classifier=select_rows(task.classifier, draws))
-        yield part, copies, len(rows)
+        with task.meter(rows, size) if task.meter else nullcontext():
+            yield part, copies, len(rows)
 
 
 def escalate_attack_scale(attack_scale: float, restarts: int) -> float:

@@ -216,7 +216,10 @@ def shard_manifest(
 
 
 def _progress_bar(name: str, count: int, progress: bool, done: int) -> "tqdm[Any]":
-    return progress_bar(total=count, initial=done, unit="image", desc=name, show=progress)
+    # images that are sampled again finish in bursts: what is left is told by the mean of all
+    return progress_bar(
+        total=count, initial=done, unit="image", desc=name, show=progress, smoothing=0.0
+    )
 
 
 def find_gradient_problem(task: TaskSpec) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ from scoreag.registry import describe_value, did_you_mean
 
 IDS_PER_CLASS = 1_000_000  # image ids of a synthesis: label * IDS_PER_CLASS + index in the class
 Sample: TypeAlias = Callable[["TaskSpec", SamplingConfig, Noise], SampleBatch]
+Meter: TypeAlias = Callable[[Sequence[int], int], AbstractContextManager[None]]
 Target: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[Any] | int | str | None
 
 
@@ -41,6 +43,8 @@ class TaskSpec:
         target: a class per image, ``runner_up``, or None: untargeted.
         judge: reference classifier that checks the final images; it guides nothing.
         found: the values of searched options, one for each image.
+        meter: entered around each batch, with the rows of its images and the number of all rows
+            that are computed: their cost is that of these images.
     """
 
     task: str
@@ -55,6 +59,7 @@ class TaskSpec:
     target: Labels | str | None = None
     judge: Classifier | None = None
     found: Mapping[str, BatchScalar] = field(default_factory=dict)
+    meter: Meter | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
