@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 from scoreag.cli import options as o
-from scoreag.cli.runs import command_line, format_summary, say_where, write_report
+from scoreag.cli.runs import (
+    command_line,
+    format_summary,
+    say_where,
+    show_report,
+    write_report,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +35,7 @@ def merge(options: MergeOptions) -> None:
     if str(shards[0].manifest.get("task")).startswith("assess "):
         merge_assessments(shards, out, command_line(), options.overwrite)
         write_report(out)
-        if output.json:
-            print((out / "summary.json").read_text(encoding="utf-8"), end="")
-        elif not output.quiet:
-            print((out / "tables" / "cells.md").read_text(encoding="utf-8"), end="")
+        show_report(output, out)
     else:
         summary = merge_tasks(shards, out, command_line(), options.overwrite)
         write_report(out)

@@ -524,8 +524,14 @@ def add_command(app: typer.Typer, name: str, run: Callable[[Any], None]) -> None
     parameters = [get_args(f.type)[1].to_parameter(f) for f in option_fields(kind)]
 
     def command(**values: Any) -> None:
+        from scoreag.cli.torchrun import current_rank, run_as_rank
+
+        options, rank = build(kind, values), current_rank()
         try:
-            run(build(kind, values))
+            if rank is None:
+                run(options)
+            else:
+                run_as_rank(rank, run, options)
         except KeyboardInterrupt as error:
             raise CommandInterrupted(error) from error
         except Exception as error:

@@ -1,0 +1,137 @@
+"""A command started by torchrun: every process computes a shard, and the first joins them.
+
+The shards are in OUT.shards/1-of-4 and so on until they are joined in OUT.  A run that stopped is
+resumed by the same command.
+"""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoreag.cli.options import UsageError, build, flatten
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # a variable that torchrun sets
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of ``count`` processes, numbered from 0, and its number on its machine."""
+
+    number: int
+    count: int
+    local: int
+
+
+def current_rank() -> Rank | None:
+    """This process among those of torchrun; None where there is one process alone."""
+    if LAUNCHED not in os.environ:
+        return None
+    number, count, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return Rank(number, count, local) if count > 1 else None
+
+
+def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
+    """Run a command's part of ``rank``; the first process then joins the parts of all.
+
+    Raises:
+        UsageError: the command cannot be split, or is split in another way, too.
+    """
+    values = flatten(options)
+    _check(rank, values)
+    values["device"] = _own_device(rank, values["device"])
+    out = Path(values["out"] or "")
+    folders = [Path(f"{out}.shards") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
+    if values["dry_run"] or _is_finished(out) and not values["overwrite"]:
+        if rank.number == 0:
+            shard = f"1/{rank.count}" if values["dry_run"] else None
+            run(build(type(options), {**values, "shard": shard}))
+        return
+    store = _connect(rank)
+    part = {"shard": f"{rank.number + 1}/{rank.count}", "out": str(folders[rank.number])}
+    if rank.number:
+        part |= {"quiet": True}
+    with redirect_stdout(io.StringIO()):  # the summary is that of the whole run
+        run(build(type(options), {**values, **part}))
+    store.set(_done(rank.number), "")
+    if rank.number == 0:
+        _join(rank, out, folders, options, store)
+
+
+def _check(rank: Rank, values: dict[str, Any]) -> None:
+    """Refuse what torchrun cannot split."""
+    if "shard" not in values:
+        raise UsageError(
+            f"torchrun started {rank.count} processes of a command that is not split; start it "
+            "without torchrun (it splits synthesize, transform, purify, attack and assess)"
+        )
+    for name in ("shard", "ray", "workers"):
+        if values[name] is not None:
+            raise UsageError(
+                f"torchrun splits the run into {rank.count} shards, and --{name} splits it, too; "
+                "leave out one of them"
+            )
+    if "write_every" in values and values.get("format", "png") in ("webdataset", "parquet"):
+        raise UsageError(
+            f"the processes of torchrun write PNG files, and --format is {values['format']}; "
+            "leave it out, or write --ray local instead of torchrun"
+        )
+
+
+def _own_device(rank: Rank, device: str) -> str:
+    """A GPU of its own for each process of a machine, where there are GPUs."""
+    if device not in ("auto", "cuda"):
+        return device
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{rank.local % count}" if count else device
+
+
+def _is_finished(out: Path) -> bool:
+    """Whether a folder holds a run that was finished, or joined."""
+    from scoreag.io.manifest import MANIFEST, read_manifest
+
+    return (out / MANIFEST).is_file() and "finished" in read_manifest(out)
+
+
+def _connect(rank: Rank) -> "Store":
+    """What all processes of torchrun can write to and read."""
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        raise ValueError("this build of torch has no torch.distributed; write --ray local instead")
+    store, _, _ = next(dist.rendezvous("env://", rank.number, rank.count))
+    return store
+
+
+def _done(number: int) -> str:
+    return f"scoreag/done/{number}"
+
+
+def _join(rank: Rank, out: Path, folders: list[Path], options: Any, store: "Store") -> None:
+    """Join the shards of all processes when they are done, and delete them."""
+    from scoreag.cli.merge import MergeOptions, merge
+
+    while not store.check([_done(number) for number in range(rank.count)]):
+        time.sleep(POLL_SECONDS)
+    values = flatten(options)
+    merge(
+        MergeOptions(
+            out=str(out), shards=[str(folder) for folder in folders],
+            overwrite=values["overwrite"], output=options.output,
+        )  # fmt: skip
+    )
+    for folder in folders:
+        shutil.rmtree(folder)
+    if not any(folders[0].parent.iterdir()):
+        folders[0].parent.rmdir()
