@@ -1,5 +1,6 @@
 """Images of several batches share batches once some are finished: same bits, fewer calls."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -85,3 +86,28 @@ def test_an_interrupted_run_keeps_the_images_that_were_written(tmp_path):
     assert (tmp_path / "cut" / "rows.jsonl").exists()
     run_task(task, tmp_path / "cut", write_every=3, batch_size=SIZE, progress=False)
     assert tiny.contents(tmp_path / "cut") == tiny.contents(tmp_path / "whole")
+
+
+def test_pixels_of_8_bits_stay_until_their_batch_is_computed(tmp_path):
+    """A task holds a byte a value, and its run is that of the floats, to the last bit."""
+    pixels, labels = tiny.images(COUNT), tiny.labels(COUNT)
+    ready = (pixels / 255).float()
+    for name, given in (("bytes", pixels.to(torch.uint8)), ("floats", ready)):
+        seen = []
+
+        def sample(part, config, noise, kept=seen):
+            kept.append(part.images)
+            return scoreag.methods.transformation.sample_task(part, config, noise)
+
+        task = build_transformation(
+            tiny.prior(), tiny.victim(), given, labels, steps=1, max_restarts=0, attack_scale=4.0
+        )
+        assert task.images is not None and task.images.dtype == given.dtype
+        run_task(replace(task, sample=sample), tmp_path / name, batch_size=SIZE, progress=False)
+        assert torch.equal(torch.cat(seen)[:COUNT], ready)
+    assert tiny.contents(tmp_path / "bytes") == tiny.contents(tmp_path / "floats")
+    digests = [
+        json.loads((tmp_path / name / "manifest.json").read_text())["data"]["rows_sha256"]
+        for name in ("bytes", "floats")
+    ]
+    assert digests[0] == digests[1]

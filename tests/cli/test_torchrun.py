@@ -102,7 +102,6 @@ def test_the_first_process_joins_what_all_computed(here, monkeypatch, capsys, wo
         ([*TASK, "--ray", "local"], "--ray splits it, too"),
         ([*ASSESS, "--workers", "2"], "--workers splits it, too"),
         ([*TASK, "--format", "parquet"], "--format is parquet"),
-        (["world", "--data", "image-folder:images", "--minutes", "1"], "a command that is not"),
     ],
 )
 def test_what_torchrun_does_not_split_is_refused(here, monkeypatch, capsys, words, told):

@@ -524,14 +524,8 @@ def add_command(app: typer.Typer, name: str, run: Callable[[Any], None]) -> None
     parameters = [get_args(f.type)[1].to_parameter(f) for f in option_fields(kind)]
 
     def command(**values: Any) -> None:
-        from scoreag.cli.torchrun import current_rank, run_as_rank
-
-        options, rank = build(kind, values), current_rank()
         try:
-            if rank is None:
-                run(options)
-            else:
-                run_as_rank(rank, run, options)
+            run(build(kind, values))
         except KeyboardInterrupt as error:
             raise CommandInterrupted(error) from error
         except Exception as error:

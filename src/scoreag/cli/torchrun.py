@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.cli.options import UsageError, build, flatten
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"  # a variable that torchrun sets
 POLL_SECONDS = 0.2
@@ -40,28 +41,41 @@ def current_rank() -> Rank | None:
     return Rank(number, count, local) if count > 1 else None
 
 
+def split_by_ranks(run: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A command whose run torchrun splits; alone it is what it was."""
+
+    @wraps(run)
+    def command(options: Any) -> None:
+        rank = current_rank()
+        if rank is None:
+            run(options)
+        else:
+            run_as_rank(rank, run, options)
+
+    return command
+
+
 def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
     """Run a command's part of ``rank``; the first process then joins the parts of all.
 
     Raises:
-        UsageError: the command cannot be split, or is split in another way, too.
+        UsageError: the run is split in another way, too.
     """
     values = flatten(options)
     _check(rank, values)
     values["device"] = _own_device(rank, values["device"])
     out = Path(values["out"] or "")
     folders = [Path(f"{out}.shards") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
-    if values["dry_run"] or _is_finished(out) and not values["overwrite"]:
+    if values["dry_run"] or (_is_finished(out) and not values["overwrite"]):
         if rank.number == 0:
             shard = f"1/{rank.count}" if values["dry_run"] else None
             run(build(type(options), {**values, "shard": shard}))
         return
     store = _connect(rank)
-    part = {"shard": f"{rank.number + 1}/{rank.count}", "out": str(folders[rank.number])}
-    if rank.number:
-        part |= {"quiet": True}
+    values["shard"], values["out"] = f"{rank.number + 1}/{rank.count}", str(folders[rank.number])
+    values["quiet"] |= rank.number > 0
     with redirect_stdout(io.StringIO()):  # the summary is that of the whole run
-        run(build(type(options), {**values, **part}))
+        run(build(type(options), values))
     store.set(_done(rank.number), "")
     if rank.number == 0:
         _join(rank, out, folders, options, store)
@@ -69,18 +83,13 @@ def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
 
 def _check(rank: Rank, values: dict[str, Any]) -> None:
     """Refuse what torchrun cannot split."""
-    if "shard" not in values:
-        raise UsageError(
-            f"torchrun started {rank.count} processes of a command that is not split; start it "
-            "without torchrun (it splits synthesize, transform, purify, attack and assess)"
-        )
     for name in ("shard", "ray", "workers"):
         if values[name] is not None:
             raise UsageError(
                 f"torchrun splits the run into {rank.count} shards, and --{name} splits it, too; "
                 "leave out one of them"
             )
-    if "write_every" in values and values.get("format", "png") in ("webdataset", "parquet"):
+    if values.get("format") in ("webdataset", "parquet"):  # of pictures, not of a table
         raise UsageError(
             f"the processes of torchrun write PNG files, and --format is {values['format']}; "
             "leave it out, or write --ray local instead of torchrun"
@@ -110,7 +119,9 @@ def _connect(rank: Rank) -> "Store":
 
     if not dist.is_available():
         raise ValueError("this build of torch has no torch.distributed; write --ray local instead")
-    store, _, _ = next(dist.rendezvous("env://", rank.number, rank.count))
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(rendezvous("env://", rank.number, rank.count))[0]
     return store
 
 
@@ -124,13 +135,8 @@ def _join(rank: Rank, out: Path, folders: list[Path], options: Any, store: "Stor
 
     while not store.check([_done(number) for number in range(rank.count)]):
         time.sleep(POLL_SECONDS)
-    values = flatten(options)
-    merge(
-        MergeOptions(
-            out=str(out), shards=[str(folder) for folder in folders],
-            overwrite=values["overwrite"], output=options.output,
-        )  # fmt: skip
-    )
+    shards, overwrite = [str(folder) for folder in folders], flatten(options)["overwrite"]
+    merge(MergeOptions(out=str(out), shards=shards, overwrite=overwrite, output=options.output))
     for folder in folders:
         shutil.rmtree(folder)
     if not any(folders[0].parent.iterdir()):

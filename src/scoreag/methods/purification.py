@@ -11,7 +11,6 @@ from scoreag.classifiers.class_groups import known_names
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images
 from scoreag.diffusion.prior import Prior, to_model_range
-from scoreag.io.images import check_images
 from scoreag.methods.config import (
     SamplingConfig,
     answer_unknown_options,
@@ -31,8 +30,10 @@ from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory
 from scoreag.methods.task import (
     TaskSpec,
     number_labels,
+    to_batch,
     validate_classifier,
     validate_image_ids,
+    validate_images,
     validate_labels,
     validate_prior,
     validate_seed,
@@ -79,14 +80,15 @@ def build_purification(
 ) -> TaskSpec:
     """The checked task of ``purify``."""
     config = resolve_task_config(validate_prior(prior), "purify", **options)
-    images = check_images(images, prior.image_shape).to(prior.sigmas.device)
+    images = validate_images(images, prior)
+    example = to_batch(images[:1], prior)
     count = 2**31  # without a classifier any label is accepted
     if classifier is not None:
-        classifier, count = validate_classifier(classifier, images[:1], require_grad=False)
+        classifier, count = validate_classifier(classifier, example, require_grad=False)
     if labels is not None:
         labels = number_labels(labels, known_names(classifier) or prior.classes)
-        labels = validate_labels(labels, len(images), count).to(images.device)
-    prior = attach_guide(prior.to(images.dtype), config)
+        labels = validate_labels(labels, len(images), count).to(example.device)
+    prior = attach_guide(prior.to(example.dtype), config)
     if names := known_names(classifier):
         prior = replace(prior, classes=names)  # those of the labels, which the chain does not use
     return TaskSpec(

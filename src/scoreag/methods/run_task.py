@@ -19,7 +19,7 @@ from scoreag.classifiers.checks import ZERO_GRADIENT, has_zero_gradient
 from scoreag.core.batching import batch_ranges
 from scoreag.core.types import Logits
 from scoreag.io.filesystem import write_json
-from scoreag.io.images import to_float
+from scoreag.io.images import pixels_to_float, to_float
 from scoreag.io.manifest import format_spans, to_jsonable
 from scoreag.io.pictures import (
     FORMATS,
@@ -271,7 +271,7 @@ def build_manifest(
 def rows_sha256(task: TaskSpec) -> str:
     """The digest of the ids, labels, targets and pixels of the images."""
     inputs = {name: getattr(task, name) for name in ("labels", "target", "images")}
-    return tensors_sha256({"ids": torch.tensor(task.image_ids), **inputs})
+    return tensors_sha256({"ids": torch.tensor(task.image_ids), **inputs}, pixels_to_float)
 
 
 def target_to_json(target: Tensor | str | None) -> Any:

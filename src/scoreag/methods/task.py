@@ -22,6 +22,7 @@ from scoreag.core.types import BatchScalar, Classifier, Images, Labels
 from scoreag.diffusion.class_labels import fit_classes, known_classes
 from scoreag.diffusion.parameterizations import null_label
 from scoreag.diffusion.prior import Prior
+from scoreag.io.images import check_pixels, pixels_to_float
 from scoreag.methods.config import SamplingConfig
 from scoreag.methods.guided_sampling import RUNNER_UP, SampleBatch, attach_guide
 from scoreag.methods.scale_search import strength_to_option
@@ -40,6 +41,7 @@ class TaskSpec:
     Args:
         task: synthesize, transform or purify.
         sample: runs the chain of the task.
+        images: in [0, 1]; where they are 8-bit, ``select`` makes floats of those that it takes.
         target: a class per image, ``runner_up``, or None: untargeted.
         judge: reference classifier that checks the final images; it guides nothing.
         found: the values of searched options, one for each image.
@@ -54,7 +56,7 @@ class TaskSpec:
     seed: int
     image_ids: tuple[int, ...]
     classifier: Classifier | None = None
-    images: Images | None = None
+    images: Tensor | None = None
     labels: Labels | None = None
     target: Labels | str | None = None
     judge: Classifier | None = None
@@ -74,7 +76,10 @@ class TaskSpec:
         classifier = self.classifier
         if classifier is not None:
             classifier = select_rows(bind_image_ids(classifier, self.image_ids), rows)
-        return replace(self, classifier=classifier, **self.describe_images(rows))
+        described = self.describe_images(rows)
+        if self.images is not None:
+            described["images"] = to_batch(described["images"], self.prior)
+        return replace(self, classifier=classifier, **described)
 
     def describe_images(self, rows: Sequence[int]) -> dict[str, Any]:
         """What ``select`` gives of some images, without the models: small, to be sent elsewhere."""
@@ -116,13 +121,24 @@ class TaskSpec:
         return replace(padded, classifier=select_rows(classifier, range(len(padded))))
 
 
+def to_batch(images: Tensor, prior: Prior) -> Images:
+    """Images in [0, 1] where the score model is."""
+    return pixels_to_float(images).to(prior.sigmas.device)
+
+
+def validate_images(images: Any, prior: Prior) -> Tensor:
+    """A user's images; floats where the score model is, and 8-bit ones where they are."""
+    checked = check_pixels(images, prior.image_shape)
+    return checked if checked.dtype == torch.uint8 else to_batch(checked, prior)
+
+
 def build_attack(
     task: str,
     sample: Sample,
     prior: Prior,
     config: SamplingConfig,
     classifier: Classifier,
-    images: Images | None,
+    images: Tensor | None,
     labels: Any,
     target: Target,
     seed: int,
@@ -134,7 +150,7 @@ def build_attack(
         blank = torch.full((1, *prior.image_shape), 0.5, dtype=prior.dtype)
         example, image_count = blank.to(prior.sigmas.device), None
     else:
-        example, image_count = images[:1], len(images)
+        example, image_count = to_batch(images[:1], prior), len(images)
     classifier, class_count = validate_classifier(classifier, example)
     prior = fit_to_classifier(
         attach_guide(prior.to(example.dtype), config), classifier, class_count

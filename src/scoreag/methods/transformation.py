@@ -11,7 +11,6 @@ from torch import Tensor
 from scoreag.core.rng import Noise
 from scoreag.core.types import BatchScalar, Classifier, Denoise, Images, Labels, LogLikelihood
 from scoreag.diffusion.prior import Prior, to_model_range
-from scoreag.io.images import check_images
 from scoreag.methods.config import (
     SamplingConfig,
     answer_unknown_options,
@@ -31,7 +30,7 @@ from scoreag.methods.guided_sampling import (
 )
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, run_in_memory, warn_of_gradient
-from scoreag.methods.task import Target, TaskSpec, build_attack, validate_prior
+from scoreag.methods.task import Target, TaskSpec, build_attack, validate_images, validate_prior
 
 
 def sample_transformation(
@@ -99,7 +98,7 @@ def build_transformation(
 ) -> TaskSpec:
     """The checked task of ``transform``."""
     config = resolve_task_config(validate_prior(prior), "transform", **options)
-    images = check_images(images, prior.image_shape).to(prior.sigmas.device)
+    images = validate_images(images, prior)
     return build_attack(
         "transform", sample_task, prior, config, classifier, images, labels, target, seed,
         image_ids, judge,

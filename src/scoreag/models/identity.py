@@ -5,7 +5,7 @@ do not, and are compared with a tolerance, as kernels round differently.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scoreag.diffusion.prior import Prior
 from scoreag.io.manifest import logits_close, to_jsonable
 
+ROWS_AT_ONCE = 4096  # of a tensor whose digest is computed
 MAX_LOGITS = 32  # of an image in a probe
 N_CALLS = 8  # that must agree, or the classifier is random
 SAME_PROCESS_TOLERANCE = 5e-5  # of two calls in one process
@@ -112,12 +113,20 @@ def _logits(classifier: nn.Module, images: Tensor) -> list[list[float]]:
     return [[round(float(value), 6) for value in row] for row in logits[:, ::stride].tolist()]
 
 
-def tensors_sha256(tensors: Mapping[str, Any]) -> str:
-    """One digest of named tensors: names, types, shapes and bytes; other values are ignored."""
+def tensors_sha256(
+    tensors: Mapping[str, Any], convert: Callable[[Tensor], Tensor] = lambda part: part
+) -> str:
+    """One digest of named tensors: names, types, shapes and bytes; other values are ignored.
+
+    Args:
+        convert: of some rows of a tensor to those that count, so that it is never whole in memory.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(flat.numpy().tobytes())  # numpy has no bfloat16
+            rows = value.detach().reshape(1) if value.ndim == 0 else value.detach()
+            digest.update(f"{name} {convert(rows[:0]).dtype} {tuple(value.shape)}\n".encode())
+            for part in rows.split(ROWS_AT_ONCE):
+                flat = convert(part).cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(flat.numpy().tobytes())  # numpy has no bfloat16
     return digest.hexdigest()
