@@ -1,61 +1,28 @@
-"""The two short tables of the README, from the files in benchmarks/results."""
+"""The two short tables of the README, ten rows in all, from the files in benchmarks/results."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from markdown_parts import Row, share, short, table
 
 PREFIXES = ("", "cifar100_", "tiny_imagenet_", "fashion_")  # of the results, by data set
+UNRESTRICTED = {  # assessments of adversarially trained classifiers of CIFAR-10
+    "unrestricted": "cifar10-robust", "unrestricted_prn": "cifar10-robust-prn",
+}  # fmt: skip
 ATTACKERS = {"blind": "blind PGD-40", "exact": "APGD, exact gradients"}
+PURIFIED = ("tiny_imagenet_",)  # whose purification by one draw is shown
 
 
 def summary(results: Path) -> str:
-    """Attacks of the bundled classifiers, and what purification leaves; the defaults alone."""
-    attacked = [
-        row
-        for of in PREFIXES
-        for name, pick in (
-            ("transformation", _gat),
-            ("synthesis", _gas),
-            ("synthesis_robust", _gas),
-        )
-        for row in pick(_read(results, f"{of}{name}"))
-    ]
-    purified = [*_purifiers(_read(results, "paper_cifar10"))]
-    for of in PREFIXES:
-        purified += _gap(_read(results, f"{of}purification"))
-    text = table(
-        ["attack", "classifier", "success (8-bit file)", "judge sees the class", "compare"],
-        attacked,
-    )
-    head = ["defense", "classifier", "attacker, Linf", "accuracy under attack", "clean"]
-    return f"{text}\n{_robust(results)}\n{table(head, purified)}"
-
-
-ROBUST = {"unrestricted": "cifar10-robust", "unrestricted_prn": "cifar10-robust-prn",
-          "unrestricted_fashion": "fashion-robust"}  # fmt: skip
-COMPARED = {
-    "gat": "GAT", "pgd": "PGD-40", "auto_ensemble": "ensemble of APGD and Square",
-    "stadv": "StAdv (spatial)", "lpa": "LPA (LPIPS)",
-}  # fmt: skip
-
-
-def _robust(results: Path) -> str:
-    """What fools adversarially trained classifiers while the judge still sees the class."""
-    found: dict[str, dict[str, str]] = {attack: {} for attack in COMPARED}
-    for name, victim in ROBUST.items():
-        for cell in _read(results, name).get("cells", ()):
-            kept = cell["state"] == "done" and cell["victim"] == victim
-            if kept and cell["attack"] in found:
-                found[cell["attack"]][victim] = short(cell["figures"]["fooled_and_shown"])
-    victims = list(dict.fromkeys(v for row in found.values() for v in row))
-    head = ["fooled, and the judge sees the class", *victims]
+    """How classifiers fail where the class stays visible, and what purification leaves."""
+    found = _transformed(results) | _assessed(results)
+    generated = _synthesized(results)
     rows = [
-        [COMPARED[attack], *(row.get(victim, "") for victim in victims)]
-        for attack, row in found.items()
+        [name, pgd, gat, generated.get(name, "")] for name, (pgd, gat) in sorted(found.items())
     ]
-    return table(head, rows)
+    text = table(["fooled, and the judge sees the class", "PGD-40", "GAT", "GAS"], rows)
+    head = ["accuracy behind a defense", "clean", *ATTACKERS.values()]
+    return f"{text}\n{table(head, [*_voted(results), *_drawn(results)])}"
 
 
 def _read(results: Path, name: str) -> Row:
@@ -63,41 +30,67 @@ def _read(results: Path, name: str) -> Row:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def _pairs(data: Row) -> Iterator[tuple[str, Row, Row]]:
+def _pairs(results: Path, task: str) -> dict[str, tuple[Row, Row]]:
     """Of each bundled classifier: what is compared with, and the default."""
-    for name, rows in data.get("victims", {}).items():
-        if len(rows) > 1 and ":" not in name:
-            yield name, rows[0], rows[1]
+    return {
+        name: (rows[0], rows[1])
+        for of in PREFIXES
+        for name, rows in _read(results, f"{of}{task}").get("victims", {}).items()
+        if len(rows) > 1 and ":" not in name
+    }
 
 
-def _gat(data: Row) -> Iterator[list[str]]:
-    for name, pgd, row in _pairs(data):
-        beside = f"PGD-40: success {short(pgd['success_8bit'])}, judge {short(pgd['judge'])}"
-        yield ["GAT", name, share(row["success_8bit"]), short(row["judge"]), beside]
+def _transformed(results: Path) -> dict[str, tuple[str, str]]:
+    """PGD and GAT on given images."""
+    return {
+        name: (short(pgd["valid"]), short(gat["valid"]))
+        for name, (pgd, gat) in _pairs(results, "transformation").items()
+    }
 
 
-def _gas(data: Row) -> Iterator[list[str]]:
-    for name, free, row in _pairs(data):
-        beside = f"samples without attack: judge {short(free['judge'])}"
-        yield ["GAS", name, share(row["success_8bit"]), short(row["judge"]), beside]
+def _assessed(results: Path) -> dict[str, tuple[str, str]]:
+    """The same in the assessments of classifiers that were trained adversarially."""
+    found = {}
+    for file, victim in UNRESTRICTED.items():
+        cells = {
+            cell["attack"]: short(cell["figures"]["fooled_and_shown"])
+            for cell in _read(results, file).get("cells", ())
+            if cell["state"] == "done" and cell["victim"] == victim and cell["attack"] != "clean"
+        }
+        if {"pgd", "gat"} <= cells.keys():
+            found[victim] = cells["pgd"], cells["gat"]
+    return found
 
 
-def _purifiers(data: Row) -> Iterator[list[str]]:
+def _synthesized(results: Path) -> dict[str, str]:
+    """GAS by the defaults."""
+    every = _pairs(results, "synthesis") | _pairs(results, "synthesis_robust")
+    return {name: short(default["valid"]) for name, (_, default) in every.items()}
+
+
+def _voted(results: Path) -> list[list[str]]:
     """Purifiers by the vote of several draws, in the plan of the paper."""
-    for cell in data.get("cells", ()):
-        if cell["attack"] in ATTACKERS and cell["state"] == "done":
-            figures = cell["figures"]
-            (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
-            defense = (
-                f"{cell['purification'].removesuffix('_blind')}, vote of {vote.rpartition('_')[2]}"
-            )
-            clean = short(figures[vote.replace("attacked", "clean")])
-            attacker = f"{ATTACKERS[cell['attack']]}, 8/255"
-            yield [defense, cell["victim"], attacker, share(figures[vote]), clean]
+    rows: dict[str, dict[str, str]] = {}
+    for cell in _read(results, "paper_cifar10").get("cells", ()):
+        if cell["attack"] not in ATTACKERS or cell["state"] != "done":
+            continue
+        figures = cell["figures"]
+        (vote,) = (name for name in figures if name.startswith("attacked_accuracy_vote_of_"))
+        purifier = cell["purification"].removesuffix("_blind")
+        title = f"{purifier}, vote of {vote.rpartition('_')[2]}, {cell['victim']}"
+        row = rows.setdefault(title, {})
+        row.setdefault("clean", short(figures[vote.replace("attacked", "clean")]))
+        row[cell["attack"]] = share(figures[vote])
+    return [[title, row["clean"], *(row.get(a, "") for a in ATTACKERS)]
+            for title, row in rows.items()]  # fmt: skip
 
 
-def _gap(data: Row) -> Iterator[list[str]]:
-    for name, base, row in _pairs(data):
-        attacker = f"blind {base['settings'].removesuffix(', no purifier')}"
-        clean = short(row["clean_purified"])
-        yield ["gap, one draw", name, attacker, share(row["attacked_purified"]), clean]
+def _drawn(results: Path) -> list[list[str]]:
+    """GAP by one draw against a blind attacker."""
+    return [
+        [f"gap, one draw, {name}", short(rows[1]["clean_purified"]),
+         share(rows[1]["attacked_purified"]), ""]
+        for of in PURIFIED
+        for name, rows in _read(results, f"{of}purification").get("victims", {}).items()
+        if len(rows) > 1 and ":" not in name
+    ]  # fmt: skip
