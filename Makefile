@@ -16,13 +16,18 @@ FAST_TESTS := tests/core tests/diffusion tests/samplers tests/metrics tests/stat
 # An environment with the wheel, in which the notebooks of examples/ run.
 WHEEL_ENV := .venv-wheel
 
-.PHONY: docs demo test test-fast test-lowest fashion env lint types clean wheel container notebooks
+.PHONY: results docs demo test test-fast test-lowest fashion env lint types clean wheel container notebooks
 
 demo: env
 	$(BIN)/scoreag demo --out runs/demo
 
 fashion: env
 	$(BIN)/python benchmarks/fashion.py --out runs/fashion
+	$(BIN)/python benchmarks/render.py
+
+# the tables of benchmarks/results.toml that are not of this version's algorithm; goes on after a stop
+results: env
+	$(BIN)/python benchmarks/all_results.py $(if $(WEIGHTS),--weights $(WEIGHTS))
 	$(BIN)/python benchmarks/render.py
 
 test-fast: env

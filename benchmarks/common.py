@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import resource
 import shlex
 import sys
 import time
@@ -184,11 +185,13 @@ def short(row: Row) -> str:
 def write(name: str, figures: Mapping[str, Any]) -> Path:
     """RESULTS/name.json: the figures, and how they came about."""
     RESULTS.mkdir(exist_ok=True)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     about = {
         "command": shlex.join(
             ["python", f"benchmarks/{Path(sys.argv[0]).name}", *_public(sys.argv)]
         ),
         "finished": time.strftime("%Y-%m-%d"),
+        "cpu_seconds": round(time.process_time() + children.ru_utime + children.ru_stime, 1),
         "machine": machine(),
         "scoreag": scoreag.__version__,
         "algorithm": ALGORITHM,

@@ -176,10 +176,10 @@ def interrupt(folder: Path, images: int) -> dict[str, Any]:
     marks: dict[str, float] = {}
     began, cpu = time.perf_counter(), time.process_time()
 
-    def first_batch(part: TaskSpec, pad_to: int = 0) -> Any:
+    def first_batch(part: TaskSpec, pad_to: int, advance: Any) -> Any:
         marks.setdefault("seconds", time.perf_counter() - began)
         marks.setdefault("cpu_seconds", time.process_time() - cpu)
-        return run_batch(part, pad_to)
+        return run_batch(part, pad_to, advance)
 
     module: Any = sys.modules["scoreag.methods.run_task"]
     module.run_batch = first_batch

@@ -17,9 +17,7 @@ def summary(results: Path) -> str:
     """How classifiers fail where the class stays visible, and what purification leaves."""
     found = _transformed(results) | _assessed(results)
     generated = _synthesized(results)
-    rows = [
-        [name, pgd, gat, generated.get(name, "")] for name, (pgd, gat) in sorted(found.items())
-    ]
+    rows = [[name, pgd, gat, generated.get(name, "")] for name, (pgd, gat) in sorted(found.items())]
     text = table(["fooled, and the judge sees the class", "PGD-40", "GAT", "GAS"], rows)
     head = ["accuracy behind a defense", "clean", *ATTACKERS.values()]
     return f"{text}\n{table(head, [*_voted(results), *_drawn(results)])}"
