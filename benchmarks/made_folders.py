@@ -8,8 +8,8 @@ from torch import Tensor
 
 from scoreag.assess import runner
 from scoreag.assess.experiments import Cell
-from scoreag.assess.run_attack import ScoredBatch
 from scoreag.assess.runner import SHARD_IMAGES
+from scoreag.assess.score_batch import ScoredBatch
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import FORMAT, MANIFEST

@@ -12,7 +12,7 @@ from assess.made_rows import cell, four
 from report.test_page import checked
 from scoreag.assess import runner
 from scoreag.assess.results import aggregate
-from scoreag.assess.run_attack import ScoredBatch
+from scoreag.assess.score_batch import ScoredBatch
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import FORMAT, MANIFEST

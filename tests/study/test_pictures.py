@@ -7,7 +7,7 @@ import torch
 
 from assess.made_rows import cell, row
 from scoreag.assess import runner
-from scoreag.assess.run_attack import ScoredBatch
+from scoreag.assess.score_batch import ScoredBatch
 from scoreag.data.loading import Dataset
 from scoreag.io.filesystem import file_sha256, write_json
 from scoreag.io.images import to_uint8, write_png

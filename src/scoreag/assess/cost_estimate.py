@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoreag.assess.experiments import Cell, ModelCache
-from scoreag.assess.run_attack import ScoredBatch, compute_rows
+from scoreag.assess.run_attack import compute_rows
 from scoreag.assess.runner import SHARD_IMAGES
+from scoreag.assess.score_batch import ScoredBatch
 from scoreag.methods.dry_run import count_all_batches
 
 SAMPLE_IMAGES = 2  # measured images of each kind of cell

@@ -27,7 +27,7 @@ from scoreag.io.ray_tasks import MAX_RETRIES, connect_ray
 
 if TYPE_CHECKING:
     from scoreag.assess.experiments import Cell, ModelCache
-    from scoreag.assess.run_attack import ScoredBatch
+    from scoreag.assess.score_batch import ScoredBatch
 
 MAX_ATTEMPTS = 3  # at a shard whose worker is lost
 SET_PDEATHSIG = 1  # of prctl: the signal that the kernel sends when the parent ends

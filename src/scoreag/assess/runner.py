@@ -36,7 +36,7 @@ from scoreag.assess.experiments import (
     content_digest,
 )
 from scoreag.assess.plan import Plan
-from scoreag.assess.run_attack import ScoredBatch
+from scoreag.assess.score_batch import ScoredBatch
 from scoreag.io.filesystem import (
     atomic_write,
     check_regular_file,
