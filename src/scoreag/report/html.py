@@ -37,6 +37,10 @@ TableCell: TypeAlias = str | tuple[str, str]  # text, or text with smaller text 
 
 MAX_BYTES = 15_000_000  # of a page; images are left out above it
 BASELINE = "_floor"  # ends the name of a metric of training images
+DISTANCES = {  # the kinds of metrics that are of features, which the rest of the name tells
+    "frechet": "Fréchet distance", "kernel": "kernel distance", "precision": "precision",
+    "recall": "recall",
+}  # fmt: skip
 TEMPLATES = Environment(
     loader=PackageLoader("scoreag.report"),
     autoescape=True,
@@ -70,8 +74,13 @@ def render_page(template: str, names: Mapping[str, str] | None = None, **view: A
 
 
 def metric_label(name: str) -> str:
-    """The name of a metric in words."""
-    words = name.removesuffix(BASELINE).replace("_", " ")
+    """The name of a metric in words.
+
+    >>> metric_label("frechet_judge")
+    'Fréchet distance, judge'
+    """
+    kind, _, rest = name.removesuffix(BASELINE).replace("_", " ").partition(" ")
+    words = f"{DISTANCES[kind]}, {rest}" if kind in DISTANCES else f"{kind} {rest}".rstrip()
     return f"{words}, training-set baseline" if name.endswith(BASELINE) else words
 
 
