@@ -88,9 +88,9 @@ def test_every_table_of_the_report_is_one_that_overwriting_knows(finished):
 
 def test_all_tables_there_can_be_are_known():
     """By the name that the report gives each of them, in its source."""
-    from scoreag.report import robustness
+    from scoreag.report import robustness_tables
 
-    text = Path(robustness.__file__).read_text()
+    text = Path(robustness_tables.__file__).read_text()
     pattern = r'(?:[Tt]able\(\s*(?:assessment,\s*)?|name, title = )f?"(\w+)'
     names = set(re.findall(pattern, text))
     assert len(names) > 8

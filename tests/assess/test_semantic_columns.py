@@ -16,7 +16,8 @@ from scoreag.data.loading import Dataset
 from scoreag.io.images import read_png, to_float
 from scoreag.metrics.semantic import load_semantic
 from scoreag.models.model_cards import load_card
-from scoreag.report.robustness import semantic_table, write_report
+from scoreag.report.robustness import write_report
+from scoreag.report.robustness_tables import semantic_table
 from scoreag.training.semantic_training import train_semantic
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,8 @@ from scoreag.assess.score_batch import ScoredBatch
 from scoreag.io.filesystem import write_json
 from scoreag.io.images import encode_png
 from scoreag.io.manifest import FORMAT, MANIFEST
-from scoreag.report.robustness import build_tables, summary_sentences, write_report
+from scoreag.report.robustness import summary_sentences, write_report
+from scoreag.report.robustness_tables import build_tables
 from scoreag.report.table_export import Table, to_csv, to_latex, to_markdown
 
 

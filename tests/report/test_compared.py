@@ -8,7 +8,8 @@ from scoreag.assess import runner
 from scoreag.assess.results import aggregate
 from scoreag.io.filesystem import write_json
 from scoreag.io.manifest import FORMAT, MANIFEST
-from scoreag.report.robustness import build_tables, summary_sentences, write_report
+from scoreag.report.robustness import summary_sentences, write_report
+from scoreag.report.robustness_tables import build_tables
 
 DIGESTS = {"classifier": {"sha256": "v"}, "reference_classifiers": {"judge": {"sha256": "j"}}}
 
