@@ -180,7 +180,7 @@ class ModelCache:
         return fit_classes(self.prior(cell.prior), cell.classes, groups)
 
     def fitted_classifier(self, name: str, cell: Cell) -> NormalizedClassifier:
-        """A judge or another victim of a cell, for the classes of its classifier."""
+        """Another classifier of a cell, for the classes of its own."""
         classifier, groups = self.classifier(name), self.classifier(cell.classifier).groups
         if not known_names(classifier) or lacks_class_names(cell.classes):
             return classifier

@@ -252,8 +252,8 @@ def _check_semantic(
         return
     with plan.locate_errors("datasets", benchmark.name, "semantic"):
         measure = cache.semantic(benchmark.semantic)
-        victims = (word for one in plan.datasets.values() for word in one.classifiers)
-        digests = {n: classifier_digests(cache.classifier(n))["sha256"] for n in victims}
+        words = (word for one in plan.datasets.values() for word in one.classifiers)
+        digests = {n: classifier_digests(cache.classifier(n))["sha256"] for n in words}
         check_measure(measure, classes, digests)
 
 
@@ -266,9 +266,9 @@ def _find_classes(
     """
     path = ("datasets", benchmark.name)
     with plan.locate_errors(*path, "classifiers", suffix=hint):
-        victims = [cache.classifier(name) for name in benchmark.classifiers]
-    classes = next(filter(None, map(known_names, victims)), ())
-    groups = next((victim.groups for victim in victims if victim.groups), NO_GROUPS)
+        classifiers = [cache.classifier(name) for name in benchmark.classifiers]
+    classes = next(filter(None, map(known_names, classifiers)), ())
+    groups = next((one.groups for one in classifiers if one.groups), NO_GROUPS)
     if benchmark.prior:
         with plan.locate_errors(*path, "prior", suffix=hint):
             prior = cache.prior(benchmark.prior)
