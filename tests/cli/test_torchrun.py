@@ -112,6 +112,12 @@ def test_what_torchrun_does_not_split_is_refused(here, monkeypatch, capsys, word
     assert sorted(here.rglob("*")) == before
 
 
+def test_a_missing_out_is_told_as_without_torchrun(here, monkeypatch, capsys):
+    as_rank(monkeypatch, 0, None)
+    assert main(ASSESS) == 2
+    assert "--out is missing" in capsys.readouterr().err and not (here / ".shards").exists()
+
+
 def test_each_process_of_a_machine_has_a_gpu_of_its_own(here, monkeypatch):
     devices = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

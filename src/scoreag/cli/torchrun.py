@@ -66,7 +66,8 @@ def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
     values["device"] = _own_device(rank, values["device"])
     out = Path(values["out"] or "")
     folders = [Path(f"{out}.shards") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
-    if values["dry_run"] or (_is_finished(out) and not values["overwrite"]):
+    no_run = values["dry_run"] or not values["out"]  # the command says that --out is missing
+    if no_run or (_is_finished(out) and not values["overwrite"]):
         if rank.number == 0:
             shard = f"1/{rank.count}" if values["dry_run"] else None
             run(build(type(options), {**values, "shard": shard}))
