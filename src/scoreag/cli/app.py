@@ -52,6 +52,15 @@ RENAMED = {  # options of version 0.1; the message names the first one that the 
     "features": ["feature-extractor"], "beside": ["compare-with"], "write": ["update-card"],
     "under": ["attack pgd --attack-steps 40 --eps 8/255"],
 }  # fmt: skip
+SYNONYMS = {  # words that people write for an option that has another name here
+    "class": ["classes", "label"], "labels": ["classes"], "label": ["classes"],
+    "images": ["per-class", "data"], "n-images": ["per-class", "images"], "num": ["per-class"],
+    "epsilon": ["eps"], "dataset": ["data"], "output": ["out"], "output-dir": ["out"],
+    "prior": ["model"], "score-model": ["model"], "victim": ["classifier"],
+    "attack-classifier": ["classifier"], "learning-rate": ["lr"], "epochs": ["train-images"],
+    "num-steps": ["steps"], "n-steps": ["steps"], "gpu": ["device cuda"],
+    "force": ["overwrite"],
+}  # fmt: skip
 COMPLETE_VAR = "_SCOREAG_COMPLETE"  # set by a shell that requests completions
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
@@ -181,15 +190,21 @@ def explain_error(error: Exception) -> tuple[int, str]:
 
 
 def _renamed_message(error: Exception) -> str:
-    """The new name of an option or command of version 0.1, or ""."""
+    """The name here of an option that has another one elsewhere, or had one in 0.1; or ""."""
     context, old = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if context is None or not isinstance(old, str):
         renamed = "'evaluate-model'" in str(error)
         return "evaluate-model is now evaluate; write that" if renamed else ""
     known = {flag for p in context.command.params for flag in (*p.opts, *p.secondary_opts)}
-    names = [f"--{name}" for name in RENAMED.get(old.lstrip("-"), ())]
-    new = next((name for name in names if name.split()[0] in known), None)
-    return f"{old} is now {new}; write that" if new else ""
+    word = old.lstrip("-").replace("_", "-")
+    for table, text in (
+        (RENAMED, "{} is now {}; write that"),
+        (SYNONYMS, "no option {}; write {}"),
+    ):
+        names = [f"--{name}" for name in table.get(word, ())]
+        if new := next((name for name in names if name.split()[0] in known), None):
+            return text.format(old, new)
+    return f"no option {old}; write --{word}" if f"--{word}" in known else ""
 
 
 def _exit(code: int, message: str) -> int:
