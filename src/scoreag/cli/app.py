@@ -53,7 +53,7 @@ RENAMED = {  # options of version 0.1; the message names the first one that the 
     "under": ["attack pgd --attack-steps 40 --eps 8/255"],
 }  # fmt: skip
 SYNONYMS = {  # words that people write for an option that has another name here
-    "class": ["classes", "label"], "labels": ["classes"], "label": ["classes"],
+    "class": ["classes"], "labels": ["classes"], "label": ["classes"],
     "images": ["per-class", "data"], "n-images": ["per-class", "images"], "num": ["per-class"],
     "epsilon": ["eps"], "dataset": ["data"], "output": ["out"], "output-dir": ["out"],
     "prior": ["model"], "score-model": ["model"], "victim": ["classifier"],
