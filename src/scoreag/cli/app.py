@@ -61,6 +61,9 @@ SYNONYMS = {  # words that people write for an option that has another name here
     "num-steps": ["steps"], "n-steps": ["steps"], "gpu": ["device cuda"],
     "force": ["overwrite"],
 }  # fmt: skip
+LISTED = {  # required options whose values a command lists
+    "--preset": "presets", "--model": "models", "--classifier": "classifiers",
+}  # fmt: skip
 COMPLETE_VAR = "_SCOREAG_COMPLETE"  # set by a shell that requests completions
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
@@ -173,7 +176,7 @@ def _run(words: list[str]) -> int:
 def explain_error(error: Exception) -> tuple[int, str]:
     """Exit code and message of an error; unexpected ones point to --debug."""
     if hasattr(error, "format_message"):  # of typer's parser
-        return 2, _renamed_message(error) or f"{error.format_message().rstrip('.')}; see --help"
+        return 2, _renamed_message(error) or _usage_message(error)
     if isinstance(error, UsageError | UnknownNameError):
         return 2, str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -187,6 +190,15 @@ def explain_error(error: Exception) -> tuple[int, str]:
     if isinstance(error, RecursionError):
         return 1, "the input is nested too deeply; give a valid file"
     return 1, f"{type(error).__name__}: {error} (unexpected: --debug shows where)"
+
+
+def _usage_message(error: Any) -> str:
+    """The parser's message, with the command that lists the values of a missing option."""
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    listed = next((LISTED[flag] for flag in flags if flag in LISTED), "")
+    is_missing = type(error).__name__ == "MissingParameter" and listed
+    hint = f"scoreag list {listed} names some" if is_missing else "see --help"
+    return f"{error.format_message().rstrip('.')}; {hint}"
 
 
 def _renamed_message(error: Exception) -> str:

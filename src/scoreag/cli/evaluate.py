@@ -107,6 +107,8 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
     trust.check_trusted(
         trust.is_custom_data(f"{spec}:"), spec, location, options.compute.trust_code
     )
+    if card.kind == "score-model" and not options.train_data:
+        _check_own_data(spec, card)
     train_data = options.train_data or spec
     kind, colon, _ = train_data.partition(":")
     data = options.data or (f"{kind}:test" if colon and kind not in UNSPLIT else "")
@@ -124,6 +126,17 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
         out=f"runs/evaluation-{card.name}" if default_out else options.out,
         batch_size=options.batch_size or BATCH_SIZES[card.kind],
     )
+
+
+def _check_own_data(spec: str, card: "Card") -> None:
+    """Ask for the user's own training images, of which a card has the name, but not the path."""
+    from scoreag.data.loading import USER_KINDS, source_path
+
+    if spec.startswith(USER_KINDS) and source_path(spec) is None:
+        kind = spec.partition(":")[0]
+        raise UsageError(
+            f"{card.name} was trained on {spec}, which is not here; write --train-data {kind}:PATH"
+        )
 
 
 def attack_specs(options: EvaluateOptions) -> list[str]:

@@ -332,7 +332,8 @@ def _resolve_kind(spec: str) -> tuple[str, Any, str]:
         raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(known)}")
     if "." not in kind:
         hint = did_you_mean(_OTHER_NAMES.get(kind, name), known)
-        raise ValueError(f"no {kind!r} in datasets; {hint}")
+        missing = f"no {kind!r} in datasets" if colon else f"no file, folder or data set {spec!r}"
+        raise ValueError(f"{missing}; {hint}")
     try:
         return kind, load_component("datasets", kind), word
     except ModuleNotFoundError as error:
