@@ -22,7 +22,7 @@ from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.samplers import heun
 from scoreag.methods.run_batch import escalate_attack_scale
-from scoreag.methods.task import IDS_PER_CLASS
+from scoreag.methods.task import IDS_PER_CLASS, validate_labels
 
 QUICK = {"steps": 3, "sigma_start": 2.0, "progress": False}
 NAMES = ("cat", "dog", "ship")
@@ -501,3 +501,41 @@ def test_a_user_s_script_is_strictly_typed(tmp_path):
     assert (
         len(errors(SCRIPT + 'scoreag.transform(prior, classifier, images, labels, seed="a")')) == 1
     )
+
+
+def test_a_result_is_iterated_row_by_row_and_ends():
+    out = scoreag.purify(tiny.prior(), tiny.images(2), steps=1, progress=False)
+    assert [len(one) for one in out] == [1, 1]
+    assert torch.equal(out[-1].images, out.images[1:]) and len(out[2:]) == 0
+    for row in (2, -3):
+        with pytest.raises(IndexError, match=f"row {row} of a result of 2 images"):
+            out[row]
+
+
+@pytest.mark.parametrize("old, new", [("classifier", "wrap_classifier"), ("data", "load_data")])
+def test_a_name_of_version_0_1_is_answered_with_the_new_one(old, new):
+    with pytest.raises(AttributeError, match=f"scoreag.{old} is now scoreag.{new}$"):
+        scoreag.__getattr__(old)
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (torch.tensor([[0], [1]]), r"shape \(2, 1\); .*: write labels\[:, 0\]$"),
+        (torch.eye(3)[:2].long(), r"shape \(2, 3\); .*: write labels\.argmax\(1\)$"),
+        (torch.tensor([[0, 1]]), r"shape \(1, 2\); expected one class per image$"),
+        (torch.tensor([0.0, 1.0]), r"expected whole numbers 0\.\.2: write labels\.long\(\)"),
+        ([1, 3], r"from 1 to 3; expected 0\.\.2: write labels - 1 if they count from 1$"),
+    ],
+)
+def test_labels_of_another_form_get_what_to_write(labels, told):
+    with pytest.raises(ValueError, match=told):
+        validate_labels(labels, 2, 3)
+
+
+def test_a_prior_and_loaded_data_are_one_line(tmp_path):
+    prior = scoreag.load_prior(tiny.write_score_model(tmp_path / "prior"), "cpu")
+    assert repr(prior) == "Prior(tiny: images of 3 x 8 x 8, 3 classes, on cpu)"
+    loaded = scoreag.load_data(tiny.write_images(tmp_path / "pets", 4))
+    assert repr(loaded.dataset) == f"Dataset(4 x 3 x 8 x 8; {loaded.dataset.summary})"
+    assert repr(loaded).startswith("(images, labels): 4 x 3 x 8 x 8, in [0, 1]; image-folder:pets")

@@ -45,6 +45,10 @@ _LAZY_MODULES = {
     "wrap_classifier": "classifiers.normalized",
 }
 
+_RENAMED = {  # of version 0.1
+    "Settings": "SamplingConfig", "classifier": "wrap_classifier", "data": "load_data"
+}  # fmt: skip
+
 __all__ = [
     "Noise",
     "PurifiedClassifier",
@@ -70,7 +74,8 @@ def __getattr__(name: str) -> Any:
     if name in ("attacks", "plot"):
         return import_module(f"scoreag.{name}")
     if name not in _LAZY_MODULES:
-        raise AttributeError(f"module 'scoreag' has no attribute {name!r}")
+        new = f"; scoreag.{name} is now scoreag.{_RENAMED[name]}" if name in _RENAMED else ""
+        raise AttributeError(f"module 'scoreag' has no attribute {name!r}{new}")
     return getattr(import_module(f"scoreag.{_LAZY_MODULES[name]}"), name)
 
 

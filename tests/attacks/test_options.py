@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
+import tiny
+from scoreag.attacks import PGD
 from scoreag.attacks._attack import Attack, option
 from scoreag.attacks.external import options_to_pairs
 from scoreag.registry import load_attack
@@ -33,7 +36,7 @@ class Mine(Attack):
         ({"size": float("inf")}, "size is inf; expected a finite number above 0"),
         ({"eps": 8}, "eps is 8; expected 0 to 1"),
         ({"norm": "l2f"}, "knows no norm 'l2f'; did you mean 'L2'?"),
-        ({"norm": 2}, "norm is 2; expected a word"),
+        ({"norm": 2}, "norm is 2; expected a word: Linf, L2"),
         ({"quiet": 1}, "quiet is 1; expected true or false"),
     ],
 )
@@ -64,3 +67,20 @@ def test_a_radius_in_units_of_255_is_refused(name):
     with pytest.raises(ValueError, match=r"eps is 8, and pixels are in \[0, 1\]; write 8/255"):
         load_attack(name)(eps=8.0)
     assert load_attack(name)(eps=8.0, norm="L2").eps == 8
+
+
+def test_the_order_of_another_library_is_answered():
+    """torchattacks takes the model first, and Foolbox the images."""
+    net = tiny.victim()
+    told = (
+        r"PGD was given .*; it takes its options, .*: PGD\(\.\.\.\)\(classifier, images, labels\)$"
+    )
+    for options in ({}, {"eps": 0.1}):
+        with pytest.raises(ValueError, match=told):
+            PGD(net, **options)
+    with pytest.raises(
+        ValueError, match=r"the classifier is a tensor; write attack\(classifier, im"
+    ):
+        PGD()(torch.rand(1, *tiny.SHAPE), torch.tensor([0]), net)
+    with pytest.raises(ValueError, match=r"norm is inf; expected a word: Linf, L2"):
+        PGD(norm=float("inf"))

@@ -131,3 +131,38 @@ def test_another_radius_is_refused_in_one_line(text, capsys):
     assert main([*words, "--eps", text, "--out", "out"]) == 2
     err = capsys.readouterr().err
     assert "write a number or a fraction: 8/255" in err and err.count("\n") == 1
+
+
+CODE = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+
+def judge():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()
+"""
+
+
+def test_functions_that_the_user_types_need_no_flag_and_a_judge_no_features(
+    planned, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "own_net.py").write_text(CODE)
+    own, out = str(tmp_path / "own_net.py"), str(tmp_path / "out")
+    words = ["attack", "pgd", "--steps", "2", "--data", "image-folder:images", "--quiet"]
+    judged = ["--classifier", f"{own}:net", "--reference-classifier", f"{own}:judge"]
+    assert main([*words, *judged, "--out", out]) == 0
+    assert len(rows(tmp_path / "out")) == 6
+    capsys.readouterr()
+    assert main([*words, "--classifier", f"{own}:nett", "--out", str(tmp_path / "b")]) == 1
+    told = capsys.readouterr().err
+    assert f"{own}:nett does not exist; did you mean 'net'?" in told and told.count("\n") == 1
+    assert not (tmp_path / "b").exists()
+
+
+def test_gat_without_a_score_model_asks_for_the_option(planned, tmp_path, capsys):
+    assert main(["attack", "gat", *BASE, "--out", str(tmp_path / "out")]) == 2
+    assert "attack gat draws from a score model; name --model" in capsys.readouterr().err

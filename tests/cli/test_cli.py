@@ -14,8 +14,10 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
+import typer
 
 import tiny
+from scoreag.cli import app
 from scoreag.cli.app import main
 from scoreag.cli.options import (
     AttackOptions,
@@ -238,6 +240,31 @@ def test_wrong_usage_ends_with_2_and_one_line(here, capsys, words, told):
 )
 def test_a_word_of_version_0_1_is_answered_with_the_new_one(here, capsys, words, told):
     assert told in refused(capsys, words, code=2)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["synthesize", "--class", "cat"], "no option --class; write --classes"),
+        (["synthesize", "--images", "2"], "no option --images; write --per-class"),
+        (["attack", "pgd", "--epsilon", "0.1"], "no option --epsilon; write --eps"),
+        ([*TRANSFORM, "--attack_scale", "3"], "no option --attack_scale; write --attack-scale"),
+        ([*TRANSFORM, "--output", "x"], "no option --output; write --out"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-2],
+)
+def test_a_word_of_elsewhere_is_answered_with_ours(here, capsys, words, told):
+    assert told in refused(capsys, words, code=2)
+
+
+def test_every_word_for_another_option_leads_to_one_that_a_command_has():
+    top = typer.main.get_command(app.app)
+    nested = [one for one in top.commands.values() if hasattr(one, "commands")]
+    commands = [*top.commands.values(), *(c for one in nested for c in one.commands.values())]
+    flags = {flag for one in commands for p in one.params for flag in (*p.opts, *p.secondary_opts)}
+    words = {word.split()[0] for table in (app.SYNONYMS, app.RENAMED) for n in table.values()
+             for word in n}  # fmt: skip
+    assert {f"--{word}" for word in words} <= flags
 
 
 def test_a_missing_option_is_wrong_usage(here, capsys):

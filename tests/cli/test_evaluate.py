@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import torch
@@ -129,6 +130,43 @@ def test_the_same_command_goes_on_and_ends_in_the_same_figures(done, capsys):
 def test_other_settings_are_refused_in_the_same_folder(done, capsys):
     told = line(capsys, [*SCORE, "--seed", "1"], 1)
     assert "config.seed was 0 and is now 1" in told
+
+
+def test_a_judge_whose_code_changed_is_refused_in_the_same_folder(here, monkeypatch, capsys):
+    """It has the same weights: a number in its code was corrected."""
+    code = """
+import tiny
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = tiny.victim().module
+    def forward(self, x):
+        return self.net(x - BY)
+    def features(self, x):
+        return self.net.features(x - BY)
+
+def own():
+    return Own().eval()
+"""
+    words = ["own_judge.py:own" if word == "net" else word for word in SCORE]
+    (here / "own_judge.py").write_text(f"BY = 0.5\n{code}")
+    assert main([*words, "--quiet"]) == 0
+    (here / "own_judge.py").write_text(f"BY = 0.0\n{code}")
+    monkeypatch.delitem(sys.modules, "own_judge", raising=False)
+    capsys.readouterr()
+    assert "the judge answers otherwise than when it was begun" in line(capsys, words, 1)
+
+
+def test_a_score_model_whose_card_was_corrected_is_sampled_again(done, capsys):
+    """Its weights are the same, so nothing but the card shows it."""
+    card = done / "prior" / "card.toml"
+    before = figures(done)["loss"]["train"]
+    card.write_text(card.read_text().replace("sigma_data = 0.5", "sigma_data = 0.25"))
+    assert load_card("prior").sigma_data == 0.25
+    assert main([*SCORE, "--quiet"]) in (0, 1)
+    assert figures(done)["loss"]["train"] != before
 
 
 def test_figures_that_were_written_are_reproduced_and_altered_ones_are_not(done, capsys):

@@ -70,6 +70,14 @@ def test_a_path_that_is_not_inside_the_folder_is_refused_with_its_line(
         labeled(folder, "c.png,toad", f"{file.format(folder=folder)},toad")
 
 
+@pytest.mark.parametrize("file", ["{folder}/b.png", "../toads/b.png", "sub/../b.png"])
+def test_a_path_that_leads_into_the_folder_gets_the_word_to_write(folder: Path, file: str) -> None:
+    with pytest.raises(ValueError, match=r"write it relative to \S+toads, 'b\.png'$"):
+        labeled(folder, f"{file.format(folder=folder)},toad")
+    with pytest.raises(ValueError, match=r"write it relative to \S+toads$"):
+        labeled(folder, "C:\\toads\\b.png,toad")
+
+
 def test_the_slashes_of_windows_get_a_hint(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"line 2, names .* is not there; write 'sub/b\.png'"):
         labeled(folder, "sub\\b.png,toad")
@@ -78,6 +86,16 @@ def test_the_slashes_of_windows_get_a_hint(folder: Path) -> None:
 @pytest.mark.parametrize("stray", ["-1", "2.0", "unknown", "1e3", "²", "9" * 19])
 def test_a_stray_label_among_numbers_is_told_with_its_line(folder: Path, stray: str) -> None:
     with pytest.raises(ValueError, match=rf"labels\.csv, line 3: the label '{stray}' is "):
+        labeled(folder, "c.png,10", f"b.png,{stray}")
+
+
+@pytest.mark.parametrize(
+    "stray, advice",
+    [("2.0", "; write 2, or write names"), ("+3.", "; write 3, or"), ("2.5", "; give its class a"),
+     ("-1", "; give its class a number, or leave it out, or write names everywhere$")],
+)  # fmt: skip
+def test_the_advice_on_a_stray_label_fits_it(folder: Path, stray: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
         labeled(folder, "c.png,10", f"b.png,{stray}")
 
 

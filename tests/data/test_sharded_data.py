@@ -122,3 +122,53 @@ def test_a_table_without_pictures_and_a_missing_path_are_refused(tmp_path):
         load_dataset(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"no \.tar files at"):
         load_dataset(f"webdataset:{tmp_path / 'none'}")
+
+
+def test_a_range_of_gray_pictures_has_the_colors_of_all(tmp_path):
+    gray = [(f"{i}.png", png(5, mode="L")) for i in (1, 2, 3)]
+    path = write_tar(tmp_path / "a.tar", [*gray, *[(f"{i}.png", png(6)) for i in (4, 5, 6)]])
+    for part in ("[0:2]", "[2:4]", "[4:6]"):
+        assert load_dataset(f"{path}{part}").images.shape == (2, 3, 4, 4)
+    path = write_tar(tmp_path / "b.tar", [*gray, ("4.png", png(6))])
+    assert load_dataset(f"{path}[0:3]").images.shape == (3, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"picture 3 of \S+b\.tar' is in color, and most .* gray"):
+        load_dataset(path)
+
+
+def test_a_sample_without_a_picture_is_told_and_shifts_no_label(tmp_path):
+    members = [("1.png", png(1)), ("1.cls", b"0"), ("2.gif", b"GIF89a"), ("2.cls", b"7"),
+               ("3.cls", b"1"), ("3.png", png(3))]  # fmt: skip
+    data = load_dataset(write_tar(tmp_path / "a.tar", members))
+    assert reds(data) == [1, 3] and data.labels.tolist() == [0, 1]
+    assert data.skipped == {"no picture that is read": ("2.gif",)}
+    other = load_dataset(write_tar(tmp_path / "b.tar", [("1.png", png(1)), ("2.cls", b"5")]))
+    assert other.labels is None and "1 no picture that is read (2.cls)" in other.summary
+
+
+def test_hidden_members_are_no_pictures(tmp_path):
+    members = [("./a/1.png", png(1)), ("./a/.ipynb_checkpoints/1-checkpoint.png", png(2)),
+               ("./a/._1.png", png(3))]  # fmt: skip
+    data = load_dataset(write_tar(tmp_path / "a.tar", members))
+    assert reds(data) == [1] and list(map(len, data.skipped.values())) == [2]
+    path = write_tar(tmp_path / "b.tar", members[1:])
+    with pytest.raises(ValueError, match=r"has no pictures .*; 2 hidden, e\.g\. \./a/\.ipynb"):
+        load_dataset(path)
+
+
+def test_a_wrong_label_is_told_with_its_place(tmp_path):
+    members = [("1.png", png(1)), ("1.cls", b"3"), ("2.png", png(2)), ("2.cls", b"-1")]
+    path = write_tar(tmp_path / "a.tar", members)
+    with pytest.raises(ValueError, match=r"^picture 1 of \S+a\.tar: the label '-1' is no whole"):
+        load_dataset(path)
+    table = write_table(tmp_path / "a.parquet", label=["cat", "\u00b2", "dog"])
+    with pytest.raises(ValueError, match=r"^line 1 of \S+a\.parquet: no class '\u00b2'"):
+        load_dataset(table, classes=("cat", "dog"))
+
+
+def test_a_label_that_only_looks_like_a_number_is_no_class_of_a_hugging_face_table(tmp_path):
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.table({"img": [png(1), png(2)], "label": ["1", "\u00b2"]})
+    pyarrow.parquet.write_table(table.replace_schema_metadata(about), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"^line 1 of .*: no class"):
+        load_dataset(tmp_path / "a.parquet")

@@ -11,9 +11,17 @@ from torch import nn
 
 import tiny
 from scoreag.classifiers.normalized import wrap_classifier
+from scoreag.diffusion.parameterizations import Preconditioned, edm
 from scoreag.io.manifest import changed_classifiers, probes_differ
 from scoreag.methods.run_task import run_task
-from scoreag.models.identity import model_identity, probe_classifier, probe_images, tensors_sha256
+from scoreag.models.identity import (
+    model_identity,
+    probe_classifier,
+    probe_images,
+    probe_score_model,
+    score_model_digest,
+    tensors_sha256,
+)
 
 LIKE = torch.zeros(1, *tiny.SHAPE)
 
@@ -49,6 +57,48 @@ def test_a_corrected_classifier_is_another_run(short, tmp_path, kind):
     with pytest.raises(ValueError, match=r"classifier.*was|the classifier answers otherwise"):
         run_task(replace(short, classifier=own(kind, 0.0)), tmp_path, batch_size=4)
     run_task(replace(short, classifier=own(kind, 0.5)), tmp_path, batch_size=4)
+
+
+def other_family(prior):
+    return replace(prior, model=Preconditioned(prior.model.network, edm(sigma_data=0.25)))
+
+
+class Code(nn.Module):
+    """A denoiser of someone's code, with a number that no weights hold."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x, sigma, labels=None):
+        return x / (1 + sigma**2) + self.by
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (other_family, r"models\.score-model\.family was"),
+        (lambda prior: replace(prior, sigma_data=0.25), r"score-model\.sigma_data was 0\.5 and"),
+        (lambda prior: replace(prior, metadata={"options": {"heads": 2}}), r"options\.heads was"),
+    ],
+    ids=["family", "sigma_data", "options"],
+)
+def test_a_score_model_whose_card_is_corrected_is_another_run(short, tmp_path, change, told):
+    run_task(short, tmp_path, batch_size=4)
+    with pytest.raises(ValueError, match=told):
+        run_task(replace(short, prior=change(short.prior)), tmp_path, batch_size=4)
+    run_task(short, tmp_path, batch_size=4)
+    assert score_model_digest(change(short.prior)) != score_model_digest(short.prior)
+
+
+def test_a_score_model_of_code_that_changed_is_another_run(short, tmp_path):
+    one, other = (replace(short.prior, model=Code(by).eval()) for by in (0.0, 0.05))
+    run_task(replace(short, prior=one), tmp_path, batch_size=4)
+    with pytest.raises(ValueError, match="the score-model answers otherwise than when it was"):
+        run_task(replace(short, prior=other), tmp_path, batch_size=4)
+    run_task(replace(short, prior=one), tmp_path, batch_size=4)
+    assert score_model_digest(one) != score_model_digest(other)
+    assert probe_score_model(short.prior) == {}  # of ours, the weights and the card say all
 
 
 def test_a_corrected_judge_is_another_run(short, tmp_path):

@@ -32,12 +32,15 @@ from scoreag.metrics.feature_extractors import FeatureExtractor, load_extractor
 from scoreag.metrics.lpips import Lpips, load_lpips, resolve_weight_files
 from scoreag.metrics.semantic import SemanticMeasure, load_semantic
 from scoreag.models.hub import pin_names
-from scoreag.models.identity import model_identity, tensors_sha256
+from scoreag.models.identity import (
+    describe_parameterization,
+    model_identity,
+    tensors_sha256,
+)
 from scoreag.models.loading import load_prior, resolve_device
 
 CLEAN = "clean"  # the cell of a dataset's unchanged images, the reference for features
 TASKS = {"gas": "synthesize", "gat": "transform", "gap": "purify"}  # attacks that are tasks
-PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # noise levels at which parameterizations differ
 
 Item = TypeVar("Item")
 
@@ -274,11 +277,7 @@ def prior_digests(prior: Prior) -> dict[str, Any]:
     }
     if isinstance(prior.model, Preconditioned):
         digests["network"] = _architecture_digest(prior.model.network)
-        coefficients = prior.model.family(torch.tensor(PROBE_SIGMAS, dtype=torch.float64))
-        digests["family"] = [
-            [round(x, 4) for x in c.expand(len(PROBE_SIGMAS)).tolist()] for c in coefficients
-        ]
-    return digests
+    return digests | describe_parameterization(prior)
 
 
 def guide_names(prior: Prior | None) -> set[str]:

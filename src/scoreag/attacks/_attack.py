@@ -18,7 +18,7 @@ from scoreag.methods.task import (
     validate_labels,
     validate_seed,
 )
-from scoreag.registry import UnknownOptionError, did_you_mean
+from scoreag.registry import UnknownOptionError, describe_value, did_you_mean
 
 OPTION_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     float: ((float, int), "a number"),
@@ -50,8 +50,13 @@ class Attack(Protocol):
     needs_gradient: ClassVar[bool] = True  # of the classifier
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
-        """Answer an unknown option, such as ``epsilon``, with the right name."""
+        """Answer an unknown option, such as ``epsilon``, or a classifier with what to write."""
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        if args and isinstance(args[0], nn.Module):
+            raise UnknownOptionError(
+                f"{cls.__name__} was given {describe_value(args[0])}; it takes its options, and "
+                f"the classifier when it is called: {cls.__name__}(...)(classifier, images, labels)"
+            )
         for name in options:
             if name not in known:
                 raise UnknownOptionError(
@@ -90,6 +95,11 @@ class Attack(Protocol):
         Raises:
             ValueError: what came, what was expected, and what to write instead.
         """
+        if isinstance(classifier, Tensor):
+            raise ValueError(
+                "the classifier is a tensor; write attack(classifier, images, labels), in this "
+                "order"
+            )
         if isinstance(images, Tensor) and images.ndim == 4 and not len(images):
             if labels is not None and len(labels):
                 raise ValueError(f"{len(labels)} labels for 0 images; expected one per image")
@@ -123,7 +133,7 @@ def validate_options(attack: Any) -> None:
     name = attack_name(type(attack))
     for each in (f for f in fields(attack) if f.compare):
         value = getattr(attack, each.name)
-        _validate_type(name, each.name, each.type, value)
+        _validate_type(name, each.name, each.type, value, each.metadata.get("among", ()))
         if value is not None and each.metadata:
             _validate_value(name, each.name, value, each.metadata)
     eps, weighting = getattr(attack, "eps", None), getattr(attack, "eot_weighting", "mean")
@@ -136,13 +146,16 @@ def validate_options(attack: Any) -> None:
         )
 
 
-def _validate_type(name: str, option: str, annotation: Any, value: Any) -> None:
+def _validate_type(
+    name: str, option: str, annotation: Any, value: Any, among: Collection[str] = ()
+) -> None:
     plain = next((k for k in OPTION_TYPES if annotation in (k, k | None)), None)
     if plain is None or (value is None and annotation != plain):
         return
     accepted, expected = OPTION_TYPES[plain]
     if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
-        raise ValueError(f"{name}: {option} is {value!r}; expected {expected}")
+        words = f": {', '.join(among)}" if among else ""
+        raise ValueError(f"{name}: {option} is {value!r}; expected {expected}{words}")
 
 
 def _validate_value(name: str, option: str, value: Any, allowed: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from scoreag.models.identity import (
     classifier_identity,
     describe_classifiers,
     describe_models,
+    probe_classifier,
     tensors_sha256,
 )
 from scoreag.registry import load_component
@@ -136,6 +137,10 @@ def describe_generator(
     judges = {f"judge {i}": classifier_identity(judge) for i, judge in enumerate(spec.judges)}
     described = describe_models(task.prior, task.classifier)
     described["models"] |= to_jsonable(judges)
+    like = torch.zeros(1, *task.prior.image_shape, device=task.prior.sigmas.device)
+    described["probe"] |= {
+        f"judge {i}": probe_classifier(judge, like) for i, judge in enumerate(spec.judges)
+    }
     return {
         "task": GENERATOR_TASK,
         "config": to_jsonable(config),

@@ -219,7 +219,7 @@ def _call_function(
     if not callable(function):
         known = [n for n, value in vars(module).items() if callable(value) and n[:1] != "_"]
         fault = "is not callable" if function is not None else "does not exist"
-        raise ValueError(f"{module.__name__}:{attribute} {fault}; {did_you_mean(attribute, known)}")
+        raise ValueError(f"{name} {fault}; {did_you_mean(attribute, known)}")
     try:
         made = function(**options)
     except (Exception, SystemExit) as error:

@@ -53,6 +53,18 @@ RENAMED = {  # options of version 0.1; the message names the first one that the 
     "features": ["feature-extractor"], "beside": ["compare-with"], "write": ["update-card"],
     "under": ["attack pgd --attack-steps 40 --eps 8/255"],
 }  # fmt: skip
+SYNONYMS = {  # words that people write for an option that has another name here
+    "class": ["classes"], "labels": ["classes"], "label": ["classes"],
+    "images": ["per-class", "data"], "n-images": ["per-class", "images"], "num": ["per-class"],
+    "epsilon": ["eps"], "dataset": ["data"], "output": ["out"], "output-dir": ["out"],
+    "prior": ["model"], "score-model": ["model"], "victim": ["classifier"],
+    "attack-classifier": ["classifier"], "learning-rate": ["lr"], "epochs": ["train-images"],
+    "num-steps": ["steps"], "n-steps": ["steps"], "gpu": ["device cuda"],
+    "force": ["overwrite"],
+}  # fmt: skip
+LISTED = {  # required options whose values a command lists
+    "--preset": "presets", "--model": "models", "--classifier": "classifiers",
+}  # fmt: skip
 COMPLETE_VAR = "_SCOREAG_COMPLETE"  # set by a shell that requests completions
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
@@ -166,7 +178,7 @@ def _run(words: list[str]) -> int:
 def explain_error(error: Exception) -> tuple[int, str]:
     """Exit code and message of an error; unexpected ones point to --debug."""
     if hasattr(error, "format_message"):  # of typer's parser
-        return 2, _renamed_message(error) or f"{error.format_message().rstrip('.')}; see --help"
+        return 2, _renamed_message(error) or _usage_message(error)
     if isinstance(error, UsageError | UnknownNameError):
         return 2, str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -182,16 +194,31 @@ def explain_error(error: Exception) -> tuple[int, str]:
     return 1, f"{type(error).__name__}: {error} (unexpected: --debug shows where)"
 
 
+def _usage_message(error: Any) -> str:
+    """The parser's message, with the command that lists the values of a missing option."""
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    listed = next((LISTED[flag] for flag in flags if flag in LISTED), "")
+    is_missing = type(error).__name__ == "MissingParameter" and listed
+    hint = f"scoreag list {listed} names some" if is_missing else "see --help"
+    return f"{error.format_message().rstrip('.')}; {hint}"
+
+
 def _renamed_message(error: Exception) -> str:
-    """The new name of an option or command of version 0.1, or ""."""
+    """The name here of an option that has another one elsewhere, or had one in 0.1; or ""."""
     context, old = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if context is None or not isinstance(old, str):
         renamed = "'evaluate-model'" in str(error)
         return "evaluate-model is now evaluate; write that" if renamed else ""
     known = {flag for p in context.command.params for flag in (*p.opts, *p.secondary_opts)}
-    names = [f"--{name}" for name in RENAMED.get(old.lstrip("-"), ())]
-    new = next((name for name in names if name.split()[0] in known), None)
-    return f"{old} is now {new}; write that" if new else ""
+    word = old.lstrip("-").replace("_", "-")
+    for table, text in (
+        (RENAMED, "{} is now {}; write that"),
+        (SYNONYMS, "no option {}; write {}"),
+    ):
+        names = [f"--{name}" for name in table.get(word, ())]
+        if new := next((name for name in names if name.split()[0] in known), None):
+            return text.format(old, new)
+    return f"no option {old}; write --{word}" if f"--{word}" in known else ""
 
 
 def _exit(code: int, message: str) -> int:

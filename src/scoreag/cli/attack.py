@@ -10,6 +10,7 @@ from scoreag.cli.options import UsageError
 
 ALL_IMAGES = 1_000_000  # of the data, which may have fewer
 TASKS = {"gas": "synthesize", "gap": "purify"}  # of the names in a plan, no attack on images
+NEEDS_MODEL = ("gat",)  # which draws from a score model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def attack(options: AttackOptions) -> None:
             return self.file
 
     place = Command(f"attack {options.attack}", {})
-    plan = build_plan("attack", _plan(options), place, options.compute.trust_code)
+    plan = build_plan("attack", _plan(options), place, trust_code=True)  # the user typed its names
     assess_plan(
         set_max_memory(plan, options.max_memory),
         AssessOptions(
@@ -98,6 +99,7 @@ def _read_eps(text: str) -> float:
 def _plan(options: AttackOptions) -> dict[str, Any]:
     """The plan of one attack on one classifier."""
     from scoreag.assess.plan import AttackSpec
+    from scoreag.models.trust import is_custom_classifier
 
     dataset: dict[str, Any] = {
         "data": options.data,
@@ -106,6 +108,8 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
     }
     if options.model is not None:
         dataset["prior"] = options.model
+    if options.attack in NEEDS_MODEL and options.model is None:
+        raise UsageError(f"attack {options.attack} draws from a score model; name --model")
     if options.purifier is not None and options.model is None:
         raise UsageError(f"--purifier {options.purifier} needs a score model; name --model")
     given = o.parse_pairs("--option", options.option or ())
@@ -126,7 +130,10 @@ def _plan(options: AttackOptions) -> dict[str, Any]:
         "purifiers": [options.purifier or "none"],
     }
     purifiers: dict[str, Any] = {options.purifier: {}} if options.purifier else {}
+    judges = options.reference_classifier or ()
     return {
+        # a user's function need not have features, and has them for an assessment's plan to name
+        "feature_extractor": "none" if any(map(is_custom_classifier, judges)) else "judge",
         "images": ALL_IMAGES,
         "seeds": [options.seed],
         "eval_draws": options.eval_draws,

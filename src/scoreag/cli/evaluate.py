@@ -107,6 +107,8 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
     trust.check_trusted(
         trust.is_custom_data(f"{spec}:"), spec, location, options.compute.trust_code
     )
+    if card.kind == "score-model" and not options.train_data:
+        _check_own_data(spec, card)
     train_data = options.train_data or spec
     kind, colon, _ = train_data.partition(":")
     data = options.data or (f"{kind}:test" if colon and kind not in UNSPLIT else "")
@@ -126,6 +128,17 @@ def complete(options: EvaluateOptions, card: "Card") -> EvaluateOptions:
     )
 
 
+def _check_own_data(spec: str, card: "Card") -> None:
+    """Ask for the user's own training images, of which a card has the name, but not the path."""
+    from scoreag.data.loading import USER_KINDS, source_path
+
+    if spec.startswith(USER_KINDS) and source_path(spec) is None:
+        kind = spec.partition(":")[0]
+        raise UsageError(
+            f"{card.name} was trained on {spec}, which is not here; write --train-data {kind}:PATH"
+        )
+
+
 def attack_specs(options: EvaluateOptions) -> list[str]:
     """The names of the attack metrics of --attack: pgd40_8 is PGD with 40 steps, 8/255."""
     if options.attack is None:
@@ -139,9 +152,10 @@ def attack_specs(options: EvaluateOptions) -> list[str]:
 
 def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
     from scoreag.evaluation import score_model
-    from scoreag.evaluation.context import describe_context
+    from scoreag.evaluation.context import describe_context, probe_context
     from scoreag.evaluation.cost import estimate_score_model
     from scoreag.evaluation.storage import compare_with_card
+    from scoreag.models.identity import classifier_identity
     from scoreag.report.model_evaluation import render_score_page
 
     model, context, others = build_context(options, card)
@@ -162,8 +176,9 @@ def _evaluate_score_model(options: EvaluateOptions, card: "Card") -> None:
         score_model.write_sample_grids(Path(options.out), pixels, card.classes, pairs)
         return found, compared, lambda page: render_score_page(page, pixels, pairs, compared)
 
-    models = {"judge": context.judge.metadata}
-    found, compared = _run(options, card, config, models, compute)
+    models = {"judge": classifier_identity(context.judge)}
+    known = {"models": models, "probe": probe_context(context)}
+    found, compared = _run(options, card, config, known, compute)
     metrics = {SECTION: {**found["metrics"], "config": config}}
     _finish(options, card, found, found["metrics"], compared, metrics)
 
@@ -216,10 +231,14 @@ def _run(
     options: EvaluateOptions,
     card: "Card",
     config: Mapping[str, Any],
-    models: Mapping[str, Any],
+    known: Mapping[str, Any],
     compute: "Callable[[], Computed]",
 ) -> "tuple[dict[str, Any], list[MetricComparison]]":
-    """Compute in --out and write the page; the results, and the comparison with the card."""
+    """Compute in --out and write the page; the results, and the comparison with the card.
+
+    Args:
+        known: ``models`` and ``probe`` of the manifest: of networks other than the evaluated one.
+    """
     from scoreag.evaluation.storage import run_in_folder
     from scoreag.io.filesystem import write_text
     from scoreag.io.manifest import describe_environment, flatten, to_jsonable
@@ -251,7 +270,8 @@ def _run(
     manifest = {
         "command": command_line(),
         "config": to_jsonable(fixed),
-        "models": to_jsonable({"evaluated": card.identity, **models}),
+        "models": to_jsonable({"evaluated": card.identity, **known.get("models", {})}),
+        "probe": dict(known.get("probe", {})),
     }
     return run_in_folder(folder, manifest, options.overwrite, compute_and_write), comparisons
 

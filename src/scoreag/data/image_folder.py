@@ -12,6 +12,9 @@ from types import SimpleNamespace
 import torch
 
 from scoreag.data.source import (
+    COLOR_SAMPLE_SIZE,
+    HIDDEN,
+    NOT_A_PICTURE,
     Labels,
     Pixels,
     Source,
@@ -33,8 +36,6 @@ _SUFFIXES = (
     *(".ppm", ".pgm", ".pbm"),
 )
 _RUN_ENTRIES = ("image_id", "label", "file", "sha256", "offset", "source")  # that are read of a row
-_COLOR_SAMPLE_SIZE = 64  # pictures that decide whether a folder is in gray or in color
-HIDDEN, NOT_A_PICTURE = "hidden", "no picture that is read"  # reasons to skip a file
 _SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation")
 
 
@@ -80,7 +81,7 @@ def load_image_folder(
         )
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
-        sample = files[:_COLOR_SAMPLE_SIZE]
+        sample = files[:COLOR_SAMPLE_SIZE]
         in_color = 2 * sum(map(is_gray, sample)) <= len(sample)
         pixels = _load_pictures([files[i] for i in positions], size, in_color, progress)
         return pixels, None if labels is None else torch.tensor([labels[i] for i in positions])
@@ -187,7 +188,7 @@ def _list_class_folders(path: Path, classes: Sequence[str]) -> _FolderListing:
         return _FolderListing(outside, None, (), skipped)
     if outside:
         raise ValueError(f"{path} has pictures beside its class folders, such as {outside[0].name}")
-    numbers, names = index_labels([f.name for f in folders], classes, [str(f) for f in folders])
+    numbers, names = index_labels([f.name for f in folders], classes, lambda i: str(folders[i]))
     pairs: list[tuple[Path, int]] = []
     for folder, number in zip(folders, numbers, strict=True):
         files, others = _scan_folder(folder)
@@ -201,8 +202,8 @@ def _list_class_folders(path: Path, classes: Sequence[str]) -> _FolderListing:
 def _list_labels_csv(path: Path, classes: Sequence[str]) -> _FolderListing:
     table = path / "labels.csv"
     entries = read_labels_csv(table)
-    labels, locations = [one.label for one in entries], [one.location for one in entries]
-    numbers, names = index_labels(labels, classes, locations)
+    labels = [one.label for one in entries]
+    numbers, names = index_labels(labels, classes, lambda i: entries[i].location)
     files = [path / one.file for one in entries]
     pictures, skipped = _scan_folder(path)
     skipped |= dict.fromkeys(set(pictures) - set(files), "not in labels.csv")
@@ -338,11 +339,20 @@ def _check_entry(folder: Path, entry: LabelEntry) -> None:
     if is_absolute or ".." in slashed.split("/"):
         raise ValueError(
             f"{entry.location}: {short_repr(file)} is not a path inside the folder; write it "
-            f"relative to {folder}"
+            f"relative to {folder}{_relative_hint(file, folder)}"
         )
     if not (folder / file).is_file():
         fix = f"; write {short_repr(slashed)}" if slashed != file else ""
         raise ValueError(f"{entry.location}, names {short_repr(file)}, which is not there{fix}")
+
+
+def _relative_hint(file: str, folder: Path) -> str:
+    """``, 'a.png'`` for a path that leads into the folder."""
+    if "\\" in file or PureWindowsPath(file).drive:
+        return ""
+    path = Path(os.path.abspath(folder / file))
+    inside = path.is_relative_to(folder.absolute())
+    return f", {short_repr(path.relative_to(folder.absolute()).as_posix())}" if inside else ""
 
 
 IMAGE_FOLDER = SimpleNamespace(load=load_image_folder)

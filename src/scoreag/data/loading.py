@@ -113,6 +113,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def __repr__(self) -> str:
+        return f"Dataset({_format_shape(self.images)}; {self.summary})"
+
     def __getitem__(self, rows: int | slice) -> "Dataset":
         if isinstance(rows, int):
             position = range(len(self))[rows]
@@ -171,6 +174,11 @@ def interleave_classes(data: Dataset) -> Dataset:
     return data.select(interleave_groups(data.labels.tolist()))
 
 
+def _format_shape(images: Tensor) -> str:
+    """40 x 1 x 28 x 28."""
+    return " x ".join(map(str, images.shape))
+
+
 def _format_counts(counts: Mapping[str, int]) -> str:
     """cat 8, dog 0; for many classes, how many of them have images."""
     if not counts:
@@ -187,6 +195,9 @@ class LoadedData(tuple[Tensor, Labels | None]):
     """``images, labels``, with the ``dataset`` they come from: classes, ids, files and counts."""
 
     dataset: Dataset
+
+    def __repr__(self) -> str:
+        return f"(images, labels): {_format_shape(self[0])}, in [0, 1]; {self.dataset.summary}"
 
 
 def load_data(spec: str | Path, data_dir: str | Path | None = None, **options: Any) -> LoadedData:
@@ -321,7 +332,8 @@ def _resolve_kind(spec: str) -> tuple[str, Any, str]:
         raise ValueError(f"no file or folder {spec!r}; data sets are: {', '.join(known)}")
     if "." not in kind:
         hint = did_you_mean(_OTHER_NAMES.get(kind, name), known)
-        raise ValueError(f"no {kind!r} in datasets; {hint}")
+        missing = f"no {kind!r} in datasets" if colon else f"no file, folder or data set {spec!r}"
+        raise ValueError(f"{missing}; {hint}")
     try:
         return kind, load_component("datasets", kind), word
     except ModuleNotFoundError as error:

@@ -26,6 +26,8 @@ from scoreag.registry import did_you_mean, short_repr
 
 Pixels = UInt8[Tensor, "batch channels height width"]
 Labels = Int64[Tensor, "batch"]
+HIDDEN, NOT_A_PICTURE = "hidden", "no picture that is read"  # reasons to skip a file
+COLOR_SAMPLE_SIZE = 64  # first pictures that decide whether a data set is in gray or in color
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +211,9 @@ def _copy(content: Any, path: Path) -> None:
 
 
 def index_labels(
-    labels: Sequence[str], classes: Sequence[str], locations: Sequence[str] = ()
+    labels: Sequence[str],
+    classes: Sequence[str],
+    describe: Callable[[int], str] | None = None,
 ) -> tuple[list[int], tuple[str, ...]]:
     """The number of each label, and the names of the classes.
 
@@ -218,7 +222,7 @@ def index_labels(
 
     Args:
         classes: empty, or only numbers, where the classes have no names.
-        locations: where each label was read, for messages.
+        describe: where the label at a position was read, for messages.
     """
     if lacks_class_names(classes) and not any(map(_looks_numeric, labels)):
         names = sorted(set(labels))
@@ -233,7 +237,7 @@ def index_labels(
         try:
             numbers.append(class_index(word, classes) if classes else _parse_number(word))
         except ValueError as error:
-            where = f"{locations[i]}: " if locations else ""
+            where = f"{describe(i)}: " if describe else ""
             raise ValueError(f"{where}{error}") from error
     if classes:
         return numbers, tuple(classes)
@@ -242,10 +246,12 @@ def index_labels(
 
 
 def _parse_number(word: str) -> int:
-    if not _is_number(word):
+    if not is_class_number(word):
+        whole = re.fullmatch(r"\+?(\d{1,18})\.?0*", word, re.ASCII)
+        fix = f"write {int(whole[1])}" if whole else "give its class a number, or leave it out"
         raise ValueError(
             f"the label {short_repr(word)} is no whole number of 0 or more, and other labels are "
-            "numbers; write 2, not 2.0, or names everywhere"
+            f"numbers; {fix}, or write names everywhere"
         )
     if len(word) > 18:
         raise ValueError(f"the label {short_repr(word)} is too large a number for a class")
@@ -272,7 +278,7 @@ def class_index(label: str | int, classes: Sequence[str]) -> int:
     word = str(label)
     if word in classes:
         return list(classes).index(word)
-    if _is_number(word) and len(word) <= 18:
+    if is_class_number(word) and len(word) <= 18:
         if classes and int(word) >= len(classes):
             last = len(classes) - 1
             raise ValueError(f"label {word} is not in 0..{last}: {format_classes(classes)}")
@@ -290,7 +296,8 @@ def format_classes(classes: Sequence[str]) -> str:
     return ", ".join(f"{i} {name}" for i, name in enumerate(classes[:10])) + more
 
 
-def _is_number(word: str) -> bool:
+def is_class_number(word: str) -> bool:
+    """Whether a label is written as a whole number of 0 or more."""
     return word.isascii() and word.isdigit()
 
 

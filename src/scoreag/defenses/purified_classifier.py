@@ -24,7 +24,7 @@ from scoreag.defenses.memory_budget import (
 from scoreag.diffusion.prior import Prior
 from scoreag.io.images import check_images
 from scoreag.methods.config import SamplingConfig
-from scoreag.models.identity import model_identity
+from scoreag.models.identity import score_model_identity
 from scoreag.registry import load_component
 
 VOTE_SMOOTHING = 1e-3  # added to the shares of a vote, so that their logs are finite
@@ -130,7 +130,7 @@ class PurifiedClassifier(nn.Module):
         return {
             "purifier": config.purify.__module__.rpartition(".")[2],
             "config": asdict(config.sampling),
-            "score-model": model_identity(config.prior.model, config.prior.metadata),
+            "score-model": score_model_identity(config.prior),
             **{name: getattr(config, name) for name in names},
         }
 

@@ -24,7 +24,7 @@ class Sampler(Protocol):
     ) -> State: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prior:
     """``p(x0 | label)``: a score model and a sampler.
 
@@ -61,7 +61,13 @@ class Prior:
     trust_code: bool = False
     label_choices: tuple[tuple[int, ...], ...] = ()
     model_classes: tuple[str, ...] = ()
-    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache, repr=False)
+    weight_cache: WeightCache[ScoreModel] = field(default_factory=WeightCache)
+
+    def __repr__(self) -> str:
+        name = self.metadata.get("name", type(self.model).__name__)
+        shape, kinds = " x ".join(map(str, self.image_shape)), len(self.classes)
+        classes = f"{kinds} class{'es' * (kinds != 1)}" if kinds else "no classes"
+        return f"Prior({name}: images of {shape}, {classes}, on {self.sigmas.device})"
 
     def sample(
         self,

@@ -14,7 +14,13 @@ from scoreag.data.loading import Dataset
 from scoreag.diffusion.prior import Prior
 from scoreag.evaluation.score_model import EvalContext, Model
 from scoreag.io.images import to_float
-from scoreag.models.identity import model_identity
+from scoreag.models.identity import (
+    N_CALLS,
+    model_identity,
+    probe_classifier,
+    probe_function,
+    probe_images,
+)
 from scoreag.models.model_cards import Card
 from scoreag.training.optimization import checkpoint_at
 
@@ -36,6 +42,17 @@ def describe_context(context: EvalContext) -> dict[str, Any]:
         "algorithm": ALGORITHM,
         **({"guidance": dict(context.guidance_record)} if context.guidance_record else {}),
     }
+
+
+def probe_context(context: EvalContext) -> dict[str, Any]:
+    """The answers of the judge and the features of other networks, for two fixed images."""
+    like = torch.zeros(1, *context.test.images.shape[1:], device=context.device)
+    probes = {"judge": probe_classifier(context.judge, like)}
+    for one in context.extractors:
+        if one.name != "judge":
+            name = f"feature extractor {one.name}"
+            probes[name] = probe_function(one.extract, probe_images(like), N_CALLS)
+    return probes
 
 
 def load_compared_model(

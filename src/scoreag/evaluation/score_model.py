@@ -37,6 +37,7 @@ from scoreag.metrics.feature_distances import (
     recall,
 )
 from scoreag.metrics.feature_extractors import FeatureExtractor, Features, Pixels, extract_features
+from scoreag.models.identity import score_model_digest
 from scoreag.models.model_cards import Card
 from scoreag.stats.estimates import (
     MetricEntry,
@@ -65,9 +66,10 @@ class Model:
     card: Card
     prior: Prior
 
-    @property
+    @cached_property
     def cache_key(self) -> str:
-        return self.card.sha256[:12]
+        """Of the files of what it computes."""
+        return score_model_digest(self.prior)[:12]
 
     @property
     def n_images_seen(self) -> int | None:

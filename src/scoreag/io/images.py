@@ -153,11 +153,12 @@ def read_png(path: Path) -> UInt8[Tensor, "channels height width"]:
     return _decode(read_bytes(path), str(path), ("PNG",))
 
 
-def is_gray(path: Path) -> bool:
-    """Whether a picture is gray, by its header; one that cannot be opened is not."""
-    get_file_size(path)
+def is_gray(source: Path | bytes) -> bool:
+    """Whether a picture, or the bytes of one, is gray by its header; a damaged one is not."""
+    if isinstance(source, Path):
+        get_file_size(source)
     try:
-        with _open_picture(path) as picture:
+        with _open_picture(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             return picture.mode in ("L", "1", "LA", "La") or picture.mode.startswith("I;")
     except Exception:  # a damaged picture can raise anything
         return False

@@ -48,7 +48,7 @@ from scoreag.diffusion.prior import Prior
 from scoreag.diffusion.prior_guidance import WEAKER, GuidedModel, evaluations_at
 from scoreag.diffusion.steering import Steering
 from scoreag.methods.config import SamplingConfig, draw_levels, guided_draws
-from scoreag.models.identity import model_identity
+from scoreag.models.identity import score_model_identity
 from scoreag.models.loading import load_prior
 from scoreag.registry import load_component
 
@@ -242,7 +242,7 @@ def attach_guide(prior: Prior, config: SamplingConfig) -> Prior:
                 f"guide {config.guide!r} is of other {what} than the score model; name an earlier "
                 "snapshot of it, or a smaller model of the same data"
             )
-    metadata = {**prior.metadata, "guide": model_identity(weaker.model, weaker.metadata)}
+    metadata = {**prior.metadata, "guide": score_model_identity(weaker)}
     guide = weaker.to(prior.dtype).model
     return replace(prior, guide=guide, guide_name=name, metadata=metadata)
 

@@ -129,7 +129,7 @@ class Result:
     def __repr__(self) -> str:
         """One line: the task, the images, and the counts of what was measured."""
         size = " x ".join(map(str, self.images.shape[1:]))
-        parts = [f"{len(self)} images of {size}"]
+        parts = [f"{len(self)} image{'s' * (len(self) != 1)} of {size}"]
         names = {"success": "fooled the classifier", "targeted_success": "reached their target"}
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
@@ -169,6 +169,8 @@ class Result:
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> "Result":
         """The rows of an index, a slice, a list or a mask, as a result."""
         if isinstance(rows, int):
+            if not -len(self) <= rows < len(self):  # which also ends a loop over the rows
+                raise IndexError(f"row {rows} of a result of {len(self)} images")
             rows = range(len(self))[rows : rows + 1 or None]
         if not isinstance(rows, slice):
             rows = torch.as_tensor(rows)

@@ -230,17 +230,29 @@ def validate_labels(labels: Any, count: int | None, classes: int, name: str = "l
     if values.ndim != 1:
         raise ValueError(
             f"{name} have the shape {tuple(values.shape)}; expected one class per image"
+            f"{_flat_hint(tuple(values.shape), name, classes)}"
         )
     if not len(values):
         raise ValueError("no images: there are no labels")
     if values.is_floating_point() or values.dtype == torch.bool:
-        raise ValueError(f"{name} are {values.dtype}; expected whole numbers 0..{classes - 1}")
+        raise ValueError(
+            f"{name} are {values.dtype}; expected whole numbers 0..{classes - 1}: write "
+            f"{name}.long() if they are"
+        )
     if count is not None and len(values) != count:
         raise ValueError(f"{len(values)} {name} for {count} images; expected one per image")
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= classes:
-        raise ValueError(f"{name} from {low} to {high}; expected 0..{classes - 1}")
+        fix = f": write {name} - 1 if they count from 1" if low == 1 and high == classes else ""
+        raise ValueError(f"{name} from {low} to {high}; expected 0..{classes - 1}{fix}")
     return values.long()
+
+
+def _flat_hint(shape: tuple[int, ...], name: str, classes: int) -> str:
+    """What to write instead of a column, or of a one-hot table."""
+    if len(shape) != 2 or shape[1] not in (1, classes):
+        return ""
+    return f": write {name}[:, 0]" if shape[1] == 1 else f": write {name}.argmax(1)"
 
 
 def validate_target(

@@ -76,7 +76,8 @@ def judge_extractor(judge: NormalizedClassifier) -> FeatureExtractor:
     if judge.features is None:
         kind = type(judge.module).__name__
         raise ValueError(
-            f"the judge, a {kind}, has no features(images); give another --reference-classifier"
+            f"the judge, a {kind}, has no features(images), the input of its last layer; give it "
+            "that method, or another reference classifier or feature extractor"
         )
     digest = model_identity(judge.module, judge.metadata)["sha256"]
     return FeatureExtractor("judge", judge.features, digest)

@@ -1,21 +1,26 @@
 """What a model is, for a manifest: its name, a digest of all that it computes with, and a probe.
 
-A probe is the logits of a classifier for two fixed images.  Digests miss constants in code; logits
-do not, and are compared with a tolerance, as kernels round differently.
+A probe is the logits of a classifier for two fixed images, or what a score model of a user's code
+makes of one.  Digests miss constants in code; outputs do not, and are compared with a tolerance, as
+kernels round differently.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from scoreag.diffusion.prior import Prior
+from scoreag.diffusion.parameterizations import Preconditioned
+from scoreag.diffusion.prior import Prior, to_model_range
 from scoreag.io.manifest import logits_close, to_jsonable
+from scoreag.models.trust import is_custom_network
 
 ROWS_AT_ONCE = 4096  # of a tensor whose digest is computed
-MAX_LOGITS = 32  # of an image in a probe
+MAX_LOGITS = 32  # numbers of an image in a probe
+PROBE_SIGMAS = (0.01, 0.1, 1.0, 10.0)  # at which two parameterizations are compared
 N_CALLS = 8  # that must agree, or the classifier is random
 SAME_PROCESS_TOLERANCE = 5e-5  # of two calls in one process
 
@@ -38,6 +43,32 @@ def model_identity(model: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
+def score_model_identity(prior: Prior) -> dict[str, Any]:
+    """A score model with its parameterization, which a card may state otherwise later."""
+    identity = model_identity(prior.model, prior.metadata)
+    return identity | {"sigma_data": prior.sigma_data, **describe_parameterization(prior)}
+
+
+def score_model_digest(prior: Prior) -> str:
+    """The sha256 of all that determines its denoiser, for files that are computed by it."""
+    identity = score_model_identity(prior)
+    names = {*identity} - {"name", "license", "source", "hub"}
+    content = {name: identity[name] for name in names}
+    probes = probe_score_model(prior).values()
+    content["probe"] = [[[round(x, 3) for x in row] for row in rows or ()] for rows in probes]
+    text = json.dumps(to_jsonable(content), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_parameterization(prior: Prior) -> dict[str, Any]:
+    """c_skip, c_out, c_in and c_noise at a few noise levels; nothing for a family of other code."""
+    if not isinstance(prior.model, Preconditioned):
+        return {}
+    coefficients = prior.model.family(torch.tensor(PROBE_SIGMAS, dtype=torch.float64))
+    rows = [c.expand(len(PROBE_SIGMAS)).tolist() for c in coefficients]
+    return {"family": [[round(value, 4) for value in row] for row in rows]}
+
+
 def classifier_identity(classifier: Any) -> dict[str, Any]:
     """A classifier with its normalization and the defenses inside."""
     identity = model_identity(classifier, getattr(classifier, "metadata", {}))
@@ -53,8 +84,11 @@ def describe_models(
     """The entries of a manifest for the models of a run, and for their device."""
     like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
     described = describe_classifiers(like, prior.classes, classifier, judge, judge_metrics)
-    score_model = to_jsonable(model_identity(prior.model, prior.metadata))
-    return described | {"models": {"score-model": score_model, **described["models"]}}
+    score_model = to_jsonable(score_model_identity(prior))
+    return described | {
+        "models": {"score-model": score_model, **described["models"]},
+        "probe": {**probe_score_model(prior), **described["probe"]},
+    }
 
 
 def describe_classifiers(
@@ -89,10 +123,31 @@ def probe_classifier(classifier: Any, like: Tensor) -> list[list[float]] | None:
     parts = classifier.modules() if isinstance(classifier, nn.Module) else ()
     if not parts or any(hasattr(part, "select_rows") for part in parts):
         return None
-    devices = [like.device.index or 0] if like.device.type == "cuda" else []
+    return probe_function(classifier, probe_images(like), N_CALLS)
+
+
+@torch.no_grad()
+def probe_score_model(prior: Prior) -> dict[str, list[list[float]] | None]:
+    """``{"score-model": ...}``, what it makes of an image at sigma 1, if its code is a user's."""
+    network = str(prior.metadata.get("network", ""))
+    if isinstance(prior.model, Preconditioned) and not is_custom_network(network):
+        return {}
+    like = torch.zeros(1, *prior.image_shape, dtype=prior.dtype, device=prior.sigmas.device)
+    labels = torch.zeros(1, dtype=torch.int64, device=like.device) if prior.classes else None
+    x = to_model_range(probe_images(like)[:1])
+    return {
+        "score-model": probe_function(lambda x: prior.model(x, like.new_tensor(1.0), labels), x, 2)
+    }
+
+
+def probe_function(
+    function: Callable[[Tensor], Tensor], x: Tensor, calls: int
+) -> list[list[float]] | None:
+    """What it makes of ``x``, at most 32 numbers a row; None if it fails, or calls differ."""
+    devices = [x.device.index or 0] if x.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
-            answers = [_logits(classifier, probe_images(like)) for _ in range(N_CALLS)]
+            answers = [_to_rows(function(x)) for _ in range(calls)]
     except Exception:  # one that takes batches of another size only
         return None
     steady = all(logits_close(answers[0], other, SAME_PROCESS_TOLERANCE) for other in answers)
@@ -107,10 +162,10 @@ def probe_images(like: Tensor) -> Tensor:
     return patterns.to(like.dtype).view(2, *shape) / 255
 
 
-def _logits(classifier: nn.Module, images: Tensor) -> list[list[float]]:
-    logits = classifier(images).detach().cpu().float()
-    stride = -(-logits.shape[1] // MAX_LOGITS)
-    return [[round(float(value), 6) for value in row] for row in logits[:, ::stride].tolist()]
+def _to_rows(output: Tensor) -> list[list[float]]:
+    values = output.detach().cpu().float().flatten(1)
+    stride = -(-values.shape[1] // MAX_LOGITS)
+    return [[round(float(value), 6) for value in row] for row in values[:, ::stride].tolist()]
 
 
 def tensors_sha256(

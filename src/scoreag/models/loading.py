@@ -105,7 +105,7 @@ def _from_card(name: str | Path, device: str | torch.device, trust_code: bool) -
         classes=card.classes,
         sigma_data=card.sigma_data,
         defaults=card.defaults,
-        metadata=card.identity,
+        metadata={**card.identity, "network": card.network, "options": dict(card.options)},
         judge=_resolve_judge(card),
         trust_code=trust_code,
     )
