@@ -39,7 +39,8 @@ test: env lint types
 # old packages warn of what they use themselves; their types are checked by the full tests
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -o addopts="-q --strict-markers" -W ignore::DeprecationWarning \
-	  -m "not slow and not weights" --ignore tests/metrics/test_fid_torchmetrics.py $(LOWEST_TESTS)
+	  -m "not slow and not weights" --ignore tests/metrics/test_fid_torchmetrics.py \
+	  --ignore tests/attacks/test_foolbox.py $(LOWEST_TESTS)
 
 $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)

@@ -2,8 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from scoreag.classifiers.augmented import MAX_BRIGHTNESS, average_views, random_view
+from scoreag.classifiers.augmented import (
+    MAX_BRIGHTNESS,
+    average_views,
+    interpolation,
+    random_view,
+)
 from scoreag.core.rng import Noise
 
 
@@ -53,6 +59,20 @@ def test_the_average_is_that_of_the_views():
 def test_a_view_can_be_differentiated():
     images = torch.rand(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: random_view(x, Noise(0, [0, 1])), images)
+    assert torch.autograd.gradgradcheck(lambda x: random_view(x, Noise(0, [0, 1])) ** 2, images)
+
+
+def test_a_view_is_what_grid_sample_makes_of_it():
+    """Moved by 0.1 of a side, zoomed and mirrored, with its border repeated."""
+    images = torch.rand(3, 2, 5, 7, dtype=torch.float64)
+    scale, shift = torch.rand(2, 2, 3, dtype=torch.float64) * 2 - 1
+    across, down = (interpolation(scale[k], shift[k], n) for k, n in ((0, 7), (1, 5)))
+    maps = torch.zeros(3, 2, 3, dtype=torch.float64)
+    maps[:, 0, 0], maps[:, 1, 1] = scale
+    maps[:, :, 2] = 2 * shift.T  # the grid's side is 2
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(down[:, None] @ images @ across[:, None].mT, expected)
 
 
 @pytest.mark.parametrize("views", [1, 3])

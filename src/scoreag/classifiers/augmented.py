@@ -7,10 +7,11 @@ shared more often.  Xie et al. (2019) and Dong et al. (2019) for attacks in a ba
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from scoreag.core.rng import Noise
-from scoreag.core.types import Classifier, Images, Logits
+from scoreag.core.types import BatchScalar, Classifier, Images, Logits
 
 MAX_SHIFT = 0.1  # of the side
 MAX_ZOOM = 0.15  # relative change of the size
@@ -42,9 +43,21 @@ def random_view(images: Images, noise: Noise) -> Images:
     signed = 2 * u - 1
     zoom = 1 + MAX_ZOOM * signed[:, 0]
     mirror = torch.where(u[:, 1] < 0.5, -1.0, 1.0).to(images)
-    maps = images.new_zeros(len(images), 2, 3)
-    maps[:, 0, 0], maps[:, 1, 1] = mirror * zoom, zoom
-    maps[:, :, 2] = 2 * MAX_SHIFT * signed[:, 2:4]  # the grid's side is 2
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    across = interpolation(mirror * zoom, MAX_SHIFT * signed[:, 2], images.shape[3])
+    down = interpolation(zoom, MAX_SHIFT * signed[:, 3], images.shape[2])
+    moved = down[:, None] @ images @ across[:, None].mT
     return moved * (1 + MAX_BRIGHTNESS * signed[:, 4]).view(-1, 1, 1, 1)
+
+
+def interpolation(
+    scale: BatchScalar, shift: BatchScalar, size: int
+) -> Float[Tensor, "batch size size"]:
+    """The matrices of linear interpolation at ``c + scale (i - c) + shift size`` along one side.
+
+    ``c`` is the middle; beyond the edge the border is repeated.  A product with matrices has
+    derivatives of any order, which ``grid_sample`` has not in every release of torch.
+    """
+    places = torch.arange(size, dtype=scale.dtype, device=scale.device)
+    middle = (size - 1) / 2
+    at = middle + scale[:, None] * (places - middle) + size * shift[:, None]
+    return (1 - (at.clamp(0, size - 1)[:, :, None] - places).abs()).clamp(min=0)
