@@ -67,9 +67,9 @@ def _synthesized(results: Path) -> dict[str, str]:
 
 
 def _voted(results: Path) -> list[list[str]]:
-    """Purifiers by the vote of several draws, in the plan of the paper."""
+    """Purifiers by the vote of several draws."""
     rows: dict[str, dict[str, str]] = {}
-    for cell in _read(results, "paper_cifar10").get("cells", ()):
+    for cell in _read(results, "purified").get("cells", ()):
         if cell["attack"] not in ATTACKERS or cell["state"] != "done":
             continue
         figures = cell["figures"]
