@@ -77,5 +77,3 @@ def test_the_order_of_another_library_is_answered():
     for options in ({}, {"eps": 0.1}):
         with pytest.raises(ValueError, match=told):
             PGD(net, **options)
-    with pytest.raises(ValueError, match=r"norm is inf; expected a word: Linf, L2"):
-        PGD(norm=float("inf"))
