@@ -119,6 +119,7 @@ def test_every_answer_is_one_short_line(told):
         ("load_prior name module", "expected the name or the path of a score model"),
         ("load_prior device number", "the device is 2.5; write auto, cpu, cuda, or cuda:0"),
         ("load_prior device device", "taken"),
+        ("pgd classifier tensor", "is a tensor; write attack(classifier, images, labels), in this"),
         ("transform prior word", "the prior is 'cifar10'; write scoreag.load_prior(...)"),
         ("transform prior module", "and the classifier in the classifier's place"),
         ("transform classifier word", "write scoreag.load_classifier(...)"),

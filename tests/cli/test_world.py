@@ -264,7 +264,7 @@ def nothing(here):
         (nothing, ["--classes", "circle,star"], "has no class 'star'"),
         (nothing, ["--size", "8"], "a side of 8 pixels, expected 16 to 256; write --size 16"),
         (nothing, ["--minutes", "0.0001"], "--minutes is too short: the score-model sees"),
-        (nothing, ["--data", "nowhere"], "no 'nowhere' in datasets"),
+        (nothing, ["--data", "nowhere"], "no file, folder or data set 'nowhere'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

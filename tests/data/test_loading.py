@@ -79,7 +79,7 @@ def test_another_range_is_refused_with_the_size(five: str, part: str) -> None:
         ),
         ("no.such.module:x", r"no data set 'no\.such\.module'"),
         ("image-folder:nowhere", "no folder 'nowhere'"),
-        ("", "no '' in datasets"),
+        ("", "no file, folder or data set ''"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(spec: str, fault: str) -> None:
