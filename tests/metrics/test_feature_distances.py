@@ -24,7 +24,7 @@ def test_the_judges_features_are_what_its_last_layer_sees():
 
 def test_a_judge_without_features_is_refused():
     judge = wrap_classifier(torch.nn.Flatten().eval())
-    told = r"a Flatten, has no features.*give another --reference-classifier"
+    told = r"a Flatten, has no features.*or another reference classifier"
     with pytest.raises(ValueError, match=told):
         load_extractor("judge", judge, tiny.SHAPE, "cpu")
 
