@@ -82,7 +82,7 @@ def line(capsys, words, code):
 def test_every_figure_has_its_denominator_and_its_interval(done, capsys):
     assert main(SCORE) == 0
     out, err = capsys.readouterr()
-    assert "frechet judge" in out and "out/report.html" in err
+    assert "Fréchet distance, judge" in out and "out/report.html" in err
     found = figures(done)
     names = {"frechet_judge", "kernel_judge", "precision_judge", "recall_judge"}
     floors = {f"{name}_floor" for name in names}
