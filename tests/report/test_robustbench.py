@@ -155,7 +155,7 @@ def test_a_result_is_written_where_robustbench_looks(result, tmp_path):
         was and one["predictions"]["saved"] == y
         for was, one, y in zip(right, table, labels, strict=True)
     ]
-    assert 0 < sum(right) and sum(robust) < sum(right)  # else the figures say nothing
+    assert sum(right) > 0 and sum(robust) < sum(right)  # else the figures say nothing
     assert float(entry["clean_acc"]) == pytest.approx(100 * sum(right) / 6, abs=0.005)
     assert float(entry["external"]) == pytest.approx(100 * sum(robust) / 6, abs=0.005)
     assert entry["eps"] == "51/255" and "fgsm" in entry["footnote"]
