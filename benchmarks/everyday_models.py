@@ -1,13 +1,15 @@
-"""The models of the everyday tasks that no file holds: a small DDPM, and weights for RobustBench.
+"""The models of the everyday tasks that nobody publishes: a small DDPM, weights for RobustBench.
 
     python benchmarks/everyday_models.py FOLDER
 
-A class-conditional DDPM of Fashion-MNIST is trained by diffusers and saved as its folder.  The
-network ``Wong2020Fast`` of RobustBench's zoo gets random convolutions and a last layer that is
-fitted to CIFAR-10, since the published weights lie on a server: it proves how a file is loaded.
+A class-conditional DDPM of Fashion-MNIST is trained by diffusers and saved as its folder; a small
+classifier is trained beside it.  The network ``Wong2020Fast`` of RobustBench's zoo gets random
+convolutions and a last layer that is fitted to CIFAR-10, since the published weights lie on a
+server: it proves how a file is loaded.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from torch import Tensor, nn
 
 import scoreag
 
+SCRIPTS = Path(__file__).parent / "everyday"
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "stand_ins")]
 NULL = 10  # the label of "no class"
-STEPS, BATCH, EMA = 700, 96, 0.99
+STEPS, BATCH, EMA = 1000, 32, 0.99
 WONG = "Wong2020Fast"
 
 
@@ -29,7 +33,7 @@ def train_ddpm(folder: Path, seconds: float) -> None:
     images, labels = scoreag.load_data("fashion-mnist:train[0:55000]")
     net = UNet2DModel(
         sample_size=28, in_channels=1, out_channels=1, layers_per_block=1,
-        block_out_channels=(32, 64, 64), norm_num_groups=8, num_class_embeds=NULL + 1,
+        block_out_channels=(16, 32, 48), norm_num_groups=8, num_class_embeds=NULL + 1,
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     )  # fmt: skip
@@ -58,12 +62,29 @@ def train_ddpm(folder: Path, seconds: float) -> None:
     DDPMPipeline(net, schedule).save_pretrained(folder)
 
 
+def train_classifier(file: Path) -> None:
+    """The user's own network for Fashion-MNIST."""
+    from mine import fashion_network
+
+    torch.manual_seed(0)
+    images, labels = scoreag.load_data("fashion-mnist:train[0:55000]")
+    net = fashion_network()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=800)
+    for _ in range(800):
+        rows = torch.randint(len(images), (128,))
+        loss = nn.functional.cross_entropy(net(images[rows]), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        falling.step()
+    torch.save(net.state_dict(), file)
+    print("fashion", f"loss {loss.item():.3f}", flush=True)
+
+
 @torch.no_grad()
 def fit_wong(file: Path, count: int = 1500) -> None:
     """Ridge regression on the features of a network that is not trained."""
-    from everyday import offline
-
-    offline.use()
     from robustbench.model_zoo.cifar10 import Wong2020FastNet
 
     torch.manual_seed(0)
@@ -91,6 +112,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480, help="of the DDPM's training at most")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    train_classifier(args.folder / "fashion.pt")
     fit_wong(args.folder / "models" / "cifar10" / "Linf" / f"{WONG}.pt")
     train_ddpm(args.folder / "ddpm", args.seconds)
 

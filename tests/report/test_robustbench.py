@@ -112,7 +112,7 @@ def test_a_purified_classifier_has_an_unknown_number_of_passes(tmp_path):
     "cells, words",
     [
         ([attacked(), attacked("apgd", 2 / 255)], "of one .*has 2 .*--only, .*'s/net/none/pgd'"),
-        ([attacked(data="fashion-mnist:sample")], "no data set of RobustBench; "),
+        ([attacked(data="fashion-mnist:sample")], "RobustBench has no data set 'fashion-mnist'; "),
         ([attacked("stadv", options={"norm": None})], "no attack within a ball of Linf or L2"),
         ([attacked(classes=("cat", "dog"))], "tells 2 classes apart, and .* cifar10 has 10"),
         ([attacked(), attacked("apgd", data="cifar10:test[4:8]")], "are of other images"),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoreag import __version__
 from scoreag.assess import metrics
 from scoreag.assess.experiments import CLEAN, Cell
 from scoreag.assess.metrics import Columns, to_columns
@@ -14,7 +13,7 @@ from scoreag.assess.runner import list_cells, read_cell, select_cells
 from scoreag.assess.sanity_checks import FIXED_NORM_ATTACKS, norm_ball
 from scoreag.classifiers.build import DATASETS
 from scoreag.io.filesystem import check_regular_file, write_json
-from scoreag.io.manifest import read_manifest
+from scoreag.io.manifest import describe_environment, read_manifest
 from scoreag.methods.result import Result
 from scoreag.methods.saved_result import load_result
 from scoreag.registry import describe_value, did_you_mean
@@ -39,6 +38,7 @@ class _Evaluation:
         autoattack: under AutoAttack by its authors, in its standard version; None: it did not run.
         external: under all attacks of the run together; None if there was only AutoAttack.
         purified: whether a purifier stands before the classifier; None where that is unknown.
+        version: of this package, which computed the run.
     """
 
     dataset: str
@@ -50,6 +50,7 @@ class _Evaluation:
     attacks: str
     images: str
     purified: bool | None
+    version: str
 
 
 def robustbench_entry(
@@ -68,7 +69,7 @@ def robustbench_entry(
     Args:
         run: the folder of an assessment, or of ``scoreag attack``; or a result of
             ``scoreag.attack``, in memory or saved.
-        dataset: cifar10, cifar100 or imagenet; needed for a result, which does not know it.
+        dataset: cifar10, cifar100 or imagenet; for a result of images that were not named.
         only: a cell's name, or a pattern, for an assessment with several classifiers or radii.
         info: what no run knows: link, name (of the paper), authors, additional_data, venue,
             architecture, number_forward_passes, reported, footnote, unreliable.  What is left out
@@ -147,7 +148,7 @@ def _read_entry(file: Path) -> dict[str, Any]:
 
 def _to_entry(found: _Evaluation, info: Mapping[str, Any]) -> dict[str, Any]:
     """The fields in the order of RobustBench's own files."""
-    note = f"{found.attacks}; {found.images}; ScoreAG {__version__}."
+    note = f"{found.attacks}; {found.images}; ScoreAG {found.version}."
     robust = {"autoattack_acc": found.autoattack, "external": found.external}
     entry: dict[str, Any] = {
         "link": "",
@@ -183,8 +184,6 @@ def format_eps(eps: float, norm: str) -> str:
 
 
 def _evaluate(run: Result | str | Path, dataset: str | None, only: str | None) -> _Evaluation:
-    if dataset is not None and dataset not in DATASETS:
-        raise ValueError(f"RobustBench has no data set {dataset!r}; {_near_dataset(dataset)}")
     if not isinstance(run, Result):
         if str(read_manifest(Path(run)).get("task")).startswith("assess "):
             return _of_assessment(Path(run), dataset, only)
@@ -194,13 +193,21 @@ def _evaluate(run: Result | str | Path, dataset: str | None, only: str | None) -
     return _of_result(run, dataset)
 
 
-def _near_dataset(name: str) -> str:
-    return did_you_mean(name, list(DATASETS))
+def _check_dataset(data: str | None, stated: str | None) -> str:
+    """The data set of RobustBench that the words of the run and of the caller mean."""
+    if data is None and stated is None:
+        raise ValueError("the result does not know its data; write dataset='cifar10'")
+    name = str(stated or data).partition(":")[0]
+    if name not in DATASETS:
+        raise ValueError(f"RobustBench has no data set {name!r}; {did_you_mean(name, [*DATASETS])}")
+    if data is not None and data.partition(":")[0] != name:
+        raise ValueError(f"the run is of {data}, not of {stated}; leave out dataset")
+    return name
 
 
 def _of_result(result: Result, dataset: str | None) -> _Evaluation:
-    if dataset is None:
-        raise ValueError("a result does not know its data; write dataset='cifar10'")
+    named = result.config.get("data")
+    dataset, images = _check_dataset(named, dataset), f"{len(result)} images of {named or dataset}"
     labels, before, after = result.labels, result.clean_predictions, result.predictions
     if result.task != "attack" or labels is None or before is None or after is None:
         raise ValueError(f"the run is of {result.task}; expected one of scoreag.attack")
@@ -213,7 +220,7 @@ def _of_result(result: Result, dataset: str | None) -> _Evaluation:
     return _Evaluation(
         dataset, *_check_ball(norm, eps, name), accuracy(before, labels, "images"),
         robust if original else None, None if original else robust,
-        _describe_attack(name, config), f"{len(result)} images of {dataset}", None,
+        _describe_attack(name, config), images, None, _version(describe_environment()),
     )  # fmt: skip
 
 
@@ -233,7 +240,7 @@ def _of_assessment(folder: Path, dataset: str | None, only: str | None) -> _Eval
         )
     parts = [_read_whole(folder, cell) for cell in balls]
     _check_same_images(balls, parts)
-    return _combine(balls, parts, dataset)
+    return _combine(balls, parts, dataset, _version(read_manifest(folder)))
 
 
 def _is_number(cell: Cell) -> bool:
@@ -265,12 +272,15 @@ def _check_same_images(cells: Sequence[Cell], parts: Sequence[Columns]) -> None:
             )
 
 
-def _combine(cells: Sequence[Cell], parts: Sequence[Columns], dataset: str | None) -> _Evaluation:
+def _version(manifest: Mapping[str, Any]) -> str:
+    return str(manifest.get("versions", {}).get("scoreag", "of unknown version"))
+
+
+def _combine(
+    cells: Sequence[Cell], parts: Sequence[Columns], dataset: str | None, version: str
+) -> _Evaluation:
     first, clean = cells[0], parts[0].clean_correct
-    name = first.data.partition(":")[0]
-    if name not in DATASETS or (dataset is not None and name != dataset):
-        expected = _near_dataset(name) if dataset is None else f"not {dataset!r}"
-        raise ValueError(f"the run is of {first.data}, no data set of RobustBench; {expected}")
+    name = _check_dataset(first.data, dataset)
     if first.classes and len(first.classes) != CLASSES[name]:
         raise ValueError(
             f"the classifier tells {len(first.classes)} classes apart, and RobustBench's {name} "
@@ -286,7 +296,7 @@ def _combine(cells: Sequence[Cell], parts: Sequence[Columns], dataset: str | Non
         metrics.worst_case_accuracy(theirs, _stays_correct) if theirs else None,
         None if all(original) else metrics.worst_case_accuracy(parts, _stays_correct),
         ", ".join(dict.fromkeys(_describe_attack(c.component, c.options) for c in cells)),
-        f"{len(clean)} images of {first.data}", bool(first.purifier),
+        f"{len(clean)} images of {first.data}", bool(first.purifier), version,
     )  # fmt: skip
 
 

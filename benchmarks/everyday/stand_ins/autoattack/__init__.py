@@ -1,27 +1,29 @@
-"""What the other tools expect of a network, without one: imported before each script of the tasks.
+"""What RobustBench expects of a network, without one.  This folder is put on its path.
 
 RobustBench imports ``autoattack``, which its requirements take from a git address; PyPI has the
-same code as ``pyautoattack``.  Torchvision's CIFAR10 reads the python pickles that it downloads;
-here it reads the binary files of the same data, in the folder SCOREAG_DATA.
+authors' code as ``pyautoattack``, without log files and with another word for the batch size.
+Torchvision's CIFAR10 reads python pickles that it downloads; here it reads the binary files of the
+same data, in the folder SCOREAG_DATA.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torchvision.datasets
+from PIL import Image
+from pyautoattack import AutoAttack as OnPyPI
 
 
-def use() -> None:
-    """Make both stand-ins importable, where the other tools are installed."""
-    import pyautoattack
-    from pyautoattack import state
+class AutoAttack(OnPyPI):
+    """The same, called as RobustBench calls it."""
 
-    sys.modules["autoattack"], sys.modules["autoattack.state"] = pyautoattack, state
-    import torchvision.datasets
+    def __init__(self, model: Any, log_path: None = None, **options: Any):
+        super().__init__(model, **options)
 
-    torchvision.datasets.CIFAR10 = BinaryCIFAR10
+    def run_standard_evaluation(self, x: Any, y: Any, bs: int, state_path: None = None) -> Any:
+        return super().run_standard_evaluation(x, y, batch_size=bs)[0]  # and the labels
 
 
 class BinaryCIFAR10:
@@ -39,7 +41,8 @@ class BinaryCIFAR10:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> tuple[Any, int]:
-        from PIL import Image
-
         picture = Image.fromarray(self.pixels[i])
         return (self.transform(picture) if self.transform else picture), self.labels[i]
+
+
+torchvision.datasets.CIFAR10 = BinaryCIFAR10
