@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from common import Row, write
+from common import RESULTS, Row, write
 from everyday_counts import count
 from PIL import Image
 from torch import Tensor
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("models", type=Path, help="folder of everyday_models.py")
     shared = Path(os.environ.get("SCOREAG_SHARED", "."))
     parser.add_argument("--weights", type=Path, default=shared / "weights")
-    parser.add_argument("--task", choices=TASKS, help="only this one, and write nothing")
+    parser.add_argument("--task", choices=TASKS, help="replace the rows of this one only")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -204,8 +204,15 @@ def main() -> None:
             if row is not None:
                 rows.append(row)
                 print(row, flush=True)
+    figures: Row = {"tasks": TASKS, "tools": TOOLS, "absent": ABSENT, "rows": rows}
     if not args.task:
-        write("everyday", {"tasks": TASKS, "tools": TOOLS, "absent": ABSENT, "rows": rows})
+        write("everyday", figures)
+        return
+    file = RESULTS / "everyday.json"
+    recorded = json.loads(file.read_text())
+    others = [row for row in recorded["rows"] if row["task"] != args.task]
+    figures["rows"] = sorted([*others, *rows], key=lambda row: [*TASKS].index(row["task"]))
+    file.write_text(json.dumps({"about": recorded["about"], **figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

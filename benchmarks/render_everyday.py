@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from markdown_parts import Row, table
 
-MEASURES = {"lines": "lines", "concepts": "concepts", "processor_seconds": "seconds"}
+MEASURES = {"lines": "lines", "concepts": "concepts", "processor_seconds": "processor seconds"}
 OURS = ("scoreag", "shell")
 
 
@@ -18,8 +18,8 @@ def everyday_short(data: Row) -> str:
             best = min(row[name] for row in others)
             words.append(f"{word} {python[name]:g} ({best:g})")
         cells.append(", ".join(words))
-    head = [f"{title} " for title in data["tasks"].values()]
-    return "\n" + table(["in brackets: the least of other tools", *head], [["ScoreAG", *cells]])
+    head = ["in brackets: the least of other tools", *data["tasks"].values()]
+    return "\n" + table(head, [["ScoreAG", *cells]])
 
 
 def everyday(data: Row) -> str:
@@ -95,6 +95,9 @@ def _reading(data: Row) -> str:
     """What RobustBench made of our entry and of the model that we loaded."""
     read = next(row["robustbench_reads"] for row in data["rows"] if "robustbench_reads" in row)
     return (
+        "The weights of the leaderboard's model are random convolutions below a fitted last layer. "
         "RobustBench reads our entry in its tables, and updates it by a run of its own. The logits "
-        f"of its model by our name and by its loader differ by {read['logits_differ_by']:g}.\n"
+        f"of its model by our name and by its loader differ by {read['logits_differ_by']:g}. The "
+        "scheduler of diffusers clips each estimate of the image to [-1, 1], which helps a DDPM "
+        "that was trained for minutes; the samplers of ScoreAG do not clip.\n"
     )
