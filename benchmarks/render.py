@@ -14,6 +14,7 @@ from remarks import render_remarks
 from render_assessed import assessed
 from render_attacks import attacks
 from render_certified import certificates, certified, energy_pace, promised, steered
+from render_everyday import everyday, everyday_short
 from render_gradients import memory, purifier_gradient, purifiers
 from render_libraries import libraries
 from render_models import page
@@ -189,6 +190,8 @@ SECTIONS: list[tuple[str, str, str, Callable[[Row], str]]] = [
     ("defaults", "purification_few_steps", "GAP: few steps", purification),
     ("attacks", "attacks", "Attacks beside other libraries", attacks),
     ("attacks", "libraries", "Models and attacks of other libraries", libraries),
+    ("results", "everyday", "Everyday tasks beside other tools", everyday_short),
+    ("attacks", "everyday", "Everyday tasks beside other tools, all parts", everyday),
     ("models", "draws", "Unguided samples by sampler, CIFAR-10", draws),
     ("models", "fashion_draws", "Unguided samples by sampler, Fashion-MNIST", draws),
     ("models", "prior_guidance", "Guidance of the prior, CIFAR-10", guidance),

@@ -28,10 +28,10 @@ def test_results_are_those_of_the_files_that_the_benchmarks_wrote(render):
         assert render.place(name).read_text() == render.render_page(name), name
 
 
-def test_each_recorded_result_stands_on_one_page_and_the_speed_in_short_on_another(render):
+def test_each_recorded_result_stands_on_one_page_and_two_in_short_on_another(render):
     recorded = {file.stem for file in render.RESULTS.glob("*.json")}
     shown = [file for _, file, _, _ in render.SECTIONS]
-    assert sorted(shown) == sorted([*set(shown), "speed"])
+    assert sorted(shown) == sorted([*set(shown), "everyday", "speed"])
     assert recorded <= {*shown, *render.ELSEWHERE}
 
 

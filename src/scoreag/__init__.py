@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scoreag.methods.synthesis import synthesize
     from scoreag.methods.transformation import transform
     from scoreag.models.loading import load_prior
+    from scoreag.report.robustbench import write_robustbench
 
 __version__ = "0.2.0"
 
@@ -43,6 +44,7 @@ _LAZY_MODULES = {
     "synthesize": "methods.synthesis",
     "transform": "methods.transformation",
     "wrap_classifier": "classifiers.normalized",
+    "write_robustbench": "report.robustbench",
 }
 
 _RENAMED = {  # of version 0.1
@@ -66,6 +68,7 @@ __all__ = [
     "synthesize",
     "transform",
     "wrap_classifier",
+    "write_robustbench",
 ]
 
 

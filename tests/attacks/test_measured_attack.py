@@ -94,3 +94,23 @@ def test_a_defense_is_judged_by_draws_that_the_attack_did_not_see(given):
 def test_what_is_no_attack_is_answered_with_what_to_write(wrong, message, given):
     with pytest.raises(ValueError, match=message):
         scoreag.attack(wrong, tiny.victim(), *given, **QUIET)
+
+
+def test_images_may_be_named_by_their_data_set(tmp_path):
+    tiny.write_images(tmp_path / "images", 5)
+    word = f"image-folder:{tmp_path / 'images'}"
+    loaded = scoreag.load_data(word)
+    named = scoreag.attack(PGD_3, tiny.victim(), word, seed=3, **QUIET)
+    ids = loaded.dataset.image_ids
+    same = scoreag.attack(PGD_3, tiny.victim(), *loaded, seed=3, image_ids=ids, **QUIET)
+    assert torch.equal(named.images, same.images) and torch.equal(named.labels, loaded[1])
+    assert named.config == {**same.config, "data": loaded.dataset.name}
+
+
+def test_a_named_data_set_has_the_labels(given, tmp_path):
+    tiny.write_images(tmp_path / "images", 2)
+    with pytest.raises(ValueError, match="has labels of its own; leave out labels"):
+        scoreag.attack(PGD_3, tiny.victim(), f"image-folder:{tmp_path / 'images'}", given[1])
+    unlabeled = next((tmp_path / "images").rglob("*.png"))
+    with pytest.raises(ValueError, match="has no labels, and success depends on them"):
+        scoreag.attack(PGD_3, tiny.victim(), unlabeled, progress=False)

@@ -90,6 +90,12 @@ def test_a_model_of_robustbench_takes_the_images_as_they_are(packages, here, cap
     assert not victim.module.training
 
 
+def test_weights_that_robustbench_has_in_its_own_folder_are_used(packages, here):
+    (here / "models" / "cifar10" / "Linf").mkdir(parents=True)
+    (here / "models" / "cifar10" / "Linf" / "Carmon2019Unlabeled.pt").touch()
+    assert scoreag.load_classifier("robustbench:Carmon2019Unlabeled").module.told[3] == "models"
+
+
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_architectures_of_other_packages_take_a_state_dict(packages, here, package):
     module = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))

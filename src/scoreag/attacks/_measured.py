@@ -1,7 +1,8 @@
 """An attack whose images are measured: ``scoreag.attack``, beside ``scoreag.transform``."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import batch_ranges, pick_ids, reset_draws
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels, Logits
-from scoreag.io.images import check_images, quantize_8bit
+from scoreag.data.loading import Dataset, load_dataset
+from scoreag.io.images import check_images, quantize_8bit, to_float
 from scoreag.io.progress import tqdm
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, check_batch_size
@@ -30,8 +32,8 @@ from scoreag.registry import describe_value, load_attack
 def attack(
     attack: Attack | str,
     classifier: Classifier,
-    images: Tensor,
-    labels: Tensor | Sequence[int] | None,
+    images: Tensor | str | Path,
+    labels: Tensor | Sequence[int] | None = None,
     *,
     seed: int = 0,
     image_ids: Sequence[int] | Tensor | None = None,
@@ -47,10 +49,11 @@ def attack(
     Args:
         attack: ``PGD(eps=8/255)``, or a name, with the attack's default options: "pgd".
         classifier: images in [0, 1] to logits: a module in eval mode, a function, a defense.
-        images: (batch, channels, height, width), in [0, 1] or uint8.
-        labels: the true classes, (batch,).
+        images: (batch, channels, height, width), in [0, 1] or uint8; or the word of a data set,
+            "cifar10:test[0:64]", with its labels and ids; ``config`` of the result names it.
+        labels: the true classes, (batch,); those of the data set where that is named.
         seed: with the image id it determines all random numbers.
-        image_ids: by default 0, 1, 2, ...
+        image_ids: by default 0, 1, 2, ..., or those of the data set.
         judge: reference classifier; it tells whether the images still show their class.
         batch_size: images per forward pass; 0: all at once, unpadded.
 
@@ -62,6 +65,11 @@ def attack(
     """
     chosen = _load(attack)
     check_batch_size("batch_size", batch_size, "all at once")
+    named: dict[str, Any] = {}
+    if isinstance(images, str | Path):
+        data = _load_named(images, labels, classifier, progress)
+        named, images, labels = {"data": data.name}, to_float(data.images), data.labels
+        image_ids = data.image_ids if image_ids is None else image_ids
     images = check_images(images).detach()
     checked, n_classes = validate_classifier(classifier, images[:1], chosen.needs_gradient)
     labels = validate_labels(labels, len(images), n_classes).to(images.device)
@@ -82,7 +90,19 @@ def attack(
             found = _measure(chosen, checked, judge, x, y, adversarial, part, seed, names)
             parts.append(found[: len(rows)])
             bar.update(len(rows))
-    return Result.cat(parts)
+    result = Result.cat(parts)
+    return replace(result, config={**result.config, **named})
+
+
+def _load_named(word: str | Path, labels: Any, classifier: Classifier, progress: bool) -> Dataset:
+    """The labeled images of a word, numbered by the classes of the classifier."""
+    if labels is not None:
+        raise ValueError(f"{word} has labels of its own; leave out labels")
+    names = known_names(classifier)
+    data = load_dataset(word, progress=validate_flag("progress", progress), classes=names)
+    if data.labels is None:
+        raise ValueError(f"{data.name} has no labels, and success depends on them; give labels")
+    return data
 
 
 def _load(attack: Attack | str) -> Any:

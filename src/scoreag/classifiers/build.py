@@ -245,7 +245,9 @@ def load_robustbench(name: str) -> nn.Module:
                 f"RobustBench has no {model!r} for {dataset} under {threat}; "
                 + did_you_mean(model, known)[:300]
             )
-    folder = cache_folder() / "robustbench"
+    theirs = Path("models")  # RobustBench's own default
+    known_file = theirs / dataset / threat.removesuffix("_3d") / f"{model}.pt"
+    folder = theirs if known_file.is_file() else cache_folder() / "robustbench"
     try:
         with redirect_stdout(sys.stderr):  # it prints its downloads
             loaded: nn.Module = utils.load_model(

@@ -44,7 +44,7 @@ class AssessOptions:
     data_dir: o.DataDir = None
     write_every: Annotated[int, o.Opt("Images between two writes.", check=o.at_least(1))] = 64
     overwrite: o.Overwrite = False
-    output: o.TableOutputOptions
+    output: o.RunOutputOptions
     compute: o.DeviceOptions
 
 
@@ -68,6 +68,7 @@ def assess_plan(plan: "Plan", options: AssessOptions) -> None:
     from scoreag.assess.runner import select_cells
 
     output, compute = options.output, options.compute
+    output.read_model_info()
     lpips = "fetch" if options.download_lpips else options.lpips_weights or ""
     cache = ModelCache(options.data_dir, compute.device, lpips, output.progress, compute.trust_code)
     cells = resolve_plan(plan, cache)
@@ -99,7 +100,7 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
     if stale := stale_cells(folder, cells):
         output.say(f"{len(stale)} cells in {folder} are of other weights or versions, and not used")
     write_report(folder)
-    show_report(output, folder)
+    show_report(output, folder, options.only)
     say_where(output, folder)
     if status.failed:
         name, message = next(iter(status.failed.items()))

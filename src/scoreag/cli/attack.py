@@ -48,7 +48,7 @@ class AttackOptions:
     data_dir: o.DataDir = None
     overwrite: o.Overwrite = False
     shard: o.Shard = None
-    output: o.TableOutputOptions
+    output: o.RunOutputOptions
     compute: o.DeviceOptions
 
 

@@ -247,7 +247,10 @@ def check_search(folder: Path) -> "list[Finding]":
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     folder: Annotated[str, o.Opt("Folder of a run.", positional=True)]
-    output: o.TableOutputOptions
+    only: Annotated[
+        str | None, o.Opt("The cells of --format robustbench, by name or pattern.", "all")
+    ] = None
+    output: o.RunOutputOptions
 
 
 def report(options: ReportOptions) -> None:
@@ -255,8 +258,12 @@ def report(options: ReportOptions) -> None:
 
     scoreag report runs/gat
     scoreag report runs/gat --format latex
+    scoreag report runs/pgd --format robustbench --model-info venue='arXiv, Jan 2026'
     """
     folder = Path(options.folder)
+    if options.only is not None and options.output.format != o.ROBUSTBENCH:
+        raise o.UsageError("--only is of --format robustbench; write both")
+    options.output.read_model_info()
     page = write_report(folder)
-    show_report(options.output, folder)
+    show_report(options.output, folder, options.only)
     options.output.say(f"open {page}")

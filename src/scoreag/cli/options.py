@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PLAIN = "table"  # text, to be read in a terminal
 TABLE_FORMATS = (PLAIN, "csv", "json", "latex", "markdown")
+ROBUSTBENCH = "robustbench"  # the JSON of its leaderboards, of a run of attacks
+RUN_FORMATS = (*TABLE_FORMATS, ROBUSTBENCH)
 FLOAT32, DTYPES = "float32", ("float32", "bf16")  # of the score model's maps
 CARD = "the card's"  # the default if the score model's card decides
 Check: TypeAlias = Callable[[str, Any], None]  # of a flag and its value
@@ -127,6 +129,8 @@ _DATA_HELP = (
 _REFERENCE_HELP = "Checks whether the image still shows its class: a classifier, or none."
 _TARGET_HELP = "Class to be predicted: runner-up, random, a class, or none (any wrong one)."
 _FORMAT_HELP = f"Print the main table as {', '.join(TABLE_FORMATS)}."
+_RUN_FORMAT_HELP = f"Print the main table as {', '.join(RUN_FORMATS)}."
+_INFO_HELP = "Of --format robustbench: authors, link, venue, and so on; repeatable."
 _BATCH_HELP = "Images per forward pass; 0: --write-every, unpadded, not bit-identical."
 
 PICTURES = ("png", "webdataset", "parquet")
@@ -220,6 +224,40 @@ class TableOutputOptions(OutputOptions):
             print(main.with_suffix(f".{suffix}").read_text(encoding="utf-8"), end="")
         else:
             print(convert(main or to_table(result)), end="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutputOptions(TableOutputOptions):
+    """The same for the folder of a run, whose attacks may be an entry of RobustBench, too."""
+
+    format: Annotated[str, Opt(_RUN_FORMAT_HELP, check=one_of(*RUN_FORMATS))] = PLAIN
+    model_info: Annotated[
+        list[str] | None, Opt(_INFO_HELP, "blank", metavar="NAME=VALUE")
+    ] = None  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_info and self.format != ROBUSTBENCH:
+            raise UsageError(f"--model-info is of --format {ROBUSTBENCH}; write both")
+
+    def read_model_info(self) -> dict[str, Any]:
+        """The fields of --model-info, checked before any work."""
+        if not self.model_info:
+            return {}
+        from scoreag.report.robustbench import INFO, check_info
+
+        given = parse_pairs("--model-info", self.model_info)
+        texts = {pair.partition("=")[0].strip(): pair.partition("=")[2] for pair in self.model_info}
+        found = {n: texts[n].strip() if INFO.get(n) is str else v for n, v in given.items()}
+        try:
+            return check_info(found)
+        except ValueError as error:
+            raise UsageError(f"--model-info: {error}") from error
+
+    def show(self, result: Any, text: str, main: "Table | Path | None" = None) -> None:
+        if self.format == ROBUSTBENCH:
+            raise UsageError(f"--format {ROBUSTBENCH} is of a run that is done; leave it out here")
+        super().show(result, text, main)
 
 
 @dataclass(frozen=True, kw_only=True)

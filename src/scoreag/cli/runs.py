@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoreag.cli.options import (
+    ROBUSTBENCH,
     ClusterOptions,
     DeviceOptions,
     ImageOptions,
     OutputOptions,
     RunOptions,
+    RunOutputOptions,
     parse_shard,
 )
 
@@ -293,8 +295,18 @@ def find_main_table(folder: Path) -> Path | None:
     return next((stem for stem in stems if stem.with_suffix(".md").is_file()), None)
 
 
-def show_report(output: OutputOptions, folder: Path) -> None:
-    """Print the summary of a report that is written, or its main table."""
+def show_report(output: RunOutputOptions, folder: Path, only: str | None = None) -> None:
+    """Print the summary of a report that is written, its main table, or its robustbench entry.
+
+    Args:
+        only: the cells that the entry is of.
+    """
+    if output.format == ROBUSTBENCH:
+        from scoreag.report.robustbench import robustbench_entry
+
+        entry = robustbench_entry(folder, only=only, info=output.read_model_info())
+        print(json.dumps(entry, indent=2, ensure_ascii=False))
+        return
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     main = find_main_table(folder)
     text = main.with_suffix(".md").read_text(encoding="utf-8").rstrip() if main else ""
