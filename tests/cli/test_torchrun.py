@@ -89,6 +89,10 @@ def test_the_first_process_joins_what_all_computed(here, monkeypatch, capsys, wo
     for number in (0, 1):  # again: nothing is left to do
         as_rank(monkeypatch, number, None)
         assert main([*command, "--quiet"]) == 0
+    as_rank(monkeypatch, 0, None)
+    table = ["--format", "csv"] if words is ASSESS else []  # also of what is finished
+    assert main([*command, *table]) == 0
+    assert not table or capsys.readouterr().out.count("\n") > 1
     assert timeless(here / "both") == before and not (here / "both.shards").exists()
     as_rank(monkeypatch, 0, store, count=1)  # alone: as without torchrun
     assert main([*words, "--out", "one", "--quiet"]) == 0

@@ -7,6 +7,7 @@ from typing import Annotated
 from scoreag.cli import options as o
 from scoreag.cli.runs import (
     command_line,
+    find_main_table,
     format_summary,
     say_where,
     show_report,
@@ -19,7 +20,7 @@ class MergeOptions:
     out: Annotated[str, o.Opt("Folder of the whole run.", positional=True, check=o.not_empty)]
     shards: Annotated[list[str], o.Opt("Folders of all its shards.", positional=True)]
     overwrite: Annotated[bool, o.switch("Replace the run in the folder.")] = False
-    output: o.OutputOptions
+    output: o.RunOutputOptions
 
 
 def merge(options: MergeOptions) -> None:
@@ -39,5 +40,5 @@ def merge(options: MergeOptions) -> None:
     else:
         summary = merge_tasks(shards, out, command_line(), options.overwrite)
         write_report(out)
-        output.show(summary, format_summary(summary))
+        output.show(summary, format_summary(summary), find_main_table(out))
     say_where(output, out)

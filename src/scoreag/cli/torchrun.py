@@ -15,7 +15,14 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoreag.cli.options import UsageError, build, flatten
+from scoreag.cli.options import (
+    PLAIN,
+    OutputOptions,
+    RunOutputOptions,
+    UsageError,
+    build,
+    flatten,
+)
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -61,8 +68,9 @@ def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
     Raises:
         UsageError: the run is split in another way, too.
     """
-    values = flatten(options)
+    values, output = flatten(options), _merge_output(options.output)
     _check(rank, values)
+    output.read_model_info()  # what is wrong with it is told before any work
     values["device"] = _own_device(rank, values["device"])
     out = Path(values["out"] or "")
     folders = [Path(f"{out}.shards") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
@@ -75,11 +83,13 @@ def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
     store = _connect(rank)
     values["shard"], values["out"] = f"{rank.number + 1}/{rank.count}", str(folders[rank.number])
     values["quiet"] |= rank.number > 0
+    if output is options.output:  # of an attack or an assessment, of which only the whole is shown
+        values |= {"format": PLAIN, "model_info": None}
     with redirect_stdout(io.StringIO()):  # the summary is that of the whole run
         run(build(type(options), values))
     store.set(_done(rank.number), "")
     if rank.number == 0:
-        _join(rank, out, folders, options, store)
+        _join(rank, out, folders, values["overwrite"], output, store)
 
 
 def _check(rank: Rank, values: dict[str, Any]) -> None:
@@ -130,14 +140,24 @@ def _done(number: int) -> str:
     return f"scoreag/done/{number}"
 
 
-def _join(rank: Rank, out: Path, folders: list[Path], options: Any, store: "Store") -> None:
+def _merge_output(output: OutputOptions) -> RunOutputOptions:
+    """How the whole run is printed."""
+    if isinstance(output, RunOutputOptions):
+        return output
+    return RunOutputOptions(quiet=output.quiet, json=output.json, debug=output.debug)
+
+
+def _join(
+    rank: Rank, out: Path, folders: list[Path], overwrite: bool, output: RunOutputOptions,
+    store: "Store",
+) -> None:  # fmt: skip
     """Join the shards of all processes when they are done, and delete them."""
     from scoreag.cli.merge import MergeOptions, merge
 
     while not store.check([_done(number) for number in range(rank.count)]):
         time.sleep(POLL_SECONDS)
-    shards, overwrite = [str(folder) for folder in folders], flatten(options)["overwrite"]
-    merge(MergeOptions(out=str(out), shards=shards, overwrite=overwrite, output=options.output))
+    shards = [str(folder) for folder in folders]
+    merge(MergeOptions(out=str(out), shards=shards, overwrite=overwrite, output=output))
     for folder in folders:
         shutil.rmtree(folder)
     if not any(folders[0].parent.iterdir()):
