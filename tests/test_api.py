@@ -539,3 +539,16 @@ def test_a_prior_and_loaded_data_are_one_line(tmp_path):
     loaded = scoreag.load_data(tiny.write_images(tmp_path / "pets", 4))
     assert repr(loaded.dataset) == f"Dataset(4 x 3 x 8 x 8; {loaded.dataset.summary})"
     assert repr(loaded).startswith("(images, labels): 4 x 3 x 8 x 8, in [0, 1]; image-folder:pets")
+
+
+def test_accuracies_of_a_result_are_shares_of_all_images():
+    victim, labels = tiny.victim(), tiny.labels(5)
+    images = (tiny.images(5) / 255).float()
+    result = scoreag.attack(scoreag.attacks.PGD(eps=0.3, steps=2), victim, images, labels)
+    right = [int(victim(x[None]).argmax()) == int(y) for x, y in zip(images, labels, strict=True)]
+    assert result.clean_accuracy == sum(right) / 5
+    saved = (result.images * 255).round() / 255
+    read = [int(victim(x[None]).argmax()) == int(y) for x, y in zip(saved, labels, strict=True)]
+    assert result.accuracy == sum(read) / 5
+    assert replace(result, labels=None).accuracy is None
+    assert (~result.success & torch.tensor(right)).sum() / 5 == pytest.approx(result.accuracy)

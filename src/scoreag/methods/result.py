@@ -160,6 +160,21 @@ class Result:
         )
 
     @property
+    def accuracy(self) -> float | None:
+        """The share of 8-bit images that are classified right: of attacked ones, robust accuracy."""
+        return self._share_right(self.predictions)
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """The same of the given images."""
+        return self._share_right(self.clean_predictions)
+
+    def _share_right(self, predictions: Labels | None) -> float | None:
+        if predictions is None or self.labels is None or not len(self):
+            return None
+        return float((predictions == self.labels).double().mean())
+
+    @property
     def label_preserved(self) -> Bool[Tensor, " batch"] | None:
         """Whether the reference classifier predicts the label of the 8-bit image."""
         if self.judge_predictions is None or self.labels is None:
