@@ -161,7 +161,7 @@ class Result:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of 8-bit images that are classified right: of attacked ones, robust accuracy."""
+        """The share of 8-bit images that are read right: of attacked ones, robust accuracy."""
         return self._share_right(self.predictions)
 
     @property
