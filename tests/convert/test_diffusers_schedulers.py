@@ -3,6 +3,7 @@
 import json
 import math
 import types
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -16,6 +17,7 @@ from scoreag.models.convert.diffusers_scheduler import (
     BETA_SCHEDULERS,
     DISTILLED,
     SCHEDULERS,
+    find_x0_limit,
     parse_scheduler,
 )
 from scoreag.models.loading import PARAMETERIZATIONS
@@ -361,3 +363,53 @@ def test_settings_that_are_not_known_are_refused_in_one_line(settings, message):
 )
 def test_settings_of_the_way_down_change_nothing(settings):
     assert parse_scheduler(DDPM | settings, "file") == ("ddpm", {}, 0.5)
+
+
+@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler"])
+@pytest.mark.parametrize("limit", [0.2, 1.0, None])
+@torch.no_grad()
+def test_a_chain_clips_its_x0_estimates_as_the_package_does(
+    diffusers, schedulers, tmp_path, name, limit
+):
+    settings = {"clip_sample": False} if limit is None else {"clip_sample_range": limit}
+    scheduler = schedulers(name)(**settings)
+    model = unet(diffusers)
+    prior = load_prior(pipeline(tmp_path, model, scheduler), "cpu")
+    assert prior.x0_limit == limit
+    scheduler.set_timesteps(1000)
+    seen = []
+
+    def record(denoise, x, sigmas, noise, wrt):
+        for t in (1, 500, 900):
+            kept = scheduler.alphas_cumprod[t].double()
+            level = (1 / kept - 1).sqrt()
+            theirs = scheduler.step(model(kept.sqrt().float() * x, t).sample, t,
+                                    kept.sqrt().float() * x).pred_original_sample  # fmt: skip
+            seen.append((denoise(x, level), theirs))
+        return x
+
+    replace(prior, sampler=record).sample(Noise(0, [0, 1]))
+    for ours, theirs in seen:
+        assert close(ours, theirs)
+    largest = max(float(ours.abs().max()) for ours, _ in seen)
+    assert largest > 1 if limit is None else largest == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    "settings, limit",
+    [
+        ({}, 1.0),
+        ({"clip_sample": False}, None),
+        ({"clip_sample": True, "clip_sample_range": 2}, 2.0),
+        ({"thresholding": True}, None),  # it takes the place of clipping
+        ({"_class_name": "EulerDiscreteScheduler", "clip_sample": True}, None),  # has no such thing
+    ],
+)
+def test_the_limit_is_that_of_the_scheduler(settings, limit):
+    assert find_x0_limit({"_class_name": "DDPMScheduler", **settings}, "file") == limit
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), "1"])
+def test_a_limit_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match="clip_sample_range"):
+        find_x0_limit({"_class_name": "DDIMScheduler", "clip_sample_range": value}, "file")

@@ -37,6 +37,8 @@ class Prior:
         dtype: of the states and of the weights of ``model``.
         metadata: of the model, for manifests: name, sha256, license.
         sigma_data: standard deviation of a pixel of the data, in units of the state.
+        x0_limit: chains clip the x0-estimates of ``model`` to ``-x0_limit..x0_limit``, before any
+            condition; None: they do not.
         judge: the name of a reference classifier for its samples; "" for none.
         guide: a weaker score model of the same images, where one guides this one.
         guide_name: by which an option calls it.
@@ -55,6 +57,7 @@ class Prior:
     dtype: torch.dtype = torch.float32
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sigma_data: float = 0.5
+    x0_limit: float | None = None
     judge: str = ""
     guide: ScoreModel | None = None
     guide_name: str = ""
@@ -86,9 +89,16 @@ class Prior:
         """
         if labels is not None and self.label_choices:
             labels = to_model_labels(self, labels, noise, given=init_image is not None)
-        denoise = condition(with_labels(self.model, labels))
+        denoise = condition(self._clipped(with_labels(self.model, labels)))
         start = self.initial_state(noise, init_image)
         return to_images(finish(denoise, self.sampler(denoise, start, self.sigmas, noise, wrt)))
+
+    def _clipped(self, denoise: Denoise) -> Denoise:
+        """The denoiser within ``x0_limit``; Ho et al. (2020) sample by it."""
+        limit = self.x0_limit
+        if limit is None:
+            return denoise
+        return lambda x, sigma: denoise(x, sigma).clamp(-limit, limit)
 
     def initial_state(self, noise: Noise, init_image: State | None = None) -> State:
         """The state at the first noise level."""

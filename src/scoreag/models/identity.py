@@ -61,12 +61,16 @@ def score_model_digest(prior: Prior) -> str:
 
 
 def describe_parameterization(prior: Prior) -> dict[str, Any]:
-    """c_skip, c_out, c_in and c_noise at a few noise levels; nothing for a family of other code."""
+    """c_skip, c_out, c_in and c_noise at a few noise levels, where the family is known here.
+
+    With the limit of the x0-estimates, where there is one.
+    """
+    limit = {} if prior.x0_limit is None else {"x0_limit": prior.x0_limit}
     if not isinstance(prior.model, Preconditioned):
-        return {}
+        return limit
     coefficients = prior.model.family(torch.tensor(PROBE_SIGMAS, dtype=torch.float64))
     rows = [c.expand(len(PROBE_SIGMAS)).tolist() for c in coefficients]
-    return {"family": [[round(value, 4) for value in row] for row in rows]}
+    return limit | {"family": [[round(value, 4) for value in row] for row in rows]}
 
 
 def classifier_identity(classifier: Any) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def _from_card(name: str | Path, device: str | torch.device, trust_code: bool) -
         image_shape=card.image_shape,
         classes=card.classes,
         sigma_data=card.sigma_data,
+        x0_limit=None if card.x0_limit is None else float(card.x0_limit),
         defaults=card.defaults,
         metadata={**card.identity, "network": card.network, "options": dict(card.options)},
         judge=_resolve_judge(card),

@@ -16,6 +16,7 @@ A card is ``zoo/NAME.toml`` of this package, or ``card.toml`` in a folder of one
     std = [0.2470, 0.2435, 0.2616]         #   images in [0, 1]
     family = "edm"                         # score model: a name of PARAMETERIZATIONS in loading.py
     sigma_data = 0.5                       #   and the deviation of the data in [-1, 1]
+    x0_limit = 1.0                         #   chains clip its x0-estimates to -1..1; none: not
     judge = "cifar10-judge"                #   its reference classifier: a name, or a folder beside
                                            #   this one
     [schedule_kwargs]                      #   arguments of its family, e.g. steps, time_scale
@@ -82,6 +83,7 @@ class Card:
     std: tuple[float, ...] = (1.0,)
     family: str = ""
     sigma_data: float = 0.5
+    x0_limit: float | None = None
     judge: str | None = None
     schedule_kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -344,6 +346,7 @@ ENTRY_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is expect
     "mean": ("a number a channel, e.g. [0.5]", _are_numbers),
     "std": ("a number a channel above 0, e.g. [0.5]", lambda value: _are_numbers(value, 0.0)),
     "sigma_data": ("a number above 0", lambda value: _is_number(value, 0.0)),
+    "x0_limit": ("a number above 0", lambda value: _is_number(value, 0.0)),
     "schedule_kwargs": (f"a table, of at most {MAX_STEPS} steps", _has_few_steps),
     "weight_files": (
         "a table of digests", lambda v: _is_table(v) and all(map(_is_text, v.values()))

@@ -153,6 +153,7 @@ def convert_checkpoint(
         classes=tuple(class_names or map(str, range(spec.classes))),
         family=spec.family,
         sigma_data=spec.sigma_data,
+        x0_limit=spec.x0_limit,
         schedule_kwargs=spec.schedule_kwargs,
         options=spec.options,
         folder=folder,

@@ -33,6 +33,7 @@ class CheckpointSpec:
         network, options: a file of networks/ and the arguments of its ``build``.
         tensors: under the names of that network.
         classes: the number of its labels; 0 for an unconditional model.
+        x0_limit: to which its sampler clips x0-estimates.
         license: of the weights, as far as the format implies one.
         unused_keys: what else the file holds, in words.
     """
@@ -45,6 +46,7 @@ class CheckpointSpec:
     image_shape: tuple[int, int, int]
     classes: int
     sigma_data: float = 0.5
+    x0_limit: float | None = None
     schedule_kwargs: Mapping[str, Any] = field(default_factory=dict)
     license: str = UNKNOWN_LICENSE
     unused_keys: tuple[str, ...] = ()

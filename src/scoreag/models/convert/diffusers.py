@@ -12,7 +12,7 @@ from torch import Tensor
 from scoreag.io.bounded import MAX_TEXT_BYTES, parse_json, read_text
 from scoreag.io.safe_unpickler import load_tensors
 from scoreag.models.convert.conversion import CheckpointSpec
-from scoreag.models.convert.diffusers_scheduler import parse_scheduler
+from scoreag.models.convert.diffusers_scheduler import find_x0_limit, parse_scheduler
 from scoreag.models.safetensors import read_any_safetensors
 from scoreag.models.trust import limit_network_size
 from scoreag.registry import load_component, short_repr, truncate_text
@@ -65,7 +65,9 @@ def open_folder(
     _check_network(config, path)
     shape, labels = _image_shape(config, file), config.get("num_class_embeds") or 0
     null = _has_null_label(labels, class_count, overrides or {}, path)
-    family, schedule_kwargs, sigma_data = _read_scheduler(path)
+    scheduler = _find_scheduler(path)
+    settings = _read_config(scheduler)
+    family, schedule_kwargs, sigma_data = parse_scheduler(settings, str(scheduler))
     time = config.get("time_embedding_type", "positional")
     if time != "positional" and (time, family) != ("fourier", "unit_score"):
         raise ValueError(
@@ -86,6 +88,7 @@ def open_folder(
         family=family,
         schedule_kwargs=schedule_kwargs,
         sigma_data=sigma_data,
+        x0_limit=find_x0_limit(settings, str(scheduler)),
         network="diffusers_unet",
         options=options,
         tensors={f"unet.{name}": tensor for name, tensor in tensors.items()},
@@ -182,11 +185,10 @@ def _has_null_label(
     return labels > 10 and labels % 10 == 1 if explicit is None else explicit
 
 
-def _read_scheduler(path: Path) -> tuple[str, dict[str, Any], float]:
+def _find_scheduler(path: Path) -> Path:
     folders = [_part_folder(place, "scheduler") for place in (path, _pipeline_folder(path))]
     files = [folder / "scheduler_config.json" for folder in folders]
-    file = next((file for file in files if file.is_file()), files[0])
-    return parse_scheduler(_read_config(file), str(file))
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _try_network(

@@ -1,7 +1,7 @@
 """Noise levels of the package diffusers: its tables of betas, and the settings of its schedulers.
 
-A scheduler has settings of two kinds: those that its network was trained with, which are read, and
-those of its sampler, which are not.  Every setting must be known to be of one kind.
+A scheduler has settings of two kinds: those of its network, which are read, and those of its
+sampler, of which the clipping alone is read.  Every setting must be known to be of one kind.
 """
 
 import math
@@ -163,6 +163,9 @@ BETA_SCHEDULERS: dict[str, dict[str, Any]] = {
     ),
     **dict.fromkeys(("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"), SHIFTED_BETA_SCHEDULE),
 }  # fmt: skip
+CLIPPING = ("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler",
+            "DDIMInverseScheduler")  # fmt: skip
+CLIPPED = {"clip_sample": True, "clip_sample_range": 1.0}  # their defaults
 TIMESTEPS = {"num_train_timesteps": 1000}  # unused where a network takes the level itself
 EDM = TIMESTEPS | {"sigma_data": 0.5, "prediction_type": "epsilon"}
 FLOW = {"num_train_timesteps": 1000, "shift": 1.0, "invert_sigmas": False}
@@ -216,6 +219,22 @@ def parse_scheduler(config: SchedulerConfig, file: str) -> Prediction:
         return _parse_betas(settings) if name in BETA_SCHEDULERS else Prediction("unit_score", {})
     except ValueError as error:
         raise ValueError(f"{file}, {name}: {error}") from error
+
+
+def find_x0_limit(config: SchedulerConfig, file: str) -> float | None:
+    """To what the scheduler clips its x0-estimates; None where it does not.
+
+    The samplers of Ho et al. (2020) and Song et al. (2021) do so, at 1 by default.
+    """
+    if config.get("_class_name") not in CLIPPING or config.get("thresholding"):
+        return None
+    settings = {**CLIPPED, **{name: config[name] for name in CLIPPED if name in config}}
+    if not settings["clip_sample"]:
+        return None
+    limit = _get(settings, "clip_sample_range", "a number")
+    if not 0 < limit < math.inf:
+        raise ValueError(f"{file}: clip_sample_range is {limit}; expected a positive number")
+    return float(limit)
 
 
 def _unsupported_message(name: str) -> str:
