@@ -53,10 +53,10 @@ def list_stops(report: DemoReport) -> list[Stop]:
         Stop(
             "Images from nothing: do they fool a classifier?",
             describe_generated(report),
-            f"All {len(report.generated.labels)} pairs. Both images of a pair come from the same "
-            "noise; GAS adds the pull of the classifier.",
+            f"All {len(report.generated.labels)} pairs, below the class asked for. Both images of "
+            "a pair come from the same noise; GAS adds the pull of the classifier.",
             generated_strips(report),
-            13,
+            12,
             _compare_generated(report),
         ),
         Stop(

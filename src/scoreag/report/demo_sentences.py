@@ -32,22 +32,21 @@ def summary_sentences(report: DemoReport) -> tuple[str, str]:
 
 def describe_generated(report: DemoReport) -> str:
     """GAS beside plain samples."""
-    made = report.generated
-    total, sees = len(made.labels), made.gas.judge_predictions == made.labels
+    made, total = report.generated, len(report.generated.labels)
     wrong, wrong_plain = (
         one.classifier_predictions != made.labels for one in (made.gas, made.unguided)
     )
-    n_wrong, n_seen = _sum(wrong), _sum(made.unguided.judge_predictions == made.labels)
-    text = (
-        f"{made.classifier} misclassifies {n_wrong} of {total} images of GAS, and "
-        f"{_sum(wrong_plain)} of {total} plain samples from the same noise."
-    )
-    if n_wrong:
+    sees, sees_plain = (one.judge_predictions == made.labels for one in (made.gas, made.unguided))
+    text = f"{made.classifier} misclassifies {_sum(wrong)} of {total} images of GAS"
+    if wrong.any():
         text += (
-            f" In {_sum(wrong & sees)} of these {n_wrong} the reference classifier still sees the "
-            f"class asked for; in plain samples it does in {n_seen} of {total}."
+            f"; in {_sum(wrong & sees)} of these {_sum(wrong)} the reference classifier still sees "
+            "the class asked for"
         )
-    return text
+    return (
+        f"{text}. Of plain samples from the same noise it misclassifies {_sum(wrong_plain)} of "
+        f"{total}, and the reference classifier sees the class in {_sum(sees_plain)} of {total}."
+    )
 
 
 def describe_attacked(report: DemoReport, tested: AttackedClassifier, count: str) -> str:

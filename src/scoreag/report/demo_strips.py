@@ -67,7 +67,7 @@ def generated_strips(report: DemoReport) -> list[Strip]:
             _image_cell(made.classes, made.unguided, row, "plain sample", NO_OUTCOME),
             _image_cell(made.classes, made.gas, row, "GAS", outcome),
         ]
-        strips.append(Strip(f"asked for: {made.classes[label]}", cells))
+        strips.append(Strip(made.classes[label], cells))
     return strips
 
 
