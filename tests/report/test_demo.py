@@ -43,7 +43,9 @@ def cast():
         "purify": {**QUICK, "sigma_start": 0.3, "attack_scale": 0.0},
     }
     classes = ("cat", "dog", "ship")
-    prior = Prior(Shrinking().eval(), sample, karras(4), (3, 4, 4), classes, defaults)
+    prior = Prior(
+        Shrinking().eval().requires_grad_(False), sample, karras(4), (3, 4, 4), classes, defaults
+    )
     return DemoModels(prior, net(0), net(1), net(2), ("a net", "another", "a robust one"))
 
 
@@ -96,7 +98,13 @@ def test_a_tour_leaves_a_run_for_each_task_and_attack(tmp_path):
         assert json.loads((tmp_path / name / "manifest.json").read_text())["finished"]
     through = json.loads((tmp_path / "pgd-through-gap" / "manifest.json").read_text())
     assert through["config"]["steps"] == 2 and through["config"]["attack"] == "pgd"
-    assert through["models"]["classifier"]["defenses"][0]["purifier"] == "gap"
+    (defense,) = through["models"]["classifier"]["defenses"]
+    assert (defense["purifier"], defense["backward"]) == ("gap", "exact")
+    judged = json.loads((tmp_path / "gap-white-box" / "manifest.json").read_text())
+    assert judged["config"]["jacobian"] == defense["config"]["jacobian"]
+    for name in ("000007", "000003", "000009"):
+        attacked = (tmp_path / "pgd-through-gap" / "images" / f"{name}.png").read_bytes()
+        assert attacked == (tmp_path / "gap-white-box" / "originals" / f"{name}.png").read_bytes()
 
 
 def test_the_attack_through_gap_does_not_see_the_draws_that_judge_it(tmp_path, monkeypatch):
@@ -111,7 +119,8 @@ def test_the_attack_through_gap_does_not_see_the_draws_that_judge_it(tmp_path, m
         def outer(*arguments, **options):
             noise = arguments[position]
             for one in noise if isinstance(noise, list) else [noise]:
-                seen[kind].add(tuple(one.normal_like(torch.zeros(3, 1)).flatten().tolist()))
+                numbers = one.normal_like(torch.zeros(len(one.image_ids), 1)).flatten().tolist()
+                seen[kind] |= {*zip(one.image_ids, numbers, strict=True)}
             return inner(*arguments, **options)
 
         monkeypatch.setattr(module, name, outer)
@@ -119,7 +128,9 @@ def test_the_attack_through_gap_does_not_see_the_draws_that_judge_it(tmp_path, m
     watch(purified_classifier, "_compute_logits", "attack", 2)
     watch(purification, "sample_task", "judge", 2)
     quick(tmp_path)
-    assert len(seen["attack"]) >= 4 and seen["judge"]  # two steps, and the answers before and after
+    assert {image_id for image_id, _ in seen["judge"]} == {7, 3, 9, 1}
+    of_first = [number for image_id, number in seen["attack"] if image_id == 7]
+    assert len(of_first) >= 2 + 3  # two steps; before, as float and in 8 bits
     assert not seen["attack"] & seen["judge"]
 
 

@@ -72,5 +72,6 @@ def load_models(names: ModelNames, device: str) -> DemoModels:
     """The bundled models of these names."""
     from scoreag import load_classifier, load_prior
 
-    nets = [load_classifier(name, device) for name in names[1:4]]
-    return DemoModels(load_prior(names.prior, device), *nets, names=names[1:4])
+    chosen = (names.classifier, names.judge, names.robust)
+    classifier, judge, robust = (load_classifier(name, device) for name in chosen)
+    return DemoModels(load_prior(names.prior, device), classifier, judge, robust, chosen)

@@ -80,9 +80,9 @@ class DemoRun:
         from scoreag.report.task_run import read_run
 
         folder = self.out / name
-        provenance = data and {"data": {"name": data.name, "sha256": data.sha256}}
+        read = None if data is None else {"data": {"name": data.name, "sha256": data.sha256}}
         run_task(
-            task, folder, provenance, batch_size=BATCH_SIZE, progress=self.progress,
+            task, folder, read, batch_size=BATCH_SIZE, progress=self.progress,
             overwrite=self.overwrite,
         )  # fmt: skip
         run = read_run(folder)
