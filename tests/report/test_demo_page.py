@@ -118,7 +118,7 @@ def test_each_image_is_shown_with_both_answers_and_its_outcome():
     assert html.count("<img ") == 3 * 2 + (4 + 2) * (3 + 2) + 2 * (4 + 2)
     assert html.count("\N{CHECK MARK} fooled") == 2 + (2 + 3) + (0 + 2) + 2
     assert html.count("\N{MULTIPLICATION X} not fooled") == 1 + 1 + 2
-    assert html.count("\N{EN DASH} misclassified before") == 2
+    assert html.count("\N{EN DASH} wrong before") == 2
     assert 'alt="PGD; the classifier predicts dog &lt;b&gt;, the reference classifier cat"' in html
     assert '<span class="title">dog &lt;b&gt;</span>' in html
 

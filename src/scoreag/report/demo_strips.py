@@ -64,7 +64,7 @@ def generated_strips(report: DemoReport) -> list[Strip]:
     for row, label in enumerate(made.labels.tolist()):
         outcome = _attacked(made.gas, row, label, True)
         cells = [
-            _image_cell(made.classes, made.unguided, row, "plain sample", NO_OUTCOME),
+            _image_cell(made.classes, made.unguided, row, "plain", NO_OUTCOME),
             _image_cell(made.classes, made.gas, row, "GAS", outcome),
         ]
         strips.append(Strip(made.classes[label], cells))
@@ -82,7 +82,7 @@ def _purified(version: PredictedImages, row: int, label: int) -> Outcome:
 
 def _attacked(version: PredictedImages, row: int, label: int, was_correct: bool) -> Outcome:
     if not was_correct:
-        return "misclassified before", None
+        return "wrong before", None
     right = int(version.classifier_predictions[row]) == label
     return ("not fooled" if right else "fooled"), not right
 
