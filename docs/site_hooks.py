@@ -13,7 +13,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = "repository/"  # in the site
 PATTERNS = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md",
-            "benchmarks/results/*.md")  # fmt: skip
+            "benchmarks/results/*.md", "examples/*.ipynb")  # fmt: skip
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
 
 

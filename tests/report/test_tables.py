@@ -197,9 +197,13 @@ def test_an_evaluation_has_its_metrics_by_section_and_beside_the_card():
 
 
 def test_the_demo_counts_what_its_page_counts():
-    rows = {row[0]: row for row in demo_table(made_up()).rows}
-    assert (rows["GAT"][3]["count"], rows["GAT"][3]["total"]) == (3, 3)
-    assert rows["real images"][3] is None and rows["GAT"][6] == 24.0
+    table = demo_table(made_up())
+    rows = {(row[0], row[1]): row for row in table.rows}
+    gat, through = rows["GAT", "net <i>"], rows["PGD through GAP", "net <i>"]
+    assert (gat[4]["count"], gat[4]["total"]) == (3, 3) and gat[7] == 24.0
+    assert rows["GAT", "robust"][2] == 2 and rows["real images", "net <i>"][4] is None
+    assert (through[3]["count"], through[3]["total"]) == (1, 2) and through[6] == "8/255"
+    assert len(rows) == len(table.rows) == 12 and "GAS/drawn" in to_markdown(table.joined())
 
 
 def test_a_study_has_a_table_a_question(tmp_path):

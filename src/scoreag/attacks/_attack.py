@@ -171,3 +171,9 @@ def _validate_value(name: str, option: str, value: Any, allowed: Mapping[str, An
 def attack_name(attack: type) -> str:
     """The component's name, which is that of its file."""
     return attack.__module__.rpartition(".")[2]
+
+
+def attack_config(attack: Any) -> dict[str, Any]:
+    """The name of an attack and its options, for a manifest."""
+    options = {f.name: getattr(attack, f.name) for f in fields(attack) if f.compare}
+    return {"attack": attack_name(type(attack)), **options}

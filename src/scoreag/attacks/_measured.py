@@ -1,14 +1,14 @@
 """An attack whose images are measured: ``scoreag.attack``, beside ``scoreag.transform``."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scoreag.attacks._attack import Attack, attack_name
+from scoreag.attacks._attack import Attack, attack_config, attack_name
 from scoreag.classifiers.checks import validate_judge
 from scoreag.classifiers.class_groups import known_names
 from scoreag.core.batching import batch_ranges, pick_ids, reset_draws
@@ -140,11 +140,10 @@ def _measure(
         return logits
 
     zeros, saved = torch.zeros(len(images), dtype=torch.int64), quantize_8bit(adversarial)
-    options = {f.name: getattr(attack, f.name) for f in fields(attack) if f.compare}
     result = Result(
         task="attack", images=adversarial, originals=images, labels=labels,
         image_ids=torch.tensor(ids), nfe=zeros, restarts=zeros, guidance_skipped=zeros,
-        seed=seed, config={"attack": attack_name(type(attack)), **options}, classes=names,
+        seed=seed, config=attack_config(attack), classes=names,
     )  # fmt: skip
     before, after = compute_logits(images, "before"), compute_logits(saved, "saved")
     result = result.with_predictions(after, before)

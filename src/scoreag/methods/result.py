@@ -37,7 +37,7 @@ from scoreag.io.records import (
     replace_rows,
 )
 from scoreag.io.row_table import ROW_TABLE
-from scoreag.io.run_dir import ROWS, RunFiles, open_run_dir, page_files
+from scoreag.io.run_dir import ROWS, RunDir, RunFiles, open_run_dir, page_files
 from scoreag.methods.summary import summarize_rows
 from scoreag.metrics.norms import compute_norms
 
@@ -347,14 +347,18 @@ class Result:
         if self.judge:
             manifest["models"] = {**more.get("models", {}), "judge": to_jsonable(self.judge)}
         with open_run_dir(folder, manifest, TASK_FILES, overwrite) as run:
-            _, entries, pictures = encode_pictures(self)
-            rows = [row | entry for row, entry in zip(self.to_rows(), entries, strict=True)]
-            files = PictureFiles(folder, is_large(len(self)))
-            rows = files.write([(0, EncodedBatch(rows, pictures))])
-            replace_rows(folder, rows)
-            write_json(folder / "summary.json", summarize_rows(self.task, rows, run.manifest))
-            run.finish()
+            self.write(run)
         return folder
+
+    def write(self, run: RunDir) -> None:
+        """Write rows, PNGs and the summary into the folder of this run, and finish it."""
+        _, entries, pictures = encode_pictures(self)
+        rows = [row | entry for row, entry in zip(self.to_rows(), entries, strict=True)]
+        files = PictureFiles(run.path, is_large(len(self)))
+        rows = files.write([(0, EncodedBatch(rows, pictures))])
+        replace_rows(run.path, rows)
+        write_json(run.path / "summary.json", summarize_rows(self.task, rows, run.manifest))
+        run.finish()
 
     def summarize(self) -> dict[str, Any]:
         """Rates with counts and intervals, median distances and cost, as in ``summary.json``."""

@@ -1,87 +1,89 @@
-"""The page of the demo and its table for the terminal: two classifiers' predictions for images."""
+"""The page of the demo, a tour of four stops, and its text for the terminal."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
 
-from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
-
-from scoreag.classifiers.probabilities import list_probabilities
-from scoreag.core.types import Labels
-from scoreag.io.images import to_float
-from scoreag.metrics.norms import linf
-from scoreag.report.html import ImageCell, Strip, TableCell, render_page
-from scoreag.report.images import difference_cell, format_share, rank_classes
+from scoreag.report.demo_counts import (
+    HEADER,
+    count_correct,
+    format_count,
+    measure_images,
+    summary_rows,
+)
+from scoreag.report.demo_images import DemoReport, PredictedImages
+from scoreag.report.demo_sentences import (
+    describe_attacked,
+    describe_generated,
+    describe_purified,
+    summary_sentences,
+)
+from scoreag.report.demo_strips import attacked_strips, generated_strips, purified_strips
+from scoreag.report.html import Strip, TableCell, render_page
 from scoreag.report.provenance import describe_reproduction
-from scoreag.stats.proportion import Proportion, accuracy, compute_proportion
 
-HEADER = ("images", "correct", "fooled", "reference correct", "largest change", "NFE")
-
-
-@dataclass(frozen=True)
-class PredictedImages:
-    """8-bit images with the predictions of the classifier and of the reference classifier.
-
-    Args:
-        probabilities: of the classes, by the classifier.
-    """
-
-    images: UInt8[Tensor, "batch channel height width"]
-    classifier_predictions: Labels
-    judge_predictions: Labels
-    probabilities: Float[Tensor, "batch classes"] | None = None
+CORRECT = ("images", "classifier correct", "reference correct")
+DEFENDED = ("attacker", "correct before GAP", "correct after GAP", "reference correct after GAP")
+WIDTH = 96  # of the text in a terminal
 
 
 @dataclass(frozen=True)
-class DemoReport:
-    """What the page shows; rows in the order of ``labels`` (real) or ``sample_labels`` (generated).
+class Stop:
+    """A question of the tour, the counted answer, and images.
 
     Args:
-        gap: the images of ``pgd``, purified.
-        unguided: samples from the seeds of ``gas`` without attack: an upper bound of quality.
-        sample_labels, targets: the class to show, and the class to be predicted; -1: any other.
-        nfe: denoiser evaluations per image, on average, by task.
-        generated_classes, generated_classifier: where generated images are of another data set.
-        footer: models, seed and time.
-        provenance: the command, the seed and the versions, as in a manifest.
+        note: what the images are, and which are shown.
+        table: caption, header and rows; None where the sentences say enough.
+        min_width: of a strip of images, in rem.
     """
 
-    classes: tuple[str, ...]
-    image_ids: tuple[int, ...]
-    labels: Labels
-    original: PredictedImages
-    pgd: PredictedImages
-    gat: PredictedImages
-    gap: PredictedImages
-    sample_labels: Int[Tensor, " generated"]
-    targets: Int[Tensor, " generated"]
-    unguided: PredictedImages
-    gas: PredictedImages
-    eps: float
-    pgd_steps: int
-    nfe: Mapping[str, float]
-    classifier: str = "the classifier"
-    judge: str = "the reference classifier"
-    source: str = "given by the user"
-    generated_classes: tuple[str, ...] = ()
-    generated_classifier: str = ""
-    footer: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    title: str
+    answer: str
+    note: str
+    strips: Sequence[Strip]
+    min_width: int
+    table: tuple[str, Sequence[str], list[list[TableCell]]] | None = None
 
-    @property
-    def radius(self) -> str:
-        """PGD's radius, e.g. 8/255."""
-        return f"{255 * self.eps:g}/255"
 
-    @property
-    def clean_correct(self) -> Bool[Tensor, " batch"]:
-        """The real images that the classifier gets right."""
-        return self.original.classifier_predictions == self.labels
-
-    def fooled(self, version: PredictedImages) -> Bool[Tensor, " batch"]:
-        """Those of them that it gets wrong in another version."""
-        return self.clean_correct & (version.classifier_predictions != self.labels)
+def list_stops(report: DemoReport) -> list[Stop]:
+    """The stops of the tour."""
+    n_real, n_first = len(report.plain.labels), len(report.robust.labels)
+    n_purified = len(report.purified.white_box.images)
+    return [
+        Stop(
+            "Images from nothing: do they fool a classifier?",
+            describe_generated(report),
+            f"All {len(report.generated.labels)} pairs, below the class asked for. Both images of "
+            "a pair come from the same noise; GAS adds the pull of the classifier.",
+            generated_strips(report),
+            12,
+            _compare_generated(report),
+        ),
+        Stop(
+            "Given images: what fools the classifier?",
+            describe_attacked(report, report.plain, f"{n_real} real images"),
+            f"All {n_real} images, {report.source}: as they are, with PGD's noise, and "
+            "transformed by GAT.",
+            attacked_strips(report, report.plain),
+            19,
+        ),
+        Stop(
+            "A robust classifier: does it resist?",
+            describe_attacked(report, report.robust, _count_images(n_first, n_real)),
+            f"{report.robust.name} was trained on attacked images. The radius of PGD is the same.",
+            attacked_strips(report, report.robust),
+            19,
+        ),
+        Stop(
+            "Purification: whom does it stop?",
+            describe_purified(report),
+            f"Shown are {_count_images(n_purified, n_real)}. The attack through GAP has "
+            f"{report.purified.steps} steps, and GAP is judged by draws that it did not see.",
+            purified_strips(report),
+            24,
+            _compare_purified(report),
+        ),
+    ]
 
 
 def render_demo_page(report: DemoReport) -> str:
@@ -91,189 +93,64 @@ def render_demo_page(report: DemoReport) -> str:
         title="How does this classifier fail?",
         lead=summary_sentences(report),
         report=report,
+        stops=list_stops(report),
         table=(HEADER, summary_rows(report)),
-        real=[_real_strip(report, row) for row in range(len(report.labels))],
-        generated=[_generated_strip(report, row) for row in range(len(report.sample_labels))],
-        **_count_generated(report),
         reproduction=describe_reproduction(report.provenance),
         footer=report.footer,
     )
 
 
 def format_demo_text(report: DemoReport) -> str:
-    """The table in columns of plain text, without the intervals."""
-    rows = [[e if isinstance(e, str) else e[0] for e in row] for row in summary_rows(report)]
-    columns = zip(HEADER, *rows, strict=True)
+    """The stops, and the table in columns of plain text, without the intervals."""
+    indent = " " * 3
+    stops = [
+        f"{number}. {stop.title}\n"
+        f"{fill(stop.answer, WIDTH, initial_indent=indent, subsequent_indent=indent)}"
+        for number, stop in enumerate(list_stops(report), 1)
+    ]
+    return "\n\n".join([*stops, format_counts(report)])
+
+
+def format_counts(report: DemoReport) -> str:
+    """All counts in columns of plain text, each row with its classifier."""
+    rows = [
+        [one.name, one.classifier, *(e if isinstance(e, str) else e[0] for e in row[1:])]
+        for one, row in zip(measure_images(report), summary_rows(report), strict=True)
+    ]
+    columns = list(zip((HEADER[0], "classifier", *HEADER[1:]), *rows, strict=True))
     padded = [[e.ljust(max(map(len, column))) for e in column] for column in columns]
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 
 
-@dataclass(frozen=True)
-class MeasuredImages:
-    """What the classifiers say of one kind of image, the median largest change, and the cost."""
-
-    name: str
-    correct: Proportion
-    fooled: Proportion | None
-    judge_correct: Proportion
-    largest_change: str
-    nfe: float | None
-
-
-def summary_rows(report: DemoReport) -> list[list[TableCell]]:
-    """The table under ``HEADER``: a row per kind of image, counts with their denominators."""
-    return [
-        [
-            one.name, format_count(one.correct),
-            "" if one.fooled is None else format_count(one.fooled), format_count(one.judge_correct),
-            one.largest_change, "" if one.nfe is None else f"{one.nfe:.0f}",
-        ]
-        for one in measure_images(report)
-    ]  # fmt: skip
-
-
-def measure_images(report: DemoReport) -> list[MeasuredImages]:
-    """Each kind of image: real, attacked, purified, generated."""
-
-    def row(
-        name: str, version: PredictedImages, labels: Labels, task: str = "",
-        eligible: Tensor | None = None, moved: bool = False,
-    ) -> MeasuredImages:  # fmt: skip
-        wrong = version.classifier_predictions != labels
-        return MeasuredImages(
-            name,
-            accuracy(version.classifier_predictions, labels),
-            None if eligible is None else compute_proportion(wrong, "", eligible),
-            accuracy(version.judge_predictions, labels),
-            _median_linf(report.original, version) if moved else "",
-            float(report.nfe[task]) if task else None,
-        )
-
-    real, generated, correct = report.labels, report.sample_labels, report.clean_correct
-    return [
-        row("real images", report.original, real),
-        row(f"PGD, {report.radius}", report.pgd, real, eligible=correct, moved=True),
-        row("GAT", report.gat, real, "gat", eligible=correct, moved=True),
-        row("GAP of PGD's", report.gap, real, "gap", moved=True),
-        row("plain samples", report.unguided, generated, "free"),
-        row("GAS", report.gas, generated, "gas", eligible=generated >= 0),
+def _compare_generated(report: DemoReport) -> tuple[str, Sequence[str], list[list[TableCell]]]:
+    rows: list[list[TableCell]] = [
+        [one.name, format_count(one.correct), format_count(one.judge_correct)]
+        for one in measure_images(report)[:2]
     ]
+    return "Correct: the class asked for is predicted.", CORRECT, rows
 
 
-def format_count(proportion: Proportion) -> TableCell:
-    """``18 of 20`` with the interval below."""
-    low, high = proportion.interval
-    return f"{proportion.count} of {proportion.total}", f"{100 * low:.0f} to {100 * high:.0f} %"
-
-
-def _median_linf(original: PredictedImages, version: PredictedImages) -> str:
-    moved = linf(to_float(original.images), to_float(version.images))
-    return f"{255 * moved.quantile(0.5).item():.0f}/255"
-
-
-def summary_sentences(report: DemoReport) -> tuple[str, str]:
-    """The outcome of GAT; and that of PGD, GAP and GAS."""
-    return _describe_gat(report), _describe_others(report)
-
-
-def _describe_gat(report: DemoReport) -> str:
-    correct, fooled = int(report.clean_correct.sum()), report.fooled(report.gat)
-    preserved = fooled & (report.gat.judge_predictions == report.labels)
-    count = int(fooled.sum())
-    text = (
-        f"{report.classifier} classifies {correct} of {len(report.labels)} real images correctly, "
-        f"and transforming these with a score model (GAT) fools it on {count} of {correct}"
+def _compare_purified(report: DemoReport) -> tuple[str, Sequence[str], list[list[TableCell]]]:
+    """The same images of three attackers, before and after GAP."""
+    found, plain = report.purified, report.plain
+    count = len(found.white_box.images)
+    labels = plain.labels[:count]
+    attackers = (
+        ("none", plain.original, found.clean),
+        ("does not know of GAP", plain.pgd, found.blind),
+        ("knows GAP", found.white_box, found.white_box_purified),
     )
-    if count:
-        text += (
-            f"; in {int(preserved.sum())} of these {count} a second network, which guided nothing, "
-            "still sees the true class"
-        )
-    return f"{text}."
+
+    def format_correct(version: PredictedImages) -> TableCell:
+        return format_count(count_correct(version.first(count), labels))
+
+    rows: list[list[TableCell]] = []
+    for name, before, after in attackers:
+        seen = PredictedImages(after.images, after.judge_predictions, after.judge_predictions)
+        rows.append([name, format_correct(before), format_correct(after), format_correct(seen)])
+    return f"The same {count} images of each attacker.", DEFENDED, rows
 
 
-def _describe_others(report: DemoReport) -> str:
-    correct, fooled = int(report.clean_correct.sum()), report.fooled(report.pgd)
-    repaired = fooled & (report.gap.classifier_predictions == report.labels)
-    count = int(fooled.sum())
-    text = f"Noise of at most {report.radius} (PGD) fools it on {count} of {correct}"
-    if count:
-        text += f", and purification (GAP) corrects {int(repaired.sum())} of these {count}"
-    n_wrong = int((report.gas.classifier_predictions != report.sample_labels).sum())
-    text += (
-        f"; {report.generated_classifier or 'it'} misclassifies {n_wrong} of "
-        f"{len(report.sample_labels)} images generated from noise (GAS)"
-    )
-    if n_wrong:
-        n_preserved = _count_generated(report)["n_preserved"]
-        text += (
-            f", and the second network sees the intended class in {n_preserved} of these {n_wrong}"
-        )
-    return f"{text}."
-
-
-def _count_generated(report: DemoReport) -> dict[str, Any]:
-    """How often GAS reached its targets, and fooled the classifier with the label preserved."""
-    predictions, labels = report.gas.classifier_predictions, report.sample_labels
-    targeted = report.targets >= 0
-    preserved = report.gas.judge_predictions == labels
-    return {
-        "n_targeted": int(targeted.sum()),
-        "n_on_target": int((targeted & (predictions == report.targets)).sum()),
-        "n_preserved": int((preserved & (predictions != labels)).sum()),
-    }
-
-
-def _real_strip(report: DemoReport, row: int) -> Strip:
-    """A real image with its attacked and purified versions."""
-    label, correct = int(report.labels[row]), bool(report.clean_correct[row])
-
-    def cell(name: str, version: PredictedImages, is_attack: bool) -> ImageCell:
-        right = int(version.classifier_predictions[row]) == label
-        if not is_attack:
-            return _image_cell(report, version, row, name, "correct" if right else "wrong", right)
-        if not correct:
-            return _image_cell(report, version, row, name, "misclassified before", None)
-        outcome = "not fooled" if right else "fooled"
-        return _image_cell(report, version, row, name, outcome, not right)
-
-    kinds = [
-        ("real", report.original, False), ("PGD", report.pgd, True), ("GAT", report.gat, True),
-        ("GAP", report.gap, False),
-    ]  # fmt: skip
-    title = f"{report.classes[label]}, image {report.image_ids[row]}"
-    real, pgd, gat, gap = (version.images[row] for _, version, _ in kinds)
-    changes = (("PGD minus real", real, pgd), ("GAT minus real", real, gat),
-               ("GAP minus PGD", pgd, gap))  # fmt: skip
-    differences = [difference_cell(*change, is_detail=True) for change in changes]
-    return Strip(title, [*(cell(*kind) for kind in kinds), *differences])
-
-
-def _generated_strip(report: DemoReport, row: int) -> Strip:
-    label = int(report.sample_labels[row])
-    fooled = int(report.gas.classifier_predictions[row]) != label
-    if report.generated_classes:
-        report = replace(report, classes=report.generated_classes)
-    outcome = "fooled" if fooled else "not fooled"
-    return Strip("", [_image_cell(report, report.gas, row, report.classes[label], outcome, fooled)])
-
-
-def _image_cell(
-    report: DemoReport, version: PredictedImages, row: int, name: str, outcome: str,
-    good: bool | None,
-) -> ImageCell:  # fmt: skip
-    classifier, judge = (
-        report.classes[int(predictions[row])]
-        for predictions in (version.classifier_predictions, version.judge_predictions)
-    )
-    shares = None if version.probabilities is None else version.probabilities[row]
-    lines = (("classifier", _with_share(classifier, shares)), ("reference", judge))
-    alt = f"{name}; the classifier predicts {classifier}, the reference classifier {judge}"
-    (listed,) = [None] if shares is None else list_probabilities(shares[None])
-    bars = rank_classes(listed, report.classes)
-    return ImageCell(version.images[row], name, alt, lines, outcome, good, bars)
-
-
-def _with_share(name: str, shares: Float[Tensor, " classes"] | None) -> str:
-    """A predicted class with its probability, which is the largest."""
-    return name if shares is None else f"{name}, {format_share(float(shares.max()))}"
+def _count_images(count: int, total: int) -> str:
+    whole = f"{total} real images"
+    return whole if count == total else f"the first {count} of the {whole}"

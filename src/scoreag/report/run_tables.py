@@ -6,7 +6,8 @@ from typing import Any
 from scoreag.certify.run import GENERATOR_TASK, SMOOTHING_TASK
 from scoreag.certify.steered_generator import EVENTS
 from scoreag.certify.transform_smoothing import load_transform
-from scoreag.report.demo import DemoReport, measure_images
+from scoreag.report.demo_counts import measure_images
+from scoreag.report.demo_images import DemoReport
 from scoreag.report.html import class_name, metric_label
 from scoreag.report.table_export import Rows, Table
 from scoreag.stats.estimates import MetricEntry
@@ -197,9 +198,11 @@ def demo_table(report: DemoReport) -> Table:
     rows: Rows = []
     for one in measure_images(report):
         rates = (one.correct, one.fooled, one.judge_correct)
-        fields = [None if rate is None else rate.to_dict() for rate in rates]
-        rows.append([one.name, one.correct.total, *fields, one.largest_change, one.nfe])
-    header = ["images", "number", "correct", "fooled", "reference classifier correct",
+        counts = [None if rate is None else rate.to_dict() for rate in rates]
+        rows.append(
+            [one.name, one.classifier, one.correct.total, *counts, one.largest_change, one.nfe]
+        )
+    header = ["images", "classifier", "number", "correct", "fooled", "reference classifier correct",
               "median largest change", "NFE"]  # fmt: skip
-    caption = f"{report.classifier} on real and on generated images; 95 % intervals (Wilson)."
-    return Table("demo", "Demo", caption, header, rows)
+    caption = "The demo's classifiers on real and on generated images; 95 % intervals (Wilson)."
+    return Table("demo", "Demo", caption, header, rows, names=2)

@@ -68,7 +68,7 @@
   }
   for (const gallery of all(".gallery")) {
     const strips = all(".strip", gallery);
-    if (strips.length > 7) {
+    if (strips.length > 12) {
       gallery.before(make("div", { className: "tools" }, ...makeFilter("images", strips)));
     }
   }
