@@ -4,12 +4,14 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from assess.worlds_of_plans import write_world
+from scoreag.methods.scale_search import SEARCHES
 from worlds import Gaussian, TwoClasses
 
 
@@ -84,3 +86,10 @@ def browser_benchmark(monkeypatch):
         return module
 
     return load
+
+
+@pytest.fixture
+def coarse_search(monkeypatch):
+    """Fewer tries of fewer draws, where it matters who shares a batch alone."""
+    coarse = replace(SEARCHES["attack_scale"], most=1e3, precision=3.0, draws=4)
+    monkeypatch.setitem(SEARCHES, "attack_scale", coarse)

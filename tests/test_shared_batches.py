@@ -37,6 +37,7 @@ def transformed(prior, victim, rows, **options):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("coarse_search")
 @pytest.mark.parametrize("behind", [None, "one_step_denoising"])
 @pytest.mark.parametrize("way", WAYS)
 def test_an_image_does_not_depend_on_what_shares_its_batches(way, behind):

@@ -438,6 +438,7 @@ purifiers = []
 """
 
 
+@pytest.mark.usefixtures("coarse_search")
 def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path):
     """With a purifier, whose draws belong to the image, as without one; so is what they cost."""
     kept = ("attack_scale", "found", "restarts", "success", "nfe", "forwards", "backwards")
@@ -457,6 +458,7 @@ def test_searched_scales_are_told_in_rows_whatever_the_batch(planned, tmp_path):
     assert len({scale for scale, *_ in found[0].values()}) > 3
 
 
+@pytest.mark.usefixtures("coarse_search")
 def test_the_cost_of_a_searched_image_is_its_own(planned, tmp_path):
     """A chain calls the score model three times a try, a purifier once forward, once backward."""
     run(tmp_path / "out", SEARCHED.replace("SIZE", "4"))

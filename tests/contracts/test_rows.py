@@ -32,24 +32,16 @@ from scoreag.diffusion.samplers import heun
 from scoreag.methods.purification import build_purification
 from scoreag.methods.run_batch import run_batch
 from scoreag.methods.run_task import run_in_memory, run_task
-from scoreag.methods.scale_search import SEARCHES
 from scoreag.methods.synthesis import build_synthesis
 from scoreag.methods.transformation import build_transformation
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "coarse_search")
 
 CHAIN = {"sigma_start": 0.5, "steps": 1}
 IDS = (3, 11, 5, 8)  # not their places
 KNOWN = {"similarity": 5.0, "attack_scale": 20.0, "steps": 2, "max_restarts": 1}
 
 SEARCHED = {"similarity": 5.0, "attack_scale": "auto", "steps": 2}
-
-
-@pytest.fixture(autouse=True)
-def coarse_search(monkeypatch):
-    """Fewer tries of fewer draws: who shares a batch changes as often."""
-    coarse = replace(SEARCHES["attack_scale"], most=1e3, precision=3.0, draws=4)
-    monkeypatch.setitem(SEARCHES, "attack_scale", coarse)
 
 
 def world(dtype: torch.dtype = torch.float64) -> Prior:
