@@ -75,6 +75,7 @@ wheel: env
 # torch without CUDA: make container TORCH_INDEX_URL=the package index of PyTorch's CPU wheels
 container:
 	docker build --target cpu --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL) --tag scoreag:cpu .
+
 notebooks: wheel
 	$(PYTHON) -m venv $(WHEEL_ENV)
 	$(WHEEL_ENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 --constraint constraints.txt
@@ -85,5 +86,6 @@ notebooks: wheel
 	OMP_NUM_THREADS=1 $(WHEEL_ENV)/bin/python -m pytest -o addopts="-q --strict-markers" -o pythonpath=tests \
 	  tests/examples
 
+# with the runs in this folder
 clean:
 	rm -rf $(VENV) $(LOWEST) $(WHEEL_ENV) dist build runs .pytest_cache .mypy_cache .ruff_cache

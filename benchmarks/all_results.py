@@ -94,7 +94,9 @@ def forecast(todo: Sequence[Listed]) -> str:
 
 
 def main(argv: Sequence[str] | None = None, run: Any = subprocess.run) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", type=Path, help="folder of LPIPS's weights")
     parser.add_argument("--since", default="", help="also those measured before: 2026-11-29")
     parser.add_argument("--only", nargs="*", help="names of results")

@@ -84,12 +84,18 @@ def rows(gpus: tuple[Gpu, ...], utilization: float) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gpu", action="append", type=parse_gpu, help="NAME=TFLOPS,DOLLARS")
+    parser.add_argument(
+        "--gpu", action="append", type=parse_gpu, help="NAME=TFLOPS,DOLLARS: printed, not recorded"
+    )
     parser.add_argument("--utilization", type=float, default=0.3)
     parser.add_argument("--source", default=SOURCE)
     parser.add_argument("--date", default=DATE)
     args = parser.parse_args()
-    gpus = tuple(args.gpu or GPUS)
+    if args.gpu:  # of a reader's own; the recorded table stays
+        for row in rows(tuple(args.gpu), args.utilization):
+            print(row["model"], row["task"], row["images_a_dollar"])
+        return
+    gpus = GPUS
     write("cost_model", {
         "source": args.source, "date": args.date, "utilization": args.utilization,
         "gpus": [asdict(gpu) for gpu in gpus], "rows": rows(gpus, args.utilization),

@@ -239,3 +239,9 @@ def test_the_weights_of_a_card_are_given_by_its_folder(here):
     tiny.write_classifier(here / "card")
     with pytest.raises(ValueError, match=r"is the weights of a card; give its folder, card"):
         scoreag.load_classifier("card/model.safetensors", mean=MEAN, std=STD)
+
+
+def test_a_normalization_of_images_up_to_255_is_refused():
+    net = tiny.victim().module
+    with pytest.raises(ValueError, match=r"mean is .*images are in \[0, 1\]; divide mean and std"):
+        scoreag.wrap_classifier(net, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))

@@ -116,6 +116,23 @@ def test_what_torchrun_does_not_split_is_refused(here, monkeypatch, capsys, word
     assert sorted(here.rglob("*")) == before
 
 
+def test_more_processes_than_batches_are_told_without_words_that_nobody_typed(
+    here, monkeypatch, capsys
+):
+    as_rank(monkeypatch, 1, Store(), count=4)
+    assert main([*TASK, "--out", "out", "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert "torchrun started 4 processes, but there are 3 batches" in told
+    assert "at most 3 processes" in told and "--shard" not in told
+
+
+def test_a_command_that_torchrun_does_not_split_is_refused(here, monkeypatch, capsys):
+    as_rank(monkeypatch, 1, None)
+    assert main(["list", "samplers"]) == 2
+    told = capsys.readouterr().err
+    assert "does not split; start it alone" in told and told.count("\n") == 1
+
+
 def test_a_missing_out_is_told_as_without_torchrun(here, monkeypatch, capsys):
     as_rank(monkeypatch, 0, None)
     assert main(ASSESS) == 2

@@ -167,12 +167,7 @@ def wrap_classifier(
     stated = None if preprocessing is None else read_preprocessing(preprocessing)
     if stated is not None:
         mean, std = _stated_normalization(stated, mean, std)
-    means, stds = _to_floats(mean), _to_floats(std)
-    if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
-        raise ValueError(
-            f"mean {describe_value(mean)} and std {describe_value(std)}: expected one number a "
-            "channel, e.g. (0.5,), std above 0"
-        )
+    means, stds = _check_normalization(mean, std)
     if not isinstance(metadata, Mapping | None):
         raise ValueError(
             f"metadata is {describe_value(metadata)}; expected a table, e.g. {{'name': 'mine'}}"
@@ -216,6 +211,21 @@ def _check_class_names(classes: Any) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"classes names {twice!r} twice; give each output a name of its own")
     return names
+
+
+def _check_normalization(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A mean and a deviation for each channel of images in [0, 1]."""
+    means, stds = _to_floats(mean), _to_floats(std)
+    if not means or len(means) != len(stds) or not all(s > 0 for s in stds):
+        raise ValueError(
+            f"mean {describe_value(mean)} and std {describe_value(std)}: expected one number a "
+            "channel, e.g. (0.5,), std above 0"
+        )
+    if max(means) > 1:
+        raise ValueError(
+            f"mean is {describe_value(mean)}, and images are in [0, 1]; divide mean and std by 255"
+        )
+    return means, stds
 
 
 def _to_floats(values: Any) -> tuple[float, ...]:

@@ -29,7 +29,7 @@ from scoreag.cli import (
     world,
 )
 from scoreag.cli.options import UsageError, add_command, one_of
-from scoreag.cli.torchrun import split_by_ranks
+from scoreag.cli.torchrun import refuse_ranks, split_by_ranks
 from scoreag.core.signals import CommandInterrupted, format_interrupt
 from scoreag.registry import UnknownNameError, truncate_text
 
@@ -109,7 +109,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
 }
 SPLIT_BY_TORCHRUN = ("synthesize", "transform", "purify", "attack", "assess")
 for name, command in COMMANDS.items():
-    add_command(app, name, split_by_ranks(command) if name in SPLIT_BY_TORCHRUN else command)
+    by_ranks = split_by_ranks if name in SPLIT_BY_TORCHRUN else refuse_ranks
+    add_command(app, name, by_ranks(command))
 add_command(train_app, "score-model", train.score_model)
 add_command(train_app, "classifier", train.classifier)
 add_command(train_app, "semantic", train_semantic.semantic)

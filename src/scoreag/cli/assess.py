@@ -100,7 +100,8 @@ def _run(options: AssessOptions, plan: Any, cache: "ModelCache", cells: "Sequenc
     if stale := stale_cells(folder, cells):
         output.say(f"{len(stale)} cells in {folder} are of other weights or versions, and not used")
     write_report(folder)
-    show_report(output, folder, options.only)
+    if not status.failed or output.format == o.PLAIN:  # other formats are read by programs
+        show_report(output, folder, options.only)
     say_where(output, folder)
     if status.failed:
         name, message = next(iter(status.failed.items()))

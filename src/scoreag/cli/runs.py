@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scoreag.methods.task import TaskSpec
 
 NONE = "none"
+SHARDS = ".shards"  # ends the folder in which processes of torchrun have theirs
 MAIN_TABLES = ("cells", "classes", "certified", "certified_radius", "rates", "cost")
 LABEL_HINTS = {  # how to add labels to each kind of data
     "single-image": "write --class",
@@ -339,7 +340,9 @@ def command_line() -> str:
 
 
 def say_where(output: OutputOptions, folder: str | Path) -> None:
-    """Print where the results are."""
+    """Print where the results are; not of a shard of torchrun, which is joined elsewhere."""
+    if Path(folder).parent.suffix == SHARDS:
+        return
     output.say(f"results are in {folder}; open {Path(folder) / 'report.html'}")
 
 

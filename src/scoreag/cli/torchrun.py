@@ -8,8 +8,8 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -23,6 +23,7 @@ from scoreag.cli.options import (
     build,
     flatten,
 )
+from scoreag.cli.runs import SHARDS
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -73,23 +74,54 @@ def run_as_rank(rank: Rank, run: Callable[[Any], None], options: Any) -> None:
     output.read_model_info()  # what is wrong with it is told before any work
     values["device"] = _own_device(rank, values["device"])
     out = Path(values["out"] or "")
-    folders = [Path(f"{out}.shards") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
+    folders = [Path(f"{out}{SHARDS}") / f"{k}-of-{rank.count}" for k in range(1, rank.count + 1)]
     no_run = values["dry_run"] or not values["out"]  # the command says that --out is missing
     if no_run or (_is_finished(out) and not values["overwrite"]):
         if rank.number == 0:
             shard = f"1/{rank.count}" if values["dry_run"] else None
             run(build(type(options), {**values, "shard": shard}))
         return
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out takes a folder")
     store = _connect(rank)
     values["shard"], values["out"] = f"{rank.number + 1}/{rank.count}", str(folders[rank.number])
     values["quiet"] |= rank.number > 0
     if output is options.output:  # of an attack or an assessment, of which only the whole is shown
         values |= {"format": PLAIN, "model_info": None}
-    with redirect_stdout(io.StringIO()):  # the summary is that of the whole run
+    with redirect_stdout(io.StringIO()), _named(rank):  # the summary is that of the whole run
         run(build(type(options), values))
     store.set(_done(rank.number), "")
     if rank.number == 0:
         _join(rank, out, folders, values["overwrite"], output, store)
+
+
+@contextmanager
+def _named(rank: Rank) -> Iterator[None]:
+    """What is refused of a shard that nobody typed, in words of the processes."""
+    shard = f"--shard {rank.number + 1}/{rank.count}"
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith(shard):
+            raise
+        text = str(error).removeprefix(shard).replace("shards,", "processes,")
+        raise ValueError(f"torchrun started {rank.count} processes{text}") from error
+
+
+def refuse_ranks(run: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A command that torchrun does not split: several processes would only repeat it."""
+
+    @wraps(run)
+    def command(options: Any) -> None:
+        if (rank := current_rank()) is not None:
+            raise UsageError(
+                f"torchrun started {rank.count} processes of a command that it does not split; "
+                "start it alone (torchrun splits synthesize, transform, purify, attack, assess "
+                "and trains)"
+            )
+        run(options)
+
+    return command
 
 
 def _check(rank: Rank, values: dict[str, Any]) -> None:

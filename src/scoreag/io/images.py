@@ -75,6 +75,8 @@ def check_pixels(
 def _tensor_hint(images: object) -> str:
     if isinstance(images, str | Path):
         return "write images, labels = scoreag.load_data(...)"
+    if isinstance(images, torch.nn.Module):
+        return "images come before the classifier in purify, and after it elsewhere"
     if hasattr(images, "images"):
         return "write its .images"
     return "write torch.as_tensor(images)"

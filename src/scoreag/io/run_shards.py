@@ -29,9 +29,11 @@ class RunShard:
             ValueError: there are fewer batches than shards, so that one would be empty.
         """
         if self.count > len(batches):
+            count = len(batches)
+            there = "is 1 batch" if count == 1 else f"are {count} batches"
             raise ValueError(
-                f"--shard {self}, but there are {len(batches)} batches in all, which are not "
-                f"split; write at most {len(batches)} shards, or a smaller --batch-size"
+                f"--shard {self}, but there {there} in all, which {'is' if count == 1 else 'are'} "
+                f"not split; write at most {count} shards, or a smaller --batch-size"
             )
         return batches[self.number - 1 :: self.count]
 

@@ -133,6 +133,9 @@ class Result:
         names = {"success": "fooled the classifier", "targeted_success": "reached their target"}
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
+        if self.clean_predictions is not None and self.labels is not None:
+            before = int((self.clean_predictions == self.labels).sum())
+            parts.append(f"{before} of {len(self)} classified right before")
         for name, words in names.items():
             is_targeted = name != "targeted_success" or self.task != "attack"
             if is_targeted and (values := getattr(self, name)) is not None:

@@ -111,7 +111,7 @@ def transform(
     prior: Prior,
     classifier: Classifier,
     images: Tensor,
-    labels: Tensor | Sequence[Any] | None,
+    labels: Tensor | Sequence[Any] | None = None,
     target: Target = RUNNER_UP,
     *,
     seed: int = 0,
