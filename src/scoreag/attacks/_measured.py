@@ -15,7 +15,7 @@ from scoreag.core.batching import batch_ranges, pick_ids, reset_draws
 from scoreag.core.rng import Noise
 from scoreag.core.types import Classifier, Images, Labels, Logits
 from scoreag.data.loading import Dataset, load_dataset
-from scoreag.io.images import check_images, quantize_8bit, to_float
+from scoreag.io.images import check_images, quantize_8bit
 from scoreag.io.progress import tqdm
 from scoreag.methods.result import Result
 from scoreag.methods.run_task import DEFAULT_BATCH_SIZE, check_batch_size
@@ -68,7 +68,7 @@ def attack(
     named: dict[str, Any] = {}
     if isinstance(images, str | Path):
         data = _load_named(images, labels, classifier, progress)
-        named, images, labels = {"data": data.name}, to_float(data.images), data.labels
+        named, images, labels = {"data": data.name}, data.images, data.labels
         image_ids = data.image_ids if image_ids is None else image_ids
     images = check_images(images).detach()
     checked, n_classes = validate_classifier(classifier, images[:1], chosen.needs_gradient)

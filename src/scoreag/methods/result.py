@@ -133,8 +133,7 @@ class Result:
         names = {"success": "fooled the classifier", "targeted_success": "reached their target"}
         if self.task == "purify":
             names = {"success": "misclassified after purification"}
-        if self.clean_predictions is not None and self.labels is not None:
-            before = int((self.clean_predictions == self.labels).sum())
+        if (before := self._count_right(self.clean_predictions)) is not None:
             parts.append(f"{before} of {len(self)} classified right before")
         for name, words in names.items():
             is_targeted = name != "targeted_success" or self.task != "attack"
@@ -165,17 +164,20 @@ class Result:
     @property
     def accuracy(self) -> float | None:
         """The share of 8-bit images that are read right: of attacked ones, robust accuracy."""
-        return self._share_right(self.predictions)
+        right = self._count_right(self.predictions)
+        return right / len(self) if right is not None and len(self) else None
 
     @property
     def clean_accuracy(self) -> float | None:
         """The same of the given images."""
-        return self._share_right(self.clean_predictions)
+        right = self._count_right(self.clean_predictions)
+        return right / len(self) if right is not None and len(self) else None
 
-    def _share_right(self, predictions: Labels | None) -> float | None:
-        if predictions is None or self.labels is None or not len(self):
+    def _count_right(self, predictions: Labels | None) -> int | None:
+        """How many predictions are the labels; None where either is unknown."""
+        if predictions is None or self.labels is None:
             return None
-        return float((predictions == self.labels).double().mean())
+        return int((predictions == self.labels).sum())
 
     @property
     def label_preserved(self) -> Bool[Tensor, " batch"] | None:
