@@ -12,18 +12,18 @@ from types import SimpleNamespace
 import torch
 
 from scoreag.data.source import (
-    COLOR_SAMPLE_SIZE,
     HIDDEN,
     NOT_A_PICTURE,
     Labels,
     Pixels,
     Source,
+    are_in_color,
     class_index,
     index_labels,
     interleave_groups,
 )
 from scoreag.io.bounded import MAX_TABLE_BYTES, read_bytes
-from scoreag.io.images import is_gray, read_picture
+from scoreag.io.images import read_picture
 from scoreag.io.manifest import read_manifest, read_seal
 from scoreag.io.progress import progress_bar
 from scoreag.io.records import iter_complete_rows, iter_lines
@@ -81,8 +81,7 @@ def load_image_folder(
         )
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
-        sample = files[:COLOR_SAMPLE_SIZE]
-        in_color = 2 * sum(map(is_gray, sample)) <= len(sample)
+        in_color = are_in_color(files)
         pixels = _load_pictures([files[i] for i in positions], size, in_color, progress)
         return pixels, None if labels is None else torch.tensor([labels[i] for i in positions])
 

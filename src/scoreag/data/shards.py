@@ -20,17 +20,17 @@ from typing import Any
 import torch
 
 from scoreag.data.source import (
-    COLOR_SAMPLE_SIZE,
     HIDDEN,
     NOT_A_PICTURE,
     Labels,
     Pixels,
     Source,
+    are_in_color,
     index_labels,
     is_class_number,
 )
 from scoreag.io.bounded import get_file_size
-from scoreag.io.images import decode_picture, is_gray
+from scoreag.io.images import decode_picture
 from scoreag.io.progress import progress_bar
 from scoreag.io.shards import open_parquet, picture_bytes
 from scoreag.registry import short_repr, truncate_text
@@ -286,8 +286,7 @@ def _make_source(found: _Pictures, size: Size, classes: Sequence[str]) -> Source
 
     @cache
     def is_in_color() -> bool:
-        sample = range(min(found.count, COLOR_SAMPLE_SIZE))
-        return 2 * sum(is_gray(found.read(i)) for i in sample) <= len(sample)
+        return are_in_color(map(found.read, range(found.count)))
 
     def read(positions: range) -> tuple[Pixels, Labels | None]:
         in_color = is_in_color()

@@ -9,9 +9,10 @@ import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from scoreag.core.class_names import lacks_class_names, match_classes
 from scoreag.io.download import download_file
 from scoreag.io.filesystem import atomic_write, data_folder
+from scoreag.io.images import is_gray
 from scoreag.registry import did_you_mean, short_repr
 
 Pixels = UInt8[Tensor, "batch channels height width"]
@@ -294,6 +296,12 @@ def format_classes(classes: Sequence[str]) -> str:
     """The classes with their numbers, at most ten of them."""
     more = ", ..." if len(classes) > 10 else ""
     return ", ".join(f"{i} {name}" for i, name in enumerate(classes[:10])) + more
+
+
+def are_in_color(pictures: Iterable[Path | bytes]) -> bool:
+    """Whether at most half of the first pictures are gray, by their headers."""
+    gray = [is_gray(one) for one in islice(pictures, COLOR_SAMPLE_SIZE)]
+    return 2 * sum(gray) <= len(gray)
 
 
 def is_class_number(word: str) -> bool:
